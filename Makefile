@@ -1,0 +1,54 @@
+# make alone lists what can be made.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
+STUDY ?= demo
+
+.PHONY: help demo test lint format bench reference lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Installed once, and again when the list of versions changes.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: .venv/installed ## run the whole chain on the built-in cohort
+	.venv/bin/snakemake --cores $(CORES) --config study=$(STUDY)
+	@echo
+	@echo "Look at:  results/$(STUDY)/report.html"
+	@echo "          results/$(STUDY)/figures/"
+
+test: .venv/installed ## run the tests
+	.venv/bin/python -m pytest
+
+lint: .venv/installed ## check style, types of rules and the workflow
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/snakemake --lint
+
+format: .venv/installed ## put code and rules into the house's form
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+	.venv/bin/snakefmt Snakefile workflow
+
+bench: .venv/installed ## measure side by side with other tools
+	@status=0; for file in benchmarks/[a-z]*.py; do echo "== $$file"; .venv/bin/python $$file || status=1; done; exit $$status
+
+reference: .venv/installed ## write config/README.md and the schema from the types
+	.venv/bin/segstudy study --reference > config/README.md
+	.venv/bin/segstudy study --schema > config/study.schema.json
+
+lock: .venv/installed ## write requirements.lock from what is installed
+	.venv/bin/pip freeze --exclude-editable --exclude segstudy | sed 's/+cpu//' > requirements.lock
+
+clean: ## remove results, caches and the environment
+	rm -rf results .snakemake .venv .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

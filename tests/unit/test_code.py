@@ -1,0 +1,86 @@
+"""The digest of code: what must rerun a job and what must not."""
+
+import shutil
+
+import pytest
+from segstudy import code
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package whose files can be edited."""
+    folder = tmp_path / "segstudy"
+    shutil.copytree(code.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "PACKAGE", folder)
+    _forget()
+    yield folder
+    _forget()
+
+
+def _forget():
+    code.imports.cache_clear()
+    code._fingerprint.cache_clear()
+
+
+def changed(package, file: str, edit, *entries: str) -> bool:
+    """Whether an edit of a file changes the digest of the entries."""
+    before = code.digest(*entries)
+    path = package / file
+    path.write_text(edit(path.read_text()))
+    _forget()
+    return code.digest(*entries) != before
+
+
+ENET = ("train.fit", "networks.enet")
+UNET = ("train.fit", "networks.unet")
+
+
+def append(line: str):
+    return lambda text: text + f"\n\n{line}\n"
+
+
+def test_an_edit_to_the_loss_retrains(package):
+    assert changed(package, "train/loss.py", append("EDITED = 1"), *UNET)
+
+
+def test_an_edit_to_enet_retrains_enet_alone(package):
+    assert not changed(package, "networks/enet.py", append("EDITED = 1"), *UNET)
+    assert changed(package, "networks/enet.py", append("EDITED = 2"), *ENET)
+
+
+@pytest.mark.parametrize("module", ["metrics", "statistics", "publish", "repair"])
+def test_an_edit_to_another_stage_retrains_nothing(package, module):
+    for file in sorted((package / module).glob("*.py")):
+        name = str(file.relative_to(package))
+        assert not changed(package, name, append("EDITED = 1"), *UNET), name
+
+
+def test_an_edit_to_a_figure_redraws_only(package):
+    figure = next((package / "publish").glob("**/*.py"))
+    name = str(figure.relative_to(package))
+    for entry in ("statistics.comparisons", "metrics.measure", "infer.predict", "train.fit"):
+        assert not changed(package, name, append("EDITED = 1"), entry)
+
+
+def test_a_shared_module_counts_where_it_is_imported(package):
+    assert changed(package, "images/normalise.py", append("EDITED = 1"), "infer.predict")
+    assert not changed(package, "images/normalise.py", append("EDITED = 2"), "metrics.table")
+
+
+def test_comments_docstrings_and_formatting_do_not_count(package):
+    def edit(text):
+        return text.replace('"""', '"""Said otherwise. ', 1) + "\n\n\n# a remark\n"
+
+    assert not changed(package, "train/loss.py", edit, *UNET)
+
+
+def test_an_import_inside_a_function_counts(package):
+    (package / "late.py").write_text("VALUE = 1\n")
+    late = append("def use():\n    from segstudy.late import VALUE\n\n    return VALUE")
+    assert changed(package, "train/loss.py", late, *UNET)
+    assert changed(package, "late.py", append("VALUE = 2"), *UNET)
+
+
+def test_an_unknown_module_is_an_error():
+    with pytest.raises(ValueError, match="no module 'train.nothing'"):
+        code.digest("train.nothing")

@@ -1,0 +1,128 @@
+"""The rules of the house that a reader relies on: who imports whom, one word a stage, no drift."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from segstudy import study_command
+from segstudy.cli import STAGES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = REPOSITORY / "workflow" / "segstudy"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {"torch", "monai", "SimpleITK", "itk", "matplotlib", "seaborn", "numba", "scipy", "skimage"}
+
+
+def imported(path: Path) -> set[str]:
+    """All modules that a file names in import statements, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_who_may_import_whom(path):
+    inside = path.relative_to(PACKAGE).parts
+    names = imported(path)
+    assert not any(name.split(".")[0] == "snakemake" for name in names)
+    if inside[0] not in {"networks", "train", "infer"}:
+        assert not any(name.split(".")[0] in {"torch", "monai"} for name in names)
+    if inside[0] in STAGES:
+        others = {f"segstudy.{stage}" for stage in STAGES if stage != inside[0]}
+    elif inside[0] == "cli.py":
+        others = set()
+    else:
+        others = {f"segstudy.{stage}" for stage in STAGES}
+    for name in names:
+        assert ".".join(name.split(".")[:2]) not in others, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_one_word_everywhere(stage):
+    assert (PACKAGE / stage / "command.py").is_file()
+    assert (REPOSITORY / "workflow" / "rules" / f"{stage}.smk").is_file()
+    assert any((REPOSITORY / "tests" / "unit" / stage).glob("test_*.py"))
+
+
+@pytest.mark.parametrize("stage", [None, *STAGES, "study"])
+def test_help_imports_nothing_heavy(stage):
+    words = [stage] if stage else []
+    code = (
+        "import sys\nfrom segstudy.cli import main\n"
+        f"try: main({[*words, '--help']!r})\nexcept SystemExit: pass\n"
+        f"print('heavy:', sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in run.stdout
+    assert "usage: segstudy" in run.stdout
+
+
+def test_reference_and_schema_are_those_of_the_types():
+    config = REPOSITORY / "config"
+    assert (config / "README.md").read_text(encoding="utf-8") == study_command.reference()
+    assert (config / "study.schema.json").read_text(encoding="utf-8") == study_command.schema()
+
+
+def locked() -> dict[str, str]:
+    lines = (REPOSITORY / "requirements.lock").read_text().split()
+    return {normal(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "envs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_environments_agree_with_the_lock(path):
+    environment = yaml.safe_load(path.read_text())
+    pinned = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
+    versions = locked()
+    for line in pinned:
+        name, version = line.split("==")
+        assert versions[normal(name)] == version, f"{path.name}: {name}"
+
+
+def test_every_environment_is_named_by_a_rule():
+    rules = "".join(path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk"))
+    for path in (REPOSITORY / "envs").glob("*.yaml"):
+        assert f"envs/{path.name}" in rules
+
+
+def test_requirements_are_locked():
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    versions = locked()
+    for line in wanted:
+        assert normal(re.split(r"[=<>]", line)[0]) in versions, line
+
+
+def test_hooks_have_the_locked_versions():
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    versions = locked()
+    revisions = {repo["repo"].rsplit("/", 1)[1]: repo["rev"].lstrip("v") for repo in hooks}
+    assert revisions == {"ruff-pre-commit": versions["ruff"], "snakefmt": versions["snakefmt"]}
+
+
+def test_every_rule_states_log_benchmark_threads_and_resources():
+    for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"):
+        rules = re.split(r"^(?:rule|checkpoint) ", path.read_text(), flags=re.MULTILINE)[1:]
+        for rule in rules:
+            name = rule.split(":")[0]
+            for word in ("log:", "benchmark:", "threads:", "resources:", "conda:", "shell:"):
+                assert f"    {word}" in rule, f"{path.name}: {name} has no {word}"
+            assert "mem_mb=" in rule
+            assert "runtime=" in rule

@@ -1,0 +1,143 @@
+"""Study files: what is read, and what is refused in which words."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from segstudy.errors import InputError
+from segstudy.study import Dataset, TrainSettings, from_json, read_study
+
+STUDIES = sorted((Path(__file__).resolve().parents[2] / "config" / "studies").glob("*.yaml"))
+
+MINIMAL = """
+datasets:
+  thorax:
+    source: {layout: phantom}
+    modality: CT
+    structures: {heart: 2, aorta: 4}
+models:
+  small: {network: enet}
+"""
+
+
+def study(tmp_path: Path, text: str = MINIMAL, **changes):
+    """The study of a text, after changes given as `datasets__thorax__modality=...`."""
+    content = yaml.safe_load(text)
+    for place, value in changes.items():
+        *path, last = place.split("__")
+        part = content
+        for key in path:
+            part = part.setdefault(key, {})
+        part[last] = value
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return read_study(file)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_studies_that_come_along_are_valid(path):
+    assert read_study(path).name == path.stem
+
+
+def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
+    read = study(tmp_path, datasets__thorax__structures={"z": 3, "a": 1})
+    assert read.structures == ["z", "a"]
+    assert list(from_json(Dataset, read.datasets["thorax"].to_json()).structures) == ["z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"models__small__epocs": 3}, r"mine\.yaml: models\.small\.epocs: unknown key; did you mean epochs\?"),
+        ({"models__small__network": "resnet"}, r"models\.small\.network: found 'resnet'.*Allowed: enet, unet"),
+        ({"models__small__loss": {"dise": 1}}, r"models\.small\.loss\.dise: unknown key; did you mean dice"),
+        ({"models__small__plan": "fine"}, r"models\.small\.plan: 'fine' is none of the plans \(default\)"),
+        ({"models__small__epochs": "many"}, r"models\.small\.epochs: found 'many'"),
+        ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),
+        ({"models__a/b": {"network": "enet"}}, r"models\.a/b"),
+        ({"metrics__nsd_tolerance_mm": "2 cm"}, r"metrics\.nsd_tolerance_mm: found '2 cm'.*in mm"),
+        ({"metrics__nsd_tolerance_cm": 2}, r"nsd_tolerance_cm: unknown key; did you mean nsd_tolerance_mm"),
+        ({"metrics__groups": {"all": ["liver"]}}, r"metrics\.groups\.all: 'liver' is none of"),
+        ({"datasets__thorax__source": {"layout": "dicom"}}, r"source\.layout: found 'dicom'.*phantom"),
+        (
+            {"datasets__thorax__source": {"layout": "msd", "url": "http://localhost/a.tar"}},
+            r"a url needs its checksum",
+        ),
+        ({"datasets__thorax__structures": {"a": 1, "b": 1}}, r"value 1 stands for two structures"),
+        ({"datasets__thorax__repair": {"structure": "liver", "reference_case": "x"}}, r"'liver' is none"),
+        ({"splits__run_folds": [7]}, r"run_folds: 7 is not in 0\.\.4"),
+        ({"preprocess__default__spacing_mm": [1, 1]}, r"preprocess\.default\.spacing_mm"),
+        ({"preprocess__default__spacing_mm": [1, 1, 0]}, r"preprocess\.default\.spacing_mm"),
+        ({"statistics__compare": [["small", "big"]]}, r"statistics\.compare: 'big' is none of the models"),
+        ({"datasets__thorax__role": "test"}, r"at least one needs `role: train`"),
+    ],
+)  # fmt: skip
+def test_an_error_names_file_key_and_what_is_allowed(tmp_path, change, expected):
+    with pytest.raises(InputError, match=expected) as error:
+        study(tmp_path, **change)
+    assert all(line.startswith(f"{tmp_path}/mine.yaml: ") for line in str(error.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [", "line 1: not readable as YAML"),
+        ("a: 1\na: 2\n", "line 2: not readable as YAML: the key 'a' stands twice"),
+        ("- a\n", "expected keys and values"),
+        ("", "expected keys and values"),
+        ("a: !!python/object:os.system {}\n", "not readable as YAML"),
+    ],
+)
+def test_a_file_that_is_no_study(tmp_path, text, expected):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=expected):
+        read_study(tmp_path / "mine.yaml")
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match="no such study file"):
+        read_study(tmp_path / "none.yaml")
+
+
+def test_path_replaces_the_only_source_on_disk(tmp_path):
+    source = {"layout": "msd", "url": "http://localhost/a.tar", "md5": "0" * 32}
+    text = yaml.safe_load(MINIMAL)
+    text["datasets"]["thorax"]["source"] = source
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(text))
+    assert read_study(file, "/data/here").datasets["thorax"].source.path == "/data/here"
+    file.write_text(MINIMAL)
+    with pytest.raises(InputError, match="one dataset on disk, this one has 0"):
+        read_study(file, "/data/here")
+
+
+def test_settings_on_the_command_line_are_checked_too():
+    with pytest.raises(InputError, match=r"--settings: model\.network: found 'resnet'"):
+        from_json(
+            TrainSettings,
+            '{"model": {"network": "resnet"}, "structures": ["a"], "channels": ["b"], "modality": "CT"}',
+        )
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+PLACES = [
+    "datasets", "datasets__thorax", "datasets__thorax__source", "datasets__thorax__structures", "models",
+    "models__small", "models__small__loss", "models__small__patch_size", "models__small__loss__class_weights",
+    "splits", "preprocess", "preprocess__default", "metrics", "metrics__groups", "statistics", "publish", "name",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.sampled_from(PLACES), value=VALUES)
+def test_whatever_stands_there_is_read_or_refused(tmp_path_factory, place, value):
+    try:
+        study(tmp_path_factory.mktemp("study"), **{place: value})
+    except InputError as error:
+        assert "mine.yaml" in str(error)

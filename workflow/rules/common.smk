@@ -1,0 +1,219 @@
+# The study, and what the rules need to know of it: settings, cases, shards, code.
+import json
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# The folder `workflow/`, wherever the main Snakefile is.
+PACKAGE = Path(str(workflow.current_basedir)).resolve().parent
+# Rules say `python -m segstudy`: this Python and this package, also where nothing is activated.
+# A conda environment (--sdm conda) is activated later and then comes first.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(PACKAGE), os.getenv("PYTHONPATH")])),
+)
+if str(PACKAGE) not in sys.path:
+    sys.path.insert(0, str(PACKAGE))
+
+from segstudy.cases import Case, read_cases, shards
+from segstudy.code import digest
+from segstudy.errors import InputError
+from segstudy.images.names import grid_name
+from segstudy.publish import catalogue
+from segstudy.study import (
+    FitSettings,
+    MeasureSettings,
+    PhantomSource,
+    Study,
+    TableSource,
+    TrainSettings,
+    read_study,
+)
+
+
+def read_config() -> Study:
+    """The study that `--config study=...` names: a file in config/studies, or a path."""
+    chosen = str(config["study"])
+    folder = PACKAGE.parent / "config" / "studies"
+    file = Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
+    try:
+        if not file.is_file():
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+            raise InputError(
+                f"{file}: no such study file. --config study=NAME takes one of {known}; "
+                "a path to your own file ends in .yaml"
+            )
+        return read_study(file, config.get("path"))
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
+STUDY = read_config()
+RESULTS = f"{str(config['results']).rstrip('/')}/{STUDY.name}"
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9_]+",
+    plan="[A-Za-z0-9_]+",
+    model="[A-Za-z0-9_]+",
+    fold=r"\d+",
+    seed=r"-?\d+",
+    shard="[^/]+",
+    grid=r"[0-9.x]+",
+
+
+# --- files of a dataset -------------------------------------------------------------------------
+
+
+def is_fetched(dataset: str) -> bool:
+    """Whether the download stage puts the files there, or the user has."""
+    source = STUDY.datasets[dataset].source
+    return isinstance(source, PhantomSource) or not source.path
+
+
+def delivered_files(wildcards) -> list[str]:
+    """What an audit looks at: the fetched folder, or every file of the user's."""
+    source = STUDY.datasets[wildcards.dataset].source
+    if is_fetched(wildcards.dataset):
+        return [f"{RESULTS}/download/{wildcards.dataset}/raw"]
+    if isinstance(source, TableSource):
+        return [source.path]
+    if not Path(source.path).is_dir():
+        raise WorkflowError(f"datasets.{wildcards.dataset}.source.path: {source.path} is no folder")
+    return sorted(
+        str(path)
+        for path in Path(source.path).rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
+
+
+@cache
+def _read_cases(path: str, modified_ns: int) -> dict[str, Case]:
+    return {case.case: case for case in read_cases(path)}
+
+
+def cases_of(dataset: str) -> dict[str, Case]:
+    """The cases that passed the audit, which Snakemake runs first where it has to."""
+    path = checkpoints.download_audit.get(dataset=dataset).output.cases
+    return _read_cases(path, os.stat(path).st_mtime_ns)
+
+
+def shards_of(dataset: str) -> dict[str, list[str]]:
+    return shards(cases_of(dataset), STUDY.datasets[dataset].cases_per_job)
+
+
+def selected(wildcards) -> list[str]:
+    """Names of a shard's cases."""
+    return shards_of(wildcards.dataset)[wildcards.shard]
+
+
+def shard_files(wildcards, kind: str) -> list[str]:
+    """Files of a shard's cases: `images`, or all `files` (labels too)."""
+    cases = cases_of(wildcards.dataset)
+    return [str(file) for name in selected(wildcards) for file in getattr(cases[name], kind)]
+
+
+def image_files(wildcards) -> list[str]:
+    return [str(file) for case in cases_of(wildcards.dataset).values() for file in case.images]
+
+
+def is_repaired(dataset: str) -> bool:
+    return STUDY.datasets[dataset].repair is not None
+
+
+def shard_labels(wildcards) -> list[str]:
+    """The labels of a shard as later stages see them: repaired, or as delivered."""
+    if is_repaired(wildcards.dataset):
+        return [f"{RESULTS}/repair/{wildcards.dataset}/labels/{wildcards.shard}"]
+    cases = cases_of(wildcards.dataset)
+    return [str(cases[name].label) for name in selected(wildcards)]
+
+
+def dataset_labels(dataset: str) -> list[str]:
+    """The labels of a whole dataset as later stages see them."""
+    if is_repaired(dataset):
+        return [f"{RESULTS}/repair/{dataset}/labels/{shard}" for shard in shards_of(dataset)]
+    return [str(case.label) for case in cases_of(dataset).values()]
+
+
+def labels_option(dataset: str) -> list[str]:
+    return ["--labels", f"{RESULTS}/repair/{dataset}/labels"] if is_repaired(dataset) else []
+
+
+# --- plans and arrays ---------------------------------------------------------------------------
+
+
+def fingerprints(wildcards) -> list[str]:
+    return [
+        f"{RESULTS}/preprocess/{dataset}/fingerprints/{shard}.json"
+        for dataset in STUDY.training_datasets
+        for shard in shards_of(dataset)
+    ]
+
+
+def grid_of(plan: str, fold: str) -> str:
+    """The grid that arrays lie on; where the spacing is fitted, the fold's plan tells it.
+
+    Folds that were fitted the same spacing share their arrays.
+    """
+    spacing_mm = STUDY.preprocess[plan].spacing_mm
+    if spacing_mm == "auto":
+        path = checkpoints.preprocess_plan.get(plan=plan, fold=fold).output[0]
+        spacing_mm = json.loads(Path(path).read_text())["spacing_mm"]
+    return grid_name(spacing_mm)
+
+
+def training_arrays(wildcards) -> list[str]:
+    plan = STUDY.models[wildcards.model].plan
+    grid = grid_of(plan, wildcards.fold)
+    return [
+        f"{RESULTS}/preprocess/{dataset}/{plan}/{grid}/{shard}"
+        for dataset in STUDY.training_datasets
+        for shard in shards_of(dataset)
+    ]
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def train_settings(model: str) -> str:
+    return TrainSettings(
+        model=STUDY.models[model],
+        structures=STUDY.structures,
+        channels=STUDY.channels,
+        modality=STUDY.modality,
+    ).to_json()
+
+
+def plan_settings(plan: str) -> str:
+    return FitSettings(
+        plan=STUDY.preprocess[plan], modality=STUDY.modality, channels=STUDY.channels
+    ).to_json()
+
+
+def measure_settings(dataset: str) -> str:
+    return MeasureSettings(
+        metrics=STUDY.metrics, structures=STUDY.datasets[dataset].structures
+    ).to_json()
+
+
+def needs_gpu(model: str) -> int:
+    return 0 if STUDY.models[model].device == "cpu" else 1
+
+
+def environment(model: str) -> str:
+    return "../../envs/gpu.yaml" if needs_gpu(model) else "../../envs/cpu.yaml"
+
+
+def runs(pattern: str) -> list[str]:
+    """A pattern filled in for every model, fold, seed and dataset of the study."""
+    return [
+        pattern.format(model=name, fold=fold, seed=seed, dataset=dataset)
+        for name, model in STUDY.models.items()
+        for fold in STUDY.folds
+        for seed in model.seeds
+        for dataset in STUDY.datasets
+    ]

@@ -1,0 +1,58 @@
+# One job a dataset fetches it; one audits every image and label.
+
+
+rule download_fetch:
+    output:
+        directory(f"{RESULTS}/download/{{dataset}}/raw"),
+    log:
+        f"{RESULTS}/logs/download/{{dataset}}-fetch.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download/{{dataset}}-fetch.tsv"
+    # Compute nodes often have no network.
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=600,
+    params:
+        source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
+        modality=lambda w: STUDY.datasets[w.dataset].modality,
+        structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
+        # A verified archive stays what it is, whatever becomes of the code that fetched it.
+        code=lambda w: (
+            digest("download.phantom")
+            if isinstance(STUDY.datasets[w.dataset].source, PhantomSource)
+            else ""
+        ),
+    shell:
+        "python -m segstudy download fetch --dataset {wildcards.dataset}"
+        " --settings {params.source:q} --modality {params.modality}"
+        " --structures {params.structures:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+checkpoint download_audit:
+    input:
+        delivered_files,
+    output:
+        cases=f"{RESULTS}/download/{{dataset}}/cases.tsv",
+        problems=f"{RESULTS}/download/{{dataset}}/problems.tsv",
+    log:
+        f"{RESULTS}/logs/download/{{dataset}}-audit.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/download/{{dataset}}-audit.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        raw=lambda w, input: ["--raw", input[0]] if is_fetched(w.dataset) else [],
+        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        code=digest("download.audit"),
+    shell:
+        "python -m segstudy download audit --dataset {wildcards.dataset} {params.raw:q}"
+        " --settings {params.settings:q} --cases {output.cases:q} --problems {output.problems:q}"
+        " --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,44 @@
+# One job predicts the cases of a dataset that a fold's model is tested on.
+
+
+rule infer:
+    input:
+        weights=lambda w: (
+            f"{RESULTS}/train/{w.model}/fold-{w.fold}/seed-{w.seed}/"
+            + ("best.pt" if STUDY.models[w.model].weights == "best" else "weights.pt")
+        ),
+        splits=f"{RESULTS}/preprocess/splits.tsv",
+        images=image_files,
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        # Which components to keep is decided on training cases; a new label of theirs retrains anyway.
+        training=ancient(
+            [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.training_datasets]
+        ),
+    output:
+        directory(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+    log:
+        f"{RESULTS}/logs/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: lambda w: STUDY.models[w.model].threads
+    resources:
+        mem_mb=lambda w: STUDY.models[w.model].memory_mb,
+        runtime=lambda w: STUDY.models[w.model].runtime_min,
+        gpu=lambda w: needs_gpu(w.model),
+    params:
+        labels=lambda w: labels_option(w.dataset),
+        training=lambda w, input: [
+            f"{dataset}={path}"
+            + (f":{RESULTS}/repair/{dataset}/labels" if is_repaired(dataset) else "")
+            for dataset, path in zip(STUDY.training_datasets, input.training)
+        ],
+        structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
+        code=lambda w: digest("infer.predict", f"networks.{STUDY.models[w.model].network}"),
+    shell:
+        "python -m segstudy infer --weights {input.weights:q} --cases {input.cases:q}"
+        " {params.labels:q} --dataset {wildcards.dataset} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --structures {params.structures:q}"
+        " --training-cases {params.training:q} --threads {threads} --output {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,0 +1,61 @@
+# One job measures a folder of predictions; all tables are then put into one.
+
+
+rule metrics_measure:
+    input:
+        prediction=f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}",
+        labels=lambda w: dataset_labels(w.dataset),
+        splits=f"{RESULTS}/preprocess/splits.tsv",
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}.csv",
+    log:
+        f"{RESULTS}/logs/metrics/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/metrics/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    params:
+        labels=lambda w: labels_option(w.dataset),
+        settings=lambda w: measure_settings(w.dataset),
+        columns=lambda w: json.dumps(
+            {
+                "study": STUDY.name,
+                "dataset": w.dataset,
+                "model": w.model,
+                "fold": int(w.fold),
+                "seed": int(w.seed),
+            }
+        ),
+        code=digest("metrics.measure"),
+    shell:
+        "python -m segstudy metrics --cases {input.cases:q} {params.labels:q}"
+        " --prediction {input.prediction:q} --splits {input.splits:q} --fold {wildcards.fold}"
+        " --dataset {wildcards.dataset} --settings {params.settings:q}"
+        " --columns {params.columns:q} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule metrics_collect:
+    input:
+        runs(f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}.csv"),
+    output:
+        f"{RESULTS}/metrics/metrics.csv",
+    log:
+        f"{RESULTS}/logs/metrics/collect.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/metrics/collect.tsv"
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=digest("metrics.table"),
+    shell:
+        "python -m segstudy metrics --collect {input:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,123 @@
+# Folds, then what each fold's training cases say about grid and intensities, then arrays by shard.
+
+
+rule preprocess_split:
+    input:
+        [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
+    output:
+        f"{RESULTS}/preprocess/splits.tsv",
+    log:
+        f"{RESULTS}/logs/preprocess/split.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/split.tsv"
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        cases=lambda w, input: [f"{dataset}={path}" for dataset, path in zip(STUDY.datasets, input)],
+        settings=json.dumps(
+            {
+                # Which folds are run does not change what is in them.
+                "splits": STUDY.splits.model_copy(update={"run_folds": None}).model_dump(
+                    mode="json"
+                ),
+                "roles": {name: dataset.role for name, dataset in STUDY.datasets.items()},
+            }
+        ),
+        code=digest("preprocess.split"),
+    shell:
+        "python -m segstudy preprocess split --cases {params.cases:q}"
+        " --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule preprocess_fingerprint:
+    input:
+        images=lambda w: shard_files(w, "images"),
+        labels=shard_labels,
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        f"{RESULTS}/preprocess/{{dataset}}/fingerprints/{{shard}}.json",
+    log:
+        f"{RESULTS}/logs/preprocess/{{dataset}}-fingerprint-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-fingerprint-{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    params:
+        select=selected,
+        labels=lambda w: labels_option(w.dataset),
+        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        code=digest("preprocess.fingerprint"),
+    shell:
+        "python -m segstudy preprocess fingerprint --dataset {wildcards.dataset}"
+        " --cases {input.cases:q} {params.labels:q} --select {params.select:q}"
+        " --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+checkpoint preprocess_plan:
+    input:
+        splits=f"{RESULTS}/preprocess/splits.tsv",
+        fingerprints=fingerprints,
+    output:
+        f"{RESULTS}/preprocess/plans/{{plan}}/fold-{{fold}}.json",
+    log:
+        f"{RESULTS}/logs/preprocess/plan-{{plan}}-fold-{{fold}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/plan-{{plan}}-fold-{{fold}}.tsv"
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        settings=lambda w: plan_settings(w.plan),
+        code=digest("preprocess.plan"),
+    shell:
+        "python -m segstudy preprocess plan --splits {input.splits:q}"
+        " --fingerprints {input.fingerprints:q} --fold {wildcards.fold}"
+        " --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule preprocess_resample:
+    input:
+        images=lambda w: shard_files(w, "images"),
+        labels=shard_labels,
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        directory(f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/{{grid}}/{{shard}}"),
+    log:
+        f"{RESULTS}/logs/preprocess/{{dataset}}-{{plan}}-{{grid}}-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-{{plan}}-{{grid}}-{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        select=selected,
+        labels=lambda w: labels_option(w.dataset),
+        settings=lambda w: json.dumps(
+            {
+                "plan": STUDY.preprocess[w.plan].model_dump(mode="json"),
+                "dataset": STUDY.datasets[w.dataset].model_dump(mode="json"),
+                "structures": STUDY.structures,
+            }
+        ),
+        code=digest("preprocess.resample"),
+    shell:
+        "python -m segstudy preprocess resample --dataset {wildcards.dataset}"
+        " --cases {input.cases:q} {params.labels:q} --select {params.select:q}"
+        " --grid {wildcards.grid} --settings {params.settings:q} --output {output:q}"
+        " 2>&1 | tee {log:q}"

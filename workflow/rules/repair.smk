@@ -1,0 +1,56 @@
+# One job finds how the labels of a dataset were moved; one job a shard puts them back.
+
+
+rule repair_estimate:
+    input:
+        files=lambda w: [
+            str(file)
+            for file in cases_of(w.dataset)[STUDY.datasets[w.dataset].repair.reference_case].files
+        ],
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        directory(f"{RESULTS}/repair/{{dataset}}/estimate"),
+    log:
+        f"{RESULTS}/logs/repair/{{dataset}}-estimate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/repair/{{dataset}}-estimate.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        code=digest("repair.estimate"),
+    shell:
+        "python -m segstudy repair estimate --cases {input.cases:q}"
+        " --settings {params.settings:q} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule repair_apply:
+    input:
+        files=lambda w: shard_files(w, "files"),
+        # Which cases a shard holds is in its name; that others came or went does not matter here.
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        estimate=f"{RESULTS}/repair/{{dataset}}/estimate",
+    output:
+        directory(f"{RESULTS}/repair/{{dataset}}/labels/{{shard}}"),
+    log:
+        f"{RESULTS}/logs/repair/{{dataset}}-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/repair/{{dataset}}-{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=120,
+    params:
+        select=selected,
+        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        code=digest("repair.apply"),
+    shell:
+        "python -m segstudy repair apply --cases {input.cases:q} --select {params.select:q}"
+        " --transform {input.estimate:q}/transform.json --settings {params.settings:q}"
+        " --threads {threads} --output {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,27 @@
+# One job summarises and compares the models.
+
+
+rule statistics:
+    input:
+        f"{RESULTS}/metrics/metrics.csv",
+    output:
+        summary=f"{RESULTS}/statistics/summary.csv",
+        tests=f"{RESULTS}/statistics/tests.csv",
+        report=f"{RESULTS}/statistics/report.md",
+    log:
+        f"{RESULTS}/logs/statistics/statistics.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/statistics/statistics.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        folder=subpath(output.summary, parent=True),
+        settings=STUDY.statistics.to_json(),
+        code=digest("statistics.comparisons", "statistics.summary"),
+    shell:
+        "python -m segstudy statistics --metrics {input:q} --settings {params.settings:q}"
+        " --output {params.folder:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,36 @@
+# One job a model, fold and seed.
+
+
+rule train:
+    input:
+        arrays=training_arrays,
+        splits=f"{RESULTS}/preprocess/splits.tsv",
+        plan=lambda w: (
+            f"{RESULTS}/preprocess/plans/{STUDY.models[w.model].plan}/fold-{w.fold}.json"
+        ),
+    output:
+        # The running checkpoint lies beside these and is not declared: it survives a killed job.
+        weights=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/weights.pt",
+        best=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/best.pt",
+        history=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv",
+        settings=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/settings.json",
+    log:
+        f"{RESULTS}/logs/train/{{model}}-fold-{{fold}}-seed-{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{model}}-fold-{{fold}}-seed-{{seed}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: lambda w: STUDY.models[w.model].threads
+    resources:
+        mem_mb=lambda w: STUDY.models[w.model].memory_mb,
+        runtime=lambda w: STUDY.models[w.model].runtime_min,
+        gpu=lambda w: needs_gpu(w.model),
+    params:
+        folder=subpath(output.weights, parent=True),
+        settings=lambda w: train_settings(w.model),
+        code=lambda w: digest("train.fit", f"networks.{STUDY.models[w.model].network}"),
+    shell:
+        "python -m segstudy train --arrays {input.arrays:q} --splits {input.splits:q}"
+        " --plan {input.plan:q} --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --settings {params.settings:q} --threads {threads} --output {params.folder:q}"
+        " 2>&1 | tee {log:q}"

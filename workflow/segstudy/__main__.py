@@ -1,0 +1,3 @@
+from segstudy.cli import main
+
+raise SystemExit(main())

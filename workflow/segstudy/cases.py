@@ -1,0 +1,221 @@
+"""The case table: one row a case, with its files and what the audit found."""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from segstudy.errors import InputError
+from segstudy.files import write_text
+from segstudy.images.names import stem
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labelled image.
+
+    images: one file a channel, or one file whose fourth axis is the channel.
+    label: the label as delivered; `repaired_labels` puts the repaired one in its place.
+    reference_label: a second, right label, for label repair.
+    fold: the fold in which the case is tested, where the user fixed it.
+    split: `train` or `test`, where the user fixed it.
+    voxels: voxels of each structure in the delivered label.
+    """
+
+    case: str
+    subject: str
+    images: tuple[Path, ...]
+    label: Path
+    reference_label: Path | None = None
+    fold: int | None = None
+    split: str | None = None
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    voxels: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        return [*self.images, self.label, *([self.reference_label] if self.reference_label else [])]
+
+
+def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]) -> None:
+    """Write the table. Files below the table's folder are named relative to it."""
+    path = Path(path)
+    cases = sorted(cases, key=lambda case: case.case)
+    count = max((len(case.images) for case in cases), default=1)
+    images = ["image"] if count == 1 else [f"image_{channel}" for channel in channels]
+    structures = list(cases[0].voxels) if cases else []
+    columns = ["case", "subject", *images, "label", "reference_label", "fold", "split"]
+    columns += ["shape", "spacing_mm", *[f"voxels_{name}" for name in structures]]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    for case in cases:
+        writer.writerow(
+            [
+                case.case,
+                case.subject,
+                *[_relative(image, path.parent) for image in case.images],
+                _relative(case.label, path.parent),
+                _relative(case.reference_label, path.parent) if case.reference_label else "",
+                "" if case.fold is None else case.fold,
+                case.split or "",
+                "x".join(str(size) for size in case.shape),
+                "x".join(f"{size:.6g}" for size in case.spacing_mm),
+                *[case.voxels[name] for name in structures],
+            ]
+        )
+    write_text(path, text.getvalue())
+
+
+def read_cases(path: Path | str, select: Iterable[str] | None = None) -> list[Case]:
+    """Read a table that `write_cases` wrote; with `select`, those cases in the table's order."""
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such case table") from None
+    cases = [_case(row, path.parent) for row in rows]
+    if select is None:
+        return cases
+    wanted = set(select)
+    missing = wanted - {case.case for case in cases}
+    if missing:
+        raise InputError(f"{path}: no case {sorted(missing)[0]!r}")
+    return [case for case in cases if case.case in wanted]
+
+
+def _case(row: dict[str, str], folder: Path) -> Case:
+    images = [
+        value
+        for key, value in row.items()
+        if key is not None and (key == "image" or key.startswith("image_")) and value
+    ]
+    return Case(
+        case=row["case"],
+        subject=row["subject"],
+        images=tuple(folder / image for image in images),
+        label=folder / row["label"],
+        reference_label=folder / row["reference_label"] if row["reference_label"] else None,
+        fold=int(row["fold"]) if row["fold"] else None,
+        split=row["split"] or None,
+        shape=tuple(int(size) for size in row["shape"].split("x") if size),
+        spacing_mm=tuple(float(size) for size in row["spacing_mm"].split("x") if size),
+        voxels={
+            key.removeprefix("voxels_"): int(value)
+            for key, value in row.items()
+            if key.startswith("voxels_")
+        },
+    )
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Relative to the folder for what lies below it; otherwise absolute."""
+    file, folder = Path(os.path.abspath(file)), Path(os.path.abspath(folder))
+    return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
+
+
+def repaired_labels(cases: Sequence[Case], folder: Path | str | None) -> list[Case]:
+    """The cases with the repaired label of `folder/<shard>/<case>.nii.gz` in place of the delivered one.
+
+    folder: where the repair stage put its shards; None where the dataset has no repair.
+    """
+    if folder is None:
+        return list(cases)
+    found = {stem(path): path for path in Path(folder).glob("*/*.nii.gz")}
+    missing = [case.case for case in cases if case.case not in found]
+    if missing:
+        raise InputError(f"{folder}: no repaired label of case {missing[0]}; run repair first")
+    return [replace(case, label=found[case.case]) for case in cases]
+
+
+def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:
+    """Divide cases into jobs: name of the shard -> its cases.
+
+    A case's shard follows from a hash of its name and from the number of shards, which is a
+    power of two, so that one more case changes one shard, and all of them only when the cohort
+    has outgrown the number. One case a job names the shard after the case.
+    """
+    cases = sorted(cases)
+    if cases_per_job == 1:
+        return {case: [case] for case in cases}
+    number = 1
+    while number * cases_per_job < len(cases):
+        number *= 2
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        bucket = int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big") % number
+        found.setdefault(f"{bucket:03d}-of-{number:03d}", []).append(case)
+    return dict(sorted(found.items()))
+
+
+# --- splits -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which fold tests a case. `fold` is None for cases that every fold's model is tested on."""
+
+    dataset: str
+    case: str
+    subject: str
+    fold: int | None
+
+
+def write_splits(path: Path | str, splits: Iterable[Split]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(["dataset", "case", "subject", "fold"])
+    for split in splits:
+        fold = "" if split.fold is None else split.fold
+        writer.writerow([split.dataset, split.case, split.subject, fold])
+    write_text(path, text.getvalue())
+
+
+def read_splits(path: Path | str) -> list[Split]:
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table of splits") from None
+    return [
+        Split(
+            row["dataset"], row["case"], row["subject"], int(row["fold"]) if row["fold"] else None
+        )
+        for row in rows
+    ]
+
+
+def tested(splits: Iterable[Split], fold: int, dataset: str) -> list[str]:
+    """Names of the dataset's cases that the model of this fold is tested on."""
+    return [
+        split.case for split in splits if split.dataset == dataset and split.fold in (fold, None)
+    ]
+
+
+def trained(
+    splits: Iterable[Split], fold: int, validation_share: float, seed: int
+) -> tuple[list[Split], list[Split]]:
+    """Cases a fold is trained on, and those of them kept apart to follow the training.
+
+    Subjects are kept whole. The subjects kept apart follow from a hash of their name and the
+    seed, so one more case changes no other's role. At least one subject is kept apart where
+    `validation_share` is above 0, and at least one is trained on.
+    """
+    training = [split for split in splits if split.fold not in (fold, None)]
+    subjects = sorted(
+        {(split.dataset, split.subject) for split in training},
+        key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest(),
+    )
+    count = round(len(subjects) * validation_share)
+    if validation_share > 0 and len(subjects) > 1:
+        count = max(count, 1)
+    apart = set(subjects[:count])
+    return (
+        [split for split in training if (split.dataset, split.subject) not in apart],
+        [split for split in training if (split.dataset, split.subject) in apart],
+    )

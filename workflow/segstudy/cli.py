@@ -1,0 +1,86 @@
+"""`segstudy <stage> ...`: parse, call one plain function of the stage, say errors in one line.
+
+Each stage has a `command.py` with `add_arguments(parser)` and `run(arguments)`. Stages are
+imported only when they are asked for, so that `--help` stays instant.
+"""
+
+import argparse
+import importlib
+import os
+import shlex
+import sys
+import time
+
+import segstudy
+from segstudy import log
+from segstudy.errors import InputError
+
+STAGES = {
+    "download": "fetch a dataset and audit every image and label",
+    "repair": "find how a label was moved, and put it back",
+    "preprocess": "split into folds, fit plans, crop and resample",
+    "train": "train one network on one fold",
+    "infer": "predict labels on the native grid, in a study or outside",
+    "metrics": "measure predictions against references, in millimetres",
+    "statistics": "summarise and compare models",
+    "publish": "draw the figures and write the report",
+}
+TOOLS = {"study": "check a study file; print its schema or reference"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="segstudy", description=segstudy.__doc__)
+    parser.add_argument("--version", action="version", version=segstudy.__version__)
+    commands = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    for stage, purpose in (STAGES | TOOLS).items():
+        command = commands.add_parser(
+            stage,
+            help=purpose,
+            description=purpose[0].upper() + purpose[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if stage == asked:
+            module = f"segstudy.{stage}" + (".command" if stage in STAGES else "_command")
+            importlib.import_module(module).add_arguments(command)
+    options = parser.parse_args(arguments)
+    module = f"segstudy.{options.stage}" + (".command" if options.stage in STAGES else "_command")
+    if options.stage in TOOLS:
+        return _guarded(lambda: importlib.import_module(module).run(options))
+    _set_threads(getattr(options, "threads", None))
+    log.start()
+    log.log.info("segstudy %s", shlex.join(arguments))
+    began = time.monotonic()
+    code = _guarded(lambda: importlib.import_module(module).run(options))
+    used = ", ".join(f"{name} {version}" for name, version in log.versions().items())
+    log.log.info(
+        "%s after %s; %s", "ended" if code else "done", log.duration(time.monotonic() - began), used
+    )
+    return code
+
+
+def _guarded(call) -> int:
+    try:
+        call()
+    except InputError as error:
+        for line in str(error).splitlines():
+            print(f"segstudy: error: {line}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _set_threads(threads: int | None) -> None:
+    """Limit every library's threads, before any of them is imported.
+
+    OMP_WAIT_POLICY: threads that spin while they wait slow torch down twentyfold as soon as
+    another process wants the core.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if threads:
+        for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "BLOSC"):
+            key = "BLOSC_NTHREADS" if name == "BLOSC" else f"{name}_NUM_THREADS"
+            os.environ[key] = str(threads)
+        os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)

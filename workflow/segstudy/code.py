@@ -1,0 +1,89 @@
+"""A digest of the code behind a job, so that an edit reruns exactly the jobs that it can change.
+
+Snakemake notices an edited rule, not an edited module. Each rule therefore carries the digest of
+the module that it enters and of every project module imported from there, found by reading
+import statements. It is taken over the parsed code: comments, docstrings and formatting do not count.
+"""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+# Settings reach a job as values on its command line, which Snakemake compares by itself.
+WITHOUT_EFFECT = frozenset({"errors", "log", "study"})
+
+
+def digest(*modules: str) -> str:
+    """Digest of modules, e.g. `train.fit`, and of all project modules that they import.
+
+    Names are relative to the package. An import inside a function counts; one by a computed
+    name does not, so such a module (a network, say) is named by the caller.
+    """
+    found = sorted(reached(*modules))
+    content = "".join(f"{module} {_fingerprint(module)}\n" for module in found)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def reached(*modules: str) -> set[str]:
+    """The modules themselves and all project modules that they import, directly or not."""
+    found: set[str] = set()
+    waiting = [_existing(module) for module in modules]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting.extend(imports(module) - found - WITHOUT_EFFECT)
+    return found
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Project modules that a module imports, by its import statements."""
+    names: set[str] = set()
+    for node in ast.walk(_parsed(module)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    inside = {name.removeprefix("segstudy.") for name in names if name.startswith("segstudy.")}
+    return frozenset(name for name in inside if _file(name) is not None)
+
+
+@cache
+def _fingerprint(module: str) -> str:
+    tree = _parsed(module)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            del body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _parsed(module: str) -> ast.Module:
+    return ast.parse(_file(module).read_text(encoding="utf-8"))
+
+
+def _file(module: str) -> Path | None:
+    path = PACKAGE.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _existing(module: str) -> str:
+    if _file(module) is None:
+        raise ValueError(f"no module {module!r} in {PACKAGE}")
+    return module

@@ -1,0 +1,226 @@
+"""Prepared cases on disk, in a form that patches are read from.
+
+A case is four files: `<case>.image.b2nd` float32 (channel, x, y, z), `<case>.label.b2nd` uint8
+(x, y, z), `<case>.foreground.b2nd` int32 (n, 4) rows of class, x, y, z, and `<case>.json` with the
+grid, the way back and the intensities' moments. b2nd is Blosc2's n-dimensional format: compressed
+chunks of 64^3 voxels in blocks of 16^3, one channel a chunk, so that a patch or a slice in any
+plane costs only the blocks that it touches. float32 is kept whole: training sees exactly what
+prediction sees. The same case gives the same bytes.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.files import read_json, write_json, writing
+from segstudy.images.normalise import moments
+from segstudy.images.prepare import Restore
+
+FOREGROUND_SAMPLE = 5000
+_CHUNK, _BLOCK = 64, 16
+
+
+class CompressedArray:
+    """An array in a file, sliced like numpy: `image[:, x0:x1, y0:y1, z0:z1]` reads just that.
+
+    Raises InputError where the file is absent, damaged or not of the shape it should have.
+    """
+
+    def __init__(self, path: Path, shape: Sequence[int], dtype: Any):
+        self.path = path
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        try:
+            return self._stored[key]
+        except (RuntimeError, OSError) as error:
+            raise self._damaged(error) from None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open file is not sent to a worker process; it opens its own.
+        return {key: value for key, value in self.__dict__.items() if key != "_stored"}
+
+    @cached_property
+    def _stored(self) -> blosc2.NDArray:
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such file; run `segstudy preprocess resample` again")
+        try:
+            stored = blosc2.open(
+                str(self.path), mode="r", dparams=blosc2.DParams(nthreads=_threads())
+            )
+        except Exception as error:  # blosc2 raises whatever the damaged bytes lead to
+            raise self._damaged(error) from None
+        if not isinstance(stored, blosc2.NDArray):
+            raise self._damaged("no n-dimensional array")
+        if stored.shape != self.shape or stored.dtype != self.dtype:
+            raise self._damaged(
+                f"{stored.shape} of {stored.dtype}, expected {self.shape} of {self.dtype}"
+            )
+        return stored
+
+    def _damaged(self, reason: object) -> InputError:
+        return InputError(
+            f"{self.path}: damaged array ({' '.join(str(reason).split())}); remove its folder and "
+            "run `segstudy preprocess resample` again"
+        )
+
+
+class CaseArrays:
+    """A prepared case. Nothing but its small JSON file is read before it is asked for.
+
+    image: float32 (channel, x, y, z), RAS, cropped and resampled, not normalised.
+    label: uint8 (x, y, z), class indices.
+    """
+
+    def __init__(self, path: Path):
+        """path: the case's JSON file."""
+        content = read_json(path)
+        try:
+            self.dataset: str = content["dataset"]
+            self.case: str = content["case"]
+            self.spacing_mm: tuple[float, ...] = tuple(content["spacing_mm"])
+            self.restore = Restore.from_dict(content["restore"])
+            self.moments: list[dict[str, Any]] = content["moments"]
+            self._present: list[int] = content["classes"]
+            channels, count = int(content["channels"]), int(content["foreground"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path}: damaged description of a case ({type(error).__name__}: {error}); remove "
+                "its folder and run `segstudy preprocess resample` again"
+            ) from None
+        self.shape: tuple[int, int, int] = self.restore.shape
+        folder = path.parent
+        self.image = CompressedArray(
+            folder / f"{self.case}.image.b2nd", (channels, *self.shape), np.float32
+        )
+        self.label = CompressedArray(folder / f"{self.case}.label.b2nd", self.shape, np.uint8)
+        self._foreground = CompressedArray(
+            folder / f"{self.case}.foreground.b2nd", (count, 4), np.int32
+        )
+
+    @cached_property
+    def foreground(self) -> dict[int, np.ndarray]:
+        """For each class that occurs: a sample (n, 3) of its voxels, at most 5000, for oversampling."""
+        rows = self._foreground[...]
+        return {index: rows[rows[:, 0] == index, 1:] for index in self._present}
+
+
+def write_arrays(
+    folder: Path | str,
+    dataset: str,
+    case: str,
+    image: np.ndarray,
+    label: np.ndarray,
+    restore: Restore,
+) -> None:
+    """Write a prepared case into a folder.
+
+    image: float32 (channel, x, y, z); label: class indices (x, y, z). The sample of foreground
+    voxels is drawn by a seed from the case's name.
+    """
+    folder = Path(folder)
+    if image.shape[1:] != label.shape or label.shape != tuple(restore.shape):
+        raise ValueError(f"image {image.shape}, label {label.shape}, grid {restore.shape}")
+    sample = sample_foreground(label, dataset, case)
+    _write(folder / f"{case}.image.b2nd", np.asarray(image, np.float32), (1, *[_CHUNK] * 3))
+    _write(folder / f"{case}.label.b2nd", np.asarray(label, np.uint8), (_CHUNK,) * 3)
+    rows = [
+        np.column_stack([np.full(len(voxels), index), voxels]) for index, voxels in sample.items()
+    ]
+    foreground = np.concatenate(rows or [np.zeros((0, 4))]).astype(np.int32)
+    _write(folder / f"{case}.foreground.b2nd", foreground, (FOREGROUND_SAMPLE, 4))
+    write_json(
+        folder / f"{case}.json",
+        {
+            "dataset": dataset,
+            "case": case,
+            "channels": len(image),
+            "classes": list(sample),
+            "foreground": len(foreground),
+            "moments": moments(image),
+            "spacing_mm": list(restore.grid.spacing_mm),
+            "restore": restore.to_dict(),
+        },
+    )
+
+
+def open_arrays(folders: Iterable[Path | str]) -> dict[tuple[str, str], CaseArrays]:
+    """The prepared cases of some folders, by (dataset, case), in the order of their names."""
+    found: dict[tuple[str, str], CaseArrays] = {}
+    for folder in folders:
+        paths = sorted(Path(folder).glob("*.json"))
+        if not paths:
+            raise InputError(
+                f"{folder}: no prepared case; expected a folder of `segstudy preprocess resample`"
+            )
+        for path in paths:
+            arrays = CaseArrays(path)
+            key = (arrays.dataset, arrays.case)
+            if key in found:
+                raise InputError(
+                    f"{path}: case {arrays.case} of {arrays.dataset} is prepared twice"
+                )
+            found[key] = arrays
+    return dict(sorted(found.items()))
+
+
+def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, np.ndarray]:
+    """At most 5000 voxels (n, 3) of each class above 0 of a label (x, y, z), in ascending order."""
+    generator = np.random.default_rng(seed_of(dataset, case))
+    flat = label.ravel()
+    places = np.flatnonzero(flat)
+    classes = flat[places]
+    sample = {}
+    for index in np.flatnonzero(np.bincount(classes)):
+        own = places[classes == index]
+        if len(own) > FOREGROUND_SAMPLE:
+            own = np.sort(generator.choice(own, FOREGROUND_SAMPLE, replace=False))
+        sample[int(index)] = np.column_stack(np.unravel_index(own, label.shape)).astype(np.int32)
+    return sample
+
+
+def seed_of(*names: str) -> int:
+    """A seed that depends on nothing but names."""
+    return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:8], "big")
+
+
+def _write(path: Path, array: np.ndarray, chunks: Sequence[int]) -> None:
+    chunks = tuple(max(1, min(*pair)) for pair in zip(chunks, array.shape, strict=True))
+    blocks = tuple(min(chunk, _BLOCK) for chunk in chunks) if array.ndim > 2 else chunks
+    with writing(path) as temporary:
+        blosc2.asarray(
+            np.ascontiguousarray(array),
+            chunks=chunks,
+            blocks=blocks,
+            urlpath=str(temporary),
+            mode="w",
+            cparams=blosc2.CParams(
+                codec=blosc2.Codec.ZSTD,
+                clevel=3,
+                filters=[blosc2.Filter.SHUFFLE],
+                nthreads=_threads(),
+            ),
+        )
+
+
+def _threads() -> int:
+    """One, or what `--threads` set: training has its own processes that read."""
+    return int(os.environ.get("BLOSC_NTHREADS", "1"))

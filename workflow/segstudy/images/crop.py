@@ -1,0 +1,88 @@
+"""The part of an image that is worth keeping, as a box in voxels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+BODY_ABOVE_HU = -500
+_BODY_STEP_MM = 4.0
+
+
+class Box(NamedTuple):
+    """Voxels `start[axis] <= index < stop[axis]`."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+
+
+def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
+    """The box that an image (channel, x, y, z) is cropped to, without a margin.
+
+    crop: `body`, `nonzero` or `none` (the whole image). Where nothing is found, the whole image.
+    """
+    if crop == "body":
+        return body_box(array, spacing_mm)
+    if crop == "nonzero":
+        return _box_of((array != 0).any(axis=0))
+    return _whole(array.shape[1:])
+
+
+def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
+    """The box of the patient in a CT image (channel, x, y, z) in Hounsfield units.
+
+    The largest connected part above -500 HU, lungs inside it included since only its box is
+    asked for. Sought on every fourth millimetre and widened by as much: a box needs no more.
+    """
+    steps = tuple(max(1, int(_BODY_STEP_MM / size)) for size in spacing_mm)
+    sparse = array[(slice(None), *(slice(None, None, step) for step in steps))]
+    parts, count = ndimage.label((sparse > BODY_ABOVE_HU).any(axis=0))
+    if count == 0:
+        return _whole(array.shape[1:])
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    found = _box_of(parts == sizes.argmax())
+    start = tuple(
+        max(0, (low - 1) * step + 1) for low, step in zip(found.start, steps, strict=True)
+    )
+    stop = tuple(
+        min(size, high * step)
+        for size, high, step in zip(array.shape[1:], found.stop, steps, strict=True)
+    )
+    return Box(start, stop)
+
+
+def widened(box: Box, shape: Sequence[int], spacing_mm: Sequence[float], margin_mm: float) -> Box:
+    """The box with a margin on each side, within an image of this shape."""
+    margins = [int(np.ceil(margin_mm / size)) for size in spacing_mm]
+    start = tuple(max(0, low - margin) for low, margin in zip(box.start, margins, strict=True))
+    stop = tuple(
+        min(size, high + margin)
+        for size, high, margin in zip(shape, box.stop, margins, strict=True)
+    )
+    return Box(start, stop)
+
+
+def _box_of(mask: np.ndarray) -> Box:
+    """The smallest box around the voxels of a mask; of an empty mask, the whole."""
+    ranges = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        if inside.size == 0:
+            return _whole(mask.shape)
+        ranges.append((int(inside[0]), int(inside[-1]) + 1))
+    return Box(tuple(low for low, _ in ranges), tuple(high for _, high in ranges))
+
+
+def _whole(shape: Sequence[int]) -> Box:
+    return Box((0, 0, 0), tuple(int(size) for size in shape))

@@ -1,0 +1,45 @@
+"""Orientation: bringing arrays to RAS (axis 0 to the right, 1 to the front, 2 to the head) and back."""
+
+import numpy as np
+from nibabel import orientations
+
+from segstudy.images.files import Grid, Image
+
+
+def to_ras(image: Image) -> Image:
+    """Permute and flip the last three axes so that they point right, front and head.
+
+    An oblique grid is brought to the nearest such order; nothing is interpolated. The affine
+    moves along, so that every voxel keeps its place in the patient.
+    """
+    turn = orientations.io_orientation(image.affine)
+    return Image(np.ascontiguousarray(_apply(image.array, turn)), ras_grid(image.grid).affine)
+
+
+def ras_grid(grid: Grid) -> Grid:
+    """The grid of an image after `to_ras`."""
+    turn = orientations.io_orientation(grid.affine)
+    shape = [0, 0, 0]
+    for axis, size in zip(turn[:, 0].astype(int), grid.shape, strict=True):
+        shape[axis] = int(size)
+    return Grid(tuple(shape), grid.affine @ orientations.inv_ornt_aff(turn, grid.shape))
+
+
+def from_ras(array: np.ndarray, native: Grid) -> np.ndarray:
+    """Bring an array with axes (..., right, front, head) back to the axes of the native grid."""
+    ras = np.array([[0, 1], [1, 1], [2, 1]], float)
+    turn = orientations.ornt_transform(ras, orientations.io_orientation(native.affine))
+    return np.ascontiguousarray(_apply(array, turn))
+
+
+def ras_spacing_mm(grid: Grid) -> tuple[float, float, float]:
+    """Voxel size along right, front, head in mm."""
+    return ras_grid(grid).spacing_mm
+
+
+def _apply(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Apply an orientation to the last three axes."""
+    if array.ndim == 3:
+        return orientations.apply_orientation(array, turn)
+    moved = np.moveaxis(array, 0, -1)
+    return np.moveaxis(orientations.apply_orientation(moved, turn), -1, 0)

@@ -1,0 +1,128 @@
+"""Moving one structure of a label map by a matrix, with the exact semantics of the SegTHOR fault.
+
+A matrix here is 4x4, acts on voxel indices (i, j, k) of the stored array and maps output to
+input: the voxel o of the result takes what stood at `matrix @ o` (nearest neighbour).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+
+SEGTHOR_SHAPE = (512, 512, 180)
+SEGTHOR_PIVOT = (275.0, 200.0, 0.0)
+SEGTHOR_SHIFT = (50.0, 40.0, 15.0)
+SEGTHOR_ANGLE_DEG = -27.0
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+def translation(shift: Sequence[float]) -> np.ndarray:
+    """4x4 matrix that adds `shift`."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = shift
+    return matrix
+
+
+def rotation(axis: int, angle_deg: float) -> np.ndarray:
+    """4x4 matrix of a right-handed rotation about coordinate axis 0, 1 or 2, in degrees."""
+    first, second = [(1, 2), (2, 0), (0, 1)][axis]
+    cosine, sine = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    matrix = np.eye(4)
+    matrix[first, first] = matrix[second, second] = cosine
+    matrix[first, second], matrix[second, first] = -sine, sine
+    return matrix
+
+
+def segthor_fault(shape: Sequence[int]) -> np.ndarray:
+    """The fault of the SegTHOR labels, output to input on voxel indices (i, j, k).
+
+    On 512x512 slices, however many, it is the original
+    `T(275, 200, 0) . Rz(-27 deg) . T(-275, -200, 0) . T(50, 40, 15)`. For another grid, pivot
+    and shift are multiplied by `shape / (512, 512, 180)` axis by axis; the rotation stays a
+    true rotation of voxel indices.
+
+    SegTHOR's fault is one matrix for all patients, though they differ in their number of
+    slices. A cohort on smaller grids is therefore tampered with one matrix too: call this once
+    with the cohort's mean shape, not with each patient's own.
+    """
+    scale = np.ones(3) if tuple(shape[:2]) == SEGTHOR_SHAPE[:2] else np.divide(shape, SEGTHOR_SHAPE)
+    pivot = scale * SEGTHOR_PIVOT
+    turn = rotation(2, SEGTHOR_ANGLE_DEG)
+    return translation(pivot) @ turn @ translation(-pivot) @ translation(scale * SEGTHOR_SHIFT)
+
+
+def move_structure(label: np.ndarray, value: int, matrix: np.ndarray) -> np.ndarray:
+    """Move one structure of a label map; the others stay.
+
+    label: (i, j, k), unsigned integers; not changed.
+    value: the structure's value.
+    matrix: 4x4, output to input on voxel indices.
+
+    The structure leaves 0 at its old place and overwrites other structures where it lands.
+    What would land outside the grid is lost.
+    """
+    moved = label.copy()
+    box = bounding_box(label == value)
+    if box is None:
+        return moved
+    moved[_slices(box)][label[_slices(box)] == value] = 0
+    landing, target = land(label[_slices(box)] == value, box, matrix, label.shape)
+    moved[_slices(target)][landing] = value
+    return moved
+
+
+def land(
+    mask: np.ndarray, box: Box, matrix: np.ndarray, shape: Sequence[int]
+) -> tuple[np.ndarray, Box]:
+    """Where a structure lands, worked out only on the box around it.
+
+    mask: bool, the structure within its box on the grid of the given shape.
+    matrix: 4x4, output to input on voxel indices of that grid.
+    Returns the landed structure (bool) and the box it lies in, which may be empty.
+    """
+    # A voxel takes its value from half a voxel around; hence corners half a voxel further out.
+    corners = np.array(np.meshgrid(*[(low - 0.5, high - 0.5) for low, high in box])).reshape(3, -1)
+    inverse = np.linalg.inv(matrix)
+    corners = inverse[:3, :3] @ corners + inverse[:3, 3:]
+    lows = np.clip(np.floor(corners.min(axis=1)).astype(int), 0, shape)
+    highs = np.clip(np.ceil(corners.max(axis=1)).astype(int) + 1, lows, shape)
+    start = np.array([low for low, _ in box])
+    to_crop = translation(-start) @ matrix @ translation(lows)
+    landing = _gather(np.ascontiguousarray(mask), to_crop, tuple(int(s) for s in highs - lows))
+    return landing, tuple((int(low), int(high)) for low, high in zip(lows, highs, strict=True))
+
+
+def bounding_box(mask: np.ndarray) -> Box | None:
+    """First and one past the last index along each axis of the voxels that are set; None if none is."""
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        set_ = np.flatnonzero(mask.any(axis=others))
+        if set_.size == 0:
+            return None
+        box.append((int(set_[0]), int(set_[-1]) + 1))
+    return tuple(box)
+
+
+def _slices(box: Box) -> tuple[slice, slice, slice]:
+    return tuple(slice(low, high) for low, high in box)
+
+
+@njit(cache=True, nogil=True)
+def _gather(mask, matrix, shape):
+    """result[o] = mask[round(matrix @ o)], False outside; a half is rounded up, as SciPy does."""
+    result = np.zeros(shape, np.bool_)
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            x = matrix[0, 0] * i + matrix[0, 1] * j + matrix[0, 3]
+            y = matrix[1, 0] * i + matrix[1, 1] * j + matrix[1, 3]
+            z = matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 3]
+            for k in range(shape[2]):
+                a = math.floor(x + matrix[0, 2] * k + 0.5)
+                b = math.floor(y + matrix[1, 2] * k + 0.5)
+                c = math.floor(z + matrix[2, 2] * k + 0.5)
+                if 0 <= a < mask.shape[0] and 0 <= b < mask.shape[1] and 0 <= c < mask.shape[2]:
+                    result[i, j, k] = mask[a, b, c]
+    return result

@@ -1,0 +1,81 @@
+"""Intensities as networks see them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from segstudy.images.prepare import Plan
+
+# From this share of zero voxels on, zero is taken for "nothing measured here" (a brain without
+# its skull), and is left out of an image's mean and SD.
+ZERO_BACKGROUND_SHARE = 0.1
+
+
+def measured(array: np.ndarray) -> np.ndarray | None:
+    """Voxels (x, y, z) of an image (channel, x, y, z) that hold more than a zero background.
+
+    None where the image has no such background, so that all of its voxels count.
+    """
+    inside = (array != 0).any(axis=0)
+    if inside.all() or not inside.any() or 1 - inside.mean() < ZERO_BACKGROUND_SHARE:
+        return None
+    return inside
+
+
+def moments(array: np.ndarray) -> list[dict[str, float]]:
+    """What `zscore` needs of an image (channel, x, y, z): a dict a channel.
+
+    mean, sd: over the voxels that hold more than a zero background.
+    zero_background: whether there is one.
+    """
+    inside = measured(array)
+    values = array.reshape(len(array), -1) if inside is None else array[:, inside]
+    return [
+        {
+            "mean": float(channel.mean(dtype=np.float64)),
+            "sd": float(channel.std(dtype=np.float64)),
+            "zero_background": inside is not None,
+        }
+        for channel in values
+    ]
+
+
+def normalise(
+    array: np.ndarray, plan: "Plan", image_moments: Sequence[dict[str, float]] | None = None
+) -> np.ndarray:
+    """Normalise a prepared image, or a patch of one, (channel, x, y, z) to float32.
+
+    `ct`: clip to the plan's `low` and `high`, subtract its `mean`, divide by its `sd` (all fitted
+    on training cases). `zscore`: subtract the image's own mean and divide by its own SD, channel
+    by channel; a zero background is left out of both and stays 0, which is also what patches
+    are padded with (as in nnU-Net).
+
+    image_moments: `moments` of the whole image (`CaseArrays.moments`), needed for `zscore` where
+        `array` is a patch; left out, they are taken from `array`.
+
+    A constant channel (SD 0) becomes 0.
+    """
+    result = np.array(array, np.float32)
+    if plan.normalise == "ct":
+        for channel, fitted in zip(result, plan.intensities, strict=True):
+            np.clip(channel, fitted["low"], fitted["high"], out=channel)
+            _standardise(channel, fitted["mean"], fitted["sd"])
+        return result
+    found = moments(array) if image_moments is None else image_moments
+    for channel, own in zip(result, found, strict=True):
+        _standardise(channel, own["mean"], own["sd"])
+    if found[0]["zero_background"]:
+        result[:, (array == 0).all(axis=0)] = 0
+    return result
+
+
+def _standardise(channel: np.ndarray, mean: float, sd: float) -> None:
+    """Subtract the mean and divide by the SD, in place."""
+    channel -= np.float32(mean)
+    # float32 sums leave a constant channel with an SD of rounding noise, not of 0.
+    if sd > 1e-6 * max(abs(mean), 1e-6):
+        channel /= np.float32(sd)
+    else:
+        channel[...] = 0

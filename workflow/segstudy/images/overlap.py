@@ -1,0 +1,33 @@
+"""Overlap of two label maps, counted in one pass."""
+
+import numpy as np
+
+
+def confusion(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """How many voxels have which class in the reference (row) and in the prediction (column).
+
+    reference, prediction: class indices 0 .. classes-1, of the same shape.
+    Returns int64 (classes, classes). Raises ValueError for another shape or class.
+    """
+    if reference.shape != prediction.shape:
+        raise ValueError(f"reference has shape {reference.shape}, prediction {prediction.shape}")
+    for array in (reference, prediction):
+        if array.size and (array.min() < 0 or array.max() >= classes):
+            raise ValueError(f"class indices must be within 0..{classes - 1}")
+    # The smallest type that holds every pair: the pass is bound by memory.
+    kind = np.min_scalar_type(classes * classes - 1)
+    pairs = reference.astype(kind).ravel() * kind.type(classes)
+    pairs += prediction.astype(kind).ravel()
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def dice(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """Dice coefficient of each class 1 .. classes-1; NaN where both are empty.
+
+    reference, prediction: class indices of the same shape; classes counts the background.
+    Returns float64 (classes - 1,).
+    """
+    counts = confusion(reference, prediction, classes)
+    both = 2.0 * np.diagonal(counts)[1:]
+    total = (counts.sum(axis=0) + counts.sum(axis=1))[1:]
+    return np.divide(both, total, out=np.full(classes - 1, np.nan), where=total > 0)

@@ -1,0 +1,240 @@
+"""From an image as stored to the array a network sees, and back.
+
+prepare: reorient to RAS, crop, resample to the plan's spacing. `normalise` follows, with numbers
+fitted on training cases, so that one set of arrays serves every fold whose spacing is the same.
+restore: the way back to the stored grid, voxel for voxel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.images import resample as resampling
+from segstudy.images.crop import Box, crop_box, widened
+from segstudy.images.files import Grid, Image
+from segstudy.images.geometry import from_ras, ras_grid, to_ras
+from segstudy.images.normalise import measured
+
+# Hounsfield units of air to those of the densest bone; beyond lies metal, and what scanners write
+# outside their field of view. SegTHOR holds values up to 31743, which would ring when interpolated.
+CT_RANGE_HU = (-1024.0, 3071.0)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How images are brought to a common grid.
+
+    spacing_mm: voxel size along right, front, head in mm.
+    crop: `body` (CT), `nonzero` or `none`; margin_mm is kept around it.
+    normalise: `ct` or `zscore`; decides what is done before interpolation.
+    anisotropy_threshold: see `resample.coarse_axis`.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    crop: str
+    margin_mm: float
+    normalise: str
+    anisotropy_threshold: float
+
+
+@dataclass(frozen=True)
+class Plan(Geometry):
+    """A geometry with what was fitted on the training cases of a fold.
+
+    intensities: for `ct`, a dict of `low`, `high`, `mean`, `sd` a channel; empty for `zscore`.
+    median_shape: median shape (right, front, head) of the training cases on the plan's grid.
+    """
+
+    intensities: tuple[dict[str, float], ...] = ()
+    median_shape: tuple[int, int, int] = (1, 1, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Plan":
+        try:
+            return cls(
+                spacing_mm=tuple(float(size) for size in values["spacing_mm"]),
+                crop=str(values["crop"]),
+                margin_mm=float(values["margin_mm"]),
+                normalise=str(values["normalise"]),
+                anisotropy_threshold=float(values["anisotropy_threshold"]),
+                intensities=tuple(dict(channel) for channel in values["intensities"]),
+                median_shape=tuple(int(size) for size in values["median_shape"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"a plan with a missing or unusable entry ({error}); run `segstudy preprocess plan` again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What is needed to bring an array from the prepared grid back to the stored one.
+
+    native: the stored grid. box: what was kept of it, in voxels of the grid turned to RAS.
+    shape: the prepared grid's shape. coarse: the axis (0, 1, 2 in RAS) resampled by nearest
+    neighbour, or None.
+    """
+
+    native: Grid
+    box: Box
+    shape: tuple[int, int, int]
+    coarse: int | None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the spacing was kept, so that nothing is interpolated in either direction."""
+        return self.shape == self.box.shape
+
+    @property
+    def ras(self) -> Grid:
+        """The stored grid turned to RAS, before cropping."""
+        return ras_grid(self.native)
+
+    @property
+    def grid(self) -> Grid:
+        """The prepared grid: its shape, and the affine that places its voxels in the patient.
+
+        Its spacing differs from the plan's by the rounding of the shape to whole voxels.
+        """
+        step = np.array(self.box.shape) / self.shape
+        affine = self.ras.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ (np.array(self.box.start) + 0.5 * step - 0.5)
+        affine[:3, :3] *= step
+        return Grid(self.shape, affine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "native_shape": list(self.native.shape),
+            "native_affine": self.native.affine.tolist(),
+            "start": list(self.box.start),
+            "stop": list(self.box.stop),
+            "shape": list(self.shape),
+            "coarse": self.coarse,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Restore":
+        return cls(
+            native=Grid(tuple(values["native_shape"]), np.array(values["native_affine"], float)),
+            box=Box(tuple(values["start"]), tuple(values["stop"])),
+            shape=tuple(values["shape"]),
+            coarse=values["coarse"],
+        )
+
+
+def grid_name(spacing_mm: Sequence[float]) -> str:
+    """A spacing as text, e.g. `0.98x0.98x2.5`: the name of a folder of arrays."""
+    return "x".join(f"{size:.6f}".rstrip("0").rstrip(".") for size in spacing_mm)
+
+
+def parse_grid(text: str) -> tuple[float, float, float]:
+    """The spacing (mm) that `grid_name` wrote."""
+    try:
+        spacing = tuple(float(size) for size in text.split("x"))
+    except ValueError:
+        spacing = ()
+    if len(spacing) != 3 or not all(0 < size < np.inf for size in spacing):
+        raise InputError(f"grid {text!r}: expected three voxel sizes in mm, as in 1x1x2.5")
+    return spacing
+
+
+def prepare(
+    image: Image, geometry: Geometry, name: str = "the image"
+) -> tuple[np.ndarray, Restore]:
+    """Reorient an image (channel, i, j, k) to RAS, crop it and resample it.
+
+    Returns float32 (channel, x, y, z), not normalised, and the way back. Axes with spacing far
+    coarser than the others are resampled apart (`resample.coarse_axis`): by nearest neighbour,
+    the others by cubic splines; else all by cubic splines. CT values are clipped to
+    -1024..3071 HU first. A zero background stays exactly 0.
+
+    Raises InputError for a value that is not finite; `name` says whose.
+    """
+    if not np.isfinite(image.array).all():
+        raise InputError(
+            f"{name}: voxels that are not finite (NaN or infinite); expected numbers. Mend the file "
+            "or leave the case out"
+        )
+    turned = to_ras(image)
+    spacing = turned.spacing_mm
+    box = crop_box(turned.array, spacing, geometry.crop)
+    box = widened(box, turned.grid.shape, spacing, geometry.margin_mm)
+    array = turned.array[(slice(None), *box.slices)]
+    if geometry.normalise == "ct":
+        array = np.clip(array, *CT_RANGE_HU)
+    shape = resampling.resampled_shape(box.shape, spacing, geometry.spacing_mm)
+    coarse = resampling.coarse_axis(spacing, geometry.spacing_mm, geometry.anisotropy_threshold)
+    restore = Restore(image.grid, box, shape, coarse)
+    result = resampling.resample(array, shape, resampling.orders(resampling.CUBIC, coarse))
+    inside = measured(array) if geometry.normalise == "zscore" and not restore.unchanged else None
+    if inside is not None:
+        kept = resampling.resample(
+            inside[None], shape, resampling.orders(resampling.LINEAR, coarse), antialias=False
+        )
+        result[:, kept[0] < 0.5] = 0
+    return np.ascontiguousarray(result), restore
+
+
+def prepare_label(label: Image, restore: Restore, values: Sequence[int]) -> np.ndarray:
+    """Bring a label map (i, j, k) to the grid that its image was prepared on.
+
+    values: value of each structure in the label map, in the order of the classes; other values
+    become background. Returns uint8 (x, y, z), class indices 1 .. n. Each class is interpolated
+    linearly (nearest neighbour along a coarse axis) and the highest one wins, so that borders
+    stay smooth where nearest neighbour would leave steps.
+
+    Raises InputError where the label's shape is not the image's.
+    """
+    if label.grid.shape != restore.native.shape:
+        raise InputError(
+            f"a label of shape {label.grid.shape} for an image of shape {restore.native.shape}; "
+            "expected the same"
+        )
+    indices = np.zeros(max(int(label.array.max(initial=0)), *values, 0) + 1, np.uint8)
+    indices[list(values)] = np.arange(1, len(values) + 1)
+    # By the image's affine: the label's may differ by rounding.
+    cropped = to_ras(Image(label.array, restore.native.affine)).array[restore.box.slices]
+    classes = indices[cropped]
+    if restore.unchanged:
+        return np.ascontiguousarray(classes)
+    return resampling.most_likely(
+        lambda index, rows: classes[rows] == index,
+        len(values) + 1,
+        restore.box.shape,
+        restore.shape,
+        resampling.orders(resampling.LINEAR, restore.coarse),
+    )
+
+
+def restore(probabilities: np.ndarray, way: Restore) -> np.ndarray:
+    """Bring class probabilities (class, x, y, z) back to the stored grid, as class indices (i, j, k).
+
+    Probabilities are interpolated linearly (nearest neighbour along a coarse axis) to the stored
+    voxels and the highest class wins; outside the crop: 0. Logits serve as well. Works slab by
+    slab and class by class: beside the probabilities, memory is one label map and a few MB.
+    """
+    if probabilities.shape[1:] != tuple(way.shape):
+        raise ValueError(
+            f"probabilities of shape {probabilities.shape}, expected (class, {way.shape})"
+        )
+    cropped = resampling.most_likely(
+        lambda index, rows: probabilities[index, rows],
+        len(probabilities),
+        way.shape,
+        way.box.shape,
+        resampling.orders(resampling.LINEAR, way.coarse),
+    )
+    full = np.zeros(way.ras.shape, cropped.dtype)
+    full[way.box.slices] = cropped
+    return from_ras(full, way.native)

@@ -1,0 +1,250 @@
+"""`segstudy infer`: labels for the tested cases of a study's fold, or for any images."""
+
+import argparse
+import json
+from pathlib import Path
+
+from segstudy.errors import InputError
+
+EXAMPLES = """
+images outside any study:
+  segstudy infer --weights weights.pt --output predictions scan_1.nii.gz scan_2.nii.gz
+  segstudy infer --weights weights.pt --output predictions t1.nii.gz,t2.nii.gz
+the tested cases of a study's fold (the workflow calls this):
+  segstudy infer --weights weights.pt --output DIR --cases cases.tsv --dataset NAME \\
+    --splits splits.tsv --fold 0 --structures '{"heart": 2}' --training-cases NAME=cases.tsv
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "--weights", required=True, type=Path, help="weights file of `segstudy train`"
+    )
+    parser.add_argument("--output", required=True, type=Path, help="folder for the labels")
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        help="where to predict (default: as the weights' settings say)",
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument(
+        "--structures",
+        metavar="JSON",
+        help="values in the label files, {structure: value} (default: 1, 2, ... in the order of the weights)",
+    )
+    outside = parser.add_argument_group("images outside any study")
+    outside.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="an image file, with all channels in its fourth axis; or a file a channel, with commas between",
+    )
+    outside.add_argument(
+        "--postprocessing",
+        type=Path,
+        metavar="JSON",
+        help="postprocessing.json of a fold: which structures to reduce to their largest component "
+        "(default: none, or all where the model says `always`)",
+    )
+    study = parser.add_argument_group("the tested cases of a fold")
+    study.add_argument("--cases", type=Path, help="case table of the dataset")
+    study.add_argument(
+        "--labels", type=Path, help="the dataset's repaired labels, where it has some"
+    )
+    study.add_argument("--dataset", help="name of the dataset")
+    study.add_argument("--splits", type=Path, help="table of splits")
+    study.add_argument("--fold", type=int, help="the fold, counted from 0")
+    study.add_argument(
+        "--training-cases",
+        nargs="+",
+        default=[],
+        metavar="DATASET=TABLE[:LABELS]",
+        help="case tables (.tsv) of the training datasets, and folders of their repaired labels; "
+        "post-processing is chosen on training cases",
+    )
+    study.add_argument(
+        "--training-structures",
+        metavar="JSON",
+        default="{}",
+        help="label values of the other training datasets, {dataset: {structure: value}}",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    of_study = ["cases", "dataset", "splits", "fold", "structures"]
+    given = [name for name in of_study[:-1] if getattr(options, name) is not None]
+    if options.images and given:
+        raise InputError(
+            f"--{given[0]} is for the cases of a study, and IMAGE for images outside one"
+        )
+    if options.images:
+        _predict_images(options)
+        return
+    missing = [name for name in of_study if getattr(options, name) is None]
+    if not given:
+        raise InputError("nothing to predict: name images, or the cases of a study (--cases ...)")
+    if missing:
+        raise InputError(f"--{missing[0]} is missing; the cases of a study need it")
+    _predict_fold(options)
+
+
+def _predict_fold(options: argparse.Namespace) -> None:
+    from segstudy.cases import read_cases, read_splits, repaired_labels, tested
+    from segstudy.infer.predict import choice_cases, predict_fold
+
+    trained, device = _load(options)
+    splits = read_splits(options.splits)
+    names = tested(splits, options.fold, options.dataset)
+    if not names:
+        raise InputError(
+            f"{options.splits}: fold {options.fold} tests no case of dataset {options.dataset}"
+        )
+    seed = _provenance(trained, options)
+    structures = _structures(options.structures, "--structures")
+    cases = read_cases(options.cases, names)
+    choosing = []
+    if trained.model.keep_largest_component == "auto":
+        tables = {
+            name: (Path(table), labels)
+            for name, table, labels in map(_table, options.training_cases)
+        }
+        tables.setdefault(options.dataset, (options.cases, options.labels))
+        values = _json(options.training_structures, "--training-structures")
+        values[options.dataset] = structures
+        choosing = choice_cases(
+            splits,
+            options.fold,
+            seed,
+            trained.model.validation_share,
+            {name: read_cases(table) for name, (table, _) in tables.items()},
+            values,
+        )
+        choosing = [
+            type(labelled)(
+                labelled.dataset,
+                repaired_labels([labelled.case], tables[labelled.dataset][1])[0],
+                labelled.structures,
+            )
+            for labelled in choosing
+        ]
+    images = {case.case: case.images for case in cases}
+    predict_fold(trained, images, structures, choosing, device, options.output)
+
+
+def _predict_images(options: argparse.Namespace) -> None:
+    from segstudy.files import read_json
+    from segstudy.infer import postprocess
+    from segstudy.infer.predict import predict_images, values_of
+    from segstudy.log import log
+
+    images = _named(options.images, options.output)
+    trained, device = _load(options)
+    if options.structures is None:
+        structures = {name: number for number, name in enumerate(trained.structures, 1)}
+    else:
+        structures = _structures(options.structures, "--structures")
+    values = values_of(trained, structures, "--structures")
+    setting = trained.model.keep_largest_component
+    if options.postprocessing:
+        choices = postprocess.from_record(
+            read_json(options.postprocessing), trained.structures, str(options.postprocessing)
+        )
+    else:
+        choices = {name: postprocess.Choice(setting == "always") for name in trained.structures}
+        if setting == "auto":
+            log.info(
+                "all components are kept: whether to keep the largest is chosen in a study; "
+                "--postprocessing takes a fold's postprocessing.json"
+            )
+    print(_listing(structures, [name for name in choices if choices[name].keep_largest]))
+    predict_images(trained, images, values, choices, device, options.output)
+
+
+def _listing(structures: dict[str, int], reduced: list[str]) -> str:
+    """What the values in the label files mean, as a table."""
+    width = max(len(name) for name in structures)
+    rows = [f"{value:>5}  {name:<{width}}" for name, value in structures.items()]
+    rows = [
+        f"{row}  largest component" if name in reduced else row.rstrip()
+        for name, row in zip(structures, rows, strict=True)
+    ]
+    return "\n".join(["value  structure", *rows])
+
+
+def _named(texts: list[str], output: Path) -> dict[str, tuple[Path, ...]]:
+    """Images by the name that their label file gets; refuses what would overwrite."""
+    from segstudy.images.names import stem
+
+    images: dict[str, tuple[Path, ...]] = {}
+    for text in texts:
+        paths = tuple(Path(part) for part in text.split(","))
+        name = stem(paths[0])
+        if name in images:
+            raise InputError(
+                f"{paths[0]} and {images[name][0]}: both would be written to {name}.nii.gz; "
+                "predict them into two folders"
+            )
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"{path}: no such file")
+            if path.resolve() == (output / f"{name}.nii.gz").resolve():
+                raise InputError(f"{path}: its label would overwrite it; choose another --output")
+        images[name] = paths
+    return images
+
+
+def _load(options: argparse.Namespace):
+    import torch
+
+    from segstudy.infer.image import choose_device
+    from segstudy.log import log
+    from segstudy.networks.weights import load_weights
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    trained = load_weights(options.weights)
+    device = choose_device(options.device or trained.model.device)
+    trained.network.to(device)
+    log.info(
+        "%s %dD for %s on %s", trained.model.network, trained.model.dims,
+        ", ".join(trained.structures), device,
+    )  # fmt: skip
+    return trained, device
+
+
+def _provenance(trained, options: argparse.Namespace) -> int:
+    """The seed that the weights were trained with; refuses weights of another fold."""
+    fold = trained.provenance.get("fold")
+    if fold != options.fold:
+        raise InputError(
+            f"{options.weights}: trained for fold {fold}, but --fold is {options.fold}: its training "
+            "cases would be tested; give the weights of that fold"
+        )
+    return int(trained.provenance["seed"])
+
+
+def _table(text: str) -> tuple[str, str, Path | None]:
+    """DATASET=TABLE[:LABELS] as name, table, folder of labels."""
+    name, equals, rest = text.partition("=")
+    table, colon, labels = rest.partition(".tsv:")
+    if not (name and equals and rest) or not (colon or rest.endswith(".tsv")):
+        raise InputError(f"--training-cases {text}: expected DATASET=TABLE.tsv[:LABELS]")
+    return name, f"{table}.tsv" if colon else rest, Path(labels) if labels else None
+
+
+def _structures(text: str, option: str) -> dict[str, int]:
+    values = _json(text, option)
+    if not values or not all(type(value) is int for value in values.values()):
+        raise InputError(f'{option} {text}: expected {{"structure": value, ...}}')
+    return values
+
+
+def _json(text: str, option: str) -> dict:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{option}: no JSON ({error}): {text}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{option} {text}: expected a JSON object")
+    return value

@@ -1,0 +1,108 @@
+"""Keeping only the largest component of a structure, where that was seen to help.
+
+Whether it helps is measured on cases of the training side alone; see `choose`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from segstudy.errors import InputError
+from segstudy.images.overlap import dice
+
+NEIGHBOURS = np.ones((3, 3, 3), bool)
+"""Voxels that share a corner belong together (26 neighbours), as in nnU-Net."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether a structure is reduced to its largest component, and why.
+
+    dice_all, dice_largest: mean Dice without and with the reduction over `cases`, those in which
+    the structure was present or predicted; None where nothing was measured.
+    """
+
+    keep_largest: bool
+    dice_all: float | None = None
+    dice_largest: float | None = None
+    cases: tuple[str, ...] = ()
+
+
+def keep_largest(classes: np.ndarray, reduced: Iterable[int]) -> np.ndarray:
+    """The class array (i, j, k) in which each class of `reduced` has kept its largest component.
+
+    What is taken away becomes background (0). Of two components of equal size the one that comes
+    first in the array stays. The array given is not changed.
+    """
+    result = classes.copy()
+    boxes = ndimage.find_objects(classes)
+    for number in reduced:
+        box = boxes[number - 1] if number <= len(boxes) else None
+        if box is None:
+            continue
+        components, count = ndimage.label(classes[box] == number, NEIGHBOURS)
+        if count > 1:
+            sizes = np.bincount(components.ravel())
+            sizes[0] = 0
+            result[box][(components > 0) & (components != sizes.argmax())] = 0
+    return result
+
+
+def choose(
+    compared: Iterable[tuple[str, np.ndarray, np.ndarray]], structures: Sequence[str]
+) -> dict[str, Choice]:
+    """For each structure: does keeping the largest component raise the mean Dice?
+
+    compared: name of the case, reference and prediction as class arrays of one shape, whose
+      classes 1, 2, ... are the structures in order. They must be cases that the fold's model
+      was allowed to see, never those that it is tested on.
+
+    A structure is reduced only where its mean Dice rises; a tie leaves it as predicted.
+    """
+    classes = len(structures) + 1
+    names, before, after = [], [], []
+    for name, reference, prediction in compared:
+        names.append(name)
+        largest = keep_largest(prediction, range(1, classes))
+        before.append(dice(reference, prediction, classes))
+        after.append(dice(reference, largest, classes))
+    choices = {}
+    for column, structure in enumerate(structures):
+        # keeping the largest never empties a structure, so both Dice are defined in the same cases
+        used = [row for row in range(len(names)) if np.isfinite(before[row][column])]
+        if not used:
+            choices[structure] = Choice(False)
+            continue
+        dice_all = float(np.mean([before[row][column] for row in used]))
+        dice_largest = float(np.mean([after[row][column] for row in used]))
+        choices[structure] = Choice(
+            dice_largest > dice_all, dice_all, dice_largest, tuple(names[row] for row in used)
+        )
+    return choices
+
+
+def apply(classes: np.ndarray, choices: dict[str, Choice], structures: Sequence[str]) -> np.ndarray:
+    """The class array with the chosen structures reduced to their largest component."""
+    reduced = [number for number, name in enumerate(structures, 1) if choices[name].keep_largest]
+    return keep_largest(classes, reduced) if reduced else classes
+
+
+def to_record(choices: dict[str, Choice]) -> dict:
+    """What `postprocessing.json` holds: per structure the choice and what it rests on."""
+    return {name: asdict(choice) for name, choice in choices.items()}
+
+
+def from_record(record: dict, structures: Sequence[str], file: str) -> dict[str, Choice]:
+    """The choices of a `postprocessing.json`; InputError where a structure is missing."""
+    missing = [name for name in structures if name not in record]
+    if missing:
+        raise InputError(
+            f"{file}: no entry for {missing[0]!r}; expected the post-processing of these weights, "
+            f"with {', '.join(structures)}"
+        )
+    return {
+        name: Choice(**(record[name] | {"cases": tuple(record[name]["cases"])}))
+        for name in structures
+    }

@@ -1,0 +1,84 @@
+"""What a job says: what it does, on what, for how long, with which versions."""
+
+import logging
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from importlib import metadata
+from typing import TypeVar
+
+import segstudy
+
+log = logging.getLogger("segstudy")
+
+_LIBRARIES = {
+    "blosc2": "blosc2",
+    "itk": "itk",
+    "matplotlib": "matplotlib",
+    "monai": "monai",
+    "nibabel": "nibabel",
+    "numba": "numba",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "seaborn": "seaborn",
+    "SimpleITK": "SimpleITK",
+    "skimage": "scikit-image",
+    "statsmodels": "statsmodels",
+    "torch": "torch",
+}
+
+Item = TypeVar("Item")
+
+
+def start() -> None:
+    """Send log lines to standard error, with the time of day."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of segstudy and of the libraries that this process has imported."""
+    found = {"python": platform.python_version(), "segstudy": segstudy.__version__}
+    for module, distribution in _LIBRARIES.items():
+        if module in sys.modules:
+            found[distribution] = metadata.version(distribution)
+    return found
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the form a person reads: `48 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def progress(items: Iterable[Item], what: str, every_s: float = 5.0) -> Iterator[Item]:
+    """Yield the items and log how many are done and how long the rest will take.
+
+    One line at most every `every_s` seconds, and one at the end: lines stay readable in a job's
+    log file, where a bar that redraws itself would not.
+    """
+    total = len(items) if isinstance(items, Sized) else None
+    began = said = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if now - said >= every_s and done != total:
+            said = now
+            rest = (
+                f", about {duration((now - began) / done * (total - done))} left" if total else ""
+            )
+            log.info("%s: %d%s%s", what, done, f" of {total}" if total else "", rest)
+    log.info("%s: %d done in %s", what, done, duration(time.monotonic() - began))

@@ -1,0 +1,75 @@
+"""Networks: each in its own module, found by the name that a study gives it.
+
+A network takes images (batch, channel, *patch) and gives logits (batch, class, *patch), class 0
+being the background. In training it may give a list of logits, full resolution first (deep
+supervision). What lies outside an image is 0 everywhere: in training patches, in prediction
+windows and in the networks' own padding.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from segstudy.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segstudy.study import AnyModel
+
+NORMAL_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""The RAS axis across a slice plane; the slice's own axes are the other two, in order."""
+
+
+def build(
+    model: "AnyModel",
+    in_channels: int,
+    classes: int,
+    patch_size: Sequence[int],
+    spacing_mm: Sequence[float],
+) -> "nn.Module":
+    """The network that `model.network` names, with fresh weights drawn from torch's generator.
+
+    classes: number of classes, background included.
+    patch_size: voxels along each axis of a training patch (two numbers for a 2D network).
+    spacing_mm: voxel size along each axis of the patch, in mm.
+    Raises InputError for a network that is none of segstudy's, or that the patch is too small for.
+    """
+    # Imported by name, so that an edit to one network does not rerun the models of another.
+    module = module_of(model.network)
+    return module.build(model, in_channels, classes, tuple(patch_size), tuple(spacing_mm))
+
+
+def strides(
+    model: "AnyModel", patch_size: Sequence[int], spacing_mm: Sequence[float]
+) -> tuple[int, ...]:
+    """By how much the network shrinks a patch along each axis: patches are best multiples of it."""
+    module = module_of(model.network)
+    return module.strides(model, tuple(patch_size), tuple(spacing_mm))
+
+
+def module_of(network: str):
+    """The module of a network, by name."""
+    name = f"{__name__}.{network}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise InputError(
+            f"no network {network!r}; expected the name of a module in segstudy/networks"
+        ) from None
+
+
+def patch_spacing(
+    spacing_mm: Sequence[float], dims: int, planes: Sequence[str]
+) -> tuple[float, ...]:
+    """Voxel size along the axes of a patch, in mm: all three, or those of the slice plane.
+
+    A network that sees several planes is told equal sizes, since no one pair holds for all.
+    """
+    if dims == 3:
+        return tuple(spacing_mm)
+    if len(planes) > 1:
+        return (1.0, 1.0)
+    return tuple(size for axis, size in enumerate(spacing_mm) if axis != NORMAL_AXIS[planes[0]])

@@ -1,0 +1,146 @@
+"""Weights files: a network with all that is needed to use it on an image.
+
+A file holds tensors and plain values only, and is read with `weights_only=True`, so that a file
+from a stranger runs no code.
+"""
+
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from segstudy import __version__
+from segstudy.errors import InputError
+from segstudy.files import writing
+from segstudy.networks import build, patch_spacing
+from segstudy.study import AnyModel
+
+FORMAT = "segstudy weights 1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, in evaluation mode, and what it was trained for.
+
+    network: on the device asked for.
+    model: the model's settings in its study (overlap, planes, keep_largest_component, ...).
+    structures: names of the classes 1, 2, ...; class 0 is the background.
+    channels: names of an image's channels, in order.
+    plan: the preprocessing as plain values (`images.prepare.Plan.from_dict` reads it).
+    patch_size: voxels a patch, on the plan's grid in RAS order; two numbers for a 2D network.
+    provenance: study, model, fold, seed, cases trained on, versions: whatever the trainer knew.
+    """
+
+    network: nn.Module
+    model: AnyModel
+    structures: tuple[str, ...]
+    channels: tuple[str, ...]
+    plan: dict[str, Any]
+    patch_size: tuple[int, ...]
+    provenance: dict[str, Any]
+
+
+def save_weights(
+    path: Path | str,
+    network: nn.Module,
+    model: AnyModel,
+    structures: Sequence[str],
+    channels: Sequence[str],
+    plan: Mapping[str, Any],
+    patch_size: Sequence[int],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a weights file, atomically; equal content gives equal bytes.
+
+    The arguments are the fields of `Trained`; plan and provenance hold plain values only.
+    """
+    content = {
+        "format": FORMAT,
+        "version": __version__,
+        "model": model.model_dump(mode="json"),
+        "structures": list(structures),
+        "channels": list(channels),
+        "plan": dict(plan),
+        "patch_size": list(patch_size),
+        "provenance": dict(provenance),
+        "state": {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
+    }
+    # Through memory, since torch.save writes the (temporary) file's name into the file.
+    memory = io.BytesIO()
+    torch.save(content, memory)
+    with writing(path) as temporary:
+        temporary.write_bytes(memory.getvalue())
+
+
+def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Trained:
+    """Read a weights file and build its network on `device`.
+
+    Raises InputError for a file that is missing, damaged, no weights file of segstudy, or made
+    for a network or settings that this version does not know.
+    """
+    content = _read(path)
+    try:
+        model = TypeAdapter(AnyModel).validate_python(content["model"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in ("model", *problem["loc"]))
+        raise InputError(
+            f"{path}: {place}: {problem['msg']} (written by segstudy {content['version']}, "
+            f"this is {__version__}); use the version that wrote it, or train again"
+        ) from None
+    classes = 1 + len(content["structures"])
+    spacing = patch_spacing(content["plan"]["spacing_mm"], model.dims, model.planes)
+    network = build(model, len(content["channels"]), classes, content["patch_size"], spacing)
+    try:
+        network.load_state_dict(content["state"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: weights do not fit the network {model.network}: {reason}") from None
+    return Trained(
+        network=network.to(device).eval(),
+        model=model,
+        structures=tuple(content["structures"]),
+        channels=tuple(content["channels"]),
+        plan=content["plan"],
+        patch_size=tuple(content["patch_size"]),
+        provenance=content["provenance"],
+    )
+
+
+_KINDS = {
+    "version": str,
+    "model": dict,
+    "structures": list,
+    "channels": list,
+    "plan": dict,
+    "patch_size": list,
+    "provenance": dict,
+    "state": dict,
+}
+
+
+def _read(path: Path | str) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such weights file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder; expected a weights file (weights.pt)") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise InputError(
+            f"{path}: not readable as weights, damaged or of another program ({reason})"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: {found or 'no format'} found; expected a {FORMAT!r} file")
+    for key, kind in _KINDS.items():
+        if not isinstance(content.get(key), kind):
+            raise InputError(f"{path}: {key} is missing or damaged; train again")
+    return content

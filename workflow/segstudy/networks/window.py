@@ -1,0 +1,198 @@
+"""Prediction of a whole volume by a network that sees patches: overlapping windows, softly joined.
+
+Windows and weights follow nnU-Net (Isensee et al. 2021): windows evenly spread, their
+probabilities averaged with Gaussian weights whose sigma is an eighth of the patch, so that a
+window counts most where it sees context on all sides.
+
+Since windows stand on a regular grid, the weights factor into one profile an axis. Each axis'
+profiles are divided by their sum beforehand: the weights of all windows then add up to 1 in every
+voxel, and neither a second volume of counts nor a division at the end is needed.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segstudy.networks import NORMAL_AXIS
+
+SIGMA = 1 / 8
+"""Standard deviation of the Gaussian weights, as a share of the patch."""
+
+BATCH_VOXELS = {"cpu": 2**18, "cuda": 2**22}
+"""Voxels of a batch when its size is left open: as many as gain speed at little memory."""
+
+
+@torch.inference_mode()
+def predict_volume(
+    network: nn.Module,
+    image: np.ndarray,
+    *,
+    patch_size: Sequence[int],
+    dims: int,
+    planes: Sequence[str] = ("axial",),
+    classes: int,
+    overlap: float = 0.5,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+    sigma: float = SIGMA,
+) -> np.ndarray:
+    """Class probabilities of a volume.
+
+    network: takes (batch, channel, *patch), gives logits (batch, class, *patch); it is put into
+      evaluation mode for the call.
+    image: (channel, x, y, z), normalised, axes RAS, on the grid that the network was trained on.
+    patch_size: `dims` sizes in voxels. In 2D they hold for the slice's two axes in RAS order:
+      (x, y) axial, (x, z) coronal, (y, z) sagittal.
+    planes: slice planes of a 2D network; probabilities of several are averaged.
+    classes: classes with the background.
+    overlap: the least share of a window that its neighbour covers, from 0 up to below 1.
+    batch_size: windows a pass; None: by the patch's size and the device.
+    amp: automatic mixed precision; on CUDA only.
+
+    Returns float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than
+    the patch is padded with 0, the mean intensity, evenly on both sides.
+    """
+    device = torch.device(device)
+    patch = tuple(int(size) for size in patch_size)
+    if len(patch) != dims or image.ndim != 4:
+        raise ValueError(f"patch {patch} in {dims}D for an image of shape {image.shape}")
+    if batch_size is None:
+        batch_size = max(1, BATCH_VOXELS[device.type] // math.prod(patch))
+    axes = [NORMAL_AXIS[plane] for plane in planes] if dims == 2 else [None]
+    source = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    total = _zeros(classes, image.shape[1:], axes[0], device)
+    was_training = network.training
+    network.eval()
+    try:
+        for axis in axes:
+            stack, sums = _as_stack(source, axis), _as_stack(total, axis)
+            _add_windows(
+                network, stack, sums, patch, overlap, batch_size, device, amp, sigma, len(axes)
+            )
+    finally:
+        network.train(was_training)
+    return total.cpu().numpy()
+
+
+def _as_stack(volume: Tensor, axis: int | None) -> Tensor:
+    """A view with axes (item, channel, *space): the slices along `axis`, or one whole volume."""
+    return volume[None] if axis is None else volume.movedim(axis + 1, 0)
+
+
+def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.device) -> Tensor:
+    """Sums of probabilities (class, x, y, z), on the device when they fit there.
+
+    In memory a slice along `axis` lies in one piece, since slices are what is added.
+    """
+    needed = 4 * classes * math.prod(shape)
+    if device.type == "cuda" and needed > 0.5 * torch.cuda.mem_get_info(device)[0]:
+        device = torch.device("cpu")
+    if axis is None:
+        return torch.zeros(classes, *shape, device=device)
+    in_plane = [size for number, size in enumerate(shape) if number != axis]
+    return torch.zeros(shape[axis], classes, *in_plane, device=device).movedim(0, axis + 1)
+
+
+def _add_windows(
+    network: nn.Module,
+    stack: Tensor,
+    sums: Tensor,
+    patch: tuple[int, ...],
+    overlap: float,
+    batch_size: int,
+    device: torch.device,
+    amp: bool,
+    sigma: float,
+    planes: int,
+) -> None:
+    """Add the weighted probabilities of all windows of `stack` (item, channel, *space) to `sums`."""
+    space = stack.shape[2:]
+    before = [max(0, wide - size) // 2 for size, wide in zip(space, patch, strict=True)]
+    after = [max(0, w - size - b) for size, w, b in zip(space, patch, before, strict=True)]
+    stack = _pad(stack, before, after)
+    starts = [window_starts(s, p, overlap) for s, p in zip(stack.shape[2:], patch, strict=True)]
+    weights = [
+        window_weights(found, size, sigma).to(sums.device)
+        for found, size in zip(starts, patch, strict=True)
+    ]
+    inside = tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
+    kept = [min(s, p) for s, p in zip(space, patch, strict=True)]
+    windows = itertools.product(
+        itertools.product(*[range(len(found)) for found in starts]), range(len(stack))
+    )
+    autocast = torch.autocast(
+        device.type, dtype=_half(device), enabled=amp and device.type == "cuda"
+    )
+    for batch in _batches(windows, batch_size):
+        corners = [tuple(s[n] for s, n in zip(starts, number, strict=True)) for number, _ in batch]
+        cuts = [
+            stack[(item, slice(None), *_box(corner, patch))]
+            for corner, (_, item) in zip(corners, batch, strict=True)
+        ]
+        with autocast:
+            logits = network(torch.stack(cuts).to(device))
+        found = logits.float().softmax(1).to(sums.device)
+        for corner, (number, item), part in zip(corners, batch, found, strict=True):
+            place = sums[(item, slice(None), *_box(corner, kept))]
+            weight = 1 / planes
+            for axis, which in enumerate(number):
+                profile = weights[axis][which, inside[axis]]
+                weight = weight * profile.reshape(-1, *[1] * (len(number) - 1 - axis))
+            place.addcmul_(part[(slice(None), *inside)], weight)
+
+
+def window_starts(size: int, patch: int, overlap: float) -> list[int]:
+    """First voxels of the windows along one axis: evenly spread, neighbours share `overlap` or more.
+
+    The share holds up to the rounding to whole voxels.
+    """
+    if size <= patch:
+        return [0]
+    step = max(1.0, patch * (1 - overlap))
+    # 1e-6: 10 * (1 - 0.8) is a little below 2
+    gaps = math.ceil((size - patch) / step - 1e-6)
+    return [round(number * (size - patch) / gaps) for number in range(gaps + 1)]
+
+
+def window_weights(starts: Sequence[int], patch: int, sigma: float = SIGMA) -> Tensor:
+    """Weights (window, voxel of the window) along one axis: above 0, adding up to 1 in each voxel.
+
+    sigma: of the Gaussian, as a share of the patch.
+    """
+    places = np.arange(patch)
+    profile = np.exp(-0.5 * ((places - (patch - 1) / 2) / (sigma * patch)) ** 2)
+    sums = np.zeros(starts[-1] + patch)
+    for start in starts:
+        sums[start : start + patch] += profile
+    weights = [profile / sums[start : start + patch] for start in starts]
+    return torch.from_numpy(np.array(weights, dtype=np.float32))
+
+
+def _box(corner: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))
+
+
+def _pad(stack: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    if not any(before) and not any(after):
+        return stack
+    # torch counts axes from the last one
+    widths = [width for pair in zip(before[::-1], after[::-1], strict=True) for width in pair]
+    return nn.functional.pad(stack, widths)
+
+
+def _batches(windows: Iterator, size: int) -> Iterator[list]:
+    """Like itertools.batched, which Python 3.11 lacks."""
+    while batch := list(itertools.islice(windows, size)):
+        yield batch
+
+
+def _half(device: torch.device) -> torch.dtype:
+    """The precision that training used: bfloat16 where the GPU has it."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16

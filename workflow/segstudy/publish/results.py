@@ -1,0 +1,230 @@
+"""Reading the tables of a results folder; what is missing is named with the stage that makes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from segstudy.cases import Case, read_cases, read_splits, repaired_labels
+from segstudy.errors import InputError
+from segstudy.files import read_json
+from segstudy.images.names import stem
+from segstudy.study import Study
+
+
+@dataclass
+class Results:
+    """The results folder of one study. Tables are read when they are first asked for.
+
+    root: `results/<study>`.
+    """
+
+    study: Study
+    root: Path
+
+    # --- data -----------------------------------------------------------------------------------
+
+    def cases(self, dataset: str) -> list[Case]:
+        """Cases of the dataset that passed the audit, with the labels as delivered."""
+        path = self._needed(f"download/{dataset}/cases.tsv", "download", f"audit of {dataset}")
+        return read_cases(path)
+
+    def problems(self, dataset: str) -> pandas.DataFrame:
+        """What the audit found; columns dataset, case, file, problem, verdict."""
+        return self._table(
+            f"download/{dataset}/problems.tsv",
+            "download",
+            f"audit of {dataset}",
+            ("case", "file", "problem", "verdict"),
+        )
+
+    def references(self, dataset: str) -> dict[str, Case]:
+        """Cases by name with the label that models are measured against: repaired where repair ran."""
+        cases = self.cases(dataset)
+        if self.study.datasets[dataset].repair:
+            cases = repaired_labels(cases, self.repaired(dataset))
+        return {case.case: case for case in cases}
+
+    @cached_property
+    def splits(self) -> pandas.DataFrame:
+        """Columns dataset, case, subject, fold (None for cases that every fold's model is tested on)."""
+        path = self._needed("preprocess/splits.tsv", "preprocess", "split")
+        rows = [vars(split) for split in read_splits(path)]
+        return pandas.DataFrame(rows, columns=["dataset", "case", "subject", "fold"], dtype=object)
+
+    # --- repair ---------------------------------------------------------------------------------
+
+    def transform(self, dataset: str) -> dict:
+        """The transform that repair found, with IoU before and after on the reference case."""
+        path = f"repair/{dataset}/estimate/transform.json"
+        return read_json(self._needed(path, "repair", f"estimate of {dataset}"))
+
+    def sweep(self, dataset: str) -> pandas.DataFrame:
+        """IoU over angle; columns angle_deg, iou."""
+        return self._table(
+            f"repair/{dataset}/estimate/sweep.csv",
+            "repair",
+            f"estimate of {dataset}",
+            ("angle_deg", "iou"),
+        )
+
+    def attempts(self, dataset: str) -> pandas.DataFrame:
+        """A row a method of repair."""
+        return self._table(
+            f"repair/{dataset}/estimate/attempts.csv", "repair", f"estimate of {dataset}", ()
+        )
+
+    def repaired(self, dataset: str) -> Path:
+        """The folder of the repaired labels."""
+        folder = self.root / "repair" / dataset / "labels"
+        if not folder.is_dir():
+            raise _missing(folder, "repair", f"apply of {dataset}")
+        return folder
+
+    def verdicts(self, dataset: str) -> pandas.DataFrame:
+        """What repair did, a row a case; columns case, verdict and the evidence."""
+        paths = sorted(self.repaired(dataset).glob("*/verdicts.csv"))
+        if not paths:
+            raise _missing(
+                self.repaired(dataset) / "*/verdicts.csv", "repair", f"apply of {dataset}"
+            )
+        tables = [_read(path, ("case", "verdict")) for path in paths]
+        return pandas.concat(tables, ignore_index=True).sort_values("case", ignore_index=True)
+
+    # --- preprocessing and training -------------------------------------------------------------
+
+    def plan(self, plan: str, fold: int) -> dict:
+        path = f"preprocess/plans/{plan}/fold-{fold}.json"
+        return read_json(self._needed(path, "preprocess", f"plan {plan}, fold {fold}"))
+
+    def trainings(self) -> list[tuple[str, int, int]]:
+        """(model, fold, seed) of every training of the study."""
+        return [
+            (name, fold, seed)
+            for name, model in self.study.models.items()
+            for fold in self.study.folds
+            for seed in model.seeds
+        ]
+
+    def history(self, model: str, fold: int, seed: int) -> pandas.DataFrame:
+        """A row an epoch; columns epoch, lr, train_loss, seconds, and validation_* where validated."""
+        return self._table(
+            f"train/{model}/fold-{fold}/seed-{seed}/history.csv",
+            "train",
+            f"{model}, fold {fold}, seed {seed}",
+            ("epoch", "train_loss"),
+        )
+
+    def trained(self, model: str, fold: int, seed: int) -> dict:
+        """What a training resolved its settings to."""
+        path = f"train/{model}/fold-{fold}/seed-{seed}/settings.json"
+        return read_json(self._needed(path, "train", f"{model}, fold {fold}, seed {seed}"))
+
+    def prediction(self, model: str, fold: int, seed: int, dataset: str, case: str) -> Path:
+        path = f"infer/{model}/fold-{fold}/seed-{seed}/{dataset}/{case}.nii.gz"
+        return self._needed(path, "infer", f"{model}, fold {fold}, seed {seed}, {dataset}")
+
+    # --- measured -------------------------------------------------------------------------------
+
+    @cached_property
+    def metrics(self) -> pandas.DataFrame:
+        """Every measurement, a row a metric."""
+        columns = ("dataset", "model", "fold", "seed", "case", "structure", "metric", "value")
+        columns += ("status", "n_reference_voxels", "n_predicted_voxels")
+        return self._table("metrics/metrics.csv", "metrics", "collect", columns)
+
+    @cached_property
+    def summary(self) -> pandas.DataFrame:
+        columns = ("dataset", "model", "structure", "metric", "n", "n_undefined", "n_infinite")
+        columns += ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
+        return self._table("statistics/summary.csv", "statistics", "statistics", columns)
+
+    @cached_property
+    def tests(self) -> pandas.DataFrame:
+        columns = ("dataset", "structure", "metric", "model_a", "model_b", "n_pairs", "test")
+        columns += ("statistic", "df", "p", "p_adjusted", "significant")
+        return self._table("statistics/tests.csv", "statistics", "statistics", columns)
+
+    def values(self, dataset: str, metric: str) -> pandas.DataFrame:
+        """One value a case, structure and model: the mean over folds and seeds that predicted the case.
+
+        Columns case, structure, model, value (NaN undefined, inf infinite). Undefined for a case
+        only where every prediction of it is; infinite as soon as one is.
+        """
+        table = self.metrics
+        table = table[(table["dataset"] == dataset) & (table["metric"] == metric)]
+        keys = ["case", "structure", "model"]
+        return table.groupby(keys, sort=True, as_index=False)["value"].mean()
+
+    def first_prediction(self, dataset: str, model: str, case: str) -> Path:
+        """The prediction shown of a case: that of the first fold and seed that predicted it."""
+        table = self.metrics
+        rows = table[
+            (table["dataset"] == dataset) & (table["model"] == model) & (table["case"] == case)
+        ]
+        if rows.empty:
+            raise InputError(
+                f"{self.root / 'metrics/metrics.csv'}: no row of model {model}, case {case} of "
+                f"{dataset}; run the metrics stage again"
+            )
+        first = rows.sort_values(["fold", "seed"], kind="stable").iloc[0]
+        return self.prediction(model, int(first["fold"]), int(first["seed"]), dataset, case)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def benchmarks(self) -> pandas.DataFrame:
+        """Snakemake's benchmark files, a row a file: stage, job, s, max_rss (MB). Empty without Snakemake."""
+        rows = []
+        for path in sorted((self.root / "benchmarks").glob("**/*.tsv")):
+            parts = path.relative_to(self.root / "benchmarks").parts
+            if len(parts) < 2:
+                continue
+            table = _read(path, ("s",))
+            for _, row in table.iterrows():
+                memory = pandas.to_numeric(row.get("max_rss", np.nan), errors="coerce")
+                job = "/".join([*parts[1:-1], Path(parts[-1]).stem])
+                rows.append((parts[0], job, float(row["s"]), float(memory)))
+        return pandas.DataFrame(rows, columns=["stage", "job", "s", "max_rss"])
+
+    def _needed(self, path: str, stage: str, job: str) -> Path:
+        if not (self.root / path).is_file():
+            raise _missing(self.root / path, stage, job)
+        return self.root / path
+
+    def _table(self, path: str, stage: str, job: str, columns: Sequence[str]) -> pandas.DataFrame:
+        return _read(self._needed(path, stage, job), columns)
+
+
+def _missing(path: Path, stage: str, job: str) -> InputError:
+    return InputError(f"{path}: no such file; the {stage} stage makes it ({job}): run it first")
+
+
+_TEXT = dict.fromkeys((*("study", "dataset", "model", "case", "subject", "structure", "metric", "status"), *("model_a", "model_b", "test", "effect_name", "remark", "verdict", "problem", "file")), str)
+
+
+def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
+    separator = "\t" if path.suffix == ".tsv" else ","
+    try:
+        table = pandas.read_csv(
+            path, sep=separator, dtype=_TEXT, keep_default_na=False, na_values={"": [""]} | {}
+        )
+    except pandas.errors.EmptyDataError:
+        raise InputError(f"{path}: empty; expected a table") from None
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise InputError(
+            f"{path}: no column {missing[0]!r}; found {', '.join(map(str, table.columns))}; "
+            "the file was written by another version: remove it and run the workflow again"
+        )
+    for column in table.columns:
+        if column in _TEXT:
+            table[column] = table[column].fillna("")
+    return table
+
+
+def case_names(folder: Path) -> list[str]:
+    """Names of the label files in a folder, without suffix."""
+    return sorted(stem(path) for path in folder.glob("*.nii.gz"))

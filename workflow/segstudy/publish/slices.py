@@ -1,0 +1,185 @@
+"""One slice of a case as it is shown: image, reference and predictions, the right way up.
+
+Only the slice that is shown is taken from a volume. Display follows the radiological convention:
+axial as seen from the feet and coronal as seen from the front, so that the patient's right is
+on the left; sagittal with the front on the left; head or front up.
+"""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel import orientations
+from nibabel.filebasedimages import ImageFileError
+
+from segstudy.errors import InputError
+from segstudy.images.files import Grid, Image, compare_grids, read_image, read_label
+from segstudy.images.names import NIFTI
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+# RAS axis shown across and RAS axis shown upwards; letters of left, right, top, bottom.
+_ACROSS_UP = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
+EDGES = {"sagittal": "APSI", "coronal": "RLSI", "axial": "RLAP"}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a slice lies: the native array axis that it cuts, the index there, and how it is turned.
+
+    pixel_mm: (height, width) of a pixel as displayed.
+    """
+
+    plane: str
+    axis: int
+    index: int
+    transpose: bool
+    flip_rows: bool
+    flip_columns: bool
+    pixel_mm: tuple[float, float]
+
+    def take(self, array: np.ndarray) -> np.ndarray:
+        """The slice of an array (i, j, k), rows from top to bottom and columns from left to right."""
+        return self.turn(np.take(array, self.index, axis=self.axis))
+
+    def turn(self, flat: np.ndarray) -> np.ndarray:
+        flat = flat.T if self.transpose else flat
+        flat = flat[::-1] if self.flip_rows else flat
+        return np.ascontiguousarray(flat[:, ::-1] if self.flip_columns else flat)
+
+
+def cut(grid: Grid, plane: str, index: int) -> Cut:
+    """The slice number `index` (along the native axis) of a grid in the given plane."""
+    turn = orientations.io_orientation(grid.affine)
+    native = {int(ras): (axis, flip > 0) for axis, (ras, flip) in enumerate(turn)}
+    across, up = _ACROSS_UP[plane]
+    (across_axis, across_grows), (up_axis, up_grows) = native[across], native[up]
+    # RAS x and y grow to the patient's right and front, and both of these are shown on the left.
+    return Cut(
+        plane=plane,
+        axis=native[PLANES[plane]][0],
+        index=index,
+        transpose=across_axis < up_axis,
+        flip_rows=up_grows,
+        flip_columns=across_grows,
+        pixel_mm=(grid.spacing_mm[up_axis], grid.spacing_mm[across_axis]),
+    )
+
+
+def best_plane(grid: Grid) -> str:
+    """The plane with the finest pixels: across the axis with clearly the coarsest voxels, else axial."""
+    turn = orientations.io_orientation(grid.affine)[:, 0].astype(int)
+    spacing = np.empty(3)
+    spacing[turn] = grid.spacing_mm
+    shape = np.empty(3, int)
+    shape[turn] = grid.shape
+    names = {axis: plane for plane, axis in PLANES.items()}
+    if shape.min() == 1:
+        return names[int(shape.argmin())]
+    coarsest = int(spacing.argmax())
+    others = np.delete(spacing, coarsest)
+    return names[coarsest] if spacing[coarsest] > 1.5 * others.max() else "axial"
+
+
+def fullest(label: Image, plane: str, values: list[int]) -> int:
+    """Index along the cut axis of the slice with the most voxels of the given values; the middle if none."""
+    axis = cut(label.grid, plane, 0).axis
+    others = tuple(other for other in range(3) if other != axis)
+    counts = np.isin(label.array, values).sum(axis=others)
+    return int(counts.argmax()) if counts.any() else label.array.shape[axis] // 2
+
+
+def read_slice(paths: tuple[Path, ...], where: Cut, grid: Grid) -> np.ndarray:
+    """The slice of an image's first channel, as displayed; float32.
+
+    Of a NIfTI file only that slice is decoded. Raises InputError where the image lies on another
+    grid than its label.
+    """
+    path = paths[0]
+    if not str(path).endswith(NIFTI):
+        image = read_image(list(paths[:1]))
+        _same_grid(path, image.grid, grid)
+        return where.take(image.array[0])
+    try:
+        image = nibabel.load(path)
+        found = Grid(tuple((*image.shape, 1, 1)[:3]), np.asarray(image.affine, float))
+        _same_grid(path, found, grid)
+        index: list = [slice(None)] * 3
+        index[where.axis] = where.index
+        index += [0] * (len(image.shape) - 3)
+        flat = np.asarray(image.dataobj[tuple(index)], np.float32)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; the download stage names it") from None
+    except (ImageFileError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError) as error:
+        raise InputError(
+            f"{path}: not readable as an image ({' '.join(str(error).split())})"
+        ) from None
+    return where.turn(flat)
+
+
+def read_label_slice(path: Path, where: Cut, grid: Grid) -> np.ndarray:
+    """The slice of a label map, as displayed."""
+    label = read_label(path)
+    _same_grid(path, label.grid, grid)
+    return where.take(label.array)
+
+
+def _same_grid(path: Path, found: Grid, expected: Grid) -> None:
+    difference = compare_grids(expected, found)
+    if difference:
+        raise InputError(f"{path}: lies on another grid than the reference label: {difference}")
+
+
+def grey(flat: np.ndarray, window: tuple[float, float] | None, modality: str) -> np.ndarray:
+    """Brightness in [0, 1]. window: intensities shown black and white.
+
+    None: -160 to 240 HU for CT, otherwise the 1st to 99.5th percentile of the slice's voxels
+    that are not 0.
+    """
+    if window is None and modality == "CT":
+        window = (-160.0, 240.0)
+    if window is None:
+        inside = flat[np.isfinite(flat) & (flat != 0)]
+        window = tuple(np.percentile(inside, [1, 99.5])) if inside.size else (0.0, 1.0)
+    low, high = window
+    return np.clip((np.nan_to_num(flat) - low) / max(high - low, 1e-9), 0, 1)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Part of a slice: rows and columns, end excluded."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def of(self, flat: np.ndarray) -> np.ndarray:
+        return flat[self.top : self.bottom, self.left : self.right]
+
+
+def around(
+    mask: np.ndarray, pixel_mm: tuple[float, float], aspect: float = 1.0, margin: float = 0.18
+) -> Box:
+    """The part of the slice that shows the mask with a margin, of the given shape (width over height in mm).
+
+    margin: share of the mask's extent added on each side. Where the slice ends, the box ends.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return Box(0, mask.shape[0], 0, mask.shape[1])
+    middle = np.array([rows[0] + rows[-1] + 1, columns[0] + columns[-1] + 1]) / 2
+    extent = np.array([rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1]) * pixel_mm
+    extent *= 1 + 2 * margin
+    height = max(extent[0], extent[1] / aspect)
+    half = np.array([height, height * aspect]) / 2 / pixel_mm
+    # Move the box inside the slice before cutting it, so that panels keep their shape.
+    size = np.array(mask.shape)
+    half = np.minimum(half, size / 2)
+    middle = np.clip(middle, half, size - half)
+    low = np.floor(middle - half + 1e-6).astype(int)
+    high = np.ceil(middle + half - 1e-6).astype(int)
+    low, high = np.maximum(low, 0), np.minimum(high, size)
+    return Box(int(low[0]), int(high[0]), int(low[1]), int(high[1]))

@@ -1,0 +1,175 @@
+"""The look of every figure: sizes for print, colours, and files that are the same byte for byte.
+
+Structures have the colours of Okabe and Ito (2008), models those of Paul Tol's `muted` scheme
+(2021): both are told apart with the common kinds of colour blindness, and from one another.
+"""
+
+import colorsys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from segstudy.files import writing
+
+COLUMN_MM = 85.0
+PAGE_MM = 170.0
+DPI = 300
+
+INK = "#1b1f24"
+SOFT = "#5b6570"
+FAINT = "#d5dae0"
+MINIMUM_PT = 6.0
+
+_STRUCTURES = (
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#F0E442",
+    "#0072B2",
+)
+_GROUPS = ("#7A828C", "#A9B0B8", "#50575F")
+_MODELS = (
+    "#CC6677",
+    "#332288",
+    "#117733",
+    "#DDAA33",
+    "#88CCEE",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#AA4499",
+)
+MARKERS = "osD^vPX<>ph*"
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5,
+    "axes.labelsize": 7,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.unicode_minus": True,
+    "grid.color": "#e8ebee",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "text.color": INK,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.borderaxespad": 0.2,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3,
+    "patch.linewidth": 0.6,
+    "figure.dpi": 100,
+    "savefig.dpi": DPI,
+    "figure.constrained_layout.h_pad": 0.04,
+    "figure.constrained_layout.w_pad": 0.04,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "segstudy",
+    "pdf.fonttype": 42,
+    "path.simplify": True,
+}
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """Draw in the project's style, whatever the user's own matplotlib settings are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def canvas(width_mm: float, height_mm: float) -> Figure:
+    """An empty figure of this size in print. It belongs to no window and no global state."""
+    return Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
+
+
+def save(figure: Figure, path: Path, suffix: str) -> None:
+    """Write a figure as `path.suffix`; the same figure gives the same bytes (no date, no version)."""
+    metadata = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }[suffix]
+    with writing(path.with_name(f"{path.name}.{suffix}")) as temporary:
+        figure.savefig(temporary, format=suffix, metadata=metadata)
+
+
+def structure_colours(structures: Sequence[str], groups: Sequence[str] = ()) -> dict[str, str]:
+    """A colour for each structure, and a grey for each merged group."""
+    found = {
+        name: _STRUCTURES[index] if index < len(_STRUCTURES) else _further(index)
+        for index, name in enumerate(structures)
+    }
+    for index, name in enumerate(groups):
+        found[name] = _GROUPS[index % len(_GROUPS)]
+    return found
+
+
+def model_colours(models: Sequence[str]) -> dict[str, str]:
+    """A colour for each model."""
+    return {
+        name: _MODELS[index] if index < len(_MODELS) else _further(index + 3)
+        for index, name in enumerate(models)
+    }
+
+
+def model_markers(models: Sequence[str]) -> dict[str, str]:
+    """A marker for each model, so that colour is never the only sign."""
+    return {name: MARKERS[index % len(MARKERS)] for index, name in enumerate(models)}
+
+
+def _further(index: int) -> str:
+    """Colours beyond the published ones: hues a golden angle apart, at changing lightness."""
+    hue = (index * 0.61803398875) % 1
+    return to_hex(colorsys.hls_to_rgb(hue, (0.45, 0.62, 0.34)[index % 3], 0.6))
+
+
+def darker(colour: str, share: float = 0.65) -> str:
+    """The colour mixed with black; `share` of it stays."""
+    return to_hex([part * share for part in to_rgb(colour)])
+
+
+def lighter(colour: str, share: float = 0.35) -> str:
+    """The colour mixed with white; `share` of it stays."""
+    return to_hex([1 - (1 - part) * share for part in to_rgb(colour)])
+
+
+def grid(count: int, widest: int) -> tuple[int, int]:
+    """Rows and columns for `count` panels of which at most `widest` stand side by side, evenly filled."""
+    rows = -(-count // widest)
+    return rows, -(-count // rows)
+
+
+def hide(axes: Axes) -> None:
+    """Leave the place of a panel empty."""
+    axes.set_axis_off()
+    axes.set_in_layout(False)

@@ -1,0 +1,176 @@
+"""Finding how a structure was moved with Elastix (Klein et al. 2010), through itk-elastix.
+
+Elastix is the usual tool for the task, and is measured here beside the sweep. It registers the
+right label (moving image) onto the wrong one (fixed image), so that its transform, which maps
+fixed to moving points, is the fault itself: output to input.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from segstudy.images.moving import bounding_box, translation
+from segstudy.study import Elastix
+
+#: Signed distances are cut here, so that what is far from the surface has no say.
+FAR_MM = 20.0
+SEED = 2026
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One attempt: which image of the masks was registered, with which transform.
+
+    matrix: 4x4 fault on voxel indices, output to input; None where it failed.
+    reason: why it failed.
+    """
+
+    image: str
+    transform: str
+    matrix: np.ndarray | None
+    reason: str = ""
+
+
+def register(
+    right: np.ndarray,
+    wrong: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    settings: Elastix,
+    threads: int = 1,
+) -> list[Registration]:
+    """Register the right mask onto the wrong one, with every image and transform of the settings.
+
+    right, wrong: bool (i, j, k) on the same grid, neither empty.
+    spacing_mm: voxel sizes in which a rigid transform is rigid; (1, 1, 1) where the fault
+        turned voxel indices.
+
+    Each transform starts from the one before, the first from the centres of gravity. A
+    registration that fails is returned with its reason.
+    """
+    import itk
+
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
+    start, fixed, moving = _common_crop(wrong, right)
+    found = []
+    for kind in settings.images:
+        images = [itk_image(_picture(mask, kind, spacing_mm), spacing_mm) for mask in (fixed, moving)]
+        before = None
+        for transform in settings.transforms:
+            try:
+                before = _run(*images, transform, before, settings, threads)
+                in_mm = _matrix(before)
+                in_voxels = _to_voxels(in_mm, spacing_mm, start)
+                found.append(Registration(kind, transform, in_voxels))
+            except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
+                before = None
+                found.append(Registration(kind, transform, None, _reason(error)))
+    return found
+
+
+def itk_image(array: np.ndarray, spacing_mm: tuple[float, float, float]):
+    """An ITK image with axes (i, j, k) and its origin at voxel 0.
+
+    ITK takes an array's axes in the opposite order, hence the transposition.
+    """
+    import itk
+
+    image = itk.image_from_array(np.ascontiguousarray(array.T, dtype=np.float32))
+    image.SetSpacing([float(size) for size in spacing_mm])
+    return image
+
+
+def _common_crop(*masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The masks within the box around both of them, with room to move; and the box's start."""
+    boxes = np.array([bounding_box(mask) for mask in masks])
+    low, high = boxes[:, :, 0].min(axis=0), boxes[:, :, 1].max(axis=0)
+    margin = np.maximum(4, (high - low) // 8)
+    low, high = low - margin, high + margin
+    inner_low = np.maximum(low, 0)
+    inner_high = np.minimum(high, masks[0].shape)
+    room = list(zip(inner_low - low, high - inner_high, strict=True))
+    crop = tuple(slice(a, b) for a, b in zip(inner_low, inner_high, strict=True))
+    return low, *[np.pad(mask[crop], room) for mask in masks]
+
+
+def _picture(mask: np.ndarray, kind: str, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """What is registered: the mask (0 and 100), or the signed distance to its surface, inside positive."""
+    if kind == "masks":
+        return mask * np.float32(100)
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+    return np.clip(inside - outside, -FAR_MM, FAR_MM)
+
+
+def _run(fixed, moving, transform: str, before, settings: Elastix, threads: int):
+    import itk
+
+    parameters = itk.ParameterObject.New()
+    parameters.AddParameterMap(_parameters(transform, settings, first=before is None))
+    method = itk.ElastixRegistrationMethod.New(fixed, moving)
+    method.SetParameterObject(parameters)
+    method.SetNumberOfThreads(threads)
+    method.LogToConsoleOff()
+    if before is not None:
+        method.SetExternalInitialTransform(before)
+    method.UpdateLargestPossibleRegion()
+    return method.GetCombinationTransform()
+
+
+def _parameters(transform: str, settings: Elastix, first: bool) -> dict[str, list[str]]:
+    """Elastix parameters: mean squares, adaptive stochastic gradient descent, all as text."""
+    values = {
+        "Transform": {"rigid": "EulerTransform", "affine": "AffineTransform"}[transform],
+        "Registration": "MultiResolutionRegistration",
+        "Metric": "AdvancedMeanSquares",
+        "Optimizer": "AdaptiveStochasticGradientDescent",
+        "ImageSampler": "RandomCoordinate",
+        "Interpolator": "LinearInterpolator",
+        "ResampleInterpolator": "FinalNearestNeighborInterpolator",
+        "Resampler": "DefaultResampler",
+        "FixedImagePyramid": "FixedSmoothingImagePyramid",
+        "MovingImagePyramid": "MovingSmoothingImagePyramid",
+        "NumberOfResolutions": settings.resolutions,
+        "MaximumNumberOfIterations": settings.iterations,
+        "NumberOfSpatialSamples": 2048,
+        "NewSamplesEveryIteration": "true",
+        "AutomaticScalesEstimation": "true",
+        "AutomaticParameterEstimation": "true",
+        "AutomaticTransformInitialization": "true" if first else "false",
+        "AutomaticTransformInitializationMethod": "CenterOfGravity",
+        "HowToCombineTransforms": "Compose",
+        "RequiredRatioOfValidSamples": 0.05,
+        "RandomSeed": SEED,
+        "WriteResultImage": "false",
+    }
+    return {name: [str(value)] for name, value in values.items()}
+
+
+def _matrix(transform) -> np.ndarray:
+    """4x4 matrix of a linear transform, from where it sends four points."""
+    origin = np.array(transform.TransformPoint([0.0, 0.0, 0.0]))
+    matrix = np.eye(4)
+    matrix[:3, 3] = origin
+    for axis in range(3):
+        # A long lever: the points come back as doubles, but the rotation's error shrinks with it.
+        point = [1000.0 * (other == axis) for other in range(3)]
+        matrix[:3, axis] = (np.array(transform.TransformPoint(point)) - origin) / 1000.0
+    if not np.isfinite(matrix).all():
+        raise ValueError("the transform is not finite")
+    return matrix
+
+
+def _to_voxels(
+    in_mm: np.ndarray, spacing_mm: tuple[float, float, float], start: np.ndarray
+) -> np.ndarray:
+    """From millimetres in the crop to voxel indices of the grid."""
+    scale = np.diag([*spacing_mm, 1.0])
+    in_crop = np.linalg.inv(scale) @ in_mm @ scale
+    return translation(start) @ in_crop @ translation(-start)
+
+
+def _reason(error: Exception) -> str:
+    """Last line of an ITK message that says something, without addresses in memory."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next((line for line in reversed(lines) if "rror" in line or ":" in line), "")
+    return (text or type(error).__name__).split("): ")[-1][:200]

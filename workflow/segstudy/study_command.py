@@ -1,0 +1,143 @@
+"""`segstudy study`: check a study file, or print the schema and the reference of its keys."""
+
+import json
+import types
+import typing
+from argparse import ArgumentParser, Namespace
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from segstudy.study import Study, read_study
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", nargs="?", help="study file to check")
+    what.add_argument("--schema", action="store_true", help="print the JSON schema")
+    what.add_argument("--reference", action="store_true", help="print config/README.md")
+    parser.epilog = "example: segstudy study config/studies/demo.yaml"
+
+
+def run(options: Namespace) -> None:
+    if options.schema:
+        print(schema(), end="")
+    elif options.reference:
+        print(reference(), end="")
+    else:
+        study = read_study(options.file)
+        print(
+            f"{options.file}: {study.name}: {len(study.datasets)} dataset(s), "
+            f"{len(study.models)} model(s), {len(study.folds)} fold(s), "
+            f"structures {', '.join(study.structures)}"
+        )
+
+
+def schema() -> str:
+    """The JSON schema of a study file, which editors use to complete and check it."""
+    return json.dumps(Study.model_json_schema(), indent=1) + "\n"
+
+
+HEAD = """# The study file
+
+One file in `config/studies/` describes a study; `snakemake --config study=NAME` runs it, and a path
+(`study=my/study.yaml`) runs your own. This page and `study.schema.json` are written by `make reference`
+from the types in `workflow/segstudy/study.py`; a test fails when they drift.
+
+`config/config.yaml` holds what is no part of a study: `study` (which one), `results` (where results go)
+and `path` (a folder in place of the dataset's `source.path`; nothing is downloaded then).
+
+Units stand in a key's name or description. Keys without a default are required.
+"""
+
+
+def reference() -> str:
+    """`config/README.md`: a table of keys for each part of a study file."""
+    parts = [HEAD]
+    for kind in _settings_of(Study):
+        doc = " ".join((kind.__doc__ or "").split())
+        parts.append(
+            f"\n## {_title(kind)}\n\n{doc}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+        )
+        for name, field in kind.model_fields.items():
+            default = (
+                "required"
+                if field.is_required()
+                else _shown(field.get_default(call_default_factory=True))
+            )
+            meaning = (field.description or _meaning(field.annotation)).replace("|", "\\|")
+            parts.append(f"| `{name}` | {_type(field.annotation)} | {default} | {meaning} |\n")
+    return "".join(parts)
+
+
+def _settings_of(kind: type[BaseModel]) -> list[type[BaseModel]]:
+    """The settings class and all that it holds, each once, outermost first."""
+    found = [kind]
+    for current in found:
+        for field in current.model_fields.values():
+            found.extend(inner for inner in _classes(field.annotation) if inner not in found)
+    return found
+
+
+def _classes(annotation: typing.Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for part in typing.get_args(annotation) for inner in _classes(part)]
+
+
+def _title(kind: type[BaseModel]) -> str:
+    return {
+        "PhantomSource": "source: phantom",
+        "FolderSource": "source: msd, nnunet",
+        "TableSource": "source: table",
+        "EnetModel": "models: enet",
+        "UnetModel": "models: unet",
+    }.get(kind.__name__, kind.__name__.lower())
+
+
+def _meaning(annotation: typing.Any) -> str:
+    kinds = _classes(annotation)
+    return (
+        "see " + ", ".join(f"[{_title(kind)}](#{_anchor(kind)})" for kind in kinds) if kinds else ""
+    )
+
+
+def _anchor(kind: type[BaseModel]) -> str:
+    return "".join(c for c in _title(kind).lower() if c.isalnum() or c in " -_").replace(" ", "-")
+
+
+def _type(annotation: typing.Any) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"[{_title(annotation)}](#{_anchor(annotation)})"
+    if origin is typing.Annotated:
+        return _type(inner[0])
+    if origin is typing.Literal:
+        return " \\| ".join(f"`{value}`" for value in inner)
+    if origin in (typing.Union, types.UnionType):
+        return " \\| ".join(_type(part) for part in inner)
+    if origin is tuple:
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return f"list of {_type(inner[0])}"
+        return f"{len(inner)} × {_type(inner[0])}"
+    if origin is dict:
+        return f"name: {_type(inner[1])}"
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true \\| false"}.get(
+        getattr(annotation, "__name__", ""), str(annotation)
+    )
+
+
+def _shown(value: typing.Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: its defaults" for key in value) + "}" if value else "none"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(str(part) for part in value)}]`"
+    if value is None or value == "":
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
