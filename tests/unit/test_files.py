@@ -1,6 +1,7 @@
 """A file is whole or absent."""
 
 import pytest
+
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing, writing_folder
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from segstudy import study_command
 from segstudy.cli import STAGES
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from segstudy.errors import InputError
 from segstudy.study import Dataset, TrainSettings, from_json, read_study
 

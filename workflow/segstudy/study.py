@@ -139,9 +139,16 @@ class Repair(Settings):
     )
     angle_tolerance_deg: Positive = Field(0.01, description="last step of the sweep, in degrees")
     minimum_iou: Share = Field(
-        0.9, description="IoU on the reference case below which the repair is refused"
+        0.9,
+        description="IoU, on the reference case, of the right label moved by the fault found with the "
+        "delivered one; below it the repair is refused",
     )
     elastix: Elastix = Elastix()
+    fill_holes: Literal["no", "nearest"] = Field(
+        "no",
+        description="what to do with the place the structure leaves: `no`: background; `nearest`: "
+        "the nearest structure's, where that is nearer than background",
+    )
 
 
 class Dataset(Settings):
@@ -419,6 +426,11 @@ AnyModel = Annotated[EnetModel | UnetModel, Field(discriminator="network")]
 class Metrics(Settings):
     """Measured on the native grid, in millimetres."""
 
+    surface: Literal["mesh", "surfel", "voxel"] = Field(
+        "mesh",
+        description="what distances are taken between: `mesh`, marching-cubes surfaces, weighted by area (the most "
+        "accurate); `surfel`, weighted corners, as surface-distance; `voxel`, boundary voxels, as MONAI",
+    )
     nsd_tolerance_mm: tuple[Positive, ...] | Positive = Field(
         (2.0,), description="tolerances of the normalised surface distance, in mm"
     )
@@ -443,12 +455,17 @@ class Statistics(Settings):
         description="metrics that are tested (`nsd` stands for all tolerances)",
     )
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="significance level")
-    when_not_normal: Literal["wilcoxon", "mannwhitneyu"] = Field(
+    when_not_normal: Literal["wilcoxon", "mannwhitneyu", "permutation"] = Field(
         "wilcoxon",
-        description="test where the paired differences are not normal (Shapiro-Wilk); `mannwhitneyu` discards the pairing",
+        description="test where the paired differences are not normal (Shapiro-Wilk): `wilcoxon` signed ranks; "
+        "`permutation` of the differences' signs; `mannwhitneyu`, which discards the pairing",
     )
     correction: Literal["holm", "benjamini_hochberg", "none"] = Field(
         "holm", description="correction for multiple tests"
+    )
+    bootstrap: Literal["percentile", "bca"] = Field(
+        "bca",
+        description="confidence intervals (95 %) of means: `percentile`, or bias-corrected and accelerated",
     )
     bootstrap_samples: int = Field(
         2000, ge=100, description="resamples of the confidence intervals"
@@ -511,13 +528,7 @@ class Study(Settings):
                     f"models.{name}.loss.class_weights: "
                     f"{sorted(set(weights) - set(known))[0]!r} is none of {', '.join(known)}"
                 )
-        for name, members in self.metrics.groups.items():
-            for member in members:
-                if member not in first.structures:
-                    raise ValueError(
-                        f"metrics.groups.{name}: {member!r} is none of the structures "
-                        f"({', '.join(first.structures)})"
-                    )
+        check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:
                 for model in pair:
@@ -550,7 +561,27 @@ class Study(Settings):
         return list(self.splits.run_folds or range(self.splits.folds))
 
 
+def check_groups(groups: dict[str, tuple[str, ...]], structures: list[str]) -> None:
+    """Raises ValueError for a group of unknown structures, or one named like a structure."""
+    for name, members in groups.items():
+        if name in structures:
+            raise ValueError(f"metrics.groups.{name}: this is the name of a structure too")
+        for member in members:
+            if member not in structures:
+                raise ValueError(
+                    f"metrics.groups.{name}: {member!r} is none of the structures "
+                    f"({', '.join(structures)})"
+                )
+
+
 # --- what the stages are given ------------------------------------------------------------------
+
+
+class SplitSettings(Settings):
+    """What `segstudy preprocess split` needs of a study."""
+
+    splits: Splits
+    roles: dict[Name, Literal["train", "test"]] = Field(description="role of each dataset")
 
 
 class FitSettings(Settings):
@@ -559,6 +590,14 @@ class FitSettings(Settings):
     plan: Preprocess
     modality: Literal["CT", "MR", "other"]
     channels: tuple[str, ...]
+
+
+class ResampleSettings(Settings):
+    """What `segstudy preprocess resample` needs of a study."""
+
+    plan: Preprocess
+    dataset: Dataset
+    structures: tuple[str, ...] = Field(description="structures in the order of the classes")
 
 
 class TrainSettings(Settings):
@@ -573,8 +612,15 @@ class TrainSettings(Settings):
 class MeasureSettings(Settings):
     """What `segstudy metrics` needs of a study."""
 
-    metrics: Metrics
-    structures: dict[str, int]
+    metrics: Metrics = Metrics()
+    structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
+        {}, description="structure: value in the label files; left out: every value found"
+    )
+
+    @model_validator(mode="after")
+    def _groups_exist(self) -> "MeasureSettings":
+        check_groups(self.metrics.groups, list(self.structures))
+        return self
 
 
 # --- reading ------------------------------------------------------------------------------------

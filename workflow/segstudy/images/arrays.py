@@ -8,7 +8,6 @@ plane costs only the blocks that it touches. float32 is kept whole: training see
 prediction sees. The same case gives the same bytes.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing
+from segstudy.images.names import seed_of
 from segstudy.images.normalise import moments
 from segstudy.images.prepare import Restore
 
@@ -195,11 +195,6 @@ def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, n
             own = np.sort(generator.choice(own, FOREGROUND_SAMPLE, replace=False))
         sample[int(index)] = np.column_stack(np.unravel_index(own, label.shape)).astype(np.int32)
     return sample
-
-
-def seed_of(*names: str) -> int:
-    """A seed that depends on nothing but names."""
-    return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:8], "big")
 
 
 def _write(path: Path, array: np.ndarray, chunks: Sequence[int]) -> None:

@@ -41,11 +41,14 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     """The box of the patient in a CT image (channel, x, y, z) in Hounsfield units.
 
     The largest connected part above -500 HU, lungs inside it included since only its box is
-    asked for. Sought on every fourth millimetre and widened by as much: a box needs no more.
+    asked for. Sought on voxels about 4 mm apart and widened to the voxels between: a box needs no more.
     """
-    steps = tuple(max(1, int(_BODY_STEP_MM / size)) for size in spacing_mm)
-    sparse = array[(slice(None), *(slice(None, None, step) for step in steps))]
-    parts, count = ndimage.label((sparse > BODY_ABOVE_HU).any(axis=0))
+    steps = tuple(
+        max(1, min(int(_BODY_STEP_MM / size), voxels // 32))
+        for size, voxels in zip(spacing_mm, array.shape[1:], strict=True)
+    )
+    coarse = array[(slice(None), *(slice(None, None, step) for step in steps))]
+    parts, count = ndimage.label((coarse > BODY_ABOVE_HU).any(axis=0))
     if count == 0:
         return _whole(array.shape[1:])
     sizes = np.bincount(parts.ravel())

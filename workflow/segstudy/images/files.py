@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from segstudy.errors import InputError
 from segstudy.files import writing
 from segstudy.images.names import NIFTI, OTHER, is_image
+from segstudy.log import log
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_image(paths: Path | str | Sequence[Path | str], channels: int = 1) -> I
                 f"{paths[0]}: shape {_shape(array)}; expected {channels} "
                 f"channel{'s' if channels > 1 else ''} (i, j, k{', channel' if channels > 1 else ''})"
             )
-        return Image(np.ascontiguousarray(np.moveaxis(_real(array, paths[0]), 3, 0)), affine)
+        return Image(np.ascontiguousarray(np.moveaxis(_real(array), 3, 0)), affine)
     if len(paths) != channels:
         raise InputError(f"{paths[0]} and others: {len(paths)} files, expected {channels} channels")
     images = [read_image(path) for path in paths]
@@ -93,7 +94,7 @@ def read_label(path: Path | str) -> Image:
     if array.ndim != 3:
         raise InputError(f"{path}: shape {_shape(array)}; expected a 3D label map")
     if array.dtype.kind not in "iu":
-        array = _real(array, path)
+        array = _real(array)
         if not np.isfinite(array).all():
             raise InputError(f"{path}: a label map with non-finite values; expected whole numbers")
         whole = np.rint(array)
@@ -121,7 +122,10 @@ def write_label(path: Path | str, array: np.ndarray, affine: np.ndarray) -> None
 
     The same values give the same bytes: the gzip header carries no time and no name.
     """
-    dtype = np.uint8 if array.max(initial=0) < 256 else np.uint16
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    if low < 0 or high > 65535:
+        raise ValueError(f"label values from {low} to {high}; expected 0 to 65535")
+    dtype = np.uint8 if high < 256 else np.uint16
     write_nifti(path, array.astype(dtype), affine)
 
 
@@ -160,18 +164,46 @@ def compare_grids(one: Grid, other: Grid, tolerance_mm: float = 1e-2) -> str:
     return ""
 
 
+# What nibabel raises for bytes that are no NIfTI, or that end early.
+_UNREADABLE = (
+    ImageFileError,
+    HeaderDataError,
+    EOFError,
+    OSError,
+    OverflowError,
+    MemoryError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+
+
 def _open(path: Path | str) -> nibabel.Nifti1Image:
+    """The header of a NIfTI file, checked; voxels are read when they are asked for."""
     try:
         image = nibabel.load(path)
+        shape, affine = image.shape, np.asarray(image.affine, float)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path}: not readable as an image ({_line(error)})") from None
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9:
-        raise InputError(
-            f"{path}: the affine in the header cannot be inverted; expected a valid one"
-        )
+    _check_grid(path, shape, affine)
     return image
+
+
+def _check_grid(path: Path | str, shape: Sequence[int], affine: np.ndarray) -> None:
+    """Refuse a header from which no voxel's place can be told."""
+    if not len(shape) or min(shape) < 1:
+        raise InputError(f"{path}: shape {_times(shape)}; expected at least one voxel")
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # Of the size of one voxel: microscopy has determinants of 1e-10 that are sound.
+        volume = abs(np.linalg.det(affine[:3, :3])) / np.prod(sizes) if sizes.all() else 0.0
+    if not np.isfinite(affine).all() or not volume > 1e-3:
+        raise InputError(
+            f"{path}: the affine in the header is not finite or cannot be inverted; expected axes that "
+            "span three dimensions. Mend the header (qform and sform) or leave the case out"
+        )
 
 
 def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
@@ -181,19 +213,43 @@ def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     if not str(path).endswith(NIFTI):
         return _read_other(path)
     image = _open(path)
+    _check_type(image.get_data_dtype(), path)
     try:
+        if str(path).endswith(".gz"):
+            image = type(image).from_bytes(_decompressed(path))
         slope, intercept = image.header.get_slope_inter()
         if slope in (None, 1) and intercept in (None, 0):
             array = np.asarray(image.dataobj)
         else:
-            array = image.get_fdata(dtype=np.float32)
-    except (EOFError, OSError, zlib.error, ValueError, HeaderDataError) as error:
+            array = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except _UNREADABLE as error:
         raise InputError(f"{path}: the file ends early or is damaged ({_line(error)})") from None
     while array.ndim > 4 and array.shape[3] == 1:
         array = array[:, :, :, 0]  # nnU-Net and ITK write channels in the fifth axis
     if array.ndim < 3:
         raise InputError(f"{path}: shape {_shape(array)}; expected a 3D image")
     return array, np.asarray(image.affine, float)
+
+
+def _decompressed(path: Path | str) -> bytes:
+    """The content of a gzip file, checked to its end.
+
+    nibabel stops at the last voxel and so never meets the checksum that follows it: a damaged
+    file would pass.
+    """
+    rest = Path(path).read_bytes()
+    parts = []
+    while rest:
+        member = zlib.decompressobj(wbits=31)
+        if parts and not rest.startswith(b"\x1f\x8b"):
+            if rest.strip(b"\0"):
+                log.warning("%s: %d bytes after its end; left out", path, len(rest))
+            break
+        parts.append(member.decompress(rest))
+        if not member.eof:
+            raise EOFError("the compressed stream ends early")
+        rest = member.unused_data
+    return b"".join(parts) if len(parts) != 1 else parts[0]
 
 
 def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
@@ -212,13 +268,21 @@ def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
-    return array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's axes point left, back, head
+    _check_type(array.dtype, path)
+    _check_grid(path, array.shape, affine)
+    return array, affine
 
 
-def _real(array: np.ndarray, path: Path | str) -> np.ndarray:
-    if array.dtype.kind not in "iufb":
-        raise InputError(f"{path}: voxels of type {array.dtype}; expected one real number a voxel")
-    return array.astype(np.float32)
+def _check_type(dtype: np.dtype, path: Path | str) -> None:
+    if dtype.kind not in "iufb":
+        kind = "complex" if dtype.kind == "c" else "RGB" if dtype.fields else str(dtype)
+        raise InputError(f"{path}: {kind} voxels; expected one real number a voxel")
+
+
+def _real(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # beyond float32: infinite, which the audit refuses
+        return array.astype(np.float32)
 
 
 def _shape(array: np.ndarray) -> str:

@@ -1,7 +1,11 @@
-"""Names of image files and of voxel grids; light, since the workflow itself uses them."""
+"""Names of image files and of voxel grids, and seeds from names; light, since the workflow itself uses them."""
 
+import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
+
+from segstudy.errors import InputError
 
 NIFTI = (".nii", ".nii.gz")
 OTHER = (".nrrd", ".mha", ".mhd")
@@ -21,10 +25,21 @@ def stem(path: Path | str) -> str:
 
 
 def grid_name(spacing_mm: Sequence[float]) -> str:
-    """A target spacing as the name of a folder: `0.977x0.977x2.5`."""
-    return "x".join(f"{round(size, 3):g}" for size in spacing_mm)
+    """A target spacing in mm as the name of a folder, to six decimals: `0.977x0.977x2.5`."""
+    return "x".join(f"{size:.6f}".rstrip("0").rstrip(".") for size in spacing_mm)
 
 
 def parse_grid(name: str) -> tuple[float, float, float]:
     """The spacing in mm that `grid_name` named."""
-    return tuple(float(size) for size in name.split("x"))
+    try:
+        spacing = tuple(float(size) for size in name.split("x"))
+    except ValueError:
+        spacing = ()
+    if len(spacing) != 3 or not all(0 < size < math.inf for size in spacing):
+        raise InputError(f"grid {name!r}: expected three voxel sizes in mm, as in 1x1x2.5")
+    return spacing
+
+
+def seed_of(*names: str) -> int:
+    """A seed that depends on nothing but names."""
+    return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:8], "big")

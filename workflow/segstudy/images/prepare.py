@@ -16,7 +16,19 @@ from segstudy.images import resample as resampling
 from segstudy.images.crop import Box, crop_box, widened
 from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import from_ras, ras_grid, to_ras
+from segstudy.images.names import grid_name, parse_grid
 from segstudy.images.normalise import measured
+
+__all__ = [
+    "Geometry",
+    "Plan",
+    "Restore",
+    "grid_name",
+    "parse_grid",
+    "prepare",
+    "prepare_label",
+    "restore",
+]
 
 # Hounsfield units of air to those of the densest bone; beyond lies metal, and what scanners write
 # outside their field of view. SegTHOR holds values up to 31743, which would ring when interpolated.
@@ -131,22 +143,6 @@ class Restore:
             shape=tuple(values["shape"]),
             coarse=values["coarse"],
         )
-
-
-def grid_name(spacing_mm: Sequence[float]) -> str:
-    """A spacing as text, e.g. `0.98x0.98x2.5`: the name of a folder of arrays."""
-    return "x".join(f"{size:.6f}".rstrip("0").rstrip(".") for size in spacing_mm)
-
-
-def parse_grid(text: str) -> tuple[float, float, float]:
-    """The spacing (mm) that `grid_name` wrote."""
-    try:
-        spacing = tuple(float(size) for size in text.split("x"))
-    except ValueError:
-        spacing = ()
-    if len(spacing) != 3 or not all(0 < size < np.inf for size in spacing):
-        raise InputError(f"grid {text!r}: expected three voxel sizes in mm, as in 1x1x2.5")
-    return spacing
 
 
 def prepare(

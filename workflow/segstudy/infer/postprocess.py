@@ -94,15 +94,18 @@ def to_record(choices: dict[str, Choice]) -> dict:
     return {name: asdict(choice) for name, choice in choices.items()}
 
 
-def from_record(record: dict, structures: Sequence[str], file: str) -> dict[str, Choice]:
-    """The choices of a `postprocessing.json`; InputError where a structure is missing."""
-    missing = [name for name in structures if name not in record]
-    if missing:
-        raise InputError(
-            f"{file}: no entry for {missing[0]!r}; expected the post-processing of these weights, "
-            f"with {', '.join(structures)}"
+def from_record(record: object, structures: Sequence[str], file: str) -> dict[str, Choice]:
+    """The choices of a `postprocessing.json`; InputError where one is missing or unusable."""
+    choices = {}
+    for name in structures:
+        entry = record.get(name) if isinstance(record, dict) else None
+        keep = entry.get("keep_largest") if isinstance(entry, dict) else None
+        if not isinstance(keep, bool):
+            raise InputError(
+                f"{file}: {name}: found {entry!r}; expected the post-processing of these weights: "
+                f'{{"keep_largest": true or false, ...}} for each of {", ".join(structures)}'
+            )
+        choices[name] = Choice(
+            keep, entry.get("dice_all"), entry.get("dice_largest"), tuple(entry.get("cases", ()))
         )
-    return {
-        name: Choice(**(record[name] | {"cases": tuple(record[name]["cases"])}))
-        for name in structures
-    }
+    return choices

@@ -111,9 +111,7 @@ class Bottleneck(nn.Module):
                 nn.Conv2d(inner, inner, (1, 5), padding=(0, 2), bias=False),
             ]
         else:
-            middle = [
-                nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, bias=False)
-            ]
+            middle = [nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, bias=False)]
         self.branch = nn.Sequential(
             *_normalised(nn.Conv2d(channels, inner, 1, bias=False), inner, relu),
             *middle[:-1],

@@ -101,7 +101,9 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
         network.load_state_dict(content["state"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: weights do not fit the network {model.network}: {reason}") from None
+        raise InputError(
+            f"{path}: weights do not fit the network {model.network}: {reason}"
+        ) from None
     return Trained(
         network=network.to(device).eval(),
         model=model,

@@ -208,8 +208,9 @@ _TEXT = dict.fromkeys((*("study", "dataset", "model", "case", "subject", "struct
 def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
     separator = "\t" if path.suffix == ".tsv" else ","
     try:
+        # A case may be called `NA`: only an empty field is undefined.
         table = pandas.read_csv(
-            path, sep=separator, dtype=_TEXT, keep_default_na=False, na_values={"": [""]} | {}
+            path, sep=separator, dtype=_TEXT, keep_default_na=False, na_values=[""]
         )
     except pandas.errors.EmptyDataError:
         raise InputError(f"{path}: empty; expected a table") from None

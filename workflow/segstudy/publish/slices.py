@@ -156,6 +156,12 @@ class Box:
     left: int
     right: int
 
+    def height_mm(self, pixel_mm: tuple[float, float]) -> float:
+        return (self.bottom - self.top) * pixel_mm[0]
+
+    def width_mm(self, pixel_mm: tuple[float, float]) -> float:
+        return (self.right - self.left) * pixel_mm[1]
+
     def of(self, flat: np.ndarray) -> np.ndarray:
         return flat[self.top : self.bottom, self.left : self.right]
 

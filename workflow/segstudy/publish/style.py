@@ -5,6 +5,7 @@ Structures have the colours of Okabe and Ito (2008), models those of Paul Tol's 
 """
 
 import colorsys
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,10 +102,19 @@ _SETTINGS = {
 @contextmanager
 def paper() -> Iterator[None]:
     """Draw in the project's style, whatever the user's own matplotlib settings are."""
+    # Both tell at length which glyphs they put into a PDF.
+    for chatty in ("fontTools", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
         yield
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out once, so that every format has the same layout and none computes it again."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def canvas(width_mm: float, height_mm: float) -> Figure:

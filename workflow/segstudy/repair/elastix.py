@@ -54,7 +54,9 @@ def register(
     start, fixed, moving = _common_crop(wrong, right)
     found = []
     for kind in settings.images:
-        images = [itk_image(_picture(mask, kind, spacing_mm), spacing_mm) for mask in (fixed, moving)]
+        images = [
+            itk_image(_picture(mask, kind, spacing_mm), spacing_mm) for mask in (fixed, moving)
+        ]
         before = None
         for transform in settings.transforms:
             try:

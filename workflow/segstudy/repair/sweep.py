@@ -11,7 +11,6 @@ resamples a volume.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ from numba import njit
 
 from segstudy.images.moving import bounding_box, land
 
-#: A peak reaches as far as the IoU stays within this of the best.
+#: The angle is uncertain as far as the IoU stays within this of the best.
 PEAK_IOU = 0.01
 #: Peaks of the first sweep that are followed to the end.
 CANDIDATES = 3
@@ -34,7 +33,8 @@ class Sweep:
     shift_voxels: what the fault adds, besides turning, to the place of the wrong mask's centroid.
     iou: of the right mask, moved by the matrix, with the wrong mask.
     angles_deg, ious: the curve, IoU over the rotation about the wrong mask's centroid.
-    peak_deg: first and last angle around the optimum whose IoU is within 0.01 of it.
+    peak_deg: first and last angle around the optimum that reach its IoU but for 0.01, each with
+        the shift that suits it best: the uncertainty of the angle.
     rotation: `determined`; `ambiguous` where another peak explains the masks about as well;
         `undetermined` where every angle does. About as well means: no worse than the optimum
         shifted by one voxel.
@@ -115,8 +115,8 @@ def sweep(
         _climb(columns, (circle[peak], *start), 4 * angle_step_deg, angle_tolerance_deg)
         for peak in peaks[:CANDIDATES]
     ]
-    best, angle, *shift = max(refined)
-
+    best, *place = max(refined)
+    angle, *shift = _centre(columns, tuple(place), best, angle_tolerance_deg)
     angles = np.unique(
         np.concatenate(
             [
@@ -134,6 +134,13 @@ def sweep(
         for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1))
     )
     rotation, rival = _judge(angles, ious, at_best, one_voxel_off)
+    if rotation == "undetermined":
+        peak = (-180.0, 180.0)
+    else:
+        peak = tuple(
+            float(angle + sign * _reach(columns, (angle, *shift), sign, best - PEAK_IOU))
+            for sign in (-1, 1)
+        )
     matrix = columns.matrix(angle, *shift)
     full = np.eye(4)
     full[np.ix_(order, order)] = matrix[:3, :3]
@@ -146,30 +153,34 @@ def sweep(
         iou=best,
         angles_deg=angles,
         ious=ious,
-        peak_deg=_peak_width(angles, ious, at_best),
+        peak_deg=peak,
         rotation=rotation,
         rival_deg=rival,
     )
 
 
 class _Columns:
-    """Two masks as columns along the last axis, cropped, and the IoU of a candidate fault."""
+    """Two masks as columns along the last axis, and the IoU of a candidate fault.
+
+    Columns are cropped to the structure and packed, 64 voxels to a word, so that the overlap of
+    two columns is a few bit operations.
+    """
 
     def __init__(self, right: np.ndarray, wrong: np.ndarray, stretch: float):
         self.shape = right.shape
         self.stretch = stretch
         right_box, wrong_box = bounding_box(right), bounding_box(wrong)
-        self.right, self.right_start = _crop(right, right_box)
-        self.wrong, self.wrong_start = _crop(wrong, wrong_box)
-        # Set voxels of a column below each index, to count what stays within the grid.
-        self.below = np.zeros((*self.right.shape[:2], self.right.shape[2] + 1), np.int32)
-        np.cumsum(self.right, axis=2, out=self.below[:, :, 1:])
-        self.wrong_size = int(np.count_nonzero(self.wrong))
+        self.right = right[_slices(right_box)]
+        self.wrong = _packed(wrong[_slices(wrong_box)])
+        self.right_start = np.array([low for low, _ in right_box])
+        self.wrong_start = np.array([low for low, _ in wrong_box])
+        self.wrong_slices = wrong_box[2]
+        self.wrong_size = int(np.count_nonzero(wrong[_slices(wrong_box)]))
         self.right_centroid = _centroid(self.right) + self.right_start
-        self.wrong_centroid = _centroid(self.wrong) + self.wrong_start
+        self.wrong_centroid = _centroid(wrong[_slices(wrong_box)]) + self.wrong_start
         self.lift = self.right_centroid[2] - self.wrong_centroid[2]
-        sides = [high - low for low, high in wrong_box[:2]]
-        self.radius = max(1.0, math.hypot(*sides) / 2)
+        self.radius = max(1.0, math.hypot(*(high - low for low, high in wrong_box[:2])) / 2)
+        self._lifted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def matrix(self, angle_deg: float, first: float, second: float, lift: int) -> np.ndarray:
         """The candidate fault: turn about the wrong centroid, then lay it on the right one."""
@@ -182,23 +193,40 @@ class _Columns:
         return matrix
 
     def iou(self, angle_deg: float, first: float, second: float, lift: int) -> float:
+        """IoU of the right mask, moved by the candidate, with the wrong mask."""
         matrix = self.matrix(angle_deg, first, second, lift)
+        columns, counts = self._at(lift)
         low, high = self._landing(matrix)
         both, moved = _overlap(
-            self.right,
-            self.below,
+            columns,
+            counts,
             self.right_start,
             self.wrong,
             self.wrong_start,
             matrix[:2, :2],
             matrix[:2, 3],
-            lift,
             low,
             high,
-            self.shape[2],
         )
         union = moved + self.wrong_size - both
         return both / union if union else 0.0
+
+    def _at(self, lift: int) -> tuple[np.ndarray, np.ndarray]:
+        """The right mask lifted: its columns within the wrong mask's slices, packed, and how
+        many voxels of each column stay within the grid."""
+        if lift not in self._lifted:
+            start = self.right_start[2] - lift
+            in_grid = self.right[:, :, max(0, -start) : max(0, self.shape[2] - start)]
+            low, high = (limit - start for limit in self.wrong_slices)
+            inner = self.right[:, :, max(0, low) : max(0, high)]
+            room = (max(0, -low), high - low - max(0, -low) - inner.shape[2])
+            if room[1] < 0:  # the lifted mask lies wholly above the wrong one
+                inner, room = inner[:, :, :0], (high - low, 0)
+            self._lifted[lift] = (
+                _packed(np.pad(inner, ((0, 0), (0, 0), room))),
+                in_grid.sum(axis=2, dtype=np.int32),
+            )
+        return self._lifted[lift]
 
     def _landing(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First and one past the last column that the right mask can land in."""
@@ -210,33 +238,43 @@ class _Columns:
         return low, high
 
 
+def _packed(mask: np.ndarray) -> np.ndarray:
+    """A bool array with its last axis packed into words of 64 bits."""
+    packed = np.packbits(mask, axis=2, bitorder="little")
+    room = -packed.shape[2] % 8
+    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, 0), (0, room)))).view(np.uint64)
+
+
 @njit(cache=True, nogil=True)
-def _overlap(right, below, right_start, wrong, wrong_start, turn, shift, lift, low, high, slices):
+def _overlap(right, counts, right_start, wrong, wrong_start, turn, shift, low, high):
     """Voxels of the moved right mask in the wrong one, and in the whole grid."""
     both = 0
     moved = 0
-    # Slices of the cropped right mask that land within the grid, and slices of both crops.
-    bottom = min(max(lift - right_start[2], 0), right.shape[2])
-    top = min(max(slices + lift - right_start[2], 0), right.shape[2])
-    offset = wrong_start[2] + lift - right_start[2]
-    first = max(0, -offset)
-    last = min(wrong.shape[2], right.shape[2] - offset)
     for i in range(low[0], high[0]):
+        u = i - wrong_start[0]
         for j in range(low[1], high[1]):
             a = math.floor(turn[0, 0] * i + turn[0, 1] * j + shift[0] + 0.5) - right_start[0]
             b = math.floor(turn[1, 0] * i + turn[1, 1] * j + shift[1] + 0.5) - right_start[1]
             if not (0 <= a < right.shape[0] and 0 <= b < right.shape[1]):
                 continue
-            here = below[a, b, top] - below[a, b, bottom]
-            if here == 0:
+            if counts[a, b] == 0:
                 continue
-            moved += here
-            u = i - wrong_start[0]
+            moved += counts[a, b]
             v = j - wrong_start[1]
             if 0 <= u < wrong.shape[0] and 0 <= v < wrong.shape[1]:
-                for k in range(first, last):
-                    both += right[a, b, k + offset] & wrong[u, v, k]
+                for word in range(wrong.shape[2]):
+                    both += _bits(right[a, b, word] & wrong[u, v, word])
     return both, moved
+
+
+@njit(cache=True, nogil=True)
+def _bits(word):
+    """How many bits of a 64-bit word are set (Warren, Hacker's Delight, 5-1)."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    pairs = np.uint64(0x3333333333333333)
+    word = (word & pairs) + ((word >> np.uint64(2)) & pairs)
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 def _climb(columns: _Columns, start: tuple, step_deg: float, tolerance_deg: float) -> tuple:
@@ -260,6 +298,76 @@ def _climb(columns: _Columns, start: tuple, step_deg: float, tolerance_deg: floa
             step_deg = max(step_deg / 2, tolerance_deg)
 
 
+def _centre(columns: _Columns, place: tuple, best: float, tolerance_deg: float) -> tuple:
+    """The middle of the plateau around an optimum.
+
+    A nearest-neighbour fault gives the same mask for a small range of angles and shifts; its
+    middle is the best guess.
+    """
+    angle, first, second, lift = place
+    reaches = [sign * _reach(columns, place, sign, best) for sign in (-1, 1)]
+    found, *shift = _slide(columns, angle + sum(reaches) / 2, (first, second, lift), tolerance_deg)
+    if found >= best:
+        angle, first, second, lift = angle + sum(reaches) / 2, *shift
+    for axis in (1, 2):
+        place = [angle, first, second, lift]
+        ends = []
+        for sign in (-1, 1):
+            step = 0.5
+            end = 0.0
+            while step > 0.005:
+                there = list(place)
+                there[axis] += sign * (end + step)
+                if columns.iou(*there) >= best:
+                    end += step
+                step /= 2
+            ends.append(sign * end)
+        place[axis] += sum(ends) / 2
+        if columns.iou(*place) >= best:
+            angle, first, second, lift = place
+    return angle, first, second, lift
+
+
+def _reach(columns: _Columns, place: tuple, sign: int, level: float) -> float:
+    """How far the angle can be turned one way, in degrees, with the IoU still at the level.
+
+    The shift follows the angle, so that this is the uncertainty of the angle itself and not of
+    the angle at one shift.
+    """
+    angle, *shift = place
+    reached, step, growing = 0.0, 0.01, True
+    while step >= 0.01:
+        found, *moved = _slide(columns, angle + sign * (reached + step), tuple(shift), step)
+        if found >= level:
+            reached, shift = reached + step, moved
+            if reached >= 180.0:
+                return 180.0
+        else:
+            growing = False
+        step = step * 2 if growing else step / 2
+    return reached
+
+
+def _slide(columns: _Columns, angle: float, shift: tuple, turned_deg: float) -> tuple:
+    """The best in-plane shift at one angle, near a start: (iou, first, second, lift)."""
+    first, second, lift = shift
+    best = (columns.iou(angle, first, second, lift), first, second, lift)
+    step = max(0.2, math.radians(turned_deg) * columns.radius)
+    while step > 0.02:
+        around = [
+            (best[1] + a * step, best[2] + b * step, lift)
+            for a in (-1, 0, 1)
+            for b in (-1, 0, 1)
+            if a or b
+        ]
+        found = max((columns.iou(angle, *place), *place) for place in around)
+        if found[0] > best[0]:
+            best = found
+        else:
+            step /= 2
+    return best
+
+
 def _peaks(ious: np.ndarray) -> list[int]:
     """Local maxima of a curve over the full circle, best first."""
     higher = (ious >= np.roll(ious, 1)) & (ious > np.roll(ious, -1))
@@ -269,27 +377,7 @@ def _peaks(ious: np.ndarray) -> list[int]:
     return sorted(peaks.tolist(), key=lambda peak: -ious[peak])
 
 
-def _peak_width(angles: np.ndarray, ious: np.ndarray, at: int) -> tuple[float, float]:
-    """The unbroken run of angles around the optimum within PEAK_IOU of it."""
-    enough = ious >= ious[at] - PEAK_IOU
-    if enough.all():
-        return (-180.0, 180.0)
-    size = len(angles)
-    low = high = at
-    while enough[(low - 1) % size]:
-        low -= 1
-    while enough[(high + 1) % size]:
-        high += 1
-    turns = lambda index: 360.0 * (index // size)  # noqa: E731
-    return (
-        float(angles[low % size] + turns(low)),
-        float(angles[high % size] + turns(high)),
-    )
-
-
-def _judge(
-    angles: np.ndarray, ious: np.ndarray, at: int, level: float
-) -> tuple[str, float | None]:
+def _judge(angles: np.ndarray, ious: np.ndarray, at: int, level: float) -> tuple[str, float | None]:
     """Whether the angle is determined, and the best angle of another peak above the level."""
     above = ious >= level
     if above.all():
@@ -307,9 +395,8 @@ def _judge(
     return "ambiguous", float(angles[max(rivals, key=lambda index: ious[index])])
 
 
-def _crop(mask: np.ndarray, box) -> tuple[np.ndarray, np.ndarray]:
-    crop = mask[tuple(slice(low, high) for low, high in box)]
-    return np.ascontiguousarray(crop).view(np.uint8), np.array([low for low, _ in box])
+def _slices(box) -> tuple[slice, slice, slice]:
+    return tuple(slice(low, high) for low, high in box)
 
 
 def _centroid(mask: np.ndarray) -> np.ndarray:
@@ -321,6 +408,3 @@ def _centroid(mask: np.ndarray) -> np.ndarray:
 def _wrap(angle_deg):
     """Angles in [-180, 180)."""
     return (angle_deg + 180.0) % 360.0 - 180.0
-
-
-Score = Callable[[np.ndarray], float]

@@ -1,0 +1,154 @@
+"""`segstudy infer` as a user runs it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.files import write_json
+from segstudy.images.files import read_label, write_label
+
+
+def infer(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "segstudy", "infer", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_images_outside_any_study(tmp_path, write_weights, write_image, oblique):
+    image, truth, affine = oblique
+    weights = write_weights(tmp_path / "weights.pt")
+    one = write_image(tmp_path / "one.nii.gz", image)
+    two = write_image(tmp_path / "two.nii", image)
+    write_json(
+        tmp_path / "postprocessing.json",
+        {"shell": {"keep_largest": True}, "core": {"keep_largest": False}},
+    )
+    done = infer(
+        *("--weights", weights, "--output", tmp_path / "out", "--threads", 1),
+        *("--structures", '{"shell": 5, "core": 300}', "--postprocessing"),
+        *(tmp_path / "postprocessing.json", one, two),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "value  structure",
+        "    5  shell  largest component",
+        "  300  core",
+    ]
+    assert "peak memory" in done.stderr
+    found = read_label(tmp_path / "out" / "one.nii.gz")
+    assert np.array_equal(found.affine, np.float32(affine))
+    assert set(np.unique(found.array)) == {0, 5, 300}
+    assert ((found.array > 0) == (truth > 0)).mean() > 0.999
+    other = tmp_path / "out" / "two.nii.gz"
+    assert (tmp_path / "out" / "one.nii.gz").read_bytes() == other.read_bytes()
+
+
+def test_values_are_1_to_n_unless_they_are_given(tmp_path, write_weights, write_image, oblique):
+    weights = write_weights(tmp_path / "weights.pt", keep_largest_component="auto")
+    image = write_image(tmp_path / "one.nii.gz", oblique[0])
+    done = infer("--weights", weights, "--output", tmp_path / "out", image)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == ["    1  shell", "    2  core"]
+    assert "all components are kept" in done.stderr
+    assert set(np.unique(read_label(tmp_path / "out" / "one.nii.gz").array)) == {0, 1, 2}
+
+
+@pytest.fixture
+def folder(tmp_path, write_weights, write_image, oblique):
+    write_weights(tmp_path / "weights.pt")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    write_image(tmp_path / "a" / "scan.nii.gz", oblique[0])
+    write_image(tmp_path / "b" / "scan.nii.gz", oblique[0])
+    (tmp_path / "table.csv").write_text("case\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a/scan.nii.gz", "b/scan.nii.gz"], "both would be written to scan.nii.gz"),
+        (["none.nii.gz"], "none.nii.gz: no such file"),
+        (["table.csv"], "table.csv: expected an image file"),
+        (["a/scan.nii.gz", "--output", "a"], "would overwrite it"),
+        (["a/scan.nii.gz,b/scan.nii.gz"], "2 files, expected 1 channel"),
+        (["a/scan.nii.gz", "--structures", '{"lung": 1}'], "expected those of the weights"),
+        (["a/scan.nii.gz", "--structures", '{"shell": 1, "core": 1}'], "expected different"),
+        (["a/scan.nii.gz", "--structures", "shell=1"], "no JSON"),
+        (["a/scan.nii.gz", "--weights", "table.csv"], "not readable as weights"),
+        (["a/scan.nii.gz", "--fold", "0"], "--fold is for the cases of a study"),
+        (["--cases", "cases.tsv"], "--dataset is missing"),
+        ([], "nothing to predict"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_in_a_line(folder, monkeypatch, capsys, arguments, said):
+    from segstudy.cli import main
+
+    monkeypatch.chdir(folder)
+    assert main(["infer", "--weights", "weights.pt", "--output", "out", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (folder / "out").exists()
+
+
+@pytest.fixture
+def study(tmp_path, write_weights, write_image, oblique):
+    """Four cases of a dataset with repaired labels, in the files that the stages before write."""
+    image, truth, affine = oblique
+    write_weights(tmp_path / "weights.pt", keep_largest_component="auto")
+    cases = []
+    for number in range(4):
+        name = f"p{number}"
+        (tmp_path / f"{name}-wrong.nii.gz").write_text("the delivered label: repaired elsewhere")
+        cases.append(
+            Case(
+                case=name,
+                subject=name,
+                images=(write_image(tmp_path / f"{name}.nii.gz", image),),
+                label=tmp_path / f"{name}-wrong.nii.gz",
+                voxels={"core": 1, "shell": 1},
+            )
+        )
+        label = tmp_path / "labels" / "shard" / f"{name}.nii.gz"
+        if number % 2:
+            write_label(label, np.array([0, 3, 4], np.uint8)[truth], affine)
+        else:
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("a tested case's label: not to be opened")
+    write_cases(tmp_path / "cases.tsv", cases, ["c0"])
+    splits = [Split("site", case.case, case.subject, n % 2) for n, case in enumerate(cases)]
+    write_splits(tmp_path / "splits.tsv", splits)
+    return tmp_path
+
+
+def of_study(folder, *more):
+    return [
+        *("--weights", folder / "weights.pt", "--cases", folder / "cases.tsv"),
+        *("--labels", folder / "labels", "--dataset", "site"),
+        *("--splits", folder / "splits.tsv", "--structures", '{"core": 4, "shell": 3}'),
+        *("--training-cases", f"site={folder / 'cases.tsv'}:{folder / 'labels'}"),
+        *("--threads", 1, "--output", folder / "predictions", *more),
+    ]
+
+
+def test_the_cases_of_a_fold(study):
+    done = infer(*of_study(study, "--fold", 0))
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (study / "predictions").iterdir())
+    assert names == ["p0.nii.gz", "p2.nii.gz", "postprocessing.json"]
+    assert set(np.unique(read_label(study / "predictions" / "p0.nii.gz").array)) == {0, 3, 4}
+    assert "2 done" in done.stderr
+
+
+def test_weights_of_another_fold_are_refused(study):
+    done = infer(*of_study(study, "--fold", 1))
+    assert done.returncode == 1
+    assert "trained for fold 0, but --fold is 1" in done.stderr
+    assert not (study / "predictions").exists()

@@ -1,0 +1,340 @@
+"""Builds a small results folder as the stages write it, for tests of figures and report.
+
+Labels and predictions are real files, and overlaps are measured on them; distances and learning
+curves are made up from a seed.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas
+from scipy import stats
+
+from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.files import write_json, write_table, write_text
+from segstudy.images.files import write_label, write_nifti
+from segstudy.study import Study
+
+SHAPE = (40, 36, 12)
+SPACING_MM = (1.5, 1.5, 3.0)
+DISTANCES = ("hd_mm", "hd95_mm", "assd_mm")
+SHARES = ("dice", "iou", "precision", "recall")
+
+
+def study(
+    models=("enet", "unet_2d", "unet_3d"),
+    structures=("heart", "aorta"),
+    repair=True,
+    folds=2,
+    **further,
+) -> Study:
+    """A study with one CT dataset, `thorax`."""
+    dataset = {
+        "source": {"layout": "table", "path": "/home/somebody/secret/table.tsv"},
+        "modality": "CT",
+        "structures": {name: value for value, name in enumerate(structures, start=1)},
+        "cases_per_job": 8,
+    }
+    if repair:
+        dataset["repair"] = {"structure": structures[0], "reference_case": "case_000"}
+    return Study.model_validate(
+        {
+            "name": "tiny",
+            "title": "A tiny study",
+            "datasets": {"thorax": dataset},
+            "splits": {"folds": folds},
+            "models": {
+                name: {"network": "unet", "dims": 3, "epochs": 12, "validate_every_epochs": 3}
+                for name in models
+            },
+            "statistics": {"metrics": ["dice", "hd95_mm"]},
+            **further,
+        }
+    )
+
+
+def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=None) -> Path:
+    """Write the folder `root` and return it.
+
+    infinite: `one` (the first case of the last model misses the last structure), `all` (every
+    prediction is empty) or `none`.
+    """
+    random = np.random.default_rng(seed)
+    names = names or [f"case_{index:03d}" for index in range(cases)]
+    rows = []
+    for dataset in settings.datasets:
+        table = []
+        for index, name in enumerate(names):
+            table.append(_case(root, settings, dataset, name, index, random))
+        write_cases(root / f"download/{dataset}/cases.tsv", table, settings.channels)
+        problems = pandas.DataFrame(
+            [(dataset, "case_099", "/data/private/case_099.nii.gz", "empty label", "refused"),
+             (dataset, names[0], "labels/case_000.nii.gz", "3 voxels of an unknown value", "warning")],
+            columns=["dataset", "case", "file", "problem", "verdict"],
+        )  # fmt: skip
+        write_table(root / f"download/{dataset}/problems.tsv", problems)
+        if settings.datasets[dataset].repair:
+            _repair(root, settings, dataset, names)
+        rows += _predict(root, settings, dataset, table, random, infinite)
+    write_splits(
+        root / "preprocess/splits.tsv",
+        [
+            Split(dataset, name, name, index % settings.splits.folds)
+            for dataset in settings.datasets
+            for index, name in enumerate(names)
+        ],
+    )
+    for fold in settings.folds:
+        for plan in settings.preprocess:
+            write_json(root / f"preprocess/plans/{plan}/fold-{fold}.json", _plan())
+    _train(root, settings, random)
+    metrics = pandas.DataFrame(rows)
+    write_table(root / "metrics/metrics.csv", metrics)
+    write_table(root / "statistics/summary.csv", _summary(metrics))
+    write_table(root / "statistics/tests.csv", _tests(metrics, settings))
+    write_text(root / "statistics/report.md", "# Results\n")
+    for stage, job, seconds in (("train", "a", 90.5), ("train", "b", 30.0), ("metrics", "c", 2.0)):
+        write_text(
+            root / f"benchmarks/{stage}/{job}.tsv",
+            "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+            f"{seconds}\t0:01:30\t512.25\t900\t400\t410\t0\t0\t99\t80\n",
+        )
+    return root
+
+
+def _ball(centre, radii) -> np.ndarray:
+    grid = np.meshgrid(*[np.arange(size) for size in SHAPE], indexing="ij")
+    return (
+        sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii, strict=True)) <= 1
+    )
+
+
+def _case(root, settings, dataset, name, index, random) -> Case:
+    """An image and its label; for the reference case of a repair also a label that was moved."""
+    affine = np.diag([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0])
+    label = np.zeros(SHAPE, np.uint8)
+    values = settings.datasets[dataset].structures
+    for place, value in enumerate(values.values()):
+        turn = 2 * np.pi * place / len(values)
+        centre = (20 + 9 * np.cos(turn) + random.normal(), 18 + 8 * np.sin(turn), 6)
+        radii = (5.5 + random.normal() * 0.5 - 0.3 * place, 4.5 + random.normal() * 0.4, 4)
+        label[_ball(centre, np.maximum(radii, 1.8))] = value
+    image = np.where(_ball((20, 18, 6), (19, 17, 9)), 30.0, -900.0)
+    image = image + 70.0 * (label > 0) + random.normal(0, 15, SHAPE)
+    folder = root / f"download/{dataset}/raw"
+    write_nifti(folder / f"{name}.nii.gz", image.astype(np.int16), affine)
+    repair = settings.datasets[dataset].repair
+    reference = None
+    write_label(folder / f"{name}_label.nii.gz", label, affine)
+    if repair:
+        moved = label.copy()
+        value = values[repair.structure]
+        moved[label == value] = 0
+        moved[np.roll(label == value, (4, 3, 1), (0, 1, 2))] = value
+        write_label(folder / f"{name}_label.nii.gz", moved, affine)
+        write_label(root / f"repair/{dataset}/labels/S/{name}.nii.gz", label, affine)
+        if index == 0:
+            reference = folder / f"{name}_right.nii.gz"
+            write_label(reference, label, affine)
+    return Case(
+        case=name,
+        subject=name,
+        images=(folder / f"{name}.nii.gz",),
+        label=folder / f"{name}_label.nii.gz",
+        reference_label=reference,
+        shape=SHAPE,
+        spacing_mm=SPACING_MM,
+        voxels={key: int((label == value).sum()) for key, value in values.items()},
+    )
+
+
+def _repair(root, settings, dataset, names) -> None:
+    repair = settings.datasets[dataset].repair
+    angles = np.unique(np.r_[np.arange(-180.0, 180.0), -26.6 + np.arange(-100, 101) * 0.02])
+    ious = 0.2 + 0.79 * np.exp(-np.abs(angles + 26.6) / 25)
+    folder = root / f"repair/{dataset}/estimate"
+    write_table(folder / "sweep.csv", pandas.DataFrame({"angle_deg": angles, "iou": ious}).round(6))
+    attempts = pandas.DataFrame(
+        [("sweep", 0.27, 0.985, 0.99, -26.6, True, ""),
+         ("elastix rigid, mask", 0.27, 0.81, 0.8, -24.0, False, ""),
+         ("elastix affine, mask", 0.27, None, None, None, False, "too few samples")],
+        columns=["method", "iou_before", "iou_after", "iou_replayed", "angle_deg", "chosen", "reason"],
+    )  # fmt: skip
+    write_table(folder / "attempts.csv", attempts)
+    write_json(
+        folder / "transform.json",
+        {
+            "structure": repair.structure, "method": "sweep", "frame": "voxel",
+            "reference_case": repair.reference_case, "iou_before": 0.27, "iou_after": 0.985,
+            "iou_replayed": 0.99, "angle_deg": -26.6, "translation_voxels": [4.0, 3.0, 1.0],
+            "matrix_voxel": np.eye(4).tolist(), "matrix_mm": np.eye(4).tolist(),
+            "peak_deg": [-26.92, -26.28], "rotation": "determined", "rival_deg": None,
+        },
+    )  # fmt: skip
+    verdicts = pandas.DataFrame(
+        [
+            {
+                "case": name, "verdict": "review" if index == 3 else "repaired", "label": "moved",
+                "voxels_moved": 420, "voxels_lost_outside": 12 if index == 3 else 0,
+                "voxels_overwritten": 0, "voxels_at_border": 0, "gradient_before": 5.0,
+                "gradient_after": 9.5, "spread_before": 30.0, "spread_after": 12.0,
+                "remark": "would leave the grid" if index == 3 else "",
+            }
+            for index, name in enumerate(names)
+        ]
+    )  # fmt: skip
+    write_table(root / f"repair/{dataset}/labels/S/verdicts.csv", verdicts)
+
+
+def _plan() -> dict:
+    return {
+        "spacing_mm": [1.5, 1.5, 3.0], "crop": "body", "margin_mm": 5.0, "normalise": "ct",
+        "anisotropy_threshold": 3.0, "median_shape": list(SHAPE),
+        "intensities": [{"low": -50.0, "high": 180.0, "mean": 92.5, "sd": 31.0}],
+    }  # fmt: skip
+
+
+def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
+    rows = []
+    values = settings.datasets[dataset].structures
+    affine = np.diag([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0])
+    from segstudy.images.files import read_label
+
+    for index, case in enumerate(table):
+        fold = index % settings.splits.folds
+        path = root / f"repair/{dataset}/labels/S/{case.case}.nii.gz"
+        reference = read_label(path if path.is_file() else case.label).array
+        for place, model in enumerate(settings.models):
+            last = place == len(settings.models) - 1
+            prediction = np.zeros_like(reference)
+            for structure, value in values.items():
+                missed = infinite == "all" or (
+                    infinite == "one" and last and index == 0 and structure == list(values)[-1]
+                )
+                mask = reference == value
+                if not missed:
+                    step = (len(settings.models) - place) * 0.5 + random.normal(0, 0.4)
+                    mask = np.roll(mask, round(step), axis=int(random.integers(2)))
+                    prediction[mask & (random.random(SHAPE) > 0.03)] = value
+            write_label(
+                root / f"infer/{model}/fold-{fold}/seed-0/{dataset}/{case.case}.nii.gz",
+                prediction, affine,
+            )  # fmt: skip
+            groups = {name: (value,) for name, value in values.items()}
+            groups |= {
+                name: tuple(values[one] for one in members)
+                for name, members in settings.metrics.groups.items()
+            }
+            for structure, chosen in groups.items():
+                measured = _measure(
+                    np.isin(reference, chosen), np.isin(prediction, chosen), random, settings
+                )
+                for metric, value in measured["values"].items():
+                    rows.append(
+                        {
+                            "study": settings.name, "dataset": dataset, "model": model,
+                            "fold": fold, "seed": 0, "case": case.case, "subject": case.subject,
+                            "structure": structure, "metric": metric, "value": value,
+                            "status": measured["status"], **measured["voxels"],
+                        }
+                    )  # fmt: skip
+    return rows
+
+
+def _measure(reference, prediction, random, settings) -> dict:
+    both, one, other = (reference & prediction).sum(), reference.sum(), prediction.sum()
+    values = {
+        "dice": 2 * both / (one + other),
+        "iou": both / (one + other - both),
+        "precision": both / other if other else np.nan,
+        "recall": both / one,
+    }
+    far = (1 - values["dice"]) * 12 + abs(random.normal(0, 0.3)) + 0.2
+    for metric, share in zip(DISTANCES, (1.6, 1.0, 0.35), strict=True):
+        values[metric] = far * share if other else np.inf
+    for tolerance in settings.metrics.nsd_tolerance_mm:
+        values[f"nsd_{tolerance:g}mm"] = float(np.exp(-far / 6)) if other else 0.0
+    return {
+        "values": values,
+        "status": "ok" if other else "pred_empty",
+        "voxels": {"n_reference_voxels": int(one), "n_predicted_voxels": int(other)},
+    }
+
+
+def _summary(metrics: pandas.DataFrame) -> pandas.DataFrame:
+    rows = []
+    keys = ["dataset", "model", "structure", "metric"]
+    for names, group in metrics.groupby(keys, sort=False):
+        values = group["value"].to_numpy(float)
+        defined, finite = values[~np.isnan(values)], values[np.isfinite(values)]
+        infinite = int(np.isinf(values).sum())
+        mean, sd = (finite.mean(), finite.std(ddof=1)) if len(finite) > 1 else (np.nan, np.nan)
+        half = 1.96 * sd / max(len(finite), 1) ** 0.5
+        quartiles = (
+            np.percentile(defined, [25, 50, 75], method="nearest") if len(defined) else [np.nan] * 3
+        )
+        rows.append(
+            dict(
+                zip(keys, names, strict=True), n=len(defined), n_undefined=int(np.isnan(values).sum()),
+                n_infinite=infinite, mean=np.inf if infinite else mean,
+                sd=np.nan if infinite else sd, median=quartiles[1], q1=quartiles[0],
+                q3=quartiles[2], ci_low=np.nan if infinite else mean - half,
+                ci_high=np.nan if infinite else mean + half,
+            )
+        )  # fmt: skip
+    return pandas.DataFrame(rows)
+
+
+def _tests(metrics: pandas.DataFrame, settings: Study) -> pandas.DataFrame:
+    rows = []
+    models = list(settings.models)
+    chosen = metrics[metrics["metric"].isin(settings.statistics.metrics)]
+    for names, group in chosen.groupby(["dataset", "structure", "metric"], sort=False):
+        table = group.pivot(index="case", columns="model", values="value")
+        for first, one in enumerate(models):
+            for other in models[first + 1 :]:
+                pairs = table[[one, other]].replace(np.inf, np.nan).dropna()
+                difference = (pairs[one] - pairs[other]).to_numpy(float)
+                row = dict(zip(["dataset", "structure", "metric"], names, strict=True))
+                row |= {"model_a": one, "model_b": other, "n_pairs": len(pairs)}
+                enough = len(pairs) > 2 and difference.std() > 0
+                found = stats.ttest_1samp(difference, 0) if enough else None
+                p = float(found.pvalue) if enough else np.nan
+                row |= {
+                    "mean_difference": difference.mean() if len(pairs) else np.nan,
+                    "median_difference": np.median(difference) if len(pairs) else np.nan,
+                    "ci_low": np.nan, "ci_high": np.nan, "shapiro_p": 0.4,
+                    "test": "paired t" if enough else "none",
+                    "statistic": float(found.statistic) if enough else np.nan,
+                    "df": len(pairs) - 1 if enough else np.nan, "p": p,
+                    "p_adjusted": min(1.0, 3 * p) if enough else np.nan,
+                    "significant": bool(enough and 3 * p < settings.statistics.alpha),
+                    "effect_size": 0.6 if enough else np.nan, "effect_name": "Cohen's d (paired)",
+                    "share_a_better": 0.5, "remark": "" if enough else "fewer than 3 pairs",
+                }  # fmt: skip
+                rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def _train(root, settings, random) -> None:
+    for place, (model, trained) in enumerate(settings.models.items()):
+        for fold in settings.folds:
+            for seed in trained.seeds:
+                epochs = np.arange(1, trained.epochs + 1)
+                table = pandas.DataFrame({"epoch": epochs})
+                table["lr"] = 1e-3 * (1 + np.cos(np.pi * epochs / trained.epochs)) / 2
+                fall = np.exp(-epochs / (2 + place))
+                table["train_loss"] = 0.1 + fall + random.normal(0, 0.01, len(epochs))
+                every = epochs % trained.validate_every_epochs == 0
+                columns = [*settings.structures, "mean"]
+                for name in columns:
+                    dice = 0.9 - 0.5 * fall + random.normal(0, 0.01, len(epochs))
+                    table[f"validation_dice_{name}"] = np.where(every, dice, np.nan)
+                table["seconds"] = 1.5
+                folder = root / f"train/{model}/fold-{fold}/seed-{seed}"
+                write_table(folder / "history.csv", table)
+                write_json(
+                    folder / "settings.json",
+                    json.loads(trained.model_dump_json()) | {"parameters": 1_962_532},
+                )

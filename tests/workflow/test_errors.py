@@ -1,0 +1,41 @@
+"""Mistakes in the study file end Snakemake with the line a person needs."""
+
+import pytest
+
+from builders import tiny_study, write_cohort
+from workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    folder = tmp_path_factory.mktemp("errors")
+    return Workspace(folder, tiny_study(write_cohort(folder / "data", 2, moved=False), moved=False))
+
+
+def test_an_unknown_study_lists_the_known_ones(workspace):
+    run = workspace.run("--dry-run", "--config", "study=hippocampos", check=False)
+    assert run.returncode == 1
+    assert "no such study file" in run.text
+    assert "demo, hippocampus, tiny" in run.text
+
+
+def test_a_misspelt_key_is_named(workspace):
+    study = tiny_study(workspace.data / "cohort.tsv", moved=False)
+    study["models"]["deep"]["epocs"] = 3
+    workspace.write_study(study)
+    run = workspace.run("--dry-run", check=False)
+    assert run.returncode == 1
+    assert "tiny.yaml: models.deep.epocs: unknown key; did you mean epochs?" in run.text
+    assert "Traceback" not in run.text
+
+
+def test_a_bad_case_stops_the_study_by_name(workspace):
+    workspace.write_study(tiny_study(workspace.data / "cohort.tsv", moved=False))
+    (workspace.data / "p1_label.nii.gz").write_bytes(b"no image")
+    run = workspace.run(check=False)
+    assert run.returncode == 1
+    assert "p1_label.nii.gz" in run.text
+    assert "Traceback" not in run.text
+    assert not (workspace.results / "download/chest/cases.tsv").exists()

@@ -1,0 +1,77 @@
+"""What a cluster would be asked for, and that the workflow is in Snakemake's own good order."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from builders import tiny_study, write_cohort
+from workspace import REPOSITORY, Workspace
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("profile")
+    study = tiny_study(write_cohort(folder / "data", 2, moved=False), moved=False)
+    study["models"]["deep"].update(device="auto", threads=3, memory_mb=7000, runtime_min=90)
+    workspace = Workspace(folder, study)
+    return workspace.run("--dry-run", "--profile", "slurm").text
+
+
+def resources(text: str, rule: str, model: str) -> dict[str, str]:
+    """Resources and threads of a rule's job for a model, as the dry run prints them."""
+    for block in re.split(r"\n(?=(?:local)?(?:rule|checkpoint) )", text):
+        if block.startswith(f"rule {rule}:") and f"model={model}" in block:
+            found = dict(re.findall(r"(\w+)=([^,\s]+)", re.search(r"resources: (.*)", block)[1]))
+            threads = re.search(r"threads: (\d+)", block)
+            return {**found, "threads": threads[1] if threads else "1"}
+    raise AssertionError(f"no job {rule} of {model} in:\n{text[-3000:]}")
+
+
+def test_a_training_job_asks_for_gpu_memory_time_and_cpus(dry_run):
+    asked = resources(dry_run, "train", "deep")
+    assert asked["gpu"] == "1"
+    assert asked["mem_mb"] == "7000"
+    assert asked["runtime"] == "90"
+    assert asked["threads"] == "3"
+
+
+def test_a_job_on_the_cpu_asks_for_no_gpu(dry_run):
+    assert resources(dry_run, "train", "flat")["gpu"] == "0"
+
+
+def test_the_profile_has_no_key_that_snakemake_does_not_know():
+    """A misspelt key is an error of Snakemake's; a misspelt nested key vanishes, hence the tests above."""
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", "slurm", "--dry-run", "--quiet", "all"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_lint():
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_benchmark_of_the_dry_run_runs():
+    run = subprocess.run(
+        [sys.executable, "benchmarks/dryrun.py", "--quick"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "| 20 | 2 | 2 |" in run.stdout, run.stdout + run.stderr

@@ -1,0 +1,134 @@
+"""Only the stages whose inputs changed run again: real Snakemake on a tiny cohort."""
+
+import copy
+import csv
+import json
+
+import pytest
+
+from builders import tiny_study, write_case, write_cohort, write_table
+from workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+DOWNSTREAM = {"infer", "metrics_measure", "metrics_collect", "statistics", "publish_figures"}
+DOWNSTREAM |= {"publish_report"}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    """The tiny study, run to its end once; the tests run in order and build on each other."""
+    folder = tmp_path_factory.mktemp("rerun")
+    table = write_cohort(folder / "data")
+    workspace = Workspace(folder, tiny_study(table))
+    first = workspace.run()
+    assert first.jobs["train"] == 4
+    assert first.jobs["repair_apply"] == len(first.shards("repair_apply"))
+    return workspace
+
+
+@pytest.fixture
+def restored(workspace):
+    """The workspace, with study and code put back after the test."""
+    study = copy.deepcopy(workspace.study)
+    package = workspace.folder / "workflow" / "segstudy"
+    code = {path: path.read_bytes() for path in package.rglob("*.py")}
+    yield workspace
+    workspace.write_study(study)
+    for path, content in code.items():
+        path.write_bytes(content)
+
+
+def test_the_chain_leaves_what_it_promises(workspace):
+    results = workspace.results
+    with (results / "metrics" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    measured = {(row["model"], row["case"]) for row in rows}
+    assert measured == {(model, f"p{i}") for model in ("flat", "deep") for i in range(6)}
+    assert (results / "report.html").stat().st_size > 10_000
+    transform = json.loads((results / "repair/chest/estimate/transform.json").read_text())
+    assert transform["iou_before"] < 0.5 < 0.95 <= transform["iou_after"]
+
+
+def test_nothing_changed_nothing_runs(workspace):
+    assert not workspace.dry_run().jobs
+
+
+def test_alpha_reruns_statistics_and_publish(restored):
+    study = copy.deepcopy(restored.study)
+    study["statistics"] = {"alpha": 0.01}
+    restored.write_study(study)
+    assert set(restored.dry_run().jobs) == {"statistics", "publish_figures", "publish_report"}
+
+
+def test_a_metric_setting_does_not_retrain(restored):
+    study = copy.deepcopy(restored.study)
+    study["metrics"] = {"nsd_tolerance_mm": [1.0]}
+    restored.write_study(study)
+    assert set(restored.dry_run().jobs) == DOWNSTREAM - {"infer"}
+
+
+def test_settings_of_one_model_retrain_that_model(restored):
+    study = copy.deepcopy(restored.study)
+    study["models"]["flat"]["epochs"] = 2
+    restored.write_study(study)
+    jobs = restored.dry_run().jobs
+    assert jobs["train"] == 2
+    assert set(jobs) == DOWNSTREAM | {"train"}
+
+
+def test_an_edit_to_the_loss_retrains(restored):
+    restored.edit("train/loss.py", "EDITED = 1")
+    jobs = restored.dry_run().jobs
+    assert jobs["train"] == 4
+    assert set(jobs) == DOWNSTREAM | {"train"}
+
+
+def test_an_edit_to_a_figure_publishes_only(restored):
+    restored.edit("publish/style.py", "EDITED = 1")
+    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report"}
+
+
+def test_an_edit_to_another_network_retrains_nothing(restored):
+    restored.edit("networks/enet.py", "EDITED = 1")
+    assert not restored.dry_run().jobs
+
+
+def test_a_comment_reruns_nothing(restored):
+    restored.edit("train/loss.py", "# a remark")
+    assert not restored.dry_run().jobs
+
+
+def test_cpus_are_no_reason_to_rerun(restored):
+    study = copy.deepcopy(restored.study)
+    study["models"]["flat"]["memory_mb"] = 3000
+    restored.write_study(study)
+    assert not restored.dry_run().jobs
+
+
+def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):
+    verdicts = {
+        path.parent.name: path
+        for path in workspace.results.glob("repair/chest/labels/*/verdicts.csv")
+    }
+    shard = next(name for name, path in verdicts.items() if "p3," in path.read_text())
+    write_case(workspace.data, 3, moved=False)
+    run = workspace.run()
+    assert run.shards("repair_apply") == {shard}
+    assert run.shards("preprocess_fingerprint") == {shard}
+    assert run.shards("preprocess_resample") == {shard}
+    assert run.jobs["train"] == 4
+    assert run.jobs["download_audit"] == 1
+    assert not run.jobs["repair_estimate"]
+    assert not workspace.dry_run().jobs
+
+
+def test_one_new_case_runs_one_shard(workspace):
+    write_case(workspace.data, 6, moved=True)
+    write_table(workspace.data, 7, moved=True)
+    run = workspace.run()
+    assert run.jobs["repair_apply"] == 1
+    assert run.jobs["preprocess_fingerprint"] == 1
+    assert run.jobs["preprocess_resample"] == 1
+    assert not run.jobs["repair_estimate"]
+    assert not workspace.dry_run().jobs

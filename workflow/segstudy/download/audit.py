@@ -1,0 +1,303 @@
+"""The audit: what can't be trusted is refused by name, before anything is computed from it."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from segstudy.cases import Case
+from segstudy.download.layouts import Listing
+from segstudy.download.problems import REFUSED, WARNING, Problem
+from segstudy.errors import InputError
+from segstudy.images.files import Grid, Image, compare_grids, read_image, read_label
+from segstudy.images.names import NIFTI
+from segstudy.log import progress
+from segstudy.study import Dataset
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_RULE = "expected letters, digits, '.', '_', '-', and a letter or digit first"
+SHOWN = 20  # refused cases that the final message lists
+HEADER_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one case showed: the case with its measurements, and its problems.
+
+    digest: of the image's voxels and grid, to find the same image under two names.
+    """
+
+    case: Case
+    problems: list[Problem]
+    digest: str = ""
+
+    @property
+    def refused(self) -> bool:
+        return any(problem.verdict == REFUSED for problem in self.problems)
+
+
+def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Case], list[Problem]]:
+    """Check every pair of a dataset.
+
+    Returns the cases that can be trusted, with shape, spacing in mm and voxels per structure, and
+    all problems, sorted; those whose verdict is `refused` concern cases that are not among them.
+    """
+    named, problems = _check_names(listing.cases)
+    with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
+        running = [pool.submit(examine, case, dataset) for case in named]
+        findings = [one.result() for one in progress(running, "audit")]
+    good = [finding for finding in findings if not finding.refused]
+    problems = [*listing.problems, *problems]
+    problems += [problem for finding in findings for problem in finding.problems]
+    problems += _same_images(good)
+    return (
+        [finding.case for finding in good],
+        sorted(_relative(problem, listing.root) for problem in set(problems)),
+    )
+
+
+def stop_if_unusable(
+    cases: Sequence[Case], problems: Iterable[Problem], dataset: Dataset, table: Path
+) -> None:
+    """Raise InputError where the study can't go on with what the audit left.
+
+    That is: with refused cases under `on_bad_case: fail`, without any case, and without the
+    reference case of the label repair.
+    """
+    refused = [problem for problem in problems if problem.verdict == REFUSED]
+    if refused and dataset.on_bad_case == "fail":
+        lines = [str(problem) for problem in refused[:SHOWN]]
+        if len(refused) > SHOWN:
+            lines.append(f"... and {len(refused) - SHOWN} more")
+        count = len({problem.case or problem.file for problem in refused})
+        lines.append(
+            f"{count} case{'s' if count > 1 else ''} refused, {len(cases)} good; all problems are "
+            f"in {table}. Correct or remove the files, or set on_bad_case: drop to go on "
+            "without these cases"
+        )
+        raise InputError("\n".join(lines))
+    if not cases:
+        raise InputError(
+            f"no case is left of {len({problem.case for problem in refused})} refused; see {table}"
+            if refused
+            else "the dataset holds no case"
+        )
+    if dataset.repair is not None:
+        _check_reference(cases, dataset, table)
+
+
+def _check_reference(cases: Sequence[Case], dataset: Dataset, table: Path) -> None:
+    wanted = dataset.repair.reference_case
+    found = {case.case: case for case in cases}.get(wanted)
+    able = [case.case for case in cases if case.reference_label]
+    hint = f" (it is there for {', '.join(able[:5])})" if able else ""
+    if found is None:
+        raise InputError(
+            f"repair.reference_case: {wanted!r} is none of the {len(cases)} good cases{hint}; "
+            f"problems are in {table}"
+        )
+    if found.reference_label is None:
+        raise InputError(
+            f"repair.reference_case: {wanted} has no reference_label, a second, right label{hint}; "
+            "GT2.nii.gz beside GT.nii.gz, or a column reference_label in the table"
+        )
+
+
+def _check_names(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
+    """The cases whose names can stand in file names and commands and stand once; the others' problems."""
+    # Some file systems do not tell upper from lower case, and every case becomes a file.
+    counts = Counter(case.case.lower() for case in cases)
+    named, problems = [], []
+    for case in cases:
+        if not SAFE_NAME.fullmatch(case.case):
+            text = f"the name {case.case!r} cannot be used; {NAME_RULE}"
+        elif counts[case.case.lower()] > 1:
+            text = f"the name stands {counts[case.case.lower()]} times (case is not told apart)"
+        else:
+            named.append(case)
+            continue
+        problems.append(Problem(case.case, str(case.images[0]), text))
+    return named, problems
+
+
+# --- one case -----------------------------------------------------------------------------------
+
+
+def examine(case: Case, dataset: Dataset) -> Finding:
+    """Read a case's files; check each by itself, against the others and against the study file."""
+    seen: list[tuple[Path | str, str, str]] = []
+    image, label, reference = (
+        _read(seen, read_image, case.images, len(dataset.channels)),
+        _read(seen, read_label, case.label),
+        _read(seen, read_label, case.reference_label) if case.reference_label else None,
+    )
+    for path in case.files:
+        seen += [(path, text, WARNING) for text in header_warnings(path)]
+    if image is not None:
+        seen += image_problems(image, case.images, dataset)
+    for path, one in ((case.label, label), (case.reference_label, reference)):
+        if one is None:
+            continue
+        seen += [(path, text, verdict) for text, verdict in label_problems(one, dataset)]
+        difference = compare_grids(image.grid, one.grid) if image is not None else ""
+        if difference:
+            seen.append((path, f"other grid than its image (named first): {difference}", REFUSED))
+    if reference is not None and dataset.repair is not None:
+        value = dataset.structures[dataset.repair.structure]
+        if not (reference.array == value).any():
+            text = f"no voxel of {dataset.repair.structure}, which is to be repaired"
+            seen.append((case.reference_label, text, REFUSED))
+    problems = [Problem(case.case, str(path), text, verdict) for path, text, verdict in seen]
+    if image is None or label is None:
+        return Finding(case, problems)
+    counts = _counts(label.array)
+    measured = replace(
+        case,
+        shape=image.grid.shape,
+        spacing_mm=image.grid.spacing_mm,
+        voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
+    )
+    return Finding(measured, problems, _digest(image))
+
+
+def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image | None:
+    """Read, or note why not."""
+    try:
+        return reader(paths, *arguments)
+    except InputError as error:
+        files = [paths] if isinstance(paths, Path) else paths
+        for file in files:
+            if str(error).startswith(f"{file}: "):
+                seen.append((file, str(error).removeprefix(f"{file}: "), REFUSED))
+                break
+        else:
+            seen.append((files[0], str(error), REFUSED))
+        return None
+
+
+def image_problems(
+    image: Image, paths: Sequence[Path], dataset: Dataset
+) -> list[tuple[Path, str, str]]:
+    """What is wrong with an image (channel, i, j, k): file, problem, verdict."""
+    found = []
+    for number, (name, array) in enumerate(zip(dataset.channels, image.array, strict=True)):
+        path = paths[number] if len(paths) > 1 else paths[0]
+        which = f"channel {name}: " if len(dataset.channels) > 1 else ""
+        bad = int(array.size - np.isfinite(array).sum())
+        if bad:
+            text = f"{which}{bad} of {array.size} voxels are not finite (NaN or infinite)"
+            found.append((path, text, REFUSED))
+            continue
+        low, high = float(array.min()), float(array.max())
+        if low == high:
+            found.append((path, f"{which}constant: every voxel is {low:g}", REFUSED))
+        elif dataset.modality == "CT" and low >= 0:
+            text = (
+                f"{which}intensities from {low:g} to {high:g}, none below 0; a CT in Hounsfield "
+                "units has air near -1000"
+            )
+            found.append((path, text, WARNING))
+    return found
+
+
+def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
+    """What is wrong with a label map (i, j, k): problem and verdict."""
+    counts = _counts(label.array)
+    known = {0, *dataset.structures.values(), *dataset.ignore_labels}
+    odd = [value for value in counts if value not in known]
+    if odd:
+        shown = ", ".join(f"{value} ({counts[value]} voxels)" for value in odd[:5])
+        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+        listed = ", ".join(f"{value} {name}" for name, value in dataset.structures.items())
+        text = f"unknown label values {shown}{more}; known: {listed} (see also ignore_labels)"
+        return [(text, REFUSED)]
+    missing = [name for name, value in dataset.structures.items() if value not in counts]
+    if len(missing) == len(dataset.structures):
+        return [("empty: no voxel of any structure", REFUSED)]
+    return [(f"no voxel of {name}", WARNING) for name in missing]
+
+
+def header_warnings(path: Path) -> list[str]:
+    """What makes a NIfTI header's placement doubtful; nothing is said of other formats.
+
+    The sform places an image where its code is set, else the qform, as in nibabel; other
+    programs choose otherwise, and see another image where the two disagree.
+    """
+    if not str(path).endswith(NIFTI):
+        return []
+    try:
+        header = nibabel.load(path).header
+        shape = tuple((*header.get_data_shape(), 1, 1, 1)[:3])
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = header.get_qform(coded=True)
+        unit = header.get_xyzt_units()[0]
+    except (
+        OSError,
+        ImageFileError,
+        HeaderDataError,
+        AttributeError,
+        KeyError,
+        ValueError,
+    ) as error:
+        return [
+            f"the header's qform or sform cannot be read ({' '.join(str(error).split())[:120]})"
+        ]
+    found = []
+    if not sform_code and not qform_code:
+        found.append(
+            "the header places the image by neither qform nor sform: which side is left is a guess"
+        )
+    elif sform_code and qform_code:
+        difference = compare_grids(Grid(shape, qform), Grid(shape, sform), HEADER_TOLERANCE_MM)
+        if difference:
+            found.append(f"qform and sform disagree: {difference}; the sform is used")
+    if unit in ("meter", "micron"):
+        found.append(f"the header gives lengths in {unit}; they are taken as millimetres")
+    return found
+
+
+def _counts(array: np.ndarray) -> dict[int, int]:
+    """Voxels of each value that occurs."""
+    counts = np.bincount(array.ravel())
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def _digest(image: Image) -> str:
+    shape = np.array(image.array.shape)
+    return hashlib.blake2b(shape.tobytes() + image.array.tobytes(), digest_size=16).hexdigest()
+
+
+# --- between cases ------------------------------------------------------------------------------
+
+
+def _same_images(findings: Sequence[Finding]) -> list[Problem]:
+    """A warning for each image that another subject has too: it could be trained and tested on."""
+    first: dict[str, Case] = {}
+    problems = []
+    for finding in findings:
+        case, other = finding.case, first.setdefault(finding.digest, finding.case)
+        if case.subject != other.subject:
+            text = (
+                f"the same image as case {other.case}, though of another subject: training and "
+                "test may share it"
+            )
+            problems.append(Problem(case.case, str(case.images[0]), text, WARNING))
+    return problems
+
+
+def _relative(problem: Problem, root: Path) -> Problem:
+    """The problem with files named from the dataset's root, so that tables don't name the machine."""
+    inside = f"{root}/"
+    return replace(
+        problem,
+        file=problem.file.removeprefix(inside),
+        problem=problem.problem.replace(inside, ""),
+    )

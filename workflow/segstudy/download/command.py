@@ -1,0 +1,114 @@
+"""`segstudy download`: fetch a dataset, then audit it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from segstudy.errors import InputError
+
+_EXAMPLES = """examples:
+  segstudy download fetch --dataset hippocampus --output raw \\
+    --settings '{"layout": "msd", "registered": "Task04_Hippocampus"}'
+  segstudy download audit --dataset hippocampus --raw raw --threads 4 \\
+    --cases cases.tsv --problems problems.tsv \\
+    --settings '{"source": {"layout": "msd", "path": "raw"}, "modality": "MR",
+                 "structures": {"anterior": 1, "posterior": 2}}'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _EXAMPLES
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+
+    fetch = steps.add_parser("fetch", help="download and unpack a dataset, or make the phantom")
+    fetch.add_argument("--dataset", required=True, help="its name in the study file")
+    fetch.add_argument("--settings", required=True, help="its `source`, as JSON")
+    fetch.add_argument("--modality", default="CT", help="its `modality`; the phantom is CT")
+    fetch.add_argument(
+        "--structures", default="{}", help="its `structures`, as JSON; the phantom's label values"
+    )
+    fetch.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder to fill; an unfinished transfer waits in OUTPUT.partial",
+    )
+
+    audit = steps.add_parser("audit", help="check every image and label, and list the good cases")
+    audit.add_argument("--dataset", required=True, help="its name in the study file")
+    audit.add_argument("--settings", required=True, help="its entry in the study file, as JSON")
+    audit.add_argument("--raw", type=Path, help="the fetched folder; left out: source.path")
+    audit.add_argument("--cases", type=Path, required=True, help="table of good cases to write")
+    audit.add_argument("--problems", type=Path, required=True, help="table of problems to write")
+    audit.add_argument("--threads", type=int, default=1, help="cases that are read at a time")
+
+
+def run(options: argparse.Namespace) -> None:
+    {"fetch": _fetch, "audit": _audit}[options.step](options)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    source = _source(options.settings)
+    if source.layout == "phantom":
+        _make_phantom(options, source)
+    elif source.layout == "table" or source.path:
+        raise InputError(
+            f"{options.dataset}: source.path is {source.path}: it is read where it is, there is "
+            "nothing to fetch"
+        )
+    else:
+        from segstudy.download.fetch import fetch_archive
+        from segstudy.download.registry import archive_of
+
+        fetch_archive(archive_of(source), options.output)
+
+
+def _make_phantom(options: argparse.Namespace, source) -> None:
+    from segstudy.download.phantom import write_cohort
+    from segstudy.files import writing_folder
+
+    if options.modality != "CT":
+        raise InputError(
+            f"{options.dataset}: modality: found {options.modality}; the phantom is CT"
+        )
+    structures = _parse(options.structures, "--structures")
+    if not isinstance(structures, dict) or not structures:
+        raise InputError('--structures: expected JSON such as {"heart": 2, "aorta": 4}')
+    with writing_folder(options.output) as folder:
+        write_cohort(folder, source, structures)
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from segstudy import study
+    from segstudy.cases import write_cases
+    from segstudy.download.audit import audit, stop_if_unusable
+    from segstudy.download.layouts import list_cases
+    from segstudy.download.problems import write_problems
+    from segstudy.log import log
+
+    dataset = study.from_json(study.Dataset, options.settings)
+    cases, problems = audit(list_cases(dataset, options.raw), dataset, options.threads)
+    for problem in problems:
+        log.warning("%s: %s", problem.verdict, problem)
+    write_problems(options.problems, options.dataset, problems)
+    options.cases.unlink(missing_ok=True)
+    stop_if_unusable(cases, problems, dataset, options.problems)
+    write_cases(options.cases, cases, dataset.channels)
+    log.info("%s: %d cases can be used", options.dataset, len(cases))
+
+
+def _source(text: str):
+    """The source settings, by their layout."""
+    from segstudy import study
+
+    kinds = {"phantom": study.PhantomSource, "table": study.TableSource}
+    content = _parse(text, "--settings")
+    layout = content.get("layout") if isinstance(content, dict) else None
+    return study.from_json(kinds.get(layout, study.FolderSource), text)
+
+
+def _parse(text: str, option: str):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{option}: not readable as JSON ({error})") from None

@@ -1,0 +1,421 @@
+"""Layouts of datasets on disk: which cases a folder or a table holds, and which files are left over.
+
+Each layout is a function from a folder (or table) and the study's settings of the dataset to a
+`Listing`. Only names are looked at here; the audit opens the files.
+"""
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segstudy.cases import Case
+from segstudy.download.problems import WARNING, Problem
+from segstudy.errors import InputError
+from segstudy.files import read_json
+from segstudy.images.names import is_image, stem
+from segstudy.study import Dataset
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a dataset's folder holds.
+
+    root: the folder that file names of problems are relative to.
+    cases: those with an image and a label by name; a name can stand twice.
+    problems: unpaired files, and what the dataset's own description says otherwise.
+    """
+
+    root: Path
+    cases: list[Case]
+    problems: list[Problem]
+
+
+def list_cases(dataset: Dataset, raw: Path | None = None) -> Listing:
+    """The cases of a dataset.
+
+    raw: the fetched folder; left out, the study's `source.path` is read.
+
+    Raises InputError where the folder or table cannot be read as its layout at all.
+    """
+    source = dataset.source
+    place = raw if raw is not None else getattr(source, "path", None)
+    if place is None:
+        raise InputError(
+            "--raw is missing: the study names no source.path, so the fetched folder is needed"
+        )
+    place = Path(place)
+    if not place.exists():
+        raise InputError(f"{place}: no such {'table' if source.layout == 'table' else 'folder'}")
+    return _LAYOUTS[source.layout](place, dataset)
+
+
+# --- Medical Segmentation Decathlon -------------------------------------------------------------
+
+
+def _msd(root: Path, dataset: Dataset) -> Listing:
+    """`dataset.json` lists pairs under `training`; channels are the fourth axis of an image."""
+    description = _description(root)
+    file = root / "dataset.json"
+    problems = _compare_description(description, file, dataset, "modality")
+    entries = description.get("training")
+    if not isinstance(entries, list):
+        raise InputError(f"{file}: training: expected a list of image and label files")
+    cases = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"{file}: training, entry {number}"
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(key), str) for key in ("image", "label")
+        ):
+            raise InputError(
+                f"{where}: found {json.dumps(entry)[:80]}; expected an image and a label"
+            )
+        if Path(entry["image"]).name.startswith("."):
+            continue
+        name = stem(entry["image"])
+        cases.append(Case(name, name, (root / entry["image"],), root / entry["label"]))
+    images, labels = _images(root / "imagesTr"), _images(root / "labelsTr")
+    used = {path.resolve() for case in cases for path in case.files}
+    unlisted = {path.name for path in images + labels if path.resolve() not in used}
+    pairs = {path.name for path in images} & {path.name for path in labels} & unlisted
+    for path in (*images, *labels):
+        if path.name in pairs and path.parent.name == "imagesTr":
+            problems.append(
+                Problem(
+                    stem(path),
+                    _name(path, root),
+                    "image and label are there, but dataset.json does not list them: not used",
+                    WARNING,
+                )
+            )
+        elif path.name in unlisted - pairs:
+            problems.append(_unpaired(path, root))
+    return Listing(root, *_present(cases, problems, root))
+
+
+# --- nnU-Net ------------------------------------------------------------------------------------
+
+
+def _nnunet(root: Path, dataset: Dataset) -> Listing:
+    """`imagesTr/<case>_0000<ending>`, one file a channel, and `labelsTr/<case><ending>`.
+
+    Where dataset.json has an entry `dataset`, that lists the files, as nnU-Net reads it.
+    """
+    description = _description(root)
+    file = root / "dataset.json"
+    key = "channel_names" if "channel_names" in description else "modality"
+    problems = _compare_description(description, file, dataset, key)
+    if "dataset" in description:
+        return _nnunet_listed(root, description["dataset"], problems)
+    ending = description.get("file_ending", ".nii.gz")
+    images: dict[str, dict[int, Path]] = {}
+    for path in _images(root / "imagesTr"):
+        found = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
+        if found:
+            images.setdefault(found[1], {})[int(found[2])] = path
+        else:
+            problems.append(
+                Problem(
+                    stem(path),
+                    _name(path, root),
+                    f"the name does not end in a channel (_0000{ending}): not used",
+                )
+            )
+    labels: dict[str, Path] = {}
+    for path in _images(root / "labelsTr"):
+        if path.name.endswith(ending):
+            labels[path.name.removesuffix(ending)] = path
+        else:
+            problems.append(
+                Problem(
+                    stem(path), _name(path, root), f"the name does not end in {ending}: not used"
+                )
+            )
+    cases = []
+    for name in sorted(images.keys() | labels.keys()):
+        channels = images.get(name, {})
+        if name not in labels:
+            problems += [_unpaired(path, root) for path in channels.values()]
+        elif not channels:
+            problems.append(_unpaired(labels[name], root))
+        elif sorted(channels) != list(range(len(dataset.channels))):
+            found = ", ".join(f"{number:04d}" for number in sorted(channels))
+            expected = ", ".join(f"{number:04d}" for number in range(len(dataset.channels)))
+            problems.append(
+                Problem(
+                    name,
+                    f"imagesTr/{name}_*{ending}",
+                    f"found channels {found}; expected {expected}",
+                )
+            )
+        else:
+            paths = tuple(channels[number] for number in sorted(channels))
+            cases.append(Case(name, name, paths, labels[name]))
+    return Listing(root, cases, problems)
+
+
+def _nnunet_listed(root: Path, entries: Any, problems: list[Problem]) -> Listing:
+    file = root / "dataset.json"
+    if not isinstance(entries, dict):
+        raise InputError(f"{file}: dataset: expected case: {{images: [...], label: ...}}")
+    cases = []
+    for name, entry in entries.items():
+        try:
+            images = tuple(root / image for image in entry["images"])
+            cases.append(Case(name, name, images, root / entry["label"]))
+        except (KeyError, TypeError):
+            raise InputError(f"{file}: dataset.{name}: expected images: [...] and label") from None
+    return Listing(root, *_present(cases, problems, root))
+
+
+# --- SegTHOR and the phantom --------------------------------------------------------------------
+
+
+def _segthor(root: Path, dataset: Dataset) -> Listing:
+    """`train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz` where a right label is."""
+    folder = root / "train"
+    if not folder.is_dir():
+        raise InputError(f"{root}: no folder train in it; expected train/<patient>/GT.nii.gz")
+    cases, problems = [], []
+    for patient in sorted(folder.iterdir()):
+        if patient.name.startswith("."):
+            continue
+        if not patient.is_dir():
+            problems.append(
+                Problem("", _name(patient, root), "not a patient's folder: not used", WARNING)
+            )
+            continue
+        name = patient.name
+        image, label, right = (patient / f"{file}.nii.gz" for file in (name, "GT", "GT2"))
+        reference = right if right.exists() else None
+        cases.append(Case(name, name, (image,), label, reference))
+        for path in _images(patient):
+            if path not in (image, label, right):
+                problems.append(
+                    Problem(
+                        name,
+                        _name(path, root),
+                        f"unexpected image; expected {name}.nii.gz, GT.nii.gz and GT2.nii.gz: not used",
+                        WARNING,
+                    )
+                )
+    return Listing(root, *_present(cases, problems, root))
+
+
+# --- a table ------------------------------------------------------------------------------------
+
+_OPTIONAL = ("subject", "reference_label", "fold", "split")
+
+
+def _table(table: Path, dataset: Dataset) -> Listing:
+    """A TSV with a row a case; file names are relative to the table's folder."""
+    rows = _rows(table)
+    header = rows[0][1]
+    images = _check_columns(table, header, dataset)
+    cases = []
+    for number, values in rows[1:]:
+        if len(values) != len(header):
+            raise InputError(
+                f"{table}: row {number}: {len(values)} cells; expected {len(header)}, as in the "
+                "header, with a tab between them"
+            )
+        row = dict(zip(header, (value.strip() for value in values), strict=True))
+        for column in ("case", *images, "label"):
+            if not row[column]:
+                raise InputError(f"{table}: row {number}, column {column}: empty")
+        cases.append(_table_case(row, images, table, number))
+    _check_folds(table, [number for number, _ in rows[1:]], cases)
+    return Listing(table.parent, *_present(cases, [], table.parent))
+
+
+def _rows(table: Path) -> list[tuple[int, list[str]]]:
+    """Rows that are not empty, with their number in the file, counted from 1."""
+    if table.is_dir():
+        raise InputError(f"{table}: a folder; expected the table, a .tsv file")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter="\t", strict=True)
+            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{table}: not UTF-8 text ({error.reason})") from None
+    except csv.Error as error:
+        raise InputError(
+            f"{table}: row {reader.line_num}: not readable as a table ({error})"
+        ) from None
+    if not rows:
+        raise InputError(f"{table}: empty; expected a header (case, image, label, ...) and rows")
+    return [(rows[0][0], [cell.strip() for cell in rows[0][1]]), *rows[1:]]
+
+
+def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str]:
+    """The image columns, in the order of the channels."""
+    if len(header) == 1:
+        other = next((mark for mark in (",", ";") if mark in header[0]), None)
+        if other:
+            raise InputError(f"{table}: cells are separated by {other!r}; expected tabs (TSV)")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{table}: row 1: the column {twice!r} stands twice")
+    single = ["image"]
+    each = [f"image_{channel}" for channel in dataset.channels]
+    found = [name for name in header if name == "image" or name.startswith("image_")]
+    if sorted(found) not in (single, sorted(each)):
+        wanted = (
+            "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
+        )
+        raise InputError(
+            f"{table}: row 1: image columns {', '.join(found) or 'none'}; expected {wanted}"
+        )
+    for name in ("case", "label"):
+        if name not in header:
+            raise InputError(f"{table}: row 1: the column {name!r} is missing")
+    for name in header:
+        if name in ("case", "label", *found, *_OPTIONAL):
+            continue
+        near = difflib.get_close_matches(
+            name.lower(), ("case", "label", *_OPTIONAL), n=1, cutoff=0.8
+        )
+        if near:
+            raise InputError(f"{table}: row 1: unknown column {name!r}; did you mean {near[0]}?")
+    return found if found == single else each
+
+
+def _table_case(row: dict[str, str], images: Iterable[str], table: Path, number: int) -> Case:
+    folder = table.parent
+    fold, split = row.get("fold", ""), row.get("split", "")
+    if fold and not re.fullmatch(r"\d{1,3}", fold):
+        raise InputError(
+            f"{table}: row {number}, column fold: found {fold!r}; expected a whole number from 0"
+        )
+    if split not in ("", "train", "test"):
+        raise InputError(
+            f"{table}: row {number}, column split: found {split!r}; expected train or test"
+        )
+    return Case(
+        case=row["case"],
+        subject=row.get("subject") or row["case"],
+        images=tuple(folder / row[column] for column in images),
+        label=folder / row["label"],
+        reference_label=folder / row["reference_label"] if row.get("reference_label") else None,
+        fold=int(fold) if fold else None,
+        split=split or None,
+    )
+
+
+def _check_folds(table: Path, numbers: list[int], cases: list[Case]) -> None:
+    """Either the user fixes the fold of every case that is trained on, or of none."""
+    rows = [
+        (number, case) for number, case in zip(numbers, cases, strict=True) if case.split != "test"
+    ]
+    given = [number for number, case in rows if case.fold is not None]
+    left_out = [number for number, case in rows if case.fold is None]
+    if given and left_out:
+        raise InputError(
+            f"{table}: row {left_out[0]}, column fold: empty, though row {given[0]} has one; "
+            "give a fold for every case (but for those of split test), or for none"
+        )
+
+
+# --- shared -------------------------------------------------------------------------------------
+
+
+def _description(root: Path) -> dict:
+    if not root.is_dir():
+        raise InputError(f"{root}: not a folder; expected one with dataset.json in it")
+    file = root / "dataset.json"
+    if not file.exists():
+        inner = sorted(path.parent.name for path in root.glob("*/dataset.json"))
+        hint = f"; did you mean {root / inner[0]}?" if inner else ""
+        raise InputError(f"{root}: no dataset.json in it{hint}")
+    description = read_json(file)
+    if not isinstance(description, dict):
+        raise InputError(f"{file}: expected keys and values at the top")
+    return description
+
+
+def _compare_description(
+    description: dict, file: Path, dataset: Dataset, channels_key: str
+) -> list[Problem]:
+    """Where dataset.json speaks of other channels (an error) or structures (a warning)."""
+    channels = description.get(channels_key)
+    if isinstance(channels, dict) and len(channels) != len(dataset.channels):
+        raise InputError(
+            f"{file}: {channels_key}: {len(channels)} channels "
+            f"({', '.join(map(str, channels.values()))}); the study file has "
+            f"{len(dataset.channels)} ({', '.join(dataset.channels)}): set channels to the names "
+            "of all, in this order"
+        )
+    names = _label_names(description.get("labels"))
+    problems = []
+    for structure, value in dataset.structures.items() if names else ():
+        said = names.get(value)
+        others = {_plain(other) for other in dataset.structures if other != structure}
+        if said is None:
+            text = (
+                f"labels: no value {value}, which the study file calls {structure}; "
+                f"known: {', '.join(map(str, sorted(names)))}"
+            )
+        elif _plain(said) in others:
+            text = f"labels: value {value} is called {said!r}, the study file calls it {structure}"
+        else:
+            continue
+        problems.append(Problem("", file.name, text, WARNING))
+    return problems
+
+
+def _label_names(labels: Any) -> dict[int, str]:
+    """Value -> name, from `{"1": "heart"}` (Decathlon) or `{"heart": 1}` (nnU-Net); regions left out."""
+    if not isinstance(labels, dict):
+        return {}
+    names = {}
+    for key, other in labels.items():
+        if isinstance(other, int):
+            names[other] = str(key)
+        elif isinstance(other, str) and str(key).isdecimal():
+            names[int(key)] = other
+    return names
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _images(folder: Path) -> list[Path]:
+    """Image files of a folder, but for hidden ones (macOS leaves `._*` in archives)."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path for path in folder.iterdir() if is_image(path) and not path.name.startswith(".")
+    )
+
+
+def _present(
+    cases: list[Case], problems: list[Problem], root: Path
+) -> tuple[list[Case], list[Problem]]:
+    """The cases whose files all exist, and the problems with those of the others added."""
+    present = []
+    for case in cases:
+        missing = [path for path in case.files if not path.is_file()]
+        problems = problems + [
+            Problem(case.case, _name(path, root), "no such file") for path in missing
+        ]
+        if not missing:
+            present.append(case)
+    return present, problems
+
+
+def _unpaired(path: Path, root: Path) -> Problem:
+    what, other = ("image", "label") if path.parent.name == "imagesTr" else ("label", "image")
+    return Problem(stem(path), _name(path, root), f"{what} without {other}")
+
+
+def _name(path: Path, root: Path) -> str:
+    """A file's name as problems give it: below the root, else as it is."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+_LAYOUTS = {"msd": _msd, "nnunet": _nnunet, "phantom": _segthor, "table": _table}

@@ -1,0 +1,76 @@
+"""`segstudy metrics`: compare predictions with references."""
+
+import argparse
+import json
+from pathlib import Path
+
+from segstudy.errors import InputError
+
+EXAMPLE = """
+A pair of files, or two folders whose files have the same names; every label value is measured:
+  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv
+With named structures, another tolerance and another definition of the surface:
+  segstudy metrics --reference a.nii.gz --prediction b.nii.gz --output metrics.csv \\
+    --settings '{"structures": {"heart": 2, "aorta": 4}, "metrics": {"nsd_tolerance_mm": [1, 3], "surface": "surfel"}}'
+Tables of several models, one below the other, for `segstudy statistics`:
+  segstudy metrics --collect a.csv b.csv --output metrics.csv
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLE
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--reference", type=Path, help="label map, or folder of label maps")
+    what.add_argument("--cases", type=Path, help="case table of a study's dataset")
+    what.add_argument("--collect", type=Path, nargs="+", help="tables to join")
+    parser.add_argument("--prediction", type=Path, help="label map, or folder of label maps")
+    parser.add_argument("--output", type=Path, required=True, help="table to write (.csv)")
+    parser.add_argument("--settings", default="{}", help="JSON, or @FILE: structures, metrics")
+    parser.add_argument("--columns", default="{}", help="JSON: study, dataset, model, fold, seed")
+    parser.add_argument("--labels", type=Path, help="folder of repaired labels")
+    parser.add_argument("--splits", type=Path, help="table of splits")
+    parser.add_argument("--fold", type=int, help="the fold whose cases are measured")
+    parser.add_argument("--dataset", help="the dataset whose cases are measured")
+    parser.add_argument("--threads", type=int, default=1, help="cases measured at the same time")
+
+
+def run(options: argparse.Namespace) -> None:
+    from segstudy.metrics import pairs, table
+    from segstudy.study import MeasureSettings, from_json
+
+    if options.collect:
+        table.collect(options.collect, options.output)
+        return
+    if options.prediction is None:
+        raise InputError("--prediction is missing: the label map or the folder to measure")
+    settings = from_json(MeasureSettings, options.settings)
+    if options.cases:
+        for name in ("splits", "fold", "dataset"):
+            if getattr(options, name) is None:
+                raise InputError(f"--{name} is missing; --cases needs it")
+        found = pairs.of_study(
+            options.cases,
+            options.labels,
+            options.prediction,
+            options.splits,
+            options.fold,
+            options.dataset,
+        )
+        labels = {}
+    else:
+        found = pairs.of_files(options.reference, options.prediction)
+        labels = {"model": options.prediction.resolve().name if options.prediction.is_dir()
+                  else options.prediction.resolve().parent.name}
+    labels |= _columns(options.columns)
+    table.write_measures(options.output, pairs.measured(found, settings, labels, options.threads))
+
+
+def _columns(text: str) -> dict[str, object]:
+    try:
+        columns = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--columns: not readable as JSON ({error})") from None
+    known = ("study", "dataset", "model", "fold", "seed")
+    if not isinstance(columns, dict) or set(columns) - set(known):
+        raise InputError(f"--columns: found {text}; expected an object of {', '.join(known)}")
+    return columns

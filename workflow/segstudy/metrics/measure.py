@@ -1,0 +1,135 @@
+"""A pair of label maps -> every metric of every structure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from segstudy.metrics.overlap import Overlap, chosen, overlaps
+from segstudy.metrics.surface import Distances, between, flat_axes, framed
+from segstudy.study import Metrics
+
+Status = Literal["ok", "pred_empty", "ref_empty", "both_empty", "missing_file"]
+UNDEFINED = float("nan")
+INFINITE = float("inf")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The metrics of one structure in one case; NaN is undefined.
+
+    The status says what was there to measure: `pred_empty` means that the structure exists and
+    was not found, `ref_empty` that it was found and does not exist.
+    """
+
+    structure: str
+    status: Status
+    values: dict[str, float]
+    n_reference_voxels: int
+    n_predicted_voxels: int
+
+
+def metric_names(settings: Metrics) -> list[str]:
+    """The metrics in the order of the table."""
+    return [
+        *("dice", "iou", "precision", "recall", "relative_volume_error"),
+        *("hd_mm", "hd95_mm", "assd_mm"),
+        *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
+    ]
+
+
+def nsd_name(tolerance_mm: float) -> str:
+    return f"nsd_{tolerance_mm:g}mm"
+
+
+def with_groups(
+    structures: Mapping[str, int], groups: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[int, ...]]:
+    """Structures and groups of merged structures: name -> label values."""
+    single = {name: (value,) for name, value in structures.items()}
+    merged = {
+        name: tuple(structures[member] for member in members) for name, members in groups.items()
+    }
+    return single | merged
+
+
+def measure(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    spacing_mm: Sequence[float],
+    structures: Mapping[str, Sequence[int]],
+    settings: Metrics,
+) -> list[Measures]:
+    """Measure a prediction, structure by structure.
+
+    reference, prediction: label maps (i, j, k) on the same grid. spacing_mm: along i, j, k.
+    structures: name -> label values, merged where several.
+    """
+    found = overlaps(reference, prediction, structures)
+    highest = int(max(reference.max(initial=0), prediction.max(initial=0)))
+    measures = []
+    for name, overlap in found.items():
+        distances = None
+        if overlap.reference and overlap.prediction:
+            mask = chosen(structures[name], highest)
+            distances = between(
+                framed(reference, mask, overlap.box),
+                framed(prediction, mask, overlap.box),
+                spacing_mm,
+                flat_axes(reference.shape),
+                settings.surface,
+            )
+        measures.append(
+            Measures(
+                name,
+                _status(overlap),
+                _values(overlap, distances, settings),
+                overlap.reference,
+                overlap.prediction,
+            )
+        )
+    return measures
+
+
+def missing(
+    reference: np.ndarray, structures: Mapping[str, Sequence[int]], settings: Metrics
+) -> list[Measures]:
+    """The measures of a case whose prediction is not there: all undefined, none left out."""
+    nothing = dict.fromkeys(metric_names(settings), UNDEFINED)
+    found = overlaps(reference, np.zeros_like(reference), structures)
+    return [
+        Measures(name, "missing_file", nothing, overlap.reference, 0)
+        for name, overlap in found.items()
+    ]
+
+
+def absent(name: str, settings: Metrics) -> Measures:
+    """The measures of a structure that neither label map holds."""
+    return Measures(
+        name, "both_empty", dict.fromkeys(metric_names(settings), UNDEFINED), 0, 0
+    )
+
+
+def _status(overlap: Overlap) -> Status:
+    if overlap.reference:
+        return "ok" if overlap.prediction else "pred_empty"
+    return "ref_empty" if overlap.prediction else "both_empty"
+
+
+def _values(
+    overlap: Overlap, distances: Distances | None, settings: Metrics
+) -> dict[str, float]:
+    values = {
+        name: getattr(overlap, name)
+        for name in ("dice", "iou", "precision", "recall", "relative_volume_error")
+    }
+    tolerances = settings.nsd_tolerance_mm
+    if distances is not None:
+        surface = [distances.hausdorff_mm(), distances.quantile_mm(0.95), distances.mean_mm()]
+        surface += [distances.share_within(tolerance) for tolerance in tolerances]
+    elif overlap.reference or overlap.prediction:
+        surface = [INFINITE] * 3 + [0.0] * len(tolerances)
+    else:
+        surface = [UNDEFINED] * (3 + len(tolerances))
+    return values | dict(zip(metric_names(settings)[len(values) :], surface, strict=True))

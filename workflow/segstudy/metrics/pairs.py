@@ -1,0 +1,148 @@
+"""Which prediction belongs to which reference, and measuring many pairs at a time."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segstudy.cases import read_cases, read_splits, repaired_labels, tested
+from segstudy.errors import InputError
+from segstudy.images.files import compare_grids, read_label
+from segstudy.images.names import is_image, stem
+from segstudy.log import log, progress
+from segstudy.metrics.measure import Measures, absent, measure, missing, with_groups
+from segstudy.metrics.table import rows
+from segstudy.study import MeasureSettings
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference and its prediction, which is None where there is no file."""
+
+    case: str
+    subject: str
+    reference: Path
+    prediction: Path | None
+
+
+def of_files(reference: Path, prediction: Path) -> list[Pair]:
+    """One pair of files, or the files of two folders with the same names but for the suffix.
+
+    A reference without a prediction stays in; predictions without a reference are named in the log.
+    """
+    if reference.is_dir() != prediction.is_dir() and reference.exists() and prediction.exists():
+        raise InputError(f"{reference} and {prediction}: expected two files or two folders")
+    if not reference.is_dir():
+        for path in (reference, prediction):
+            if not path.exists():
+                raise InputError(f"{path}: no such file or folder")
+        case = stem(reference)
+        return [Pair(case, case, reference, prediction)]
+    references, predictions = label_files(reference), label_files(prediction)
+    if not references:
+        raise InputError(f"{reference}: no label maps; expected files such as case.nii.gz")
+    unknown = sorted(set(predictions) - set(references))
+    if unknown:
+        log.warning(
+            "%s: %d files without a reference are not measured, e.g. %s",
+            prediction, len(unknown), predictions[unknown[0]].name,
+        )
+    if not set(predictions) & set(references):
+        raise InputError(
+            f"{prediction}: none of its files has the name of a reference, e.g. "
+            f"{next(iter(references.values())).name}; names must agree but for the suffix"
+        )
+    return [Pair(case, case, path, predictions.get(case)) for case, path in references.items()]
+
+
+def of_study(
+    cases: Path, labels: Path | None, predictions: Path, splits: Path, fold: int, dataset: str
+) -> list[Pair]:
+    """The dataset's cases that the model of a fold is tested on."""
+    names = tested(read_splits(splits), fold, dataset)
+    if not names:
+        raise InputError(f"{splits}: no case of dataset {dataset} is tested in fold {fold}")
+    found = label_files(predictions)
+    return [
+        Pair(case.case, case.subject, case.label, found.get(case.case))
+        for case in repaired_labels(read_cases(cases, names), labels)
+    ]
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """Name without suffix -> file, sorted."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if is_image(path) and not path.name.startswith("."):
+            if stem(path) in found:
+                raise InputError(f"{folder}: {found[stem(path)].name} and {path.name} have one name")
+            found[stem(path)] = path
+    return found
+
+
+def measured(
+    pairs: list[Pair], settings: MeasureSettings, labels: Mapping[str, object], threads: int = 1
+) -> list[dict[str, object]]:
+    """Rows of the table for all pairs, in their order, `threads` pairs at a time.
+
+    Without named structures every label value that a pair holds is one, named by its value; a
+    value that only other pairs hold is there as empty.
+    """
+    for pair in pairs:
+        if pair.prediction is None:
+            log.warning("case %s: no prediction; its rows say missing_file", pair.case)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        # The kernels release the interpreter's lock, as does unpacking the files.
+        running = [pool.submit(_measured, pair, settings) for pair in pairs]
+        results = [job.result() for job in progress(running, "cases measured")]
+    finally:
+        pool.shutdown(cancel_futures=True)
+    names = list(with_groups(settings.structures, settings.metrics.groups))
+    if not names:
+        seen = {found.structure for measures, _ in results for found in measures}
+        names = sorted(seen, key=int)
+    table = []
+    for pair, (measures, diagonal_mm) in zip(pairs, results, strict=True):
+        by_name = {found.structure: found for found in measures}
+        complete = [by_name.get(name) or absent(name, settings.metrics) for name in names]
+        table += rows(
+            labels, pair.case, pair.subject, complete, settings.metrics.surface, diagonal_mm
+        )
+    return table
+
+
+def _measured(pair: Pair, settings: MeasureSettings) -> tuple[list[Measures], float]:
+    """The measures of a pair, and the diagonal of its grid in mm."""
+    reference = read_label(pair.reference)
+    prediction = read_label(pair.prediction) if pair.prediction else None
+    if prediction is not None:
+        difference = compare_grids(reference.grid, prediction.grid)
+        if difference:
+            raise InputError(
+                f"{pair.prediction}: case {pair.case}: other grid than its reference "
+                f"{pair.reference}: {difference}; predictions are measured on the native grid"
+            )
+    structures = with_groups(settings.structures, settings.metrics.groups)
+    if not structures:
+        arrays = [image.array for image in (reference, prediction) if image is not None]
+        structures = {str(value): (value,) for value in _values(arrays)}
+    diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
+    if prediction is None:
+        return missing(reference.array, structures, settings.metrics), diagonal_mm
+    return (
+        measure(
+            reference.array, prediction.array, reference.spacing_mm, structures, settings.metrics
+        ),
+        diagonal_mm,
+    )
+
+
+def _values(arrays: list[np.ndarray]) -> list[int]:
+    """Label values in the arrays, without the background."""
+    counts = [np.flatnonzero(np.bincount(array.ravel())) for array in arrays]
+    return [int(value) for value in np.unique(np.concatenate(counts)) if value > 0]

@@ -1,0 +1,104 @@
+"""The table of measures: one row a metric, and what every such table must keep to."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segstudy.errors import InputError
+from segstudy.files import write_table
+from segstudy.metrics.measure import Measures
+
+LABELS = ("study", "dataset", "model", "fold", "seed")
+COLUMNS = (
+    *LABELS,
+    *("case", "subject", "structure", "metric", "value", "status"),
+    *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm"),
+)
+BOUNDED = ("dice", "iou", "precision", "recall", "nsd_")
+STATUSES = ("ok", "pred_empty", "ref_empty", "both_empty", "missing_file")
+
+
+def rows(
+    labels: Mapping[str, object],
+    case: str,
+    subject: str,
+    measures: Iterable[Measures],
+    surface: str,
+    diagonal_mm: float,
+) -> list[dict[str, object]]:
+    """Rows of one case. diagonal_mm: of the image; no distance in it can be larger."""
+    return [
+        {
+            **{name: labels.get(name, "") for name in LABELS},
+            "case": case,
+            "subject": subject,
+            "structure": found.structure,
+            "metric": metric,
+            "value": value,
+            "status": found.status,
+            "n_reference_voxels": found.n_reference_voxels,
+            "n_predicted_voxels": found.n_predicted_voxels,
+            "surface": surface,
+            "diagonal_mm": round(diagonal_mm, 3),
+        }
+        for found in measures
+        for metric, value in found.values.items()
+    ]
+
+
+def write_measures(path: Path | str, found: Iterable[Mapping[str, object]]) -> None:
+    """Write rows after a check of their ranges: a share outside [0, 1] is never published."""
+    table = pd.DataFrame(list(found), columns=list(COLUMNS))
+    check_ranges(table)
+    write_table(path, table)
+
+
+def check_ranges(table: pd.DataFrame) -> None:
+    """Raises AssertionError where a value cannot be what its metric's name says."""
+    value = table["value"].astype(float)
+    share = table["metric"].astype(str).str.startswith(BOUNDED)
+    wrong = share & ~(value.isna() | value.between(0, 1))
+    distance = table["metric"].astype(str).str.endswith("_mm")
+    wrong |= distance & (value < 0)
+    measured = table["status"].isin(("ok",))
+    wrong |= measured & ~np.isfinite(value)
+    wrong |= ~table["status"].isin(STATUSES)
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise AssertionError(
+            f"case {row['case']}, structure {row['structure']}: {row['metric']} = {row['value']} "
+            f"with status {row['status']} is out of range"
+        )
+
+
+def read_measures(path: Path | str) -> pd.DataFrame:
+    """Read a table that `write_measures` wrote; labels stay as they were written."""
+    try:
+        table = pd.read_csv(
+            path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False
+        )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such table of metrics") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as a table ({error})") from None
+    lacking = [name for name in COLUMNS if name not in table.columns]
+    if lacking:
+        raise InputError(f"{path}: no column {lacking[0]!r}; expected {', '.join(COLUMNS)}")
+    return table
+
+
+def collect(paths: Iterable[Path | str], output: Path | str) -> None:
+    """Put tables one below the other, in the order given."""
+    tables = [read_measures(path) for path in paths]
+    table = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
+    key = ["dataset", "model", "fold", "seed", "case", "structure", "metric"]
+    twice = table[table.duplicated(key)]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(
+            f"{output}: case {row['case']}, structure {row['structure']} of model {row['model']} "
+            f"(fold {row['fold']}, seed {row['seed']}) stands in two of the tables"
+        )
+    write_table(output, table)

@@ -1,0 +1,21 @@
+"""What the settings of a plan mean for a modality."""
+
+from segstudy.images.prepare import Geometry
+from segstudy.study import Preprocess
+
+
+def geometry(
+    settings: Preprocess, modality: str, spacing_mm: tuple[float, float, float]
+) -> Geometry:
+    """What a plan's settings mean for images of this modality (CT, MR, other), on this grid (mm)."""
+    return Geometry(
+        spacing_mm=spacing_mm,
+        crop=("body" if modality == "CT" else "nonzero")
+        if settings.crop == "auto"
+        else settings.crop,
+        margin_mm=settings.margin_mm,
+        normalise=("ct" if modality == "CT" else "zscore")
+        if settings.normalise == "auto"
+        else settings.normalise,
+        anisotropy_threshold=settings.anisotropy_threshold,
+    )

@@ -1,0 +1,127 @@
+"""`segstudy preprocess split | fingerprint | plan | resample`."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+
+    split = steps.add_parser("split", help="give each case the fold that tests it")
+    split.add_argument("--cases", nargs="+", required=True, metavar="DATASET=cases.tsv")
+    split.add_argument("--settings", required=True, help='JSON: {"splits": ..., "roles": ...}')
+    split.add_argument("--output", required=True, metavar="splits.tsv")
+
+    fingerprint = steps.add_parser("fingerprint", help="describe the cases of a shard")
+    _add_cases(fingerprint)
+    fingerprint.add_argument("--settings", required=True, help="JSON: the dataset")
+    fingerprint.add_argument("--output", required=True, metavar="FILE.json")
+
+    plan = steps.add_parser("plan", help="fit spacing and intensities on a fold's training cases")
+    plan.add_argument("--splits", required=True, metavar="splits.tsv")
+    plan.add_argument("--fingerprints", nargs="+", required=True, metavar="FILE.json")
+    plan.add_argument("--fold", type=int, required=True)
+    plan.add_argument("--settings", required=True, help="JSON: plan, modality, channels")
+    plan.add_argument("--output", required=True, metavar="fold-K.json")
+
+    resample = steps.add_parser("resample", help="write the arrays of a shard")
+    _add_cases(resample)
+    resample.add_argument("--grid", required=True, help="voxel size in mm, as in 1x1x2.5")
+    resample.add_argument("--settings", required=True, help="JSON: plan, dataset, structures")
+    resample.add_argument("--output", required=True, metavar="FOLDER")
+
+    for step in (split, fingerprint, plan, resample):
+        step.add_argument("--threads", type=int, default=1)
+
+
+def _add_cases(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--cases", required=True, metavar="cases.tsv")
+    parser.add_argument("--labels", metavar="FOLDER", help="repaired labels, where there are any")
+    parser.add_argument("--select", nargs="+", metavar="CASE", help="left out: all cases")
+
+
+def run(options: argparse.Namespace) -> None:
+    {"split": _split, "fingerprint": _fingerprint, "plan": _plan, "resample": _resample}[
+        options.step
+    ](options)
+
+
+def _split(options: argparse.Namespace) -> None:
+    from segstudy.cases import read_cases, write_splits
+    from segstudy.log import log
+    from segstudy.preprocess.split import split
+    from segstudy.study import SplitSettings, from_json
+
+    settings = from_json(SplitSettings, options.settings)
+    splits = split(
+        _tables(options.cases, settings.roles, read_cases), settings.roles, settings.splits
+    )
+    for fold in range(settings.splits.folds):
+        own = [found for found in splits if found.fold == fold]
+        log.info("fold %d: %d cases, %d subjects", fold, len(own), len({s.subject for s in own}))
+    write_splits(options.output, splits)
+
+
+def _tables(arguments, roles, read):
+    from segstudy.errors import InputError
+
+    cohorts = {}
+    for argument in arguments:
+        dataset, _, path = argument.partition("=")
+        if not path or dataset not in roles:
+            raise InputError(
+                f"--cases {argument}: expected DATASET=cases.tsv, with DATASET one of "
+                f"{', '.join(roles)}"
+            )
+        cohorts[dataset] = read(path)
+    return cohorts
+
+
+def _fingerprint(options: argparse.Namespace) -> None:
+    from segstudy.log import progress
+    from segstudy.preprocess.fingerprint import fingerprint, write_fingerprints
+    from segstudy.study import Dataset, from_json
+
+    settings = from_json(Dataset, options.settings)
+    found = [
+        fingerprint(options.dataset, case, settings.modality, len(settings.channels))
+        for case in progress(_cases(options), f"fingerprint {options.dataset}")
+    ]
+    write_fingerprints(options.output, found)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from segstudy.cases import read_splits
+    from segstudy.files import write_json
+    from segstudy.log import log
+    from segstudy.preprocess.fingerprint import read_fingerprints
+    from segstudy.preprocess.plan import fit, training_cases
+    from segstudy.study import FitSettings, from_json
+
+    settings = from_json(FitSettings, options.settings)
+    fingerprints = [found for path in options.fingerprints for found in read_fingerprints(path)]
+    cases = training_cases(fingerprints, read_splits(options.splits), options.fold)
+    plan = fit(cases, settings.plan, settings.modality)
+    log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
+    write_json(options.output, plan.to_dict())
+
+
+def _resample(options: argparse.Namespace) -> None:
+    from segstudy.images.names import parse_grid
+    from segstudy.preprocess.resample import resample_shard
+    from segstudy.study import ResampleSettings, from_json
+
+    settings = from_json(ResampleSettings, options.settings)
+    resample_shard(
+        options.dataset, _cases(options), parse_grid(options.grid), settings, options.output
+    )
+
+
+def _cases(options: argparse.Namespace):
+    from segstudy.cases import read_cases, repaired_labels
+
+    return repaired_labels(
+        read_cases(options.cases, options.select),
+        Path(options.labels) if options.labels else None,
+    )

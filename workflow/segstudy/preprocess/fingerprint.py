@@ -1,0 +1,135 @@
+"""What a plan needs to know of a case, so that planning reads no image."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segstudy.cases import Case
+from segstudy.errors import InputError
+from segstudy.files import read_json, write_text
+from segstudy.images.crop import crop_box
+from segstudy.images.files import read_image, read_label
+from segstudy.images.geometry import to_ras
+from segstudy.images.names import seed_of
+from segstudy.images.prepare import CT_RANGE_HU
+
+INTENSITY_SAMPLE = 10_000
+CROPS = ("body", "nonzero", "none")
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Foreground intensities of one channel: exact moments of all voxels, and a sample of them.
+
+    CT is clipped to -1024..3071 HU as in `prepare`. sum_of_squares is that of the differences
+    from the mean. sample is float32 (n,), n at most 10,000.
+    """
+
+    voxels: int
+    mean: float
+    sum_of_squares: float
+    sample: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A case in RAS: voxel size in mm, shape, box (start, stop) of each kind of crop, intensities."""
+
+    dataset: str
+    case: str
+    spacing_mm: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    boxes: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]]
+    channels: tuple[Intensities, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        for channel in values["channels"]:
+            # Six digits are far finer than noise, and keep the files small.
+            channel["sample"] = [float(f"{value:.6g}") for value in channel["sample"]]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], file: object) -> "Fingerprint":
+        try:
+            return cls(
+                dataset=values["dataset"],
+                case=values["case"],
+                spacing_mm=tuple(values["spacing_mm"]),
+                shape=tuple(values["shape"]),
+                boxes={
+                    crop: (tuple(box[0]), tuple(box[1])) for crop, box in values["boxes"].items()
+                },
+                channels=tuple(
+                    Intensities(**{**channel, "sample": np.array(channel["sample"], np.float32)})
+                    for channel in values["channels"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise InputError(
+                f"{file}: damaged fingerprint ({type(error).__name__}: {error}); remove it and run "
+                "`segstudy preprocess fingerprint` again"
+            ) from None
+
+
+def fingerprint(dataset: str, case: Case, modality: str, channels: int) -> Fingerprint:
+    """Read a case's image and label, and describe them.
+
+    The foreground is the label above 0, the intensities are those of at most 10,000 of its
+    voxels, drawn by a seed from the names of dataset and case.
+    """
+    image, label = read_image(case.images, channels), read_label(case.label)
+    if image.grid.shape != label.grid.shape:
+        raise InputError(
+            f"{case.label}: shape {label.grid.shape}, its image has {image.grid.shape} "
+            f"(case {case.case}); expected the same"
+        )
+    if not np.isfinite(image.array).all():
+        raise InputError(
+            f"{case.images[0]}: voxels that are not finite (case {case.case}); expected numbers"
+        )
+    turned = to_ras(image)
+    spacing = turned.spacing_mm
+    boxes = {crop: tuple(crop_box(turned.array, spacing, crop)) for crop in CROPS}
+    foreground = image.array[:, label.array > 0]
+    if modality == "CT":
+        foreground = np.clip(foreground, *CT_RANGE_HU)
+    return Fingerprint(
+        dataset,
+        case.case,
+        spacing,
+        turned.grid.shape,
+        boxes,
+        tuple(_intensities(values, dataset, case.case) for values in foreground),
+    )
+
+
+def _intensities(values: np.ndarray, dataset: str, case: str) -> Intensities:
+    count = len(values)
+    if count == 0:
+        return Intensities(0, 0.0, 0.0, values)
+    mean = float(values.mean(dtype=np.float64))
+    squares = float(np.square(values - np.float64(mean)).sum())
+    if count > INTENSITY_SAMPLE:
+        generator = np.random.default_rng(seed_of(dataset, case))
+        values = values[np.sort(generator.choice(count, INTENSITY_SAMPLE, replace=False))]
+    return Intensities(count, mean, squares, values)
+
+
+def write_fingerprints(path: Path | str, fingerprints: Iterable[Fingerprint]) -> None:
+    """Write them as JSON on one line, since thousands of numbers a case would fill as many."""
+    values = [found.to_dict() for found in fingerprints]
+    write_text(path, json.dumps(values, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_fingerprints(path: Path | str) -> list[Fingerprint]:
+    """Raises InputError for a file that `write_fingerprints` did not write."""
+    values = read_json(path)
+    if not isinstance(values, list):
+        raise InputError(f"{path}: expected a list of fingerprints")
+    return [Fingerprint.from_dict(value, path) for value in values]

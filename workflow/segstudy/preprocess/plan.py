@@ -1,0 +1,140 @@
+"""Fit a plan on a fold's training cases: target spacing, intensities, median shape."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from segstudy.cases import Split
+from segstudy.errors import InputError
+from segstudy.images.crop import Box, widened
+from segstudy.images.names import grid_name, parse_grid
+from segstudy.images.prepare import Plan
+from segstudy.images.resample import resampled_shape
+from segstudy.preprocess.choices import geometry
+from segstudy.preprocess.fingerprint import Fingerprint, Intensities
+from segstudy.study import Preprocess
+
+
+def training_cases(
+    fingerprints: Sequence[Fingerprint], splits: Sequence[Split], fold: int
+) -> list[Fingerprint]:
+    """The fingerprints of a fold's training cases, in the order of the splits.
+
+    Raises InputError where a training case has none, or there is no training case.
+    """
+    known = {(found.dataset, found.case): found for found in fingerprints}
+    training = [split for split in splits if split.fold not in (fold, None)]
+    if not training:
+        raise InputError(f"fold {fold}: no case to train on; see the table of splits")
+    missing = [split for split in training if (split.dataset, split.case) not in known]
+    if missing:
+        raise InputError(
+            f"fold {fold}: no fingerprint of case {missing[0].case} of {missing[0].dataset}; run "
+            "`segstudy preprocess fingerprint` on it"
+        )
+    return [known[split.dataset, split.case] for split in training]
+
+
+def fit(cases: Sequence[Fingerprint], settings: Preprocess, modality: str) -> Plan:
+    """A plan for these cases, which must be training cases only.
+
+    Follows nnU-Net (Isensee et al. 2021): see `target_spacing`; `ct` normalisation clips to
+    percentiles of the foreground and uses its mean and SD.
+    """
+    shape = {}
+    basis = geometry(settings, modality, (1.0, 1.0, 1.0))
+    for case in cases:
+        box = widened(Box(*case.boxes[basis.crop]), case.shape, case.spacing_mm, basis.margin_mm)
+        shape[case.dataset, case.case] = box.shape
+    spacing = (
+        target_spacing(
+            [case.spacing_mm for case in cases], list(shape.values()), settings.anisotropy_threshold
+        )
+        if settings.spacing_mm == "auto"
+        else parse_grid(grid_name(settings.spacing_mm))  # as the arrays' folder is named
+    )
+    shapes = [
+        resampled_shape(shape[case.dataset, case.case], case.spacing_mm, spacing) for case in cases
+    ]
+    fitted = geometry(settings, modality, spacing)
+    intensities = ()
+    if fitted.normalise == "ct":
+        channels = zip(*(case.channels for case in cases), strict=True)
+        intensities = tuple(
+            fit_intensities(channel, settings.clip_percentiles) for channel in channels
+        )
+    return Plan(
+        **vars(fitted),
+        intensities=intensities,
+        median_shape=tuple(int(size) for size in np.median(shapes, axis=0).round()),
+    )
+
+
+def target_spacing(
+    spacings_mm: Sequence[Sequence[float]],
+    shapes: Sequence[Sequence[int]],
+    threshold: float,
+) -> tuple[float, float, float]:
+    """Voxel size (mm) for a cohort: the median along each axis.
+
+    Where the median is so anisotropic that the coarsest axis is more than `threshold` times
+    coarser than the others, and has that many times fewer voxels, its 10th percentile is taken
+    instead, though not below the other axes: with the median, half of the cohort would lose
+    slices, and small structures with them (nnU-Net's rule).
+    """
+    spacing = np.median(spacings_mm, axis=0)
+    voxels = np.median(
+        [
+            resampled_shape(shape, own, spacing)
+            for shape, own in zip(shapes, spacings_mm, strict=True)
+        ],
+        axis=0,
+    )
+    coarse = int(np.argmax(spacing))
+    others = [axis for axis in range(3) if axis != coarse]
+    finest = spacing[others].max()
+    if spacing[coarse] > threshold * finest and voxels[coarse] * threshold < voxels[others].min():
+        low = np.percentile([own[coarse] for own in spacings_mm], 10)
+        spacing[coarse] = max(low, finest)
+    return tuple(rounded(size) for size in spacing)
+
+
+def rounded(size_mm: float) -> float:
+    """A voxel size with three decimals (three digits below 0.1 mm), so that it can name a folder."""
+    decimals = 3 if size_mm >= 0.1 else 2 - math.floor(math.log10(size_mm))
+    return round(float(size_mm), min(decimals, 6))
+
+
+def fit_intensities(
+    channels: Sequence[Intensities], percentiles: tuple[float, float]
+) -> dict[str, float]:
+    """Percentiles, mean and SD of the pooled foreground of one channel.
+
+    Mean and SD are exact. Percentiles come from the samples, each weighted by the voxels that
+    it stands for. Raises InputError where there is no foreground.
+    """
+    channels = [channel for channel in channels if channel.voxels]
+    if not channels:
+        raise InputError(
+            "no foreground in any training case, so there are no intensities to normalise by; "
+            "check the labels, or set normalise: zscore"
+        )
+    voxels = np.array([channel.voxels for channel in channels], float)
+    means = np.array([channel.mean for channel in channels])
+    mean = float(np.average(means, weights=voxels))
+    squares = sum(channel.sum_of_squares for channel in channels)
+    squares += float(voxels @ np.square(means - mean))
+    values = np.concatenate([channel.sample for channel in channels])
+    weights = np.concatenate(
+        [np.full(len(channel.sample), channel.voxels / len(channel.sample)) for channel in channels]
+    )
+    low, high = np.quantile(
+        values, np.array(percentiles) / 100, weights=weights, method="inverted_cdf"
+    )
+    return {
+        "low": float(low),
+        "high": float(high),
+        "mean": mean,
+        "sd": float(np.sqrt(squares / voxels.sum())),
+    }

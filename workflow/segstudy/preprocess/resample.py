@@ -1,0 +1,55 @@
+"""Prepare the cases of a shard and write their arrays."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segstudy.cases import Case
+from segstudy.errors import InputError
+from segstudy.files import writing_folder
+from segstudy.images.arrays import write_arrays
+from segstudy.images.files import read_image, read_label
+from segstudy.images.prepare import prepare, prepare_label
+from segstudy.log import log, progress
+from segstudy.preprocess.choices import geometry
+from segstudy.study import ResampleSettings
+
+
+def resample_shard(
+    name: str,
+    cases: Sequence[Case],
+    spacing_mm: tuple[float, float, float],
+    settings: ResampleSettings,
+    output: Path | str,
+) -> None:
+    """Write the arrays of a dataset's cases into the folder `output`, which appears when all are done.
+
+    name: the dataset's. spacing_mm: voxel size (right, front, head) of the arrays.
+    """
+    dataset = settings.dataset
+    way = geometry(settings.plan, dataset.modality, spacing_mm)
+    values = [dataset.structures[structure] for structure in settings.structures]
+    with writing_folder(output) as folder:
+        for case in progress(cases, f"resample {name}"):
+            image = read_image(case.images, len(dataset.channels))
+            array, restore = prepare(image, way, f"{case.images[0]} (case {case.case})")
+            del image  # hundreds of MB for CT
+            label = read_label(case.label)
+            if label.grid.shape != restore.native.shape:
+                raise InputError(
+                    f"{case.label}: shape {label.grid.shape}, its image has {restore.native.shape} "
+                    f"(case {case.case}); expected the same"
+                )
+            classes = prepare_label(label, restore, values)
+            write_arrays(folder, name, case.case, array, classes, restore)
+            _say_what_was_lost(case, label.array, classes, values)
+
+
+def _say_what_was_lost(case: Case, stored, prepared, values: Sequence[int]) -> None:
+    """Log a structure that is in the label file and not in the array: no training will see it."""
+    for index, value in enumerate(values, start=1):
+        if (stored == value).any() and not (prepared == index).any():
+            log.warning(
+                "case %s: the structure of value %d vanishes on this grid; choose a finer spacing_mm",
+                case.case,
+                value,
+            )

@@ -1,0 +1,1 @@
+"""Drawing: each kind of figure by its own function."""

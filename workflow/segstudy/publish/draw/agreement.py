@@ -1,0 +1,172 @@
+"""Precision against recall, and predicted against reference volumes."""
+
+import numpy as np
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, plain, regions
+
+
+def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
+    """A panel a structure: each case, each model's median, and curves of equal Dice."""
+    study = results.study
+    models = list(study.models)
+    colour, marker = style.model_colours(models), style.model_markers(models)
+    keys = ["case", "structure", "model"]
+    table = results.values(figure.dataset, "recall").merge(
+        results.values(figure.dataset, "precision"), on=keys, suffixes=("_recall", "_precision")
+    )
+    table = table.rename(columns={"value_recall": "recall", "value_precision": "precision"})
+    panels = [name for name in regions(study) if name in set(table["structure"])]
+    values = table[["recall", "precision"]].to_numpy(float)
+    low = float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
+    low = max(0.0, np.floor((low - 0.02) * 10) / 10)
+    drawn, axes, columns = _panels(panels, len(models))
+    for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
+        _dice_curves(panel, low)
+        for model in models:
+            rows = table[(table["structure"] == name) & (table["model"] == model)]
+            rows = rows.dropna(subset=["recall", "precision"])
+            panel.scatter(
+                rows["recall"], rows["precision"], s=7, marker=marker[model], color=colour[model],
+                alpha=0.45, linewidths=0, zorder=3,
+            )  # fmt: skip
+            if len(rows):
+                panel.scatter(
+                    rows["recall"].median(), rows["precision"].median(), s=34,
+                    marker=marker[model], color=colour[model], edgecolors=style.INK,
+                    linewidths=0.8, zorder=5,
+                )  # fmt: skip
+        panel.set_xlim(low, 1.0 + 0.02 * (1 - low))
+        panel.set_ylim(low, 1.0 + 0.02 * (1 - low))
+        panel.set_aspect("equal")
+        panel.grid(False)
+        panel.set_title(plain(name))
+        ticks = [tick for tick in _ticks(low) if tick >= low - 1e-9]
+        panel.set_xticks(ticks)
+        panel.set_yticks(ticks)
+        panel.set_xlabel("Recall")
+        if index % columns == 0:
+            panel.set_ylabel("Precision")
+    for panel in axes[len(panels) :]:
+        style.hide(panel)
+    parts.legend(drawn, parts.model_handles(models), drawn.get_figwidth() * 25.4)
+    cases = table["case"].nunique()
+    undefined = int(np.isnan(values).any(axis=1).sum()) if len(values) else 0
+    medians = table.groupby(["structure", "model"])[["precision", "recall"]].median()
+    texts = [
+        f"{plain(name)}, {model}: precision {row['precision']:.3f}, recall {row['recall']:.3f}."
+        for (name, model), row in medians.iterrows()
+    ]
+    return parts.Drawing(
+        drawn,
+        f"Precision and recall, {figure.dataset}",
+        f"Precision against recall on {figure.dataset}, n = {count(cases, 'case')}. Small: a case; "
+        "large: the model's median. Grey curves join places of equal Dice. Above the diagonal a "
+        "structure is drawn too small, below it too large."
+        + (f" Undefined and not shown: {count(undefined, 'value')}." if undefined else ""),
+        "Scatter plots. Medians: " + " ".join(texts),
+        table[[*keys, "precision", "recall"]],
+    )
+
+
+def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
+    """Bland and Altman (1986): difference of volumes over their mean, with limits of agreement."""
+    study = results.study
+    models = list(study.models)
+    colour, marker = style.model_colours(models), style.model_markers(models)
+    voxel_ml = {
+        case.case: float(np.prod(case.spacing_mm)) / 1000 for case in results.cases(figure.dataset)
+    }
+    table = results.metrics
+    table = table[(table["dataset"] == figure.dataset) & (table["metric"] == "dice")]
+    table = table[table["status"] != "missing_file"]
+    keys = ["case", "structure", "model"]
+    voxels = ["n_reference_voxels", "n_predicted_voxels"]
+    table = table.groupby(keys, as_index=False)[voxels].mean()
+    size = table["case"].map(voxel_ml)
+    table["reference_ml"] = table["n_reference_voxels"] * size
+    table["predicted_ml"] = table["n_predicted_voxels"] * size
+    table["mean_ml"] = (table["reference_ml"] + table["predicted_ml"]) / 2
+    table["difference_ml"] = table["predicted_ml"] - table["reference_ml"]
+    panels = [name for name in regions(study) if name in set(table["structure"])]
+    drawn, axes, columns = _panels(panels, len(models), height=46)
+    texts = []
+    for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
+        own = table[table["structure"] == name]
+        panel.axhline(0, color=style.SOFT, linewidth=0.7, zorder=1)
+        low, high = float(own["mean_ml"].min()), float(own["mean_ml"].max())
+        extent = (high - low) or max(abs(high), 1.0) * 0.2
+        step = 0.055 * extent
+        for place, model in enumerate(models):
+            rows = own[own["model"] == model]
+            panel.scatter(
+                rows["mean_ml"], rows["difference_ml"], s=8, marker=marker[model],
+                color=colour[model], alpha=0.75, linewidths=0, zorder=3,
+            )  # fmt: skip
+            bias, sd = rows["difference_ml"].mean(), rows["difference_ml"].std()
+            x = high + 0.1 * extent + place * step
+            if len(rows) > 1:
+                panel.plot([x, x], [bias - 1.96 * sd, bias + 1.96 * sd], color=colour[model],
+                           linewidth=1.4, solid_capstyle="butt", zorder=4)  # fmt: skip
+            panel.scatter([x], [bias], s=16, marker=marker[model], color=colour[model],
+                          edgecolors=style.INK, linewidths=0.6, zorder=5)  # fmt: skip
+            texts.append(f"{plain(name)}, {model}: bias {bias:.3g} mL.")
+        panel.axvspan(high + 0.05 * extent, high + 0.15 * extent + len(models) * step,
+                      color="#f3f4f6", zorder=0, linewidth=0)  # fmt: skip
+        panel.set_xlim(low - 0.06 * extent, high + 0.15 * extent + len(models) * step)
+        panel.set_title(plain(name))
+        panel.set_xlabel("Mean of both (mL)")
+        if index % columns == 0:
+            panel.set_ylabel("Predicted − reference (mL)")
+    for panel in axes[len(panels) :]:
+        style.hide(panel)
+    parts.legend(drawn, parts.model_handles(models), drawn.get_figwidth() * 25.4)
+    return parts.Drawing(
+        drawn,
+        f"Volume agreement, {figure.dataset}",
+        f"Predicted against reference volumes on {figure.dataset}, n = "
+        f"{count(table['case'].nunique(), 'case')} (Bland-Altman plot). Each point is a case; on the shaded right, each "
+        "model's mean difference and its limits of agreement (mean ± 1.96 SD). Above 0 the "
+        "structure is predicted too large.",
+        "Bland-Altman plots. " + " ".join(texts),
+        table[[*keys, "reference_ml", "predicted_ml", "mean_ml", "difference_ml"]],
+    )
+
+
+def _panels(panels: list[str], models: int, height: float = 50):
+    rows, columns = style.grid(max(len(panels), 1), 4)
+    if rows > 1 and len(panels) > 4:
+        rows, columns = style.grid(len(panels), 4)
+    width = {1: style.COLUMN_MM, 2: 120.0}.get(columns, style.PAGE_MM)
+    side = (width - 10) / columns
+    lines = -(-models // max(1, int(width / 25)))
+    drawn = style.canvas(width, rows * min(max(side + 6, height), 70) + 4 + 4 * lines)
+    return drawn, drawn.subplots(rows, columns, squeeze=False).ravel(), columns
+
+
+def _ticks(low: float) -> list[float]:
+    step = 0.2 if low < 0.5 else 0.1 if low < 0.85 else 0.05
+    return [round(1 - index * step, 2) for index in range(round((1 - low) / step) + 1)][::-1]
+
+
+def _dice_curves(axes, low: float) -> None:
+    """Curves of equal Dice, which is the harmonic mean of precision and recall."""
+    axes.plot([low, 1], [low, 1], color=style.FAINT, linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
+    step = 0.2 if low < 0.5 else 0.1 if low < 0.85 else 0.05
+    dice = 1 - step
+    while dice > low + step / 4:
+        recall = np.linspace(max(dice / (2 - dice), low), 1, 100)
+        precision = dice * recall / (2 * recall - dice + 1e-12)
+        axes.plot(recall, precision, color=style.FAINT, linewidth=0.7, zorder=1)
+        edge = dice / (2 - dice)
+        if edge >= low:
+            axes.annotate(
+                f"{dice:.2g}", (1.0, edge), xytext=(-1, 1), textcoords="offset points", ha="right",
+                va="bottom", fontsize=6, color=style.SOFT, zorder=2,
+            )  # fmt: skip
+        dice -= step
+
+

@@ -1,0 +1,333 @@
+"""The results of one metric: every case of every model, and which differences are significant."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import Metric, count, metric, plain, regions
+
+DATA_MM, LANE_MM, BRACKET_MM = 40.0, 5.5, 4.0
+MOST_BRACKETS = 6
+CLOUD_FROM = 10
+
+CORRECTIONS = {
+    "holm": "Holm-adjusted p",
+    "benjamini_hochberg": "Benjamini-Hochberg-adjusted p",
+    "none": "unadjusted p",
+}
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """A significant difference between the models at positions left and right."""
+
+    left: int
+    right: int
+    p: float
+    level: int
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """One panel a structure; in it, models side by side with their cases joined by lines."""
+    study, what = results.study, metric(figure.metric)
+    values = results.values(figure.dataset, figure.metric)
+    models = list(study.models)
+    panels = [name for name in regions(study) if name in set(values["structure"])]
+    tables = {
+        name: values[values["structure"] == name]
+        .pivot(index="case", columns="model", values="value")
+        .reindex(columns=models)
+        for name in panels
+    }
+    brackets, dropped = {}, False
+    for name in panels:
+        brackets[name], fewer = _brackets(results, figure, name, tables[name], what)
+        dropped |= fewer
+    levels = max((one.level + 1 for found in brackets.values() for one in found), default=0)
+    infinite = any(np.isinf(table.to_numpy(float)).any() for table in tables.values())
+    scale = _Scale.of([table.to_numpy(float) for table in tables.values()], what, infinite, levels)
+
+    widest = 4 if len(models) <= 3 else 3 if len(models) == 4 else 2 if len(models) <= 8 else 1
+    rows, columns = style.grid(max(len(panels), 1), widest)
+    width = style.PAGE_MM if columns > 1 or len(models) > 4 else style.COLUMN_MM
+    slot = (width - 16) / columns * 0.9 / len(models)
+    drawn = style.canvas(width, 10)
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    below = 3.0
+    for place, name in zip(axes, panels, strict=False):
+        below = max(below, _panel(place, tables[name], models, brackets[name], scale, what, slot))
+        whole = tables[name].notna().sum()
+        n = f"n = {whole.max()}" if whole.nunique() == 1 else "n differs"
+        place.set_title(f"{plain(name)} ({n})")
+    for index, place in enumerate(axes):
+        if index >= len(panels):
+            style.hide(place)
+        elif index % columns == 0:
+            place.set_ylabel(f"{what.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
+        else:
+            place.tick_params(labelleft=False)
+    height = rows * (scale.height_mm + below + 8) + 2
+    drawn.set_size_inches(width / 25.4, height / 25.4)
+
+    longest = max((len(table) for table in tables.values()), default=0)
+    return parts.Drawing(
+        drawn,
+        f"{what.title}, {figure.dataset}",
+        _caption(results, figure, what, tables, infinite, bool(levels), dropped),
+        f"Distribution of {what.title} per structure and model over {count(longest, 'case')}. "
+        + " ".join(_medians(name, tables[name], what) for name in panels),
+        values[["case", "structure", "model", "value"]],
+    )
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The vertical axis: data from `low` to `high`, above it a lane for infinity, then brackets."""
+
+    name: str
+    width: float
+    low: float
+    high: float
+    lane: bool
+    levels: int
+
+    @classmethod
+    def of(cls, arrays: list[np.ndarray], what: Metric, lane: bool, levels: int) -> "_Scale":
+        finite = np.concatenate([array[np.isfinite(array)] for array in arrays] or [np.zeros(0)])
+        if not len(finite):
+            return cls("linear", 1.0, 0.0, 1.0, lane, levels)
+        low, high = float(finite.min()), float(finite.max())
+        middle = float(np.median(finite))
+        # A few far cases would press all others to the ground: asinh is linear below the median.
+        if what.unit == "mm" and middle > 0 and high > 12 * middle:
+            return cls("asinh", middle, 0.0, high * 1.05, lane, levels)
+        room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
+        low, high = low - room, high + room
+        if what.unit == "mm":
+            low = 0.0
+        if what.high is not None and high > what.high - 0.35 * (what.high - low):
+            high = what.high
+        if what.low is not None:
+            low = max(low, what.low)
+        return cls("linear", 1.0, low, high, lane, levels)
+
+    @property
+    def height_mm(self) -> float:
+        return DATA_MM + LANE_MM * self.lane + BRACKET_MM * self.levels + 1.5
+
+    def at(self, height_mm: float) -> float:
+        """The value that lies `height_mm` above the axis's foot."""
+        low, high = self._forward(self.low), self._forward(self.high)
+        return float(self._backward(low + (high - low) * height_mm / DATA_MM))
+
+    @property
+    def infinity(self) -> float:
+        return self.at(DATA_MM + 0.6 * LANE_MM)
+
+    def bracket(self, level: int) -> float:
+        return self.at(DATA_MM + LANE_MM * self.lane + BRACKET_MM * level + 1.2)
+
+    def apply(self, axes) -> None:
+        if self.name == "asinh":
+            axes.set_yscale("asinh", linear_width=self.width)
+        axes.set_ylim(self.low, self.at(self.height_mm))
+        ticks = self._ticks()
+        axes.set_yticks([*ticks, self.infinity] if self.lane else ticks)
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(
+                lambda value, _: "∞" if value > self.high * 1.0001 else f"{value:.6g}".replace("-", "−")
+            )
+        )  # fmt: skip
+        axes.yaxis.set_minor_locator(MaxNLocator(1))
+        axes.minorticks_off()
+        axes.spines["left"].set_bounds(self.low, self.high)
+
+    def _ticks(self) -> list[float]:
+        if self.name == "linear":
+            ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        else:
+            top = math.ceil(math.log10(self.high))
+            ticks = [0, *(lead * 10.0**power for power in range(-2, top) for lead in (1, 2, 5))]
+        kept: list[float] = []
+        low, high = self._forward(self.low), self._forward(self.high)
+        for tick in sorted(ticks):
+            if not self.low - 1e-9 <= tick <= self.high * (1 + 1e-9):
+                continue
+            apart = (self._forward(tick) - self._forward(kept[-1])) / (high - low) if kept else 1
+            if apart * DATA_MM >= 4.5:
+                kept.append(float(tick))
+        return kept
+
+    def _forward(self, value: float) -> float:
+        return self.width * math.asinh(value / self.width) if self.name == "asinh" else value
+
+    def _backward(self, value: float) -> float:
+        return self.width * math.sinh(value / self.width) if self.name == "asinh" else value
+
+
+def _panel(axes, table, models, brackets, scale: _Scale, what: Metric, slot_mm: float) -> float:
+    """Draw one structure; gives the height of the model names in mm."""
+    colour, marker = style.model_colours(models), style.model_markers(models)
+    scale.apply(axes)
+    positions = pandas.DataFrame(index=table.index, columns=models, dtype=float)
+    heights = positions.copy()
+    for x, model in enumerate(models):
+        column = table[model].to_numpy(float)
+        finite, infinite = np.isfinite(column), np.isinf(column)
+        positions.loc[finite, model] = x - 0.17 + parts.spread(column[finite], 0.09)
+        heights.loc[finite, model] = column[finite]
+        many = infinite.sum()
+        positions.loc[infinite, model] = x - 0.17 + np.linspace(-0.1, 0.1, many) * (many > 1)
+        heights.loc[infinite, model] = scale.infinity
+        if finite.sum() >= CLOUD_FROM:
+            parts.cloud(
+                axes, x + 0.21, column[finite], 0.24, colour[model], scale.low, scale.high
+            )
+        if finite.sum() > 3:
+            parts.box(axes, x + 0.1, column[finite], 0.15, colour[model])
+        there = positions[model].to_numpy(float)
+        parts.points(axes, there[finite], column[finite], colour[model], marker[model])
+        axes.scatter(
+            there[infinite], np.full(many, scale.infinity), s=13, marker="^", facecolors="white",
+            edgecolors=colour[model], linewidths=0.8, zorder=6, clip_on=False,
+        )  # fmt: skip
+        if many:
+            axes.annotate(
+                str(many), (x + 0.03, scale.infinity), ha="left", va="center", fontsize=6,
+                color=style.darker(colour[model], 0.8), fontweight="bold",
+            )  # fmt: skip
+    alpha = float(np.clip(9 / max(len(table), 1), 0.06, 0.45))
+    for case in table.index:
+        axes.plot(
+            positions.loc[case], heights.loc[case], color=style.SOFT, alpha=alpha, linewidth=0.5,
+            zorder=1, clip_on=False,
+        )  # fmt: skip
+    if scale.lane:
+        axes.axhspan(
+            scale.at(DATA_MM + 0.12 * LANE_MM), scale.at(DATA_MM + 1.08 * LANE_MM),
+            color="#f3ece4", zorder=0.9, linewidth=0,
+        )  # fmt: skip
+    wide = slot_mm >= 9.5
+    for one in brackets:
+        y, foot = scale.bracket(one.level), scale.at(
+            DATA_MM + LANE_MM * scale.lane + BRACKET_MM * one.level + 0.5
+        )  # fmt: skip
+        axes.plot(
+            [one.left + 0.06, one.left + 0.06, one.right - 0.06, one.right - 0.06],
+            [foot, y, y, foot], color=style.INK, linewidth=0.6, clip_on=False,
+        )  # fmt: skip
+        roomy = wide or one.right - one.left > 1
+        text = ("p<0.001" if one.p < 0.001 else f"p={one.p:.3f}") if roomy else stars(one.p)
+        axes.annotate(
+            text, ((one.left + one.right) / 2, y), xytext=(0, 1 if roomy else -1),
+            textcoords="offset points", ha="center", va="bottom", fontsize=6,
+        )  # fmt: skip
+    axes.set_xlim(-0.55, len(models) - 0.45)
+    whole = table.notna().sum()
+    names = models if whole.nunique() == 1 else [f"{one} (n={whole[one]})" for one in models]
+    return parts.label_models(axes, names, slot_mm)
+
+
+def stars(p: float) -> str:
+    return "***" if p < 0.001 else "**" if p < 0.01 else "*"
+
+
+def significant(tests: pandas.DataFrame) -> pandas.Series:
+    """Which rows are significant after adjustment."""
+    return tests["significant"].astype(str).str.lower().isin(("true", "1", "1.0"))
+
+
+def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], bool]:
+    """Significant pairs, and whether some were left out.
+
+    Where there are many, those with the best model by median are kept.
+    """
+    models = list(results.study.models)
+    tests = results.tests
+    tests = tests[
+        (tests["dataset"] == figure.dataset)
+        & (tests["metric"] == figure.metric)
+        & (tests["structure"] == structure)
+        & tests["model_a"].isin(models)
+        & tests["model_b"].isin(models)
+    ]
+    tests = tests[significant(tests)]
+    pairs = [
+        (*sorted((models.index(a), models.index(b))), float(p))
+        for a, b, p in zip(tests["model_a"], tests["model_b"], tests["p_adjusted"], strict=True)
+    ]
+    fewer = len(pairs) > MOST_BRACKETS
+    if fewer:
+        medians = table.median().map(what.cost)
+        best = models.index(medians.idxmin())
+        pairs = [pair for pair in pairs if best in pair[:2]]
+    placed: list[Bracket] = []
+    for left, right, p in sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair[0])):
+        level = 0
+        while any(
+            one.level == level and left < one.right and one.left < right for one in placed
+        ):  # fmt: skip
+            level += 1
+        placed.append(Bracket(left, right, p, level))
+    return placed, fewer
+
+
+def _caption(results, figure, what, tables, infinite, brackets, dropped) -> str:
+    study = results.study
+    longest = max((len(table) for table in tables.values()), default=0)
+    text = [f"{what.title} on {figure.dataset}, n = {count(longest, 'case')}"]
+    text.append(f" ({what.definition}; {_better(what)})." if what.definition else ".")
+    text.append(
+        " Each point is a case, and a line joins the same case across models; box: median and "
+        "quartiles, whiskers to the last value within 1.5 quartile ranges"
+    )
+    text.append(f"; half violin: density, from {CLOUD_FROM} cases on." if longest >= 10 else ".")
+    undefined = sum(int(table.isna().sum().sum()) for table in tables.values())
+    if infinite:
+        text.append(
+            " Triangles in the lane marked ∞, with their number: infinite distance, since the "
+            "prediction or the reference is empty."
+        )
+    if undefined:
+        text.append(f" Undefined and not shown: {count(undefined, 'value')}.")
+    tested = (results.tests["metric"] == figure.metric) & (
+        results.tests["dataset"] == figure.dataset
+    )
+    if brackets:
+        text.append(
+            f" Brackets: {CORRECTIONS[study.statistics.correction]} < {study.statistics.alpha:g}"
+            " (* < 0.05, ** < 0.01, *** < 0.001)."
+        )
+        if dropped:
+            text.append(
+                " Where many pairs differ, only those with the best median are bracketed; "
+                "the table of tests has all."
+            )
+    elif tested.any():
+        text.append(
+            f" No difference is significant ({CORRECTIONS[study.statistics.correction]} ≥ "
+            f"{study.statistics.alpha:g})."
+        )
+    else:
+        text.append(" This metric was not tested.")
+    return "".join(text)
+
+
+def _better(what: Metric) -> str:
+    return {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}[
+        what.better
+    ]
+
+
+def _medians(name: str, table: pandas.DataFrame, what: Metric) -> str:
+    medians = [f"{model} {what.text(table[model].median())}" for model in table.columns]
+    return f"{plain(name)}, median: {', '.join(medians)}."
+
+

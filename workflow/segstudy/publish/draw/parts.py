@@ -1,0 +1,187 @@
+"""Parts that several figures are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from segstudy.publish import style
+from segstudy.publish.results import Results
+from segstudy.publish.words import regions
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with all that goes with it.
+
+    caption: plain text with n. alt: what a reader who cannot see it is told. table: the numbers
+    it was drawn from.
+    """
+
+    figure: Figure
+    title: str
+    caption: str
+    alt: str
+    table: pandas.DataFrame
+
+
+def colours(results: Results) -> dict[str, str]:
+    """A colour for each structure and merged group of the study."""
+    study = results.study
+    return style.structure_colours(study.structures, list(study.metrics.groups))
+
+
+def density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Gaussian kernel density with Silverman's rule, scaled to a maximum of 1; 1 where all values agree."""
+    from scipy.stats import gaussian_kde
+
+    if np.ptp(values) < 1e-9 * max(1.0, np.abs(values).max()):
+        return np.ones(len(at))
+    found = gaussian_kde(values, bw_method="silverman")(at)
+    return found / found.max()
+
+
+def spread(values: np.ndarray, width: float) -> np.ndarray:
+    """Sideways offsets in [-width, width] that keep points apart: wide where values are dense, never random."""
+    if len(values) < 2:
+        return np.zeros(len(values))
+    order = np.argsort(values, kind="stable")
+    sequence = np.empty(len(values))
+    sequence[order] = [_van_der_corput(index + 1) for index in range(len(values))]
+    room = density(values, values) if len(values) > 4 else np.ones(len(values))
+    return (2 * sequence - 1) * width * room
+
+
+def _van_der_corput(index: int) -> float:
+    value, step = 0.0, 0.5
+    while index:
+        value += step * (index % 2)
+        index //= 2
+        step /= 2
+    return value
+
+
+def box(axes: Axes, x: float, values: np.ndarray, width: float, colour: str) -> None:
+    """A narrow box: median, quartiles, whiskers to the last value within 1.5 quartile ranges."""
+    line = {"color": style.darker(colour), "linewidth": 0.8}
+    axes.boxplot(
+        [values],
+        positions=[x],
+        widths=[width],
+        showfliers=False,
+        showcaps=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": style.lighter(colour), "edgecolor": line["color"], "linewidth": 0.8},
+        whiskerprops=line,
+        medianprops={"color": style.INK, "linewidth": 1.4, "solid_capstyle": "butt"},
+        zorder=4,
+    )
+
+
+def cloud(
+    axes: Axes,
+    x: float,
+    values: np.ndarray,
+    width: float,
+    colour: str,
+    low: float | None = None,
+    high: float | None = None,
+) -> None:
+    """Half a violin to the right of `x`, cut where values cannot lie."""
+    extent = 0.15 * np.ptp(values)
+    ends = [values.min() - extent, values.max() + extent]
+    if low is not None:
+        ends[0] = max(ends[0], low)
+    if high is not None:
+        ends[1] = min(ends[1], high)
+    at = np.linspace(*ends, 128)
+    axes.fill_betweenx(
+        at, x, x + width * density(values, at), color=colour, alpha=0.35, linewidth=0, zorder=2
+    )
+
+
+def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str = "o") -> None:
+    """The cases; smaller the more there are."""
+    size = 9 if len(y) <= 40 else 5 if len(y) <= 120 else 3
+    axes.scatter(
+        x, y, s=size, marker=marker, color=colour, alpha=0.9 if len(y) <= 60 else 0.6,
+        edgecolors="white" if len(y) <= 60 else "none", linewidths=0.3, zorder=5,
+    )  # fmt: skip
+
+
+def model_handles(models: Sequence[str], names: Sequence[str] | None = None) -> list[Line2D]:
+    """Legend entries of the models."""
+    colour, marker = style.model_colours(models), style.model_markers(models)
+    return [
+        Line2D([], [], color=colour[model], marker=marker[model], linestyle="none", markersize=4,
+               label=name)
+        for model, name in zip(models, names or models, strict=True)
+    ]  # fmt: skip
+
+
+def structure_handles(results: Results, names: Sequence[str] | None = None) -> list[Line2D]:
+    """Legend entries of the structures."""
+    colour = colours(results)
+    return [
+        Line2D([], [], color=colour[name], linewidth=2.2, label=name)
+        for name in (names or regions(results.study))
+    ]
+
+
+def legend(figure: Figure, handles: list[Line2D], width_mm: float) -> None:
+    """A legend below the figure, in as many columns as fit its width."""
+    if not handles:
+        return
+    widths = [8 + 1.35 * len(handle.get_label()) for handle in handles]
+    columns = len(handles) if sum(widths) <= width_mm else int(width_mm / max(widths))
+    columns = max(1, columns)
+    columns = -(-len(handles) // -(-len(handles) // columns))
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2,
+        handletextpad=0.5,
+    )  # fmt: skip
+
+
+def wrap(name: str, width: int) -> str:
+    """A long name in several lines, broken after underscores where there are any, and never cut short."""
+    lines, line = [], ""
+    for part in name.replace("_", "_\0").replace(" ", " \0").split("\0"):
+        while len(part) > width:
+            room = width - len(line)
+            lines.append(line + part[:room])
+            line, part = "", part[room:]
+        if len(line) + len(part) > width:
+            lines.append(line)
+            line = ""
+        line += part
+    return "\n".join(text.strip() for text in [*lines, line] if text)
+
+
+def label_models(axes: Axes, names: Sequence[str], slot_mm: float) -> float:
+    """Name the models below an axis, level where they fit and slanted where not; gives the height in mm.
+
+    slot_mm: room of a model along the axis.
+    """
+    character = 1.35
+    level = max(4, int(slot_mm / character))
+    wrapped = [wrap(name, level) for name in names]
+    fits = all(
+        text.count("\n") <= 1 and (len(name) <= level or "_" in name)
+        for text, name in zip(wrapped, names, strict=True)
+    ) and all("\n" not in text or slot_mm > 10 for text in wrapped)
+    axes.set_xticks(range(len(names)))
+    axes.tick_params(axis="x", length=0)
+    if fits:
+        axes.set_xticklabels(wrapped)
+        return 3.0 * max(text.count("\n") + 1 for text in wrapped)
+    wrapped = [wrap(name, 22) for name in names]
+    axes.set_xticklabels(
+        wrapped, rotation=40, ha="right", va="top", rotation_mode="anchor", linespacing=0.9
+    )
+    longest = max(len(line) for text in wrapped for line in text.split("\n"))
+    return 0.65 * (character * longest + 4) + 2

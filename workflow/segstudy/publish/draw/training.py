@@ -1,0 +1,140 @@
+"""How the networks learned: loss, Dice on the validation cases and learning rate, epoch by epoch."""
+
+import numpy as np
+import pandas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, plain
+
+MOST_STRUCTURES = 6
+DICE = "validation_dice_"
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """A column a model: training loss, validation Dice and learning rate of every fold and seed."""
+    study = results.study
+    models = list(study.models)
+    colour, structure_colour = style.model_colours(models), parts.colours(results)
+    tables = []
+    for model, fold, seed in results.trainings():
+        history = results.history(model, fold, seed)
+        history.insert(0, "model", model)
+        history.insert(1, "fold", fold)
+        history.insert(2, "seed", seed)
+        tables.append(history)
+    table = pandas.concat(tables, ignore_index=True)
+    structures = [name for name in study.structures if f"{DICE}{name}" in table.columns]
+    by_structure = 0 < len(structures) <= MOST_STRUCTURES
+
+    blocks, columns = style.grid(len(models), 4)
+    width = style.PAGE_MM if len(models) > 1 else style.COLUMN_MM
+    drawn = style.canvas(width, blocks * 92 + 8)
+    kinds = 3
+    axes = drawn.subplots(
+        blocks * kinds, columns, squeeze=False, height_ratios=[1, 1, 0.42] * blocks
+    )
+    dice_low = 1.0
+    for index, model in enumerate(models):
+        block, column = divmod(index, columns)
+        loss, dice, rate = axes[block * kinds : block * kinds + kinds, column]
+        own = table[table["model"] == model]
+        runs = [run for _, run in own.groupby(["fold", "seed"], sort=True)]
+        for run in runs:
+            loss.plot(run["epoch"], run["train_loss"], color=colour[model], lw=0.6, alpha=0.7)
+            if "validation_loss" in run and run["validation_loss"].notna().any():
+                there = run.dropna(subset="validation_loss")
+                loss.plot(
+                    there["epoch"], there["validation_loss"], color=style.SOFT, lw=0.6, ls=(0, (3, 1.5))
+                )  # fmt: skip
+            if "lr" in run:
+                rate.plot(run["epoch"], run["lr"], color=colour[model], lw=0.7)
+        if by_structure:
+            for name in structures:
+                _mean(dice, own, f"{DICE}{name}", structure_colour[name])
+        if f"{DICE}mean" in own:
+            for run in runs:
+                there = run.dropna(subset=f"{DICE}mean")
+                dice.plot(
+                    there["epoch"], there[f"{DICE}mean"], color=style.INK, lw=0.4, alpha=0.45,
+                    marker="." if len(there) < 3 else None,
+                )  # fmt: skip
+            _mean(dice, own, f"{DICE}mean", style.INK, 1.4)
+        shown = own[[name for name in own.columns if name.startswith(DICE)]].to_numpy(float)
+        if np.isfinite(shown).any():
+            dice_low = min(dice_low, float(np.nanmin(shown)))
+        loss.set_title(parts.wrap(model, max(12, int(width / columns / 1.6))),
+                       color=style.darker(colour[model], 0.85))  # fmt: skip
+        rate.set_xlabel("Epoch")
+        for place in (loss, dice, rate):
+            place.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            place.set_xlim(0, max(own["epoch"].max(), 1) * 1.03)
+        rate.set_ylim(bottom=0)
+        if "lr" in own and own["lr"].max() < 0.01:
+            rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+            rate.yaxis.get_offset_text().set_fontsize(6)
+        for place in (loss, dice):
+            place.tick_params(labelbottom=False)
+        if column == 0:
+            loss.set_ylabel("Training loss")
+            dice.set_ylabel("Validation Dice")
+            rate.set_ylabel("Learning\nrate")
+    for index in range(len(models), blocks * columns):
+        block, column = divmod(index, columns)
+        for place in axes[block * kinds : block * kinds + kinds, column]:
+            style.hide(place)
+    for index in range(len(models)):
+        block, column = divmod(index, columns)
+        axes[block * kinds + 1, column].set_ylim(max(0, dice_low - 0.03), 1)
+    handles = [Line2D([], [], color=style.INK, lw=1.4, label="mean of the structures")]
+    if by_structure:
+        found = parts.structure_handles(results, structures)
+        for handle in found:
+            handle.set_label(plain(handle.get_label()))
+        handles = [*found, *handles]
+    if "validation_loss" in table and table["validation_loss"].notna().any():
+        handles.append(
+            Line2D([], [], color=style.SOFT, lw=0.8, ls=(0, (3, 1.5)), label="validation loss")
+        )
+    parts.legend(drawn, handles, width)
+    runs = len(results.trainings())
+    last = _last(table)
+    return parts.Drawing(
+        drawn,
+        "Learning curves",
+        f"{count(runs, 'training')} ({count(len(models), 'model')}, "
+        f"{count(len(study.folds), 'fold')}): training loss (thin: one fold; losses of different "
+        "models are not comparable), Dice on the training cases that were kept apart "
+        "(lines: mean over folds"
+        + ("; band: smallest to largest fold" if by_structure else "")
+        + "; thin: one fold), and learning rate.",
+        "Learning curves. Last validation Dice: "
+        + (", ".join(f"{model} {value:.3f}" for model, value in last.items()) or "none recorded")
+        + ".",
+        table,
+    )
+
+
+def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:
+    """The mean over the runs at each epoch, with the range as a band."""
+    groups = table.dropna(subset=column).groupby("epoch")[column]
+    if not len(groups):
+        return
+    mean, low, high = groups.mean(), groups.min(), groups.max()
+    marker = {"marker": "o", "markersize": 2} if len(mean) < 25 else {}
+    axes.plot(mean.index, mean, color=colour, lw=width, zorder=3, **marker)
+    if colour != style.INK:
+        axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def _last(table: pandas.DataFrame) -> dict[str, float]:
+    """The mean over folds of each model's last validation Dice."""
+    if f"{DICE}mean" not in table:
+        return {}
+    there = table.dropna(subset=f"{DICE}mean")
+    last = there.groupby(["model", "fold", "seed"], sort=False)[f"{DICE}mean"].last()
+    return last.groupby("model", sort=False).mean().to_dict()

@@ -1,0 +1,266 @@
+"""Undoing the fault on each case, and saying how far each result can be trusted.
+
+The repair works on the grid as stored, by nearest neighbour, before any reorientation or
+resampling, and moves the one structure only. It cannot bring back what the fault destroyed:
+other structures that the moved one overwrote, and what it pushed out of the grid.
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from scipy import ndimage
+
+from segstudy.cases import Case
+from segstudy.errors import InputError
+from segstudy.images.files import Image, compare_grids, read_image, read_label
+from segstudy.images.moving import bounding_box, move_structure
+from segstudy.repair.estimate import Estimate
+from segstudy.repair.evidence import Evidence, gain, measure
+from segstudy.study import Dataset
+
+#: A measure counts as better or worse where it changed by more than this share.
+CLEAR_SHARE = 0.05
+#: Share of the structure that may overwrite others, or fall outside, without casting doubt.
+FITS_SHARE = 0.02
+#: Share of the structure on the border of the grid above which the fault has cut some of it off.
+CUT_SHARE = 0.005
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was done to one case, and why. One row of verdicts.csv.
+
+    verdict: `repaired`; `left` where the image says that the structure was right as delivered;
+        `review` where the evidence contradicts itself or something was lost.
+    label: which label was written: `moved`, `delivered` or `reference`.
+    voxels_moved: of the structure as delivered.
+    voxels_lost_outside: of these, what falls outside the grid when moved back.
+    voxels_overwritten: of other structures, where the structure lands.
+    voxels_at_border: of the structure as delivered, on the grid's border: what the fault pushed
+        further is lost.
+    voxels_vacated_near_others: of the place it leaves, nearer to another structure than to
+        background: probably overwritten by the fault.
+    voxels_filled: of these, what was given to the nearest structure (`fill_holes: nearest`).
+    gradient_*: image gradient across the structure's surface (evidence.Evidence), per mm.
+    spread_*: mean absolute deviation of the intensity within it.
+    remark: the reasons, in words.
+    """
+
+    case: str
+    verdict: str
+    label: str
+    voxels_moved: int = 0
+    voxels_lost_outside: int = 0
+    voxels_overwritten: int = 0
+    voxels_at_border: int = 0
+    voxels_vacated_near_others: int = 0
+    voxels_filled: int = 0
+    gradient_before: float | None = None
+    gradient_after: float | None = None
+    spread_before: float | None = None
+    spread_after: float | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A label with one structure moved back, and what that cost, in voxels."""
+
+    label: np.ndarray
+    moved: int
+    lost_outside: int
+    overwritten: int
+    at_border: int
+
+
+def undo(label: np.ndarray, value: int, fault: np.ndarray) -> Undone:
+    """Move a structure back by the inverse of the fault.
+
+    label: (i, j, k), unsigned. fault: 4x4, output to input on voxel indices. The structure's old
+    place is left 0. Where it lands it overwrites others.
+    """
+    mask = label == value
+    places = np.argwhere(mask)
+    # The repair is output to input by the fault's inverse; a voxel itself therefore goes by the fault.
+    goes_to = np.floor(places @ fault[:3, :3].T + fault[:3, 3] + 0.5)
+    outside = ((goes_to < 0) | (goes_to >= label.shape)).any(axis=1)
+    at_border = ((places == 0) | (places == np.array(label.shape) - 1)).any(axis=1)
+    moved = move_structure(label, value, np.linalg.inv(fault))
+    return Undone(
+        label=moved,
+        moved=len(places),
+        lost_outside=int(outside.sum()),
+        overwritten=int(np.count_nonzero((moved == value) & ~mask & (label != 0))),
+        at_border=int(at_border.sum()),
+    )
+
+
+def fill(
+    label: np.ndarray, vacated: np.ndarray, spacing_mm: tuple[float, float, float]
+) -> np.ndarray:
+    """What the place that a structure left would hold: there, the nearest value outside it.
+
+    label: (i, j, k). vacated: bool (i, j, k). Returns a label map; distances are in mm. Background
+    counts as a value, so only what lies nearer to a structure than to background is given to one.
+    """
+    box = bounding_box(vacated)
+    if box is None:
+        return label
+    room = tuple(
+        slice(max(low - 2, 0), min(high + 2, size))
+        for (low, high), size in zip(box, label.shape, strict=True)
+    )
+    nearest = ndimage.distance_transform_edt(
+        vacated[room], sampling=spacing_mm, return_distances=False, return_indices=True
+    )
+    filled = label.copy()
+    filled[room] = label[room][tuple(nearest)]
+    return filled
+
+
+def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool, str]:
+    """Verdict, whether to move, and the reasons, from evidence before and after the move.
+
+    Both measures better and the structure fits: `repaired`. Both worse, or one worse and the
+    structure does not fit: `left`. Anything else is for review; it is moved unless more speaks
+    against it than for it, since the fault is known to be in the cohort.
+    """
+    reasons, votes = [], []
+    for name, change in (
+        ("gradient across the surface", gain(before.gradient, after.gradient)),
+        ("homogeneity inside", -gain(before.spread, after.spread)),
+    ):
+        votes.append(_vote(change))
+        reasons.append(f"{name} {('worse', 'unchanged', 'better')[votes[-1] + 1]}")
+    fits = undone.lost_outside + undone.overwritten <= FITS_SHARE * undone.moved
+    if not fits:
+        reasons.append("would overwrite other structures or leave the grid")
+    total = sum(votes) - (not fits)
+    if votes == [1, 1] and fits:
+        if undone.at_border > CUT_SHARE * undone.moved:
+            reasons.append("cut off by the border of the grid as delivered: part is lost for good")
+            return "review", True, "; ".join(reasons)
+        return "repaired", True, "; ".join(reasons)
+    if max(votes) <= 0 and total <= -2:
+        return "left", False, "; ".join(reasons)
+    return "review", total >= 0, "; ".join(reasons)
+
+
+def _vote(change: float) -> int:
+    return int(change > CLEAR_SHARE) - int(change < -CLEAR_SHARE)
+
+
+def repair_case(case: Case, estimate: Estimate, settings: Dataset) -> tuple[Image, Verdict]:
+    """The label to write for a case, on its stored grid, and the verdict."""
+    repair = settings.repair
+    value = settings.structures[repair.structure]
+    label, image = _read(case, settings)
+    delivered = label.array == value
+    if not delivered.any():
+        return label, Verdict(
+            case.case, "review", "delivered", remark=f"no voxel of {repair.structure}"
+        )
+    if case.case == estimate.reference_case and case.reference_label is not None:
+        return _reference(case, label, image, value)
+    undone = undo(label.array, value, estimate.on(label.grid))
+    landed = undone.label == value
+    counts = {
+        "voxels_moved": undone.moved,
+        "voxels_lost_outside": undone.lost_outside,
+        "voxels_overwritten": undone.overwritten,
+        "voxels_at_border": undone.at_border,
+    }
+    if not landed.any():
+        return label, Verdict(
+            case.case, "review", "delivered", **counts, remark="would leave the grid altogether"
+        )
+    before = measure(image.array, delivered, label.spacing_mm)
+    after = measure(image.array, landed, label.spacing_mm)
+    verdict, move, remark = judge(before, after, undone)
+    if estimate.rotation == "undetermined" and verdict == "repaired":
+        verdict, remark = "review", f"{remark}; the estimated rotation is undetermined"
+    array = label.array
+    if move:
+        vacated = delivered & ~landed
+        filled = fill(undone.label, vacated, label.spacing_mm)
+        filled[vacated & (filled == value)] = 0  # its own neighbour is no hole in another
+        near = int(np.count_nonzero(vacated & (filled != 0)))
+        counts["voxels_vacated_near_others"] = near
+        array = undone.label
+        if repair.fill_holes == "nearest":
+            array = filled
+            counts["voxels_filled"] = near
+    return Image(array, label.affine), Verdict(
+        case.case,
+        verdict,
+        "moved" if move else "delivered",
+        **counts,
+        **_columns(before, after),
+        remark=remark,
+    )
+
+
+def _reference(case: Case, label: Image, image: Image, value: int) -> tuple[Image, Verdict]:
+    """The right label of the reference case, with the evidence that it is."""
+    right = read_label(case.reference_label)
+    difference = compare_grids(label.grid, right.grid)
+    if difference:
+        raise InputError(
+            f"{case.reference_label}: case {case.case}: other grid than {case.label}: {difference}"
+        )
+    mask = right.array == value
+    if not mask.any():
+        raise InputError(f"{case.reference_label}: case {case.case}: no voxel of value {value}")
+    delivered = label.array == value
+    array = right.array
+    if not ((array != 0) & ~mask).any():
+        # It holds this structure only: the others come from the delivered label.
+        array = label.array.copy()
+        array[delivered] = 0
+        array[mask] = value
+    before = measure(image.array, delivered, label.spacing_mm)
+    after = measure(image.array, mask, label.spacing_mm)
+    return Image(array, label.affine), Verdict(
+        case.case,
+        "repaired",
+        "reference",
+        voxels_moved=int(delivered.sum()),
+        **_columns(before, after),
+        remark="the right label was delivered",
+    )
+
+
+def _read(case: Case, settings: Dataset) -> tuple[Image, Image]:
+    label = read_label(case.label)
+    image = read_image(case.images, len(settings.channels))
+    difference = compare_grids(image.grid, label.grid)
+    if difference:
+        raise InputError(
+            f"{case.label}: case {case.case}: other grid than {case.images[0]}: {difference}"
+        )
+    bad = int(image.array.size - np.count_nonzero(np.isfinite(image.array)))
+    if bad:
+        raise InputError(
+            f"{case.images[0]}: case {case.case}: {bad} voxels are not finite; the verdict of the "
+            "repair rests on the image. Mend the file, or set on_bad_case: drop"
+        )
+    return label, image
+
+
+def _columns(before: Evidence, after: Evidence) -> dict[str, float]:
+    mean = lambda values: sum(values) / len(values)  # noqa: E731
+    return {
+        "gradient_before": mean(before.gradient),
+        "gradient_after": mean(after.gradient),
+        "spread_before": mean(before.spread),
+        "spread_after": mean(after.spread),
+    }
+
+
+def verdict_table(verdicts: list[Verdict]):
+    """The verdicts as a table, in the order of the cases' names."""
+    import pandas as pd
+
+    columns = [field.name for field in fields(Verdict)]
+    rows = [asdict(verdict) for verdict in sorted(verdicts, key=lambda verdict: verdict.case)]
+    return pd.DataFrame(rows, columns=columns).round(4)

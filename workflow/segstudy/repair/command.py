@@ -1,0 +1,98 @@
+"""`segstudy repair estimate | apply | tamper`."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    step = steps.add_parser("estimate", help="find the fault from the reference case")
+    step.add_argument("--cases", type=Path, required=True, help="case table of the dataset")
+    step.add_argument("--settings", required=True, help="the dataset's settings, as JSON")
+    step.add_argument("--output", type=Path, required=True, help="folder to write")
+    step.add_argument("--threads", type=int, default=1)
+
+    step = steps.add_parser("apply", help="undo the fault in each case, with a verdict")
+    step.add_argument("--cases", type=Path, required=True, help="case table of the dataset")
+    step.add_argument("--select", nargs="+", metavar="CASE", help="these cases only")
+    step.add_argument("--transform", type=Path, required=True, help="transform.json of `estimate`")
+    step.add_argument("--settings", required=True, help="the dataset's settings, as JSON")
+    step.add_argument("--output", type=Path, required=True, help="folder to write")
+    step.add_argument("--threads", type=int, default=1)
+
+    step = steps.add_parser(
+        "tamper",
+        help="plant a fault in label files, to test a repair against a known answer",
+        description="Move one structure of each label file as SegTHOR's was moved: output to input "
+        "on stored voxel indices, nearest neighbour, overwriting others.",
+    )
+    step.add_argument(
+        "labels", nargs="+", type=Path, metavar="LABEL", help="label files or folders"
+    )
+    step.add_argument("--value", type=int, required=True, help="the structure's value in the files")
+    step.add_argument(
+        "--matrix",
+        help="4x4 matrix as JSON; left out: SegTHOR's, scaled to the mean grid of the files",
+    )
+    step.add_argument("--output", type=Path, required=True, help="folder to write")
+    step.add_argument("--threads", type=int, default=1)
+
+
+def run(options: argparse.Namespace) -> None:
+    {"estimate": _estimate, "apply": _apply, "tamper": _tamper}[options.step](options)
+
+
+def _estimate(options: argparse.Namespace) -> None:
+    from segstudy.cases import read_cases
+    from segstudy.files import writing_folder
+    from segstudy.log import log
+    from segstudy.repair.estimate import estimate_cohort, write_estimate
+    from segstudy.study import Dataset, from_json
+
+    settings = from_json(Dataset, options.settings)
+    found = estimate_cohort(read_cases(options.cases), settings, options.threads)
+    with writing_folder(options.output) as folder:
+        write_estimate(folder, found)
+    best = found.estimate
+    log.info(
+        "%s of %s: IoU %.4f before, %.4f after, by %s",
+        best.structure,
+        best.reference_case,
+        best.iou_before,
+        best.iou_after,
+        best.method,
+    )
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from segstudy.cases import read_cases
+    from segstudy.files import write_table, writing_folder
+    from segstudy.images.files import write_label
+    from segstudy.log import log, progress
+    from segstudy.repair.apply import repair_case, verdict_table
+    from segstudy.repair.estimate import needs_repair, read_estimate
+    from segstudy.study import Dataset, from_json
+
+    settings = from_json(Dataset, options.settings)
+    needs_repair(settings)
+    cases = read_cases(options.cases, options.select)
+    estimate = read_estimate(options.transform)
+    with writing_folder(options.output) as folder:
+        verdicts = []
+        for case in progress(cases, "cases repaired"):
+            label, verdict = repair_case(case, estimate, settings)
+            write_label(folder / f"{case.case}.nii.gz", label.array, label.affine)
+            verdicts.append(verdict)
+            log.info("%s: %s: %s", case.case, verdict.verdict, verdict.remark)
+        write_table(folder / "verdicts.csv", verdict_table(verdicts))
+
+
+def _tamper(options: argparse.Namespace) -> None:
+    from segstudy.log import progress
+    from segstudy.repair.tamper import label_files, read_matrix, tamper_file
+
+    files = label_files(options.labels)
+    matrix = read_matrix(options.matrix, files)
+    for file, name in progress(list(files.items()), "labels tampered with"):
+        tamper_file(file, options.value, matrix, options.output / name)

@@ -1,0 +1,64 @@
+"""Planting a known fault in label files, so that a repair can be held against its answer."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.images.files import read_grid, read_label, write_label
+from segstudy.images.moving import move_structure, segthor_fault
+from segstudy.images.names import is_image, stem
+from segstudy.log import log
+
+
+def label_files(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Label files below the paths, each with the name of its copy, `.nii.gz`, below the output folder."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and is_image(file))
+            if not files:
+                raise InputError(f"{path}: no label file in this folder")
+            for file in files:
+                found[file] = file.relative_to(path).with_name(f"{stem(file)}.nii.gz")
+        else:
+            found[path] = Path(f"{stem(path)}.nii.gz")
+    names = list(found.values())
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{twice}: two of the files would be written under this name")
+    return found
+
+
+def read_matrix(text: str | None, files: Sequence[Path]) -> np.ndarray:
+    """The 4x4 fault, output to input on voxel indices, given as JSON; or SegTHOR's for these files."""
+    if text is None:
+        return segthor_fault(np.mean([read_grid(file).shape for file in files], axis=0))
+    try:
+        matrix = np.array(json.loads(text), float)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"--matrix: not a matrix in JSON ({error}); expected 4 rows of 4"
+        ) from None
+    if matrix.shape != (4, 4) or not np.array_equal(matrix[3], [0, 0, 0, 1]):
+        raise InputError(f"--matrix: shape {matrix.shape}; expected 4x4 with last row 0 0 0 1")
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
+        raise InputError("--matrix: cannot be inverted; expected a matrix that keeps volume")
+    return matrix
+
+
+def tamper_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> None:
+    """Write a copy of a label file with one structure moved."""
+    if output.resolve() == file.resolve():
+        raise InputError(
+            f"{output}: would overwrite the label it is made from; choose another folder"
+        )
+    label = read_label(file)
+    before = int(np.count_nonzero(label.array == value))
+    if before == 0:
+        raise InputError(f"{file}: no voxel of value {value}; expected the structure to move")
+    moved = move_structure(label.array, value, matrix)
+    write_label(output, moved, label.affine)
+    log.info("%s: %d voxels, %d after", file.name, before, np.count_nonzero(moved == value))

@@ -1,0 +1,40 @@
+"""`segstudy statistics`: summarise a table of metrics and compare the models in it."""
+
+import argparse
+from pathlib import Path
+
+EXAMPLE = """
+The table is that of `segstudy metrics`, or any CSV with the columns model, case, structure,
+metric, value (empty: undefined; inf: infinite) and, if there are any, dataset, fold, seed:
+  segstudy statistics --metrics metrics.csv --output statistics/
+With settings other than the defaults:
+  segstudy statistics --metrics metrics.csv --output statistics/ \\
+    --settings '{"metrics": ["dice", "nsd"], "alpha": 0.01, "correction": "benjamini_hochberg"}'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLE
+    parser.add_argument("--metrics", type=Path, required=True, help="table of metrics (.csv)")
+    parser.add_argument("--settings", default="{}", help="JSON, or @FILE: `statistics` of a study")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for summary.csv, tests.csv, report.md"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from segstudy.files import write_table, write_text
+    from segstudy.log import log
+    from segstudy.statistics.comparisons import compare
+    from segstudy.statistics.report import report
+    from segstudy.statistics.summary import summarise
+    from segstudy.statistics.values import per_case, read_values
+    from segstudy.study import Statistics, from_json
+
+    settings = from_json(Statistics, options.settings)
+    values = per_case(read_values(options.metrics))
+    tests = compare(values, settings)
+    write_table(options.output / "summary.csv", summarise(values, settings))
+    write_table(options.output / "tests.csv", tests)
+    write_text(options.output / "report.md", report(tests, settings))
+    log.info("%d comparisons of %d models", len(tests), values["model"].nunique())

@@ -1,0 +1,45 @@
+"""Confidence intervals of means by the bootstrap."""
+
+import zlib
+
+import numpy as np
+from scipy import stats
+
+from segstudy.study import Statistics
+
+
+def generator(settings: Statistics, *key: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and on what they are for.
+
+    So that one more model or metric changes no other row of the tables.
+    """
+    return np.random.default_rng([settings.seed, zlib.crc32("/".join(key).encode())])
+
+
+def mean_interval(
+    sample: np.ndarray, settings: Statistics, rng: np.random.Generator
+) -> tuple[float, float]:
+    """95 % confidence interval of the mean of finite numbers (n,).
+
+    Percentile or BCa bootstrap (Efron 1987), never the basic one. Undefined (NaN) for fewer than
+    two numbers; for equal numbers both ends are that number.
+    """
+    if len(sample) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
+        return float(sample[0]), float(sample[0])
+    found = {}
+    for method in dict.fromkeys((settings.bootstrap, "percentile")):
+        interval = stats.bootstrap(
+            (sample,),
+            np.mean,
+            n_resamples=settings.bootstrap_samples,
+            # Bounds the memory: a batch holds this many resamples at a time.
+            batch=max(1, 10_000_000 // len(sample)),
+            method={"bca": "BCa"}.get(method, method),
+            rng=rng,
+        ).confidence_interval
+        found = float(interval.low), float(interval.high)
+        if np.isfinite(found).all():
+            break
+    return found

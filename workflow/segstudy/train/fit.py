@@ -1,0 +1,495 @@
+"""The training itself: steps, validation on whole volumes, checkpoints, and what is left behind."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import shutil
+import signal
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segstudy import networks
+from segstudy.errors import InputError
+from segstudy.files import write_json, write_text
+from segstudy.images.arrays import CaseArrays
+from segstudy.images.normalise import normalise
+from segstudy.images.overlap import dice
+from segstudy.images.prepare import Plan
+from segstudy.log import duration, log, versions
+from segstudy.networks.weights import save_weights
+from segstudy.networks.window import predict_volume
+from segstudy.study import Optimizer
+from segstudy.train import checkpoint
+from segstudy.train.augment import augment
+from segstudy.train.checkpoint import Progress
+from segstudy.train.loss import SegmentationLoss
+from segstudy.train.resolve import Resolved
+from segstudy.train.sampling import Batch, Sampler, TrainingCase
+from segstudy.train.schedule import factor
+
+CHECKPOINT_EVERY_S = 60.0
+MEMORY_SHARE = 0.5
+"""Share of a job's memory that a cohort may take; beyond, patches are read from disk."""
+VALIDATION_OVERLAP = 0.25
+"""Overlap of windows in validation: half the work of prediction's 0.5, to follow a training by."""
+
+
+class Interrupted(SystemExit):
+    """The training was asked to stop and has saved its state; the exit code says so (128 + signal)."""
+
+
+# --- device and data ----------------------------------------------------------------------------
+
+
+def choose_device(asked: str) -> torch.device:
+    """`auto` is a CUDA GPU where there is one. Raises InputError for `cuda` where there is none."""
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise InputError(
+            "device: cuda is asked for, but torch finds no CUDA GPU here; give the job a GPU, or "
+            "set device: auto or cpu"
+        )
+    return torch.device("cuda" if asked != "cpu" and available else "cpu")
+
+
+def prepare_torch(device: torch.device, threads: int) -> None:
+    """Threads, and on CPU only algorithms that give the same bits each time."""
+    torch.set_num_threads(threads)
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Unpooling depends on the order of writing only where places repeat; maxima never do.
+        warnings.filterwarnings("ignore", message="max_unpooling2d")
+        # Deterministic mode would fill every new tensor with NaN first, to no use here.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    else:
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+
+
+def load_cases(cases: Sequence[CaseArrays], plan: Plan, memory_mb: int) -> list[TrainingCase]:
+    """Cases to cut patches from: normalised once and held in memory, if half of `memory_mb` holds them.
+
+    Otherwise they stay on disk, and what is cut is read, decompressed and normalised each time.
+    """
+    megabytes = sum((4 * len(case.image) + 1) * math.prod(case.shape) for case in cases) / 1e6
+    held = megabytes <= MEMORY_SHARE * memory_mb
+    log.info(
+        "%d cases, %.0f MB: %s",
+        len(cases),
+        megabytes,
+        "held in memory" if held else f"read patch by patch (memory_mb is {memory_mb})",
+    )
+    return [_load_case(case, plan, held) for case in cases]
+
+
+def _load_case(case: CaseArrays, plan: Plan, held: bool) -> TrainingCase:
+    change = partial(normalise, plan=plan, image_moments=case.moments)
+    return TrainingCase(
+        dataset=case.dataset,
+        case=case.case,
+        image=change(case.image[...]) if held else case.image,
+        label=case.label[...] if held else case.label,
+        foreground=case.foreground,
+        spacing_mm=case.spacing_mm,
+        normalise=None if held else change,
+    )
+
+
+def data_digest(cases: Sequence[CaseArrays]) -> str:
+    """Digest of cases by what a change of an image or a label changes: moments, foreground voxels."""
+    digest = hashlib.sha256()
+    for case in cases:
+        digest.update(json.dumps([case.dataset, case.case, case.shape, case.moments]).encode())
+        for index, voxels in sorted(case.foreground.items()):
+            digest.update(str(index).encode() + np.ascontiguousarray(voxels).tobytes())
+    return digest.hexdigest()
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+class Trainer:
+    """A network in training: its state and one step of it."""
+
+    def __init__(self, resolved: Resolved, device: torch.device):
+        model = resolved.model
+        self.resolved = resolved
+        self.device = device
+        torch.manual_seed(seed_of(resolved.seed, "weights"))
+        self.network = networks.build(
+            model,
+            len(resolved.settings.channels),
+            resolved.classes,
+            resolved.patch_size,
+            resolved.spacing_mm,
+        ).to(device)
+        self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device)
+        self.optimizer = build_optimizer(model.optimizer, self.network)
+        self.amp = model.amp and device.type == "cuda"
+        self.half = (
+            torch.bfloat16 if not self.amp or torch.cuda.is_bf16_supported() else torch.float16
+        )
+        # Only half precision with a narrow exponent range needs its loss scaled.
+        self.scaler = torch.amp.GradScaler(
+            device.type, enabled=self.amp and self.half == torch.float16
+        )
+
+    @property
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def step(self, number: int, batch: Batch) -> tuple[float, float]:
+        """Train on a batch; the loss, and the gradient's norm before it was clipped."""
+        resolved, model = self.resolved, self.resolved.model
+        seed = seed_of(resolved.seed, f"step {number}")
+        torch.manual_seed(seed)  # dropout draws from here
+        images, labels = augment(
+            batch.images.to(self.device, non_blocking=True),
+            batch.labels.to(self.device, non_blocking=True),
+            model.augmentation,
+            resolved.patch_size,
+            batch.spacing_mm,
+            batch.axes,
+            resolved.plan.anisotropy_threshold,
+            torch.Generator().manual_seed(seed),
+        )
+        rate = self.learning_rate(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.amp):
+            logits = self.network(images)
+        loss = self.loss(logits, labels)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), model.gradient_clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        loss_value, norm_value = torch.stack([loss.detach(), norm.detach()]).tolist()
+        return loss_value, norm_value
+
+    def learning_rate(self, number: int) -> float:
+        model, resolved = self.resolved.model, self.resolved
+        return model.optimizer.lr * factor(
+            model.schedule, number, resolved.steps, resolved.steps_per_epoch
+        )
+
+    def validate(self, cases: Sequence[TrainingCase]) -> dict[str, float]:
+        """Loss and Dice of each structure, averaged over whole volumes on the prepared grid.
+
+        A structure that is in no reference and no prediction is NaN, and left out of the mean.
+        """
+        resolved, model = self.resolved, self.resolved.model
+        losses, scores = [], []
+        for case in cases:
+            image, label = case.cut((0, 0, 0), case.shape)
+            probabilities = predict_volume(
+                self.network,
+                image,
+                patch_size=resolved.patch_size,
+                dims=model.dims,
+                planes=model.planes,
+                classes=resolved.classes,
+                overlap=min(VALIDATION_OVERLAP, model.overlap),
+                device=self.device,
+                amp=self.amp,
+            )
+            scores.append(dice(label, probabilities.argmax(0).astype(np.uint8), resolved.classes))
+            # The loss takes logits; logarithms of probabilities are such.
+            logits = torch.from_numpy(probabilities).clamp_(min=1e-7).log_()[None]
+            losses.append(float(self.validation_loss(logits, torch.from_numpy(label)[None])))
+        by_structure = _mean_known(np.array(scores))
+        names = [f"validation_dice_{name}" for name in resolved.settings.structures]
+        return {
+            "validation_loss": float(np.mean(losses)),
+            **dict(zip(names, by_structure.tolist(), strict=True)),
+            "validation_dice_mean": float(_mean_known(by_structure)),
+        }
+
+    @property
+    def validation_loss(self) -> SegmentationLoss:
+        return SegmentationLoss(self.resolved.model.loss, self.resolved.settings.structures)
+
+
+def build_optimizer(settings: Optimizer, network: torch.nn.Module) -> torch.optim.Optimizer:
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+    parameters = network.parameters()
+    if settings.name == "sgd":
+        # Nesterov's momentum is undefined for momentum 0.
+        nesterov = settings.momentum > 0
+        return torch.optim.SGD(parameters, momentum=settings.momentum, nesterov=nesterov, **common)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(parameters, betas=settings.betas, **common)
+
+
+def fit(
+    resolved: Resolved,
+    training: Sequence[CaseArrays],
+    validation: Sequence[CaseArrays],
+    output: Path,
+    *,
+    device: torch.device,
+    threads: int,
+    code: str,
+) -> None:
+    """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
+
+    training, validation: the prepared cases that `resolved` names, in its order.
+    code: digest of the code; a checkpoint of other code is not used.
+
+    A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
+    had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
+    Raises InputError where the loss or the gradient is not finite, and where a GPU's memory is too small.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    folder = output / "checkpoint"
+    digest = resolved.digest(data_digest([*training, *validation]), code)
+    trainer = Trainer(resolved, device)
+    write_json(output / "settings.json", _described(trainer, threads))
+    progress = checkpoint.read(
+        folder, digest, trainer.network, trainer.optimizer, trainer.scaler, device
+    )
+    cases = load_cases([*training, *validation], resolved.plan, resolved.model.memory_mb)
+    apart = cases[len(training) :]
+    sampler = Sampler(
+        cases=cases[: len(training)],
+        patch_size=resolved.patch_size,
+        source_size=resolved.source_size,
+        planes=resolved.model.planes,
+        batch_size=resolved.model.batch_size,
+        foreground_share=resolved.model.foreground_share,
+        seed=resolved.seed,
+    )
+    _log_start(trainer, threads)
+    try:
+        with _stop_requests() as requests:
+            _run(trainer, progress, sampler, apart, output, folder, digest, requests)
+    except torch.cuda.OutOfMemoryError:
+        raise InputError(
+            f"the GPU's memory is too small for a batch of {resolved.model.batch_size} patches of "
+            f"{_times(resolved.patch_size)} voxels; lower batch_size, patch_size or channels"
+        ) from None
+    _save(trainer, progress, output)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(
+    trainer: Trainer,
+    progress: Progress,
+    sampler: Sampler,
+    validation: Sequence[TrainingCase],
+    output: Path,
+    folder: Path,
+    digest: str,
+    requests: list[int],
+) -> None:
+    """The loop over all steps that are left."""
+    resolved = trainer.resolved
+    saved = began = time.monotonic()
+
+    def save() -> None:
+        checkpoint.write(
+            folder, digest, progress, trainer.network, trainer.optimizer, trainer.scaler
+        )
+
+    pin = trainer.device.type == "cuda"
+    for batch in sampler.batches(progress.step, resolved.steps, pin):
+        loss, norm = trainer.step(progress.step, batch)
+        if not math.isfinite(loss) or not (math.isfinite(norm) or trainer.scaler.is_enabled()):
+            _refuse(resolved, progress.step, batch, loss)
+        progress.losses.append(loss)
+        progress.step += 1
+        if progress.step % resolved.steps_per_epoch == 0:
+            row = _end_epoch(trainer, progress, validation)
+            now = time.monotonic()
+            row["seconds"] = round(progress.seconds + now - began, 3)
+            progress.history.append(row)
+            progress.losses, progress.seconds, began = [], 0.0, now
+            write_text(output / "history.csv", history_text(progress.history))
+            _log_epoch(resolved, progress.history)
+        now = time.monotonic()
+        if requests and progress.step < resolved.steps:
+            progress.seconds += now - began
+            save()
+            log.info(
+                "stopped by %s after step %d of %d; state saved, start the job again to go on",
+                signal.Signals(requests[0]).name,
+                progress.step,
+                resolved.steps,
+            )
+            raise Interrupted(128 + requests[0])
+        if now - saved >= CHECKPOINT_EVERY_S:
+            progress.seconds, began = progress.seconds + now - began, now
+            save()
+            saved = time.monotonic()
+    # After a kill during the very last writing, nothing is left to train but all is to be written.
+    write_text(output / "history.csv", history_text(progress.history))
+
+
+def _end_epoch(
+    trainer: Trainer, progress: Progress, validation: Sequence[TrainingCase]
+) -> dict[str, float]:
+    """The epoch's row of the history; keeps the weights if they are the best so far."""
+    resolved = trainer.resolved
+    epoch = progress.step // resolved.steps_per_epoch
+    structures = resolved.settings.structures
+    row = {
+        "epoch": epoch,
+        "lr": trainer.learning_rate(progress.step - 1),
+        "train_loss": float(np.mean(progress.losses)),
+        "validation_loss": math.nan,
+        **{f"validation_dice_{name}": math.nan for name in structures},
+        "validation_dice_mean": math.nan,
+    }
+    due = epoch % resolved.model.validate_every_epochs == 0 or epoch == resolved.model.epochs
+    if validation and due:
+        row |= trainer.validate(validation)
+        if row["validation_dice_mean"] > progress.best_dice:
+            progress.best_dice = row["validation_dice_mean"]
+            progress.best = {
+                name: tensor.detach().clone()
+                for name, tensor in trainer.network.state_dict().items()
+            }
+    return row
+
+
+def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
+    """Write the last and the best weights; without validation the last are the best."""
+    resolved = trainer.resolved
+    provenance = {
+        "fold": resolved.fold,
+        "seed": resolved.seed,
+        "steps": resolved.steps,
+        "training": list(resolved.training),
+        "validation": list(resolved.validation),
+        "versions": versions(),
+    }
+
+    def write(name: str) -> None:
+        save_weights(
+            output / name,
+            trainer.network,
+            resolved.model,
+            resolved.settings.structures,
+            resolved.settings.channels,
+            resolved.plan.to_dict(),
+            resolved.patch_size,
+            provenance,
+        )
+
+    write("weights.pt")
+    if progress.best is not None:
+        trainer.network.load_state_dict(progress.best)
+    write("best.pt")
+
+
+def seed_of(seed: int, purpose: str) -> int:
+    """A seed for one purpose, such as `step 12`; it has nothing in common with those of others."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def history_text(rows: Sequence[dict[str, float]]) -> str:
+    """The history as CSV; what was not measured is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {key: "" if math.isnan(value) else f"{value:.6g}" for key, value in row.items()}
+        )
+    return text.getvalue()
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Signals that ask the job to stop, in order of arrival: SIGTERM, and SLURM's warning SIGUSR1."""
+    received: list[int] = []
+    asked = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in asked}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _refuse(resolved: Resolved, step: int, batch: Batch, loss: float) -> None:
+    epoch, place = divmod(step, resolved.steps_per_epoch)
+    what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+    raise InputError(
+        f"epoch {epoch + 1}, step {place + 1} of {resolved.steps_per_epoch}: {what}; cases in the "
+        f"batch: {', '.join(batch.cases)}. Look at these images, or lower optimizer.lr "
+        f"({resolved.model.optimizer.lr:g})"
+    )
+
+
+def _described(trainer: Trainer, threads: int) -> dict:
+    device = trainer.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        **trainer.resolved.to_dict(),
+        "parameters": trainer.parameters,
+        "device": name,
+        "precision": str(trainer.half).removeprefix("torch.") if trainer.amp else "float32",
+        "threads": threads,
+        "versions": versions(),
+    }
+
+
+def _log_start(trainer: Trainer, threads: int) -> None:
+    resolved = trainer.resolved
+    log.info(
+        "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s with %d threads",
+        resolved.model.network,
+        f"{trainer.parameters:,}",
+        _times(resolved.patch_size),
+        resolved.model.batch_size,
+        resolved.model.epochs,
+        resolved.steps_per_epoch,
+        trainer.device,
+        threads,
+    )
+    log.info(
+        "%d cases to train on, %d kept apart to follow the training",
+        len(resolved.training),
+        len(resolved.validation),
+    )
+
+
+def _log_epoch(resolved: Resolved, history: Sequence[dict[str, float]]) -> None:
+    row = history[-1]
+    line = f"epoch {row['epoch']}/{resolved.model.epochs}  lr {row['lr']:.2g}  loss {row['train_loss']:.4f}"
+    if not math.isnan(row["validation_dice_mean"]):
+        each = ", ".join(
+            f"{name} {row[f'validation_dice_{name}']:.3f}" for name in resolved.settings.structures
+        )
+        line += f"  validation Dice {row['validation_dice_mean']:.3f} ({each})"
+    line += f"  {duration(row['seconds'])}"
+    left = resolved.model.epochs - len(history)
+    if left:
+        each_s = sum(past["seconds"] for past in history) / len(history)
+        line += f", about {duration(each_s * left)} left"
+    log.info("%s", line)
+
+
+def _mean_known(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+
+
+def _times(numbers: Sequence[int]) -> str:
+    return "x".join(str(number) for number in numbers)

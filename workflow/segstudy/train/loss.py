@@ -1,0 +1,108 @@
+"""The loss: weighted soft Dice, cross-entropy and focal loss, also on lower resolutions.
+
+Written here rather than taken from MONAI, whose import costs each job seconds; the tests hold
+every term against MONAI's.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segstudy.errors import InputError
+from segstudy.study import Loss
+
+SMOOTH = 1e-5
+"""Added to both sides of the Dice quotient, so that a class that is nowhere divides by no zero."""
+
+
+def dice_weights(loss: Loss, structures: Sequence[str]) -> Tensor:
+    """Weights of the classes (background first) inside Dice, adding up to 1.
+
+    The background counts if `dice_background` says so or if it is given a weight.
+    Raises InputError for a structure that `class_weights` leaves out.
+    """
+    given = loss.class_weights
+    if given is None:
+        weights = [float(loss.dice_background), *[1.0] * len(structures)]
+    else:
+        missing = [name for name in structures if name not in given]
+        if missing:
+            raise InputError(
+                f"loss.class_weights: no weight for {missing[0]}; expected one for each structure "
+                f"({', '.join(structures)}), and one for background if it is to count"
+            )
+        background = given.get("background", float(loss.dice_background))
+        weights = [background, *[given[name] for name in structures]]
+    if sum(weights) <= 0:
+        raise InputError("loss.class_weights: all weights are 0; expected one above 0")
+    return torch.tensor(weights) / sum(weights)
+
+
+class SegmentationLoss:
+    """The loss of a study between logits (batch, class, *patch) and class indices (batch, *patch).
+
+    A list of logits, full resolution first, is weighted 1, 1/2, 1/4, ... (divided by their sum);
+    labels are thinned out to each resolution.
+    """
+
+    def __init__(self, loss: Loss, structures: Sequence[str], device: torch.device | str = "cpu"):
+        self.loss = loss
+        self.weights = dice_weights(loss, structures).to(device)
+
+    def __call__(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
+        if isinstance(logits, Tensor):
+            return self.at_one_resolution(logits, labels)
+        shares = [0.5**level for level in range(len(logits))]
+        return sum(
+            share / sum(shares) * self.at_one_resolution(one, thinned(labels, one.shape[2:]))
+            for share, one in zip(shares, logits, strict=True)
+        )
+
+    def at_one_resolution(self, logits: Tensor, labels: Tensor) -> Tensor:
+        # In full precision: sums over a patch of half-precision numbers lose what is small.
+        log_probabilities = functional.log_softmax(logits.float(), dim=1)
+        labels = labels[:, None].long()
+        log_true = log_probabilities.gather(1, labels)[:, 0]
+        loss = self.loss
+        total = torch.zeros((), device=logits.device)
+        if loss.dice:
+            probabilities = log_probabilities.exp()
+            total = total + loss.dice * dice_loss(
+                probabilities, labels[:, 0], self.weights, loss.batch_dice
+            )
+        if loss.cross_entropy:
+            total = total - loss.cross_entropy * log_true.mean()
+        if loss.focal:
+            total = total + loss.focal * focal_loss(log_true, loss.focal_gamma)
+        return total
+
+
+def dice_loss(probabilities: Tensor, labels: Tensor, weights: Tensor, batch: bool) -> Tensor:
+    """1 - soft Dice (Milletari et al. 2016, without squares), averaged over classes by their weights.
+
+    probabilities: (batch, class, *patch); labels: class indices (batch, *patch); weights: (class,),
+    adding up to 1. batch: sums run over the whole batch, not over each image by itself.
+    """
+    classes = torch.arange(probabilities.shape[1], device=labels.device)
+    classes = classes.view(1, -1, *[1] * (labels.ndim - 1))
+    truth = (labels[:, None] == classes).to(probabilities.dtype)
+    axes = [0, *range(2, probabilities.ndim)] if batch else list(range(2, probabilities.ndim))
+    both = (probabilities * truth).sum(axes)
+    either = probabilities.sum(axes) + truth.sum(axes)
+    dice = (2 * both + SMOOTH) / (either + SMOOTH)
+    return ((1 - dice) * weights).sum(-1).mean()
+
+
+def focal_loss(log_true: Tensor, gamma: float) -> Tensor:
+    """Focal loss (Lin et al. 2017) of the true class's log-probabilities, averaged over voxels."""
+    return -((1 - log_true.exp()) ** gamma * log_true).mean()
+
+
+def thinned(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Class indices (batch, *patch) at a lower resolution: every second, fourth, ... voxel."""
+    steps = [
+        slice(None, None, full // low) for full, low in zip(labels.shape[1:], size, strict=True)
+    ]
+    return labels[(slice(None), *steps)]

@@ -1,0 +1,192 @@
+"""Batches of patches from prepared cases.
+
+Which patches a step sees follows from (seed, step) alone, so a training that was interrupted
+goes on with exactly the batches that it would have seen.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from segstudy.networks import NORMAL_AXIS
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A case that patches are cut from.
+
+    image: (channel, x, y, z) and label: class indices (x, y, z); arrays, or anything sliced alike.
+    foreground: for each class that occurs, voxels (n, 3) of it.
+    normalise: applied to what is cut from `image`; None where it is normalised already.
+    """
+
+    dataset: str
+    case: str
+    image: Any
+    label: Any
+    foreground: dict[int, np.ndarray]
+    spacing_mm: tuple[float, float, float]
+    normalise: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(self.label.shape)
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.case}"
+
+    def cut(self, starts: Sequence[int], size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The box of `size` voxels that begins at `starts`; 0 where it leaves the case.
+
+        Returns image (channel, *size) float32, normalised, and label (*size) uint8.
+        """
+        bounds = list(zip(starts, size, self.shape, strict=True))
+        inside = tuple(
+            slice(min(max(start, 0), have), max(min(start + length, have), 0))
+            for start, length, have in bounds
+        )
+        place = tuple(
+            slice(found.start - start, found.stop - start)
+            for found, (start, _, _) in zip(inside, bounds, strict=True)
+        )
+        found = np.asarray(self.image[(slice(None), *inside)], np.float32)
+        if self.normalise is not None:
+            found = self.normalise(found)
+        image = np.zeros((len(found), *size), np.float32)
+        label = np.zeros(size, np.uint8)
+        image[(slice(None), *place)] = found
+        label[place] = self.label[inside]
+        return image, label
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches of one step.
+
+    images: float32 (batch, channel, *source); labels: uint8 (batch, *source).
+    spacing_mm, axes: (batch, dims), voxel size in mm and RAS axis of each axis of a patch.
+    cases: which case each patch comes from.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    spacing_mm: torch.Tensor
+    axes: torch.Tensor
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the batch of any step.
+
+    Cases come in turn, in an order shuffled anew each time all have been seen. Of the patches,
+    exactly `foreground_share` hold a voxel of a structure: first a class of the case is drawn,
+    then one of its voxels, so that small structures are seen as often as large ones. The others
+    lie anywhere.
+
+    patch_size: what is drawn. source_size: what is cut, about the same middle; at least as large,
+    room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`.
+    """
+
+    cases: Sequence[TrainingCase]
+    patch_size: tuple[int, ...]
+    source_size: tuple[int, ...]
+    planes: tuple[str, ...]
+    batch_size: int
+    foreground_share: float
+    seed: int
+
+    def batch(self, step: int) -> Batch:
+        """The patches of a step, counted from 0 over the whole training."""
+        drawn = [self._patch(step * self.batch_size + place) for place in range(self.batch_size)]
+        images, labels, spacings, axes, names = zip(*drawn, strict=True)
+        return Batch(
+            torch.from_numpy(np.stack(images)),
+            torch.from_numpy(np.stack(labels)),
+            torch.tensor(spacings),
+            torch.tensor(axes),
+            names,
+        )
+
+    def case_of(self, number: int) -> TrainingCase:
+        """The case of the patch with this number, counted over the whole training."""
+        turn, place = divmod(number, len(self.cases))
+        order = np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cases))
+        return self.cases[order[place]]
+
+    def _patch(self, number: int):
+        case = self.case_of(number)
+        generator = np.random.default_rng((self.seed, 1, number))
+        axes, patch, source = (0, 1, 2), self.patch_size, self.source_size
+        if len(patch) == 2:
+            normal = NORMAL_AXIS[self.planes[generator.integers(len(self.planes))]]
+            axes = tuple(axis for axis in range(3) if axis != normal)
+            patch = tuple(np.insert(patch, normal, 1).tolist())
+            source = tuple(np.insert(source, normal, 1).tolist())
+        # Whole numbers of patches on either side of the share: an exact share, evenly spread.
+        before, after = (int(self.foreground_share * (number + n) + 1e-9) for n in (0, 1))
+        centre = _foreground_voxel(case, generator) if after > before else None
+        starts = [
+            _start(have, want, None if centre is None else centre[axis], generator)
+            for axis, (have, want) in enumerate(zip(case.shape, patch, strict=True))
+        ]
+        wider = [
+            start - (full - want) // 2
+            for start, full, want in zip(starts, source, patch, strict=True)
+        ]
+        image, label = case.cut(wider, source)
+        if len(axes) == 2:
+            image, label = image.squeeze(normal + 1), label.squeeze(normal)
+        return image, label, [case.spacing_mm[axis] for axis in axes], axes, case.name
+
+    def batches(self, first: int, stop: int, pin: bool = False) -> Iterator[Batch]:
+        """Batches of the steps first .. stop-1; the next is cut while one is being used.
+
+        pin: in page-locked memory, from which a GPU copies on its own.
+        """
+
+        def prepare(step: int) -> Batch:
+            batch = self.batch(step)
+            if not pin:
+                return batch
+            return Batch(
+                batch.images.pin_memory(),
+                batch.labels.pin_memory(),
+                batch.spacing_mm,
+                batch.axes,
+                batch.cases,
+            )
+
+        with ThreadPoolExecutor(max_workers=1) as ahead:
+            waiting = ahead.submit(prepare, first) if first < stop else None
+            for step in range(first, stop):
+                batch = waiting.result()
+                waiting = ahead.submit(prepare, step + 1) if step + 1 < stop else None
+                yield batch
+
+
+def _foreground_voxel(case: TrainingCase, generator: np.random.Generator) -> np.ndarray | None:
+    """A voxel of a structure; None in a case that has none."""
+    if not case.foreground:
+        return None
+    classes = sorted(case.foreground)
+    voxels = case.foreground[classes[generator.integers(len(classes))]]
+    return voxels[generator.integers(len(voxels))]
+
+
+def _start(have: int, want: int, centre: int | None, generator: np.random.Generator) -> int:
+    """First voxel of a patch along an axis: about `centre`, or anywhere; inside where it fits.
+
+    An axis shorter than the patch lies in its middle, as in prediction.
+    """
+    drawn = int(generator.integers(max(have - want, 0) + 1))
+    if have <= want:
+        return -((want - have) // 2)
+    if centre is None:
+        return drawn
+    return min(max(int(centre) - want // 2, 0), have - want)
