@@ -130,9 +130,15 @@ class Repair(Settings):
     methods: tuple[Literal["sweep", "elastix"], ...] = Field(
         ("sweep", "elastix"), description="methods tried; the best IoU on the reference case wins"
     )
-    frame: Literal["voxel", "physical"] = Field(
+    frame: Literal["voxel", "physical", "auto"] = Field(
         "voxel",
-        description="`voxel`: the fault acted on stored indices, as in SegTHOR; `physical`: on millimetres",
+        description="`voxel`: the fault acted on stored indices, as in SegTHOR; `physical`: on millimetres; "
+        "`auto`: both are estimated, and the images of the cohort decide",
+    )
+    transform: tuple[tuple[float, float, float, float], ...] | None = Field(
+        None,
+        description="the fault, where it is known: 4 rows of 4, output to input, on voxel indices (i, j, k), "
+        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case",
     )
     angle_step_deg: Positive = Field(
         1.0, description="first step of the rotation sweep, in degrees"
@@ -149,6 +155,16 @@ class Repair(Settings):
         description="what to do with the place the structure leaves: `no`: background; `nearest`: "
         "the nearest structure's, where that is nearer than background",
     )
+
+    @model_validator(mode="after")
+    def _transform_is_a_matrix(self) -> "Repair":
+        if self.transform is None:
+            return self
+        if len(self.transform) != 4 or self.transform[3] != (0, 0, 0, 1):
+            raise ValueError("transform: expected 4 rows of 4 numbers, the last of them 0 0 0 1")
+        if self.frame == "auto":
+            raise ValueError("transform: a given transform needs frame voxel or physical, not auto")
+        return self
 
 
 class Dataset(Settings):

@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from orientations import TURNS, affine_of, affines, world
 
+from orientations import TURNS, affine_of, affines, world
 from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import from_ras, ras_grid, ras_spacing_mm, to_ras
 

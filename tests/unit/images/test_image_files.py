@@ -9,8 +9,8 @@ import pytest
 import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from nibabel.nifti1 import Nifti1Image
-from orientations import TURNS, affine_of, affines
 
+from orientations import TURNS, affine_of, affines
 from segstudy.errors import InputError
 from segstudy.images.files import (
     Grid,
@@ -84,7 +84,13 @@ def test_channels_in_a_fourth_axis_a_fifth_axis_a_vector_or_files(tmp_path):
     SimpleITK.WriteImage(vector, str(tmp_path / "vector.nii.gz"))
     write_nifti(tmp_path / "a.nii.gz", RAMP, affine)
     write_nifti(tmp_path / "b.nii", RAMP + 500, affine)
-    for paths in ["four.nii.gz"], ["five.nii.gz"], ["vector.nrrd"], ["vector.nii.gz"], ["a.nii.gz", "b.nii"]:
+    for paths in (
+        ["four.nii.gz"],
+        ["five.nii.gz"],
+        ["vector.nrrd"],
+        ["vector.nii.gz"],
+        ["a.nii.gz", "b.nii"],
+    ):
         image = read_image([tmp_path / path for path in paths], channels=2)
         assert image.array.dtype == np.float32
         assert image.array.shape == (2, *SHAPE)
@@ -318,7 +324,9 @@ def test_a_label_with_channels_is_refused(tmp_path):
         read_label(tmp_path / "a.nii.gz")
 
 
-@pytest.mark.parametrize(("highest", "dtype"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16)])
+@pytest.mark.parametrize(
+    ("highest", "dtype"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16)]
+)
 def test_labels_are_written_small_and_come_back(tmp_path, highest, dtype):
     array = np.where(RAMP == 7, highest, RAMP.astype(int) % 5)
     affine = affine_of(TURNS[30], (0.7, 0.8, 2.5), (10, 5, -15))

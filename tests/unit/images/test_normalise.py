@@ -8,7 +8,12 @@ from segstudy.images.prepare import Plan
 
 ZSCORE = Plan((1, 1, 1), "nonzero", 0, "zscore", 3)
 CT = Plan(
-    (1, 1, 1), "body", 0, "ct", 3, intensities=({"low": -50.0, "high": 250.0, "mean": 80.0, "sd": 40.0},)
+    (1, 1, 1),
+    "body",
+    0,
+    "ct",
+    3,
+    intensities=({"low": -50.0, "high": 250.0, "mean": 80.0, "sd": 40.0},),
 )
 
 
@@ -16,9 +21,9 @@ CT = Plan(
 def scan():
     """Two channels, 1000 voxels each, no zero among them."""
     draw = np.random.default_rng(5)
-    return np.stack([draw.normal(300, 20, (10, 10, 10)), draw.normal(-3, 0.1, (10, 10, 10))]).astype(
-        np.float32
-    )
+    return np.stack(
+        [draw.normal(300, 20, (10, 10, 10)), draw.normal(-3, 0.1, (10, 10, 10))]
+    ).astype(np.float32)
 
 
 def test_ct_clips_then_uses_the_plans_numbers():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from orientations import TURNS, affine_of, affines, world
 
+from orientations import TURNS, affine_of, affines, world
 from segstudy.errors import InputError
 from segstudy.images.crop import Box
 from segstudy.images.files import Grid, Image, read_image, read_label
@@ -25,16 +25,13 @@ def one_hot(classes, count):
 
 
 def blobs(grid, values):
-    """A label of two touching ellipsoids in the middle of a grid, with these values."""
+    """A label of an ellipsoid within another in the middle of a grid, with these values."""
     centre = grid.affine @ [*(np.array(grid.shape) / 2 - 0.5), 1]
     places = world(grid.affine, grid.shape) - centre[:3].reshape(3, 1, 1, 1)
     extent = np.abs(grid.affine[:3, :3]) @ grid.shape
     radii = np.reshape(0.33 * extent, (3, 1, 1, 1))
-    inside = (np.square(places / radii)).sum(axis=0) < 1
-    label = np.zeros(grid.shape, np.uint16)
-    label[inside & (places[2] < 0)] = values[0]
-    label[inside & (places[2] >= 0)] = values[1]
-    return label
+    distance = np.sqrt(np.square(places / radii).sum(axis=0))
+    return np.select([distance < 0.65, distance < 1], values).astype(np.uint16)
 
 
 # --- positions ----------------------------------------------------------------------------------
@@ -47,20 +44,20 @@ def blobs(grid, values):
     st.sampled_from(["none", "nonzero"]),
 )
 def test_a_place_in_the_patient_stays_where_it_is(affine, spacing, crop):
-    # Three channels that hold x, y, z in mm; a frame of zeros is there to be cropped.
+    # Three channels that hold x, y, z in mm, and a frame of zeros where one is to be cropped.
     shape = (22, 26, 24)
-    image = np.zeros((3, *shape), np.float32)
-    core = (slice(None), slice(3, -3), slice(2, -4), slice(1, -2))
-    image[core] = world(affine, shape)[core] + 1000
+    image = (world(affine, shape) + 1000).astype(np.float32)
+    if crop == "nonzero":
+        image = np.pad(image[:, 3:-3, 2:-4, 1:-2], [(0, 0), (3, 3), (2, 4), (1, 2)])
     geometry = Geometry(spacing, crop, 0.0, "other", 100.0)
     array, way = prepare(Image(image, affine), geometry)
     assert array.shape[1:] == way.shape == way.grid.shape
     assert array.flags.c_contiguous
     assert way.grid.orientation == "RAS"
-    # Away from the frame and the border, where a spline meets a jump.
-    inner = tuple(slice(size // 3, size - size // 3) for size in way.shape)
+    # Away from the border, where a ramp ends.
+    inner = (slice(None), *(slice(size // 3, size - size // 3) for size in way.shape))
     expected = world(way.grid.affine, way.shape) + 1000
-    np.testing.assert_allclose(array[(slice(None), *inner)], expected[(slice(None), *inner)], atol=0.1)
+    np.testing.assert_allclose(array[inner], expected[inner], atol=0.02)
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,13 +95,15 @@ def test_ct_is_clipped_before_metal_can_ring():
     array, _ = prepare(Image(image, np.eye(4)), geometry)
     assert array.max() <= 3071
     assert array.min() >= -1024
-    assert array[0, :5].max() == pytest.approx(40, abs=1)
+    assert array[0, :5].max() == pytest.approx(40, abs=5)
 
 
 def test_a_zero_background_stays_exactly_zero():
     image = np.zeros((2, 30, 30, 30), np.float32)
     image[:, 8:22, 8:22, 8:22] = np.random.default_rng(0).normal(500, 50, (2, 14, 14, 14))
-    array, _ = prepare(Image(image, np.eye(4)), dataclasses.replace(MR, spacing_mm=(0.8, 0.8, 0.8), margin_mm=6))
+    array, _ = prepare(
+        Image(image, np.eye(4)), dataclasses.replace(MR, spacing_mm=(0.8, 0.8, 0.8), margin_mm=6)
+    )
     zero = (array == 0).all(axis=0)
     assert zero[:5].all()
     assert 0.5 < zero.mean() < 0.9
@@ -123,11 +122,12 @@ def test_values_that_are_not_finite_are_refused_by_name(value):
 
 
 @settings(max_examples=40, deadline=None)
-@given(affines(low_mm=0.7, high_mm=2.0), st.tuples(*[st.floats(0.7, 1.6)] * 3))
-def test_smooth_labels_survive_the_way_there_and_back(affine, spacing):
+@given(affines(low_mm=0.7, high_mm=2.0), st.tuples(*[st.floats(0.6, 1.2)] * 3))
+def test_smooth_labels_survive_the_way_there_and_back(affine, factors):
     grid = Grid((34, 38, 36), affine)
     label = blobs(grid, (7, 300))
     image = Image(np.ones((1, *grid.shape), np.float32), affine)
+    spacing = tuple(np.multiply(ras_grid(grid).spacing_mm, factors))
     _, way = prepare(image, dataclasses.replace(MR, spacing_mm=spacing))
     classes = prepare_label(Image(label, affine), way, (300, 7))
     assert classes.dtype == np.uint8
@@ -146,7 +146,10 @@ def test_at_unchanged_spacing_every_voxel_comes_back(turn, spacing, seed):
     label = draw.integers(0, 4, (6, 7, 8)).astype(np.uint8)
     image = np.zeros((1, 6, 7, 8), np.float32)
     image[0, 1:5, 2:6, 1:7] = 1
-    _, way = prepare(Image(image, affine), Geometry(ras_grid(Grid((6, 7, 8), affine)).spacing_mm, "nonzero", 0, "zscore", 3))
+    _, way = prepare(
+        Image(image, affine),
+        Geometry(ras_grid(Grid((6, 7, 8), affine)).spacing_mm, "nonzero", 0, "zscore", 3),
+    )
     back = restore(one_hot(prepare_label(Image(label, affine), way, (1, 2, 3)), 4), way)
     expected = np.where(image[0] > 0, label, 0)  # outside the crop: background
     np.testing.assert_array_equal(back, expected)
@@ -165,13 +168,22 @@ def test_a_label_of_another_shape_is_refused():
         prepare_label(Image(np.ones((4, 4, 5), np.uint8), np.eye(4)), way, (1,))
 
 
+def test_more_structures_than_a_byte_holds_are_refused():
+    _, way = prepare(Image(np.ones((1, 4, 4, 4), np.float32), np.eye(4)), MR)
+    label = Image(np.ones((4, 4, 4), np.uint16), np.eye(4))
+    assert (prepare_label(label, way, range(255, 0, -1)) == 255).all()
+    with pytest.raises(InputError, match="256 structures"):
+        prepare_label(label, way, range(1, 257))
+
+
 def test_labels_are_smoother_than_by_nearest_neighbour():
     # A ball at 2 mm brought to 0.5 mm: how far its volume's border lies from the true sphere.
     affine = np.diag([2.0, 2, 2, 1])
     places = world(affine, (24, 24, 24)) - 23
     label = (np.square(places).sum(axis=0) < 15**2).astype(np.uint8)
     _, way = prepare(
-        Image(np.ones((1, 24, 24, 24), np.float32), affine), dataclasses.replace(MR, spacing_mm=(0.5,) * 3)
+        Image(np.ones((1, 24, 24, 24), np.float32), affine),
+        dataclasses.replace(MR, spacing_mm=(0.5,) * 3),
     )
     truth = np.square(world(way.grid.affine, way.shape) - 23).sum(axis=0) < 15**2
     ours = prepare_label(Image(label, affine), way, (1,))
@@ -241,12 +253,18 @@ def test_a_real_ct_round_trip(real_data):
 
 def test_plans_and_ways_back_survive_json():
     plan = Plan(
-        (0.9, 0.9, 2.5), "body", 5.0, "ct", 3.0,
+        (0.9, 0.9, 2.5),
+        "body",
+        5.0,
+        "ct",
+        3.0,
         intensities=({"low": -90.0, "high": 240.0, "mean": 60.0, "sd": 50.0},),
         median_shape=(300, 280, 120),
     )
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
-    _, way = prepare(Image(np.ones((1, 5, 6, 7), np.float32), affine_of(TURNS[11], (1, 2, 3))), plan)
+    _, way = prepare(
+        Image(np.ones((1, 5, 6, 7), np.float32), affine_of(TURNS[11], (1, 2, 3))), plan
+    )
     again = Restore.from_dict(json.loads(json.dumps(way.to_dict())))
     assert (again.box, again.shape, again.coarse) == (way.box, way.shape, way.coarse)
     np.testing.assert_array_equal(again.native.affine, way.native.affine)
@@ -260,7 +278,11 @@ def test_an_unusable_plan_is_refused():
 
 @pytest.mark.parametrize(
     ("spacing", "name"),
-    [((1, 1, 2.5), "1x1x2.5"), ((0.98, 0.977, 10.0), "0.98x0.977x10"), ((0.9765625, 1200, 0.0003), "0.976562x1200x0.0003")],
+    [
+        ((1, 1, 2.5), "1x1x2.5"),
+        ((0.98, 0.977, 10.0), "0.98x0.977x10"),
+        ((0.9765625, 1200, 0.0003), "0.976562x1200x0.0003"),
+    ],
 )
 def test_grids_have_names(spacing, name):
     assert grid_name(spacing) == name

@@ -42,7 +42,8 @@ def test_nearest_takes_the_voxel_that_holds_the_centre(shape, target):
     array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     ours = resample(array[None], target, (NEAREST,) * 3)[0]
     places = [
-        np.floor(centres(old, new) + 0.5).astype(int) for old, new in zip(shape, target, strict=True)
+        np.floor(centres(old, new) + 0.5).astype(int)
+        for old, new in zip(shape, target, strict=True)
     ]
     # Where a centre lies on the border between two voxels, either is right.
     unsure = [
@@ -62,7 +63,8 @@ def test_a_ramp_stays_the_same_ramp(target, order):
 
     def ramp(places):
         return sum(
-            slope * axis for slope, axis in zip(slopes, np.meshgrid(*places, indexing="ij"), strict=True)
+            slope * axis
+            for slope, axis in zip(slopes, np.meshgrid(*places, indexing="ij"), strict=True)
         )
 
     array = ramp([np.arange(size) for size in shape]).astype(np.float32)

@@ -16,10 +16,13 @@ LEVELS = (0.25, 0.75)
 """Share of full brightness above which a voxel is of class 1, and of class 2."""
 
 
-def _write_weights(path: Path, *, channel: int = 0, channels: int = 1, spacing_mm=1.5, **settings):
+def _write_weights(
+    path: Path, *, channel: int = 0, channels: int = 1, seen=((), ()), fold: int = 0, **settings
+):
     """A U-Net that only compares one channel with two levels; all else in it is 0.
 
     Classes: `shell` above a quarter of full brightness (1000), `core` above three quarters.
+    seen: the cases that it claims to have been trained on, and those kept apart.
     """
     settings = {"dims": 3, "patch_size": (32, 24, 32), "keep_largest_component": "never"} | settings
     if settings["dims"] == 2 and len(settings["patch_size"]) == 3:
@@ -34,7 +37,7 @@ def _write_weights(path: Path, *, channel: int = 0, channels: int = 1, spacing_m
         **settings,
     )
     plan = Plan(
-        spacing_mm=(spacing_mm,) * 3,
+        spacing_mm=(1.5, 1.5, 1.5),
         crop="none",
         margin_mm=0,
         normalise="ct",
@@ -58,7 +61,7 @@ def _write_weights(path: Path, *, channel: int = 0, channels: int = 1, spacing_m
         # lines that cross at the two levels: 0, 20 (x - 0.25), 40 (x - 0.5)
         head.weight[1, 0], head.bias[1] = 20, -20 * LEVELS[0]
         head.weight[2, 0], head.bias[2] = 40, -20 * (LEVELS[0] + LEVELS[1])
-    provenance = {"fold": 0, "seed": 0}
+    provenance = {"fold": fold, "training": list(seen[0]), "validation": list(seen[1])}
     names = [f"c{number}" for number in range(channels)]
     save_weights(
         path, network, model, ["shell", "core"], names, plan.to_dict(), model.patch_size, provenance

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segstudy.cases import Case, Split, write_cases, write_splits
-from segstudy.files import write_json
+from segstudy.files import read_json, write_json
 from segstudy.images.files import read_label, write_label
 
 
@@ -100,55 +100,80 @@ def test_what_is_wrong_is_said_in_a_line(folder, monkeypatch, capsys, arguments,
 
 @pytest.fixture
 def study(tmp_path, write_weights, write_image, oblique):
-    """Four cases of a dataset with repaired labels, in the files that the stages before write."""
+    """Two datasets with repaired labels, in the files that the stages before write.
+
+    Fold 0 tests site/p0 and site/p2, whose labels are no images; other/x was kept apart in training.
+    """
     image, truth, affine = oblique
-    write_weights(tmp_path / "weights.pt", keep_largest_component="auto")
-    cases = []
-    for number in range(4):
-        name = f"p{number}"
-        (tmp_path / f"{name}-wrong.nii.gz").write_text("the delivered label: repaired elsewhere")
-        cases.append(
-            Case(
-                case=name,
-                subject=name,
-                images=(write_image(tmp_path / f"{name}.nii.gz", image),),
-                label=tmp_path / f"{name}-wrong.nii.gz",
-                voxels={"core": 1, "shell": 1},
-            )
-        )
-        label = tmp_path / "labels" / "shard" / f"{name}.nii.gz"
-        if number % 2:
-            write_label(label, np.array([0, 3, 4], np.uint8)[truth], affine)
-        else:
-            label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_text("a tested case's label: not to be opened")
-    write_cases(tmp_path / "cases.tsv", cases, ["c0"])
-    splits = [Split("site", case.case, case.subject, n % 2) for n, case in enumerate(cases)]
+    seen = (["site/p1", "site/p3"], ["other/x"])
+    write_weights(tmp_path / "weights.pt", keep_largest_component="auto", seen=seen)
+    splits = []
+    for dataset, names in {"site": ["p0", "p1", "p2", "p3"], "other": ["x"]}.items():
+        folder = tmp_path / dataset
+        folder.mkdir()
+        cases = []
+        for number, name in enumerate(names):
+            fold = 1 if dataset == "other" else number % 2
+            splits.append(Split(dataset, name, name, fold))
+            delivered = folder / f"{name}-wrong.nii.gz"
+            delivered.write_text("the delivered label, which repair replaced")
+            file = write_image(folder / f"{name}.nii.gz", image)
+            cases.append(Case(name, name, (file,), delivered, voxels={"core": 1, "shell": 1}))
+            repaired = folder / "labels" / "shard" / f"{name}.nii.gz"
+            if fold == 1:
+                write_label(repaired, np.array([0, 30, 40], np.uint8)[truth], affine)
+            else:
+                repaired.parent.mkdir(parents=True, exist_ok=True)
+                repaired.write_text("a tested case's label: not to be opened")
+        write_cases(folder / "cases.tsv", cases, ["c0"])
     write_splits(tmp_path / "splits.tsv", splits)
     return tmp_path
 
 
 def of_study(folder, *more):
+    """Arguments as the workflow gives them."""
+    tables = [
+        f"{name}={folder / name / 'cases.tsv'}:{folder / name / 'labels'}"
+        for name in ("site", "other")
+    ]
     return [
-        *("--weights", folder / "weights.pt", "--cases", folder / "cases.tsv"),
-        *("--labels", folder / "labels", "--dataset", "site"),
+        *("--weights", folder / "weights.pt", "--cases", folder / "site" / "cases.tsv"),
+        *("--labels", folder / "site" / "labels", "--dataset", "site"),
         *("--splits", folder / "splits.tsv", "--structures", '{"core": 4, "shell": 3}'),
-        *("--training-cases", f"site={folder / 'cases.tsv'}:{folder / 'labels'}"),
-        *("--threads", 1, "--output", folder / "predictions", *more),
+        *("--training-cases", *tables, "--threads", 1, "--output", folder / "predictions", *more),
     ]
 
 
+OTHER = ("--training-structures", '{"other": {"core": 40, "shell": 30}}')
+
+
 def test_the_cases_of_a_fold(study):
-    done = infer(*of_study(study, "--fold", 0))
+    done = infer(*of_study(study, "--fold", 0, *OTHER))
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (study / "predictions").iterdir())
     assert names == ["p0.nii.gz", "p2.nii.gz", "postprocessing.json"]
     assert set(np.unique(read_label(study / "predictions" / "p0.nii.gz").array)) == {0, 3, 4}
-    assert "2 done" in done.stderr
+    assert "predicted: 2 done" in done.stderr
+    record = read_json(study / "predictions" / "postprocessing.json")
+    for name in ("core", "shell"):
+        assert record[name]["cases"] == ["other/x"]
+        assert record[name]["dice_all"] > 0.9, "the other dataset's label values were understood"
 
 
-def test_weights_of_another_fold_are_refused(study):
-    done = infer(*of_study(study, "--fold", 1))
-    assert done.returncode == 1
-    assert "trained for fold 0, but --fold is 1" in done.stderr
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--fold", "1", *OTHER], "trained for fold 0, but --fold is 1"),
+        (["--fold", "7", *OTHER], "fold 7 tests no case of dataset site"),
+        (["--fold", "0"], "no label values of dataset other"),
+        (["--fold", "0", *OTHER, "--training-cases", "site=x"], "expected DATASET=TABLE.tsv"),
+        (["--fold", "0", *OTHER, "--training-cases", "site=x.tsv"], "no table of dataset other"),
+    ],
+)
+def test_what_is_wrong_in_a_fold_is_said(study, capsys, more, said):
+    from segstudy.cli import main
+
+    assert main(["infer", *map(str, of_study(study, *more))]) == 1
+    error = capsys.readouterr().err
+    assert said in error
     assert not (study / "predictions").exists()

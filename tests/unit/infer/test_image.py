@@ -8,7 +8,7 @@ import torch
 from segstudy.errors import InputError
 from segstudy.images.files import write_label
 from segstudy.images.overlap import dice
-from segstudy.infer.image import choose_device, predict_image, with_values
+from segstudy.infer.image import predict_image, with_classes, with_values
 from segstudy.networks.weights import load_weights
 
 CPU = torch.device("cpu")
@@ -78,13 +78,8 @@ def test_values_that_are_not_finite_are_refused(tmp_path, write_weights, write_i
 def test_label_values_follow_the_classes():
     classes = np.array([[[0, 1, 2]]], np.uint8)
     assert with_values(classes, [4, 1]).tolist() == [[[0, 4, 1]]]
+    assert with_classes(with_values(classes, [4, 1]), [4, 1]).tolist() == classes.tolist()
+    assert with_classes(np.array([0, 9, 4], np.uint8), [4, 1]).tolist() == [0, 0, 1]
     large = with_values(classes, [1000, 7])
     assert large.tolist() == [[[0, 1000, 7]]]
     assert large.dtype == np.uint16
-
-
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == choose_device("cpu") == CPU
-    with pytest.raises(InputError, match="no CUDA device"):
-        choose_device("cuda")

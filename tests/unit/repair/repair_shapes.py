@@ -11,7 +11,12 @@ from segstudy.study import Dataset
 
 AFFINE = np.diag([-1.5, -1.5, 2.5, 1.0])
 ORGAN, VESSEL = 2, 4
-FAULT = translation((30, 24, 0)) @ rotation(2, -27) @ translation((-30, -24, 0)) @ translation((9, 6, 2))
+FAULT = (
+    translation((30, 24, 0))
+    @ rotation(2, -27)
+    @ translation((-30, -24, 0))
+    @ translation((9, 6, 2))
+)
 
 
 def ellipsoid(shape, centre, radii) -> np.ndarray:
@@ -73,6 +78,11 @@ def settings(**repair) -> Dataset:
             "source": {"layout": "table", "path": "cohort.tsv"},
             "modality": "CT",
             "structures": {"organ": ORGAN, "vessel": VESSEL},
-            "repair": {"structure": "organ", "reference_case": "p0", "methods": ["sweep"], **repair},
+            "repair": {
+                "structure": "organ",
+                "reference_case": "p0",
+                "methods": ["sweep"],
+                **repair,
+            },
         }
     )

@@ -16,7 +16,7 @@ STRUCTURES = {"esophagus": 1, "heart": 2, "trachea": 3, "aorta": 4}
 # Hounsfield units
 AIR, LUNG, FAT, SKIN, MUSCLE, LIVER = -1000.0, -860.0, -105.0, 10.0, 52.0, 60.0
 SPONGY_BONE, CORTICAL_BONE, CARTILAGE, DISC, CORD, COUCH = 170.0, 480.0, 110.0, 85.0, 28.0, -250.0
-WALL, ESOPHAGUS, GLAND = 25.0, 34.0, 38.0
+WALL, ESOPHAGUS, GLAND = 25.0, 42.0, 40.0
 
 EVERYWHERE: Part = (slice(None), slice(None), slice(None))
 
@@ -125,7 +125,7 @@ def _trunk(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
     # with strands of soft tissue, which is what makes the esophagus hard to see.
     half = 7 + 21 * np.exp(-(((y - 18) / 42) ** 2)) + 14 * np.clip((z - 55) / 40, 0, 1) + 2 * coarse
     middle = np.abs(x) < half
-    strands = np.clip(-62 + 48 * fine + 22 * coarse, FAT, 45)
+    strands = np.clip(-78 + 36 * fine + 20 * coarse, FAT, 40)
     lungs = cavity & above & ~middle
     canvas.paint(EVERYWHERE, cavity & above & middle, strands)
     canvas.paint(EVERYWHERE, lungs, LUNG + 0.45 * (y + 20) + 22 * fine + 18 * coarse)
@@ -388,8 +388,8 @@ def _esophagus(canvas: Canvas, rng: np.random.Generator) -> None:
     )
     points += rng.normal(0, (2.5, 1.5, 2.5), points.shape)
     path = curve(points, 2.0)
-    width = 9.4 * rng.normal(1, 0.08) * np.exp(_wander(rng, len(path), 12, 0.16))
-    depth = 6.2 * rng.normal(1, 0.08) * np.exp(_wander(rng, len(path), 12, 0.16))
+    width = 11.5 * rng.normal(1, 0.08) * np.exp(_wander(rng, len(path), 12, 0.16))
+    depth = 7.8 * rng.normal(1, 0.08) * np.exp(_wander(rng, len(path), 12, 0.16))
     radii = np.stack([width, depth, np.full(len(path), 4.0)], axis=1)
     hu = ESOPHAGUS + rng.normal(0, 4)
     for _ in range(7):  # lymph nodes and vessels, of the same brightness
@@ -398,7 +398,7 @@ def _esophagus(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.tube(path, radii, hu, "esophagus", over=(-400, 70))
     gas = _wander(rng, len(path), 10, 1.0) > 1.1
     canvas.tube(
-        path[gas], (3.2, 2.2, 3.0) * np.ones((gas.sum(), 1)), -650, "esophagus", over=(-400, 70)
+        path[gas], (4.0, 2.8, 3.0) * np.ones((gas.sum(), 1)), -650, "esophagus", over=(-400, 70)
     )
 
 

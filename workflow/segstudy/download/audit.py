@@ -32,7 +32,7 @@ HEADER_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions ar
 class Finding:
     """What one case showed: the case with its measurements, and its problems.
 
-    digest: of the image's voxels and grid, to find the same image under two names.
+    digest: of the image's voxels, to find the same image under two names.
     """
 
     case: Case
@@ -295,6 +295,8 @@ def _same_images(findings: Sequence[Finding]) -> list[Problem]:
 
 def _relative(problem: Problem, root: Path) -> Problem:
     """The problem with files named from the dataset's root, so that tables don't name the machine."""
+    if root == Path("."):
+        return problem
     inside = f"{root}/"
     return replace(
         problem,

@@ -99,12 +99,13 @@ class Canvas:
         # The deformation locally stretches by less than a third: see the test of whole balls.
         reach = radius_mm * self._stretch * 1.34 + 1
         centres = self._locate(points)
+        firsts, lasts = (
+            [np.searchsorted(axis, centres[:, n] + side) for n, axis in enumerate(self.axes_mm)]
+            for side in (-reach, reach)
+        )
         return [
-            tuple(
-                slice(*np.searchsorted(axis, (middle - reach, middle + reach)))
-                for axis, middle in zip(self.axes_mm, centre, strict=True)
-            )
-            for centre in centres
+            tuple(slice(*ends) for ends in zip(first, last, strict=True))
+            for first, last in zip(np.stack(firsts, 1), np.stack(lasts, 1), strict=True)
         ]
 
     def _locate(self, points: np.ndarray) -> np.ndarray:

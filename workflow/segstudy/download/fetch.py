@@ -250,19 +250,24 @@ def _check_space(file: Path, url: str, needed: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """A library's error in a few words."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
-            return "the server does not answer in time"
-        if isinstance(seen, (socket.gaierror, urllib3.exceptions.NameResolutionError)):
+    """A library's error in a few words, from its innermost cause."""
+    chain = [error]
+    while True:
+        last = chain[-1]
+        inner = getattr(last, "reason", None) or (last.args[0] if last.args else None)
+        inner = inner if isinstance(inner, BaseException) else last.__cause__ or last.__context__
+        if inner is None or inner in chain:
+            break
+        chain.append(inner)
+    for cause in reversed(chain):
+        if isinstance(cause, socket.gaierror):
             return "there is no server of this name"
-        if isinstance(seen, urllib3.exceptions.IncompleteRead):
+        if isinstance(cause, TimeoutError | requests.Timeout):
+            return "the server does not answer in time"
+        if isinstance(cause, urllib3.exceptions.IncompleteRead):
             return "the transfer broke off"
-        if isinstance(seen, OSError) and seen.strerror:
-            return f"no connection ({seen.strerror})"
-        inner = getattr(seen, "reason", None) or (seen.args[0] if seen.args else None)
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"no connection ({cause.strerror})"
     return f"no connection ({' '.join(str(error).split())[:160]})"
 
 

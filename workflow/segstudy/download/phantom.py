@@ -133,8 +133,8 @@ class Scan:
                 for length, count in zip((field, field, coverage), (*size[:2], slices), strict=True)
             ),
             centre_mm=body.scale * -28 + rng.normal(0, 4),
-            leftward=bool(rng.random() < 0.7),
-            noise_hu=rng.uniform(12, 30),
+            leftward=bool(rng.random() < 0.6),
+            noise_hu=rng.uniform(12, 26),
             blur_voxels=rng.uniform(0.3, 0.55),
         )
 

@@ -79,9 +79,12 @@ def _tar(archive: Path, folder: Path) -> Iterator[int]:
         for member in content:
             yield member.size
             content.extract(member, folder, filter="data")
-        # tarfile takes the end of the file for the end of the archive, mark or not.
-        if content.fileobj.tell() == content.offset:
+        # tarfile stops without a word at a damaged header and at the end of the file.
+        content.fileobj.seek(content.offset)
+        if content.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("its end mark is missing")
+        while content.fileobj.read(1 << 20):
+            pass  # the checksum of a compressed stream stands at its end
 
 
 def _zip(archive: Path, folder: Path) -> Iterator[int]:

@@ -2,14 +2,16 @@
 
 A case is four files: `<case>.image.b2nd` float32 (channel, x, y, z), `<case>.label.b2nd` uint8
 (x, y, z), `<case>.foreground.b2nd` int32 (n, 4) rows of class, x, y, z, and `<case>.json` with the
-grid, the way back and the intensities' moments. b2nd is Blosc2's n-dimensional format: compressed
+grid, the way back, the intensities' moments and checksums. b2nd is Blosc2's n-dimensional format: compressed
 chunks of 64^3 voxels in blocks of 16^3, one channel a chunk, so that a patch or a slice in any
 plane costs only the blocks that it touches. float32 is kept whole: training sees exactly what
 prediction sees. The same case gives the same bytes.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from segstudy.images.prepare import Restore
 
 FOREGROUND_SAMPLE = 5000
 _CHUNK, _BLOCK = 64, 16
+_PARTS = {"image": np.float32, "label": np.uint8, "foreground": np.int32}
 
 
 class CompressedArray:
@@ -33,10 +36,12 @@ class CompressedArray:
     Raises InputError where the file is absent, damaged or not of the shape it should have.
     """
 
-    def __init__(self, path: Path, shape: Sequence[int], dtype: Any):
+    def __init__(self, path: Path, shape: Sequence[int], dtype: Any, checksum: int):
+        """checksum: CRC-32 of the file, looked at once, when it is first read."""
         self.path = path
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
+        self.checksum = checksum
 
     @property
     def ndim(self) -> int:
@@ -60,16 +65,18 @@ class CompressedArray:
 
     @cached_property
     def _stored(self) -> blosc2.NDArray:
-        if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file; run `segstudy preprocess resample` again")
         try:
-            stored = blosc2.open(
-                str(self.path), mode="r", dparams=blosc2.DParams(nthreads=_threads())
-            )
-        except Exception as error:  # blosc2 raises whatever the damaged bytes lead to
+            # Blosc2 would unpack a changed byte into other voxels without a word.
+            if _crc32(self.path) != self.checksum:
+                raise self._damaged("its checksum is not the one it was written with")
+            # One thread, or BLOSC_NTHREADS, which `--threads` sets and Blosc2 reads by itself.
+            stored = blosc2.open(str(self.path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.path}: no such file; run `segstudy preprocess resample` again"
+            ) from None
+        except (RuntimeError, OSError, ValueError) as error:
             raise self._damaged(error) from None
-        if not isinstance(stored, blosc2.NDArray):
-            raise self._damaged("no n-dimensional array")
         if stored.shape != self.shape or stored.dtype != self.dtype:
             raise self._damaged(
                 f"{stored.shape} of {stored.dtype}, expected {self.shape} of {self.dtype}"
@@ -101,19 +108,23 @@ class CaseArrays:
             self.moments: list[dict[str, Any]] = content["moments"]
             self._present: list[int] = content["classes"]
             channels, count = int(content["channels"]), int(content["foreground"])
+            checksums = {part: int(content["checksums"][part]) for part in _PARTS}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path}: damaged description of a case ({type(error).__name__}: {error}); remove "
                 "its folder and run `segstudy preprocess resample` again"
             ) from None
         self.shape: tuple[int, int, int] = self.restore.shape
-        folder = path.parent
-        self.image = CompressedArray(
-            folder / f"{self.case}.image.b2nd", (channels, *self.shape), np.float32
-        )
-        self.label = CompressedArray(folder / f"{self.case}.label.b2nd", self.shape, np.uint8)
-        self._foreground = CompressedArray(
-            folder / f"{self.case}.foreground.b2nd", (count, 4), np.int32
+        shapes = {
+            "image": (channels, *self.shape),
+            "label": self.shape,
+            "foreground": (count, 4),
+        }
+        self.image, self.label, self._foreground = (
+            CompressedArray(
+                path.with_name(f"{self.case}.{part}.b2nd"), shapes[part], kind, checksums[part]
+            )
+            for part, kind in _PARTS.items()
         )
 
     @cached_property
@@ -140,13 +151,18 @@ def write_arrays(
     if image.shape[1:] != label.shape or label.shape != tuple(restore.shape):
         raise ValueError(f"image {image.shape}, label {label.shape}, grid {restore.shape}")
     sample = sample_foreground(label, dataset, case)
-    _write(folder / f"{case}.image.b2nd", np.asarray(image, np.float32), (1, *[_CHUNK] * 3))
-    _write(folder / f"{case}.label.b2nd", np.asarray(label, np.uint8), (_CHUNK,) * 3)
     rows = [
         np.column_stack([np.full(len(voxels), index), voxels]) for index, voxels in sample.items()
     ]
-    foreground = np.concatenate(rows or [np.zeros((0, 4))]).astype(np.int32)
-    _write(folder / f"{case}.foreground.b2nd", foreground, (FOREGROUND_SAMPLE, 4))
+    arrays = {
+        "image": image,
+        "label": label,
+        "foreground": np.concatenate(rows or [np.zeros((0, 4))]),
+    }
+    checksums = {
+        part: _write(folder / f"{case}.{part}.b2nd", np.asarray(arrays[part], kind))
+        for part, kind in _PARTS.items()
+    }
     write_json(
         folder / f"{case}.json",
         {
@@ -154,7 +170,8 @@ def write_arrays(
             "case": case,
             "channels": len(image),
             "classes": list(sample),
-            "foreground": len(foreground),
+            "foreground": len(arrays["foreground"]),
+            "checksums": checksums,
             "moments": moments(image),
             "spacing_mm": list(restore.grid.spacing_mm),
             "restore": restore.to_dict(),
@@ -197,10 +214,13 @@ def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, n
     return sample
 
 
-def _write(path: Path, array: np.ndarray, chunks: Sequence[int]) -> None:
-    chunks = tuple(max(1, min(*pair)) for pair in zip(chunks, array.shape, strict=True))
+def _write(path: Path, array: np.ndarray) -> int:
+    """Write an array; the CRC-32 of its file."""
+    # An image is 64^3 a chunk, and one channel; the list of voxels is one chunk.
+    sizes = [1] * (array.ndim - 3) + [_CHUNK] * 3 if array.ndim > 2 else array.shape
+    chunks = tuple(max(1, min(pair)) for pair in zip(sizes, array.shape, strict=True))
     blocks = tuple(min(chunk, _BLOCK) for chunk in chunks) if array.ndim > 2 else chunks
-    with writing(path) as temporary:
+    with writing(path) as temporary, _one_thread():
         blosc2.asarray(
             np.ascontiguousarray(array),
             chunks=chunks,
@@ -211,11 +231,26 @@ def _write(path: Path, array: np.ndarray, chunks: Sequence[int]) -> None:
                 codec=blosc2.Codec.ZSTD,
                 clevel=3,
                 filters=[blosc2.Filter.SHUFFLE],
-                nthreads=_threads(),
+                nthreads=1,
             ),
         )
+        return _crc32(temporary)
 
 
-def _threads() -> int:
-    """One, or what `--threads` set: training has its own processes that read."""
-    return int(os.environ.get("BLOSC_NTHREADS", "1"))
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The file holds the number of threads, and Blosc2 takes it from here whatever it is told."""
+    number = os.environ.pop("BLOSC_NTHREADS", None)
+    try:
+        yield
+    finally:
+        if number is not None:
+            os.environ["BLOSC_NTHREADS"] = number
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 22):
+            checksum = zlib.crc32(part, checksum)
+    return checksum

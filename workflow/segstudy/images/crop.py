@@ -41,7 +41,8 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     """The box of the patient in a CT image (channel, x, y, z) in Hounsfield units.
 
     The largest connected part above -500 HU, lungs inside it included since only its box is
-    asked for. Sought on voxels about 4 mm apart and widened to the voxels between: a box needs no more.
+    asked for. Sought on voxels about 4 mm apart; the box is widened by two such steps, since what is
+    pointed can end between them.
     """
     steps = tuple(
         max(1, min(int(_BODY_STEP_MM / size), voxels // 32))
@@ -55,10 +56,10 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     sizes[0] = 0
     found = _box_of(parts == sizes.argmax())
     start = tuple(
-        max(0, (low - 1) * step + 1) for low, step in zip(found.start, steps, strict=True)
+        max(0, (low - 2) * step + 1) for low, step in zip(found.start, steps, strict=True)
     )
     stop = tuple(
-        min(size, high * step)
+        min(size, (high + 1) * step)
         for size, high, step in zip(array.shape[1:], found.stop, steps, strict=True)
     )
     return Box(start, stop)

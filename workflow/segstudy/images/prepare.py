@@ -190,12 +190,16 @@ def prepare_label(label: Image, restore: Restore, values: Sequence[int]) -> np.n
     linearly (nearest neighbour along a coarse axis) and the highest one wins, so that borders
     stay smooth where nearest neighbour would leave steps.
 
-    Raises InputError where the label's shape is not the image's.
+    Raises InputError where the label's shape is not the image's, or for more than 255 structures.
     """
     if label.grid.shape != restore.native.shape:
         raise InputError(
             f"a label of shape {label.grid.shape} for an image of shape {restore.native.shape}; "
             "expected the same"
+        )
+    if len(values) > 255:
+        raise InputError(
+            f"{len(values)} structures; expected at most 255, as many as a byte tells apart"
         )
     indices = np.zeros(max(int(label.array.max(initial=0)), *values, 0) + 1, np.uint8)
     indices[list(values)] = np.arange(1, len(values) + 1)

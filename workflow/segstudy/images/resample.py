@@ -89,7 +89,8 @@ def most_likely(
 ) -> np.ndarray:
     """Resample each class's layer and name the class that is highest in each voxel.
 
-    layer: given a class and a slice of the first axis, the layer's rows (n, y, z) on `shape`.
+    layer: given a class and a slice of the first axis, the layer's rows (n, y, z) on `shape`; truth
+        values for a label's classes.
 
     Returns class indices (*target_shape), uint8 up to 256 classes. A tie goes to the lower
     index. Never more than a slab of two layers is held on the target grid.
@@ -99,7 +100,10 @@ def most_likely(
         highest = slab(layer(0, needed))
         winner = result[rows]
         for index in range(1, classes):
-            values = slab(layer(index, needed))
+            values = layer(index, needed)
+            if values.dtype == bool and not values.any():
+                continue  # most structures of a label are in few slabs
+            values = slab(values)
             higher = values > highest
             winner[higher] = index
             np.maximum(highest, values, out=highest)

@@ -90,46 +90,48 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _predict_fold(options: argparse.Namespace) -> None:
-    from segstudy.cases import read_cases, read_splits, repaired_labels, tested
-    from segstudy.infer.predict import choice_cases, predict_fold
+    from segstudy.cases import read_cases, read_splits, tested
+    from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
 
-    trained, device = _load(options)
-    splits = read_splits(options.splits)
-    names = tested(splits, options.fold, options.dataset)
+    names = tested(read_splits(options.splits), options.fold, options.dataset)
     if not names:
         raise InputError(
             f"{options.splits}: fold {options.fold} tests no case of dataset {options.dataset}"
         )
-    seed = _provenance(trained, options)
+    images = {case.case: case.images for case in read_cases(options.cases, names)}
     structures = _structures(options.structures, "--structures")
-    cases = read_cases(options.cases, names)
-    choosing = []
-    if trained.model.keep_largest_component == "auto":
-        tables = {
-            name: (Path(table), labels)
-            for name, table, labels in map(_table, options.training_cases)
-        }
-        tables.setdefault(options.dataset, (options.cases, options.labels))
-        values = _json(options.training_structures, "--training-structures")
-        values[options.dataset] = structures
-        choosing = choice_cases(
-            splits,
-            options.fold,
-            seed,
-            trained.model.validation_share,
-            {name: read_cases(table) for name, (table, _) in tables.items()},
-            values,
-        )
-        choosing = [
-            type(labelled)(
-                labelled.dataset,
-                repaired_labels([labelled.case], tables[labelled.dataset][1])[0],
-                labelled.structures,
-            )
-            for labelled in choosing
-        ]
-    images = {case.case: case.images for case in cases}
+    trained, device = _load(options)
+    refuse_leaks(trained, options.fold, options.dataset, names)
+    choosing = _labelled(choice_names(trained), options, structures)
     predict_fold(trained, images, structures, choosing, device, options.output)
+
+
+def _labelled(names: list[str], options: argparse.Namespace, structures: dict[str, int]) -> list:
+    """The cases `dataset/case` of the training side, with their labels and what these hold."""
+    from segstudy.cases import read_cases, repaired_labels
+    from segstudy.infer.predict import Labelled
+
+    tables = {options.dataset: (options.cases, options.labels)}
+    tables |= {dataset: files for dataset, *files in map(_table, options.training_cases)}
+    values = _json(options.training_structures, "--training-structures")
+    values[options.dataset] = structures
+    found = []
+    for dataset in sorted({name.partition("/")[0] for name in names}):
+        if dataset not in tables:
+            raise InputError(
+                f"--training-cases: no table of dataset {dataset}, on whose cases post-processing "
+                f"is chosen; add {dataset}=cases.tsv"
+            )
+        if dataset not in values:
+            raise InputError(
+                f"--training-structures: no label values of dataset {dataset}, on whose cases "
+                f'post-processing is chosen; give {{"{dataset}": {{structure: value}}}}'
+            )
+        table, labels = tables[dataset]
+        select = [name.partition("/")[2] for name in names if name.startswith(f"{dataset}/")]
+        for case in repaired_labels(read_cases(table, select), labels):
+            found.append(Labelled(dataset, case, values[dataset]))
+    return found
 
 
 def _predict_images(options: argparse.Namespace) -> None:
@@ -140,25 +142,22 @@ def _predict_images(options: argparse.Namespace) -> None:
 
     images = _named(options.images, options.output)
     trained, device = _load(options)
-    if options.structures is None:
-        structures = {name: number for number, name in enumerate(trained.structures, 1)}
-    else:
+    structures = {name: number for number, name in enumerate(trained.structures, 1)}
+    if options.structures is not None:
         structures = _structures(options.structures, "--structures")
-    values = values_of(trained, structures, "--structures")
+        values_of(trained, structures, "--structures")
     setting = trained.model.keep_largest_component
+    choices = {name: postprocess.Choice(setting == "always") for name in trained.structures}
     if options.postprocessing:
-        choices = postprocess.from_record(
-            read_json(options.postprocessing), trained.structures, str(options.postprocessing)
+        record = read_json(options.postprocessing)
+        choices = postprocess.from_record(record, trained.structures, str(options.postprocessing))
+    elif setting == "auto":
+        log.info(
+            "all components are kept: whether to keep the largest is chosen in a study; "
+            "--postprocessing takes a fold's postprocessing.json"
         )
-    else:
-        choices = {name: postprocess.Choice(setting == "always") for name in trained.structures}
-        if setting == "auto":
-            log.info(
-                "all components are kept: whether to keep the largest is chosen in a study; "
-                "--postprocessing takes a fold's postprocessing.json"
-            )
     print(_listing(structures, [name for name in choices if choices[name].keep_largest]))
-    predict_images(trained, images, values, choices, device, options.output)
+    predict_images(trained, images, structures, choices, device, options.output)
 
 
 def _listing(structures: dict[str, int], reduced: list[str]) -> str:
@@ -195,42 +194,37 @@ def _named(texts: list[str], output: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _load(options: argparse.Namespace):
+    """The weights, and the device that they were put on."""
     import torch
 
-    from segstudy.infer.image import choose_device
     from segstudy.log import log
+    from segstudy.networks.device import choose_device
     from segstudy.networks.weights import load_weights
 
     if options.threads:
         torch.set_num_threads(options.threads)
     trained = load_weights(options.weights)
     device = choose_device(options.device or trained.model.device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # windows are all of one size
     trained.network.to(device)
     log.info(
-        "%s %dD for %s on %s", trained.model.network, trained.model.dims,
-        ", ".join(trained.structures), device,
-    )  # fmt: skip
+        "%s in %dD, %s, on %s",
+        trained.model.network,
+        trained.model.dims,
+        ", ".join(trained.structures),
+        torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    )
     return trained, device
 
 
-def _provenance(trained, options: argparse.Namespace) -> int:
-    """The seed that the weights were trained with; refuses weights of another fold."""
-    fold = trained.provenance.get("fold")
-    if fold != options.fold:
-        raise InputError(
-            f"{options.weights}: trained for fold {fold}, but --fold is {options.fold}: its training "
-            "cases would be tested; give the weights of that fold"
-        )
-    return int(trained.provenance["seed"])
-
-
-def _table(text: str) -> tuple[str, str, Path | None]:
+def _table(text: str) -> tuple[str, Path, Path | None]:
     """DATASET=TABLE[:LABELS] as name, table, folder of labels."""
     name, equals, rest = text.partition("=")
     table, colon, labels = rest.partition(".tsv:")
     if not (name and equals and rest) or not (colon or rest.endswith(".tsv")):
         raise InputError(f"--training-cases {text}: expected DATASET=TABLE.tsv[:LABELS]")
-    return name, f"{table}.tsv" if colon else rest, Path(labels) if labels else None
+    return name, Path(f"{table}.tsv" if colon else rest), Path(labels) if labels else None
 
 
 def _structures(text: str, option: str) -> dict[str, int]:

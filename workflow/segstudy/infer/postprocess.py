@@ -1,9 +1,9 @@
 """Keeping only the largest component of a structure, where that was seen to help.
 
-Whether it helps is measured on cases of the training side alone; see `choose`.
+Whether it helps is measured on cases of the training side alone (`predict.choice_cases`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -50,46 +50,50 @@ def keep_largest(classes: np.ndarray, reduced: Iterable[int]) -> np.ndarray:
     return result
 
 
+def compare(
+    reference: np.ndarray, prediction: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Dice of each class 1 .. classes-1 as predicted, and with its largest component alone."""
+    largest = keep_largest(prediction, range(1, classes))
+    return dice(reference, prediction, classes), dice(reference, largest, classes)
+
+
 def choose(
-    compared: Iterable[tuple[str, np.ndarray, np.ndarray]], structures: Sequence[str]
+    compared: Mapping[str, tuple[np.ndarray, np.ndarray]], structures: Sequence[str]
 ) -> dict[str, Choice]:
     """For each structure: does keeping the largest component raise the mean Dice?
 
-    compared: name of the case, reference and prediction as class arrays of one shape, whose
-      classes 1, 2, ... are the structures in order. They must be cases that the fold's model
-      was allowed to see, never those that it is tested on.
+    compared: case -> what `compare` gave for it, in the order of the structures.
 
     A structure is reduced only where its mean Dice rises; a tie leaves it as predicted.
     """
-    classes = len(structures) + 1
-    names, before, after = [], [], []
-    for name, reference, prediction in compared:
-        names.append(name)
-        largest = keep_largest(prediction, range(1, classes))
-        before.append(dice(reference, prediction, classes))
-        after.append(dice(reference, largest, classes))
     choices = {}
     for column, structure in enumerate(structures):
         # keeping the largest never empties a structure, so both Dice are defined in the same cases
-        used = [row for row in range(len(names)) if np.isfinite(before[row][column])]
-        if not used:
+        scores = {
+            case: (before[column], after[column])
+            for case, (before, after) in compared.items()
+            if np.isfinite(before[column])
+        }
+        if scores:
+            dice_all, dice_largest = np.mean(list(scores.values()), axis=0).tolist()
+            choices[structure] = Choice(
+                dice_largest > dice_all, dice_all, dice_largest, tuple(scores)
+            )
+        else:
             choices[structure] = Choice(False)
-            continue
-        dice_all = float(np.mean([before[row][column] for row in used]))
-        dice_largest = float(np.mean([after[row][column] for row in used]))
-        choices[structure] = Choice(
-            dice_largest > dice_all, dice_all, dice_largest, tuple(names[row] for row in used)
-        )
     return choices
 
 
-def apply(classes: np.ndarray, choices: dict[str, Choice], structures: Sequence[str]) -> np.ndarray:
+def apply(
+    classes: np.ndarray, choices: Mapping[str, Choice], structures: Sequence[str]
+) -> np.ndarray:
     """The class array with the chosen structures reduced to their largest component."""
     reduced = [number for number, name in enumerate(structures, 1) if choices[name].keep_largest]
     return keep_largest(classes, reduced) if reduced else classes
 
 
-def to_record(choices: dict[str, Choice]) -> dict:
+def to_record(choices: Mapping[str, Choice]) -> dict:
     """What `postprocessing.json` holds: per structure the choice and what it rests on."""
     return {name: asdict(choice) for name, choice in choices.items()}
 

@@ -1,24 +1,23 @@
-"""Predictions of many images: the tested cases of a fold, or images outside any study."""
+"""The two things `segstudy infer` does: predict the tested cases of a fold, or any images."""
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from segstudy import code
-from segstudy.cases import Case, Split
-from segstudy.cases import trained as training_cases
+from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
 from segstudy.images.files import Image, compare_grids, read_label, write_label
 from segstudy.infer import postprocess
-from segstudy.infer.image import Seconds, peak_memory, predict_image, with_values
+from segstudy.infer.batch import predict_each
+from segstudy.infer.image import with_classes, with_values
 from segstudy.infer.postprocess import Choice
-from segstudy.log import log, progress
+from segstudy.log import log
 from segstudy.networks.weights import Trained
 
 POSTPROCESSING = "postprocessing.json"
@@ -51,7 +50,7 @@ def predict_fold(
     """Predict the tested cases of a fold: `output/<case>.nii.gz` and `output/postprocessing.json`.
 
     tested: case -> its image files. structures: the values that the labels are written with.
-    choosing: cases of the training side that choose the post-processing; `choice_cases` finds them.
+    choosing: cases of the training side that choose the post-processing, of `choice_names`.
 
     Finished predictions wait in `<output>.partial/` until all are there, so a job that was killed
     goes on where it stopped; predictions of other weights, images or code are not reused.
@@ -89,12 +88,13 @@ def predict_fold(
 def predict_images(
     trained: Trained,
     images: Mapping[str, Sequence[Path]],
-    values: Sequence[int],
+    structures: Mapping[str, int],
     choices: Mapping[str, Choice],
     device: torch.device,
     output: Path,
 ) -> None:
     """Predict images outside any study: `output/<name>.nii.gz` each, as soon as it is there."""
+    values = values_of(trained, structures, "--structures")
 
     def finish(name: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
@@ -103,68 +103,38 @@ def predict_images(
     predict_each(trained, images, device, finish)
 
 
-def predict_each(
-    trained: Trained,
-    images: Mapping[str, Sequence[Path]],
-    device: torch.device,
-    finish: Callable[[str, Image], None],
-) -> None:
-    """Predict image by image and hand each class map to `finish`.
+# --- post-processing, chosen on the training side -----------------------------------------------
 
-    One that cannot be predicted does not stop the others; InputError names all such at the end.
+
+def choice_names(trained: Trained) -> list[str]:
+    """The cases (`dataset/case`) on which post-processing is chosen.
+
+    Those that training kept apart to follow itself by, since their predictions are as good as an
+    unseen case's; where there are none, the first five that it was trained on. The weights tell
+    both, so no case that the model is tested on can be among them (`refuse_leaks`).
     """
-    errors = []
-    for name in progress(list(images), "predicted"):
-        seconds = Seconds()
-        try:
-            classes = predict_image(trained, images[name], device, seconds)
-            finish(name, classes)
-        except InputError as error:
-            log.info("%s: not predicted", name)
-            errors.append(str(error))
-            continue
-        seconds.lap("write")
-        log.info("%s: %s", name, seconds)
-    if images:
-        log.info("peak memory %s", peak_memory(device))
-    if errors:
-        count = f"{len(errors)} of {len(images)} images could not be predicted"
-        raise InputError("\n".join([*errors, *([count] if len(images) > 1 else [])]))
+    if trained.model.keep_largest_component != "auto":
+        return []
+    seen = trained.provenance
+    return sorted(seen["validation"]) or sorted(seen["training"])[:CHOICE_CASES]
 
 
-def choice_cases(
-    splits: Sequence[Split],
-    fold: int,
-    seed: int,
-    validation_share: float,
-    cases: Mapping[str, Sequence[Case]],
-    structures: Mapping[str, Mapping[str, int]],
-) -> list[Labelled]:
-    """The cases on which post-processing is chosen: never one that this fold's model is tested on.
-
-    These are the cases that training kept apart to follow itself by, whose predictions are as
-    good as those of unseen cases; where there are none, the first five that it was trained on.
-
-    cases, structures: by dataset: its case table, and its label values.
-    """
-    learnt, apart = training_cases(splits, fold, validation_share, seed)
-    found = []
-    for split in (
-        apart or sorted(learnt, key=lambda split: (split.dataset, split.case))[:CHOICE_CASES]
-    ):
-        named = [case for case in cases.get(split.dataset, ()) if case.case == split.case]
-        if not named:
-            raise InputError(
-                f"--training-cases: no case {split.case!r} of dataset {split.dataset}, on which "
-                "post-processing is chosen; give the case table of each training dataset"
-            )
-        if split.dataset not in structures:
-            raise InputError(
-                f"--training-structures: no label values of dataset {split.dataset}, on whose cases "
-                'post-processing is chosen; give {"' + split.dataset + '": {structure: value}}'
-            )
-        found.append(Labelled(split.dataset, named[0], structures[split.dataset]))
-    return found
+def refuse_leaks(trained: Trained, fold: int, dataset: str, tested: Iterable[str]) -> None:
+    """Raise InputError where weights are of another fold, or saw a case that they are tested on."""
+    seen = trained.provenance
+    if seen["fold"] != fold:
+        raise InputError(
+            f"--weights: trained for fold {seen['fold']}, but --fold is {fold}: cases that the "
+            "network was trained on would be tested; give the weights of that fold"
+        )
+    leaked = sorted(
+        {f"{dataset}/{case}" for case in tested} & {*seen["training"], *seen["validation"]}
+    )
+    if leaked:
+        raise InputError(
+            f"--splits: fold {fold} tests {leaked[0]}, which the weights were trained on "
+            f"({len(leaked)} such cases); train again with these splits"
+        )
 
 
 def choose_postprocessing(
@@ -178,8 +148,22 @@ def choose_postprocessing(
     setting = trained.model.keep_largest_component
     if setting != "auto":
         return {name: Choice(setting == "always") for name in trained.structures}
-    log.info("choosing post-processing on %d cases of the training side", len(choosing))
-    choices = postprocess.choose(_compared(trained, choosing, device), trained.structures)
+    cases = {labelled.name: labelled for labelled in choosing}
+
+    def compare(name: str, classes: Image):
+        path, structures = cases[name].case.label, cases[name].structures
+        label = read_label(path)
+        difference = compare_grids(classes.grid, label.grid)
+        if difference:
+            raise InputError(f"{path}: case {name}: other grid than its image: {difference}")
+        values = values_of(trained, structures, f"dataset {cases[name].dataset}")
+        reference = with_classes(label.array, values)
+        return postprocess.compare(reference, classes.array, len(values) + 1)
+
+    log.info("post-processing is chosen on %d cases of the training side", len(cases))
+    images = {name: labelled.case.images for name, labelled in cases.items()}
+    compared = predict_each(trained, images, device, compare, "compared")
+    choices = postprocess.choose(compared, trained.structures)
     for name, choice in choices.items():
         if choice.cases:
             log.info(
@@ -192,21 +176,7 @@ def choose_postprocessing(
     return choices
 
 
-def _compared(
-    trained: Trained, choosing: Iterable[Labelled], device: torch.device
-) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
-    for labelled in choosing:
-        label = read_label(labelled.case.label)
-        classes = predict_image(trained, labelled.case.images, device)
-        difference = compare_grids(classes.grid, label.grid)
-        if difference:
-            raise InputError(
-                f"{labelled.case.label}: case {labelled.name}: other grid than its image: {difference}"
-            )
-        values = values_of(trained, labelled.structures, f"dataset {labelled.dataset}")
-        indices = np.zeros(max(int(label.array.max(initial=0)), *values) + 1, np.uint8)
-        indices[values] = np.arange(1, len(values) + 1)
-        yield labelled.name, indices[label.array], classes.array
+# --- label values, and names of unfinished work -------------------------------------------------
 
 
 def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> list[int]:
@@ -226,23 +196,20 @@ def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> li
 
 
 def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Labelled]) -> str:
-    """Names all that decides a prediction but the image: weights, settings, code."""
+    """Names all that decides a prediction but its image: weights, settings, post-processing, code."""
     found = hashlib.sha256()
     for name, tensor in sorted(trained.network.state_dict().items()):
         found.update(name.encode())
         found.update(tensor.cpu().contiguous().numpy().tobytes())
-    found.update(
-        repr(
-            (
-                trained.model.to_json(),
-                trained.plan,
-                trained.patch_size,
-                list(structures.items()),
-                [labelled.name for labelled in choosing],
-                code.digest("infer.predict", f"networks.{trained.model.network}"),
-            )
-        ).encode()
+    settings = (
+        trained.model.to_json(),
+        trained.plan,
+        trained.patch_size,
+        list(structures.items()),
+        [(labelled.name, str(labelled.case.label)) for labelled in choosing],
+        code.digest("infer.predict", f"networks.{trained.model.network}"),
     )
+    found.update(repr(settings).encode())
     return found.hexdigest()[:16]
 
 

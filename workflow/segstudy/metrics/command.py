@@ -59,8 +59,11 @@ def run(options: argparse.Namespace) -> None:
         labels = {}
     else:
         found = pairs.of_files(options.reference, options.prediction)
-        labels = {"model": options.prediction.resolve().name if options.prediction.is_dir()
-                  else options.prediction.resolve().parent.name}
+        labels = {
+            "model": options.prediction.resolve().name
+            if options.prediction.is_dir()
+            else options.prediction.resolve().parent.name
+        }
     labels |= _columns(options.columns)
     table.write_measures(options.output, pairs.measured(found, settings, labels, options.threads))
 

@@ -106,9 +106,7 @@ def missing(
 
 def absent(name: str, settings: Metrics) -> Measures:
     """The measures of a structure that neither label map holds."""
-    return Measures(
-        name, "both_empty", dict.fromkeys(metric_names(settings), UNDEFINED), 0, 0
-    )
+    return Measures(name, "both_empty", dict.fromkeys(metric_names(settings), UNDEFINED), 0, 0)
 
 
 def _status(overlap: Overlap) -> Status:
@@ -117,9 +115,7 @@ def _status(overlap: Overlap) -> Status:
     return "ref_empty" if overlap.prediction else "both_empty"
 
 
-def _values(
-    overlap: Overlap, distances: Distances | None, settings: Metrics
-) -> dict[str, float]:
+def _values(overlap: Overlap, distances: Distances | None, settings: Metrics) -> dict[str, float]:
     values = {
         name: getattr(overlap, name)
         for name in ("dice", "iou", "precision", "recall", "relative_volume_error")

@@ -47,7 +47,9 @@ def of_files(reference: Path, prediction: Path) -> list[Pair]:
     if unknown:
         log.warning(
             "%s: %d files without a reference are not measured, e.g. %s",
-            prediction, len(unknown), predictions[unknown[0]].name,
+            prediction,
+            len(unknown),
+            predictions[unknown[0]].name,
         )
     if not set(predictions) & set(references):
         raise InputError(
@@ -79,7 +81,9 @@ def label_files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if is_image(path) and not path.name.startswith("."):
             if stem(path) in found:
-                raise InputError(f"{folder}: {found[stem(path)].name} and {path.name} have one name")
+                raise InputError(
+                    f"{folder}: {found[stem(path)].name} and {path.name} have one name"
+                )
             found[stem(path)] = path
     return found
 

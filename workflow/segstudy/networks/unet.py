@@ -177,8 +177,9 @@ class InstanceNorm(nn.Module):
     """Instance normalisation (Ulyanov et al. 2016) with scale and shift a channel.
 
     On CPU torch's own brings tensors out of the channels-last layout, and the convolution after
-    it has to bring them back. Batch normalisation of one image at a time, which is the same,
-    keeps the layout: a fifth less time a training step.
+    it has to bring them back; for a batch of one, torch 2.13 then even gives wrong gradients.
+    Batch normalisation of one image at a time is the same and keeps the layout: a fifth less time
+    a training step.
     """
 
     EPSILON = 1e-5

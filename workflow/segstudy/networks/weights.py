@@ -96,9 +96,11 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
         ) from None
     classes = 1 + len(content["structures"])
     spacing = patch_spacing(content["plan"]["spacing_mm"], model.dims, model.planes)
-    network = build(model, len(content["channels"]), classes, content["patch_size"], spacing)
     try:
+        network = build(model, len(content["channels"]), classes, content["patch_size"], spacing)
         network.load_state_dict(content["state"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
@@ -143,6 +145,7 @@ def _read(path: Path | str) -> dict[str, Any]:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: {found or 'no format'} found; expected a {FORMAT!r} file")
     for key, kind in _KINDS.items():
-        if not isinstance(content.get(key), kind):
+        whole = isinstance(content.get(key), kind)
+        if not whole or (key == "plan" and "spacing_mm" not in content[key]):
             raise InputError(f"{path}: {key} is missing or damaged; train again")
     return content

@@ -11,7 +11,7 @@ voxel, and neither a second volume of counts nor a division at the end is needed
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def predict_volume(
     amp: automatic mixed precision; on CUDA only.
 
     Returns float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than
-    the patch is padded with 0, the mean intensity, evenly on both sides.
+    the patch is padded with 0, as training patches are, evenly on both sides.
     """
     device = torch.device(device)
     patch = tuple(int(size) for size in patch_size)
@@ -65,14 +65,27 @@ def predict_volume(
         batch_size = max(1, BATCH_VOXELS[device.type] // math.prod(patch))
     axes = [NORMAL_AXIS[plane] for plane in planes] if dims == 2 else [None]
     source = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    total = _zeros(classes, image.shape[1:], axes[0], device)
+    total = _zeros(classes, image.shape[1:], axes[0], _home(source, classes, device))
+    source = source.to(total.device)
+
+    def probabilities(windows: Tensor) -> Tensor:
+        with torch.autocast(device.type, _half(device), enabled=amp and device.type == "cuda"):
+            logits = _forward(network, windows.to(device))
+        return logits.float().softmax(1).to(total.device)
+
     was_training = network.training
     network.eval()
     try:
         for axis in axes:
-            stack, sums = _as_stack(source, axis), _as_stack(total, axis)
             _add_windows(
-                network, stack, sums, patch, overlap, batch_size, device, amp, sigma, len(axes)
+                probabilities,
+                _as_stack(source, axis),
+                _as_stack(total, axis),
+                patch=patch,
+                overlap=overlap,
+                sigma=sigma,
+                batch_size=batch_size,
+                share=1 / len(axes),
             )
     finally:
         network.train(was_training)
@@ -84,14 +97,19 @@ def _as_stack(volume: Tensor, axis: int | None) -> Tensor:
     return volume[None] if axis is None else volume.movedim(axis + 1, 0)
 
 
+def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
+    """Where the image and its probabilities are held: on the GPU if they take at most half of it."""
+    needed = 4 * image[0].numel() * (len(image) + classes)
+    if device.type == "cuda" and needed > 0.5 * torch.cuda.mem_get_info(device)[0]:
+        return torch.device("cpu")
+    return device
+
+
 def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.device) -> Tensor:
-    """Sums of probabilities (class, x, y, z), on the device when they fit there.
+    """Sums of probabilities (class, x, y, z), to begin with 0.
 
     In memory a slice along `axis` lies in one piece, since slices are what is added.
     """
-    needed = 4 * classes * math.prod(shape)
-    if device.type == "cuda" and needed > 0.5 * torch.cuda.mem_get_info(device)[0]:
-        device = torch.device("cpu")
     if axis is None:
         return torch.zeros(classes, *shape, device=device)
     in_plane = [size for number, size in enumerate(shape) if number != axis]
@@ -99,18 +117,20 @@ def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.d
 
 
 def _add_windows(
-    network: nn.Module,
+    probabilities: Callable[[Tensor], Tensor],
     stack: Tensor,
     sums: Tensor,
+    *,
     patch: tuple[int, ...],
     overlap: float,
-    batch_size: int,
-    device: torch.device,
-    amp: bool,
     sigma: float,
-    planes: int,
+    batch_size: int,
+    share: float,
 ) -> None:
-    """Add the weighted probabilities of all windows of `stack` (item, channel, *space) to `sums`."""
+    """Add the weighted probabilities of all windows of a stack to its sums.
+
+    stack, sums: (item, channel or class, *space); share: factor of all weights.
+    """
     space = stack.shape[2:]
     before = [max(0, wide - size) // 2 for size, wide in zip(space, patch, strict=True)]
     after = [max(0, w - size - b) for size, w, b in zip(space, patch, before, strict=True)]
@@ -120,30 +140,39 @@ def _add_windows(
         window_weights(found, size, sigma).to(sums.device)
         for found, size in zip(starts, patch, strict=True)
     ]
-    inside = tuple(slice(b, b + s) for b, s in zip(before, space, strict=True))
-    kept = [min(s, p) for s, p in zip(space, patch, strict=True)]
-    windows = itertools.product(
-        itertools.product(*[range(len(found)) for found in starts]), range(len(stack))
-    )
-    autocast = torch.autocast(
-        device.type, dtype=_half(device), enabled=amp and device.type == "cuda"
-    )
+    # the part of a window that is no padding, and its size
+    inside = _box(before, space)
+    kept = [min(size, wide) for size, wide in zip(space, patch, strict=True)]
+    # a window: its number along each axis, and the item of the stack that it is cut from
+    numbers = itertools.product(*[range(len(found)) for found in starts])
+    windows = itertools.product(numbers, range(len(stack)))
     for batch in _batches(windows, batch_size):
-        corners = [tuple(s[n] for s, n in zip(starts, number, strict=True)) for number, _ in batch]
+        corners = [[s[n] for s, n in zip(starts, number, strict=True)] for number, _ in batch]
         cuts = [
             stack[(item, slice(None), *_box(corner, patch))]
             for corner, (_, item) in zip(corners, batch, strict=True)
         ]
-        with autocast:
-            logits = network(torch.stack(cuts).to(device))
-        found = logits.float().softmax(1).to(sums.device)
+        found = probabilities(torch.stack(cuts))
         for corner, (number, item), part in zip(corners, batch, found, strict=True):
-            place = sums[(item, slice(None), *_box(corner, kept))]
-            weight = 1 / planes
+            weight = share
             for axis, which in enumerate(number):
                 profile = weights[axis][which, inside[axis]]
                 weight = weight * profile.reshape(-1, *[1] * (len(number) - 1 - axis))
+            place = sums[(item, slice(None), *_box(corner, kept))]
             place.addcmul_(part[(slice(None), *inside)], weight)
+
+
+def _forward(network: nn.Module, windows: Tensor) -> Tensor:
+    """Logits of windows; where the GPU's memory is too small for all at once, of halves of them."""
+    try:
+        return network(windows)
+    except torch.OutOfMemoryError:
+        if len(windows) == 1:
+            raise
+    # past the except block, so that the exception no longer holds the failed attempt's memory
+    torch.cuda.empty_cache()
+    half = len(windows) // 2
+    return torch.cat([_forward(network, windows[:half]), _forward(network, windows[half:])])
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:

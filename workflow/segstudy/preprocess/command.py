@@ -85,7 +85,7 @@ def _fingerprint(options: argparse.Namespace) -> None:
 
     settings = from_json(Dataset, options.settings)
     found = [
-        fingerprint(options.dataset, case, settings.modality, len(settings.channels))
+        fingerprint(options.dataset, case, settings)
         for case in progress(_cases(options), f"fingerprint {options.dataset}")
     ]
     write_fingerprints(options.output, found)

@@ -16,6 +16,7 @@ from segstudy.images.files import read_image, read_label
 from segstudy.images.geometry import to_ras
 from segstudy.images.names import seed_of
 from segstudy.images.prepare import CT_RANGE_HU
+from segstudy.study import Dataset
 
 INTENSITY_SAMPLE = 10_000
 CROPS = ("body", "nonzero", "none")
@@ -77,13 +78,13 @@ class Fingerprint:
             ) from None
 
 
-def fingerprint(dataset: str, case: Case, modality: str, channels: int) -> Fingerprint:
+def fingerprint(name: str, case: Case, dataset: Dataset) -> Fingerprint:
     """Read a case's image and label, and describe them.
 
-    The foreground is the label above 0, the intensities are those of at most 10,000 of its
-    voxels, drawn by a seed from the names of dataset and case.
+    name: the dataset's. The foreground is all structures together; the intensities are those of
+    at most 10,000 of its voxels, drawn by a seed from the names of dataset and case.
     """
-    image, label = read_image(case.images, channels), read_label(case.label)
+    image, label = read_image(case.images, len(dataset.channels)), read_label(case.label)
     if image.grid.shape != label.grid.shape:
         raise InputError(
             f"{case.label}: shape {label.grid.shape}, its image has {image.grid.shape} "
@@ -96,16 +97,16 @@ def fingerprint(dataset: str, case: Case, modality: str, channels: int) -> Finge
     turned = to_ras(image)
     spacing = turned.spacing_mm
     boxes = {crop: tuple(crop_box(turned.array, spacing, crop)) for crop in CROPS}
-    foreground = image.array[:, label.array > 0]
-    if modality == "CT":
+    foreground = image.array[:, np.isin(label.array, list(dataset.structures.values()))]
+    if dataset.modality == "CT":
         foreground = np.clip(foreground, *CT_RANGE_HU)
     return Fingerprint(
-        dataset,
+        name,
         case.case,
         spacing,
         turned.grid.shape,
         boxes,
-        tuple(_intensities(values, dataset, case.case) for values in foreground),
+        tuple(_intensities(values, name, case.case) for values in foreground),
     )
 
 

@@ -9,6 +9,7 @@ from segstudy.publish.words import expand, metric
 from segstudy.study import Study
 
 CAPTIONS = "captions.json"
+LAYERS = "layers.json"
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -61,7 +62,7 @@ def figures(study: Study) -> list[Figure]:
 
 def files(study: Study) -> list[str]:
     """Every file of the folder that `segstudy publish figures` writes."""
-    return [*(file for figure in figures(study) for file in figure.files), CAPTIONS]
+    return [*(file for figure in figures(study) for file in figure.files), CAPTIONS, LAYERS]
 
 
 def _figure(

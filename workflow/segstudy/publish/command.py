@@ -10,7 +10,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = steps.add_parser("report", help="write report.html, one file that needs no network")
     for step in (figures, report):
         step.add_argument("--settings", required=True, help="the study, as JSON or @FILE")
-        step.add_argument("--results", required=True, type=Path, help="folder of the study's results")
+        step.add_argument(
+            "--results", required=True, type=Path, help="folder of the study's results"
+        )
     figures.add_argument("--output", required=True, type=Path, help="folder of the figures")
     report.add_argument("--figures", required=True, type=Path, help="folder that `figures` wrote")
     report.add_argument("--output", required=True, type=Path, help="report.html")

@@ -6,7 +6,7 @@ from pathlib import Path
 from segstudy.files import write_json, write_table, writing_folder
 from segstudy.log import progress
 from segstudy.publish import style
-from segstudy.publish.catalogue import CAPTIONS, FORMATS, Figure, figures
+from segstudy.publish.catalogue import CAPTIONS, FORMATS, LAYERS, Figure, figures
 from segstudy.publish.draw import (
     agreement,
     cohort,
@@ -17,6 +17,7 @@ from segstudy.publish.draw import (
     training,
 )
 from segstudy.publish.draw.parts import Drawing
+from segstudy.publish.layers import layers
 from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
 
@@ -62,3 +63,4 @@ def draw_all(results: Results, folder: Path) -> None:
                 "alt": drawing.alt,
             }
         write_json(temporary / CAPTIONS, captions)
+        write_json(temporary / LAYERS, layers(results, viewer))

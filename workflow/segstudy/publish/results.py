@@ -202,7 +202,13 @@ def _missing(path: Path, stage: str, job: str) -> InputError:
     return InputError(f"{path}: no such file; the {stage} stage makes it ({job}): run it first")
 
 
-_TEXT = dict.fromkeys((*("study", "dataset", "model", "case", "subject", "structure", "metric", "status"), *("model_a", "model_b", "test", "effect_name", "remark", "verdict", "problem", "file")), str)
+_TEXT = dict.fromkeys(
+    (
+        *("study", "dataset", "model", "case", "subject", "structure", "metric", "status"),
+        *("model_a", "model_b", "test", "effect_name", "remark", "verdict", "problem", "file"),
+    ),
+    str,
+)
 
 
 def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:

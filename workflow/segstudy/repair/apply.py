@@ -154,7 +154,7 @@ def repair_case(case: Case, estimate: Estimate, settings: Dataset) -> tuple[Imag
     """The label to write for a case, on its stored grid, and the verdict."""
     repair = settings.repair
     value = settings.structures[repair.structure]
-    label, image = _read(case, settings)
+    label, image = read_pair(case, settings)
     delivered = label.array == value
     if not delivered.any():
         return label, Verdict(
@@ -230,7 +230,8 @@ def _reference(case: Case, label: Image, image: Image, value: int) -> tuple[Imag
     )
 
 
-def _read(case: Case, settings: Dataset) -> tuple[Image, Image]:
+def read_pair(case: Case, settings: Dataset) -> tuple[Image, Image]:
+    """Label (i, j, k) and image (channel, i, j, k) of a case, on one grid and finite, or InputError."""
     label = read_label(case.label)
     image = read_image(case.images, len(settings.channels))
     difference = compare_grids(image.grid, label.grid)

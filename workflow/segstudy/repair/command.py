@@ -51,7 +51,7 @@ def _estimate(options: argparse.Namespace) -> None:
     from segstudy.study import Dataset, from_json
 
     settings = from_json(Dataset, options.settings)
-    found = estimate_cohort(read_cases(options.cases), settings, options.threads)
+    found = estimate_cohort(read_cases(options.cases), settings)
     with writing_folder(options.output) as folder:
         write_estimate(folder, found)
     best = found.estimate

@@ -13,8 +13,8 @@ from scipy import ndimage
 from segstudy.images.moving import bounding_box, translation
 from segstudy.study import Elastix
 
-#: Signed distances are cut here, so that what is far from the surface has no say.
-FAR_MM = 20.0
+#: Signed distances are cut here (mm, or voxels in frame `voxel`): what is far from the surface has no say.
+FAR = 20.0
 SEED = 2026
 
 
@@ -37,7 +37,6 @@ def register(
     wrong: np.ndarray,
     spacing_mm: tuple[float, float, float],
     settings: Elastix,
-    threads: int = 1,
 ) -> list[Registration]:
     """Register the right mask onto the wrong one, with every image and transform of the settings.
 
@@ -50,7 +49,8 @@ def register(
     """
     import itk
 
-    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
+    # One thread: more would add in another order, and the same study would give other digits.
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
     start, fixed, moving = _common_crop(wrong, right)
     found = []
     for kind in settings.images:
@@ -60,7 +60,7 @@ def register(
         before = None
         for transform in settings.transforms:
             try:
-                before = _run(*images, transform, before, settings, threads)
+                before = _run(*images, transform, before, settings)
                 in_mm = _matrix(before)
                 in_voxels = _to_voxels(in_mm, spacing_mm, start)
                 found.append(Registration(kind, transform, in_voxels))
@@ -101,17 +101,17 @@ def _picture(mask: np.ndarray, kind: str, spacing_mm: tuple[float, float, float]
         return mask * np.float32(100)
     inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-    return np.clip(inside - outside, -FAR_MM, FAR_MM)
+    return np.clip(inside - outside, -FAR, FAR)
 
 
-def _run(fixed, moving, transform: str, before, settings: Elastix, threads: int):
+def _run(fixed, moving, transform: str, before, settings: Elastix):
     import itk
 
     parameters = itk.ParameterObject.New()
     parameters.AddParameterMap(_parameters(transform, settings, first=before is None))
     method = itk.ElastixRegistrationMethod.New(fixed, moving)
     method.SetParameterObject(parameters)
-    method.SetNumberOfThreads(threads)
+    method.SetNumberOfThreads(1)
     method.LogToConsoleOff()
     if before is not None:
         method.SetExternalInitialTransform(before)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table
-from segstudy.images.files import Grid, compare_grids, read_label
+from segstudy.images.files import Grid, Image, compare_grids, read_label, write_label
+from segstudy.images.moving import move_structure
 from segstudy.log import log
 from segstudy.repair.sweep import Sweep, iou, replayed_iou, superior_axis, sweep
 from segstudy.study import Dataset, Repair
@@ -21,12 +22,14 @@ from segstudy.study import Dataset, Repair
 class Attempt:
     """One method's answer, or why it has none.
 
+    frame: `voxel` or `physical`, in which the method took the fault to be a rotation and a shift.
     matrix: 4x4 fault on voxel indices of the reference case, output to input.
     iou: of the right mask, moved by the fault, with the wrong mask.
     iou_after: of the wrong mask, moved back, with the right mask.
     """
 
     method: str
+    frame: str
     matrix: np.ndarray | None
     iou: float = 0.0
     iou_after: float = 0.0
@@ -47,6 +50,8 @@ class Estimate:
     iou_replayed: of the right mask, moved by the fault, with the delivered mask.
     peak_deg: angles within 0.01 IoU of the optimum, from the sweep.
     rotation: `determined`, `ambiguous`, `undetermined` (see sweep.Sweep), or `not swept`.
+    frame_evidence: with `frame: auto`, how well each frame suits the images of the cohort, the
+        greater the better (see frame.choose).
     """
 
     structure: str
@@ -63,6 +68,7 @@ class Estimate:
     peak_deg: tuple[float, float] | None = None
     rotation: str = "not swept"
     rival_deg: float | None = None
+    frame_evidence: dict[str, float] | None = None
 
     def on(self, grid: Grid) -> np.ndarray:
         """The fault on another case's voxel indices, output to input."""
@@ -73,11 +79,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Found:
-    """An estimate with everything that was tried."""
+    """An estimate with everything that was tried, and the reference case as repaired by it."""
 
     estimate: Estimate
     attempts: list[Attempt]
-    sweep: Sweep | None = field(default=None)
+    sweep: Sweep | None
+    repaired: Image
 
 
 def reference_pair(
@@ -118,42 +125,36 @@ def reference_pair(
     return *masks, right.grid
 
 
-def estimate(
-    right: np.ndarray,
-    wrong: np.ndarray,
-    affine: np.ndarray,
-    settings: Repair,
-    threads: int = 1,
-) -> Found:
-    """Run the methods of the study file on a reference pair; the best IoU wins.
+def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair) -> Found:
+    """Run the methods of the study file on a reference pair, in one frame; the best IoU wins.
 
     right, wrong: bool (i, j, k) on one grid with the given affine to RAS mm.
+    settings: with frame `voxel` or `physical`. A given `transform` takes the methods' place.
+
     Methods are compared by the IoU of the replayed fault: it is 1 for the true fault, whereas the
     IoU after repair is held down by rounding twice and by what the fault pushed out of the grid.
     Raises InputError, with all attempts, where the best is below `minimum_iou`.
     """
-    grid = Grid(right.shape, affine)
+    frame = settings.frame
     axis = superior_axis(affine)
-    in_mm = grid.spacing_mm if settings.frame == "physical" else None
-    attempts: list[Attempt] = []
-    swept = None
-    if "sweep" in settings.methods:
-        swept = sweep(
-            right, wrong, axis, in_mm, settings.angle_step_deg, settings.angle_tolerance_deg
-        )
-        attempts.append(_attempt("sweep", swept.matrix, right, wrong, axis, in_mm))
-    if "elastix" in settings.methods:
-        from segstudy.repair.elastix import register
-
-        for found in register(right, wrong, in_mm or (1.0, 1.0, 1.0), settings.elastix, threads):
-            name = f"elastix {found.transform}, {found.image}"
+    spacing_mm = Grid(right.shape, affine).spacing_mm if frame == "physical" else None
+    candidates, swept = _candidates(right, wrong, affine, axis, spacing_mm, settings)
+    attempts = []
+    for method, matrix, reason in candidates:
+        if matrix is None:
+            attempts.append(Attempt(method, frame, None, reason=reason))
+        else:
             attempts.append(
-                Attempt(name, None, reason=found.reason)
-                if found.matrix is None
-                else _attempt(name, found.matrix, right, wrong, axis, in_mm)
+                Attempt(
+                    method,
+                    frame,
+                    matrix,
+                    iou=replayed_iou(right, wrong, matrix),
+                    iou_after=replayed_iou(wrong, right, np.linalg.inv(matrix)),
+                    angle_deg=angle_about(matrix, axis, spacing_mm),
+                )
             )
-    for attempt in attempts:
-        log.info("%s", describe(attempt))
+        log.info("%s", describe(attempts[-1]))
     best = max(attempts, key=lambda attempt: attempt.iou)
     if best.matrix is None or best.iou < settings.minimum_iou:
         raise InputError(
@@ -161,13 +162,14 @@ def estimate(
             f"(minimum_iou) on {settings.reference_case}. Tried:\n"
             + "\n".join(f"  {describe(attempt)}" for attempt in attempts)
             + "\nCheck that both labels show the same structure of the same patient, or try "
-            f"frame: {'voxel' if settings.frame == 'physical' else 'physical'}."
+            f"frame: {'voxel' if frame == 'physical' else 'physical'}."
         )
+    by_sweep = swept if best.method == "sweep" else None
     centroid = np.append(np.argwhere(wrong).mean(axis=0), 1.0)
     result = Estimate(
         structure=settings.structure,
         method=best.method,
-        frame=settings.frame,
+        frame=frame,
         matrix_voxel=best.matrix,
         matrix_mm=affine @ best.matrix @ np.linalg.inv(affine),
         angle_deg=best.angle_deg,
@@ -176,13 +178,14 @@ def estimate(
         iou_before=iou(right, wrong),
         iou_after=best.iou_after,
         iou_replayed=best.iou,
-        peak_deg=swept.peak_deg if swept else None,
-        rotation=swept.rotation if swept else "not swept",
-        rival_deg=swept.rival_deg if swept else None,
+        peak_deg=by_sweep.peak_deg if by_sweep else None,
+        rotation=by_sweep.rotation if by_sweep else "not swept",
+        rival_deg=by_sweep.rival_deg if by_sweep else None,
     )
     if result.rotation == "undetermined":
         log.warning(
-            "the rotation of %s is undetermined: every angle explains the pair; cases are for review",
+            "the rotation of %s is undetermined: every angle explains the pair, so that no case "
+            "counts as repaired without review",
             settings.structure,
         )
     if result.rotation == "ambiguous":
@@ -192,7 +195,40 @@ def estimate(
             result.rival_deg,
             result.angle_deg,
         )
-    return Found(result, attempts, swept)
+    repaired = move_structure(wrong.astype(np.uint8), 1, np.linalg.inv(best.matrix))
+    return Found(result, attempts, swept, Image(repaired, affine))
+
+
+def _candidates(
+    right: np.ndarray,
+    wrong: np.ndarray,
+    affine: np.ndarray,
+    axis: int,
+    spacing_mm: tuple[float, float, float] | None,
+    settings: Repair,
+) -> tuple[list[tuple[str, np.ndarray | None, str]], Sweep | None]:
+    """What each method proposes: (method, fault on voxel indices or None, reason); and the sweep."""
+    if settings.transform is not None:
+        given = np.array(settings.transform)
+        if settings.frame == "physical":
+            given = np.linalg.inv(affine) @ given @ affine
+        if abs(np.linalg.det(given)) < 1e-6:
+            raise InputError("repair.transform: this matrix cannot be inverted")
+        return [("given", given, "")], None
+    found, swept = [], None
+    if "sweep" in settings.methods:
+        swept = sweep(
+            right, wrong, axis, spacing_mm, settings.angle_step_deg, settings.angle_tolerance_deg
+        )
+        found.append(("sweep", swept.matrix, ""))
+    if "elastix" in settings.methods:
+        from segstudy.repair.elastix import register
+
+        found += [
+            (f"elastix {one.transform}, {one.image}", one.matrix, one.reason)
+            for one in register(right, wrong, spacing_mm or (1.0, 1.0, 1.0), settings.elastix)
+        ]
+    return found, swept
 
 
 def describe(attempt: Attempt) -> str:
@@ -217,23 +253,15 @@ def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | Non
     return math.degrees(math.atan2(sine, matrix[first, first] + matrix[second, second]))
 
 
-def _attempt(method, matrix, right, wrong, axis, spacing_mm) -> Attempt:
-    return Attempt(
-        method,
-        matrix,
-        iou=replayed_iou(right, wrong, matrix),
-        iou_after=replayed_iou(wrong, right, np.linalg.inv(matrix)),
-        angle_deg=angle_about(matrix, axis, spacing_mm),
-    )
-
-
 # --- files ----------------------------------------------------------------------------------------
 
 
 def write_estimate(folder: Path, found: Found) -> None:
-    """Write transform.json, transform.tfm, attempts.csv and sweep.csv into a folder.
+    """Write transform.json, transform.tfm, attempts.csv, sweep.csv and repaired.nii.gz into a folder.
 
     transform.tfm is the fault as ITK has it: output to input points in LPS mm of the reference case.
+    repaired.nii.gz is the structure (1) of the reference case as delivered and moved back; the
+    cohort's label of that case is its right one.
     """
     import pandas as pd
 
@@ -242,14 +270,17 @@ def write_estimate(folder: Path, found: Found) -> None:
         content[key] = content[key].tolist()
     write_json(folder / "transform.json", content)
     write_itk_transform(folder / "transform.tfm", found.estimate.matrix_mm)
+    write_label(folder / "repaired.nii.gz", found.repaired.array, found.repaired.affine)
     rows = [
         {
             "method": attempt.method,
+            "frame": attempt.frame,
             "iou_before": found.estimate.iou_before,
             "iou_after": attempt.iou_after if attempt.matrix is not None else None,
             "iou_replayed": attempt.iou if attempt.matrix is not None else None,
             "angle_deg": attempt.angle_deg if attempt.matrix is not None else None,
-            "chosen": attempt.method == found.estimate.method,
+            "chosen": (attempt.method, attempt.frame)
+            == (found.estimate.method, found.estimate.frame),
             "reason": attempt.reason,
         }
         for attempt in found.attempts
@@ -292,12 +323,32 @@ def read_estimate(path: Path | str) -> Estimate:
         ) from None
 
 
-def estimate_cohort(cases: Sequence[Case], settings: Dataset, threads: int = 1) -> Found:
+def estimate_cohort(cases: Sequence[Case], settings: Dataset) -> Found:
     """The fault of a cohort, as the `repair` section of its dataset asks."""
     repair = needs_repair(settings)
     value = settings.structures[repair.structure]
     right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
-    return estimate(right, wrong, grid.affine, repair, threads)
+    if repair.frame != "auto":
+        return estimate(right, wrong, grid.affine, repair)
+    from segstudy.repair.frame import choose
+
+    found, refused = {}, []
+    for frame in ("voxel", "physical"):
+        log.info("frame %s:", frame)
+        try:
+            one = repair.model_copy(update={"frame": frame})
+            found[frame] = estimate(right, wrong, grid.affine, one)
+        except InputError as error:
+            refused.append(str(error))
+    if not found:
+        raise InputError("\n".join(refused))
+    frame, evidence = choose({name: one.estimate for name, one in found.items()}, cases, settings)
+    chosen = found[frame]
+    return replace(
+        chosen,
+        estimate=replace(chosen.estimate, frame_evidence=evidence),
+        attempts=[attempt for one in found.values() for attempt in one.attempts],
+    )
 
 
 def needs_repair(settings: Dataset) -> Repair:

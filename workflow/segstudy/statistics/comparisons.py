@@ -10,14 +10,15 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from segstudy.errors import InputError
-from segstudy.statistics.intervals import generator, mean_interval
-from segstudy.statistics.summary import quantile
+from segstudy.statistics.intervals import NAN, ROUNDING, constant, generator, mean_interval
 from segstudy.statistics.values import chosen_metrics, lower_is_better
 from segstudy.study import Statistics
 
-NAN = float("nan")
 NORMAL_UP_TO = 5000
 """Pairs up to which scipy's Shapiro-Wilk p is accurate."""
+
+EXACT_WITH_TIES = 13
+"""Differences up to which all 2^n signs are tried where ranks are tied."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def compare(values: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
             for a, b in pairs:
                 if a in wide and b in wide:
                     labels = (dataset, structure, metric, a, b, surface)
-                    family.append(_compared(wide[a].to_numpy(), wide[b].to_numpy(), labels, settings))
+                    family.append(
+                        _compared(wide[a].to_numpy(), wide[b].to_numpy(), labels, settings)
+                    )
         rows += adjusted(family, settings)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -133,9 +136,7 @@ def adjusted(family: list[dict], settings: Statistics) -> list[dict]:
     return [row | {"n_family": len(tested)} for row in family]
 
 
-def _compared(
-    a: np.ndarray, b: np.ndarray, labels: tuple[str, ...], settings: Statistics
-) -> dict:
+def _compared(a: np.ndarray, b: np.ndarray, labels: tuple[str, ...], settings: Statistics) -> dict:
     dataset, structure, metric, model_a, model_b, surface = labels
     if metric == "relative_volume_error":
         a, b = np.abs(a), np.abs(b)
@@ -231,7 +232,8 @@ def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         difference = np.where(np.isinf(a) & (a == b), 0.0, a - b)
     size = np.maximum(np.abs(a), np.abs(b))
-    return np.where(np.abs(difference) <= 1e-12 * np.where(np.isinf(size), 0, size), 0.0, difference)
+    rounding = ROUNDING * np.maximum(1.0, np.where(np.isinf(size), 1.0, size))
+    return np.where(np.abs(difference) <= rounding, 0.0, difference)
 
 
 def shapiro(difference: np.ndarray) -> Test:
@@ -251,8 +253,12 @@ def paired_t(difference: np.ndarray) -> Test:
     if len(difference) < 3 or _constant(difference) or np.isinf(difference).any():
         return Test()
     found = stats.ttest_1samp(difference, 0.0)
-    effect = difference.mean() / difference.std(ddof=1)
-    return Test(float(found.statistic), float(found.df), float(found.pvalue), float(effect))
+    return Test(float(found.statistic), float(found.df), float(found.pvalue), cohens_dz(difference))
+
+
+def cohens_dz(difference: np.ndarray) -> float:
+    """Mean over SD of paired differences (Cohen 1988)."""
+    return float(difference.mean() / difference.std(ddof=1))
 
 
 def wilcoxon(difference: np.ndarray) -> Test:
@@ -264,9 +270,14 @@ def wilcoxon(difference: np.ndarray) -> Test:
     signed = signed_ranks(difference)
     if len(difference) < 3 or not len(signed):
         return Test()
+    effect = float(signed.sum() / np.abs(signed).sum())
+    if len(signed) <= EXACT_WITH_TIES and len(np.unique(np.abs(signed))) < len(signed):
+        # What scipy would do itself, forty times slower: all choices of the ranks' signs.
+        every = stats.permutation_test((signed,), np.sum, permutation_type="samples")
+        smaller = min(signed[signed > 0].sum(), -signed[signed < 0].sum())
+        return Test(float(smaller), p=float(every.pvalue), effect_size=effect)
     found = stats.wilcoxon(signed)
-    effect = signed.sum() / np.abs(signed).sum()
-    return Test(float(found.statistic), p=float(found.pvalue), effect_size=float(effect))
+    return Test(float(found.statistic), p=float(found.pvalue), effect_size=effect)
 
 
 def signed_ranks(difference: np.ndarray) -> np.ndarray:
@@ -298,13 +309,9 @@ def permutation(difference: np.ndarray, rng: np.random.Generator) -> Test:
     """
     infinite = np.isinf(difference).any()
     sample = signed_ranks(difference) if infinite else difference
-    found = stats.permutation_test(
-        (sample,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True, rng=rng
-    )
-    spread = np.nan if infinite or _constant(difference) else difference.std(ddof=1)
-    return Test(
-        float(found.statistic), p=float(found.pvalue), effect_size=float(difference.mean() / spread) if spread == spread else NAN
-    )
+    found = stats.permutation_test((sample,), np.mean, permutation_type="samples", rng=rng)
+    effect = NAN if infinite or _constant(difference) else cohens_dz(difference)
+    return Test(float(found.statistic), p=float(found.pvalue), effect_size=effect)
 
 
 def _median(difference: np.ndarray) -> float:
@@ -322,4 +329,4 @@ def _constant(difference: np.ndarray) -> bool:
     """Whether all differences are equal but for rounding."""
     if np.isinf(difference).any():
         return len(np.unique(difference)) == 1
-    return len(difference) == 0 or np.ptp(difference) <= 1e-12 * np.abs(difference).max()
+    return constant(difference)

@@ -7,6 +7,10 @@ from scipy import stats
 
 from segstudy.study import Statistics
 
+NAN = float("nan")
+ROUNDING = 1e-12
+"""Differences between metrics below this, or this share of them, are rounding."""
+
 
 def generator(settings: Statistics, *key: str) -> np.random.Generator:
     """Random numbers that depend on the seed and on what they are for.
@@ -14,6 +18,11 @@ def generator(settings: Statistics, *key: str) -> np.random.Generator:
     So that one more model or metric changes no other row of the tables.
     """
     return np.random.default_rng([settings.seed, zlib.crc32("/".join(key).encode())])
+
+
+def constant(sample: np.ndarray) -> bool:
+    """Whether finite numbers are all equal but for rounding."""
+    return not len(sample) or np.ptp(sample) <= ROUNDING * max(1.0, np.abs(sample).max())
 
 
 def mean_interval(
@@ -25,10 +34,10 @@ def mean_interval(
     two numbers; for equal numbers both ends are that number.
     """
     if len(sample) < 2:
-        return float("nan"), float("nan")
-    if np.ptp(sample) <= 1e-12 * np.abs(sample).max():
+        return NAN, NAN
+    if constant(sample):
         return float(sample[0]), float(sample[0])
-    found = {}
+    found = NAN, NAN
     for method in dict.fromkeys((settings.bootstrap, "percentile")):
         interval = stats.bootstrap(
             (sample,),

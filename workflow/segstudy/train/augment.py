@@ -189,7 +189,7 @@ def source_size(
     if settings.affine_share == 0:
         return tuple(patch_size)
     number = 3 if dims == 3 else 1
-    turns = torch.linspace(-settings.rotation_deg, settings.rotation_deg, 7)
+    turns = torch.linspace(-settings.rotation_deg, settings.rotation_deg, 13)
     angles = torch.tensor(list(itertools.product(turns.tolist(), repeat=number)))
     count = len(angles)
     matrices = affine(
@@ -200,8 +200,8 @@ def source_size(
         anisotropy_threshold,
     )
     back = torch.linalg.inv(matrices[:, :, :dims]).abs()
-    reach = (back @ torch.tensor(patch_size, dtype=back.dtype)).max(dim=0).values
-    reach = reach + 2 * settings.translation_voxels
+    moved = torch.tensor(patch_size, dtype=back.dtype) + 2 * settings.translation_voxels
+    reach = (back @ moved).max(dim=0).values
     return tuple(
         want + 2 * max(math.ceil((float(have) - want) / 2 - 1e-6), 0)
         for have, want in zip(reach, patch_size, strict=True)

@@ -21,27 +21,36 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
     table = table.rename(columns={"value_recall": "recall", "value_precision": "precision"})
     panels = [name for name in regions(study) if name in set(table["structure"])]
     values = table[["recall", "precision"]].to_numpy(float)
-    low = float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
+    # A few failed cases must not press all others into a corner: they are drawn at the edge.
+    low = float(np.nanpercentile(values, 3)) if np.isfinite(values).any() else 0.0
     low = max(0.0, np.floor((low - 0.02) * 10) / 10)
-    drawn, axes, columns = _panels(panels, len(models))
+    outside = int((values < low).any(axis=1).sum())
+    drawn, axes, columns = _panels(panels, len(models), square=True)
     for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
         _dice_curves(panel, low)
         for model in models:
             rows = table[(table["structure"] == name) & (table["model"] == model)]
             rows = rows.dropna(subset=["recall", "precision"])
+            places = rows[["recall", "precision"]].to_numpy(float)
+            beyond = (places < low).any(axis=1)
             panel.scatter(
-                rows["recall"], rows["precision"], s=7, marker=marker[model], color=colour[model],
-                alpha=0.45, linewidths=0, zorder=3,
+                *places[~beyond].T, s=7, marker=marker[model], color=colour[model],
+                alpha=0.5, linewidths=0, zorder=3, clip_on=False,
+            )  # fmt: skip
+            panel.scatter(
+                *np.maximum(places[beyond], low).T, s=10, marker=marker[model],
+                facecolors="white", edgecolors=colour[model], linewidths=0.8, zorder=4,
+                clip_on=False,
             )  # fmt: skip
             if len(rows):
                 panel.scatter(
-                    rows["recall"].median(), rows["precision"].median(), s=34,
+                    *np.maximum(np.median(places, axis=0), low), s=26,
                     marker=marker[model], color=colour[model], edgecolors=style.INK,
-                    linewidths=0.8, zorder=5,
+                    linewidths=0.8, zorder=5, clip_on=False,
                 )  # fmt: skip
-        panel.set_xlim(low, 1.0 + 0.02 * (1 - low))
-        panel.set_ylim(low, 1.0 + 0.02 * (1 - low))
-        panel.set_aspect("equal")
+        panel.set_xlim(low, 1.0)
+        panel.set_ylim(low, 1.0)
+        panel.set_box_aspect(1)
         panel.grid(False)
         panel.set_title(plain(name))
         ticks = [tick for tick in _ticks(low) if tick >= low - 1e-9]
@@ -66,6 +75,11 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         f"Precision against recall on {figure.dataset}, n = {count(cases, 'case')}. Small: a case; "
         "large: the model's median. Grey curves join places of equal Dice. Above the diagonal a "
         "structure is drawn too small, below it too large."
+        + (
+            f" {count(outside, 'point')} with a value below {low:.1f} {'is' if outside == 1 else 'are'} drawn open, at the edge."
+            if outside
+            else ""
+        )
         + (f" Undefined and not shown: {count(undefined, 'value')}." if undefined else ""),
         "Scatter plots. Medians: " + " ".join(texts),
         table[[*keys, "precision", "recall"]],
@@ -92,7 +106,7 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     table["mean_ml"] = (table["reference_ml"] + table["predicted_ml"]) / 2
     table["difference_ml"] = table["predicted_ml"] - table["reference_ml"]
     panels = [name for name in regions(study) if name in set(table["structure"])]
-    drawn, axes, columns = _panels(panels, len(models), height=46)
+    drawn, axes, columns = _panels(panels, len(models))
     texts = []
     for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
         own = table[table["structure"] == name]
@@ -136,14 +150,13 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     )
 
 
-def _panels(panels: list[str], models: int, height: float = 50):
+def _panels(panels: list[str], models: int, square: bool = False):
+    """A figure with a panel a structure, at most four side by side, and room for a legend."""
     rows, columns = style.grid(max(len(panels), 1), 4)
-    if rows > 1 and len(panels) > 4:
-        rows, columns = style.grid(len(panels), 4)
     width = {1: style.COLUMN_MM, 2: 120.0}.get(columns, style.PAGE_MM)
-    side = (width - 10) / columns
+    side = (width - 4) / columns - 8.5
     lines = -(-models // max(1, int(width / 25)))
-    drawn = style.canvas(width, rows * min(max(side + 6, height), 70) + 4 + 4 * lines)
+    drawn = style.canvas(width, rows * ((side if square else min(side, 36)) + 14) + 5 * lines)
     return drawn, drawn.subplots(rows, columns, squeeze=False).ravel(), columns
 
 
@@ -168,5 +181,3 @@ def _dice_curves(axes, low: float) -> None:
                 va="bottom", fontsize=6, color=style.SOFT, zorder=2,
             )  # fmt: skip
         dice -= step
-
-

@@ -187,9 +187,7 @@ def _panel(axes, table, models, brackets, scale: _Scale, what: Metric, slot_mm: 
         positions.loc[infinite, model] = x - 0.17 + np.linspace(-0.1, 0.1, many) * (many > 1)
         heights.loc[infinite, model] = scale.infinity
         if finite.sum() >= CLOUD_FROM:
-            parts.cloud(
-                axes, x + 0.21, column[finite], 0.24, colour[model], scale.low, scale.high
-            )
+            parts.cloud(axes, x + 0.21, column[finite], 0.24, colour[model], scale.low, scale.high)
         if finite.sum() > 3:
             parts.box(axes, x + 0.1, column[finite], 0.15, colour[model])
         there = positions[model].to_numpy(float)
@@ -329,5 +327,3 @@ def _better(what: Metric) -> str:
 def _medians(name: str, table: pandas.DataFrame, what: Metric) -> str:
     medians = [f"{model} {what.text(table[model].median())}" for model in table.columns]
     return f"{plain(name)}, median: {', '.join(medians)}."
-
-

@@ -123,5 +123,3 @@ def _ranks(chosen: list[tuple[str, str]]) -> str:
     return plain(", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]) + (
         " cases" if len(names) > 1 else " case"
     )
-
-

@@ -23,6 +23,7 @@ def show(axes: Axes, image: np.ndarray, pixel_mm: tuple[float, float]) -> None:
         aspect="equal",
     )  # fmt: skip
     axes.set_axis_off()
+    axes.set_autoscale_on(False)
 
 
 def contour(
@@ -122,8 +123,6 @@ def line_handles() -> list[Line2D]:
         Line2D([], [], color=style.INK, linewidth=1.0, linestyle=(0, (2.6, 1.4)),
                label="prediction"),
     ]  # fmt: skip
-
-
 
 
 _OUTLINE = [patheffects.withStroke(linewidth=1.3, foreground="black", alpha=0.7)]

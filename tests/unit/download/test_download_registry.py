@@ -1,0 +1,61 @@
+"""The registry of datasets, and which archive a source means."""
+
+import pytest
+
+from segstudy.download.registry import archive_of, read_registry
+from segstudy.errors import InputError
+from segstudy.study import FolderSource
+
+MIRROR = "http://127.0.0.1:1/mirror.tar"
+
+
+def test_the_decathlon_tasks_of_the_reference_studies():
+    known = read_registry()
+    assert known["Task04_Hippocampus"].md5 == "9d24dba78a72977dbd1d2e110310f31b"
+    assert known["Task01_BrainTumour"].md5 == "240a19d752f0d9e9101544901065d872"
+    for entry in known.values():
+        assert entry.url.startswith("https://")
+        assert entry.licence == "CC-BY-SA 4.0"
+
+
+def test_a_registered_name_brings_address_checksum_licence_and_citation():
+    archive = archive_of(FolderSource(layout="msd", registered="Task04_Hippocampus"))
+    assert archive.url.endswith("/Task04_Hippocampus.tar")
+    assert archive.checksums == {"md5": "9d24dba78a72977dbd1d2e110310f31b"}
+    assert any("CC-BY-SA" in note for note in archive.notes)
+    assert any("Antonelli" in note for note in archive.notes)
+
+
+def test_the_studys_own_address_goes_before_the_registered_one():
+    source = FolderSource(
+        layout="msd", registered="Task04_Hippocampus", url=MIRROR, sha256="a" * 64
+    )
+    archive = archive_of(source)
+    assert (archive.url, archive.checksums) == (MIRROR, {"sha256": "a" * 64})
+    assert any("CC-BY-SA" in note for note in archive.notes)
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match="did you mean Task04_Hippocampus"):
+        archive_of(FolderSource(layout="msd", registered="Task4_hippocampus"))
+
+
+def test_the_layout_must_be_the_registered_one():
+    with pytest.raises(InputError, match=r"source.layout: found nnunet.*msd"):
+        archive_of(FolderSource(layout="nnunet", registered="Task04_Hippocampus"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a list",
+        "a: {title: t, layout: msd, url: u, licence: l, reference: r}",
+        "a: {title: t, layout: msd, url: u, md5: zz, licence: l, reference: r}",
+        "a: [",
+    ],
+)
+def test_a_damaged_registry_is_an_error_in_words(tmp_path, text):
+    file = tmp_path / "datasets.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"datasets.yaml"):
+        read_registry(file)

@@ -1,0 +1,111 @@
+"""Many images: order, errors kept to the end, and overlap of reading, network and writing."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from segstudy.errors import InputError
+from segstudy.infer import image
+from segstudy.infer.batch import predict_each
+from segstudy.networks.weights import load_weights
+
+NAMES = ["a", "b", "c", "d"]
+IMAGES = {name: (name,) for name in NAMES}
+
+
+def test_one_bad_image_stops_no_other_and_is_named(tmp_path, write_weights, write_image, oblique):
+    trained = load_weights(write_weights(tmp_path / "weights.pt"))
+    images = {name: (write_image(tmp_path / f"{name}.nii.gz", oblique[0]),) for name in NAMES}
+    images["b"][0].write_bytes(images["b"][0].read_bytes()[:2000])
+    done = []
+    with pytest.raises(InputError, match=r"b\.nii\.gz.*damaged(?s:.*)1 of 4 images"):
+        predict_each(trained, images, torch.device("cpu"), lambda name, _: done.append(name))
+    assert done == ["a", "c", "d"]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Reading, network and export put in place by ones that write down their turn."""
+    log: list[str] = []
+
+    def step(kind):
+        def act(*arguments):
+            name = next(part for part in arguments if isinstance(part, str | tuple))
+            name = name[0] if isinstance(name, tuple) else name
+            log.append(f"{kind} {name}")
+            return (name, name) if kind == "read" else name
+
+        return act
+
+    monkeypatch.setattr(image, "read", step("read"))
+    monkeypatch.setattr(image, "probabilities", step("network"))
+    monkeypatch.setattr(image, "restore", step("export"))
+    monkeypatch.setattr("segstudy.infer.batch.peak_memory", lambda device: "?")
+    return log
+
+
+def test_on_a_cpu_images_take_turns(steps):
+    found = predict_each(None, IMAGES, torch.device("cpu"), lambda name, _: name.upper())
+    assert found == {name: name.upper() for name in NAMES}
+    assert steps == [f"{kind} {name}" for name in NAMES for kind in ("read", "network", "export")]
+
+
+def test_on_a_gpu_the_neighbours_are_read_and_written_meanwhile(steps, monkeypatch):
+    """While b is in the network, a must be exported and c read: each waits for the other."""
+    inside = threading.Event()
+    met = {"a exported": threading.Event(), "c read": threading.Event()}
+    read, network = image.read, image.probabilities
+
+    def reading(trained, paths):
+        if paths == ("c",):
+            assert inside.wait(10)
+            met["c read"].set()
+        return read(trained, paths)
+
+    def in_network(trained, array, device):
+        if array == "b":
+            inside.set()
+            assert all(event.wait(10) for event in met.values())
+        return network(trained, array, device)
+
+    def finish(name, _):
+        if name == "a":
+            assert inside.wait(10)
+            met["a exported"].set()
+        return name
+
+    monkeypatch.setattr(image, "read", reading)
+    monkeypatch.setattr(image, "probabilities", in_network)
+    assert list(predict_each(None, IMAGES, torch.device("cuda"), finish)) == NAMES
+
+
+def test_an_error_in_writing_is_named_too(steps):
+    def finish(name, _):
+        if name == "c":
+            raise InputError("c.nii.gz: planted")
+        return name
+
+    for device in ("cpu", "cuda"):
+        with pytest.raises(InputError, match=r"c\.nii\.gz: planted\n1 of 4 images"):
+            predict_each(None, IMAGES, torch.device(device), finish)
+
+
+def test_a_fault_of_the_program_is_not_hidden(steps):
+    def finish(name, _):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        predict_each(None, IMAGES, torch.device("cpu"), finish)
+
+
+def test_a_gpu_that_is_too_small_is_told(steps, monkeypatch):
+    def too_small(*_):
+        raise torch.OutOfMemoryError("planted")
+
+    monkeypatch.setattr(image, "probabilities", too_small)
+    trained = SimpleNamespace(patch_size=(64, 64, 32))
+    with pytest.raises(InputError, match="case a: the GPU's memory.*64x64x32"):
+        predict_each(trained, IMAGES, torch.device("cuda"), np.copy)

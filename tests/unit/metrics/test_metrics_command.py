@@ -1,0 +1,285 @@
+"""`segstudy metrics` on files: pairs, folders, a study's cases, and tables put together."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.cli import main
+from segstudy.images.files import write_label
+from segstudy.metrics.table import COLUMNS, check_ranges, read_measures
+
+AFFINE = np.diag([-1.0, 2.0, 3.0, 1.0])
+
+
+def label(shift=0, value=1):
+    array = np.zeros((12, 10, 8), np.uint8)
+    array[2 + shift : 7 + shift, 3:7, 2:6] = value
+    return array
+
+
+def folder_of(path: Path, arrays: dict[str, np.ndarray], suffix=".nii.gz") -> Path:
+    for name, array in arrays.items():
+        write_label(path / f"{name}{suffix}", array, AFFINE)
+    return path
+
+
+def metrics(*arguments) -> int:
+    return main(["metrics", *map(str, arguments)])
+
+
+def read(path):
+    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
+
+
+def test_a_pair_of_files(tmp_path):
+    reference = folder_of(tmp_path, {"a": label(), "b": label(1)})
+    code = metrics(
+        "--reference",
+        reference / "a.nii.gz",
+        "--prediction",
+        reference / "b.nii.gz",
+        "--output",
+        tmp_path / "out.csv",
+    )
+    table = read(tmp_path / "out.csv")
+    assert code == 0
+    assert list(table.columns) == list(COLUMNS)
+    assert table["case"].unique().tolist() == ["a"]
+    assert table["surface"].unique().tolist() == ["mesh"]
+    value = table.set_index("metric")["value"]
+    assert value["dice"] == pytest.approx(0.8)
+    assert value["hd_mm"] == pytest.approx(1)  # a voxel of 1 mm along i
+    assert table["diagonal_mm"].iloc[0] == pytest.approx(np.linalg.norm([12, 20, 24]), abs=1e-3)
+
+
+def test_folders_keep_every_case_and_structure(tmp_path, capsys):
+    """A value that only one case holds is empty in the others; a prediction that is not there shows."""
+    reference = folder_of(tmp_path / "r", {"a": label(), "b": label(value=2), "c": label()})
+    prediction = folder_of(tmp_path / "p", {"a": label(), "b": label(), "x": label()}, ".nii")
+    assert (
+        metrics(
+            "--reference",
+            reference,
+            "--prediction",
+            prediction,
+            "--output",
+            tmp_path / "o.csv",
+            "--threads",
+            2,
+        )
+        == 0
+    )
+    table = read(tmp_path / "o.csv")
+    status = table.drop_duplicates(["case", "structure"]).set_index(["case", "structure"])["status"]
+    assert status.to_dict() == {
+        ("a", 1): "ok",
+        ("a", 2): "both_empty",
+        ("b", 1): "ref_empty",
+        ("b", 2): "pred_empty",
+        ("c", 1): "missing_file",
+        ("c", 2): "both_empty",
+    }
+    assert table["model"].unique().tolist() == ["p"]
+
+
+def test_threads_do_not_change_a_byte(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {f"c{n}": (rng.random((9, 9, 9)) < 0.3).astype(np.uint8) for n in range(8)}
+    others = {name: np.roll(array, 1, 0) for name, array in arrays.items()}
+    folders = folder_of(tmp_path / "r", arrays), folder_of(tmp_path / "p", others)
+    for threads in (1, 3):
+        metrics(
+            "--reference",
+            folders[0],
+            "--prediction",
+            folders[1],
+            "--threads",
+            threads,
+            "--output",
+            tmp_path / f"{threads}.csv",
+        )
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Four cases in two folds, and one of another site; predictions of fold 0 without case b."""
+    labels = folder_of(tmp_path / "labels", {name: label() for name in "abcd"})
+    cases = [
+        Case(name, f"subject-{name}", (labels / f"{name}.nii.gz",), labels / f"{name}.nii.gz")
+        for name in "abcd"
+    ]
+    write_cases(tmp_path / "cases.tsv", cases, ["image"])
+    write_splits(
+        tmp_path / "splits.tsv",
+        [Split("chest", name, f"subject-{name}", "abcd".index(name) // 2) for name in "abcd"],
+    )
+    folder_of(tmp_path / "p", {"a": label(1), "c": label(1)})
+    settings = {
+        "structures": {"heart": 1, "aorta": 2},
+        "metrics": {"groups": {"all": ["heart", "aorta"]}},
+    }
+    return [
+        *("--cases", tmp_path / "cases.tsv", "--splits", tmp_path / "splits.tsv"),
+        *("--dataset", "chest", "--prediction", tmp_path / "p", "--output", tmp_path / "o.csv"),
+        *("--settings", json.dumps(settings), "--fold", 0, "--columns"),
+        json.dumps({"study": "s", "dataset": "chest", "model": "unet", "fold": 0, "seed": 7}),
+    ]
+
+
+def test_a_study_has_rows_for_every_tested_case(study, tmp_path):
+    assert metrics(*study) == 0
+    table = read(tmp_path / "o.csv")
+    assert table["case"].unique().tolist() == ["a", "b"]
+    assert table["subject"].unique().tolist() == ["subject-a", "subject-b"]
+    assert table["structure"].unique().tolist() == ["heart", "aorta", "all"]
+    assert set(table[table["case"] == "b"]["status"]) == {"missing_file"}
+    assert table[
+        ["study", "dataset", "model", "fold", "seed"]
+    ].drop_duplicates().values.tolist() == [["s", "chest", "unet", 0, 7]]
+
+
+def test_repaired_labels_take_the_place_of_delivered_ones(study, tmp_path):
+    folder_of(tmp_path / "repaired" / "000-of-001", {"a": label(1), "b": label()})
+    assert metrics(*study, "--labels", tmp_path / "repaired") == 0
+    table = read(tmp_path / "o.csv")
+    heart = table[(table["case"] == "a") & (table["structure"] == "heart")].set_index("metric")
+    assert heart["value"]["dice"] == 1
+
+
+def test_collect(study, tmp_path, capsys):
+    metrics(*study)
+    other = (tmp_path / "o.csv").read_text().replace("unet", "enet")
+    (tmp_path / "other.csv").write_text(other)
+    assert (
+        metrics(
+            "--collect",
+            tmp_path / "o.csv",
+            tmp_path / "other.csv",
+            "--output",
+            tmp_path / "all.csv",
+        )
+        == 0
+    )
+    assert (tmp_path / "all.csv").read_text() == (
+        (tmp_path / "o.csv").read_text() + other.split("\n", 1)[1]
+    )
+    assert (
+        metrics(
+            "--collect", tmp_path / "o.csv", tmp_path / "o.csv", "--output", tmp_path / "twice.csv"
+        )
+        == 1
+    )
+    assert "stands in two of the tables" in capsys.readouterr().err
+    assert not (tmp_path / "twice.csv").exists()
+
+
+def test_infinite_and_undefined_survive_the_file(tmp_path):
+    folder_of(tmp_path / "r", {"a": label(), "b": label() * 0})
+    folder_of(tmp_path / "p", {"a": label() * 0, "b": label() * 0})
+    metrics(
+        "--reference",
+        tmp_path / "r",
+        "--prediction",
+        tmp_path / "p",
+        "--output",
+        tmp_path / "o.csv",
+    )
+    text = (tmp_path / "o.csv").read_text()
+    assert "hd95_mm,inf,pred_empty" in text
+    assert "dice,,both_empty" in text
+    value = read_measures(tmp_path / "o.csv").set_index(["case", "metric"])["value"]
+    assert value["a", "hd95_mm"] == "inf"
+    assert value["b", "dice"] == ""
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_another_grid(tmp_path, capsys):
+    write_label(tmp_path / "r.nii.gz", label(), AFFINE)
+    write_label(tmp_path / "p.nii.gz", label(), np.diag([-1.0, 2.0, 3.5, 1.0]))
+    assert (
+        metrics(
+            "--reference",
+            tmp_path / "r.nii.gz",
+            "--prediction",
+            tmp_path / "p.nii.gz",
+            "--output",
+            tmp_path / "o.csv",
+        )
+        == 1
+    )
+    error = capsys.readouterr().err
+    assert "case r: other grid" in error
+    assert "1x2x3.5" in error
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reference", "r", "--prediction", "nowhere"], "nowhere: no such folder"),
+        (
+            ["--reference", "nothing.nii.gz", "--prediction", "r/a.nii.gz"],
+            "nothing.nii.gz: no such file",
+        ),
+        (["--reference", "r", "--prediction", "r/a.nii.gz"], "two files or two folders"),
+        (["--reference", "r", "--prediction", "other"], "none of its files has the name"),
+        (["--reference", "empty", "--prediction", "r"], "no label maps"),
+        (["--reference", "r"], "--prediction is missing"),
+        (["--reference", "r", "--prediction", "r", "--columns", "[1]"], "--columns"),
+        (
+            [
+                "--reference",
+                "r",
+                "--prediction",
+                "r",
+                "--settings",
+                '{"metrics": {"surface": "cube"}}',
+            ],
+            "mesh",
+        ),
+        (["--cases", "cases.tsv", "--prediction", "r"], "--splits is missing"),
+        (
+            [
+                "--reference",
+                "r",
+                "--prediction",
+                "r",
+                "--settings",
+                '{"structures": {"a": 1}, "metrics": {"groups": {"g": ["b"]}}}',
+            ],
+            "'b' is none of the structures",
+        ),
+    ],
+)
+def test_refused(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    folder_of(tmp_path / "r", {"a": label()})
+    folder_of(tmp_path / "other", {"b": label()})
+    (tmp_path / "empty").mkdir()
+    assert metrics(*arguments, "--output", "o.csv") == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "status"),
+    [
+        ("dice", 1.01, "ok"),
+        ("nsd_2mm", -0.1, "ok"),
+        ("hd95_mm", -1.0, "ok"),
+        ("dice", float("nan"), "ok"),
+        ("hd_mm", float("inf"), "ok"),
+        ("dice", 0.5, "fine"),
+    ],
+)
+def test_what_cannot_be_is_not_written(metric, value, status):
+    row = dict.fromkeys(COLUMNS, "") | {"metric": metric, "value": value, "status": status}
+    with pytest.raises(AssertionError, match="out of range"):
+        check_ranges(pd.DataFrame([row]))

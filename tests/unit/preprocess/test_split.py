@@ -1,0 +1,157 @@
+"""Folds: no subject is ever on both sides, sizes and volumes are balanced, the user's folds are kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segstudy.cases import Case, trained
+from segstudy.errors import InputError
+from segstudy.preprocess.split import split
+from segstudy.study import Splits
+
+
+def case(name, subject=None, voxels=100, spacing=(1.0, 1.0, 1.0), **more):
+    return Case(
+        name,
+        subject or name,
+        (Path("i.nii.gz"),),
+        Path("l.nii.gz"),
+        spacing_mm=spacing,
+        voxels={"heart": voxels},
+        **more,
+    )
+
+
+def fold_of(splits):
+    return {(found.dataset, found.case): found.fold for found in splits}
+
+
+cohort = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 10**6)), min_size=3, max_size=40
+).map(
+    lambda rows: [
+        case(f"c{index:02d}", f"s{subject}", voxels) for index, (subject, voxels) in enumerate(rows)
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    cohort,
+    cohort,
+    st.integers(2, 6),
+    st.integers(0, 9),
+    st.sampled_from(["foreground_volume", "none"]),
+)
+def test_no_subject_is_in_two_folds(one, other, folds, seed, stratify_by):
+    subjects = {found.subject for found in one + other}
+    chosen = Splits(folds=folds, seed=seed, stratify_by=stratify_by)
+    roles = {"a": "train", "b": "train"}
+    if len(subjects) < folds:
+        with pytest.raises(InputError, match=f"{folds} folds for {len(subjects)} subjects"):
+            split({"a": one, "b": other}, roles, chosen)
+        return
+    splits = split({"a": one, "b": other}, roles, chosen)
+    assert [(found.dataset, found.case) for found in splits] == [
+        (name, found.case) for name, cases in (("a", one), ("b", other)) for found in cases
+    ]
+    of_subject = {}
+    for found in splits:
+        of_subject.setdefault(found.subject, set()).add(found.fold)
+    assert all(len(found) == 1 for found in of_subject.values())
+    sizes = np.bincount([next(iter(found)) for found in of_subject.values()], minlength=folds)
+    assert len(sizes) == folds
+    assert np.ptp(sizes) <= 1
+    for fold in range(folds):
+        train, validate = trained(splits, fold, 0.2, 0)
+        tested = {found.subject for found in splits if found.fold == fold}
+        assert not tested & {found.subject for found in train + validate}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 10**6), min_size=4, max_size=60, unique=True), st.integers(0, 99))
+def test_each_fold_gets_one_of_each_size(volumes, seed):
+    cases = [case(f"c{index:03d}", voxels=volume) for index, volume in enumerate(volumes)]
+    splits = split({"a": cases}, {"a": "train"}, Splits(folds=4, seed=seed))
+    by_volume = [fold for _, fold in sorted(zip(volumes, fold_of(splits).values(), strict=True))]
+    for start in range(0, len(cases), 4):
+        block = by_volume[start : start + 4]
+        assert len(set(block)) == len(block)
+
+
+def test_volumes_count_millimetres_not_voxels():
+    # 10 subjects have many tiny voxels, 10 few big ones: sorted by mm³ the two kinds separate.
+    cases = [case(f"fine{n}", voxels=1000 + n, spacing=(0.1, 0.1, 0.1)) for n in range(10)]
+    cases += [case(f"coarse{n}", voxels=100 + n, spacing=(2, 2, 2)) for n in range(10)]
+    for seed in range(5):
+        splits = fold_of(split({"a": cases}, {"a": "train"}, Splits(folds=2, seed=seed)))
+        first = [name for (_, name), fold in splits.items() if fold == 0]
+        assert sum(name.startswith("fine") for name in first) == 5
+
+
+def test_the_seed_alone_decides_and_the_order_of_the_rows_does_not():
+    cases = [case(f"c{n:02d}", voxels=n * 37 % 101) for n in range(30)]
+    first = fold_of(split({"a": cases}, {"a": "train"}, Splits()))
+    assert first == fold_of(split({"a": cases[::-1]}, {"a": "train"}, Splits()))
+    assert first != fold_of(split({"a": cases}, {"a": "train"}, Splits(seed=21)))
+    assert first == fold_of(split({"a": cases}, {"a": "train"}, Splits(run_folds=(1,))))
+
+
+def test_test_cases_and_test_datasets_are_in_no_fold():
+    cases = [case(f"c{n}") for n in range(6)] + [case("held", split="test")]
+    splits = fold_of(
+        split(
+            {"a": cases, "site2": [case("c0"), case("x")]},
+            {"a": "train", "site2": "test"},
+            Splits(folds=3),
+        )
+    )
+    assert {key for key, fold in splits.items() if fold is None} == {
+        ("a", "held"),
+        ("site2", "c0"),
+        ("site2", "x"),
+    }
+
+
+def test_the_same_person_in_two_datasets_is_in_one_fold():
+    one = [case(f"t1_{n}", f"s{n}") for n in range(8)]
+    other = [case(f"t2_{n}", f"s{n}") for n in range(8)]
+    splits = fold_of(split({"a": one, "b": other}, {"a": "train", "b": "train"}, Splits(folds=4)))
+    assert all(splits["a", f"t1_{n}"] == splits["b", f"t2_{n}"] for n in range(8))
+
+
+def test_given_folds_are_kept():
+    cases = [case(f"c{n}", fold=n % 3) for n in range(7)] + [case("t", split="test")]
+    splits = fold_of(split({"a": cases}, {"a": "train"}, Splits(folds=3)))
+    assert splits == {**{("a", f"c{n}"): n % 3 for n in range(7)}, ("a", "t"): None}
+
+
+@pytest.mark.parametrize(
+    ("cases", "message"),
+    [
+        ([case("a", fold=0), case("b", fold=1), case("c")], "case c has no fold, but 2 of 3"),
+        ([case("a", fold=0), case("b", fold=2)], "case b has fold 2; expected 0 to 1"),
+        ([case("a", fold=0), case("b", fold=-1)], "case b has fold -1"),
+        ([case("a", fold=1), case("b", fold=1)], "fold 0 has no case"),
+        (
+            [case("a", "s", fold=0), case("b", "s", fold=1)],
+            r"subject s is in fold 0 \(case a\) and in fold 1 \(case b\)",
+        ),
+        (
+            [case("a", "s"), case("b", "s", split="test"), case("c"), case("d")],
+            r"subject s is trained on \(case a\) and kept for testing \(case b\)",
+        ),
+        (
+            [case("a"), case("b"), case("c", split="test", fold=0)],
+            "case c has split test and fold 0",
+        ),
+        ([case("a")], "2 folds for 1 subjects"),
+        ([case("a", split="test")], "2 folds for 0 subjects"),
+    ],
+)
+def test_what_would_leak_or_leave_a_fold_empty_is_refused(cases, message):
+    with pytest.raises(InputError, match=message):
+        split({"d": cases}, {"d": "train"}, Splits(folds=2))

@@ -1,0 +1,114 @@
+"""Summaries by hand: what is counted, averaged and ranked when values are missing or infinite."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segstudy.errors import InputError
+from segstudy.statistics.summary import COLUMNS, quantile, summarise
+from segstudy.statistics.values import chosen_metrics, per_case, read_values
+from segstudy.study import Statistics
+
+INF, NAN = float("inf"), float("nan")
+QUICK = Statistics(bootstrap_samples=200)
+
+
+def measured(rows):
+    """Rows (model, seed, case, metric, value) as `read_values` gives them."""
+    table = pd.DataFrame(rows, columns=["model", "seed", "case", "metric", "value"])
+    return table.assign(
+        dataset="d", structure="heart", fold="0", surface="mesh", status="ok", diagonal_mm=300.0
+    )
+
+
+def test_by_hand():
+    values = [1.0, 2.0, 3.0, 6.0, INF, NAN]
+    table = measured([("a", "0", f"c{n}", "hd95_mm", value) for n, value in enumerate(values)])
+    found = summarise(per_case(table), QUICK)
+    assert list(found.columns) == list(COLUMNS)
+    row = found.iloc[0]
+    assert row[["n", "n_undefined", "n_infinite", "n_finite"]].tolist() == [6, 1, 1, 4]
+    assert row["mean"] == 3
+    assert row["sd"] == pytest.approx(np.sqrt((4 + 1 + 0 + 9) / 3))
+    assert (row["q1"], row["median"], row["q3"]) == (2, 3, 6)
+    assert row["mean_penalised"] == (12 + 300) / 5
+    assert row["ci_low"] < 3 < row["ci_high"]
+    assert row["surface"] == "mesh"
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "median"),
+    [([NAN, NAN], NAN, NAN), ([INF, INF], NAN, INF), ([0.5], 0.5, 0.5), ([0.4] * 5, 0.4, 0.4)],
+)
+@pytest.mark.filterwarnings("error")
+def test_odd_samples(values, mean, median):
+    table = measured([("a", "0", f"c{n}", "hd_mm", value) for n, value in enumerate(values)])
+    row = summarise(per_case(table), QUICK).iloc[0]
+    np.testing.assert_equal([row["mean"], row["median"]], [mean, median])
+
+
+def test_seeds_are_averaged_before_cases_are_counted():
+    rows = [("a", str(seed), "c1", "dice", value) for seed, value in enumerate([0.6, 0.8, 1.0])]
+    rows += [("a", "0", "c2", "dice", 0.2)]
+    rows += [("a", str(seed), "c3", "dice", value) for seed, value in enumerate([0.4, NAN])]
+    rows += [("a", str(seed), "c4", "hd_mm", value) for seed, value in enumerate([2.0, INF])]
+    found = per_case(measured(rows)).set_index("case")
+    assert found["value"].to_dict() == pytest.approx({"c1": 0.8, "c2": 0.2, "c3": 0.4, "c4": INF})
+    assert found["runs"].to_dict() == {"c1": 3, "c2": 1, "c3": 2, "c4": 2}
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.25, 0.5, 0.75, 1])
+def test_quantile_is_that_of_numpy_where_all_is_finite(share):
+    sample = np.random.default_rng(0).normal(size=13)
+    assert quantile(sample, share) == pytest.approx(np.quantile(sample, share))
+
+
+def test_quantile_ranks_infinite_worst():
+    assert quantile(np.array([INF, 1.0, 2.0]), 0.5) == 2
+    assert quantile(np.array([INF, 1.0]), 0.5) == INF
+    assert quantile(np.array([INF, INF, INF, 1.0]), 0.75) == INF
+
+
+def test_models_keep_the_order_of_the_table():
+    rows = [(model, "0", "c", "dice", 0.5) for model in ("unet", "enet", "attention")]
+    found = summarise(per_case(measured(rows)), QUICK)
+    assert found["model"].tolist() == ["unet", "enet", "attention"]
+
+
+def test_nsd_stands_for_all_tolerances():
+    table = measured([("a", "0", "c", m, 0.5) for m in ("nsd_1mm", "dice", "nsd_2.5mm")])
+    assert chosen_metrics(table, ("dice", "nsd")) == ["dice", "nsd_1mm", "nsd_2.5mm"]
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_table_of_another_program(tmp_path):
+    table = read_values(
+        write(
+            tmp_path / "m.csv",
+            "case,model,structure,metric,value\n007,NA,2,dice,0.5\n008,NA,2,dice,\n",
+        )
+    )
+    found = per_case(table)
+    assert found["case"].tolist() == ["007", "008"]
+    assert found["model"].tolist() == ["NA", "NA"]
+    np.testing.assert_equal(found["value"].tolist(), [0.5, NAN])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case,model,metric,value\nc,m,dice,1\n", "no column 'structure'"),
+        ("case,model,structure,metric,value\nc,m,s,dice,high\n", "row 2: value is 'high'"),
+        ("case,model,structure,metric,value\nc,m,s,dice,1\nc,m,s,dice,1\n", "two rows with dice"),
+        ("", "not readable as a table"),
+    ],
+)
+def test_refused(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        read_values(write(tmp_path / "m.csv", text))
+    with pytest.raises(InputError, match="no such table"):
+        read_values(tmp_path / "nowhere.csv")

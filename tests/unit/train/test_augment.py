@@ -1,0 +1,289 @@
+"""Augmentation against closed forms: known angles move known points, and labels move with images."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from segstudy.study import Augmentation
+from segstudy.train import augment as module
+from segstudy.train.augment import affine, augment, resample, source_size
+
+NOTHING = {
+    f"{name}_share": 0.0 for name in ("affine", "noise", "blur", "brightness", "contrast", "gamma")
+}
+
+
+def matrices(angles, scale=1.0, shift=None, spacing=(1.0, 1.0, 1.0), threshold=math.inf):
+    dims = len(spacing)
+    return affine(
+        torch.tensor([angles]),
+        torch.tensor([[scale]]),
+        torch.tensor([shift or [0.0] * dims]),
+        torch.tensor([spacing]),
+        threshold,
+    )
+
+
+def blob(shape, centre, width=1.5):
+    """A smooth bump (x, y[, z]) whose centre of mass is `centre`."""
+    places = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"))
+    offset = places - np.reshape(centre, (len(shape), *[1] * len(shape)))
+    return np.exp(-0.5 * (offset**2).sum(0) / width**2).astype(np.float32)
+
+
+def moved(image, matrix, size=None):
+    images = torch.from_numpy(image)[None, None]
+    labels = torch.from_numpy((image > 0.5).astype(np.uint8))[None]
+    out, label = resample(images, labels, matrix, torch.tensor([True]), size or image.shape)
+    return out[0, 0].numpy(), label[0].numpy()
+
+
+def test_a_quarter_turn_in_2d_moves_a_point_from_the_first_axis_to_the_second():
+    shape = (41, 41)
+    image, label = moved(blob(shape, (30, 20)), matrices([90.0], spacing=(1.0, 1.0)))
+    assert ndimage.center_of_mass(image) == pytest.approx((20, 30), abs=0.01)
+    assert ndimage.center_of_mass(label) == pytest.approx((20, 30), abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("angles", "start", "end"),
+    [
+        ([90.0, 0.0, 0.0], (20, 28, 20), (20, 20, 28)),  # about x: y goes to z
+        ([0.0, 90.0, 0.0], (20, 20, 28), (28, 20, 20)),  # about y: z goes to x
+        ([0.0, 0.0, 90.0], (28, 20, 20), (20, 28, 20)),  # about z: x goes to y
+    ],
+)
+def test_a_quarter_turn_in_3d(angles, start, end):
+    image, _ = moved(blob((41, 41, 41), start), matrices(angles))
+    assert ndimage.center_of_mass(image) == pytest.approx(end, abs=0.01)
+
+
+def test_turning_happens_in_millimetres():
+    """27 degrees about x with voxels 1 x 1 x 2 mm: (y, z) = (10, 0) voxels goes to its closed form."""
+    spacing = (1.0, 1.0, 2.0)
+    image, _ = moved(blob((21, 51, 31), (10, 35, 15)), matrices([27.0, 0, 0], spacing=spacing))
+    angle = math.radians(27)
+    expected = (10, 25 + 10 * math.cos(angle), 15 + 10 * math.sin(angle) / 2)
+    assert ndimage.center_of_mass(image) == pytest.approx(expected, abs=0.02)
+
+
+def test_scale_and_shift():
+    image, _ = moved(
+        blob((41, 41, 41), (25, 20, 18)), matrices([0.0] * 3, scale=1.2, shift=[2.0, -1.0, 0.5])
+    )
+    expected = (20 + 1.2 * 5 + 2, 20 - 1, 20 - 1.2 * 2 + 0.5)
+    assert ndimage.center_of_mass(image) == pytest.approx(expected, abs=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.floats(-180, 180), min_size=3, max_size=3),
+    st.floats(0.5, 2),
+    st.lists(st.floats(0.5, 3), min_size=3, max_size=3),
+)
+def test_distances_in_mm_grow_by_the_scale_alone(angles, scale, spacing):
+    linear = matrices(angles, scale, spacing=tuple(spacing))[0, :, :3].numpy()
+    places = np.random.default_rng(0).normal(size=(3, 20))
+    before = np.linalg.norm(places * np.reshape(spacing, (3, 1)), axis=0)
+    after = np.linalg.norm(linear @ places * np.reshape(spacing, (3, 1)), axis=0)
+    assert after == pytest.approx(scale * before, rel=1e-5)
+
+
+def test_a_coarse_axis_stays_as_it_is():
+    found = matrices([10.0, 20.0, 30.0], 1.2, spacing=(1.0, 1.0, 5.0), threshold=3.0)[0]
+    angle = math.radians(30)
+    expected = torch.eye(3, 4, dtype=torch.float64)
+    expected[0, 0] = expected[1, 1] = 1.2 * math.cos(angle)
+    expected[1, 0], expected[0, 1] = 1.2 * math.sin(angle), -1.2 * math.sin(angle)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    flat = matrices([30.0], 1.2, spacing=(1.0, 5.0), threshold=3.0)[0]
+    assert flat[:, :2].tolist() == [[pytest.approx(1.2), 0.0], [0.0, 1.0]]
+
+
+def test_what_is_not_turned_is_cut_from_the_middle_unchanged():
+    images = torch.randn(2, 1, 12, 10, 8)
+    labels = torch.randint(0, 3, (2, 12, 10, 8), dtype=torch.uint8)
+    turned = torch.tensor([False, False])
+    out, label = resample(images, labels, matrices([9.0] * 3).repeat(2, 1, 1), turned, (8, 8, 4))
+    assert torch.equal(out, images[:, :, 2:10, 1:9, 2:6])
+    assert torch.equal(label, labels[:, 2:10, 1:9, 2:6])
+
+
+def test_the_identity_resamples_to_the_same():
+    image = np.random.default_rng(0).normal(size=(13, 11, 9)).astype(np.float32)
+    out, _ = moved(image, matrices([0.0] * 3), (9, 7, 9))
+    assert out == pytest.approx(image[2:11, 2:9], abs=1e-4)
+
+
+def batch_of(count=4, size=(20, 18, 16), dims=3, seed=0):
+    draw = np.random.default_rng(seed)
+    labels = (
+        ndimage.gaussian_filter(draw.normal(size=(count, *size)), (0, 2, 2, 2)[: dims + 1]) > 0.03
+    )
+    labels = torch.from_numpy(labels.astype(np.uint8))
+    images = labels[:, None].float() * 2 - 1
+    spacing = torch.ones(count, dims)
+    axes = torch.arange(dims).repeat(count, 1)
+    return images, labels, spacing, axes
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_stay_where_the_image_says(seed):
+    """An image that is its own label, with linear interpolation: its sign is the label, but at borders."""
+    images, labels, spacing, axes = batch_of()
+    settings = Augmentation(
+        **NOTHING | {"affine_share": 1.0},
+        rotation_deg=40,
+        translation_voxels=3,
+        flip_axes=("right_left", "foot_head"),
+    )
+    out, label = augment(images, labels, settings, (12, 10, 8), spacing, axes, 3.0, generator(seed))
+    assert out.shape == (4, 1, 12, 10, 8)
+    assert label.shape == (4, 12, 10, 8)
+    assert not torch.equal(label, labels[:, 4:16, 4:14, 4:12])
+    agree = (out[:, 0] > 0) == label.bool()
+    assert agree.float().mean() > 0.9
+    sure = out[:, 0].abs() > 0.8
+    assert agree[sure].float().mean() > 0.99
+
+
+def test_flips_run_along_the_named_anatomical_axis():
+    images, labels, spacing, _ = batch_of(64, (6, 5), dims=2)
+    axes = torch.tensor([[1, 2]]).repeat(64, 1)  # sagittal slices: back-front, foot-head
+    settings = Augmentation(**NOTHING, flip_axes=("right_left", "foot_head"))
+    out, label = augment(images, labels, settings, (6, 5), spacing, axes, 3.0, generator())
+    as_is = (out == images).flatten(1).all(1)
+    flipped = (out == images.flip(3)).flatten(1).all(1)
+    assert (as_is | flipped).all()
+    assert 16 < flipped.sum() < 48
+    assert torch.equal((label == labels).flatten(1).all(1), as_is)
+
+
+def test_without_changes_a_batch_is_only_cut():
+    images, labels, spacing, axes = batch_of()
+    before = images.clone()
+    out, label = augment(
+        images, labels, Augmentation(**NOTHING), (20, 18, 16), spacing, axes, 3.0, generator()
+    )
+    assert torch.equal(out, images)
+    assert torch.equal(label, labels)
+    assert torch.equal(images, before)
+
+
+def test_the_input_is_left_alone():
+    images, labels, spacing, axes = batch_of()
+    before = images.clone(), labels.clone()
+    everything = Augmentation(
+        **dict.fromkeys(NOTHING, 1.0), flip_axes=("right_left", "back_front", "foot_head")
+    )
+    augment(images, labels, everything, (20, 18, 16), spacing, axes, 3.0, generator())
+    assert torch.equal(images, before[0])
+    assert torch.equal(labels, before[1])
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_another():
+    everything = Augmentation(**dict.fromkeys(NOTHING, 1.0))
+    results = []
+    for seed in (1, 1, 2):
+        images, labels, spacing, axes = batch_of()
+        results.append(
+            augment(images, labels, everything, (12, 10, 8), spacing, axes, 3.0, generator(seed))
+        )
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert not torch.equal(results[0][0], results[2][0])
+
+
+@pytest.mark.parametrize("change", ["noise", "blur", "brightness", "contrast", "gamma"])
+def test_each_change_touches_its_share_of_the_patches_and_no_label(change):
+    draw = np.random.default_rng(0)
+    images = torch.from_numpy(draw.normal(size=(400, 1, 6, 6)).astype(np.float32))
+    labels = torch.zeros(400, 6, 6, dtype=torch.uint8)
+    settings = Augmentation(**NOTHING | {f"{change}_share": 0.3})
+    out, label = augment(
+        images,
+        labels,
+        settings,
+        (6, 6),
+        torch.ones(400, 2),
+        torch.tensor([[0, 1]]).repeat(400, 1),
+        3.0,
+        generator(),
+    )
+    touched = (out != images).flatten(1).any(1).float().mean().item()
+    assert touched == pytest.approx(0.3, abs=0.08)
+    assert torch.equal(label, labels)
+
+
+def test_blur_is_scipys():
+    image = np.random.default_rng(0).normal(size=(2, 3, 14, 12, 10)).astype(np.float32)
+    sigma = torch.tensor([[0.5, 0.8, 1.0], [0.6, 0.7, 0.9]])
+    found = module.blur(torch.from_numpy(image), sigma[:, :, None, None, None]).numpy()
+    for n in range(2):
+        for c in range(3):
+            expected = ndimage.gaussian_filter(
+                image[n, c], float(sigma[n, c]), mode="nearest", radius=3
+            )
+            assert found[n, c] == pytest.approx(expected, abs=1e-5)
+
+
+def test_contrast_keeps_mean_and_range_and_gamma_keeps_mean_and_sd():
+    torch.manual_seed(0)
+    images = torch.rand(2, 2, 16, 16) * 3 - 1
+    factor = torch.tensor([[0.8, 0.9], [0.75, 0.95]])[:, :, None, None]
+    lower = module.contrast(images, factor)
+    torch.testing.assert_close(lower.mean((2, 3)), images.mean((2, 3)))
+    torch.testing.assert_close(lower.std((2, 3)), images.std((2, 3)) * factor[..., 0, 0])
+    higher = module.contrast(images, factor + 1)
+    assert torch.equal(higher.amax((2, 3)), images.amax((2, 3)))
+    bent = module.gamma(images, factor)
+    torch.testing.assert_close(bent.mean((2, 3)), images.mean((2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(bent.std((2, 3)), images.std((2, 3)), rtol=1e-4, atol=1e-5)
+    order = images[0, 0].flatten().argsort()
+    assert (bent[0, 0].flatten()[order].diff() >= -1e-6).all()
+
+
+def test_a_constant_patch_stays_finite():
+    for change in (module.contrast, module.gamma):
+        assert change(torch.ones(1, 1, 4, 4), torch.full((1, 1, 1, 1), 0.8)).isfinite().all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*[st.integers(8, 40)] * 3),
+    st.tuples(*[st.floats(0.5, 2)] * 3),
+    st.floats(0, 30),
+    st.integers(0, 10**6),
+)
+def test_a_turned_patch_has_no_empty_corners(patch, spacing, rotation, seed):
+    """All corners of a patch come from inside the source that `source_size` asks for."""
+    change = Augmentation(rotation_deg=rotation, scale=(0.8, 1.2), translation_voxels=2)
+    source = source_size(patch, change, spacing, math.inf)
+    assert all((have - want) % 2 == 0 for have, want in zip(source, patch, strict=True))
+    draw = torch.Generator().manual_seed(seed)
+    angles = (torch.rand(50, 3, generator=draw) * 2 - 1) * rotation
+    scale = 0.8 + 0.4 * torch.rand(50, 1, generator=draw)
+    shift = (torch.rand(50, 3, generator=draw) * 2 - 1) * 2
+    found = affine(angles, scale, shift, torch.tensor(spacing).expand(50, -1))
+    grid = module._sampling_grid(found, source, patch)
+    # 1.01: the largest reach is sought on a raster of angles.
+    assert grid.abs().max() < 1.01
+
+
+def test_without_rotation_and_scale_no_more_is_read_than_needed():
+    still = Augmentation(affine_share=0.0)
+    assert source_size((32, 16), still, (1.0, 1.0), 3.0) == (32, 16)
+    flat = Augmentation(rotation_deg=0.0, scale=(1.0, 1.2))
+    assert source_size((32, 16), flat, (1.0, 1.0), 3.0) == (32, 16)
+    quarter = Augmentation(rotation_deg=90.0, scale=(1.0, 1.0))
+    width, height = source_size((32, 16), quarter, (1.0, 1.0), 3.0)
+    assert width >= 32 and height >= 32

@@ -1,0 +1,269 @@
+"""Whole trainings of small networks: what they learn, what they leave, what they never touch."""
+
+import csv
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from segstudy.cases import Split, write_splits
+from segstudy.cli import main
+from segstudy.errors import InputError
+from segstudy.images.arrays import open_arrays
+from segstudy.images.normalise import normalise
+from segstudy.images.overlap import dice
+from segstudy.networks.weights import load_weights
+from segstudy.networks.window import predict_volume
+from segstudy.study import Optimizer
+from segstudy.train import fit as module
+
+QUICK = {
+    "network": "unet",
+    "channels": [4, 8],
+    "patch_size": [16, 16, 8],
+    "epochs": 2,
+    "steps_per_epoch": 2,
+    "optimizer": {"lr": 0.01},
+}
+FLAT = {"network": "enet", "channels": 4, "patch_size": [16, 16], "batch_size": 2, "epochs": 2}
+
+
+@pytest.fixture(autouse=True)
+def _restored_torch():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def train(cohort, output, model, **further):
+    assert main(cohort.words(output, model, **further)) == 0
+    return output
+
+
+@pytest.mark.parametrize("model", [QUICK, FLAT], ids=["unet", "enet"])
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(cohort, tmp_path, model):
+    first = train(cohort, tmp_path / "first", model)
+    again = train(cohort, tmp_path / "again", model)
+    other = train(cohort, tmp_path / "other", model, seed=1)
+    for name in ("weights.pt", "best.pt"):
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+    assert (first / "weights.pt").read_bytes() != (other / "weights.pt").read_bytes()
+
+
+def test_what_is_left_behind(cohort, tmp_path):
+    output = train(cohort, tmp_path / "out", QUICK | {"validate_every_epochs": 2})
+    assert sorted(path.name for path in output.iterdir()) == [
+        "best.pt",
+        "history.csv",
+        "settings.json",
+        "weights.pt",
+    ]
+    with (output / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "epoch",
+        "lr",
+        "train_loss",
+        "validation_loss",
+        "validation_dice_ball",
+        "validation_dice_rod",
+        "validation_dice_mean",
+        "seconds",
+    ]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert rows[0]["validation_dice_mean"] == ""
+    structures = [float(rows[1][f"validation_dice_{name}"]) for name in ("ball", "rod")]
+    assert float(rows[1]["validation_dice_mean"]) == pytest.approx(np.mean(structures), abs=1e-5)
+    described = json.loads((output / "settings.json").read_text())
+    assert described["patch_size"] == [16, 16, 8]
+    assert described["steps_per_epoch"] == 2
+    assert described["device"] == "cpu"
+    assert described["threads"] == 1
+    assert described["seed"] == 0
+    assert described["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    trained = load_weights(output / "weights.pt")
+    assert described["parameters"] == sum(p.numel() for p in trained.network.parameters())
+    assert trained.structures == ("ball", "rod")
+    assert trained.plan == cohort.plan.to_dict()
+    apart = trained.provenance["validation"]
+    assert len(apart) == 1
+    assert sorted(trained.provenance["training"] + apart) == [f"toy/case_{n}" for n in (1, 3, 5)]
+
+
+def test_cases_that_the_fold_tests_are_never_opened(cohort, tmp_path):
+    """Their arrays are gone: only the small description that lists a folder's cases is there."""
+    whole = train(cohort, tmp_path / "whole", QUICK)
+    gone = [path for path in cohort.shards[0].iterdir() if path.suffix == ".b2nd"]
+    assert len(gone) == 9
+    for path in gone:
+        path.unlink()
+    without = train(cohort, tmp_path / "without", QUICK)
+    assert (whole / "weights.pt").read_bytes() == (without / "weights.pt").read_bytes()
+    assert main(cohort.words(tmp_path / "other", QUICK, fold=1)) == 1
+
+
+def test_a_prepared_case_that_is_missing_is_named(cohort, tmp_path, capsys):
+    for path in cohort.shards[1].glob("case_3.*"):
+        path.unlink()
+    assert main(cohort.words(tmp_path / "out", QUICK)) == 1
+    assert "no prepared case case_3 of toy" in capsys.readouterr().err
+
+
+def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkeypatch, caplog):
+    held = train(cohort, tmp_path / "held", QUICK)
+    monkeypatch.setattr(module, "MEMORY_SHARE", 0.0)
+    with caplog.at_level(logging.INFO):
+        read = train(cohort, tmp_path / "read", QUICK)
+    assert "read patch by patch" in caplog.text
+    assert (held / "weights.pt").read_bytes() == (read / "weights.pt").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {
+            "network": "unet",
+            "channels": [8, 16, 16],
+            "patch_size": "auto",
+            "batch_size": 2,
+            "epochs": 8,
+            "steps_per_epoch": 10,
+            "optimizer": {"lr": 0.02},
+        },
+        {
+            "network": "enet",
+            "channels": 8,
+            "patch_size": "auto",
+            "batch_size": 8,
+            "epochs": 8,
+            "steps_per_epoch": 15,
+            "optimizer": {"lr": 0.02},
+            "planes": ["axial", "sagittal"],
+        },
+    ],
+    ids=["unet", "enet"],
+)
+def test_a_case_is_learned(cohort, tmp_path, model):
+    """Trained on one case, each network finds its structures, from the weights file alone."""
+    write_splits(
+        cohort.folder / "splits.tsv",
+        [Split("toy", "case_0", "a", 0), Split("toy", "case_1", "b", 1)],
+    )
+    output = train(cohort, tmp_path / "out", model | {"validation_share": 0.0})
+    trained = load_weights(output / "weights.pt")
+    case = open_arrays(cohort.shards)["toy", "case_1"]
+    probabilities = predict_volume(
+        trained.network,
+        normalise(case.image[...], cohort.plan, case.moments),
+        patch_size=trained.patch_size,
+        dims=trained.model.dims,
+        planes=trained.model.planes,
+        classes=3,
+    )
+    found = dice(case.label[...], probabilities.argmax(0).astype(np.uint8), 3)
+    assert found.min() > 0.9
+    assert (output / "best.pt").read_bytes() == (output / "weights.pt").read_bytes()
+
+
+def test_the_best_weights_are_those_of_the_best_validation(cohort, tmp_path, monkeypatch):
+    """The third of four epochs scores highest: best.pt is what a training of three epochs ends with."""
+    scores = iter([0.2, 0.5, 0.9, 0.9])
+    original = module.Trainer.validate
+    states = []
+
+    def validate(self, cases):
+        states.append({k: v.clone() for k, v in self.network.state_dict().items()})
+        return original(self, cases) | {"validation_dice_mean": next(scores)}
+
+    monkeypatch.setattr(module.Trainer, "validate", validate)
+    output = train(cohort, tmp_path / "out", QUICK | {"epochs": 4, "validate_every_epochs": 1})
+    best = load_weights(output / "best.pt").network.state_dict()
+    last = load_weights(output / "weights.pt").network.state_dict()
+    assert all(torch.equal(best[key], states[2][key]) for key in best)
+    assert all(torch.equal(last[key], states[3][key]) for key in last)
+    assert not all(torch.equal(best[key], last[key]) for key in best)
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_cases(cohort, tmp_path, capsys):
+    case = open_arrays(cohort.shards)["toy", "case_5"]
+    original = module._load_case
+
+    def load(arrays, plan, held):
+        loaded = original(arrays, plan, held)
+        if arrays.case == case.case:
+            loaded.image[:] = np.nan
+        return loaded
+
+    module._load_case = load
+    try:
+        code = main(cohort.words(tmp_path / "out", QUICK | {"validation_share": 0.0}))
+    finally:
+        module._load_case = original
+    assert code == 1
+    message = capsys.readouterr().err
+    assert "epoch 1, step " in message
+    assert "the loss is nan" in message
+    assert "toy/case_5" in message
+    assert not (tmp_path / "out" / "weights.pt").exists()
+
+
+def test_out_of_memory_says_what_was_tried_and_what_to_lower(cohort, tmp_path, capsys, monkeypatch):
+    def full(self, number, batch):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module.Trainer, "step", full)
+    assert main(cohort.words(tmp_path / "out", QUICK)) == 1
+    message = capsys.readouterr().err
+    assert (
+        "batch of 2 patches of 16x16x8 voxels; lower batch_size, patch_size or channels" in message
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_where_there_is_none_is_refused():
+    with pytest.raises(InputError, match="torch finds no CUDA GPU"):
+        module.choose_device("cuda")
+    assert module.choose_device("auto").type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("model", [QUICK, FLAT], ids=["unet", "enet"])
+def test_training_on_a_gpu(cohort, tmp_path, model):
+    output = train(cohort, tmp_path / "out", model | {"device": "cuda"})
+    assert json.loads((output / "settings.json").read_text())["precision"] != "float32"
+    assert load_weights(output / "weights.pt", "cuda").network is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"name": "adamw", "betas": (0.8, 0.9)}, torch.optim.AdamW),
+        ({"name": "adam"}, torch.optim.Adam),
+        ({"name": "sgd", "momentum": 0.95}, torch.optim.SGD),
+        ({"name": "sgd", "momentum": 0.0}, torch.optim.SGD),
+    ],
+)
+def test_optimizers_are_as_asked(settings, kind):
+    network = torch.nn.Linear(3, 2)
+    optimizer = module.build_optimizer(Optimizer(lr=0.1, weight_decay=0.01, **settings), network)
+    group = optimizer.param_groups[0]
+    assert type(optimizer) is kind
+    assert (group["lr"], group["weight_decay"]) == (0.1, 0.01)
+    if kind is torch.optim.SGD:
+        assert group["momentum"] == settings["momentum"]
+        assert group["nesterov"] == (settings["momentum"] > 0)
+    else:
+        assert group["betas"] == settings.get("betas", (0.9, 0.999))
+    network(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+
+
+def test_a_structure_that_is_nowhere_is_left_out_of_the_mean():
+    values = np.array([[0.5, np.nan, np.nan], [0.7, 0.2, np.nan]])
+    found = module._mean_known(values)
+    assert found[:2].tolist() == pytest.approx([0.6, 0.2])
+    assert np.isnan(found[2])
+    assert float(module._mean_known(found)) == pytest.approx(0.4)

@@ -1,0 +1,133 @@
+"""Every term of the loss against MONAI's, and against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from segstudy.errors import InputError
+from segstudy.study import Loss
+from segstudy.train.loss import SegmentationLoss, dice_weights, thinned
+
+STRUCTURES = ("heart", "aorta", "trachea")
+
+
+@pytest.fixture(params=[2, 3], ids=["2D", "3D"])
+def batch(request):
+    torch.manual_seed(request.param)
+    size = (7, 6, 5)[: request.param]
+    return 2 * torch.randn(2, 4, *size), torch.randint(0, 4, (2, *size), dtype=torch.uint8)
+
+
+def loss(**settings):
+    shares = {"dice": 0.0, "cross_entropy": 0.0, "focal": 0.0} | settings
+    return SegmentationLoss(Loss(**shares), STRUCTURES)
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize("background", [True, False])
+def test_dice_is_monais(batch, batch_dice, background):
+    from monai.losses import DiceLoss
+
+    logits, labels = batch
+    peer = DiceLoss(softmax=True, to_onehot_y=True, include_background=background, batch=batch_dice)
+    ours = loss(dice=1.0, batch_dice=batch_dice, dice_background=background)(logits, labels)
+    torch.testing.assert_close(ours, peer(logits, labels[:, None].long()))
+
+
+def test_weighted_dice_is_monais(batch):
+    from monai.losses import DiceLoss
+
+    logits, labels = batch
+    weights = {"background": 0.1, "heart": 0.2, "aorta": 0.2, "trachea": 0.3}
+    # MONAI divides by the number of classes, not by the sum of the weights.
+    scaled = torch.tensor(list(weights.values())) / 0.8 * 4
+    peer = DiceLoss(softmax=True, to_onehot_y=True, batch=True, weight=scaled)
+    ours = loss(dice=1.0, class_weights=weights)(logits, labels)
+    torch.testing.assert_close(ours, peer(logits, labels[:, None].long()))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 3.5])
+def test_focal_is_monais(batch, gamma):
+    from monai.losses import FocalLoss
+
+    logits, labels = batch
+    peer = FocalLoss(gamma=gamma, use_softmax=True, to_onehot_y=True)
+    # MONAI averages over classes too, of which all but the true one are 0.
+    expected = 4 * peer(logits, labels[:, None].long())
+    torch.testing.assert_close(loss(focal=1.0, focal_gamma=gamma)(logits, labels), expected)
+
+
+def test_shares_add_up(batch):
+    logits, labels = batch
+    parts = [loss(dice=1.0), loss(cross_entropy=1.0), loss(focal=1.0)]
+    whole = loss(dice=0.7, cross_entropy=0.3, focal=0.2)(logits, labels)
+    one, two, three = (part(logits, labels) for part in parts)
+    torch.testing.assert_close(whole, 0.7 * one + 0.3 * two + 0.2 * three)
+    torch.testing.assert_close(two, functional.cross_entropy(logits, labels.long()))
+
+
+def test_dice_of_two_squares_that_share_a_half():
+    """Sure of 4 voxels, of which 2 are right, where the truth has 4: Dice 1/2."""
+    labels = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    labels[0, :2, :2] = 1
+    said = torch.zeros(1, 4, 4)
+    said[0, 1:3, :2] = 1
+    logits = torch.stack([1 - said, said], dim=1) * 100
+    found = SegmentationLoss(Loss(dice=1, cross_entropy=0), ["square"])(logits, labels)
+    assert found.item() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_class_weight_shifts_the_mean():
+    """One structure found, the other missed: the loss is the missed one's share of the weights."""
+    labels = torch.tensor([[[1, 1, 2, 2]]], dtype=torch.uint8)
+    said = torch.tensor([[[1, 1, 0, 0]]])
+    logits = functional.one_hot(said, 3).movedim(-1, 1).float() * 100
+    settings = Loss(dice=1, cross_entropy=0, class_weights={"found": 3.0, "missed": 1.0})
+    found = SegmentationLoss(settings, ["found", "missed"])(logits, labels)
+    assert found.item() == pytest.approx(0.25, abs=1e-4)
+
+
+def test_weights_of_classes():
+    third = [0.0, *[1 / 3] * 3]
+    assert dice_weights(Loss(), STRUCTURES).tolist() == pytest.approx(third)
+    counted = dice_weights(Loss(dice_background=True), STRUCTURES)
+    assert counted.tolist() == [0.25] * 4
+    given = {"heart": 1.0, "aorta": 1.0, "trachea": 2.0}
+    weights = dice_weights(Loss(class_weights=given), STRUCTURES)
+    assert weights.tolist() == [0.0, 0.25, 0.25, 0.5]
+    weights = dice_weights(Loss(class_weights=given | {"background": 4.0}), STRUCTURES)
+    assert weights.tolist() == [0.5, 0.125, 0.125, 0.25]
+
+
+def test_a_structure_without_a_weight_is_refused():
+    with pytest.raises(InputError, match=r"class_weights: no weight for aorta"):
+        dice_weights(Loss(class_weights={"heart": 1.0, "trachea": 1.0}), STRUCTURES)
+    with pytest.raises(InputError, match="all weights are 0"):
+        dice_weights(Loss(class_weights=dict.fromkeys(STRUCTURES, 0.0)), STRUCTURES)
+
+
+def test_lower_resolutions_count_half_as_much_each():
+    torch.manual_seed(0)
+    labels = torch.randint(0, 4, (2, 8, 8, 4), dtype=torch.uint8)
+    logits = [torch.randn(2, 4, 8, 8, 4), torch.randn(2, 4, 4, 4, 4), torch.randn(2, 4, 2, 2, 2)]
+    one = loss(dice=0.5, cross_entropy=0.5)
+    expected = sum(
+        share * one(part, thinned(labels, part.shape[2:]))
+        for share, part in zip((4 / 7, 2 / 7, 1 / 7), logits, strict=True)
+    )
+    torch.testing.assert_close(one(logits, labels), expected)
+
+
+def test_thinned_labels_keep_every_second_voxel():
+    labels = torch.arange(16).reshape(1, 4, 4)
+    assert thinned(labels, (2, 4)).tolist() == [[[0, 1, 2, 3], [8, 9, 10, 11]]]
+
+
+def test_a_structure_that_is_nowhere_gives_a_finite_gradient():
+    logits = torch.zeros(1, 4, 5, 5, requires_grad=True)
+    found = loss(dice=1.0, focal=1.0)(logits, torch.zeros(1, 5, 5, dtype=torch.uint8))
+    found.backward()
+    assert math.isfinite(found.item())
+    assert logits.grad.isfinite().all()

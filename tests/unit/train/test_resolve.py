@@ -1,0 +1,126 @@
+"""What `auto` settles on, and what is refused before any training."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segstudy.errors import InputError
+from segstudy.images.prepare import Plan
+from segstudy.networks import strides
+from segstudy.study import EnetModel, TrainSettings, UnetModel
+from segstudy.train.resolve import PATCH_VOXELS, automatic_patch, resolve
+
+
+def plan(shape=(35, 51, 35), spacing=(1.0, 1.0, 1.0)):
+    return Plan(spacing, "none", 0.0, "zscore", 3.0, (), shape)
+
+
+def resolved(model, training=("a", "b", "c"), device="cpu", **plan_settings):
+    stage = TrainSettings(model=model, structures=("x",), channels=("image",), modality="MR")
+    return resolve(
+        stage,
+        plan(**plan_settings),
+        fold=0,
+        seed=0,
+        training=training,
+        validation=(),
+        device=device,
+    )
+
+
+def test_a_small_median_case_is_covered_whole():
+    # The patch that nnU-Net plans for the hippocampus, too.
+    model = UnetModel(network="unet", channels=(8, 16, 32, 64))
+    assert automatic_patch(model, plan(), "cpu") == (40, 56, 40)
+
+
+def test_a_large_case_gets_equal_millimetres_within_the_budget():
+    model = UnetModel(network="unet", channels=(8, 16, 32, 64))
+    patch = automatic_patch(model, plan((300, 260, 120), (1.0, 1.0, 2.5)), "cpu")
+    assert patch == (72, 72, 28)
+    assert [size % step for size, step in zip(patch, (8, 8, 4), strict=True)] == [0, 0, 0]
+    wide = automatic_patch(model, plan((300, 260, 120), (1.0, 1.0, 2.5)), "cuda")
+    assert math.prod(wide) == pytest.approx(2**21, rel=0.15)
+
+
+def test_a_thin_case_leaves_its_share_to_the_other_axes():
+    model = UnetModel(network="unet", channels=(8, 16, 32))
+    patch = automatic_patch(model, plan((400, 400, 10)), "cpu")
+    assert patch[2] in (10, 12)
+    assert patch[0] == patch[1] > 100
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.tuples(*[st.integers(16, 500)] * 3),
+    st.tuples(*[st.floats(0.4, 6)] * 3),
+    st.integers(2, 3),
+    st.sampled_from(["cpu", "cuda"]),
+)
+def test_an_automatic_patch_suits_network_and_budget(shape, spacing, levels, device):
+    model = UnetModel(network="unet", channels=(8,) * levels)
+    try:
+        patch = automatic_patch(model, plan(shape, spacing), device)
+    except InputError as error:
+        assert "halved" in str(error)
+        return
+    steps = strides(model, patch, spacing)
+    assert all(size % step == 0 for size, step in zip(patch, steps, strict=True))
+    assert math.prod(patch) <= 2.5 * PATCH_VOXELS[device][3]
+
+
+def test_a_2d_patch_holds_the_slices_of_all_its_planes():
+    shape = (35, 51, 43)
+    for planes, expected in [
+        (("axial",), (40, 56)),
+        (("coronal",), (40, 48)),
+        (("axial", "coronal", "sagittal"), (56, 56)),
+    ]:
+        model = UnetModel(network="unet", dims=2, channels=(8,) * 4, planes=planes)
+        assert automatic_patch(model, plan(shape), "cpu") == expected
+    assert automatic_patch(EnetModel(network="enet"), plan(shape), "cpu") == (40, 56)
+
+
+def test_steps_show_each_case_once_or_eight_slices_of_it():
+    small = {"channels": (8, 16)}
+    assert resolved(UnetModel(network="unet", **small)).steps_per_epoch == 2
+    assert resolved(EnetModel(network="enet", batch_size=5)).steps_per_epoch == 5
+    given = resolved(UnetModel(network="unet", steps_per_epoch=7, epochs=3, **small))
+    assert (given.steps_per_epoch, given.steps) == (7, 21)
+
+
+def test_a_patch_that_does_not_divide_is_refused_with_one_that_does():
+    model = UnetModel(network="unet", channels=(8, 16, 32), patch_size=(30, 32, 32))
+    with pytest.raises(InputError, match=r"patch_size: 30x32x32.*multiples of 4x4x4.*32x32x32"):
+        resolved(model)
+
+
+def test_a_fold_without_cases_is_refused():
+    with pytest.raises(InputError, match="fold 0: no case to train on"):
+        resolved(EnetModel(network="enet"), training=())
+
+
+def test_the_digest_sees_what_shapes_the_weights_and_nothing_else():
+    def digest(*further, **changes):
+        return resolved(UnetModel(network="unet", channels=(8, 16), **changes)).digest(*further)
+
+    assert digest() == digest(threads=7, device="cpu", memory_mb=5, weights="best")
+    assert digest() != digest(batch_size=3)
+    assert digest() != digest(augmentation={"noise_sd": 0.2})
+    assert digest("data") != digest("other data")
+
+
+def test_the_source_of_many_planes_is_large_enough_for_each():
+    settings = {"dims": 2, "channels": (8, 16), "patch_size": (16, 16)}
+    shape, spacing = (64, 64, 64), (1.0, 1.0, 2.0)
+    sizes = {
+        planes: resolved(
+            UnetModel(network="unet", planes=planes, **settings), shape=shape, spacing=spacing
+        ).source_size
+        for planes in [("axial",), ("coronal",), ("axial", "coronal")]
+    }
+    assert sizes["axial", "coronal"] == tuple(
+        max(pair) for pair in zip(sizes[("axial",)], sizes[("coronal",)], strict=True)
+    )

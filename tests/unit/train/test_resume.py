@@ -1,0 +1,138 @@
+"""A training that is stopped at any moment ends with the weights of one that was not."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from segstudy.cli import main
+from segstudy.train import fit as module
+
+MODEL = {
+    "network": "unet",
+    "channels": [4, 8],
+    "patch_size": [16, 16, 8],
+    "epochs": 6,
+    "steps_per_epoch": 4,
+    "validate_every_epochs": 2,
+    "dropout": 0.2,
+}
+# A child that writes its checkpoint after every step.
+CHILD = (
+    "import sys; from segstudy.train import fit; fit.CHECKPOINT_EVERY_S = 0; "
+    "from segstudy.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+@pytest.fixture(autouse=True)
+def _restored_torch():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def outputs(folder):
+    return [(folder / name).read_bytes() for name in ("weights.pt", "best.pt")]
+
+
+def losses(folder):
+    return [line.split(",")[:7] for line in (folder / "history.csv").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_bits(cohort, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(cohort.words(whole, MODEL)) == 0
+    command = [sys.executable, "-c", CHILD, *cohort.words(killed, MODEL)]
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    child = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while child.poll() is None and not (killed / "checkpoint" / "checkpoint.pt").exists():
+        time.sleep(0.005)
+    time.sleep(0.05)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    assert not (killed / "weights.pt").exists()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "going on from the checkpoint after step" in done.stderr
+    assert outputs(killed) == outputs(whole)
+    assert losses(killed) == losses(whole)
+    assert not (killed / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("stop_after", [1, 4, 10])
+def test_asked_to_stop_it_saves_its_state_and_says_so(
+    cohort, tmp_path, monkeypatch, caplog, number, stop_after
+):
+    caplog.set_level(logging.INFO)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert main(cohort.words(whole, MODEL)) == 0
+    original = module.Trainer.step
+
+    def step(self, index, batch):
+        if index + 1 == stop_after:
+            os.kill(os.getpid(), number)
+        return original(self, index, batch)
+
+    monkeypatch.setattr(module.Trainer, "step", step)
+    with pytest.raises(SystemExit) as left:
+        main(cohort.words(stopped, MODEL))
+    assert left.value.code == 128 + number
+    assert f"stopped by {number.name} after step {stop_after} of 24" in caplog.text
+    assert signal.getsignal(number) == signal.SIG_DFL
+    monkeypatch.setattr(module.Trainer, "step", original)
+    assert main(cohort.words(stopped, MODEL)) == 0
+    assert f"going on from the checkpoint after step {stop_after}" in caplog.text
+    assert outputs(stopped) == outputs(whole)
+
+
+def stopped_half_way(cohort, output, monkeypatch):
+    original = module.Trainer.step
+
+    def step(self, index, batch):
+        if index == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, index, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(module.Trainer, "step", step)
+        main(cohort.words(output, MODEL))
+
+
+@pytest.mark.parametrize("change", ["settings", "data", "code"])
+def test_a_checkpoint_of_something_else_is_not_used(cohort, tmp_path, monkeypatch, caplog, change):
+    output = tmp_path / "out"
+    stopped_half_way(cohort, output, monkeypatch)
+    model = MODEL
+    if change == "settings":
+        model = MODEL | {"batch_size": 3}
+    elif change == "data":
+        for path in cohort.shards[1].glob("*.json"):
+            path.write_text(path.read_text().replace('"sd": ', '"sd": 1'))
+    else:
+        monkeypatch.setattr("segstudy.code.digest", lambda *modules: "another")
+    with caplog.at_level(logging.INFO):
+        assert main(cohort.words(output, model)) == 0
+    assert "training starts anew" in caplog.text
+    assert "going on" not in caplog.text
+    fresh = tmp_path / "fresh"
+    assert main(cohort.words(fresh, model)) == 0
+    assert outputs(output) == outputs(fresh)
+
+
+@pytest.mark.parametrize("keep", [0, 5000])
+def test_a_damaged_checkpoint_is_not_used(cohort, tmp_path, monkeypatch, caplog, keep):
+    output = tmp_path / "out"
+    stopped_half_way(cohort, output, monkeypatch)
+    checkpoint = output / "checkpoint" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:keep])
+    with caplog.at_level(logging.INFO):
+        assert main(cohort.words(output, MODEL)) == 0
+    assert "checkpoint is damaged" in caplog.text

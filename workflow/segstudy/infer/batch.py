@@ -1,0 +1,97 @@
+"""Many images, one after the other: errors kept to the end, times and memory told."""
+
+import resource
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from segstudy.errors import InputError
+from segstudy.images.files import Image
+from segstudy.infer import image
+from segstudy.log import log, progress
+from segstudy.networks.weights import Trained
+
+
+def predict_each(
+    trained: Trained,
+    images: Mapping[str, Sequence[Path]],
+    device: torch.device,
+    finish: Callable[[str, Image], Any],
+    what: str = "predicted",
+) -> dict[str, Any]:
+    """Predict images, hand each one's name and class map to `finish`; returns what that gave, by name.
+
+    On a GPU, the next image is read and the last one finished while the network works; on a CPU
+    they take turns, which needs the memory of one image instead of three.
+
+    An image that cannot be predicted does not stop the others: InputError names all such at the
+    end. A GPU whose memory is too small ends it at once, with InputError too.
+    """
+    names = list(images)
+    overlapping = device.type == "cuda"
+    readings: dict[str, Future] = {}
+    exports: dict[str, Future] = {}
+    errors: dict[str, InputError] = {}
+
+    def export(name: str, probabilities, way, seconds: list[float]) -> Any:
+        result, export_s = _timed(lambda: finish(name, image.restore(probabilities, way)))
+        times = [f"{part:.2f} s" for part in (*seconds, export_s)]
+        log.info("%s: read %s, network %s, export %s", name, *times)
+        return result
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        for number, name in enumerate(progress(names, what)):
+            for near in names[number : number + (2 if overlapping else 1)]:
+                if near not in readings:
+                    readings[near] = reader.submit(_timed, image.read, trained, images[near])
+            try:
+                (array, way), read_s = readings.pop(name).result()
+                found, network_s = _timed(image.probabilities, trained, array, device)
+            except InputError as error:
+                errors[name] = error
+                continue
+            except torch.OutOfMemoryError:
+                raise InputError(
+                    f"case {name}: the GPU's memory is too small for one window of "
+                    f"{'x'.join(map(str, trained.patch_size))} voxels; use --device cpu"
+                ) from None
+            if overlapping:
+                wait(exports.values())
+            exports[name] = writer.submit(export, name, found, way, [read_s, network_s])
+            del array, found
+            if not overlapping:
+                wait(exports.values())
+    results = {}
+    for name, exported in exports.items():
+        try:
+            results[name] = exported.result()
+        except InputError as error:
+            errors[name] = error
+    if images:
+        log.info("peak memory %s", peak_memory(device))
+    if errors:
+        lines = [str(errors[name]) for name in names if name in errors]
+        if len(images) > 1:
+            lines.append(f"{len(errors)} of {len(images)} images could not be predicted")
+        raise InputError("\n".join(lines))
+    return results
+
+
+def _timed(function: Callable, *arguments) -> tuple[Any, float]:
+    began = perf_counter()
+    return function(*arguments), perf_counter() - began
+
+
+def peak_memory(device: torch.device) -> str:
+    """The largest memory this process has held, in words."""
+    # getrusage counts kilobytes on Linux, bytes on macOS
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    text = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.0f} MB"
+    if device.type == "cuda":
+        text += f", on the GPU {torch.cuda.max_memory_allocated(device) / 2**20:.0f} MB"
+    return text

@@ -1,0 +1,131 @@
+"""The literature that the methods text cites."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A publication. kind: of its BibTeX entry. where: journal, proceedings or archive."""
+
+    key: str
+    kind: str
+    authors: str
+    year: int
+    title: str
+    where: str
+    doi: str = ""
+    url: str = ""
+
+    @property
+    def link(self) -> str:
+        return f"https://doi.org/{self.doi}" if self.doi else self.url
+
+    @property
+    def text(self) -> str:
+        return f"{self.authors} ({self.year}). {self.title}. {self.where}."
+
+    @property
+    def bibtex(self) -> str:
+        place = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished"}
+        authors = self.authors.replace(" et al.", " and others").replace(" & ", " and ")
+        lines = [f"@{self.kind}{{{self.key},", f"  author = {{{authors}}},"]
+        lines += [f"  title = {{{{{self.title}}}}},", f"  year = {{{self.year}}},"]
+        lines.append(f"  {place[self.kind]} = {{{self.where}}},")
+        if self.doi:
+            lines.append(f"  doi = {{{self.doi}}},")
+        elif self.url:
+            lines.append(f"  url = {{{self.url}}},")
+        return "\n".join([*lines, "}"])
+
+
+REFERENCES = {
+    reference.key: reference
+    for reference in (
+        Reference("benjamini1995", "article", "Benjamini Y & Hochberg Y", 1995,
+                  "Controlling the false discovery rate: a practical and powerful approach to multiple testing",
+                  "Journal of the Royal Statistical Society B 57:289-300",
+                  "10.1111/j.2517-6161.1995.tb02031.x"),
+        Reference("bland1986", "article", "Bland JM & Altman DG", 1986,
+                  "Statistical methods for assessing agreement between two methods of clinical measurement",
+                  "The Lancet 327:307-310", "10.1016/S0140-6736(86)90837-8"),
+        Reference("cardoso2022", "misc", "Cardoso MJ et al.", 2022,
+                  "MONAI: an open-source framework for deep learning in healthcare",
+                  "arXiv:2211.02701", "10.48550/arXiv.2211.02701"),
+        Reference("cicek2016", "inproceedings", "Çiçek Ö et al.", 2016,
+                  "3D U-Net: learning dense volumetric segmentation from sparse annotation",
+                  "MICCAI 2016, 424-432", "10.1007/978-3-319-46723-8_49"),
+        Reference("dice1945", "article", "Dice LR", 1945,
+                  "Measures of the amount of ecologic association between species",
+                  "Ecology 26:297-302", "10.2307/1932409"),
+        Reference("efron1987", "article", "Efron B", 1987,
+                  "Better bootstrap confidence intervals",
+                  "Journal of the American Statistical Association 82:171-185",
+                  "10.1080/01621459.1987.10478410"),
+        Reference("heimann2009", "article", "Heimann T et al.", 2009,
+                  "Comparison and evaluation of methods for liver segmentation from CT datasets",
+                  "IEEE Transactions on Medical Imaging 28:1251-1265", "10.1109/TMI.2009.2013851"),
+        Reference("holm1979", "article", "Holm S", 1979,
+                  "A simple sequentially rejective multiple test procedure",
+                  "Scandinavian Journal of Statistics 6:65-70",
+                  url="https://www.jstor.org/stable/4615733"),
+        Reference("huttenlocher1993", "article",
+                  "Huttenlocher DP & Klanderman GA & Rucklidge WJ", 1993,
+                  "Comparing images using the Hausdorff distance",
+                  "IEEE Transactions on Pattern Analysis and Machine Intelligence 15:850-863",
+                  "10.1109/34.232073"),
+        Reference("ioffe2015", "misc", "Ioffe S & Szegedy C", 2015,
+                  "Batch normalization: accelerating deep network training by reducing internal covariate shift",
+                  "arXiv:1502.03167", "10.48550/arXiv.1502.03167"),
+        Reference("isensee2021", "article", "Isensee F et al.", 2021,
+                  "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation",
+                  "Nature Methods 18:203-211", "10.1038/s41592-020-01008-z"),
+        Reference("jaccard1912", "article", "Jaccard P", 1912,
+                  "The distribution of the flora in the alpine zone",
+                  "New Phytologist 11:37-50", "10.1111/j.1469-8137.1912.tb05611.x"),
+        Reference("kingma2014", "misc", "Kingma DP & Ba J", 2014,
+                  "Adam: a method for stochastic optimization",
+                  "arXiv:1412.6980", "10.48550/arXiv.1412.6980"),
+        Reference("klein2010", "article", "Klein S et al.", 2010,
+                  "elastix: a toolbox for intensity-based medical image registration",
+                  "IEEE Transactions on Medical Imaging 29:196-205", "10.1109/TMI.2009.2035616"),
+        Reference("lin2017", "inproceedings", "Lin TY et al.", 2017,
+                  "Focal loss for dense object detection", "ICCV 2017, 2999-3007",
+                  "10.1109/ICCV.2017.324"),
+        Reference("lorensen1987", "article", "Lorensen WE & Cline HE", 1987,
+                  "Marching cubes: a high resolution 3D surface construction algorithm",
+                  "ACM SIGGRAPH Computer Graphics 21:163-169", "10.1145/37402.37422"),
+        Reference("loshchilov2017", "misc", "Loshchilov I & Hutter F", 2017,
+                  "Decoupled weight decay regularization",
+                  "arXiv:1711.05101", "10.48550/arXiv.1711.05101"),
+        Reference("mann1947", "article", "Mann HB & Whitney DR", 1947,
+                  "On a test of whether one of two random variables is stochastically larger than the other",
+                  "Annals of Mathematical Statistics 18:50-60", "10.1214/aoms/1177730491"),
+        Reference("milletari2016", "inproceedings", "Milletari F & Navab N & Ahmadi SA", 2016,
+                  "V-Net: fully convolutional neural networks for volumetric medical image segmentation",
+                  "3DV 2016, 565-571", "10.1109/3DV.2016.79"),
+        Reference("molder2021", "article", "Mölder F et al.", 2021,
+                  "Sustainable data analysis with Snakemake", "F1000Research 10:33",
+                  "10.12688/f1000research.29032.2"),
+        Reference("nikolov2021", "article", "Nikolov S et al.", 2021,
+                  "Clinically applicable segmentation of head and neck anatomy for radiotherapy: deep learning algorithm development and validation study",
+                  "Journal of Medical Internet Research 23:e26151", "10.2196/26151"),
+        Reference("paszke2016", "misc", "Paszke A et al.", 2016,
+                  "ENet: a deep neural network architecture for real-time semantic segmentation",
+                  "arXiv:1606.02147", "10.48550/arXiv.1606.02147"),
+        Reference("paszke2019", "misc", "Paszke A et al.", 2019,
+                  "PyTorch: an imperative style, high-performance deep learning library",
+                  "arXiv:1912.01703", "10.48550/arXiv.1912.01703"),
+        Reference("ronneberger2015", "inproceedings", "Ronneberger O & Fischer P & Brox T", 2015,
+                  "U-Net: convolutional networks for biomedical image segmentation",
+                  "MICCAI 2015, 234-241", "10.1007/978-3-319-24574-4_28"),
+        Reference("shapiro1965", "article", "Shapiro SS & Wilk MB", 1965,
+                  "An analysis of variance test for normality (complete samples)",
+                  "Biometrika 52:591-611", "10.1093/biomet/52.3-4.591"),
+        Reference("ulyanov2016", "misc", "Ulyanov D & Vedaldi A & Lempitsky V", 2016,
+                  "Instance normalization: the missing ingredient for fast stylization",
+                  "arXiv:1607.08022", "10.48550/arXiv.1607.08022"),
+        Reference("wilcoxon1945", "article", "Wilcoxon F", 1945,
+                  "Individual comparisons by ranking methods",
+                  "Biometrics Bulletin 1:80-83", "10.2307/3001968"),
+    )
+}  # fmt: skip

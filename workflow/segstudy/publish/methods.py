@@ -1,0 +1,381 @@
+"""The methods text of a paper, written from the settings and from what really ran.
+
+Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, expand, listing, metric, plain
+from segstudy.study import Augmentation, Dataset, Loss, Model
+
+TEST_WORDS = {
+    "wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
+    "mannwhitneyu": "the Mann-Whitney U test, which discards the pairing [[mann1947]]",
+    "permutation": "a permutation test of the differences' signs",
+}
+CORRECTION_WORDS = {
+    "holm": "adjusted by Holm's method [[holm1979]]",
+    "benjamini_hochberg": "adjusted by the method of Benjamini and Hochberg [[benjamini1995]]",
+    "none": "not adjusted for multiple tests",
+}
+SURFACES = {
+    "mesh": "marching-cubes surfaces [[lorensen1987]], sampled at the centres of their polygons and weighted by area",
+    "surfel": "boundary elements weighted by area [[nikolov2021]]",
+    "voxel": "centres of boundary voxels",
+}
+
+
+def methods(results: Results) -> list[tuple[str, str]]:
+    """(heading, text) of each part."""
+    parts = [("Data", _data(results))]
+    for dataset, settings in results.study.datasets.items():
+        if settings.repair:
+            parts.append(("Label repair", _repair(results, dataset, settings)))
+    parts += [
+        ("Preprocessing", _preprocessing(results)),
+        ("Networks and training", _training(results)),
+        ("Prediction", _prediction(results)),
+        ("Evaluation", _evaluation(results)),
+        ("Statistics", _statistics(results)),
+        ("Software", _software(results)),
+    ]
+    return parts
+
+
+def _data(results: Results) -> str:
+    study, text = results.study, []
+    for dataset, settings in study.datasets.items():
+        cases = results.cases(dataset)
+        subjects = len({case.subject for case in cases})
+        whole = "" if subjects == len(cases) else f" of {count(subjects, 'subject')}"
+        kind = "simulated " if settings.source.layout == "phantom" else ""
+        text.append(
+            f"The dataset {dataset} holds {count(len(cases), kind + settings.modality + ' image')}{whole} "
+            f"with labels of {listing([name.replace('_', ' ') for name in settings.structures])}."
+        )
+        if len(settings.channels) > 1:
+            text.append(f"An image has the channels {listing(settings.channels)}.")
+        problems = results.problems(dataset)
+        refused = sorted(set(problems.loc[problems["verdict"] == "refused", "case"]) - {""})
+        if refused:
+            text.append(
+                f"{count(len(refused), 'case')} {'was' if len(refused) == 1 else 'were'} refused by the audit of "
+                "shape, spacing, origin, direction, finite values and label values."
+            )
+        else:
+            text.append(
+                "Every pair of image and label passed an audit of shape, spacing, origin, "
+                "direction, finite values and label values."
+            )
+        if settings.role == "test":
+            text.append("It was used for testing only, by the models of every fold.")
+    splits = study.splits
+    balanced = (
+        ", balanced by foreground volume" if splits.stratify_by == "foreground_volume" else ""
+    )
+    ran = "" if len(study.folds) == splits.folds else f", of which {len(study.folds)} were run"
+    text.append(
+        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; cases of one subject "
+        f"stayed in one fold (seed {splits.seed})."
+    )
+    return " ".join(text)
+
+
+def _repair(results: Results, dataset: str, settings: Dataset) -> str:
+    repair, found = settings.repair, results.transform(dataset)
+    verdicts = results.verdicts(dataset)["verdict"].value_counts()
+    tried = {
+        "sweep": "a sweep of the rotation about the foot-head axis, after the centroids were laid "
+        f"on each other, from steps of {repair.angle_step_deg:g}° down to {repair.angle_tolerance_deg:g}°",
+        "elastix": f"{listing(repair.elastix.transforms)} registration with Elastix [[klein2010]]",
+    }
+    outcome = listing(
+        [f"{count(int(number), 'case')} {verdict}" for verdict, number in verdicts.items()]
+    )
+    outcome = outcome.replace(" review", " for review").replace(" left", " left as delivered")
+    peak = found.get("peak_deg")
+    width = (
+        f" (angles from {peak[0]:.2f}° to {peak[1]:.2f}° come within 0.01 of the best IoU)"
+        if peak
+        else ""
+    )
+    return _minus(
+        f"In {dataset}, the label of the {repair.structure.replace('_', ' ')} had been moved by the same transform in every "
+        f"case. The transform was estimated on {found['reference_case']}, of which the right label "
+        f"is known, by {listing([tried[name] for name in repair.methods])}; the best IoU won "
+        f"({found['method']}): a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
+        f"({', '.join(f'{part:.1f}' for part in found['translation_voxels'])}) voxels, on "
+        f"{'voxel indices' if found['frame'] == 'voxel' else 'millimetres'}. Its inverse, by "
+        f"nearest neighbour on the stored grid, raised the IoU with the right label from "
+        f"{found['iou_before']:.3f} to {found['iou_after']:.3f}. Outcome in the cohort: {outcome}."
+    )
+
+
+def _preprocessing(results: Results) -> str:
+    study, text = results.study, []
+    for name, plan in study.preprocess.items():
+        users = [model for model, settings in study.models.items() if settings.plan == name]
+        if not users:
+            continue
+        fitted = [results.plan(name, fold) for fold in study.folds]
+        spacing = _same([_mm(one["spacing_mm"]) for one in fitted])
+        crop = {
+            "body": "the region above -500 HU",
+            "nonzero": "the region that is not zero",
+            "none": "",
+        }[fitted[0]["crop"]]
+        who = "Images" if len(users) == len(study.models) else f"For {listing(users)}, images"
+        margin = f" with a margin of {plan.margin_mm:g} mm" if plan.margin_mm else ""
+        text.append(
+            f"{who} were brought to RAS orientation"
+            + (f", cropped to {crop}{margin}" if crop else "")
+            + f" and resampled to {spacing} mm"
+            + (" (chosen from the training cases)" if plan.spacing_mm == "auto" else "")
+            + " by cubic splines; an axis more than "
+            f"{plan.anisotropy_threshold:g} times coarser than the others was resampled by nearest "
+            "neighbour [[isensee2021]]."
+        )
+        if fitted[0]["normalise"] == "ct":
+            low, high = plan.clip_percentiles
+            values = [one["intensities"][0] for one in fitted if one["intensities"]]
+            clip = _same([f"{one['low']:.0f} to {one['high']:.0f} HU" for one in values])
+            text.append(
+                f"Intensities were clipped to the {low:g} and {high:g} percentiles of the training "
+                f"cases' labelled voxels ({clip}) and standardised by their mean and SD."
+            )
+        else:
+            text.append("Each channel of each image was standardised by its own mean and SD.")
+    text.append("All that is fitted was fitted on the training cases of each fold alone.")
+    return _minus(" ".join(text))
+
+
+def _training(results: Results) -> str:
+    """What each network is; then how they were trained, those that were trained alike in one sentence."""
+    study = results.study
+    runs = {
+        name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
+        for name, model in study.models.items()
+    }
+    text = [_architecture(name, model, runs[name]) for name, model in study.models.items()]
+    for part in (_learning, _patches, _validation):
+        groups: dict[str, list[str]] = {}
+        for name, model in study.models.items():
+            groups.setdefault(part(model, runs[name]), []).append(name)
+        for sentence, names in groups.items():
+            everyone = len(names) == len(study.models) > 1
+            who = "All networks" if everyone else listing(names)
+            if sentence:
+                text.append(f"{who} {'was' if len(names) == 1 else 'were'} {sentence}.")
+    return " ".join(text)
+
+
+def _architecture(name: str, model: Model, runs: list[dict]) -> str:
+    architecture = {
+        "enet": "an ENet [[paszke2016]]",
+        "unet": f"a {model.dims}D U-Net [[{'cicek2016' if model.dims == 3 else 'ronneberger2015'}]]",
+    }.get(model.network, f"a {model.network}")
+    details = []
+    if model.network == "unet":
+        norm = {
+            "instance": "instance normalisation [[ulyanov2016]]",
+            "batch": "batch normalisation [[ioffe2015]]",
+        }[model.normalisation]
+        activation = {"leaky_relu": "leaky ReLU", "relu": "ReLU"}[model.activation]
+        details.append(f"{'-'.join(map(str, model.channels))} channels, {norm}, {activation}")
+        if model.dims == 3 and model.deep_supervision:
+            details.append("deep supervision")
+    parameters = _same([f"{run['parameters']:,}" for run in runs if "parameters" in run])
+    if parameters:
+        details.append(f"{parameters} parameters")
+    return f"{name} is {architecture}" + (f" ({'; '.join(details)})." if details else ".")
+
+
+def _patches(model: Model, runs: list[dict]) -> str:
+    sizes = _same(["×".join(map(str, run["patch_size"])) for run in runs if "patch_size" in run])
+    steps = _same([str(run["steps_per_epoch"]) for run in runs if "steps_per_epoch" in run])
+    planes = f" of {listing(model.planes)} slices" if model.dims == 2 else ""
+    return (
+        f"shown patches{planes}{f' of {sizes} voxels' if sizes else ''}, {model.batch_size} a step"
+        f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_share)} of "
+        f"them centred on a structure, with {_augmentation(model.augmentation)}"
+    )
+
+
+def _learning(model: Model, runs: list[dict]) -> str:
+    optimizer = {
+        "adamw": "AdamW [[loshchilov2017]]",
+        "adam": "Adam [[kingma2014]]",
+        "sgd": "SGD with Nesterov momentum",
+    }[model.optimizer.name]
+    schedule = {
+        "cosine": "decayed by a cosine",
+        "poly": "decayed polynomially",
+        "linear": "decayed linearly",
+        "constant": "constant",
+    }[model.schedule.name]
+    warm = model.schedule.warmup_epochs
+    seeds = f", with {len(model.seeds)} seeds a fold" if len(model.seeds) > 1 else ""
+    devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs if "device" in run})
+    where = f" on {listing(devices)}" if devices else ""
+    return (
+        f"trained for {count(model.epochs, 'epoch')}{where}{seeds}, with {_loss(model.loss)}, by {optimizer} "
+        f"(learning rate {model.optimizer.lr:g}, {schedule}"
+        f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
+        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g})"
+    )
+
+
+def _validation(model: Model, runs: list[dict]) -> str:
+    if not model.validation_share:
+        return "used with their last weights, and no training case was kept apart"
+    chosen = (
+        "used with the weights that did best on"
+        if model.weights == "best"
+        else "used with the last weights, and followed by their Dice on"
+    )
+    return f"{chosen} the {_percent(model.validation_share)} of training cases that were kept apart"
+
+
+def _loss(loss: Loss) -> str:
+    names = {
+        "Dice loss [[milletari2016]]": loss.dice,
+        "cross-entropy": loss.cross_entropy,
+        f"focal loss (γ = {loss.focal_gamma:g}) [[lin2017]]": loss.focal,
+    }
+    shares = [f"{share:g} × {name}" for name, share in names.items() if share > 0]
+    weights = ""
+    if loss.class_weights:
+        weights = " (class weights inside Dice: " + ", ".join(
+            f"{name} {weight:g}" for name, weight in loss.class_weights.items()
+        ) + ")"  # fmt: skip
+    return " + ".join(shares) + weights
+
+
+def _augmentation(settings: Augmentation) -> str:
+    steps = []
+    if settings.affine_share:
+        steps.append(
+            f"rotation up to ±{settings.rotation_deg:g}° and scaling by {settings.scale[0]:g} to "
+            f"{settings.scale[1]:g} ({_percent(settings.affine_share)} of patches)"
+        )
+    if settings.flip_axes:
+        axes = [axis.replace("_", "-") for axis in settings.flip_axes]
+        steps.append(f"flips along {listing(axes)}")
+    for share, name in (
+        (settings.noise_share, "Gaussian noise"),
+        (settings.blur_share, "blur"),
+        (settings.brightness_share, "brightness"),
+        (settings.contrast_share, "contrast"),
+        (settings.gamma_share, "gamma"),
+    ):
+        if share:
+            steps.append(f"{name} ({_percent(share)})")
+    return f"augmentation by {listing(steps)}" if steps else "no augmentation"
+
+
+def _prediction(results: Results) -> str:
+    text = []
+    for names, overlap in _grouped(results, lambda model: model.overlap):
+        who = (
+            "Images" if len(names) == len(results.study.models) else f"For {listing(names)}, images"
+        )
+        text.append(
+            f"{who} were predicted in overlapping windows ({_percent(overlap)}) weighted by a "
+            "Gaussian; class probabilities were resampled to the image's own grid, where each "
+            "voxel was given the most probable class."
+        )
+    words = {
+        "auto": "only the largest component of a structure was kept where this raised Dice on training cases",
+        "always": "only the largest component of each structure was kept",
+        "never": "no component was removed",
+    }
+    for names, choice in _grouped(results, lambda model: model.keep_largest_component):
+        who = "" if len(names) == len(results.study.models) else f"For {listing(names)}, "
+        text.append(plain(f"{who}{words[choice]}.") if not who else f"{who}{words[choice]}.")
+    return " ".join(text)
+
+
+def _grouped(results: Results, setting) -> list[tuple[list[str], object]]:
+    groups: dict = {}
+    for name, model in results.study.models.items():
+        groups.setdefault(setting(model), []).append(name)
+    return [(names, value) for value, names in groups.items()]
+
+
+def _evaluation(results: Results) -> str:
+    study = results.study
+    names = list(dict.fromkeys(results.metrics["metric"]))
+    known = [metric(name) for name in names if metric(name).definition]
+    defined = "; ".join(
+        f"{what.title}, {what.definition}" + (f" [[{what.source}]]" if what.source else "")
+        for what in known
+    )
+    text = [
+        f"Predictions were measured on the image's own grid, in millimetres: {defined}.",
+        f"Surface distances were taken between {SURFACES[study.metrics.surface]}.",
+        "A distance to an empty mask is infinite: it is counted apart and ranked worst. A metric of "
+        "a structure that neither label holds is undefined.",
+    ]
+    if study.metrics.groups:
+        groups = [
+            f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()
+        ]
+        text.append(f"Merged structures were measured too: {listing(groups)}.")
+    return " ".join(text)
+
+
+def _statistics(results: Results) -> str:
+    settings = results.study.statistics
+    if results.tests.empty:
+        return "There is one model, so nothing was compared."
+    pairs = results.tests["n_pairs"].astype(int)
+    spread = str(pairs.max()) if pairs.min() == pairs.max() else f"{pairs.min()} to {pairs.max()}"
+    names = [metric(name).title for name in expand(settings.metrics, results.study)]
+    tested = int(np.isfinite(results.tests["p"].astype(float)).sum())
+    bootstrap = "BCa bootstrap [[efron1987]]" if settings.bootstrap == "bca" else "bootstrap"
+    return (
+        f"Models were compared on the same cases ({spread} pairs) in {listing(names)}. Paired "
+        f"differences were tested with a paired t test where they were normal (Shapiro-Wilk "
+        f"[[shapiro1965]], α = {settings.alpha:g}) and with {TEST_WORDS[settings.when_not_normal]} "
+        f"where not; p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}, "
+        f"and {settings.alpha:g} was the level of significance. 95 % confidence intervals come from "
+        f"a {bootstrap} with {settings.bootstrap_samples} samples."
+    )
+
+
+def _software(results: Results) -> str:
+    versions: dict[str, set[str]] = {}
+    for model, fold, seed in results.trainings():
+        for name, version in (results.trained(model, fold, seed).get("versions") or {}).items():
+            versions.setdefault(name, set()).add(str(version))
+    monai = " and MONAI [[cardoso2022]]" if "monai" in versions else ""
+    text = (
+        f"The study ran as a Snakemake workflow [[molder2021]] with PyTorch [[paszke2019]]{monai}"
+    )
+    shown = [f"{name} {'/'.join(sorted(found))}" for name, found in sorted(versions.items())]
+    return f"{text}; training used {listing(shown)}." if shown else f"{text}."
+
+
+def _same(texts: Sequence[str]) -> str:
+    """What all agree on, or the range of them."""
+    found = list(dict.fromkeys(texts))
+    return found[0] if len(found) == 1 else " or ".join(found)
+
+
+def _mm(sizes: Sequence[float]) -> str:
+    return " × ".join(f"{size:.3g}" for size in sizes)
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g} %"
+
+
+def _minus(text: str) -> str:
+    """A hyphen before a digit that follows a space or bracket is a minus."""
+    for before in (" ", "("):
+        for digit in "0123456789":
+            text = text.replace(f"{before}-{digit}", f"{before}−{digit}")
+    return text

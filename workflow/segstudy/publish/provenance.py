@@ -1,0 +1,127 @@
+"""Where the results come from: code, libraries, machine, settings, run times."""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pandas
+import yaml
+
+import segstudy
+from segstudy.log import duration
+from segstudy.study import Study
+
+LIBRARIES = (
+    *("snakemake", "torch", "monai", "itk-elastix", "SimpleITK", "nibabel", "numpy", "scipy"),
+    *("scikit-image", "numba", "blosc2", "pandas", "statsmodels", "matplotlib", "pydantic"),
+)
+STAGES = ("download", "repair", "preprocess", "train", "infer", "metrics", "statistics", "publish")
+
+
+def commit() -> dict[str, str]:
+    """The git commit of this code, and whether the files it tracks were changed since.
+
+    Empty outside a checkout, and where the checkout around the package does not track it.
+    """
+    folder = Path(segstudy.__file__).parent
+    if _git(folder, "ls-files", "--error-unmatch", "study.py") is None:
+        return {}
+    found = _git(folder, "rev-parse", "HEAD")
+    if not found:
+        return {}
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ":/")
+    files = len(changed.splitlines()) if changed else 0
+    state = "clean" if not files else f"{files} tracked file{'s' * (files > 1)} changed since"
+    return {"commit": found, "state": state}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def lock_digest() -> str:
+    """SHA-256 of `requirements.lock` beside the workflow; empty where there is none."""
+    path = Path(segstudy.__file__).parents[2] / "requirements.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def versions() -> list[tuple[str, str]]:
+    """Installed versions of the libraries that the stages use."""
+    found = [("segstudy", segstudy.__version__), ("Python", platform.python_version())]
+    for name in LIBRARIES:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> str:
+    """Kind of machine that wrote the report; no name of it."""
+    processor = platform.machine()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = re.search(r"model name\s*:\s*(.+)", text)
+        processor = model[1] if model else processor
+    except OSError:
+        pass
+    return f"{platform.system()}, {processor}, {os.cpu_count()} cores"
+
+
+def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
+    """A row a stage: jobs, time of all of them, the longest, and the largest memory."""
+    rows = []
+    known = [stage for stage in STAGES if stage in set(benchmarks["stage"])]
+    other = sorted(set(benchmarks["stage"]) - set(STAGES))
+    for stage in [*known, *other]:
+        jobs = benchmarks[benchmarks["stage"] == stage]
+        longest = jobs.loc[jobs["s"].idxmax()]
+        memory = jobs["max_rss"].max()
+        rows.append(
+            {
+                "stage": stage,
+                "jobs": str(len(jobs)),
+                "seconds": float(jobs["s"].sum()),
+                "total": duration(float(jobs["s"].sum())),
+                "longest_seconds": float(longest["s"]),
+                "longest": duration(float(longest["s"])),
+                "longest_job": str(longest["job"]),
+                "memory_mb": float(memory),
+                "memory": "–" if pandas.isna(memory) else f"{memory:,.0f} MB",
+            }
+        )
+    return rows
+
+
+def settings_yaml(study: Study) -> str:
+    """Every setting of the study, defaults included, with no folder of the machine in it."""
+    content = study.model_dump(mode="json")
+    return yaml.safe_dump(_anonymous(content), sort_keys=False, allow_unicode=True, width=88)
+
+
+def _anonymous(value):
+    if isinstance(value, dict):
+        return {key: _anonymous(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_anonymous(part) for part in value]
+    return without_folders(value) if isinstance(value, str) else value
+
+
+def without_folders(text: str) -> str:
+    """The text with absolute paths cut down to the file's own name; addresses stay."""
+    return re.sub(
+        r"(?<![\w:/.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:;,'\"]+[/\\])*([^\s/\\:;,'\"]+)[/\\]?",
+        lambda match: f"…/{match[1]}",
+        text,
+    )

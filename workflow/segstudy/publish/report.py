@@ -1,0 +1,375 @@
+"""One offline file, `report.html`: everything a reader of the study wants, first things first."""
+
+import base64
+import html
+import io
+import os
+import re
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from segstudy.errors import InputError
+from segstudy.files import read_json, write_text
+from segstudy.log import duration, log
+from segstudy.publish import provenance, style, tables
+from segstudy.publish.catalogue import CAPTIONS, LAYERS, Figure, figures
+from segstudy.publish.citations import REFERENCES
+from segstudy.publish.draw.comparison import CORRECTIONS, significant
+from segstudy.publish.methods import methods
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, expand, listing, metric, plain, regions
+
+PICTURES = ("samples", "repair_overlay", "cases")
+PICTURE_PIXELS = 1600
+
+
+def write_report(results: Results, folder: Path, output: Path) -> None:
+    """Write the report.
+
+    folder: the figures of the study, which are embedded. Raises InputError where a table or a
+    figure is missing.
+    """
+    text = render(results, folder, output)
+    write_text(output, text)
+    log.info("%s: %.1f MB", output, len(text.encode()) / 1e6)
+
+
+def render(results: Results, folder: Path, output: Path) -> str:
+    study = results.study
+    captions = _figure_file(folder / CAPTIONS)
+    shown = [_embedded(figure, folder, output, captions) for figure in figures(study)]
+    by_kind: dict[str, list[dict]] = {}
+    for figure in shown:
+        by_kind.setdefault(figure["kind"], []).append(figure)
+    cited = _Citations()
+    text = [(heading, cited.linked(part)) for heading, part in methods(results)]
+    models, structures = list(study.models), regions(study)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("segstudy.publish", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["plain"] = plain
+    environment.filters["scrubbed"] = provenance.without_folders
+    return environment.get_template("report.html").render(
+        study=study,
+        title=study.title or plain(study.name),
+        sentence=_sentence(results),
+        findings=_findings(results),
+        facts=_facts(results),
+        main_tables=tables.main_tables(results),
+        figures=by_kind,
+        cohorts=tables.cohort_tables(results),
+        repairs=_repairs(results),
+        metric_tables=tables.metric_tables(results),
+        tests=tables.test_table(results),
+        correction=CORRECTIONS[study.statistics.correction],
+        layers=_figure_file(folder / LAYERS),
+        colours=style.structure_colours(
+            structures[: len(study.structures)], structures[len(study.structures) :]
+        ),
+        model_colours=style.model_colours(models),
+        dice=_case_dice(results),
+        methods=text,
+        references=cited.references,
+        bibtex=_data_address("\n\n".join(found.bibtex for _, found in cited.references) + "\n"),
+        commit=provenance.commit(),
+        lock=provenance.lock_digest(),
+        versions=provenance.versions(),
+        machine=provenance.machine(),
+        run_times=provenance.run_times(results.benchmarks()),
+        total_time=_total(results),
+        settings=provenance.settings_yaml(study),
+        style=Markup(_package_file("report.css")),
+        script=Markup(_package_file("report.js")),
+    )
+
+
+def _package_file(name: str) -> str:
+    return resources.files("segstudy.publish").joinpath(name).read_text(encoding="utf-8")
+
+
+def _figure_file(path: Path):
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `segstudy publish figures` makes it: run it first")
+    return read_json(path)
+
+
+def _embedded(figure: Figure, folder: Path, output: Path, captions: dict) -> dict:
+    """A figure as the template shows it: pictures as WebP, everything drawn in lines as SVG."""
+    for file in figure.files:
+        if not (folder / file).is_file():
+            raise InputError(
+                f"{folder / file}: no such file; `segstudy publish figures` makes it: run it first"
+            )
+    words = captions.get(figure.name)
+    if words is None:
+        raise InputError(
+            f"{folder / CAPTIONS}: nothing about {figure.name}; draw the figures again"
+        )
+    if figure.kind in PICTURES:
+        source = _webp(folder / f"{figure.name}.png")
+    else:
+        content = (folder / f"{figure.name}.svg").read_bytes()
+        source = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+    where = os.path.relpath(folder, output.parent)
+    return {
+        "name": figure.name,
+        "kind": figure.kind,
+        "dataset": figure.dataset,
+        "metric": figure.metric,
+        "model": figure.model,
+        "source": source,
+        **words,
+        "files": [
+            (file.rsplit(".", 1)[-1].upper(), Path(where, file).as_posix()) for file in figure.files
+        ],
+    }
+
+
+def _webp(path: Path) -> str:
+    from PIL import Image
+
+    image = Image.open(path).convert("RGB")
+    image.thumbnail((PICTURE_PIXELS, 3 * PICTURE_PIXELS), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=88, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _data_address(text: str) -> str:
+    return "data:text/plain;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
+
+
+class _Citations:
+    """Numbers citations in the order in which they are first met."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def linked(self, text: str) -> Markup:
+        """The text with `[[key]]` as links to the list of references."""
+        return Markup(re.sub(r"\[\[(\w+)\]\]", self._link, html.escape(text, quote=False)))
+
+    def _link(self, match: re.Match) -> str:
+        number = self._numbers.setdefault(match[1], len(self._numbers) + 1)
+        return f'<a class="cite" href="#ref-{match[1]}">[{number}]</a>'
+
+    @property
+    def references(self) -> list[tuple[int, object]]:
+        return [(number, REFERENCES[key]) for key, number in self._numbers.items()]
+
+
+# --- first screen -------------------------------------------------------------------------------
+
+
+def _sentence(results: Results) -> str:
+    """The study in a sentence."""
+    study = results.study
+    cases = {dataset: len(results.cases(dataset)) for dataset in study.datasets}
+    structures = [name.replace("_", " ") for name in study.structures]
+    what = listing(structures) if len(structures) <= 6 else f"{count(len(structures), 'structure')}"
+    data = listing(
+        [
+            f"{count(number, study.modality + ' image')} of {dataset}"
+            + (" (test only)" if study.datasets[dataset].role == "test" else "")
+            for dataset, number in cases.items()
+        ]
+    )
+    verb = "compared" if len(study.models) > 1 else "tested"
+    names = f"{listing(list(study.models))}" if len(study.models) <= 6 else "them"
+    return (
+        f"{plain(count(len(study.models), 'model'))} ({names}) {'were' if len(study.models) > 1 else 'was'} {verb} in segmenting {what} on "
+        f"{data}, with {count(len(study.folds), 'fold')} of {study.splits.folds}-fold cross-validation."
+        if names != "them"
+        else f"{count(len(study.models), 'model')} were compared in segmenting {what} on {data}."
+    )
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    """The numbers a reader looks for first: (number, what it counts)."""
+    study = results.study
+    cases = sum(len(results.cases(dataset)) for dataset in study.datasets)
+    found = [
+        (str(cases), "case" if cases == 1 else "cases"),
+        (str(len(study.structures)), "structure" if len(study.structures) == 1 else "structures"),
+        (str(len(study.models)), "model" if len(study.models) == 1 else "models"),
+        (f"{len(study.folds)}", "fold" if len(study.folds) == 1 else "folds"),
+    ]
+    for dataset, settings in study.datasets.items():
+        if settings.repair:
+            moved = results.transform(dataset)
+            found.append(
+                (
+                    f"{moved['iou_before']:.2f} → {moved['iou_after']:.2f}",
+                    f"IoU of the repaired {settings.repair.structure}",
+                )
+            )
+    return found
+
+
+def _findings(results: Results) -> list[str]:
+    """What came out, in sentences that the tables bear out."""
+    study, found = results.study, []
+    if len(study.models) < 2:
+        return found
+    for dataset in study.datasets:
+        for name in expand(study.publish.metrics, study)[:2]:
+            leading: dict[str, list[str]] = {}
+            for structure in regions(study):
+                for model in tables.best_models(results, dataset, structure, name):
+                    leading.setdefault(model, []).append(structure)
+            if not leading:
+                continue
+            model = max(leading, key=lambda one: len(leading[one]))
+            own = leading[model]
+            wins = _wins(results, dataset, name, model, own)
+            where = f" on {dataset}" if len(study.datasets) > 1 else ""
+            total = len(regions(study))
+            what = metric(name)
+            text = (
+                f"{model} has the best mean {what.title}{where} in {len(own)} of "
+                f"{count(total, 'structure')}"
+            )
+            compared = (len(study.models) - 1) * len(own)
+            if _tested(results, dataset, name):
+                text += (
+                    f"; {wins} of its {count(compared, 'comparison')} there "
+                    f"{'is' if wins == 1 else 'are'} significant "
+                    f"({CORRECTIONS[study.statistics.correction]} < {study.statistics.alpha:g})"
+                )
+            else:
+                text += "; this metric was not tested"
+            text += "."
+            found.append(text)
+    infinite = results.summary
+    distances = infinite[infinite["metric"] == "hd95_mm"]
+    missing = int(distances["n_infinite"].sum())
+    if missing:
+        worst = distances.groupby("model", sort=False)["n_infinite"].sum()
+        named = [f"{model} {int(number)}" for model, number in worst.items() if number]
+        found.append(
+            f"{count(missing, 'prediction')} {'has' if missing == 1 else 'have'} an infinite "
+            f"distance, since the structure was missed altogether or found where there is none "
+            f"({', '.join(named)})."
+        )
+    return found
+
+
+def _tested(results: Results, dataset: str, name: str) -> bool:
+    table = results.tests
+    return bool(((table["dataset"] == dataset) & (table["metric"] == name)).any())
+
+
+def _wins(results: Results, dataset: str, name: str, model: str, structures: list[str]) -> int:
+    """How many of the model's comparisons, on structures that it leads, are significant."""
+    table = results.tests
+    table = table[
+        (table["dataset"] == dataset)
+        & (table["metric"] == name)
+        & table["structure"].isin(structures)
+        & ((table["model_a"] == model) | (table["model_b"] == model))
+    ]
+    return int(significant(table).sum())
+
+
+def _case_dice(results: Results) -> dict[str, dict[str, dict[str, str]]]:
+    """dataset -> case -> model -> Dice of each structure in words, for the pictures of cases."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    what = metric("dice")
+    for dataset in results.study.datasets:
+        values = results.values(dataset, "dice")
+        order = {name: place for place, name in enumerate(regions(results.study))}
+        values = values.sort_values("structure", key=lambda column: column.map(order))
+        for (case, model), rows in values.groupby(["case", "model"]):
+            words = ", ".join(
+                f"{structure} {what.text(value)}"
+                for structure, value in zip(rows["structure"], rows["value"], strict=True)
+            )
+            found.setdefault(dataset, {}).setdefault(case, {})[model] = words
+    return found
+
+
+# --- repair -------------------------------------------------------------------------------------
+
+
+def _repairs(results: Results) -> list[dict]:
+    """What label repair did in each dataset that has it."""
+    found = []
+    for dataset, settings in results.study.datasets.items():
+        if not settings.repair:
+            continue
+        attempts, verdicts = results.attempts(dataset), results.verdicts(dataset)
+        order = {"review": 0, "left": 1, "repaired": 2}
+        verdicts = verdicts.sort_values(
+            "verdict", key=lambda column: column.map(order).fillna(-1), kind="stable"
+        )
+        columns = [
+            name for name in verdicts.columns if name not in ("case", "verdict", "remark", "label")
+        ]
+        columns = [name for name in columns if verdicts[name].notna().any()]
+        found.append(
+            {
+                "dataset": dataset,
+                "structure": settings.repair.structure,
+                "transform": results.transform(dataset),
+                "attempts": [_attempt(row) for _, row in attempts.iterrows()],
+                "counts": verdicts["verdict"].value_counts().to_dict(),
+                "columns": [plain(name) for name in columns],
+                "verdicts": [
+                    {
+                        "case": row["case"],
+                        "verdict": row["verdict"],
+                        "remark": _words(row.get("remark")),
+                        "cells": [_evidence(row[name]) for name in columns],
+                    }
+                    for _, row in verdicts.iterrows()
+                ],
+            }
+        )
+    return found
+
+
+def _attempt(row) -> dict:
+    numbers = {
+        key: tables.Cell(
+            tables.number(tables._number(row.get(key)), digits), tables._number(row.get(key))
+        )
+        for key, digits in (
+            ("iou_before", 4),
+            ("iou_after", 4),
+            ("iou_replayed", 4),
+            ("angle_deg", 2),
+        )
+    }
+    return {
+        "method": row["method"],
+        "chosen": str(row.get("chosen")).lower() == "true",
+        "reason": _words(row.get("reason")),
+        **numbers,
+    }
+
+
+def _words(value) -> str:
+    return "" if value is None or value != value else provenance.without_folders(str(value))
+
+
+def _evidence(value) -> tables.Cell:
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return tables.Cell(str(value))
+    whole = found == int(found) if found == found and abs(found) < 1e15 else False
+    return tables.Cell(
+        "–" if found != found else f"{found:.0f}" if whole else f"{found:.3g}", found
+    )
+
+
+def _total(results: Results) -> str:
+    benchmarks = results.benchmarks()
+    return duration(float(benchmarks["s"].sum())) if len(benchmarks) else ""

@@ -1,0 +1,310 @@
+"""The tables of the report, as rows that the template writes. Every number keeps its exact value."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas
+
+from segstudy.publish.draw.comparison import significant
+from segstudy.publish.results import Results
+from segstudy.publish.words import Metric, expand, metric, number, p_value, plain, regions
+
+TESTS = {
+    "paired_t": "paired t",
+    "wilcoxon": "Wilcoxon signed-rank",
+    "mannwhitneyu": "Mann-Whitney U",
+    "permutation": "permutation",
+    "": "not tested",
+}
+STATISTICS = {"paired_t": "t", "wilcoxon": "W", "mannwhitneyu": "U", "permutation": "mean"}
+EFFECTS = {
+    "cohens_dz": "dz",
+    "matched_rank_biserial": "r (matched)",
+    "rank_biserial": "r",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table's cell. value: the exact number, for sorting and download."""
+
+    text: str
+    value: float | str | None = None
+    note: str = ""
+    against: str = ""
+    best: bool = False
+    flags: list[str] = field(default_factory=list)
+
+    @property
+    def exact(self) -> str:
+        if self.value is None:
+            return self.text
+        if isinstance(self.value, str):
+            return self.value
+        value = float(self.value)
+        return "" if math.isnan(value) else repr(value)
+
+
+def main_tables(results: Results) -> list[dict]:
+    """A table a dataset: a row a structure and model, a column a metric of `publish.metrics`."""
+    study = results.study
+    names = expand(study.publish.metrics, study)
+    found = []
+    for dataset in study.datasets:
+        rows = []
+        summary = _indexed(results, dataset)
+        shown = [name for name in names if any(key[2] == name for key in summary)]
+        for structure in regions(study):
+            best = {name: best_models(results, dataset, structure, name) for name in shown}
+            for position, model in enumerate(study.models):
+                cells = {}
+                for name in shown:
+                    row = summary.get((structure, model, name))
+                    leading = best[name]
+                    cells[name] = (
+                        Cell("–")
+                        if row is None
+                        else _main_cell(row, metric(name), model in leading)
+                    )
+                    if row is not None and leading and model not in leading:
+                        note = _against(results, dataset, structure, name, model, leading[0])
+                        cells[name] = replace(cells[name], against=note)
+                counts = [
+                    int(summary[structure, model, name]["n"])
+                    for name in shown
+                    if (structure, model, name) in summary
+                ]
+                if not counts:
+                    continue
+                rows.append(
+                    {
+                        "structure": structure,
+                        "first": position == 0,
+                        "model": model,
+                        "n": max(counts),
+                        "cells": [cells[name] for name in shown],
+                    }
+                )
+        found.append(
+            {"dataset": dataset, "metrics": [metric(name) for name in shown], "rows": rows}
+        )
+    return found
+
+
+def _indexed(results: Results, dataset: str) -> dict[tuple[str, str, str], pandas.Series]:
+    table = results.summary[results.summary["dataset"] == dataset]
+    return {(row["structure"], row["model"], row["metric"]): row for _, row in table.iterrows()}
+
+
+def _main_cell(row: pandas.Series, what: Metric, best: bool) -> Cell:
+    flags = []
+    if int(row["n_infinite"]):
+        flags.append(f"{int(row['n_infinite'])} ∞")
+    if int(row["n_undefined"]):
+        flags.append(f"{int(row['n_undefined'])} undefined")
+    interval = f"{what.text(row['ci_low'])}–{what.text(row['ci_high'])}"
+    return Cell(
+        f"{what.text(row['mean'])} ± {what.text(row['sd'])}",
+        float(row["mean"]),
+        f"median {what.text(row['median'])}"
+        + ("" if math.isnan(row["ci_low"]) else f"; CI {interval}"),
+        best=best,
+        flags=flags,
+    )
+
+
+def best_models(results: Results, dataset: str, structure: str, name: str) -> list[str]:
+    """The models with the best mean; several where they tie. Infinite counts as the image's diagonal.
+
+    Without a penalised mean in the summary, a model with infinite cases is worse than any without.
+    """
+    what = metric(name)
+    costs = {}
+    for (region, model, other), row in _indexed(results, dataset).items():
+        if region != structure or other != name:
+            continue
+        mean = float(row.get("mean_penalised", math.nan))
+        if math.isnan(mean):
+            mean = float(row["mean"])
+            if int(row["n_infinite"]):
+                mean = math.inf
+        costs[model] = what.cost(mean)
+    if not costs or min(costs.values()) == math.inf:
+        return []
+    return [
+        model
+        for model in results.study.models
+        if model in costs and math.isclose(costs[model], min(costs.values()), rel_tol=1e-12)
+    ]
+
+
+def _against(results, dataset, structure, name, model, best) -> str:
+    """Adjusted p and effect size of a model against the best one."""
+    row = _test(results, dataset, structure, name, model, best)
+    if row is None or math.isnan(_number(row["p_adjusted"])):
+        return ""
+    effect = _number(row.get("effect_size", math.nan))
+    p = p_value(_number(row["p_adjusted"]))
+    words = f"p {p}" if p.startswith("<") else f"p = {p}"
+    if not math.isnan(effect):
+        words += (
+            f", {EFFECTS.get(row['effect_name'], row['effect_name'])} = {number(abs(effect), 2)}"
+        )
+    return words
+
+
+def _test(results, dataset, structure, name, one, other) -> pandas.Series | None:
+    table = results.tests
+    table = table[
+        (table["dataset"] == dataset)
+        & (table["structure"] == structure)
+        & (table["metric"] == name)
+        & table["model_a"].isin((one, other))
+        & table["model_b"].isin((one, other))
+    ]
+    return None if table.empty else table.iloc[0]
+
+
+def metric_tables(results: Results) -> list[dict]:
+    """A table a dataset and metric, with every column of the summary."""
+    study, found = results.study, []
+    summary = results.summary
+    order = {name: place for place, name in enumerate(regions(study))}
+    models = {name: place for place, name in enumerate(study.models)}
+    for dataset in study.datasets:
+        names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
+        first = [name for name in expand(study.publish.metrics, study) if name in names]
+        for name in [*first, *(name for name in names if name not in first)]:
+            what = metric(name)
+            table = summary[(summary["dataset"] == dataset) & (summary["metric"] == name)]
+            table = table.sort_values(
+                ["structure", "model"], key=lambda column: column.map({**order, **models})
+            )
+            rows = []
+            for _, row in table.iterrows():
+                best = row["model"] in best_models(results, dataset, row["structure"], name)
+                cells = [Cell(row["structure"]), Cell(row["model"])]
+                cells += [
+                    Cell(str(int(row[key])), float(row[key]))
+                    for key in ("n", "n_undefined", "n_infinite")
+                ]
+                cells += [
+                    Cell(what.text(row[key]), float(row[key]), best=best and key == "mean")
+                    for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
+                ]
+                if "mean_penalised" in summary:
+                    cells.append(
+                        Cell(what.text(row["mean_penalised"]), float(row["mean_penalised"]))
+                    )
+                rows.append(cells)
+            head = ["Structure", "Model", "n", "Undefined", "Infinite", "Mean", "SD", "Median"]
+            head += ["Q1", "Q3", "CI low", "CI high"]
+            head += ["Mean, ∞ as diagonal"] if "mean_penalised" in summary else []
+            found.append(
+                {"dataset": dataset, "metric": what, "head": head, "rows": rows,
+                 "name": f"{dataset}-{name}"}
+            )  # fmt: skip
+    return found
+
+
+def test_table(results: Results) -> dict:
+    """Every comparison with its own test, statistic, degrees of freedom and number of pairs."""
+    table = results.tests
+    several = len(results.study.datasets) > 1
+    head = ["Structure", "Metric", "A − B", "Pairs", "Difference", "95 % CI", "Test", "Statistic"]
+    head += ["df", "p", "p adjusted", "Effect", "A better", "Remark"]
+    rows = []
+    marked = significant(table) if len(table) else pandas.Series(dtype=bool)
+    for index, row in table.iterrows():
+        what = metric(row["metric"])
+        test = row["test"]
+        statistic, df = _number(row["statistic"]), _number(row["df"])
+        share = _number(row.get("share_a_better", math.nan))
+        effect = _number(row.get("effect_size", math.nan))
+        interval = (
+            f"{what.text(_number(row['ci_low']))} to {what.text(_number(row['ci_high']))}"
+            if not math.isnan(_number(row.get("ci_low", math.nan)))
+            else "–"
+        )
+        letter = STATISTICS.get(test)
+        shown = "–" if math.isnan(statistic) else f"{statistic:.4g}".replace("-", "−")
+        cells = [Cell(row["dataset"])] if several else []
+        cells += [
+            Cell(row["structure"]),
+            Cell(what.axis),
+            Cell(f"{row['model_a']}\u00a0− {row['model_b']}"),
+            Cell(str(int(row["n_pairs"])), float(row["n_pairs"])),
+            Cell(what.text(_number(row["mean_difference"])), _number(row["mean_difference"])),
+            Cell(interval),
+            Cell(TESTS.get(test, test)),
+            Cell(f"{letter} = {shown}" if letter and shown != "–" else shown, statistic),
+            Cell("–" if math.isnan(df) else f"{df:g}", df),
+            Cell(p_value(_number(row["p"])), _number(row["p"])),
+            Cell(
+                p_value(_number(row["p_adjusted"])),
+                _number(row["p_adjusted"]),
+                best=bool(marked.loc[index]),
+            ),
+            Cell(
+                "–"
+                if math.isnan(effect)
+                else f"{EFFECTS.get(row['effect_name'], row['effect_name'])} {number(effect, 2)}",
+                effect,
+            ),
+            Cell("–" if math.isnan(share) else f"{share:.0%}", share),
+            Cell(str(row.get("remark", "") or "")),
+        ]
+        rows.append(cells)
+    return {"head": ["Dataset", *head] if several else head, "rows": rows}
+
+
+def cohort_tables(results: Results) -> list[dict]:
+    """A table a dataset: what the cohort is like, one line a property."""
+    found = []
+    for dataset, settings in results.study.datasets.items():
+        cases = results.cases(dataset)
+        problems = results.problems(dataset)
+        spacing = np.array([case.spacing_mm for case in cases], float)
+        shape = np.array([case.shape for case in cases], float)
+        volumes = np.array([float(np.prod(case.spacing_mm)) / 1000 for case in cases])
+        rows = [
+            ("Cases", str(len(cases))),
+            ("Subjects", str(len({case.subject for case in cases}))),
+            ("Modality", settings.modality),
+            ("Channels", ", ".join(settings.channels)),
+            ("Role", {"train": "cross-validated", "test": "test only"}[settings.role]),
+            ("Grid i × j × k (voxels)", _ranges(shape, "{:.0f}")),
+            ("Voxel size i × j × k (mm)", _ranges(spacing, "{:.3g}")),
+        ]
+        for name in settings.structures:
+            ml = np.array([case.voxels[name] for case in cases]) * volumes
+            there = ml[ml > 0]
+            text = "in no case"
+            if len(there):
+                low, middle, high = np.percentile(there, [0, 50, 100])
+                text = f"median {middle:.3g} mL ({low:.3g} to {high:.3g})"
+                if len(there) < len(cases):
+                    text += f", in {len(there)} of {len(cases)} cases"
+            rows.append((f"{plain(name)}, as delivered", text))
+        refused = problems[problems["verdict"] == "refused"]["case"].nunique()
+        rows.append(("Refused by the audit", str(refused)))
+        found.append({"dataset": dataset, "rows": rows, "problems": problems})
+    return found
+
+
+def _ranges(values: np.ndarray, form: str) -> str:
+    if not len(values):
+        return "–"
+    parts = []
+    for low, high in zip(values.min(axis=0), values.max(axis=0), strict=True):
+        ends = list(dict.fromkeys((form.format(low), form.format(high))))
+        parts.append("–".join(ends))
+    return " × ".join(parts)
+
+
+def _number(value) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
