@@ -29,10 +29,10 @@ from segstudy.images.moving import (
 )
 from segstudy.repair.apply import judge, undo
 from segstudy.repair.elastix import register
-from segstudy.repair.estimate import estimate_cohort
+from segstudy.repair.estimate import angle_about, estimate_cohort
 from segstudy.repair.evidence import measure
 from segstudy.repair.sweep import iou, replayed_iou, superior_axis, sweep
-from segstudy.study import Dataset, Elastix
+from segstudy.study import Elastix, RepairedCohort
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGSTUDY_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -187,9 +187,8 @@ def frames(targets: list, patients: int) -> None:
                 matrix = fault if truth == "voxel" else np.linalg.inv(affine) @ in_mm @ affine
                 wrong = move_structure(label, HEART, matrix)
                 cases.append(write_case(Path(folder), f"p{index}", image, label, wrong, affine))
-            settings = Dataset.model_validate(
+            settings = RepairedCohort.model_validate(
                 {
-                    "source": {"layout": "phantom"},
                     "modality": "CT",
                     "structures": STRUCTURES,
                     "repair": {

@@ -54,6 +54,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"models__small__epocs": 3}, r"mine\.yaml: models\.small\.epocs: unknown key; did you mean epochs\?"),
         ({"models__small__network": "resnet"}, r"models\.small\.network: found 'resnet'.*Allowed: enet, unet"),
         ({"models__small__loss": {"dise": 1}}, r"models\.small\.loss\.dise: unknown key; did you mean dice"),
+        ({"models__small__loss": {"class_weights": {"heart": 1}}}, r"class_weights: no weight for aorta"),
         ({"models__small__plan": "fine"}, r"models\.small\.plan: 'fine' is none of the plans \(default\)"),
         ({"models__small__epochs": "many"}, r"models\.small\.epochs: found 'many'"),
         ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),

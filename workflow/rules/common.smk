@@ -27,6 +27,8 @@ from segstudy.study import (
     FitSettings,
     MeasureSettings,
     PhantomSource,
+    ResampleSettings,
+    SplitSettings,
     Study,
     TableSource,
     TrainSettings,
@@ -179,25 +181,40 @@ def training_arrays(wildcards) -> list[str]:
 # --- settings -----------------------------------------------------------------------------------
 
 
-def train_settings(model: str) -> str:
+def train_settings(model: str) -> TrainSettings:
     return TrainSettings(
-        model=STUDY.models[model],
+        model=STUDY.models[model].learning(),
         structures=STUDY.structures,
         channels=STUDY.channels,
         modality=STUDY.modality,
-    ).to_json()
+    )
 
 
-def plan_settings(plan: str) -> str:
+def split_settings() -> SplitSettings:
+    """Which folds are run does not change what is in them."""
+    return SplitSettings(
+        splits=STUDY.splits.model_copy(update={"run_folds": None}),
+        roles={name: dataset.role for name, dataset in STUDY.datasets.items()},
+    )
+
+
+def plan_settings(plan: str) -> FitSettings:
     return FitSettings(
         plan=STUDY.preprocess[plan], modality=STUDY.modality, channels=STUDY.channels
-    ).to_json()
+    )
 
 
-def measure_settings(dataset: str) -> str:
-    return MeasureSettings(
-        metrics=STUDY.metrics, structures=STUDY.datasets[dataset].structures
-    ).to_json()
+def resample_settings(dataset: str, plan: str) -> ResampleSettings:
+    """The spacing is the grid's, in the name of the folder; where it comes from is the plan's."""
+    return ResampleSettings(
+        plan=STUDY.preprocess[plan].model_copy(update={"spacing_mm": "auto"}),
+        dataset=STUDY.datasets[dataset].cohort(),
+        structures=STUDY.structures,
+    )
+
+
+def measure_settings(dataset: str) -> MeasureSettings:
+    return MeasureSettings(metrics=STUDY.metrics, structures=STUDY.datasets[dataset].structures)
 
 
 def needs_gpu(model: str) -> int:

@@ -18,6 +18,7 @@ rule download_fetch:
         runtime=600,
     params:
         source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
+        defaults=lambda w: STUDY.datasets[w.dataset].source.digest(),
         modality=lambda w: STUDY.datasets[w.dataset].modality,
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
         # A verified archive stays what it is, whatever becomes of the code that fetched it.
@@ -51,6 +52,7 @@ checkpoint download_audit:
     params:
         raw=lambda w, input: ["--raw", input[0]] if is_fetched(w.dataset) else [],
         settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        defaults=lambda w: STUDY.datasets[w.dataset].digest(),
         code=digest("download.audit"),
     shell:
         "python -m segstudy download audit --dataset {wildcards.dataset} {params.raw:q}"

@@ -5,7 +5,7 @@ rule infer:
     input:
         weights=lambda w: (
             f"{RESULTS}/train/{w.model}/fold-{w.fold}/seed-{w.seed}/"
-            + ("best.pt" if STUDY.models[w.model].weights == "best" else "weights.pt")
+            + ("best.pt" if STUDY.models[w.model].infer.weights == "best" else "weights.pt")
         ),
         splits=f"{RESULTS}/preprocess/splits.tsv",
         images=image_files,
@@ -27,6 +27,8 @@ rule infer:
         mem_mb=lambda w: STUDY.models[w.model].memory_mb,
         runtime=lambda w: STUDY.models[w.model].runtime_min,
         gpu=lambda w: needs_gpu(w.model),
+        # Not a param: where a job runs is no reason to run it again.
+        device=lambda w: STUDY.models[w.model].device,
     params:
         labels=lambda w: labels_option(w.dataset),
         training=lambda w, input: [
@@ -34,11 +36,18 @@ rule infer:
             + (f":{RESULTS}/repair/{dataset}/labels" if is_repaired(dataset) else "")
             for dataset, path in zip(STUDY.training_datasets, input.training)
         ],
+        training_structures=lambda w: json.dumps(
+            {dataset: STUDY.datasets[dataset].structures for dataset in STUDY.training_datasets}
+        ),
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
+        settings=lambda w: STUDY.models[w.model].infer.to_json(),
+        defaults=lambda w: STUDY.models[w.model].infer.digest(),
         code=lambda w: digest("infer.predict", f"networks.{STUDY.models[w.model].network}"),
     shell:
         "python -m segstudy infer --weights {input.weights:q} --cases {input.cases:q}"
         " {params.labels:q} --dataset {wildcards.dataset} --splits {input.splits:q}"
         " --fold {wildcards.fold} --structures {params.structures:q}"
-        " --training-cases {params.training:q} --threads {threads} --output {output:q}"
+        " --training-cases {params.training:q}"
+        " --training-structures {params.training_structures:q}"
+        " --settings {params.settings:q} --device {resources.device} --threads {threads} --output {output:q}"
         " 2>&1 | tee {log:q}"

@@ -21,7 +21,8 @@ rule metrics_measure:
         runtime=120,
     params:
         labels=lambda w: labels_option(w.dataset),
-        settings=lambda w: measure_settings(w.dataset),
+        settings=lambda w: measure_settings(w.dataset).to_json(),
+        defaults=lambda w: measure_settings(w.dataset).digest(),
         columns=lambda w: json.dumps(
             {
                 "study": STUDY.name,
@@ -31,7 +32,7 @@ rule metrics_measure:
                 "seed": int(w.seed),
             }
         ),
-        code=digest("metrics.measure"),
+        code=digest("metrics.pairs"),
     shell:
         "python -m segstudy metrics --cases {input.cases:q} {params.labels:q}"
         " --prediction {input.prediction:q} --splits {input.splits:q} --fold {wildcards.fold}"

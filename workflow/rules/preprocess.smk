@@ -19,15 +19,8 @@ rule preprocess_split:
         runtime=10,
     params:
         cases=lambda w, input: [f"{dataset}={path}" for dataset, path in zip(STUDY.datasets, input)],
-        settings=json.dumps(
-            {
-                # Which folds are run does not change what is in them.
-                "splits": STUDY.splits.model_copy(update={"run_folds": None}).model_dump(
-                    mode="json"
-                ),
-                "roles": {name: dataset.role for name, dataset in STUDY.datasets.items()},
-            }
-        ),
+        settings=split_settings().to_json(),
+        defaults=split_settings().digest(),
         code=digest("preprocess.split"),
     shell:
         "python -m segstudy preprocess split --cases {params.cases:q}"
@@ -54,7 +47,8 @@ rule preprocess_fingerprint:
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
-        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),
+        defaults=lambda w: STUDY.datasets[w.dataset].cohort().digest(),
         code=digest("preprocess.fingerprint"),
     shell:
         "python -m segstudy preprocess fingerprint --dataset {wildcards.dataset}"
@@ -80,7 +74,8 @@ checkpoint preprocess_plan:
         mem_mb=2000,
         runtime=20,
     params:
-        settings=lambda w: plan_settings(w.plan),
+        settings=lambda w: plan_settings(w.plan).to_json(),
+        defaults=lambda w: plan_settings(w.plan).digest(),
         code=digest("preprocess.plan"),
     shell:
         "python -m segstudy preprocess plan --splits {input.splits:q}"
@@ -108,13 +103,8 @@ rule preprocess_resample:
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
-        settings=lambda w: json.dumps(
-            {
-                "plan": STUDY.preprocess[w.plan].model_dump(mode="json"),
-                "dataset": STUDY.datasets[w.dataset].model_dump(mode="json"),
-                "structures": STUDY.structures,
-            }
-        ),
+        settings=lambda w: resample_settings(w.dataset, w.plan).to_json(),
+        defaults=lambda w: resample_settings(w.dataset, w.plan).digest(),
         code=digest("preprocess.resample"),
     shell:
         "python -m segstudy preprocess resample --dataset {wildcards.dataset}"

@@ -42,6 +42,7 @@ rule publish_figures:
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
         settings=STUDY.to_json(),
+        defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
         "python -m segstudy publish figures --settings {params.settings:q}"
@@ -68,6 +69,7 @@ rule publish_report:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),
         settings=STUDY.to_json(),
+        defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
         "python -m segstudy publish report --settings {params.settings:q}"

@@ -21,7 +21,8 @@ rule repair_estimate:
         mem_mb=8000,
         runtime=120,
     params:
-        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
+        defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
         code=digest("repair.estimate"),
     shell:
         "python -m segstudy repair estimate --cases {input.cases:q}"
@@ -48,7 +49,8 @@ rule repair_apply:
         runtime=120,
     params:
         select=selected,
-        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
+        settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
+        defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
         code=digest("repair.apply"),
     shell:
         "python -m segstudy repair apply --cases {input.cases:q} --select {params.select:q}"

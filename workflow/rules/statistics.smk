@@ -7,6 +7,7 @@ rule statistics:
     output:
         summary=f"{RESULTS}/statistics/summary.csv",
         tests=f"{RESULTS}/statistics/tests.csv",
+        ranking=f"{RESULTS}/statistics/ranking.csv",
         report=f"{RESULTS}/statistics/report.md",
     log:
         f"{RESULTS}/logs/statistics/statistics.log",
@@ -21,7 +22,8 @@ rule statistics:
     params:
         folder=subpath(output.summary, parent=True),
         settings=STUDY.statistics.to_json(),
-        code=digest("statistics.comparisons", "statistics.summary"),
+        defaults=STUDY.statistics.digest(),
+        code=digest("statistics.command"),
     shell:
         "python -m segstudy statistics --metrics {input:q} --settings {params.settings:q}"
         " --output {params.folder:q} 2>&1 | tee {log:q}"

@@ -25,12 +25,16 @@ rule train:
         mem_mb=lambda w: STUDY.models[w.model].memory_mb,
         runtime=lambda w: STUDY.models[w.model].runtime_min,
         gpu=lambda w: needs_gpu(w.model),
+        # Not a param: where a job runs is no reason to run it again.
+        device=lambda w: STUDY.models[w.model].device,
     params:
         folder=subpath(output.weights, parent=True),
-        settings=lambda w: train_settings(w.model),
+        settings=lambda w: train_settings(w.model).to_json(),
+        defaults=lambda w: train_settings(w.model).digest(),
         code=lambda w: digest("train.fit", f"networks.{STUDY.models[w.model].network}"),
     shell:
         "python -m segstudy train --arrays {input.arrays:q} --splits {input.splits:q}"
         " --plan {input.plan:q} --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --settings {params.settings:q} --threads {threads} --output {params.folder:q}"
+        " --settings {params.settings:q} --device {resources.device}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --output {params.folder:q}"
         " 2>&1 | tee {log:q}"

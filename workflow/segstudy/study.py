@@ -6,6 +6,7 @@ Every setting is here, with its unit and default. `config/README.md` and
 """
 
 import difflib
+import hashlib
 import json
 import typing
 from pathlib import Path
@@ -40,11 +41,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def to_json(self) -> str:
-        """One line of JSON: what a rule passes on its command line.
+        """One line of JSON without what is at its default: what a rule passes on its command line.
 
         Keys keep their order, since the order of the structures is the order of the classes.
         """
-        return json.dumps(self.model_dump(mode="json"))
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True))
+
+    def digest(self) -> str:
+        """Digest of all settings, those at their defaults too: a changed default is a change."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
 # --- datasets -----------------------------------------------------------------------------------
@@ -167,10 +172,9 @@ class Repair(Settings):
         return self
 
 
-class Dataset(Settings):
-    """One cohort of labelled images."""
+class Cohort(Settings):
+    """What the files of a dataset hold, wherever they come from."""
 
-    source: Source
     modality: Literal["CT", "MR", "other"] = Field(
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
     )
@@ -183,22 +187,9 @@ class Dataset(Settings):
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1
     )
-    role: Literal["train", "test"] = Field(
-        "train",
-        description="`train`: cross-validated; `test`: another site, predicted by every fold's model, never trained on",
-    )
-    repair: Repair | None = Field(
-        None, description="label repair; left out: labels are taken as they are"
-    )
-    cases_per_job: int = Field(
-        8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
-    )
-    on_bad_case: Literal["fail", "drop"] = Field(
-        "fail", description="what to do with a case that fails the audit: stop, or go on without it"
-    )
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Dataset":
+    def _one_meaning_a_value(self) -> "Cohort":
         values = list(self.structures.values())
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
@@ -208,12 +199,49 @@ class Dataset(Settings):
         both = sorted(set(values) & set(self.ignore_labels))
         if both:
             raise ValueError(f"ignore_labels: value {both[0]} is a structure's value")
+        return self
+
+    def cohort(self) -> "Cohort":
+        """These settings alone: all that a stage needs which only reads the files."""
+        return Cohort(**{name: getattr(self, name) for name in Cohort.model_fields})
+
+
+class RepairedCohort(Cohort):
+    """What `segstudy repair` needs of a dataset."""
+
+    repair: Repair | None = Field(
+        None, description="label repair; left out: labels are taken as they are"
+    )
+
+    @model_validator(mode="after")
+    def _repairs_a_structure(self) -> "RepairedCohort":
         if self.repair and self.repair.structure not in self.structures:
             raise ValueError(
                 f"repair.structure: {self.repair.structure!r} is none of the structures "
                 f"({', '.join(self.structures)})"
             )
         return self
+
+    def repaired_cohort(self) -> "RepairedCohort":
+        """These settings alone."""
+        fields = RepairedCohort.model_fields
+        return RepairedCohort(**{name: getattr(self, name) for name in fields})
+
+
+class Dataset(RepairedCohort):
+    """One cohort of labelled images."""
+
+    source: Source
+    role: Literal["train", "test"] = Field(
+        "train",
+        description="`train`: cross-validated; `test`: another site, predicted by every fold's model, never trained on",
+    )
+    cases_per_job: int = Field(
+        8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
+    )
+    on_bad_case: Literal["fail", "drop"] = Field(
+        "fail", description="what to do with a case that fails the audit: stop, or go on without it"
+    )
 
 
 # --- splits and preprocessing -------------------------------------------------------------------
@@ -346,6 +374,21 @@ class Augmentation(Settings):
         return value
 
 
+class Infer(Settings):
+    """How a trained network predicts. A change predicts anew and trains nothing."""
+
+    weights: Literal["last", "best"] = Field(
+        "last", description="weights used to predict; `best` by validation Dice"
+    )
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="overlap of prediction windows"
+    )
+    keep_largest_component: Literal["auto", "never", "always"] = Field(
+        "auto",
+        description="keep only a structure's largest component; `auto`: where that raises Dice on training cases",
+    )
+
+
 class Model(Settings):
     """What every trained network shares."""
 
@@ -381,20 +424,21 @@ class Model(Settings):
     validate_every_epochs: int = Field(
         5, ge=1, description="epochs between validations on whole volumes"
     )
-    weights: Literal["last", "best"] = Field(
-        "last", description="weights used to predict; `best` by validation Dice"
-    )
-    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.5, description="overlap of prediction windows"
-    )
-    keep_largest_component: Literal["auto", "never", "always"] = Field(
-        "auto",
-        description="keep only a structure's largest component; `auto`: where that raises Dice on training cases",
-    )
+    infer: Infer = Infer()
     memory_mb: int = Field(
         8000, ge=1, description="memory a training or prediction job asks for, in MB"
     )
     runtime_min: int = Field(1440, ge=1, description="time a training job asks for, in minutes")
+
+    def learning(self) -> "Model":
+        """The settings that shape the weights, with all others at their defaults.
+
+        Where and how long a job runs, and how its weights are used, is no reason to train again.
+        """
+        free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
+        return self.model_copy(
+            update={name: type(self).model_fields[name].get_default() for name in free}
+        )
 
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
@@ -544,6 +588,12 @@ class Study(Settings):
                     f"models.{name}.loss.class_weights: "
                     f"{sorted(set(weights) - set(known))[0]!r} is none of {', '.join(known)}"
                 )
+            missing = sorted(set(first.structures) - set(known if weights is None else weights))
+            if missing:
+                raise ValueError(
+                    f"models.{name}.loss.class_weights: no weight for {missing[0]}; "
+                    "give one to each structure"
+                )
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:
@@ -612,7 +662,7 @@ class ResampleSettings(Settings):
     """What `segstudy preprocess resample` needs of a study."""
 
     plan: Preprocess
-    dataset: Dataset
+    dataset: Cohort
     structures: tuple[str, ...] = Field(description="structures in the order of the classes")
 
 

@@ -24,7 +24,8 @@ def _write_weights(
     Classes: `shell` above a quarter of full brightness (1000), `core` above three quarters.
     seen: the cases that it claims to have been trained on, and those kept apart.
     """
-    settings = {"dims": 3, "patch_size": (32, 24, 32), "keep_largest_component": "never"} | settings
+    settings = {"dims": 3, "patch_size": (32, 24, 32), "infer": {}} | settings
+    settings["infer"] = {"keep_largest_component": "never"} | settings["infer"]
     if settings["dims"] == 2 and len(settings["patch_size"]) == 3:
         settings["patch_size"] = (32, 24)
     model = UnetModel(

@@ -49,7 +49,7 @@ def test_images_outside_any_study(tmp_path, write_weights, write_image, oblique)
 
 
 def test_values_are_1_to_n_unless_they_are_given(tmp_path, write_weights, write_image, oblique):
-    weights = write_weights(tmp_path / "weights.pt", keep_largest_component="auto")
+    weights = write_weights(tmp_path / "weights.pt", infer={"keep_largest_component": "auto"})
     image = write_image(tmp_path / "one.nii.gz", oblique[0])
     done = infer("--weights", weights, "--output", tmp_path / "out", image)
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def study(tmp_path, write_weights, write_image, oblique):
     """
     image, truth, affine = oblique
     seen = (["site/p1", "site/p3"], ["other/x"])
-    write_weights(tmp_path / "weights.pt", keep_largest_component="auto", seen=seen)
+    write_weights(tmp_path / "weights.pt", infer={"keep_largest_component": "auto"}, seen=seen)
     splits = []
     for dataset, names in {"site": ["p0", "p1", "p2", "p3"], "other": ["x"]}.items():
         folder = tmp_path / dataset

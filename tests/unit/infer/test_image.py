@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
     [
         {"dims": 3},
         {"dims": 3, "patch_size": (64, 64, 64)},  # larger than the image
-        {"dims": 3, "overlap": 0.0},
+        {"dims": 3, "infer": {"overlap": 0.0}},
         {"dims": 2, "planes": ("axial",)},
         {"dims": 2, "planes": ("coronal",)},
         {"dims": 2, "planes": ("sagittal",)},

@@ -10,12 +10,11 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import write_label, write_nifti
 from segstudy.preprocess.fingerprint import fingerprint, read_fingerprints, write_fingerprints
-from segstudy.study import Dataset
+from segstudy.study import Cohort
 
 SHAPE = (30, 28, 26)
-SOURCE = {"layout": "msd", "path": "."}
 CT, MR = (
-    Dataset(source=SOURCE, modality=kind, structures={"one": 1, "three": 3}, ignore_labels=[7])
+    Cohort(modality=kind, structures={"one": 1, "three": 3}, ignore_labels=[7])
     for kind in ("CT", "MR")
 )
 TWO = MR.model_copy(update={"channels": ("t1", "t2")})

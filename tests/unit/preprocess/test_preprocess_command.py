@@ -15,7 +15,6 @@ from segstudy.images.files import write_label, write_nifti
 from segstudy.images.prepare import Plan
 
 DATASET = {
-    "source": {"layout": "msd", "path": "."},
     "modality": "CT",
     "structures": {"heart": 2, "aorta": 5},
 }

@@ -7,7 +7,7 @@ import numpy as np
 from segstudy.cases import Case, write_cases
 from segstudy.images.files import write_label, write_nifti
 from segstudy.images.moving import move_structure, rotation, translation
-from segstudy.study import Dataset
+from segstudy.study import RepairedCohort
 
 AFFINE = np.diag([-1.5, -1.5, 2.5, 1.0])
 ORGAN, VESSEL = 2, 4
@@ -72,10 +72,9 @@ def cohort(folder: Path, faulty=(True, True, True), fault=FAULT, affines=None) -
     return cases
 
 
-def settings(**repair) -> Dataset:
-    return Dataset.model_validate(
+def settings(**repair) -> RepairedCohort:
+    return RepairedCohort.model_validate(
         {
-            "source": {"layout": "table", "path": "cohort.tsv"},
             "modality": "CT",
             "structures": {"organ": ORGAN, "vessel": VESSEL},
             "repair": {

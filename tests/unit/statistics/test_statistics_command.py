@@ -1,4 +1,4 @@
-"""`segstudy statistics` from a table to its three files."""
+"""`segstudy statistics` from a table to its four files."""
 
 import json
 
@@ -50,7 +50,7 @@ def run(metrics, folder, **settings):
     return folder
 
 
-def test_the_three_files(metrics, tmp_path):
+def test_the_files(metrics, tmp_path):
     folder = run(metrics, tmp_path / "statistics")
     summary = pd.read_csv(folder / "summary.csv").set_index(["model", "metric"])
     assert summary.loc[("fails", "hd95_mm"), ["n", "n_infinite", "n_finite"]].tolist() == [
@@ -70,12 +70,15 @@ def test_the_three_files(metrics, tmp_path):
     report = (folder / "report.md").read_text()
     assert "good against worse: dice differed significantly by a paired t test, t(19) = " in report
     assert "2 infinite differences" in report
-    assert report.count("\n- ") == 6
+    assert report.count("\n- heart: mean ranks") == 2
+    assert report.count("\n- ") == 8
+    ranking = pd.read_csv(folder / "ranking.csv").set_index(["metric", "model"])
+    assert ranking.loc[("dice", "good"), "mean_rank"] < ranking.loc[("dice", "worse"), "mean_rank"]
 
 
 def test_the_same_input_gives_the_same_bytes(metrics, tmp_path):
     one, other = run(metrics, tmp_path / "one"), run(metrics, tmp_path / "other")
-    for name in ("summary.csv", "tests.csv", "report.md"):
+    for name in ("summary.csv", "tests.csv", "ranking.csv", "report.md"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 

@@ -7,8 +7,8 @@ import logging
 import numpy as np
 import pytest
 import torch
+from toy_cohort import SHAPE, write_cohort
 
-from segstudy.cases import Split, write_splits
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.arrays import open_arrays
@@ -30,12 +30,7 @@ QUICK = {
 FLAT = {"network": "enet", "channels": 4, "patch_size": [16, 16], "batch_size": 2, "epochs": 2}
 
 
-@pytest.fixture(autouse=True)
-def _restored_torch():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("own_torch")
 
 
 def train(cohort, output, model, **further):
@@ -121,37 +116,49 @@ def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkey
     assert (held / "weights.pt").read_bytes() == (read / "weights.pt").read_bytes()
 
 
+UNCHANGED = {
+    f"{change}_share": 0.0
+    for change in ("affine", "noise", "blur", "brightness", "contrast", "gamma")
+}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
         {
             "network": "unet",
             "channels": [8, 16, 16],
-            "patch_size": "auto",
-            "batch_size": 2,
-            "epochs": 8,
+            "epochs": 5,
             "steps_per_epoch": 10,
             "optimizer": {"lr": 0.02},
         },
         {
-            "network": "enet",
-            "channels": 8,
-            "patch_size": "auto",
-            "batch_size": 8,
+            "network": "unet",
+            "dims": 2,
+            "channels": [8, 16, 16],
+            "batch_size": 4,
             "epochs": 8,
-            "steps_per_epoch": 15,
+            "steps_per_epoch": 12,
             "optimizer": {"lr": 0.02},
             "planes": ["axial", "sagittal"],
         },
+        {
+            "network": "enet",
+            "dropout": 0.0,
+            "augmentation": UNCHANGED,
+            "batch_size": 8,
+            "epochs": 8,
+            "steps_per_epoch": 15,
+            "optimizer": {"lr": 0.01},
+        },
     ],
-    ids=["unet", "enet"],
+    ids=["unet3d", "unet2d", "enet"],
 )
-def test_a_case_is_learned(cohort, tmp_path, model):
+def test_a_case_is_learned(tmp_path, model):
     """Trained on one case, each network finds its structures, from the weights file alone."""
-    write_splits(
-        cohort.folder / "splits.tsv",
-        [Split("toy", "case_0", "a", 0), Split("toy", "case_1", "b", 1)],
-    )
+    shape = (48, 44, 8) if model["network"] == "enet" else SHAPE
+    cohort = write_cohort(tmp_path / "cohort", count=2, shape=shape)
     output = train(cohort, tmp_path / "out", model | {"validation_share": 0.0})
     trained = load_weights(output / "weights.pt")
     case = open_arrays(cohort.shards)["toy", "case_1"]

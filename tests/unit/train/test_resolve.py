@@ -106,7 +106,7 @@ def test_the_digest_sees_what_shapes_the_weights_and_nothing_else():
     def digest(*further, **changes):
         return resolved(UnetModel(network="unet", channels=(8, 16), **changes)).digest(*further)
 
-    assert digest() == digest(threads=7, device="cpu", memory_mb=5, weights="best")
+    assert digest() == digest(threads=7, device="cpu", memory_mb=5, infer={"weights": "best"})
     assert digest() != digest(batch_size=3)
     assert digest() != digest(augmentation={"noise_sd": 0.2})
     assert digest("data") != digest("other data")

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-import torch
+from toy_cohort import SHAPE, write_case
 
 from segstudy.cli import main
 from segstudy.train import fit as module
@@ -29,12 +29,7 @@ CHILD = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _restored_torch():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("own_torch")
 
 
 def outputs(folder):
@@ -114,8 +109,7 @@ def test_a_checkpoint_of_something_else_is_not_used(cohort, tmp_path, monkeypatc
     if change == "settings":
         model = MODEL | {"batch_size": 3}
     elif change == "data":
-        for path in cohort.shards[1].glob("*.json"):
-            path.write_text(path.read_text().replace('"sd": ', '"sd": 1'))
+        write_case(cohort.folder, 3, SHAPE, look=99)
     else:
         monkeypatch.setattr("segstudy.code.digest", lambda *modules: "another")
     with caplog.at_level(logging.INFO):

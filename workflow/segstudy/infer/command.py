@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from segstudy.errors import InputError
@@ -32,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--structures",
         metavar="JSON",
         help="values in the label files, {structure: value} (default: 1, 2, ... in the order of the weights)",
+    )
+    parser.add_argument(
+        "--settings",
+        metavar="JSON",
+        help="how to predict, a model's `infer` of a study file (default: as the weights say)",
     )
     outside = parser.add_argument_group("images outside any study")
     outside.add_argument(
@@ -146,7 +152,7 @@ def _predict_images(options: argparse.Namespace) -> None:
     if options.structures is not None:
         structures = _structures(options.structures, "--structures")
         values_of(trained, structures, "--structures")
-    setting = trained.model.keep_largest_component
+    setting = trained.model.infer.keep_largest_component
     choices = {name: postprocess.Choice(setting == "always") for name in trained.structures}
     if options.postprocessing:
         record = read_json(options.postprocessing)
@@ -200,10 +206,14 @@ def _load(options: argparse.Namespace):
     from segstudy.log import log
     from segstudy.networks.device import choose_device
     from segstudy.networks.weights import load_weights
+    from segstudy.study import Infer, from_json
 
     if options.threads:
         torch.set_num_threads(options.threads)
     trained = load_weights(options.weights)
+    if options.settings is not None:
+        asked = from_json(Infer, options.settings)
+        trained = replace(trained, model=trained.model.model_copy(update={"infer": asked}))
     device = choose_device(options.device or trained.model.device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # windows are all of one size

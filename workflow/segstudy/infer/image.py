@@ -48,7 +48,7 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
         dims=trained.model.dims,
         planes=trained.model.planes,
         classes=len(trained.structures) + 1,
-        overlap=trained.model.overlap,
+        overlap=trained.model.infer.overlap,
         device=device,
         amp=trained.model.amp,
     )

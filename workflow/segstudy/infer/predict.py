@@ -113,7 +113,7 @@ def choice_names(trained: Trained) -> list[str]:
     unseen case's; where there are none, the first five that it was trained on. The weights tell
     both, so no case that the model is tested on can be among them (`refuse_leaks`).
     """
-    if trained.model.keep_largest_component != "auto":
+    if trained.model.infer.keep_largest_component != "auto":
         return []
     seen = trained.provenance
     return sorted(seen["validation"]) or sorted(seen["training"])[:CHOICE_CASES]
@@ -145,7 +145,7 @@ def choose_postprocessing(
     As the model's `keep_largest_component` says; for `auto`, where that raises the mean Dice over
     the cases given, on their native grids.
     """
-    setting = trained.model.keep_largest_component
+    setting = trained.model.infer.keep_largest_component
     if setting != "auto":
         return {name: Choice(setting == "always") for name in trained.structures}
     cases = {labelled.name: labelled for labelled in choosing}

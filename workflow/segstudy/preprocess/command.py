@@ -81,9 +81,9 @@ def _tables(arguments, roles, read):
 def _fingerprint(options: argparse.Namespace) -> None:
     from segstudy.log import progress
     from segstudy.preprocess.fingerprint import fingerprint, write_fingerprints
-    from segstudy.study import Dataset, from_json
+    from segstudy.study import Cohort, from_json
 
-    settings = from_json(Dataset, options.settings)
+    settings = from_json(Cohort, options.settings)
     found = [
         fingerprint(options.dataset, case, settings)
         for case in progress(_cases(options), f"fingerprint {options.dataset}")

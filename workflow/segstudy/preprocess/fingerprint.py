@@ -16,7 +16,7 @@ from segstudy.images.files import read_image, read_label
 from segstudy.images.geometry import to_ras
 from segstudy.images.names import seed_of
 from segstudy.images.prepare import CT_RANGE_HU
-from segstudy.study import Dataset
+from segstudy.study import Cohort
 
 INTENSITY_SAMPLE = 10_000
 CROPS = ("body", "nonzero", "none")
@@ -78,7 +78,7 @@ class Fingerprint:
             ) from None
 
 
-def fingerprint(name: str, case: Case, dataset: Dataset) -> Fingerprint:
+def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
     """Read a case's image and label, and describe them.
 
     name: the dataset's. The foreground is all structures together; the intensities are those of

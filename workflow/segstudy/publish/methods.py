@@ -233,7 +233,7 @@ def _validation(model: Model, runs: list[dict]) -> str:
         return "used with their last weights, and no training case was kept apart"
     chosen = (
         "used with the weights that did best on"
-        if model.weights == "best"
+        if model.infer.weights == "best"
         else "used with the last weights, and followed by their Dice on"
     )
     return f"{chosen} the {_percent(model.validation_share)} of training cases that were kept apart"
@@ -278,7 +278,7 @@ def _augmentation(settings: Augmentation) -> str:
 
 def _prediction(results: Results) -> str:
     text = []
-    for names, overlap in _grouped(results, lambda model: model.overlap):
+    for names, overlap in _grouped(results, lambda model: model.infer.overlap):
         who = (
             "Images" if len(names) == len(results.study.models) else f"For {listing(names)}, images"
         )
@@ -292,7 +292,7 @@ def _prediction(results: Results) -> str:
         "always": "only the largest component of each structure was kept",
         "never": "no component was removed",
     }
-    for names, choice in _grouped(results, lambda model: model.keep_largest_component):
+    for names, choice in _grouped(results, lambda model: model.infer.keep_largest_component):
         who = "" if len(names) == len(results.study.models) else f"For {listing(names)}, "
         text.append(plain(f"{who}{words[choice]}.") if not who else f"{who}{words[choice]}.")
     return " ".join(text)

@@ -113,7 +113,8 @@ def paper() -> Iterator[None]:
 
 def settle(figure: Figure) -> None:
     """Lay the figure out once, so that every format has the same layout and none computes it again."""
-    figure.draw_without_rendering()
+    for _ in range(2):  # pictures of fixed shape need a second pass to find their place
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 

@@ -16,7 +16,7 @@ from segstudy.images.files import Image, compare_grids, read_image, read_label
 from segstudy.images.moving import bounding_box, move_structure
 from segstudy.repair.estimate import Estimate
 from segstudy.repair.evidence import Evidence, gain, measure
-from segstudy.study import Dataset
+from segstudy.study import RepairedCohort
 
 #: A measure counts as better or worse where it changed by more than this share.
 CLEAR_SHARE = 0.05
@@ -150,7 +150,7 @@ def _vote(change: float) -> int:
     return int(change > CLEAR_SHARE) - int(change < -CLEAR_SHARE)
 
 
-def repair_case(case: Case, estimate: Estimate, settings: Dataset) -> tuple[Image, Verdict]:
+def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tuple[Image, Verdict]:
     """The label to write for a case, on its stored grid, and the verdict."""
     repair = settings.repair
     value = settings.structures[repair.structure]
@@ -230,7 +230,7 @@ def _reference(case: Case, label: Image, image: Image, value: int) -> tuple[Imag
     )
 
 
-def read_pair(case: Case, settings: Dataset) -> tuple[Image, Image]:
+def read_pair(case: Case, settings: RepairedCohort) -> tuple[Image, Image]:
     """Label (i, j, k) and image (channel, i, j, k) of a case, on one grid and finite, or InputError."""
     label = read_label(case.label)
     image = read_image(case.images, len(settings.channels))

@@ -48,9 +48,9 @@ def _estimate(options: argparse.Namespace) -> None:
     from segstudy.files import writing_folder
     from segstudy.log import log
     from segstudy.repair.estimate import estimate_cohort, write_estimate
-    from segstudy.study import Dataset, from_json
+    from segstudy.study import RepairedCohort, from_json
 
-    settings = from_json(Dataset, options.settings)
+    settings = from_json(RepairedCohort, options.settings)
     found = estimate_cohort(read_cases(options.cases), settings)
     with writing_folder(options.output) as folder:
         write_estimate(folder, found)
@@ -72,9 +72,9 @@ def _apply(options: argparse.Namespace) -> None:
     from segstudy.log import log, progress
     from segstudy.repair.apply import repair_case, verdict_table
     from segstudy.repair.estimate import needs_repair, read_estimate
-    from segstudy.study import Dataset, from_json
+    from segstudy.study import RepairedCohort, from_json
 
-    settings = from_json(Dataset, options.settings)
+    settings = from_json(RepairedCohort, options.settings)
     needs_repair(settings)
     cases = read_cases(options.cases, options.select)
     estimate = read_estimate(options.transform)

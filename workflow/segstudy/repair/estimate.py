@@ -15,7 +15,7 @@ from segstudy.images.files import Grid, Image, compare_grids, read_label, write_
 from segstudy.images.moving import move_structure
 from segstudy.log import log
 from segstudy.repair.sweep import Sweep, iou, replayed_iou, superior_axis, sweep
-from segstudy.study import Dataset, Repair
+from segstudy.study import Repair, RepairedCohort
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ def read_estimate(path: Path | str) -> Estimate:
         ) from None
 
 
-def estimate_cohort(cases: Sequence[Case], settings: Dataset) -> Found:
+def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> Found:
     """The fault of a cohort, as the `repair` section of its dataset asks."""
     repair = needs_repair(settings)
     value = settings.structures[repair.structure]
@@ -351,7 +351,7 @@ def estimate_cohort(cases: Sequence[Case], settings: Dataset) -> Found:
     )
 
 
-def needs_repair(settings: Dataset) -> Repair:
+def needs_repair(settings: RepairedCohort) -> Repair:
     """The dataset's repair section, or InputError."""
     if settings.repair is None:
         raise InputError("--settings: repair: this dataset has no repair section; nothing to do")

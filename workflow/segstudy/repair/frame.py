@@ -18,7 +18,7 @@ from segstudy.log import log, progress
 from segstudy.repair.apply import read_pair
 from segstudy.repair.estimate import Estimate
 from segstudy.repair.evidence import gain, measure
-from segstudy.study import Dataset
+from segstudy.study import RepairedCohort
 
 #: Cases that are looked at: those on which the frames differ most.
 CASES = 8
@@ -29,7 +29,7 @@ CLEAR = 0.05
 
 
 def choose(
-    estimates: Mapping[str, Estimate], cases: Sequence[Case], settings: Dataset
+    estimates: Mapping[str, Estimate], cases: Sequence[Case], settings: RepairedCohort
 ) -> tuple[str, dict[str, float]]:
     """The frame that suits the images best, and the evidence for each.
 
@@ -82,7 +82,7 @@ def _apart(estimates: list[Estimate], case: Case) -> float:
     return float(np.linalg.norm(one - other))
 
 
-def _scores(estimates: Mapping[str, Estimate], case: Case, settings: Dataset) -> dict[str, float]:
+def _scores(estimates: Mapping[str, Estimate], case: Case, settings: RepairedCohort) -> dict[str, float]:
     value = settings.structures[settings.repair.structure]
     label, image = read_pair(case, settings)
     delivered = label.array == value

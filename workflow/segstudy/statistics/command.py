@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="table of metrics (.csv)")
     parser.add_argument("--settings", default="{}", help="JSON, or @FILE: `statistics` of a study")
     parser.add_argument(
-        "--output", type=Path, required=True, help="folder for summary.csv, tests.csv, report.md"
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for summary.csv, tests.csv, ranking.csv, report.md",
     )
 
 
@@ -26,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.files import write_table, write_text
     from segstudy.log import log
     from segstudy.statistics.comparisons import compare
+    from segstudy.statistics.ranking import rank
     from segstudy.statistics.report import report
     from segstudy.statistics.summary import summarise
     from segstudy.statistics.values import per_case, read_values
@@ -33,8 +37,9 @@ def run(options: argparse.Namespace) -> None:
 
     settings = from_json(Statistics, options.settings)
     values = per_case(read_values(options.metrics))
-    tests = compare(values, settings)
+    tests, ranking = compare(values, settings), rank(values, settings)
     write_table(options.output / "summary.csv", summarise(values, settings))
     write_table(options.output / "tests.csv", tests)
-    write_text(options.output / "report.md", report(tests, settings))
+    write_table(options.output / "ranking.csv", ranking)
+    write_text(options.output / "report.md", report(tests, ranking, settings))
     log.info("%d comparisons of %d models", len(tests), values["model"].nunique())

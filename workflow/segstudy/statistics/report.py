@@ -24,13 +24,15 @@ EFFECTS = {
 }
 
 
-def report(tests: pd.DataFrame, settings: Statistics) -> str:
+def report(tests: pd.DataFrame, ranking: pd.DataFrame, settings: Statistics) -> str:
     """`report.md`: how it was tested, and a sentence a comparison."""
     lines = ["# Comparison of the models", "", methods(settings), ""]
     if not len(tests):
         return "\n".join([*lines, "There is only one model, so nothing was compared.", ""])
     for (dataset, metric), group in tests.groupby(["dataset", "metric"], sort=False):
         lines += [f"## {metric}" + (f", {dataset}" if dataset else ""), ""]
+        ranks = ranking[(ranking["dataset"] == dataset) & (ranking["metric"] == metric)]
+        lines += [f"- {places(part)}" for _, part in ranks.groupby("structure", sort=False)]
         lines += [f"- {sentence(row)}" for row in group.to_dict("records")]
         lines.append("")
     return "\n".join(lines)
@@ -53,8 +55,29 @@ def methods(settings: Statistics) -> str:
         "dataset (metric × structure × pair of models). Infinite distances, to an empty mask, rank "
         "worst, two of them are a tie, and they are left out of mean differences and t tests. "
         "Relative volume errors are compared by size. Intervals are 95 % confidence intervals of "
-        f"the mean difference ({_bootstrap(settings)})."
+        f"the mean difference ({_bootstrap(settings)}). Over all models, the ranks within each case "
+        "were tested with Friedman's test, and the intervals of mean ranks come from resampled cases "
+        "(percentile bootstrap)."
     )
+
+
+def places(ranks: pd.DataFrame) -> str:
+    """The models of one structure and metric in the order of their mean ranks."""
+    if not ranks["n_cases"].iloc[0]:
+        return f"{ranks['structure'].iloc[0]}: no case has a value of every model, so no ranks."
+    rows = ranks.sort_values("mean_rank", kind="stable").to_dict("records")
+    order = "; ".join(
+        f"{row['model']} {row['mean_rank']:.2f} [{row['rank_low']:.2f}, {row['rank_high']:.2f}]"
+        for row in rows
+    )
+    row = rows[0]
+    said = f"{row['structure']}: mean ranks (1 is best, 95 % CI) {order}"
+    if row["friedman_p"] == row["friedman_p"]:
+        said += (
+            f"; Friedman's χ²({row['friedman_df']:g}, N = {row['n_cases']}) = "
+            f"{row['friedman_statistic']:.2f}, p {_p(row['friedman_p'])}"
+        )
+    return f"{said}; {row['model']} comes first in {row['share_first']:.0%} of resamples."
 
 
 def sentence(row: Mapping) -> str:

@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--settings", required=True, metavar="JSON", help="TrainSettings as JSON, or @FILE"
     )
     parser.add_argument("--threads", type=int, help="CPU threads; left out: the model's")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="left out: the model's")
+    parser.add_argument(
+        "--memory-mb", type=int, metavar="MB", help="memory of the job; left out: the model's"
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
 
 
@@ -42,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     settings = study.from_json(study.TrainSettings, options.settings)
     model = settings.model
     threads = options.threads or model.threads
-    device = choose_device(model.device)
+    device = choose_device(options.device or model.device)
     prepare_torch(device, threads)
     splits = trained(
         read_splits(options.splits), options.fold, model.validation_share, options.seed
@@ -65,6 +69,7 @@ def run(options: argparse.Namespace) -> None:
         options.output,
         device=device,
         threads=threads,
+        memory_mb=options.memory_mb or model.memory_mb,
         code=code.digest("train.command", f"networks.{model.network}"),
     )
 

@@ -106,13 +106,11 @@ def _load_case(case: CaseArrays, plan: Plan, held: bool) -> TrainingCase:
 
 
 def data_digest(cases: Sequence[CaseArrays]) -> str:
-    """Digest of cases by what a change of an image or a label changes: moments, foreground voxels."""
-    digest = hashlib.sha256()
-    for case in cases:
-        digest.update(json.dumps([case.dataset, case.case, case.shape, case.moments]).encode())
-        for index, voxels in sorted(case.foreground.items()):
-            digest.update(str(index).encode() + np.ascontiguousarray(voxels).tobytes())
-    return digest.hexdigest()
+    """Digest of prepared cases, by the checksums of their images and labels."""
+    described = [
+        [case.dataset, case.case, case.image.checksum, case.label.checksum] for case in cases
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -201,7 +199,7 @@ class Trainer:
                 dims=model.dims,
                 planes=model.planes,
                 classes=resolved.classes,
-                overlap=min(VALIDATION_OVERLAP, model.overlap),
+                overlap=VALIDATION_OVERLAP,
                 device=self.device,
                 amp=self.amp,
             )
@@ -241,11 +239,13 @@ def fit(
     *,
     device: torch.device,
     threads: int,
+    memory_mb: int,
     code: str,
 ) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
     training, validation: the prepared cases that `resolved` names, in its order.
+    memory_mb: memory of the job; cases that fit into half of it are held.
     code: digest of the code; a checkpoint of other code is not used.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
@@ -260,7 +260,7 @@ def fit(
     progress = checkpoint.read(
         folder, digest, trainer.network, trainer.optimizer, trainer.scaler, device
     )
-    cases = load_cases([*training, *validation], resolved.plan, resolved.model.memory_mb)
+    cases = load_cases([*training, *validation], resolved.plan, memory_mb)
     apart = cases[len(training) :]
     sampler = Sampler(
         cases=cases[: len(training)],
@@ -373,7 +373,8 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
         "steps": resolved.steps,
         "training": list(resolved.training),
         "validation": list(resolved.validation),
-        "versions": versions(),
+        # Not of all that this process has imported: the weights are the same without.
+        "versions": {key: versions()[key] for key in ("python", "segstudy", "torch")},
     }
 
     def write(name: str) -> None:

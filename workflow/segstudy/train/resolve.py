@@ -19,9 +19,6 @@ PATCH_VOXELS = {"cpu": {2: 192**2, 3: 2**17}, "cuda": {2: 512**2, 3: 2**21}}
 SLICES_PER_CASE = 8
 """Slices of each case that an `auto` epoch of a 2D network shows."""
 
-WITHOUT_EFFECT = {"threads", "memory_mb", "runtime_min", "seeds", "weights", "device"}
-"""Settings of a model that do not change what it learns."""
-
 
 @dataclass(frozen=True)
 class Resolved:
@@ -73,9 +70,7 @@ class Resolved:
         Device and threads are left out: a training may go on with others, if only to the last bit.
         """
         values = self.to_dict()
-        values["model"] = {
-            key: value for key, value in values["model"].items() if key not in WITHOUT_EFFECT
-        }
+        values["model"] = self.model.learning().model_dump(mode="json")
         text = json.dumps([values, *further], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -25,7 +25,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
     low = float(np.nanpercentile(values, 3)) if np.isfinite(values).any() else 0.0
     low = max(0.0, np.floor((low - 0.02) * 10) / 10)
     outside = int((values < low).any(axis=1).sum())
-    drawn, axes, columns = _panels(panels, len(models), square=True)
+    drawn, axes, columns, side = _panels(panels, len(models), square=True)
     for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
         _dice_curves(panel, low)
         for model in models:
@@ -52,7 +52,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_ylim(low, 1.0)
         panel.set_box_aspect(1)
         panel.grid(False)
-        panel.set_title(plain(name))
+        parts.title(panel, plain(name), side + 5)
         ticks = [tick for tick in _ticks(low) if tick >= low - 1e-9]
         panel.set_xticks(ticks)
         panel.set_yticks(ticks)
@@ -106,7 +106,7 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     table["mean_ml"] = (table["reference_ml"] + table["predicted_ml"]) / 2
     table["difference_ml"] = table["predicted_ml"] - table["reference_ml"]
     panels = [name for name in regions(study) if name in set(table["structure"])]
-    drawn, axes, columns = _panels(panels, len(models))
+    drawn, axes, columns, side = _panels(panels, len(models))
     texts = []
     for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
         own = table[table["structure"] == name]
@@ -131,7 +131,7 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
         panel.axvspan(high + 0.05 * extent, high + 0.15 * extent + len(models) * step,
                       color="#f3f4f6", zorder=0, linewidth=0)  # fmt: skip
         panel.set_xlim(low - 0.06 * extent, high + 0.15 * extent + len(models) * step)
-        panel.set_title(plain(name))
+        parts.title(panel, plain(name), side + 5)
         panel.set_xlabel("Mean of both (mL)")
         if index % columns == 0:
             panel.set_ylabel("Predicted − reference (mL)")
@@ -156,8 +156,11 @@ def _panels(panels: list[str], models: int, square: bool = False):
     width = {1: style.COLUMN_MM, 2: 120.0}.get(columns, style.PAGE_MM)
     side = (width - 4) / columns - 8.5
     lines = -(-models // max(1, int(width / 25)))
-    drawn = style.canvas(width, rows * ((side if square else min(side, 36)) + 14) + 5 * lines)
-    return drawn, drawn.subplots(rows, columns, squeeze=False).ravel(), columns
+    longest = max((len(name) for name in panels), default=0)
+    above = 3.2 * -(-longest // int((side + 5) / 1.75))
+    height = (side if square else min(side, 36)) + above + 11
+    drawn = style.canvas(width, rows * height + 5 * lines)
+    return drawn, drawn.subplots(rows, columns, squeeze=False).ravel(), columns, side
 
 
 def _ticks(low: float) -> list[float]:

@@ -56,16 +56,18 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     widest = 4 if len(models) <= 3 else 3 if len(models) == 4 else 2 if len(models) <= 8 else 1
     rows, columns = style.grid(max(len(panels), 1), widest)
-    width = style.PAGE_MM if columns > 1 or len(models) > 4 else style.COLUMN_MM
-    slot = (width - 16) / columns * 0.9 / len(models)
+    panel = float(np.clip(14 * len(models), 36, 76))
+    width = float(np.clip(columns * panel + 12, style.COLUMN_MM, style.PAGE_MM))
+    panel = (width - 12) / columns
+    slot = panel * 0.92 / len(models)
     drawn = style.canvas(width, 10)
     axes = drawn.subplots(rows, columns, squeeze=False).ravel()
-    below = 3.0
+    above = below = 3.0
     for place, name in zip(axes, panels, strict=False):
         below = max(below, _panel(place, tables[name], models, brackets[name], scale, what, slot))
         whole = tables[name].notna().sum()
         n = f"n = {whole.max()}" if whole.nunique() == 1 else "n differs"
-        place.set_title(f"{plain(name)} ({n})")
+        above = max(above, parts.title(place, f"{plain(name)} ({n})", panel))
     for index, place in enumerate(axes):
         if index >= len(panels):
             style.hide(place)
@@ -73,14 +75,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             place.set_ylabel(f"{what.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
         else:
             place.tick_params(labelleft=False)
-    height = rows * (scale.height_mm + below + 8) + 2
+    height = rows * (scale.height_mm + below + above + 4.5) + 2
     drawn.set_size_inches(width / 25.4, height / 25.4)
 
+    starred = any(not _roomy(one, slot) for found in brackets.values() for one in found)
     longest = max((len(table) for table in tables.values()), default=0)
     return parts.Drawing(
         drawn,
         f"{what.title}, {figure.dataset}",
-        _caption(results, figure, what, tables, infinite, bool(levels), dropped),
+        _caption(results, figure, what, tables, infinite, bool(levels), dropped, starred),
         f"Distribution of {what.title} per structure and model over {count(longest, 'case')}. "
         + " ".join(_medians(name, tables[name], what) for name in panels),
         values[["case", "structure", "model", "value"]],
@@ -102,7 +105,7 @@ class _Scale:
     def of(cls, arrays: list[np.ndarray], what: Metric, lane: bool, levels: int) -> "_Scale":
         finite = np.concatenate([array[np.isfinite(array)] for array in arrays] or [np.zeros(0)])
         if not len(finite):
-            return cls("linear", 1.0, 0.0, 1.0, lane, levels)
+            return cls("none", 1.0, 0.0, 1.0, lane, levels)
         low, high = float(finite.min()), float(finite.max())
         middle = float(np.median(finite))
         # A few far cases would press all others to the ground: asinh is linear below the median.
@@ -138,7 +141,7 @@ class _Scale:
         if self.name == "asinh":
             axes.set_yscale("asinh", linear_width=self.width)
         axes.set_ylim(self.low, self.at(self.height_mm))
-        ticks = self._ticks()
+        ticks = [] if self.name == "none" else self._ticks()
         axes.set_yticks([*ticks, self.infinity] if self.lane else ticks)
         axes.yaxis.set_major_formatter(
             FuncFormatter(
@@ -212,7 +215,6 @@ def _panel(axes, table, models, brackets, scale: _Scale, what: Metric, slot_mm: 
             scale.at(DATA_MM + 0.12 * LANE_MM), scale.at(DATA_MM + 1.08 * LANE_MM),
             color="#f3ece4", zorder=0.9, linewidth=0,
         )  # fmt: skip
-    wide = slot_mm >= 9.5
     for one in brackets:
         y, foot = scale.bracket(one.level), scale.at(
             DATA_MM + LANE_MM * scale.lane + BRACKET_MM * one.level + 0.5
@@ -221,16 +223,26 @@ def _panel(axes, table, models, brackets, scale: _Scale, what: Metric, slot_mm: 
             [one.left + 0.06, one.left + 0.06, one.right - 0.06, one.right - 0.06],
             [foot, y, y, foot], color=style.INK, linewidth=0.6, clip_on=False,
         )  # fmt: skip
-        roomy = wide or one.right - one.left > 1
+        roomy = _roomy(one, slot_mm)
         text = ("p<0.001" if one.p < 0.001 else f"p={one.p:.3f}") if roomy else stars(one.p)
         axes.annotate(
             text, ((one.left + one.right) / 2, y), xytext=(0, 1 if roomy else -1),
             textcoords="offset points", ha="center", va="bottom", fontsize=6,
         )  # fmt: skip
+    if not np.isfinite(table.to_numpy(float)).any():
+        axes.text(
+            (len(models) - 1) / 2, (scale.low + scale.high) / 2, "no finite value", ha="center",
+            va="center", color=style.SOFT,
+        )  # fmt: skip
     axes.set_xlim(-0.55, len(models) - 0.45)
     whole = table.notna().sum()
     names = models if whole.nunique() == 1 else [f"{one} (n={whole[one]})" for one in models]
     return parts.label_models(axes, names, slot_mm)
+
+
+def _roomy(bracket: Bracket, slot_mm: float) -> bool:
+    """Whether a bracket has room for its p; otherwise it has stars."""
+    return (bracket.right - bracket.left) * slot_mm >= 9.5
 
 
 def stars(p: float) -> str:
@@ -277,7 +289,7 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
     return placed, fewer
 
 
-def _caption(results, figure, what, tables, infinite, brackets, dropped) -> str:
+def _caption(results, figure, what, tables, infinite, brackets, dropped, starred) -> str:
     study = results.study
     longest = max((len(table) for table in tables.values()), default=0)
     text = [f"{what.title} on {figure.dataset}, n = {count(longest, 'case')}"]
@@ -301,7 +313,7 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped) -> str:
     if brackets:
         text.append(
             f" Brackets: {CORRECTIONS[study.statistics.correction]} < {study.statistics.alpha:g}"
-            " (* < 0.05, ** < 0.01, *** < 0.001)."
+            + (" (* < 0.05, ** < 0.01, *** < 0.001)." if starred else ".")
         )
         if dropped:
             text.append(

@@ -21,7 +21,7 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
     chosen = ranked(dice[model]) if model in dice else []
     most = 4 if len(models) != 5 else 5
     lines, columns = style.grid(len(models), most)
-    width = style.PAGE_MM if columns > 1 else style.COLUMN_MM
+    width = float(min(style.PAGE_MM, max(style.COLUMN_MM, 8 + 58 * columns)))
     side = (width - 8) / columns
     views = [viewer.view(dataset, case, predictions=True) for _, case in chosen]
     boxes = [slices.around(view.shown, view.pixel_mm) for view in views]

@@ -162,6 +162,13 @@ def wrap(name: str, width: int) -> str:
     return "\n".join(text.strip() for text in [*lines, line] if text)
 
 
+def title(axes: Axes, text: str, width_mm: float) -> float:
+    """Title a panel of this width, in several lines where it is long; gives its height in mm."""
+    wrapped = wrap(text, max(10, int(width_mm / 1.75)))
+    axes.set_title(wrapped)
+    return 3.2 * (wrapped.count("\n") + 1)
+
+
 def label_models(axes: Axes, names: Sequence[str], slot_mm: float) -> float:
     """Name the models below an axis, level where they fit and slanted where not; gives the height in mm.
 
@@ -170,18 +177,18 @@ def label_models(axes: Axes, names: Sequence[str], slot_mm: float) -> float:
     character = 1.35
     level = max(4, int(slot_mm / character))
     wrapped = [wrap(name, level) for name in names]
-    fits = all(
-        text.count("\n") <= 1 and (len(name) <= level or "_" in name)
-        for text, name in zip(wrapped, names, strict=True)
-    ) and all("\n" not in text or slot_mm > 10 for text in wrapped)
+    lines = max(text.count("\n") + 1 for text in wrapped)
+    whole = all(
+        len(part) <= level for name in names for part in name.replace("_", "_ ").split()
+    )  # no word is broken
     axes.set_xticks(range(len(names)))
     axes.tick_params(axis="x", length=0)
-    if fits:
+    if whole and lines <= (1 if slot_mm < 10 else 2 if slot_mm < 15 else 4):
         axes.set_xticklabels(wrapped)
-        return 3.0 * max(text.count("\n") + 1 for text in wrapped)
+        return 3.0 * lines
     wrapped = [wrap(name, 22) for name in names]
     axes.set_xticklabels(
-        wrapped, rotation=40, ha="right", va="top", rotation_mode="anchor", linespacing=0.9
+        wrapped, rotation=40, ha="right", va="top", rotation_mode="anchor", linespacing=1.05
     )
     longest = max(len(line) for text in wrapped for line in text.split("\n"))
     return 0.65 * (character * longest + 4) + 2

@@ -27,7 +27,9 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
     ]
     panel = (style.PAGE_MM - 6) / (2 * across)
     heights = [panel * max(shapes[row * across : (row + 1) * across]) for row in range(rows)]
-    drawn = style.canvas(style.PAGE_MM, sum(heights) + 6 * rows + 7)
+    names = {view.case: parts.wrap(view.case, 24) for view in views}
+    lines = max((name.count("\n") + 1 for name in names.values()), default=1)
+    drawn = style.canvas(style.PAGE_MM, sum(heights) + (3 + 3 * lines) * rows + 7)
     axes = drawn.subplots(rows, 2 * across, squeeze=False, height_ratios=heights)
     for index, (view, box) in enumerate(zip(views, boxes, strict=True)):
         row, column = divmod(index, across)
@@ -42,7 +44,7 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
             )
         overlay.letters(plainly, view.plane)
         overlay.scale_bar(plainly, image.shape[1] * view.pixel_mm[1])
-        plainly.set_title(parts.wrap(view.case, 24), fontsize=6.5)
+        plainly.set_title(names[view.case], fontsize=6.5)
         labelled.set_title(
             f"{view.position}/{view.positions}", fontsize=6, fontweight="normal", loc="right",
             color=style.SOFT,

@@ -1,0 +1,68 @@
+"""Small results folders, built once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import builder
+
+from segstudy.publish.drawing import draw_all
+from segstudy.publish.results import Results
+
+LONG_MODELS = (
+    "lightweight_unet_with_siren_head_and_deep_supervision",
+    "nnunet_3d_fullres_default_plans",
+)
+LONG_STRUCTURES = (
+    "left_inferior_longitudinal_fasciculus",
+    "right_inferior_longitudinal_fasciculus",
+)
+LONG_CASES = [f"sub-patient_with_long_identifier_{number:04d}_session_2_run_1" for number in (1, 2)]
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> Results:
+    """Two models, two structures, five cases, one prediction missing."""
+    settings = builder.study(models=("enet", "unet_3d"))
+    return Results(settings, builder.build(tmp_path_factory.mktemp("plain"), settings, cases=5))
+
+
+@pytest.fixture(scope="session")
+def figures_folder(plain: Results, tmp_path_factory) -> Path:
+    """All figures of `plain`."""
+    folder = tmp_path_factory.mktemp("drawn") / "figures"
+    draw_all(plain, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scenario(tmp_path_factory):
+    """Results of an awkward study, by name; each built once."""
+    built: dict[str, Results] = {}
+
+    def build(name: str) -> Results:
+        if name not in built:
+            root = tmp_path_factory.mktemp(name)
+            settings, further = _scenario(name)
+            built[name] = Results(settings, builder.build(root, settings, **further))
+        return built[name]
+
+    return build
+
+
+def _scenario(name: str):
+    if name == "one_case":
+        return builder.study(), {"cases": 1}
+    if name == "all_infinite":
+        return builder.study(), {"cases": 4, "infinite": "all"}
+    if name == "eight_models":
+        models = [f"unet_variant_{number}" for number in range(8)]
+        return builder.study(models=models, repair=False), {"cases": 12}
+    if name == "one_model":
+        groups = {"metrics": {"groups": {"both": ["heart", "aorta"]}}}
+        return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}
+    settings = builder.study(models=LONG_MODELS, structures=LONG_STRUCTURES, repair=False)
+    return settings, {"names": LONG_CASES}

@@ -1,0 +1,245 @@
+"""The report: one offline file whose numbers are those of the tables."""
+
+import itertools
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from segstudy.cli import main
+from segstudy.errors import InputError
+from segstudy.publish import methods, provenance, tables
+from segstudy.publish.citations import REFERENCES
+from segstudy.publish.report import render
+from segstudy.publish.results import Results
+
+
+@pytest.fixture(scope="module")
+def page(plain, figures_folder) -> str:
+    return render(plain, figures_folder, figures_folder.parent / "report.html")
+
+
+class _Page(HTMLParser):
+    """Collects tags, and text by element."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    parsed = _Page(page)
+    for tag, attributes in parsed.tags:
+        for key in ("src", "srcset", "poster", "data", "background"):
+            assert attributes.get(key, "data:").startswith("data:"), (tag, attributes)
+        if tag in ("image", "use"):
+            assert attributes["href"].startswith(("data:", "#"))
+        assert tag not in ("link", "iframe", "object", "embed") or attributes.get("rel") == "icon"
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "default-src 'none'" in page
+
+
+def test_every_inner_link_resolves_and_ids_are_unique(page, figures_folder):
+    parsed = _Page(page)
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for attributes in [*parsed.all("a"), *parsed.all("use")]:
+        href = attributes["href"]
+        if href.startswith("#"):
+            assert href[1:] in ids, href
+        elif not href.startswith(("https://", "data:")):
+            assert (figures_folder.parent / href).is_file(), href
+
+
+def test_the_main_table_says_what_the_summary_says(page, plain):
+    summary = plain.summary.set_index(["structure", "model", "metric"])
+    cells = re.findall(
+        r'data-value="([^"]*)" data-structure="(\w+)" data-model="(\w+)" data-metric="(\w+)"'
+        r'.*?class="value">([^<]*)<.*?<small>([^<]*)</small>',
+        page,
+        re.DOTALL,
+    )
+    assert len(cells) == 2 * 2 * 3
+    for value, structure, model, name, text, note in cells:
+        row = summary.loc[structure, model, name]
+        assert float(value) == row["mean"]
+        digits = 2 if name.endswith("_mm") else 3
+        assert text == f"{row['mean']:.{digits}f} ± {row['sd']:.{digits}f}"
+        assert f"median {row['median']:.{digits}f};" in note
+        assert f"CI {row['ci_low']:.{digits}f}–{row['ci_high']:.{digits}f}" in note
+    assert '<span class="flag">1 ∞</span>' in page
+
+
+def test_the_best_model_is_marked_and_a_missed_structure_counts_against_it(plain):
+    table = tables.main_tables(plain)[0]
+    names = [what.name for what in table["metrics"]]
+    for row in table["rows"]:
+        for name, cell in zip(names, row["cells"], strict=True):
+            best = tables.best_models(plain, "thorax", row["structure"], name)
+            assert cell.best == (row["model"] in best)
+    # unet_3d missed the aorta once; by the finite cases alone its distance would be the best.
+    rows = plain.summary.query("structure == 'aorta' and metric == 'hd95_mm'").set_index("model")
+    assert rows.loc["unet_3d", "mean"] < rows.loc["enet", "mean"]
+    assert tables.best_models(plain, "thorax", "aorta", "hd95_mm") == ["enet"]
+
+
+def test_every_row_of_tests_is_there_with_its_own_degrees_of_freedom(page, plain):
+    table = tables.test_table(plain)
+    assert len(table["rows"]) == len(plain.tests)
+    place = table["head"].index("df")
+    for cells, (_, row) in zip(table["rows"], plain.tests.iterrows(), strict=True):
+        if row["test"] == "paired_t":
+            assert cells[place].value == row["n_pairs"] - 1
+        assert cells[table["head"].index("p")].exact == (
+            "" if np.isnan(row["p"]) else repr(float(row["p"]))
+        )
+
+
+def test_every_metric_has_its_table(plain):
+    found = {(one["dataset"], one["metric"].name) for one in tables.metric_tables(plain)}
+    assert found == {("thorax", name) for name in plain.summary["metric"].unique()}
+
+
+def test_no_folder_of_the_machine_and_no_user(page, plain, figures_folder):
+    for secret in ("/home/somebody", "/data/private", str(plain.root), str(figures_folder)):
+        assert secret not in page
+    assert "…/table.tsv" in page
+    assert "…/case_099.nii.gz" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/me/data/a.nii.gz", "…/a.nii.gz"),
+        ("found in /mnt/x/y: no", "found in …/y: no"),
+        ("C:\\Users\\me\\a.csv", "…/a.csv"),
+        ("https://example.org/a/b.tar", "https://example.org/a/b.tar"),
+        ("imagesTr/a.nii.gz", "imagesTr/a.nii.gz"),
+        ("1/2 of the cases", "1/2 of the cases"),
+        ("~/data/a.nii", "…/a.nii"),
+    ],
+)
+def test_folders_are_cut_off_paths(text, expected):
+    assert provenance.without_folders(text) == expected
+
+
+def test_it_is_accessible(page):
+    parsed = _Page(page)
+    assert 'lang="en"' in page
+    assert all(attributes.get("alt") is not None for attributes in parsed.all("img"))
+    figures = [attributes for attributes in parsed.all("img") if attributes["src"] != "data:,"]
+    assert figures
+    assert all(len(attributes["alt"]) > 20 for attributes in figures)
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    regions = [a for a in parsed.all("div") if a.get("role") == "region"]
+    assert all(a.get("tabindex") == "0" and a.get("aria-label") for a in regions)
+    assert all(a.get("aria-label") for a in parsed.all("svg") if a.get("role") == "img")
+
+
+def test_review_cases_come_first(page):
+    table = page[page.index('id="verdicts-thorax"') :]
+    assert table.index("case_003") < table.index("case_000")
+
+
+def test_the_same_inputs_give_the_same_report(page, plain, figures_folder):
+    again = render(
+        Results(plain.study, plain.root), figures_folder, figures_folder.parent / "report.html"
+    )
+    # Others may be editing the checkout, which provenance rightly tells.
+    code = re.compile(r"<dt>Code</dt><dd>.*?</dd>")
+    assert code.search(page)
+    assert code.sub("", again) == code.sub("", page)
+
+
+def test_the_methods_text_has_the_settings_numbers(plain):
+    text = dict(methods.methods(plain))
+    model = plain.study.models["enet"]
+    training = text["Networks and training"]
+    assert f"{model.epochs} epochs" in training
+    assert f"learning rate {model.optimizer.lr:g}" in training
+    assert "1,962,532 parameters" in training
+    assert "32×32×12 voxels" in training
+    assert "All networks were trained" in training
+    assert "0.27" in text["Label repair"]
+    assert "−26.60°" in text["Label repair"]
+    assert "4 cases repaired and 1 case for review" in text["Label repair"]
+    assert "1.5 × 1.5 × 3 mm" in text["Preprocessing"]
+    assert "5 CT images" in text["Data"]
+    assert "(5 pairs)" in text["Statistics"]
+    assert "Holm" in text["Statistics"]
+    assert "NSD at 2 mm" in text["Evaluation"]
+
+
+def test_every_citation_is_known_and_listed(page, plain):
+    cited = {
+        key for _, text in methods.methods(plain) for key in re.findall(r"\[\[(\w+)\]\]", text)
+    }
+    assert cited <= set(REFERENCES)
+    for key in cited:
+        assert f'id="ref-{key}"' in page
+    assert "[[" not in page
+
+
+def test_bibtex_names_each_reference_once():
+    entries = [found.bibtex for found in REFERENCES.values()]
+    assert all(entry.count("{") == entry.count("}") for entry in entries)
+    assert len({entry.split("{")[1].split(",")[0] for entry in entries}) == len(REFERENCES)
+
+
+def test_time_and_memory_add_up_the_benchmarks(plain):
+    rows = {row["stage"]: row for row in provenance.run_times(plain.benchmarks())}
+    assert list(rows) == ["train", "metrics"]
+    assert rows["train"]["seconds"] == 120.5
+    assert rows["train"]["longest"] == "1 min 30 s"
+    assert rows["train"]["jobs"] == "2"
+    assert rows["train"]["memory_mb"] == 512.25
+
+
+def test_text_of_the_study_file_cannot_break_the_page(plain, figures_folder):
+    study = plain.study.model_copy(update={"title": "<script>alert(1)</script> & more"})
+    text = render(Results(study, plain.root), figures_folder, figures_folder / "report.html")
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_commands_with_one_model(scenario, tmp_path, capsys):
+    results = scenario("one_model")
+    settings = tmp_path / "study.json"
+    settings.write_text(results.study.to_json())
+    known = ["--settings", f"@{settings}", "--results", str(results.root)]
+    report = ["publish", "report", *known, "--figures", str(tmp_path / "figures")]
+    report += ["--output", str(tmp_path / "report.html")]
+    assert main(report) == 1
+    assert "captions.json: no such file" in capsys.readouterr().err
+    assert main(["publish", "figures", *known, "--output", str(tmp_path / "figures")]) == 0
+    assert main(report) == 0
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "There is only one model, so nothing was compared." in text
+    assert "Both" in text  # the merged group
+    (tmp_path / "figures/training.svg").unlink()
+    assert main(report) == 1
+    assert "training.svg: no such file" in capsys.readouterr().err
+
+
+def test_a_missing_table_is_named(plain, figures_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(plain.root, tmp_path / "results")
+    (tmp_path / "results/statistics/summary.csv").unlink()
+    results = Results(plain.study, tmp_path / "results")
+    with pytest.raises(InputError, match=r"summary\.csv.*statistics stage"):
+        render(results, figures_folder, tmp_path / "report.html")

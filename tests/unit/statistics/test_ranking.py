@@ -1,0 +1,106 @@
+"""Ranks of all models at once, against R's example and by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segstudy.statistics.ranking import COLUMNS, case_ranks, friedman, rank, stability
+from segstudy.study import Statistics
+
+INF, NAN = float("inf"), float("nan")
+pytestmark = pytest.mark.filterwarnings("error")
+
+# Hollander and Wolfe (1973), p. 140: seconds to round first base in three ways, 22 players.
+# fmt: off
+BASES = np.array(
+    [
+        [5.40, 5.50, 5.55], [5.85, 5.70, 5.75], [5.20, 5.60, 5.50],
+        [5.55, 5.50, 5.40], [5.90, 5.85, 5.70], [5.45, 5.55, 5.60],
+        [5.40, 5.40, 5.35], [5.45, 5.50, 5.35], [5.25, 5.15, 5.00],
+        [5.85, 5.80, 5.70], [5.25, 5.20, 5.10], [5.65, 5.55, 5.45],
+        [5.60, 5.35, 5.45], [5.05, 5.00, 4.95], [5.50, 5.50, 5.40],
+        [5.45, 5.55, 5.50], [5.55, 5.55, 5.35], [5.45, 5.50, 5.55],
+        [5.50, 5.45, 5.25], [5.65, 5.60, 5.40], [5.70, 5.65, 5.55],
+        [6.30, 6.30, 6.25],
+    ]
+)
+# fmt: on
+
+
+def table(values, metric="hd95_mm"):
+    return pd.DataFrame(
+        [
+            ("d", model, "heart", metric, f"c{case}", value, 1, "mesh", 100.0)
+            for case, row in enumerate(values)
+            for model, value in zip("xyz", row, strict=False)
+        ],
+        columns=[
+            "dataset",
+            "model",
+            "structure",
+            "metric",
+            "case",
+            "value",
+            "runs",
+            "surface",
+            "diagonal_mm",
+        ],
+    )
+
+
+def test_friedman_of_hollander_and_wolfe():
+    statistic, df, p = friedman(case_ranks(BASES, "hd95_mm"))
+    assert statistic == pytest.approx(11.1429, abs=5e-5)
+    assert df == 2
+    assert p == pytest.approx(0.003805, abs=5e-7)
+
+
+def test_ranks_by_hand():
+    values = np.array([[0.9, 0.8, 0.7], [0.5, 0.5, 0.9], [0.1 + 0.2, 0.3, 0.0]])
+    assert case_ranks(values, "dice").tolist() == [[1, 2, 3], [2.5, 2.5, 1], [1.5, 1.5, 3]]
+    assert case_ranks(np.array([[INF, 2.0, INF]]), "hd_mm").tolist() == [[2.5, 1, 2.5]]
+    assert case_ranks(np.array([[-0.3, 0.2, 0.0]]), "relative_volume_error").tolist() == [[3, 2, 1]]
+
+
+def test_the_table():
+    values = np.vstack([BASES, [[5, NAN, 5]]])
+    found = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=200))
+    assert list(found.columns) == list(COLUMNS)
+    assert found["model"].tolist() == ["x", "y", "z"]
+    assert found[["n_cases", "n_left_out"]].drop_duplicates().values.tolist() == [[22, 1]]
+    # R: the rank sums are 53, 47, 32.
+    assert (found["mean_rank"] * 22).tolist() == pytest.approx([53, 47, 32])
+    assert (found["rank_low"] < found["mean_rank"]).all()
+    assert (found["rank_high"] > found["mean_rank"]).all()
+    assert found["share_first"].sum() == pytest.approx(1)
+    assert found["share_first"].iloc[2] > 0.95
+    assert 0.5 < found["kendall_tau"].iloc[0] < 1
+
+
+def test_a_firm_order_never_changes():
+    ranks = np.tile([1.0, 2.0, 3.0], (9, 1))
+    mean, low, high, first, tau = stability(ranks, 50, np.random.default_rng(0))
+    assert mean.tolist() == low.tolist() == high.tolist() == [1, 2, 3]
+    assert first.tolist() == [1, 0, 0]
+    assert tau == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[0.5, 0.5, 0.5]] * 4,
+        [[NAN, 0.1, 0.2]] * 4,
+        [[0.1, 0.2]] * 5,
+        [[0.3, 0.2, 0.1]],
+        [[INF] * 3] * 4,
+    ],
+)
+def test_odd_samples(values):
+    found = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=100))
+    assert found["friedman_p"].isna().all()
+    assert len(found) == len(values[0])
+
+
+def test_one_model_is_not_ranked():
+    values = table([[0.5]] * 3)
+    assert len(rank(values, Statistics())) == 0
