@@ -39,3 +39,4 @@ def test_a_bad_case_stops_the_study_by_name(workspace):
     assert "p1_label.nii.gz" in run.text
     assert "Traceback" not in run.text
     assert not (workspace.results / "download/chest/cases.tsv").exists()
+    assert "p1_label.nii.gz" in (workspace.results / "download/chest/problems.tsv").read_text()

@@ -18,7 +18,7 @@ def dry_run(tmp_path_factory) -> str:
     study = tiny_study(write_cohort(folder / "data", 2, moved=False), moved=False)
     study["models"]["deep"].update(device="auto", threads=3, memory_mb=7000, runtime_min=90)
     workspace = Workspace(folder, study)
-    return workspace.run("--dry-run", "--profile", "slurm").text
+    return workspace.run("--dry-run", "--profile", "slurm", "--cores", "8").text
 
 
 def resources(text: str, rule: str, model: str) -> dict[str, str]:

@@ -99,11 +99,20 @@ def test_a_comment_reruns_nothing(restored):
     assert not restored.dry_run().jobs
 
 
-def test_cpus_are_no_reason_to_rerun(restored):
+def test_memory_and_cpus_are_no_reason_to_train_again(restored):
     study = copy.deepcopy(restored.study)
-    study["models"]["flat"]["memory_mb"] = 3000
+    study["models"]["flat"].update(memory_mb=3000, threads=2)
     restored.write_study(study)
-    assert not restored.dry_run().jobs
+    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report"}
+
+
+def test_how_to_predict_trains_nothing(restored):
+    study = copy.deepcopy(restored.study)
+    study["models"]["flat"]["infer"] = {"overlap": 0.25}
+    restored.write_study(study)
+    jobs = restored.dry_run().jobs
+    assert jobs["infer"] == 2
+    assert set(jobs) == DOWNSTREAM
 
 
 def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):

@@ -62,7 +62,9 @@ class Workspace:
         path.write_text(path.read_text() + f"\n\n{line}\n")
 
     def run(self, *arguments: str, check: bool = True) -> Run:
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
+        if "--cores" not in arguments:
+            command += ["--cores", "2"]
         if "--config" not in arguments:
             command += ["--config", "study=tiny"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -38,7 +38,6 @@ checkpoint download_audit:
         delivered_files,
     output:
         cases=f"{RESULTS}/download/{{dataset}}/cases.tsv",
-        problems=f"{RESULTS}/download/{{dataset}}/problems.tsv",
     log:
         f"{RESULTS}/logs/download/{{dataset}}-audit.log",
     benchmark:
@@ -50,11 +49,13 @@ checkpoint download_audit:
         mem_mb=8000,
         runtime=240,
     params:
+        # Not declared: what a failed job declared is deleted, and this says why it failed.
+        problems=lambda w, output: str(Path(output.cases).with_name("problems.tsv")),
         raw=lambda w, input: ["--raw", input[0]] if is_fetched(w.dataset) else [],
         settings=lambda w: STUDY.datasets[w.dataset].to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].digest(),
         code=digest("download.audit"),
     shell:
         "python -m segstudy download audit --dataset {wildcards.dataset} {params.raw:q}"
-        " --settings {params.settings:q} --cases {output.cases:q} --problems {output.problems:q}"
+        " --settings {params.settings:q} --cases {output.cases:q} --problems {params.problems:q}"
         " --threads {threads} 2>&1 | tee {log:q}"

@@ -4,6 +4,7 @@ Labels and predictions are real files, and overlaps are measured on them; distan
 curves are made up from a seed.
 """
 
+import itertools
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas
 
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.files import write_json, write_table, write_text
-from segstudy.images.files import write_label, write_nifti
+from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.statistics.comparisons import compare
 from segstudy.statistics.summary import summarise
 from segstudy.statistics.values import per_case, read_values
@@ -29,9 +30,10 @@ def study(
     structures=("heart", "aorta"),
     repair=True,
     folds=2,
+    other_site=False,
     **further,
 ) -> Study:
-    """A study with one CT dataset, `thorax`."""
+    """A study with one CT dataset, `thorax`, and perhaps another site's, `other`, for testing only."""
     dataset = {
         "source": {"layout": "table", "path": "/home/somebody/secret/table.tsv"},
         "modality": "CT",
@@ -40,11 +42,15 @@ def study(
     }
     if repair:
         dataset["repair"] = {"structure": structures[0], "reference_case": "case_000"}
+    datasets = {"thorax": dataset}
+    if other_site:
+        datasets["other"] = {**dataset, "role": "test"}
+        datasets["other"].pop("repair", None)
     return Study.model_validate(
         {
             "name": "tiny",
             "title": "A tiny study",
-            "datasets": {"thorax": dataset},
+            "datasets": datasets,
             "splits": {"folds": folds},
             "models": {
                 name: {"network": "unet", "dims": 3, "epochs": 12, "validate_every_epochs": 3}
@@ -82,8 +88,13 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
     write_splits(
         root / "preprocess/splits.tsv",
         [
-            Split(dataset, name, name, index % settings.splits.folds)
-            for dataset in settings.datasets
+            Split(
+                dataset,
+                name,
+                name,
+                index % settings.splits.folds if cohort.role == "train" else None,
+            )  # fmt: skip
+            for dataset, cohort in settings.datasets.items()
             for index, name in enumerate(names)
         ],
     )
@@ -200,10 +211,11 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
     rows = []
     values = settings.datasets[dataset].structures
     affine = np.diag([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0])
-    from segstudy.images.files import read_label
-
-    for index, case in enumerate(table):
-        fold = index % settings.splits.folds
+    other = settings.datasets[dataset].role == "test"
+    for (index, case), model_fold in itertools.product(
+        enumerate(table), settings.folds if other else [None]
+    ):
+        fold = index % settings.splits.folds if model_fold is None else model_fold
         path = root / f"repair/{dataset}/labels/S/{case.case}.nii.gz"
         reference = read_label(path if path.is_file() else case.label).array
         for place, model in enumerate(settings.models):

@@ -61,6 +61,8 @@ def _scenario(name: str):
     if name == "eight_models":
         models = [f"unet_variant_{number}" for number in range(8)]
         return builder.study(models=models, repair=False), {"cases": 12}
+    if name == "two_sites":
+        return builder.study(models=("enet", "unet"), other_site=True), {"cases": 3}
     if name == "one_model":
         groups = {"metrics": {"groups": {"both": ["heart", "aorta"]}}}
         return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}

@@ -22,7 +22,7 @@ from segstudy.log import duration, log
 ATTEMPTS = 4  # transfers in a row that bring nothing new
 PAUSE_S = 1.0  # before the first repetition; doubled each time
 TIMEOUT_S = (15, 60)  # to connect, and between two pieces
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 18
 PROGRESS_S = 5.0
 
 

@@ -105,7 +105,7 @@ def _repair(results: Results, dataset: str, settings: Dataset) -> str:
     return _minus(
         f"In {dataset}, the label of the {repair.structure.replace('_', ' ')} had been moved by the same transform in every "
         f"case. The transform was estimated on {found['reference_case']}, of which the right label "
-        f"is known, by {listing([tried[name] for name in repair.methods])}; the best IoU won "
+        f"is known, by {listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
         f"({found['method']}): a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
         f"({', '.join(f'{part:.1f}' for part in found['translation_voxels'])}) voxels, on "
         f"{'voxel indices' if found['frame'] == 'voxel' else 'millimetres'}. Its inverse, by "

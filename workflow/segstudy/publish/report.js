@@ -55,10 +55,11 @@ for (const button of document.querySelectorAll("button[data-csv]")) {
 }
 // Enlarge a figure.
 const dialog = document.querySelector("dialog");
+const large = new Image();
+dialog.append(large);
 for (const plate of document.querySelectorAll("button.plate")) {
   plate.addEventListener("click", () => {
     const image = plate.querySelector("img");
-    const large = dialog.querySelector("img");
     large.src = image.src;
     large.alt = image.alt;
     dialog.showModal();
@@ -123,4 +124,4 @@ const seen = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "-20% 0px -70% 0px" });
 document.querySelectorAll("main section").forEach((section) => seen.observe(section));
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => (d.open = true)));
+addEventListener("beforeprint", () => document.querySelectorAll("details:not(.settings)").forEach((d) => (d.open = true)));

@@ -16,7 +16,7 @@ from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 
 from segstudy.errors import InputError
-from segstudy.images.files import Grid, Image, compare_grids, read_image, read_label
+from segstudy.images.files import Grid, Image, compare_grids, read_image
 from segstudy.images.names import NIFTI
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -83,11 +83,18 @@ def best_plane(grid: Grid) -> str:
     return names[coarsest] if spacing[coarsest] > 1.5 * others.max() else "axial"
 
 
-def fullest(label: Image, plane: str, values: list[int]) -> int:
-    """Index along the cut axis of the slice with the most voxels of the given values; the middle if none."""
+def fullest(label: Image, plane: str, values: list[int], most: bool = False) -> int:
+    """Index along the cut axis of the slice with the most voxels of the given values; the middle if none.
+
+    most: of the slices that hold the most of the values, that with the most voxels.
+    """
     axis = cut(label.grid, plane, 0).axis
     others = tuple(other for other in range(3) if other != axis)
-    counts = np.isin(label.array, values).sum(axis=others)
+    if most:
+        each = np.array([(label.array == value).sum(axis=others) for value in values])
+        counts = each.sum(axis=0) + (each > 0).sum(axis=0) * (label.array.size + 1)
+    else:
+        counts = np.isin(label.array, values).sum(axis=others)
     return int(counts.argmax()) if counts.any() else label.array.shape[axis] // 2
 
 
@@ -121,9 +128,7 @@ def read_slice(paths: tuple[Path, ...], where: Cut, grid: Grid) -> np.ndarray:
 
 def read_label_slice(path: Path, where: Cut, grid: Grid) -> np.ndarray:
     """The slice of a label map, as displayed."""
-    label = read_label(path)
-    _same_grid(path, label.grid, grid)
-    return where.take(label.array)
+    return np.rint(read_slice((path,), where, grid)).astype(np.int32)
 
 
 def _same_grid(path: Path, found: Grid, expected: Grid) -> None:

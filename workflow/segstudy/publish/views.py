@@ -47,9 +47,11 @@ class Viewer:
     _views: dict[tuple[str, str, bool], View] = field(default_factory=dict)
 
     def view(self, dataset: str, case: str, predictions: bool) -> View:
-        """The slice with the most reference area, in the plane of the finest pixels.
+        """A slice in the plane of the finest pixels.
 
-        predictions: with those of all models, of the first fold and seed that predicted the case.
+        predictions: with those of all models (of the first fold and seed that predicted the
+        case), on the slice with the most reference area. Without: the slice that shows the most
+        structures.
         """
         key = (dataset, case, predictions)
         if key not in self._views:
@@ -69,7 +71,7 @@ class Viewer:
         values = list(settings.structures.values())
         grid = label.grid
         plane = slices.best_plane(grid)
-        index = slices.fullest(label, plane, values)
+        index = slices.fullest(label, plane, values, most=not predictions)
         where = slices.cut(grid, plane, index)
         window = study.publish.window
         image = slices.grey(slices.read_slice(found.images, where, grid), window, study.modality)

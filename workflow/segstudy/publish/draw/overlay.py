@@ -103,7 +103,7 @@ def scale_bar(axes: Axes, width_mm: float) -> None:
     axes.plot([x, x + length], [y, y], color="white", linewidth=1.4, solid_capstyle="butt",
               path_effects=_OUTLINE)  # fmt: skip
     axes.text(
-        x + length / 2, y - 0.015 * width_mm, f"{length} mm", color="white", ha="center",
+        x, y - 0.015 * width_mm, f"{length} mm", color="white", ha="left",
         va="bottom", fontsize=6, path_effects=_OUTLINE,
     )  # fmt: skip
 

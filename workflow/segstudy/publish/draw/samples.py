@@ -37,6 +37,7 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
         image, reference = box.of(view.image), box.of(view.reference)
         for place in (plainly, labelled):
             overlay.show(place, image, view.pixel_mm)
+            place.set_anchor("N")
         for name, value in settings.structures.items():
             overlay.fill(labelled, reference == value, view.pixel_mm, colours[name])
             overlay.contour(
@@ -66,7 +67,7 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
         f"Sample cases, {dataset}",
         f"{count(len(views), 'case')} of {total} of {dataset}, from the smallest to the largest "
         f"labelled volume: image{channel} and the same with its reference labels{repaired}. "
-        f"{plain(' and '.join(planes))} slices, those with the most labelled area; numbers are slice/slices; "
+        f"{plain(' and '.join(planes))} slices, those that show the most structures; numbers are slice/slices; "
         f"{overlay.RADIOLOGICAL}.",
         f"{count(len(views), 'pair')} of pictures, image and labelled image, of the cases "
         f"{', '.join(chosen)}.",
