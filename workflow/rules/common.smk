@@ -1,4 +1,5 @@
 # The study, and what the rules need to know of it: settings, cases, shards, code.
+import csv
 import json
 import os
 import sys
@@ -76,13 +77,29 @@ def is_fetched(dataset: str) -> bool:
     return isinstance(source, PhantomSource) or not source.path
 
 
+def listed_files(table: Path) -> list[str]:
+    """Files that a user's case table names, as far as they exist; the audit says what is missing."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError):
+        return []
+    named = {
+        table.parent / value
+        for row in rows
+        for column, value in row.items()
+        if value and str(column).startswith(("image", "label", "reference_label"))
+    }
+    return sorted(str(path) for path in named if path.is_file())
+
+
 def delivered_files(wildcards) -> list[str]:
     """What an audit looks at: the fetched folder, or every file of the user's."""
     source = STUDY.datasets[wildcards.dataset].source
     if is_fetched(wildcards.dataset):
         return [f"{RESULTS}/download/{wildcards.dataset}/raw"]
     if isinstance(source, TableSource):
-        return [source.path]
+        return [source.path, *listed_files(Path(source.path))]
     if not Path(source.path).is_dir():
         raise WorkflowError(f"datasets.{wildcards.dataset}.source.path: {source.path} is no folder")
     return sorted(
@@ -226,11 +243,13 @@ def environment(model: str) -> str:
 
 
 def runs(pattern: str) -> list[str]:
-    """A pattern filled in for every model, fold, seed and dataset of the study."""
-    return [
-        pattern.format(model=name, fold=fold, seed=seed, dataset=dataset)
-        for name, model in STUDY.models.items()
-        for fold in STUDY.folds
-        for seed in model.seeds
-        for dataset in STUDY.datasets
-    ]
+    """A pattern filled in for every model, fold and seed, and dataset where it names one."""
+    return list(
+        dict.fromkeys(
+            pattern.format(model=name, fold=fold, seed=seed, dataset=dataset)
+            for name, model in STUDY.models.items()
+            for fold in STUDY.folds
+            for seed in model.seeds
+            for dataset in STUDY.datasets
+        )
+    )

@@ -7,6 +7,12 @@ rule publish_figures:
         statistics=rules.statistics.output,
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
+        images=lambda w: [
+            str(file)
+            for dataset in STUDY.datasets
+            for case in cases_of(dataset).values()
+            for file in case.images
+        ],
         estimates=[
             f"{RESULTS}/repair/{dataset}/estimate"
             for dataset in STUDY.datasets
@@ -15,18 +21,31 @@ rule publish_figures:
         labels=lambda w: [
             labels for dataset in STUDY.datasets for labels in dataset_labels(dataset)
         ],
-        histories=runs(f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv"),
+        plans=[
+            f"{RESULTS}/preprocess/plans/{plan}/fold-{fold}.json"
+            for plan in dict.fromkeys(model.plan for model in STUDY.models.values())
+            for fold in STUDY.folds
+        ],
+        trainings=[
+            f"{folder}/{file}"
+            for folder in runs(f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}")
+            for file in ("history.csv", "settings.json")
+        ],
         predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
     output:
         [
             report(
-                f"{RESULTS}/figures/{figure.name}.{suffix}",
+                f"{RESULTS}/figures/{figure.name}.png",
                 caption=f"../report/{figure.caption_file}",
                 category=figure.category,
-                labels={**figure.labels, "format": suffix},
+                labels=figure.labels,
             )
             for figure in catalogue.figures(STUDY)
-            for suffix in ("png", "svg")
+        ],
+        other=[
+            f"{RESULTS}/figures/{file}"
+            for file in catalogue.files(STUDY)
+            if not file.endswith(".png")
         ],
     log:
         f"{RESULTS}/logs/publish/figures.log",
@@ -53,6 +72,7 @@ rule publish_report:
     input:
         figures=rules.publish_figures.output,
         tables=[rules.statistics.output, f"{RESULTS}/metrics/metrics.csv"],
+        page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
     output:
         f"{RESULTS}/report.html",
     log:

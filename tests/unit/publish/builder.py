@@ -93,7 +93,7 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
                 name,
                 name,
                 index % settings.splits.folds if cohort.role == "train" else None,
-            )  # fmt: skip
+            )
             for dataset, cohort in settings.datasets.items()
             for index, name in enumerate(names)
         ],

@@ -11,7 +11,7 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.publish import methods, provenance, tables
 from segstudy.publish.citations import REFERENCES
-from segstudy.publish.report import render
+from segstudy.publish.report import _findings, render
 from segstudy.publish.results import Results
 
 
@@ -254,3 +254,17 @@ def test_a_missing_table_is_named(plain, figures_folder, tmp_path):
     results = Results(plain.study, tmp_path / "results")
     with pytest.raises(InputError, match=r"summary\.csv.*statistics stage"):
         render(results, figures_folder, tmp_path / "report.html")
+
+
+def test_the_findings_count_what_the_tables_say(plain):
+    text = " ".join(_findings(plain))
+    for name, title in (("dice", "Dice"), ("hd95_mm", "HD95")):
+        best = [
+            tables.best_models(plain, "thorax", structure, name) for structure in ("heart", "aorta")
+        ]
+        for model in ("enet", "unet_3d"):
+            leads = sum(model in models for models in best)
+            sentence = re.search(rf"Best mean {title}: (.*?) of 2 structures", text)[1]
+            assert (f"{model} in {leads}" in sentence) == (leads > 0)
+    assert "1 prediction has an infinite distance" in text
+    assert "(unet_3d 1)" in text

@@ -61,6 +61,7 @@ def draw_all(results: Results, folder: Path) -> None:
                 "title": drawing.title,
                 "caption": drawing.caption,
                 "alt": drawing.alt,
+                "width_mm": round(drawing.figure.get_figwidth() * 25.4, 1),
             }
         write_json(temporary / CAPTIONS, captions)
         write_json(temporary / LAYERS, layers(results, viewer))

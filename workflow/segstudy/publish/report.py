@@ -226,20 +226,17 @@ def _findings(results: Results) -> list[str]:
                     leading.setdefault(model, []).append(structure)
             if not leading:
                 continue
-            model = max(leading, key=lambda one: len(leading[one]))
-            own = leading[model]
-            wins = _wins(results, dataset, name, model, own)
+            ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
             where = f" on {dataset}" if len(study.datasets) > 1 else ""
-            total = len(regions(study))
-            what = metric(name)
             text = (
-                f"{model} has the best mean {what.title}{where} in {len(own)} of "
-                f"{count(total, 'structure')}"
+                f"Best mean {metric(name).title}{where}: "
+                f"{listing([f'{model} in {len(own)}' for model, own in ordered])} of "
+                f"{count(len(regions(study)), 'structure')}"
             )
-            compared = (len(study.models) - 1) * len(own)
-            if _tested(results, dataset, name):
+            compared, wins = _compared(results, dataset, name, leading)
+            if compared:
                 text += (
-                    f"; {wins} of its {count(compared, 'comparison')} there "
+                    f"; {wins} of {count(compared, 'comparison')} with the best model "
                     f"{'is' if wins == 1 else 'are'} significant "
                     f"({CORRECTIONS[study.statistics.correction]} < {study.statistics.alpha:g})"
                 )
@@ -261,21 +258,19 @@ def _findings(results: Results) -> list[str]:
     return found
 
 
-def _tested(results: Results, dataset: str, name: str) -> bool:
+def _compared(
+    results: Results, dataset: str, name: str, leading: dict[str, list[str]]
+) -> tuple[int, int]:
+    """Tests of a structure's best model against another: how many, and how many significant."""
     table = results.tests
-    return bool(((table["dataset"] == dataset) & (table["metric"] == name)).any())
-
-
-def _wins(results: Results, dataset: str, name: str, model: str, structures: list[str]) -> int:
-    """How many of the model's comparisons, on structures that it leads, are significant."""
-    table = results.tests
-    table = table[
-        (table["dataset"] == dataset)
-        & (table["metric"] == name)
-        & table["structure"].isin(structures)
-        & ((table["model_a"] == model) | (table["model_b"] == model))
+    table = table[(table["dataset"] == dataset) & (table["metric"] == name) & (table["test"] != "")]
+    best = [
+        row["structure"] in leading.get(row["model_a"], ())
+        or row["structure"] in leading.get(row["model_b"], ())
+        for _, row in table.iterrows()
     ]
-    return int(significant(table).sum())
+    table = table[best]
+    return len(table), int(significant(table).sum())
 
 
 def _case_dice(results: Results) -> dict[str, dict[str, dict[str, str]]]:

@@ -45,14 +45,17 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         own = table[table["model"] == model]
         runs = [run for _, run in own.groupby(["fold", "seed"], sort=True)]
         for run in runs:
-            loss.plot(run["epoch"], run["train_loss"], color=colour[model], lw=0.6, alpha=0.7)
+            dot = {"marker": "o", "markersize": 2} if len(run) < 3 else {}
+            loss.plot(
+                run["epoch"], run["train_loss"], color=colour[model], lw=0.6, alpha=0.7, **dot
+            )
             if "validation_loss" in run and run["validation_loss"].notna().any():
                 there = run.dropna(subset="validation_loss")
                 loss.plot(
                     there["epoch"], there["validation_loss"], color=style.SOFT, lw=0.6, ls=(0, (3, 1.5))
                 )  # fmt: skip
             if "lr" in run:
-                rate.plot(run["epoch"], run["lr"], color=colour[model], lw=0.7)
+                rate.plot(run["epoch"], run["lr"], color=colour[model], lw=0.7, **dot)
         if by_structure:
             for name in structures:
                 _mean(dice, own, f"{DICE}{name}", structure_colour[name])
