@@ -28,7 +28,7 @@ demo: .venv/installed ## run the whole chain on the built-in cohort
 test: .venv/installed ## run the tests
 	.venv/bin/python -m pytest
 
-lint: .venv/installed ## check style, types of rules and the workflow
+lint: .venv/installed ## check the style of code and rules
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import yaml
+
 from segstudy.cases import Case, write_cases
 
 REPOSITORY = Path(__file__).resolve().parents[1]

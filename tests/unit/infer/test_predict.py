@@ -38,7 +38,9 @@ def study(tmp_path, write_weights, write_image, oblique, ball):
             cases[name].label.write_text("not to be opened")
     model = load_weights(
         write_weights(
-            tmp_path / "weights.pt", infer={"keep_largest_component": "auto"}, seen=(TRAINING, VALIDATION)
+            tmp_path / "weights.pt",
+            infer={"keep_largest_component": "auto"},
+            seen=(TRAINING, VALIDATION),
         )
     )
     tested = {name: cases[name].images for name in ("p0", "p2", "p4", "p6")}
@@ -81,7 +83,9 @@ def test_a_setting_that_leaves_no_choice_looks_at_no_case(
     _, tested, _ = study
     model = load_weights(
         write_weights(
-            tmp_path / "w.pt", infer={"keep_largest_component": setting}, seen=(TRAINING, VALIDATION)
+            tmp_path / "w.pt",
+            infer={"keep_largest_component": setting},
+            seen=(TRAINING, VALIDATION),
         )
     )
     assert choice_names(model) == []
@@ -97,7 +101,9 @@ def test_a_setting_that_leaves_no_choice_looks_at_no_case(
 
 def test_without_validation_cases_at_most_five_training_cases_choose(tmp_path, write_weights):
     seen = [f"site/p{number:02d}" for number in range(20)]
-    weights = write_weights(tmp_path / "w.pt", infer={"keep_largest_component": "auto"}, seen=(seen[::-1], ()))
+    weights = write_weights(
+        tmp_path / "w.pt", infer={"keep_largest_component": "auto"}, seen=(seen[::-1], ())
+    )
     assert choice_names(load_weights(weights)) == seen[:5]
 
 
@@ -162,7 +168,9 @@ def test_what_other_weights_predicted_is_not_reused(tmp_path, study, write_weigh
 
     settings = {"seen": (TRAINING, VALIDATION)}
     one = load_weights(write_weights(tmp_path / "one.pt", **settings))
-    other = load_weights(write_weights(tmp_path / "other.pt", **settings | {"infer": {"overlap": 0.25}}))
+    other = load_weights(
+        write_weights(tmp_path / "other.pt", **settings | {"infer": {"overlap": 0.25}})
+    )
     kept = predicted_then_killed(one)
     assert len(kept) == 1
     assert len(list(kept[0].iterdir())) == len(tested) + 1

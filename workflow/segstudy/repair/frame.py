@@ -82,7 +82,9 @@ def _apart(estimates: list[Estimate], case: Case) -> float:
     return float(np.linalg.norm(one - other))
 
 
-def _scores(estimates: Mapping[str, Estimate], case: Case, settings: RepairedCohort) -> dict[str, float]:
+def _scores(
+    estimates: Mapping[str, Estimate], case: Case, settings: RepairedCohort
+) -> dict[str, float]:
     value = settings.structures[settings.repair.structure]
     label, image = read_pair(case, settings)
     delivered = label.array == value

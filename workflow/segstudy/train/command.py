@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.files import read_json
     from segstudy.images.arrays import open_arrays
     from segstudy.images.prepare import Plan
-    from segstudy.train.fit import choose_device, fit, prepare_torch
+    from segstudy.networks.device import choose_device
+    from segstudy.train.fit import fit, prepare_torch
     from segstudy.train.resolve import resolve
 
     settings = study.from_json(study.TrainSettings, options.settings)

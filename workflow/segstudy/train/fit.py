@@ -50,17 +50,6 @@ class Interrupted(SystemExit):
 # --- device and data ----------------------------------------------------------------------------
 
 
-def choose_device(asked: str) -> torch.device:
-    """`auto` is a CUDA GPU where there is one. Raises InputError for `cuda` where there is none."""
-    available = torch.cuda.is_available()
-    if asked == "cuda" and not available:
-        raise InputError(
-            "device: cuda is asked for, but torch finds no CUDA GPU here; give the job a GPU, or "
-            "set device: auto or cpu"
-        )
-    return torch.device("cuda" if asked != "cpu" and available else "cpu")
-
-
 def prepare_torch(device: torch.device, threads: int) -> None:
     """Threads, and on CPU only algorithms that give the same bits each time."""
     torch.set_num_threads(threads)
