@@ -10,7 +10,6 @@ import torch
 from toy_cohort import SHAPE, write_cohort
 
 from segstudy.cli import main
-from segstudy.errors import InputError
 from segstudy.images.arrays import open_arrays
 from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
