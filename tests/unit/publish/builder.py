@@ -149,6 +149,8 @@ def _case(root, settings, dataset, name, index, random) -> Case:
         if index == 0:
             reference = folder / f"{name}_right.nii.gz"
             write_label(reference, label, affine)
+            back = np.roll(label == value, (0, 1, 0), (0, 1, 2)).astype(np.uint8)
+            write_label(root / f"repair/{dataset}/estimate/repaired.nii.gz", back, affine)
     return Case(
         case=name,
         subject=name,

@@ -77,6 +77,11 @@ class Results:
             f"repair/{dataset}/estimate/attempts.csv", "repair", f"estimate of {dataset}", ()
         )
 
+    def moved_back(self, dataset: str) -> Path:
+        """The moved structure (value 1) of the reference case as the repair put it back."""
+        path = f"repair/{dataset}/estimate/repaired.nii.gz"
+        return self._needed(path, "repair", f"estimate of {dataset}")
+
     def repaired(self, dataset: str) -> Path:
         """The folder of the repaired labels."""
         folder = self.root / "repair" / dataset / "labels"

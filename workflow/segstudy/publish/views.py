@@ -114,16 +114,16 @@ def moved(results: Results, dataset: str) -> list[Moved]:
     repair = settings.repair
     value = settings.structures[repair.structure]
     delivered = {case.case: case for case in results.cases(dataset)}
-    after = results.references(dataset)
     name = repair.reference_case
     if name not in delivered or delivered[name].reference_label is None:
         raise InputError(
             f"case {name} of {dataset}: no reference_label in the case table; the repair stage "
             "needs one, so run the workflow again from the download stage"
         )
-    paths = (delivered[name].reference_label, delivered[name].label, after[name].label)
+    paths = (delivered[name].reference_label, delivered[name].label, results.moved_back(dataset))
     labels = [read_label(path) for path in paths]
-    masks = [label.array == value for label in labels]
+    # The cohort's own label of this case is its right one; the file shows what repair made of it.
+    masks = [label.array == of for label, of in zip(labels, (value, value, 1), strict=True)]
     middle = _middle(masks[0], labels[0])
     found = []
     for plane in ("axial", "coronal", "sagittal"):
