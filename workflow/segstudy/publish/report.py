@@ -181,13 +181,15 @@ def _sentence(results: Results) -> str:
             for dataset, number in cases.items()
         ]
     )
-    verb = "compared" if len(study.models) > 1 else "tested"
-    names = f"{listing(list(study.models))}" if len(study.models) <= 6 else "them"
+    models = count(len(study.models), "model")
+    if len(study.models) <= 6:
+        models += f" ({listing(list(study.models))})"
+    verb = "were compared" if len(study.models) > 1 else "was tested"
+    whole = len(study.folds) == study.splits.folds
+    folds = "" if whole else f"{count(len(study.folds), 'fold')} of "
     return (
-        f"{plain(count(len(study.models), 'model'))} ({names}) {'were' if len(study.models) > 1 else 'was'} {verb} in segmenting {what} on "
-        f"{data}, with {count(len(study.folds), 'fold')} of {study.splits.folds}-fold cross-validation."
-        if names != "them"
-        else f"{count(len(study.models), 'model')} were compared in segmenting {what} on {data}."
+        f"{plain(models)} {verb} in segmenting {what} on {data}, "
+        f"by {folds}{study.splits.folds}-fold cross-validation."
     )
 
 
