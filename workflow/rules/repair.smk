@@ -1,12 +1,17 @@
 # One job finds how the labels of a dataset were moved; one job a shard puts them back.
 
 
+def estimate_files(wildcards) -> list[str]:
+    """The files that tell how the structure was moved: the reference case's; where the images
+    choose the frame, every case's."""
+    repair, cases = STUDY.datasets[wildcards.dataset].repair, cases_of(wildcards.dataset)
+    asked = cases.values() if repair.frame == "auto" else [cases[repair.reference_case]]
+    return [str(file) for case in asked for file in case.files]
+
+
 rule repair_estimate:
     input:
-        files=lambda w: [
-            str(file)
-            for file in cases_of(w.dataset)[STUDY.datasets[w.dataset].repair.reference_case].files
-        ],
+        files=estimate_files,
         cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
     output:
         directory(f"{RESULTS}/repair/{{dataset}}/estimate"),

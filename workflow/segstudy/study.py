@@ -149,6 +149,11 @@ class Repair(Settings):
         1.0, description="first step of the rotation sweep, in degrees"
     )
     angle_tolerance_deg: Positive = Field(0.01, description="last step of the sweep, in degrees")
+    sweep_also: tuple[Literal["tilt", "scale"], ...] = Field(
+        (),
+        description="what else the sweep looks for, from its own optimum on: `tilt`: rotation about the other two "
+        "axes, by up to some 15 degrees; `scale`: one factor for all axes; a further attempt, its IoU decides",
+    )
     minimum_iou: Share = Field(
         0.9,
         description="IoU, on the reference case, of the right label moved by the fault found with the "

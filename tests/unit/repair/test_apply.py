@@ -1,5 +1,7 @@
 """Undoing the fault: known truth on cohorts, verdicts from the image, and what is lost for good."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from segstudy.images.files import Image, read_image, read_label, write_label, wr
 from segstudy.images.moving import move_structure, segthor_fault, translation
 from segstudy.repair.apply import Undone, fill, judge, repair_case, undo
 from segstudy.repair.estimate import estimate_cohort
-from segstudy.repair.evidence import Evidence, measure
+from segstudy.repair.evidence import Evidence, measure, smoothness
 from segstudy.repair.sweep import iou, superior_axis, sweep
 
 
@@ -209,6 +211,33 @@ def test_spread_is_the_mean_absolute_deviation():
     mask = np.zeros((8, 1, 1), bool)
     mask[[1, 2, 6]] = True
     assert measure(image, mask, (1, 1, 1)).spread[0] == pytest.approx((1 + 0 + 4) / 3)
+
+
+def test_smoothness_is_the_dice_of_neighbouring_slices():
+    mask = np.zeros((6, 4, 5), bool)
+    mask[0:4, 0, 1], mask[2:6, 0, 2], mask[2:4, 0, 3] = True, True, True
+    assert smoothness(mask, 2) == pytest.approx((2 * 2 / 8 + 2 * 2 / 6) / 2)
+    assert smoothness(mask[:, :, 1:2], 2) == 1
+    assert smoothness(mask, 1) == 1  # it lies in one slice
+    mask[:, :, 2] = False
+    assert smoothness(mask, 2) == 0  # a gap
+
+
+def test_a_structure_that_gets_ragged_is_for_review():
+    before, after = Evidence((10,), (50,), 0.9), Evidence((20,), (20,), 0.7)
+    verdict, move, remark = judge(before, after, FITS)
+    assert (verdict, move) == ("review", True)
+    assert "smoothness through slices worse" in remark
+
+
+def test_an_ambiguous_rotation_repairs_nothing_without_review(tmp_path):
+    cases = cohort(tmp_path)
+    estimate = estimate_cohort(cases, settings()).estimate
+    assert estimate.rotation == "determined"
+    doubtful = replace(estimate, rotation="ambiguous", rival_deg=153.0)
+    _, verdict = repair_case(cases[1], doubtful, settings())
+    assert (verdict.verdict, verdict.label) == ("review", "moved")
+    assert "rotation is ambiguous" in verdict.remark
 
 
 FITS = Undone(np.zeros(1), moved=1000, lost_outside=0, overwritten=5, at_border=0)

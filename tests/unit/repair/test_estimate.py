@@ -293,3 +293,16 @@ def test_a_given_transform_must_be_a_matrix():
         settings(transform=np.eye(4)[:3].tolist())
     with pytest.raises(ValueError, match="not auto"):
         settings(transform=np.eye(4).tolist(), frame="auto")
+
+
+def test_what_the_sweep_also_looks_for_is_one_more_attempt(tmp_path):
+    tilt = rotation(0, 8)
+    pivot = translation((30, 26, 14))
+    cases = cohort(tmp_path, fault=pivot @ rotation(2, -20) @ tilt @ np.linalg.inv(pivot))
+    asked = {"minimum_iou": 0.5, "angle_tolerance_deg": 0.2}
+    plain = estimate_cohort(cases, settings(**asked))
+    found = estimate_cohort(cases, settings(sweep_also=["tilt"], **asked))
+    assert [attempt.method for attempt in found.attempts] == ["sweep", "sweep with tilt"]
+    assert found.estimate.method == "sweep with tilt"
+    assert found.estimate.iou_replayed > plain.estimate.iou_replayed + 0.03
+    assert found.estimate.rotation == plain.estimate.rotation

@@ -5,7 +5,7 @@ import pytest
 from repair_shapes import ellipsoid, lobed, moved
 
 from segstudy.images.moving import rotation, segthor_fault, translation
-from segstudy.repair.sweep import iou, replayed_iou, superior_axis, sweep
+from segstudy.repair.sweep import also, iou, replayed_iou, superior_axis, sweep
 
 SHAPE = (80, 76, 40)
 CENTRE = (40, 37, 20)
@@ -179,3 +179,32 @@ def test_same_answer_each_time():
     one, other = sweep(right, wrong, 2), sweep(right, wrong, 2)
     assert np.array_equal(one.matrix, other.matrix)
     assert np.array_equal(one.ious, other.ious)
+
+
+@pytest.mark.parametrize("spacing_mm", [None, (1.0, 1.0, 2.0)])
+def test_tilt_and_scale_are_found_where_asked_for(spacing_mm):
+    shape = (56, 56, 40)
+    right = lobed(shape, (28, 26, 20), (13, 9, 8))
+    stretch = np.diag([*(spacing_mm or (1, 1, 1)), 1.0])
+    pivot = translation((stretch @ (28, 26, 20, 1))[:3])
+    turn = rotation(2, -24) @ rotation(0, 7) @ rotation(1, -5) @ np.diag([1.06, 1.06, 1.06, 1])
+    fault = pivot @ turn @ np.linalg.inv(pivot) @ translation((4, -3, 2))
+    fault = np.linalg.inv(stretch) @ fault @ stretch
+    wrong = moved(right, fault)
+    swept = sweep(right, wrong, 2, spacing_mm)
+    scores = [swept.iou]
+    for ways in (("tilt",), ("scale",), ("tilt", "scale")):
+        found = also(right, wrong, swept.matrix, spacing_mm, ways, 0.05)
+        scores.append(replayed_iou(right, wrong, found))
+    assert scores[0] < 0.9
+    assert scores[3] > 0.97
+    assert scores[3] > max(scores[1:3]) >= min(scores[1:3]) >= scores[0]
+    in_space = (stretch @ found @ np.linalg.inv(stretch))[:3, :3]
+    assert np.cbrt(np.linalg.det(in_space)) == pytest.approx(1.06, abs=0.01)
+    assert error_at_centroid(found, fault, wrong) < 0.3
+
+
+def test_nothing_more_is_found_where_there_is_nothing_more():
+    right = lobed(SHAPE, CENTRE, (9, 6, 5))
+    found = also(right, right, np.eye(4), None, ("tilt", "scale"), 0.5)
+    assert found == pytest.approx(np.eye(4), abs=1e-9)

@@ -16,6 +16,7 @@ from segstudy.images.files import Image, compare_grids, read_image, read_label
 from segstudy.images.moving import bounding_box, move_structure
 from segstudy.repair.estimate import Estimate
 from segstudy.repair.evidence import Evidence, gain, measure
+from segstudy.repair.sweep import superior_axis
 from segstudy.study import RepairedCohort
 
 #: A measure counts as better or worse where it changed by more than this share.
@@ -43,6 +44,7 @@ class Verdict:
     voxels_filled: of these, what was given to the nearest structure (`fill_holes: nearest`).
     gradient_*: image gradient across the structure's surface (evidence.Evidence), per mm.
     spread_*: mean absolute deviation of the intensity within it.
+    smoothness_*: mean Dice of its neighbouring slices.
     remark: the reasons, in words.
     """
 
@@ -59,6 +61,8 @@ class Verdict:
     gradient_after: float | None = None
     spread_before: float | None = None
     spread_after: float | None = None
+    smoothness_before: float | None = None
+    smoothness_after: float | None = None
     remark: str = ""
 
 
@@ -121,9 +125,11 @@ def fill(
 def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool, str]:
     """Verdict, whether to move, and the reasons, from evidence before and after the move.
 
-    Both measures better and the structure fits: `repaired`. Both worse, or one worse and the
-    structure does not fit: `left`. Anything else is for review; it is moved unless more speaks
-    against it than for it, since the fault is known to be in the cohort.
+    Both measures of the image better and the structure fits and is no more ragged through slices:
+    `repaired`. Both worse, or one worse and the structure does not fit: `left`. Anything else is
+    for review; it is moved unless more speaks against it than for it, since the fault is known to
+    be in the cohort. Smoothness cannot speak for the move: a fault that turns all slices alike
+    leaves it as it was.
     """
     reasons, votes = [], []
     for name, change in (
@@ -136,7 +142,12 @@ def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool,
     if not fits:
         reasons.append("would overwrite other structures or leave the grid")
     total = sum(votes) - (not fits)
+    ragged = gain((before.smoothness,), (after.smoothness,)) < -CLEAR_SHARE
+    if ragged:
+        reasons.append("smoothness through slices worse")
     if votes == [1, 1] and fits:
+        if ragged:
+            return "review", True, "; ".join(reasons)
         if undone.at_border > CUT_SHARE * undone.moved:
             reasons.append("cut off by the border of the grid as delivered: part is lost for good")
             return "review", True, "; ".join(reasons)
@@ -174,11 +185,12 @@ def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tup
         return label, Verdict(
             case.case, "review", "delivered", **counts, remark="would leave the grid altogether"
         )
-    before = measure(image.array, delivered, label.spacing_mm)
-    after = measure(image.array, landed, label.spacing_mm)
+    axis = superior_axis(label.affine)
+    before = measure(image.array, delivered, label.spacing_mm, axis)
+    after = measure(image.array, landed, label.spacing_mm, axis)
     verdict, move, remark = judge(before, after, undone)
-    if estimate.rotation == "undetermined" and verdict == "repaired":
-        verdict, remark = "review", f"{remark}; the estimated rotation is undetermined"
+    if estimate.rotation in ("ambiguous", "undetermined") and verdict == "repaired":
+        verdict, remark = "review", f"{remark}; the estimated rotation is {estimate.rotation}"
     array = label.array
     if move:
         vacated = delivered & ~landed
@@ -218,8 +230,9 @@ def _reference(case: Case, label: Image, image: Image, value: int) -> tuple[Imag
         array = label.array.copy()
         array[delivered] = 0
         array[mask] = value
-    before = measure(image.array, delivered, label.spacing_mm)
-    after = measure(image.array, mask, label.spacing_mm)
+    axis = superior_axis(label.affine)
+    before = measure(image.array, delivered, label.spacing_mm, axis)
+    after = measure(image.array, mask, label.spacing_mm, axis)
     return Image(array, label.affine), Verdict(
         case.case,
         "repaired",
@@ -255,6 +268,8 @@ def _columns(before: Evidence, after: Evidence) -> dict[str, float]:
         "gradient_after": mean(after.gradient),
         "spread_before": mean(before.spread),
         "spread_after": mean(after.spread),
+        "smoothness_before": before.smoothness,
+        "smoothness_after": after.smoothness,
     }
 
 

@@ -1,4 +1,4 @@
-"""`segstudy repair estimate | apply | tamper`."""
+"""`segstudy repair estimate | apply | audit | tamper`."""
 
 import argparse
 from pathlib import Path
@@ -22,6 +22,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     step.add_argument("--threads", type=int, default=1)
 
     step = steps.add_parser(
+        "audit",
+        help="flag labels that do not fit the rest of their cohort",
+        description="Flag labels that are shifted, flipped, rotated, in another orientation, with "
+        "swapped numbers, stray pieces or holes, empty, or cut off at the border. No reference is "
+        "needed; a fault that most of the cohort shares is not seen. Writes faults.csv.",
+    )
+    step.add_argument("--cases", type=Path, help="case table of the dataset")
+    step.add_argument("--images", type=Path, help="or a folder of images, one file a case")
+    step.add_argument(
+        "--labels",
+        type=Path,
+        help="with --cases: folder of repaired labels, in place of those delivered; with --images: "
+        "folder of labels, named like the images",
+    )
+    step.add_argument("--settings", help="with --cases: the cohort's settings, as JSON")
+    step.add_argument("--structures", help="with --images: JSON {name: value in the label files}")
+    step.add_argument("--output", type=Path, required=True, help="folder to write")
+    step.add_argument("--threads", type=int, default=1)
+
+    step = steps.add_parser(
         "tamper",
         help="plant a fault in label files, to test a repair against a known answer",
         description="Move one structure of each label file as SegTHOR's was moved: output to input "
@@ -40,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    {"estimate": _estimate, "apply": _apply, "tamper": _tamper}[options.step](options)
+    steps = {"estimate": _estimate, "apply": _apply, "audit": _audit, "tamper": _tamper}
+    steps[options.step](options)
 
 
 def _estimate(options: argparse.Namespace) -> None:
@@ -86,6 +107,26 @@ def _apply(options: argparse.Namespace) -> None:
             verdicts.append(verdict)
             log.info("%s: %s: %s", case.case, verdict.verdict, verdict.remark)
         write_table(folder / "verdicts.csv", verdict_table(verdicts))
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from segstudy.errors import InputError
+    from segstudy.files import write_table, writing_folder
+    from segstudy.repair.audit import audit_files, fault_table, folder_pairs, table_pairs
+
+    if options.cases and options.settings and not options.images and not options.structures:
+        pairs, structures, channels = table_pairs(options.cases, options.labels, options.settings)
+    elif options.images and options.labels and options.structures and not options.cases:
+        pairs, structures, channels = folder_pairs(
+            options.images, options.labels, options.structures
+        )
+    else:
+        raise InputError(
+            "repair audit: expected --cases with --settings, or --images with --labels and --structures"
+        )
+    found = audit_files(pairs, structures, channels)
+    with writing_folder(options.output) as folder:
+        write_table(folder / "faults.csv", fault_table(found))
 
 
 def _tamper(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from segstudy.files import read_json, write_json, write_table
 from segstudy.images.files import Grid, Image, compare_grids, read_label, write_label
 from segstudy.images.moving import move_structure
 from segstudy.log import log
-from segstudy.repair.sweep import Sweep, iou, replayed_iou, superior_axis, sweep
+from segstudy.repair.sweep import Sweep, also, iou, replayed_iou, superior_axis, sweep
 from segstudy.study import Repair, RepairedCohort
 
 
@@ -164,7 +164,7 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
             + "\nCheck that both labels show the same structure of the same patient, or try "
             f"frame: {'voxel' if frame == 'physical' else 'physical'}."
         )
-    by_sweep = swept if best.method == "sweep" else None
+    by_sweep = swept if best.method.startswith("sweep") else None
     centroid = np.append(np.argwhere(wrong).mean(axis=0), 1.0)
     result = Estimate(
         structure=settings.structure,
@@ -178,7 +178,7 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
         iou_before=iou(right, wrong),
         iou_after=best.iou_after,
         iou_replayed=best.iou,
-        peak_deg=by_sweep.peak_deg if by_sweep else None,
+        peak_deg=by_sweep.peak_deg if best.method == "sweep" else None,
         rotation=by_sweep.rotation if by_sweep else "not swept",
         rival_deg=by_sweep.rival_deg if by_sweep else None,
     )
@@ -221,6 +221,16 @@ def _candidates(
             right, wrong, axis, spacing_mm, settings.angle_step_deg, settings.angle_tolerance_deg
         )
         found.append(("sweep", swept.matrix, ""))
+        if settings.sweep_also:
+            matrix = also(
+                right,
+                wrong,
+                swept.matrix,
+                spacing_mm,
+                settings.sweep_also,
+                settings.angle_tolerance_deg,
+            )
+            found.append((f"sweep with {' and '.join(settings.sweep_also)}", matrix, ""))
     if "elastix" in settings.methods:
         from segstudy.repair.elastix import register
 

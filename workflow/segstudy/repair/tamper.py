@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from segstudy.errors import InputError
 from segstudy.images.files import read_grid, read_label, write_label
@@ -62,3 +63,49 @@ def tamper_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> Non
     moved = move_structure(label.array, value, matrix)
     write_label(output, moved, label.affine)
     log.info("%s: %d voxels, %d after", file.name, before, np.count_nonzero(moved == value))
+
+
+# --- faults of other kinds, to test the audit with ----------------------------------------------------
+
+
+def turn_label(label: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Turn all of a label map about the middle of its grid, which it keeps; nearest neighbour.
+
+    label: (i, j, k). turn: 3x3 on voxel indices, output to input. What leaves the grid is lost.
+    """
+    middle = (np.array(label.shape) - 1) / 2
+    return ndimage.affine_transform(label, turn, middle - turn @ middle, order=0, cval=0)
+
+
+def swap(label: np.ndarray, one: int, other: int) -> np.ndarray:
+    """Exchange two values of a label map."""
+    swapped = label.copy()
+    swapped[label == one], swapped[label == other] = other, one
+    return swapped
+
+
+def add_piece(label: np.ndarray, value: int, radius: float) -> np.ndarray:
+    """Add a ball, in voxels, to a structure, in the background as far from all labels as there is room."""
+    room = ndimage.distance_transform_edt(
+        np.pad(label == 0, 1, constant_values=True)[1:-1, 1:-1, 1:-1]
+    )
+    margin = int(np.ceil(radius))
+    inner = np.zeros(label.shape, bool)
+    inner[tuple(slice(margin, size - margin) for size in label.shape)] = True
+    centre = np.unravel_index(np.argmax(np.where(inner, room, -1)), label.shape)
+    return np.where(_ball(label.shape, centre, radius) & (label == 0), value, label).astype(
+        label.dtype
+    )
+
+
+def add_hole(label: np.ndarray, value: int, radius: float) -> np.ndarray:
+    """Take a ball, in voxels, out of the thickest place of a structure, which goes on enclosing it."""
+    depth = ndimage.distance_transform_edt(np.pad(label == value, 1))[1:-1, 1:-1, 1:-1]
+    centre = np.unravel_index(np.argmax(depth), label.shape)
+    hole = _ball(label.shape, centre, min(radius, depth[centre] - 1.5)) & (label == value)
+    return np.where(hole, 0, label).astype(label.dtype)
+
+
+def _ball(shape: tuple[int, ...], centre, radius: float) -> np.ndarray:
+    grid = np.ogrid[tuple(slice(0, size) for size in shape)]
+    return sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True)) <= radius**2

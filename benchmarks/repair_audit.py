@@ -1,0 +1,163 @@
+"""The audit of labels: precision and recall for each fault, planted in real and phantom cohorts.
+
+One case in four gets a fault, each kind in turn, in structures and directions that go round;
+this is repeated until every case has had one. A case counts once for each fault that it is said
+to have. What a planted fault brings with it (a moved structure that cuts another in two, a crop that
+leaves nothing of one) is true as well and counts for neither side.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+
+import numpy as np
+
+from segstudy.download.phantom import STRUCTURES, patient
+from segstudy.images.files import Image, read_image, read_label
+from segstudy.images.moving import move_structure, translation
+from segstudy.repair import tamper
+from segstudy.repair.audit import FAULTS, Described, audit, describe
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("SEGSTUDY_DATA", REPOSITORY.parent / "shared" / "data"))
+PLANTED = [fault for fault in FAULTS if fault != "unreadable"]
+ONE_IN = 4
+
+Case = tuple[str, Image, Image]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few cases: a smoke run")
+    quick = parser.parse_args().quick
+    reached = []
+    for name, cases, structures in cohorts(quick):
+        reached += measure(name, cases, structures)
+    return 0 if all(reached) else 1
+
+
+def cohorts(quick: bool):
+    folder = DATA / "Task04_Hippocampus"
+    if folder.is_dir():
+        files = sorted((folder / "labelsTr").glob("*.nii.gz"))[: 36 if quick else None]
+        cases = [
+            (file.name, read_image(folder / "imagesTr" / file.name), read_label(file))
+            for file in files
+        ]
+        yield "hippocampus (real MR)", cases, {"anterior": 1, "posterior": 2}
+    else:
+        print(f"no real labels: {folder} is no folder (set SEGSTUDY_DATA)\n")
+    if not quick:
+        scans = [patient(2026, index, (96, 96, 44)) for index in range(36)]
+        cases = [
+            (f"p{index:02d}", Image(image[None].astype(np.float32), affine), Image(label, affine))
+            for index, (image, label, affine) in enumerate(scans)
+        ]
+        yield "thorax (phantom CT)", cases, STRUCTURES
+
+
+def plant(fault: str, image: Image, label: Image, values: list[int], turn: int):
+    """Image and label with a fault; `turn` goes round structures, axes and sizes."""
+    array, affine, pixels = label.array, label.affine, image.array
+    value, axis, sign = values[turn % len(values)], turn % 3, 1 if turn % 2 else -1
+    if fault == "empty":
+        array = np.where(array == value, 0, array).astype(array.dtype)
+    elif fault == "flipped":
+        array = array[::-1]
+    elif fault == "rotated":
+        quarter = np.eye(3)
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        quarter[first, first] = quarter[second, second] = 0
+        quarter[first, second], quarter[second, first] = -sign, sign
+        array = tamper.turn_label(array, quarter)
+    elif fault == "orientation":
+        array = [array[:, ::-1], array[:, :, ::-1], array[::-1, ::-1]][axis]
+    elif fault == "swapped":
+        array = tamper.swap(array, value, values[(turn + 1) % len(values)])
+    elif fault == "shifted":  # of one structure, and in every fifth case of all
+        shift = np.zeros(3)
+        shift[axis] = sign * (5 + turn % 4)
+        for moved in values if turn % 5 == 0 else [value]:
+            array = move_structure(array, moved, translation(shift))
+    elif fault == "stray":
+        array = tamper.add_piece(array, value, 2)
+    elif fault == "holes":  # where there is room for one
+        thickest = max(values, key=lambda one: np.count_nonzero(array == one))
+        array = tamper.add_hole(array, thickest, 2)
+    elif fault == "cut":
+        start = int(np.percentile(np.nonzero(array == value)[axis], 35))
+        kept = tuple(slice(start if one == axis else 0, None) for one in range(3))
+        array, pixels = array[kept], pixels[(slice(None), *kept)]
+        moved = affine.copy()
+        moved[:3, 3] += affine[:3, axis] * start
+        affine = moved
+    return Image(pixels, affine), Image(np.ascontiguousarray(array), affine)
+
+
+def countable(case: Described) -> dict[str, list]:
+    """What can be counted, by fault: the part of the truth that a planted fault may change too."""
+    shapes = list(case.shapes.values())
+    return {
+        "empty": [shape is None for shape in shapes],
+        "stray": [shape and shape.stray for shape in shapes],
+        "holes": [shape and shape.holes for shape in shapes],
+    }
+
+
+def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bool]:
+    values = list(structures.values())
+    began = time.process_time()
+    clean = [describe(case, image, label, structures) for case, image, label in cases]
+    natural = audit(clean)
+    seconds = time.process_time() - began
+    print(f"{name}: {len(cases)} cases, {seconds / len(cases):.2f} s a case; as delivered:")
+    for one in natural:
+        print(f"- {one.case} {one.structure} {one.fault}: {one.evidence}")
+    if not natural:
+        print("- no findings")
+    planted, right, wrong, missed, blamed = Counter(), Counter(), Counter(), Counter(), 0
+    number = 0
+    for offset in range(ONE_IN):
+        cohort, truth = list(clean), {}
+        for index in range(offset, len(cases), ONE_IN):
+            fault, turn = PLANTED[number % len(PLANTED)], number // len(PLANTED)
+            case, image, label = cases[index]
+            cohort[index] = describe(case, *plant(fault, image, label, values, turn), structures)
+            truth[case] = fault
+            number += 1
+        before = {case.case: countable(case) for case in clean}
+        after = {case.case: countable(case) for case in cohort}
+        found = {(one.case, one.fault) for one in audit(cohort)}
+        for case, fault in found:
+            if truth.get(case) == fault:
+                right[fault] += 1
+            elif fault not in before[case] or before[case][fault] == after[case][fault]:
+                wrong[fault] += 1
+                blamed += case not in truth
+        for case, fault in truth.items():
+            planted[fault] += 1
+            missed[fault] += (case, fault) not in found
+    print("\n| fault | planted | named | precision | recall |\n|---|---|---|---|---|")
+    for fault in PLANTED:
+        named = right[fault] + wrong[fault]
+        precision = f"{right[fault] / named:.3f}" if named else ""
+        recall = f"{right[fault] / planted[fault]:.3f}" if planted[fault] else ""
+        print(f"| {fault} | {planted[fault]} | {named} | {precision} | {recall} |")
+    total, all_right = sum(planted.values()), sum(right.values())
+    precision = all_right / (all_right + sum(wrong.values()))
+    recall = all_right / total
+    print(f"\nUntouched cases with a finding: {blamed} of {ONE_IN * len(cases) - total}.\n")
+    for what, figure in (("precision", precision), ("recall", recall)):
+        verdict = "ok" if figure >= 0.95 else "short"
+        print(f"target audit {what}, {name}: {figure:.3f} (asked at least 0.95) {verdict}")
+    print()
+    return [precision >= 0.95, recall >= 0.95]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""A structure as points, so that its image evidence at any other place costs a few look-ups.
+
+Coordinates are millimetres to the right, front and head, from the middle of the grid. Sampling
+is by stride: the same label gives the same points.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from scipy import ndimage
+
+from segstudy.images.files import Image
+from segstudy.images.geometry import to_ras
+from segstudy.images.moving import bounding_box
+
+#: Points on the surface and inside, each at most.
+POINTS = 600
+#: Voxels of a scene, at most: larger images are averaged over blocks.
+SCENE_VOXELS = 2_000_000
+#: Intensities are clipped to these percentiles of the image, so that metal and air do not rule.
+CLIP = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of a structure.
+
+    surface: (n, 3) mm. normal: (n, 3), unit length. inside: (m, 3) mm.
+    """
+
+    surface: np.ndarray
+    normal: np.ndarray
+    inside: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image to be looked up: gradients and intensities on an RAS grid about its middle.
+
+    intensity: (c, x, y, z) scaled to 0..1 over the clipped range. gradient: (c, 3, x, y, z) a mm.
+    spacing_mm: of the axes. size_mm: of the whole grid.
+    """
+
+    intensity: np.ndarray
+    gradient: np.ndarray
+    spacing_mm: np.ndarray
+    size_mm: np.ndarray
+
+
+def middle_of(shape) -> np.ndarray:
+    """The middle of a grid in voxel indices."""
+    return (np.array(shape, float) - 1) / 2
+
+
+def scene(image: Image, smoothing_mm: float | None = None) -> Scene:
+    """Prepare an image (channel, i, j, k), finite, for look-ups.
+
+    smoothing_mm: SD of the Gaussian before derivatives; None: the finest voxel size.
+    """
+    ras = to_ras(image)
+    spacing = np.array(ras.spacing_mm)
+    array = ras.array
+    size = np.array(array.shape[1:])
+    low, high = np.percentile(array.reshape(len(array), -1)[:, ::7], CLIP, axis=1)
+    span = np.where(high > low, high - low, 1.0)
+    block = _blocks(size, spacing)
+    keep = size // block * block
+    array = array[:, : keep[0], : keep[1], : keep[2]]
+    channels = []
+    for one, start, width in zip(array, low, span, strict=True):
+        scaled = ((one - np.float32(start)) / np.float32(width)).clip(0, 1)
+        parts = [length for axis in range(3) for length in (keep[axis] // block[axis], block[axis])]
+        channels.append(scaled.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32))
+    coarse = spacing * block
+    sigma = np.full(3, smoothing_mm or coarse.min()) / coarse
+    gradients = [
+        [
+            ndimage.gaussian_filter(one, sigma, [int(axis == a) for a in range(3)], mode="nearest")
+            / np.float32(coarse[axis])
+            for axis in range(3)
+        ]
+        for one in channels
+    ]
+    return Scene(np.stack(channels), np.array(gradients), coarse, spacing * size)
+
+
+def _blocks(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Voxels averaged along each axis: the finest axes first, until the scene is small enough."""
+    block = np.ones(3, int)
+    while np.prod(size // block) > SCENE_VOXELS:
+        block[np.argmin(np.where(size // block > 8, spacing * block, np.inf))] += 1
+    return block
+
+
+def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> Points:
+    """Points of a mask (x, y, z), bool, not empty, on an RAS grid."""
+    box = bounding_box(mask)
+    room = tuple(
+        slice(max(low - 3, 0), min(high + 3, size))
+        for (low, high), size in zip(box, mask.shape, strict=True)
+    )
+    crop = mask[room]
+    spacing = np.array(spacing_mm)
+    origin = np.array([part.start for part in room]) - middle_of(mask.shape)
+    sigma = spacing.min() / spacing
+    normal = np.stack(
+        [
+            ndimage.gaussian_filter(
+                crop.astype(np.float32), sigma, [int(axis == a) for a in range(3)], mode="nearest"
+            )
+            / np.float32(spacing[axis])
+            for axis in range(3)
+        ]
+    )
+    length = np.sqrt((normal**2).sum(axis=0))
+    places = np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
+    places = _strided(places)
+    at = tuple(places.T)
+    inside = _strided(np.argwhere(crop))
+    return Points(
+        surface=(places + origin) * spacing,
+        normal=(normal[(slice(None), *at)] / length[at]).T.astype(float),
+        inside=(inside + origin) * spacing,
+    )
+
+
+def _strided(places: np.ndarray) -> np.ndarray:
+    if len(places) <= POINTS:
+        return places
+    return places[np.linspace(0, len(places) - 1, POINTS).astype(int)]
+
+
+def evidence(
+    points: Points, image: Scene, turn: np.ndarray | None = None, shift=(0.0, 0.0, 0.0)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient across the surface, mean and spread of the intensity inside, one value a channel.
+
+    turn: 3x3, shift: mm; a point p is looked up at `turn @ p + shift`. Points outside the grid
+    have no gradient and take no part in the intensity.
+    """
+    turn = np.eye(3) if turn is None else np.asarray(turn, float)
+    inverse = np.linalg.inv(turn)
+    return _evidence(
+        points.surface,
+        points.normal,
+        points.inside,
+        image.intensity,
+        image.gradient,
+        image.spacing_mm,
+        turn,
+        # A normal goes by the inverse transposed; all of this module's turns keep lengths nearly.
+        np.ascontiguousarray(inverse.T),
+        np.asarray(shift, float),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_normal, shift):
+    channels = intensity.shape[0]
+    size = intensity.shape[1:]
+    across = np.zeros(channels)
+    mean = np.zeros(channels)
+    spread = np.zeros(channels)
+    index = np.zeros(3, np.int64)
+    for n in range(surface.shape[0]):
+        if not _place(surface[n], turn, shift, spacing, size, index):
+            continue
+        direction = turn_normal @ normal[n]
+        for c in range(channels):
+            value = 0.0
+            for axis in range(3):
+                value += gradient[c, axis, index[0], index[1], index[2]] * direction[axis]
+            across[c] += abs(value)
+    found = 0
+    values = np.zeros((channels, inside.shape[0]))
+    for n in range(inside.shape[0]):
+        if not _place(inside[n], turn, shift, spacing, size, index):
+            continue
+        for c in range(channels):
+            values[c, found] = intensity[c, index[0], index[1], index[2]]
+        found += 1
+    for c in range(channels):
+        across[c] /= max(surface.shape[0], 1)
+        if found:
+            mean[c] = values[c, :found].mean()
+            spread[c] = np.abs(values[c, :found] - np.median(values[c, :found])).mean()
+    return across, mean, spread
+
+
+@njit(cache=True, nogil=True)
+def _place(point, turn, shift, spacing, size, index):
+    """Voxel index of a moved point; whether it lies on the grid."""
+    for axis in range(3):
+        at = shift[axis]
+        for other in range(3):
+            at += turn[axis, other] * point[other]
+        index[axis] = math.floor(at / spacing[axis] + size[axis] / 2)
+        if index[axis] < 0 or index[axis] >= size[axis]:
+            return False
+    return True
