@@ -1,6 +1,6 @@
 """How two label maps overlap: all counts and bounding boxes in one pass over the voxels."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,13 +63,6 @@ def overlaps(
         name: _overlap(counts, boxes, [position[value] for value in merged])
         for name, merged in structures.items()
     }
-
-
-def chosen(values: Iterable[int], highest: int) -> np.ndarray:
-    """Which of the label values 0..highest are among these: bool (highest + 1,)."""
-    table = np.zeros(highest + 1, bool)
-    table[[value for value in values if value <= highest]] = True
-    return table
 
 
 def _positions(values: Sequence[int], highest: int) -> np.ndarray:
