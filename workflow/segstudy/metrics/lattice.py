@@ -8,14 +8,14 @@ spacing: columns are then few. What lies beyond the last column of COLUMNS stays
 left to the tree of `nearest`.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from segstudy.metrics.cells import shapes
-from segstudy.metrics.nearest import ROUNDING, to_box, to_triangle
+from segstudy.metrics.nearest import ROUNDING, to_box
 
 COLUMNS = 1500
 """Columns that are searched about a point; a tree is quicker for what is further away."""
@@ -137,13 +137,16 @@ def _to_points(codes, reach, step_i, steps, apart):
     return found, kinds
 
 
-@dataclass(frozen=True)
-class Pieces:
+class Pieces(NamedTuple):
     """The surface in the cells of every code as `cells.Shapes` has it, in mm from the first corner.
 
     Code c has the polygons begin[c]:begin[c + 1], and polygon p the triangles
-    triangle_begin[p]:triangle_begin[p + 1]. box: the smallest of a polygon (polygon, end, axis).
-    fills: whether the polygon is its box, being a rectangle along the axes.
+    triangle_begin[p]:triangle_begin[p + 1]. boxes: the smallest of each polygon (polygon, end,
+    axis). fills: whether the polygon is its box, being a rectangle along the axes.
+
+    With x, y, z and 1 the rows of `planes` (triangle, 3, 4) give the distance from a triangle's
+    plane, and the barycentric coordinates of the second and third corner. sides (triangle, 3, 3):
+    from each corner to the next; `per_square`: 1 over their squared length.
     """
 
     begin: np.ndarray
@@ -153,26 +156,39 @@ class Pieces:
     fills: np.ndarray
     triangle_begin: np.ndarray
     triangles: np.ndarray
+    planes: np.ndarray
+    sides: np.ndarray
+    per_square: np.ndarray
 
 
 @lru_cache(8)
 def pieces(spacing_mm: Spacing) -> Pieces:
+    """The surface of every code at a spacing."""
     table = shapes()
-    number = len(table.centres)
     triangles = table.triangles * np.asarray(spacing_mm)
-    triangle_begin = np.searchsorted(table.polygon_of, np.arange(number + 1))
+    triangle_begin = np.searchsorted(table.polygon_of, np.arange(len(table.centres) + 1))
     low = np.minimum.reduceat(triangles.min(axis=1), triangle_begin[:-1])
     high = np.maximum.reduceat(triangles.max(axis=1), triangle_begin[:-1])
+    extent = np.sort(high - low, axis=1)
     areas = table.areas(spacing_mm)
-    sides = np.sort(high - low, axis=1)
+    sides = np.roll(triangles, -1, axis=1) - triangles
+    # A point is corner 0 + v (corner 1 - corner 0) + w (corner 2 - corner 0) + h normal.
+    normals = np.cross(sides[:, 0], -sides[:, 2])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    to_vwh = np.linalg.inv(np.stack([sides[:, 0], -sides[:, 2], normals], axis=2))
+    rows = to_vwh[:, [2, 0, 1]]
+    offsets = -(rows @ triangles[:, 0, :, None])
     return Pieces(
         begin=table.polygon_begin,
         centres=table.centres * np.asarray(spacing_mm),
         areas=areas,
         boxes=np.stack([low, high], axis=1),
-        fills=(sides[:, 0] == 0) & (areas >= sides[:, 1] * sides[:, 2] * (1 - 1e-9)),
+        fills=(extent[:, 0] == 0) & (areas >= extent[:, 1] * extent[:, 2] * (1 - 1e-9)),
         triangle_begin=triangle_begin,
         triangles=triangles,
+        planes=np.concatenate([rows, offsets], axis=2),
+        sides=sides,
+        per_square=1 / (sides**2).sum(axis=2),
     )
 
 
@@ -184,31 +200,13 @@ def to_mesh(
     reach: of `others`. Returns distances in mm (n,), OPEN where nothing is near, and the polygons
     (n,) of `pieces` in the order of the array.
     """
-    table = pieces(spacing_mm)
-    return _to_mesh(
-        *(codes, others, reach, *spacing_mm, *columns(*spacing_mm[1:])),
-        *(table.begin, table.centres, table.boxes, table.fills),
-        *(table.triangle_begin, table.triangles),
-    )
+    return _to_mesh(codes, others, reach, spacing_mm, *columns(*spacing_mm[1:]), pieces(spacing_mm))
 
 
 @njit(cache=True, nogil=True)
-def _to_mesh(
-    codes,
-    others,
-    reach,
-    step_i,
-    step_j,
-    step_k,
-    steps,
-    apart,
-    begin,
-    centres,
-    boxes,
-    fills,
-    triangle_begin,
-    triangles,
-):
+def _to_mesh(codes, others, reach, spacing_mm, steps, apart, table):
+    begin = table.begin
+    step_i, step_j, step_k = spacing_mm
     count = 0
     for code in codes.ravel():
         count += begin[code + 1] - begin[code]
@@ -231,7 +229,7 @@ def _to_mesh(
                     if same:
                         found[n - 1] = 0.0
                         continue
-                    x, y, z = centres[polygon, 0], centres[polygon, 1], centres[polygon, 2]
+                    x, y, z = table.centres[polygon]
                     best = np.inf
                     if at_i >= 0:
                         # The cell nearest to the point before is a good first guess.
@@ -241,11 +239,7 @@ def _to_mesh(
                             z + (k - at_k) * step_k,
                             others[at_i, at_j, at_k],
                             best,
-                            begin,
-                            boxes,
-                            fills,
-                            triangle_begin,
-                            triangles,
+                            table,
                         )
                     # Neither the point nor what is in a column lies in the middle of its column.
                     slack = half + np.hypot(y - step_j / 2, z - step_k / 2)
@@ -288,11 +282,7 @@ def _to_mesh(
                                     z + (k - to_k) * step_k,
                                     other,
                                     best,
-                                    begin,
-                                    boxes,
-                                    fills,
-                                    triangle_begin,
-                                    triangles,
+                                    table,
                                 )
                                 if square < best:
                                     best = square
@@ -308,15 +298,41 @@ def _to_mesh(
 
 
 @njit(cache=True, nogil=True)
-def _to_cell(x, y, z, code, best, begin, boxes, fills, triangle_begin, triangles):
+def _to_cell(x, y, z, code, best, table):
     """Squared distance from a point to the surface in a cell of this code, or `best` if smaller."""
-    for polygon in range(begin[code], begin[code + 1]):
-        square = to_box(x, y, z, boxes[polygon])
+    for polygon in range(table.begin[code], table.begin[code + 1]):
+        square = to_box(x, y, z, table.boxes[polygon])
         if square >= best:
             continue
-        if fills[polygon]:
+        if table.fills[polygon]:
             best = square
             continue
-        for t in range(triangle_begin[polygon], triangle_begin[polygon + 1]):
-            best = min(best, to_triangle(x, y, z, triangles[t]))
+        for t in range(table.triangle_begin[polygon], table.triangle_begin[polygon + 1]):
+            plane = table.planes[t]
+            height = plane[0, 0] * x + plane[0, 1] * y + plane[0, 2] * z + plane[0, 3]
+            if height * height >= best:
+                continue
+            v = plane[1, 0] * x + plane[1, 1] * y + plane[1, 2] * z + plane[1, 3]
+            w = plane[2, 0] * x + plane[2, 1] * y + plane[2, 2] * z + plane[2, 3]
+            if v >= 0.0 and w >= 0.0 and v + w <= 1.0:
+                best = height * height
+                continue
+            # The nearest point lies on a side that has the triangle behind it.
+            if w < 0.0:
+                best = min(best, _to_side(x, y, z, t, 0, table))
+            if v + w > 1.0:
+                best = min(best, _to_side(x, y, z, t, 1, table))
+            if v < 0.0:
+                best = min(best, _to_side(x, y, z, t, 2, table))
     return best
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _to_side(x, y, z, triangle, number, table):
+    """Squared distance from a point to a side of a triangle."""
+    corner, side = table.triangles[triangle, number], table.sides[triangle, number]
+    px, py, pz = x - corner[0], y - corner[1], z - corner[2]
+    part = (px * side[0] + py * side[1] + pz * side[2]) * table.per_square[triangle, number]
+    part = min(max(part, 0.0), 1.0)
+    px, py, pz = px - part * side[0], py - part * side[1], pz - part * side[2]
+    return px * px + py * py + pz * pz
