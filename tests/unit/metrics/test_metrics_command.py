@@ -1,6 +1,8 @@
 """`segstudy metrics` on files: pairs, folders, a study's cases, and tables put together."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +197,23 @@ def test_infinite_and_undefined_survive_the_file(tmp_path):
     value = read_measures(tmp_path / "o.csv").set_index(["case", "metric"])["value"]
     assert value["a", "hd95_mm"] == "inf"
     assert value["b", "dice"] == ""
+
+
+def test_the_benchmark_runs():
+    repository = Path(__file__).resolve().parents[3]
+    run = subprocess.run(
+        [sys.executable, "benchmarks/metrics.py", "--quick"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = [
+        line.split("|")[2].strip() for line in run.stdout.splitlines() if line.startswith("| 35x51")
+    ]
+    assert rows == ["segstudy mesh", "segstudy surfel", "segstudy voxel", "surface-distance surfel"]
+    assert "surfel as surface-distance" in run.stdout
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -355,7 +355,8 @@ def test_what_is_found_near_by_is_nearest(pair, thinner, mesh):
     triangles = surface(codes[1], spacing_mm, definition).triangles
     expected = nearest.distances(points, triangles)
     near = found != lattice.OPEN
-    assert near[expected < 3 * max(spacing_mm)].all()
+    searched_mm = lattice.columns(*spacing_mm[1:])[1][-1]
+    assert near[expected + np.hypot(*spacing_mm[1:]) < searched_mm].all()
     np.testing.assert_allclose(found[near], expected[near], rtol=1e-9, atol=1e-9)
 
 

@@ -17,7 +17,7 @@ from numba import njit
 from segstudy.metrics.cells import shapes
 from segstudy.metrics.nearest import ROUNDING, to_box
 
-COLUMNS = 1500
+COLUMNS = 400
 """Columns that are searched about a point; a tree is quicker for what is further away."""
 
 FAR = 255
@@ -297,7 +297,7 @@ def _to_mesh(codes, others, reach, spacing_mm, steps, apart, table):
     return found, polygons
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _to_cell(x, y, z, code, best, table):
     """Squared distance from a point to the surface in a cell of this code, or `best` if smaller."""
     for polygon in range(table.begin[code], table.begin[code + 1]):

@@ -212,11 +212,12 @@ def _directed(
 
 def surface(codes: np.ndarray, spacing_mm: Spacing, definition: Definition) -> Surface:
     """The surface in the cells of these codes, in mm from the first corner of the first cell."""
-    cells = np.argwhere((codes != 0) & (codes != 255))
+    crossed = np.flatnonzero(np.subtract(codes, 1, dtype=np.uint8) < 254)
+    cells = np.stack(np.unravel_index(crossed, codes.shape), axis=1)
     if definition != "mesh":
         points = cells * np.asarray(spacing_mm)
         return Surface(points, np.repeat(points[:, None], 3, axis=1))
-    found = codes[tuple(cells.T)]
+    found = codes.ravel()[crossed]
     table = lattice.pieces(spacing_mm)
     corners = cells * np.asarray(spacing_mm)
     polygons, polygon_cells = _gather(found, table.begin)
