@@ -1,6 +1,8 @@
 """`segstudy metrics` on files: pairs, folders, a study's cases, and tables put together."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +197,44 @@ def test_infinite_and_undefined_survive_the_file(tmp_path):
     value = read_measures(tmp_path / "o.csv").set_index(["case", "metric"])["value"]
     assert value["a", "hd95_mm"] == "inf"
     assert value["b", "dice"] == ""
+
+
+def test_the_summary_of_nnunet(tmp_path):
+    reference = folder_of(tmp_path / "r", {"a": label(), "b": label(), "c": label() * 0})
+    prediction = folder_of(tmp_path / "p", {"a": label(1), "c": label() * 0})
+    settings = {
+        "structures": {"heart": 1, "aorta": 2},
+        "metrics": {"groups": {"all": ["heart", "aorta"]}},
+    }
+    arguments = ["--settings", json.dumps(settings), "--summary-json", tmp_path / "summary.json"]
+    files = ["--reference", reference, "--prediction", prediction, "--output", tmp_path / "o.csv"]
+    assert metrics(*files, *arguments) == 0
+    found = json.loads((tmp_path / "summary.json").read_text())
+    first, last = found["metric_per_case"]
+    assert Path(first["prediction_file"]).name == "a.nii.gz"
+    assert list(first["metrics"]) == ["1", "2", "(1, 2)"]
+    counts = {"TP": 64, "FP": 16, "FN": 16, "n_pred": 80, "n_ref": 80}
+    assert first["metrics"]["1"] == pytest.approx({"Dice": 0.8, "IoU": 2 / 3, **counts})
+    assert np.isnan(last["metrics"]["1"]["Dice"])
+    assert found["mean"]["1"]["Dice"] == pytest.approx(0.8)
+    assert found["foreground_mean"]["Dice"] == pytest.approx(0.8)
+
+
+def test_the_benchmark_runs():
+    repository = Path(__file__).resolve().parents[3]
+    run = subprocess.run(
+        [sys.executable, "benchmarks/metrics.py", "--quick"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    rows = [
+        line.split("|")[2].strip() for line in run.stdout.splitlines() if line.startswith("| 35x51")
+    ]
+    assert rows == ["segstudy mesh", "segstudy surfel", "segstudy voxel", "surface-distance surfel"]
+    assert "surfel as surface-distance" in run.stdout
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segstudy.metrics import nearest
+from segstudy.metrics import lattice, nearest
 from segstudy.metrics.cells import polygons, shapes, surfel_areas
-from segstudy.metrics.surface import flat_axes, framed, surface, surface_distances
+from segstudy.metrics.surface import _quantile, flat_axes, framed, surface, surface_distances
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # written for an older scipy
@@ -167,11 +167,12 @@ def test_the_border_of_the_image_is_a_surface():
 
 def test_one_voxel_is_an_octahedron():
     mask = np.ones((1, 1, 1), np.uint8)
-    framed_mask = np.pad(mask, 1)
-    found = surface(framed_mask, (2.0, 2.0, 2.0), (False,) * 3, "mesh")
+    found = surface(lattice.codes_of(np.pad(mask, 1)), (2.0, 2.0, 2.0), "mesh")
     # Eight equilateral triangles with the edge sqrt(2).
-    assert len(found.points) == 8
-    assert found.sizes.sum() == pytest.approx(8 * np.sqrt(3) / 4 * 2)
+    assert len(found.points) == len(found.triangles) == 8
+    mask = np.pad(mask, 1)
+    sizes = surface_distances(mask, mask, (2.0, 2.0, 2.0)).forth_sizes
+    assert sizes.sum() == pytest.approx(8 * np.sqrt(3) / 4 * 2)
 
 
 # --- the cells -----------------------------------------------------------------------------------
@@ -183,9 +184,7 @@ def test_the_mesh_is_closed(pair):
     """Each edge of the mesh belongs to an even number of triangles: two, or four where parts touch."""
     mask, _, _ = pair
     box = np.array([(0, size - 1) for size in mask.shape])
-    found = surface(
-        framed(mask.view(np.uint8), np.array([False, True]), box), (1, 1, 1), (False,) * 3, "mesh"
-    )
+    found = surface(lattice.codes_of(framed(mask, (True,), box)), (1, 1, 1), "mesh")
     corners = np.round(found.triangles * 420).astype(int)
     edges = np.sort(
         np.array([corners[:, [a, b]] for a, b in ((0, 1), (1, 2), (0, 2))])
@@ -331,6 +330,63 @@ def test_order_of_the_measures(pair, definition):
     assert hd >= hd95 >= 0
     assert hd >= assd >= 0
     assert 0 <= nsd <= 1
+
+
+# --- the search near by, against the tree --------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=80)
+@given(pairs(9), st.sampled_from([0.0, 0.9, 0.99]), st.booleans())
+def test_what_is_found_near_by_is_nearest(pair, thinner, mesh):
+    """Dense and sparse masks, in fine steps along any axis."""
+    one, other, spacing_mm = pair
+    rng = np.random.default_rng(one.sum())
+    for mask in (one, other):
+        mask &= rng.random(mask.shape) >= thinner
+        mask[tuple(rng.integers(mask.shape))] = True
+    codes = [lattice.codes_of(np.pad(mask, 1).view(np.uint8)) for mask in (one, other)]
+    reach = lattice.reach_of(codes[1])
+    if mesh:
+        found, _ = lattice.to_mesh(*codes, reach, spacing_mm)
+    else:
+        found, _ = lattice.to_points(codes[0], reach, spacing_mm)
+    definition = "mesh" if mesh else "surfel"
+    points = surface(codes[0], spacing_mm, definition).points
+    triangles = surface(codes[1], spacing_mm, definition).triangles
+    expected = nearest.distances(points, triangles)
+    near = found != lattice.OPEN
+    searched_mm = lattice.columns(*spacing_mm[1:])[1][-1]
+    assert near[expected + np.hypot(*spacing_mm[1:]) < searched_mm].all()
+    np.testing.assert_allclose(found[near], expected[near], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("definition", ["mesh", "surfel", "voxel"])
+@pytest.mark.parametrize("shape", [(400, 3, 3), (3, 260, 3), (3, 3, 70), (50, 60, 70)])
+def test_far_away(shape, definition):
+    """Beyond what is searched near by, and beyond what `reach` counts."""
+    reference, prediction = np.zeros(shape, bool), np.zeros(shape, bool)
+    reference[1, 1, 1] = reference[0, 1, 1] = True
+    prediction[-2, -2, -2] = True
+    spacing_mm = np.array([0.7, 1.0, 2.0])
+    found = surface_distances(reference, prediction, spacing_mm, definition)
+    apart = (np.array(shape) - 3) * spacing_mm
+    nearest_mm, farthest_mm = np.linalg.norm(apart), np.linalg.norm(apart + [0.7, 0, 0])
+    # The mesh of a voxel reaches half a voxel to each side, the corners of surfels a whole one.
+    assert found.back.max() == pytest.approx(nearest_mm, abs=1.2)
+    assert found.forth.max() == pytest.approx(farthest_mm, abs=1.2)
+    assert found.hausdorff_mm() >= farthest_mm - 1e-9 or definition == "mesh"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.sampled_from([0, 0.5, 1, 1.5]) | st.floats(0, 50), min_size=1), st.floats(0.01, 1)
+)
+def test_quantile_is_that_of_the_sorted_distances(distances, share):
+    distances = np.array(distances, float)
+    sizes = np.random.default_rng(len(distances)).integers(1, 9, len(distances)) / 8
+    order = np.argsort(distances)
+    index = np.searchsorted(np.cumsum(sizes[order]), share * sizes.sum() * (1 - 1e-12))
+    assert _quantile(distances, sizes, share) == distances[order][index]
 
 
 # --- the nearest triangle ------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from segstudy.errors import InputError
 from segstudy.statistics import comparisons as tested
 from segstudy.statistics import paired
 from segstudy.statistics.intervals import generator, mean_interval
+from segstudy.statistics.values import per_case
+from segstudy.statistics.variance import split
 from segstudy.study import Statistics
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -313,6 +315,112 @@ def test_swapping_the_models_turns_the_signs(pairs):
     )
     for name in ("p", "p_adjusted", "p_paired_t", "p_wilcoxon", "p_mannwhitneyu"):
         assert np.isnan(one[name]) or 0 < one[name] <= 1
+
+
+# --- models that share no case --------------------------------------------------------------------
+
+
+def unpaired(a, b, metric="dice"):
+    values = table(a, b, metric)
+    values.loc[values["model"] == "b", "case"] += "-elsewhere"
+    found = tested.compare(values, QUICK.model_copy(update={"metrics": (metric,)}))
+    assert list(found.columns) == list(tested.COLUMNS)
+    return found.iloc[0]
+
+
+def test_unpaired_normal_samples_get_welchs_test():
+    """R: t.test(extra ~ group, data = sleep): t = -1.8608, df = 17.776, p = 0.07939."""
+    found = unpaired(SLEEP_1, SLEEP_2)
+    assert (found["design"], found["test"]) == ("unpaired", "welch_t")
+    assert found["statistic"] == pytest.approx(-1.8608, abs=5e-5)
+    assert found["df"] == pytest.approx(17.776, abs=5e-4)
+    assert found["p"] == found["p_welch"] == pytest.approx(0.07939, abs=5e-6)
+    assert (found["n_pairs"], found["n_a"], found["n_b"]) == (0, 10, 10)
+    assert found["mean_difference"] == pytest.approx(-1.58)
+    assert found["ci_low"] < -1.58 < found["ci_high"]
+    assert np.isnan(found["p_wilcoxon"]) and np.isnan(found["p_paired_t"])
+    assert "not paired" in found["remark"]
+
+
+def test_unpaired_samples_with_infinite_values_get_mannwhitneyu():
+    found = unpaired([INF, 8.0, 9.0, 7.0, NAN], [1.0, 2.0, 3.0, 4.0], "hd_mm")
+    assert found["test"] == "mannwhitneyu"
+    assert found["p"] == pytest.approx(2 / 70)  # one of 8 over 4 orders, to either side
+    assert (found["n_a"], found["n_b"], found["n_infinite"]) == (4, 4, 1)
+    assert (found["share_a_better"], found["effect_size"]) == (0, 1)
+    assert found["mean_difference"] == pytest.approx(8 - 2.5)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "remark"),
+    [
+        ([0.5, 0.6], [0.1, 0.2, 0.3], "fewer than 3"),
+        ([NAN] * 4, [0.1, 0.2, 0.3], "fewer than 3"),
+        ([0.5] * 4, [0.5] * 5, "all values are equal"),
+        ([INF] * 4, [INF] * 3, "all values are equal"),
+    ],
+)
+def test_odd_unpaired_samples(a, b, remark):
+    found = unpaired(a, b, "hd_mm")
+    assert (found["test"], found["significant"]) == ("", "")
+    assert np.isnan(found["p"])
+    assert remark in found["remark"]
+
+
+# --- seeds ----------------------------------------------------------------------------------------
+
+
+def runs_of(model, rng, shift, case_sd, fold_sd, seed_sd, cases=150, folds=4, seeds=5):
+    """Values of every fold's and seed's model on the same cases, with known spreads."""
+    case = rng.normal(0, case_sd, cases)
+    rows = []
+    for n in range(cases):
+        for fold in range(folds):
+            of_fold = rng.normal(0, fold_sd)
+            rows += [
+                ("d", model, "heart", "dice", f"c{n}", str(fold), str(seed))
+                + (shift + case[n] + of_fold + rng.normal(0, seed_sd), "mesh", 100.0)
+                for seed in range(seeds)
+            ]
+    names = [*("dataset", "model", "structure", "metric", "case", "fold", "seed", "value")]
+    return pd.DataFrame(rows, columns=[*names, "surface", "diagonal_mm"])
+
+
+def test_the_variance_is_split():
+    found = split(runs_of("a", np.random.default_rng(2), 0.7, 0.06, 0.03, 0.02)).iloc[0]
+    assert (found["n_folds"], found["n_seeds"]) == (4, 5)
+    assert found["sd_case"] == pytest.approx(0.06, rel=0.15)
+    assert found["sd_fold"] == pytest.approx(0.03, rel=0.1)
+    assert found["sd_seed"] == pytest.approx(0.02, rel=0.1)
+    # Of the mean over 150 cases and 4 folds.
+    assert found["seed_spread"] == pytest.approx(0.02 / np.sqrt(600), rel=0.8)
+
+
+def test_one_run_has_no_spread_of_seeds():
+    found = split(runs_of("a", np.random.default_rng(2), 0.7, 0.06, 0, 0, 30, 1, 1)).iloc[0]
+    assert found["sd_case"] == pytest.approx(0.06, rel=0.3)
+    assert found[["sd_fold", "sd_seed", "seed_spread"]].isna().all()
+
+
+@pytest.mark.parametrize(("difference", "warned"), [(0.001, True), (0.1, False)])
+def test_a_difference_within_the_spread_of_the_seeds_is_said(difference, warned):
+    """Seeds that move all cases of a model together."""
+    rng = np.random.default_rng(5)
+    runs = pd.concat(
+        [
+            runs_of(model, rng, 0.6 + shift, 0.05, 0, 0.001, 12, 1, 3)
+            for model, shift in (("a", difference), ("b", 0.0))
+        ]
+    )
+    runs["value"] += runs["seed"].map({"0": -0.02, "1": 0.0, "2": 0.02})
+    spread = split(runs)
+    assert spread["seed_spread"].tolist() == pytest.approx([0.02, 0.02], abs=0.002)
+    runs.loc[runs["model"] == "b", "value"] = (
+        runs.loc[runs["model"] == "a", "value"] - difference + rng.normal(0, 1e-4, 36)
+    )
+    found = tested.compare(per_case(runs), QUICK, spread).iloc[0]
+    assert ("smaller than the spread of the seeds" in found["remark"]) == warned
+    assert found["seed_spread"] == spread["seed_spread"].max()
 
 
 # --- intervals ------------------------------------------------------------------------------------

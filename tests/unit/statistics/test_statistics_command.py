@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from segstudy.cli import main
+from segstudy.errors import InputError
+from segstudy.statistics.foreign import read_tables
 
 
 @pytest.fixture
@@ -106,3 +108,71 @@ def test_an_error_is_one_line(metrics, tmp_path, capsys):
     assert code == 1
     assert "statistics.metrics: 'nsd' was not measured" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def summary_json(path, dice):
+    """As nnU-Net writes it; 100 voxels in each reference and prediction, or none at all."""
+    cases = [
+        {
+            "metrics": {
+                "1": {
+                    "Dice": value,
+                    "IoU": value / (2 - value),
+                    "TP": 0 if value != value else round(100 * value),
+                    "n_pred": 0 if value != value else 100,
+                    "n_ref": 0 if value != value else 100,
+                }
+            },
+            "prediction_file": f"/somewhere/case_{number}.nii.gz",
+            "reference_file": f"/labels/case_{number}.nii.gz",
+        }
+        for number, value in enumerate(dice)
+    ]
+    path.write_text(json.dumps({"metric_per_case": cases}))
+    return path
+
+
+def test_summaries_of_nnunet(tmp_path):
+    one = summary_json(tmp_path / "a.json", [0.9, 0.8, 0.85, 0.95, float("nan")])
+    other = summary_json(tmp_path / "b.json", [0.8, 0.75, 0.77, 0.81, float("nan")])
+    table = read_tables([f"big={one}", f"small={other}"])
+    wide = table.pivot(index=["model", "case"], columns="metric", values="value")
+    assert wide.loc[("big", "case_1")].to_dict() == pytest.approx(
+        {"dice": 0.8, "iou": 2 / 3, "precision": 0.8, "recall": 0.8, "relative_volume_error": 0}
+    )
+    assert wide.loc[("small", "case_4")].isna().all()
+    settings = {"metrics": ["dice", "iou"], "bootstrap_samples": 100}
+    arguments = ["--output", str(tmp_path / "s"), "--settings", json.dumps(settings)]
+    assert main(["statistics", "--metrics", f"big={one}", f"small={other}", *arguments]) == 0
+    tests = pd.read_csv(tmp_path / "s" / "tests.csv").set_index("metric")
+    assert tests.loc["dice", ["n_pairs", "n_left_out"]].tolist() == [4, 1]
+    assert tests.loc["dice", "mean_difference"] == pytest.approx(0.0925)
+
+
+def test_a_table_of_monai(tmp_path):
+    path = tmp_path / "val_mean_dice_raw.csv"
+    path.write_text(
+        "filename,heart,aorta,mean\n/x/p1.nii.gz,0.9000,nan,0.9\n/x/p2.nii.gz,0.8,0.7,0.75\n"
+    )
+    found = read_tables([f"unet={path}"]).set_index(["case", "structure"])
+    assert set(found["metric"]) == {"dice"}
+    np.testing.assert_equal(
+        found["value"].to_dict(),
+        {("p1", "heart"): 0.9, ("p2", "heart"): 0.8, ("p1", "aorta"): np.nan, ("p2", "aorta"): 0.7},
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("m=bad.json", "not a summary.json of nnU-Net"),
+        ("m=nowhere.json", "no such file"),
+        ("m=bad.csv", "begins with 'filename'"),
+    ],
+)
+def test_tables_that_are_something_else(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.json").write_text('{"mean": {}}')
+    (tmp_path / "bad.csv").write_text("case,value\na,1\n")
+    with pytest.raises(InputError, match=message):
+        read_tables([source])

@@ -12,6 +12,9 @@ A pair of files, or two folders whose files have the same names; every label val
 With named structures, another tolerance and another definition of the surface:
   segstudy metrics --reference a.nii.gz --prediction b.nii.gz --output metrics.csv \\
     --settings '{"structures": {"heart": 2, "aorta": 4}, "metrics": {"nsd_tolerance_mm": [1, 3], "surface": "surfel"}}'
+With the counts, Dice and IoU as nnU-Net's summary.json, for programs that read that:
+  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
+    --summary-json predictions/summary.json
 Tables of several models, one below the other, for `segstudy statistics`:
   segstudy metrics --collect a.csv b.csv --output metrics.csv
 """
@@ -25,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--collect", type=Path, nargs="+", help="tables to join")
     parser.add_argument("--prediction", type=Path, help="label map, or folder of label maps")
     parser.add_argument("--output", type=Path, required=True, help="table to write (.csv)")
+    parser.add_argument("--summary-json", type=Path, help="also write nnU-Net's summary.json there")
     parser.add_argument("--settings", default="{}", help="JSON, or @FILE: structures, metrics")
     parser.add_argument("--columns", default="{}", help="JSON: study, dataset, model, fold, seed")
     parser.add_argument("--labels", type=Path, help="folder of repaired labels")
@@ -36,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from segstudy.metrics import pairs, table
+    from segstudy.metrics.measure import with_groups
+    from segstudy.metrics.nnunet import write_summary
     from segstudy.study import MeasureSettings, from_json
 
     if options.collect:
@@ -65,7 +71,11 @@ def run(options: argparse.Namespace) -> None:
             else options.prediction.resolve().parent.name
         }
     labels |= _columns(options.columns)
-    table.write_measures(options.output, pairs.measured(found, settings, labels, options.threads))
+    rows = pairs.measured(found, settings, labels, options.threads)
+    table.write_measures(options.output, rows)
+    if options.summary_json:
+        structures = with_groups(settings.structures, settings.metrics.groups)
+        write_summary(options.summary_json, found, rows, structures)
 
 
 def _columns(text: str) -> dict[str, object]:

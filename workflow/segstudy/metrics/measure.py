@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from segstudy.metrics.overlap import Overlap, chosen, overlaps
+from segstudy.metrics.overlap import Overlap, overlaps
 from segstudy.metrics.surface import Distances, between, flat_axes, framed
 from segstudy.study import Metrics
 
@@ -67,15 +67,13 @@ def measure(
     structures: name -> label values, merged where several.
     """
     found = overlaps(reference, prediction, structures)
-    highest = int(max(reference.max(initial=0), prediction.max(initial=0)))
     measures = []
     for name, overlap in found.items():
         distances = None
         if overlap.reference and overlap.prediction:
-            mask = chosen(structures[name], highest)
             distances = between(
-                framed(reference, mask, overlap.box),
-                framed(prediction, mask, overlap.box),
+                framed(reference, structures[name], overlap.box),
+                framed(prediction, structures[name], overlap.box),
                 spacing_mm,
                 flat_axes(reference.shape),
                 settings.surface,

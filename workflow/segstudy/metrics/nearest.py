@@ -4,6 +4,8 @@ A tree of boxes over the triangles in Morton order: far predictions cost little 
 ones, and memory grows with the surface, not with the volume.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 
@@ -14,19 +16,23 @@ ROUNDING = 1e-20
 """Squared distance in mm² below which a point lies on the triangle."""
 
 
-def order(cells: np.ndarray) -> np.ndarray:
-    """Indices that sort cells (n, 3), not negative, along a Morton curve: neighbours stay near."""
-    return np.argsort(_morton(cells), kind="stable")
+def order(points: np.ndarray, step_mm: Sequence[float]) -> np.ndarray:
+    """Indices that sort points (n, 3), not negative, along a Morton curve: neighbours stay near.
+
+    step_mm: the size of the curve's smallest cells.
+    """
+    return np.argsort(_morton(points, np.asarray(step_mm, float)), kind="stable")
 
 
 @njit(cache=True, nogil=True)
-def _morton(cells):
-    codes = np.empty(len(cells), np.int64)
-    for n in range(len(cells)):
+def _morton(points, step):
+    codes = np.empty(len(points), np.int64)
+    for n in range(len(points)):
         code = 0
-        for bit in range(20):
-            for axis in range(3):
-                code |= ((cells[n, axis] >> bit) & 1) << (3 * bit + axis)
+        for axis in range(3):
+            place = np.int64(points[n, axis] / step[axis])
+            for bit in range(20):
+                code |= ((place >> bit) & 1) << (3 * bit + axis)
         codes[n] = code
     return codes
 
@@ -77,8 +83,8 @@ def _distances(points, triangles, boxes):
     for n in range(len(points)):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         # The triangle nearest to the point before is a good first guess.
-        best = _to_triangle(x, y, z, triangles[nearest])
-        stack[0], ahead[0] = 1, _to_box(x, y, z, boxes[1])
+        best = to_triangle(x, y, z, triangles[nearest])
+        stack[0], ahead[0] = 1, to_box(x, y, z, boxes[1])
         depth = 1
         while depth > 0:
             depth -= 1
@@ -88,12 +94,12 @@ def _distances(points, triangles, boxes):
             if node >= leaves:
                 first = (node - leaves) * LEAF
                 for t in range(first, min(first + LEAF, len(triangles))):
-                    square = _to_triangle(x, y, z, triangles[t])
+                    square = to_triangle(x, y, z, triangles[t])
                     if square < best:
                         best, nearest = square, t
                 continue
-            left = _to_box(x, y, z, boxes[2 * node])
-            right = _to_box(x, y, z, boxes[2 * node + 1])
+            left = to_box(x, y, z, boxes[2 * node])
+            right = to_box(x, y, z, boxes[2 * node + 1])
             # The nearer child goes on top of the stack.
             if left < right:
                 stack[depth], ahead[depth] = 2 * node + 1, right
@@ -108,7 +114,7 @@ def _distances(points, triangles, boxes):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _to_box(x, y, z, box):
+def to_box(x, y, z, box):
     """Squared distance from a point to a box."""
     dx = max(box[0, 0] - x, 0.0, x - box[1, 0])
     dy = max(box[0, 1] - y, 0.0, y - box[1, 1])
@@ -117,7 +123,7 @@ def _to_box(x, y, z, box):
 
 
 @njit(cache=True, nogil=True)
-def _to_triangle(x, y, z, triangle):
+def to_triangle(x, y, z, triangle):
     """Squared distance from a point to a triangle (Ericson 2005, Real-Time Collision Detection, 5.1.5)."""
     abx, aby, abz = (
         triangle[1, 0] - triangle[0, 0],

@@ -1,6 +1,6 @@
 """How two label maps overlap: all counts and bounding boxes in one pass over the voxels."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,24 +52,20 @@ def overlaps(
     """
     values = sorted({value for merged in structures.values() for value in merged})
     position = {value: number for number, value in enumerate(values, start=1)}
+    # Files hold the first axis fastest; nothing need be copied where both maps agree in that.
+    turned = reference.flags.f_contiguous and prediction.flags.f_contiguous
+    maps = [array.T if turned else array for array in (reference, prediction)]
     counts, boxes = _count(
-        np.ascontiguousarray(reference),
-        np.ascontiguousarray(prediction),
-        _positions(values, int(reference.max(initial=0))),
-        _positions(values, int(prediction.max(initial=0))),
+        *(np.ascontiguousarray(array) for array in maps),
+        *(_positions(values, int(array.max(initial=0))) for array in maps),
         len(values) + 1,
     )
+    if turned:
+        boxes = boxes[:, ::-1]
     return {
         name: _overlap(counts, boxes, [position[value] for value in merged])
         for name, merged in structures.items()
     }
-
-
-def chosen(values: Iterable[int], highest: int) -> np.ndarray:
-    """Which of the label values 0..highest are among these: bool (highest + 1,)."""
-    table = np.zeros(highest + 1, bool)
-    table[[value for value in values if value <= highest]] = True
-    return table
 
 
 def _positions(values: Sequence[int], highest: int) -> np.ndarray:
@@ -92,23 +88,27 @@ def _count(reference, prediction, reference_positions, prediction_positions, num
     boxes[:, :, 0] = np.iinfo(np.int64).max
     boxes[:, :, 1] = -1
     background = 0
-    place = np.empty(3, np.int64)
     for i in range(reference.shape[0]):
         for j in range(reference.shape[1]):
-            for k in range(reference.shape[2]):
-                one, other = reference[i, j, k], prediction[i, j, k]
-                if one == 0 and other == 0:
+            one, other = reference[i, j], prediction[i, j]
+            # Most rows of a scan are empty, which shows many voxels at a time.
+            any_value = one[0] | other[0]
+            for k in range(len(one)):
+                any_value |= one[k] | other[k]
+            if any_value == 0:
+                background += len(one)
+                continue
+            for k in range(len(one)):
+                if one[k] == 0 and other[k] == 0:
                     background += 1
                     continue
-                here = (reference_positions[one], prediction_positions[other])
+                here = (reference_positions[one[k]], prediction_positions[other[k]])
                 counts[here] += 1
-                place[0], place[1], place[2] = i, j, k
                 for position in here:
-                    for axis in range(3):
-                        if place[axis] < boxes[position, axis, 0]:
-                            boxes[position, axis, 0] = place[axis]
-                        if place[axis] > boxes[position, axis, 1]:
-                            boxes[position, axis, 1] = place[axis]
+                    box = boxes[position]
+                    box[0, 0], box[0, 1] = min(box[0, 0], i), max(box[0, 1], i)
+                    box[1, 0], box[1, 1] = min(box[1, 0], j), max(box[1, 1], j)
+                    box[2, 0], box[2, 1] = min(box[2, 0], k), max(box[2, 1], k)
     counts[0, 0] += background
     return counts, boxes
 

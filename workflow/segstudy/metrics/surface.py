@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit
 
-from segstudy.metrics import nearest
-from segstudy.metrics.cells import shapes, surfel_areas
+from segstudy.metrics import lattice, nearest
+from segstudy.metrics.cells import surfel_areas
 
 Definition = Literal["mesh", "surfel", "voxel"]
 Spacing = tuple[float, float, float]
+
+BINS = 1000
+"""Bins of the histogram in which a quantile is looked up; they change no result."""
 
 ROUNDING_MM = 1e-9
 """A distance equal to a tolerance is within it, though three times 0.1 is more than 0.3."""
@@ -36,18 +38,20 @@ ROUNDING_MM = 1e-9
 class Surface:
     """What distances are taken from and to.
 
-    points: (n, 3) in mm, where the surface is sampled. sizes: (n,), what each stands for: an
-    area in mm² or, for `voxel`, 1. triangles: (m, 3 corners, 3) in mm, what others are near to.
+    points: (n, 3) in mm, where the surface is sampled. triangles: (m, 3 corners, 3) in mm, what
+    others are near to; the corners of a point coincide.
     """
 
     points: np.ndarray
-    sizes: np.ndarray
     triangles: np.ndarray
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances in mm between two surfaces, in both directions, sorted; sizes as in `Surface`."""
+    """Distances in mm between two surfaces, in both directions, at the samples of each.
+
+    sizes: what each sample stands for, an area in mm² or, for `voxel`, 1.
+    """
 
     forth: np.ndarray
     forth_sizes: np.ndarray
@@ -57,7 +61,7 @@ class Distances:
 
     def hausdorff_mm(self) -> float:
         """The larger of the two directed maxima."""
-        return float(max(self.forth[-1], self.back[-1]))
+        return float(max(self.forth.max(), self.back.max()))
 
     def quantile_mm(self, share: float = 0.95) -> float:
         """The larger of the two directed quantiles: HD95 for 0.95.
@@ -100,12 +104,10 @@ def surface_distances(
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"shape {reference.shape} against {prediction.shape}")
-    mask = np.array([False, True])
-    either = (reference != 0) | (prediction != 0)
-    box = bounding_box(either)
+    box = bounding_box((reference != 0) | (prediction != 0))
     return between(
-        framed((reference != 0).view(np.uint8), mask, box),
-        framed((prediction != 0).view(np.uint8), mask, box),
+        framed(reference != 0, (True,), box),
+        framed(prediction != 0, (True,), box),
         spacing_mm,
         flat_axes(reference.shape),
         definition,
@@ -127,18 +129,20 @@ def flat_axes(shape: Sequence[int]) -> tuple[bool, bool, bool]:
     return tuple(size == 1 for size in shape)
 
 
-def framed(label: np.ndarray, chosen: np.ndarray, box: np.ndarray) -> np.ndarray:
+def framed(label: np.ndarray, values: Sequence[int], box: np.ndarray) -> np.ndarray:
     """The part of a label map within a box as a mask, in a frame of empty voxels.
 
-    chosen: whether each label value belongs to the mask, bool (values,). Returns uint8 0 or 1.
-    Along a flat axis the voxel is there twice and without a frame, so that one layer of cells
-    has the contour in it and nothing closes it.
+    values: the label values that belong to the mask. Returns uint8 0 or 1. Along a flat axis the
+    voxel is there twice and without a frame, so that one layer of cells has the contour in it and
+    nothing closes it.
     """
     flat = flat_axes(label.shape)
     size = [2 if thin else last - first + 3 for thin, (first, last) in zip(flat, box, strict=True)]
     mask = np.zeros(size, np.uint8)
-    inner = tuple(slice(None) if thin else slice(1, -1) for thin in flat)
-    mask[inner] = chosen[label[tuple(slice(first, last + 1) for first, last in box)]]
+    inner = mask[tuple(slice(None) if thin else slice(1, -1) for thin in flat)].view(bool)
+    part = label[tuple(slice(first, last + 1) for first, last in box)]
+    for value in values:
+        inner |= part == value
     return mask
 
 
@@ -150,81 +154,89 @@ def between(
     definition: Definition,
 ) -> Distances:
     """Distances between the surfaces of two framed masks of the same box."""
-    spacing = tuple(float(size) for size in spacing_mm)
-    one = surface(reference, spacing, flat, definition)
-    other = surface(prediction, spacing, flat, definition)
+    # The search wants the finest axis first, and is no search along an axis of one layer.
+    axes = sorted(range(3), key=lambda axis: (flat[axis], spacing_mm[axis]))
+    masks = [np.ascontiguousarray(mask.transpose(axes)) for mask in (reference, prediction)]
+    spacing = tuple(float(spacing_mm[axis]) for axis in axes)
+    thin = tuple(flat[axis] for axis in axes)
+    if definition == "voxel":
+        # A voxel of the boundary is a crossed cell, whatever its code.
+        codes = [_boundary_voxels(mask, thin) for mask in masks]
+    else:
+        codes = [lattice.codes_of(mask) for mask in masks]
+    sizes = _sizes(definition, spacing, axes)
     return Distances(
-        *_sorted(nearest.distances(one.points, other.triangles), one.sizes),
-        *_sorted(nearest.distances(other.points, one.triangles), other.sizes),
+        *_directed(*codes, spacing, definition, sizes),
+        *_directed(*codes[::-1], spacing, definition, sizes),
         definition,
     )
 
 
-def surface(
-    mask: np.ndarray, spacing_mm: Spacing, flat: tuple[bool, bool, bool], definition: Definition
-) -> Surface:
-    """The surface of a framed mask, in mm from the first voxel of the frame."""
+def _sizes(definition: Definition, spacing_mm: Spacing, axes: Sequence[int]) -> np.ndarray:
+    """What a sample stands for, by its polygon (`mesh`) or its cell's code. axes: of the cells."""
+    if definition == "mesh":
+        return lattice.pieces(spacing_mm).areas
     if definition == "voxel":
-        voxels = _boundary_voxels(mask, flat)
-        points = voxels[nearest.order(voxels)] * np.asarray(spacing_mm)
-        return Surface(points, np.ones(len(points)), np.repeat(points[:, None], 3, axis=1))
-    cells, codes = _crossed_cells(mask)
-    order = nearest.order(cells)
-    cells, codes = cells[order], codes[order]
-    if definition == "surfel":
+        return np.ones(256)
+    # The table of Lorensen and Cline favours some diagonals: it is read along the image's axes.
+    back = np.argsort(axes)
+    bits = np.arange(256)[:, None] >> np.arange(7, -1, -1) & 1
+    turned = bits.reshape(256, 2, 2, 2).transpose(0, *(1 + back)).reshape(256, 8)
+    return surfel_areas(tuple(spacing_mm[axis] for axis in back))[
+        turned @ (1 << np.arange(7, -1, -1))
+    ]
+
+
+def _directed(
+    codes: np.ndarray,
+    others: np.ndarray,
+    spacing_mm: Spacing,
+    definition: Definition,
+    sizes: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances from one surface, given by its cells' codes, to the other, and their sizes."""
+    reach = lattice.reach_of(others)
+    if definition == "mesh":
+        distances, kinds = lattice.to_mesh(codes, others, reach, spacing_mm)
+    else:
+        distances, kinds = lattice.to_points(codes, reach, spacing_mm)
+    far = np.flatnonzero(distances == lattice.OPEN)
+    if len(far):
+        one = surface(codes, spacing_mm, definition)
+        other = surface(others, spacing_mm, definition)
+        order = nearest.order(other.triangles[:, 0], spacing_mm)
+        ahead = far[nearest.order(one.points[far], spacing_mm)]
+        distances[ahead] = nearest.distances(one.points[ahead], other.triangles[order])
+    return distances, sizes[kinds]
+
+
+def surface(codes: np.ndarray, spacing_mm: Spacing, definition: Definition) -> Surface:
+    """The surface in the cells of these codes, in mm from the first corner of the first cell."""
+    crossed = np.flatnonzero(np.subtract(codes, 1, dtype=np.uint8) < 254)
+    cells = np.stack(np.unravel_index(crossed, codes.shape), axis=1)
+    if definition != "mesh":
         points = cells * np.asarray(spacing_mm)
-        triangles = np.repeat(points[:, None], 3, axis=1)
-        return Surface(points, surfel_areas(spacing_mm)[codes], triangles)
-    table = shapes()
-    polygons, polygon_cells = _gather(codes, table.polygon_begin)
-    triangles, triangle_cells = _gather(codes, table.triangle_begin)
+        return Surface(points, np.repeat(points[:, None], 3, axis=1))
+    found = codes.ravel()[crossed]
+    table = lattice.pieces(spacing_mm)
+    corners = cells * np.asarray(spacing_mm)
+    polygons, polygon_cells = _gather(found, table.begin)
+    triangles, triangle_cells = _gather(found, table.triangle_begin[table.begin])
     return Surface(
-        (table.centres[polygons] + cells[polygon_cells]) * spacing_mm,
-        table.areas(spacing_mm)[polygons],
-        (table.triangles[triangles] + cells[triangle_cells, None]) * spacing_mm,
+        table.centres[polygons] + corners[polygon_cells],
+        table.triangles[triangles] + corners[triangle_cells, None],
     )
 
 
-@njit(cache=True, nogil=True)
-def _crossed_cells(mask):
-    """Cells whose eight corners are not all alike: their first corner (n, 3), and their code."""
-    cells, found = np.empty((0, 3), np.int64), np.empty(0, np.uint8)
-    for fill in (False, True):
-        count = 0
-        for i in range(mask.shape[0] - 1):
-            for j in range(mask.shape[1] - 1):
-                before = 0
-                for k in range(mask.shape[2]):
-                    column = np.int64(
-                        mask[i, j, k] << 6
-                        | mask[i, j + 1, k] << 4
-                        | mask[i + 1, j, k] << 2
-                        | mask[i + 1, j + 1, k]
-                    )
-                    if k > 0:
-                        code = before << 1 | column
-                        if 0 < code < 255:
-                            if fill:
-                                cells[count, 0], cells[count, 1], cells[count, 2] = i, j, k - 1
-                                found[count] = code
-                            count += 1
-                    before = column
-        if not fill:
-            cells = np.empty((count, 3), np.int64)
-            found = np.empty(count, np.uint8)
-    return cells, found
-
-
 def _boundary_voxels(mask: np.ndarray, flat: tuple[bool, bool, bool]) -> np.ndarray:
-    """Voxels of a framed mask with a face neighbour outside it: (n, 3)."""
+    """Voxels of a framed mask with a face neighbour outside it: uint8 0 or 1, without the frame."""
     inner = tuple(slice(0, 1) if thin else slice(1, -1) for thin in flat)
-    outside = np.zeros(mask[inner].shape, bool)
+    deep = mask[inner].copy()
     for axis in range(3):
         if not flat[axis]:
-            # What a roll brings in from the other end is frame, so it is never looked at.
-            for step in (-1, 1):
-                outside |= np.roll(mask, step, axis)[inner] == 0
-    return np.argwhere(outside & (mask[inner] != 0))
+            for neighbour in (slice(None, -2), slice(2, None)):
+                deep &= mask[(*inner[:axis], neighbour, *inner[axis + 1 :])]
+    return mask[inner] & ~deep
 
 
 def _gather(codes: np.ndarray, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -235,13 +247,21 @@ def _gather(codes: np.ndarray, begin: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return begin[codes][cells] + within, cells
 
 
-def _sorted(distances: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(distances, kind="stable")
-    return distances[order], sizes[order]
-
-
 def _quantile(distances: np.ndarray, sizes: np.ndarray, share: float) -> float:
-    covered = np.cumsum(sizes)
+    """The smallest distance within which `share` of the sizes lies.
+
+    Only the distances of one bin of a histogram are sorted: that in which the share is reached.
+    """
+    largest = distances.max()
+    if largest == 0:
+        return 0.0
+    bins = (distances * (BINS / largest)).astype(np.intp)
+    covered = np.cumsum(np.bincount(bins, sizes, minlength=BINS + 1))
     # The order in which areas are added must not decide where exactly the share is reached.
-    index = np.searchsorted(covered, share * covered[-1] * (1 - 1e-12))
-    return float(distances[min(index, len(distances) - 1)])
+    wanted = share * covered[-1] * (1 - 1e-12)
+    chosen = int(np.searchsorted(covered, wanted))
+    inside = np.flatnonzero(bins == chosen)
+    inside = inside[np.argsort(distances[inside], kind="stable")]
+    before = covered[chosen - 1] if chosen else 0.0
+    index = np.searchsorted(before + np.cumsum(sizes[inside]), wanted)
+    return float(distances[inside[min(index, len(inside) - 1)]])

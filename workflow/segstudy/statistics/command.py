@@ -10,12 +10,21 @@ metric, value (empty: undefined; inf: infinite) and, if there are any, dataset, 
 With settings other than the defaults:
   segstudy statistics --metrics metrics.csv --output statistics/ \\
     --settings '{"metrics": ["dice", "nsd"], "alpha": 0.01, "correction": "benjamini_hochberg"}'
+Results of other programs, each with its model's name: summary.json of nnU-Net, or the raw table of
+a metric by MONAI (mean_dice_raw.csv):
+  segstudy statistics --metrics ours=fold_0/summary.json theirs=other/summary.json \\
+    --output statistics/ --settings '{"metrics": ["dice", "iou"]}'
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
-    parser.add_argument("--metrics", type=Path, required=True, help="table of metrics (.csv)")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        required=True,
+        help="tables of metrics (.csv), or MODEL=FILE: a summary.json of nnU-Net, a table of MONAI",
+    )
     parser.add_argument("--settings", default="{}", help="JSON, or @FILE: `statistics` of a study")
     parser.add_argument(
         "--output",
@@ -29,16 +38,19 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.files import write_table, write_text
     from segstudy.log import log
     from segstudy.statistics.comparisons import compare
+    from segstudy.statistics.foreign import read_tables
     from segstudy.statistics.ranking import rank
     from segstudy.statistics.report import report
     from segstudy.statistics.summary import summarise
-    from segstudy.statistics.values import per_case, read_values
+    from segstudy.statistics.values import per_case
+    from segstudy.statistics.variance import split
     from segstudy.study import Statistics, from_json
 
     settings = from_json(Statistics, options.settings)
-    values = per_case(read_values(options.metrics))
-    tests, ranking = compare(values, settings), rank(values, settings)
-    write_table(options.output / "summary.csv", summarise(values, settings))
+    runs = read_tables(options.metrics)
+    values, spread = per_case(runs), split(runs)
+    tests, ranking = compare(values, settings, spread), rank(values, settings)
+    write_table(options.output / "summary.csv", summarise(values, settings, spread))
     write_table(options.output / "tests.csv", tests)
     write_table(options.output / "ranking.csv", ranking)
     write_text(options.output / "report.md", report(tests, ranking, settings))

@@ -37,14 +37,33 @@ def mean_interval(
         return NAN, NAN
     if constant(sample):
         return float(sample[0]), float(sample[0])
+    return _interval((sample,), np.mean, settings, rng)
+
+
+def difference_interval(
+    a: np.ndarray, b: np.ndarray, settings: Statistics, rng: np.random.Generator
+) -> tuple[float, float]:
+    """95 % confidence interval of the difference of two means, of samples that are not paired."""
+    if len(a) < 2 or len(b) < 2:
+        return NAN, NAN
+    if constant(a) and constant(b):
+        return float(a[0] - b[0]), float(a[0] - b[0])
+    return _interval((a, b), _difference_of_means, settings, rng)
+
+
+def _difference_of_means(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    return np.mean(a, axis=axis) - np.mean(b, axis=axis)
+
+
+def _interval(samples, statistic, settings, rng) -> tuple[float, float]:
     found = NAN, NAN
     for method in dict.fromkeys((settings.bootstrap, "percentile")):
         interval = stats.bootstrap(
-            (sample,),
-            np.mean,
+            samples,
+            statistic,
             n_resamples=settings.bootstrap_samples,
             # Bounds the memory: a batch holds this many resamples at a time.
-            batch=max(1, 10_000_000 // len(sample)),
+            batch=max(1, 10_000_000 // sum(map(len, samples))),
             method={"bca": "BCa"}.get(method, method),
             rng=rng,
         ).confidence_interval

@@ -99,11 +99,23 @@ def mannwhitneyu(a: np.ndarray, b: np.ndarray) -> Test:
     Effect size: rank-biserial correlation, above 0 where a tends to be larger.
     """
     ranks = stats.rankdata(np.concatenate([a, b]))
-    if len(a) < 3 or np.ptp(ranks) == 0:
+    if min(len(a), len(b)) < 3 or np.ptp(ranks) == 0:
         return Test()
     found = stats.mannwhitneyu(ranks[: len(a)], ranks[len(a) :])
     effect = 2 * found.statistic / (len(a) * len(b)) - 1
     return Test(float(found.statistic), p=float(found.pvalue), effect_size=float(effect))
+
+
+def welch(a: np.ndarray, b: np.ndarray) -> Test:
+    """Welch's t test (1947) of samples that are not paired, with Cohen's d (mean of the variances).
+
+    Not for infinite values, and not where neither sample varies.
+    """
+    if min(len(a), len(b)) < 3 or np.isinf([*a, *b]).any() or (constant(a) and constant(b)):
+        return Test()
+    found = stats.ttest_ind(a, b, equal_var=False)
+    effect = (a.mean() - b.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    return Test(float(found.statistic), float(found.df), float(found.pvalue), float(effect))
 
 
 def permutation(difference: np.ndarray, rng: np.random.Generator) -> Test:

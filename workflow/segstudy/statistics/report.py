@@ -11,6 +11,7 @@ TESTS = {
     "wilcoxon": "a Wilcoxon signed-rank test",
     "mannwhitneyu": "a Mann-Whitney U test",
     "permutation": "a permutation test of the signs",
+    "welch_t": "Welch's t test",
 }
 CORRECTIONS = {
     "holm": "adjusted by Holm's method",
@@ -21,6 +22,7 @@ EFFECTS = {
     "cohens_dz": "d_z",
     "matched_rank_biserial": "matched rank-biserial r",
     "rank_biserial": "rank-biserial r",
+    "cohens_d": "d",
 }
 
 
@@ -54,7 +56,8 @@ def methods(settings: Statistics) -> str:
         f"two-sided. p is {CORRECTIONS[settings.correction]} over the family of all tests of a "
         "dataset (metric × structure × pair of models). Infinite distances, to an empty mask, rank "
         "worst, two of them are a tie, and they are left out of mean differences and t tests. "
-        "Relative volume errors are compared by size. Intervals are 95 % confidence intervals of "
+        "Models that share no case are compared unpaired, with Welch's t test where both samples are "
+        "normal and a Mann-Whitney U test where not. Relative volume errors are compared by size. Intervals are 95 % confidence intervals of "
         f"the mean difference ({_bootstrap(settings)}). Over all models, the ranks within each case "
         "were tested with Friedman's test, and the intervals of mean ranks come from resampled cases "
         "(percentile bootstrap)."
@@ -102,7 +105,7 @@ def sentence(row: Mapping) -> str:
 
 
 def _statistic(row: Mapping) -> str:
-    if row["test"] == "paired_t":
+    if row["test"] in ("paired_t", "welch_t"):
         return f"t({row['df']:g}) = {row['statistic']:.2f}"
     name = {"wilcoxon": "W", "mannwhitneyu": "U", "permutation": "mean"}[row["test"]]
     return f"{name} = {row['statistic']:.6g}"
@@ -118,6 +121,8 @@ def _p(p: float) -> str:
 
 
 def _count(row: Mapping) -> str:
+    if row["design"] == "unpaired":
+        return f"the pairs of {row['n_a']} and {row['n_b']} different cases"
     left_out = f", {row['n_left_out']} more left out as undefined" if row["n_left_out"] else ""
     return f"{row['n_pairs']} cases{left_out}"
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from segstudy.statistics.intervals import generator, mean_interval
+from segstudy.statistics.variance import GROUP
 from segstudy.study import Statistics
 
 COLUMNS = (
@@ -11,16 +12,19 @@ COLUMNS = (
     *("n", "n_undefined", "n_infinite", "n_finite"),
     *("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high"),
     *("mean_penalised", "surface"),
+    *("n_folds", "n_seeds", "sd_case", "sd_fold", "sd_seed", "seed_spread"),
 )
 
 
-def summarise(values: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
+def summarise(
+    values: pd.DataFrame, settings: Statistics, spread: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Summarise a table of `values.per_case`.
 
     n counts cases, of which n_undefined have no value and n_infinite an infinite one. Mean, SD
     (n - 1) and the mean's 95 % confidence interval are those of the n_finite others. Median and
     quartiles rank infinite as worst. mean_penalised puts the image's diagonal in place of
-    infinite, a distance that none can exceed.
+    infinite, a distance that none can exceed. The last columns are those of `variance.split`.
     """
     rows = []
     for key, group in values.groupby(["dataset", "model", "structure", "metric"], sort=False):
@@ -47,7 +51,10 @@ def summarise(values: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
                 "surface": group["surface"].iloc[0],
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows)
+    if spread is not None and len(table):
+        table = table.merge(spread, how="left", on=GROUP)
+    return table.reindex(columns=list(COLUMNS))
 
 
 def quantile(values: np.ndarray, share: float) -> float:

@@ -27,6 +27,11 @@ def read_values(path: Path | str) -> pd.DataFrame:
     for name in NEEDED:
         if name not in table.columns:
             raise InputError(f"{path}: no column {name!r}; expected at least {', '.join(NEEDED)}")
+    return with_labels(table, path)
+
+
+def with_labels(table: pd.DataFrame, path: Path | str) -> pd.DataFrame:
+    """The table with all columns, its numbers read, after a check that no value is there twice."""
     for name in LABELS:
         if name not in table.columns:
             table[name] = ""

@@ -1,0 +1,67 @@
+"""The measures as nnU-Net writes them, for programs that read its `summary.json`."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segstudy.files import write_text
+from segstudy.metrics.pairs import Pair
+
+MEANT = ("Dice", "IoU", "FN", "FP", "TP", "n_pred", "n_ref")
+
+
+def write_summary(
+    path: Path | str,
+    pairs: Sequence[Pair],
+    rows: Iterable[Mapping[str, object]],
+    structures: Mapping[str, Sequence[int]],
+) -> None:
+    """Write `summary.json`: counts, Dice and IoU a case, and their means where they are defined.
+
+    structures: name -> label values; keys are written as nnU-Net does, a label's value, or values
+    in brackets where several are merged. A structure that is not in it keeps its name. Cases
+    without a prediction are left out, as nnU-Net has none; so is TN, which no measure needs.
+    """
+    files = {pair.case: pair for pair in pairs}
+    cases: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        if row["status"] == "missing_file" or row["metric"] not in ("dice", "iou"):
+            continue
+        values = structures.get(str(row["structure"]), ())
+        key = str(values[0]) if len(values) == 1 else str(tuple(values) or row["structure"])
+        found = cases.setdefault(str(row["case"]), {}).setdefault(key, {})
+        if row["metric"] == "iou":
+            found["IoU"] = row["value"]
+            continue
+        reference, prediction = row["n_reference_voxels"], row["n_predicted_voxels"]
+        both = 0
+        if row["status"] == "ok":
+            both = round(row["value"] * (reference + prediction) / 2)
+        found |= {"Dice": row["value"], "TP": both, "FP": prediction - both}
+        found |= {"FN": reference - both, "n_pred": prediction, "n_ref": reference}
+    keys = list(dict.fromkeys(key for found in cases.values() for key in found))
+    means = {
+        key: {name: _mean([found[key][name] for found in cases.values()]) for name in MEANT}
+        for key in keys
+    }
+    summary = {
+        "foreground_mean": {name: _mean([means[key][name] for key in keys]) for name in MEANT},
+        "mean": means,
+        "metric_per_case": [
+            {
+                "metrics": found,
+                "prediction_file": str(files[case].prediction),
+                "reference_file": str(files[case].reference),
+            }
+            for case, found in cases.items()
+        ],
+    }
+    # NaN stands for undefined, as in nnU-Net's own files.
+    write_text(path, json.dumps(summary, indent=4) + "\n")
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if value == value]
+    return float(np.mean(defined)) if defined else float("nan")
