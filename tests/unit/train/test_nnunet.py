@@ -157,6 +157,7 @@ def test_what_is_missing_on_the_command_line_is_named(tmp_path):
 # nnU-Net's own reading, predictor and export, told of the weights file only.
 PEER = """
 import sys
+import torch
 from segstudy.networks.weights import load_weights
 trained = load_weights(sys.argv[1])
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
