@@ -502,7 +502,12 @@ class NnunetModel(Arm):
     rules, on the same folds as the other models. What it fits, it fits on a fold's training cases.
     """
 
-    network: Literal["nnunet"] = Field(description="follows from `trainer`")
+    # For editors: what a person writes is `trainer`.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["trainer"]))
+
+    network: Literal["nnunet"] = Field(
+        description="follows from `trainer`, and need not be written"
+    )
     trainer: Literal["nnunet"] = Field("nnunet", description="written in place of `network`")
     configuration: Literal["2d", "3d_fullres", "3d_lowres"] = Field(
         "3d_fullres",
