@@ -269,6 +269,12 @@ def test_a_missing_table_is_named(plain, figures_folder, tmp_path):
         render(results, figures_folder, tmp_path / "report.html")
 
 
+def test_findings_where_nothing_could_be_tested(scenario):
+    results = scenario("one_case")
+    assert set(results.tests["test"]) <= {""}
+    assert _findings(results)
+
+
 def test_the_findings_count_what_the_tables_say(plain):
     text = " ".join(_findings(plain))
     for name, title in (("dice", "Dice"), ("hd95_mm", "HD95")):
