@@ -49,6 +49,23 @@ def test_an_edit_to_enet_retrains_enet_alone(package):
     assert changed(package, "networks/enet.py", append("EDITED = 2"), *ENET)
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "train/nnunet.py",
+        "train/nnunet_raw.py",
+        "train/nnunet_trainer.py",
+        "infer/nnunet.py",
+        "networks/nnunet.py",
+    ],
+)
+def test_an_edit_to_nnunet_is_one_of_its_own_jobs_alone(package, file):
+    others = (*UNET, "infer.predict", "networks.enet")
+    assert not changed(package, file, append("EDITED = 1"), *others)
+    stage = "infer.nnunet" if file.startswith("infer") else "train.nnunet"
+    assert changed(package, file, append("EDITED = 2"), stage, "networks.nnunet")
+
+
 @pytest.mark.parametrize("module", ["metrics", "statistics", "publish", "repair"])
 def test_an_edit_to_another_stage_retrains_nothing(package, module):
     for file in sorted((package / module).glob("*.py")):

@@ -37,7 +37,9 @@ def test_who_may_import_whom(path):
     names = imported(path)
     assert not any(name.split(".")[0] == "snakemake" for name in names)
     if inside[0] not in {"networks", "train", "infer"}:
-        assert not any(name.split(".")[0] in {"torch", "monai"} for name in names)
+        assert not any(name.split(".")[0] in {"torch", "monai", "nnunetv2"} for name in names)
+    if path.stem not in {"nnunet", "nnunet_trainer"}:
+        assert not any(name.split(".")[0] == "nnunetv2" for name in names)
     if inside[0] in STAGES:
         others = {f"segstudy.{stage}" for stage in STAGES if stage != inside[0]}
     elif inside[0] == "cli.py":
@@ -74,9 +76,12 @@ def test_reference_and_schema_are_those_of_the_types():
     assert (config / "study.schema.json").read_text(encoding="utf-8") == study_command.schema()
 
 
-def locked() -> dict[str, str]:
-    lines = (REPOSITORY / "requirements.lock").read_text().split()
+def locked(file: str = "requirements.lock") -> dict[str, str]:
+    lines = (REPOSITORY / file).read_text().split()
     return {normal(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+
+
+NNUNET = "requirements-nnunet.lock"
 
 
 def normal(name: str) -> str:
@@ -89,7 +94,7 @@ def normal(name: str) -> str:
 def test_environments_agree_with_the_lock(path):
     environment = yaml.safe_load(path.read_text())
     pinned = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
-    versions = locked()
+    versions = locked() | (locked(NNUNET) if path.stem == "nnunet" else {})
     for line in pinned:
         name, version = line.split("==")
         assert versions[normal(name)] == version, f"{path.name}: {name}"
@@ -109,6 +114,16 @@ def test_requirements_are_locked():
     versions = locked()
     for line in wanted:
         assert normal(re.split(r"[=<>]", line)[0]) in versions, line
+
+
+def test_the_lock_of_nnunet_adds_to_the_other_and_changes_none():
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    added = locked(NNUNET)
+    for line in project["optional-dependencies"]["nnunet"]:
+        assert normal(re.split(r"[=<>]", line)[0]) in added, line
+    assert not set(added) & set(locked())
 
 
 def test_hooks_have_the_locked_versions():

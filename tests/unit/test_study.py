@@ -1,14 +1,17 @@
 """Study files: what is read, and what is refused in which words."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segstudy.errors import InputError
-from segstudy.study import Dataset, TrainSettings, from_json, read_study
+from segstudy.study import Dataset, NnunetInfer, TrainSettings, from_json, read_study
+from segstudy.study_command import schema
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "config" / "studies").glob("*.yaml"))
 
@@ -59,6 +62,12 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"models__small__epochs": "many"}, r"models\.small\.epochs: found 'many'"),
         ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),
         ({"models__a/b": {"network": "enet"}}, r"models\.a/b"),
+        ({"models__nnunet": {"trainer": "nnunet", "epocs": 3}}, r"models\.nnunet\.epocs: unknown key; did you mean epochs\?"),
+        ({"models__nnunet": {"trainer": "nnunets"}}, r"models\.nnunet: trainer: found 'nnunets'\. Allowed: nnunet"),
+        ({"models__x": {"trainer": "nnunet", "network": "unet"}}, r"models\.x: trainer: .*leave out network: unet"),
+        ({"models__x": {"trainer": "nnunet", "configuration": "4d"}}, r"models\.x\.configuration: found '4d'"),
+        ({"models__x": {"trainer": "nnunet", "loss": {}}}, r"models\.x\.loss: unknown key"),
+        ({"models__unet": {"network": "unet", "infer": {"mirroring": True}}}, r"models\.unet\.infer\.mirroring: unknown key"),
         ({"metrics__nsd_tolerance_mm": "2 cm"}, r"metrics\.nsd_tolerance_mm: found '2 cm'.*in mm"),
         ({"metrics__nsd_tolerance_cm": 2}, r"nsd_tolerance_cm: unknown key; did you mean nsd_tolerance_mm"),
         ({"metrics__groups": {"all": ["liver"]}}, r"metrics\.groups\.all: 'liver' is none of"),
@@ -123,6 +132,23 @@ def test_settings_on_the_command_line_are_checked_too():
         )
 
 
+def test_trainer_stands_for_the_network(tmp_path):
+    content = {"trainer": "nnunet", "configuration": "2d", "infer": {"mirroring": False}}
+    model = study(tmp_path, models__nnunet=content).models["nnunet"]
+    assert (model.network, model.dims, model.plan, model.epochs) == ("nnunet", 2, None, 1000)
+    settings = TrainSettings(model=model, structures=("a",), channels=("b",), modality="CT")
+    assert from_json(TrainSettings, settings.to_json()) == settings
+    assert from_json(NnunetInfer, model.infer.to_json()) == model.infer
+
+
+@pytest.mark.parametrize("network", [{"trainer": "nnunet", "epochs": 5}, {"network": "unet"}])
+def test_an_editor_that_knows_the_schema_takes_what_is_read(network):
+    content = yaml.safe_load(MINIMAL) | {"name": "mine", "models": {"one": network}}
+    jsonschema.validate(content, json.loads(schema()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content | {"models": {"one": {"trainer": "x"}}}, json.loads(schema()))
+
+
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 VALUES = st.recursive(
     SCALARS,
@@ -131,7 +157,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 PLACES = [
     "datasets", "datasets__thorax", "datasets__thorax__source", "datasets__thorax__structures", "models",
-    "models__small", "models__small__loss", "models__small__patch_size", "models__small__loss__class_weights",
+    "models__small", "models__small__trainer", "models__small__loss", "models__small__patch_size", "models__small__loss__class_weights",
     "splits", "preprocess", "preprocess__default", "metrics", "metrics__groups", "statistics", "publish", "name",
 ]  # fmt: skip
 

@@ -185,7 +185,14 @@ def grid_of(plan: str, fold: str) -> str:
     return grid_name(spacing_mm)
 
 
+def is_nnunet(model: str) -> bool:
+    return STUDY.models[model].network == "nnunet"
+
+
 def training_arrays(wildcards) -> list[str]:
+    """Prepared cases; nnU-Net prepares the images itself."""
+    if is_nnunet(wildcards.model):
+        return []
     plan = STUDY.models[wildcards.model].plan
     grid = grid_of(plan, wildcards.fold)
     return [
@@ -193,6 +200,58 @@ def training_arrays(wildcards) -> list[str]:
         for dataset in STUDY.training_datasets
         for shard in shards_of(dataset)
     ]
+
+
+def training_plan(wildcards) -> list[str]:
+    """The fold's plan; nnU-Net makes its own."""
+    plan = STUDY.models[wildcards.model].plan
+    return [f"{RESULTS}/preprocess/plans/{plan}/fold-{wildcards.fold}.json"] if plan else []
+
+
+def training_images(wildcards) -> list[str]:
+    """The images and labels that nnU-Net is trained on."""
+    if not is_nnunet(wildcards.model):
+        return []
+    images = [
+        str(file)
+        for dataset in STUDY.training_datasets
+        for case in cases_of(dataset).values()
+        for file in case.images
+    ]
+    return images + [
+        label for dataset in STUDY.training_datasets for label in dataset_labels(dataset)
+    ]
+
+
+def training_data(wildcards, input) -> list[str]:
+    """The options that name what a model is trained on."""
+    if not is_nnunet(wildcards.model):
+        return ["--arrays", *input.arrays, "--plan", *input.plan]
+    structures = {name: STUDY.datasets[name].structures for name in STUDY.training_datasets}
+    cases = zip(STUDY.training_datasets, input.cases, strict=True)
+    labels = [
+        f"{name}={RESULTS}/repair/{name}/labels"
+        for name in STUDY.training_datasets
+        if is_repaired(name)
+    ]
+    return [
+        *("--cases", *(f"{name}={table}" for name, table in cases)),
+        *(["--labels", *labels] if labels else []),
+        *("--structures", json.dumps(structures)),
+    ]
+
+
+def training_code(model: str) -> str:
+    return digest(*(["train.nnunet"] if is_nnunet(model) else ["train.fit"]), *network_code(model))
+
+
+def prediction_code(model: str) -> str:
+    steps = ["infer.nnunet"] if is_nnunet(model) else []
+    return digest("infer.predict", *steps, *network_code(model))
+
+
+def network_code(model: str) -> list[str]:
+    return [f"networks.{STUDY.models[model].network}"]
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -238,8 +297,9 @@ def needs_gpu(model: str) -> int:
     return 0 if STUDY.models[model].device == "cpu" else 1
 
 
-def environment(model: str) -> str:
-    return "../../envs/gpu.yaml" if needs_gpu(model) else "../../envs/cpu.yaml"
+def environment(wildcards) -> str:
+    """The conda file of a training or prediction job, as the rules see it."""
+    return "../../envs/nnunet.yaml" if is_nnunet(wildcards.model) else "../../envs/gpu.yaml"
 
 
 def runs(pattern: str) -> list[str]:

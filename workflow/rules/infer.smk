@@ -21,7 +21,7 @@ rule infer:
     benchmark:
         f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
     conda:
-        "../../envs/gpu.yaml"
+        environment
     threads: lambda w: STUDY.models[w.model].threads
     resources:
         mem_mb=lambda w: STUDY.models[w.model].memory_mb,
@@ -42,7 +42,7 @@ rule infer:
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
         settings=lambda w: STUDY.models[w.model].infer.to_json(),
         defaults=lambda w: STUDY.models[w.model].infer.digest(),
-        code=lambda w: digest("infer.predict", f"networks.{STUDY.models[w.model].network}"),
+        code=lambda w: prediction_code(w.model),
     shell:
         "python -m segstudy infer --weights {input.weights:q} --cases {input.cases:q}"
         " {params.labels:q} --dataset {wildcards.dataset} --splits {input.splits:q}"

@@ -23,7 +23,7 @@ rule publish_figures:
         ],
         plans=[
             f"{RESULTS}/preprocess/plans/{plan}/fold-{fold}.json"
-            for plan in dict.fromkeys(model.plan for model in STUDY.models.values())
+            for plan in dict.fromkeys(model.plan for model in STUDY.models.values() if model.plan)
             for fold in STUDY.folds
         ],
         trainings=[

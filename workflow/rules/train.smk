@@ -5,8 +5,12 @@ rule train:
     input:
         arrays=training_arrays,
         splits=f"{RESULTS}/preprocess/splits.tsv",
-        plan=lambda w: (
-            f"{RESULTS}/preprocess/plans/{STUDY.models[w.model].plan}/fold-{w.fold}.json"
+        plan=training_plan,
+        images=training_images,
+        cases=lambda w: ancient(
+            [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.training_datasets]
+            if is_nnunet(w.model)
+            else []
         ),
     output:
         # The running checkpoint lies beside these and is not declared: it survives a killed job.
@@ -19,7 +23,7 @@ rule train:
     benchmark:
         f"{RESULTS}/benchmarks/train/{{model}}-fold-{{fold}}-seed-{{seed}}.tsv"
     conda:
-        "../../envs/gpu.yaml"
+        environment
     threads: lambda w: STUDY.models[w.model].threads
     resources:
         mem_mb=lambda w: STUDY.models[w.model].memory_mb,
@@ -29,12 +33,13 @@ rule train:
         device=lambda w: STUDY.models[w.model].device,
     params:
         folder=subpath(output.weights, parent=True),
+        data=training_data,
         settings=lambda w: train_settings(w.model).to_json(),
         defaults=lambda w: train_settings(w.model).digest(),
-        code=lambda w: digest("train.fit", f"networks.{STUDY.models[w.model].network}"),
+        code=lambda w: training_code(w.model),
     shell:
-        "python -m segstudy train --arrays {input.arrays:q} --splits {input.splits:q}"
-        " --plan {input.plan:q} --fold {wildcards.fold} --seed {wildcards.seed}"
+        "python -m segstudy train {params.data:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
         " --threads {threads} --memory-mb {resources.mem_mb} --output {params.folder:q}"
         " 2>&1 | tee {log:q}"

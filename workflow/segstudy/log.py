@@ -18,6 +18,7 @@ _LIBRARIES = {
     "matplotlib": "matplotlib",
     "monai": "monai",
     "nibabel": "nibabel",
+    "nnunetv2": "nnunetv2",
     "numba": "numba",
     "numpy": "numpy",
     "pandas": "pandas",

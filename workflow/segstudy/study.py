@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -33,6 +34,15 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = tuple[float, float]
 SpacingMm = tuple[Positive, Positive, Positive]
+
+# What networks of segstudy and nnU-Net are both asked.
+Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
+Threads = Annotated[int, Field(ge=1, description="CPU threads of a training or prediction job")]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1, description="one training a seed and fold")]
+MemoryMb = Annotated[
+    int, Field(ge=1, description="memory a training or prediction job asks for, in MB")
+]
+RuntimeMin = Annotated[int, Field(ge=1, description="time a training job asks for, in minutes")]
 
 
 class Settings(BaseModel):
@@ -394,7 +404,29 @@ class Infer(Settings):
     )
 
 
-class Model(Settings):
+class NnunetInfer(Infer):
+    """How nnU-Net's predictor is run. Its own choice of post-processing is left out: ours is made for all models."""
+
+    mirroring: bool = Field(
+        True, description="average over mirrored images (test-time augmentation)"
+    )
+
+
+class Arm(Settings):
+    """What a study trains and compares: one of its models."""
+
+    def learning(self) -> "Arm":
+        """The settings that shape the weights, with all others at their defaults.
+
+        Where and how long a job runs, and how its weights are used, is no reason to train again.
+        """
+        free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
+        return self.model_copy(
+            update={name: type(self).model_fields[name].get_default() for name in free}
+        )
+
+
+class Model(Arm):
     """What every trained network shares."""
 
     dims: Literal[2, 3] = Field(3, description="2: slices; 3: volumes")
@@ -419,9 +451,9 @@ class Model(Settings):
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
     amp: bool = Field(True, description="automatic mixed precision on CUDA")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train and predict")
-    threads: int = Field(2, ge=1, description="CPU threads of a training or prediction job")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training a seed and fold")
+    device: Device = "auto"
+    threads: Threads = 2
+    seeds: Seeds = (0,)
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.1,
         description="share of a fold's training cases kept apart to follow the training; the fold's test cases are never seen",
@@ -430,20 +462,8 @@ class Model(Settings):
         5, ge=1, description="epochs between validations on whole volumes"
     )
     infer: Infer = Infer()
-    memory_mb: int = Field(
-        8000, ge=1, description="memory a training or prediction job asks for, in MB"
-    )
-    runtime_min: int = Field(1440, ge=1, description="time a training job asks for, in minutes")
-
-    def learning(self) -> "Model":
-        """The settings that shape the weights, with all others at their defaults.
-
-        Where and how long a job runs, and how its weights are used, is no reason to train again.
-        """
-        free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
-        return self.model_copy(
-            update={name: type(self).model_fields[name].get_default() for name in free}
-        )
+    memory_mb: MemoryMb = 8000
+    runtime_min: RuntimeMin = 1440
 
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
@@ -482,7 +502,76 @@ class UnetModel(Model):
     dropout: Share = Field(0.0, description="dropout of the blocks")
 
 
-AnyModel = Annotated[EnetModel | UnetModel, Field(discriminator="network")]
+class NnunetModel(Arm):
+    """nnU-Net itself (Isensee et al. 2021; extra `nnunet`): it plans, preprocesses, trains and predicts by its own
+    rules, on the same folds as the other models. What it fits, it fits on a fold's training cases.
+    """
+
+    # For editors: what a person writes is `trainer`.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["trainer"]))
+
+    network: Literal["nnunet"] = Field(
+        description="follows from `trainer`, and need not be written"
+    )
+    trainer: Literal["nnunet"] = Field("nnunet", description="written in place of `network`")
+    configuration: Literal["2d", "3d_fullres", "3d_lowres"] = Field(
+        "3d_fullres",
+        description="nnU-Net's configuration; `3d_lowres` is there for large images only",
+    )
+    planner: Literal["default", "resenc_m", "resenc_l", "resenc_xl"] = Field(
+        "default",
+        description="`default`: the U-Net of the paper; `resenc_...`: residual encoder of that size (Isensee et al. 2024)",
+    )
+    gpu_memory_gb: Literal["auto"] | Positive = Field(
+        "auto",
+        description="GPU memory that patch and batch are planned for, in GB; `auto`: the planner's",
+    )
+    epochs: int = Field(1000, ge=1, description="epochs")
+    steps_per_epoch: int = Field(250, ge=1, description="steps an epoch")
+    validation_steps_per_epoch: int = Field(
+        50, ge=1, description="batches an epoch on which pseudo Dice is measured"
+    )
+    device: Device = "auto"
+    threads: Threads = 8
+    seeds: Seeds = (0,)
+    validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0,
+        description="share of a fold's training cases kept apart to follow the training; 0: all are trained on "
+        "(nnU-Net's fold `all`), and pseudo Dice is that of training cases",
+    )
+    infer: NnunetInfer = NnunetInfer()
+    memory_mb: MemoryMb = 32000
+    runtime_min: RuntimeMin = 2880
+
+    @property
+    def plan(self) -> None:
+        """None of the study's plans: nnU-Net makes its own."""
+        return None
+
+    @property
+    def dims(self) -> int:
+        return 2 if self.configuration == "2d" else 3
+
+
+def _with_network(value: Any) -> Any:
+    """`trainer: nnunet` stands for `network: nnunet`."""
+    if not isinstance(value, dict) or "trainer" not in value:
+        return value
+    trainer, network = value["trainer"], value.get("network", "nnunet")
+    if trainer != "nnunet":
+        raise ValueError(
+            f"trainer: found {trainer!r}. Allowed: nnunet; or leave it out and name a network"
+        )
+    if network != "nnunet":
+        raise ValueError(f"trainer: nnunet brings its own network; leave out network: {network}")
+    return {**value, "network": "nnunet"}
+
+
+AnyModel = Annotated[
+    EnetModel | UnetModel | NnunetModel,
+    Field(discriminator="network"),
+    BeforeValidator(_with_network),
+]
 
 
 # --- metrics, statistics, publish ---------------------------------------------------------------
@@ -581,6 +670,8 @@ class Study(Settings):
         if not self.training_datasets:
             raise ValueError("datasets: at least one needs `role: train`")
         for name, model in self.models.items():
+            if isinstance(model, NnunetModel):
+                continue
             if model.plan not in self.preprocess:
                 raise ValueError(
                     f"models.{name}.plan: {model.plan!r} is none of the plans "
@@ -770,7 +861,8 @@ def describe(
     """A validation error in lines a person can act on: file, key, what was found, what is allowed."""
     lines = []
     for problem in error.errors():
-        place = [part for part in problem["loc"] if not _is_tag(part, problem["loc"])]
+        loc = problem["loc"]
+        place = [part for position, part in enumerate(loc) if not _is_tag(loc, position)]
         key = ".".join(str(part) for part in place) or "(top level)"
         found = problem["input"]
         if problem["type"] == "extra_forbidden":
@@ -808,13 +900,13 @@ _TAGS = {"phantom", "msd", "nnunet", "table", "enet", "unet"}
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 
 
-def _is_tag(part: Any, loc: tuple) -> bool:
+def _is_tag(loc: tuple, position: int) -> bool:
     """Whether a step of pydantic's location names a union's branch and not a key of the file."""
+    part = loc[position]
     if not isinstance(part, str):
         return False
     if part.startswith(_UNION_BRANCHES) or part in ("float", "int", "str", "bool"):
         return True
-    position = loc.index(part)
     above = loc[:position]
     return part in _TAGS and (
         (len(above) == 3 and above[0] == "datasets" and above[2] == "source")

@@ -92,6 +92,8 @@ def _title(kind: type[BaseModel]) -> str:
         "TableSource": "source: table",
         "EnetModel": "models: enet",
         "UnetModel": "models: unet",
+        "NnunetModel": "models: nnunet",
+        "NnunetInfer": "infer: nnunet",
     }.get(kind.__name__, kind.__name__.lower())
 
 

@@ -54,6 +54,8 @@ def study(
             "splits": {"folds": folds},
             "models": {
                 name: {"network": "unet", "dims": 3, "epochs": 12, "validate_every_epochs": 3}
+                if name != "nnunet"
+                else {"trainer": "nnunet", "epochs": 12}
                 for name in models
             },
             "statistics": {"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 100},
@@ -287,11 +289,13 @@ def _train(root, settings, random) -> None:
                 table["lr"] = 1e-3 * (1 + np.cos(np.pi * epochs / trained.epochs)) / 2
                 fall = np.exp(-epochs / (2 + place))
                 table["train_loss"] = 0.1 + fall + random.normal(0, 0.01, len(epochs))
-                every = epochs % trained.validate_every_epochs == 0
+                nnunet = trained.network == "nnunet"
+                every = nnunet | (epochs % getattr(trained, "validate_every_epochs", 1) == 0)
                 columns = [*settings.structures, "mean"]
                 for name in columns:
                     dice = 0.9 - 0.5 * fall + random.normal(0, 0.01, len(epochs))
-                    table[f"validation_dice_{name}"] = np.where(every, dice, np.nan)
+                    where = "training" if nnunet else "validation"
+                    table[f"{where}_dice_{name}"] = np.where(every, dice, np.nan)
                 table["seconds"] = 1.5
                 folder = root / f"train/{model}/fold-{fold}/seed-{seed}"
                 write_table(folder / "history.csv", table)
@@ -307,6 +311,8 @@ def _train(root, settings, random) -> None:
                         "threads": 2,
                         "fold": fold,
                         "seed": seed,
-                        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
+                        "versions": {"torch": "2.13.0", "numpy": "2.4.6"}
+                        | ({"nnunetv2": "2.8.1"} if nnunet else {}),
+                        **({"batch_size": 2} if nnunet else {}),
                     },
                 )

@@ -63,6 +63,10 @@ def _scenario(name: str):
         return builder.study(models=models, repair=False), {"cases": 12}
     if name == "two_sites":
         return builder.study(models=("enet", "unet"), other_site=True), {"cases": 3}
+    if name == "nnunet":
+        return builder.study(models=("unet", "nnunet"), repair=False), {"cases": 4}
+    if name == "nnunet_alone":
+        return builder.study(models=("nnunet",), repair=False), {"cases": 3}
     if name == "one_model":
         groups = {"metrics": {"groups": {"both": ["heart", "aorta"]}}}
         return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}

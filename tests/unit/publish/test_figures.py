@@ -20,7 +20,15 @@ from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
 from segstudy.publish.words import metric
 
-SCENARIOS = ("one_case", "all_infinite", "eight_models", "long_names", "one_model", "two_sites")
+SCENARIOS = (
+    "one_case",
+    "all_infinite",
+    "eight_models",
+    "long_names",
+    "one_model",
+    "two_sites",
+    "nnunet_alone",
+)
 
 
 def _one_a_kind(results: Results):

@@ -184,6 +184,19 @@ def test_the_methods_text_has_the_settings_numbers(plain):
     assert "NSD at 2 mm" in text["Evaluation"]
 
 
+def test_the_methods_text_tells_of_nnunet_apart(scenario):
+    training = dict(methods.methods(scenario("nnunet")))["Networks and training"]
+    assert "unet was trained for 12 epochs on CPU" in training
+    own, nnunet = training.split("nnunet is nnU-Net [[isensee2021]]")
+    assert "nnunet" not in own
+    assert "version 2.8.1; configuration 3d_fullres; 1,962,532 parameters" in nnunet
+    assert "12 epochs of 250 steps on CPU, with 2 patches of 32×32×12 voxels" in nnunet
+    assert "no training case was kept apart" in nnunet
+    alone = dict(methods.methods(scenario("nnunet_alone")))
+    assert alone["Networks and training"].startswith("nnunet is nnU-Net")
+    assert "averaged over mirrored images" in alone["Prediction"]
+
+
 def test_every_citation_is_known_and_listed(page, plain):
     cited = {
         key for _, text in methods.methods(plain) for key in re.findall(r"\[\[(\w+)\]\]", text)
@@ -254,6 +267,12 @@ def test_a_missing_table_is_named(plain, figures_folder, tmp_path):
     results = Results(plain.study, tmp_path / "results")
     with pytest.raises(InputError, match=r"summary\.csv.*statistics stage"):
         render(results, figures_folder, tmp_path / "report.html")
+
+
+def test_findings_where_nothing_could_be_tested(scenario):
+    results = scenario("one_case")
+    assert set(results.tests["test"]) <= {""}
+    assert _findings(results)
 
 
 def test_the_findings_count_what_the_tables_say(plain):

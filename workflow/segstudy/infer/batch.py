@@ -1,5 +1,6 @@
 """Many images, one after the other: errors kept to the end, times and memory told."""
 
+import importlib
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ import torch
 
 from segstudy.errors import InputError
 from segstudy.images.files import Image
-from segstudy.infer import image
+from segstudy.infer import image as own
 from segstudy.log import log, progress
 from segstudy.networks.weights import Trained
 
@@ -32,6 +33,7 @@ def predict_each(
     An image that cannot be predicted does not stop the others: InputError names all such at the
     end. A GPU whose memory is too small ends it at once, with InputError too.
     """
+    image = steps_of(trained)
     names = list(images)
     overlapping = device.type == "cuda"
     readings: dict[str, Future] = {}
@@ -80,6 +82,14 @@ def predict_each(
             lines.append(f"{len(errors)} of {len(images)} images could not be predicted")
         raise InputError("\n".join(lines))
     return results
+
+
+def steps_of(trained: Trained):
+    """The module that reads, predicts and restores an image: ours, or nnU-Net's."""
+    if trained.model.network != "nnunet":
+        return own
+    # By name, so that an edit to it is no change of the other networks' code.
+    return importlib.import_module("segstudy.infer.nnunet")
 
 
 def _timed(function: Callable, *arguments) -> tuple[Any, float]:

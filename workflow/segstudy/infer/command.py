@@ -206,13 +206,13 @@ def _load(options: argparse.Namespace):
     from segstudy.log import log
     from segstudy.networks.device import choose_device
     from segstudy.networks.weights import load_weights
-    from segstudy.study import Infer, from_json
+    from segstudy.study import from_json
 
     if options.threads:
         torch.set_num_threads(options.threads)
     trained = load_weights(options.weights)
     if options.settings is not None:
-        asked = from_json(Infer, options.settings)
+        asked = from_json(type(trained.model.infer), options.settings)
         trained = replace(trained, model=trained.model.model_copy(update={"infer": asked}))
     device = choose_device(options.device or trained.model.device)
     if device.type == "cuda":

@@ -207,10 +207,15 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         trained.patch_size,
         list(structures.items()),
         [(labelled.name, str(labelled.case.label)) for labelled in choosing],
-        code.digest("infer.predict", f"networks.{trained.model.network}"),
+        code.digest("infer.predict", *code_of(trained.model.network)),
     )
     found.update(repr(settings).encode())
     return found.hexdigest()[:16]
+
+
+def code_of(network: str) -> list[str]:
+    """The modules that are imported by name to predict with a network."""
+    return [f"networks.{network}", *(["infer.nnunet"] if network == "nnunet" else [])]
 
 
 def _digest(case: str, paths: Iterable[Path]) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 from segstudy import __version__
 from segstudy.errors import InputError
 from segstudy.files import writing
-from segstudy.networks import build, patch_spacing
+from segstudy.networks import build, module_of, patch_spacing
 from segstudy.study import AnyModel
 
 FORMAT = "segstudy weights 1"
@@ -32,8 +32,10 @@ class Trained:
     model: the model's settings in its study (overlap, planes, keep_largest_component, ...).
     structures: names of the classes 1, 2, ...; class 0 is the background.
     channels: names of an image's channels, in order.
-    plan: the preprocessing as plain values (`images.prepare.Plan.from_dict` reads it).
-    patch_size: voxels a patch, on the plan's grid in RAS order; two numbers for a 2D network.
+    plan: the preprocessing as plain values (`images.prepare.Plan.from_dict` reads it; nnU-Net's is
+        described in `networks.nnunet`).
+    patch_size: voxels a patch, on the plan's grid in RAS order (nnU-Net: z, y, x); two numbers for
+        a 2D network.
     provenance: study, model, fold, seed, cases trained on, versions: whatever the trainer knew.
     """
 
@@ -95,9 +97,8 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
             f"this is {__version__}); use the version that wrote it, or train again"
         ) from None
     classes = 1 + len(content["structures"])
-    spacing = patch_spacing(content["plan"]["spacing_mm"], model.dims, model.planes)
     try:
-        network = build(model, len(content["channels"]), classes, content["patch_size"], spacing)
+        network = _build(model, len(content["channels"]), classes, content)
         network.load_state_dict(content["state"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -115,6 +116,14 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
         patch_size=tuple(content["patch_size"]),
         provenance=content["provenance"],
     )
+
+
+def _build(model: AnyModel, in_channels: int, classes: int, content: dict) -> nn.Module:
+    plan = content["plan"]
+    if model.network == "nnunet":
+        return module_of(model.network).build_from_plan(plan, in_channels, classes)
+    spacing = patch_spacing(plan["spacing_mm"], model.dims, model.planes)
+    return build(model, in_channels, classes, content["patch_size"], spacing)
 
 
 _KINDS = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain
-from segstudy.study import Augmentation, Dataset, Loss, Model
+from segstudy.study import Augmentation, Dataset, Loss, Model, NnunetModel
 
 TEST_WORDS = {
     "wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
@@ -159,17 +159,47 @@ def _training(results: Results) -> str:
         name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
         for name, model in study.models.items()
     }
-    text = [_architecture(name, model, runs[name]) for name, model in study.models.items()]
+    own = {
+        name: model for name, model in study.models.items() if not isinstance(model, NnunetModel)
+    }
+    text = [_architecture(name, model, runs[name]) for name, model in own.items()]
     for part in (_learning, _patches, _validation):
         groups: dict[str, list[str]] = {}
-        for name, model in study.models.items():
+        for name, model in own.items():
             groups.setdefault(part(model, runs[name]), []).append(name)
         for sentence, names in groups.items():
             everyone = len(names) == len(study.models) > 1
             who = "All networks" if everyone else listing(names)
             if sentence:
                 text.append(f"{who} {'was' if len(names) == 1 else 'were'} {sentence}.")
+    text += [
+        _nnunet(name, model, runs[name]) for name, model in study.models.items() if name not in own
+    ]
     return " ".join(text)
+
+
+def _nnunet(name: str, model: NnunetModel, runs: list[dict]) -> str:
+    """All of a model that nnU-Net trained by its own rules."""
+    version = _same([run["versions"]["nnunetv2"] for run in runs])
+    parameters = _same([f"{run['parameters']:,}" for run in runs])
+    sizes = _same(["×".join(map(str, run["patch_size"])) for run in runs])
+    batch = _same([str(run["batch_size"]) for run in runs])
+    devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs})
+    planner = f"planner {model.planner}; " if model.planner != "default" else ""
+    seeds = f", with {len(model.seeds)} seeds a fold" if len(model.seeds) > 1 else ""
+    used = "best by its pseudo Dice" if model.infer.weights == "best" else "last"
+    apart = (
+        f"{_percent(model.validation_share)} of training cases were kept apart to follow it"
+        if model.validation_share
+        else "no training case was kept apart"
+    )
+    return (
+        f"{name} is nnU-Net [[isensee2021]] (version {version}; {planner}configuration "
+        f"{model.configuration}; {parameters} parameters). It fitted its own preprocessing, network and "
+        f"patches to the training cases of each fold, and was trained by its own rules for "
+        f"{count(model.epochs, 'epoch')} of {count(model.steps_per_epoch, 'step')} on {listing(devices)}"
+        f"{seeds}, with {batch} patches of {sizes} voxels a step. Its {used} weights were used, and {apart}."
+    )
 
 
 def _architecture(name: str, model: Model, runs: list[dict]) -> str:
@@ -287,6 +317,11 @@ def _prediction(results: Results) -> str:
             "Gaussian; class probabilities were resampled to the image's own grid, where each "
             "voxel was given the most probable class."
         )
+    for names, mirroring in _grouped(
+        results, lambda model: getattr(model.infer, "mirroring", False)
+    ):
+        if mirroring:
+            text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
     words = {
         "auto": "only the largest component of a structure was kept where this raised Dice on training cases",
         "always": "only the largest component of each structure was kept",

@@ -16,7 +16,17 @@ from segstudy.log import duration
 from segstudy.study import Study
 
 LIBRARIES = (
-    *("snakemake", "torch", "monai", "itk-elastix", "SimpleITK", "nibabel", "numpy", "scipy"),
+    *(
+        "snakemake",
+        "torch",
+        "monai",
+        "itk-elastix",
+        "SimpleITK",
+        "nibabel",
+        "numpy",
+        "scipy",
+        "nnunetv2",
+    ),
     *("scikit-image", "numba", "blosc2", "pandas", "statsmodels", "matplotlib", "pydantic"),
 )
 STAGES = ("download", "repair", "preprocess", "train", "infer", "metrics", "statistics", "publish")

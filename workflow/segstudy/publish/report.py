@@ -271,7 +271,7 @@ def _compared(
         or row["structure"] in leading.get(row["model_b"], ())
         for _, row in table.iterrows()
     ]
-    table = table[best]
+    table = table.loc[best]  # without tests, an empty list, which [] would take for columns
     return len(table), int(significant(table).sum())
 
 

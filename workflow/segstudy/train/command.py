@@ -1,7 +1,11 @@
 """`segstudy train`: one network on one fold, from prepared cases to weights."""
 
 import argparse
+import importlib
+import json
 from pathlib import Path
+
+from segstudy.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -9,18 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Train one network on one fold. A run that was stopped goes on where it was. "
         "Writes weights.pt (last), best.pt (best validation Dice), history.csv, settings.json."
     )
-    parser.add_argument(
-        "--arrays",
-        nargs="+",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folders of prepared cases",
-    )
     parser.add_argument("--splits", required=True, type=Path, metavar="TSV", help="table of splits")
-    parser.add_argument(
-        "--plan", required=True, type=Path, metavar="JSON", help="the fold's preprocessing plan"
-    )
     parser.add_argument("--fold", required=True, type=int, help="fold that is left out, from 0")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches")
     parser.add_argument(
@@ -32,10 +25,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory-mb", type=int, metavar="MB", help="memory of the job; left out: the model's"
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    own = parser.add_argument_group("networks of segstudy learn from prepared cases")
+    own.add_argument(
+        "--arrays", nargs="+", type=Path, metavar="DIR", help="folders of prepared cases"
+    )
+    own.add_argument("--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan")
+    nnunet = parser.add_argument_group("nnU-Net prepares the images itself")
+    nnunet.add_argument(
+        "--cases",
+        nargs="+",
+        metavar="DATASET=TABLE",
+        help="case tables of the training datasets",
+    )
+    nnunet.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="DATASET=DIR",
+        help="folders of repaired labels, of datasets that have some",
+    )
+    nnunet.add_argument(
+        "--structures",
+        metavar="JSON",
+        help="values in the label files, {dataset: {structure: value}}",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    from segstudy import code, study
+    from segstudy import study
+
+    settings = study.from_json(study.TrainSettings, options.settings)
+    nnunet = settings.model.network == "nnunet"
+    for name in ("cases", "structures") if nnunet else ("arrays", "plan"):
+        if getattr(options, name) is None:
+            raise InputError(f"--{name} is missing; {settings.model.network} needs it")
+    (_train_nnunet if nnunet else _train)(settings, options)
+
+
+def _train(settings, options: argparse.Namespace) -> None:
+    from segstudy import code
     from segstudy.cases import read_splits, trained
     from segstudy.files import read_json
     from segstudy.images.arrays import open_arrays
@@ -44,7 +72,6 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.train.fit import fit, prepare_torch
     from segstudy.train.resolve import resolve
 
-    settings = study.from_json(study.TrainSettings, options.settings)
     model = settings.model
     threads = options.threads or model.threads
     device = choose_device(options.device or model.device)
@@ -75,9 +102,65 @@ def run(options: argparse.Namespace) -> None:
     )
 
 
-def _arrays(found: dict, split):
-    from segstudy.errors import InputError
+def _train_nnunet(settings, options: argparse.Namespace) -> None:
+    from segstudy import code
+    from segstudy.cases import read_splits, trained
+    from segstudy.networks.device import choose_device
 
+    # By name, so that an edit to it is no change of the other networks' code.
+    nnunet = importlib.import_module("segstudy.train.nnunet")
+    model = settings.model
+    splits = trained(
+        read_splits(options.splits), options.fold, model.validation_share, options.seed
+    )
+    training, validation = (_labelled(part, options) for part in splits)
+    nnunet.fit(
+        settings,
+        training,
+        validation,
+        options.output,
+        fold=options.fold,
+        seed=options.seed,
+        device=choose_device(options.device or model.device),
+        threads=options.threads or model.threads,
+        code=code.digest("train.command", "train.nnunet"),
+    )
+
+
+def _labelled(splits: list, options: argparse.Namespace) -> list:
+    """The raw cases that the splits name, in their order."""
+    from segstudy.cases import read_cases, repaired_labels
+
+    RawCase = importlib.import_module("segstudy.train.nnunet_raw").RawCase
+    tables, labels = _named(options.cases, "--cases"), _named(options.labels, "--labels")
+    try:
+        values = json.loads(options.structures)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--structures: no JSON ({error}): {options.structures}") from None
+    found = {}
+    for dataset in dict.fromkeys(split.dataset for split in splits):
+        if dataset not in tables:
+            raise InputError(f"--cases: no table of dataset {dataset}; add {dataset}=cases.tsv")
+        if not isinstance(values, dict) or dataset not in values:
+            raise InputError(
+                f'--structures: no values of dataset {dataset}; add {{"{dataset}": ...}}'
+            )
+        select = [split.case for split in splits if split.dataset == dataset]
+        cases = repaired_labels(read_cases(tables[dataset], select), labels.get(dataset))
+        found |= {(dataset, case.case): RawCase(dataset, case, values[dataset]) for case in cases}
+    return [found[split.dataset, split.case] for split in splits]
+
+
+def _named(texts: list[str], option: str) -> dict[str, Path]:
+    """DATASET=PATH as name and path."""
+    parts = [text.partition("=") for text in texts]
+    for name, _, path in parts:
+        if not (name and path):
+            raise InputError(f"{option} {name}: expected DATASET=PATH")
+    return {name: Path(path) for name, _, path in parts}
+
+
+def _arrays(found: dict, split):
     try:
         return found[split.dataset, split.case]
     except KeyError:

@@ -105,6 +105,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )
     parts.legend(drawn, handles, width)
     runs = len(results.trainings())
+    pseudo = any(
+        model.network == "nnunet" and model.validation_share for model in study.models.values()
+    )
     last = _last(table)
     return parts.Drawing(
         drawn,
@@ -112,7 +115,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"{count(runs, 'training')} ({count(len(models), 'model')}, "
         f"{count(len(study.folds), 'fold')}): training loss (thin: one fold; losses of different "
         "models are not comparable), Dice on the training cases that were kept apart "
-        "(lines: mean over folds"
+        + ("(nnU-Net's: on random patches of them) " if pseudo else "")
+        + "(lines: mean over folds"
         + ("; band: smallest to largest fold" if by_structure else "")
         + "; thin: one fold), and learning rate.",
         "Learning curves. Last validation Dice: "

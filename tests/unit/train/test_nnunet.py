@@ -1,0 +1,287 @@
+"""nnU-Net as an arm: what needs no nnU-Net, and where it is installed a whole training and prediction."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+
+from builders import write_cohort
+from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.errors import InputError
+from segstudy.files import read_json
+from segstudy.images.files import read_image, read_label, write_nifti
+from segstudy.networks import nnunet as networks
+from segstudy.networks.weights import load_weights
+from segstudy.study import NnunetModel, TrainSettings
+from segstudy.train.nnunet import history
+
+installed = pytest.mark.skipif(
+    importlib.util.find_spec("nnunetv2") is None,
+    reason="nnunetv2 is not installed (pip install 'segstudy[nnunet]')",
+)
+
+
+@pytest.fixture
+def own_environment(monkeypatch):
+    """Put back the variables that `prepare` sets."""
+    names = (*networks.FOLDERS, "nnUNet_def_n_proc", "nnUNet_n_proc_DA", "nnUNet_extTrainer")
+    for name in (*names, "nnUNet_wandb_enabled"):
+        monkeypatch.setenv(name, "the user's")
+
+
+def test_the_folders_are_the_jobs_and_never_the_users(tmp_path, own_environment, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nnunetv2", sys)
+    networks.prepare(tmp_path, threads=3)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        assert os.environ[name] == str(tmp_path / name)
+    assert {"nnUNet_def_n_proc": "3"}.items() <= os.environ.items()
+    assert "nnUNet_extTrainer" not in os.environ
+    assert not any(tmp_path.iterdir())
+
+
+def test_where_nnunet_is_missing_it_is_said_how_to_install_it(
+    tmp_path, own_environment, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "nnunetv2", None)
+    with pytest.raises(InputError, match=r"pip install 'segstudy\[nnunet\]'"):
+        networks.prepare(tmp_path)
+
+
+LOGGED = {
+    "lrs": [0.01, 0.005],
+    "train_losses": [np.float32(1.5), np.float32(0.5)],
+    "val_losses": [1.25, 0.75],
+    "dice_per_class_or_region": [[np.float32(0.5), np.nan], [0.75, 0.25]],
+    "mean_fg_dice": [0.5, 0.5],
+    "epoch_start_timestamps": [100.0, 103.0],
+    "epoch_end_timestamps": [102.5, 104.0],
+}
+
+
+def test_the_history_says_whether_dice_is_of_cases_kept_apart():
+    apart = history(LOGGED, ["heart", "aorta"], validated=True)
+    assert list(apart) == [
+        *("epoch", "lr", "train_loss", "validation_loss", "validation_dice_heart"),
+        *("validation_dice_aorta", "validation_dice_mean", "seconds"),
+    ]
+    assert apart["epoch"].tolist() == [1, 2]
+    assert apart["seconds"].tolist() == [2.5, 1.0]
+    assert np.isnan(apart["validation_dice_aorta"][0])
+    assert apart["validation_dice_aorta"][1] == 0.25
+    seen = history(LOGGED, ["heart", "aorta"], validated=False)
+    assert not any(name.startswith("validation") for name in seen)
+    assert seen["training_dice_heart"].tolist() == [0.5, 0.75]
+
+
+def test_weights_do_not_depend_on_where_nnunet_runs():
+    one = NnunetModel(network="nnunet", threads=3, device="cpu", infer={"mirroring": False})
+    assert one.learning() == NnunetModel(network="nnunet").learning()
+    assert one.learning() != NnunetModel(network="nnunet", epochs=3).learning()
+
+
+def test_by_default_it_is_trained_as_nnunet_is():
+    model = NnunetModel(network="nnunet")
+    assert (model.epochs, model.steps_per_epoch, model.validation_steps_per_epoch) == (1000, 250, 50)  # fmt: skip
+    assert (model.configuration, model.infer.overlap, model.infer.mirroring) == ("3d_fullres", 0.5, True)  # fmt: skip
+
+
+def segstudy(*words, check=True) -> subprocess.CompletedProcess:
+    run = subprocess.run(
+        [sys.executable, "-m", "segstudy", *map(str, words)], capture_output=True, text=True
+    )
+    assert not check or run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    return run
+
+
+def training(tmp_path: Path, channels=("image",), modality="CT", seed=3, **model) -> list:
+    """Words of a training of fold 0 on the cases of tables in `tmp_path`."""
+    small = {"validation_steps_per_epoch": 1, "steps_per_epoch": 1, **model}
+    settings = TrainSettings(
+        model=NnunetModel(network="nnunet", **small),
+        structures=("aorta", "heart"),
+        channels=channels,
+        modality=modality,
+    )
+    return [
+        *("train", "--splits", tmp_path / "splits.tsv", "--fold", 0, "--seed", seed),
+        *("--settings", settings.to_json(), "--device", "cpu", "--threads", 1),
+        *("--cases", f"chest={tmp_path / 'cases.tsv'}", "--output", tmp_path / "train"),
+        *("--structures", json.dumps({"chest": {"heart": 1, "aorta": 2}})),
+    ]
+
+
+def prediction(tmp_path: Path, settings: dict) -> list:
+    return [
+        *("infer", "--weights", tmp_path / "train" / "weights.pt", "--fold", 0),
+        *("--splits", tmp_path / "splits.tsv", "--dataset", "chest"),
+        *("--cases", tmp_path / "cases.tsv", "--structures", '{"aorta": 20, "heart": 300}'),
+        *("--training-cases", f"chest={tmp_path / 'cases.tsv'}", "--settings"),
+        *(json.dumps(settings), "--device", "cpu", "--threads", 1),
+        *("--output", tmp_path / "infer"),
+    ]
+
+
+def write_tables(tmp_path: Path, channels: int = 1) -> None:
+    """Four cases, of which fold 0 tests p0 and p2; with several channels in one 4D file."""
+    write_cohort(tmp_path, 4, moved=False)
+    cases = []
+    for index in range(4):
+        image = tmp_path / f"p{index}.nii.gz"
+        if channels > 1:
+            found = read_image(image)
+            stacked = np.stack([found.array[0] * (n + 1) for n in range(channels)], -1)
+            write_nifti(image, stacked, found.affine)
+        label = tmp_path / f"p{index}_label.nii.gz"
+        cases.append(Case(f"p{index}", f"s{index}", (image,), label))
+    write_cases(tmp_path / "cases.tsv", cases, [f"c{n}" for n in range(channels)])
+    splits = [Split("chest", f"p{n}", f"s{n}", n % 2) for n in range(4)]
+    write_splits(tmp_path / "splits.tsv", splits)
+
+
+def test_what_is_missing_on_the_command_line_is_named(tmp_path):
+    words = training(tmp_path)
+    at = words.index("--cases")
+    run = segstudy(*words[:at], *words[at + 2 :], check=False)
+    assert run.returncode == 1
+    assert "--cases is missing; nnunet needs it" in run.stderr
+
+
+# nnU-Net's own reading, predictor and export, told of the weights file only.
+PEER = """
+import sys
+import torch
+from segstudy.networks.weights import load_weights
+trained = load_weights(sys.argv[1])
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from segstudy.networks.nnunet import managers
+plans, configuration = managers(trained.plan)
+predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+predictor.manual_initialization(
+    trained.network, plans, configuration, [trained.network.state_dict()], trained.plan["dataset"],
+    "nnUNetTrainer", trained.plan["mirroring_axes"],
+)
+image, properties = SimpleITKIO().read_images([sys.argv[2]])
+found = predictor.predict_single_npy_array(image, properties)
+SimpleITKIO().write_seg(found, sys.argv[3], properties)
+"""
+
+
+@installed
+@pytest.mark.slow
+def test_a_training_that_is_killed_goes_on_and_predicts_as_nnunet_does(tmp_path):
+    write_tables(tmp_path)
+    words = training(tmp_path, epochs=3, steps_per_epoch=2)
+    output = tmp_path / "train"
+    job = subprocess.Popen(
+        [sys.executable, "-m", "segstudy", *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    results = output / "nnunet" / "nnUNet_results"
+    patience = time.monotonic() + 300
+    while not list(results.rglob("checkpoint_latest.pth")) and time.monotonic() < patience:
+        assert job.poll() is None, "ended before it could be killed"
+        time.sleep(0.05)
+    job.send_signal(signal.SIGKILL)
+    assert job.wait() == -signal.SIGKILL
+    assert not (output / "weights.pt").exists()
+    raw = output / "nnunet" / "nnUNet_raw" / "Dataset001_segstudy"
+    assert {path.name for path in (raw / "imagesTr").iterdir()} == {
+        *("chest-p1_0000.nii.gz", "chest-p3_0000.nii.gz")
+    }
+    assert (raw / "imagesTr" / "chest-p1_0000.nii.gz").samefile(tmp_path / "p1.nii.gz")
+
+    run = segstudy(*words)
+    assert "going on after epoch" in run.stderr
+    assert "for nnU-Net" not in run.stderr  # plans and preprocessed cases were used again
+    assert {path.name for path in output.iterdir()} == {
+        *("weights.pt", "best.pt", "history.csv", "settings.json")
+    }
+    rows = pandas.read_csv(output / "history.csv")
+    assert rows["epoch"].tolist() == [1, 2, 3]
+    assert np.allclose(rows["lr"], 0.01 * (1 - np.arange(3) / 3) ** 0.9, rtol=1e-5)
+    told = read_json(output / "settings.json")
+    assert (told["steps_per_epoch"], told["steps"], told["device"]) == (2, 6, "cpu")
+    assert told["training"] == ["chest/p1", "chest/p3"]
+    assert told["plans"]["configurations"]["3d_fullres"]["patch_size"] == told["patch_size"]
+    assert "nnunetv2" in told["versions"]
+    assert told["parameters"] > 1e5
+
+    segstudy(*prediction(tmp_path, {"keep_largest_component": "auto"}))
+    record = read_json(tmp_path / "infer" / "postprocessing.json")
+    assert record["heart"]["cases"] == ["chest/p1", "chest/p3"]
+    segstudy(*prediction(tmp_path, {"keep_largest_component": "never"}))
+    assert {path.name for path in (tmp_path / "infer").iterdir()} == {
+        *("p0.nii.gz", "p2.nii.gz", "postprocessing.json")
+    }
+    for case in ("p0", "p2"):
+        image, peer = tmp_path / f"{case}.nii.gz", tmp_path / f"{case}-peer.nii.gz"
+        subprocess.run(
+            [sys.executable, "-c", PEER, output / "weights.pt", image, peer],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=True,
+            capture_output=True,
+        )
+        found, expected = read_label(tmp_path / "infer" / f"{case}.nii.gz"), read_label(peer)
+        assert len(np.unique(expected.array)) > 1
+        assert np.array_equal(found.array, np.array([0, 20, 300])[expected.array])
+        assert np.allclose(found.affine, read_image(image).affine)
+
+
+@installed
+@pytest.mark.slow
+def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
+    write_tables(tmp_path, channels=2)
+    words = training(
+        *(tmp_path, ("c0", "c1"), "MR"),
+        epochs=1,
+        configuration="2d",
+        validation_share=0.4,
+    )
+    segstudy(*words)
+    told = read_json(tmp_path / "train" / "settings.json")
+    assert sorted(told["training"] + told["validation"]) == ["chest/p1", "chest/p3"]
+    assert len(told["validation"]) == 1
+    assert told["plans"]["configurations"]["2d"]["normalization_schemes"] == ["ZScoreNormalization"] * 2  # fmt: skip
+    assert "validation_dice_heart" in pandas.read_csv(tmp_path / "train" / "history.csv")
+    trained = load_weights(tmp_path / "train" / "weights.pt")
+    assert len(trained.patch_size) == 2
+    segstudy(*prediction(tmp_path, {"keep_largest_component": "never", "mirroring": False}))
+    found = read_label(tmp_path / "infer" / "p0.nii.gz")
+    assert found.array.shape == read_label(tmp_path / "p0_label.nii.gz").array.shape
+
+
+@installed
+def test_a_weights_file_that_names_other_code_is_refused(own_environment):
+    plan = {
+        "plans": {
+            "configurations": {
+                "2d": {
+                    "architecture": {
+                        "network_class_name": "os.system",
+                        "arch_kwargs": {"conv_op": "torch.nn.modules.conv.Conv2d"},
+                        "_kw_requires_import": ["conv_op"],
+                    }
+                }
+            }
+        },
+        "configuration": "2d",
+    }
+    with pytest.raises(InputError, match=r"names 'os\.system', which is no network"):
+        networks.build_from_plan(plan, 1, 3)
+    architecture = plan["plans"]["configurations"]["2d"]["architecture"]
+    architecture["network_class_name"] = (
+        "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+    )
+    architecture["arch_kwargs"]["conv_op"] = "torch.nn.modules.module.torch.load"
+    with pytest.raises(InputError, match=r"names 'torch\.nn\.modules\.module\.torch\.load'"):
+        networks.build_from_plan(plan, 1, 3)

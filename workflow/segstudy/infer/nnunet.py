@@ -1,0 +1,85 @@
+"""One image through nnU-Net's own preprocessing, predictor and export; the same three steps as `image`.
+
+Arrays are in nnU-Net's axes (z, y, x), those of a NIfTI file in reverse; it never looks at directions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segstudy.images.files import Image, read_image
+from segstudy.networks.nnunet import managers
+from segstudy.networks.weights import Trained
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way back: what nnU-Net noted while it prepared the image, and the image's affine."""
+
+    trained: Trained
+    properties: dict[str, Any]
+    affine: np.ndarray
+
+
+def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
+    """An image as nnU-Net's network sees it, float32 (channel, z, y, x), and the way back."""
+    image = read_image(paths, channels=len(trained.channels))
+    plans, configuration = managers(trained.plan)
+    properties = {"spacing": [float(size) for size in image.spacing_mm[::-1]]}
+    data, _, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
+        image.array.transpose(0, 3, 2, 1),
+        None,
+        properties,
+        plans,
+        configuration,
+        trained.plan["dataset"],
+    )
+    return data, Way(trained, properties, image.affine)
+
+
+def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Logits (class, z, y, x) of an image that `read` gave, by nnU-Net's sliding windows."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    plans, configuration = managers(trained.plan)
+    settings = trained.model.infer
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - settings.overlap,
+        use_mirroring=settings.mirroring,
+        perform_everything_on_device=device.type == "cuda",
+        device=device,
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(
+        trained.network,
+        plans,
+        configuration,
+        [trained.network.state_dict()],
+        trained.plan["dataset"],
+        "nnUNetTrainer",
+        trained.plan["mirroring_axes"],
+    )
+    return predictor.predict_logits_from_preprocessed_data(torch.from_numpy(array))
+
+
+def restore(found: torch.Tensor, way: Way) -> Image:
+    """Class indices (i, j, k) on the image's own grid, as nnU-Net exports them."""
+    from nnunetv2.inference.export_prediction import (
+        convert_predicted_logits_to_segmentation_with_correct_shape as convert,
+    )
+
+    plans, configuration = managers(way.trained.plan)
+    labels = plans.get_label_manager(way.trained.plan["dataset"])
+    classes = convert(
+        found,
+        plans,
+        configuration,
+        labels,
+        way.properties,
+        num_threads_torch=torch.get_num_threads(),
+    )
+    return Image(np.ascontiguousarray(classes.transpose(2, 1, 0)), way.affine)

@@ -1,0 +1,341 @@
+"""Training nnU-Net on a fold: its own fingerprint, plans, preprocessing and trainer, in a folder of the job's own.
+
+All of nnU-Net's files lie in `output/nnunet/`, which no rule declares: it survives a killed job, and
+is removed once the weights are written.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import torch
+
+from segstudy.errors import InputError
+from segstudy.files import read_json, write_json, write_table, write_text
+from segstudy.log import log, versions
+from segstudy.networks.nnunet import FOLDERS, managers, prepare
+from segstudy.networks.weights import save_weights
+from segstudy.study import NnunetModel, TrainSettings
+from segstudy.train.nnunet_raw import DATASET, RawCase, write_raw
+
+DATASET_ID = 1
+PLANNERS = {
+    "default": "ExperimentPlanner",
+    "resenc_m": "nnUNetPlannerResEncM",
+    "resenc_l": "nnUNetPlannerResEncL",
+    "resenc_xl": "nnUNetPlannerResEncXL",
+}
+
+
+def fit(
+    settings: TrainSettings,
+    training: Sequence[RawCase],
+    validation: Sequence[RawCase],
+    output: Path,
+    *,
+    fold: int,
+    seed: int,
+    device: torch.device,
+    threads: int,
+    code: str,
+) -> None:
+    """Train nnU-Net and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
+
+    training, validation: cases of the fold's training side; nnU-Net is shown no others. Without
+        validation cases it trains on all of them (its fold `all`).
+    threads: processes for its preprocessing; all but one of them make batches in training.
+    code: digest of the code; what other code left in the folder is not used.
+
+    A training that was killed goes on after its last whole epoch, as nnU-Net's `--c` does. The seed
+    settles the weights at the start, and with one thread the batches too; nnU-Net draws those of
+    several processes in the order in which they come.
+    Raises InputError where nnunetv2 is missing, where its plans lack the configuration, where the loss
+    is not finite, and where a GPU's memory is too small.
+    """
+    model = settings.model
+    if not training:
+        raise InputError(f"fold {fold}: no case to train on; give more cases or fewer folds")
+    work = output.resolve() / "nnunet"
+    prepare(work, threads)
+    key = _key(settings, training, validation, fold, seed, code)
+    if work.exists() and _read(work / "key") != key:
+        log.info("nnU-Net's files of other settings, data or code: removed, training starts anew")
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    write_text(work / "key", key)
+    torch.set_num_threads(threads)
+    with _stopping():
+        plan = _plan(settings, training, validation, work, threads)
+        trainer = _trainer(
+            plan, model, settings.structures, bool(validation), output, device, threads, seed
+        )
+        described = _described(settings, plan, trainer, training, validation, fold, seed, threads)
+        write_json(output / "settings.json", described)
+        try:
+            trainer.run_training()
+        except torch.cuda.OutOfMemoryError:
+            raise InputError(
+                f"the GPU's memory is too small for a batch of {described['batch_size']} patches of "
+                f"{'x'.join(map(str, described['patch_size']))} voxels; lower gpu_memory_gb"
+            ) from None
+        _save(settings, plan, trainer, described, output)
+    shutil.rmtree(work)
+
+
+# --- data and plans -----------------------------------------------------------------------------
+
+
+def _plan(
+    settings: TrainSettings,
+    training: Sequence[RawCase],
+    validation: Sequence[RawCase],
+    work: Path,
+    threads: int,
+) -> dict[str, Any]:
+    """Fingerprint, plans and preprocessed cases, made once; the plan that a weights file holds."""
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as api
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    model = settings.model
+    raw, preprocessed, _ = (work / name for name in FOLDERS)
+    done = work / "planned.json"
+    if not done.exists():
+        for folder in (raw, preprocessed):
+            shutil.rmtree(folder, ignore_errors=True)
+        cases = [*training, *validation]
+        count = write_raw(raw, cases, settings.structures, settings.channels, settings.modality)
+        log.info("%d cases for nnU-Net: %d files linked, %d written", len(cases), *count.values())
+        api.extract_fingerprint_dataset(
+            DATASET_ID, num_processes=threads, verbose=False, show_progress_bar=False
+        )
+        planners = Path(api.nnunetv2.__path__[0]) / "experiment_planning"
+        planner = recursive_find_python_class(
+            str(planners), PLANNERS[model.planner], current_module="nnunetv2.experiment_planning"
+        )
+        memory = None if model.gpu_memory_gb == "auto" else model.gpu_memory_gb
+        plans, identifier = api.plan_experiment_dataset(
+            DATASET_ID, planner, gpu_memory_target_in_gb=memory
+        )
+        if model.configuration not in plans["configurations"]:
+            raise InputError(
+                f"configuration: {model.configuration} is not in the plans that nnU-Net made for these "
+                f"images; expected one of {', '.join(plans['configurations'])}"
+            )
+        api.preprocess_dataset(
+            DATASET_ID, identifier, (model.configuration,), [threads], show_progress_bar=False
+        )
+        if validation:
+            split = {
+                "train": [case.identifier for case in training],
+                "val": [case.identifier for case in validation],
+            }
+            write_json(preprocessed / DATASET / "splits_final.json", [split])
+        write_json(done, {"plans": identifier})
+    folder = preprocessed / DATASET
+    plan = {
+        "plans": read_json(folder / f"{read_json(done)['plans']}.json"),
+        "dataset": read_json(folder / "dataset.json"),
+        "configuration": model.configuration,
+    }
+    _, configuration = managers(plan)
+    return {**plan, "spacing_mm": [float(size) for size in configuration.spacing]}
+
+
+def _key(
+    settings: TrainSettings,
+    training: Sequence[RawCase],
+    validation: Sequence[RawCase],
+    fold: int,
+    seed: int,
+    code: str,
+) -> str:
+    """Digest of all that shapes the weights, the content of the files too."""
+    text = [
+        settings.model_copy(update={"model": settings.model.learning()}).model_dump_json(),
+        [fold, seed, code, metadata.version("nnunetv2")],
+        [[case.name, dict(case.structures)] for case in (*training, *validation)],
+        len(training),
+    ]
+    found = hashlib.sha256(json.dumps(text).encode())
+    for case in (*training, *validation):
+        for path in (*case.case.images, case.case.label):
+            try:
+                with path.open("rb") as file:
+                    found.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise InputError(
+                    f"{path}: case {case.name}: cannot be read: {error.strerror}"
+                ) from None
+    return found.hexdigest()
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def _trainer(
+    plan: Mapping[str, Any],
+    model: NnunetModel,
+    structures: Sequence[str],
+    validated: bool,
+    output: Path,
+    device: torch.device,
+    threads: int,
+    seed: int,
+):
+    """The trainer, with fresh weights or with the state it was stopped in."""
+    from segstudy.train.nnunet_trainer import SegstudyTrainer
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    fold = 0 if validated else "all"
+    plans = {**plan["plans"], "continue_training": True}
+    trainer = SegstudyTrainer(plans, model.configuration, fold, dict(plan["dataset"]), device)
+    trainer.follow(
+        model,
+        lambda logged: write_table(output / "history.csv", history(logged, structures, validated)),
+    )
+    trainer.initialize()
+    # Only now, since plans are made with as many threads, and at least one: with none, batches are
+    # made by this process.
+    os.environ.update({"nnUNet_n_proc_DA": str(threads - 1)})
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    for name in ("checkpoint_final.pth", "checkpoint_latest.pth"):
+        checkpoint = Path(trainer.output_folder) / name
+        if checkpoint.is_file():
+            trainer.load_checkpoint(str(checkpoint))
+            log.info("going on after epoch %d of %d", trainer.current_epoch, trainer.num_epochs)
+            break
+    return trainer
+
+
+def history(
+    logged: Mapping[str, Sequence], structures: Sequence[str], validated: bool
+) -> pandas.DataFrame:
+    """A row an epoch, from what nnU-Net logged.
+
+    Its pseudo Dice is that of all patches of an epoch taken together. Columns are called
+    `validation_...` where these were cut from cases kept apart, and `training_...` where not.
+    """
+    where = "validation" if validated else "training"
+    epochs = len(logged["epoch_end_timestamps"])
+    dice = np.array(logged["dice_per_class_or_region"], float).reshape(epochs, len(structures))
+    seconds = np.subtract(logged["epoch_end_timestamps"], logged["epoch_start_timestamps"])
+    columns = {
+        "lr": logged["lrs"],
+        "train_loss": logged["train_losses"],
+        **({"validation_loss": logged["val_losses"]} if validated else {}),
+        **{f"{where}_dice_{name}": dice[:, n] for n, name in enumerate(structures)},
+        f"{where}_dice_mean": logged["mean_fg_dice"],
+        "seconds": np.round(seconds, 3),
+    }
+    rounded = {
+        name: [float(f"{float(value):.6g}") for value in values] for name, values in columns.items()
+    }
+    return pandas.DataFrame({"epoch": range(1, epochs + 1), **rounded})
+
+
+def _described(
+    settings: TrainSettings,
+    plan: Mapping[str, Any],
+    trainer,
+    training: Sequence[RawCase],
+    validation: Sequence[RawCase],
+    fold: int,
+    seed: int,
+    threads: int,
+) -> dict[str, Any]:
+    """What `settings.json` holds: the study's settings, and what nnU-Net made of them."""
+    configuration, device = trainer.configuration_manager, trainer.device
+    cuda = device.type == "cuda"
+    return {
+        **settings.model_dump(mode="json"),
+        **plan,
+        "fold": fold,
+        "seed": seed,
+        "training": [case.name for case in training],
+        "validation": [case.name for case in validation],
+        "patch_size": [int(size) for size in configuration.patch_size],
+        "batch_size": int(trainer.batch_size),
+        "steps_per_epoch": settings.model.steps_per_epoch,
+        "steps": settings.model.steps_per_epoch * settings.model.epochs,
+        "parameters": sum(values.numel() for values in trainer.network.parameters()),
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "precision": "float16" if cuda else "float32",
+        "threads": threads,
+        "versions": versions(),
+    }
+
+
+def _save(
+    settings: TrainSettings,
+    plan: Mapping[str, Any],
+    trainer,
+    described: Mapping[str, Any],
+    output: Path,
+) -> None:
+    """Write the last and the best weights; best is by nnU-Net's moving average of its pseudo Dice."""
+    known = ("fold", "seed", "steps", "training", "validation")
+    provenance = {
+        **{key: described[key] for key in known},
+        "versions": {
+            key: described["versions"][key] for key in ("python", "segstudy", "torch", "nnunetv2")
+        },
+    }
+    axes = trainer.inference_allowed_mirroring_axes
+    plan = {**plan, "mirroring_axes": None if axes is None else [int(axis) for axis in axes]}
+    network = getattr(trainer.network, "_orig_mod", trainer.network)  # torch.compile wraps it
+    for checkpoint, file in (("checkpoint_final", "weights.pt"), ("checkpoint_best", "best.pt")):
+        # Written by this job, so trusted; only tensors and plain values go into the weights file.
+        content = torch.load(
+            Path(trainer.output_folder) / f"{checkpoint}.pth",
+            map_location=trainer.device,
+            weights_only=False,
+        )
+        network.load_state_dict(content["network_weights"])
+        if not all(bool(values.isfinite().all()) for values in network.parameters()):
+            raise InputError(f"{file}: weights are not finite; look at the images of the cohort")
+        save_weights(
+            output / file,
+            network,
+            settings.model,
+            settings.structures,
+            settings.channels,
+            plan,
+            described["patch_size"],
+            provenance,
+        )
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk."""
+
+    job = os.getpid()
+
+    def stop(number: int, _) -> None:
+        if os.getpid() == job:  # and not one of nnU-Net's processes, which it ends by SIGTERM
+            log.info("stopped by %s; start the job again to go on", signal.Signals(number).name)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,139 @@
+"""A fold's training cases as an nnU-Net raw dataset: hard links where a file already is what it expects."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from segstudy.cases import Case
+from segstudy.errors import InputError
+from segstudy.files import write_json
+from segstudy.images.files import (
+    compare_grids,
+    read_grid,
+    read_image,
+    read_label,
+    write_label,
+    write_nifti,
+)
+
+DATASET = "Dataset001_segstudy"
+ENDING = ".nii.gz"
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """A labelled case, and the value of each structure in its dataset's labels."""
+
+    dataset: str
+    case: Case
+    structures: Mapping[str, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.case.case}"
+
+    @property
+    def identifier(self) -> str:
+        """Its name for nnU-Net; no dataset has a hyphen, so no two are alike."""
+        return f"{self.dataset}-{self.case.case}"
+
+
+def write_raw(
+    folder: Path,
+    cases: Sequence[RawCase],
+    structures: Sequence[str],
+    channels: Sequence[str],
+    modality: str,
+) -> dict[str, int]:
+    """Write `folder/Dataset001_segstudy` with these cases and no others.
+
+    structures: names in the order of the classes 1, 2, ...; labels are written with these classes.
+    modality: nnU-Net normalises `CT` by the cohort's intensities, anything else image by image.
+
+    Returns how many files were `linked` (hard links) and how many `written`.
+    Raises InputError for an unreadable file, and for a label on another grid than its image.
+    """
+    target = folder / DATASET
+    for part in ("imagesTr", "labelsTr"):
+        (target / part).mkdir(parents=True)
+    count = {"linked": 0, "written": 0}
+    for case in cases:
+        _write_images(target / "imagesTr", case, len(channels), count)
+        _write_label(target / "labelsTr", case, structures, count)
+    write_json(target / "dataset.json", description(len(cases), structures, channels, modality))
+    return count
+
+
+def description(
+    cases: int, structures: Sequence[str], channels: Sequence[str], modality: str
+) -> dict:
+    """nnU-Net's `dataset.json`. Its names of channels choose the normalisation, and so are not ours."""
+    scheme = "CT" if modality == "CT" else "zscore"
+    return {
+        "channel_names": {str(number): scheme for number in range(len(channels))},
+        "labels": {"background": 0, **{name: n for n, name in enumerate(structures, 1)}},
+        "numTraining": cases,
+        "file_ending": ENDING,
+        # As this project reads: through nibabel. The arrays are those of nnU-Net's default, SimpleITK,
+        # which however refuses files whose axes are not quite at right angles.
+        "overwrite_image_reader_writer": "NibabelIO",
+    }
+
+
+def _write_images(folder: Path, case: RawCase, channels: int, count: dict[str, int]) -> None:
+    paths = case.case.images
+    names = [f"{case.identifier}_{number:04d}{ENDING}" for number in range(channels)]
+    if len(paths) == channels and all(_is_plain(path) for path in paths):
+        for path, name in zip(paths, names, strict=True):
+            _link(path, folder / name, count)
+        return
+    image = read_image(paths, channels)
+    for array, name in zip(image.array, names, strict=True):
+        write_nifti(folder / name, array, image.affine)
+        count["written"] += 1
+
+
+def _write_label(
+    folder: Path, case: RawCase, structures: Sequence[str], count: dict[str, int]
+) -> None:
+    path = case.case.label
+    label = read_label(path)
+    difference = compare_grids(read_grid(case.case.images[0]), label.grid)
+    if difference:
+        raise InputError(f"{path}: case {case.name}: other grid than its image: {difference}")
+    values = [case.structures[name] for name in structures]
+    indices = np.zeros(max(int(label.array.max(initial=0)), *values) + 1, np.uint8)
+    indices[values] = np.arange(1, len(values) + 1)
+    classes = indices[label.array]
+    name = f"{case.identifier}{ENDING}"
+    if _is_plain(path) and np.array_equal(classes, label.array):
+        _link(path, folder / name, count)
+    else:
+        write_label(folder / name, classes, label.affine)
+        count["written"] += 1
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether nnU-Net reads from this file what segstudy does: compressed NIfTI, 3D, one spacing."""
+    if not str(path).endswith(ENDING):
+        return False
+    image = nibabel.load(path)
+    if len(image.shape) != 3:
+        return False
+    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
+    return bool(np.allclose(image.header.get_zooms(), sizes, rtol=1e-4, atol=0))
+
+
+def _link(path: Path, target: Path, count: dict[str, int]) -> None:
+    source = path.resolve()
+    try:
+        os.link(source, target)
+        count["linked"] += 1
+    except OSError:  # another file system, or one without links, or a file of somebody else's
+        shutil.copyfile(source, target)
+        count["written"] += 1

@@ -1,0 +1,54 @@
+"""nnU-Net's own trainer, told how long to train and what to do after an epoch; how it learns is untouched.
+
+Importable only where nnunetv2 is installed, after `networks.nnunet.prepare`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from segstudy.errors import InputError
+from segstudy.files import writing
+from segstudy.study import NnunetModel
+
+LOGGED = (
+    "lrs",
+    "train_losses",
+    "val_losses",
+    "dice_per_class_or_region",
+    "mean_fg_dice",
+    "epoch_start_timestamps",
+    "epoch_end_timestamps",
+)
+
+
+class SegstudyTrainer(nnUNetTrainer):
+    """`nnUNetTrainer` with the epochs and steps of a study, and a checkpoint after each epoch."""
+
+    # No __init__ of its own: nnU-Net's keeps its parameters by name, and allows no further ones.
+    def follow(self, model: NnunetModel, ended: Callable[[dict[str, list]], None]) -> None:
+        """Set how long to train; `ended` is given all that was logged, a list a key, after each epoch."""
+        self.num_epochs = model.epochs
+        self.num_iterations_per_epoch = model.steps_per_epoch
+        self.num_val_iterations_per_epoch = model.validation_steps_per_epoch
+        self.save_every = 1
+        self.ended = ended
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        # Under mixed precision a step that is not finite is skipped; an epoch of them is no training.
+        if not np.isfinite([output["loss"] for output in train_outputs]).any():
+            raise InputError(
+                f"epoch {self.current_epoch + 1}: the loss was not finite in any step; look at the "
+                "images of the fold's training cases"
+            )
+        super().on_train_epoch_end(train_outputs)
+
+    def on_epoch_end(self) -> None:
+        super().on_epoch_end()
+        self.ended({key: self.logger.get_value(key, step=None) for key in LOGGED})
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Whole or not at all: a job may be killed while it writes."""
+        with writing(filename) as temporary:
+            super().save_checkpoint(str(temporary))
