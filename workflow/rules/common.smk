@@ -162,6 +162,14 @@ def labels_option(dataset: str) -> list[str]:
     return ["--labels", f"{RESULTS}/repair/{dataset}/labels"] if is_repaired(dataset) else []
 
 
+def estimate_files(wildcards) -> list[str]:
+    """The files that tell how the structure was moved: the reference case's; where the images
+    choose the frame, every case's."""
+    repair, cases = STUDY.datasets[wildcards.dataset].repair, cases_of(wildcards.dataset)
+    asked = cases.values() if repair.frame == "auto" else [cases[repair.reference_case]]
+    return [str(file) for case in asked for file in case.files]
+
+
 # --- plans and arrays ---------------------------------------------------------------------------
 
 

@@ -1,14 +1,6 @@
 # One job finds how the labels of a dataset were moved; one job a shard puts them back.
 
 
-def estimate_files(wildcards) -> list[str]:
-    """The files that tell how the structure was moved: the reference case's; where the images
-    choose the frame, every case's."""
-    repair, cases = STUDY.datasets[wildcards.dataset].repair, cases_of(wildcards.dataset)
-    asked = cases.values() if repair.frame == "auto" else [cases[repair.reference_case]]
-    return [str(file) for case in asked for file in case.files]
-
-
 rule repair_estimate:
     input:
         files=estimate_files,
