@@ -66,7 +66,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     for place, name in zip(axes, panels, strict=False):
         below = max(below, _panel(place, tables[name], models, brackets[name], scale, what, slot))
         whole = tables[name].notna().sum()
-        n = f"n = {whole.max()}" if whole.nunique() == 1 else "n differs"
+        n = f"n\u00a0=\u00a0{whole.max()}" if whole.nunique() == 1 else "n differs"
         above = max(above, parts.title(place, f"{plain(name)} ({n})", panel))
     for index, place in enumerate(axes):
         if index >= len(panels):
