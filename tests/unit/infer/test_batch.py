@@ -107,6 +107,6 @@ def test_a_gpu_that_is_too_small_is_told(steps, monkeypatch):
         raise torch.OutOfMemoryError("planted")
 
     monkeypatch.setattr(image, "probabilities", too_small)
-    trained = SimpleNamespace(patch_size=(64, 64, 32))
+    trained = SimpleNamespace(model=OURS.model, patch_size=(64, 64, 32))
     with pytest.raises(InputError, match="case a: the GPU's memory.*64x64x32"):
         predict_each(trained, IMAGES, torch.device("cuda"), np.copy)
