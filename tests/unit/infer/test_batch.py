@@ -14,6 +14,7 @@ from segstudy.networks.weights import load_weights
 
 NAMES = ["a", "b", "c", "d"]
 IMAGES = {name: (name,) for name in NAMES}
+OURS = SimpleNamespace(model=SimpleNamespace(network="unet"))
 
 
 def test_one_bad_image_stops_no_other_and_is_named(tmp_path, write_weights, write_image, oblique):
@@ -48,7 +49,7 @@ def steps(monkeypatch):
 
 
 def test_on_a_cpu_images_take_turns(steps):
-    found = predict_each(None, IMAGES, torch.device("cpu"), lambda name, _: name.upper())
+    found = predict_each(OURS, IMAGES, torch.device("cpu"), lambda name, _: name.upper())
     assert found == {name: name.upper() for name in NAMES}
     assert steps == [f"{kind} {name}" for name in NAMES for kind in ("read", "network", "export")]
 
@@ -79,7 +80,7 @@ def test_on_a_gpu_the_neighbours_are_read_and_written_meanwhile(steps, monkeypat
 
     monkeypatch.setattr(image, "read", reading)
     monkeypatch.setattr(image, "probabilities", in_network)
-    assert list(predict_each(None, IMAGES, torch.device("cuda"), finish)) == NAMES
+    assert list(predict_each(OURS, IMAGES, torch.device("cuda"), finish)) == NAMES
 
 
 def test_an_error_in_writing_is_named_too(steps):
@@ -90,7 +91,7 @@ def test_an_error_in_writing_is_named_too(steps):
 
     for device in ("cpu", "cuda"):
         with pytest.raises(InputError, match=r"c\.nii\.gz: planted\n1 of 4 images"):
-            predict_each(None, IMAGES, torch.device(device), finish)
+            predict_each(OURS, IMAGES, torch.device(device), finish)
 
 
 def test_a_fault_of_the_program_is_not_hidden(steps):
@@ -98,7 +99,7 @@ def test_a_fault_of_the_program_is_not_hidden(steps):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        predict_each(None, IMAGES, torch.device("cpu"), finish)
+        predict_each(OURS, IMAGES, torch.device("cpu"), finish)
 
 
 def test_a_gpu_that_is_too_small_is_told(steps, monkeypatch):
@@ -106,6 +107,6 @@ def test_a_gpu_that_is_too_small_is_told(steps, monkeypatch):
         raise torch.OutOfMemoryError("planted")
 
     monkeypatch.setattr(image, "probabilities", too_small)
-    trained = SimpleNamespace(patch_size=(64, 64, 32))
+    trained = SimpleNamespace(model=OURS.model, patch_size=(64, 64, 32))
     with pytest.raises(InputError, match="case a: the GPU's memory.*64x64x32"):
         predict_each(trained, IMAGES, torch.device("cuda"), np.copy)
