@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from repair_shapes import cohort, settings
 
-RULES = Path(__file__).resolve().parents[3] / "workflow" / "rules" / "repair.smk"
+RULES = Path(__file__).resolve().parents[3] / "workflow" / "rules" / "common.smk"
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_the_estimate_reads_every_case_only_where_the_images_choose_the_frame(
     tmp_path, frame, read
 ):
     text = RULES.read_text()
-    function = text[text.index("def estimate_files") : text.index("\n\n\nrule repair_estimate")]
+    function = text[text.index("def estimate_files") : text.index("# --- plans and arrays")]
     cases = {case.case: case for case in cohort(tmp_path)}
     study = SimpleNamespace(datasets={"chest": settings(frame=frame)})
     names = {"STUDY": study, "cases_of": {"chest": cases}.__getitem__}
