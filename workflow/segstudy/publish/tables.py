@@ -12,14 +12,22 @@ from segstudy.publish.words import Metric, expand, metric, number, p_value, plai
 
 TESTS = {
     "paired_t": "paired t",
+    "welch_t": "Welch t",
     "wilcoxon": "Wilcoxon signed-rank",
     "mannwhitneyu": "Mann-Whitney U",
     "permutation": "permutation",
     "": "not tested",
 }
-STATISTICS = {"paired_t": "t", "wilcoxon": "W", "mannwhitneyu": "U", "permutation": "mean"}
+STATISTICS = {
+    "paired_t": "t",
+    "welch_t": "t",
+    "wilcoxon": "W",
+    "mannwhitneyu": "U",
+    "permutation": "mean",
+}
 EFFECTS = {
     "cohens_dz": "dz",
+    "cohens_d": "d",
     "matched_rank_biserial": "r (matched)",
     "rank_biserial": "r",
 }
