@@ -135,8 +135,8 @@ def shard_files(wildcards, kind: str) -> list[str]:
     return [str(file) for name in selected(wildcards) for file in getattr(cases[name], kind)]
 
 
-def image_files(wildcards) -> list[str]:
-    return [str(file) for case in cases_of(wildcards.dataset).values() for file in case.images]
+def dataset_images(dataset: str) -> list[str]:
+    return [str(file) for case in cases_of(dataset).values() for file in case.images]
 
 
 def is_repaired(dataset: str) -> bool:
@@ -220,14 +220,10 @@ def training_images(wildcards) -> list[str]:
     """The images and labels that nnU-Net is trained on."""
     if not is_nnunet(wildcards.model):
         return []
-    images = [
-        str(file)
+    return [
+        file
         for dataset in STUDY.training_datasets
-        for case in cases_of(dataset).values()
-        for file in case.images
-    ]
-    return images + [
-        label for dataset in STUDY.training_datasets for label in dataset_labels(dataset)
+        for file in [*dataset_images(dataset), *dataset_labels(dataset)]
     ]
 
 

@@ -8,7 +8,7 @@ rule infer:
             + ("best.pt" if STUDY.models[w.model].infer.weights == "best" else "weights.pt")
         ),
         splits=f"{RESULTS}/preprocess/splits.tsv",
-        images=image_files,
+        images=lambda w: dataset_images(w.dataset),
         cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
         # Which components to keep is decided on training cases; a new label of theirs retrains anyway.
         training=ancient(

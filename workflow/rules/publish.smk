@@ -7,12 +7,7 @@ rule publish_figures:
         statistics=rules.statistics.output,
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
-        images=lambda w: [
-            str(file)
-            for dataset in STUDY.datasets
-            for case in cases_of(dataset).values()
-            for file in case.images
-        ],
+        images=lambda w: [file for dataset in STUDY.datasets for file in dataset_images(dataset)],
         estimates=[
             f"{RESULTS}/repair/{dataset}/estimate"
             for dataset in STUDY.datasets

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -39,6 +39,19 @@ class Case:
     @property
     def files(self) -> list[Path]:
         return [*self.images, self.label, *([self.reference_label] if self.reference_label else [])]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A case, and the value of each structure in its dataset's labels."""
+
+    dataset: str
+    case: Case
+    structures: Mapping[str, int]
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.case.case}"
 
 
 def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]) -> None:

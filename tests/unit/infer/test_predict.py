@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from segstudy.cases import Case
+from segstudy.cases import Case, Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import read_label, write_label
 from segstudy.infer import image, predict
-from segstudy.infer.predict import Labelled, choice_names, predict_fold, refuse_leaks
+from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
 from segstudy.networks.weights import load_weights
 
 CPU = torch.device("cpu")

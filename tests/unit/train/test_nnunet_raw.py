@@ -6,12 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from segstudy.cases import Case
+from segstudy.cases import Case, Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import read_image, read_label, write_label, write_nifti
 from segstudy.train import nnunet_raw
-from segstudy.train.nnunet_raw import DATASET, RawCase, write_raw
+from segstudy.train.nnunet_raw import DATASET, write_raw
 
 AFFINE = np.array([[0, -1.2, 0, 5], [0.9, 0, 0, -7], [0, 0, 2.5, 11], [0, 0, 0, 1.0]])
 SHAPE = (7, 6, 5)
@@ -21,7 +21,7 @@ SHAPE = (7, 6, 5)
 def case(tmp_path):
     """Makes a case `name` on disk, its image in one file a channel or all in one, and its label."""
 
-    def make(name="p1", channels=1, together=False, values=(1, 2), suffix=".nii.gz") -> RawCase:
+    def make(name="p1", channels=1, together=False, values=(1, 2), suffix=".nii.gz") -> Labelled:
         draw = np.random.default_rng(len(name))
         image = draw.normal(0, 1, (*SHAPE, channels)).astype(np.float32)
         if together:
@@ -34,7 +34,7 @@ def case(tmp_path):
         label = np.array([0, *values])[draw.integers(0, 3, SHAPE)]
         write_label(tmp_path / f"{name}_label.nii.gz", label, AFFINE)
         found = Case(name, name, tuple(paths), tmp_path / f"{name}_label.nii.gz")
-        return RawCase("chest", found, dict(zip(("heart", "aorta"), values, strict=True)))
+        return Labelled("chest", found, dict(zip(("heart", "aorta"), values, strict=True)))
 
     return make
 
@@ -63,7 +63,7 @@ def test_a_link_to_an_image_leads_to_the_image(tmp_path, case):
     raw = case()
     link = tmp_path / "link.nii.gz"
     link.symlink_to(raw.case.images[0])
-    linked = RawCase("chest", Case("p1", "p1", (link,), raw.case.label), raw.structures)
+    linked = Labelled("chest", Case("p1", "p1", (link,), raw.case.label), raw.structures)
     folder, _ = write(tmp_path, linked)
     image = folder / "imagesTr" / "chest-p1_0000.nii.gz"
     assert not image.is_symlink()

@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from segstudy.errors import InputError
 from segstudy.files import writing
-from segstudy.images.names import NIFTI, OTHER, is_image
+from segstudy.images.names import NIFTI, OTHER, is_image, times
 from segstudy.log import log
 
 
@@ -149,9 +149,9 @@ def compare_grids(one: Grid, other: Grid, tolerance_mm: float = 1e-2) -> str:
     may differ by `tolerance_mm`.
     """
     if one.shape != other.shape:
-        return f"shape {_times(one.shape)} against {_times(other.shape)} voxels"
+        return f"shape {times(one.shape)} against {times(other.shape)} voxels"
     if not np.allclose(one.spacing_mm, other.spacing_mm, atol=1e-4, rtol=1e-3):
-        return f"spacing {_times(one.spacing_mm)} against {_times(other.spacing_mm)} mm"
+        return f"spacing {times(one.spacing_mm)} against {times(other.spacing_mm)} mm"
     if one.orientation != other.orientation:
         return f"orientation {one.orientation} against {other.orientation}"
     if not np.allclose(one.affine[:3, 3], other.affine[:3, 3], atol=max(tolerance_mm, 1e-2)):
@@ -194,7 +194,7 @@ def _open(path: Path | str) -> nibabel.Nifti1Image:
 def _check_grid(path: Path | str, shape: Sequence[int], affine: np.ndarray) -> None:
     """Refuse a header from which no voxel's place can be told."""
     if not len(shape) or min(shape) < 1:
-        raise InputError(f"{path}: shape {_times(shape)}; expected at least one voxel")
+        raise InputError(f"{path}: shape {times(shape)}; expected at least one voxel")
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     with np.errstate(invalid="ignore", over="ignore"):
         # Of the size of one voxel: microscopy has determinants of 1e-10 that are sound.
@@ -286,11 +286,7 @@ def _real(array: np.ndarray) -> np.ndarray:
 
 
 def _shape(array: np.ndarray) -> str:
-    return _times(array.shape)
-
-
-def _times(numbers: Sequence[float]) -> str:
-    return "x".join(f"{number:.6g}" for number in numbers)
+    return times(array.shape)
 
 
 def _line(error: Exception) -> str:

@@ -24,6 +24,11 @@ def stem(path: Path | str) -> str:
     return Path(path).stem
 
 
+def times(numbers: Sequence[float]) -> str:
+    """Sizes as people write them: `512x512x180`."""
+    return "x".join(f"{number:.6g}" for number in numbers)
+
+
 def grid_name(spacing_mm: Sequence[float]) -> str:
     """A target spacing in mm as the name of a folder, to six decimals: `0.977x0.977x2.5`."""
     return "x".join(f"{size:.6f}".rstrip("0").rstrip(".") for size in spacing_mm)

@@ -114,8 +114,7 @@ def _predict_fold(options: argparse.Namespace) -> None:
 
 def _labelled(names: list[str], options: argparse.Namespace, structures: dict[str, int]) -> list:
     """The cases `dataset/case` of the training side, with their labels and what these hold."""
-    from segstudy.cases import read_cases, repaired_labels
-    from segstudy.infer.predict import Labelled
+    from segstudy.cases import Labelled, read_cases, repaired_labels
 
     tables = {options.dataset: (options.cases, options.labels)}
     tables |= {dataset: files for dataset, *files in map(_table, options.training_cases)}

@@ -3,13 +3,12 @@
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from segstudy import code
-from segstudy.cases import Case
+from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
 from segstudy.images.files import Image, compare_grids, read_label, write_label
@@ -24,19 +23,6 @@ POSTPROCESSING = "postprocessing.json"
 
 CHOICE_CASES = 5
 """How many training cases choose the post-processing where no validation cases were kept apart."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A case of the training side, and the value of each structure in its dataset's labels."""
-
-    dataset: str
-    case: Case
-    structures: Mapping[str, int]
-
-    @property
-    def name(self) -> str:
-        return f"{self.dataset}/{self.case.case}"
 
 
 def predict_fold(

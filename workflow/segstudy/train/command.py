@@ -128,10 +128,9 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
 
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:
-    """The raw cases that the splits name, in their order."""
-    from segstudy.cases import read_cases, repaired_labels
+    """The cases that the splits name, in their order."""
+    from segstudy.cases import Labelled, read_cases, repaired_labels
 
-    RawCase = importlib.import_module("segstudy.train.nnunet_raw").RawCase
     tables, labels = _named(options.cases, "--cases"), _named(options.labels, "--labels")
     try:
         values = json.loads(options.structures)
@@ -147,7 +146,7 @@ def _labelled(splits: list, options: argparse.Namespace) -> list:
             )
         select = [split.case for split in splits if split.dataset == dataset]
         cases = repaired_labels(read_cases(tables[dataset], select), labels.get(dataset))
-        found |= {(dataset, case.case): RawCase(dataset, case, values[dataset]) for case in cases}
+        found |= {(dataset, case.case): Labelled(dataset, case, values[dataset]) for case in cases}
     return [found[split.dataset, split.case] for split in splits]
 
 

@@ -21,6 +21,7 @@ from segstudy import networks
 from segstudy.errors import InputError
 from segstudy.files import write_json, write_text
 from segstudy.images.arrays import CaseArrays
+from segstudy.images.names import times
 from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
 from segstudy.images.prepare import Plan
@@ -267,7 +268,7 @@ def fit(
     except torch.cuda.OutOfMemoryError:
         raise InputError(
             f"the GPU's memory is too small for a batch of {resolved.model.batch_size} patches of "
-            f"{_times(resolved.patch_size)} voxels; lower batch_size, patch_size or channels"
+            f"{times(resolved.patch_size)} voxels; lower batch_size, patch_size or channels"
         ) from None
     _save(trainer, progress, output)
     shutil.rmtree(folder, ignore_errors=True)
@@ -443,7 +444,7 @@ def _log_start(trainer: Trainer, threads: int) -> None:
         "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s with %d threads",
         resolved.model.network,
         f"{trainer.parameters:,}",
-        _times(resolved.patch_size),
+        times(resolved.patch_size),
         resolved.model.batch_size,
         resolved.model.epochs,
         resolved.steps_per_epoch,
@@ -479,7 +480,3 @@ def _mean_known(values: np.ndarray) -> np.ndarray:
     count = known.sum(axis=0)
     total = np.where(known, values, 0.0).sum(axis=0)
     return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
-
-
-def _times(numbers: Sequence[int]) -> str:
-    return "x".join(str(number) for number in numbers)

@@ -20,13 +20,14 @@ import numpy as np
 import pandas
 import torch
 
+from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text
 from segstudy.log import log, versions
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import save_weights
 from segstudy.study import NnunetModel, TrainSettings
-from segstudy.train.nnunet_raw import DATASET, RawCase, write_raw
+from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
 
 DATASET_ID = 1
 PLANNERS = {
@@ -39,8 +40,8 @@ PLANNERS = {
 
 def fit(
     settings: TrainSettings,
-    training: Sequence[RawCase],
-    validation: Sequence[RawCase],
+    training: Sequence[Labelled],
+    validation: Sequence[Labelled],
     output: Path,
     *,
     fold: int,
@@ -97,8 +98,8 @@ def fit(
 
 def _plan(
     settings: TrainSettings,
-    training: Sequence[RawCase],
-    validation: Sequence[RawCase],
+    training: Sequence[Labelled],
+    validation: Sequence[Labelled],
     work: Path,
     threads: int,
 ) -> dict[str, Any]:
@@ -136,8 +137,8 @@ def _plan(
         )
         if validation:
             split = {
-                "train": [case.identifier for case in training],
-                "val": [case.identifier for case in validation],
+                "train": [raw_name(case) for case in training],
+                "val": [raw_name(case) for case in validation],
             }
             write_json(preprocessed / DATASET / "splits_final.json", [split])
         write_json(done, {"plans": identifier})
@@ -153,8 +154,8 @@ def _plan(
 
 def _key(
     settings: TrainSettings,
-    training: Sequence[RawCase],
-    validation: Sequence[RawCase],
+    training: Sequence[Labelled],
+    validation: Sequence[Labelled],
     fold: int,
     seed: int,
     code: str,
@@ -254,8 +255,8 @@ def _described(
     settings: TrainSettings,
     plan: Mapping[str, Any],
     trainer,
-    training: Sequence[RawCase],
-    validation: Sequence[RawCase],
+    training: Sequence[Labelled],
+    validation: Sequence[Labelled],
     fold: int,
     seed: int,
     threads: int,

@@ -2,14 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
-from segstudy.cases import Case
+from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import write_json
 from segstudy.images.files import (
@@ -25,27 +24,14 @@ DATASET = "Dataset001_segstudy"
 ENDING = ".nii.gz"
 
 
-@dataclass(frozen=True)
-class RawCase:
-    """A labelled case, and the value of each structure in its dataset's labels."""
-
-    dataset: str
-    case: Case
-    structures: Mapping[str, int]
-
-    @property
-    def name(self) -> str:
-        return f"{self.dataset}/{self.case.case}"
-
-    @property
-    def identifier(self) -> str:
-        """Its name for nnU-Net; no dataset has a hyphen, so no two are alike."""
-        return f"{self.dataset}-{self.case.case}"
+def raw_name(case: Labelled) -> str:
+    """A case's name for nnU-Net; no dataset has a hyphen, so no two are alike."""
+    return f"{case.dataset}-{case.case.case}"
 
 
 def write_raw(
     folder: Path,
-    cases: Sequence[RawCase],
+    cases: Sequence[Labelled],
     structures: Sequence[str],
     channels: Sequence[str],
     modality: str,
@@ -85,9 +71,9 @@ def description(
     }
 
 
-def _write_images(folder: Path, case: RawCase, channels: int, count: dict[str, int]) -> None:
+def _write_images(folder: Path, case: Labelled, channels: int, count: dict[str, int]) -> None:
     paths = case.case.images
-    names = [f"{case.identifier}_{number:04d}{ENDING}" for number in range(channels)]
+    names = [f"{raw_name(case)}_{number:04d}{ENDING}" for number in range(channels)]
     if len(paths) == channels and all(_is_plain(path) for path in paths):
         for path, name in zip(paths, names, strict=True):
             _link(path, folder / name, count)
@@ -99,7 +85,7 @@ def _write_images(folder: Path, case: RawCase, channels: int, count: dict[str, i
 
 
 def _write_label(
-    folder: Path, case: RawCase, structures: Sequence[str], count: dict[str, int]
+    folder: Path, case: Labelled, structures: Sequence[str], count: dict[str, int]
 ) -> None:
     path = case.case.label
     label = read_label(path)
@@ -110,7 +96,7 @@ def _write_label(
     indices = np.zeros(max(int(label.array.max(initial=0)), *values) + 1, np.uint8)
     indices[values] = np.arange(1, len(values) + 1)
     classes = indices[label.array]
-    name = f"{case.identifier}{ENDING}"
+    name = f"{raw_name(case)}{ENDING}"
     if _is_plain(path) and np.array_equal(classes, label.array):
         _link(path, folder / name, count)
     else:

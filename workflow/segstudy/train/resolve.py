@@ -9,6 +9,7 @@ from typing import Any
 
 from segstudy import networks
 from segstudy.errors import InputError
+from segstudy.images.names import times
 from segstudy.images.prepare import Plan
 from segstudy.networks import NORMAL_AXIS, patch_spacing
 from segstudy.study import AnyModel, TrainSettings
@@ -144,8 +145,8 @@ def resolve(
         )
         if fitting != patch:
             raise InputError(
-                f"patch_size: {_times(patch)} voxels; expected multiples of {_times(steps)}, "
-                f"which this {model.network} shrinks a patch by: {_times(fitting)}, for one"
+                f"patch_size: {times(patch)} voxels; expected multiples of {times(steps)}, "
+                f"which this {model.network} shrinks a patch by: {times(fitting)}, for one"
             )
     per_epoch = model.steps_per_epoch
     if per_epoch == "auto":
@@ -171,7 +172,3 @@ def resolve(
         training=tuple(training),
         validation=tuple(validation),
     )
-
-
-def _times(numbers: Sequence[int]) -> str:
-    return "x".join(str(number) for number in numbers)
