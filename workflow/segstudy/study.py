@@ -202,6 +202,24 @@ class Cohort(Settings):
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1
     )
+    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="structures that are the left and the right one of a pair: [[left, right], ...]; "
+        "a flip across the sagittal plane swaps them",
+    )
+
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> "Cohort":
+        members = [name for pair in self.left_right_pairs for name in pair]
+        for name in members:
+            if name not in self.structures:
+                raise ValueError(
+                    f"left_right_pairs: {name!r} is none of the structures "
+                    f"({', '.join(self.structures)})"
+                )
+            if members.count(name) > 1:
+                raise ValueError(f"left_right_pairs: {name!r} stands twice")
+        return self
 
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "Cohort":
@@ -667,6 +685,8 @@ class Study(Settings):
                 raise ValueError(
                     f"datasets.{name}: channels and modality must be those of {first_name}"
                 )
+            if dataset.left_right_pairs != first.left_right_pairs:
+                raise ValueError(f"datasets.{name}.left_right_pairs: must be those of {first_name}")
         if not self.training_datasets:
             raise ValueError("datasets: at least one needs `role: train`")
         for name, model in self.models.items():
@@ -709,6 +729,10 @@ class Study(Settings):
     def structures(self) -> list[str]:
         """Names in the order of the network's classes 1, 2, ..., the same for all datasets."""
         return list(self.datasets[self.training_datasets[0]].structures)
+
+    @property
+    def left_right_pairs(self) -> tuple[tuple[str, str], ...]:
+        return self.datasets[self.training_datasets[0]].left_right_pairs
 
     @property
     def channels(self) -> tuple[str, ...]:
