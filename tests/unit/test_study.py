@@ -63,7 +63,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),
         ({"models__a/b": {"network": "enet"}}, r"models\.a/b"),
         ({"models__nnunet": {"trainer": "nnunet", "epocs": 3}}, r"models\.nnunet\.epocs: unknown key; did you mean epochs\?"),
-        ({"models__nnunet": {"trainer": "nnunets"}}, r"models\.nnunet: trainer: found 'nnunets'\. Allowed: nnunet"),
+        ({"models__nnunet": {"trainer": "nnunets"}}, r"models\.nnunet: trainer: found 'nnunets'\. Allowed: images, synth, nnunet"),
         ({"models__x": {"trainer": "nnunet", "network": "unet"}}, r"models\.x: trainer: .*leave out network: unet"),
         ({"models__x": {"trainer": "nnunet", "configuration": "4d"}}, r"models\.x\.configuration: found '4d'"),
         ({"models__x": {"trainer": "nnunet", "loss": {}}}, r"models\.x\.loss: unknown key"),

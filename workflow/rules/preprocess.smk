@@ -111,3 +111,32 @@ rule preprocess_resample:
         " --cases {input.cases:q} {params.labels:q} --select {params.select:q}"
         " --grid {wildcards.grid} --settings {params.settings:q} --output {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+rule preprocess_tissues:
+    input:
+        labels=shard_labels,
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        directory(f"{RESULTS}/preprocess/{{dataset}}/tissues/{{plan}}/{{grid}}/{{shard}}"),
+    log:
+        f"{RESULTS}/logs/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        select=selected,
+        labels=lambda w: labels_option(w.dataset),
+        settings=lambda w: tissue_settings(w.dataset, w.plan).to_json(),
+        defaults=lambda w: tissue_settings(w.dataset, w.plan).digest(),
+        code=digest("preprocess.tissues"),
+    shell:
+        "python -m segstudy preprocess tissues --dataset {wildcards.dataset}"
+        " --cases {input.cases:q} {params.labels:q} --select {params.select:q}"
+        " --grid {wildcards.grid} --settings {params.settings:q} --output {output:q}"
+        " 2>&1 | tee {log:q}"

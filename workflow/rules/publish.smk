@@ -23,10 +23,16 @@ rule publish_figures:
         ],
         trainings=[
             f"{folder}/{file}"
-            for folder in runs(f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}")
+            for folder in runs(f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}", TRAINED)
             for file in ("history.csv", "settings.json")
         ],
-        predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+        drawn=runs(
+            f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz", models_of("synth")
+        ),
+        predictions=runs(
+            f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}",
+            list(STUDY.models),
+        ),
     output:
         [
             report(

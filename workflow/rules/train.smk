@@ -18,6 +18,8 @@ rule train:
         best=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/best.pt",
         history=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv",
         settings=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/settings.json",
+    wildcard_constraints:
+        model=any_of(models_of("images", "nnunet")),
     log:
         f"{RESULTS}/logs/train/{{model}}-fold-{{fold}}-seed-{{seed}}.log",
     benchmark:
@@ -43,3 +45,14 @@ rule train:
         " --settings {params.settings:q} --device {resources.device}"
         " --threads {threads} --memory-mb {resources.mem_mb} --output {params.folder:q}"
         " 2>&1 | tee {log:q}"
+
+
+use rule train as train_synth with:
+    output:
+        weights=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/weights.pt",
+        best=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/best.pt",
+        history=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv",
+        settings=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/settings.json",
+        samples=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz",
+    wildcard_constraints:
+        model=any_of(models_of("synth")),

@@ -8,7 +8,10 @@ Every setting is here, with its unit and default. `config/README.md` and
 import difflib
 import hashlib
 import json
+import re
+import shlex
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +37,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = tuple[float, float]
 SpacingMm = tuple[Positive, Positive, Positive]
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+"""What is filled into the command of an external model."""
 
 # What networks of segstudy and nnU-Net are both asked.
 Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
@@ -275,6 +282,24 @@ class Dataset(RepairedCohort):
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
     )
+    tissues: dict[Name, tuple[int, ...]] = Field(
+        {},
+        description="for `trainer: synth`, label values that look alike in an image, such as those of both sides: "
+        "name: [values]; what is in no group is a tissue of its own, or with its partner of `left_right_pairs`",
+    )
+
+    @model_validator(mode="after")
+    def _tissues_are_labels(self) -> "Dataset":
+        known = [*self.structures.values(), *self.ignore_labels]
+        grouped = [value for values in self.tissues.values() for value in values]
+        for value in grouped:
+            if value not in known:
+                raise ValueError(
+                    f"tissues: {value} is a value of no structure and not in ignore_labels"
+                )
+            if grouped.count(value) > 1:
+                raise ValueError(f"tissues: {value} stands twice")
+        return self
 
 
 # --- splits and preprocessing -------------------------------------------------------------------
@@ -407,6 +432,66 @@ class Augmentation(Settings):
         return value
 
 
+class Synthesis(Settings):
+    """Training images drawn from label maps (Billot et al. 2023, SynthSeg). Grey values run from 0 to 1."""
+
+    rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
+    scale: Range = Field((0.8, 1.2), description="range of the scale factor")
+    elastic_sd_mm: NotNegative = Field(
+        3.0, description="SD of the elastic shift of each control point along each axis, mm"
+    )
+    elastic_spacing_mm: Positive = Field(
+        25.0, description="distance of the control points of the elastic deformation, mm"
+    )
+    left_right_share: Share = Field(
+        0.5,
+        description="share of patches whose sides are swapped, image and labels; none without `left_right_pairs`",
+    )
+    mean: Range = Field((0.0, 1.0), description="range of a tissue's mean grey value")
+    sd: Range = Field((0.0, 0.12), description="range of the SD of a tissue's grey values")
+    zero_background_share: Share = Field(
+        0.3,
+        description="share of images whose background is 0, as without skull; else it is a tissue",
+    )
+    bias_field_sd: NotNegative = Field(
+        0.5, description="largest SD of the logarithm of the bias field's control points"
+    )
+    bias_field_spacing_mm: Positive = Field(
+        60.0, description="distance of the control points of the bias field, mm"
+    )
+    gamma_sd: NotNegative = Field(0.4, description="SD of the logarithm of gamma")
+    low_resolution_share: Share = Field(
+        0.8, description="share of images that lose resolution, half of them along all axes"
+    )
+    isotropic_mm: Positive = Field(
+        4.0, description="coarsest voxels of an image that is coarse along all axes, mm"
+    )
+    slice_spacing_mm: Positive = Field(
+        8.0,
+        description="largest distance of slices, mm; their thickness lies between a voxel and that",
+    )
+    shift_sd: NotNegative = Field(
+        0.2,
+        description="SD of a shift of all grey values, in SD of the patch: mean and SD are taken of a patch "
+        "in training, and of the whole image in prediction",
+    )
+    gain: Range = Field((0.8, 1.25), description="range of a factor of all grey values, likewise")
+
+    @field_validator("scale", "mean", "sd", "gain")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 <= value[0] <= value[1]:
+            raise ValueError("expected two numbers, 0 <= low <= high")
+        return value
+
+    @field_validator("scale", "gain")
+    @classmethod
+    def _above_zero(cls, value: Range) -> Range:
+        if value[0] <= 0:
+            raise ValueError("expected two numbers above 0")
+        return value
+
+
 class Infer(Settings):
     """How a trained network predicts. A change predicts anew and trains nothing."""
 
@@ -440,13 +525,21 @@ class Arm(Settings):
         """
         free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
         return self.model_copy(
-            update={name: type(self).model_fields[name].get_default() for name in free}
+            update={
+                name: field.get_default()
+                for name, field in type(self).model_fields.items()
+                if name in free
+            }
         )
 
 
 class Model(Arm):
     """What every trained network shares."""
 
+    trainer: Literal["images", "synth"] = Field(
+        "images",
+        description="`images`: learn from the cases' images; `synth`: from images drawn from their label maps alone",
+    )
     dims: Literal[2, 3] = Field(3, description="2: slices; 3: volumes")
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = Field(
         ("axial",), description="slice planes of a 2D network"
@@ -466,6 +559,7 @@ class Model(Arm):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
+    synthesis: Synthesis = Synthesis()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
     amp: bool = Field(True, description="automatic mixed precision on CUDA")
@@ -492,6 +586,16 @@ class Model(Arm):
                 )
             if min(self.patch_size) < 8:
                 raise ValueError("patch_size: expected at least 8 voxels along each axis")
+        return self
+
+    @model_validator(mode="after")
+    def _changes_of_its_trainer(self) -> "Model":
+        if self.trainer == "synth" and self.augmentation != Augmentation():
+            raise ValueError(
+                "augmentation: trainer: synth makes its images itself; set `synthesis` instead"
+            )
+        if self.trainer == "images" and self.synthesis != Synthesis():
+            raise ValueError("synthesis: only a model with trainer: synth draws images; add that")
         return self
 
 
@@ -571,22 +675,120 @@ class NnunetModel(Arm):
         return 2 if self.configuration == "2d" else 3
 
 
+class ExternalModel(Arm):
+    """Any program that maps an image to a label file, such as FreeSurfer's `mri_synthseg`. Nothing is trained: it
+    predicts each tested case, and is measured like the other models.
+    """
+
+    # For editors: what a person writes is `trainer`.
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema.update(required=["trainer", "command", "labels"])
+    )
+
+    network: Literal["external"] = Field(
+        description="follows from `trainer`, and need not be written"
+    )
+    trainer: Literal["external"] = Field("external", description="written in place of `network`")
+    command: tuple[str, ...] = Field(
+        min_length=1,
+        description="the command, e.g. `mri_synthseg --i {image} --o {output} --keepgeom`, run without a shell; "
+        "`{image}` (of several channels: `{image_CHANNEL}` each) and `{output}` are files, `{threads}` a number",
+    )
+    labels: dict[str, tuple[LabelValue, ...]] = Field(
+        min_length=1,
+        description="structure: its value in the files that the command writes, or a list of values, which are merged",
+    )
+    ignore_labels: Literal["all"] | tuple[int, ...] = Field(
+        (), description="further values of these files, treated as background; `all`: any other"
+    )
+    timeout_min: Positive = Field(120.0, description="longest time for a case, in minutes")
+    device: Device = Field("cpu", description="`cpu`: the job asks for no GPU")
+    threads: Threads = 2
+    memory_mb: MemoryMb = 16000
+    runtime_min: RuntimeMin = 1440
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """A command in one line is split as a shell would."""
+        try:
+            return tuple(shlex.split(value)) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"command: {error}: {value}") from None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: (own,) if isinstance(own, int) else own for name, own in value.items()}
+
+    @model_validator(mode="after")
+    def _one_meaning_a_value(self) -> "ExternalModel":
+        values = [value for own in self.labels.values() for value in own]
+        others = () if self.ignore_labels == "all" else self.ignore_labels
+        for value in [*values, *others]:
+            if (values + list(others)).count(value) > 1:
+                raise ValueError(f"labels: value {value} stands for two things")
+        for name, own in self.labels.items():
+            if not own:
+                raise ValueError(f"labels: no value for {name}")
+        return self
+
+    @property
+    def plan(self) -> None:
+        """None of the study's plans: the program is given images as they are."""
+        return None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Nothing is drawn."""
+        return (0,)
+
+    def check(self, name: str, structures: Sequence[str], channels: Sequence[str]) -> None:
+        """Raises ValueError where the model `name` does not suit the study's structures and channels."""
+        if set(self.labels) != set(structures):
+            raise ValueError(
+                f"models.{name}.labels: {', '.join(self.labels)}; expected the structures of the "
+                f"datasets: {', '.join(structures)}"
+            )
+        images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
+        allowed = [*images, "output", "threads"]
+        found = [key for word in self.command for key in PLACEHOLDER.findall(word)]
+        for key in found:
+            if key not in allowed:
+                raise ValueError(
+                    f"models.{name}.command: unknown placeholder {{{key}}}. Allowed: "
+                    + ", ".join(f"{{{key}}}" for key in allowed)
+                )
+        for key in (*images, "output"):
+            if key not in found:
+                raise ValueError(f"models.{name}.command: {{{key}}} is missing")
+
+
+TRAINERS = ("images", "synth", "nnunet", "external")
+
+
 def _with_network(value: Any) -> Any:
-    """`trainer: nnunet` stands for `network: nnunet`."""
+    """`trainer: nnunet` and `external` stand for a `network` of that name; `synth` needs none named."""
     if not isinstance(value, dict) or "trainer" not in value:
         return value
-    trainer, network = value["trainer"], value.get("network", "nnunet")
-    if trainer != "nnunet":
+    trainer, network = value["trainer"], value.get("network")
+    if trainer not in TRAINERS:
         raise ValueError(
-            f"trainer: found {trainer!r}. Allowed: nnunet; or leave it out and name a network"
+            f"trainer: found {trainer!r}. Allowed: {', '.join(TRAINERS)}; or leave it out and name a network"
         )
-    if network != "nnunet":
-        raise ValueError(f"trainer: nnunet brings its own network; leave out network: {network}")
-    return {**value, "network": "nnunet"}
+    if trainer == "synth":
+        return {"network": "unet", **value}
+    if trainer == "images":
+        return value
+    if network not in (None, trainer):
+        raise ValueError(f"trainer: {trainer} brings its own network; leave out network: {network}")
+    return {**value, "network": trainer}
 
 
 AnyModel = Annotated[
-    EnetModel | UnetModel | NnunetModel,
+    EnetModel | UnetModel | NnunetModel | ExternalModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),
 ]
@@ -690,13 +892,17 @@ class Study(Settings):
         if not self.training_datasets:
             raise ValueError("datasets: at least one needs `role: train`")
         for name, model in self.models.items():
-            if isinstance(model, NnunetModel):
+            if isinstance(model, ExternalModel):
+                model.check(name, list(first.structures), first.channels)
+            if not isinstance(model, Model):
                 continue
             if model.plan not in self.preprocess:
                 raise ValueError(
                     f"models.{name}.plan: {model.plan!r} is none of the plans "
                     f"({', '.join(self.preprocess)})"
                 )
+            if model.trainer == "synth":
+                self._check_synth(name, model)
             weights = model.loss.class_weights
             known = ["background", *first.structures]
             if weights is not None and set(weights) - set(known):
@@ -720,6 +926,15 @@ class Study(Settings):
                             f"({', '.join(self.models)})"
                         )
         return self
+
+    def _check_synth(self, name: str, model: Model) -> None:
+        """Images of any contrast have nothing in common but what each is normalised to by itself."""
+        chosen = self.preprocess[model.plan].normalise
+        if chosen == "ct" or (chosen == "auto" and self.modality == "CT"):
+            raise ValueError(
+                f"models.{name}: trainer: synth needs a plan with normalise: zscore, found "
+                f"{chosen!r} for {self.modality}; name one by `plan`"
+            )
 
     @property
     def training_datasets(self) -> list[str]:
@@ -786,6 +1001,15 @@ class ResampleSettings(Settings):
     structures: tuple[str, ...] = Field(description="structures in the order of the classes")
 
 
+class TissueSettings(ResampleSettings):
+    """What `segstudy preprocess tissues` needs of a study."""
+
+    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+        (), description="structures of left and right, which look alike"
+    )
+    tissues: dict[Name, tuple[int, ...]] = Field({}, description="values that look alike")
+
+
 class TrainSettings(Settings):
     """What `segstudy train` needs of a study."""
 
@@ -793,6 +1017,16 @@ class TrainSettings(Settings):
     structures: tuple[str, ...]
     channels: tuple[str, ...]
     modality: Literal["CT", "MR", "other"]
+    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+        (), description="structures that a mirrored image swaps"
+    )
+
+
+class ExternalSettings(Settings):
+    """What `segstudy infer --external` needs of a study."""
+
+    model: ExternalModel
+    channels: tuple[str, ...] = ("image",)
 
 
 class MeasureSettings(Settings):
@@ -920,7 +1154,7 @@ def describe(
     return "\n".join(dict.fromkeys(lines))
 
 
-_TAGS = {"phantom", "msd", "nnunet", "table", "enet", "unet"}
+_TAGS = {"phantom", "msd", "nnunet", "table", "enet", "unet", "external"}
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 
 

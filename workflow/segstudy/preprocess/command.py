@@ -1,4 +1,4 @@
-"""`segstudy preprocess split | fingerprint | plan | resample`."""
+"""`segstudy preprocess split | fingerprint | plan | resample | tissues`."""
 
 import argparse
 from pathlib import Path
@@ -30,7 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resample.add_argument("--settings", required=True, help="JSON: plan, dataset, structures")
     resample.add_argument("--output", required=True, metavar="FOLDER")
 
-    for step in (split, fingerprint, plan, resample):
+    tissues = steps.add_parser(
+        "tissues", help="write whole label maps of a shard, to draw training images from"
+    )
+    _add_cases(tissues)
+    tissues.add_argument("--grid", required=True, help="voxel size in mm, as in 1x1x2.5")
+    tissues.add_argument(
+        "--settings", required=True, help="JSON: plan, dataset, structures, tissues"
+    )
+    tissues.add_argument("--output", required=True, metavar="FOLDER")
+
+    for step in (split, fingerprint, plan, resample, tissues):
         step.add_argument("--threads", type=int, default=1)
 
 
@@ -42,9 +52,14 @@ def _add_cases(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    {"split": _split, "fingerprint": _fingerprint, "plan": _plan, "resample": _resample}[
-        options.step
-    ](options)
+    steps = {
+        "split": _split,
+        "fingerprint": _fingerprint,
+        "plan": _plan,
+        "resample": _resample,
+        "tissues": _tissues,
+    }
+    steps[options.step](options)
 
 
 def _split(options: argparse.Namespace) -> None:
@@ -114,6 +129,17 @@ def _resample(options: argparse.Namespace) -> None:
 
     settings = from_json(ResampleSettings, options.settings)
     resample_shard(
+        options.dataset, _cases(options), parse_grid(options.grid), settings, options.output
+    )
+
+
+def _tissues(options: argparse.Namespace) -> None:
+    from segstudy.images.names import parse_grid
+    from segstudy.preprocess.tissues import tissues_shard
+    from segstudy.study import TissueSettings, from_json
+
+    settings = from_json(TissueSettings, options.settings)
+    tissues_shard(
         options.dataset, _cases(options), parse_grid(options.grid), settings, options.output
     )
 

@@ -12,7 +12,7 @@ from segstudy.cases import Case, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import stem
-from segstudy.study import Study
+from segstudy.study import ExternalModel, Study
 
 
 @dataclass
@@ -110,6 +110,7 @@ class Results:
         return [
             (name, fold, seed)
             for name, model in self.study.models.items()
+            if not isinstance(model, ExternalModel)
             for fold in self.study.folds
             for seed in model.seeds
         ]

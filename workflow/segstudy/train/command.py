@@ -29,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--arrays", nargs="+", type=Path, metavar="DIR", help="folders of prepared cases"
     )
+    own.add_argument(
+        "--tissues",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of label maps, in place of --arrays, for trainer: synth",
+    )
     own.add_argument("--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan")
     nnunet = parser.add_argument_group("nnU-Net prepares the images itself")
     nnunet.add_argument(
@@ -55,18 +62,22 @@ def run(options: argparse.Namespace) -> None:
     from segstudy import study
 
     settings = study.from_json(study.TrainSettings, options.settings)
-    nnunet = settings.model.network == "nnunet"
-    for name in ("cases", "structures") if nnunet else ("arrays", "plan"):
+    trainer = settings.model.trainer
+    if trainer == "external":
+        raise InputError("trainer: external trains nothing; `segstudy infer --external` runs it")
+    needed = {"nnunet": ("cases", "structures"), "synth": ("tissues", "plan")}
+    for name in needed.get(trainer, ("arrays", "plan")):
         if getattr(options, name) is None:
-            raise InputError(f"--{name} is missing; {settings.model.network} needs it")
-    (_train_nnunet if nnunet else _train)(settings, options)
+            what = "trainer: synth" if trainer == "synth" else settings.model.network
+            raise InputError(f"--{name} is missing; {what} needs it")
+    (_train_nnunet if trainer == "nnunet" else _train)(settings, options)
 
 
 def _train(settings, options: argparse.Namespace) -> None:
     from segstudy import code
     from segstudy.cases import read_splits, trained
     from segstudy.files import read_json
-    from segstudy.images.arrays import open_arrays
+    from segstudy.images.arrays import open_arrays, open_tissues
     from segstudy.images.prepare import Plan
     from segstudy.networks.device import choose_device
     from segstudy.train.fit import fit, prepare_torch
@@ -79,8 +90,10 @@ def _train(settings, options: argparse.Namespace) -> None:
     splits = trained(
         read_splits(options.splits), options.fold, model.validation_share, options.seed
     )
-    found = open_arrays(options.arrays)
-    training, validation = ([_arrays(found, split) for split in part] for part in splits)
+    synth = model.trainer == "synth"
+    found = open_tissues(options.tissues) if synth else open_arrays(options.arrays)
+    option = "--tissues" if synth else "--arrays"
+    training, validation = ([_prepared(found, split, option) for split in part] for part in splits)
     resolved = resolve(
         settings,
         Plan.from_dict(read_json(options.plan)),
@@ -98,7 +111,9 @@ def _train(settings, options: argparse.Namespace) -> None:
         device=device,
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
-        code=code.digest("train.command", f"networks.{model.network}"),
+        code=code.digest(
+            "train.command", f"networks.{model.network}", *(["train.synth"] if synth else [])
+        ),
     )
 
 
@@ -159,11 +174,11 @@ def _named(texts: list[str], option: str) -> dict[str, Path]:
     return {name: Path(path) for name, _, path in parts}
 
 
-def _arrays(found: dict, split):
+def _prepared(found: dict, split, option: str):
     try:
         return found[split.dataset, split.case]
     except KeyError:
         raise InputError(
-            f"--arrays: no prepared case {split.case} of {split.dataset}, which the splits name; "
+            f"{option}: no prepared case {split.case} of {split.dataset}, which the splits name; "
             "give the folders of all its dataset's shards"
         ) from None
