@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -341,7 +342,7 @@ def environment(wildcards) -> str:
     return "../../envs/nnunet.yaml" if is_nnunet(wildcards.model) else "../../envs/gpu.yaml"
 
 
-def runs(pattern: str, models: list[str]) -> list[str]:
+def runs(pattern: str, models: Iterable[str] = tuple(STUDY.models)) -> list[str]:
     """A pattern filled in for each of the models, every fold and seed, and dataset where it names one."""
     return list(
         dict.fromkeys(

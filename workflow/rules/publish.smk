@@ -29,10 +29,7 @@ rule publish_figures:
         drawn=runs(
             f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz", models_of("synth")
         ),
-        predictions=runs(
-            f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}",
-            list(STUDY.models),
-        ),
+        predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
     output:
         [
             report(
@@ -61,7 +58,8 @@ rule publish_figures:
     params:
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
-        settings=STUDY.to_json(),
+        # A function, so that the placeholders of an external command are not taken for wildcards.
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
@@ -89,7 +87,8 @@ rule publish_report:
     params:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),
-        settings=STUDY.to_json(),
+        # A function, so that the placeholders of an external command are not taken for wildcards.
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:

@@ -48,6 +48,9 @@ def figures(study: Study) -> list[Figure]:
             found.append(_figure("repair_sweep", "Label repair", "rotation sweep", dataset))
             found.append(_figure("repair_overlay", "Label repair", "before and after", dataset))
     found.append(_figure("training", "Training", "learning curves"))
+    for name, model in study.models.items():
+        if model.trainer == "synth":
+            found.append(_figure("synthesis", "Training", "synthetic images", model=name))
     for dataset in study.datasets:
         for name in expand(study.publish.metrics, study):
             title = metric(name).title

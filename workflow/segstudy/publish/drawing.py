@@ -14,6 +14,7 @@ from segstudy.publish.draw import (
     outcomes,
     repair,
     samples,
+    synthesis,
     training,
 )
 from segstudy.publish.draw.parts import Drawing
@@ -26,6 +27,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "repair_sweep": repair.draw_sweep,
     "repair_overlay": repair.draw_overlay,
     "training": training.draw,
+    "synthesis": synthesis.draw,
     "results": comparison.draw,
     "precision_recall": agreement.draw_precision_recall,
     "volumes": agreement.draw_volumes,

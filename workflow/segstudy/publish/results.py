@@ -129,6 +129,16 @@ class Results:
         path = f"train/{model}/fold-{fold}/seed-{seed}/settings.json"
         return read_json(self._needed(path, "train", f"{model}, fold {fold}, seed {seed}"))
 
+    def samples(self, model: str, fold: int, seed: int) -> dict[str, np.ndarray]:
+        """Images that a training with `trainer: synth` drew; see `train.synth.samples`."""
+        path = self._needed(
+            f"train/{model}/fold-{fold}/seed-{seed}/samples.npz",
+            "train",
+            f"{model}, fold {fold}, seed {seed}",
+        )
+        with np.load(path) as file:
+            return dict(file)
+
     def prediction(self, model: str, fold: int, seed: int, dataset: str, case: str) -> Path:
         path = f"infer/{model}/fold-{fold}/seed-{seed}/{dataset}/{case}.nii.gz"
         return self._needed(path, "infer", f"{model}, fold {fold}, seed {seed}, {dataset}")

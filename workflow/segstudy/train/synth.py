@@ -96,7 +96,8 @@ def samples(
     """What a training saw, as pictures: one slice of a label map and of images drawn from it.
 
     Returns `map` (x, y), and `images` float32 and `labels` uint8 (5, x, y): patches that a step
-    would see, axial slices of 3D ones, with the classes that it would learn; `pixel_mm` (2,).
+    would see, axial slices of 3D ones, with the classes that it would learn; `pixel_mm` and `axes`
+    (2,), the size of a pixel and the RAS axis along x and y.
     """
     first = sampler.batch(0)
     alike = Batch(
@@ -122,6 +123,7 @@ def samples(
         "images": images[:, 0].numpy(),
         "labels": labels.numpy(),
         "pixel_mm": first.spacing_mm[0][:2].numpy(),
+        "axes": first.axes[0][:2].numpy(),
     }
 
 
