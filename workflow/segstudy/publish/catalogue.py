@@ -47,7 +47,8 @@ def figures(study: Study) -> list[Figure]:
         if settings.repair:
             found.append(_figure("repair_sweep", "Label repair", "rotation sweep", dataset))
             found.append(_figure("repair_overlay", "Label repair", "before and after", dataset))
-    found.append(_figure("training", "Training", "learning curves"))
+    if any(model.trainer != "external" for model in study.models.values()):
+        found.append(_figure("training", "Training", "learning curves"))
     for name, model in study.models.items():
         if model.trainer == "synth":
             found.append(_figure("synthesis", "Training", "synthetic images", model=name))
