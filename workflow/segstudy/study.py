@@ -748,25 +748,20 @@ class ExternalModel(Arm):
         """Nothing is drawn."""
         return (0,)
 
-    def check(self, name: str, structures: Sequence[str], channels: Sequence[str]) -> None:
-        """Raises ValueError where the model `name` does not suit the study's structures and channels."""
-        if set(self.labels) != set(structures):
-            raise ValueError(
-                f"models.{name}.labels: {', '.join(self.labels)}; expected the structures of the "
-                f"datasets: {', '.join(structures)}"
-            )
+    def check(self, channels: Sequence[str]) -> None:
+        """Raises ValueError where the command does not suit images of these channels."""
         images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
         allowed = [*images, "output", "threads"]
         found = [key for word in self.command for key in PLACEHOLDER.findall(word)]
         for key in found:
             if key not in allowed:
                 raise ValueError(
-                    f"models.{name}.command: unknown placeholder {{{key}}}. Allowed: "
+                    f"command: unknown placeholder {{{key}}}. Allowed: "
                     + ", ".join(f"{{{key}}}" for key in allowed)
                 )
         for key in (*images, "output"):
             if key not in found:
-                raise ValueError(f"models.{name}.command: {{{key}}} is missing")
+                raise ValueError(f"command: {{{key}}} is missing")
 
 
 TRAINERS = ("images", "synth", "nnunet", "external")
@@ -896,7 +891,7 @@ class Study(Settings):
             raise ValueError("datasets: at least one needs `role: train`")
         for name, model in self.models.items():
             if isinstance(model, ExternalModel):
-                model.check(name, list(first.structures), first.channels)
+                self._check_external(name, model)
             if not isinstance(model, Model):
                 continue
             if model.plan not in self.preprocess:
@@ -929,6 +924,17 @@ class Study(Settings):
                             f"({', '.join(self.models)})"
                         )
         return self
+
+    def _check_external(self, name: str, model: ExternalModel) -> None:
+        if set(model.labels) != set(self.structures):
+            raise ValueError(
+                f"models.{name}.labels: {', '.join(model.labels)}; expected the structures of the "
+                f"datasets: {', '.join(self.structures)}"
+            )
+        try:
+            model.check(self.channels)
+        except ValueError as error:
+            raise ValueError(f"models.{name}.{error}") from None
 
     def _check_synth(self, name: str, model: Model) -> None:
         """Images of any contrast have nothing in common but what each is normalised to by itself."""
@@ -1030,6 +1036,11 @@ class ExternalSettings(Settings):
 
     model: ExternalModel
     channels: tuple[str, ...] = ("image",)
+
+    @model_validator(mode="after")
+    def _command_suits(self) -> "ExternalSettings":
+        self.model.check(self.channels)
+        return self
 
 
 class MeasureSettings(Settings):

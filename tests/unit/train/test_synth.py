@@ -1,14 +1,23 @@
 """The generator of training images, against closed forms, planted maps and a peer's interpolation."""
 
+import csv
+import signal
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.interpolate import BSpline
 
+from segstudy.cli import main
+from segstudy.files import write_json
+from segstudy.images.arrays import open_arrays, write_tissues
+from segstudy.networks.weights import load_weights
 from segstudy.study import Synthesis
-from segstudy.train import synth
+from segstudy.train import fit, synth
 
 STILL = Synthesis(
     rotation_deg=0,
@@ -81,8 +90,6 @@ def test_each_tissue_has_a_mean_and_sd_of_its_own_in_each_image_and_channel():
 def test_grey_values_are_gaussian():
     tissues = torch.ones(1, 40, 40, 40, dtype=torch.uint8)
     images, _ = drawn(tissues, still(sd=(0.1, 0.1)))
-    from scipy import stats
-
     assert stats.kstest(images.flatten().numpy(), "norm").pvalue > 0.01
 
 
@@ -238,3 +245,88 @@ def test_the_bias_field_is_smooth_and_as_strong_as_asked():
     images, _ = drawn(tissues, of)
     step = max(float(part.abs().max()) for part in torch.gradient(images[:, 0], dim=(1, 2, 3)))
     assert step < 0.5 and float(images.std()) == pytest.approx(1, abs=1e-3)
+
+
+# --- a training ---------------------------------------------------------------------------------
+
+TRAINED = {
+    "trainer": "synth",
+    "network": "unet",
+    "channels": [4, 8],
+    "patch_size": [16, 16, 16],
+    "epochs": 2,
+    "steps_per_epoch": 3,
+    "validate_every_epochs": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def words(cohort, tmp_path):
+    """The command line of a training on the label maps of the toy cohort, whose arrays are gone."""
+    folder = tmp_path / "tissues"
+    folder.mkdir()
+    for case in open_arrays(cohort.shards).values():
+        write_tissues(folder, case.dataset, case.case, case.spacing_mm, case.label[...], 2, [1, 2])
+    plan = replace(cohort.plan, normalise="zscore", intensities=())
+    write_json(cohort.folder / "plan.json", plan.to_dict())
+
+    def words(output, **changes):
+        found = cohort.words(output, {**TRAINED, **changes})
+        first, last = found.index("--arrays"), found.index("--splits")
+        return [*found[:first], "--tissues", str(folder), *found[last:]]
+
+    return words
+
+
+def test_a_training_leaves_the_same_bytes_again_and_needs_no_image(
+    words, cohort, tmp_path, own_torch
+):
+    for path in (cohort.folder / "arrays").rglob("*.*"):
+        path.unlink()
+    for name in ("one", "again"):
+        main(words(tmp_path / name))
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    assert set(files) == {"weights.pt", "best.pt", "history.csv", "settings.json", "samples.npz"}
+    for name in ("weights.pt", "best.pt", "samples.npz"):
+        assert files[name] == (tmp_path / "again" / name).read_bytes()
+    with (tmp_path / "one" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(0 <= float(row["validation_dice_mean"]) <= 1 for row in rows)
+    assert load_weights(tmp_path / "one" / "weights.pt").model.trainer == "synth"
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_bits(
+    words, tmp_path, own_torch, monkeypatch
+):
+    main(words(tmp_path / "whole"))
+    step = fit.Trainer.step
+
+    def stopping(self, number, batch):
+        if number == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, number, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.Trainer, "step", stopping)
+        with pytest.raises(SystemExit):
+            main(words(tmp_path / "halves"))
+    assert (tmp_path / "halves" / "checkpoint").is_dir()
+    main(words(tmp_path / "halves"))
+    one, other = (tmp_path / name / "weights.pt" for name in ("whole", "halves"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_slices_and_several_networks_train(words, tmp_path, own_torch):
+    main(words(tmp_path / "flat", network="enet", dims=2, patch_size=[16, 16], channels=8,
+               planes=["axial", "coronal"]))  # fmt: skip
+    with np.load(tmp_path / "flat" / "samples.npz") as drawn:
+        assert drawn["images"].shape == (5, 16, 16)
+
+
+def test_what_is_missing_is_named(words, cohort, tmp_path, capsys):
+    found = words(tmp_path / "out")
+    at = found.index("--tissues")
+    with pytest.raises(SystemExit):
+        main(found[:at] + found[at + 2 :])
+    assert "--tissues is missing; trainer: synth needs it" in capsys.readouterr().err
