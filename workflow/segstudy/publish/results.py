@@ -63,18 +63,27 @@ class Results:
         return read_json(self._needed(path, "repair", f"estimate of {dataset}"))
 
     def sweep(self, dataset: str) -> pandas.DataFrame:
-        """IoU over angle; columns angle_deg, iou."""
+        """IoU, or evidence of the images, over angle; columns angle_deg, iou, evidence."""
         return self._table(
             f"repair/{dataset}/estimate/sweep.csv",
             "repair",
             f"estimate of {dataset}",
-            ("angle_deg", "iou"),
+            ("angle_deg", "iou", "evidence"),
         )
 
     def attempts(self, dataset: str) -> pandas.DataFrame:
         """A row a method of repair."""
         return self._table(
             f"repair/{dataset}/estimate/attempts.csv", "repair", f"estimate of {dataset}", ()
+        )
+
+    def attempt_seconds(self, dataset: str) -> pandas.DataFrame:
+        """How long each attempt of a repair took; columns method, frame, seconds."""
+        return self._table(
+            f"repair/{dataset}/estimate/seconds.csv",
+            "repair",
+            f"estimate of {dataset}",
+            ("method", "frame", "seconds"),
         )
 
     def moved_back(self, dataset: str) -> Path:
