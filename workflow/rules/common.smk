@@ -164,7 +164,8 @@ def labels_option(dataset: str) -> list[str]:
 
 def estimate_files(wildcards) -> list[str]:
     """The files that tell how the structure was moved: the reference case's; where the images are
-    asked, every case's; where the transform is given and there is no reference case, the first's."""
+    asked, every case's; where the transform is given and there is no reference case, the first's.
+    """
     repair, cases = STUDY.datasets[wildcards.dataset].repair, cases_of(wildcards.dataset)
     if repair.frame == "auto" or repair.estimate_from == "images":
         asked = cases.values()

@@ -45,6 +45,7 @@ def study(
         dataset["repair"] = {"structure": structures[0], **asked}
         if repair == "images":
             dataset["repair"]["estimate_from"] = "images"
+            dataset["audit_labels"] = True
     datasets = {"thorax": dataset}
     if other_site:
         datasets["other"] = {**dataset, "role": "test"}
@@ -89,6 +90,13 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
         write_table(root / f"download/{dataset}/problems.tsv", problems)
         if settings.datasets[dataset].repair:
             _repair(root, settings, dataset, names)
+        if settings.datasets[dataset].audit_labels:
+            faults = [(names[0], "aorta", "stray", "9 voxels in pieces apart, of 300", 12.5)]
+            columns = ["case", "structure", "fault", "evidence", "score"]
+            write_table(
+                root / f"repair/{dataset}/audit/faults.csv",
+                pandas.DataFrame(faults, columns=columns),
+            )
         rows += _predict(root, settings, dataset, table, random, infinite)
     write_splits(
         root / "preprocess/splits.tsv",

@@ -1,6 +1,9 @@
 """A fault found without any right label: planted faults, and what must be refused."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,7 @@ from segstudy.repair.estimate import estimate_cohort, read_estimate
 from segstudy.repair.sweep import iou
 from segstudy.study import Repair
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 IMAGES = {"estimate_from": "images", "reference_case": None}
 
 
@@ -119,3 +123,12 @@ def test_a_given_transform_needs_no_pair(tmp_path, caplog):
 def test_settings_that_say_too_little_or_too_much(asked, message):
     with pytest.raises(ValueError, match=message):
         Repair.model_validate(json.loads(json.dumps({"structure": "organ", **asked})))
+
+
+def test_the_benchmark_runs_and_reaches_its_targets():
+    run = subprocess.run(
+        [sys.executable, "benchmarks/repair_images.py", "--quick"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "| phantom CT | heart | 3 | nothing | refused: nothing to repair |" in run.stdout

@@ -91,6 +91,12 @@ class Results:
         path = f"repair/{dataset}/estimate/repaired.nii.gz"
         return self._needed(path, "repair", f"estimate of {dataset}")
 
+    def faults(self, dataset: str) -> pandas.DataFrame:
+        """Labels that do not fit their cohort; columns case, structure, fault, evidence, score."""
+        columns = ("case", "structure", "fault", "evidence", "score")
+        path = f"repair/{dataset}/audit/faults.csv"
+        return self._table(path, "repair", f"audit of {dataset}", columns)
+
     def repaired(self, dataset: str) -> Path:
         """The folder of the repaired labels."""
         folder = self.root / "repair" / dataset / "labels"
