@@ -49,8 +49,8 @@ CLEAR_T = 3.0
 #: Least gain over the labels as delivered, in natural logarithms, and least mean way of the structure
 #: in voxels, below which there is nothing to repair.
 LEAST_GAIN, LEAST_WAY = 0.1, 1.0
-#: Weight of the overlap with other structures (share of the voxels) beside the two logarithms.
-WEIGHT_OVERLAP = 2.0
+#: Weight of what overlaps other structures or leaves the grid (share of the voxels) beside the logarithms.
+WEIGHT_MISFIT = 2.0
 
 #: Degrees, then shifts along the frame's three axes.
 Place = tuple[float, float, float, float]
@@ -195,15 +195,18 @@ def in_frame(case: Seen, frame: str) -> Seen:
 def lies(case: Seen, fault: np.ndarray) -> float:
     """How well the structure of a case lies in its image with a fault undone; greater is better.
 
-    Log of gradient across the surface over spread inside, less the overlap with other structures:
-    the measures of `evidence.py`, from points.
+    Log of gradient across the surface over spread inside, less what overlaps other structures or
+    leaves the grid: the measures of `evidence.py`, from points.
     """
     moved = case.to_mm @ fault @ np.linalg.inv(case.to_mm)
     turn, shift = np.ascontiguousarray(moved[:3, :3]), moved[:3, 3]
     across, _, spread = evidence(case.points, case.image, turn, shift)
     _, over, _ = evidence(case.points, case.others, turn, shift)
     edges = np.log(across + 1e-3) - np.log(spread + 1e-2)
-    return float(edges.mean() - WEIGHT_OVERLAP * over[0])
+    # Without this, a few points left on the grid would be the most homogeneous of structures.
+    there = np.abs(case.points.inside @ turn.T + shift)
+    outside = float((there > case.image.size_mm / 2).any(axis=1).mean())
+    return float(edges.mean() - WEIGHT_MISFIT * (over[0] + outside))
 
 
 def agree(cases: Sequence[Seen], axis: int) -> Agreed:
