@@ -139,8 +139,17 @@ class Repair(Settings):
     """How a label that was moved in every case is put back."""
 
     structure: str = Field(description="the structure whose label was moved")
-    reference_case: str = Field(
-        description="the case that has a right label too (`reference_label` in its case table)"
+    estimate_from: Literal["pair", "images"] = Field(
+        "pair",
+        description="`pair`: the fault is found from the right and the wrong label of the reference case; "
+        "`images`: no right label is needed: the fault that all cases share is the one without which the "
+        "structure lies best in their images. That takes 3 cases, a compact structure that stands out, and "
+        "a rotation about the foot-head axis with a shift; what the images do not tell is refused",
+    )
+    reference_case: str | None = Field(
+        None,
+        description="the case that has a right label too (`reference_label` in its case table); needed to "
+        "estimate from a pair, else a check of what was found or given",
     )
     methods: tuple[Literal["sweep", "elastix"], ...] = Field(
         ("sweep", "elastix"), description="methods tried; the best IoU on the reference case wins"
@@ -153,7 +162,7 @@ class Repair(Settings):
     transform: tuple[tuple[float, float, float, float], ...] | None = Field(
         None,
         description="the fault, where it is known: 4 rows of 4, output to input, on voxel indices (i, j, k), "
-        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case",
+        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case, if any",
     )
     angle_step_deg: Positive = Field(
         1.0, description="first step of the rotation sweep, in degrees"
@@ -162,7 +171,7 @@ class Repair(Settings):
     sweep_also: tuple[Literal["tilt", "scale"], ...] = Field(
         (),
         description="what else the sweep looks for, from its own optimum on: `tilt`: rotation about the other two "
-        "axes, by up to some 15 degrees; `scale`: one factor for all axes; a further attempt, its IoU decides",
+        "axes (tilts of 5 to 30 degrees of the phantom's heart were found to 0.1 degree); `scale`: one factor for all axes; a further attempt, its IoU decides",
     )
     minimum_iou: Share = Field(
         0.9,
@@ -175,6 +184,19 @@ class Repair(Settings):
         description="what to do with the place the structure leaves: `no`: background; `nearest`: "
         "the nearest structure's, where that is nearer than background",
     )
+
+    @model_validator(mode="after")
+    def _says_what_to_estimate_from(self) -> "Repair":
+        if self.estimate_from == "images" and self.transform is not None:
+            raise ValueError(
+                "transform: nothing is estimated where it is given; leave it or estimate_from: images out"
+            )
+        if self.estimate_from == "pair" and self.transform is None and not self.reference_case:
+            raise ValueError(
+                "reference_case: needed to estimate from a pair of labels; without a right label, set "
+                "estimate_from: images, or give the transform"
+            )
+        return self
 
     @model_validator(mode="after")
     def _transform_is_a_matrix(self) -> "Repair":
@@ -271,6 +293,11 @@ class Dataset(RepairedCohort):
     )
     cases_per_job: int = Field(
         8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
+    )
+    audit_labels: bool = Field(
+        False,
+        description="look for labels that do not fit the rest of the cohort (shifted, flipped, rotated, "
+        "swapped, stray pieces, holes, empty, cut), after the repair if there is one; the report lists them",
     )
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"

@@ -102,15 +102,34 @@ def _repair(results: Results, dataset: str, settings: Dataset) -> str:
         if peak
         else ""
     )
+    if repair.transform is not None:
+        origin = "The transform was known:"
+    elif repair.estimate_from == "images":
+        asked = found["image_evidence"]
+        origin = (
+            f"No right label was asked for it. The transform was estimated from {asked['cases']:.0f} images together, as "
+            "the rotation about the foot-head axis and shift without which the structure lies best in all of "
+            "them (gradient of the image across its surface, homogeneity inside, overlap with other "
+            f"structures; t = {asked['t']:.1f} for the gain over the labels as delivered):"
+        )
+    else:
+        origin = (
+            f"The transform was estimated on {found['reference_case']}, of which the right label is known, by "
+            f"{listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
+            f"({found['method']}):"
+        )
+    checked = "was applied to every case"
+    if found["reference_case"]:
+        checked = (
+            f"raised the IoU with the right label of {found['reference_case']} from "
+            f"{found['iou_before']:.3f} to {found['iou_after']:.3f}"
+        )
     return _minus(
         f"In {dataset}, the label of the {repair.structure.replace('_', ' ')} had been moved by the same transform in every "
-        f"case. The transform was estimated on {found['reference_case']}, of which the right label "
-        f"is known, by {listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
-        f"({found['method']}): a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
+        f"case. {origin} a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
         f"({', '.join(f'{part:.1f}' for part in found['translation_voxels'])}) voxels, on "
         f"{'voxel indices' if found['frame'] == 'voxel' else 'millimetres'}. Its inverse, by "
-        f"nearest neighbour on the stored grid, raised the IoU with the right label from "
-        f"{found['iou_before']:.3f} to {found['iou_after']:.3f}. Outcome in the cohort: {outcome}."
+        f"nearest neighbour on the stored grid, {checked}. Outcome in the cohort: {outcome}."
     )
 
 

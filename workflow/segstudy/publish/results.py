@@ -63,12 +63,12 @@ class Results:
         return read_json(self._needed(path, "repair", f"estimate of {dataset}"))
 
     def sweep(self, dataset: str) -> pandas.DataFrame:
-        """IoU over angle; columns angle_deg, iou."""
+        """IoU, or evidence of the images, over angle; columns angle_deg, iou, evidence."""
         return self._table(
             f"repair/{dataset}/estimate/sweep.csv",
             "repair",
             f"estimate of {dataset}",
-            ("angle_deg", "iou"),
+            ("angle_deg", "iou", "evidence"),
         )
 
     def attempts(self, dataset: str) -> pandas.DataFrame:
@@ -77,10 +77,25 @@ class Results:
             f"repair/{dataset}/estimate/attempts.csv", "repair", f"estimate of {dataset}", ()
         )
 
+    def attempt_seconds(self, dataset: str) -> pandas.DataFrame:
+        """How long each attempt of a repair took; columns method, frame, seconds."""
+        return self._table(
+            f"repair/{dataset}/estimate/seconds.csv",
+            "repair",
+            f"estimate of {dataset}",
+            ("method", "frame", "seconds"),
+        )
+
     def moved_back(self, dataset: str) -> Path:
         """The moved structure (value 1) of the reference case as the repair put it back."""
         path = f"repair/{dataset}/estimate/repaired.nii.gz"
         return self._needed(path, "repair", f"estimate of {dataset}")
+
+    def faults(self, dataset: str) -> pandas.DataFrame:
+        """Labels that do not fit their cohort; columns case, structure, fault, evidence, score."""
+        columns = ("case", "structure", "fault", "evidence", "score")
+        path = f"repair/{dataset}/audit/faults.csv"
+        return self._table(path, "repair", f"audit of {dataset}", columns)
 
     def repaired(self, dataset: str) -> Path:
         """The folder of the repaired labels."""

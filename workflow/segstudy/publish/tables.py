@@ -297,7 +297,8 @@ def cohort_tables(results: Results) -> list[dict]:
             rows.append((f"{plain(name)}, as delivered", text))
         refused = problems[problems["verdict"] == "refused"]["case"].nunique()
         rows.append(("Refused by the audit", str(refused)))
-        found.append({"dataset": dataset, "rows": rows, "problems": problems})
+        faults = results.faults(dataset) if settings.audit_labels else None
+        found.append({"dataset": dataset, "rows": rows, "problems": problems, "faults": faults})
     return found
 
 
