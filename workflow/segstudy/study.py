@@ -622,6 +622,11 @@ class Statistics(Settings):
     compare: Literal["all"] | tuple[tuple[str, str], ...] = Field(
         "all", description="pairs of models; `all`: every pair"
     )
+    compare_datasets: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="pairs of datasets, such as two sites: [[a, b], ...]; each model on the one is compared with itself "
+        "on the other, unpaired (Welch's t test, or Mann-Whitney U where a sample is not normal)",
+    )
     metrics: tuple[str, ...] = Field(
         ("dice", "hd95_mm", "assd_mm", "precision", "recall"),
         description="metrics that are tested (`nsd` stands for all tolerances)",
@@ -643,6 +648,14 @@ class Statistics(Settings):
         2000, ge=100, description="resamples of the confidence intervals"
     )
     seed: int = Field(1, description="seed of the bootstrap")
+
+    @field_validator("compare_datasets")
+    @classmethod
+    def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for one, other in value:
+            if one == other:
+                raise ValueError(f"{one!r} stands against itself; expected two datasets")
+        return value
 
 
 class Publish(Settings):
@@ -719,6 +732,13 @@ class Study(Settings):
                             f"statistics.compare: {model!r} is none of the models "
                             f"({', '.join(self.models)})"
                         )
+        for pair in self.statistics.compare_datasets:
+            for name in pair:
+                if name not in self.datasets:
+                    raise ValueError(
+                        f"statistics.compare_datasets: {name!r} is none of the datasets "
+                        f"({', '.join(self.datasets)})"
+                    )
         return self
 
     @property

@@ -15,6 +15,7 @@ from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.files import write_json, write_table, write_text
 from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.statistics.comparisons import compare
+from segstudy.statistics.ranking import rank
 from segstudy.statistics.summary import summarise
 from segstudy.statistics.values import per_case, read_values
 from segstudy.study import Study
@@ -58,8 +59,7 @@ def study(
                 else {"trainer": "nnunet", "epochs": 12}
                 for name in models
             },
-            "statistics": {"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 100},
-            **further,
+            **{"statistics": {"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 100}, **further},
         }
     )
 
@@ -110,6 +110,8 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
     values = per_case(read_values(root / "metrics/metrics.csv"))
     write_table(root / "statistics/summary.csv", summarise(values, settings.statistics))
     write_table(root / "statistics/tests.csv", compare(values, settings.statistics))
+    for name, table in zip(("ranking", "places"), rank(values, settings.statistics), strict=True):
+        write_table(root / f"statistics/{name}.csv", table)
     for stage, job, seconds in (("train", "a", 90.5), ("train", "b", 30.0), ("metrics", "c", 2.0)):
         write_text(
             root / f"benchmarks/{stage}/{job}.tsv",

@@ -62,7 +62,11 @@ def _scenario(name: str):
         models = [f"unet_variant_{number}" for number in range(8)]
         return builder.study(models=models, repair=False), {"cases": 12}
     if name == "two_sites":
-        return builder.study(models=("enet", "unet"), other_site=True), {"cases": 3}
+        sites = {"metrics": ["dice"], "bootstrap_samples": 100}
+        sites["compare_datasets"] = [["thorax", "other"]]
+        return builder.study(models=("enet", "unet"), other_site=True, statistics=sites), {
+            "cases": 3
+        }
     if name == "nnunet":
         return builder.study(models=("unet", "nnunet"), repair=False), {"cases": 4}
     if name == "nnunet_alone":

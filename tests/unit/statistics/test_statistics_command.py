@@ -80,7 +80,7 @@ def test_the_files(metrics, tmp_path):
 
 def test_the_same_input_gives_the_same_bytes(metrics, tmp_path):
     one, other = run(metrics, tmp_path / "one"), run(metrics, tmp_path / "other")
-    for name in ("summary.csv", "tests.csv", "ranking.csv", "report.md"):
+    for name in ("summary.csv", "tests.csv", "ranking.csv", "places.csv", "report.md"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 

@@ -48,10 +48,13 @@ def figures(study: Study) -> list[Figure]:
             found.append(_figure("repair_sweep", "Label repair", "rotation sweep", dataset))
             found.append(_figure("repair_overlay", "Label repair", "before and after", dataset))
     found.append(_figure("training", "Training", "learning curves"))
+    tested = expand(study.statistics.metrics, study)
     for dataset in study.datasets:
         for name in expand(study.publish.metrics, study):
             title = metric(name).title
             found.append(_figure("results", "Results", title, dataset, metric=name))
+            if len(study.models) > 2 and name in tested:
+                found.append(_figure("ranking", "Results", f"ranks by {title}", dataset, name))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
     for dataset in study.datasets:

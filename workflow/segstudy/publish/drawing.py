@@ -12,6 +12,7 @@ from segstudy.publish.draw import (
     cohort,
     comparison,
     outcomes,
+    ranking,
     repair,
     samples,
     training,
@@ -27,6 +28,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "repair_overlay": repair.draw_overlay,
     "training": training.draw,
     "results": comparison.draw,
+    "ranking": ranking.draw,
     "precision_recall": agreement.draw_precision_recall,
     "volumes": agreement.draw_volumes,
 }
