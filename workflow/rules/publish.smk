@@ -4,6 +4,9 @@
 rule publish_figures:
     input:
         metrics=f"{RESULTS}/metrics/metrics.csv",
+        confusion=runs(
+            f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/confusion/{{dataset}}.csv"
+        ),
         statistics=rules.statistics.output,
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
