@@ -71,6 +71,7 @@ rule publish_report:
         figures=rules.publish_figures.output,
         tables=[rules.statistics.output, f"{RESULTS}/metrics/metrics.csv"],
         page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
+        published=PACKAGE.parent / "resources/published.csv",
     output:
         f"{RESULTS}/report.html",
     log:

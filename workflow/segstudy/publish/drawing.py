@@ -11,10 +11,12 @@ from segstudy.publish.draw import (
     agreement,
     cohort,
     comparison,
+    confusion,
     outcomes,
     ranking,
     repair,
     samples,
+    symmetry,
     training,
 )
 from segstudy.publish.draw.parts import Drawing
@@ -31,6 +33,10 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "ranking": ranking.draw,
     "precision_recall": agreement.draw_precision_recall,
     "volumes": agreement.draw_volumes,
+    "confusion": confusion.draw,
+    "symmetry": symmetry.draw_merged,
+    "side_swapped": symmetry.draw_shares,
+    "swapped_cases": symmetry.draw_cases,
 }
 PICTURES: dict[str, Callable[[Results, Figure, Viewer], Drawing]] = {
     "samples": samples.draw,

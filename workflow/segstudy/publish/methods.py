@@ -360,6 +360,11 @@ def _evaluation(results: Results) -> str:
             f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()
         ]
         text.append(f"Merged structures were measured too: {listing(groups)}.")
+    if study.left_right_pairs:
+        text.append(
+            "Structures of the left and the right side were measured apart, merged by pair, and as one with all "
+            "foreground."
+        )
     return " ".join(text)
 
 

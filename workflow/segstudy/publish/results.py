@@ -141,6 +141,24 @@ class Results:
         columns += ("status", "n_reference_voxels", "n_predicted_voxels")
         return self._table("metrics/metrics.csv", "metrics", "collect", columns)
 
+    def confusion(self, dataset: str, model: str) -> pandas.DataFrame:
+        """Voxels of each reference structure (rows) that were predicted as each (columns), over all runs.
+
+        The last row and column are the background.
+        """
+        columns = ("case", "reference", "prediction", "n_voxels")
+        tables = [
+            self._table(
+                f"metrics/{model}/fold-{fold}/seed-{seed}/confusion/{dataset}.csv",
+                "metrics", f"{model}, fold {fold}, seed {seed}, {dataset}", columns,
+            )
+            for fold in self.study.folds
+            for seed in self.study.models[model].seeds
+        ]  # fmt: skip
+        names = [*self.study.structures, "background"]
+        counts = pandas.concat(tables).groupby(["reference", "prediction"])["n_voxels"].sum()
+        return counts.unstack(fill_value=0).reindex(index=names, columns=names, fill_value=0)
+
     @cached_property
     def summary(self) -> pandas.DataFrame:
         columns = ("dataset", "model", "structure", "metric", "n", "n_undefined", "n_infinite")
@@ -245,7 +263,18 @@ _TEXT = dict.fromkeys(
             "metric",
             "status",
         ),
-        *("model_a", "model_b", "test", "effect_name", "remark", "verdict", "problem", "file"),
+        *(
+            "reference",
+            "prediction",
+            "model_a",
+            "model_b",
+            "test",
+            "effect_name",
+            "remark",
+            "verdict",
+            "problem",
+            "file",
+        ),
     ),
     str,
 )
