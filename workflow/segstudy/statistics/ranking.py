@@ -24,7 +24,7 @@ which the model comes first. kendall_tau: mean agreement of the order in the res
 in the table, 1 where it never changes.
 """
 
-PLACES = ("dataset", "structure", "metric", "model", "place", "share")
+PLACES = ("dataset", "structure", "metric", "model", "place", "share", "surface")
 """Columns of `places.csv`: the share of the resamples in which a model comes in at a place."""
 
 
@@ -64,7 +64,7 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
                 }
             )
             places += [
-                (*key, model, place, share)
+                (*key, model, place, share, group["surface"].iloc[0])
                 for place, share in enumerate(found.places[number], start=1)
             ]
     return pd.DataFrame(rows, columns=list(COLUMNS)), pd.DataFrame(places, columns=list(PLACES))
