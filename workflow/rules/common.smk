@@ -298,7 +298,12 @@ def resample_settings(dataset: str, plan: str) -> ResampleSettings:
 
 
 def measure_settings(dataset: str) -> MeasureSettings:
-    return MeasureSettings(metrics=STUDY.metrics, structures=STUDY.datasets[dataset].structures)
+    cohort = STUDY.datasets[dataset]
+    return MeasureSettings(
+        metrics=STUDY.metrics,
+        structures=cohort.structures,
+        left_right_pairs=cohort.left_right_pairs,
+    )
 
 
 def needs_gpu(model: str) -> int:

@@ -8,6 +8,7 @@ Every setting is here, with its unit and default. `config/README.md` and
 import difflib
 import hashlib
 import json
+import re
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -232,15 +233,7 @@ class Cohort(Settings):
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
-        members = [name for pair in self.left_right_pairs for name in pair]
-        for name in members:
-            if name not in self.structures:
-                raise ValueError(
-                    f"left_right_pairs: {name!r} is none of the structures "
-                    f"({', '.join(self.structures)})"
-                )
-            if members.count(name) > 1:
-                raise ValueError(f"left_right_pairs: {name!r} stands twice")
+        check_pairs(self.left_right_pairs, list(self.structures))
         return self
 
     @model_validator(mode="after")
@@ -652,6 +645,11 @@ class Statistics(Settings):
     compare: Literal["all"] | tuple[tuple[str, str], ...] = Field(
         "all", description="pairs of models; `all`: every pair"
     )
+    compare_datasets: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="pairs of datasets, such as two sites: [[a, b], ...]; each model on the one is compared with itself "
+        "on the other, unpaired (Welch's t test, or Mann-Whitney U where a sample is not normal)",
+    )
     metrics: tuple[str, ...] = Field(
         ("dice", "hd95_mm", "assd_mm", "precision", "recall"),
         description="metrics that are tested (`nsd` stands for all tolerances)",
@@ -673,6 +671,14 @@ class Statistics(Settings):
         2000, ge=100, description="resamples of the confidence intervals"
     )
     seed: int = Field(1, description="seed of the bootstrap")
+
+    @field_validator("compare_datasets")
+    @classmethod
+    def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for one, other in value:
+            if one == other:
+                raise ValueError(f"{one!r} stands against itself; expected two datasets")
+        return value
 
 
 class Publish(Settings):
@@ -749,6 +755,13 @@ class Study(Settings):
                             f"statistics.compare: {model!r} is none of the models "
                             f"({', '.join(self.models)})"
                         )
+        for pair in self.statistics.compare_datasets:
+            for name in pair:
+                if name not in self.datasets:
+                    raise ValueError(
+                        f"statistics.compare_datasets: {name!r} is none of the datasets "
+                        f"({', '.join(self.datasets)})"
+                    )
         return self
 
     @property
@@ -765,6 +778,12 @@ class Study(Settings):
         return self.datasets[self.training_datasets[0]].left_right_pairs
 
     @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Merged structures that are measured: the study's own, then those of left and right."""
+        own = self.metrics.groups
+        return own | merged_sides(self.left_right_pairs, self.structures, own)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         return self.datasets[self.training_datasets[0]].channels
 
@@ -775,6 +794,39 @@ class Study(Settings):
     @property
     def folds(self) -> list[int]:
         return list(self.splits.run_folds or range(self.splits.folds))
+
+
+FOREGROUND = "foreground"
+"""Group of all structures, measured where a study has left and right ones."""
+
+
+def merged_sides(
+    pairs: tuple[tuple[str, str], ...], structures: list[str], groups: dict[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The groups that left and right structures bring along: each pair merged, and all foreground.
+
+    A pair has the name that its structures have in common: left_hippocampus and right_hippocampus
+    give hippocampus. Groups of the same members, or names that are taken, are left as they are.
+    """
+    if not pairs:
+        return {}
+    found = {_common_name(*pair): pair for pair in pairs} | {FOREGROUND: tuple(structures)}
+    there = [frozenset(members) for members in groups.values()]
+    return {
+        name if name not in (*structures, *groups) else f"{name}_merged": members
+        for name, members in found.items()
+        if frozenset(members) not in there
+    }
+
+
+def _common_name(left: str, right: str) -> str:
+    def without_side(name: str) -> str:
+        words = re.split(r"[_\W]+", name)
+        sides = ("left", "right", "l", "r", "lh", "rh")
+        return "_".join(word for word in words if word and word.lower() not in sides)
+
+    common = without_side(left)
+    return common if common and common == without_side(right) else f"{left}_and_{right}"
 
 
 def check_groups(groups: dict[str, tuple[str, ...]], structures: list[str]) -> None:
@@ -788,6 +840,18 @@ def check_groups(groups: dict[str, tuple[str, ...]], structures: list[str]) -> N
                     f"metrics.groups.{name}: {member!r} is none of the structures "
                     f"({', '.join(structures)})"
                 )
+
+
+def check_pairs(pairs: tuple[tuple[str, str], ...], structures: list[str]) -> None:
+    """Raises ValueError for a pair of unknown structures, or one that stands twice."""
+    members = [name for pair in pairs for name in pair]
+    for name in members:
+        if name not in structures:
+            raise ValueError(
+                f"left_right_pairs: {name!r} is none of the structures ({', '.join(structures)})"
+            )
+        if members.count(name) > 1:
+            raise ValueError(f"left_right_pairs: {name!r} stands twice")
 
 
 # --- what the stages are given ------------------------------------------------------------------
@@ -832,11 +896,23 @@ class MeasureSettings(Settings):
     structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
         {}, description="structure: value in the label files; left out: every value found"
     )
+    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="the left and the right one of structures: [[left, right], ...]; they are measured merged too, "
+        "and it is counted what was predicted for the other side",
+    )
 
     @model_validator(mode="after")
     def _groups_exist(self) -> "MeasureSettings":
         check_groups(self.metrics.groups, list(self.structures))
+        check_pairs(self.left_right_pairs, list(self.structures))
         return self
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Merged structures that are measured: the study's own, then those of left and right."""
+        own = self.metrics.groups
+        return own | merged_sides(self.left_right_pairs, list(self.structures), own)
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -19,10 +19,11 @@ from segstudy.publish.catalogue import CAPTIONS, LAYERS, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.methods import methods
+from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain, regions
 
-PICTURES = ("samples", "repair_overlay", "cases")
+PICTURES = ("samples", "repair_overlay", "cases", "swapped_cases")
 PICTURE_PIXELS = 1600
 
 
@@ -68,6 +69,7 @@ def render(results: Results, folder: Path, output: Path) -> str:
         repairs=_repairs(results),
         metric_tables=tables.metric_tables(results),
         tests=tables.test_table(results),
+        published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
         layers=_figure_file(folder / LAYERS),
         colours=style.structure_colours(
