@@ -189,11 +189,13 @@ def train(folder: Path, arm: str, steps: int, threads: int) -> float:
         "left_right_pairs": PAIRS,
     }
     began = time.process_time()
-    cli.main(
+    failed = cli.main(
         ["train", f"--{data}", str(folder / data), "--plan", str(folder / "plan.json"),
          "--splits", str(folder / "splits.tsv"), "--fold", "0", "--threads", str(threads),
          "--settings", json.dumps(settings), "--output", str(folder / arm)]
     )  # fmt: skip
+    if failed:
+        raise SystemExit(failed)
     return time.process_time() - began
 
 
