@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from segstudy.errors import InputError
 from segstudy.images.files import compare_grids, read_label
 from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
+from segstudy.metrics import slices
 from segstudy.metrics.measure import Measures, absent, measure, missing, with_groups
 from segstudy.metrics.table import rows
 from segstudy.study import MeasureSettings
@@ -138,12 +139,14 @@ def _measured(pair: Pair, settings: MeasureSettings) -> tuple[list[Measures], fl
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
     if prediction is None:
         return missing(reference.array, structures, settings.metrics), diagonal_mm
-    return (
-        measure(
-            reference.array, prediction.array, reference.spacing_mm, structures, settings.metrics
-        ),
-        diagonal_mm,
+    found = measure(
+        reference.array, prediction.array, reference.spacing_mm, structures, settings.metrics
     )
+    if settings.metrics.slice_axis != "none":
+        axis = slices.stored_axis(reference.affine, settings.metrics.slice_axis)
+        sliced = slices.by_slice(reference.array, prediction.array, structures, axis)
+        found = [replace(one, values=one.values | sliced[one.structure]) for one in found]
+    return found, diagonal_mm
 
 
 def _values(arrays: list[np.ndarray]) -> list[int]:

@@ -16,7 +16,7 @@ COLUMNS = (
     *("case", "subject", "structure", "metric", "value", "status"),
     *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm"),
 )
-BOUNDED = ("dice", "iou", "precision", "recall", "nsd_")
+BOUNDED = ("dice", "iou", "precision", "recall", "nsd_", "slice_dice")
 STATUSES = ("ok", "pred_empty", "ref_empty", "both_empty", "missing_file")
 
 
