@@ -205,8 +205,8 @@ def test_one_folder_for_the_parts_of_one_dataset(tmp_path):
 
 def test_a_plan_names_channels_that_exist(tmp_path):
     channels = {"datasets__thorax__channels": ["flair", "t1"]}
-    two = {"preprocess__two__channels": ["t1", "t2"], **channels}
+    two = {"preprocess__default__channels": ["t1", "t2"], **channels}
     with pytest.raises(
-        InputError, match=r"preprocess.two.channels: 't2' is none of .*\(flair, t1\)"
+        InputError, match=r"preprocess.default.channels: 't2' is none of .*\(flair, t1\)"
     ):
         study(tmp_path, **two)
