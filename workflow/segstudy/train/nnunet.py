@@ -325,18 +325,31 @@ def _save(
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk."""
+    """SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
 
-    job = os.getpid()
+    This process alone answers them: nnU-Net ends its own by SIGTERM, and one that was just about to
+    wait for work would not notice a handler, and be waited for forever.
+    """
+
+    job, inside = os.getpid(), True
 
     def stop(number: int, _) -> None:
-        if os.getpid() == job:  # and not one of nnU-Net's processes, which it ends by SIGTERM
-            log.info("stopped by %s; start the job again to go on", signal.Signals(number).name)
+        if os.getpid() != job:  # a process that has not yet come to `forked`
+            os._exit(128 + number)
+        log.info("stopped by %s; start the job again to go on", signal.Signals(number).name)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+
+    def forked() -> None:
+        if inside:
+            for number in before:
+                signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=forked)
     try:
         yield
     finally:
+        inside = False
         for number, handler in before.items():
             signal.signal(number, handler)
