@@ -50,6 +50,17 @@ def test_structures_come_first_and_all_else_is_kept(tmp_path):
     assert len({left, white, stem, skull, 0}) == 5
 
 
+def test_a_label_table_tells_the_sides_of_what_is_no_structure(tmp_path):
+    label = np.zeros((4, 4, 5), np.uint16)
+    label[:] = [3, 42, 16, 10, 49]  # cortex of both sides, brain stem, thalamus of both sides
+    dataset = {**SETTINGS["dataset"], "label_table": "freesurfer"}
+    found = made(tmp_path, label, dataset=dataset, tissues={})
+    tissues, _ = found.read()
+    cortex, other_cortex, stem, left, right = tissues[0, 0].tolist()
+    assert cortex == other_cortex and left == right
+    assert len({cortex, stem, left}) == 3
+
+
 def test_maps_are_turned_to_ras_and_resampled(tmp_path):
     label = np.zeros((12, 12, 12), np.uint16)
     label[:6] = 10

@@ -13,6 +13,7 @@ from segstudy.images.arrays import write_tissues
 from segstudy.images.files import Image, read_label
 from segstudy.images.geometry import to_ras
 from segstudy.images.prepare import laid_out, prepare_label
+from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.preprocess.choices import geometry
 from segstudy.study import TissueSettings
@@ -35,12 +36,14 @@ def tissues_shard(
     Raises InputError for a map of more than 255 values.
     """
     dataset = settings.dataset
-    way = geometry(settings.plan, dataset.modality, spacing_mm)
+    way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
     if way.crop != "none":
         way = replace(way, crop="nonzero")
     values = [dataset.structures[structure] for structure in settings.structures]
     pairs = [[dataset.structures[side] for side in pair] for pair in settings.left_right_pairs]
-    groups = [*settings.tissues.values(), *pairs]
+    table = read_table(dataset.label_table) if dataset.label_table else {}
+    sides = [[row.value, row.partner] for row in table.values() if row.partner]
+    groups = [*settings.tissues.values(), *pairs, *sides]
     with writing_folder(output) as folder:
         for case in progress(cases, f"tissues {name}"):
             label = read_label(case.label)

@@ -88,7 +88,11 @@ def _train(settings, options: argparse.Namespace) -> None:
     device = choose_device(options.device or model.device)
     prepare_torch(device, threads)
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     synth = model.trainer == "synth"
     found = open_tissues(options.tissues) if synth else open_arrays(options.arrays)
@@ -126,7 +130,11 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     nnunet = importlib.import_module("segstudy.train.nnunet")
     model = settings.model
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     training, validation = (_labelled(part, options) for part in splits)
     nnunet.fit(

@@ -128,7 +128,7 @@ class Trainer:
         torch.manual_seed(seed_of(resolved.seed, "weights"))
         self.network = networks.build(
             model,
-            len(resolved.settings.channels),
+            resolved.in_channels,
             resolved.classes,
             resolved.patch_size,
             resolved.spacing_mm,

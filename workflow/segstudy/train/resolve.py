@@ -51,6 +51,10 @@ class Resolved:
         return self.model.epochs * self.steps_per_epoch
 
     @property
+    def in_channels(self) -> int:
+        return len(self.plan.channels or self.settings.channels)
+
+    @property
     def classes(self) -> int:
         """The background counted."""
         return 1 + len(self.settings.structures)

@@ -59,7 +59,7 @@ def change(
         batch.images[:, 0].byte().to(device, non_blocking=True),
         batch.labels.to(device, non_blocking=True),
         settings.model.synthesis,
-        channels=len(settings.channels),
+        channels=resolved.in_channels,
         patch_size=resolved.patch_size,
         spacing_mm=batch.spacing_mm,
         axes=batch.axes,
@@ -86,7 +86,7 @@ def painted(case: TrainingCase, resolved: Resolved, generator: torch.Generator) 
     settings = resolved.model.synthesis.model_copy(update={"shift_sd": 0.0, "gain": (1.0, 1.0)})
     tissues = torch.from_numpy(case.image)
     spacing = torch.tensor([case.spacing_mm])
-    image = paint(tissues, settings, len(resolved.settings.channels), spacing, generator)
+    image = paint(tissues, settings, resolved.in_channels, spacing, generator)
     return replace(case, image=image[0].numpy())
 
 
