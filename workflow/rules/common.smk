@@ -23,6 +23,7 @@ from segstudy.cases import Case, read_cases, shards
 from segstudy.code import digest
 from segstudy.errors import InputError
 from segstudy.images.names import grid_name
+from segstudy.networks import modules
 from segstudy.publish import catalogue
 from segstudy.study import (
     FitSettings,
@@ -255,7 +256,7 @@ def prediction_code(model: str) -> str:
 
 
 def network_code(model: str) -> list[str]:
-    return [f"networks.{STUDY.models[model].network}"]
+    return modules(STUDY.models[model])
 
 
 # --- settings -----------------------------------------------------------------------------------

@@ -444,6 +444,21 @@ class Arm(Settings):
         )
 
 
+class SirenHead(Settings):
+    """A head of sine layers that sees, beside the network's features, where in the patch a voxel lies
+    (Sitzmann et al. 2020): mm from the patch's middle, over half its longest side.
+    """
+
+    hidden: int = Field(
+        32, ge=1, description="width of the sine layers, and features they are given"
+    )
+    layers: int = Field(2, ge=1, le=8, description="sine layers; a linear one follows")
+    omega: Positive = Field(
+        10.0,
+        description="frequency factor of the sines; the paper's 30 is for coordinates alone, and learns slowly here",
+    )
+
+
 class Model(Arm):
     """What every trained network shares."""
 
@@ -479,6 +494,9 @@ class Model(Arm):
     validate_every_epochs: int = Field(
         5, ge=1, description="epochs between validations on whole volumes"
     )
+    head: SirenHead | None = Field(
+        None, description="coordinate head in place of the last layer; left out: none"
+    )
     infer: Infer = Infer()
     memory_mb: MemoryMb = 8000
     runtime_min: RuntimeMin = 1440
@@ -511,13 +529,87 @@ class UnetModel(Model):
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of each level"
     )
-    normalisation: Literal["instance", "batch"] = Field(
-        "instance", description="normalisation layer"
+    convolutions_per_level: int = Field(2, ge=1, le=4, description="convolutions of each block")
+    downsampling: Literal["stride", "max_pool"] = Field(
+        "stride", description="`stride`: of a level's first convolution; `max_pool` before it"
+    )
+    upsampling: Literal["transposed", "linear", "nearest"] = Field(
+        "transposed", description="transposed convolution, or interpolation"
+    )
+    normalisation: Literal["instance", "batch", "none"] = Field(
+        "instance", description="normalisation layer; `none`: convolutions have a bias in its place"
     )
     activation: Literal["leaky_relu", "relu"] = Field(
         "leaky_relu", description="leaky ReLU has slope 0.01"
     )
+    attention: Literal["none", "se", "cbam"] = Field(
+        "none",
+        description="at the end of each block: `se`: squeeze-and-excitation (Hu et al. 2018); `cbam`: "
+        "channels and places (Woo et al. 2018)",
+    )
+    initialisation: Literal["he", "he_uniform", "default"] = Field(
+        "he", description="first weights: He et al. 2015, normal or uniform; `default`: torch's"
+    )
     dropout: Share = Field(0.0, description="dropout of the blocks")
+
+
+class AttentionUnetModel(Model):
+    """U-Net with attention gates on its skip connections (Oktay et al. 2018), MONAI's."""
+
+    network: Literal["attention_unet"]
+    channels: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (32, 64, 128, 256), min_length=2, description="channels of each level"
+    )
+    dropout: Share = Field(0.0, description="dropout of the convolutions")
+
+
+class UnetrModel(Model):
+    """UNETR (Hatamizadeh et al. 2022): a vision transformer as encoder, MONAI's. Patches are multiples of 16 voxels."""
+
+    network: Literal["unetr"]
+    feature_size: int = Field(16, ge=1, description="channels of the decoder's last level")
+    hidden_size: int = Field(768, ge=1, description="width of the transformer")
+    heads: int = Field(12, ge=1, description="attention heads; they divide `hidden_size`")
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "UnetrModel":
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"heads: {self.heads} do not divide hidden_size ({self.hidden_size}); "
+                "expected a divisor"
+            )
+        return self
+
+
+class SwinUnetrModel(Model):
+    """SwinUNETR (Hatamizadeh et al. 2022): attention in shifted windows, MONAI's. Patches are multiples of 32 voxels."""
+
+    network: Literal["swin_unetr"]
+    feature_size: int = Field(
+        24, ge=12, multiple_of=12, description="channels of the first level; a multiple of 12"
+    )
+    depths: tuple[int, int, int, int] = Field(
+        (2, 2, 2, 2), description="transformer layers of each stage"
+    )
+    heads: tuple[int, int, int, int] = Field(
+        (3, 6, 12, 24), description="attention heads of each stage"
+    )
+    window_size: int = Field(7, ge=2, description="side of an attention window, in tokens")
+    version: Literal[1, 2] = Field(
+        1, description="2: a residual convolution before each stage (SwinUNETR-V2)"
+    )
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SwinUnetrModel":
+        widths = [self.feature_size * 2**stage for stage in range(4)]
+        for width, heads, depth in zip(widths, self.heads, self.depths, strict=True):
+            if heads < 1 or width % heads:
+                raise ValueError(f"heads: {heads} do not divide a stage's {width} channels")
+            if depth < 1:
+                raise ValueError(f"depths: {depth}; expected at least 1 layer in each stage")
+        return self
 
 
 class NnunetModel(Arm):
@@ -586,7 +678,7 @@ def _with_network(value: Any) -> Any:
 
 
 AnyModel = Annotated[
-    EnetModel | UnetModel | NnunetModel,
+    EnetModel | UnetModel | AttentionUnetModel | UnetrModel | SwinUnetrModel | NnunetModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),
 ]
@@ -920,7 +1012,10 @@ def describe(
     return "\n".join(dict.fromkeys(lines))
 
 
-_TAGS = {"phantom", "msd", "nnunet", "table", "enet", "unet"}
+_TAGS = {
+    *("phantom", "msd", "nnunet", "table"),
+    *("enet", "unet", "attention_unet", "unetr", "swin_unetr"),
+}
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 
 

@@ -92,7 +92,11 @@ def _title(kind: type[BaseModel]) -> str:
         "TableSource": "source: table",
         "EnetModel": "models: enet",
         "UnetModel": "models: unet",
+        "AttentionUnetModel": "models: attention_unet",
+        "UnetrModel": "models: unetr",
+        "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
+        "SirenHead": "head",
         "NnunetInfer": "infer: nnunet",
     }.get(kind.__name__, kind.__name__.lower())
 
