@@ -483,6 +483,14 @@ class Model(Arm):
     augmentation: Augmentation = Augmentation()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay a step of a moving average of the weights, which is then validated and kept "
+        "in their place, e.g. 0.999; 0: none",
+    )
+    compile: bool = Field(
+        False, description="train through torch.compile; stops where that cannot be done"
+    )
     amp: bool = Field(
         True,
         description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",

@@ -268,7 +268,8 @@ def _learning(model: Model, runs: list[dict]) -> str:
         f"trained for {count(model.epochs, 'epoch')}{where}{seeds}, with {_loss(model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
         f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
-        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g})"
+        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
+        f"{f'; weights averaged with decay {model.ema:g} a step' if model.ema else ''})"
     )
 
 
