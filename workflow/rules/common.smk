@@ -27,6 +27,7 @@ from segstudy.networks import modules
 from segstudy.publish import catalogue
 from segstudy.study import (
     FitSettings,
+    GridSettings,
     MeasureSettings,
     PhantomSource,
     ResampleSettings,
@@ -296,6 +297,29 @@ def resample_settings(dataset: str, plan: str) -> ResampleSettings:
 
 def measure_settings(dataset: str) -> MeasureSettings:
     return MeasureSettings(metrics=STUDY.metrics, structures=STUDY.datasets[dataset].structures)
+
+
+def grid_trainings() -> list[str]:
+    """What training left of each arm of a grid search."""
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    return [
+        f"{RESULTS}/train/{arm}/fold-{fold}/seed-{seed}/{file}"
+        for arm in arms
+        for fold in STUDY.folds
+        for seed in STUDY.models[arm].seeds
+        for file in ("history.csv", "settings.json")
+    ]
+
+
+def grid_options() -> list[str]:
+    """The options of `segstudy statistics` for a study with a grid search."""
+    if not STUDY.grids:
+        return []
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    settings = GridSettings(
+        grids=STUDY.grids, weights={arm: STUDY.models[arm].infer.weights for arm in arms}
+    )
+    return ["--grid", settings.to_json(), "--train", f"{RESULTS}/train"]
 
 
 def needs_gpu(model: str) -> int:

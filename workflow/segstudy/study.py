@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from segstudy.errors import InputError
+from segstudy.grid import expand
 
 Name = Annotated[
     str,
@@ -433,6 +434,19 @@ class NnunetInfer(Infer):
 class Arm(Settings):
     """What a study trains and compares: one of its models."""
 
+    grid: dict[str, tuple[Any, ...]] = Field(
+        {},
+        description="grid search: settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is "
+        "replaced by an arm of each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
+    )
+
+    @field_validator("grid")
+    @classmethod
+    def _is_expanded(cls, value: dict) -> dict:
+        if value:
+            raise ValueError("a grid is expanded where a study file is read; give one model here")
+        return value
+
     def learning(self) -> "Arm":
         """The settings that shape the weights, with all others at their defaults.
 
@@ -774,6 +788,10 @@ class Study(Settings):
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
+    grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
+        {},
+        description="not written: what each `grid` of a model became, arm by arm",
+    )
 
     @model_validator(mode="after")
     def _references(self) -> "Study":
@@ -898,6 +916,15 @@ class TrainSettings(Settings):
     modality: Literal["CT", "MR", "other"]
 
 
+class GridSettings(Settings):
+    """What `segstudy statistics` needs of a study with grids."""
+
+    grids: dict[Name, dict[Name, dict[str, Any]]]
+    weights: dict[Name, Literal["last", "best"]] = Field(
+        description="which weights of each arm are used"
+    )
+
+
 class MeasureSettings(Settings):
     """What `segstudy metrics` needs of a study."""
 
@@ -959,10 +986,46 @@ def read_study(path: Path | str, source_path: str | None = None) -> Study:
     content.setdefault("name", path.stem)
     if source_path is not None:
         _replace_path(content, source_path, path)
+    _expand_grids(content, path)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, content)) from None
+
+
+def _expand_grids(content: dict, file: Path) -> None:
+    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+    if "grids" in content:
+        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+    models = content.get("models")
+    if not isinstance(models, dict):
+        return
+    try:
+        expanded, grids = expand(models)
+        for entry in grids:
+            for setting in models[entry]["grid"]:
+                _check_setting(models[entry], entry, setting)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    if grids:
+        content["models"], content["grids"] = expanded, grids
+
+
+def _check_setting(model: dict, entry: str, setting: str) -> None:
+    """Raise ValueError for a setting of a grid that the model's network does not have."""
+    place: tuple = ("models", entry, model.get("network", model.get("trainer")))
+    for part in setting.split("."):
+        allowed = _keys_at(Study, place)
+        if part not in allowed:
+            near = difflib.get_close_matches(part, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"Allowed here: {', '.join(allowed)}"
+            )
+        place = (*place, part)
+        if not _step([Study], place)[0]:
+            return  # names of its own, e.g. the structures in class_weights
 
 
 def _replace_path(content: dict, source_path: str, file: Path) -> None:

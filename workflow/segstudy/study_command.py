@@ -130,9 +130,13 @@ def _type(annotation: typing.Any) -> str:
         return f"{len(inner)} × {_type(inner[0])}"
     if origin is dict:
         return f"name: {_type(inner[1])}"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true \\| false"}.get(
-        getattr(annotation, "__name__", ""), str(annotation)
-    )
+    return {
+        "str": "text",
+        "int": "integer",
+        "float": "number",
+        "bool": "true \\| false",
+        "Any": "any value",
+    }.get(getattr(annotation, "__name__", ""), str(annotation))
 
 
 def _shown(value: typing.Any) -> str:

@@ -55,6 +55,9 @@ def figures(study: Study) -> list[Figure]:
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
     for dataset in study.datasets:
+        for grid in study.grids:
+            found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
+    for dataset in study.datasets:
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found
