@@ -11,6 +11,7 @@ from segstudy.publish.draw import (
     agreement,
     cohort,
     comparison,
+    grid,
     outcomes,
     repair,
     samples,
@@ -29,6 +30,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "results": comparison.draw,
     "precision_recall": agreement.draw_precision_recall,
     "volumes": agreement.draw_volumes,
+    "grid": grid.draw,
 }
 PICTURES: dict[str, Callable[[Results, Figure, Viewer], Drawing]] = {
     "samples": samples.draw,
