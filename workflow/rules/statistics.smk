@@ -9,6 +9,7 @@ rule statistics:
         summary=f"{RESULTS}/statistics/summary.csv",
         tests=f"{RESULTS}/statistics/tests.csv",
         ranking=f"{RESULTS}/statistics/ranking.csv",
+        places=f"{RESULTS}/statistics/places.csv",
         report=f"{RESULTS}/statistics/report.md",
         **({"grid": f"{RESULTS}/statistics/grid.csv"} if STUDY.grids else {}),
     log:

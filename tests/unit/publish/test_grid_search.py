@@ -1,6 +1,5 @@
 """The grid search in figure and report, from the table that statistics writes."""
 
-
 import builder
 import pytest
 

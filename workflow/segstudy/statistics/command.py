@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="folder for summary.csv, tests.csv, ranking.csv, report.md",
+        help="folder for summary.csv, tests.csv, ranking.csv, places.csv, report.md",
     )
 
 
@@ -60,10 +60,11 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("--train is missing; --grid needs the folder of the trainings")
     runs = read_tables(options.metrics)
     values, spread = per_case(runs), split(runs)
-    tests, ranking = compare(values, settings, spread), rank(values, settings)
+    tests, (ranking, places) = compare(values, settings, spread), rank(values, settings)
     write_table(options.output / "summary.csv", summarise(values, settings, spread))
     write_table(options.output / "tests.csv", tests)
     write_table(options.output / "ranking.csv", ranking)
+    write_table(options.output / "places.csv", places)
     write_text(options.output / "report.md", report(tests, ranking, settings))
     if grid:
         trainings = read_trainings(options.train, grid)

@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, NullLocator
 
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
@@ -46,11 +46,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     )  # fmt: skip
     cost.plot(table["parameters"][chosen], tested[chosen], "o", ms=9, mfc="none", color=style.INK)
     cost.set_xscale("log")
-    cost.xaxis.set_major_formatter(EngFormatter(sep=""))
-    cost.xaxis.set_minor_formatter(
-        EngFormatter(sep="") if np.ptp(np.log10(table["parameters"])) < 0.8 else NullFormatter()
-    )
-    cost.tick_params(axis="x", which="both", labelrotation=30)
+    cost.set_xticks(_apart(sorted(set(table["parameters"]))))
+    cost.xaxis.set_major_formatter(EngFormatter(places=1, sep=" "))
+    cost.xaxis.set_minor_locator(NullLocator())
+    cost.set_xlim(table["parameters"].min() / 1.3, table["parameters"].max() * 1.3)
     cost.set_xlabel("Parameters")
     cost.set_ylabel("Dice, mean of the structures")
     cost.set_title("b  Dice and size")
@@ -81,3 +80,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Grid search {figure.model}: {choice}.",
         table,
     )
+
+
+def _apart(values: list[int]) -> list[int]:
+    """Those of the rising values that are far enough apart on a log axis for a label each."""
+    room = np.log(values[-1] / values[0] * 1.7) / 6
+    kept = values[:1]
+    for value in values[1:]:
+        if np.log(value / kept[-1]) >= room:
+            kept.append(value)
+    return kept
