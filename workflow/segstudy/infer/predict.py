@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from segstudy import code
+from segstudy import code, networks
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
@@ -19,6 +19,7 @@ from segstudy.infer.postprocess import Choice
 from segstudy.infer.unfinished import files_of, waiting
 from segstudy.log import log
 from segstudy.networks.weights import Trained
+from segstudy.study import AnyModel
 
 POSTPROCESSING = "postprocessing.json"
 
@@ -187,12 +188,12 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         trained.patch_size,
         list(structures.items()),
         [(labelled.name, str(labelled.case.label)) for labelled in choosing],
-        code.digest("infer.predict", *code_of(trained.model.network)),
+        code.digest("infer.predict", *code_of(trained.model)),
     )
     found.update(repr(settings).encode())
     return found.hexdigest()[:16]
 
 
-def code_of(network: str) -> list[str]:
-    """The modules that are imported by name to predict with a network."""
-    return [f"networks.{network}", *(["infer.nnunet"] if network == "nnunet" else [])]
+def code_of(model: AnyModel) -> list[str]:
+    """The modules that are imported by name to predict with a model."""
+    return [*networks.modules(model), *(["infer.nnunet"] if model.network == "nnunet" else [])]

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(settings, options: argparse.Namespace) -> None:
-    from segstudy import code
+    from segstudy import code, networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import read_json
     from segstudy.images.arrays import open_arrays, open_tissues
@@ -116,7 +116,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
         code=code.digest(
-            "train.command", f"networks.{model.network}", *(["train.synth"] if synth else [])
+            "train.command", *networks.modules(model), *(["train.synth"] if synth else [])
         ),
     )
 
