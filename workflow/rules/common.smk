@@ -267,6 +267,7 @@ def train_settings(model: str) -> TrainSettings:
         structures=STUDY.structures,
         channels=STUDY.channels,
         modality=STUDY.modality,
+        left_right_pairs=STUDY.left_right_pairs,
     )
 
 

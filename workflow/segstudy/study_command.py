@@ -93,6 +93,7 @@ def _title(kind: type[BaseModel]) -> str:
         "EnetModel": "models: enet",
         "UnetModel": "models: unet",
         "NnunetModel": "models: nnunet",
+        "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",
     }.get(kind.__name__, kind.__name__.lower())
 

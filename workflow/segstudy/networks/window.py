@@ -12,12 +12,14 @@ voxel, and neither a second volume of counts nor a division at the end is needed
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segstudy.networks import NORMAL_AXIS
+from segstudy.sides import RAS_AXES
 
 SIGMA = 1 / 8
 """Standard deviation of the Gaussian weights, as a share of the patch."""
@@ -40,6 +42,8 @@ def predict_volume(
     device: torch.device | str = "cpu",
     amp: bool = False,
     sigma: float = SIGMA,
+    mirror_axes: Sequence[str] = (),
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
     """Class probabilities of a volume.
 
@@ -53,6 +57,11 @@ def predict_volume(
     overlap: the least share of a window that its neighbour covers, from 0 up to below 1.
     batch_size: windows a pass; None: by the patch's size and the device.
     amp: automatic mixed precision; on CUDA only.
+    mirror_axes: each window is predicted as it is and mirrored along each combination of these
+      (`right_left`, ...), and the probabilities are averaged. A slice is not mirrored along the axis
+      across it.
+    pairs: classes that are the left and the right one of a structure: a network that is shown the
+      body mirrored from right to left finds each where the other is.
 
     Returns float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than
     the patch is padded with 0, as training patches are, evenly on both sides.
@@ -68,17 +77,32 @@ def predict_volume(
     total = _zeros(classes, image.shape[1:], axes[0], _home(source, classes, device))
     source = source.to(total.device)
 
-    def probabilities(windows: Tensor) -> Tensor:
+    swapped = list(range(classes))
+    for left, right in pairs:
+        swapped[left], swapped[right] = right, left
+
+    def forward(windows: Tensor) -> Tensor:
         with torch.autocast(device.type, _half(device), enabled=amp and device.type == "cuda"):
-            logits = _forward(network, windows.to(device))
-        return logits.float().softmax(1).to(total.device)
+            logits = _forward(network, windows)
+        return logits.float().softmax(1)
+
+    def probabilities(windows: Tensor, normal: int | None) -> Tensor:
+        windows = windows.to(device)
+        shown = [axis for axis in range(3) if axis != normal]
+        along = [name for name in mirror_axes if RAS_AXES[name] in shown]
+        found = forward(windows)
+        for names in _combinations(along):
+            axes = [2 + shown.index(RAS_AXES[name]) for name in names]
+            mirrored = forward(windows.flip(axes)).flip(axes)
+            found += mirrored[:, swapped] if "right_left" in names else mirrored
+        return (found / 2 ** len(along)).to(total.device)
 
     was_training = network.training
     network.eval()
     try:
         for axis in axes:
             _add_windows(
-                probabilities,
+                partial(probabilities, normal=axis),
                 _as_stack(source, axis),
                 _as_stack(total, axis),
                 patch=patch,
@@ -90,6 +114,12 @@ def predict_volume(
     finally:
         network.train(was_training)
     return total.cpu().numpy()
+
+
+def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """All choices of one or more of them."""
+    for number in range(1, len(names) + 1):
+        yield from itertools.combinations(names, number)
 
 
 def _as_stack(volume: Tensor, axis: int | None) -> Tensor:

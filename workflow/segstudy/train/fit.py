@@ -28,6 +28,7 @@ from segstudy.images.prepare import Plan
 from segstudy.log import duration, log, versions
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
+from segstudy.sides import class_pairs
 from segstudy.study import Optimizer
 from segstudy.train import checkpoint
 from segstudy.train.augment import augment
@@ -150,6 +151,7 @@ class Trainer:
             batch.axes,
             resolved.plan.anisotropy_threshold,
             torch.Generator().manual_seed(seed),
+            class_pairs(resolved.settings.structures, resolved.settings.left_right_pairs),
         )
         rate = self.learning_rate(number)
         for group in self.optimizer.param_groups:
@@ -377,6 +379,7 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
             resolved.plan.to_dict(),
             resolved.patch_size,
             provenance,
+            resolved.settings.left_right_pairs,
         )
 
     write("weights.pt")
