@@ -1,6 +1,9 @@
 """Augmentation against closed forms: known angles move known points, and labels move with images."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -447,3 +450,14 @@ def test_a_part_of_a_batch_is_changed_as_in_the_whole():
         )
         torch.testing.assert_close(part[0], whole[0][own])
         assert torch.equal(part[1], whole[1][own])
+
+
+def test_the_benchmark_runs():
+    run = subprocess.run(
+        [sys.executable, "benchmarks/augmentation.py", "--quick"],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "| small | 16x24x16 | segstudy |" in run.stdout

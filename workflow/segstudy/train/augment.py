@@ -55,15 +55,16 @@ def augment(
 
     turned = draw.chosen(settings.affine_share)
     turns = 3 if dims == 3 else 1
-    matrices = affine(
+    drawn = (
         draw.uniform(-settings.rotation_deg, settings.rotation_deg, turns),
         draw.uniform(*settings.scale, 1),
         draw.uniform(-settings.translation_voxels, settings.translation_voxels, dims),
-        spacing_mm,
-        anisotropy_threshold,
         draw.uniform(-settings.shear, settings.shear, turns),
     )
-    matrices[~turned] = torch.eye(dims, dims + 1, dtype=matrices.dtype)
+    matrices = torch.eye(dims, dims + 1, dtype=torch.float64).repeat(count, 1, 1)
+    if turned.any():
+        *moves, shear = (one[turned] for one in drawn)
+        matrices[turned] = affine(*moves, spacing_mm[turned], anisotropy_threshold, shear)
     bend = None
     if settings.elastic_share:
         bent = draw.chosen(settings.elastic_share)
@@ -279,22 +280,35 @@ def resample(
         slice((have - want) // 2, (have - want) // 2 + want)
         for have, want in zip(source, patch_size, strict=True)
     )
-    # What is not turned is copied, all patches with the same flips at once.
     for along in sorted({tuple(row) for row in flipped[~turned].tolist()}):
         same = ~turned & (flipped == torch.tensor(along)).all(1)
-        chosen = torch.nonzero(same)[:, 0].to(images.device)
         axes = [axis for axis, yes in enumerate(along) if yes]
-        cut_images[chosen] = images[(chosen, slice(None), *middle)].flip([a + 2 for a in axes])
-        cut_labels[chosen] = labels[(chosen, *middle)].flip([a + 1 for a in axes])
-    chosen = torch.nonzero(turned)[:, 0]
-    if len(chosen):
-        moved = matrices[chosen] * (1 - 2 * flipped[chosen].double())[:, :, None]
-        field = None if bend is None else bend.of(chosen)
-        chosen = chosen.to(images.device)
-        places = _places(moved, source, patch_size, field, images.device)
-        cut_labels[chosen] = _nearest(labels[chosen], places)
-        cut_images[chosen] = _linear(images[chosen], places)
+        for _, own in _pieces(same, images.device):
+            shown, labelled = images[own], labels[own]
+            shown = shown[(slice(None), slice(None), *middle)]
+            cut_images[own] = shown.flip([a + 2 for a in axes]) if axes else shown
+            labelled = labelled[(slice(None), *middle)]
+            cut_labels[own] = labelled.flip([a + 1 for a in axes]) if axes else labelled
+    for numbers, own in _pieces(turned, images.device):
+        mirror = 1 - 2 * flipped[numbers].double()
+        field = None if bend is None else bend.of(numbers)
+        places = _places(
+            matrices[numbers] * mirror[:, :, None], source, patch_size, field, images.device
+        )
+        cut_labels[own] = _nearest(labels[own], places)
+        cut_images[own] = _linear(images[own], places)
     return cut_images, cut_labels
+
+
+def _pieces(chosen: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor | slice]]:
+    """The chosen patches as they are worked on: numbers on the CPU, and an index on the device.
+
+    A GPU takes all at once. A CPU takes each by itself, as a view: nothing is copied to begin with.
+    """
+    numbers = torch.nonzero(chosen)[:, 0]
+    if device.type == "cpu":
+        return [(number[None], slice(number, number + 1)) for number in numbers]
+    return [(numbers, numbers.to(device))] if len(numbers) else []
 
 
 def _places(
@@ -355,22 +369,14 @@ def _linear(images: Tensor, places: Tensor) -> Tensor:
     sizes = torch.tensor(images.shape[:1:-1], device=images.device, dtype=places.dtype)
     sizes = sizes.reshape(-1, *[1] * (places.ndim - 2))
     grid = places.mul_(2 / sizes).add_(1 / sizes - 1).movedim(1, -1)
-    slabs = _slabs(images, grid.shape[1])
+    slabs = math.gcd(torch.get_num_threads(), grid.shape[1]) if images.is_cpu else 1
     if slabs == 1:
         return functional.grid_sample(images, grid, align_corners=False)
-    # On a CPU grid_sample takes one thread an image: slabs of a patch are given to it as images.
+    # On a CPU grid_sample takes one thread an image: slabs of the patch are given to it as images.
     split = grid.unflatten(1, (slabs, -1)).flatten(0, 1)
-    shared = images[:, None].expand(-1, slabs, *images.shape[1:]).flatten(0, 1)
+    shared = images.expand(slabs, *images.shape[1:])
     found = functional.grid_sample(shared, split, align_corners=False)
-    return found.unflatten(0, (-1, slabs)).movedim(1, 2).flatten(2, 3)
-
-
-def _slabs(images: Tensor, length: int) -> int:
-    """Into how many slabs a patch is cut so that all threads have work."""
-    if images.device.type != "cpu" or len(images) % torch.get_num_threads() == 0:
-        return 1
-    threads = torch.get_num_threads()
-    return threads if length % threads == 0 else 1
+    return found.movedim(0, 1).flatten(1, 2)[None]
 
 
 def source_size(
