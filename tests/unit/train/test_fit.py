@@ -118,6 +118,18 @@ def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkey
 UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_share")}
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_processes_that_cut_patches_train_the_same_network(cohort, tmp_path, monkeypatch, held):
+    if not held:
+        monkeypatch.setattr(module, "MEMORY_SHARE", 0.0)
+    found = set()
+    for workers in (0, 1, 2):
+        output = tmp_path / str(workers)
+        assert main([*cohort.words(output, QUICK), "--workers", str(workers)]) == 0
+        found.add((output / "weights.pt").read_bytes())
+    assert len(found) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "model",

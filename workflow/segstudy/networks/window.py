@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from segstudy.networks import NORMAL_AXIS
+from segstudy.networks.device import half_precision
 from segstudy.sides import RAS_AXES
 
 SIGMA = 1 / 8
@@ -56,7 +57,7 @@ def predict_volume(
     classes: classes with the background.
     overlap: the least share of a window that its neighbour covers, from 0 up to below 1.
     batch_size: windows a pass; None: by the patch's size and the device.
-    amp: automatic mixed precision; on CUDA only.
+    amp: automatic mixed precision, where the device has it.
     mirror_axes: each window is predicted as it is and mirrored along each combination of these
       (`right_left`, ...), and the probabilities are averaged. A slice is not mirrored along the axis
       across it.
@@ -77,12 +78,13 @@ def predict_volume(
     total = _zeros(classes, image.shape[1:], axes[0], _home(source, classes, device))
     source = source.to(total.device)
 
+    half = half_precision(device) if amp else None
     swapped = list(range(classes))
     for left, right in pairs:
         swapped[left], swapped[right] = right, left
 
     def forward(windows: Tensor) -> Tensor:
-        with torch.autocast(device.type, _half(device), enabled=amp and device.type == "cuda"):
+        with torch.autocast(device.type, half, enabled=half is not None):
             logits = _forward(network, windows)
         return logits.float().softmax(1)
 
@@ -248,10 +250,3 @@ def _batches(windows: Iterator, size: int) -> Iterator[list]:
     """Like itertools.batched, which Python 3.11 lacks."""
     while batch := list(itertools.islice(windows, size)):
         yield batch
-
-
-def _half(device: torch.device) -> torch.dtype:
-    """The precision that training used: bfloat16 where the GPU has it."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return torch.float16
-    return torch.bfloat16

@@ -26,6 +26,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
 from segstudy.images.prepare import Plan
 from segstudy.log import duration, log, versions
+from segstudy.networks.device import half_precision
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
 from segstudy.sides import class_pairs
@@ -124,14 +125,9 @@ class Trainer:
         ).to(device)
         self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device)
         self.optimizer = build_optimizer(model.optimizer, self.network)
-        self.amp = model.amp and device.type == "cuda"
-        self.half = (
-            torch.bfloat16 if not self.amp or torch.cuda.is_bf16_supported() else torch.float16
-        )
+        self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=self.amp and self.half == torch.float16
-        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
 
     @property
     def parameters(self) -> int:
@@ -158,7 +154,7 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=self.half, enabled=self.amp):
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             logits = self.network(images)
         loss = self.loss(logits, labels)
         self.scaler.scale(loss).backward()
@@ -193,7 +189,7 @@ class Trainer:
                 classes=resolved.classes,
                 overlap=VALIDATION_OVERLAP,
                 device=self.device,
-                amp=self.amp,
+                amp=model.amp,
             )
             scores.append(dice(label, probabilities.argmax(0).astype(np.uint8), resolved.classes))
             # The loss takes logits; logarithms of probabilities are such.
@@ -233,12 +229,14 @@ def fit(
     threads: int,
     memory_mb: int,
     code: str,
+    workers: int = 0,
 ) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
     training, validation: the prepared cases that `resolved` names, in its order.
     memory_mb: memory of the job; cases that fit into half of it are held.
     code: digest of the code; a checkpoint of other code is not used.
+    workers: processes that cut patches; 0: a thread of this one.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
     had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
@@ -266,7 +264,7 @@ def fit(
     _log_start(trainer, threads)
     try:
         with _stop_requests() as requests:
-            _run(trainer, progress, sampler, apart, output, folder, digest, requests)
+            _run(trainer, progress, sampler, apart, output, folder, digest, requests, workers)
     except torch.cuda.OutOfMemoryError:
         raise InputError(
             f"the GPU's memory is too small for a batch of {resolved.model.batch_size} patches of "
@@ -285,6 +283,7 @@ def _run(
     folder: Path,
     digest: str,
     requests: list[int],
+    workers: int,
 ) -> None:
     """The loop over all steps that are left."""
     resolved = trainer.resolved
@@ -296,7 +295,7 @@ def _run(
         )
 
     pin = trainer.device.type == "cuda"
-    for batch in sampler.batches(progress.step, resolved.steps, pin):
+    for batch in sampler.batches(progress.step, resolved.steps, pin, workers):
         loss, norm = trainer.step(progress.step, batch)
         if not math.isfinite(loss) or not (math.isfinite(norm) or trainer.scaler.is_enabled()):
             _refuse(resolved, progress.step, batch, loss)
@@ -435,7 +434,7 @@ def _described(trainer: Trainer, threads: int) -> dict:
         **trainer.resolved.to_dict(),
         "parameters": trainer.parameters,
         "device": name,
-        "precision": str(trainer.half).removeprefix("torch.") if trainer.amp else "float32",
+        "precision": str(trainer.half or torch.float32).removeprefix("torch."),
         "threads": threads,
         "versions": versions(),
     }
