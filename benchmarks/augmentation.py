@@ -24,7 +24,9 @@ os.environ.update(OMP_WAIT_POLICY="passive")
 CORES = 2
 SHAPES = {"hippocampus": (40, 56, 40), "large": (128, 128, 96)}
 CLASSES = 3
-ASKED = 1.5
+PEER, NEAREST = "peer", "peer with nearest labels"
+ASKED = {PEER: 2.0, NEAREST: 1.0}
+"""How many times the peer's rate: as nnU-Net runs it, and with labels sampled as ours are."""
 
 
 def main() -> int:
@@ -44,7 +46,7 @@ def main() -> int:
     shapes = {"small": (16, 24, 16)} if options.quick else SHAPES
     seconds, rounds = (0.3, 1) if options.quick else (options.seconds, options.rounds)
     source = {name: source_of(shape) for name, shape in shapes.items()}
-    kinds = ["segstudy", "peer", "peer, nearest labels"]
+    kinds = ["segstudy", PEER, NEAREST]
     if not has_peer(options.peer_python):
         print(f"{options.peer_python} has no batchgeneratorsv2: the peer is left out")
         kinds = kinds[:1]
@@ -60,10 +62,11 @@ def main() -> int:
         for kind, turns in found.items():
             rate, cpu = (statistics.median(values) for values in zip(*turns, strict=True))
             rows.append((name, "x".join(map(str, shape)), kind, rate, 1000 * cpu))
-        if len(kinds) > 1:
-            rates = {kind: rate for of, _, kind, rate, _ in rows if of == name}
-            ratio = rates["segstudy"] / max(rates[kind] for kind in kinds[1:])
-            targets.append((f"{name}, times the faster peer's samples/s", ratio))
+        rates = {kind: rate for of, _, kind, rate, _ in rows if of == name}
+        for kind in kinds[1:]:
+            targets.append(
+                (f"{name}, times the {kind}", rates["segstudy"] / rates[kind], ASKED[kind])
+            )
 
     device = "two cores" if options.device == "cpu" else options.device
     print(f"{device}; {rounds} turns of {seconds:g} s each, medians\n")
@@ -72,10 +75,10 @@ def main() -> int:
     for name, shape, kind, rate, cpu in rows:
         print(f"| {name} | {shape} | {kind} | {rate:.1f} | {cpu:.1f} |")
     print()
-    for what, ratio in targets:
-        reached = "ok" if ratio >= ASKED else "short"
-        print(f"target {what}: {ratio:.2f} (asked {ASKED:g}) {reached}")
-    return 0 if options.quick or all(ratio >= ASKED for _, ratio in targets) else 1
+    for what, ratio, asked in targets:
+        reached = "ok" if ratio >= asked else "short"
+        print(f"target samples/s, {what}: {ratio:.2f} (asked {asked:g}) {reached}")
+    return 0 if options.quick or all(ratio >= asked for _, ratio, asked in targets) else 1
 
 
 def has_peer(python: str) -> bool:
@@ -219,7 +222,7 @@ def peer(image, label, shape, kind):
         scaling=(0.7, 1.4),
         p_synchronize_scaling_across_axes=1,
         bg_style_seg_sampling=False,
-        mode_seg="nearest" if "nearest" in kind else "bilinear",
+        mode_seg="nearest" if kind == NEAREST else "bilinear",
     )
     some = [
         (
