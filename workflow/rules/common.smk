@@ -278,6 +278,7 @@ def train_settings(model: str) -> TrainSettings:
         structures=STUDY.structures,
         channels=STUDY.channels,
         modality=STUDY.modality,
+        left_right_pairs=STUDY.left_right_pairs,
     )
 
 
@@ -309,7 +310,7 @@ def measure_settings(dataset: str) -> MeasureSettings:
     return MeasureSettings(
         metrics=STUDY.metrics,
         structures=cohort.structures,
-        left_right_pairs=cohort.left_right_pairs,
+        left_right_pairs=STUDY.left_right_pairs,
     )
 
 
