@@ -24,8 +24,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("", "workflow")]
 
-from builders import tiny_study, write_cohort
-from workspace import Workspace
+from builders import tiny_study, write_cohort  # noqa: E402
+from workspace import Workspace  # noqa: E402
 
 VICTIMS = ("stage", "snakemake", "all")
 # Times, and what tells how long something took, differ from run to run.
@@ -57,9 +57,7 @@ def digests(results: Path) -> dict[str, str]:
 
 
 def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
-    return [
-        name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)
-    ]
+    return [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
 
 
 def half_written(results: Path) -> list[str]:
@@ -110,8 +108,6 @@ def kill(run: subprocess.Popen, victim: str, draw: random.Random) -> bool:
     return True
 
 
-
-
 def disturbed(workspace: Workspace, seed: int, kills: int, longest_s: float) -> Counter:
     """Run the study to its end with up to `kills` kills on the way; the victims that were hit."""
     draw = random.Random(seed)
@@ -130,7 +126,9 @@ def disturbed(workspace: Workspace, seed: int, kills: int, longest_s: float) -> 
                     print(f"seed {seed}: after {moment:.1f} s SIGKILL to {victim}", flush=True)
         if run.wait() == 0:
             return hit
-    raise AssertionError(f"seed {seed}: not ended after {ROUNDS} starts: {workspace.folder}/run.log")
+    raise AssertionError(
+        f"seed {seed}: not ended after {ROUNDS} starts: {workspace.folder}/run.log"
+    )
 
 
 def compare(workspace: Workspace, expected: dict[str, str], seed: int) -> None:

@@ -17,8 +17,8 @@ rule statistics:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory_mb(4000),
+        runtime=runtime_min(60),
     params:
         folder=subpath(output.summary, parent=True),
         settings=STUDY.statistics.to_json(),

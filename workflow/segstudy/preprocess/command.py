@@ -19,7 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     plan = steps.add_parser("plan", help="fit spacing and intensities on a fold's training cases")
     plan.add_argument("--splits", required=True, metavar="splits.tsv")
-    plan.add_argument("--fingerprints", nargs="+", required=True, metavar="FILE.json")
+    plan.add_argument(
+        "--fingerprints",
+        nargs="+",
+        required=True,
+        metavar="FILE.json",
+        help="fingerprints, or .txt files that list some",
+    )
     plan.add_argument("--fold", type=int, required=True)
     plan.add_argument("--settings", required=True, help="JSON: plan, modality, channels")
     plan.add_argument("--output", required=True, metavar="fold-K.json")
@@ -93,14 +99,15 @@ def _fingerprint(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     from segstudy.cases import read_splits
-    from segstudy.files import write_json
+    from segstudy.files import listed, write_json
     from segstudy.log import log
     from segstudy.preprocess.fingerprint import read_fingerprints
     from segstudy.preprocess.plan import fit, training_cases
     from segstudy.study import FitSettings, from_json
 
     settings = from_json(FitSettings, options.settings)
-    fingerprints = [found for path in options.fingerprints for found in read_fingerprints(path)]
+    paths = listed(options.fingerprints)
+    fingerprints = [found for path in paths for found in read_fingerprints(path)]
     cases = training_cases(fingerprints, read_splits(options.splits), options.fold)
     plan = fit(cases, settings.plan, settings.modality)
     log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
