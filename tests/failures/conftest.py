@@ -1,6 +1,7 @@
 """The tiny study run once undisturbed, to compare with what befalls it in the tests of this folder."""
 
 import pytest
+
 from kills import build, digests
 
 

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from kills import differences, digests
 
 pytestmark = pytest.mark.slow

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from kills import compare, disturbed
 
 pytestmark = pytest.mark.slow
