@@ -109,7 +109,7 @@ def _plan(options: argparse.Namespace) -> None:
     paths = listed(options.fingerprints)
     fingerprints = [found for path in paths for found in read_fingerprints(path)]
     cases = training_cases(fingerprints, read_splits(options.splits), options.fold)
-    plan = fit(cases, settings.plan, settings.modality)
+    plan = fit(cases, settings.plan, settings.modality, settings.channels)
     log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
     write_json(options.output, plan.to_dict())
 

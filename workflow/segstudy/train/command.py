@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(settings, options: argparse.Namespace) -> None:
-    from segstudy import code
+    from segstudy import code, networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import listed, read_json
     from segstudy.images.arrays import open_arrays
@@ -81,7 +81,11 @@ def _train(settings, options: argparse.Namespace) -> None:
     device = choose_device(options.device or model.device)
     prepare_torch(device, threads)
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     found = open_arrays(listed(options.arrays))
     training, validation = ([_arrays(found, split) for split in part] for part in splits)
@@ -102,7 +106,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         device=device,
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
-        code=code.digest("train.command", f"networks.{model.network}"),
+        code=code.digest("train.command", *networks.modules(model)),
     )
 
 
@@ -115,7 +119,11 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     nnunet = importlib.import_module("segstudy.train.nnunet")
     model = settings.model
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     training, validation = (_labelled(part, options) for part in splits)
     nnunet.fit(
