@@ -33,13 +33,6 @@ rule download_fetch:
         " --structures {params.structures:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
-# What needs a network: to be run where there is one, before a study runs where there is none.
-rule download_all:
-    input:
-        [f"{RESULTS}/download/{dataset}/raw" for dataset in STUDY.datasets if is_fetched(dataset)],
-    localrule: True
-
-
 checkpoint download_audit:
     input:
         delivered_files,

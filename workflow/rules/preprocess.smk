@@ -122,7 +122,8 @@ rule preprocess_resample:
 
 rule preprocess_list_fingerprints:
     input:
-        shards_in(f"{RESULTS}/preprocess/{{dataset}}/fingerprints", ".json"),
+        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/fingerprints", ".json"),
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
     output:
         f"{RESULTS}/preprocess/{{dataset}}/fingerprints.txt",
     log:
@@ -130,17 +131,26 @@ rule preprocess_list_fingerprints:
     benchmark:
         f"{RESULTS}/benchmarks/preprocess/{{dataset}}-list-fingerprints.tsv"
     localrule: True
+    conda:
+        "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(500),
+        mem_mb=memory_mb(1000),
         runtime=runtime_min(10),
-    run:
-        Path(output[0]).write_text("".join(f"{path}\n" for path in input))
+    params:
+        folder=lambda w, input: str(Path(input.shards[0]).parent),
+        cases_per_job=lambda w: STUDY.datasets[w.dataset].cases_per_job,
+        code=digest("cases"),
+    shell:
+        "python -m segstudy preprocess list --cases {input.cases:q}"
+        " --cases-per-job {params.cases_per_job} --folder {params.folder:q} --suffix .json"
+        " --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule preprocess_list_arrays:
     input:
-        shards_in(f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/{{grid}}"),
+        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/{{grid}}"),
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
     output:
         f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/shards-{{grid}}.txt",
     log:
@@ -148,9 +158,17 @@ rule preprocess_list_arrays:
     benchmark:
         f"{RESULTS}/benchmarks/preprocess/{{dataset}}-{{plan}}-{{grid}}-list.tsv"
     localrule: True
+    conda:
+        "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(500),
+        mem_mb=memory_mb(1000),
         runtime=runtime_min(10),
-    run:
-        Path(output[0]).write_text("".join(f"{path}\n" for path in input))
+    params:
+        folder=lambda w, input: str(Path(input.shards[0]).parent),
+        cases_per_job=lambda w: STUDY.datasets[w.dataset].cases_per_job,
+        code=digest("cases"),
+    shell:
+        "python -m segstudy preprocess list --cases {input.cases:q}"
+        " --cases-per-job {params.cases_per_job} --folder {params.folder:q}"
+        " --output {output:q} 2>&1 | tee {log:q}"

@@ -71,8 +71,8 @@ rule repair_audit:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory_mb(16000),
+        runtime=runtime_min(240),
     params:
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),

@@ -6,12 +6,12 @@ rule statistics:
         metrics=f"{RESULTS}/metrics/metrics.csv",
         trainings=grid_trainings(),
     output:
+        **({"grid": f"{RESULTS}/statistics/grid.csv"} if STUDY.grids else {}),
         summary=f"{RESULTS}/statistics/summary.csv",
         tests=f"{RESULTS}/statistics/tests.csv",
         ranking=f"{RESULTS}/statistics/ranking.csv",
         places=f"{RESULTS}/statistics/places.csv",
         report=f"{RESULTS}/statistics/report.md",
-        **({"grid": f"{RESULTS}/statistics/grid.csv"} if STUDY.grids else {}),
     log:
         f"{RESULTS}/logs/statistics/statistics.log",
     benchmark:

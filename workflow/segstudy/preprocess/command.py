@@ -1,4 +1,4 @@
-"""`segstudy preprocess split | fingerprint | plan | resample`."""
+"""`segstudy preprocess split | fingerprint | plan | resample | list`."""
 
 import argparse
 from pathlib import Path
@@ -36,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resample.add_argument("--settings", required=True, help="JSON: plan, dataset, structures")
     resample.add_argument("--output", required=True, metavar="FOLDER")
 
-    for step in (split, fingerprint, plan, resample):
+    listing = steps.add_parser("list", help="list what the shards of a dataset left in a folder")
+    listing.add_argument("--cases", required=True, metavar="cases.tsv")
+    listing.add_argument("--cases-per-job", type=int, required=True, metavar="N")
+    listing.add_argument("--folder", required=True, metavar="FOLDER")
+    listing.add_argument("--suffix", default="", help="of each shard's file, as in .json")
+    listing.add_argument("--output", required=True, metavar="FILE.txt")
+
+    for step in (split, fingerprint, plan, resample, listing):
         step.add_argument("--threads", type=int, default=1)
 
 
@@ -48,9 +55,14 @@ def _add_cases(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    {"split": _split, "fingerprint": _fingerprint, "plan": _plan, "resample": _resample}[
-        options.step
-    ](options)
+    steps = {
+        "split": _split,
+        "fingerprint": _fingerprint,
+        "plan": _plan,
+        "resample": _resample,
+        "list": _list,
+    }
+    steps[options.step](options)
 
 
 def _split(options: argparse.Namespace) -> None:
@@ -123,6 +135,23 @@ def _resample(options: argparse.Namespace) -> None:
     resample_shard(
         options.dataset, _cases(options), parse_grid(options.grid), settings, options.output
     )
+
+
+def _list(options: argparse.Namespace) -> None:
+    from segstudy.cases import read_cases, shards
+    from segstudy.errors import InputError
+    from segstudy.files import write_text
+
+    names = [case.case for case in read_cases(options.cases)]
+    folder = Path(options.folder)
+    paths = [folder / f"{shard}{options.suffix}" for shard in shards(names, options.cases_per_job)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: not there, and {len(missing) - 1} more of {len(paths)} shards; "
+            "run the step that makes them"
+        )
+    write_text(options.output, "".join(f"{path}\n" for path in paths))
 
 
 def _cases(options: argparse.Namespace):
