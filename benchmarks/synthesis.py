@@ -65,7 +65,7 @@ def cut(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 def ours(label: np.ndarray, size: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
     """A call that draws an image and its labels; room for the deformation is read, as in training."""
     settings = Synthesis(low_resolution_share=1)
-    source = source_size((size,) * 3, settings, (1.0, 1.0, 1.0))
+    source = source_size((size,) * 3, settings, (1.0, 1.0, 1.0), 3.0)
     tissues = torch.from_numpy(cut(label, source))[None]
     generator = torch.Generator().manual_seed(0)
 
@@ -78,7 +78,7 @@ def ours(label: np.ndarray, size: int) -> Callable[[], tuple[torch.Tensor, torch
             patch_size=(size,) * 3,
             spacing_mm=torch.ones(1, 3),
             axes=torch.tensor([[0, 1, 2]]),
-            swap=None,
+            pairs=(),
             anisotropy_threshold=3.0,
             generator=generator,
         )

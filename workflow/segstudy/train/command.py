@@ -24,10 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-mb", type=int, metavar="MB", help="memory of the job; left out: the model's"
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="of the threads, processes that cut patches; left out: the model's",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     own = parser.add_argument_group("networks of segstudy learn from prepared cases")
     own.add_argument(
-        "--arrays", nargs="+", type=Path, metavar="DIR", help="folders of prepared cases"
+        "--arrays",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of prepared cases, or .txt files that list such folders",
     )
     own.add_argument(
         "--tissues",
@@ -76,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
 def _train(settings, options: argparse.Namespace) -> None:
     from segstudy import code, networks
     from segstudy.cases import read_splits, trained
-    from segstudy.files import read_json
+    from segstudy.files import listed, read_json
     from segstudy.images.arrays import open_arrays, open_tissues
     from segstudy.images.prepare import Plan
     from segstudy.networks.device import choose_device
@@ -85,8 +94,9 @@ def _train(settings, options: argparse.Namespace) -> None:
 
     model = settings.model
     threads = options.threads or model.threads
+    workers = model.workers if options.workers is None else options.workers
     device = choose_device(options.device or model.device)
-    prepare_torch(device, threads)
+    prepare_torch(device, max(1, threads - workers))
     splits = trained(
         read_splits(options.splits),
         options.fold,
@@ -95,7 +105,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         model.training_subset and model.training_subset.draw,
     )
     synth = model.trainer == "synth"
-    found = open_tissues(options.tissues) if synth else open_arrays(options.arrays)
+    found = open_tissues(listed(options.tissues)) if synth else open_arrays(listed(options.arrays))
     option = "--tissues" if synth else "--arrays"
     training, validation = ([_prepared(found, split, option) for split in part] for part in splits)
     resolved = resolve(
@@ -115,6 +125,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         device=device,
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
+        workers=workers,
         code=code.digest(
             "train.command", *networks.modules(model), *(["train.synth"] if synth else [])
         ),

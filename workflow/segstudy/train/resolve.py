@@ -109,7 +109,7 @@ def _source_size(
     if model.trainer == "synth":
         # By name, so that an edit to it is no change of the other models' code.
         synth = importlib.import_module("segstudy.train.synth")
-        return synth.source_size(patch, model.synthesis, spacing_mm)
+        return synth.source_size(patch, model.synthesis, spacing_mm, plan.anisotropy_threshold)
     from segstudy.train.augment import source_size
 
     return source_size(patch, model.augmentation, spacing_mm, plan.anisotropy_threshold)

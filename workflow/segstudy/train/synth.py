@@ -5,9 +5,9 @@ Gaussian of its own, and the image is given a bias field, a gamma and the resolu
 scanner. Nothing is learned from real images, so a network that is trained on these meets any
 contrast as one more of the kind.
 
-Smooth fields (deformation and bias) are cubic B-splines of a few control points; B-splines, and
-the loss of resolution, are a small matrix an axis. What a patch becomes follows from the seed
-that the caller gives each step.
+Where a patch is moved and what is smooth in it (`SmoothField`) are those of augmentation; the loss
+of resolution is a small matrix an axis. What a patch becomes follows from the seed that the caller
+gives each step.
 """
 
 import math
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from segstudy.images.arrays import TissueMap, sample_foreground
-from segstudy.study import Synthesis
-from segstudy.train.augment import AXES, affine
+from segstudy.sides import RAS_AXES, class_pairs
+from segstudy.study import Augmentation, Synthesis
+from segstudy.train import augment
+from segstudy.train.augment import Draw, affine, coarse_axes, nearest, places_of, swap_sides
 from segstudy.train.resolve import Resolved
 from segstudy.train.sampling import Batch, Sampler, TrainingCase
 
@@ -63,21 +65,10 @@ def change(
         patch_size=resolved.patch_size,
         spacing_mm=batch.spacing_mm,
         axes=batch.axes,
-        swap=swap_table(settings.structures, settings.left_right_pairs),
+        pairs=class_pairs(settings.structures, settings.left_right_pairs),
         anisotropy_threshold=resolved.plan.anisotropy_threshold,
         generator=generator,
     )
-
-
-def swap_table(structures: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Tensor | None:
-    """What each class (the background first) becomes where sides are swapped; None without pairs."""
-    if not pairs:
-        return None
-    table = torch.arange(len(structures) + 1, dtype=torch.uint8)
-    for left, right in pairs:
-        one, other = structures.index(left) + 1, structures.index(right) + 1
-        table[one], table[other] = other, one
-    return table
 
 
 @torch.no_grad()
@@ -86,7 +77,7 @@ def painted(case: TrainingCase, resolved: Resolved, generator: torch.Generator) 
     settings = resolved.model.synthesis.model_copy(update={"shift_sd": 0.0, "gain": (1.0, 1.0)})
     tissues = torch.from_numpy(case.image)
     spacing = torch.tensor([case.spacing_mm])
-    image = paint(tissues, settings, resolved.in_channels, spacing, generator)
+    image = paint(tissues, settings, resolved.in_channels, spacing, Draw(generator, 1))
     return replace(case, image=image[0].numpy())
 
 
@@ -140,7 +131,7 @@ def synthesise(
     patch_size: Sequence[int],
     spacing_mm: Tensor,
     axes: Tensor,
-    swap: Tensor | None,
+    pairs: Sequence[tuple[int, int]],
     anisotropy_threshold: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
@@ -151,16 +142,17 @@ def synthesise(
     channels: of the images; each has its own contrast, bias field, gamma and resolution.
     spacing_mm: (batch, dims), voxel size along each axis of each patch.
     axes: (batch, dims), which RAS axis each axis of each patch is.
-    swap: (class,), what each class becomes in a patch whose sides are swapped; None: none is.
+    pairs: classes that are the left and the right one of a structure; without, no sides are swapped.
     generator: on the CPU, so that every device draws the same, but for the noise.
 
     Returns images float32 (batch, channel, *patch), mean 0 and SD 1 but for `shift_sd` and
     `gain`, and labels uint8 (batch, *patch).
     """
+    draw = Draw(generator, len(tissues))
     tissues, labels = deform(
-        tissues, labels, settings, patch_size, spacing_mm, axes, swap, anisotropy_threshold, generator
+        tissues, labels, settings, patch_size, spacing_mm, axes, pairs, anisotropy_threshold, draw
     )  # fmt: skip
-    return paint(tissues, settings, channels, spacing_mm, generator), labels
+    return paint(tissues, settings, channels, spacing_mm, draw), labels
 
 
 # --- geometry -----------------------------------------------------------------------------------
@@ -173,123 +165,57 @@ def deform(
     patch_size: Sequence[int],
     spacing_mm: Tensor,
     axes: Tensor,
-    swap: Tensor | None,
+    pairs: Sequence[tuple[int, int]],
     anisotropy_threshold: float,
-    generator: torch.Generator,
+    draw: Draw,
 ) -> tuple[Tensor, Tensor]:
     """Move label maps (batch, *source) at random and cut them to (batch, *patch), by nearest neighbour."""
     count, dims = spacing_mm.shape
-    number = 3 if dims == 3 else 1
+    turns = 3 if dims == 3 else 1
     matrices = affine(
-        _uniform(generator, -settings.rotation_deg, settings.rotation_deg, count, number),
-        _uniform(generator, *settings.scale, count, 1),
+        draw.uniform(-settings.rotation_deg, settings.rotation_deg, turns),
+        draw.uniform(*settings.scale, 1),
         torch.zeros(count, dims),
         spacing_mm,
         anisotropy_threshold,
+        draw.uniform(-settings.shear, settings.shear, turns),
     )
-    back = torch.linalg.inv(matrices[:, :, :dims])
-    mirrored = torch.rand(count, generator=generator) < settings.left_right_share
-    mirrored &= (axes == AXES["right_left"]).any(1) & (swap is not None)
-    sides = torch.where(mirrored[:, None] & (axes == AXES["right_left"]), -1.0, 1.0).double()
-
-    splines, nodes = [], []
-    for size, spacing in zip(patch_size, spacing_mm.max(0).values.tolist(), strict=True):
-        operator, position = spline(size, settings.elastic_spacing_mm / spacing)
-        splines.append(operator)
-        nodes.append(position)
-    # A B-spline through control points on a grid is that grid: the affine map moves them all,
-    # the elastic one each by itself.
-    grid = torch.stack(torch.meshgrid(*nodes, indexing="ij"), dim=-1)
-    points = torch.einsum("bij,...j->b...i", back, grid)
-    step_mm = torch.tensor([(node[1] - node[0]).item() for node in nodes]) * spacing_mm
-    shift_mm = torch.randn(points.shape, generator=generator) * settings.elastic_sd_mm
-    shape = (count, *[1] * dims, dims)
-    bound = (INJECTIVE * step_mm).view(shape)
-    shift_mm = torch.clamp(shift_mm, -bound, bound)
-    coarse = spacing_mm > anisotropy_threshold * spacing_mm.min(dim=1, keepdim=True).values
-    points = points + (shift_mm / spacing_mm.view(shape)) * ~coarse.view(shape)
-    # From the middle of the axis to the number of the voxel in the source.
-    source = torch.tensor(tissues.shape[1:])
-    points = points * sides.view(shape) + (source - 1) / 2
-    points = points.movedim(-1, 1).flatten(0, 1)[..., None].float().to(tissues.device)
-    places = smooth(points, splines)[..., 0].round_().view(count, dims, *patch_size)
-    tissues, labels = nearest(tissues, labels, places)
-    chosen = torch.nonzero(mirrored)[:, 0].to(labels.device)
-    if len(chosen):
-        labels[chosen] = swap.to(labels.device)[labels[chosen].int()]
-    return tissues, labels
-
-
-def nearest(tissues: Tensor, labels: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """What lies at whole places float32 (batch, dims, *patch) of two maps (batch, *source); outside, 0."""
-    source = tissues.shape[1:]
-    inside = torch.ones_like(places[:, 0], dtype=torch.bool)
-    flat = torch.zeros_like(places[:, 0], dtype=torch.int32)
-    for axis, size in enumerate(source):
-        along = places[:, axis]
-        inside &= (along >= 0) & (along < size)
-        flat.mul_(size).add_(along.int())
-    flat.mul_(inside)
-    return tuple(
-        torch.stack([found.flatten().index_select(0, where.flatten()).view(where.shape)
-                     for found, where in zip(values, flat, strict=True)]).mul_(inside)
-        for values in (tissues, labels)
-    )  # fmt: skip
-
-
-def spline(size: int, spacing_voxels: float) -> tuple[Tensor, Tensor]:
-    """A uniform cubic B-spline along one axis.
-
-    Returns the matrix (size, points), by which values at control points become those of voxels,
-    and the places (points,) of the control points in voxels from the middle of the axis. Values
-    that are linear in place stay so.
-    """
-    gaps = max(1, round((size - 1) / spacing_voxels))
-    step = max(size - 1, 1) / gaps
-    places = np.arange(size) / step
-    # Rounding may carry the last voxel beyond the last gap.
-    first = np.minimum(np.floor(places + 1e-9).astype(int), gaps - 1)
-    t = places - first
-    weights = np.stack(
-        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
+    flipped = draw.chosen(settings.left_right_share)[:, None] & (axes == RAS_AXES["right_left"])
+    flipped &= bool(pairs)
+    gaps = settings.elastic_spacing_mm / spacing_mm.max(0).values
+    sd = settings.elastic_sd_mm / spacing_mm * ~coarse_axes(spacing_mm, anisotropy_threshold)
+    bend = draw.field(dims, gaps.tolist(), patch_size).times(sd).bounded(INJECTIVE * gaps)
+    places = places_of(
+        matrices * (1 - 2 * flipped.double())[:, :, None],
+        tissues.shape[1:],
+        patch_size,
+        bend,
+        tissues.device,
     )
-    matrix = np.zeros((size, gaps + 3))
-    np.put_along_axis(matrix, first[:, None] + np.arange(4), weights / 6, axis=1)
-    points = (np.arange(gaps + 3) - 1) * step - (size - 1) / 2
-    return torch.from_numpy(matrix), torch.from_numpy(points)
-
-
-def smooth(points: Tensor, splines: Sequence[Tensor]) -> Tensor:
-    """Values at control points (batch, *points, value) as those of voxels (batch, *patch, value)."""
-    values = points
-    # The first axis comes last, in one product over all that lies behind it.
-    for axis in reversed(range(len(splines))):
-        operator = splines[axis].to(points)
-        before, after = values.shape[: axis + 1], values.shape[axis + 2 :]
-        flat = values.reshape(math.prod(before), values.shape[axis + 1], math.prod(after))
-        values = torch.matmul(operator, flat).reshape(*before, len(operator), *after)
-    return values
+    # Both at once: where a voxel comes from is half of the work.
+    both = nearest(tissues.int() * TISSUES + labels, places)
+    tissues, labels = (both // TISSUES).byte(), (both % TISSUES).byte()
+    return tissues, swap_sides(labels, flipped.any(1), pairs)
 
 
 def source_size(
-    patch_size: Sequence[int], settings: Synthesis, spacing_mm: Sequence[float]
+    patch_size: Sequence[int],
+    settings: Synthesis,
+    spacing_mm: Sequence[float],
+    anisotropy_threshold: float,
 ) -> tuple[int, ...]:
-    """How large a label map must be read so that the deformation finds what moves into the patch.
-
-    Turned and scaled as far as can be; elastic shifts up to twice their SD.
-    """
-    dims = len(patch_size)
-    sizes_mm = np.multiply(patch_size, spacing_mm)
-    angle = math.radians(settings.rotation_deg)
-    reach_mm = sizes_mm * math.cos(angle)
-    for axis in range(dims):
-        others = np.delete(sizes_mm, axis)
-        reach_mm[axis] += math.sin(angle) * math.hypot(*others)
-    reach_mm = np.maximum(reach_mm, sizes_mm) / settings.scale[0] + 4 * settings.elastic_sd_mm
-    return tuple(
-        want + 2 * math.ceil((have / size - want) / 2 - 1e-6)
-        for want, have, size in zip(patch_size, reach_mm, spacing_mm, strict=True)
+    """How large a label map must be read so that the deformation finds what moves into the patch."""
+    elastic_voxels = settings.elastic_sd_mm / min(spacing_mm)
+    moves = Augmentation(
+        affine_share=1,
+        rotation_deg=settings.rotation_deg,
+        scale=settings.scale,
+        shear=settings.shear,
+        elastic_share=1,
+        elastic_voxels=elastic_voxels,
+        elastic_spacing_voxels=max(1.0, 6 * elastic_voxels),  # only the shift counts here
     )
+    return augment.source_size(patch_size, moves, spacing_mm, anisotropy_threshold)
 
 
 # --- grey values --------------------------------------------------------------------------------
@@ -300,36 +226,31 @@ def paint(
     settings: Synthesis,
     channels: int,
     spacing_mm: Tensor,
-    generator: torch.Generator,
+    draw: Draw,
 ) -> Tensor:
     """Images float32 (batch, channel, *patch) of the tissues uint8 (batch, *patch)."""
     count, *patch = tissues.shape
     items, voxels, device = count * channels, math.prod(patch), tissues.device
-    means = _uniform(generator, *settings.mean, items, TISSUES)
-    sds = _uniform(generator, *settings.sd, items, TISSUES)
-    cut_out = torch.rand(count, generator=generator) < settings.zero_background_share
-    bias_sd = _uniform(generator, 0, settings.bias_field_sd, items, 1)
-    spacing = spacing_mm.repeat_interleave(channels, 0)
-    splines = [
-        spline(size, settings.bias_field_spacing_mm / mm)[0]
-        for size, mm in zip(patch, spacing_mm.max(0).values.tolist(), strict=True)
-    ]
-    points = torch.randn(items, *[len(s[0]) for s in splines], 1, generator=generator)
-    points *= bias_sd.view(-1, *[1] * (len(patch) + 1))
-    exponents = torch.exp(settings.gamma_sd * torch.randn(items, generator=generator))
-    operators = resolution(patch, spacing, settings, generator)
-    shift = settings.shift_sd * torch.randn(items, generator=generator)
-    gain = _uniform(generator, *settings.gain, items, 1)[:, 0]
-    seed = int(torch.randint(2**62, (), generator=generator))
+    means = draw.uniform(*settings.mean, channels * TISSUES).view(items, TISSUES)
+    sds = draw.uniform(*settings.sd, channels * TISSUES).view(items, TISSUES)
+    cut_out = draw.chosen(settings.zero_background_share)
+    bias_sd = draw.uniform(0, settings.bias_field_sd, channels)
+    gaps = settings.bias_field_spacing_mm / spacing_mm.max(0).values
+    bias = draw.field(channels, gaps.tolist(), patch).times(bias_sd)
+    exponents = torch.exp(settings.gamma_sd * draw.normal(channels)).flatten()
+    operators = resolution(patch, spacing_mm.repeat_interleave(channels, 0), settings, draw)
+    shift = settings.shift_sd * draw.normal(channels)
+    gain = draw.uniform(*settings.gain, channels)
 
-    noise = torch.Generator(device).manual_seed(seed)
-    images = torch.randn(items, voxels, generator=noise, device=device)
+    images = torch.empty(items, voxels, device=device)
+    for patches, seed in zip(images.view(count, -1), draw.seeds(), strict=True):
+        patches.normal_(generator=torch.Generator(device).manual_seed(seed))
     flat = tissues.reshape(count, voxels).int().repeat_interleave(channels, 0)
     for image, where, mean, sd in zip(images, flat, means.to(device), sds.to(device), strict=True):
         image.mul_(sd.index_select(0, where)).add_(mean.index_select(0, where))
     images = images.view(items, *patch)
     if settings.bias_field_sd:
-        images *= smooth(points.to(device), splines)[..., 0].exp_()
+        images *= bias.values(patch, device).exp_().view(items, *patch)
     images = images.view(items, voxels)
     low, high = images.amin(1, keepdim=True), images.amax(1, keepdim=True)
     images.sub_(low).div_((high - low).clamp_(min=1e-7)).pow_(exponents.to(device)[:, None])
@@ -341,7 +262,7 @@ def paint(
 
 
 def resolution(
-    patch: Sequence[int], spacing_mm: Tensor, settings: Synthesis, generator: torch.Generator
+    patch: Sequence[int], spacing_mm: Tensor, settings: Synthesis, draw: Draw
 ) -> list[Tensor | None]:
     """For each axis the matrices (item, size, size) that give images the resolution of some scanner.
 
@@ -351,11 +272,12 @@ def resolution(
     None for an axis along which no image loses any.
     """
     items, dims = spacing_mm.shape
-    lost = torch.rand(items, 1, generator=generator) < settings.low_resolution_share
-    alike = torch.rand(items, 1, generator=generator) < 0.5
-    across = torch.randint(dims, (items, 1), generator=generator)
-    drawn = torch.rand(items, 1, generator=generator)
-    thick = torch.rand(items, 1, generator=generator)
+    channels = items // draw.count
+    lost, alike, across, drawn, thick = (
+        draw.uniform(0, 1, channels).view(items, 1) for _ in range(5)
+    )
+    lost, alike = lost < settings.low_resolution_share, alike < 0.5
+    across = (across * dims).int()
     finest = spacing_mm.amin(1, keepdim=True)
     coarsest = torch.where(alike, settings.isotropic_mm, settings.slice_spacing_mm)
     wanted = finest + drawn * (coarsest - finest).clamp(min=0)
@@ -425,7 +347,3 @@ def _settle(
     gain = gain.view(count, channels, 1).to(images.device)
     images = ((images - mean) * (gain / sd) + shift) * inside
     return images.view(count, channels, *tissues.shape[1:])
-
-
-def _uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    return low + (high - low) * torch.rand(*shape, generator=generator)
