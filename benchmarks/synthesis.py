@@ -155,9 +155,9 @@ def main() -> int:
         count = len(np.unique(cut(label, (size,) * 3)))
         for name, (wall, cpu) in found.items():
             print(f"| {size}^3 | {count} | {name} | {wall:.3f} | {cpu:.3f} | {1 / wall:.2f} |")
-        if "TorchIO" in found:
+        if "TorchIO" in found and not quick:
             ratio = found["TorchIO"][0] / found["segstudy"][0]
-            reached &= ratio >= ASKED or quick
+            reached &= ratio >= ASKED
             verdict = "ok" if ratio >= ASKED else "short"
             lines.append(
                 f"target {size}^3: times as many volumes a second as TorchIO: {ratio:.1f} "

@@ -2,7 +2,10 @@
 
 import csv
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -303,3 +306,17 @@ def test_what_is_missing_is_named(words, cohort, tmp_path, capsys):
     at = found.index("--tissues")
     assert main(found[:at] + found[at + 2 :]) == 1
     assert "--tissues is missing; trainer: synth needs it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["synthesis", "contrast"])
+def test_the_benchmarks_run(name):
+    run = subprocess.run(
+        [sys.executable, f"benchmarks/{name}.py", "--quick"],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    row = {"synthesis": "| 32^3 | 45 | segstudy |", "contrast": "| PD | synthetic |"}[name]
+    assert row in run.stdout
