@@ -6,12 +6,15 @@ not computed again.
 
 import filecmp
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from segstudy.cases import Case
 from segstudy.download.layouts import Listing
@@ -71,7 +74,14 @@ def read_slice(file: Path) -> np.ndarray:
     if file.name.endswith(NIFTI):
         try:
             array = np.asarray(nibabel.load(file).dataobj)
-        except Exception as error:  # whatever nibabel meets in a damaged file
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            ImageFileError,
+            HeaderDataError,
+            zlib.error,
+        ) as error:
             raise InputError(f"{file}: not readable as an image ({error})") from None
         array = array.squeeze()
         if array.ndim != 2 or array.dtype.kind not in "iuf":
