@@ -168,10 +168,14 @@ def labels_option(dataset: str) -> list[str]:
 
 
 def estimate_files(wildcards) -> list[str]:
-    """The files that tell how the structure was moved: the reference case's; where the images
-    choose the frame, every case's."""
+    """The files that tell how the structure was moved: the reference case's; where the images are
+    asked, every case's; where the transform is given and there is no reference case, the first's.
+    """
     repair, cases = STUDY.datasets[wildcards.dataset].repair, cases_of(wildcards.dataset)
-    asked = cases.values() if repair.frame == "auto" else [cases[repair.reference_case]]
+    if repair.frame == "auto" or repair.estimate_from == "images":
+        asked = cases.values()
+    else:
+        asked = [cases[repair.reference_case or min(cases)]]
     return [str(file) for case in asked for file in case.files]
 
 
@@ -299,7 +303,12 @@ def resample_settings(dataset: str, plan: str) -> ResampleSettings:
 
 
 def measure_settings(dataset: str) -> MeasureSettings:
-    return MeasureSettings(metrics=STUDY.metrics, structures=STUDY.datasets[dataset].structures)
+    cohort = STUDY.datasets[dataset]
+    return MeasureSettings(
+        metrics=STUDY.metrics,
+        structures=cohort.structures,
+        left_right_pairs=cohort.left_right_pairs,
+    )
 
 
 def needs_gpu(model: str) -> int:

@@ -8,6 +8,7 @@ Every setting is here, with its unit and default. `config/README.md` and
 import difflib
 import hashlib
 import json
+import re
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -218,8 +219,17 @@ class Repair(Settings):
     """How a label that was moved in every case is put back."""
 
     structure: str = Field(description="the structure whose label was moved")
-    reference_case: str = Field(
-        description="the case that has a right label too (`reference_label` in its case table)"
+    estimate_from: Literal["pair", "images"] = Field(
+        "pair",
+        description="`pair`: the fault is found from the right and the wrong label of the reference case; "
+        "`images`: no right label is needed: the fault that all cases share is the one without which the "
+        "structure lies best in their images. That takes 3 cases, a compact structure that stands out, and "
+        "a rotation about the foot-head axis with a shift; what the images do not tell is refused",
+    )
+    reference_case: str | None = Field(
+        None,
+        description="the case that has a right label too (`reference_label` in its case table); needed to "
+        "estimate from a pair, else a check of what was found or given",
     )
     methods: tuple[Literal["sweep", "elastix"], ...] = Field(
         ("sweep", "elastix"), description="methods tried; the best IoU on the reference case wins"
@@ -232,7 +242,7 @@ class Repair(Settings):
     transform: tuple[tuple[float, float, float, float], ...] | None = Field(
         None,
         description="the fault, where it is known: 4 rows of 4, output to input, on voxel indices (i, j, k), "
-        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case",
+        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case, if any",
     )
     angle_step_deg: Positive = Field(
         1.0, description="first step of the rotation sweep, in degrees"
@@ -241,7 +251,7 @@ class Repair(Settings):
     sweep_also: tuple[Literal["tilt", "scale"], ...] = Field(
         (),
         description="what else the sweep looks for, from its own optimum on: `tilt`: rotation about the other two "
-        "axes, by up to some 15 degrees; `scale`: one factor for all axes; a further attempt, its IoU decides",
+        "axes (tilts of 5 to 30 degrees of the phantom's heart were found to 0.1 degree); `scale`: one factor for all axes; a further attempt, its IoU decides",
     )
     minimum_iou: Share = Field(
         0.9,
@@ -254,6 +264,19 @@ class Repair(Settings):
         description="what to do with the place the structure leaves: `no`: background; `nearest`: "
         "the nearest structure's, where that is nearer than background",
     )
+
+    @model_validator(mode="after")
+    def _says_what_to_estimate_from(self) -> "Repair":
+        if self.estimate_from == "images" and self.transform is not None:
+            raise ValueError(
+                "transform: nothing is estimated where it is given; leave it or estimate_from: images out"
+            )
+        if self.estimate_from == "pair" and self.transform is None and not self.reference_case:
+            raise ValueError(
+                "reference_case: needed to estimate from a pair of labels; without a right label, set "
+                "estimate_from: images, or give the transform"
+            )
+        return self
 
     @model_validator(mode="after")
     def _transform_is_a_matrix(self) -> "Repair":
@@ -322,15 +345,7 @@ class Cohort(Settings):
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
-        members = [name for pair in self.left_right_pairs for name in pair]
-        for name in members:
-            if name not in self.structures:
-                raise ValueError(
-                    f"left_right_pairs: {name!r} is none of the structures "
-                    f"({', '.join(self.structures)})"
-                )
-            if members.count(name) > 1:
-                raise ValueError(f"left_right_pairs: {name!r} stands twice")
+        check_pairs(self.left_right_pairs, list(self.structures))
         return self
 
     @model_validator(mode="after")
@@ -385,6 +400,11 @@ class Dataset(RepairedCohort):
     )
     cases_per_job: int = Field(
         8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
+    )
+    audit_labels: bool = Field(
+        False,
+        description="look for labels that do not fit the rest of the cohort (shifted, flipped, rotated, "
+        "swapped, stray pieces, holes, empty, cut), after the repair if there is one; the report lists them",
     )
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
@@ -774,6 +794,11 @@ class Statistics(Settings):
     compare: Literal["all"] | tuple[tuple[str, str], ...] = Field(
         "all", description="pairs of models; `all`: every pair"
     )
+    compare_datasets: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="pairs of datasets, such as two sites: [[a, b], ...]; each model on the one is compared with itself "
+        "on the other, unpaired (Welch's t test, or Mann-Whitney U where a sample is not normal)",
+    )
     metrics: tuple[str, ...] = Field(
         ("dice", "hd95_mm", "assd_mm", "precision", "recall"),
         description="metrics that are tested (`nsd` stands for all tolerances)",
@@ -795,6 +820,14 @@ class Statistics(Settings):
         2000, ge=100, description="resamples of the confidence intervals"
     )
     seed: int = Field(1, description="seed of the bootstrap")
+
+    @field_validator("compare_datasets")
+    @classmethod
+    def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for one, other in value:
+            if one == other:
+                raise ValueError(f"{one!r} stands against itself; expected two datasets")
+        return value
 
 
 class Publish(Settings):
@@ -878,6 +911,13 @@ class Study(Settings):
                             f"statistics.compare: {model!r} is none of the models "
                             f"({', '.join(self.models)})"
                         )
+        for pair in self.statistics.compare_datasets:
+            for name in pair:
+                if name not in self.datasets:
+                    raise ValueError(
+                        f"statistics.compare_datasets: {name!r} is none of the datasets "
+                        f"({', '.join(self.datasets)})"
+                    )
         return self
 
     @property
@@ -894,6 +934,12 @@ class Study(Settings):
         return self.datasets[self.training_datasets[0]].left_right_pairs
 
     @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Merged structures that are measured: the study's own, then those of left and right."""
+        own = self.metrics.groups
+        return own | merged_sides(self.left_right_pairs, self.structures, own)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         return self.datasets[self.training_datasets[0]].channels
 
@@ -904,6 +950,39 @@ class Study(Settings):
     @property
     def folds(self) -> list[int]:
         return list(self.splits.run_folds or range(self.splits.folds))
+
+
+FOREGROUND = "foreground"
+"""Group of all structures, measured where a study has left and right ones."""
+
+
+def merged_sides(
+    pairs: tuple[tuple[str, str], ...], structures: list[str], groups: dict[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The groups that left and right structures bring along: each pair merged, and all foreground.
+
+    A pair has the name that its structures have in common: left_hippocampus and right_hippocampus
+    give hippocampus. Groups of the same members, or names that are taken, are left as they are.
+    """
+    if not pairs:
+        return {}
+    found = {_common_name(*pair): pair for pair in pairs} | {FOREGROUND: tuple(structures)}
+    there = [frozenset(members) for members in groups.values()]
+    return {
+        name if name not in (*structures, *groups) else f"{name}_merged": members
+        for name, members in found.items()
+        if frozenset(members) not in there
+    }
+
+
+def _common_name(left: str, right: str) -> str:
+    def without_side(name: str) -> str:
+        words = re.split(r"[_\W]+", name)
+        sides = ("left", "right", "l", "r", "lh", "rh")
+        return "_".join(word for word in words if word and word.lower() not in sides)
+
+    common = without_side(left)
+    return common if common and common == without_side(right) else f"{left}_and_{right}"
 
 
 def check_groups(groups: dict[str, tuple[str, ...]], structures: list[str]) -> None:
@@ -917,6 +996,18 @@ def check_groups(groups: dict[str, tuple[str, ...]], structures: list[str]) -> N
                     f"metrics.groups.{name}: {member!r} is none of the structures "
                     f"({', '.join(structures)})"
                 )
+
+
+def check_pairs(pairs: tuple[tuple[str, str], ...], structures: list[str]) -> None:
+    """Raises ValueError for a pair of unknown structures, or one that stands twice."""
+    members = [name for pair in pairs for name in pair]
+    for name in members:
+        if name not in structures:
+            raise ValueError(
+                f"left_right_pairs: {name!r} is none of the structures ({', '.join(structures)})"
+            )
+        if members.count(name) > 1:
+            raise ValueError(f"left_right_pairs: {name!r} stands twice")
 
 
 # --- what the stages are given ------------------------------------------------------------------
@@ -961,11 +1052,23 @@ class MeasureSettings(Settings):
     structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
         {}, description="structure: value in the label files; left out: every value found"
     )
+    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="the left and the right one of structures: [[left, right], ...]; they are measured merged too, "
+        "and it is counted what was predicted for the other side",
+    )
 
     @model_validator(mode="after")
     def _groups_exist(self) -> "MeasureSettings":
         check_groups(self.metrics.groups, list(self.structures))
+        check_pairs(self.left_right_pairs, list(self.structures))
         return self
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Merged structures that are measured: the study's own, then those of left and right."""
+        own = self.metrics.groups
+        return own | merged_sides(self.left_right_pairs, list(self.structures), own)
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def stop_if_unusable(
             if refused
             else "the dataset holds no case"
         )
-    if dataset.repair is not None:
+    if dataset.repair is not None and dataset.repair.reference_case is not None:
         _check_reference(cases, dataset, table)
 
 

@@ -71,6 +71,9 @@ _METRICS = {
                "the two directions", "huttenlocher1993"),
         Metric("assd_mm", "ASSD", "mm", "lower", 0, None, 2,
                "the average symmetric surface distance", "heimann2009"),
+        Metric("side_swapped", "Side swapped", "", "lower", 0, 1, 3,
+               "share of a structure's predicted volume that lies in the reference's structure of the "
+               "other side"),
     )
 }  # fmt: skip
 
