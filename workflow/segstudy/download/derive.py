@@ -58,8 +58,13 @@ def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
                 f"{file}: {times(one.shape)} pixels; expected {times(slices[0].shape)}, as in "
                 f"{files[0].name}"
             )
-        if is_label and not np.array_equal(one, np.rint(one)):
-            raise InputError(f"{file}: values that are no whole numbers; expected a label")
+        if is_label and not (
+            np.array_equal(one, np.rint(one)) and 0 <= one.min() <= one.max() <= 65535
+        ):
+            raise InputError(
+                f"{file}: values from {one.min():g} to {one.max():g}; expected whole numbers from 0 to "
+                "65535 in a label"
+            )
     volume = np.stack(slices, axis=2)
     if is_label:
         return volume.astype(np.uint16 if volume.max() > 255 else np.uint8)
