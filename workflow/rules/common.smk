@@ -21,11 +21,14 @@ if str(PACKAGE) not in sys.path:
 
 from segstudy.cases import Case, read_cases, shards
 from segstudy.code import digest
+from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import grid_name
+from segstudy.networks import modules
 from segstudy.publish import catalogue
 from segstudy.study import (
     FitSettings,
+    GridSettings,
     MeasureSettings,
     PhantomSource,
     ResampleSettings,
@@ -49,7 +52,11 @@ def read_config() -> Study:
                 f"{file}: no such study file. --config study=NAME takes one of {known}; "
                 "a path to your own file ends in .yaml"
             )
-        return read_study(file, config.get("path"))
+        study = read_study(file, config.get("path"))
+        for name, dataset in study.datasets.items():
+            if not isinstance(dataset.source, PhantomSource):
+                refuse_by_hand(dataset.source, name)
+        return study
     except InputError as error:
         raise WorkflowError(str(error)) from None
 
@@ -163,10 +170,14 @@ def labels_option(dataset: str) -> list[str]:
 
 
 def estimate_files(wildcards) -> list[str]:
-    """The files that tell how the structure was moved: the reference case's; where the images
-    choose the frame, every case's."""
+    """The files that tell how the structure was moved: the reference case's; where the images are
+    asked, every case's; where the transform is given and there is no reference case, the first's.
+    """
     repair, cases = STUDY.datasets[wildcards.dataset].repair, cases_of(wildcards.dataset)
-    asked = cases.values() if repair.frame == "auto" else [cases[repair.reference_case]]
+    if repair.frame == "auto" or repair.estimate_from == "images":
+        asked = cases.values()
+    else:
+        asked = [cases[repair.reference_case or min(cases)]]
     return [str(file) for case in asked for file in case.files]
 
 
@@ -255,7 +266,7 @@ def prediction_code(model: str) -> str:
 
 
 def network_code(model: str) -> list[str]:
-    return [f"networks.{STUDY.models[model].network}"]
+    return modules(STUDY.models[model])
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -300,6 +311,29 @@ def measure_settings(dataset: str) -> MeasureSettings:
         structures=cohort.structures,
         left_right_pairs=cohort.left_right_pairs,
     )
+
+
+def grid_trainings() -> list[str]:
+    """What training left of each arm of a grid search."""
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    return [
+        f"{RESULTS}/train/{arm}/fold-{fold}/seed-{seed}/{file}"
+        for arm in arms
+        for fold in STUDY.folds
+        for seed in STUDY.models[arm].seeds
+        for file in ("history.csv", "settings.json")
+    ]
+
+
+def grid_options() -> list[str]:
+    """The options of `segstudy statistics` for a study with a grid search."""
+    if not STUDY.grids:
+        return []
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    settings = GridSettings(
+        grids=STUDY.grids, weights={arm: STUDY.models[arm].infer.weights for arm in arms}
+    )
+    return ["--grid", settings.to_json(), "--train", f"{RESULTS}/train"]
 
 
 def needs_gpu(model: str) -> int:

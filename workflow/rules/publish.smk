@@ -70,6 +70,11 @@ rule publish_report:
     input:
         figures=rules.publish_figures.output,
         tables=[rules.statistics.output, f"{RESULTS}/metrics/metrics.csv"],
+        audits=[
+            f"{RESULTS}/repair/{dataset}/audit"
+            for dataset, settings in STUDY.datasets.items()
+            if settings.audit_labels
+        ],
         page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
         published=PACKAGE.parent / "resources/published.csv",
     output:

@@ -24,7 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from segstudy import labels
 from segstudy.errors import InputError
+from segstudy.grid import expand
 
 Name = Annotated[
     str,
@@ -81,14 +83,9 @@ class PhantomSource(Settings):
     )
 
 
-class FolderSource(Settings):
-    """A dataset in a layout that other programs write.
+class Origin(Settings):
+    """Where a dataset's files are: in a folder, in an archive to fetch, or as the registry says."""
 
-    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
-    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
-    """
-
-    layout: Literal["msd", "nnunet"]
     path: str | None = Field(None, description="folder already on disk; nothing is downloaded then")
     url: str | None = Field(None, description="address of the archive (http or https)")
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MD5 of the archive")
@@ -96,16 +93,86 @@ class FolderSource(Settings):
         None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the archive"
     )
     registered: str | None = Field(
-        None, description="name in `resources/datasets.yaml`, in place of `url` and checksum"
+        None,
+        description="name in `resources/datasets.yaml`, in place of `url` and checksum; what is given out on "
+        "application only runs from `path`, and the error without it says where to apply",
     )
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "FolderSource":
+    def _one_origin(self) -> "Origin":
         if not (self.path or self.url or self.registered):
             raise ValueError("needs one of path, url, registered")
         if self.url and not (self.md5 or self.sha256):
             raise ValueError("a url needs its checksum: add md5 or sha256")
         return self
+
+
+class FolderSource(Origin):
+    """A dataset in a layout that other programs write.
+
+    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
+    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
+    `segthor`: `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a second, right label,
+    where there is one.
+    """
+
+    layout: Literal["msd", "nnunet", "segthor"]
+
+
+class SlicesSource(Origin):
+    """OASIS brain slices: PNG or NIfTI files of one slice each.
+
+    `keras_png_slices_<part>/case_NNN_slice_S.nii.png` and
+    `keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png`; gray values are the label's values. The
+    slices of a subject NNN are stacked along the third axis into a volume. The files do not say how
+    large a pixel is or which way it lies: distances and sides hold as far as `pixel_mm` and
+    `slice_mm` do.
+    """
+
+    layout: Literal["oasis_slices"]
+    parts: tuple[Literal["train", "validate", "test"], ...] = Field(
+        ("train", "validate", "test"), min_length=1, description="which of the folders are read"
+    )
+    cases_are: Literal["subjects", "slices"] = Field(
+        "subjects",
+        description="`subjects`: a case is a subject's volume; `slices`: each slice is a case of its subject, "
+        "for measuring what a split by slice leaks",
+    )
+    pixel_mm: Positive = Field(1.0, description="size of a pixel, in mm")
+    slice_mm: Positive = Field(1.0, description="distance of neighbouring slices, in mm")
+
+
+class NeuriteSource(Origin):
+    """neurite-OASIS: `OASIS_OAS1_NNNN_MR1/{aligned_norm.nii.gz, aligned_seg35.nii.gz, aligned_seg4.nii.gz}`."""
+
+    layout: Literal["neurite_oasis"]
+    segmentation: Literal["seg35", "seg4"] = Field(
+        "seg35", description="35 structures, left and right apart, or 4 tissues"
+    )
+
+
+class BidsSource(Origin):
+    """A BIDS dataset with segmentations among its derivatives.
+
+    Images `sub-*/[ses-*/]anat/*_<suffix>.nii.gz`; labels
+    `derivatives/<pipeline>/sub-*/[ses-*/]anat/*_dseg.nii.gz`, with a `dseg.tsv` of values and names
+    beside them or above. A session is a case of its subject.
+    """
+
+    layout: Literal["bids"]
+    suffixes: tuple[str, ...] = Field(
+        ("T1w",), min_length=1, description="suffix of each channel's file, in the channels' order"
+    )
+    pipeline: str | None = Field(
+        None, description="folder in `derivatives`; left out: the only one that holds labels"
+    )
+    image_desc: str | None = Field(
+        None,
+        description="take images of this `desc-` from the pipeline's folder; left out: the raw ones",
+    )
+    label_desc: str | None = Field(
+        None, description="`desc-` of the label files, where a session has several"
+    )
 
 
 class TableSource(Settings):
@@ -119,7 +186,20 @@ class TableSource(Settings):
     path: str = Field(description="the table, a .tsv file")
 
 
-Source = Annotated[PhantomSource | FolderSource | TableSource, Field(discriminator="layout")]
+Source = Annotated[
+    PhantomSource | FolderSource | SlicesSource | NeuriteSource | BidsSource | TableSource,
+    Field(discriminator="layout"),
+]
+
+
+def source_kinds() -> dict[str, type[Settings]]:
+    """The settings class of each layout."""
+    kinds = typing.get_args(typing.get_args(Source)[0])
+    return {
+        layout: kind
+        for kind in kinds
+        for layout in typing.get_args(kind.model_fields["layout"].annotation)
+    }
 
 
 class Elastix(Settings):
@@ -140,8 +220,17 @@ class Repair(Settings):
     """How a label that was moved in every case is put back."""
 
     structure: str = Field(description="the structure whose label was moved")
-    reference_case: str = Field(
-        description="the case that has a right label too (`reference_label` in its case table)"
+    estimate_from: Literal["pair", "images"] = Field(
+        "pair",
+        description="`pair`: the fault is found from the right and the wrong label of the reference case; "
+        "`images`: no right label is needed: the fault that all cases share is the one without which the "
+        "structure lies best in their images. That takes 3 cases, a compact structure that stands out, and "
+        "a rotation about the foot-head axis with a shift; what the images do not tell is refused",
+    )
+    reference_case: str | None = Field(
+        None,
+        description="the case that has a right label too (`reference_label` in its case table); needed to "
+        "estimate from a pair, else a check of what was found or given",
     )
     methods: tuple[Literal["sweep", "elastix"], ...] = Field(
         ("sweep", "elastix"), description="methods tried; the best IoU on the reference case wins"
@@ -154,7 +243,7 @@ class Repair(Settings):
     transform: tuple[tuple[float, float, float, float], ...] | None = Field(
         None,
         description="the fault, where it is known: 4 rows of 4, output to input, on voxel indices (i, j, k), "
-        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case",
+        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case, if any",
     )
     angle_step_deg: Positive = Field(
         1.0, description="first step of the rotation sweep, in degrees"
@@ -163,7 +252,7 @@ class Repair(Settings):
     sweep_also: tuple[Literal["tilt", "scale"], ...] = Field(
         (),
         description="what else the sweep looks for, from its own optimum on: `tilt`: rotation about the other two "
-        "axes, by up to some 15 degrees; `scale`: one factor for all axes; a further attempt, its IoU decides",
+        "axes (tilts of 5 to 30 degrees of the phantom's heart were found to 0.1 degree); `scale`: one factor for all axes; a further attempt, its IoU decides",
     )
     minimum_iou: Share = Field(
         0.9,
@@ -178,6 +267,19 @@ class Repair(Settings):
     )
 
     @model_validator(mode="after")
+    def _says_what_to_estimate_from(self) -> "Repair":
+        if self.estimate_from == "images" and self.transform is not None:
+            raise ValueError(
+                "transform: nothing is estimated where it is given; leave it or estimate_from: images out"
+            )
+        if self.estimate_from == "pair" and self.transform is None and not self.reference_case:
+            raise ValueError(
+                "reference_case: needed to estimate from a pair of labels; without a right label, set "
+                "estimate_from: images, or give the transform"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _transform_is_a_matrix(self) -> "Repair":
         if self.transform is None:
             return self
@@ -188,14 +290,42 @@ class Repair(Settings):
         return self
 
 
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _structures_schema(schema: dict) -> None:
+    """What a study file may hold: a value or several a structure, or names of a label table."""
+    value = schema.pop("additionalProperties")
+    schema.pop("type")
+    several = {"type": "array", "items": value, "minItems": 1}
+    schema["anyOf"] = [
+        {"type": "object", "additionalProperties": {"anyOf": [value, several]}, "minProperties": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    ]
+    schema.pop("minProperties", None)
+
+
 class Cohort(Settings):
     """What the files of a dataset hold, wherever they come from."""
 
     modality: Literal["CT", "MR", "other"] = Field(
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
     )
-    structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
-        description="structure: value in the label files (0 is background)", min_length=1
+    structures: dict[str, LabelValue] = Field(
+        description="structure: value in the label files (0 is background), or a list of values, which are merged; "
+        "with `label_table`, a list of names, where `hippocampus` is left and right together",
+        min_length=1,
+        json_schema_extra=_structures_schema,
+    )
+    label_table: str | None = Field(
+        None,
+        description="table in `resources/labels` (`freesurfer`, `neurite_seg35`) that names the values of the label "
+        "files: structures can be given by name, pairs of left and right follow, other values of the table are background",
+    )
+    merged_labels: dict[LabelValue, LabelValue] = Field(
+        {},
+        description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
+        "and need not be written",
     )
     ignore_labels: tuple[int, ...] = Field(
         (), description="further values that label files may hold, treated as background"
@@ -209,6 +339,11 @@ class Cohort(Settings):
         "a flip across the sagittal plane swaps them",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value_a_structure(cls, content: Any) -> Any:
+        return labels.settled(content) if isinstance(content, dict) else content
+
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
         check_pairs(self.left_right_pairs, list(self.structures))
@@ -216,7 +351,9 @@ class Cohort(Settings):
 
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "Cohort":
-        values = list(self.structures.values())
+        if self.label_table:
+            labels.read_table(self.label_table)
+        values = [*self.structures.values(), *self.merged_labels]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"structures: value {twice[0]} stands for two structures")
@@ -265,6 +402,11 @@ class Dataset(RepairedCohort):
     cases_per_job: int = Field(
         8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
     )
+    audit_labels: bool = Field(
+        False,
+        description="look for labels that do not fit the rest of the cohort (shifted, flipped, rotated, "
+        "swapped, stray pieces, holes, empty, cut), after the repair if there is one; the report lists them",
+    )
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
     )
@@ -274,18 +416,21 @@ class Dataset(RepairedCohort):
 
 
 class Splits(Settings):
-    """Cross-validation. Cases of one subject never stand on both sides of a split."""
+    """Cross-validation. Cases of one subject stand on one side of a split, unless a study asks to see the leak."""
 
     folds: int = Field(5, ge=2, le=20, description="number of folds")
     run_folds: tuple[int, ...] | None = Field(
         None, description="folds to run, counted from 0; left out: all"
     )
     seed: int = Field(20, description="seed of the shuffle")
-    stratify_by: Literal["foreground_volume", "none"] = Field(
-        "foreground_volume", description="what the folds are balanced by"
+    stratify_by: Literal["foreground_volume", "volume_and_presence", "none"] = Field(
+        "foreground_volume",
+        description="what the folds are balanced by; `volume_and_presence`: which structures a subject has, then volume",
     )
-    group_by: Literal["subject"] = Field(
-        "subject", description="cases of one subject stay together; always"
+    group_by: Literal["subject", "case_though_it_leaks"] = Field(
+        "subject",
+        description="cases of one subject stay together; `case_though_it_leaks` deals them out one by one, so that a "
+        "model is tested on subjects that it was trained on: only to measure what that pretends",
     )
 
     @model_validator(mode="after")
@@ -319,6 +464,11 @@ class Preprocess(Settings):
     anisotropy_threshold: Positive = Field(
         3.0,
         description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by nearest neighbour",
+    )
+    channels: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="channels that the plan's networks see, of the datasets' and in their order; left out: all",
     )
 
     @field_validator("clip_percentiles")
@@ -423,8 +573,43 @@ class NnunetInfer(Infer):
     )
 
 
+class TrainingSubset(Settings):
+    """Some of a fold's training subjects, for the question how much data a model needs.
+
+    Each of the model's `seeds` makes its own draw. Models with the same `seed` here draw alike:
+    with 5 and with 30 subjects, the 5 are among the 30 of the same fold and training seed. Plans
+    of `preprocess` are still fitted on all training cases of the fold; nnU-Net's on the subset.
+    """
+
+    subjects: int = Field(
+        ge=1, description="how many, those of `validation_share` (at least one, above 0) included"
+    )
+    seed: int = Field(1, description="seed of the draw")
+
+    @property
+    def draw(self) -> tuple[int, int]:
+        return self.subjects, self.seed
+
+
 class Arm(Settings):
     """What a study trains and compares: one of its models."""
+
+    training_subset: TrainingSubset | None = Field(
+        None, description="train on some of the subjects only; left out: on all of the fold's"
+    )
+
+    grid: dict[str, tuple[Any, ...]] = Field(
+        {},
+        description="grid search: settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is "
+        "replaced by an arm of each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
+    )
+
+    @field_validator("grid")
+    @classmethod
+    def _is_expanded(cls, value: dict) -> dict:
+        if value:
+            raise ValueError("a grid is expanded where a study file is read; give one model here")
+        return value
 
     def learning(self) -> "Arm":
         """The settings that shape the weights, with all others at their defaults.
@@ -435,6 +620,21 @@ class Arm(Settings):
         return self.model_copy(
             update={name: type(self).model_fields[name].get_default() for name in free}
         )
+
+
+class SirenHead(Settings):
+    """A head of sine layers that sees, beside the network's features, where in the patch a voxel lies
+    (Sitzmann et al. 2020): mm from the patch's middle, over half its longest side.
+    """
+
+    hidden: int = Field(
+        32, ge=1, description="width of the sine layers, and features they are given"
+    )
+    layers: int = Field(2, ge=1, le=8, description="sine layers; a linear one follows")
+    omega: Positive = Field(
+        10.0,
+        description="frequency factor of the sines; the paper's 30 is for coordinates alone, and learns slowly here",
+    )
 
 
 class Model(Arm):
@@ -461,6 +661,14 @@ class Model(Arm):
     augmentation: Augmentation = Augmentation()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay a step of a moving average of the weights, which is then validated and kept "
+        "in their place, e.g. 0.999; 0: none",
+    )
+    compile: bool = Field(
+        False, description="train through torch.compile; stops where that cannot be done"
+    )
     amp: bool = Field(
         True,
         description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
@@ -474,6 +682,9 @@ class Model(Arm):
     )
     validate_every_epochs: int = Field(
         5, ge=1, description="epochs between validations on whole volumes"
+    )
+    head: SirenHead | None = Field(
+        None, description="coordinate head in place of the last layer; left out: none"
     )
     infer: Infer = Infer()
     memory_mb: MemoryMb = 8000
@@ -507,13 +718,87 @@ class UnetModel(Model):
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of each level"
     )
-    normalisation: Literal["instance", "batch"] = Field(
-        "instance", description="normalisation layer"
+    convolutions_per_level: int = Field(2, ge=1, le=4, description="convolutions of each block")
+    downsampling: Literal["stride", "max_pool"] = Field(
+        "stride", description="`stride`: of a level's first convolution; `max_pool` before it"
+    )
+    upsampling: Literal["transposed", "linear", "nearest"] = Field(
+        "transposed", description="transposed convolution, or interpolation"
+    )
+    normalisation: Literal["instance", "batch", "none"] = Field(
+        "instance", description="normalisation layer; `none`: convolutions have a bias in its place"
     )
     activation: Literal["leaky_relu", "relu"] = Field(
         "leaky_relu", description="leaky ReLU has slope 0.01"
     )
+    attention: Literal["none", "se", "cbam"] = Field(
+        "none",
+        description="at the end of each block: `se`: squeeze-and-excitation (Hu et al. 2018); `cbam`: "
+        "channels and places (Woo et al. 2018)",
+    )
+    initialisation: Literal["he", "he_uniform", "default"] = Field(
+        "he", description="first weights: He et al. 2015, normal or uniform; `default`: torch's"
+    )
     dropout: Share = Field(0.0, description="dropout of the blocks")
+
+
+class AttentionUnetModel(Model):
+    """U-Net with attention gates on its skip connections (Oktay et al. 2018), MONAI's."""
+
+    network: Literal["attention_unet"]
+    channels: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (32, 64, 128, 256), min_length=2, description="channels of each level"
+    )
+    dropout: Share = Field(0.0, description="dropout of the convolutions")
+
+
+class UnetrModel(Model):
+    """UNETR (Hatamizadeh et al. 2022): a vision transformer as encoder, MONAI's. Patches are multiples of 16 voxels."""
+
+    network: Literal["unetr"]
+    feature_size: int = Field(16, ge=1, description="channels of the decoder's last level")
+    hidden_size: int = Field(768, ge=1, description="width of the transformer")
+    heads: int = Field(12, ge=1, description="attention heads; they divide `hidden_size`")
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "UnetrModel":
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"heads: {self.heads} do not divide hidden_size ({self.hidden_size}); "
+                "expected a divisor"
+            )
+        return self
+
+
+class SwinUnetrModel(Model):
+    """SwinUNETR (Hatamizadeh et al. 2022): attention in shifted windows, MONAI's. Patches are multiples of 32 voxels."""
+
+    network: Literal["swin_unetr"]
+    feature_size: int = Field(
+        24, ge=12, multiple_of=12, description="channels of the first level; a multiple of 12"
+    )
+    depths: tuple[int, int, int, int] = Field(
+        (2, 2, 2, 2), description="transformer layers of each stage"
+    )
+    heads: tuple[int, int, int, int] = Field(
+        (3, 6, 12, 24), description="attention heads of each stage"
+    )
+    window_size: int = Field(7, ge=2, description="side of an attention window, in tokens")
+    version: Literal[1, 2] = Field(
+        1, description="2: a residual convolution before each stage (SwinUNETR-V2)"
+    )
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SwinUnetrModel":
+        widths = [self.feature_size * 2**stage for stage in range(4)]
+        for width, heads, depth in zip(widths, self.heads, self.depths, strict=True):
+            if heads < 1 or width % heads:
+                raise ValueError(f"heads: {heads} do not divide a stage's {width} channels")
+            if depth < 1:
+                raise ValueError(f"depths: {depth}; expected at least 1 layer in each stage")
+        return self
 
 
 class NnunetModel(Arm):
@@ -582,7 +867,7 @@ def _with_network(value: Any) -> Any:
 
 
 AnyModel = Annotated[
-    EnetModel | UnetModel | NnunetModel,
+    EnetModel | UnetModel | AttentionUnetModel | UnetrModel | SwinUnetrModel | NnunetModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),
 ]
@@ -604,6 +889,11 @@ class Metrics(Settings):
     )
     groups: dict[Name, tuple[str, ...]] = Field(
         {}, description="merged structures that are measured too: name: [structures]"
+    )
+    slice_axis: Literal["none", "axial", "coronal", "sagittal"] = Field(
+        "none",
+        description="measure Dice slice by slice too: `slice_dice`, a case's mean over the slices in which it is defined, "
+        "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
     )
 
     @field_validator("nsd_tolerance_mm")
@@ -680,6 +970,10 @@ class Study(Settings):
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
+    grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
+        {},
+        description="not written: what each `grid` of a model became, arm by arm",
+    )
 
     @model_validator(mode="after")
     def _references(self) -> "Study":
@@ -718,6 +1012,13 @@ class Study(Settings):
                 raise ValueError(
                     f"models.{name}.loss.class_weights: no weight for {missing[0]}; "
                     "give one to each structure"
+                )
+        for name, plan in self.preprocess.items():
+            odd = [channel for channel in plan.channels or () if channel not in first.channels]
+            if odd:
+                raise ValueError(
+                    f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
+                    f"({', '.join(first.channels)})"
                 )
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
@@ -862,6 +1163,15 @@ class TrainSettings(Settings):
     modality: Literal["CT", "MR", "other"]
 
 
+class GridSettings(Settings):
+    """What `segstudy statistics` needs of a study with grids."""
+
+    grids: dict[Name, dict[Name, dict[str, Any]]]
+    weights: dict[Name, Literal["last", "best"]] = Field(
+        description="which weights of each arm are used"
+    )
+
+
 class MeasureSettings(Settings):
     """What `segstudy metrics` needs of a study."""
 
@@ -907,11 +1217,14 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_study(path: Path | str, source_path: str | None = None) -> Study:
+def read_study(
+    path: Path | str, source_path: str | typing.Mapping[str, str] | None = None
+) -> Study:
     """Read and check a study file.
 
-    `source_path` replaces the `source.path` of the study's only dataset that is on disk or
-    downloaded (`--config path=DIR`).
+    `source_path` is where the data are (`--config path=DIR`), in place of `source.path`: a folder for
+    the datasets that are on disk or downloaded, where these are one or parts of one, or a folder
+    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`).
 
     Raises InputError that names the file, the key, what was found and what was expected.
     """
@@ -935,27 +1248,79 @@ def read_study(path: Path | str, source_path: str | None = None) -> Study:
     content.setdefault("name", path.stem)
     if source_path is not None:
         _replace_path(content, source_path, path)
+    _expand_grids(content, path)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, content)) from None
 
 
-def _replace_path(content: dict, source_path: str, file: Path) -> None:
+def _expand_grids(content: dict, file: Path) -> None:
+    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+    if "grids" in content:
+        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+    models = content.get("models")
+    if not isinstance(models, dict):
+        return
+    try:
+        expanded, grids = expand(models)
+        for entry in grids:
+            for setting in models[entry]["grid"]:
+                _check_setting(models[entry], entry, setting)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    if grids:
+        content["models"], content["grids"] = expanded, grids
+
+
+def _check_setting(model: dict, entry: str, setting: str) -> None:
+    """Raise ValueError for a setting of a grid that the model's network does not have."""
+    place: tuple = ("models", entry, model.get("network", model.get("trainer")))
+    for part in setting.split("."):
+        allowed = _keys_at(Study, place)
+        if part not in allowed:
+            near = difflib.get_close_matches(part, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"Allowed here: {', '.join(allowed)}"
+            )
+        place = (*place, part)
+        if not _step([Study], place)[0]:
+            return  # names of its own, e.g. the structures in class_weights
+
+
+def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
     datasets = content.get("datasets")
-    sources = [
-        dataset["source"]
-        for dataset in (datasets.values() if isinstance(datasets, dict) else ())
+    sources = {
+        name: dataset["source"]
+        for name, dataset in (datasets.items() if isinstance(datasets, dict) else ())
         if isinstance(dataset, dict)
         and isinstance(dataset.get("source"), dict)
         and dataset["source"].get("layout") != "phantom"
-    ]
-    if len(sources) != 1:
+    }
+    known = ", ".join(sources) or "none"
+    if isinstance(source_path, typing.Mapping):
+        odd = [name for name in source_path if name not in sources]
+        if odd:
+            raise InputError(
+                f"{file}: --config path={{{odd[0]}: ...}}: no dataset on disk of that name; this "
+                f"study has {known}"
+            )
+        for name, folder in source_path.items():
+            sources[name]["path"] = str(folder)
+        return
+    origins = {
+        tuple(str(source.get(key)) for key in ("layout", "path", "url", "registered"))
+        for source in sources.values()
+    }
+    if len(origins) != 1:
         raise InputError(
-            f"{file}: --config path=... needs a study with one dataset on disk, this one has "
-            f"{len(sources)}; write source.path into a copy of the study file"
+            f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
+            f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
-    sources[0]["path"] = source_path
+    for source in sources.values():
+        source["path"] = str(source_path)
 
 
 def describe(
@@ -999,7 +1364,10 @@ def describe(
     return "\n".join(dict.fromkeys(lines))
 
 
-_TAGS = {"phantom", "msd", "nnunet", "table", "enet", "unet"}
+_TAGS = {
+    *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
+    *("enet", "unet", "attention_unet", "unetr", "swin_unetr"),
+}
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 
 

@@ -47,7 +47,11 @@ def study(
         "left_right_pairs": pairs,
     }
     if repair:
-        dataset["repair"] = {"structure": structures[0], "reference_case": "case_000"}
+        asked = {} if repair == "images" else {"reference_case": "case_000"}
+        dataset["repair"] = {"structure": structures[0], **asked}
+        if repair == "images":
+            dataset["repair"]["estimate_from"] = "images"
+            dataset["audit_labels"] = True
     datasets = {"thorax": dataset}
     if other_site:
         datasets["other"] = {**dataset, "role": "test"}
@@ -91,6 +95,13 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
         write_table(root / f"download/{dataset}/problems.tsv", problems)
         if settings.datasets[dataset].repair:
             _repair(root, settings, dataset, names)
+        if settings.datasets[dataset].audit_labels:
+            faults = [(names[0], "aorta", "stray", "9 voxels in pieces apart, of 300", 12.5)]
+            columns = ["case", "structure", "fault", "evidence", "score"]
+            write_table(
+                root / f"repair/{dataset}/audit/faults.csv",
+                pandas.DataFrame(faults, columns=columns),
+            )
         rows += _predict(root, settings, dataset, table, random, infinite)
     write_splits(
         root / "preprocess/splits.tsv",
@@ -177,22 +188,35 @@ def _repair(root, settings, dataset, names) -> None:
     angles = np.unique(np.r_[np.arange(-180.0, 180.0), -26.6 + np.arange(-100, 101) * 0.02])
     ious = 0.2 + 0.79 * np.exp(-np.abs(angles + 26.6) / 25)
     folder = root / f"repair/{dataset}/estimate"
-    write_table(folder / "sweep.csv", pandas.DataFrame({"angle_deg": angles, "iou": ious}).round(6))
+    asked = repair.estimate_from == "images"
+    curve = {
+        "angle_deg": angles,
+        "iou": None if asked else ious,
+        "evidence": ious - 1 if asked else None,
+    }
+    write_table(folder / "sweep.csv", pandas.DataFrame(curve, dtype=float).round(6))
     attempts = pandas.DataFrame(
+        [("images", None, None, None, -26.6, True, "")] if asked else
         [("sweep", 0.27, 0.985, 0.99, -26.6, True, ""),
          ("elastix rigid, mask", 0.27, 0.81, 0.8, -24.0, False, ""),
          ("elastix affine, mask", 0.27, None, None, None, False, "too few samples")],
         columns=["method", "iou_before", "iou_after", "iou_replayed", "angle_deg", "chosen", "reason"],
     )  # fmt: skip
+    attempts.insert(1, "frame", "voxel")
     write_table(folder / "attempts.csv", attempts)
+    seconds = attempts[["method", "frame"]].assign(seconds=[1.2, 3.4, 8.9][: len(attempts)])
+    write_table(folder / "seconds.csv", seconds)
     write_json(
         folder / "transform.json",
         {
-            "structure": repair.structure, "method": "sweep", "frame": "voxel",
-            "reference_case": repair.reference_case, "iou_before": 0.27, "iou_after": 0.985,
-            "iou_replayed": 0.99, "angle_deg": -26.6, "translation_voxels": [4.0, 3.0, 1.0],
+            "structure": repair.structure, "method": "images" if asked else "sweep", "frame": "voxel",
+            "reference_case": repair.reference_case,
+            "iou_before": None if asked else 0.27, "iou_after": None if asked else 0.985,
+            "iou_replayed": None if asked else 0.99,
+            "angle_deg": -26.6, "translation_voxels": [4.0, 3.0, 1.0],
+            "image_evidence": {"cases": len(names), "gain": 1.2, "t": 14.0} if asked else None,
             "matrix_voxel": np.eye(4).tolist(), "matrix_mm": np.eye(4).tolist(),
-            "peak_deg": [-26.92, -26.28], "rotation": "determined", "rival_deg": None,
+            "peak_deg": None if asked else [-26.92, -26.28], "rotation": "determined", "rival_deg": None,
         },
     )  # fmt: skip
     verdicts = pandas.DataFrame(
@@ -201,7 +225,8 @@ def _repair(root, settings, dataset, names) -> None:
                 "case": name, "verdict": "review" if index == 3 else "repaired", "label": "moved",
                 "voxels_moved": 420, "voxels_lost_outside": 12 if index == 3 else 0,
                 "voxels_overwritten": 0, "voxels_at_border": 0, "gradient_before": 5.0,
-                "gradient_after": 9.5, "spread_before": 30.0, "spread_after": 12.0,
+                "gradient_after": 9.5 + index, "spread_before": 30.0, "spread_after": 12.0,
+                "smoothness_before": 0.81, "smoothness_after": 0.82,
                 "remark": "would leave the grid" if index == 3 else "",
             }
             for index, name in enumerate(names)

@@ -76,6 +76,8 @@ def _scenario(name: str):
         return builder.study(models=("unet", "nnunet"), repair=False), {"cases": 4}
     if name == "nnunet_alone":
         return builder.study(models=("nnunet",), repair=False), {"cases": 3}
+    if name == "images":
+        return builder.study(models=("unet",), repair="images"), {"cases": 5}
     if name == "one_model":
         groups = {"metrics": {"groups": {"both": ["heart", "aorta"]}}}
         return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}

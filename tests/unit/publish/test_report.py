@@ -11,6 +11,7 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.publish import methods, provenance, tables
 from segstudy.publish.citations import REFERENCES
+from segstudy.publish.drawing import draw_all
 from segstudy.publish.report import _findings, render
 from segstudy.publish.results import Results
 
@@ -270,6 +271,23 @@ def test_the_commands_with_one_model(scenario, tmp_path, capsys):
     (tmp_path / "figures/training.svg").unlink()
     assert main(report) == 1
     assert "training.svg: no such file" in capsys.readouterr().err
+
+
+def test_a_repair_from_images_is_told_without_a_right_label(scenario, tmp_path):
+    results = scenario("images")
+    draw_all(results, tmp_path / "figures")
+    text = render(results, tmp_path / "figures", tmp_path / "report.html")
+    section = text[text.index('id="repair"') : text.index('id="training"')]
+    assert "No right label tells how well the repair went" in section
+    assert "IoU of the" not in section.split("<table")[0]
+    # Pictures: the case for review, then a repaired one; in three planes each.
+    assert section.index("case_003 <span") < section.index("case_000 <span")
+    assert section.count('class="shot"') == 6
+    methods_text = dict(methods.methods(results))["Label repair"]
+    assert "estimated from 5 images together" in methods_text
+    assert "best IoU" not in methods_text
+    assert "raised the IoU" not in methods_text
+    assert "9 voxels in pieces apart" in text[text.index('id="data"') : text.index('id="repair"')]
 
 
 def test_a_missing_table_is_named(plain, figures_folder, tmp_path):

@@ -55,6 +55,27 @@ def test_where_nnunet_is_missing_it_is_said_how_to_install_it(
         networks.prepare(tmp_path)
 
 
+POOLS = """
+import multiprocessing, os, signal, sys
+from segstudy.train.nnunet import _stopping
+with _stopping():
+    for _ in range(20):
+        with multiprocessing.get_context("fork").Pool(2):
+            pass
+    print("pools ended", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_processes_that_nnunet_ends_do_end_and_so_does_the_job():
+    """A pool is ended by SIGTERM; workers that took the job's handler along hung in one of five."""
+    run = subprocess.run(
+        [sys.executable, "-c", POOLS], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.stdout == "pools ended\n"
+    assert run.returncode == 128 + signal.SIGTERM
+
+
 LOGGED = {
     "lrs": [0.01, 0.005],
     "train_losses": [np.float32(1.5), np.float32(0.5)],

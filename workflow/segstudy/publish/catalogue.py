@@ -6,7 +6,7 @@ Light, since the workflow asks it while it parses its rules.
 from dataclasses import dataclass, field
 
 from segstudy.publish.words import expand, metric
-from segstudy.study import Study
+from segstudy.study import Repair, Study
 
 CAPTIONS = "captions.json"
 LAYERS = "layers.json"
@@ -45,8 +45,7 @@ def figures(study: Study) -> list[Figure]:
         found.append(_figure("samples", "Data", "sample cases", dataset))
     for dataset, settings in study.datasets.items():
         if settings.repair:
-            found.append(_figure("repair_sweep", "Label repair", "rotation sweep", dataset))
-            found.append(_figure("repair_overlay", "Label repair", "before and after", dataset))
+            found += _repair_figures(settings.repair, dataset)
     found.append(_figure("training", "Training", "learning curves"))
     tested = expand(study.statistics.metrics, study)
     for dataset in study.datasets:
@@ -64,9 +63,24 @@ def figures(study: Study) -> list[Figure]:
         found.append(_figure("side_swapped", "Symmetry", "swapped sides", dataset))
         found.append(_figure("swapped_cases", "Symmetry", "most swapped cases", dataset))
     for dataset in study.datasets:
+        for grid in study.grids:
+            found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
+    for dataset in study.datasets:
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found
+
+
+def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
+    """What there is to see of a repair: a sweep and methods only where something was sought."""
+    kinds = {"repair_cases": "before and after", "repair_evidence": "evidence of the images"}
+    if repair.reference_case is not None:
+        kinds = {"repair_overlay": "reference case", **kinds}
+    if repair.transform is None:
+        kinds["repair_sweep"] = "rotation sweep"
+        if repair.estimate_from == "pair":
+            kinds["repair_methods"] = "methods"
+    return [_figure(kind, "Label repair", title, dataset) for kind, title in kinds.items()]
 
 
 def files(study: Study) -> list[str]:

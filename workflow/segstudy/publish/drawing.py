@@ -12,6 +12,7 @@ from segstudy.publish.draw import (
     cohort,
     comparison,
     confusion,
+    grid,
     outcomes,
     ranking,
     repair,
@@ -28,6 +29,9 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "cohort": cohort.draw,
     "repair_sweep": repair.draw_sweep,
     "repair_overlay": repair.draw_overlay,
+    "repair_cases": repair.draw_cases,
+    "repair_evidence": repair.draw_evidence,
+    "repair_methods": repair.draw_methods,
     "training": training.draw,
     "results": comparison.draw,
     "ranking": ranking.draw,
@@ -37,6 +41,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "symmetry": symmetry.draw_merged,
     "side_swapped": symmetry.draw_shares,
     "swapped_cases": symmetry.draw_cases,
+    "grid": grid.draw,
 }
 PICTURES: dict[str, Callable[[Results, Figure, Viewer], Drawing]] = {
     "samples": samples.draw,

@@ -9,7 +9,7 @@ from segstudy.publish import slices
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.results import Results
 from segstudy.publish.slices import Box
-from segstudy.publish.views import Viewer, moved
+from segstudy.publish.views import Viewer, moved, repaired_cases
 
 
 def layers(results: Results, viewer: Viewer) -> dict:
@@ -46,22 +46,25 @@ def _case(results: Results, viewer: Viewer, dataset: str, case: str) -> dict:
 
 
 def _repair(results: Results, dataset: str) -> list[dict]:
-    planes = []
-    for view in moved(results, dataset):
-        box = slices.around(view.right | view.delivered | view.repaired, view.pixel_mm, margin=0.25)
-        layer = {
-            name: outline(box.of(getattr(view, name)), view.pixel_mm)
-            for name in ("right", "delivered", "repaired")
-        }
-        planes.append(
-            {
-                **_picture(box.of(view.image), view.pixel_mm),
-                "plane": view.plane,
-                "edges": slices.EDGES[view.plane],
-                **layer,
-            }
-        )
-    return planes
+    found = []
+    for case, verdict in repaired_cases(results, dataset):
+        planes = []
+        for view in moved(results, dataset, case):
+            box = slices.around(view.anywhere, view.pixel_mm, margin=0.25)
+            masks = {"right": view.right, "delivered": view.delivered, "repaired": view.repaired}
+            planes.append(
+                {
+                    **_picture(box.of(view.image), view.pixel_mm),
+                    "plane": view.plane,
+                    "edges": slices.EDGES[view.plane],
+                    **{
+                        name: "" if mask is None else outline(box.of(mask), view.pixel_mm)
+                        for name, mask in masks.items()
+                    },
+                }
+            )
+        found.append({"case": case, "verdict": verdict, "planes": planes})
+    return found
 
 
 def _picture(image: np.ndarray, pixel_mm: tuple[float, float]) -> dict:

@@ -74,14 +74,31 @@ def _data(results: Results) -> str:
         if settings.role == "test":
             text.append("It was used for testing only, by the models of every fold.")
     splits = study.splits
-    balanced = (
-        ", balanced by foreground volume" if splits.stratify_by == "foreground_volume" else ""
-    )
+    balanced = {
+        "foreground_volume": ", balanced by foreground volume",
+        "volume_and_presence": ", balanced by the structures present and foreground volume",
+        "none": "",
+    }[splits.stratify_by]
     ran = "" if len(study.folds) == splits.folds else f", of which {len(study.folds)} were run"
-    text.append(
-        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; cases of one subject "
-        f"stayed in one fold (seed {splits.seed})."
+    leaky = splits.group_by == "case_though_it_leaks"
+    grouped = (
+        "cases were dealt out one by one" if leaky else "cases of one subject stayed in one fold"
     )
+    text.append(
+        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; {grouped} (seed "
+        f"{splits.seed})."
+    )
+    if leaky:
+        text.append(
+            "WARNING: this split leaks. Models were tested on subjects that they were trained on, so the "
+            "figures below are no estimate for new subjects; they are here to show what such a split pretends."
+        )
+    for name, model in study.models.items():
+        if model.training_subset is not None:
+            text.append(
+                f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+            )
     return " ".join(text)
 
 
@@ -103,15 +120,34 @@ def _repair(results: Results, dataset: str, settings: Dataset) -> str:
         if peak
         else ""
     )
+    if repair.transform is not None:
+        origin = "The transform was known:"
+    elif repair.estimate_from == "images":
+        asked = found["image_evidence"]
+        origin = (
+            f"No right label was asked for it. The transform was estimated from {asked['cases']:.0f} images together, as "
+            "the rotation about the foot-head axis and shift without which the structure lies best in all of "
+            "them (gradient of the image across its surface, homogeneity inside, overlap with other "
+            f"structures; t = {asked['t']:.1f} for the gain over the labels as delivered):"
+        )
+    else:
+        origin = (
+            f"The transform was estimated on {found['reference_case']}, of which the right label is known, by "
+            f"{listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
+            f"({found['method']}):"
+        )
+    checked = "was applied to every case"
+    if found["reference_case"]:
+        checked = (
+            f"raised the IoU with the right label of {found['reference_case']} from "
+            f"{found['iou_before']:.3f} to {found['iou_after']:.3f}"
+        )
     return _minus(
         f"In {dataset}, the label of the {repair.structure.replace('_', ' ')} had been moved by the same transform in every "
-        f"case. The transform was estimated on {found['reference_case']}, of which the right label "
-        f"is known, by {listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
-        f"({found['method']}): a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
+        f"case. {origin} a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
         f"({', '.join(f'{part:.1f}' for part in found['translation_voxels'])}) voxels, on "
         f"{'voxel indices' if found['frame'] == 'voxel' else 'millimetres'}. Its inverse, by "
-        f"nearest neighbour on the stored grid, raised the IoU with the right label from "
-        f"{found['iou_before']:.3f} to {found['iou_after']:.3f}. Outcome in the cohort: {outcome}."
+        f"nearest neighbour on the stored grid, {checked}. Outcome in the cohort: {outcome}."
     )
 
 
@@ -207,17 +243,31 @@ def _architecture(name: str, model: Model, runs: list[dict]) -> str:
     architecture = {
         "enet": "an ENet [[paszke2016]]",
         "unet": f"a {model.dims}D U-Net [[{'cicek2016' if model.dims == 3 else 'ronneberger2015'}]]",
+        "attention_unet": f"a {model.dims}D attention U-Net [[oktay2018]]",
+        "unetr": f"a {model.dims}D UNETR [[hatamizadeh2022]]",
+        "swin_unetr": f"a {model.dims}D SwinUNETR [[hatamizadeh2022b]]",
     }.get(model.network, f"a {model.network}")
     details = []
     if model.network == "unet":
         norm = {
             "instance": "instance normalisation [[ulyanov2016]]",
             "batch": "batch normalisation [[ioffe2015]]",
+            "none": "no normalisation",
         }[model.normalisation]
         activation = {"leaky_relu": "leaky ReLU", "relu": "ReLU"}[model.activation]
         details.append(f"{'-'.join(map(str, model.channels))} channels, {norm}, {activation}")
+        if model.downsampling == "max_pool":
+            details.append("max pooling")
+        if model.attention != "none":
+            attention = {
+                "se": "squeeze-and-excitation [[hu2018]]",
+                "cbam": "convolutional block attention [[woo2018]]",
+            }
+            details.append(attention[model.attention])
         if model.dims == 3 and model.deep_supervision:
             details.append("deep supervision")
+    if model.head:
+        details.append(f"a sine coordinate head of width {model.head.hidden} [[sitzmann2020]]")
     parameters = _same([f"{run['parameters']:,}" for run in runs if "parameters" in run])
     if parameters:
         details.append(f"{parameters} parameters")
@@ -255,7 +305,8 @@ def _learning(model: Model, runs: list[dict]) -> str:
         f"trained for {count(model.epochs, 'epoch')}{where}{seeds}, with {_loss(model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
         f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
-        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g})"
+        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
+        f"{f'; weights averaged with decay {model.ema:g} a step' if model.ema else ''})"
     )
 
 

@@ -63,12 +63,12 @@ class Results:
         return read_json(self._needed(path, "repair", f"estimate of {dataset}"))
 
     def sweep(self, dataset: str) -> pandas.DataFrame:
-        """IoU over angle; columns angle_deg, iou."""
+        """IoU, or evidence of the images, over angle; columns angle_deg, iou, evidence."""
         return self._table(
             f"repair/{dataset}/estimate/sweep.csv",
             "repair",
             f"estimate of {dataset}",
-            ("angle_deg", "iou"),
+            ("angle_deg", "iou", "evidence"),
         )
 
     def attempts(self, dataset: str) -> pandas.DataFrame:
@@ -77,10 +77,25 @@ class Results:
             f"repair/{dataset}/estimate/attempts.csv", "repair", f"estimate of {dataset}", ()
         )
 
+    def attempt_seconds(self, dataset: str) -> pandas.DataFrame:
+        """How long each attempt of a repair took; columns method, frame, seconds."""
+        return self._table(
+            f"repair/{dataset}/estimate/seconds.csv",
+            "repair",
+            f"estimate of {dataset}",
+            ("method", "frame", "seconds"),
+        )
+
     def moved_back(self, dataset: str) -> Path:
         """The moved structure (value 1) of the reference case as the repair put it back."""
         path = f"repair/{dataset}/estimate/repaired.nii.gz"
         return self._needed(path, "repair", f"estimate of {dataset}")
+
+    def faults(self, dataset: str) -> pandas.DataFrame:
+        """Labels that do not fit their cohort; columns case, structure, fault, evidence, score."""
+        columns = ("case", "structure", "fault", "evidence", "score")
+        path = f"repair/{dataset}/audit/faults.csv"
+        return self._table(path, "repair", f"audit of {dataset}", columns)
 
     def repaired(self, dataset: str) -> Path:
         """The folder of the repaired labels."""
@@ -171,6 +186,15 @@ class Results:
         columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "n_pairs")
         columns += ("test", "statistic", "df", "p", "p_adjusted", "significant", "design")
         return self._table("statistics/tests.csv", "statistics", "statistics", columns)
+
+    def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
+        """The arms of a grid search, tested on a dataset; as `statistics/grid.csv` has them."""
+        columns = ("grid", "model", "dataset", "validation_dice", "best", "parameters", "n_cases")
+        table = self._table("statistics/grid.csv", "statistics", "statistics", columns)
+        own = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
+        # Other grids' settings are columns too.
+        kept = [name for name in table if name in columns or own[name].notna().any()]
+        return own[kept].reset_index(drop=True)
 
     @property
     def tests(self) -> pandas.DataFrame:

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(settings, options: argparse.Namespace) -> None:
-    from segstudy import code
+    from segstudy import code, networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import read_json
     from segstudy.images.arrays import open_arrays
@@ -77,7 +77,11 @@ def _train(settings, options: argparse.Namespace) -> None:
     device = choose_device(options.device or model.device)
     prepare_torch(device, threads)
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     found = open_arrays(options.arrays)
     training, validation = ([_arrays(found, split) for split in part] for part in splits)
@@ -98,7 +102,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         device=device,
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
-        code=code.digest("train.command", f"networks.{model.network}"),
+        code=code.digest("train.command", *networks.modules(model)),
     )
 
 
@@ -111,7 +115,11 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     nnunet = importlib.import_module("segstudy.train.nnunet")
     model = settings.model
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     training, validation = (_labelled(part, options) for part in splits)
     nnunet.fit(
