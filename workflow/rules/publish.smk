@@ -4,6 +4,9 @@
 rule publish_figures:
     input:
         metrics=f"{RESULTS}/metrics/metrics.csv",
+        confusion=runs(
+            f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/confusion/{{dataset}}.csv"
+        ),
         statistics=rules.statistics.output,
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
@@ -73,6 +76,7 @@ rule publish_report:
             if settings.audit_labels
         ],
         page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
+        published=PACKAGE.parent / "resources/published.csv",
     output:
         f"{RESULTS}/report.html",
     log:

@@ -8,6 +8,7 @@ rule statistics:
         summary=f"{RESULTS}/statistics/summary.csv",
         tests=f"{RESULTS}/statistics/tests.csv",
         ranking=f"{RESULTS}/statistics/ranking.csv",
+        places=f"{RESULTS}/statistics/places.csv",
         report=f"{RESULTS}/statistics/report.md",
     log:
         f"{RESULTS}/logs/statistics/statistics.log",

@@ -14,7 +14,11 @@ import pandas
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.files import write_json, write_table, write_text
 from segstudy.images.files import read_label, write_label, write_nifti
+from segstudy.metrics.measure import SWAPPED, opposite
+from segstudy.metrics.overlap import confusion
+from segstudy.metrics.table import confusion_rows, write_confusion
 from segstudy.statistics.comparisons import compare
+from segstudy.statistics.ranking import rank
 from segstudy.statistics.summary import summarise
 from segstudy.statistics.values import per_case, read_values
 from segstudy.study import Study
@@ -31,6 +35,7 @@ def study(
     repair=True,
     folds=2,
     other_site=False,
+    pairs=(),
     **further,
 ) -> Study:
     """A study with one CT dataset, `thorax`, and perhaps another site's, `other`, for testing only."""
@@ -39,6 +44,7 @@ def study(
         "modality": "CT",
         "structures": {name: value for value, name in enumerate(structures, start=1)},
         "cases_per_job": 8,
+        "left_right_pairs": pairs,
     }
     if repair:
         asked = {} if repair == "images" else {"reference_case": "case_000"}
@@ -62,8 +68,7 @@ def study(
                 else {"trainer": "nnunet", "epochs": 12}
                 for name in models
             },
-            "statistics": {"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 100},
-            **further,
+            **{"statistics": {"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 100}, **further},
         }
     )
 
@@ -121,6 +126,8 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
     values = per_case(read_values(root / "metrics/metrics.csv"))
     write_table(root / "statistics/summary.csv", summarise(values, settings.statistics))
     write_table(root / "statistics/tests.csv", compare(values, settings.statistics))
+    for name, table in zip(("ranking", "places"), rank(values, settings.statistics), strict=True):
+        write_table(root / f"statistics/{name}.csv", table)
     for stage, job, seconds in (("train", "a", 90.5), ("train", "b", 30.0), ("metrics", "c", 2.0)):
         write_text(
             root / f"benchmarks/{stage}/{job}.tsv",
@@ -237,8 +244,10 @@ def _plan() -> dict:
 
 
 def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
-    rows = []
+    rows, confused = [], {}
     values = settings.datasets[dataset].structures
+    pairs = settings.datasets[dataset].left_right_pairs
+    names_of = {value: name for name, value in values.items()} | {0: "background"}
     affine = np.diag([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0])
     other = settings.datasets[dataset].role == "test"
     for (index, case), model_fold in itertools.product(
@@ -259,19 +268,31 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
                     step = (len(settings.models) - place) * 0.5 + random.normal(0, 0.4)
                     mask = np.roll(mask, round(step), axis=int(random.integers(2)))
                     prediction[mask & (random.random(SHAPE) > 0.03)] = value
+            for left, right in pairs if last and index == 1 else ():
+                sides = [prediction == values[name] for name in (left, right)]
+                prediction[sides[0]], prediction[sides[1]] = values[right], values[left]
             write_label(
                 root / f"infer/{model}/fold-{fold}/seed-0/{dataset}/{case.case}.nii.gz",
                 prediction, affine,
             )  # fmt: skip
+            counted = confusion(reference, prediction, list(values.values()))
+            confused.setdefault((model, fold), []).extend(
+                confusion_rows({}, case.case, counted, names_of)
+            )
             groups = {name: (value,) for name, value in values.items()}
             groups |= {
                 name: tuple(values[one] for one in members)
-                for name, members in settings.metrics.groups.items()
+                for name, members in settings.groups.items()
             }
             for structure, chosen in groups.items():
                 measured = _measure(
                     np.isin(reference, chosen), np.isin(prediction, chosen), random, settings
                 )
+                other_side = opposite(pairs).get(structure)
+                if other_side:
+                    predicted = measured["voxels"]["n_predicted_voxels"]
+                    wrong = counted.voxels(values[other_side], values[structure])
+                    measured["values"][SWAPPED] = wrong / predicted if predicted else np.nan
                 for metric, value in measured["values"].items():
                     rows.append(
                         {
@@ -282,6 +303,12 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
                             "surface": "mesh", "diagonal_mm": 88.6,
                         }
                     )  # fmt: skip
+    for model in settings.models:
+        for fold in settings.folds:
+            write_confusion(
+                root / f"metrics/{model}/fold-{fold}/seed-0/confusion/{dataset}.csv",
+                confused.get((model, fold), []),
+            )
     return rows
 
 

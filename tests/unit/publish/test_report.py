@@ -234,6 +234,19 @@ def test_another_site_has_its_own_tables_and_counts_a_case_once(scenario):
     assert "used for testing only" in dict(methods.methods(results))["Data"]
 
 
+def test_two_sites_are_compared_unpaired_and_said_so(scenario):
+    results = scenario("two_sites")
+    across = [row for row in tables.test_table(results)["rows"] if "−" in row[0].text]
+    assert {row[0].text for row in across} == {"thorax − other"}
+    assert {row[4].text for row in across} == {"3 and 3, unpaired"}
+    text = dict(methods.methods(results))["Statistics"]
+    assert "The results of a model on thorax and other were compared as independent samples" in text
+    assert "(3 cases each)" in text and "Welch's t test [[welch1947]]" in text
+    assert "within each of 3 families" in text
+    # What concerns one dataset never meets a row of two.
+    assert (results.tests["dataset"] == results.tests["dataset_b"]).all()
+
+
 def test_text_of_the_study_file_cannot_break_the_page(plain, figures_folder):
     study = plain.study.model_copy(update={"title": "<script>alert(1)</script> & more"})
     text = render(Results(study, plain.root), figures_folder, figures_folder / "report.html")

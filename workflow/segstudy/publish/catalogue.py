@@ -47,12 +47,21 @@ def figures(study: Study) -> list[Figure]:
         if settings.repair:
             found += _repair_figures(settings.repair, dataset)
     found.append(_figure("training", "Training", "learning curves"))
+    tested = expand(study.statistics.metrics, study)
     for dataset in study.datasets:
         for name in expand(study.publish.metrics, study):
             title = metric(name).title
             found.append(_figure("results", "Results", title, dataset, metric=name))
+            if len(study.models) > 2 and name in tested:
+                found.append(_figure("ranking", "Results", f"ranks by {title}", dataset, name))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
+        if len(study.structures) > 1:
+            found.append(_figure("confusion", "Results", "confusion of structures", dataset))
+    for dataset in study.datasets if study.left_right_pairs else ():
+        found.append(_figure("symmetry", "Symmetry", "sides apart and merged", dataset))
+        found.append(_figure("side_swapped", "Symmetry", "swapped sides", dataset))
+        found.append(_figure("swapped_cases", "Symmetry", "most swapped cases", dataset))
     for dataset in study.datasets:
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))

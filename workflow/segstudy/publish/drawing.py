@@ -11,9 +11,12 @@ from segstudy.publish.draw import (
     agreement,
     cohort,
     comparison,
+    confusion,
     outcomes,
+    ranking,
     repair,
     samples,
+    symmetry,
     training,
 )
 from segstudy.publish.draw.parts import Drawing
@@ -30,8 +33,13 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "repair_methods": repair.draw_methods,
     "training": training.draw,
     "results": comparison.draw,
+    "ranking": ranking.draw,
     "precision_recall": agreement.draw_precision_recall,
     "volumes": agreement.draw_volumes,
+    "confusion": confusion.draw,
+    "symmetry": symmetry.draw_merged,
+    "side_swapped": symmetry.draw_shares,
+    "swapped_cases": symmetry.draw_cases,
 }
 PICTURES: dict[str, Callable[[Results, Figure, Viewer], Drawing]] = {
     "samples": samples.draw,

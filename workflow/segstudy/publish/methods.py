@@ -6,6 +6,7 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 from collections.abc import Sequence
 
 import numpy as np
+import pandas
 
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain
@@ -73,14 +74,31 @@ def _data(results: Results) -> str:
         if settings.role == "test":
             text.append("It was used for testing only, by the models of every fold.")
     splits = study.splits
-    balanced = (
-        ", balanced by foreground volume" if splits.stratify_by == "foreground_volume" else ""
-    )
+    balanced = {
+        "foreground_volume": ", balanced by foreground volume",
+        "volume_and_presence": ", balanced by the structures present and foreground volume",
+        "none": "",
+    }[splits.stratify_by]
     ran = "" if len(study.folds) == splits.folds else f", of which {len(study.folds)} were run"
-    text.append(
-        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; cases of one subject "
-        f"stayed in one fold (seed {splits.seed})."
+    leaky = splits.group_by == "case_though_it_leaks"
+    grouped = (
+        "cases were dealt out one by one" if leaky else "cases of one subject stayed in one fold"
     )
+    text.append(
+        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; {grouped} (seed "
+        f"{splits.seed})."
+    )
+    if leaky:
+        text.append(
+            "WARNING: this split leaks. Models were tested on subjects that they were trained on, so the "
+            "figures below are no estimate for new subjects; they are here to show what such a split pretends."
+        )
+    for name, model in study.models.items():
+        if model.training_subset is not None:
+            text.append(
+                f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+            )
     return " ".join(text)
 
 
@@ -378,26 +396,70 @@ def _evaluation(results: Results) -> str:
             f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()
         ]
         text.append(f"Merged structures were measured too: {listing(groups)}.")
+    if study.left_right_pairs:
+        text.append(
+            "Structures of the left and the right side were measured apart, merged by pair, and as one with all "
+            "foreground."
+        )
     return " ".join(text)
 
 
 def _statistics(results: Results) -> str:
+    """What was compared, by which tests; the paired and the unpaired comparisons each where there are any."""
     settings = results.study.statistics
-    if results.tests.empty:
+    tests = results.all_tests
+    if tests.empty:
         return "There is one model, so nothing was compared."
-    pairs = results.tests["n_pairs"].astype(int)
-    spread = str(pairs.max()) if pairs.min() == pairs.max() else f"{pairs.min()} to {pairs.max()}"
-    names = [metric(name).title for name in expand(settings.metrics, results.study)]
-    tested = int(np.isfinite(results.tests["p"].astype(float)).sum())
+    names = listing([metric(name).title for name in expand(settings.metrics, results.study)])
+    within = results.tests
+    is_paired = within["design"] == "paired"
+    text = []
+    if is_paired.any():
+        text.append(
+            f"Models were compared on the same cases ({_range(within[is_paired], 'n_pairs')} pairs) in {names}. "
+            "Paired differences were tested with a paired t test where they were normal (Shapiro-Wilk "
+            f"[[shapiro1965]], α = {settings.alpha:g}) and with {TEST_WORDS[settings.when_not_normal]} "
+            "where not."
+        )
+    for rows, what in (
+        (within[~is_paired], "Models that were measured on different cases"),
+        (results.dataset_tests, _datasets(results)),
+    ):
+        if len(rows):
+            text.append(
+                f"{what} were compared as independent samples ({_range(rows, 'n_a', 'n_b')} cases each) in "
+                f"{names}, with Welch's t test [[welch1947]] where both samples were normal (Shapiro-Wilk "
+                f"[[shapiro1965]], α = {settings.alpha:g}) and with the Mann-Whitney U test [[mann1947]] where not."
+            )
+    if len(results.study.models) > 2 and is_paired.any():
+        text.append(
+            "Over all models, ranks within each case were tested with Friedman's test [[friedman1937]]; how firm the "
+            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]."
+        )
+    tested = int(np.isfinite(tests["p"].astype(float)).sum())
+    families = tests.groupby(["dataset", "dataset_b"]).ngroups
+    family = f" within each of {families} families (datasets)" if families > 1 else ""
+    if len(results.dataset_tests):
+        family = f" within each of {families} families (datasets, and pairs of datasets)"
     bootstrap = "BCa bootstrap [[efron1987]]" if settings.bootstrap == "bca" else "bootstrap"
-    return (
-        f"Models were compared on the same cases ({spread} pairs) in {listing(names)}. Paired "
-        f"differences were tested with a paired t test where they were normal (Shapiro-Wilk "
-        f"[[shapiro1965]], α = {settings.alpha:g}) and with {TEST_WORDS[settings.when_not_normal]} "
-        f"where not; p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}, "
-        f"and {settings.alpha:g} was the level of significance. 95 % confidence intervals come from "
+    text.append(
+        f"p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}{family}, and "
+        f"{settings.alpha:g} was the level of significance. 95 % confidence intervals come from "
         f"a {bootstrap} with {settings.bootstrap_samples} samples."
     )
+    return " ".join(text)
+
+
+def _datasets(results: Results) -> str:
+    pairs = results.dataset_tests[["dataset", "dataset_b"]].drop_duplicates()
+    named = [f"{one} and {other}" for one, other in pairs.itertuples(index=False)]
+    return f"The results of a model on {listing(named)}"
+
+
+def _range(rows: pandas.DataFrame, *columns: str) -> str:
+    """The least and the most of some counts."""
+    low, high = (int(end(rows[list(columns)].to_numpy(float))) for end in (np.min, np.max))
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _software(results: Results) -> str:

@@ -19,10 +19,11 @@ from segstudy.publish.catalogue import CAPTIONS, LAYERS, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.methods import methods
+from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain, regions
 
-PICTURES = ("samples", "repair_overlay", "cases")
+PICTURES = ("samples", "repair_overlay", "cases", "swapped_cases")
 PICTURE_PIXELS = 1600
 
 
@@ -68,6 +69,7 @@ def render(results: Results, folder: Path, output: Path) -> str:
         repairs=_repairs(results),
         metric_tables=tables.metric_tables(results),
         tests=tables.test_table(results),
+        published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
         layers=_figure_file(folder / LAYERS),
         colours=style.structure_colours(
@@ -187,9 +189,14 @@ def _sentence(results: Results) -> str:
     verb = "were compared" if len(study.models) > 1 else "was tested"
     whole = len(study.folds) == study.splits.folds
     folds = "" if whole else f"{count(len(study.folds), 'fold')} of "
+    leak = (
+        " THE SPLIT LEAKS, as the study asks for: models are tested on subjects that they were trained on."
+        if study.splits.group_by == "case_though_it_leaks"
+        else ""
+    )
     return (
         f"{plain(models)} {verb} in segmenting {what} on {data}, "
-        f"by {folds}{study.splits.folds}-fold cross-validation."
+        f"by {folds}{study.splits.folds}-fold cross-validation.{leak}"
     )
 
 

@@ -156,6 +156,24 @@ class Results:
         columns += ("status", "n_reference_voxels", "n_predicted_voxels")
         return self._table("metrics/metrics.csv", "metrics", "collect", columns)
 
+    def confusion(self, dataset: str, model: str) -> pandas.DataFrame:
+        """Voxels of each reference structure (rows) that were predicted as each (columns), over all runs.
+
+        The last row and column are the background.
+        """
+        columns = ("case", "reference", "prediction", "n_voxels")
+        tables = [
+            self._table(
+                f"metrics/{model}/fold-{fold}/seed-{seed}/confusion/{dataset}.csv",
+                "metrics", f"{model}, fold {fold}, seed {seed}, {dataset}", columns,
+            )
+            for fold in self.study.folds
+            for seed in self.study.models[model].seeds
+        ]  # fmt: skip
+        names = [*self.study.structures, "background"]
+        counts = pandas.concat(tables).groupby(["reference", "prediction"])["n_voxels"].sum()
+        return counts.unstack(fill_value=0).reindex(index=names, columns=names, fill_value=0)
+
     @cached_property
     def summary(self) -> pandas.DataFrame:
         columns = ("dataset", "model", "structure", "metric", "n", "n_undefined", "n_infinite")
@@ -163,10 +181,34 @@ class Results:
         return self._table("statistics/summary.csv", "statistics", "statistics", columns)
 
     @cached_property
-    def tests(self) -> pandas.DataFrame:
-        columns = ("dataset", "structure", "metric", "model_a", "model_b", "n_pairs", "test")
-        columns += ("statistic", "df", "p", "p_adjusted", "significant")
+    def all_tests(self) -> pandas.DataFrame:
+        """Every comparison: of models on a dataset, and of a model on two datasets."""
+        columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "n_pairs")
+        columns += ("test", "statistic", "df", "p", "p_adjusted", "significant", "design")
         return self._table("statistics/tests.csv", "statistics", "statistics", columns)
+
+    @property
+    def tests(self) -> pandas.DataFrame:
+        """The comparisons of models on one dataset."""
+        return self.all_tests[self.all_tests["dataset"] == self.all_tests["dataset_b"]]
+
+    @property
+    def dataset_tests(self) -> pandas.DataFrame:
+        """The comparisons of a model on two datasets, which are not paired."""
+        return self.all_tests[self.all_tests["dataset"] != self.all_tests["dataset_b"]]
+
+    @cached_property
+    def ranking(self) -> pandas.DataFrame:
+        """Mean ranks of the models in each dataset, structure and metric."""
+        columns = ("dataset", "structure", "metric", "model", "n_cases", "mean_rank", "rank_low")
+        columns += ("rank_high", "friedman_statistic", "friedman_df", "friedman_p", "kendall_tau")
+        return self._table("statistics/ranking.csv", "statistics", "statistics", columns)
+
+    @cached_property
+    def places(self) -> pandas.DataFrame:
+        """Share of the resamples in which a model comes in at a place."""
+        columns = ("dataset", "structure", "metric", "model", "place", "share")
+        return self._table("statistics/places.csv", "statistics", "statistics", columns)
 
     def values(self, dataset: str, metric: str) -> pandas.DataFrame:
         """One value a case, structure and model: the mean over folds and seeds that predicted the case.
@@ -224,8 +266,30 @@ def _missing(path: Path, stage: str, job: str) -> InputError:
 
 _TEXT = dict.fromkeys(
     (
-        *("study", "dataset", "model", "case", "subject", "structure", "metric", "status"),
-        *("model_a", "model_b", "test", "effect_name", "remark", "verdict", "problem", "file"),
+        *(
+            "study",
+            "dataset",
+            "dataset_b",
+            "design",
+            "model",
+            "case",
+            "subject",
+            "structure",
+            "metric",
+            "status",
+        ),
+        *(
+            "reference",
+            "prediction",
+            "model_a",
+            "model_b",
+            "test",
+            "effect_name",
+            "remark",
+            "verdict",
+            "problem",
+            "file",
+        ),
     ),
     str,
 )

@@ -217,8 +217,8 @@ def metric_tables(results: Results) -> list[dict]:
 
 
 def test_table(results: Results) -> dict:
-    """Every comparison with its own test, statistic, degrees of freedom and number of pairs."""
-    table = results.tests
+    """Every comparison with its own test, statistic, degrees of freedom and number of pairs or cases."""
+    table = results.all_tests
     several = len(results.study.datasets) > 1
     head = ["Structure", "Metric", "A − B", "Pairs", "Difference", "95 % CI", "Test", "Statistic"]
     head += ["df", "p", "p adjusted", "Effect", "A better", "Remark"]
@@ -237,12 +237,19 @@ def test_table(results: Results) -> dict:
         )
         letter = STATISTICS.get(test)
         shown = "–" if math.isnan(statistic) else f"{statistic:.4g}".replace("-", "−")
-        cells = [Cell(row["dataset"])] if several else []
+        within = row["dataset"] == row["dataset_b"]
+        where = row["dataset"] if within else f"{row['dataset']} − {row['dataset_b']}"
+        cells = [Cell(where)] if several else []
         cells += [
             Cell(row["structure"]),
             Cell(what.axis),
-            Cell(f"{row['model_a']}\u00a0− {row['model_b']}"),
-            Cell(str(int(row["n_pairs"])), float(row["n_pairs"])),
+            Cell(f"{row['model_a']}\u00a0− {row['model_b']}" if within else row["model_a"]),
+            Cell(
+                f"{int(row['n_a'])} and {int(row['n_b'])}, unpaired"
+                if row["design"] == "unpaired"
+                else str(int(row["n_pairs"])),
+                float(row["n_pairs"]),
+            ),
             Cell(what.text(_number(row["mean_difference"])), _number(row["mean_difference"])),
             Cell(interval),
             Cell(TESTS.get(test, test)),

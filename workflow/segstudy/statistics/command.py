@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="folder for summary.csv, tests.csv, ranking.csv, report.md",
+        help="folder for summary.csv, tests.csv, ranking.csv, places.csv, report.md",
     )
 
 
@@ -49,9 +49,10 @@ def run(options: argparse.Namespace) -> None:
     settings = from_json(Statistics, options.settings)
     runs = read_tables(options.metrics)
     values, spread = per_case(runs), split(runs)
-    tests, ranking = compare(values, settings, spread), rank(values, settings)
+    tests, (ranking, places) = compare(values, settings, spread), rank(values, settings)
     write_table(options.output / "summary.csv", summarise(values, settings, spread))
     write_table(options.output / "tests.csv", tests)
     write_table(options.output / "ranking.csv", ranking)
+    write_table(options.output / "places.csv", places)
     write_text(options.output / "report.md", report(tests, ranking, settings))
     log.info("%d comparisons of %d models", len(tests), values["model"].nunique())

@@ -327,26 +327,33 @@ def _save(
 def _stopping() -> Iterator[None]:
     """SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
 
-    This process alone answers them: nnU-Net ends its own by SIGTERM, and one that was just about to
-    wait for work would not notice a handler, and be waited for forever.
+    This process alone answers them. nnU-Net ends its own by SIGTERM, and one that kept the handler
+    would hang if it got that before it waits for work: so they are forked with both signals held
+    back, and die of them as any process does.
     """
 
-    job, inside = os.getpid(), True
-
     def stop(number: int, _) -> None:
-        if os.getpid() != job:  # a process that has not yet come to `forked`
-            os._exit(128 + number)
         log.info("stopped by %s; start the job again to go on", signal.Signals(number).name)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    inside = True
+
+    def hold() -> None:
+        if inside:
+            signal.pthread_sigmask(signal.SIG_BLOCK, before)
+
+    def go_on() -> None:
+        if inside:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
 
     def forked() -> None:
         if inside:
             for number in before:
                 signal.signal(number, signal.SIG_DFL)
+            go_on()
 
-    os.register_at_fork(after_in_child=forked)
+    os.register_at_fork(before=hold, after_in_parent=go_on, after_in_child=forked)
     try:
         yield
     finally:
