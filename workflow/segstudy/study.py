@@ -26,6 +26,8 @@ from pydantic import (
 
 from segstudy import labels
 from segstudy.errors import InputError
+from segstudy.grid import expand
+from segstudy.sides import likely_pairs, other_side
 
 Name = Annotated[
     str,
@@ -36,6 +38,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = tuple[float, float]
 SpacingMm = tuple[Positive, Positive, Positive]
+Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
+Pairs = tuple[tuple[str, str], ...]
 
 # What networks of segstudy and nnU-Net are both asked.
 Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
@@ -332,10 +336,10 @@ class Cohort(Settings):
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1
     )
-    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+    left_right_pairs: Literal["none"] | Pairs = Field(
         (),
-        description="structures that are the left and the right one of a pair: [[left, right], ...]; "
-        "a flip across the sagittal plane swaps them",
+        description="structures that are the left and the right one of a pair: [[left, right], ...]; a flip across "
+        "the sagittal plane swaps them; `none`: no structure is one of a pair, whatever the names say",
     )
 
     @model_validator(mode="before")
@@ -345,7 +349,7 @@ class Cohort(Settings):
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
-        check_pairs(self.left_right_pairs, list(self.structures))
+        check_pairs(pairs_of(self), list(self.structures))
         return self
 
     @model_validator(mode="after")
@@ -364,8 +368,14 @@ class Cohort(Settings):
         return self
 
     def cohort(self) -> "Cohort":
-        """These settings alone: all that a stage needs which only reads the files."""
-        return Cohort(**{name: getattr(self, name) for name in Cohort.model_fields})
+        """These settings alone: all that a stage needs which only reads the files, to which sides are nothing."""
+        fields = Cohort.model_fields.keys() - {"left_right_pairs"}
+        return Cohort(**{name: getattr(self, name) for name in fields})
+
+
+def pairs_of(cohort: Cohort) -> Pairs:
+    """The declared pairs; none where the study file says that there are none."""
+    return () if cohort.left_right_pairs == "none" else cohort.left_right_pairs
 
 
 class RepairedCohort(Cohort):
@@ -386,7 +396,7 @@ class RepairedCohort(Cohort):
 
     def repaired_cohort(self) -> "RepairedCohort":
         """These settings alone."""
-        fields = RepairedCohort.model_fields
+        fields = RepairedCohort.model_fields.keys() - {"left_right_pairs"}
         return RepairedCohort(**{name: getattr(self, name) for name in fields})
 
 
@@ -523,30 +533,65 @@ class Schedule(Settings):
 class Augmentation(Settings):
     """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch."""
 
-    affine_share: Share = Field(0.5, description="share of patches rotated and scaled")
+    affine_share: Share = Field(
+        0.5, description="share of patches rotated, scaled, sheared and shifted"
+    )
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.85, 1.2), description="range of the scale factor")
+    shear: NotNegative = Field(
+        0.0, description="largest shear of an axis along another, as a tangent"
+    )
     translation_voxels: NotNegative = Field(0.0, description="largest shift, voxels")
-    flip_axes: tuple[Literal["right_left", "back_front", "foot_head"], ...] = Field(
-        (), description="axes that are flipped, each for half of the patches"
+    elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
+    elastic_voxels: NotNegative = Field(
+        2.0, description="largest SD of the field's displacement along each axis, voxels"
+    )
+    elastic_spacing_voxels: Annotated[float, Field(ge=4)] = Field(
+        16.0, description="distance of the field's control points, voxels"
+    )
+    flip_axes: Axes = Field(
+        (),
+        description="axes that are flipped, each for half of the patches; `right_left` swaps `left_right_pairs`",
     )
     noise_share: Share = Field(0.15, description="share with Gaussian noise")
     noise_sd: NotNegative = Field(0.1, description="largest SD of the noise, in SD of the image")
     blur_share: Share = Field(0.1, description="share blurred")
     blur_sigma_voxels: Range = Field((0.5, 1.0), description="range of the blur's sigma, voxels")
+    bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
+    bias_sd: NotNegative = Field(0.2, description="largest SD of the field's logarithm")
     brightness_share: Share = Field(0.15, description="share with another brightness")
     brightness: Range = Field((0.75, 1.25), description="range of the brightness factor")
     contrast_share: Share = Field(0.15, description="share with another contrast")
     contrast: Range = Field((0.75, 1.25), description="range of the contrast factor")
+    low_resolution_share: Share = Field(0.1, description="share made to look coarser")
+    low_resolution_scale: Range = Field(
+        (0.5, 1.0), description="range of the lower resolution, as a share of the patch's"
+    )
     gamma_share: Share = Field(0.15, description="share with another gamma")
+    inverted_gamma_share: Share = Field(
+        0.0, description="share with another gamma of the inverted patch"
+    )
     gamma: Range = Field((0.7, 1.5), description="range of gamma")
 
-    @field_validator("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma")
+    @field_validator(
+        *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")
+    )
     @classmethod
     def _ordered(cls, value: Range) -> Range:
         if not 0 < value[0] <= value[1]:
             raise ValueError("expected two numbers, 0 < low <= high")
         return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Augmentation":
+        if self.low_resolution_scale[1] > 1:
+            raise ValueError("low_resolution_scale: expected at most 1, the patch's own")
+        if self.elastic_voxels > self.elastic_spacing_voxels / 6:
+            raise ValueError(
+                f"elastic_voxels: {self.elastic_voxels:g} voxels would fold an image whose control points are "
+                f"{self.elastic_spacing_voxels:g} voxels apart; expected at most a sixth of that"
+            )
+        return self
 
 
 class Infer(Settings):
@@ -561,6 +606,16 @@ class Infer(Settings):
     keep_largest_component: Literal["auto", "never", "always"] = Field(
         "auto",
         description="keep only a structure's largest component; `auto`: where that raises Dice on training cases",
+    )
+
+
+class OwnInfer(Infer):
+    """How a network of segstudy predicts."""
+
+    mirror_axes: Axes = Field(
+        (),
+        description="average over images mirrored along these axes and all their combinations (test-time augmentation); "
+        "`right_left` swaps `left_right_pairs` back",
     )
 
 
@@ -597,15 +652,47 @@ class Arm(Settings):
         None, description="train on some of the subjects only; left out: on all of the fold's"
     )
 
+    grid: dict[str, tuple[Any, ...]] = Field(
+        {},
+        description="grid search: settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is "
+        "replaced by an arm of each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
+    )
+
+    @field_validator("grid")
+    @classmethod
+    def _is_expanded(cls, value: dict) -> dict:
+        if value:
+            raise ValueError("a grid is expanded where a study file is read; give one model here")
+        return value
+
     def learning(self) -> "Arm":
         """The settings that shape the weights, with all others at their defaults.
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
+        free = {"seeds", "threads", "workers", "device", "infer", "memory_mb", "runtime_min"}
         return self.model_copy(
-            update={name: type(self).model_fields[name].get_default() for name in free}
+            update={
+                name: field.get_default()
+                for name, field in type(self).model_fields.items()
+                if name in free
+            }
         )
+
+
+class SirenHead(Settings):
+    """A head of sine layers that sees, beside the network's features, where in the patch a voxel lies
+    (Sitzmann et al. 2020): mm from the patch's middle, over half its longest side.
+    """
+
+    hidden: int = Field(
+        32, ge=1, description="width of the sine layers, and features they are given"
+    )
+    layers: int = Field(2, ge=1, le=8, description="sine layers; a linear one follows")
+    omega: Positive = Field(
+        10.0,
+        description="frequency factor of the sines; the paper's 30 is for coordinates alone, and learns slowly here",
+    )
 
 
 class Model(Arm):
@@ -632,12 +719,25 @@ class Model(Arm):
     augmentation: Augmentation = Augmentation()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay a step of a moving average of the weights, which is then validated and kept "
+        "in their place, e.g. 0.999; 0: none",
+    )
+    compile: bool = Field(
+        False, description="train through torch.compile; stops where that cannot be done"
+    )
     amp: bool = Field(
         True,
         description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
     )
     device: Device = "auto"
     threads: Threads = 2
+    workers: int = Field(
+        0,
+        ge=0,
+        description="processes that cut patches, taken from `threads`; 0: a thread beside the training",
+    )
     seeds: Seeds = (0,)
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.1,
@@ -646,9 +746,30 @@ class Model(Arm):
     validate_every_epochs: int = Field(
         5, ge=1, description="epochs between validations on whole volumes"
     )
-    infer: Infer = Infer()
+    head: SirenHead | None = Field(
+        None, description="coordinate head in place of the last layer; left out: none"
+    )
+    infer: OwnInfer = OwnInfer()
     memory_mb: MemoryMb = 8000
     runtime_min: RuntimeMin = 1440
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return bool(self.infer.mirror_axes)
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The settings by which this network sees, in training or prediction, left where right was.
+
+        Sagittal slices never show the right-left axis.
+        """
+        if self.dims == 2 and set(self.planes) == {"sagittal"}:
+            return []
+        named = {
+            "augmentation.flip_axes": self.augmentation.flip_axes,
+            "infer.mirror_axes": self.infer.mirror_axes,
+        }
+        return [f"{key}: right_left" for key, axes in named.items() if "right_left" in axes]
 
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
@@ -678,13 +799,87 @@ class UnetModel(Model):
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of each level"
     )
-    normalisation: Literal["instance", "batch"] = Field(
-        "instance", description="normalisation layer"
+    convolutions_per_level: int = Field(2, ge=1, le=4, description="convolutions of each block")
+    downsampling: Literal["stride", "max_pool"] = Field(
+        "stride", description="`stride`: of a level's first convolution; `max_pool` before it"
+    )
+    upsampling: Literal["transposed", "linear", "nearest"] = Field(
+        "transposed", description="transposed convolution, or interpolation"
+    )
+    normalisation: Literal["instance", "batch", "none"] = Field(
+        "instance", description="normalisation layer; `none`: convolutions have a bias in its place"
     )
     activation: Literal["leaky_relu", "relu"] = Field(
         "leaky_relu", description="leaky ReLU has slope 0.01"
     )
+    attention: Literal["none", "se", "cbam"] = Field(
+        "none",
+        description="at the end of each block: `se`: squeeze-and-excitation (Hu et al. 2018); `cbam`: "
+        "channels and places (Woo et al. 2018)",
+    )
+    initialisation: Literal["he", "he_uniform", "default"] = Field(
+        "he", description="first weights: He et al. 2015, normal or uniform; `default`: torch's"
+    )
     dropout: Share = Field(0.0, description="dropout of the blocks")
+
+
+class AttentionUnetModel(Model):
+    """U-Net with attention gates on its skip connections (Oktay et al. 2018), MONAI's."""
+
+    network: Literal["attention_unet"]
+    channels: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (32, 64, 128, 256), min_length=2, description="channels of each level"
+    )
+    dropout: Share = Field(0.0, description="dropout of the convolutions")
+
+
+class UnetrModel(Model):
+    """UNETR (Hatamizadeh et al. 2022): a vision transformer as encoder, MONAI's. Patches are multiples of 16 voxels."""
+
+    network: Literal["unetr"]
+    feature_size: int = Field(16, ge=1, description="channels of the decoder's last level")
+    hidden_size: int = Field(768, ge=1, description="width of the transformer")
+    heads: int = Field(12, ge=1, description="attention heads; they divide `hidden_size`")
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "UnetrModel":
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"heads: {self.heads} do not divide hidden_size ({self.hidden_size}); "
+                "expected a divisor"
+            )
+        return self
+
+
+class SwinUnetrModel(Model):
+    """SwinUNETR (Hatamizadeh et al. 2022): attention in shifted windows, MONAI's. Patches are multiples of 32 voxels."""
+
+    network: Literal["swin_unetr"]
+    feature_size: int = Field(
+        24, ge=12, multiple_of=12, description="channels of the first level; a multiple of 12"
+    )
+    depths: tuple[int, int, int, int] = Field(
+        (2, 2, 2, 2), description="transformer layers of each stage"
+    )
+    heads: tuple[int, int, int, int] = Field(
+        (3, 6, 12, 24), description="attention heads of each stage"
+    )
+    window_size: int = Field(7, ge=2, description="side of an attention window, in tokens")
+    version: Literal[1, 2] = Field(
+        1, description="2: a residual convolution before each stage (SwinUNETR-V2)"
+    )
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SwinUnetrModel":
+        widths = [self.feature_size * 2**stage for stage in range(4)]
+        for width, heads, depth in zip(widths, self.heads, self.depths, strict=True):
+            if heads < 1 or width % heads:
+                raise ValueError(f"heads: {heads} do not divide a stage's {width} channels")
+            if depth < 1:
+                raise ValueError(f"depths: {depth}; expected at least 1 layer in each stage")
+        return self
 
 
 class NnunetModel(Arm):
@@ -716,6 +911,11 @@ class NnunetModel(Arm):
     validation_steps_per_epoch: int = Field(
         50, ge=1, description="batches an epoch on which pseudo Dice is measured"
     )
+    mirror: Literal["all", "not_right_left", "none"] = Field(
+        "all",
+        description="axes that training mirrors, and prediction with it; `all`: as nnU-Net does, which knows no sides: "
+        "`left_right_pairs` get mixed up; `not_right_left`: all but that axis of the images",
+    )
     device: Device = "auto"
     threads: Threads = 8
     seeds: Seeds = (0,)
@@ -727,6 +927,15 @@ class NnunetModel(Arm):
     infer: NnunetInfer = NnunetInfer()
     memory_mb: MemoryMb = 32000
     runtime_min: RuntimeMin = 2880
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return self.infer.mirroring and self.mirror != "none"
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The setting by which this network sees left where right was."""
+        return ["mirror: all"] if self.mirror == "all" else []
 
     @property
     def plan(self) -> None:
@@ -753,7 +962,7 @@ def _with_network(value: Any) -> Any:
 
 
 AnyModel = Annotated[
-    EnetModel | UnetModel | NnunetModel,
+    EnetModel | UnetModel | AttentionUnetModel | UnetrModel | SwinUnetrModel | NnunetModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),
 ]
@@ -856,6 +1065,10 @@ class Study(Settings):
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
+    grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
+        {},
+        description="not written: what each `grid` of a model became, arm by arm",
+    )
 
     @model_validator(mode="after")
     def _references(self) -> "Study":
@@ -902,6 +1115,7 @@ class Study(Settings):
                     f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
                     f"({', '.join(first.channels)})"
                 )
+        self._check_sides(first)
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:
@@ -920,6 +1134,25 @@ class Study(Settings):
                     )
         return self
 
+    def _check_sides(self, cohort: Cohort) -> None:
+        """A network that is mirrored across the sagittal plane must be told which structures swap."""
+        lateral = [name for name in cohort.structures if other_side(name)]
+        if cohort.left_right_pairs or not lateral:
+            return
+        pairs = ", ".join(f"[{left}, {right}]" for left, right in likely_pairs(cohort.structures))
+        for name, model in self.models.items():
+            for setting in model.mirrors_sides:
+                without = (
+                    "mirror: not_right_left"
+                    if isinstance(model, NnunetModel)
+                    else "leave right_left out"
+                )
+                raise ValueError(
+                    f"models.{name}.{setting}: a mirrored image shows {lateral[0]} on the other side, under the "
+                    f"wrong name; declare left_right_pairs: [{pairs or '[left, right], ...'}] in each dataset, or "
+                    f"{without}, or say left_right_pairs: none if these names are not sides"
+                )
+
     @property
     def training_datasets(self) -> list[str]:
         return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
@@ -930,8 +1163,8 @@ class Study(Settings):
         return list(self.datasets[self.training_datasets[0]].structures)
 
     @property
-    def left_right_pairs(self) -> tuple[tuple[str, str], ...]:
-        return self.datasets[self.training_datasets[0]].left_right_pairs
+    def left_right_pairs(self) -> Pairs:
+        return pairs_of(self.datasets[self.training_datasets[0]])
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -1043,6 +1276,16 @@ class TrainSettings(Settings):
     structures: tuple[str, ...]
     channels: tuple[str, ...]
     modality: Literal["CT", "MR", "other"]
+    left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
+
+
+class GridSettings(Settings):
+    """What `segstudy statistics` needs of a study with grids."""
+
+    grids: dict[Name, dict[Name, dict[str, Any]]]
+    weights: dict[Name, Literal["last", "best"]] = Field(
+        description="which weights of each arm are used"
+    )
 
 
 class MeasureSettings(Settings):
@@ -1121,10 +1364,46 @@ def read_study(
     content.setdefault("name", path.stem)
     if source_path is not None:
         _replace_path(content, source_path, path)
+    _expand_grids(content, path)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, content)) from None
+
+
+def _expand_grids(content: dict, file: Path) -> None:
+    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+    if "grids" in content:
+        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+    models = content.get("models")
+    if not isinstance(models, dict):
+        return
+    try:
+        expanded, grids = expand(models)
+        for entry in grids:
+            for setting in models[entry]["grid"]:
+                _check_setting(models[entry], entry, setting)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    if grids:
+        content["models"], content["grids"] = expanded, grids
+
+
+def _check_setting(model: dict, entry: str, setting: str) -> None:
+    """Raise ValueError for a setting of a grid that the model's network does not have."""
+    place: tuple = ("models", entry, model.get("network", model.get("trainer")))
+    for part in setting.split("."):
+        allowed = _keys_at(Study, place)
+        if part not in allowed:
+            near = difflib.get_close_matches(part, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"Allowed here: {', '.join(allowed)}"
+            )
+        place = (*place, part)
+        if not _step([Study], place)[0]:
+            return  # names of its own, e.g. the structures in class_weights
 
 
 def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
@@ -1203,7 +1482,7 @@ def describe(
 
 _TAGS = {
     *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
-    *("enet", "unet"),
+    *("enet", "unet", "attention_unet", "unetr", "swin_unetr"),
 }
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 

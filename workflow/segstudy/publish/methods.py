@@ -243,17 +243,31 @@ def _architecture(name: str, model: Model, runs: list[dict]) -> str:
     architecture = {
         "enet": "an ENet [[paszke2016]]",
         "unet": f"a {model.dims}D U-Net [[{'cicek2016' if model.dims == 3 else 'ronneberger2015'}]]",
+        "attention_unet": f"a {model.dims}D attention U-Net [[oktay2018]]",
+        "unetr": f"a {model.dims}D UNETR [[hatamizadeh2022]]",
+        "swin_unetr": f"a {model.dims}D SwinUNETR [[hatamizadeh2022b]]",
     }.get(model.network, f"a {model.network}")
     details = []
     if model.network == "unet":
         norm = {
             "instance": "instance normalisation [[ulyanov2016]]",
             "batch": "batch normalisation [[ioffe2015]]",
+            "none": "no normalisation",
         }[model.normalisation]
         activation = {"leaky_relu": "leaky ReLU", "relu": "ReLU"}[model.activation]
         details.append(f"{'-'.join(map(str, model.channels))} channels, {norm}, {activation}")
+        if model.downsampling == "max_pool":
+            details.append("max pooling")
+        if model.attention != "none":
+            attention = {
+                "se": "squeeze-and-excitation [[hu2018]]",
+                "cbam": "convolutional block attention [[woo2018]]",
+            }
+            details.append(attention[model.attention])
         if model.dims == 3 and model.deep_supervision:
             details.append("deep supervision")
+    if model.head:
+        details.append(f"a sine coordinate head of width {model.head.hidden} [[sitzmann2020]]")
     parameters = _same([f"{run['parameters']:,}" for run in runs if "parameters" in run])
     if parameters:
         details.append(f"{parameters} parameters")
@@ -291,7 +305,8 @@ def _learning(model: Model, runs: list[dict]) -> str:
         f"trained for {count(model.epochs, 'epoch')}{where}{seeds}, with {_loss(model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
         f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
-        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g})"
+        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
+        f"{f'; weights averaged with decay {model.ema:g} a step' if model.ema else ''})"
     )
 
 
@@ -326,17 +341,22 @@ def _augmentation(settings: Augmentation) -> str:
     if settings.affine_share:
         steps.append(
             f"rotation up to ±{settings.rotation_deg:g}° and scaling by {settings.scale[0]:g} to "
-            f"{settings.scale[1]:g} ({_percent(settings.affine_share)} of patches)"
+            f"{settings.scale[1]:g}{', shear up to ±' + format(settings.shear, 'g') if settings.shear else ''} "
+            f"({_percent(settings.affine_share)} of patches)"
         )
     if settings.flip_axes:
         axes = [axis.replace("_", "-") for axis in settings.flip_axes]
         steps.append(f"flips along {listing(axes)}")
     for share, name in (
+        (settings.elastic_share, "elastic deformation"),
         (settings.noise_share, "Gaussian noise"),
         (settings.blur_share, "blur"),
+        (settings.bias_share, "bias field"),
         (settings.brightness_share, "brightness"),
         (settings.contrast_share, "contrast"),
+        (settings.low_resolution_share, "lower resolution"),
         (settings.gamma_share, "gamma"),
+        (settings.inverted_gamma_share, "gamma of the inverted patch"),
     ):
         if share:
             steps.append(f"{name} ({_percent(share)})")
@@ -354,9 +374,7 @@ def _prediction(results: Results) -> str:
             "Gaussian; class probabilities were resampled to the image's own grid, where each "
             "voxel was given the most probable class."
         )
-    for names, mirroring in _grouped(
-        results, lambda model: getattr(model.infer, "mirroring", False)
-    ):
+    for names, mirroring in _grouped(results, lambda model: model.averages_mirrored):
         if mirroring:
             text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
     words = {
