@@ -126,7 +126,7 @@ def test_brain_tumours_with_two_and_with_four_channels(tmp_path, places):
         "brain_tumour", unet2d={"patch_size": [32, 32]}, unet3d={"patch_size": [16, 16, 16]}
     )
     study["splits"]["folds"] = 3
-    study["datasets"]["brain_tumour"]["cases_per_job"] = 8
+    study["datasets"]["task01"]["cases_per_job"] = 8
     for plan in study["preprocess"].values():
         plan["spacing_mm"] = [2.0, 2.0, 2.0]
     table, results = run(
@@ -141,9 +141,7 @@ def test_brain_tumours_with_two_and_with_four_channels(tmp_path, places):
     tests = pandas.read_csv(results / "statistics" / "tests.csv")
     assert {"iou", "recall"} <= set(tests["metric"])
     # Two of six tumours do not enhance: no fold has both.
-    lacking = {
-        case.case for case in cases(results, "brain_tumour") if case.voxels["enhancing"] == 0
-    }
+    lacking = {case.case for case in cases(results, "task01") if case.voxels["enhancing"] == 0}
     folds = [s.fold for s in read_splits(results / "preprocess/splits.tsv") if s.case in lacking]
     assert len(lacking) == 2 and len(set(folds)) == 2
 
@@ -156,7 +154,7 @@ def test_slices_by_subject_and_by_slice(tmp_path, places, name):
     target = "report.html" if name == "oasis_slices_leak" else "metrics/metrics.csv"
     table, results = run(Workspace(tmp_path, {}), study, places[name], target)
     assert set(table["dataset"]) == {"oasis", "oasis_test"}
-    assert set(table.loc[table["dataset"] == "oasis_test", "subject"]) == {"441", "442"}
+    assert set(table.loc[table["dataset"] == "oasis_test", "subject"].astype(str)) == {"441", "442"}
     undefined = table[(table["metric"] == "slices_undefined") & (table["structure"] == "csf")]
     splits = [s for s in read_splits(results / "preprocess/splits.tsv") if s.dataset == "oasis"]
     folds_of = {s.subject: {t.fold for t in splits if t.subject == s.subject} for s in splits}
