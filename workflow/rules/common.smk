@@ -21,6 +21,7 @@ if str(PACKAGE) not in sys.path:
 
 from segstudy.cases import Case, read_cases, shards
 from segstudy.code import digest
+from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import grid_name
 from segstudy.publish import catalogue
@@ -49,7 +50,11 @@ def read_config() -> Study:
                 f"{file}: no such study file. --config study=NAME takes one of {known}; "
                 "a path to your own file ends in .yaml"
             )
-        return read_study(file, config.get("path"))
+        study = read_study(file, config.get("path"))
+        for name, dataset in study.datasets.items():
+            if not isinstance(dataset.source, PhantomSource):
+                refuse_by_hand(dataset.source, name)
+        return study
     except InputError as error:
         raise WorkflowError(str(error)) from None
 

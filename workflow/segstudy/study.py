@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from segstudy import labels
 from segstudy.errors import InputError
 from segstudy.sides import likely_pairs, other_side
 
@@ -84,14 +85,9 @@ class PhantomSource(Settings):
     )
 
 
-class FolderSource(Settings):
-    """A dataset in a layout that other programs write.
+class Origin(Settings):
+    """Where a dataset's files are: in a folder, in an archive to fetch, or as the registry says."""
 
-    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
-    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
-    """
-
-    layout: Literal["msd", "nnunet"]
     path: str | None = Field(None, description="folder already on disk; nothing is downloaded then")
     url: str | None = Field(None, description="address of the archive (http or https)")
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MD5 of the archive")
@@ -99,16 +95,86 @@ class FolderSource(Settings):
         None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the archive"
     )
     registered: str | None = Field(
-        None, description="name in `resources/datasets.yaml`, in place of `url` and checksum"
+        None,
+        description="name in `resources/datasets.yaml`, in place of `url` and checksum; what is given out on "
+        "application only runs from `path`, and the error without it says where to apply",
     )
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "FolderSource":
+    def _one_origin(self) -> "Origin":
         if not (self.path or self.url or self.registered):
             raise ValueError("needs one of path, url, registered")
         if self.url and not (self.md5 or self.sha256):
             raise ValueError("a url needs its checksum: add md5 or sha256")
         return self
+
+
+class FolderSource(Origin):
+    """A dataset in a layout that other programs write.
+
+    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
+    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
+    `segthor`: `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a second, right label,
+    where there is one.
+    """
+
+    layout: Literal["msd", "nnunet", "segthor"]
+
+
+class SlicesSource(Origin):
+    """OASIS brain slices: PNG or NIfTI files of one slice each.
+
+    `keras_png_slices_<part>/case_NNN_slice_S.nii.png` and
+    `keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png`; gray values are the label's values. The
+    slices of a subject NNN are stacked along the third axis into a volume. The files do not say how
+    large a pixel is or which way it lies: distances and sides hold as far as `pixel_mm` and
+    `slice_mm` do.
+    """
+
+    layout: Literal["oasis_slices"]
+    parts: tuple[Literal["train", "validate", "test"], ...] = Field(
+        ("train", "validate", "test"), min_length=1, description="which of the folders are read"
+    )
+    cases_are: Literal["subjects", "slices"] = Field(
+        "subjects",
+        description="`subjects`: a case is a subject's volume; `slices`: each slice is a case of its subject, "
+        "for measuring what a split by slice leaks",
+    )
+    pixel_mm: Positive = Field(1.0, description="size of a pixel, in mm")
+    slice_mm: Positive = Field(1.0, description="distance of neighbouring slices, in mm")
+
+
+class NeuriteSource(Origin):
+    """neurite-OASIS: `OASIS_OAS1_NNNN_MR1/{aligned_norm.nii.gz, aligned_seg35.nii.gz, aligned_seg4.nii.gz}`."""
+
+    layout: Literal["neurite_oasis"]
+    segmentation: Literal["seg35", "seg4"] = Field(
+        "seg35", description="35 structures, left and right apart, or 4 tissues"
+    )
+
+
+class BidsSource(Origin):
+    """A BIDS dataset with segmentations among its derivatives.
+
+    Images `sub-*/[ses-*/]anat/*_<suffix>.nii.gz`; labels
+    `derivatives/<pipeline>/sub-*/[ses-*/]anat/*_dseg.nii.gz`, with a `dseg.tsv` of values and names
+    beside them or above. A session is a case of its subject.
+    """
+
+    layout: Literal["bids"]
+    suffixes: tuple[str, ...] = Field(
+        ("T1w",), min_length=1, description="suffix of each channel's file, in the channels' order"
+    )
+    pipeline: str | None = Field(
+        None, description="folder in `derivatives`; left out: the only one that holds labels"
+    )
+    image_desc: str | None = Field(
+        None,
+        description="take images of this `desc-` from the pipeline's folder; left out: the raw ones",
+    )
+    label_desc: str | None = Field(
+        None, description="`desc-` of the label files, where a session has several"
+    )
 
 
 class TableSource(Settings):
@@ -122,7 +188,20 @@ class TableSource(Settings):
     path: str = Field(description="the table, a .tsv file")
 
 
-Source = Annotated[PhantomSource | FolderSource | TableSource, Field(discriminator="layout")]
+Source = Annotated[
+    PhantomSource | FolderSource | SlicesSource | NeuriteSource | BidsSource | TableSource,
+    Field(discriminator="layout"),
+]
+
+
+def source_kinds() -> dict[str, type[Settings]]:
+    """The settings class of each layout."""
+    kinds = typing.get_args(typing.get_args(Source)[0])
+    return {
+        layout: kind
+        for kind in kinds
+        for layout in typing.get_args(kind.model_fields["layout"].annotation)
+    }
 
 
 class Elastix(Settings):
@@ -213,14 +292,42 @@ class Repair(Settings):
         return self
 
 
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _structures_schema(schema: dict) -> None:
+    """What a study file may hold: a value or several a structure, or names of a label table."""
+    value = schema.pop("additionalProperties")
+    schema.pop("type")
+    several = {"type": "array", "items": value, "minItems": 1}
+    schema["anyOf"] = [
+        {"type": "object", "additionalProperties": {"anyOf": [value, several]}, "minProperties": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    ]
+    schema.pop("minProperties", None)
+
+
 class Cohort(Settings):
     """What the files of a dataset hold, wherever they come from."""
 
     modality: Literal["CT", "MR", "other"] = Field(
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
     )
-    structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
-        description="structure: value in the label files (0 is background)", min_length=1
+    structures: dict[str, LabelValue] = Field(
+        description="structure: value in the label files (0 is background), or a list of values, which are merged; "
+        "with `label_table`, a list of names, where `hippocampus` is left and right together",
+        min_length=1,
+        json_schema_extra=_structures_schema,
+    )
+    label_table: str | None = Field(
+        None,
+        description="table in `resources/labels` (`freesurfer`, `neurite_seg35`) that names the values of the label "
+        "files: structures can be given by name, pairs of left and right follow, other values of the table are background",
+    )
+    merged_labels: dict[LabelValue, LabelValue] = Field(
+        {},
+        description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
+        "and need not be written",
     )
     ignore_labels: tuple[int, ...] = Field(
         (), description="further values that label files may hold, treated as background"
@@ -234,6 +341,11 @@ class Cohort(Settings):
         "the sagittal plane swaps them; `none`: no structure is one of a pair, whatever the names say",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value_a_structure(cls, content: Any) -> Any:
+        return labels.settled(content) if isinstance(content, dict) else content
+
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
         check_pairs(pairs_of(self), list(self.structures))
@@ -241,7 +353,9 @@ class Cohort(Settings):
 
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "Cohort":
-        values = list(self.structures.values())
+        if self.label_table:
+            labels.read_table(self.label_table)
+        values = [*self.structures.values(), *self.merged_labels]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"structures: value {twice[0]} stands for two structures")
@@ -310,18 +424,21 @@ class Dataset(RepairedCohort):
 
 
 class Splits(Settings):
-    """Cross-validation. Cases of one subject never stand on both sides of a split."""
+    """Cross-validation. Cases of one subject stand on one side of a split, unless a study asks to see the leak."""
 
     folds: int = Field(5, ge=2, le=20, description="number of folds")
     run_folds: tuple[int, ...] | None = Field(
         None, description="folds to run, counted from 0; left out: all"
     )
     seed: int = Field(20, description="seed of the shuffle")
-    stratify_by: Literal["foreground_volume", "none"] = Field(
-        "foreground_volume", description="what the folds are balanced by"
+    stratify_by: Literal["foreground_volume", "volume_and_presence", "none"] = Field(
+        "foreground_volume",
+        description="what the folds are balanced by; `volume_and_presence`: which structures a subject has, then volume",
     )
-    group_by: Literal["subject"] = Field(
-        "subject", description="cases of one subject stay together; always"
+    group_by: Literal["subject", "case_though_it_leaks"] = Field(
+        "subject",
+        description="cases of one subject stay together; `case_though_it_leaks` deals them out one by one, so that a "
+        "model is tested on subjects that it was trained on: only to measure what that pretends",
     )
 
     @model_validator(mode="after")
@@ -355,6 +472,11 @@ class Preprocess(Settings):
     anisotropy_threshold: Positive = Field(
         3.0,
         description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by nearest neighbour",
+    )
+    channels: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="channels that the plan's networks see, of the datasets' and in their order; left out: all",
     )
 
     @field_validator("clip_percentiles")
@@ -504,8 +626,30 @@ class NnunetInfer(Infer):
     )
 
 
+class TrainingSubset(Settings):
+    """Some of a fold's training subjects, for the question how much data a model needs.
+
+    Each of the model's `seeds` makes its own draw. Models with the same `seed` here draw alike:
+    with 5 and with 30 subjects, the 5 are among the 30 of the same fold and training seed. Plans
+    of `preprocess` are still fitted on all training cases of the fold; nnU-Net's on the subset.
+    """
+
+    subjects: int = Field(
+        ge=1, description="how many, those of `validation_share` (at least one, above 0) included"
+    )
+    seed: int = Field(1, description="seed of the draw")
+
+    @property
+    def draw(self) -> tuple[int, int]:
+        return self.subjects, self.seed
+
+
 class Arm(Settings):
     """What a study trains and compares: one of its models."""
+
+    training_subset: TrainingSubset | None = Field(
+        None, description="train on some of the subjects only; left out: on all of the fold's"
+    )
 
     def learning(self) -> "Arm":
         """The settings that shape the weights, with all others at their defaults.
@@ -727,6 +871,11 @@ class Metrics(Settings):
     groups: dict[Name, tuple[str, ...]] = Field(
         {}, description="merged structures that are measured too: name: [structures]"
     )
+    slice_axis: Literal["none", "axial", "coronal", "sagittal"] = Field(
+        "none",
+        description="measure Dice slice by slice too: `slice_dice`, a case's mean over the slices in which it is defined, "
+        "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
+    )
 
     @field_validator("nsd_tolerance_mm")
     @classmethod
@@ -842,6 +991,13 @@ class Study(Settings):
                     "give one to each structure"
                 )
         self._check_sides(first)
+        for name, plan in self.preprocess.items():
+            odd = [channel for channel in plan.channels or () if channel not in first.channels]
+            if odd:
+                raise ValueError(
+                    f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
+                    f"({', '.join(first.channels)})"
+                )
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:
@@ -1050,11 +1206,14 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_study(path: Path | str, source_path: str | None = None) -> Study:
+def read_study(
+    path: Path | str, source_path: str | typing.Mapping[str, str] | None = None
+) -> Study:
     """Read and check a study file.
 
-    `source_path` replaces the `source.path` of the study's only dataset that is on disk or
-    downloaded (`--config path=DIR`).
+    `source_path` is where the data are (`--config path=DIR`), in place of `source.path`: a folder for
+    the datasets that are on disk or downloaded, where these are one or parts of one, or a folder
+    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`).
 
     Raises InputError that names the file, the key, what was found and what was expected.
     """
@@ -1084,21 +1243,37 @@ def read_study(path: Path | str, source_path: str | None = None) -> Study:
         raise InputError(describe(error, path, Study, content)) from None
 
 
-def _replace_path(content: dict, source_path: str, file: Path) -> None:
+def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
     datasets = content.get("datasets")
-    sources = [
-        dataset["source"]
-        for dataset in (datasets.values() if isinstance(datasets, dict) else ())
+    sources = {
+        name: dataset["source"]
+        for name, dataset in (datasets.items() if isinstance(datasets, dict) else ())
         if isinstance(dataset, dict)
         and isinstance(dataset.get("source"), dict)
         and dataset["source"].get("layout") != "phantom"
-    ]
-    if len(sources) != 1:
+    }
+    known = ", ".join(sources) or "none"
+    if isinstance(source_path, typing.Mapping):
+        odd = [name for name in source_path if name not in sources]
+        if odd:
+            raise InputError(
+                f"{file}: --config path={{{odd[0]}: ...}}: no dataset on disk of that name; this "
+                f"study has {known}"
+            )
+        for name, folder in source_path.items():
+            sources[name]["path"] = str(folder)
+        return
+    origins = {
+        tuple(str(source.get(key)) for key in ("layout", "path", "url", "registered"))
+        for source in sources.values()
+    }
+    if len(origins) != 1:
         raise InputError(
-            f"{file}: --config path=... needs a study with one dataset on disk, this one has "
-            f"{len(sources)}; write source.path into a copy of the study file"
+            f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
+            f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
-    sources[0]["path"] = source_path
+    for source in sources.values():
+        source["path"] = str(source_path)
 
 
 def describe(
@@ -1142,7 +1317,10 @@ def describe(
     return "\n".join(dict.fromkeys(lines))
 
 
-_TAGS = {"phantom", "msd", "nnunet", "table", "enet", "unet"}
+_TAGS = {
+    *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
+    *("enet", "unet"),
+}
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 
 

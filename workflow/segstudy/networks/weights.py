@@ -31,7 +31,7 @@ class Trained:
     network: on the device asked for.
     model: the model's settings in its study (overlap, planes, keep_largest_component, ...).
     structures: names of the classes 1, 2, ...; class 0 is the background.
-    channels: names of an image's channels, in order.
+    channels: names of an image's channels, in order; the plan may keep some of them only.
     plan: the preprocessing as plain values (`images.prepare.Plan.from_dict` reads it; nnU-Net's is
         described in `networks.nnunet`).
     patch_size: voxels a patch, on the plan's grid in RAS order (nnU-Net: z, y, x); two numbers for
@@ -128,6 +128,7 @@ def _build(model: AnyModel, in_channels: int, classes: int, content: dict) -> nn
     if model.network == "nnunet":
         return module_of(model.network).build_from_plan(plan, in_channels, classes)
     spacing = patch_spacing(plan["spacing_mm"], model.dims, model.planes)
+    in_channels = len(plan.get("channels") or ()) or in_channels
     return build(model, in_channels, classes, content["patch_size"], spacing)
 
 

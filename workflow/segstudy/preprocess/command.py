@@ -102,7 +102,7 @@ def _plan(options: argparse.Namespace) -> None:
     settings = from_json(FitSettings, options.settings)
     fingerprints = [found for path in options.fingerprints for found in read_fingerprints(path)]
     cases = training_cases(fingerprints, read_splits(options.splits), options.fold)
-    plan = fit(cases, settings.plan, settings.modality)
+    plan = fit(cases, settings.plan, settings.modality, settings.channels)
     log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
     write_json(options.output, plan.to_dict())
 

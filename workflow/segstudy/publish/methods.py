@@ -74,14 +74,31 @@ def _data(results: Results) -> str:
         if settings.role == "test":
             text.append("It was used for testing only, by the models of every fold.")
     splits = study.splits
-    balanced = (
-        ", balanced by foreground volume" if splits.stratify_by == "foreground_volume" else ""
-    )
+    balanced = {
+        "foreground_volume": ", balanced by foreground volume",
+        "volume_and_presence": ", balanced by the structures present and foreground volume",
+        "none": "",
+    }[splits.stratify_by]
     ran = "" if len(study.folds) == splits.folds else f", of which {len(study.folds)} were run"
-    text.append(
-        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; cases of one subject "
-        f"stayed in one fold (seed {splits.seed})."
+    leaky = splits.group_by == "case_though_it_leaks"
+    grouped = (
+        "cases were dealt out one by one" if leaky else "cases of one subject stayed in one fold"
     )
+    text.append(
+        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; {grouped} (seed "
+        f"{splits.seed})."
+    )
+    if leaky:
+        text.append(
+            "WARNING: this split leaks. Models were tested on subjects that they were trained on, so the "
+            "figures below are no estimate for new subjects; they are here to show what such a split pretends."
+        )
+    for name, model in study.models.items():
+        if model.training_subset is not None:
+            text.append(
+                f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+            )
     return " ".join(text)
 
 

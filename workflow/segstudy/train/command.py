@@ -83,7 +83,11 @@ def _train(settings, options: argparse.Namespace) -> None:
     device = choose_device(options.device or model.device)
     prepare_torch(device, max(1, threads - workers))
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     found = open_arrays(options.arrays)
     training, validation = ([_arrays(found, split) for split in part] for part in splits)
@@ -118,7 +122,11 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     nnunet = importlib.import_module("segstudy.train.nnunet")
     model = settings.model
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     training, validation = (_labelled(part, options) for part in splits)
     nnunet.fit(

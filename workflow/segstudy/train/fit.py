@@ -118,7 +118,7 @@ class Trainer:
         torch.manual_seed(seed_of(resolved.seed, "weights"))
         self.network = networks.build(
             model,
-            len(resolved.settings.channels),
+            len(resolved.plan.channels or resolved.settings.channels),
             resolved.classes,
             resolved.patch_size,
             resolved.spacing_mm,
