@@ -24,9 +24,11 @@ from segstudy.code import digest
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import grid_name
+from segstudy.networks import modules
 from segstudy.publish import catalogue
 from segstudy.study import (
     FitSettings,
+    GridSettings,
     MeasureSettings,
     PhantomSource,
     ResampleSettings,
@@ -264,7 +266,7 @@ def prediction_code(model: str) -> str:
 
 
 def network_code(model: str) -> list[str]:
-    return [f"networks.{STUDY.models[model].network}"]
+    return modules(STUDY.models[model])
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -310,6 +312,29 @@ def measure_settings(dataset: str) -> MeasureSettings:
         structures=cohort.structures,
         left_right_pairs=STUDY.left_right_pairs,
     )
+
+
+def grid_trainings() -> list[str]:
+    """What training left of each arm of a grid search."""
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    return [
+        f"{RESULTS}/train/{arm}/fold-{fold}/seed-{seed}/{file}"
+        for arm in arms
+        for fold in STUDY.folds
+        for seed in STUDY.models[arm].seeds
+        for file in ("history.csv", "settings.json")
+    ]
+
+
+def grid_options() -> list[str]:
+    """The options of `segstudy statistics` for a study with a grid search."""
+    if not STUDY.grids:
+        return []
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    settings = GridSettings(
+        grids=STUDY.grids, weights={arm: STUDY.models[arm].infer.weights for arm in arms}
+    )
+    return ["--grid", settings.to_json(), "--train", f"{RESULTS}/train"]
 
 
 def needs_gpu(model: str) -> int:

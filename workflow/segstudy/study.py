@@ -26,6 +26,7 @@ from pydantic import (
 
 from segstudy import labels
 from segstudy.errors import InputError
+from segstudy.grid import expand
 from segstudy.sides import likely_pairs, other_side
 
 Name = Annotated[
@@ -651,6 +652,19 @@ class Arm(Settings):
         None, description="train on some of the subjects only; left out: on all of the fold's"
     )
 
+    grid: dict[str, tuple[Any, ...]] = Field(
+        {},
+        description="grid search: settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is "
+        "replaced by an arm of each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
+    )
+
+    @field_validator("grid")
+    @classmethod
+    def _is_expanded(cls, value: dict) -> dict:
+        if value:
+            raise ValueError("a grid is expanded where a study file is read; give one model here")
+        return value
+
     def learning(self) -> "Arm":
         """The settings that shape the weights, with all others at their defaults.
 
@@ -664,6 +678,21 @@ class Arm(Settings):
                 if name in free
             }
         )
+
+
+class SirenHead(Settings):
+    """A head of sine layers that sees, beside the network's features, where in the patch a voxel lies
+    (Sitzmann et al. 2020): mm from the patch's middle, over half its longest side.
+    """
+
+    hidden: int = Field(
+        32, ge=1, description="width of the sine layers, and features they are given"
+    )
+    layers: int = Field(2, ge=1, le=8, description="sine layers; a linear one follows")
+    omega: Positive = Field(
+        10.0,
+        description="frequency factor of the sines; the paper's 30 is for coordinates alone, and learns slowly here",
+    )
 
 
 class Model(Arm):
@@ -690,6 +719,14 @@ class Model(Arm):
     augmentation: Augmentation = Augmentation()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay a step of a moving average of the weights, which is then validated and kept "
+        "in their place, e.g. 0.999; 0: none",
+    )
+    compile: bool = Field(
+        False, description="train through torch.compile; stops where that cannot be done"
+    )
     amp: bool = Field(
         True,
         description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
@@ -708,6 +745,9 @@ class Model(Arm):
     )
     validate_every_epochs: int = Field(
         5, ge=1, description="epochs between validations on whole volumes"
+    )
+    head: SirenHead | None = Field(
+        None, description="coordinate head in place of the last layer; left out: none"
     )
     infer: OwnInfer = OwnInfer()
     memory_mb: MemoryMb = 8000
@@ -759,13 +799,87 @@ class UnetModel(Model):
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of each level"
     )
-    normalisation: Literal["instance", "batch"] = Field(
-        "instance", description="normalisation layer"
+    convolutions_per_level: int = Field(2, ge=1, le=4, description="convolutions of each block")
+    downsampling: Literal["stride", "max_pool"] = Field(
+        "stride", description="`stride`: of a level's first convolution; `max_pool` before it"
+    )
+    upsampling: Literal["transposed", "linear", "nearest"] = Field(
+        "transposed", description="transposed convolution, or interpolation"
+    )
+    normalisation: Literal["instance", "batch", "none"] = Field(
+        "instance", description="normalisation layer; `none`: convolutions have a bias in its place"
     )
     activation: Literal["leaky_relu", "relu"] = Field(
         "leaky_relu", description="leaky ReLU has slope 0.01"
     )
+    attention: Literal["none", "se", "cbam"] = Field(
+        "none",
+        description="at the end of each block: `se`: squeeze-and-excitation (Hu et al. 2018); `cbam`: "
+        "channels and places (Woo et al. 2018)",
+    )
+    initialisation: Literal["he", "he_uniform", "default"] = Field(
+        "he", description="first weights: He et al. 2015, normal or uniform; `default`: torch's"
+    )
     dropout: Share = Field(0.0, description="dropout of the blocks")
+
+
+class AttentionUnetModel(Model):
+    """U-Net with attention gates on its skip connections (Oktay et al. 2018), MONAI's."""
+
+    network: Literal["attention_unet"]
+    channels: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (32, 64, 128, 256), min_length=2, description="channels of each level"
+    )
+    dropout: Share = Field(0.0, description="dropout of the convolutions")
+
+
+class UnetrModel(Model):
+    """UNETR (Hatamizadeh et al. 2022): a vision transformer as encoder, MONAI's. Patches are multiples of 16 voxels."""
+
+    network: Literal["unetr"]
+    feature_size: int = Field(16, ge=1, description="channels of the decoder's last level")
+    hidden_size: int = Field(768, ge=1, description="width of the transformer")
+    heads: int = Field(12, ge=1, description="attention heads; they divide `hidden_size`")
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "UnetrModel":
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"heads: {self.heads} do not divide hidden_size ({self.hidden_size}); "
+                "expected a divisor"
+            )
+        return self
+
+
+class SwinUnetrModel(Model):
+    """SwinUNETR (Hatamizadeh et al. 2022): attention in shifted windows, MONAI's. Patches are multiples of 32 voxels."""
+
+    network: Literal["swin_unetr"]
+    feature_size: int = Field(
+        24, ge=12, multiple_of=12, description="channels of the first level; a multiple of 12"
+    )
+    depths: tuple[int, int, int, int] = Field(
+        (2, 2, 2, 2), description="transformer layers of each stage"
+    )
+    heads: tuple[int, int, int, int] = Field(
+        (3, 6, 12, 24), description="attention heads of each stage"
+    )
+    window_size: int = Field(7, ge=2, description="side of an attention window, in tokens")
+    version: Literal[1, 2] = Field(
+        1, description="2: a residual convolution before each stage (SwinUNETR-V2)"
+    )
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SwinUnetrModel":
+        widths = [self.feature_size * 2**stage for stage in range(4)]
+        for width, heads, depth in zip(widths, self.heads, self.depths, strict=True):
+            if heads < 1 or width % heads:
+                raise ValueError(f"heads: {heads} do not divide a stage's {width} channels")
+            if depth < 1:
+                raise ValueError(f"depths: {depth}; expected at least 1 layer in each stage")
+        return self
 
 
 class NnunetModel(Arm):
@@ -848,7 +962,7 @@ def _with_network(value: Any) -> Any:
 
 
 AnyModel = Annotated[
-    EnetModel | UnetModel | NnunetModel,
+    EnetModel | UnetModel | AttentionUnetModel | UnetrModel | SwinUnetrModel | NnunetModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),
 ]
@@ -951,6 +1065,10 @@ class Study(Settings):
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
+    grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
+        {},
+        description="not written: what each `grid` of a model became, arm by arm",
+    )
 
     @model_validator(mode="after")
     def _references(self) -> "Study":
@@ -1161,6 +1279,15 @@ class TrainSettings(Settings):
     left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
 
 
+class GridSettings(Settings):
+    """What `segstudy statistics` needs of a study with grids."""
+
+    grids: dict[Name, dict[Name, dict[str, Any]]]
+    weights: dict[Name, Literal["last", "best"]] = Field(
+        description="which weights of each arm are used"
+    )
+
+
 class MeasureSettings(Settings):
     """What `segstudy metrics` needs of a study."""
 
@@ -1237,10 +1364,46 @@ def read_study(
     content.setdefault("name", path.stem)
     if source_path is not None:
         _replace_path(content, source_path, path)
+    _expand_grids(content, path)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, content)) from None
+
+
+def _expand_grids(content: dict, file: Path) -> None:
+    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+    if "grids" in content:
+        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+    models = content.get("models")
+    if not isinstance(models, dict):
+        return
+    try:
+        expanded, grids = expand(models)
+        for entry in grids:
+            for setting in models[entry]["grid"]:
+                _check_setting(models[entry], entry, setting)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    if grids:
+        content["models"], content["grids"] = expanded, grids
+
+
+def _check_setting(model: dict, entry: str, setting: str) -> None:
+    """Raise ValueError for a setting of a grid that the model's network does not have."""
+    place: tuple = ("models", entry, model.get("network", model.get("trainer")))
+    for part in setting.split("."):
+        allowed = _keys_at(Study, place)
+        if part not in allowed:
+            near = difflib.get_close_matches(part, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"Allowed here: {', '.join(allowed)}"
+            )
+        place = (*place, part)
+        if not _step([Study], place)[0]:
+            return  # names of its own, e.g. the structures in class_weights
 
 
 def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
@@ -1319,7 +1482,7 @@ def describe(
 
 _TAGS = {
     *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
-    *("enet", "unet"),
+    *("enet", "unet", "attention_unet", "unetr", "swin_unetr"),
 }
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 

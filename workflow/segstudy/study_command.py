@@ -95,8 +95,12 @@ def _title(kind: type[BaseModel]) -> str:
         "TableSource": "source: table",
         "EnetModel": "models: enet",
         "UnetModel": "models: unet",
+        "AttentionUnetModel": "models: attention_unet",
+        "UnetrModel": "models: unetr",
+        "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
         "OwnInfer": "infer",
+        "SirenHead": "head",
         "NnunetInfer": "infer: nnunet",
     }.get(kind.__name__, kind.__name__.lower())
 
@@ -130,9 +134,13 @@ def _type(annotation: typing.Any) -> str:
         return f"{len(inner)} × {_type(inner[0])}"
     if origin is dict:
         return f"name: {_type(inner[1])}"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true \\| false"}.get(
-        getattr(annotation, "__name__", ""), str(annotation)
-    )
+    return {
+        "str": "text",
+        "int": "integer",
+        "float": "number",
+        "bool": "true \\| false",
+        "Any": "any value",
+    }.get(getattr(annotation, "__name__", ""), str(annotation))
 
 
 def _shown(value: typing.Any) -> str:

@@ -63,6 +63,9 @@ def figures(study: Study) -> list[Figure]:
         found.append(_figure("side_swapped", "Symmetry", "swapped sides", dataset))
         found.append(_figure("swapped_cases", "Symmetry", "most swapped cases", dataset))
     for dataset in study.datasets:
+        for grid in study.grids:
+            found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
+    for dataset in study.datasets:
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found

@@ -12,6 +12,7 @@ from segstudy.publish.draw import (
     cohort,
     comparison,
     confusion,
+    grid,
     outcomes,
     ranking,
     repair,
@@ -40,6 +41,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "symmetry": symmetry.draw_merged,
     "side_swapped": symmetry.draw_shares,
     "swapped_cases": symmetry.draw_cases,
+    "grid": grid.draw,
 }
 PICTURES: dict[str, Callable[[Results, Figure, Viewer], Drawing]] = {
     "samples": samples.draw,

@@ -243,17 +243,31 @@ def _architecture(name: str, model: Model, runs: list[dict]) -> str:
     architecture = {
         "enet": "an ENet [[paszke2016]]",
         "unet": f"a {model.dims}D U-Net [[{'cicek2016' if model.dims == 3 else 'ronneberger2015'}]]",
+        "attention_unet": f"a {model.dims}D attention U-Net [[oktay2018]]",
+        "unetr": f"a {model.dims}D UNETR [[hatamizadeh2022]]",
+        "swin_unetr": f"a {model.dims}D SwinUNETR [[hatamizadeh2022b]]",
     }.get(model.network, f"a {model.network}")
     details = []
     if model.network == "unet":
         norm = {
             "instance": "instance normalisation [[ulyanov2016]]",
             "batch": "batch normalisation [[ioffe2015]]",
+            "none": "no normalisation",
         }[model.normalisation]
         activation = {"leaky_relu": "leaky ReLU", "relu": "ReLU"}[model.activation]
         details.append(f"{'-'.join(map(str, model.channels))} channels, {norm}, {activation}")
+        if model.downsampling == "max_pool":
+            details.append("max pooling")
+        if model.attention != "none":
+            attention = {
+                "se": "squeeze-and-excitation [[hu2018]]",
+                "cbam": "convolutional block attention [[woo2018]]",
+            }
+            details.append(attention[model.attention])
         if model.dims == 3 and model.deep_supervision:
             details.append("deep supervision")
+    if model.head:
+        details.append(f"a sine coordinate head of width {model.head.hidden} [[sitzmann2020]]")
     parameters = _same([f"{run['parameters']:,}" for run in runs if "parameters" in run])
     if parameters:
         details.append(f"{parameters} parameters")
@@ -291,7 +305,8 @@ def _learning(model: Model, runs: list[dict]) -> str:
         f"trained for {count(model.epochs, 'epoch')}{where}{seeds}, with {_loss(model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
         f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
-        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g})"
+        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
+        f"{f'; weights averaged with decay {model.ema:g} a step' if model.ema else ''})"
     )
 
 

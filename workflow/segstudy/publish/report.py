@@ -68,6 +68,7 @@ def render(results: Results, folder: Path, output: Path) -> str:
         cohorts=tables.cohort_tables(results),
         repairs=_repairs(results),
         metric_tables=tables.metric_tables(results),
+        grids=tables.grid_tables(results),
         tests=tables.test_table(results),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],

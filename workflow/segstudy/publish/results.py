@@ -187,6 +187,15 @@ class Results:
         columns += ("test", "statistic", "df", "p", "p_adjusted", "significant", "design")
         return self._table("statistics/tests.csv", "statistics", "statistics", columns)
 
+    def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
+        """The arms of a grid search, tested on a dataset; as `statistics/grid.csv` has them."""
+        columns = ("grid", "model", "dataset", "validation_dice", "best", "parameters", "n_cases")
+        table = self._table("statistics/grid.csv", "statistics", "statistics", columns)
+        own = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
+        # Other grids' settings are columns too.
+        kept = [name for name in table if name in columns or own[name].notna().any()]
+        return own[kept].reset_index(drop=True)
+
     @property
     def tests(self) -> pandas.DataFrame:
         """The comparisons of models on one dataset."""

@@ -54,6 +54,47 @@ class Cell:
         return "" if math.isnan(value) else repr(value)
 
 
+def grid_tables(results: Results) -> list[dict]:
+    """A table a grid search and dataset: a row an arm, with its settings, Dice and cost."""
+    study = results.study
+    found = []
+    for dataset in study.datasets:
+        for grid, arms in study.grids.items():
+            table = results.grid(grid, dataset)
+            paths = list(next(iter(arms.values())))
+            structures = [name for name in regions(study) if f"dice_{name}" in table]
+            rows = []
+            for _, row in table.iterrows():
+                dice = [
+                    Cell(f"{row[f'dice_{n}']:.3f} ± {row[f'sd_{n}']:.3f}", row[f"dice_{n}"])
+                    for n in structures
+                ]
+                validation = row.get("validation_dice", math.nan)
+                rows.append(
+                    [
+                        Cell(row["model"]),
+                        *(Cell(str(row[path])) for path in paths),
+                        Cell(_three(validation), validation, best=bool(row["best"])),
+                        *dice,
+                        Cell(f"{row['parameters']:,}", row["parameters"]),
+                        Cell(_seconds(row.get("training_seconds")), row.get("training_seconds")),
+                    ]
+                )
+            head = ["model", *paths, "validation Dice", *(f"{plain(n)} Dice" for n in structures)]
+            head += ["parameters", "training (s)"]
+            name = f"{grid}-{dataset}" if len(study.datasets) > 1 else grid
+            found.append({"name": name, "head": head, "rows": rows})
+    return found
+
+
+def _three(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:,.0f}"
+
+
 def main_tables(results: Results) -> list[dict]:
     """A table a dataset: a row a structure and model, a column a metric of `publish.metrics`."""
     study = results.study

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(settings, options: argparse.Namespace) -> None:
-    from segstudy import code
+    from segstudy import code, networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import read_json
     from segstudy.images.arrays import open_arrays
@@ -109,7 +109,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
         workers=workers,
-        code=code.digest("train.command", f"networks.{model.network}"),
+        code=code.digest("train.command", *networks.modules(model)),
     )
 
 

@@ -34,6 +34,7 @@ from segstudy.study import Optimizer
 from segstudy.train import checkpoint
 from segstudy.train.augment import augment
 from segstudy.train.checkpoint import Progress
+from segstudy.train.ema import WeightAverage
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.resolve import Resolved
 from segstudy.train.sampling import Batch, Sampler, TrainingCase
@@ -123,11 +124,19 @@ class Trainer:
             resolved.patch_size,
             resolved.spacing_mm,
         ).to(device)
+        self.average = WeightAverage(self.network, model.ema) if model.ema else None
+        # The compiled one shares its weights with `network`, under whose names they are saved.
+        self.forward = torch.compile(self.network) if model.compile else self.network
         self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device)
         self.optimizer = build_optimizer(model.optimizer, self.network)
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
+
+    @property
+    def evaluated(self) -> torch.nn.Module:
+        """The network that is validated and kept: the average of the weights, if there is one."""
+        return self.average.network if self.average else self.network
 
     @property
     def parameters(self) -> int:
@@ -155,15 +164,27 @@ class Trainer:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
-            logits = self.network(images)
+            logits = self._forward(images)
         loss = self.loss(logits, labels)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), model.gradient_clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average:
+            self.average.update(self.network, number)
         loss_value, norm_value = torch.stack([loss.detach(), norm.detach()]).tolist()
         return loss_value, norm_value
+
+    def _forward(self, images: torch.Tensor):
+        try:
+            return self.forward(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
+                "(Triton on a GPU); set compile: false, or install one"
+            ) from None
 
     def learning_rate(self, number: int) -> float:
         model, resolved = self.resolved.model, self.resolved
@@ -181,7 +202,7 @@ class Trainer:
         for case in cases:
             image, label = case.cut((0, 0, 0), case.shape)
             probabilities = predict_volume(
-                self.network,
+                self.evaluated,
                 image,
                 patch_size=resolved.patch_size,
                 dims=model.dims,
@@ -248,7 +269,13 @@ def fit(
     trainer = Trainer(resolved, device)
     write_json(output / "settings.json", _described(trainer, threads))
     progress = checkpoint.read(
-        folder, digest, trainer.network, trainer.optimizer, trainer.scaler, device
+        folder,
+        digest,
+        trainer.network,
+        trainer.optimizer,
+        trainer.scaler,
+        trainer.average,
+        device,
     )
     cases = load_cases([*training, *validation], resolved.plan, memory_mb)
     apart = cases[len(training) :]
@@ -291,7 +318,13 @@ def _run(
 
     def save() -> None:
         checkpoint.write(
-            folder, digest, progress, trainer.network, trainer.optimizer, trainer.scaler
+            folder,
+            digest,
+            progress,
+            trainer.network,
+            trainer.optimizer,
+            trainer.scaler,
+            trainer.average,
         )
 
     pin = trainer.device.type == "cuda"
@@ -350,7 +383,7 @@ def _end_epoch(
             progress.best_dice = row["validation_dice_mean"]
             progress.best = {
                 name: tensor.detach().clone()
-                for name, tensor in trainer.network.state_dict().items()
+                for name, tensor in trainer.evaluated.state_dict().items()
             }
     return row
 
@@ -371,7 +404,7 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
     def write(name: str) -> None:
         save_weights(
             output / name,
-            trainer.network,
+            trainer.evaluated,
             resolved.model,
             resolved.settings.structures,
             resolved.settings.channels,
@@ -383,7 +416,7 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
 
     write("weights.pt")
     if progress.best is not None:
-        trainer.network.load_state_dict(progress.best)
+        trainer.evaluated.load_state_dict(progress.best)
     write("best.pt")
 
 
