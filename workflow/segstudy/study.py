@@ -1108,7 +1108,6 @@ class Study(Settings):
                     f"models.{name}.loss.class_weights: no weight for {missing[0]}; "
                     "give one to each structure"
                 )
-        self._check_sides(first)
         for name, plan in self.preprocess.items():
             odd = [channel for channel in plan.channels or () if channel not in first.channels]
             if odd:
@@ -1116,6 +1115,7 @@ class Study(Settings):
                     f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
                     f"({', '.join(first.channels)})"
                 )
+        self._check_sides(first)
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:

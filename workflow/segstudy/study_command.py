@@ -99,8 +99,8 @@ def _title(kind: type[BaseModel]) -> str:
         "UnetrModel": "models: unetr",
         "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
-        "OwnInfer": "infer",
         "SirenHead": "head",
+        "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",
     }.get(kind.__name__, kind.__name__.lower())
 

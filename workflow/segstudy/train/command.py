@@ -32,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     own = parser.add_argument_group("networks of segstudy learn from prepared cases")
     own.add_argument(
-        "--arrays", nargs="+", type=Path, metavar="DIR", help="folders of prepared cases"
+        "--arrays",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of prepared cases, or .txt files that list such folders",
     )
     own.add_argument("--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan")
     nnunet = parser.add_argument_group("nnU-Net prepares the images itself")
@@ -70,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
 def _train(settings, options: argparse.Namespace) -> None:
     from segstudy import code, networks
     from segstudy.cases import read_splits, trained
-    from segstudy.files import read_json
+    from segstudy.files import listed, read_json
     from segstudy.images.arrays import open_arrays
     from segstudy.images.prepare import Plan
     from segstudy.networks.device import choose_device
@@ -89,7 +93,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         options.seed,
         model.training_subset and model.training_subset.draw,
     )
-    found = open_arrays(options.arrays)
+    found = open_arrays(listed(options.arrays))
     training, validation = ([_arrays(found, split) for split in part] for part in splits)
     resolved = resolve(
         settings,
