@@ -32,8 +32,8 @@ TISSUES = 256
 INJECTIVE = 0.4
 """Largest shift of a control point, in control spacings, at which a B-spline cannot fold (Choi and Lee 2000)."""
 
-
 SAMPLES = 5
+"""Images that a training leaves behind as pictures."""
 
 
 # --- a training's cases and steps ---------------------------------------------------------------
