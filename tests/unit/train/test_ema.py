@@ -89,5 +89,7 @@ def test_where_it_cannot_compile_it_says_so(cohort, tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(module.torch, "compile", broken)
     assert main(cohort.words(tmp_path / "out", MODEL | {"compile": True})) != 0
-    assert "compile: true, but torch.compile fails here (no compiler found)" in capsys.readouterr().err
+    assert (
+        "compile: true, but torch.compile fails here (no compiler found)" in capsys.readouterr().err
+    )
     assert not (tmp_path / "out" / "weights.pt").exists()
