@@ -18,8 +18,8 @@ rule metrics_measure:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(120),
     params:
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: measure_settings(w.dataset).to_json(),
@@ -56,8 +56,8 @@ rule metrics_collect:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory_mb(2000),
+        runtime=runtime_min(10),
     params:
         code=digest("metrics.table"),
     shell:

@@ -53,8 +53,8 @@ rule publish_figures:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(60),
     params:
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
@@ -87,8 +87,8 @@ rule publish_report:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory_mb(4000),
+        runtime=runtime_min(30),
     params:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),

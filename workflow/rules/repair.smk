@@ -16,8 +16,8 @@ rule repair_estimate:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory_mb(8000),
+        runtime=runtime_min(120),
     params:
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
@@ -43,8 +43,8 @@ rule repair_apply:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(120),
     params:
         select=selected,
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
@@ -71,8 +71,8 @@ rule repair_audit:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory_mb(16000),
+        runtime=runtime_min(240),
     params:
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),

@@ -6,12 +6,12 @@ rule statistics:
         metrics=f"{RESULTS}/metrics/metrics.csv",
         trainings=grid_trainings(),
     output:
+        **({"grid": f"{RESULTS}/statistics/grid.csv"} if STUDY.grids else {}),
         summary=f"{RESULTS}/statistics/summary.csv",
         tests=f"{RESULTS}/statistics/tests.csv",
         ranking=f"{RESULTS}/statistics/ranking.csv",
         places=f"{RESULTS}/statistics/places.csv",
         report=f"{RESULTS}/statistics/report.md",
-        **({"grid": f"{RESULTS}/statistics/grid.csv"} if STUDY.grids else {}),
     log:
         f"{RESULTS}/logs/statistics/statistics.log",
     benchmark:
@@ -20,8 +20,8 @@ rule statistics:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory_mb(4000),
+        runtime=runtime_min(60),
     params:
         folder=subpath(output.summary, parent=True),
         settings=STUDY.statistics.to_json(),

@@ -24,8 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from segstudy import labels
 from segstudy.errors import InputError
 from segstudy.grid import expand
+from segstudy.sides import likely_pairs, other_side
 
 Name = Annotated[
     str,
@@ -36,6 +38,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = tuple[float, float]
 SpacingMm = tuple[Positive, Positive, Positive]
+Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
+Pairs = tuple[tuple[str, str], ...]
 
 # What networks of segstudy and nnU-Net are both asked.
 Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
@@ -82,14 +86,9 @@ class PhantomSource(Settings):
     )
 
 
-class FolderSource(Settings):
-    """A dataset in a layout that other programs write.
+class Origin(Settings):
+    """Where a dataset's files are: in a folder, in an archive to fetch, or as the registry says."""
 
-    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
-    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
-    """
-
-    layout: Literal["msd", "nnunet"]
     path: str | None = Field(None, description="folder already on disk; nothing is downloaded then")
     url: str | None = Field(None, description="address of the archive (http or https)")
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MD5 of the archive")
@@ -97,16 +96,86 @@ class FolderSource(Settings):
         None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the archive"
     )
     registered: str | None = Field(
-        None, description="name in `resources/datasets.yaml`, in place of `url` and checksum"
+        None,
+        description="name in `resources/datasets.yaml`, in place of `url` and checksum; what is given out on "
+        "application only runs from `path`, and the error without it says where to apply",
     )
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "FolderSource":
+    def _one_origin(self) -> "Origin":
         if not (self.path or self.url or self.registered):
             raise ValueError("needs one of path, url, registered")
         if self.url and not (self.md5 or self.sha256):
             raise ValueError("a url needs its checksum: add md5 or sha256")
         return self
+
+
+class FolderSource(Origin):
+    """A dataset in a layout that other programs write.
+
+    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
+    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
+    `segthor`: `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a second, right label,
+    where there is one.
+    """
+
+    layout: Literal["msd", "nnunet", "segthor"]
+
+
+class SlicesSource(Origin):
+    """OASIS brain slices: PNG or NIfTI files of one slice each.
+
+    `keras_png_slices_<part>/case_NNN_slice_S.nii.png` and
+    `keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png`; gray values are the label's values. The
+    slices of a subject NNN are stacked along the third axis into a volume. The files do not say how
+    large a pixel is or which way it lies: distances and sides hold as far as `pixel_mm` and
+    `slice_mm` do.
+    """
+
+    layout: Literal["oasis_slices"]
+    parts: tuple[Literal["train", "validate", "test"], ...] = Field(
+        ("train", "validate", "test"), min_length=1, description="which of the folders are read"
+    )
+    cases_are: Literal["subjects", "slices"] = Field(
+        "subjects",
+        description="`subjects`: a case is a subject's volume; `slices`: each slice is a case of its subject, "
+        "for measuring what a split by slice leaks",
+    )
+    pixel_mm: Positive = Field(1.0, description="size of a pixel, in mm")
+    slice_mm: Positive = Field(1.0, description="distance of neighbouring slices, in mm")
+
+
+class NeuriteSource(Origin):
+    """neurite-OASIS: `OASIS_OAS1_NNNN_MR1/{aligned_norm.nii.gz, aligned_seg35.nii.gz, aligned_seg4.nii.gz}`."""
+
+    layout: Literal["neurite_oasis"]
+    segmentation: Literal["seg35", "seg4"] = Field(
+        "seg35", description="35 structures, left and right apart, or 4 tissues"
+    )
+
+
+class BidsSource(Origin):
+    """A BIDS dataset with segmentations among its derivatives.
+
+    Images `sub-*/[ses-*/]anat/*_<suffix>.nii.gz`; labels
+    `derivatives/<pipeline>/sub-*/[ses-*/]anat/*_dseg.nii.gz`, with a `dseg.tsv` of values and names
+    beside them or above. A session is a case of its subject.
+    """
+
+    layout: Literal["bids"]
+    suffixes: tuple[str, ...] = Field(
+        ("T1w",), min_length=1, description="suffix of each channel's file, in the channels' order"
+    )
+    pipeline: str | None = Field(
+        None, description="folder in `derivatives`; left out: the only one that holds labels"
+    )
+    image_desc: str | None = Field(
+        None,
+        description="take images of this `desc-` from the pipeline's folder; left out: the raw ones",
+    )
+    label_desc: str | None = Field(
+        None, description="`desc-` of the label files, where a session has several"
+    )
 
 
 class TableSource(Settings):
@@ -120,7 +189,20 @@ class TableSource(Settings):
     path: str = Field(description="the table, a .tsv file")
 
 
-Source = Annotated[PhantomSource | FolderSource | TableSource, Field(discriminator="layout")]
+Source = Annotated[
+    PhantomSource | FolderSource | SlicesSource | NeuriteSource | BidsSource | TableSource,
+    Field(discriminator="layout"),
+]
+
+
+def source_kinds() -> dict[str, type[Settings]]:
+    """The settings class of each layout."""
+    kinds = typing.get_args(typing.get_args(Source)[0])
+    return {
+        layout: kind
+        for kind in kinds
+        for layout in typing.get_args(kind.model_fields["layout"].annotation)
+    }
 
 
 class Elastix(Settings):
@@ -211,14 +293,42 @@ class Repair(Settings):
         return self
 
 
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _structures_schema(schema: dict) -> None:
+    """What a study file may hold: a value or several a structure, or names of a label table."""
+    value = schema.pop("additionalProperties")
+    schema.pop("type")
+    several = {"type": "array", "items": value, "minItems": 1}
+    schema["anyOf"] = [
+        {"type": "object", "additionalProperties": {"anyOf": [value, several]}, "minProperties": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    ]
+    schema.pop("minProperties", None)
+
+
 class Cohort(Settings):
     """What the files of a dataset hold, wherever they come from."""
 
     modality: Literal["CT", "MR", "other"] = Field(
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
     )
-    structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
-        description="structure: value in the label files (0 is background)", min_length=1
+    structures: dict[str, LabelValue] = Field(
+        description="structure: value in the label files (0 is background), or a list of values, which are merged; "
+        "with `label_table`, a list of names, where `hippocampus` is left and right together",
+        min_length=1,
+        json_schema_extra=_structures_schema,
+    )
+    label_table: str | None = Field(
+        None,
+        description="table in `resources/labels` (`freesurfer`, `neurite_seg35`) that names the values of the label "
+        "files: structures can be given by name, pairs of left and right follow, other values of the table are background",
+    )
+    merged_labels: dict[LabelValue, LabelValue] = Field(
+        {},
+        description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
+        "and need not be written",
     )
     ignore_labels: tuple[int, ...] = Field(
         (), description="further values that label files may hold, treated as background"
@@ -226,20 +336,27 @@ class Cohort(Settings):
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1
     )
-    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+    left_right_pairs: Literal["none"] | Pairs = Field(
         (),
-        description="structures that are the left and the right one of a pair: [[left, right], ...]; "
-        "a flip across the sagittal plane swaps them",
+        description="structures that are the left and the right one of a pair: [[left, right], ...]; a flip across "
+        "the sagittal plane swaps them; `none`: no structure is one of a pair, whatever the names say",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value_a_structure(cls, content: Any) -> Any:
+        return labels.settled(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
-        check_pairs(self.left_right_pairs, list(self.structures))
+        check_pairs(pairs_of(self), list(self.structures))
         return self
 
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "Cohort":
-        values = list(self.structures.values())
+        if self.label_table:
+            labels.read_table(self.label_table)
+        values = [*self.structures.values(), *self.merged_labels]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"structures: value {twice[0]} stands for two structures")
@@ -251,8 +368,14 @@ class Cohort(Settings):
         return self
 
     def cohort(self) -> "Cohort":
-        """These settings alone: all that a stage needs which only reads the files."""
-        return Cohort(**{name: getattr(self, name) for name in Cohort.model_fields})
+        """These settings alone: all that a stage needs which only reads the files, to which sides are nothing."""
+        fields = Cohort.model_fields.keys() - {"left_right_pairs"}
+        return Cohort(**{name: getattr(self, name) for name in fields})
+
+
+def pairs_of(cohort: Cohort) -> Pairs:
+    """The declared pairs; none where the study file says that there are none."""
+    return () if cohort.left_right_pairs == "none" else cohort.left_right_pairs
 
 
 class RepairedCohort(Cohort):
@@ -273,7 +396,7 @@ class RepairedCohort(Cohort):
 
     def repaired_cohort(self) -> "RepairedCohort":
         """These settings alone."""
-        fields = RepairedCohort.model_fields
+        fields = RepairedCohort.model_fields.keys() - {"left_right_pairs"}
         return RepairedCohort(**{name: getattr(self, name) for name in fields})
 
 
@@ -302,18 +425,21 @@ class Dataset(RepairedCohort):
 
 
 class Splits(Settings):
-    """Cross-validation. Cases of one subject never stand on both sides of a split."""
+    """Cross-validation. Cases of one subject stand on one side of a split, unless a study asks to see the leak."""
 
     folds: int = Field(5, ge=2, le=20, description="number of folds")
     run_folds: tuple[int, ...] | None = Field(
         None, description="folds to run, counted from 0; left out: all"
     )
     seed: int = Field(20, description="seed of the shuffle")
-    stratify_by: Literal["foreground_volume", "none"] = Field(
-        "foreground_volume", description="what the folds are balanced by"
+    stratify_by: Literal["foreground_volume", "volume_and_presence", "none"] = Field(
+        "foreground_volume",
+        description="what the folds are balanced by; `volume_and_presence`: which structures a subject has, then volume",
     )
-    group_by: Literal["subject"] = Field(
-        "subject", description="cases of one subject stay together; always"
+    group_by: Literal["subject", "case_though_it_leaks"] = Field(
+        "subject",
+        description="cases of one subject stay together; `case_though_it_leaks` deals them out one by one, so that a "
+        "model is tested on subjects that it was trained on: only to measure what that pretends",
     )
 
     @model_validator(mode="after")
@@ -347,6 +473,11 @@ class Preprocess(Settings):
     anisotropy_threshold: Positive = Field(
         3.0,
         description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by nearest neighbour",
+    )
+    channels: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="channels that the plan's networks see, of the datasets' and in their order; left out: all",
     )
 
     @field_validator("clip_percentiles")
@@ -402,30 +533,65 @@ class Schedule(Settings):
 class Augmentation(Settings):
     """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch."""
 
-    affine_share: Share = Field(0.5, description="share of patches rotated and scaled")
+    affine_share: Share = Field(
+        0.5, description="share of patches rotated, scaled, sheared and shifted"
+    )
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.85, 1.2), description="range of the scale factor")
+    shear: NotNegative = Field(
+        0.0, description="largest shear of an axis along another, as a tangent"
+    )
     translation_voxels: NotNegative = Field(0.0, description="largest shift, voxels")
-    flip_axes: tuple[Literal["right_left", "back_front", "foot_head"], ...] = Field(
-        (), description="axes that are flipped, each for half of the patches"
+    elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
+    elastic_voxels: NotNegative = Field(
+        2.0, description="largest SD of the field's displacement along each axis, voxels"
+    )
+    elastic_spacing_voxels: Annotated[float, Field(ge=4)] = Field(
+        16.0, description="distance of the field's control points, voxels"
+    )
+    flip_axes: Axes = Field(
+        (),
+        description="axes that are flipped, each for half of the patches; `right_left` swaps `left_right_pairs`",
     )
     noise_share: Share = Field(0.15, description="share with Gaussian noise")
     noise_sd: NotNegative = Field(0.1, description="largest SD of the noise, in SD of the image")
     blur_share: Share = Field(0.1, description="share blurred")
     blur_sigma_voxels: Range = Field((0.5, 1.0), description="range of the blur's sigma, voxels")
+    bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
+    bias_sd: NotNegative = Field(0.2, description="largest SD of the field's logarithm")
     brightness_share: Share = Field(0.15, description="share with another brightness")
     brightness: Range = Field((0.75, 1.25), description="range of the brightness factor")
     contrast_share: Share = Field(0.15, description="share with another contrast")
     contrast: Range = Field((0.75, 1.25), description="range of the contrast factor")
+    low_resolution_share: Share = Field(0.1, description="share made to look coarser")
+    low_resolution_scale: Range = Field(
+        (0.5, 1.0), description="range of the lower resolution, as a share of the patch's"
+    )
     gamma_share: Share = Field(0.15, description="share with another gamma")
+    inverted_gamma_share: Share = Field(
+        0.0, description="share with another gamma of the inverted patch"
+    )
     gamma: Range = Field((0.7, 1.5), description="range of gamma")
 
-    @field_validator("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma")
+    @field_validator(
+        *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")
+    )
     @classmethod
     def _ordered(cls, value: Range) -> Range:
         if not 0 < value[0] <= value[1]:
             raise ValueError("expected two numbers, 0 < low <= high")
         return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Augmentation":
+        if self.low_resolution_scale[1] > 1:
+            raise ValueError("low_resolution_scale: expected at most 1, the patch's own")
+        if self.elastic_voxels > self.elastic_spacing_voxels / 6:
+            raise ValueError(
+                f"elastic_voxels: {self.elastic_voxels:g} voxels would fold an image whose control points are "
+                f"{self.elastic_spacing_voxels:g} voxels apart; expected at most a sixth of that"
+            )
+        return self
 
 
 class Infer(Settings):
@@ -443,6 +609,16 @@ class Infer(Settings):
     )
 
 
+class OwnInfer(Infer):
+    """How a network of segstudy predicts."""
+
+    mirror_axes: Axes = Field(
+        (),
+        description="average over images mirrored along these axes and all their combinations (test-time augmentation); "
+        "`right_left` swaps `left_right_pairs` back",
+    )
+
+
 class NnunetInfer(Infer):
     """How nnU-Net's predictor is run. Its own choice of post-processing is left out: ours is made for all models."""
 
@@ -451,8 +627,30 @@ class NnunetInfer(Infer):
     )
 
 
+class TrainingSubset(Settings):
+    """Some of a fold's training subjects, for the question how much data a model needs.
+
+    Each of the model's `seeds` makes its own draw. Models with the same `seed` here draw alike:
+    with 5 and with 30 subjects, the 5 are among the 30 of the same fold and training seed. Plans
+    of `preprocess` are still fitted on all training cases of the fold; nnU-Net's on the subset.
+    """
+
+    subjects: int = Field(
+        ge=1, description="how many, those of `validation_share` (at least one, above 0) included"
+    )
+    seed: int = Field(1, description="seed of the draw")
+
+    @property
+    def draw(self) -> tuple[int, int]:
+        return self.subjects, self.seed
+
+
 class Arm(Settings):
     """What a study trains and compares: one of its models."""
+
+    training_subset: TrainingSubset | None = Field(
+        None, description="train on some of the subjects only; left out: on all of the fold's"
+    )
 
     grid: dict[str, tuple[Any, ...]] = Field(
         {},
@@ -472,9 +670,13 @@ class Arm(Settings):
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
+        free = {"seeds", "threads", "workers", "device", "infer", "memory_mb", "runtime_min"}
         return self.model_copy(
-            update={name: type(self).model_fields[name].get_default() for name in free}
+            update={
+                name: field.get_default()
+                for name, field in type(self).model_fields.items()
+                if name in free
+            }
         )
 
 
@@ -544,6 +746,11 @@ class Model(Arm):
     )
     device: Device = "auto"
     threads: Threads = 2
+    workers: int = Field(
+        0,
+        ge=0,
+        description="processes that cut patches, taken from `threads`; 0: a thread beside the training",
+    )
     seeds: Seeds = (0,)
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.1,
@@ -555,9 +762,27 @@ class Model(Arm):
     head: SirenHead | None = Field(
         None, description="coordinate head in place of the last layer; left out: none"
     )
-    infer: Infer = Infer()
+    infer: OwnInfer = OwnInfer()
     memory_mb: MemoryMb = 8000
     runtime_min: RuntimeMin = 1440
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return bool(self.infer.mirror_axes)
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The settings by which this network sees, in training or prediction, left where right was.
+
+        Sagittal slices never show the right-left axis.
+        """
+        if self.dims == 2 and set(self.planes) == {"sagittal"}:
+            return []
+        named = {
+            "augmentation.flip_axes": self.augmentation.flip_axes,
+            "infer.mirror_axes": self.infer.mirror_axes,
+        }
+        return [f"{key}: right_left" for key, axes in named.items() if "right_left" in axes]
 
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
@@ -701,6 +926,11 @@ class NnunetModel(Arm):
     validation_steps_per_epoch: int = Field(
         50, ge=1, description="batches an epoch on which pseudo Dice is measured"
     )
+    mirror: Literal["all", "not_right_left", "none"] = Field(
+        "all",
+        description="axes that training mirrors, and prediction with it; `all`: as nnU-Net does, which knows no sides: "
+        "`left_right_pairs` get mixed up; `not_right_left`: all but that axis of the images",
+    )
     device: Device = "auto"
     threads: Threads = 8
     seeds: Seeds = (0,)
@@ -712,6 +942,15 @@ class NnunetModel(Arm):
     infer: NnunetInfer = NnunetInfer()
     memory_mb: MemoryMb = 32000
     runtime_min: RuntimeMin = 2880
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return self.infer.mirroring and self.mirror != "none"
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The setting by which this network sees left where right was."""
+        return ["mirror: all"] if self.mirror == "all" else []
 
     @property
     def plan(self) -> None:
@@ -760,6 +999,11 @@ class Metrics(Settings):
     )
     groups: dict[Name, tuple[str, ...]] = Field(
         {}, description="merged structures that are measured too: name: [structures]"
+    )
+    slice_axis: Literal["none", "axial", "coronal", "sagittal"] = Field(
+        "none",
+        description="measure Dice slice by slice too: `slice_dice`, a case's mean over the slices in which it is defined, "
+        "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
     )
 
     @field_validator("nsd_tolerance_mm")
@@ -879,6 +1123,14 @@ class Study(Settings):
                     f"models.{name}.loss.class_weights: no weight for {missing[0]}; "
                     "give one to each structure"
                 )
+        for name, plan in self.preprocess.items():
+            odd = [channel for channel in plan.channels or () if channel not in first.channels]
+            if odd:
+                raise ValueError(
+                    f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
+                    f"({', '.join(first.channels)})"
+                )
+        self._check_sides(first)
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:
@@ -897,6 +1149,25 @@ class Study(Settings):
                     )
         return self
 
+    def _check_sides(self, cohort: Cohort) -> None:
+        """A network that is mirrored across the sagittal plane must be told which structures swap."""
+        lateral = [name for name in cohort.structures if other_side(name)]
+        if cohort.left_right_pairs or not lateral:
+            return
+        pairs = ", ".join(f"[{left}, {right}]" for left, right in likely_pairs(cohort.structures))
+        for name, model in self.models.items():
+            for setting in model.mirrors_sides:
+                without = (
+                    "mirror: not_right_left"
+                    if isinstance(model, NnunetModel)
+                    else "leave right_left out"
+                )
+                raise ValueError(
+                    f"models.{name}.{setting}: a mirrored image shows {lateral[0]} on the other side, under the "
+                    f"wrong name; declare left_right_pairs: [{pairs or '[left, right], ...'}] in each dataset, or "
+                    f"{without}, or say left_right_pairs: none if these names are not sides"
+                )
+
     @property
     def training_datasets(self) -> list[str]:
         return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
@@ -907,8 +1178,8 @@ class Study(Settings):
         return list(self.datasets[self.training_datasets[0]].structures)
 
     @property
-    def left_right_pairs(self) -> tuple[tuple[str, str], ...]:
-        return self.datasets[self.training_datasets[0]].left_right_pairs
+    def left_right_pairs(self) -> Pairs:
+        return pairs_of(self.datasets[self.training_datasets[0]])
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -1020,6 +1291,7 @@ class TrainSettings(Settings):
     structures: tuple[str, ...]
     channels: tuple[str, ...]
     modality: Literal["CT", "MR", "other"]
+    left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
 
 
 class GridSettings(Settings):
@@ -1078,11 +1350,14 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_study(path: Path | str, source_path: str | None = None) -> Study:
+def read_study(
+    path: Path | str, source_path: str | typing.Mapping[str, str] | None = None
+) -> Study:
     """Read and check a study file.
 
-    `source_path` replaces the `source.path` of the study's only dataset that is on disk or
-    downloaded (`--config path=DIR`).
+    `source_path` is where the data are (`--config path=DIR`), in place of `source.path`: a folder for
+    the datasets that are on disk or downloaded, where these are one or parts of one, or a folder
+    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`).
 
     Raises InputError that names the file, the key, what was found and what was expected.
     """
@@ -1148,21 +1423,37 @@ def _check_setting(model: dict, entry: str, setting: str) -> None:
             return  # names of its own, e.g. the structures in class_weights
 
 
-def _replace_path(content: dict, source_path: str, file: Path) -> None:
+def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
     datasets = content.get("datasets")
-    sources = [
-        dataset["source"]
-        for dataset in (datasets.values() if isinstance(datasets, dict) else ())
+    sources = {
+        name: dataset["source"]
+        for name, dataset in (datasets.items() if isinstance(datasets, dict) else ())
         if isinstance(dataset, dict)
         and isinstance(dataset.get("source"), dict)
         and dataset["source"].get("layout") != "phantom"
-    ]
-    if len(sources) != 1:
+    }
+    known = ", ".join(sources) or "none"
+    if isinstance(source_path, typing.Mapping):
+        odd = [name for name in source_path if name not in sources]
+        if odd:
+            raise InputError(
+                f"{file}: --config path={{{odd[0]}: ...}}: no dataset on disk of that name; this "
+                f"study has {known}"
+            )
+        for name, folder in source_path.items():
+            sources[name]["path"] = str(folder)
+        return
+    origins = {
+        tuple(str(source.get(key)) for key in ("layout", "path", "url", "registered"))
+        for source in sources.values()
+    }
+    if len(origins) != 1:
         raise InputError(
-            f"{file}: --config path=... needs a study with one dataset on disk, this one has "
-            f"{len(sources)}; write source.path into a copy of the study file"
+            f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
+            f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
-    sources[0]["path"] = source_path
+    for source in sources.values():
+        source["path"] = str(source_path)
 
 
 def describe(
@@ -1207,7 +1498,7 @@ def describe(
 
 
 _TAGS = {
-    *("phantom", "msd", "nnunet", "table"),
+    *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
     *("enet", "unet", "attention_unet", "unetr", "swin_unetr"),
 }
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")

@@ -30,7 +30,9 @@ def test_every_reference_study_is_there_with_its_source():
     ).any()
 
 
-@pytest.mark.parametrize("row", list(TABLE.itertuples()), ids=lambda row: f"{row.study}-{row.Index}")
+@pytest.mark.parametrize(
+    "row", list(TABLE.itertuples()), ids=lambda row: f"{row.study}-{row.Index}"
+)
 def test_a_number_is_in_range_or_its_remark_says_why_not(row):
     if math.isnan(row.value):
         assert row.remark.startswith("not repeated here: ")

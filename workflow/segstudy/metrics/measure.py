@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from segstudy.metrics import slices
 from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
 from segstudy.metrics.surface import Distances, between, flat_axes, framed
 from segstudy.study import Metrics
@@ -39,6 +40,7 @@ def metric_names(settings: Metrics) -> list[str]:
         *("dice", "iou", "precision", "recall", "relative_volume_error"),
         *("hd_mm", "hd95_mm", "assd_mm"),
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
+        *(slices.NAMES if settings.slice_axis != "none" else ()),
     ]
 
 
@@ -163,4 +165,5 @@ def _values(overlap: Overlap, distances: Distances | None, settings: Metrics) ->
         surface = [INFINITE] * 3 + [0.0] * len(tolerances)
     else:
         surface = [UNDEFINED] * (3 + len(tolerances))
-    return values | dict(zip(metric_names(settings)[len(values) :], surface, strict=True))
+    names = metric_names(settings)[len(values) : len(values) + len(surface)]
+    return values | dict(zip(names, surface, strict=True))

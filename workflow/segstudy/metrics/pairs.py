@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from segstudy.errors import InputError
 from segstudy.images.files import compare_grids, read_label
 from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
+from segstudy.metrics import slices
 from segstudy.metrics.measure import Measures, absent, measure, missing, with_groups
 from segstudy.metrics.overlap import Confusion, confusion
 from segstudy.metrics.table import confusion_rows, rows
@@ -159,6 +160,10 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
     arrays = (reference.array, prediction.array)
     counted = confusion(*arrays, [value for merged in structures.values() for value in merged])
     measures = measure(*arrays, reference.spacing_mm, structures, settings.metrics, counted, sides)
+    if settings.metrics.slice_axis != "none":
+        axis = slices.stored_axis(reference.affine, settings.metrics.slice_axis)
+        sliced = slices.by_slice(*arrays, structures, axis)
+        measures = [replace(one, values=one.values | sliced[one.structure]) for one in measures]
     return Measured(measures, counted, diagonal_mm)
 
 

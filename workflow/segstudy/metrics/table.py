@@ -17,7 +17,7 @@ COLUMNS = (
     *("case", "subject", "structure", "metric", "value", "status"),
     *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm"),
 )
-BOUNDED = ("dice", "iou", "precision", "recall", "nsd_", "side_swapped")
+BOUNDED = ("dice", "iou", "precision", "recall", "nsd_", "side_swapped", "slice_dice")
 CONFUSION = (*LABELS, "case", "reference", "prediction", "n_voxels")
 STATUSES = ("ok", "pred_empty", "ref_empty", "both_empty", "missing_file")
 

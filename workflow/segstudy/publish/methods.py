@@ -74,14 +74,31 @@ def _data(results: Results) -> str:
         if settings.role == "test":
             text.append("It was used for testing only, by the models of every fold.")
     splits = study.splits
-    balanced = (
-        ", balanced by foreground volume" if splits.stratify_by == "foreground_volume" else ""
-    )
+    balanced = {
+        "foreground_volume": ", balanced by foreground volume",
+        "volume_and_presence": ", balanced by the structures present and foreground volume",
+        "none": "",
+    }[splits.stratify_by]
     ran = "" if len(study.folds) == splits.folds else f", of which {len(study.folds)} were run"
-    text.append(
-        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; cases of one subject "
-        f"stayed in one fold (seed {splits.seed})."
+    leaky = splits.group_by == "case_though_it_leaks"
+    grouped = (
+        "cases were dealt out one by one" if leaky else "cases of one subject stayed in one fold"
     )
+    text.append(
+        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; {grouped} (seed "
+        f"{splits.seed})."
+    )
+    if leaky:
+        text.append(
+            "WARNING: this split leaks. Models were tested on subjects that they were trained on, so the "
+            "figures below are no estimate for new subjects; they are here to show what such a split pretends."
+        )
+    for name, model in study.models.items():
+        if model.training_subset is not None:
+            text.append(
+                f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+            )
     return " ".join(text)
 
 
@@ -328,17 +345,22 @@ def _augmentation(settings: Augmentation) -> str:
     if settings.affine_share:
         steps.append(
             f"rotation up to ±{settings.rotation_deg:g}° and scaling by {settings.scale[0]:g} to "
-            f"{settings.scale[1]:g} ({_percent(settings.affine_share)} of patches)"
+            f"{settings.scale[1]:g}{', shear up to ±' + format(settings.shear, 'g') if settings.shear else ''} "
+            f"({_percent(settings.affine_share)} of patches)"
         )
     if settings.flip_axes:
         axes = [axis.replace("_", "-") for axis in settings.flip_axes]
         steps.append(f"flips along {listing(axes)}")
     for share, name in (
+        (settings.elastic_share, "elastic deformation"),
         (settings.noise_share, "Gaussian noise"),
         (settings.blur_share, "blur"),
+        (settings.bias_share, "bias field"),
         (settings.brightness_share, "brightness"),
         (settings.contrast_share, "contrast"),
+        (settings.low_resolution_share, "lower resolution"),
         (settings.gamma_share, "gamma"),
+        (settings.inverted_gamma_share, "gamma of the inverted patch"),
     ):
         if share:
             steps.append(f"{name} ({_percent(share)})")
@@ -356,9 +378,7 @@ def _prediction(results: Results) -> str:
             "Gaussian; class probabilities were resampled to the image's own grid, where each "
             "voxel was given the most probable class."
         )
-    for names, mirroring in _grouped(
-        results, lambda model: getattr(model.infer, "mirroring", False)
-    ):
+    for names, mirroring in _grouped(results, lambda model: model.averages_mirrored):
         if mirroring:
             text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
     words = {

@@ -190,9 +190,14 @@ def _sentence(results: Results) -> str:
     verb = "were compared" if len(study.models) > 1 else "was tested"
     whole = len(study.folds) == study.splits.folds
     folds = "" if whole else f"{count(len(study.folds), 'fold')} of "
+    leak = (
+        " THE SPLIT LEAKS, as the study asks for: models are tested on subjects that they were trained on."
+        if study.splits.group_by == "case_though_it_leaks"
+        else ""
+    )
     return (
         f"{plain(models)} {verb} in segmenting {what} on {data}, "
-        f"by {folds}{study.splits.folds}-fold cross-validation."
+        f"by {folds}{study.splits.folds}-fold cross-validation.{leak}"
     )
 
 
