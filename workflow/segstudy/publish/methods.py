@@ -456,7 +456,8 @@ def _statistics(results: Results) -> str:
     if len(results.study.models) > 2 and is_paired.any():
         text.append(
             "Over all models, ranks within each case were tested with Friedman's test [[friedman1937]]; how firm the "
-            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]."
+            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]. Diagrams "
+            "of ranks join the models that do not differ significantly [[demsar2006]]."
         )
     tested = int(np.isfinite(tests["p"].astype(float)).sum())
     families = tests.groupby(["dataset", "dataset_b"]).ngroups
