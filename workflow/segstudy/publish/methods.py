@@ -97,7 +97,12 @@ def _data(results: Results) -> str:
         if model.training_subset is not None:
             text.append(
                 f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
-                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}"
+                + (
+                    "; its plan was fitted on all of the fold's training cases."
+                    if model.plan
+                    else "."
+                )
             )
     return " ".join(text)
 
@@ -175,6 +180,8 @@ def _preprocessing(results: Results) -> str:
             f"{plan.anisotropy_threshold:g} times coarser than the others was resampled by nearest "
             "neighbour [[isensee2021]]."
         )
+        if plan.channels is not None:
+            text.append(f"Of the channels, {listing(plan.channels)} were kept.")
         if fitted[0]["normalise"] == "ct":
             low, high = plan.clip_percentiles
             values = [one["intensities"][0] for one in fitted if one["intensities"]]
