@@ -48,7 +48,7 @@ rule publish_figures:
         f"{RESULTS}/benchmarks/publish/figures.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=6000,
         runtime=60,
@@ -60,7 +60,8 @@ rule publish_figures:
         code=digest("publish.command"),
     shell:
         "python -m segstudy publish figures --settings {params.settings:q}"
-        " --results {params.results:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        " --results {params.results:q} --output {params.folder:q} --threads {threads}"
+        " 2>&1 | tee {log:q}"
 
 
 rule publish_report:
@@ -90,3 +91,33 @@ rule publish_report:
         "python -m segstudy publish report --settings {params.settings:q}"
         " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+# Made when it is asked for: `make publish STUDY=...`.
+rule publish_package:
+    input:
+        report=rules.publish_report.output,
+        figures=rules.publish_figures.output,
+    output:
+        f"{RESULTS}/{STUDY.name}.zip",
+    log:
+        f"{RESULTS}/logs/publish/package.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/publish/package.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        results=subpath(output[0], parent=True),
+        folder=lambda w, input: str(Path(input.figures[0]).parent),
+        options=str(config["package"]),
+        settings=STUDY.to_json(),
+        defaults=STUDY.digest(),
+        code=digest("publish.command"),
+    shell:
+        "python -m segstudy publish package --settings {params.settings:q}"
+        " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
+        " {params.options} 2>&1 | tee {log:q}"

@@ -11,6 +11,7 @@ from segstudy.study import Study
 CAPTIONS = "captions.json"
 LAYERS = "layers.json"
 FORMATS = ("png", "svg", "pdf")
+PICTURES = ("samples", "repair_overlay", "cases", "surfaces")  # these show images of patients
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,28 @@ def figures(study: Study) -> list[Figure]:
     for dataset in study.datasets:
         found.append(_figure("cohort", "Data", "cohort overview", dataset))
         found.append(_figure("samples", "Data", "sample cases", dataset))
+        found.append(_figure("appearance", "Data", "intensities and class imbalance", dataset))
     for dataset, settings in study.datasets.items():
         if settings.repair:
             found.append(_figure("repair_sweep", "Label repair", "rotation sweep", dataset))
             found.append(_figure("repair_overlay", "Label repair", "before and after", dataset))
+    found.append(_figure("architecture", "Training", "networks"))
     found.append(_figure("training", "Training", "learning curves"))
     for dataset in study.datasets:
         for name in expand(study.publish.metrics, study):
             title = metric(name).title
             found.append(_figure("results", "Results", title, dataset, metric=name))
+        found.append(_figure("heatmap", "Results", "means", dataset))
+        if len(study.models) > 1:
+            tested = set(expand(study.statistics.metrics, study))
+            for name in expand(study.publish.metrics, study):
+                if name in tested:
+                    title = f"differences in {metric(name).title}"
+                    found.append(_figure("differences", "Results", title, dataset, metric=name))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
     for dataset in study.datasets:
+        found.append(_figure("surfaces", "Cases", "surfaces in 3D", dataset))
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found

@@ -115,8 +115,7 @@ def _main_cell(row: pandas.Series, what: Metric, best: bool) -> Cell:
     return Cell(
         f"{what.text(row['mean'])} ± {what.text(row['sd'])}",
         float(row["mean"]),
-        f"median {what.text(row['median'])}"
-        + ("" if math.isnan(row["ci_low"]) else f"; CI {interval}"),
+        "" if math.isnan(row["ci_low"]) else f"CI {interval}",
         best=best,
         flags=flags,
     )

@@ -26,6 +26,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
 from segstudy.images.prepare import Plan
 from segstudy.log import duration, log, versions
+from segstudy.networks.describe import describe
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
 from segstudy.study import Optimizer
@@ -431,6 +432,9 @@ def _described(trainer: Trainer, threads: int) -> dict:
     return {
         **trainer.resolved.to_dict(),
         "parameters": trainer.parameters,
+        "architecture": describe(
+            trainer.network, len(trainer.resolved.settings.channels), trainer.resolved.patch_size
+        ),
         "device": name,
         "precision": str(trainer.half).removeprefix("torch.") if trainer.amp else "float32",
         "threads": threads,
