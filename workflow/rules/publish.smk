@@ -64,9 +64,42 @@ rule publish_figures:
         " 2>&1 | tee {log:q}"
 
 
+rule publish_viewer:
+    input:
+        metrics=f"{RESULTS}/metrics/metrics.csv",
+        cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
+        images=lambda w: [file for dataset in STUDY.datasets for file in dataset_images(dataset)],
+        labels=lambda w: [
+            labels for dataset in STUDY.datasets for labels in dataset_labels(dataset)
+        ],
+        predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+        page=[PACKAGE / f"segstudy/publish/{file}" for file in ("viewer.html", "niivue")],
+    output:
+        directory(f"{RESULTS}/viewer"),
+    log:
+        f"{RESULTS}/logs/publish/viewer.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/publish/viewer.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=30,
+    params:
+        results=subpath(output[0], parent=True),
+        settings=STUDY.to_json(),
+        defaults=STUDY.digest(),
+        code=digest("publish.command"),
+    shell:
+        "python -m segstudy publish viewer --settings {params.settings:q}"
+        " --results {params.results:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
 rule publish_report:
     input:
         figures=rules.publish_figures.output,
+        viewer=rules.publish_viewer.output,
         tables=[rules.statistics.output, f"{RESULTS}/metrics/metrics.csv"],
         page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
     output:
@@ -98,6 +131,7 @@ rule publish_package:
     input:
         report=rules.publish_report.output,
         figures=rules.publish_figures.output,
+        viewer=rules.publish_viewer.output,
     output:
         f"{RESULTS}/{STUDY.name}.zip",
     log:

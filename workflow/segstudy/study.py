@@ -468,7 +468,10 @@ class Model(Arm):
     augmentation: Augmentation = Augmentation()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
-    amp: bool = Field(True, description="automatic mixed precision on CUDA")
+    amp: bool = Field(
+        True,
+        description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
+    )
     device: Device = "auto"
     threads: Threads = 2
     seeds: Seeds = (0,)

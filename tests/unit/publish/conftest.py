@@ -58,8 +58,8 @@ def _scenario(name: str):
         return builder.study(), {"cases": 1}
     if name == "all_infinite":
         return builder.study(), {"cases": 4, "infinite": "all"}
-    if name == "eight_models":
-        models = [f"unet_variant_{number}" for number in range(8)]
+    if name == "twelve_models":
+        models = [f"unet_variant_{number}" for number in range(12)]
         return builder.study(models=models, repair=False), {"cases": 12}
     if name == "two_sites":
         return builder.study(models=("enet", "unet"), other_site=True), {"cases": 3}

@@ -14,3 +14,15 @@ def choose_device(asked: str) -> torch.device:
             "set device: auto or cpu"
         )
     return torch.device("cuda" if asked != "cpu" and available else "cpu")
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """What mixed precision computes in: bfloat16 where the device has instructions for it.
+
+    On CPU these are AVX512-BF16 or AMX; without them half precision is slower than single, and
+    the answer is None. GPUs older than Ampere take float16.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    able = torch.cpu.get_capabilities()
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else None

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from segstudy.networks import NORMAL_AXIS
+from segstudy.networks.device import half_precision
 
 SIGMA = 1 / 8
 """Standard deviation of the Gaussian weights, as a share of the patch."""
@@ -52,7 +53,7 @@ def predict_volume(
     classes: classes with the background.
     overlap: the least share of a window that its neighbour covers, from 0 up to below 1.
     batch_size: windows a pass; None: by the patch's size and the device.
-    amp: automatic mixed precision; on CUDA only.
+    amp: automatic mixed precision, where the device has it.
 
     Returns float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than
     the patch is padded with 0, as training patches are, evenly on both sides.
@@ -68,8 +69,10 @@ def predict_volume(
     total = _zeros(classes, image.shape[1:], axes[0], _home(source, classes, device))
     source = source.to(total.device)
 
+    half = half_precision(device) if amp else None
+
     def probabilities(windows: Tensor) -> Tensor:
-        with torch.autocast(device.type, _half(device), enabled=amp and device.type == "cuda"):
+        with torch.autocast(device.type, half, enabled=half is not None):
             logits = _forward(network, windows.to(device))
         return logits.float().softmax(1).to(total.device)
 
@@ -218,10 +221,3 @@ def _batches(windows: Iterator, size: int) -> Iterator[list]:
     """Like itertools.batched, which Python 3.11 lacks."""
     while batch := list(itertools.islice(windows, size)):
         yield batch
-
-
-def _half(device: torch.device) -> torch.dtype:
-    """The precision that training used: bfloat16 where the GPU has it."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        return torch.float16
-    return torch.bfloat16

@@ -9,12 +9,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     figures = steps.add_parser("figures", help="draw every figure (PNG, SVG, PDF, and its numbers)")
     report = steps.add_parser("report", help="write report.html, one file that needs no network")
     package = steps.add_parser("package", help="zip report, figures, tables and methods to publish")
-    for step in (figures, report, package):
+    viewer = steps.add_parser("viewer", help="write a page that shows chosen cases in 3D")
+    for step in (figures, report, viewer, package):
         step.add_argument("--settings", required=True, help="the study, as JSON or @FILE")
         step.add_argument(
             "--results", required=True, type=Path, help="folder of the study's results"
         )
     figures.add_argument("--output", required=True, type=Path, help="folder of the figures")
+    viewer.add_argument("--output", required=True, type=Path, help="folder of the page")
     figures.add_argument("--threads", type=int, default=1, help="processes that cut slices")
     for step in (report, package):
         step.add_argument("--figures", required=True, type=Path, help="folder that `figures` wrote")
@@ -37,6 +39,10 @@ def run(options: argparse.Namespace) -> None:
         from segstudy.publish.drawing import draw_all
 
         draw_all(results, options.output, options.threads)
+    elif options.step == "viewer":
+        from segstudy.publish.viewer import write_viewer
+
+        write_viewer(results, options.output)
     elif options.step == "package":
         from segstudy.publish.package import write_package
 

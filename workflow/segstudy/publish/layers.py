@@ -7,7 +7,7 @@ import numpy as np
 
 from segstudy.publish import slices
 from segstudy.publish.results import Results
-from segstudy.publish.stacks import stacks
+from segstudy.publish.stacks import outline, stacks
 from segstudy.publish.views import moved
 
 
@@ -29,7 +29,7 @@ def _repair(results: Results, dataset: str) -> list[dict]:
     for view in moved(results, dataset):
         box = slices.around(view.right | view.delivered | view.repaired, view.pixel_mm, margin=0.25)
         layer = {
-            name: outline(box.of(getattr(view, name)), view.pixel_mm)
+            name: outline(box.of(getattr(view, name)))
             for name in ("right", "delivered", "repaired")
         }
         planes.append(
@@ -37,6 +37,7 @@ def _repair(results: Results, dataset: str) -> list[dict]:
                 **_picture(box.of(view.image), view.pixel_mm),
                 "plane": view.plane,
                 "edges": slices.EDGES[view.plane],
+                "half_pixels": f"scale({view.pixel_mm[1] / 2:g} {view.pixel_mm[0] / 2:g})",
                 **layer,
             }
         )
@@ -58,15 +59,3 @@ def png(image: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def outline(mask: np.ndarray, pixel_mm: tuple[float, float]) -> str:
-    """The outline of a mask as the `d` of an SVG path, in mm from the upper left corner."""
-    from skimage.measure import find_contours
-
-    parts = []
-    for line in find_contours(np.pad(mask.astype(float), 1), 0.5):
-        places = (line - 0.5) * pixel_mm
-        text = " ".join(f"{column:.2f},{row:.2f}" for row, column in places[:-1])
-        parts.append(f"M{text}Z")
-    return "".join(parts)

@@ -18,12 +18,13 @@ from segstudy.publish.anonymous import anonymised, numbered, renamed
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.methods import methods
-from segstudy.publish.report import write_report
+from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
+from segstudy.publish.viewer import write_viewer
 
 CHECKSUMS = "SHA256SUMS"
 NEVER = (".nii", ".gz", ".dcm", ".nrrd", ".mha", ".pt", ".log")
-TEXTS = (".html", ".csv", ".tsv", ".md", ".bib", ".yaml", ".json", ".txt", ".svg", "")
+TEXTS = (".html", ".js", ".csv", ".tsv", ".md", ".bib", ".yaml", ".json", ".txt", ".svg", "")
 
 
 def write_package(
@@ -79,6 +80,8 @@ def collect(results: Results, figure_folder: Path, top: Path, with_images: bool,
     write_json(drawn / CAPTIONS, {one.name: captions[one.name] for one in shown})
     # The report looks for the figures beside it, and for the layers, which are not published.
     shutil.copyfile(figure_folder / LAYERS, drawn / LAYERS)
+    if with_images:
+        write_viewer(results, top / VIEWER)
     write_report(results, drawn, top / "report.html", images=with_images)
     (drawn / LAYERS).unlink()
 

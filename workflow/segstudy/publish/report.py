@@ -24,6 +24,7 @@ from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain, regions
 
 PICTURE_PIXELS = 1600
+VIEWER = "viewer"  # folder beside the report
 
 
 def write_report(results: Results, folder: Path, output: Path, images: bool = True) -> None:
@@ -76,6 +77,7 @@ def render(results: Results, folder: Path, output: Path, images: bool = True) ->
         layers=layers,
         cases=explorer(results, layers, images),
         pictures=images,
+        viewer=images and (output.parent / VIEWER / "index.html").is_file(),
         colours=style.structure_colours(
             structures[: len(study.structures)], structures[len(study.structures) :]
         ),

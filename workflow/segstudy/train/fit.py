@@ -27,6 +27,7 @@ from segstudy.images.overlap import dice
 from segstudy.images.prepare import Plan
 from segstudy.log import duration, log, versions
 from segstudy.networks.describe import describe
+from segstudy.networks.device import half_precision
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
 from segstudy.study import Optimizer
@@ -124,14 +125,9 @@ class Trainer:
         ).to(device)
         self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device)
         self.optimizer = build_optimizer(model.optimizer, self.network)
-        self.amp = model.amp and device.type == "cuda"
-        self.half = (
-            torch.bfloat16 if not self.amp or torch.cuda.is_bf16_supported() else torch.float16
-        )
+        self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=self.amp and self.half == torch.float16
-        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
 
     @property
     def parameters(self) -> int:
@@ -157,7 +153,7 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=self.half, enabled=self.amp):
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             logits = self.network(images)
         loss = self.loss(logits, labels)
         self.scaler.scale(loss).backward()
@@ -192,7 +188,7 @@ class Trainer:
                 classes=resolved.classes,
                 overlap=VALIDATION_OVERLAP,
                 device=self.device,
-                amp=self.amp,
+                amp=model.amp,
             )
             scores.append(dice(label, probabilities.argmax(0).astype(np.uint8), resolved.classes))
             # The loss takes logits; logarithms of probabilities are such.
@@ -436,7 +432,7 @@ def _described(trainer: Trainer, threads: int) -> dict:
             trainer.network, len(trainer.resolved.settings.channels), trainer.resolved.patch_size
         ),
         "device": name,
-        "precision": str(trainer.half).removeprefix("torch.") if trainer.amp else "float32",
+        "precision": str(trainer.half or torch.float32).removeprefix("torch."),
         "threads": threads,
         "versions": versions(),
     }
