@@ -60,7 +60,7 @@ def _scenario(name: str):
         return builder.study(), {"cases": 4, "infinite": "all"}
     if name == "twelve_models":
         models = [f"unet_variant_{number}" for number in range(12)]
-        return builder.study(models=models, repair=False), {"cases": 12}
+        return builder.study(models=models, repair=False), {"cases": 10}
     if name == "two_sites":
         return builder.study(models=("enet", "unet"), other_site=True), {"cases": 3}
     if name == "nnunet":

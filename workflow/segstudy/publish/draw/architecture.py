@@ -16,13 +16,20 @@ BOX_MM, LEVEL_MM = 7.5, 11.5
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A panel a model: stages from left to right, one level lower where the resolution is halved."""
+    """A panel a network (models of the same share one): stages from left to right, one level lower where the resolution is halved."""
     study = results.study
     networks = {name: _stages(results, name) for name in study.models}
-    shown = {name: rows for name, rows in networks.items() if rows}
+    shown: dict[str, list[dict]] = {}
+    alike: dict[str, list[str]] = {}
+    for name, rows in networks.items():
+        twin = next((other for other, drawn in shown.items() if drawn == rows), None)
+        if twin:
+            alike[twin].append(name)
+        elif rows:
+            shown[name], alike[name] = rows, [name]
     colours = style.model_colours(list(study.models))
     levels = {name: max(row["level"] for row in rows) + 1 for name, rows in shown.items()}
-    heights = [levels[name] * LEVEL_MM + 9 for name in shown] or [20]
+    heights = [levels[name] * LEVEL_MM + 9 + 3 * (len(alike[name]) // 6) for name in shown] or [20]
     drawn = style.canvas(style.PAGE_MM, sum(heights) + 4)
     panels = drawn.subplots(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
     for panel in panels:
@@ -33,8 +40,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         _panel(panel, rows, levels[name], colours[name], skips=study.models[name].network == "unet")
         total = sum(row["parameters"] for row in networks[name])
         size = "×".join(map(str, rows[0]["input"]))
-        parts.title(panel, f"{name}: {_short(total)} parameters, patch {size}", style.PAGE_MM)
-    missing = [name for name in study.models if name not in shown]
+        parts.title(
+            panel,
+            f"{', '.join(alike[name])}: {_short(total)} parameters, patch {size}",
+            style.PAGE_MM,
+        )
+    missing = [name for name, rows in networks.items() if not rows]
     table = pandas.DataFrame(
         [
             {

@@ -11,6 +11,7 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.results import Results
+from segstudy.publish.tables import best_models
 from segstudy.publish.words import count, metric, plain, regions
 
 MOST_PAIRS = 6
@@ -122,12 +123,5 @@ def _sides(what) -> str:
 
 
 def _best(results: Results, figure: Figure, structure: str) -> str:
-    table = results.summary
-    table = table[
-        (table["dataset"] == figure.dataset)
-        & (table["metric"] == figure.metric)
-        & (table["structure"] == structure)
-    ]
-    means = table.get("mean_penalised", table["mean"]).fillna(table["mean"])
-    costs = means.map(metric(figure.metric).cost)
-    return str(table.loc[costs.idxmin(), "model"]) if len(costs) else ""
+    best = best_models(results, figure.dataset, structure, figure.metric)
+    return best[0] if best else ""

@@ -8,6 +8,7 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
+from segstudy.publish.tables import penalised
 from segstudy.publish.words import expand, listing, metric, plain, regions
 
 CELL_MM = 6.0
@@ -27,7 +28,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     beside = 4 + 1.4 * longest
-    width = float(np.clip(beside + columns * 13 * len(models) + 8, style.COLUMN_MM, style.PAGE_MM))
+    width = float(
+        np.clip(beside + columns * max(13 * len(models), 30) + 8, style.COLUMN_MM, style.PAGE_MM)
+    )
     slot = (width - beside - 6 * columns) / columns / len(models)
     drawn = style.canvas(width, 10)
     axes = drawn.subplots(rows, columns, squeeze=False).ravel()
@@ -36,24 +39,23 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     for index, (panel, name) in enumerate(zip(axes, names, strict=False)):
         what = metric(name)
         own = table[table["metric"] == name].set_index(["structure", "model"])
-        means = np.full((len(structures), len(models)), math.nan)
-        words = np.full(means.shape, "–", dtype=object)
-        for place in np.ndindex(means.shape):
+        costs = np.full((len(structures), len(models)), math.inf)
+        words = np.full(costs.shape, "–", dtype=object)
+        for place in np.ndindex(costs.shape):
             key = (structures[place[0]], models[place[1]])
             if key not in own.index:
                 continue
             row = own.loc[key]
-            means[place] = row["mean"]
+            costs[place] = what.cost(penalised(row))
             infinite = int(row["n_infinite"])
             words[place] = what.text(row["mean"]) + (f"\n{infinite} ∞" if infinite else "")
-        costs = np.vectorize(what.cost)(means)
         finite = costs[np.isfinite(costs)]
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         share = np.where(np.isfinite(costs), 1 - (costs - low) / max(high - low, 1e-12), np.nan)
         picture = np.ma.masked_invalid(share)
         panel.imshow(picture, cmap=MAP, vmin=0, vmax=1, aspect="auto")
         panel.set_facecolor("#eef0f2")
-        for place in np.ndindex(means.shape):
+        for place in np.ndindex(costs.shape):
             dark = math.isfinite(share[place]) and share[place] < 0.55
             best = math.isfinite(costs[place]) and costs[place] == np.nanmin(costs[place[0]])
             panel.text(
@@ -84,8 +86,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         drawn,
         f"Means, {figure.dataset}",
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
-        " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best mean of a"
-        " structure.",
+        " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
+        " structure; for both an infinite distance counts as the image's diagonal.",
         f"Table of means of {listing([metric(name).title for name in names]) or 'no metric'} for "
         f"{listing(structures)} by {listing(models)}.",
         shown[["structure", "model", "metric", "n", "n_infinite", "mean", "sd"]],
