@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
@@ -25,13 +26,15 @@ from segstudy.images.moving import (
     SEGTHOR_SHAPE,
     bounding_box,
     move_structure,
+    rotation,
     segthor_fault,
+    translation,
 )
 from segstudy.repair.apply import judge, undo
 from segstudy.repair.elastix import register
 from segstudy.repair.estimate import angle_about, estimate_cohort
 from segstudy.repair.evidence import measure
-from segstudy.repair.sweep import iou, replayed_iou, superior_axis, sweep
+from segstudy.repair.sweep import also, iou, replayed_iou, superior_axis, sweep
 from segstudy.study import Elastix, RepairedCohort
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -51,6 +54,9 @@ def main() -> int:
     known_answer(right, targets, angles=2 if quick else 5)
     verdicts_on_a_real_scan(targets)
     frames(targets, patients=4 if quick else 8)
+    if not quick:
+        tilts()
+        verdicts_on_mr()
 
     print()
     for what, figure, asked, reached in targets:
@@ -206,6 +212,62 @@ def frames(targets: list, patients: int) -> None:
         ]
         print(f"| {truth} | {' | '.join(cells)} | {found.frame} |")
         targets.append((f"frame, fault on {truth}", found.frame, truth, found.frame == truth))
+
+
+def tilts() -> None:
+    """Faults that tilt the heart too: what the sweep alone makes of them, and with `sweep_also: tilt`."""
+    right = patient(2026, 0, SIZE)[1] == HEART
+    middle = np.argwhere(right).mean(axis=0)
+    print(
+        "\n| planted tilt (deg) | IoU of the sweep | IoU with tilt | tilt found (deg) | error of the whole rotation (deg) |"
+    )
+    print("|---|---|---|---|---|")
+    for planted in (5, 10, 15, 20, 30):
+        turn = rotation(2, -27) @ rotation(0, planted)
+        fault = translation(middle) @ turn @ translation(-middle) @ translation((6, 4, 2))
+        wrong = move_structure(right.view(np.uint8), 1, fault) == 1
+        found = sweep(right, wrong, axis=2)
+        tilted = also(right, wrong, found.matrix, None, ("tilt",))
+        # How far the rotation found is from the planted one, and its third axis from upright.
+        off = tilted[:3, :3] @ turn[:3, :3].T
+        error = np.degrees(np.arccos(np.clip((np.trace(off) - 1) / 2, -1, 1)))
+        tilt = np.degrees(np.arccos(np.clip(tilted[2, 2], -1, 1)))
+        scores = replayed_iou(right, wrong, found.matrix), replayed_iou(right, wrong, tilted)
+        print(
+            f"| {planted} | {scores[0]:.4f} | {scores[1]:.4f} | {tilt:.2f} | {error:.2f} |",
+            flush=True,
+        )
+
+
+def verdicts_on_mr(cases: int = 60) -> None:
+    """Verdicts on real MR: one structure of hippocampus cases, tampered by a known fault and as it is."""
+    folder = DATA / "Task04_Hippocampus"
+    if not folder.is_dir():
+        return
+    files = sorted((folder / "labelsTr").glob("h*.nii.gz"))[:cases]
+    print("\n| real hippocampus MR | shift (voxels) | cases | repaired | left | review |")
+    print("|---|---|---|---|---|---|")
+    for shift in ((5, -4, 2), (2, 2, 0), (1, 0, 0)):
+        counts = {"tampered": Counter(), "as it is": Counter()}
+        for file in files:
+            image, label = read_image(folder / "imagesTr" / file.name), read_label(file)
+            middle = np.array(label.array.shape) / 2
+            turn = rotation(2, -27 if shift == (5, -4, 2) else 0)
+            fault = translation(middle) @ turn @ translation(-middle) @ translation(shift)
+            for value in (1, 2):
+                wrong = move_structure(label.array, value, fault)
+                for name, delivered in (("tampered", wrong), ("as it is", label.array)):
+                    undone = undo(delivered, value, fault)
+                    before, after = (
+                        measure(image.array, array == value, label.spacing_mm)
+                        for array in (delivered, undone.label)
+                    )
+                    counts[name][judge(before, after, undone)[0]] += 1
+        for name, found in counts.items():
+            total = sum(found.values())
+            cells = [f"{found[one] / total:.3f}" for one in ("repaired", "left", "review")]
+            turned = ", -27 deg" if shift == (5, -4, 2) else ""
+            print(f"| {name} | {shift}{turned} | {total} | {' | '.join(cells)} |", flush=True)
 
 
 def write_case(folder: Path, name: str, image, right, wrong, affine) -> Case:

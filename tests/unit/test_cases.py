@@ -121,3 +121,43 @@ def test_training_validation_and_test_share_no_subject(subjects, folds, share, s
         assert tested(rows, fold, "site2") == ["x"]
         if share > 0 and subjects - len({s.subject for s in rows if s.fold == fold}) > 1:
             assert validation
+
+
+def cohort(subjects=40, folds=5):
+    return [Split("d", f"s{n}_{k}", f"s{n}", n % folds) for n in range(subjects) for k in (0, 1)]
+
+
+def subjects_of(*parts):
+    return {split.subject for part in parts for split in part}
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+def test_a_smaller_subset_lies_in_the_larger_of_the_same_seeds(fold):
+    draws = []
+    for seed in range(4):
+        five, thirty = (trained(cohort(), fold, 0.0, seed, (n, 1)) for n in (5, 30))
+        assert len(subjects_of(*five)) == 5 and len(subjects_of(*thirty)) == 30
+        assert len(five[0]) == 10 and five[1] == []  # both scans of each subject
+        assert subjects_of(*five) < subjects_of(*thirty)
+        assert not any(split.fold == fold for split in thirty[0])
+        draws.append(frozenset(subjects_of(*five)))
+    assert len(set(draws)) == 4
+    assert subjects_of(*trained(cohort(), fold, 0.0, 0, (5, 2))) != draws[0]
+
+
+def test_those_that_follow_the_training_are_part_of_the_subset():
+    training, validation = trained(cohort(), 0, 0.2, 0, (5, 1))
+    assert len(subjects_of(training)) == 4 and len(subjects_of(validation)) == 1
+    assert subjects_of(training, validation) == subjects_of(*trained(cohort(), 0, 0.0, 0, (5, 1)))
+
+
+def test_one_more_subject_changes_a_subset_by_one_at_most():
+    before, after = (subjects_of(*trained(cohort(n), 0, 0.0, 0, (10, 1))) for n in (40, 42))
+    assert len(before - after) <= 1
+
+
+def test_a_subset_larger_than_the_fold_is_refused():
+    with pytest.raises(
+        InputError, match="training_subset.subjects: 33, but fold 0 has 32 subjects"
+    ):
+        trained(cohort(), 0, 0.0, 0, (33, 1))

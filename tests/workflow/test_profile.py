@@ -43,6 +43,22 @@ def test_a_job_on_the_cpu_asks_for_no_gpu(dry_run):
     assert resources(dry_run, "train", "flat")["gpu"] == "0"
 
 
+def test_what_needs_a_network_runs_where_snakemake_runs():
+    """Compute nodes often have no network; `make fetch` asks for the same rule by itself."""
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "download_all", "--dry-run", "--nocolor"),
+            *("--profile", "slurm", "--config", "study=hippocampus", "results=nowhere"),
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    jobs = re.findall(r"^(\w*)(?:rule|checkpoint) (\w+):$", run.stdout + run.stderr, re.MULTILINE)
+    assert jobs == [("local", "download_fetch"), ("local", "download_all")]
+
+
 def test_the_profile_has_no_key_that_snakemake_does_not_know():
     """A misspelt key is an error of Snakemake's; a misspelt nested key vanishes, hence the tests above."""
     run = subprocess.run(
@@ -74,4 +90,4 @@ def test_the_benchmark_of_the_dry_run_runs():
         text=True,
         check=False,
     )
-    assert "| 20 | 2 | 2 |" in run.stdout, run.stdout + run.stderr
+    assert "| 20 | 2 | 2 | 0 | nothing to do |" in run.stdout, run.stdout + run.stderr

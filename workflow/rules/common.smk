@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -18,14 +19,21 @@ os.environ.update(
 )
 if str(PACKAGE) not in sys.path:
     sys.path.insert(0, str(PACKAGE))
+# SLURM's warning before a time limit goes to every process of a job, to the Snakemake in it too. It
+# is for the training, which saves its state; this Snakemake would die of it and take the training along.
+if "SLURM_JOB_ID" in os.environ:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 from segstudy.cases import Case, read_cases, shards
 from segstudy.code import digest
+from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import grid_name
+from segstudy.networks import modules
 from segstudy.publish import catalogue
 from segstudy.study import (
     FitSettings,
+    GridSettings,
     MeasureSettings,
     PhantomSource,
     ResampleSettings,
@@ -49,7 +57,11 @@ def read_config() -> Study:
                 f"{file}: no such study file. --config study=NAME takes one of {known}; "
                 "a path to your own file ends in .yaml"
             )
-        return read_study(file, config.get("path"))
+        study = read_study(file, config.get("path"))
+        for name, dataset in study.datasets.items():
+            if not isinstance(dataset.source, PhantomSource):
+                refuse_by_hand(dataset.source, name)
+        return study
     except InputError as error:
         raise WorkflowError(str(error)) from None
 
@@ -163,22 +175,28 @@ def labels_option(dataset: str) -> list[str]:
 
 
 def estimate_files(wildcards) -> list[str]:
-    """The files that tell how the structure was moved: the reference case's; where the images
-    choose the frame, every case's."""
+    """The files that tell how the structure was moved: the reference case's; where the images are
+    asked, every case's; where the transform is given and there is no reference case, the first's.
+    """
     repair, cases = STUDY.datasets[wildcards.dataset].repair, cases_of(wildcards.dataset)
-    asked = cases.values() if repair.frame == "auto" else [cases[repair.reference_case]]
+    if repair.frame == "auto" or repair.estimate_from == "images":
+        asked = cases.values()
+    else:
+        asked = [cases[repair.reference_case or min(cases)]]
     return [str(file) for case in asked for file in case.files]
 
 
 # --- plans and arrays ---------------------------------------------------------------------------
 
 
-def fingerprints(wildcards) -> list[str]:
-    return [
-        f"{RESULTS}/preprocess/{dataset}/fingerprints/{shard}.json"
-        for dataset in STUDY.training_datasets
-        for shard in shards_of(dataset)
-    ]
+def shards_in(folder: str, suffix: str = ""):
+    """What a dataset's shards leave in a folder, as an input function."""
+
+    def files(wildcards) -> list[str]:
+        names = shards_of(wildcards.dataset)
+        return [f"{folder.format(**wildcards)}/{shard}{suffix}" for shard in names]
+
+    return files
 
 
 def grid_of(plan: str, fold: str) -> str:
@@ -198,15 +216,14 @@ def is_nnunet(model: str) -> bool:
 
 
 def training_arrays(wildcards) -> list[str]:
-    """Prepared cases; nnU-Net prepares the images itself."""
+    """Lists of prepared cases; nnU-Net prepares the images itself."""
     if is_nnunet(wildcards.model):
         return []
     plan = STUDY.models[wildcards.model].plan
     grid = grid_of(plan, wildcards.fold)
     return [
-        f"{RESULTS}/preprocess/{dataset}/{plan}/{grid}/{shard}"
+        f"{RESULTS}/preprocess/{dataset}/{plan}/shards-{grid}.txt"
         for dataset in STUDY.training_datasets
-        for shard in shards_of(dataset)
     ]
 
 
@@ -255,7 +272,7 @@ def prediction_code(model: str) -> str:
 
 
 def network_code(model: str) -> list[str]:
-    return [f"networks.{STUDY.models[model].network}"]
+    return modules(STUDY.models[model])
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -267,6 +284,7 @@ def train_settings(model: str) -> TrainSettings:
         structures=STUDY.structures,
         channels=STUDY.channels,
         modality=STUDY.modality,
+        left_right_pairs=STUDY.left_right_pairs,
     )
 
 
@@ -294,11 +312,60 @@ def resample_settings(dataset: str, plan: str) -> ResampleSettings:
 
 
 def measure_settings(dataset: str) -> MeasureSettings:
-    return MeasureSettings(metrics=STUDY.metrics, structures=STUDY.datasets[dataset].structures)
+    cohort = STUDY.datasets[dataset]
+    return MeasureSettings(
+        metrics=STUDY.metrics,
+        structures=cohort.structures,
+        left_right_pairs=STUDY.left_right_pairs,
+    )
+
+
+def grid_trainings() -> list[str]:
+    """What training left of each arm of a grid search."""
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    return [
+        f"{RESULTS}/train/{arm}/fold-{fold}/seed-{seed}/{file}"
+        for arm in arms
+        for fold in STUDY.folds
+        for seed in STUDY.models[arm].seeds
+        for file in ("history.csv", "settings.json")
+    ]
+
+
+def grid_options() -> list[str]:
+    """The options of `segstudy statistics` for a study with a grid search."""
+    if not STUDY.grids:
+        return []
+    arms = [arm for grid in STUDY.grids.values() for arm in grid]
+    settings = GridSettings(
+        grids=STUDY.grids, weights={arm: STUDY.models[arm].infer.weights for arm in arms}
+    )
+    return ["--grid", settings.to_json(), "--train", f"{RESULTS}/train"]
 
 
 def needs_gpu(model: str) -> int:
     return 0 if STUDY.models[model].device == "cpu" else 1
+
+
+def grown(first: float, most: float, attempt: int) -> int:
+    """What an attempt asks for: twice what the one before did, up to a limit."""
+    return round(max(first, min(first * 2 ** (attempt - 1), most)))
+
+
+def memory_mb(asked):
+    """Memory as a resource that grows with `attempt`; `asked` is a number or tells it from wildcards."""
+    most = config["limits"]["memory_mb"]
+    return lambda wildcards, attempt: grown(
+        asked(wildcards) if callable(asked) else asked, most, attempt
+    )
+
+
+def runtime_min(asked):
+    """Time as a resource that grows with `attempt`."""
+    most = config["limits"]["runtime_min"]
+    return lambda wildcards, attempt: grown(
+        asked(wildcards) if callable(asked) else asked, most, attempt
+    )
 
 
 def environment(wildcards) -> str:

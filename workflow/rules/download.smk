@@ -14,8 +14,8 @@ rule download_fetch:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=600,
+        mem_mb=memory_mb(2000),
+        runtime=runtime_min(600),
     params:
         source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].source.digest(),
@@ -46,8 +46,8 @@ checkpoint download_audit:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory_mb(8000),
+        runtime=runtime_min(240),
     params:
         # Not declared: what a failed job declared is deleted, and this says why it failed.
         problems=lambda w, output: str(Path(output.cases).with_name("problems.tsv")),

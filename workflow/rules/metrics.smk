@@ -8,7 +8,8 @@ rule metrics_measure:
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
     output:
-        f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}.csv",
+        measures=f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}.csv",
+        confusion=f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/confusion/{{dataset}}.csv",
     log:
         f"{RESULTS}/logs/metrics/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
     benchmark:
@@ -17,8 +18,8 @@ rule metrics_measure:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(120),
     params:
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: measure_settings(w.dataset).to_json(),
@@ -37,7 +38,8 @@ rule metrics_measure:
         "python -m segstudy metrics --cases {input.cases:q} {params.labels:q}"
         " --prediction {input.prediction:q} --splits {input.splits:q} --fold {wildcards.fold}"
         " --dataset {wildcards.dataset} --settings {params.settings:q}"
-        " --columns {params.columns:q} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+        " --columns {params.columns:q} --threads {threads} --output {output.measures:q}"
+        " --confusion {output.confusion:q} 2>&1 | tee {log:q}"
 
 
 rule metrics_collect:
@@ -54,8 +56,8 @@ rule metrics_collect:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory_mb(2000),
+        runtime=runtime_min(10),
     params:
         code=digest("metrics.table"),
     shell:

@@ -15,8 +15,8 @@ rule preprocess_split:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory_mb(1000),
+        runtime=runtime_min(10),
     params:
         cases=lambda w, input: [f"{dataset}={path}" for dataset, path in zip(STUDY.datasets, input)],
         settings=split_settings().to_json(),
@@ -42,8 +42,8 @@ rule preprocess_fingerprint:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(120),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
@@ -59,7 +59,10 @@ rule preprocess_fingerprint:
 checkpoint preprocess_plan:
     input:
         splits=f"{RESULTS}/preprocess/splits.tsv",
-        fingerprints=fingerprints,
+        fingerprints=[
+            f"{RESULTS}/preprocess/{dataset}/fingerprints.txt"
+            for dataset in STUDY.training_datasets
+        ],
     output:
         f"{RESULTS}/preprocess/plans/{{plan}}/fold-{{fold}}.json",
     log:
@@ -71,8 +74,8 @@ checkpoint preprocess_plan:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        mem_mb=memory_mb(2000),
+        runtime=runtime_min(20),
     params:
         settings=lambda w: plan_settings(w.plan).to_json(),
         defaults=lambda w: plan_settings(w.plan).digest(),
@@ -98,8 +101,8 @@ rule preprocess_resample:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory_mb(8000),
+        runtime=runtime_min(240),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
@@ -111,3 +114,61 @@ rule preprocess_resample:
         " --cases {input.cases:q} {params.labels:q} --select {params.select:q}"
         " --grid {wildcards.grid} --settings {params.settings:q} --output {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+# Lists of shards. A command line holds some 2,000 paths, and a study's trainings would each depend
+# on every one.
+
+
+rule preprocess_list_fingerprints:
+    input:
+        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/fingerprints", ".json"),
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        f"{RESULTS}/preprocess/{{dataset}}/fingerprints.txt",
+    log:
+        f"{RESULTS}/logs/preprocess/{{dataset}}-list-fingerprints.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-list-fingerprints.tsv"
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=runtime_min(10),
+    params:
+        folder=lambda w, input: str(Path(input.shards[0]).parent),
+        cases_per_job=lambda w: STUDY.datasets[w.dataset].cases_per_job,
+        code=digest("cases"),
+    shell:
+        "python -m segstudy preprocess list --cases {input.cases:q}"
+        " --cases-per-job {params.cases_per_job} --folder {params.folder:q} --suffix .json"
+        " --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule preprocess_list_arrays:
+    input:
+        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/{{grid}}"),
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/shards-{{grid}}.txt",
+    log:
+        f"{RESULTS}/logs/preprocess/{{dataset}}-{{plan}}-{{grid}}-list.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-{{plan}}-{{grid}}-list.tsv"
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=runtime_min(10),
+    params:
+        folder=lambda w, input: str(Path(input.shards[0]).parent),
+        cases_per_job=lambda w: STUDY.datasets[w.dataset].cases_per_job,
+        code=digest("cases"),
+    shell:
+        "python -m segstudy preprocess list --cases {input.cases:q}"
+        " --cases-per-job {params.cases_per_job} --folder {params.folder:q}"
+        " --output {output:q} 2>&1 | tee {log:q}"

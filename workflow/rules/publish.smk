@@ -4,6 +4,9 @@
 rule publish_figures:
     input:
         metrics=f"{RESULTS}/metrics/metrics.csv",
+        confusion=runs(
+            f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/confusion/{{dataset}}.csv"
+        ),
         statistics=rules.statistics.output,
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
@@ -50,8 +53,8 @@ rule publish_figures:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(60),
     params:
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
@@ -101,7 +104,13 @@ rule publish_report:
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
         tables=[rules.statistics.output, f"{RESULTS}/metrics/metrics.csv"],
+        audits=[
+            f"{RESULTS}/repair/{dataset}/audit"
+            for dataset, settings in STUDY.datasets.items()
+            if settings.audit_labels
+        ],
         page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
+        published=PACKAGE.parent / "resources/published.csv",
     output:
         f"{RESULTS}/report.html",
     log:
@@ -112,8 +121,8 @@ rule publish_report:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory_mb(4000),
+        runtime=runtime_min(30),
     params:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),

@@ -1,4 +1,5 @@
-# One job finds how the labels of a dataset were moved; one job a shard puts them back.
+# One job finds how the labels of a dataset were moved; one job a shard puts them back. Where the
+# study asks for it, one job looks for labels that do not fit the rest.
 
 
 rule repair_estimate:
@@ -15,8 +16,8 @@ rule repair_estimate:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory_mb(8000),
+        runtime=runtime_min(120),
     params:
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
@@ -42,8 +43,8 @@ rule repair_apply:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(120),
     params:
         select=selected,
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
@@ -53,3 +54,30 @@ rule repair_apply:
         "python -m segstudy repair apply --cases {input.cases:q} --select {params.select:q}"
         " --transform {input.estimate:q}/transform.json --settings {params.settings:q}"
         " --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule repair_audit:
+    input:
+        cases=f"{RESULTS}/download/{{dataset}}/cases.tsv",
+        images=lambda w: dataset_images(w.dataset),
+        labels=lambda w: dataset_labels(w.dataset),
+    output:
+        directory(f"{RESULTS}/repair/{{dataset}}/audit"),
+    log:
+        f"{RESULTS}/logs/repair/{{dataset}}-audit.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/repair/{{dataset}}-audit.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(16000),
+        runtime=runtime_min(240),
+    params:
+        labels=lambda w: labels_option(w.dataset),
+        settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),
+        defaults=lambda w: STUDY.datasets[w.dataset].cohort().digest(),
+        code=digest("repair.audit"),
+    shell:
+        "python -m segstudy repair audit --cases {input.cases:q} {params.labels:q}"
+        " --settings {params.settings:q} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"

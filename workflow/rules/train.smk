@@ -26,11 +26,12 @@ rule train:
         environment
     threads: lambda w: STUDY.models[w.model].threads
     resources:
-        mem_mb=lambda w: STUDY.models[w.model].memory_mb,
-        runtime=lambda w: STUDY.models[w.model].runtime_min,
+        mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
+        runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: needs_gpu(w.model),
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: STUDY.models[w.model].device,
+        workers=lambda w: getattr(STUDY.models[w.model], "workers", 0),
     params:
         folder=subpath(output.weights, parent=True),
         data=training_data,
@@ -38,8 +39,10 @@ rule train:
         defaults=lambda w: train_settings(w.model).digest(),
         code=lambda w: training_code(w.model),
     shell:
-        "python -m segstudy train {params.data:q} --splits {input.splits:q}"
+        # SLURM's warnings go to every process of a job: only the training acts on them, and has
+        # its state saved before the shell and tee are gone.
+        "trap '' TERM USR1; python -m segstudy train {params.data:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
-        " --threads {threads} --memory-mb {resources.mem_mb} --output {params.folder:q}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --workers {resources.workers} --output {params.folder:q}"
         " 2>&1 | tee {log:q}"

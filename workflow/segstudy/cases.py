@@ -211,19 +211,36 @@ def tested(splits: Iterable[Split], fold: int, dataset: str) -> list[str]:
 
 
 def trained(
-    splits: Iterable[Split], fold: int, validation_share: float, seed: int
+    splits: Iterable[Split],
+    fold: int,
+    validation_share: float,
+    seed: int,
+    subset: tuple[int, int] | None = None,
 ) -> tuple[list[Split], list[Split]]:
     """Cases a fold is trained on, and those of them kept apart to follow the training.
 
     Subjects are kept whole. The subjects kept apart follow from a hash of their name and the
     seed, so one more case changes no other's role. At least one subject is kept apart where
     `validation_share` is above 0, and at least one is trained on.
+
+    subset: how many subjects the model may see at all, those kept apart among them, and the seed
+    of the draw. They are drawn anew for each `seed`; of the same two seeds, the smaller draw lies
+    within the larger one.
+
+    Raises InputError where the fold has fewer subjects than the subset asks for.
     """
     training = [split for split in splits if split.fold not in (fold, None)]
-    subjects = sorted(
-        {(split.dataset, split.subject) for split in training},
-        key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest(),
-    )
+    subjects = _shuffled({(split.dataset, split.subject) for split in training}, seed)
+    if subset is not None:
+        wanted, draw = subset
+        if wanted > len(subjects):
+            raise InputError(
+                f"training_subset.subjects: {wanted}, but fold {fold} has {len(subjects)} subjects to "
+                "train on; lower it, or give more cases"
+            )
+        drawn = set(_shuffled(subjects, f"subset/{draw}/{seed}")[:wanted])
+        subjects = [subject for subject in subjects if subject in drawn]
+        training = [split for split in training if (split.dataset, split.subject) in drawn]
     count = round(len(subjects) * validation_share)
     if validation_share > 0 and len(subjects) > 1:
         count = max(count, 1)
@@ -231,4 +248,11 @@ def trained(
     return (
         [split for split in training if (split.dataset, split.subject) not in apart],
         [split for split in training if (split.dataset, split.subject) in apart],
+    )
+
+
+def _shuffled(subjects: Iterable[tuple[str, str]], seed: int | str) -> list[tuple[str, str]]:
+    """The subjects (dataset, name) in an order that follows from a hash of each and the seed."""
+    return sorted(
+        subjects, key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
     )

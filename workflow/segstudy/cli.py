@@ -5,6 +5,7 @@ imported only when they are asked for, so that `--help` stays instant.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import shlex
@@ -68,6 +69,16 @@ def _guarded(call) -> int:
             print(f"segstudy: error: {line}", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"segstudy: error: {place}{error.strerror}; make room where results are written and "
+            "run again: what was finished is kept",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

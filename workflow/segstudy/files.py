@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,24 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from None
+
+
+def listed(paths: Iterable[Path | str]) -> list[Path]:
+    """Paths as given; a `.txt` file stands for those that it lists, one a line.
+
+    A command line holds some 2,000 paths, a study more shards than that.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.suffix != ".txt":
+            found.append(path)
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not readable as a list of paths ({error})") from None
+        found += [Path(line) for line in lines if line.strip()]
+    return found
 
 
 def write_table(path: Path | str, table: Any) -> None:

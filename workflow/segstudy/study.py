@@ -8,6 +8,7 @@ Every setting is here, with its unit and default. `config/README.md` and
 import difflib
 import hashlib
 import json
+import re
 import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from segstudy import labels
 from segstudy.errors import InputError
+from segstudy.grid import expand
+from segstudy.sides import likely_pairs, other_side
 
 Name = Annotated[
     str,
@@ -34,6 +38,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = tuple[float, float]
 SpacingMm = tuple[Positive, Positive, Positive]
+Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
+Pairs = tuple[tuple[str, str], ...]
 
 # What networks of segstudy and nnU-Net are both asked.
 Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
@@ -80,14 +86,9 @@ class PhantomSource(Settings):
     )
 
 
-class FolderSource(Settings):
-    """A dataset in a layout that other programs write.
+class Origin(Settings):
+    """Where a dataset's files are: in a folder, in an archive to fetch, or as the registry says."""
 
-    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
-    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
-    """
-
-    layout: Literal["msd", "nnunet"]
     path: str | None = Field(None, description="folder already on disk; nothing is downloaded then")
     url: str | None = Field(None, description="address of the archive (http or https)")
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MD5 of the archive")
@@ -95,16 +96,86 @@ class FolderSource(Settings):
         None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the archive"
     )
     registered: str | None = Field(
-        None, description="name in `resources/datasets.yaml`, in place of `url` and checksum"
+        None,
+        description="name in `resources/datasets.yaml`, in place of `url` and checksum; what is given out on "
+        "application only runs from `path`, and the error without it says where to apply",
     )
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "FolderSource":
+    def _one_origin(self) -> "Origin":
         if not (self.path or self.url or self.registered):
             raise ValueError("needs one of path, url, registered")
         if self.url and not (self.md5 or self.sha256):
             raise ValueError("a url needs its checksum: add md5 or sha256")
         return self
+
+
+class FolderSource(Origin):
+    """A dataset in a layout that other programs write.
+
+    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
+    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
+    `segthor`: `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a second, right label,
+    where there is one.
+    """
+
+    layout: Literal["msd", "nnunet", "segthor"]
+
+
+class SlicesSource(Origin):
+    """OASIS brain slices: PNG or NIfTI files of one slice each.
+
+    `keras_png_slices_<part>/case_NNN_slice_S.nii.png` and
+    `keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png`; gray values are the label's values. The
+    slices of a subject NNN are stacked along the third axis into a volume. The files do not say how
+    large a pixel is or which way it lies: distances and sides hold as far as `pixel_mm` and
+    `slice_mm` do.
+    """
+
+    layout: Literal["oasis_slices"]
+    parts: tuple[Literal["train", "validate", "test"], ...] = Field(
+        ("train", "validate", "test"), min_length=1, description="which of the folders are read"
+    )
+    cases_are: Literal["subjects", "slices"] = Field(
+        "subjects",
+        description="`subjects`: a case is a subject's volume; `slices`: each slice is a case of its subject, "
+        "for measuring what a split by slice leaks",
+    )
+    pixel_mm: Positive = Field(1.0, description="size of a pixel, in mm")
+    slice_mm: Positive = Field(1.0, description="distance of neighbouring slices, in mm")
+
+
+class NeuriteSource(Origin):
+    """neurite-OASIS: `OASIS_OAS1_NNNN_MR1/{aligned_norm.nii.gz, aligned_seg35.nii.gz, aligned_seg4.nii.gz}`."""
+
+    layout: Literal["neurite_oasis"]
+    segmentation: Literal["seg35", "seg4"] = Field(
+        "seg35", description="35 structures, left and right apart, or 4 tissues"
+    )
+
+
+class BidsSource(Origin):
+    """A BIDS dataset with segmentations among its derivatives.
+
+    Images `sub-*/[ses-*/]anat/*_<suffix>.nii.gz`; labels
+    `derivatives/<pipeline>/sub-*/[ses-*/]anat/*_dseg.nii.gz`, with a `dseg.tsv` of values and names
+    beside them or above. A session is a case of its subject.
+    """
+
+    layout: Literal["bids"]
+    suffixes: tuple[str, ...] = Field(
+        ("T1w",), min_length=1, description="suffix of each channel's file, in the channels' order"
+    )
+    pipeline: str | None = Field(
+        None, description="folder in `derivatives`; left out: the only one that holds labels"
+    )
+    image_desc: str | None = Field(
+        None,
+        description="take images of this `desc-` from the pipeline's folder; left out: the raw ones",
+    )
+    label_desc: str | None = Field(
+        None, description="`desc-` of the label files, where a session has several"
+    )
 
 
 class TableSource(Settings):
@@ -118,7 +189,20 @@ class TableSource(Settings):
     path: str = Field(description="the table, a .tsv file")
 
 
-Source = Annotated[PhantomSource | FolderSource | TableSource, Field(discriminator="layout")]
+Source = Annotated[
+    PhantomSource | FolderSource | SlicesSource | NeuriteSource | BidsSource | TableSource,
+    Field(discriminator="layout"),
+]
+
+
+def source_kinds() -> dict[str, type[Settings]]:
+    """The settings class of each layout."""
+    kinds = typing.get_args(typing.get_args(Source)[0])
+    return {
+        layout: kind
+        for kind in kinds
+        for layout in typing.get_args(kind.model_fields["layout"].annotation)
+    }
 
 
 class Elastix(Settings):
@@ -139,8 +223,17 @@ class Repair(Settings):
     """How a label that was moved in every case is put back."""
 
     structure: str = Field(description="the structure whose label was moved")
-    reference_case: str = Field(
-        description="the case that has a right label too (`reference_label` in its case table)"
+    estimate_from: Literal["pair", "images"] = Field(
+        "pair",
+        description="`pair`: the fault is found from the right and the wrong label of the reference case; "
+        "`images`: no right label is needed: the fault that all cases share is the one without which the "
+        "structure lies best in their images. That takes 3 cases, a compact structure that stands out, and "
+        "a rotation about the foot-head axis with a shift; what the images do not tell is refused",
+    )
+    reference_case: str | None = Field(
+        None,
+        description="the case that has a right label too (`reference_label` in its case table); needed to "
+        "estimate from a pair, else a check of what was found or given",
     )
     methods: tuple[Literal["sweep", "elastix"], ...] = Field(
         ("sweep", "elastix"), description="methods tried; the best IoU on the reference case wins"
@@ -153,7 +246,7 @@ class Repair(Settings):
     transform: tuple[tuple[float, float, float, float], ...] | None = Field(
         None,
         description="the fault, where it is known: 4 rows of 4, output to input, on voxel indices (i, j, k), "
-        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case",
+        "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case, if any",
     )
     angle_step_deg: Positive = Field(
         1.0, description="first step of the rotation sweep, in degrees"
@@ -162,7 +255,7 @@ class Repair(Settings):
     sweep_also: tuple[Literal["tilt", "scale"], ...] = Field(
         (),
         description="what else the sweep looks for, from its own optimum on: `tilt`: rotation about the other two "
-        "axes, by up to some 15 degrees; `scale`: one factor for all axes; a further attempt, its IoU decides",
+        "axes (tilts of 5 to 30 degrees of the phantom's heart were found to 0.1 degree); `scale`: one factor for all axes; a further attempt, its IoU decides",
     )
     minimum_iou: Share = Field(
         0.9,
@@ -177,6 +270,19 @@ class Repair(Settings):
     )
 
     @model_validator(mode="after")
+    def _says_what_to_estimate_from(self) -> "Repair":
+        if self.estimate_from == "images" and self.transform is not None:
+            raise ValueError(
+                "transform: nothing is estimated where it is given; leave it or estimate_from: images out"
+            )
+        if self.estimate_from == "pair" and self.transform is None and not self.reference_case:
+            raise ValueError(
+                "reference_case: needed to estimate from a pair of labels; without a right label, set "
+                "estimate_from: images, or give the transform"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _transform_is_a_matrix(self) -> "Repair":
         if self.transform is None:
             return self
@@ -187,14 +293,42 @@ class Repair(Settings):
         return self
 
 
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _structures_schema(schema: dict) -> None:
+    """What a study file may hold: a value or several a structure, or names of a label table."""
+    value = schema.pop("additionalProperties")
+    schema.pop("type")
+    several = {"type": "array", "items": value, "minItems": 1}
+    schema["anyOf"] = [
+        {"type": "object", "additionalProperties": {"anyOf": [value, several]}, "minProperties": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    ]
+    schema.pop("minProperties", None)
+
+
 class Cohort(Settings):
     """What the files of a dataset hold, wherever they come from."""
 
     modality: Literal["CT", "MR", "other"] = Field(
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
     )
-    structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
-        description="structure: value in the label files (0 is background)", min_length=1
+    structures: dict[str, LabelValue] = Field(
+        description="structure: value in the label files (0 is background), or a list of values, which are merged; "
+        "with `label_table`, a list of names, where `hippocampus` is left and right together",
+        min_length=1,
+        json_schema_extra=_structures_schema,
+    )
+    label_table: str | None = Field(
+        None,
+        description="table in `resources/labels` (`freesurfer`, `neurite_seg35`) that names the values of the label "
+        "files: structures can be given by name, pairs of left and right follow, other values of the table are background",
+    )
+    merged_labels: dict[LabelValue, LabelValue] = Field(
+        {},
+        description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
+        "and need not be written",
     )
     ignore_labels: tuple[int, ...] = Field(
         (), description="further values that label files may hold, treated as background"
@@ -202,28 +336,27 @@ class Cohort(Settings):
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1
     )
-    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+    left_right_pairs: Literal["none"] | Pairs = Field(
         (),
-        description="structures that are the left and the right one of a pair: [[left, right], ...]; "
-        "a flip across the sagittal plane swaps them",
+        description="structures that are the left and the right one of a pair: [[left, right], ...]; a flip across "
+        "the sagittal plane swaps them; `none`: no structure is one of a pair, whatever the names say",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value_a_structure(cls, content: Any) -> Any:
+        return labels.settled(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
-        members = [name for pair in self.left_right_pairs for name in pair]
-        for name in members:
-            if name not in self.structures:
-                raise ValueError(
-                    f"left_right_pairs: {name!r} is none of the structures "
-                    f"({', '.join(self.structures)})"
-                )
-            if members.count(name) > 1:
-                raise ValueError(f"left_right_pairs: {name!r} stands twice")
+        check_pairs(pairs_of(self), list(self.structures))
         return self
 
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "Cohort":
-        values = list(self.structures.values())
+        if self.label_table:
+            labels.read_table(self.label_table)
+        values = [*self.structures.values(), *self.merged_labels]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"structures: value {twice[0]} stands for two structures")
@@ -235,8 +368,14 @@ class Cohort(Settings):
         return self
 
     def cohort(self) -> "Cohort":
-        """These settings alone: all that a stage needs which only reads the files."""
-        return Cohort(**{name: getattr(self, name) for name in Cohort.model_fields})
+        """These settings alone: all that a stage needs which only reads the files, to which sides are nothing."""
+        fields = Cohort.model_fields.keys() - {"left_right_pairs"}
+        return Cohort(**{name: getattr(self, name) for name in fields})
+
+
+def pairs_of(cohort: Cohort) -> Pairs:
+    """The declared pairs; none where the study file says that there are none."""
+    return () if cohort.left_right_pairs == "none" else cohort.left_right_pairs
 
 
 class RepairedCohort(Cohort):
@@ -257,7 +396,7 @@ class RepairedCohort(Cohort):
 
     def repaired_cohort(self) -> "RepairedCohort":
         """These settings alone."""
-        fields = RepairedCohort.model_fields
+        fields = RepairedCohort.model_fields.keys() - {"left_right_pairs"}
         return RepairedCohort(**{name: getattr(self, name) for name in fields})
 
 
@@ -272,6 +411,11 @@ class Dataset(RepairedCohort):
     cases_per_job: int = Field(
         8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
     )
+    audit_labels: bool = Field(
+        False,
+        description="look for labels that do not fit the rest of the cohort (shifted, flipped, rotated, "
+        "swapped, stray pieces, holes, empty, cut), after the repair if there is one; the report lists them",
+    )
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
     )
@@ -281,18 +425,21 @@ class Dataset(RepairedCohort):
 
 
 class Splits(Settings):
-    """Cross-validation. Cases of one subject never stand on both sides of a split."""
+    """Cross-validation. Cases of one subject stand on one side of a split, unless a study asks to see the leak."""
 
     folds: int = Field(5, ge=2, le=20, description="number of folds")
     run_folds: tuple[int, ...] | None = Field(
         None, description="folds to run, counted from 0; left out: all"
     )
     seed: int = Field(20, description="seed of the shuffle")
-    stratify_by: Literal["foreground_volume", "none"] = Field(
-        "foreground_volume", description="what the folds are balanced by"
+    stratify_by: Literal["foreground_volume", "volume_and_presence", "none"] = Field(
+        "foreground_volume",
+        description="what the folds are balanced by; `volume_and_presence`: which structures a subject has, then volume",
     )
-    group_by: Literal["subject"] = Field(
-        "subject", description="cases of one subject stay together; always"
+    group_by: Literal["subject", "case_though_it_leaks"] = Field(
+        "subject",
+        description="cases of one subject stay together; `case_though_it_leaks` deals them out one by one, so that a "
+        "model is tested on subjects that it was trained on: only to measure what that pretends",
     )
 
     @model_validator(mode="after")
@@ -326,6 +473,11 @@ class Preprocess(Settings):
     anisotropy_threshold: Positive = Field(
         3.0,
         description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by nearest neighbour",
+    )
+    channels: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="channels that the plan's networks see, of the datasets' and in their order; left out: all",
     )
 
     @field_validator("clip_percentiles")
@@ -381,30 +533,65 @@ class Schedule(Settings):
 class Augmentation(Settings):
     """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch."""
 
-    affine_share: Share = Field(0.5, description="share of patches rotated and scaled")
+    affine_share: Share = Field(
+        0.5, description="share of patches rotated, scaled, sheared and shifted"
+    )
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.85, 1.2), description="range of the scale factor")
+    shear: NotNegative = Field(
+        0.0, description="largest shear of an axis along another, as a tangent"
+    )
     translation_voxels: NotNegative = Field(0.0, description="largest shift, voxels")
-    flip_axes: tuple[Literal["right_left", "back_front", "foot_head"], ...] = Field(
-        (), description="axes that are flipped, each for half of the patches"
+    elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
+    elastic_voxels: NotNegative = Field(
+        2.0, description="largest SD of the field's displacement along each axis, voxels"
+    )
+    elastic_spacing_voxels: Annotated[float, Field(ge=4)] = Field(
+        16.0, description="distance of the field's control points, voxels"
+    )
+    flip_axes: Axes = Field(
+        (),
+        description="axes that are flipped, each for half of the patches; `right_left` swaps `left_right_pairs`",
     )
     noise_share: Share = Field(0.15, description="share with Gaussian noise")
     noise_sd: NotNegative = Field(0.1, description="largest SD of the noise, in SD of the image")
     blur_share: Share = Field(0.1, description="share blurred")
     blur_sigma_voxels: Range = Field((0.5, 1.0), description="range of the blur's sigma, voxels")
+    bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
+    bias_sd: NotNegative = Field(0.2, description="largest SD of the field's logarithm")
     brightness_share: Share = Field(0.15, description="share with another brightness")
     brightness: Range = Field((0.75, 1.25), description="range of the brightness factor")
     contrast_share: Share = Field(0.15, description="share with another contrast")
     contrast: Range = Field((0.75, 1.25), description="range of the contrast factor")
+    low_resolution_share: Share = Field(0.1, description="share made to look coarser")
+    low_resolution_scale: Range = Field(
+        (0.5, 1.0), description="range of the lower resolution, as a share of the patch's"
+    )
     gamma_share: Share = Field(0.15, description="share with another gamma")
+    inverted_gamma_share: Share = Field(
+        0.0, description="share with another gamma of the inverted patch"
+    )
     gamma: Range = Field((0.7, 1.5), description="range of gamma")
 
-    @field_validator("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma")
+    @field_validator(
+        *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")
+    )
     @classmethod
     def _ordered(cls, value: Range) -> Range:
         if not 0 < value[0] <= value[1]:
             raise ValueError("expected two numbers, 0 < low <= high")
         return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Augmentation":
+        if self.low_resolution_scale[1] > 1:
+            raise ValueError("low_resolution_scale: expected at most 1, the patch's own")
+        if self.elastic_voxels > self.elastic_spacing_voxels / 6:
+            raise ValueError(
+                f"elastic_voxels: {self.elastic_voxels:g} voxels would fold an image whose control points are "
+                f"{self.elastic_spacing_voxels:g} voxels apart; expected at most a sixth of that"
+            )
+        return self
 
 
 class Infer(Settings):
@@ -422,6 +609,16 @@ class Infer(Settings):
     )
 
 
+class OwnInfer(Infer):
+    """How a network of segstudy predicts."""
+
+    mirror_axes: Axes = Field(
+        (),
+        description="average over images mirrored along these axes and all their combinations (test-time augmentation); "
+        "`right_left` swaps `left_right_pairs` back",
+    )
+
+
 class NnunetInfer(Infer):
     """How nnU-Net's predictor is run. Its own choice of post-processing is left out: ours is made for all models."""
 
@@ -430,18 +627,72 @@ class NnunetInfer(Infer):
     )
 
 
+class TrainingSubset(Settings):
+    """Some of a fold's training subjects, for the question how much data a model needs.
+
+    Each of the model's `seeds` makes its own draw. Models with the same `seed` here draw alike:
+    with 5 and with 30 subjects, the 5 are among the 30 of the same fold and training seed. Plans
+    of `preprocess` are still fitted on all training cases of the fold; nnU-Net's on the subset.
+    """
+
+    subjects: int = Field(
+        ge=1, description="how many, those of `validation_share` (at least one, above 0) included"
+    )
+    seed: int = Field(1, description="seed of the draw")
+
+    @property
+    def draw(self) -> tuple[int, int]:
+        return self.subjects, self.seed
+
+
 class Arm(Settings):
     """What a study trains and compares: one of its models."""
+
+    training_subset: TrainingSubset | None = Field(
+        None, description="train on some of the subjects only; left out: on all of the fold's"
+    )
+
+    grid: dict[str, tuple[Any, ...]] = Field(
+        {},
+        description="grid search: settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is "
+        "replaced by an arm of each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
+    )
+
+    @field_validator("grid")
+    @classmethod
+    def _is_expanded(cls, value: dict) -> dict:
+        if value:
+            raise ValueError("a grid is expanded where a study file is read; give one model here")
+        return value
 
     def learning(self) -> "Arm":
         """The settings that shape the weights, with all others at their defaults.
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
+        free = {"seeds", "threads", "workers", "device", "infer", "memory_mb", "runtime_min"}
         return self.model_copy(
-            update={name: type(self).model_fields[name].get_default() for name in free}
+            update={
+                name: field.get_default()
+                for name, field in type(self).model_fields.items()
+                if name in free
+            }
         )
+
+
+class SirenHead(Settings):
+    """A head of sine layers that sees, beside the network's features, where in the patch a voxel lies
+    (Sitzmann et al. 2020): mm from the patch's middle, over half its longest side.
+    """
+
+    hidden: int = Field(
+        32, ge=1, description="width of the sine layers, and features they are given"
+    )
+    layers: int = Field(2, ge=1, le=8, description="sine layers; a linear one follows")
+    omega: Positive = Field(
+        10.0,
+        description="frequency factor of the sines; the paper's 30 is for coordinates alone, and learns slowly here",
+    )
 
 
 class Model(Arm):
@@ -468,12 +719,25 @@ class Model(Arm):
     augmentation: Augmentation = Augmentation()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="decay a step of a moving average of the weights, which is then validated and kept "
+        "in their place, e.g. 0.999; 0: none",
+    )
+    compile: bool = Field(
+        False, description="train through torch.compile; stops where that cannot be done"
+    )
     amp: bool = Field(
         True,
         description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
     )
     device: Device = "auto"
     threads: Threads = 2
+    workers: int = Field(
+        0,
+        ge=0,
+        description="processes that cut patches, taken from `threads`; 0: a thread beside the training",
+    )
     seeds: Seeds = (0,)
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.1,
@@ -482,9 +746,30 @@ class Model(Arm):
     validate_every_epochs: int = Field(
         5, ge=1, description="epochs between validations on whole volumes"
     )
-    infer: Infer = Infer()
+    head: SirenHead | None = Field(
+        None, description="coordinate head in place of the last layer; left out: none"
+    )
+    infer: OwnInfer = OwnInfer()
     memory_mb: MemoryMb = 8000
     runtime_min: RuntimeMin = 1440
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return bool(self.infer.mirror_axes)
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The settings by which this network sees, in training or prediction, left where right was.
+
+        Sagittal slices never show the right-left axis.
+        """
+        if self.dims == 2 and set(self.planes) == {"sagittal"}:
+            return []
+        named = {
+            "augmentation.flip_axes": self.augmentation.flip_axes,
+            "infer.mirror_axes": self.infer.mirror_axes,
+        }
+        return [f"{key}: right_left" for key, axes in named.items() if "right_left" in axes]
 
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
@@ -514,13 +799,87 @@ class UnetModel(Model):
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of each level"
     )
-    normalisation: Literal["instance", "batch"] = Field(
-        "instance", description="normalisation layer"
+    convolutions_per_level: int = Field(2, ge=1, le=4, description="convolutions of each block")
+    downsampling: Literal["stride", "max_pool"] = Field(
+        "stride", description="`stride`: of a level's first convolution; `max_pool` before it"
+    )
+    upsampling: Literal["transposed", "linear", "nearest"] = Field(
+        "transposed", description="transposed convolution, or interpolation"
+    )
+    normalisation: Literal["instance", "batch", "none"] = Field(
+        "instance", description="normalisation layer; `none`: convolutions have a bias in its place"
     )
     activation: Literal["leaky_relu", "relu"] = Field(
         "leaky_relu", description="leaky ReLU has slope 0.01"
     )
+    attention: Literal["none", "se", "cbam"] = Field(
+        "none",
+        description="at the end of each block: `se`: squeeze-and-excitation (Hu et al. 2018); `cbam`: "
+        "channels and places (Woo et al. 2018)",
+    )
+    initialisation: Literal["he", "he_uniform", "default"] = Field(
+        "he", description="first weights: He et al. 2015, normal or uniform; `default`: torch's"
+    )
     dropout: Share = Field(0.0, description="dropout of the blocks")
+
+
+class AttentionUnetModel(Model):
+    """U-Net with attention gates on its skip connections (Oktay et al. 2018), MONAI's."""
+
+    network: Literal["attention_unet"]
+    channels: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (32, 64, 128, 256), min_length=2, description="channels of each level"
+    )
+    dropout: Share = Field(0.0, description="dropout of the convolutions")
+
+
+class UnetrModel(Model):
+    """UNETR (Hatamizadeh et al. 2022): a vision transformer as encoder, MONAI's. Patches are multiples of 16 voxels."""
+
+    network: Literal["unetr"]
+    feature_size: int = Field(16, ge=1, description="channels of the decoder's last level")
+    hidden_size: int = Field(768, ge=1, description="width of the transformer")
+    heads: int = Field(12, ge=1, description="attention heads; they divide `hidden_size`")
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "UnetrModel":
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"heads: {self.heads} do not divide hidden_size ({self.hidden_size}); "
+                "expected a divisor"
+            )
+        return self
+
+
+class SwinUnetrModel(Model):
+    """SwinUNETR (Hatamizadeh et al. 2022): attention in shifted windows, MONAI's. Patches are multiples of 32 voxels."""
+
+    network: Literal["swin_unetr"]
+    feature_size: int = Field(
+        24, ge=12, multiple_of=12, description="channels of the first level; a multiple of 12"
+    )
+    depths: tuple[int, int, int, int] = Field(
+        (2, 2, 2, 2), description="transformer layers of each stage"
+    )
+    heads: tuple[int, int, int, int] = Field(
+        (3, 6, 12, 24), description="attention heads of each stage"
+    )
+    window_size: int = Field(7, ge=2, description="side of an attention window, in tokens")
+    version: Literal[1, 2] = Field(
+        1, description="2: a residual convolution before each stage (SwinUNETR-V2)"
+    )
+    dropout: Share = Field(0.0, description="dropout of the transformer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SwinUnetrModel":
+        widths = [self.feature_size * 2**stage for stage in range(4)]
+        for width, heads, depth in zip(widths, self.heads, self.depths, strict=True):
+            if heads < 1 or width % heads:
+                raise ValueError(f"heads: {heads} do not divide a stage's {width} channels")
+            if depth < 1:
+                raise ValueError(f"depths: {depth}; expected at least 1 layer in each stage")
+        return self
 
 
 class NnunetModel(Arm):
@@ -552,6 +911,11 @@ class NnunetModel(Arm):
     validation_steps_per_epoch: int = Field(
         50, ge=1, description="batches an epoch on which pseudo Dice is measured"
     )
+    mirror: Literal["all", "not_right_left", "none"] = Field(
+        "all",
+        description="axes that training mirrors, and prediction with it; `all`: as nnU-Net does, which knows no sides: "
+        "`left_right_pairs` get mixed up; `not_right_left`: all but that axis of the images",
+    )
     device: Device = "auto"
     threads: Threads = 8
     seeds: Seeds = (0,)
@@ -563,6 +927,15 @@ class NnunetModel(Arm):
     infer: NnunetInfer = NnunetInfer()
     memory_mb: MemoryMb = 32000
     runtime_min: RuntimeMin = 2880
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return self.infer.mirroring and self.mirror != "none"
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The setting by which this network sees left where right was."""
+        return ["mirror: all"] if self.mirror == "all" else []
 
     @property
     def plan(self) -> None:
@@ -589,7 +962,7 @@ def _with_network(value: Any) -> Any:
 
 
 AnyModel = Annotated[
-    EnetModel | UnetModel | NnunetModel,
+    EnetModel | UnetModel | AttentionUnetModel | UnetrModel | SwinUnetrModel | NnunetModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),
 ]
@@ -612,6 +985,11 @@ class Metrics(Settings):
     groups: dict[Name, tuple[str, ...]] = Field(
         {}, description="merged structures that are measured too: name: [structures]"
     )
+    slice_axis: Literal["none", "axial", "coronal", "sagittal"] = Field(
+        "none",
+        description="measure Dice slice by slice too: `slice_dice`, a case's mean over the slices in which it is defined, "
+        "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
+    )
 
     @field_validator("nsd_tolerance_mm")
     @classmethod
@@ -624,6 +1002,11 @@ class Statistics(Settings):
 
     compare: Literal["all"] | tuple[tuple[str, str], ...] = Field(
         "all", description="pairs of models; `all`: every pair"
+    )
+    compare_datasets: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="pairs of datasets, such as two sites: [[a, b], ...]; each model on the one is compared with itself "
+        "on the other, unpaired (Welch's t test, or Mann-Whitney U where a sample is not normal)",
     )
     metrics: tuple[str, ...] = Field(
         ("dice", "hd95_mm", "assd_mm", "precision", "recall"),
@@ -646,6 +1029,14 @@ class Statistics(Settings):
         2000, ge=100, description="resamples of the confidence intervals"
     )
     seed: int = Field(1, description="seed of the bootstrap")
+
+    @field_validator("compare_datasets")
+    @classmethod
+    def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for one, other in value:
+            if one == other:
+                raise ValueError(f"{one!r} stands against itself; expected two datasets")
+        return value
 
 
 class Publish(Settings):
@@ -674,6 +1065,10 @@ class Study(Settings):
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
+    grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
+        {},
+        description="not written: what each `grid` of a model became, arm by arm",
+    )
 
     @model_validator(mode="after")
     def _references(self) -> "Study":
@@ -713,6 +1108,14 @@ class Study(Settings):
                     f"models.{name}.loss.class_weights: no weight for {missing[0]}; "
                     "give one to each structure"
                 )
+        for name, plan in self.preprocess.items():
+            odd = [channel for channel in plan.channels or () if channel not in first.channels]
+            if odd:
+                raise ValueError(
+                    f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
+                    f"({', '.join(first.channels)})"
+                )
+        self._check_sides(first)
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:
@@ -722,7 +1125,33 @@ class Study(Settings):
                             f"statistics.compare: {model!r} is none of the models "
                             f"({', '.join(self.models)})"
                         )
+        for pair in self.statistics.compare_datasets:
+            for name in pair:
+                if name not in self.datasets:
+                    raise ValueError(
+                        f"statistics.compare_datasets: {name!r} is none of the datasets "
+                        f"({', '.join(self.datasets)})"
+                    )
         return self
+
+    def _check_sides(self, cohort: Cohort) -> None:
+        """A network that is mirrored across the sagittal plane must be told which structures swap."""
+        lateral = [name for name in cohort.structures if other_side(name)]
+        if cohort.left_right_pairs or not lateral:
+            return
+        pairs = ", ".join(f"[{left}, {right}]" for left, right in likely_pairs(cohort.structures))
+        for name, model in self.models.items():
+            for setting in model.mirrors_sides:
+                without = (
+                    "mirror: not_right_left"
+                    if isinstance(model, NnunetModel)
+                    else "leave right_left out"
+                )
+                raise ValueError(
+                    f"models.{name}.{setting}: a mirrored image shows {lateral[0]} on the other side, under the "
+                    f"wrong name; declare left_right_pairs: [{pairs or '[left, right], ...'}] in each dataset, or "
+                    f"{without}, or say left_right_pairs: none if these names are not sides"
+                )
 
     @property
     def training_datasets(self) -> list[str]:
@@ -734,8 +1163,14 @@ class Study(Settings):
         return list(self.datasets[self.training_datasets[0]].structures)
 
     @property
-    def left_right_pairs(self) -> tuple[tuple[str, str], ...]:
-        return self.datasets[self.training_datasets[0]].left_right_pairs
+    def left_right_pairs(self) -> Pairs:
+        return pairs_of(self.datasets[self.training_datasets[0]])
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Merged structures that are measured: the study's own, then those of left and right."""
+        own = self.metrics.groups
+        return own | merged_sides(self.left_right_pairs, self.structures, own)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -750,6 +1185,39 @@ class Study(Settings):
         return list(self.splits.run_folds or range(self.splits.folds))
 
 
+FOREGROUND = "foreground"
+"""Group of all structures, measured where a study has left and right ones."""
+
+
+def merged_sides(
+    pairs: tuple[tuple[str, str], ...], structures: list[str], groups: dict[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The groups that left and right structures bring along: each pair merged, and all foreground.
+
+    A pair has the name that its structures have in common: left_hippocampus and right_hippocampus
+    give hippocampus. Groups of the same members, or names that are taken, are left as they are.
+    """
+    if not pairs:
+        return {}
+    found = {_common_name(*pair): pair for pair in pairs} | {FOREGROUND: tuple(structures)}
+    there = [frozenset(members) for members in groups.values()]
+    return {
+        name if name not in (*structures, *groups) else f"{name}_merged": members
+        for name, members in found.items()
+        if frozenset(members) not in there
+    }
+
+
+def _common_name(left: str, right: str) -> str:
+    def without_side(name: str) -> str:
+        words = re.split(r"[_\W]+", name)
+        sides = ("left", "right", "l", "r", "lh", "rh")
+        return "_".join(word for word in words if word and word.lower() not in sides)
+
+    common = without_side(left)
+    return common if common and common == without_side(right) else f"{left}_and_{right}"
+
+
 def check_groups(groups: dict[str, tuple[str, ...]], structures: list[str]) -> None:
     """Raises ValueError for a group of unknown structures, or one named like a structure."""
     for name, members in groups.items():
@@ -761,6 +1229,18 @@ def check_groups(groups: dict[str, tuple[str, ...]], structures: list[str]) -> N
                     f"metrics.groups.{name}: {member!r} is none of the structures "
                     f"({', '.join(structures)})"
                 )
+
+
+def check_pairs(pairs: tuple[tuple[str, str], ...], structures: list[str]) -> None:
+    """Raises ValueError for a pair of unknown structures, or one that stands twice."""
+    members = [name for pair in pairs for name in pair]
+    for name in members:
+        if name not in structures:
+            raise ValueError(
+                f"left_right_pairs: {name!r} is none of the structures ({', '.join(structures)})"
+            )
+        if members.count(name) > 1:
+            raise ValueError(f"left_right_pairs: {name!r} stands twice")
 
 
 # --- what the stages are given ------------------------------------------------------------------
@@ -796,6 +1276,16 @@ class TrainSettings(Settings):
     structures: tuple[str, ...]
     channels: tuple[str, ...]
     modality: Literal["CT", "MR", "other"]
+    left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
+
+
+class GridSettings(Settings):
+    """What `segstudy statistics` needs of a study with grids."""
+
+    grids: dict[Name, dict[Name, dict[str, Any]]]
+    weights: dict[Name, Literal["last", "best"]] = Field(
+        description="which weights of each arm are used"
+    )
 
 
 class MeasureSettings(Settings):
@@ -805,11 +1295,23 @@ class MeasureSettings(Settings):
     structures: dict[str, Annotated[int, Field(ge=1, le=65535)]] = Field(
         {}, description="structure: value in the label files; left out: every value found"
     )
+    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="the left and the right one of structures: [[left, right], ...]; they are measured merged too, "
+        "and it is counted what was predicted for the other side",
+    )
 
     @model_validator(mode="after")
     def _groups_exist(self) -> "MeasureSettings":
         check_groups(self.metrics.groups, list(self.structures))
+        check_pairs(self.left_right_pairs, list(self.structures))
         return self
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Merged structures that are measured: the study's own, then those of left and right."""
+        own = self.metrics.groups
+        return own | merged_sides(self.left_right_pairs, list(self.structures), own)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -831,11 +1333,14 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_study(path: Path | str, source_path: str | None = None) -> Study:
+def read_study(
+    path: Path | str, source_path: str | typing.Mapping[str, str] | None = None
+) -> Study:
     """Read and check a study file.
 
-    `source_path` replaces the `source.path` of the study's only dataset that is on disk or
-    downloaded (`--config path=DIR`).
+    `source_path` is where the data are (`--config path=DIR`), in place of `source.path`: a folder for
+    the datasets that are on disk or downloaded, where these are one or parts of one, or a folder
+    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`).
 
     Raises InputError that names the file, the key, what was found and what was expected.
     """
@@ -859,27 +1364,79 @@ def read_study(path: Path | str, source_path: str | None = None) -> Study:
     content.setdefault("name", path.stem)
     if source_path is not None:
         _replace_path(content, source_path, path)
+    _expand_grids(content, path)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, content)) from None
 
 
-def _replace_path(content: dict, source_path: str, file: Path) -> None:
+def _expand_grids(content: dict, file: Path) -> None:
+    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+    if "grids" in content:
+        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+    models = content.get("models")
+    if not isinstance(models, dict):
+        return
+    try:
+        expanded, grids = expand(models)
+        for entry in grids:
+            for setting in models[entry]["grid"]:
+                _check_setting(models[entry], entry, setting)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    if grids:
+        content["models"], content["grids"] = expanded, grids
+
+
+def _check_setting(model: dict, entry: str, setting: str) -> None:
+    """Raise ValueError for a setting of a grid that the model's network does not have."""
+    place: tuple = ("models", entry, model.get("network", model.get("trainer")))
+    for part in setting.split("."):
+        allowed = _keys_at(Study, place)
+        if part not in allowed:
+            near = difflib.get_close_matches(part, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"Allowed here: {', '.join(allowed)}"
+            )
+        place = (*place, part)
+        if not _step([Study], place)[0]:
+            return  # names of its own, e.g. the structures in class_weights
+
+
+def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
     datasets = content.get("datasets")
-    sources = [
-        dataset["source"]
-        for dataset in (datasets.values() if isinstance(datasets, dict) else ())
+    sources = {
+        name: dataset["source"]
+        for name, dataset in (datasets.items() if isinstance(datasets, dict) else ())
         if isinstance(dataset, dict)
         and isinstance(dataset.get("source"), dict)
         and dataset["source"].get("layout") != "phantom"
-    ]
-    if len(sources) != 1:
+    }
+    known = ", ".join(sources) or "none"
+    if isinstance(source_path, typing.Mapping):
+        odd = [name for name in source_path if name not in sources]
+        if odd:
+            raise InputError(
+                f"{file}: --config path={{{odd[0]}: ...}}: no dataset on disk of that name; this "
+                f"study has {known}"
+            )
+        for name, folder in source_path.items():
+            sources[name]["path"] = str(folder)
+        return
+    origins = {
+        tuple(str(source.get(key)) for key in ("layout", "path", "url", "registered"))
+        for source in sources.values()
+    }
+    if len(origins) != 1:
         raise InputError(
-            f"{file}: --config path=... needs a study with one dataset on disk, this one has "
-            f"{len(sources)}; write source.path into a copy of the study file"
+            f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
+            f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
-    sources[0]["path"] = source_path
+    for source in sources.values():
+        source["path"] = str(source_path)
 
 
 def describe(
@@ -923,7 +1480,10 @@ def describe(
     return "\n".join(dict.fromkeys(lines))
 
 
-_TAGS = {"phantom", "msd", "nnunet", "table", "enet", "unet"}
+_TAGS = {
+    *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
+    *("enet", "unet", "attention_unet", "unetr", "swin_unetr"),
+}
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 
 

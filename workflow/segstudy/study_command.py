@@ -45,7 +45,7 @@ One file in `config/studies/` describes a study; `snakemake --config study=NAME`
 from the types in `workflow/segstudy/study.py`; a test fails when they drift.
 
 `config/config.yaml` holds what is no part of a study: `study` (which one), `results` (where results go)
-and `path` (a folder in place of the dataset's `source.path`; nothing is downloaded then).
+and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`; nothing is downloaded then).
 
 Units stand in a key's name or description. Keys without a default are required.
 """
@@ -88,11 +88,19 @@ def _classes(annotation: typing.Any) -> list[type[BaseModel]]:
 def _title(kind: type[BaseModel]) -> str:
     return {
         "PhantomSource": "source: phantom",
-        "FolderSource": "source: msd, nnunet",
+        "FolderSource": "source: msd, nnunet, segthor",
+        "SlicesSource": "source: oasis_slices",
+        "NeuriteSource": "source: neurite_oasis",
+        "BidsSource": "source: bids",
         "TableSource": "source: table",
         "EnetModel": "models: enet",
         "UnetModel": "models: unet",
+        "AttentionUnetModel": "models: attention_unet",
+        "UnetrModel": "models: unetr",
+        "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
+        "SirenHead": "head",
+        "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",
     }.get(kind.__name__, kind.__name__.lower())
 
@@ -126,9 +134,13 @@ def _type(annotation: typing.Any) -> str:
         return f"{len(inner)} × {_type(inner[0])}"
     if origin is dict:
         return f"name: {_type(inner[1])}"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true \\| false"}.get(
-        getattr(annotation, "__name__", ""), str(annotation)
-    )
+    return {
+        "str": "text",
+        "int": "integer",
+        "float": "number",
+        "bool": "true \\| false",
+        "Any": "any value",
+    }.get(getattr(annotation, "__name__", ""), str(annotation))
 
 
 def _shown(value: typing.Any) -> str:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from segstudy.download.registry import archive_of, read_registry
+from segstudy.download.registry import archive_of, read_registry, refuse_by_hand
 from segstudy.errors import InputError
-from segstudy.study import FolderSource
+from segstudy.study import BidsSource, FolderSource, SlicesSource
 
 MIRROR = "http://127.0.0.1:1/mirror.tar"
 
@@ -13,9 +13,29 @@ def test_the_decathlon_tasks_of_the_reference_studies():
     known = read_registry()
     assert known["Task04_Hippocampus"].md5 == "9d24dba78a72977dbd1d2e110310f31b"
     assert known["Task01_BrainTumour"].md5 == "240a19d752f0d9e9101544901065d872"
-    for entry in known.values():
-        assert entry.url.startswith("https://")
-        assert entry.licence == "CC-BY-SA 4.0"
+    for name in ("Task04_Hippocampus", "Task01_BrainTumour"):
+        assert known[name].url.startswith("https://")
+        assert known[name].licence == "CC-BY-SA 4.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "words"),
+    [
+        ("SegTHOR", FolderSource(layout="segthor", registered="SegTHOR"), "codalab.org/competitions/21145"),
+        ("OASIS_slices", SlicesSource(layout="oasis_slices", registered="OASIS_slices"), "keras_png_slices_seg_train"),
+        ("ADNI", BidsSource(layout="bids", registered="ADNI"), "https://adni.loni.usc.edu"),
+    ],
+)  # fmt: skip
+def test_what_is_given_out_on_application_says_where_and_how(name, layout, words):
+    with pytest.raises(InputError) as error:
+        archive_of(layout)
+    text = str(error.value)
+    assert f"{name} is not for a program to fetch" in text
+    assert words in text and "path=DIR" in text and "Licence: " in text
+    with pytest.raises(InputError, match=r"datasets.mine.source.path is missing"):
+        refuse_by_hand(layout, "mine")
+    refuse_by_hand(layout.model_copy(update={"path": "here"}), "mine")
+    refuse_by_hand(FolderSource(layout="msd", registered="Task04_Hippocampus"), "mine")
 
 
 def test_a_registered_name_brings_address_checksum_licence_and_citation():
@@ -50,6 +70,7 @@ def test_the_layout_must_be_the_registered_one():
     [
         "- a list",
         "a: {title: t, layout: msd, url: u, licence: l, reference: r}",
+        "a: {title: t, layout: bids, obtain: ask, licence: l, reference: r}",
         "a: {title: t, layout: msd, url: u, md5: zz, licence: l, reference: r}",
         "a: [",
     ],

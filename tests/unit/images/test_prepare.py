@@ -294,3 +294,14 @@ def test_grids_have_names(spacing, name):
 def test_other_names_are_no_grids(name):
     with pytest.raises(InputError, match="three voxel sizes"):
         parse_grid(name)
+
+
+def test_a_plan_may_keep_some_channels_in_an_order_of_its_own():
+    draw = np.random.default_rng(0)
+    image = Image(draw.normal(size=(4, 12, 13, 14)).astype(np.float32), np.diag([2, 2, 2, 1.0]))
+    whole = Geometry((1.5, 1.5, 1.5), "nonzero", 0.0, "zscore", 3.0)
+    some = dataclasses.replace(whole, channels=(3, 1))
+    every, way = prepare(image, whole)
+    two, same = prepare(image, some)
+    np.testing.assert_array_equal(two, every[[3, 1]])
+    assert same.to_dict() == way.to_dict()

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from segstudy.errors import InputError
 from segstudy.networks import build, patch_spacing, strides
-from segstudy.networks.unet import InstanceNorm, topology
+from segstudy.networks.topology import topology
+from segstudy.networks.unet import InstanceNorm
 from segstudy.study import UnetModel
 
 

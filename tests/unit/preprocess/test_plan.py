@@ -1,10 +1,14 @@
 """Plans: fitted on the fold's training cases and on nothing else; nnU-Net's rule for coarse slices."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from segstudy.cases import Split
 from segstudy.errors import InputError
+from segstudy.images.prepare import Plan
 from segstudy.preprocess.fingerprint import Fingerprint, Intensities
 from segstudy.preprocess.plan import fit, fit_intensities, target_spacing, training_cases
 from segstudy.study import Preprocess
@@ -123,3 +127,20 @@ def test_no_foreground_at_all_is_refused():
     )
     with pytest.raises(InputError, match="no foreground in any training case"):
         fit([empty], Preprocess(), "CT")
+
+
+def test_a_plan_of_some_channels_fits_theirs_in_its_own_order():
+    cases = [
+        replace(
+            planted(f"c{n}"),
+            channels=tuple(intensities([value, value + n]) for value in (0.0, 100.0, 200.0)),
+        )
+        for n in range(3)
+    ]
+    names = ("t1", "t2", "flair")
+    some = fit(cases, Preprocess(channels=("flair", "t1")), "CT", names)
+    whole = fit(cases, Preprocess(), "CT", names)
+    assert some.channels == (2, 0) and whole.channels is None
+    assert some.intensities == (whole.intensities[2], whole.intensities[0])
+    assert Plan.from_dict(json.loads(json.dumps(some.to_dict()))) == some
+    assert some.median_shape == whole.median_shape

@@ -1,5 +1,6 @@
 """Folds: no subject is ever on both sides, sizes and volumes are balanced, the user's folds are kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ cohort = st.lists(
     cohort,
     st.integers(2, 6),
     st.integers(0, 9),
-    st.sampled_from(["foreground_volume", "none"]),
+    st.sampled_from(["foreground_volume", "volume_and_presence", "none"]),
 )
 def test_no_subject_is_in_two_folds(one, other, folds, seed, stratify_by):
     subjects = {found.subject for found in one + other}
@@ -155,3 +156,46 @@ def test_given_folds_are_kept():
 def test_what_would_leak_or_leave_a_fold_empty_is_refused(cases, message):
     with pytest.raises(InputError, match=message):
         split({"d": cases}, {"d": "train"}, Splits(folds=2))
+
+
+# --- by presence, and the leak on request -------------------------------------------------------
+
+
+def test_folds_share_out_the_rare_structure():
+    """A third of 30 subjects lacks one structure and one in ten another; volumes say nothing of it."""
+    draw = np.random.default_rng(3)
+    cases = [
+        replace(
+            case(f"c{n:02d}"),
+            voxels={
+                "edema": int(draw.integers(1, 10**5)),
+                "core": 0 if n % 3 == 0 else int(draw.integers(1, 10**5)),
+                "ring": 0 if n % 10 == 1 else int(draw.integers(1, 10**5)),
+            },
+        )
+        for n in range(30)
+    ]
+    by = Splits(folds=5, stratify_by="volume_and_presence")
+    folds = fold_of(split({"d": cases}, {"d": "train"}, by))
+    for structure, most in (("core", 1), ("ring", 1)):
+        lacking = [
+            sum(folds["d", one.case] == fold for one in cases if one.voxels[structure] == 0)
+            for fold in range(5)
+        ]
+        assert max(lacking) - min(lacking) <= most + 1 - (structure == "ring")
+    sizes = np.bincount(list(folds.values()))
+    assert sizes.tolist() == [6] * 5
+
+
+def test_slices_dealt_out_one_by_one_leak_and_say_so(caplog):
+    cases = [case(f"c{n}_{k}", f"s{n}", voxels=100 + k) for n in range(6) for k in range(8)]
+    leaky = Splits(folds=4, group_by="case_though_it_leaks")
+    splits = split({"d": cases}, {"d": "train"}, leaky)
+    assert np.bincount([found.fold for found in splits]).tolist() == [12] * 4
+    tested_subjects = {found.subject for found in splits if found.fold == 0}
+    training, _ = trained(splits, 0, 0.0, 0)
+    assert tested_subjects & {found.subject for found in training}
+    assert "LEAK" in caplog.text and "6 of 6 subjects" in caplog.text
+    caplog.clear()
+    split({"d": cases}, {"d": "train"}, Splits(folds=4))
+    assert "LEAK" not in caplog.text

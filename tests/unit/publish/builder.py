@@ -14,7 +14,11 @@ import pandas
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.files import write_json, write_table, write_text
 from segstudy.images.files import read_label, write_label, write_nifti
+from segstudy.metrics.measure import SWAPPED, opposite
+from segstudy.metrics.overlap import confusion
+from segstudy.metrics.table import confusion_rows, write_confusion
 from segstudy.statistics.comparisons import compare
+from segstudy.statistics.ranking import rank
 from segstudy.statistics.summary import summarise
 from segstudy.statistics.values import per_case, read_values
 from segstudy.study import Study
@@ -31,6 +35,7 @@ def study(
     repair=True,
     folds=2,
     other_site=False,
+    pairs=(),
     **further,
 ) -> Study:
     """A study with one CT dataset, `thorax`, and perhaps another site's, `other`, for testing only."""
@@ -39,9 +44,14 @@ def study(
         "modality": "CT",
         "structures": {name: value for value, name in enumerate(structures, start=1)},
         "cases_per_job": 8,
+        "left_right_pairs": pairs,
     }
     if repair:
-        dataset["repair"] = {"structure": structures[0], "reference_case": "case_000"}
+        asked = {} if repair == "images" else {"reference_case": "case_000"}
+        dataset["repair"] = {"structure": structures[0], **asked}
+        if repair == "images":
+            dataset["repair"]["estimate_from"] = "images"
+            dataset["audit_labels"] = True
     datasets = {"thorax": dataset}
     if other_site:
         datasets["other"] = {**dataset, "role": "test"}
@@ -58,8 +68,7 @@ def study(
                 else {"trainer": "nnunet", "epochs": 12}
                 for name in models
             },
-            "statistics": {"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 100},
-            **further,
+            **{"statistics": {"metrics": ["dice", "hd95_mm"], "bootstrap_samples": 100}, **further},
         }
     )
 
@@ -86,6 +95,13 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
         write_table(root / f"download/{dataset}/problems.tsv", problems)
         if settings.datasets[dataset].repair:
             _repair(root, settings, dataset, names)
+        if settings.datasets[dataset].audit_labels:
+            faults = [(names[0], "aorta", "stray", "9 voxels in pieces apart, of 300", 12.5)]
+            columns = ["case", "structure", "fault", "evidence", "score"]
+            write_table(
+                root / f"repair/{dataset}/audit/faults.csv",
+                pandas.DataFrame(faults, columns=columns),
+            )
         rows += _predict(root, settings, dataset, table, random, infinite)
     write_splits(
         root / "preprocess/splits.tsv",
@@ -110,6 +126,8 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
     values = per_case(read_values(root / "metrics/metrics.csv"))
     write_table(root / "statistics/summary.csv", summarise(values, settings.statistics))
     write_table(root / "statistics/tests.csv", compare(values, settings.statistics))
+    for name, table in zip(("ranking", "places"), rank(values, settings.statistics), strict=True):
+        write_table(root / f"statistics/{name}.csv", table)
     for stage, job, seconds in (("train", "a", 90.5), ("train", "b", 30.0), ("metrics", "c", 2.0)):
         write_text(
             root / f"benchmarks/{stage}/{job}.tsv",
@@ -170,22 +188,35 @@ def _repair(root, settings, dataset, names) -> None:
     angles = np.unique(np.r_[np.arange(-180.0, 180.0), -26.6 + np.arange(-100, 101) * 0.02])
     ious = 0.2 + 0.79 * np.exp(-np.abs(angles + 26.6) / 25)
     folder = root / f"repair/{dataset}/estimate"
-    write_table(folder / "sweep.csv", pandas.DataFrame({"angle_deg": angles, "iou": ious}).round(6))
+    asked = repair.estimate_from == "images"
+    curve = {
+        "angle_deg": angles,
+        "iou": None if asked else ious,
+        "evidence": ious - 1 if asked else None,
+    }
+    write_table(folder / "sweep.csv", pandas.DataFrame(curve, dtype=float).round(6))
     attempts = pandas.DataFrame(
+        [("images", None, None, None, -26.6, True, "")] if asked else
         [("sweep", 0.27, 0.985, 0.99, -26.6, True, ""),
          ("elastix rigid, mask", 0.27, 0.81, 0.8, -24.0, False, ""),
          ("elastix affine, mask", 0.27, None, None, None, False, "too few samples")],
         columns=["method", "iou_before", "iou_after", "iou_replayed", "angle_deg", "chosen", "reason"],
     )  # fmt: skip
+    attempts.insert(1, "frame", "voxel")
     write_table(folder / "attempts.csv", attempts)
+    seconds = attempts[["method", "frame"]].assign(seconds=[1.2, 3.4, 8.9][: len(attempts)])
+    write_table(folder / "seconds.csv", seconds)
     write_json(
         folder / "transform.json",
         {
-            "structure": repair.structure, "method": "sweep", "frame": "voxel",
-            "reference_case": repair.reference_case, "iou_before": 0.27, "iou_after": 0.985,
-            "iou_replayed": 0.99, "angle_deg": -26.6, "translation_voxels": [4.0, 3.0, 1.0],
+            "structure": repair.structure, "method": "images" if asked else "sweep", "frame": "voxel",
+            "reference_case": repair.reference_case,
+            "iou_before": None if asked else 0.27, "iou_after": None if asked else 0.985,
+            "iou_replayed": None if asked else 0.99,
+            "angle_deg": -26.6, "translation_voxels": [4.0, 3.0, 1.0],
+            "image_evidence": {"cases": len(names), "gain": 1.2, "t": 14.0} if asked else None,
             "matrix_voxel": np.eye(4).tolist(), "matrix_mm": np.eye(4).tolist(),
-            "peak_deg": [-26.92, -26.28], "rotation": "determined", "rival_deg": None,
+            "peak_deg": None if asked else [-26.92, -26.28], "rotation": "determined", "rival_deg": None,
         },
     )  # fmt: skip
     verdicts = pandas.DataFrame(
@@ -194,7 +225,8 @@ def _repair(root, settings, dataset, names) -> None:
                 "case": name, "verdict": "review" if index == 3 else "repaired", "label": "moved",
                 "voxels_moved": 420, "voxels_lost_outside": 12 if index == 3 else 0,
                 "voxels_overwritten": 0, "voxels_at_border": 0, "gradient_before": 5.0,
-                "gradient_after": 9.5, "spread_before": 30.0, "spread_after": 12.0,
+                "gradient_after": 9.5 + index, "spread_before": 30.0, "spread_after": 12.0,
+                "smoothness_before": 0.81, "smoothness_after": 0.82,
                 "remark": "would leave the grid" if index == 3 else "",
             }
             for index, name in enumerate(names)
@@ -212,8 +244,10 @@ def _plan() -> dict:
 
 
 def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
-    rows = []
+    rows, confused = [], {}
     values = settings.datasets[dataset].structures
+    pairs = settings.datasets[dataset].left_right_pairs
+    names_of = {value: name for name, value in values.items()} | {0: "background"}
     affine = np.diag([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0])
     other = settings.datasets[dataset].role == "test"
     for (index, case), model_fold in itertools.product(
@@ -234,19 +268,31 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
                     step = (len(settings.models) - place) * 0.5 + random.normal(0, 0.4)
                     mask = np.roll(mask, round(step), axis=int(random.integers(2)))
                     prediction[mask & (random.random(SHAPE) > 0.03)] = value
+            for left, right in pairs if last and index == 1 else ():
+                sides = [prediction == values[name] for name in (left, right)]
+                prediction[sides[0]], prediction[sides[1]] = values[right], values[left]
             write_label(
                 root / f"infer/{model}/fold-{fold}/seed-0/{dataset}/{case.case}.nii.gz",
                 prediction, affine,
             )  # fmt: skip
+            counted = confusion(reference, prediction, list(values.values()))
+            confused.setdefault((model, fold), []).extend(
+                confusion_rows({}, case.case, counted, names_of)
+            )
             groups = {name: (value,) for name, value in values.items()}
             groups |= {
                 name: tuple(values[one] for one in members)
-                for name, members in settings.metrics.groups.items()
+                for name, members in settings.groups.items()
             }
             for structure, chosen in groups.items():
                 measured = _measure(
                     np.isin(reference, chosen), np.isin(prediction, chosen), random, settings
                 )
+                other_side = opposite(pairs).get(structure)
+                if other_side:
+                    predicted = measured["voxels"]["n_predicted_voxels"]
+                    wrong = counted.voxels(values[other_side], values[structure])
+                    measured["values"][SWAPPED] = wrong / predicted if predicted else np.nan
                 for metric, value in measured["values"].items():
                     rows.append(
                         {
@@ -257,6 +303,12 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
                             "surface": "mesh", "diagonal_mm": 88.6,
                         }
                     )  # fmt: skip
+    for model in settings.models:
+        for fold in settings.folds:
+            write_confusion(
+                root / f"metrics/{model}/fold-{fold}/seed-0/confusion/{dataset}.csv",
+                confused.get((model, fold), []),
+            )
     return rows
 
 

@@ -62,13 +62,26 @@ def _scenario(name: str):
         models = [f"unet_variant_{number}" for number in range(12)]
         return builder.study(models=models, repair=False), {"cases": 10}
     if name == "two_sites":
-        return builder.study(models=("enet", "unet"), other_site=True), {"cases": 3}
+        sites = {"metrics": ["dice"], "bootstrap_samples": 100}
+        sites["compare_datasets"] = [["thorax", "other"]]
+        return builder.study(models=("enet", "unet"), other_site=True, statistics=sites), {
+            "cases": 3
+        }
+    if name == "two_sides":
+        models, names = ("unet", "siren", "nnunet_like"), ("left_lung", "right_lung", "heart")
+        pairs = [["left_lung", "right_lung"]]
+        settings = builder.study(models=models, structures=names, repair=False, pairs=pairs)
+        return settings, {"cases": 5}
     if name == "nnunet":
         return builder.study(models=("unet", "nnunet"), repair=False), {"cases": 4}
     if name == "nnunet_alone":
         return builder.study(models=("nnunet",), repair=False), {"cases": 3}
+    if name == "images":
+        return builder.study(models=("unet",), repair="images"), {"cases": 5}
     if name == "one_model":
         groups = {"metrics": {"groups": {"both": ["heart", "aorta"]}}}
         return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}
-    settings = builder.study(models=LONG_MODELS, structures=LONG_STRUCTURES, repair=False)
+    settings = builder.study(
+        models=LONG_MODELS, structures=LONG_STRUCTURES, repair=False, pairs=[LONG_STRUCTURES]
+    )
     return settings, {"names": LONG_CASES}

@@ -24,12 +24,15 @@ def test_names_are_unique_and_follow_from_the_study_alone():
     assert names == [figure.name for figure in figures(settings)]
 
 
-def test_repair_figures_only_where_there_is_repair():
-    kinds = {figure.kind for figure in figures(builder.study(repair=False))}
-    assert not kinds & {"repair_sweep", "repair_overlay"}
-    assert {"repair_sweep", "repair_overlay"} <= {
-        figure.kind for figure in figures(builder.study())
-    }
+def repair_kinds(**asked) -> set[str]:
+    kinds = {figure.kind for figure in figures(builder.study(**asked))}
+    return {kind.removeprefix("repair_") for kind in kinds if kind.startswith("repair_")}
+
+
+def test_repair_figures_are_those_of_what_was_done():
+    assert repair_kinds(repair=False) == set()
+    assert repair_kinds() == {"overlay", "cases", "evidence", "sweep", "methods"}
+    assert repair_kinds(repair="images") == {"cases", "evidence", "sweep"}
 
 
 def test_a_metric_with_several_tolerances_gives_a_figure_each():

@@ -27,6 +27,7 @@ SCENARIOS = (
     "long_names",
     "one_model",
     "two_sites",
+    "two_sides",
     "nnunet_alone",
 )
 

@@ -52,7 +52,7 @@ def test_noise_of_the_seeds_is_drawn_where_it_is_known(plain):
     from segstudy.publish.results import Results
 
     results = Results(plain.study, plain.root)
-    results.tests = plain.tests.assign(seed_spread=0.01)
+    results.all_tests = plain.all_tests.assign(seed_spread=0.01)
     with style.paper():
         drawing = differences.draw(results, _figure(results, "differences", "dice"))
     widths = [patch.get_width() for patch in drawing.figure.axes[0].patches]

@@ -11,6 +11,7 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.publish import methods, provenance, tables
 from segstudy.publish.citations import REFERENCES
+from segstudy.publish.drawing import draw_all
 from segstudy.publish.report import _findings, render
 from segstudy.publish.results import Results
 
@@ -232,6 +233,19 @@ def test_another_site_has_its_own_tables_and_counts_a_case_once(scenario):
     assert "used for testing only" in dict(methods.methods(results))["Data"]
 
 
+def test_two_sites_are_compared_unpaired_and_said_so(scenario):
+    results = scenario("two_sites")
+    across = [row for row in tables.test_table(results)["rows"] if "−" in row[0].text]
+    assert {row[0].text for row in across} == {"thorax − other"}
+    assert {row[4].text for row in across} == {"3 and 3, unpaired"}
+    text = dict(methods.methods(results))["Statistics"]
+    assert "The results of a model on thorax and other were compared as independent samples" in text
+    assert "(3 cases each)" in text and "Welch's t test [[welch1947]]" in text
+    assert "within each of 3 families" in text
+    # What concerns one dataset never meets a row of two.
+    assert (results.tests["dataset"] == results.tests["dataset_b"]).all()
+
+
 def test_text_of_the_study_file_cannot_break_the_page(plain, figures_folder):
     study = plain.study.model_copy(update={"title": "<script>alert(1)</script> & more"})
     text = render(Results(study, plain.root), figures_folder, figures_folder / "report.html")
@@ -256,6 +270,23 @@ def test_the_commands_with_one_model(scenario, tmp_path, capsys):
     (tmp_path / "figures/training.svg").unlink()
     assert main(report) == 1
     assert "training.svg: no such file" in capsys.readouterr().err
+
+
+def test_a_repair_from_images_is_told_without_a_right_label(scenario, tmp_path):
+    results = scenario("images")
+    draw_all(results, tmp_path / "figures")
+    text = render(results, tmp_path / "figures", tmp_path / "report.html")
+    section = text[text.index('id="repair"') : text.index('id="training"')]
+    assert "No right label tells how well the repair went" in section
+    assert "IoU of the" not in section.split("<table")[0]
+    # Pictures: the case for review, then a repaired one; in three planes each.
+    assert section.index("case_003 <span") < section.index("case_000 <span")
+    assert section.count('class="shot"') == 6
+    methods_text = dict(methods.methods(results))["Label repair"]
+    assert "estimated from 5 images together" in methods_text
+    assert "best IoU" not in methods_text
+    assert "raised the IoU" not in methods_text
+    assert "9 voxels in pieces apart" in text[text.index('id="data"') : text.index('id="repair"')]
 
 
 def test_a_missing_table_is_named(plain, figures_folder, tmp_path):

@@ -134,6 +134,7 @@ def test_both_matrices_and_the_itk_file_say_the_same(cases, tmp_path):
     assert names == [
         "attempts.csv",
         "repaired.nii.gz",
+        "seconds.csv",
         "sweep.csv",
         "transform.json",
         "transform.tfm",
@@ -149,6 +150,8 @@ def test_same_bytes_each_time(cases, tmp_path):
         arguments = ["--cases", str(tmp_path / "cases.tsv"), "--settings", asked]
         assert main(["repair", "estimate", *arguments, "--output", str(tmp_path / name)]) == 0
     for path in (tmp_path / "one").iterdir():
+        if path.name == "seconds.csv":
+            continue  # what differs from run to run has a table to itself
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 

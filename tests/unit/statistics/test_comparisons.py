@@ -476,3 +476,66 @@ def test_no_warning_escapes_for_thousands_of_cases():
         warnings.simplefilter("error")
         found = paired.shapiro(rng.normal(size=6000))
     assert found.p > 0.01
+
+
+# --- a model on two datasets ----------------------------------------------------------------------
+
+
+def two_sites(a, b, metric="dice", **settings):
+    """One model on two sites whose cases happen to have the same names."""
+    values = pd.concat(
+        [
+            table(sample, sample, metric, dataset=site)
+            for site, sample in (("here", a), ("there", b))
+        ]
+    )
+    values = values[values["model"] == "a"]
+    chosen = {"metrics": (metric,), "compare_datasets": (("here", "there"),), **settings}
+    return tested.compare(values, QUICK.model_copy(update=chosen))
+
+
+def test_a_model_on_two_sites_is_never_paired():
+    """Welch's t of Student's data, as R's t.test(extra ~ group) prints it."""
+    (found,) = two_sites(SLEEP_1, SLEEP_2, "hd_mm").to_dict("records")
+    assert (found["dataset"], found["dataset_b"]) == ("here", "there")
+    assert (found["model_a"], found["model_b"]) == ("a", "a")
+    assert (found["design"], found["test"], found["n_pairs"]) == ("unpaired", "welch_t", 0)
+    assert found["statistic"] == pytest.approx(-1.8608, abs=5e-5)
+    assert found["df"] == pytest.approx(17.776, abs=5e-4)
+    assert found["p"] == pytest.approx(0.07939, abs=5e-6)
+    assert np.isnan(found["p_paired_t"]) and np.isnan(found["p_wilcoxon"])
+    assert "different datasets: not paired" in found["remark"]
+
+
+def test_two_sites_are_a_family_of_their_own():
+    random = np.random.default_rng(5)
+    values = pd.concat(
+        [
+            table(
+                random.normal(0.8, 0.1, 12),
+                random.normal(0.7, 0.1, 12),
+                dataset=site,
+                structure=one,
+            )
+            for site in ("here", "there")
+            for one in ("heart", "aorta")
+        ]
+    )
+    found = tested.compare(
+        values, QUICK.model_copy(update={"compare_datasets": (("here", "there"),)})
+    )
+    sizes = found.groupby(["dataset", "dataset_b"])["n_family"].first().to_dict()
+    # Two structures by one pair of models on each site; two structures by two models across.
+    assert sizes == {("here", "here"): 2, ("there", "there"): 2, ("here", "there"): 4}
+    across = found[found["dataset"] != found["dataset_b"]]
+    assert (across["model_a"] == across["model_b"]).all()
+    alone = tested.compare(values, QUICK)
+    within = found[found["dataset"] == found["dataset_b"]]
+    pd.testing.assert_frame_equal(within.reset_index(drop=True), alone)
+
+
+def test_an_unknown_or_twice_named_dataset():
+    with pytest.raises(InputError, match=r"compare_datasets: 'elsewhere' was not measured.*here"):
+        two_sites(SLEEP_1, SLEEP_2, compare_datasets=(("here", "elsewhere"),))
+    with pytest.raises(ValueError, match="'here' stands against itself"):
+        Statistics(compare_datasets=(("here", "here"),))

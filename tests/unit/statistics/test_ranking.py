@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segstudy.statistics.ranking import COLUMNS, case_ranks, friedman, rank, stability
+from segstudy.statistics.ranking import COLUMNS, PLACES, case_ranks, friedman, rank, stability
 from segstudy.study import Statistics
 
 INF, NAN = float("inf"), float("nan")
@@ -64,8 +64,9 @@ def test_ranks_by_hand():
 
 def test_the_table():
     values = np.vstack([BASES, [[5, NAN, 5]]])
-    found = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=200))
+    found, places = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=200))
     assert list(found.columns) == list(COLUMNS)
+    assert list(places.columns) == list(PLACES)
     assert found["model"].tolist() == ["x", "y", "z"]
     assert found[["n_cases", "n_left_out"]].drop_duplicates().values.tolist() == [[22, 1]]
     # R: the rank sums are 53, 47, 32.
@@ -74,15 +75,25 @@ def test_the_table():
     assert (found["rank_high"] > found["mean_rank"]).all()
     assert found["share_first"].sum() == pytest.approx(1)
     assert found["share_first"].iloc[2] > 0.95
+    # Every model has some place in each resample, and every place some model.
+    shares = places.pivot(index="model", columns="place", values="share")
+    assert shares.sum(axis=0).tolist() == pytest.approx([1, 1, 1])
+    assert shares.sum(axis=1).tolist() == pytest.approx([1, 1, 1])
+    assert shares[1].tolist() == found["share_first"].tolist()
     assert 0.5 < found["kendall_tau"].iloc[0] < 1
 
 
 def test_a_firm_order_never_changes():
     ranks = np.tile([1.0, 2.0, 3.0], (9, 1))
-    mean, low, high, first, tau = stability(ranks, 50, np.random.default_rng(0))
-    assert mean.tolist() == low.tolist() == high.tolist() == [1, 2, 3]
-    assert first.tolist() == [1, 0, 0]
-    assert tau == 1
+    found = stability(ranks, 50, np.random.default_rng(0))
+    assert found.mean.tolist() == found.low.tolist() == found.high.tolist() == [1, 2, 3]
+    assert found.places.tolist() == np.eye(3).tolist()
+    assert found.kendall_tau == 1
+
+
+def test_models_that_tie_share_their_places():
+    found = stability(np.tile([1.0, 2.5, 2.5], (9, 1)), 50, np.random.default_rng(0))
+    assert found.places.tolist() == [[1, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]]
 
 
 @pytest.mark.parametrize(
@@ -96,11 +107,11 @@ def test_a_firm_order_never_changes():
     ],
 )
 def test_odd_samples(values):
-    found = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=100))
+    found, _ = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=100))
     assert found["friedman_p"].isna().all()
     assert len(found) == len(values[0])
 
 
 def test_one_model_is_not_ranked():
     values = table([[0.5]] * 3)
-    assert len(rank(values, Statistics())) == 0
+    assert [len(one) for one in rank(values, Statistics())] == [0, 0]

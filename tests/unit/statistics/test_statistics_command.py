@@ -1,6 +1,9 @@
-"""`segstudy statistics` from a table to its four files."""
+"""`segstudy statistics` from a table to its files."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -80,7 +83,7 @@ def test_the_files(metrics, tmp_path):
 
 def test_the_same_input_gives_the_same_bytes(metrics, tmp_path):
     one, other = run(metrics, tmp_path / "one"), run(metrics, tmp_path / "other")
-    for name in ("summary.csv", "tests.csv", "ranking.csv", "report.md"):
+    for name in ("summary.csv", "tests.csv", "ranking.csv", "places.csv", "report.md"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
@@ -176,3 +179,20 @@ def test_tables_that_are_something_else(tmp_path, monkeypatch, source, message):
     (tmp_path / "bad.csv").write_text("case,value\na,1\n")
     with pytest.raises(InputError, match=message):
         read_tables([source])
+
+
+def test_the_benchmark_of_error_rates_runs():
+    repository = Path(__file__).resolve().parents[3]
+    run = subprocess.run(
+        [sys.executable, "benchmarks/error_rates.py", "--quick"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    # Five shapes at two sizes without a difference, then five with one.
+    rows = [line for line in run.stdout.splitlines() if line.endswith(" |") and ". |" not in line]
+    numbers = [line.split("|")[3:7] for line in rows if "errors" not in line]
+    assert len(numbers) == 15
+    assert all(0 <= float(share) <= 1 for row in numbers for share in row)

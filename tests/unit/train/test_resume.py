@@ -63,12 +63,14 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(cohort, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("stop_after", [1, 4, 10])
+@pytest.mark.parametrize("further", [{}, {"ema": 0.9, "normalisation": "batch"}], ids=str)
 def test_asked_to_stop_it_saves_its_state_and_says_so(
-    cohort, tmp_path, monkeypatch, caplog, number, stop_after
+    cohort, tmp_path, monkeypatch, caplog, number, stop_after, further
 ):
     caplog.set_level(logging.INFO)
+    model = MODEL | further
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert main(cohort.words(whole, MODEL)) == 0
+    assert main(cohort.words(whole, model)) == 0
     original = module.Trainer.step
 
     def step(self, index, batch):
@@ -78,12 +80,12 @@ def test_asked_to_stop_it_saves_its_state_and_says_so(
 
     monkeypatch.setattr(module.Trainer, "step", step)
     with pytest.raises(SystemExit) as left:
-        main(cohort.words(stopped, MODEL))
+        main(cohort.words(stopped, model))
     assert left.value.code == 128 + number
     assert f"stopped by {number.name} after step {stop_after} of 24" in caplog.text
     assert signal.getsignal(number) == signal.SIG_DFL
     monkeypatch.setattr(module.Trainer, "step", original)
-    assert main(cohort.words(stopped, MODEL)) == 0
+    assert main(cohort.words(stopped, model)) == 0
     assert f"going on from the checkpoint after step {stop_after}" in caplog.text
     assert outputs(stopped) == outputs(whole)
 

@@ -14,11 +14,13 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from segstudy.cases import Case
+from segstudy.download.derive import merge_values
 from segstudy.download.layouts import Listing
 from segstudy.download.problems import REFUSED, WARNING, Problem
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, compare_grids, read_image, read_label
 from segstudy.images.names import NIFTI
+from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
 
@@ -90,7 +92,7 @@ def stop_if_unusable(
             if refused
             else "the dataset holds no case"
         )
-    if dataset.repair is not None:
+    if dataset.repair is not None and dataset.repair.reference_case is not None:
         _check_reference(cases, dataset, table)
 
 
@@ -143,6 +145,10 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         seen += [(path, text, WARNING) for text in header_warnings(path)]
     if image is not None:
         seen += image_problems(image, case.images, dataset)
+    label, reference = (
+        one and replace(one, array=merge_values(one.array, dataset.merged_labels))
+        for one in (label, reference)
+    )
     for path, one in ((case.label, label), (case.reference_label, reference)):
         if one is None:
             continue
@@ -211,7 +217,8 @@ def image_problems(
 def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
     """What is wrong with a label map (i, j, k): problem and verdict."""
     counts = _counts(label.array)
-    known = {0, *dataset.structures.values(), *dataset.ignore_labels}
+    table = read_table(dataset.label_table) if dataset.label_table else ()
+    known = {0, *dataset.structures.values(), *dataset.ignore_labels, *table}
     odd = [value for value in counts if value not in known]
     if odd:
         shown = ", ".join(f"{value} ({counts[value]} voxels)" for value in odd[:5])

@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     audit.add_argument("--dataset", required=True, help="its name in the study file")
     audit.add_argument("--settings", required=True, help="its entry in the study file, as JSON")
     audit.add_argument("--raw", type=Path, help="the fetched folder; left out: source.path")
-    audit.add_argument("--cases", type=Path, required=True, help="table of good cases to write")
+    audit.add_argument(
+        "--cases",
+        type=Path,
+        required=True,
+        help="table of good cases to write; files made of the dataset's own go to derived/ beside it",
+    )
     audit.add_argument("--problems", type=Path, required=True, help="table of problems to write")
     audit.add_argument("--threads", type=int, default=1, help="cases that are read at a time")
 
@@ -81,19 +86,26 @@ def _make_phantom(options: argparse.Namespace, source) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from segstudy import study
     from segstudy.cases import write_cases
+    from segstudy.download import derive
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
     from segstudy.download.problems import write_problems
     from segstudy.log import log
 
     dataset = study.from_json(study.Dataset, options.settings)
-    cases, problems = audit(list_cases(dataset, options.raw), dataset, options.threads)
+    derived = options.cases.parent / "derived"
+    listing = list_cases(dataset, options.raw, derived)
+    if listing.stacks:
+        listing = derive.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
+    cases, problems = audit(listing, dataset, options.threads)
     for problem in problems:
         log.warning("%s: %s", problem.verdict, problem)
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     stop_if_unusable(cases, problems, dataset, options.problems)
-    write_cases(options.cases, cases, dataset.channels)
+    merged = derive.write_merged(cases, dataset.merged_labels, derived)
+    derive.remove_others(derived, [*cases, *merged])
+    write_cases(options.cases, merged, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))
 
 
@@ -101,7 +113,7 @@ def _source(text: str):
     """The source settings, by their layout."""
     from segstudy import study
 
-    kinds = {"phantom": study.PhantomSource, "table": study.TableSource}
+    kinds = study.source_kinds()
     content = _parse(text, "--settings")
     layout = content.get("layout") if isinstance(content, dict) else None
     return study.from_json(kinds.get(layout, study.FolderSource), text)

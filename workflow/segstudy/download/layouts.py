@@ -8,8 +8,8 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,20 @@ class Listing:
     root: the folder that file names of problems are relative to.
     cases: those with an image and a label by name; a name can stand twice.
     problems: unpaired files, and what the dataset's own description says otherwise.
+    stacks: files of cases that are yet to be written, each from slices in their order.
     """
 
     root: Path
     cases: list[Case]
     problems: list[Problem]
+    stacks: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
-def list_cases(dataset: Dataset, raw: Path | None = None) -> Listing:
+def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None = None) -> Listing:
     """The cases of a dataset.
 
-    raw: the fetched folder; left out, the study's `source.path` is read.
+    raw: the fetched folder; left out, the study's `source.path` is read. derived: where files
+    belong that have to be made of the dataset's (`Listing.stacks`).
 
     Raises InputError where the folder or table cannot be read as its layout at all.
     """
@@ -51,6 +54,8 @@ def list_cases(dataset: Dataset, raw: Path | None = None) -> Listing:
     place = Path(place)
     if not place.exists():
         raise InputError(f"{place}: no such {'table' if source.layout == 'table' else 'folder'}")
+    if source.layout == "oasis_slices":
+        return _oasis_slices(place, dataset, derived or Path("derived"))
     return _LAYOUTS[source.layout](place, dataset)
 
 
@@ -206,6 +211,222 @@ def _segthor(root: Path, dataset: Dataset) -> Listing:
     return Listing(root, *_present(cases, problems, root))
 
 
+# --- OASIS slices -------------------------------------------------------------------------------
+
+_PART = re.compile(r"keras_(?:png_)?slices_(seg_)?(train|validate|test)")
+_SLICE = re.compile(r"(case|seg)_(\d+)_slice_(\d+)\.(?:nii\.png|png|nii|nii\.gz)")
+
+
+def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
+    """Slices by subject, each subject's in the order of their numbers; volumes are to be stacked."""
+    source = dataset.source
+    folders = _slice_folders(root, source.parts)
+    found: dict[str, dict[str, dict[int, Path]]] = {"case": {}, "seg": {}}
+    part_of: dict[str, str] = {}
+    problems = []
+    for part, folder in folders:
+        for path in sorted(folder.iterdir()):
+            name = _SLICE.fullmatch(path.name)
+            if path.name.startswith("."):
+                continue
+            if not name:
+                text = "not named as a slice (case_NNN_slice_S or seg_NNN_slice_S): not used"
+                problems.append(Problem("", _name(path, root), text, WARNING))
+                continue
+            kind, subject, number = name[1], name[2], int(name[3])
+            slices = found[kind].setdefault(subject, {})
+            if part_of.setdefault(subject, part) != part or number in slices:
+                other = f" and in {part_of[subject]}" if part_of[subject] != part else ""
+                text = f"slice {number} stands twice, or its subject is in {part}{other}"
+                problems.append(Problem(f"case_{subject}", _name(path, root), text))
+            slices[number] = path
+    refused = {problem.case for problem in problems}
+    cases, stacks = [], {}
+    for subject in sorted(found["case"].keys() | found["seg"].keys()):
+        images, labels = (found[kind].get(subject, {}) for kind in ("case", "seg"))
+        name = f"case_{subject}"
+        wrong = _slice_problems(name, images, labels, root)
+        problems += wrong
+        if wrong or name in refused:
+            continue
+        groups = {name: sorted(images)}
+        if source.cases_are == "slices":
+            groups = {f"{name}_slice_{number:02d}": [number] for number in sorted(images)}
+        for case, numbers in groups.items():
+            image, label = (
+                derived / kind / f"{case}.nii.gz" for kind in ("stacked_images", "stacked_labels")
+            )
+            stacks[image] = tuple(images[number] for number in numbers)
+            stacks[label] = tuple(labels[number] for number in numbers)
+            cases.append(Case(case, subject, (image,), label))
+    return Listing(root, cases, problems, stacks)
+
+
+def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
+    """The folders of the parts, images and labels, wherever below the root they lie."""
+    folders = [
+        (match[2], bool(match[1]), path)
+        for path in sorted(root.rglob("*slices_*"))
+        if path.is_dir() and (match := _PART.fullmatch(path.name))
+    ]
+    for part in parts:
+        for is_label, name in (
+            (False, f"keras_png_slices_{part}"),
+            (True, f"keras_png_slices_seg_{part}"),
+        ):
+            if (part, is_label) not in {found[:2] for found in folders}:
+                raise InputError(
+                    f"{root}: no folder {name} in it (or {name.replace('_png', '')}); expected images "
+                    f"in keras_png_slices_<part>/case_NNN_slice_S.nii.png and labels in "
+                    "keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png"
+                )
+    return [(part, path) for part, _, path in folders if part in set(parts)]
+
+
+def _slice_problems(
+    name: str, images: dict[int, Path], labels: dict[int, Path], root: Path
+) -> list[Problem]:
+    """What keeps a subject's slices from being a volume."""
+    problems = [
+        Problem(
+            name,
+            _name(path, root),
+            f"slice {number}: {has} without {lacks}, the subject is left out",
+        )
+        for own, other, has, lacks in (
+            (images, labels, "image", "label"),
+            (labels, images, "label", "image"),
+        )
+        for number, path in sorted(own.items())
+        if number not in other
+    ]
+    gaps = sorted(set(range(min(images, default=0), max(images, default=0))) - images.keys())
+    if gaps and not problems:
+        first = images[min(images)]
+        text = f"no slice {', '.join(map(str, gaps[:5]))}; expected {min(images)} to {max(images)}"
+        problems.append(Problem(name, _name(first.parent, root), text))
+    return problems
+
+
+# --- neurite-OASIS ------------------------------------------------------------------------------
+
+
+def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
+    """A folder a subject; `seg35_labels.txt`, FreeSurfer's colour table, says what values mean."""
+    segmentation = dataset.source.segmentation
+    folders = sorted(path for path in root.glob("OASIS_OAS1_*") if path.is_dir())
+    if not folders:
+        raise InputError(
+            f"{root}: no folder OASIS_OAS1_NNNN_MR1 in it; expected aligned_norm.nii.gz and "
+            f"aligned_{segmentation}.nii.gz in one such folder a subject"
+        )
+    problems = []
+    names = _colour_table(root / f"{segmentation}_labels.txt")
+    if names:
+        problems = _compare_names(names, f"{segmentation}_labels.txt", dataset)
+    cases = []
+    for folder in folders:
+        # OAS1_0061_MR2 is the same person as OAS1_0061_MR1, scanned again.
+        found = re.fullmatch(r"OASIS_(OAS1_\d+)_(MR\d+)", folder.name)
+        if not found:
+            text = "not named as a scan (OASIS_OAS1_NNNN_MR1): not used"
+            problems.append(Problem("", _name(folder, root), text, WARNING))
+            continue
+        image, label = folder / "aligned_norm.nii.gz", folder / f"aligned_{segmentation}.nii.gz"
+        cases.append(Case(f"{found[1]}_{found[2]}", found[1], (image,), label))
+    return Listing(root, *_present(cases, problems, root))
+
+
+def _colour_table(file: Path) -> dict[int, str]:
+    """Value -> name of FreeSurfer's text format (value, name, red, green, blue, alpha); empty if absent."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    rows = [line.split() for line in lines]
+    return {int(row[0]): row[1] for row in rows if len(row) > 1 and row[0].isdecimal()}
+
+
+# --- BIDS ---------------------------------------------------------------------------------------
+
+
+def _bids(root: Path, dataset: Dataset) -> Listing:
+    """Raw images beside a pipeline's `dseg` files, paired by subject and session."""
+    source = dataset.source
+    if len(source.suffixes) != len(dataset.channels):
+        raise InputError(
+            f"source.suffixes: {len(source.suffixes)} ({', '.join(source.suffixes)}); expected one for "
+            f"each of the {len(dataset.channels)} channels ({', '.join(dataset.channels)})"
+        )
+    pipeline = _pipeline(root, source.pipeline)
+    ending = (f"_desc-{source.label_desc}" if source.label_desc else "") + "_dseg.nii.gz"
+    sessions = _bids_files(pipeline, ending)
+    image_root = pipeline if source.image_desc else root
+    desc = f"_desc-{source.image_desc}" if source.image_desc else ""
+    channels = [_bids_files(image_root, f"{desc}_{suffix}.nii.gz") for suffix in source.suffixes]
+    problems, cases = [], []
+    tables = sorted([*root.glob("*dseg.tsv"), *pipeline.glob("*dseg.tsv")])
+    for table in tables[:1]:
+        problems += _compare_names(_dseg_names(table), _name(table, root), dataset)
+    for key in sorted(sessions.keys() | channels[0].keys()):
+        case, files = "_".join(key), [sessions.get(key, [])] + [c.get(key, []) for c in channels]
+        wanted = [f"*{ending}", *(f"*{desc}_{suffix}.nii.gz" for suffix in source.suffixes)]
+        for found, pattern in zip(files, wanted, strict=True):
+            if len(found) != 1:
+                which = f" ({', '.join(path.name for path in found)})" if found else ""
+                hint = "; set source.label_desc or source.image_desc" if found else ""
+                text = f"{len(found)} files {pattern}{which}; expected one{hint}"
+                problems.append(Problem(case, "/".join((*key, "anat")), text))
+        if all(len(found) == 1 for found in files):
+            label, *images = (found[0] for found in files)
+            cases.append(Case(case, key[0], tuple(images), label))
+    return Listing(root, cases, problems)
+
+
+def _pipeline(root: Path, name: str | None) -> Path:
+    """The folder of `derivatives` that holds the labels."""
+    folder = root / "derivatives"
+    able = sorted(
+        path for path in folder.glob("*") if path.is_dir() and any(path.rglob("sub-*_dseg.nii.gz"))
+    )
+    known = ", ".join(path.name for path in able) or "none"
+    if name is not None:
+        if folder / name not in able:
+            raise InputError(
+                f"{folder / name}: source.pipeline: no sub-*_dseg.nii.gz in it; those with labels: {known}"
+            )
+        return folder / name
+    if len(able) != 1:
+        raise InputError(
+            f"{folder}: expected one folder with sub-*_dseg.nii.gz files, found {len(able)} ({known})"
+            + ("; set source.pipeline" if able else "; labels belong there in a BIDS dataset")
+        )
+    return able[0]
+
+
+def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
+    """Files of that ending by subject, or subject and session: ("sub-01", "ses-1")."""
+    found: dict[tuple[str, ...], list[Path]] = {}
+    for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
+        for path in sorted(root.glob(pattern)):
+            if path.name.endswith(ending) and not path.name.startswith("."):
+                key = path.relative_to(root).parts[:-2]
+                found.setdefault(key, []).append(path)
+    return found
+
+
+def _dseg_names(table: Path) -> dict[int, str]:
+    """Value -> name of a BIDS label table (columns index and name)."""
+    header, *rows = (cells for _, cells in _rows(table))
+    try:
+        index, name = header.index("index"), header.index("name")
+        return {int(row[index]): row[name].strip() for row in rows}
+    except (ValueError, IndexError):
+        raise InputError(
+            f"{table}: expected a table of labels with the columns index (whole numbers) and name"
+        ) from None
+
+
 # --- a table ------------------------------------------------------------------------------------
 
 _OPTIONAL = ("subject", "reference_label", "fold", "split")
@@ -349,7 +570,11 @@ def _compare_description(
             f"{len(dataset.channels)} ({', '.join(dataset.channels)}): set channels to the names "
             "of all, in this order"
         )
-    names = _label_names(description.get("labels"))
+    return _compare_names(_label_names(description.get("labels")), file.name, dataset)
+
+
+def _compare_names(names: Mapping[int, str], file: str, dataset: Dataset) -> list[Problem]:
+    """Warnings where the dataset's own names of its label values are not the study's."""
     problems = []
     for structure, value in dataset.structures.items() if names else ():
         said = names.get(value)
@@ -363,7 +588,7 @@ def _compare_description(
             text = f"labels: value {value} is called {said!r}, the study file calls it {structure}"
         else:
             continue
-        problems.append(Problem("", file.name, text, WARNING))
+        problems.append(Problem("", file, text, WARNING))
     return problems
 
 
@@ -418,4 +643,12 @@ def _name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-_LAYOUTS = {"msd": _msd, "nnunet": _nnunet, "phantom": _segthor, "table": _table}
+_LAYOUTS = {
+    "msd": _msd,
+    "nnunet": _nnunet,
+    "segthor": _segthor,
+    "phantom": _segthor,
+    "neurite_oasis": _neurite_oasis,
+    "bids": _bids,
+    "table": _table,
+}

@@ -9,17 +9,22 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from segstudy.errors import InputError
-from segstudy.study import FolderSource, Settings
+from segstudy.study import Origin, Settings
 
 REGISTRY = Path(__file__).resolve().parents[3] / "resources" / "datasets.yaml"
 
 
 class Registered(Settings):
-    """An entry of the registry."""
+    """An entry of the registry: an archive that can be fetched, or where to ask for one.
+
+    obtain: where and how to get what no program may fetch. files: its folders, as they are expected.
+    """
 
     title: str
-    layout: Literal["msd", "nnunet"]
-    url: str
+    layout: Literal["msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids"]
+    url: str | None = None
+    obtain: str | None = None
+    files: str | None = None
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     size_bytes: int | None = Field(None, gt=0)
@@ -27,9 +32,11 @@ class Registered(Settings):
     reference: str
 
     @model_validator(mode="after")
-    def _has_checksum(self) -> "Registered":
-        if not (self.md5 or self.sha256):
+    def _can_be_had(self) -> "Registered":
+        if self.url and not (self.md5 or self.sha256):
             raise ValueError("needs md5 or sha256")
+        if bool(self.url) == bool(self.obtain and self.files):
+            raise ValueError("needs url, or obtain and files")
         return self
 
 
@@ -53,33 +60,61 @@ def read_registry(path: Path = REGISTRY) -> dict[str, Registered]:
         raise InputError(f"{path}: the registry is damaged: {error}") from None
 
 
-def archive_of(source: FolderSource, registry: Path = REGISTRY) -> Archive:
-    """Where the source's archive is; a `url` of the study goes before a registered one.
+def entry_of(source: Origin, registry: Path = REGISTRY) -> Registered | None:
+    """The source's entry in the registry, or None where it names none.
 
     Raises InputError for an unknown name and for a layout that is not the registered one's.
     """
-    entry = None
-    if source.registered:
-        known = read_registry(registry)
-        if source.registered not in known:
-            near = difflib.get_close_matches(source.registered, known, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            raise InputError(
-                f"source.registered: unknown name {source.registered!r}{hint} "
-                f"Known: {', '.join(known)}"
-            )
-        entry = known[source.registered]
-        if entry.layout != source.layout:
-            raise InputError(
-                f"source.layout: found {source.layout}; {source.registered} is in layout "
-                f"{entry.layout}"
-            )
+    if not source.registered:
+        return None
+    known = read_registry(registry)
+    if source.registered not in known:
+        near = difflib.get_close_matches(source.registered, known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise InputError(
+            f"source.registered: unknown name {source.registered!r}{hint} Known: {', '.join(known)}"
+        )
+    entry = known[source.registered]
+    if entry.layout != source.layout:
+        raise InputError(
+            f"source.layout: found {source.layout}; {source.registered} is in layout {entry.layout}"
+        )
+    return entry
+
+
+def refuse_by_hand(source: Origin, dataset: str, registry: Path = REGISTRY) -> None:
+    """Raise InputError, with what to do, for a dataset that has to be asked for by a person."""
+    if source.path or source.url:
+        return
+    entry = entry_of(source, registry)
+    if entry is None or entry.url:
+        return
+    folders = "\n".join(f"    {line}" for line in entry.files.strip().splitlines())
+    raise InputError(
+        f"datasets.{dataset}.source.path is missing: {source.registered} is not for a program to "
+        f"fetch.\n  {entry.title}\n  {' '.join(entry.obtain.split())}\n"
+        f"  Unpack it so that a folder DIR holds\n{folders}\n"
+        f"  and run with --config study=NAME path=DIR (with several datasets: "
+        f"path='{{{dataset}: DIR, ...}}'), or set source.path.\n"
+        f"  Licence: {entry.licence}. Please cite: {entry.reference}"
+    )
+
+
+def archive_of(source: Origin, registry: Path = REGISTRY) -> Archive:
+    """Where the source's archive is; a `url` of the study goes before a registered one.
+
+    Raises InputError for an unknown name, for a layout that is not the registered one's, and for
+    what cannot be fetched.
+    """
+    entry = entry_of(source, registry)
     notes = (
         (entry.title, f"licence: {entry.licence}", f"please cite: {entry.reference}")
         if entry
         else ()
     )
     origin = source if source.url else entry
+    if entry is not None and origin is entry and not entry.url:
+        refuse_by_hand(source, "NAME", registry)
     if origin is None:
         raise InputError(
             "source: nothing to fetch, it has neither url nor registered; with `path` the "

@@ -5,6 +5,7 @@ reads (NRRD, MetaImage, ...) is brought to the same form.
 """
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from segstudy.errors import InputError
 from segstudy.files import writing
 from segstudy.images.names import NIFTI, OTHER, is_image, times
 from segstudy.log import log
+
+GZIP_RATIO = 1032
+"""Bytes that one byte of a gzip stream can stand for at most (deflate's limit)."""
+AFTER_VOXELS = 1_000_000
+"""Bytes after the voxels that are let pass."""
 
 
 @dataclass(frozen=True)
@@ -214,9 +220,10 @@ def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
         return _read_other(path)
     image = _open(path)
     _check_type(image.get_data_dtype(), path)
+    size = _promised(path, image)
     try:
         if str(path).endswith(".gz"):
-            image = type(image).from_bytes(_decompressed(path))
+            image = type(image).from_bytes(_decompressed(path, size + AFTER_VOXELS))
         slope, intercept = image.header.get_slope_inter()
         if slope in (None, 1) and intercept in (None, 0):
             array = np.asarray(image.dataobj)
@@ -231,8 +238,24 @@ def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     return array, np.asarray(image.affine, float)
 
 
-def _decompressed(path: Path | str) -> bytes:
-    """The content of a gzip file, checked to its end.
+def _promised(path: Path | str, image: nibabel.Nifti1Image) -> int:
+    """Bytes that a header promises, header included, before any voxel is read.
+
+    Refuses a promise that no file of this size can keep: memory for it would be asked for.
+    """
+    voxels = math.prod(int(length) for length in image.shape)
+    size = int(image.dataobj.offset) + voxels * image.get_data_dtype().itemsize
+    held = Path(path).stat().st_size
+    if size > held * (GZIP_RATIO if str(path).endswith(".gz") else 1):
+        raise InputError(
+            f"{path}: the file ends early or is damaged ({times(image.shape)} voxels are {size:,} "
+            f"bytes, the file has {held:,})"
+        )
+    return size
+
+
+def _decompressed(path: Path | str, most: int) -> bytes:
+    """The content of a gzip file, checked to its end; refused where it is more than `most` bytes.
 
     nibabel stops at the last voxel and so never meets the checksum that follows it: a damaged
     file would pass.
@@ -245,7 +268,10 @@ def _decompressed(path: Path | str) -> bytes:
             if rest.strip(b"\0"):
                 log.warning("%s: %d bytes after its end; left out", path, len(rest))
             break
-        parts.append(member.decompress(rest))
+        parts.append(member.decompress(rest, most + 1))
+        most -= len(parts[-1])
+        if most < 0:
+            raise OverflowError("it unpacks to more bytes than the header promises")
         if not member.eof:
             raise EOFError("the compressed stream ends early")
         rest = member.unused_data

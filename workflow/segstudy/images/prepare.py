@@ -43,6 +43,7 @@ class Geometry:
     crop: `body` (CT), `nonzero` or `none`; margin_mm is kept around it.
     normalise: `ct` or `zscore`; decides what is done before interpolation.
     anisotropy_threshold: see `resample.coarse_axis`.
+    channels: indices of the image's channels that are kept, in this order; None: all.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -50,6 +51,7 @@ class Geometry:
     margin_mm: float
     normalise: str
     anisotropy_threshold: float
+    channels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class Plan(Geometry):
                 margin_mm=float(values["margin_mm"]),
                 normalise=str(values["normalise"]),
                 anisotropy_threshold=float(values["anisotropy_threshold"]),
+                channels=None
+                if values.get("channels") is None
+                else tuple(int(index) for index in values["channels"]),
                 intensities=tuple(dict(channel) for channel in values["intensities"]),
                 median_shape=tuple(int(size) for size in values["median_shape"]),
             )
@@ -148,7 +153,7 @@ class Restore:
 def prepare(
     image: Image, geometry: Geometry, name: str = "the image"
 ) -> tuple[np.ndarray, Restore]:
-    """Reorient an image (channel, i, j, k) to RAS, crop it and resample it.
+    """Reorient an image (channel, i, j, k) to RAS, crop it, keep the geometry's channels and resample them.
 
     Returns float32 (channel, x, y, z), not normalised, and the way back. Axes with spacing far
     coarser than the others are resampled apart (`resample.coarse_axis`): by nearest neighbour,
@@ -166,7 +171,9 @@ def prepare(
     spacing = turned.spacing_mm
     box = crop_box(turned.array, spacing, geometry.crop)
     box = widened(box, turned.grid.shape, spacing, geometry.margin_mm)
-    array = turned.array[(slice(None), *box.slices)]
+    # The crop is that of all channels, so that plans with fewer of them have the same voxels.
+    kept = slice(None) if geometry.channels is None else list(geometry.channels)
+    array = turned.array[(slice(None), *box.slices)][kept]
     if geometry.normalise == "ct":
         array = np.clip(array, *CT_RANGE_HU)
     shape = resampling.resampled_shape(box.shape, spacing, geometry.spacing_mm)
@@ -175,10 +182,10 @@ def prepare(
     result = resampling.resample(array, shape, resampling.orders(resampling.CUBIC, coarse))
     inside = measured(array) if geometry.normalise == "zscore" and not restore.unchanged else None
     if inside is not None:
-        kept = resampling.resample(
+        measurable = resampling.resample(
             inside[None], shape, resampling.orders(resampling.LINEAR, coarse), antialias=False
         )
-        result[:, kept[0] < 0.5] = 0
+        result[:, measurable[0] < 0.5] = 0
     return np.ascontiguousarray(result), restore
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from segstudy import code
+from segstudy import code, networks
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
@@ -18,6 +18,7 @@ from segstudy.infer.image import with_classes, with_values
 from segstudy.infer.postprocess import Choice
 from segstudy.log import log
 from segstudy.networks.weights import Trained
+from segstudy.study import AnyModel
 
 POSTPROCESSING = "postprocessing.json"
 
@@ -191,17 +192,18 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         trained.model.to_json(),
         trained.plan,
         trained.patch_size,
+        trained.left_right_pairs,
         list(structures.items()),
         [(labelled.name, str(labelled.case.label)) for labelled in choosing],
-        code.digest("infer.predict", *code_of(trained.model.network)),
+        code.digest("infer.predict", *code_of(trained.model)),
     )
     found.update(repr(settings).encode())
     return found.hexdigest()[:16]
 
 
-def code_of(network: str) -> list[str]:
-    """The modules that are imported by name to predict with a network."""
-    return [f"networks.{network}", *(["infer.nnunet"] if network == "nnunet" else [])]
+def code_of(model: AnyModel) -> list[str]:
+    """The modules that are imported by name to predict with a model."""
+    return [*networks.modules(model), *(["infer.nnunet"] if model.network == "nnunet" else [])]
 
 
 def _digest(case: str, paths: Iterable[Path]) -> str:

@@ -12,6 +12,10 @@ A pair of files, or two folders whose files have the same names; every label val
 With named structures, another tolerance and another definition of the surface:
   segstudy metrics --reference a.nii.gz --prediction b.nii.gz --output metrics.csv \\
     --settings '{"structures": {"heart": 2, "aorta": 4}, "metrics": {"nsd_tolerance_mm": [1, 3], "surface": "surfel"}}'
+Left and right structures apart and merged, what has the wrong side, and what was taken for what:
+  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
+    --confusion confusion.csv --settings '{"structures": {"left_putamen": 12, "right_putamen": 51},
+    "left_right_pairs": [["left_putamen", "right_putamen"]]}'
 With the counts, Dice and IoU as nnU-Net's summary.json, for programs that read that:
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
     --summary-json predictions/summary.json
@@ -29,7 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prediction", type=Path, help="label map, or folder of label maps")
     parser.add_argument("--output", type=Path, required=True, help="table to write (.csv)")
     parser.add_argument("--summary-json", type=Path, help="also write nnU-Net's summary.json there")
-    parser.add_argument("--settings", default="{}", help="JSON, or @FILE: structures, metrics")
+    parser.add_argument(
+        "--confusion",
+        type=Path,
+        help="also write which structure was predicted as which, in voxels",
+    )
+    parser.add_argument(
+        "--settings", default="{}", help="JSON, or @FILE: structures, left_right_pairs, metrics"
+    )
     parser.add_argument("--columns", default="{}", help="JSON: study, dataset, model, fold, seed")
     parser.add_argument("--labels", type=Path, help="folder of repaired labels")
     parser.add_argument("--splits", type=Path, help="table of splits")
@@ -71,10 +82,12 @@ def run(options: argparse.Namespace) -> None:
             else options.prediction.resolve().parent.name
         }
     labels |= _columns(options.columns)
-    rows = pairs.measured(found, settings, labels, options.threads)
+    rows, confused = pairs.measured(found, settings, labels, options.threads)
     table.write_measures(options.output, rows)
+    if options.confusion:
+        table.write_confusion(options.confusion, confused)
     if options.summary_json:
-        structures = with_groups(settings.structures, settings.metrics.groups)
+        structures = with_groups(settings.structures, settings.groups)
         write_summary(options.summary_json, found, rows, structures)
 
 

@@ -6,13 +6,17 @@ from typing import Literal
 
 import numpy as np
 
-from segstudy.metrics.overlap import Overlap, overlaps
+from segstudy.metrics import slices
+from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
 from segstudy.metrics.surface import Distances, between, flat_axes, framed
 from segstudy.study import Metrics
 
 Status = Literal["ok", "pred_empty", "ref_empty", "both_empty", "missing_file"]
 UNDEFINED = float("nan")
 INFINITE = float("inf")
+
+SWAPPED = "side_swapped"
+"""Share of a structure's predicted voxels that lie in the reference's structure of the other side."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ def metric_names(settings: Metrics) -> list[str]:
         *("dice", "iou", "precision", "recall", "relative_volume_error"),
         *("hd_mm", "hd95_mm", "assd_mm"),
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
+        *(slices.NAMES if settings.slice_axis != "none" else ()),
     ]
 
 
@@ -60,15 +65,22 @@ def measure(
     spacing_mm: Sequence[float],
     structures: Mapping[str, Sequence[int]],
     settings: Metrics,
+    counted: Confusion | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> list[Measures]:
     """Measure a prediction, structure by structure.
 
     reference, prediction: label maps (i, j, k) on the same grid. spacing_mm: along i, j, k.
-    structures: name -> label values, merged where several.
+    structures: name -> label values, merged where several. counted: the confusion of the two, where
+    the caller has it. pairs: the left and the right one of structures; these get SWAPPED too.
     """
-    found = overlaps(reference, prediction, structures)
+    if counted is None:
+        values = [value for merged in structures.values() for value in merged]
+        counted = confusion(reference, prediction, values)
+    other_side = opposite(pairs)
     measures = []
-    for name, overlap in found.items():
+    for name, merged in structures.items():
+        overlap = counted.overlap(merged)
         distances = None
         if overlap.reference and overlap.prediction:
             distances = between(
@@ -82,7 +94,8 @@ def measure(
             Measures(
                 name,
                 _status(overlap),
-                _values(overlap, distances, settings),
+                _values(overlap, distances, settings)
+                | _swapped(counted, structures, name, other_side.get(name)),
                 overlap.reference,
                 overlap.prediction,
             )
@@ -90,14 +103,40 @@ def measure(
     return measures
 
 
+def opposite(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Structure -> that of the other side."""
+    return {name: other for pair in pairs for name, other in (pair, pair[::-1])}
+
+
+def _swapped(
+    counted: Confusion, structures: Mapping[str, Sequence[int]], name: str, other: str | None
+) -> dict[str, float]:
+    if other is None:
+        return {}
+    predicted = counted.overlap(structures[name]).prediction
+    wrong = sum(
+        counted.voxels(there, here) for there in structures[other] for here in structures[name]
+    )
+    return {SWAPPED: wrong / predicted if predicted else UNDEFINED}
+
+
 def missing(
-    reference: np.ndarray, structures: Mapping[str, Sequence[int]], settings: Metrics
+    reference: np.ndarray,
+    structures: Mapping[str, Sequence[int]],
+    settings: Metrics,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> list[Measures]:
     """The measures of a case whose prediction is not there: all undefined, none left out."""
-    nothing = dict.fromkeys(metric_names(settings), UNDEFINED)
+    paired = opposite(pairs)
     found = overlaps(reference, np.zeros_like(reference), structures)
     return [
-        Measures(name, "missing_file", nothing, overlap.reference, 0)
+        Measures(
+            name,
+            "missing_file",
+            dict.fromkeys([*metric_names(settings), *[SWAPPED] * (name in paired)], UNDEFINED),
+            overlap.reference,
+            0,
+        )
         for name, overlap in found.items()
     ]
 
@@ -126,4 +165,5 @@ def _values(overlap: Overlap, distances: Distances | None, settings: Metrics) ->
         surface = [INFINITE] * 3 + [0.0] * len(tolerances)
     else:
         surface = [UNDEFINED] * (3 + len(tolerances))
-    return values | dict(zip(metric_names(settings)[len(values) :], surface, strict=True))
+    names = metric_names(settings)[len(values) : len(values) + len(surface)]
+    return values | dict(zip(names, surface, strict=True))

@@ -1,6 +1,6 @@
 """How two label maps overlap: all counts and bounding boxes in one pass over the voxels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,53 @@ class Overlap:
         return _share(self.prediction - self.reference, self.reference)
 
 
+@dataclass(frozen=True)
+class Confusion:
+    """Where the voxels of one label map lie in another.
+
+    values: the label values looked at, in the order of the positions from 1; position 0 is all other
+    values, the background. counts: voxels by position in reference and prediction. boxes: of each
+    position, as `_count` gives them.
+    """
+
+    values: tuple[int, ...]
+    counts: np.ndarray
+    boxes: np.ndarray
+
+    def voxels(self, reference: int, prediction: int) -> int:
+        """Voxels with one value in the reference and the other in the prediction; 0 is background."""
+        return int(self.counts[self._position(reference), self._position(prediction)])
+
+    def overlap(self, merged: Sequence[int]) -> Overlap:
+        """What the values, merged, have in common in the two."""
+        positions = [self._position(value) for value in merged]
+        first = self.boxes[positions, :, 0].min(axis=0)
+        last = self.boxes[positions, :, 1].max(axis=0)
+        return Overlap(
+            reference=int(self.counts[positions].sum()),
+            prediction=int(self.counts[:, positions].sum()),
+            common=int(self.counts[np.ix_(positions, positions)].sum()),
+            box=np.stack([first, last], axis=1) if last[0] >= 0 else None,
+        )
+
+    def _position(self, value: int) -> int:
+        return self.values.index(value) + 1 if value else 0
+
+
+def confusion(reference: np.ndarray, prediction: np.ndarray, values: Iterable[int]) -> Confusion:
+    """Count two label maps (i, j, k) of the same shape; values not given are background."""
+    known = tuple(sorted(set(values)))
+    # Files hold the first axis fastest; nothing need be copied where both maps agree in that.
+    turned = reference.flags.f_contiguous and prediction.flags.f_contiguous
+    maps = [array.T if turned else array for array in (reference, prediction)]
+    counts, boxes = _count(
+        *(np.ascontiguousarray(array) for array in maps),
+        *(_positions(known, int(array.max(initial=0))) for array in maps),
+        len(known) + 1,
+    )
+    return Confusion(known, counts, boxes[:, ::-1] if turned else boxes)
+
+
 def overlaps(
     reference: np.ndarray, prediction: np.ndarray, structures: Mapping[str, Sequence[int]]
 ) -> dict[str, Overlap]:
@@ -50,22 +97,9 @@ def overlaps(
     structures: name -> its label value, or the values that are merged in it. Structures may
     share values. All other values are background.
     """
-    values = sorted({value for merged in structures.values() for value in merged})
-    position = {value: number for number, value in enumerate(values, start=1)}
-    # Files hold the first axis fastest; nothing need be copied where both maps agree in that.
-    turned = reference.flags.f_contiguous and prediction.flags.f_contiguous
-    maps = [array.T if turned else array for array in (reference, prediction)]
-    counts, boxes = _count(
-        *(np.ascontiguousarray(array) for array in maps),
-        *(_positions(values, int(array.max(initial=0))) for array in maps),
-        len(values) + 1,
-    )
-    if turned:
-        boxes = boxes[:, ::-1]
-    return {
-        name: _overlap(counts, boxes, [position[value] for value in merged])
-        for name, merged in structures.items()
-    }
+    values = [value for merged in structures.values() for value in merged]
+    found = confusion(reference, prediction, values)
+    return {name: found.overlap(merged) for name, merged in structures.items()}
 
 
 def _positions(values: Sequence[int], highest: int) -> np.ndarray:
@@ -111,16 +145,6 @@ def _count(reference, prediction, reference_positions, prediction_positions, num
                     box[2, 0], box[2, 1] = min(box[2, 0], k), max(box[2, 1], k)
     counts[0, 0] += background
     return counts, boxes
-
-
-def _overlap(counts: np.ndarray, boxes: np.ndarray, positions: list[int]) -> Overlap:
-    first, last = boxes[positions, :, 0].min(axis=0), boxes[positions, :, 1].max(axis=0)
-    return Overlap(
-        reference=int(counts[positions].sum()),
-        prediction=int(counts[:, positions].sum()),
-        common=int(counts[np.ix_(positions, positions)].sum()),
-        box=np.stack([first, last], axis=1) if last[0] >= 0 else None,
-    )
 
 
 def _share(part: int, whole: int) -> float:

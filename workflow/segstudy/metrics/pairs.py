@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,22 @@ from segstudy.errors import InputError
 from segstudy.images.files import compare_grids, read_label
 from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
+from segstudy.metrics import slices
 from segstudy.metrics.measure import Measures, absent, measure, missing, with_groups
-from segstudy.metrics.table import rows
+from segstudy.metrics.overlap import Confusion, confusion
+from segstudy.metrics.table import confusion_rows, rows
 from segstudy.study import MeasureSettings
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found in a pair. counted: None where there is no prediction."""
+
+    measures: list[Measures]
+    counted: Confusion | None
+    diagonal_mm: float
 
 
 @dataclass(frozen=True)
@@ -90,8 +103,10 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 def measured(
     pairs: list[Pair], settings: MeasureSettings, labels: Mapping[str, object], threads: int = 1
-) -> list[dict[str, object]]:
-    """Rows of the table for all pairs, in their order, `threads` pairs at a time.
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Rows of the tables of measures and of confusion for all pairs, in their order.
+
+    `threads` pairs are measured at a time.
 
     Without named structures every label value that a pair holds is one, named by its value; a
     value that only other pairs hold is there as empty.
@@ -106,22 +121,23 @@ def measured(
         results = [job.result() for job in progress(running, "cases measured")]
     finally:
         pool.shutdown(cancel_futures=True)
-    names = list(with_groups(settings.structures, settings.metrics.groups))
+    names = list(with_groups(settings.structures, settings.groups))
     if not names:
-        seen = {found.structure for measures, _ in results for found in measures}
+        seen = {one.structure for found in results for one in found.measures}
         names = sorted(seen, key=int)
-    table = []
-    for pair, (measures, diagonal_mm) in zip(pairs, results, strict=True):
-        by_name = {found.structure: found for found in measures}
+    names_of = {value: name for name, value in settings.structures.items()} | {0: BACKGROUND}
+    table, confused = [], []
+    for pair, found in zip(pairs, results, strict=True):
+        by_name = {one.structure: one for one in found.measures}
         complete = [by_name.get(name) or absent(name, settings.metrics) for name in names]
-        table += rows(
-            labels, pair.case, pair.subject, complete, settings.metrics.surface, diagonal_mm
-        )
-    return table
+        surface, diagonal_mm = settings.metrics.surface, found.diagonal_mm
+        table += rows(labels, pair.case, pair.subject, complete, surface, diagonal_mm)
+        if found.counted is not None:
+            confused += confusion_rows(labels, pair.case, found.counted, names_of)
+    return table, confused
 
 
-def _measured(pair: Pair, settings: MeasureSettings) -> tuple[list[Measures], float]:
-    """The measures of a pair, and the diagonal of its grid in mm."""
+def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
     reference = read_label(pair.reference)
     prediction = read_label(pair.prediction) if pair.prediction else None
     if prediction is not None:
@@ -131,19 +147,24 @@ def _measured(pair: Pair, settings: MeasureSettings) -> tuple[list[Measures], fl
                 f"{pair.prediction}: case {pair.case}: other grid than its reference "
                 f"{pair.reference}: {difference}; predictions are measured on the native grid"
             )
-    structures = with_groups(settings.structures, settings.metrics.groups)
+    structures = with_groups(settings.structures, settings.groups)
     if not structures:
         arrays = [image.array for image in (reference, prediction) if image is not None]
         structures = {str(value): (value,) for value in _values(arrays)}
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
+    sides = settings.left_right_pairs
     if prediction is None:
-        return missing(reference.array, structures, settings.metrics), diagonal_mm
-    return (
-        measure(
-            reference.array, prediction.array, reference.spacing_mm, structures, settings.metrics
-        ),
-        diagonal_mm,
-    )
+        return Measured(
+            missing(reference.array, structures, settings.metrics, sides), None, diagonal_mm
+        )
+    arrays = (reference.array, prediction.array)
+    counted = confusion(*arrays, [value for merged in structures.values() for value in merged])
+    measures = measure(*arrays, reference.spacing_mm, structures, settings.metrics, counted, sides)
+    if settings.metrics.slice_axis != "none":
+        axis = slices.stored_axis(reference.affine, settings.metrics.slice_axis)
+        sliced = slices.by_slice(*arrays, structures, axis)
+        measures = [replace(one, values=one.values | sliced[one.structure]) for one in measures]
+    return Measured(measures, counted, diagonal_mm)
 
 
 def _values(arrays: list[np.ndarray]) -> list[int]:

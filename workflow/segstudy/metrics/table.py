@@ -9,6 +9,7 @@ import pandas as pd
 from segstudy.errors import InputError
 from segstudy.files import write_table
 from segstudy.metrics.measure import Measures
+from segstudy.metrics.overlap import Confusion
 
 LABELS = ("study", "dataset", "model", "fold", "seed")
 COLUMNS = (
@@ -16,7 +17,8 @@ COLUMNS = (
     *("case", "subject", "structure", "metric", "value", "status"),
     *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm"),
 )
-BOUNDED = ("dice", "iou", "precision", "recall", "nsd_")
+BOUNDED = ("dice", "iou", "precision", "recall", "nsd_", "side_swapped", "slice_dice")
+CONFUSION = (*LABELS, "case", "reference", "prediction", "n_voxels")
 STATUSES = ("ok", "pred_empty", "ref_empty", "both_empty", "missing_file")
 
 
@@ -53,6 +55,30 @@ def write_measures(path: Path | str, found: Iterable[Mapping[str, object]]) -> N
     table = pd.DataFrame(list(found), columns=list(COLUMNS))
     check_ranges(table)
     write_table(path, table)
+
+
+def confusion_rows(
+    labels: Mapping[str, object], case: str, counted: Confusion, names: Mapping[int, str]
+) -> list[dict[str, object]]:
+    """How many voxels of each structure were predicted as which; pairs without a voxel have no row.
+
+    names: structure of a label value; a value without one is named by itself.
+    """
+    values = (0, *counted.values)
+    return [
+        {
+            **{name: labels.get(name, "") for name in LABELS},
+            "case": case,
+            "reference": names.get(values[one], str(values[one])),
+            "prediction": names.get(values[other], str(values[other])),
+            "n_voxels": int(counted.counts[one, other]),
+        }
+        for one, other in np.argwhere(counted.counts)
+    ]
+
+
+def write_confusion(path: Path | str, found: Iterable[Mapping[str, object]]) -> None:
+    write_table(path, pd.DataFrame(list(found), columns=list(CONFUSION)))
 
 
 def check_ranges(table: pd.DataFrame) -> None:

@@ -37,7 +37,19 @@ def build(
     """
     # Imported by name, so that an edit to one network does not rerun the models of another.
     module = module_of(model.network)
-    return module.build(model, in_channels, classes, tuple(patch_size), tuple(spacing_mm))
+    patch_size, spacing_mm = tuple(patch_size), tuple(spacing_mm)
+    if model.head is None:
+        return module.build(model, in_channels, classes, patch_size, spacing_mm)
+    features = module.build(model, in_channels, model.head.hidden, patch_size, spacing_mm)
+    head = module_of("siren").CoordinateHead
+    return head(features, model.head, classes, patch_size, spacing_mm)
+
+
+def modules(model: "AnyModel") -> list[str]:
+    """The modules that are imported by name to build a model's network, e.g. `networks.unet`."""
+    # nnU-Net's arm has no head of ours.
+    head = ["networks.siren"] if getattr(model, "head", None) else []
+    return [f"networks.{model.network}", *head]
 
 
 def strides(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 
@@ -18,3 +19,15 @@ def pad_to_multiple(images: torch.Tensor, multiple: Sequence[int]) -> torch.Tens
 def crop(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Cut (batch, class, *padded) back to `size`, from the start of each axis."""
     return logits[(..., *(slice(0, length) for length in size))]
+
+
+class Padded(nn.Module):
+    """A network that takes multiples of `multiple` voxels, made to take any size."""
+
+    def __init__(self, network: nn.Module, multiple: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.multiple = tuple(multiple)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return crop(self.network(pad_to_multiple(images, self.multiple)), images.shape[2:])

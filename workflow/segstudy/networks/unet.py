@@ -1,7 +1,8 @@
 """U-Net in 2D and 3D (Ronneberger et al. 2015; Çiçek et al. 2016), shaped as nnU-Net shapes it.
 
-Each level is a double convolution; the first convolution of a level halves the resolution, a
-transposed convolution doubles it again. Coarse axes are treated as in nnU-Net (Isensee et al.
+Each level is a block of convolutions, two unless told otherwise; the first convolution of a level
+halves the resolution (or max pooling before it), a transposed convolution doubles it again (or
+interpolation). Blocks may end in attention. Coarse axes are treated as in nnU-Net (Isensee et al.
 2021): an axis is halved only once the finer ones have caught up with it, and convolved only
 from there on.
 """
@@ -12,12 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segstudy.errors import InputError
+from segstudy.networks.attention import attention
 from segstudy.networks.padding import crop, pad_to_multiple
+from segstudy.networks.topology import product, topology
 from segstudy.study import UnetModel
-
-SMALLEST = 4
-"""No axis is halved below this many voxels."""
 
 
 def build(
@@ -27,7 +26,7 @@ def build(
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> nn.Module:
-    """A U-Net with He initialisation, stored channels last.
+    """A U-Net with fresh weights, stored channels last.
 
     Raises InputError where the patch cannot be halved as often as `channels` has levels.
     """
@@ -41,9 +40,14 @@ def build(
         normalisation=model.normalisation,
         activation=model.activation,
         dropout=model.dropout,
+        convolutions=model.convolutions_per_level,
+        downsampling=model.downsampling,
+        upsampling=model.upsampling,
+        block_attention=model.attention,
         deep_supervision=model.deep_supervision and model.dims == 3,
     )
-    network.apply(lambda layer: _initialise(layer, model.activation))
+    if model.initialisation != "default":
+        network.apply(lambda layer: _initialise(layer, model.initialisation, model.activation))
     # On CPU, convolutions forth and back are then 1.5 to 2 times faster (oneDNN).
     layout = torch.channels_last if model.dims == 2 else torch.channels_last_3d
     return network.to(memory_format=layout)
@@ -53,50 +57,14 @@ def strides(
     model: UnetModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[int, ...]:
     steps, _ = topology(len(model.channels), patch_size, spacing_mm)
-    return _product(steps)
-
-
-def topology(
-    levels: int, patch_size: Sequence[int], spacing_mm: Sequence[float]
-) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Strides and kernels of each level, finest first; the first level's stride is 1.
-
-    An axis is halved if its voxels are less than twice as large as the smallest that may still
-    be halved, and at least 4 of them remain. Its kernel is 1 until its voxels are at most twice
-    the smallest, and 3 from then on.
-    """
-    size, spacing = list(patch_size), list(spacing_mm)
-    axes = range(len(size))
-    steps, kernels = [], []
-    kernel = [1] * len(size)
-    for level in range(levels):
-        step = [1] * len(size)
-        if level > 0:
-            able = [axis for axis in axes if -(-size[axis] // 2) >= SMALLEST]
-            if not able:
-                raise InputError(
-                    f"channels: {levels} levels, but a patch of {'x'.join(map(str, patch_size))} "
-                    f"voxels can be halved {level - 1} times; give at most {level} levels, or a "
-                    "larger patch_size"
-                )
-            finest = min(spacing[axis] for axis in able)
-            for axis in able:
-                if spacing[axis] < 2 * finest:
-                    step[axis] = 2
-                    size[axis] = -(-size[axis] // 2)
-                    spacing[axis] *= 2
-        for axis in axes:
-            if spacing[axis] <= 2 * min(spacing):
-                kernel[axis] = 3
-        steps.append(tuple(step))
-        kernels.append(tuple(kernel))
-    return steps, kernels
+    return product(steps)
 
 
 class Unet(nn.Module):
     """U-Net: images (batch, channel, *size) to logits (batch, class, *size), any size.
 
-    channels, strides, kernels: of each level, finest first.
+    channels, strides, kernels: of each level, finest first. convolutions: of each block.
+    The other settings are those of `UnetModel`.
     In training with deep supervision: a list of logits, one a decoder level but the coarsest
     (all, if there is only one), full resolution first.
     """
@@ -112,6 +80,10 @@ class Unet(nn.Module):
         normalisation: str = "instance",
         activation: str = "leaky_relu",
         dropout: float = 0.0,
+        convolutions: int = 2,
+        downsampling: str = "stride",
+        upsampling: str = "transposed",
+        block_attention: str = "none",
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
@@ -122,10 +94,17 @@ class Unet(nn.Module):
 
         def block(inputs: int, outputs: int, kernel: Sequence[int], stride: Sequence[int]):
             layers: list[nn.Module] = []
-            for source, step in ((inputs, stride), (outputs, (1,) * dims)):
-                padding = tuple(size // 2 for size in kernel)
-                layers.append(convolution(source, outputs, kernel, step, padding, bias=False))
-                layers.append(_normalisation(normalisation, dims, outputs))
+            if downsampling == "max_pool" and max(stride) > 1:
+                layers.append((nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(tuple(stride)))
+                stride = (1,) * dims
+            padding = tuple(size // 2 for size in kernel)
+            for number in range(convolutions):
+                source, step = (outputs, (1,) * dims) if number else (inputs, stride)
+                # A normalisation takes away what a bias adds.
+                biased = normalisation == "none"
+                layers.append(convolution(source, outputs, kernel, step, padding, bias=biased))
+                if not biased:
+                    layers.append(_normalisation(normalisation, dims, outputs))
                 layers.append(
                     nn.LeakyReLU(0.01, inplace=True)
                     if activation == "leaky_relu"
@@ -133,21 +112,33 @@ class Unet(nn.Module):
                 )
                 if dropout > 0:
                     layers.append((nn.Dropout2d if dims == 2 else nn.Dropout3d)(dropout))
+            if block_attention != "none":
+                layers.append(attention(block_attention, outputs, kernel))
             return nn.Sequential(*layers)
 
         levels = range(len(channels))
-        self.multiple = _product(strides)
+        self.multiple = product(strides)
         self.deep_supervision = deep_supervision
         self.encoder = nn.ModuleList(
             block(channels[i - 1] if i else in_channels, channels[i], kernels[i], strides[i])
             for i in levels
         )
-        self.up = nn.ModuleList(
-            transposed(channels[i + 1], channels[i], tuple(strides[i + 1]), tuple(strides[i + 1]))
-            for i in levels[:-1]
-        )
+
+        def up(level: int) -> nn.Module:
+            step = tuple(strides[level + 1])
+            if upsampling == "transposed":
+                return transposed(channels[level + 1], channels[level], step, step)
+            linear = "bilinear" if dims == 2 else "trilinear"
+            return nn.Upsample(
+                scale_factor=tuple(map(float, step)),
+                mode=linear if upsampling == "linear" else "nearest",
+            )
+
+        # Channels that come from below: interpolation leaves them as many as they are.
+        below = channels if upsampling == "transposed" else channels[1:]
+        self.up = nn.ModuleList(map(up, levels[:-1]))
         self.decoder = nn.ModuleList(
-            block(2 * channels[i], channels[i], kernels[i], (1,) * dims) for i in levels[:-1]
+            block(below[i] + channels[i], channels[i], kernels[i], (1,) * dims) for i in levels[:-1]
         )
         heads = max(1, len(channels) - 2) if deep_supervision else 1
         self.heads = nn.ModuleList(convolution(channels[i], classes, 1) for i in range(heads))
@@ -209,16 +200,11 @@ def _normalisation(name: str, dims: int, channels: int) -> nn.Module:
     return InstanceNorm(channels)
 
 
-def _initialise(layer: nn.Module, activation: str) -> None:
+def _initialise(layer: nn.Module, initialisation: str, activation: str) -> None:
     """He initialisation (He et al. 2015) of every convolution; biases 0."""
     if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        nn.init.kaiming_normal_(layer.weight, a=0.01, nonlinearity=activation)
+        uniform = initialisation == "he_uniform"
+        draw = nn.init.kaiming_uniform_ if uniform else nn.init.kaiming_normal_
+        draw(layer.weight, a=0.01, nonlinearity=activation)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
-
-
-def _product(steps: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    total = [1] * len(steps[0])
-    for step in steps:
-        total = [one * other for one, other in zip(total, step, strict=True)]
-    return tuple(total)

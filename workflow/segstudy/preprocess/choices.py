@@ -1,13 +1,21 @@
 """What the settings of a plan mean for a modality."""
 
+from collections.abc import Sequence
+
 from segstudy.images.prepare import Geometry
 from segstudy.study import Preprocess
 
 
 def geometry(
-    settings: Preprocess, modality: str, spacing_mm: tuple[float, float, float]
+    settings: Preprocess,
+    modality: str,
+    spacing_mm: tuple[float, float, float],
+    channels: Sequence[str] = (),
 ) -> Geometry:
-    """What a plan's settings mean for images of this modality (CT, MR, other), on this grid (mm)."""
+    """What a plan's settings mean for images of this modality (CT, MR, other), on this grid (mm).
+
+    channels: names of the images' channels, needed where the plan keeps some of them only.
+    """
     return Geometry(
         spacing_mm=spacing_mm,
         crop=("body" if modality == "CT" else "nonzero")
@@ -18,4 +26,7 @@ def geometry(
         if settings.normalise == "auto"
         else settings.normalise,
         anisotropy_threshold=settings.anisotropy_threshold,
+        channels=None
+        if settings.channels is None
+        else tuple(list(channels).index(name) for name in settings.channels),
     )

@@ -1,4 +1,4 @@
-"""`segstudy preprocess split | fingerprint | plan | resample`."""
+"""`segstudy preprocess split | fingerprint | plan | resample | list`."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     plan = steps.add_parser("plan", help="fit spacing and intensities on a fold's training cases")
     plan.add_argument("--splits", required=True, metavar="splits.tsv")
-    plan.add_argument("--fingerprints", nargs="+", required=True, metavar="FILE.json")
+    plan.add_argument(
+        "--fingerprints",
+        nargs="+",
+        required=True,
+        metavar="FILE.json",
+        help="fingerprints, or .txt files that list some",
+    )
     plan.add_argument("--fold", type=int, required=True)
     plan.add_argument("--settings", required=True, help="JSON: plan, modality, channels")
     plan.add_argument("--output", required=True, metavar="fold-K.json")
@@ -30,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resample.add_argument("--settings", required=True, help="JSON: plan, dataset, structures")
     resample.add_argument("--output", required=True, metavar="FOLDER")
 
-    for step in (split, fingerprint, plan, resample):
+    listing = steps.add_parser("list", help="list what the shards of a dataset left in a folder")
+    listing.add_argument("--cases", required=True, metavar="cases.tsv")
+    listing.add_argument("--cases-per-job", type=int, required=True, metavar="N")
+    listing.add_argument("--folder", required=True, metavar="FOLDER")
+    listing.add_argument("--suffix", default="", help="of each shard's file, as in .json")
+    listing.add_argument("--output", required=True, metavar="FILE.txt")
+
+    for step in (split, fingerprint, plan, resample, listing):
         step.add_argument("--threads", type=int, default=1)
 
 
@@ -42,9 +55,14 @@ def _add_cases(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    {"split": _split, "fingerprint": _fingerprint, "plan": _plan, "resample": _resample}[
-        options.step
-    ](options)
+    steps = {
+        "split": _split,
+        "fingerprint": _fingerprint,
+        "plan": _plan,
+        "resample": _resample,
+        "list": _list,
+    }
+    steps[options.step](options)
 
 
 def _split(options: argparse.Namespace) -> None:
@@ -93,16 +111,17 @@ def _fingerprint(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     from segstudy.cases import read_splits
-    from segstudy.files import write_json
+    from segstudy.files import listed, write_json
     from segstudy.log import log
     from segstudy.preprocess.fingerprint import read_fingerprints
     from segstudy.preprocess.plan import fit, training_cases
     from segstudy.study import FitSettings, from_json
 
     settings = from_json(FitSettings, options.settings)
-    fingerprints = [found for path in options.fingerprints for found in read_fingerprints(path)]
+    paths = listed(options.fingerprints)
+    fingerprints = [found for path in paths for found in read_fingerprints(path)]
     cases = training_cases(fingerprints, read_splits(options.splits), options.fold)
-    plan = fit(cases, settings.plan, settings.modality)
+    plan = fit(cases, settings.plan, settings.modality, settings.channels)
     log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
     write_json(options.output, plan.to_dict())
 
@@ -116,6 +135,23 @@ def _resample(options: argparse.Namespace) -> None:
     resample_shard(
         options.dataset, _cases(options), parse_grid(options.grid), settings, options.output
     )
+
+
+def _list(options: argparse.Namespace) -> None:
+    from segstudy.cases import read_cases, shards
+    from segstudy.errors import InputError
+    from segstudy.files import write_text
+
+    names = [case.case for case in read_cases(options.cases)]
+    folder = Path(options.folder)
+    paths = [folder / f"{shard}{options.suffix}" for shard in shards(names, options.cases_per_job)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: not there, and {len(missing) - 1} more of {len(paths)} shards; "
+            "run the step that makes them"
+        )
+    write_text(options.output, "".join(f"{path}\n" for path in paths))
 
 
 def _cases(options: argparse.Namespace):

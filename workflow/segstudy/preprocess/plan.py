@@ -36,14 +36,21 @@ def training_cases(
     return [known[split.dataset, split.case] for split in training]
 
 
-def fit(cases: Sequence[Fingerprint], settings: Preprocess, modality: str) -> Plan:
+def fit(
+    cases: Sequence[Fingerprint],
+    settings: Preprocess,
+    modality: str,
+    channels: Sequence[str] = (),
+) -> Plan:
     """A plan for these cases, which must be training cases only.
+
+    channels: names of the images' channels, needed where the plan keeps some of them only.
 
     Follows nnU-Net (Isensee et al. 2021): see `target_spacing`; `ct` normalisation clips to
     percentiles of the foreground and uses its mean and SD.
     """
     shape = {}
-    basis = geometry(settings, modality, (1.0, 1.0, 1.0))
+    basis = geometry(settings, modality, (1.0, 1.0, 1.0), channels)
     for case in cases:
         box = widened(Box(*case.boxes[basis.crop]), case.shape, case.spacing_mm, basis.margin_mm)
         shape[case.dataset, case.case] = box.shape
@@ -57,12 +64,13 @@ def fit(cases: Sequence[Fingerprint], settings: Preprocess, modality: str) -> Pl
     shapes = [
         resampled_shape(shape[case.dataset, case.case], case.spacing_mm, spacing) for case in cases
     ]
-    fitted = geometry(settings, modality, spacing)
+    fitted = geometry(settings, modality, spacing, channels)
     intensities = ()
     if fitted.normalise == "ct":
-        channels = zip(*(case.channels for case in cases), strict=True)
+        pooled = list(zip(*(case.channels for case in cases), strict=True))
+        kept = range(len(pooled)) if fitted.channels is None else fitted.channels
         intensities = tuple(
-            fit_intensities(channel, settings.clip_percentiles) for channel in channels
+            fit_intensities(pooled[index], settings.clip_percentiles) for index in kept
         )
     return Plan(
         **vars(fitted),

@@ -26,7 +26,7 @@ def resample_shard(
     name: the dataset's. spacing_mm: voxel size (right, front, head) of the arrays.
     """
     dataset = settings.dataset
-    way = geometry(settings.plan, dataset.modality, spacing_mm)
+    way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
     values = [dataset.structures[structure] for structure in settings.structures]
     with writing_folder(output) as folder:
         for case in progress(cases, f"resample {name}"):

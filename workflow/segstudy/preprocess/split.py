@@ -1,12 +1,16 @@
 """Which fold tests which case."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from segstudy.cases import Case, Split
 from segstudy.errors import InputError
+from segstudy.log import log
 from segstudy.study import Splits
+
+Key = tuple[str, str]
+"""A case: dataset and name."""
 
 
 def split(
@@ -20,10 +24,13 @@ def split(
     them. Folds that the user wrote into the case table are kept. Otherwise subjects are dealt
     into folds: sorted by foreground volume (mm³), in groups of as many as there are folds, one
     of each group to every fold, by a seeded shuffle. Folds so differ by at most one subject and
-    hold large and small structures alike. The result depends on names, volumes and seed alone.
+    hold large and small structures alike; by `volume_and_presence` they hold as many subjects that
+    lack a structure, too. The result depends on names, volumes and seed alone.
 
     A subject is never in two folds. The same subject's name in two training datasets is taken
-    for the same person: that can only keep apart what might leak.
+    for the same person: that can only keep apart what might leak. The one exception is
+    `group_by: case_though_it_leaks`, where every case is dealt out for itself; a warning says
+    how many subjects then stand on both sides.
 
     Raises InputError where this cannot be kept, or a fold would have no case.
     """
@@ -33,12 +40,16 @@ def split(
         for case in cases
         if roles[dataset] == "train" and case.split != "test"
     }
-    _refuse_leaks(cohorts, roles)
+    leaky = settings.group_by == "case_though_it_leaks"
+    if not leaky:
+        _refuse_leaks(cohorts, roles)
     given = [key for key, case in training.items() if case.fold is not None]
     if not given:
-        subjects = _volumes(training.values())
-        folds = _deal(subjects, settings)
-        chosen = {key: folds[case.subject] for key, case in training.items()}
+        unit = {key: key if leaky else case.subject for key, case in training.items()}
+        folds = _deal(_volumes(training, unit), settings)
+        chosen = {key: folds[unit[key]] for key in training}
+        if leaky:
+            _warn_of_leaks(training, chosen)
     elif len(given) < len(training):
         dataset, case = next(key for key in training if key not in set(given))
         raise InputError(
@@ -100,16 +111,46 @@ def _check_given(training: Mapping[tuple[str, str], Case], folds: int) -> None:
         )
 
 
-def _volumes(cases: Iterable[Case]) -> dict[str, float]:
-    """Foreground volume of each subject in mm³, the mean of its cases."""
-    found: dict[str, list[float]] = {}
-    for case in cases:
-        voxel = float(np.prod(case.spacing_mm)) if case.spacing_mm else 1.0
-        found.setdefault(case.subject, []).append(sum(case.voxels.values()) * voxel)
-    return {subject: float(np.mean(volumes)) for subject, volumes in found.items()}
+def _warn_of_leaks(training: Mapping[Key, Case], chosen: Mapping[Key, int]) -> None:
+    """Say how many subjects stand in several folds."""
+    folds: dict[str, set[int]] = {}
+    for key, case in training.items():
+        folds.setdefault(case.subject, set()).add(chosen[key])
+    log.warning(
+        "LEAK, as splits.group_by asks for: %d of %d subjects have cases in several folds, so models are "
+        "tested on subjects that they were trained on; do not publish these figures as those of new patients",
+        sum(len(own) > 1 for own in folds.values()),
+        len(folds),
+    )
 
 
-def _deal(subjects: Mapping[str, float], settings: Splits) -> dict[str, int]:
+def _volumes(
+    cases: Mapping[Key, Case], unit: Mapping[Key, Key | str]
+) -> dict[Key | str, tuple[tuple[bool, ...], float]]:
+    """For each subject (or what else is dealt out): which structures it has, and its foreground's volume.
+
+    The volume is in mm³, the mean over its cases; a structure counts that any of them has.
+    """
+    found: dict[Key | str, list[Case]] = {}
+    for key, case in cases.items():
+        found.setdefault(unit[key], []).append(case)
+    return {
+        name: (
+            tuple(any(case.voxels[part] for case in own) for part in sorted(own[0].voxels)),
+            float(np.mean([_volume_mm3(case) for case in own])),
+        )
+        for name, own in found.items()
+    }
+
+
+def _volume_mm3(case: Case) -> float:
+    voxel = float(np.prod(case.spacing_mm)) if case.spacing_mm else 1.0
+    return sum(case.voxels.values()) * voxel
+
+
+def _deal(
+    subjects: Mapping[Key | str, tuple[tuple[bool, ...], float]], settings: Splits
+) -> dict[Key | str, int]:
     """A fold for each subject."""
     if len(subjects) < settings.folds:
         raise InputError(
@@ -119,10 +160,12 @@ def _deal(subjects: Mapping[str, float], settings: Splits) -> dict[str, int]:
     generator = np.random.default_rng(settings.seed)
     names = sorted(subjects)
     if settings.stratify_by == "foreground_volume":
-        names.sort(key=lambda name: (subjects[name], name))
+        names.sort(key=lambda name: (subjects[name][1], name))
+    elif settings.stratify_by == "volume_and_presence":
+        names.sort(key=lambda name: (*subjects[name], name))
     else:
         generator.shuffle(names)
-    folds: dict[str, int] = {}
+    folds: dict[Key | str, int] = {}
     for start in range(0, len(names), settings.folds):
         block = names[start : start + settings.folds]
         folds.update(zip(block, generator.permutation(settings.folds).tolist(), strict=False))

@@ -4,7 +4,6 @@ Figures and report are drawn anew from it, so that no name can be left in a pict
 """
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,9 +66,8 @@ def anonymised(results: Results, names: Mapping[str, Mapping[str, str]], folder:
     for name in ("train", "benchmarks"):
         if (root / name).is_dir():
             _link(root / name, folder / name)
-    (folder / "statistics").mkdir(parents=True)
-    for path in sorted((root / "statistics").glob("*.csv")):
-        shutil.copyfile(path, folder / "statistics" / path.name)
+    for path in [*root.glob("statistics/*.csv"), *root.glob("metrics/*/**/*.csv")]:
+        _rename_table(path, folder / path.relative_to(root), cases)
     metrics = results.metrics.copy()
     metrics["case"] = metrics["case"].map(cases)
     if "subject" in metrics:
@@ -96,7 +94,8 @@ def _study(study: Study, names) -> Study:
     datasets = {}
     for name, settings in study.datasets.items():
         if settings.repair:
-            reference = names["cases"].get(settings.repair.reference_case, "")
+            reference = settings.repair.reference_case
+            reference = names["cases"].get(reference, reference)
             repair = settings.repair.model_copy(update={"reference_case": reference})
             settings = settings.model_copy(update={"repair": repair})
         datasets[name] = settings
@@ -109,11 +108,13 @@ def _study(study: Study, names) -> Study:
 
 def _repair(results: Results, dataset: str, cases: Mapping[str, str], folder: Path) -> None:
     old, here = results.root.resolve() / "repair" / dataset, folder / "repair" / dataset
-    for path in sorted((old / "estimate").iterdir()):
-        if path.is_file() and path.name != "transform.json":
-            _link(path, here / "estimate" / path.name)
+    for path in [*old.glob("estimate/*.csv"), *old.glob("audit/*.csv")]:
+        _rename_table(path, here / path.relative_to(old), cases)
+    for path in old.glob("estimate/*.nii.gz"):
+        _link(path, here / "estimate" / path.name)
     transform = read_json(old / "estimate/transform.json")
-    transform["reference_case"] = cases.get(transform["reference_case"], "")
+    reference = transform.get("reference_case")
+    transform["reference_case"] = cases.get(reference, reference)
     write_json(here / "estimate/transform.json", transform)
     for path in sorted((old / "labels").glob("*/*.nii.gz")):
         name = cases.get(path.name.removesuffix(".nii.gz"))
@@ -122,6 +123,14 @@ def _repair(results: Results, dataset: str, cases: Mapping[str, str], folder: Pa
     verdicts: pandas.DataFrame = results.verdicts(dataset).copy()
     verdicts["case"] = verdicts["case"].map(cases)
     write_table(here / "labels/all/verdicts.csv", verdicts)
+
+
+def _rename_table(old: Path, new: Path, cases: Mapping[str, str]) -> None:
+    """Copy a table; a column `case` gets the new names."""
+    table = pandas.read_csv(old, dtype=str, keep_default_na=False)
+    if "case" in table:
+        table["case"] = table["case"].map(lambda name: cases.get(name, name))
+    write_table(new, table)
 
 
 def _link(old: Path, new: Path) -> None:

@@ -6,12 +6,14 @@ Light, since the workflow asks it while it parses its rules.
 from dataclasses import dataclass, field
 
 from segstudy.publish.words import expand, metric
-from segstudy.study import Study
+from segstudy.study import Repair, Study
 
 CAPTIONS = "captions.json"
 LAYERS = "layers.json"
 FORMATS = ("png", "svg", "pdf")
-PICTURES = ("samples", "repair_overlay", "cases", "surfaces")  # these show images of patients
+PICTURES = (  # these show images or the anatomy of a patient
+    *("samples", "repair_overlay", "repair_cases", "cases", "swapped_cases", "surfaces"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,28 +49,48 @@ def figures(study: Study) -> list[Figure]:
         found.append(_figure("appearance", "Data", "intensities and class imbalance", dataset))
     for dataset, settings in study.datasets.items():
         if settings.repair:
-            found.append(_figure("repair_sweep", "Label repair", "rotation sweep", dataset))
-            found.append(_figure("repair_overlay", "Label repair", "before and after", dataset))
+            found += _repair_figures(settings.repair, dataset)
     found.append(_figure("architecture", "Training", "networks"))
     found.append(_figure("training", "Training", "learning curves"))
+    tested = expand(study.statistics.metrics, study)
     for dataset in study.datasets:
         for name in expand(study.publish.metrics, study):
             title = metric(name).title
             found.append(_figure("results", "Results", title, dataset, metric=name))
+            if len(study.models) > 2 and name in tested:
+                found.append(_figure("ranking", "Results", f"ranks by {title}", dataset, name))
+            if len(study.models) > 1 and name in tested:
+                title = f"differences in {title}"
+                found.append(_figure("differences", "Results", title, dataset, name))
         found.append(_figure("heatmap", "Results", "means", dataset))
-        if len(study.models) > 1:
-            tested = set(expand(study.statistics.metrics, study))
-            for name in expand(study.publish.metrics, study):
-                if name in tested:
-                    title = f"differences in {metric(name).title}"
-                    found.append(_figure("differences", "Results", title, dataset, metric=name))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
+        if len(study.structures) > 1:
+            found.append(_figure("confusion", "Results", "confusion of structures", dataset))
+    for dataset in study.datasets if study.left_right_pairs else ():
+        found.append(_figure("symmetry", "Symmetry", "sides apart and merged", dataset))
+        found.append(_figure("side_swapped", "Symmetry", "swapped sides", dataset))
+        found.append(_figure("swapped_cases", "Symmetry", "most swapped cases", dataset))
+    for dataset in study.datasets:
+        for grid in study.grids:
+            found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
     for dataset in study.datasets:
         found.append(_figure("surfaces", "Cases", "surfaces in 3D", dataset))
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found
+
+
+def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
+    """What there is to see of a repair: a sweep and methods only where something was sought."""
+    kinds = {"repair_cases": "before and after", "repair_evidence": "evidence of the images"}
+    if repair.reference_case is not None:
+        kinds = {"repair_overlay": "reference case", **kinds}
+    if repair.transform is None:
+        kinds["repair_sweep"] = "rotation sweep"
+        if repair.estimate_from == "pair":
+            kinds["repair_methods"] = "methods"
+    return [_figure(kind, "Label repair", title, dataset) for kind, title in kinds.items()]
 
 
 def files(study: Study) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from segstudy.publish import slices
 from segstudy.publish.results import Results
 from segstudy.publish.stacks import outline, stacks
-from segstudy.publish.views import moved
+from segstudy.publish.views import moved, repaired_cases
 
 
 def layers(results: Results, workers: int = 1) -> dict:
@@ -25,23 +25,26 @@ def layers(results: Results, workers: int = 1) -> dict:
 
 
 def _repair(results: Results, dataset: str) -> list[dict]:
-    planes = []
-    for view in moved(results, dataset):
-        box = slices.around(view.right | view.delivered | view.repaired, view.pixel_mm, margin=0.25)
-        layer = {
-            name: outline(box.of(getattr(view, name)))
-            for name in ("right", "delivered", "repaired")
-        }
-        planes.append(
-            {
-                **_picture(box.of(view.image), view.pixel_mm),
-                "plane": view.plane,
-                "edges": slices.EDGES[view.plane],
-                "half_pixels": f"scale({view.pixel_mm[1] / 2:g} {view.pixel_mm[0] / 2:g})",
-                **layer,
-            }
-        )
-    return planes
+    found = []
+    for case, verdict in repaired_cases(results, dataset):
+        planes = []
+        for view in moved(results, dataset, case):
+            box = slices.around(view.anywhere, view.pixel_mm, margin=0.25)
+            masks = {"right": view.right, "delivered": view.delivered, "repaired": view.repaired}
+            planes.append(
+                {
+                    **_picture(box.of(view.image), view.pixel_mm),
+                    "plane": view.plane,
+                    "edges": slices.EDGES[view.plane],
+                    "half_pixels": f"scale({view.pixel_mm[1] / 2:g} {view.pixel_mm[0] / 2:g})",
+                    **{
+                        name: "" if mask is None else outline(box.of(mask))
+                        for name, mask in masks.items()
+                    },
+                }
+            )
+        found.append({"case": case, "verdict": verdict, "planes": planes})
+    return found
 
 
 def _picture(image: np.ndarray, pixel_mm: tuple[float, float]) -> dict:

@@ -6,6 +6,7 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 from collections.abc import Sequence
 
 import numpy as np
+import pandas
 
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain
@@ -73,14 +74,31 @@ def _data(results: Results) -> str:
         if settings.role == "test":
             text.append("It was used for testing only, by the models of every fold.")
     splits = study.splits
-    balanced = (
-        ", balanced by foreground volume" if splits.stratify_by == "foreground_volume" else ""
-    )
+    balanced = {
+        "foreground_volume": ", balanced by foreground volume",
+        "volume_and_presence": ", balanced by the structures present and foreground volume",
+        "none": "",
+    }[splits.stratify_by]
     ran = "" if len(study.folds) == splits.folds else f", of which {len(study.folds)} were run"
-    text.append(
-        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; cases of one subject "
-        f"stayed in one fold (seed {splits.seed})."
+    leaky = splits.group_by == "case_though_it_leaks"
+    grouped = (
+        "cases were dealt out one by one" if leaky else "cases of one subject stayed in one fold"
     )
+    text.append(
+        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; {grouped} (seed "
+        f"{splits.seed})."
+    )
+    if leaky:
+        text.append(
+            "WARNING: this split leaks. Models were tested on subjects that they were trained on, so the "
+            "figures below are no estimate for new subjects; they are here to show what such a split pretends."
+        )
+    for name, model in study.models.items():
+        if model.training_subset is not None:
+            text.append(
+                f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+            )
     return " ".join(text)
 
 
@@ -102,15 +120,34 @@ def _repair(results: Results, dataset: str, settings: Dataset) -> str:
         if peak
         else ""
     )
+    if repair.transform is not None:
+        origin = "The transform was known:"
+    elif repair.estimate_from == "images":
+        asked = found["image_evidence"]
+        origin = (
+            f"No right label was asked for it. The transform was estimated from {asked['cases']:.0f} images together, as "
+            "the rotation about the foot-head axis and shift without which the structure lies best in all of "
+            "them (gradient of the image across its surface, homogeneity inside, overlap with other "
+            f"structures; t = {asked['t']:.1f} for the gain over the labels as delivered):"
+        )
+    else:
+        origin = (
+            f"The transform was estimated on {found['reference_case']}, of which the right label is known, by "
+            f"{listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
+            f"({found['method']}):"
+        )
+    checked = "was applied to every case"
+    if found["reference_case"]:
+        checked = (
+            f"raised the IoU with the right label of {found['reference_case']} from "
+            f"{found['iou_before']:.3f} to {found['iou_after']:.3f}"
+        )
     return _minus(
         f"In {dataset}, the label of the {repair.structure.replace('_', ' ')} had been moved by the same transform in every "
-        f"case. The transform was estimated on {found['reference_case']}, of which the right label "
-        f"is known, by {listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
-        f"({found['method']}): a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
+        f"case. {origin} a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
         f"({', '.join(f'{part:.1f}' for part in found['translation_voxels'])}) voxels, on "
         f"{'voxel indices' if found['frame'] == 'voxel' else 'millimetres'}. Its inverse, by "
-        f"nearest neighbour on the stored grid, raised the IoU with the right label from "
-        f"{found['iou_before']:.3f} to {found['iou_after']:.3f}. Outcome in the cohort: {outcome}."
+        f"nearest neighbour on the stored grid, {checked}. Outcome in the cohort: {outcome}."
     )
 
 
@@ -206,17 +243,31 @@ def _architecture(name: str, model: Model, runs: list[dict]) -> str:
     architecture = {
         "enet": "an ENet [[paszke2016]]",
         "unet": f"a {model.dims}D U-Net [[{'cicek2016' if model.dims == 3 else 'ronneberger2015'}]]",
+        "attention_unet": f"a {model.dims}D attention U-Net [[oktay2018]]",
+        "unetr": f"a {model.dims}D UNETR [[hatamizadeh2022]]",
+        "swin_unetr": f"a {model.dims}D SwinUNETR [[hatamizadeh2022b]]",
     }.get(model.network, f"a {model.network}")
     details = []
     if model.network == "unet":
         norm = {
             "instance": "instance normalisation [[ulyanov2016]]",
             "batch": "batch normalisation [[ioffe2015]]",
+            "none": "no normalisation",
         }[model.normalisation]
         activation = {"leaky_relu": "leaky ReLU", "relu": "ReLU"}[model.activation]
         details.append(f"{'-'.join(map(str, model.channels))} channels, {norm}, {activation}")
+        if model.downsampling == "max_pool":
+            details.append("max pooling")
+        if model.attention != "none":
+            attention = {
+                "se": "squeeze-and-excitation [[hu2018]]",
+                "cbam": "convolutional block attention [[woo2018]]",
+            }
+            details.append(attention[model.attention])
         if model.dims == 3 and model.deep_supervision:
             details.append("deep supervision")
+    if model.head:
+        details.append(f"a sine coordinate head of width {model.head.hidden} [[sitzmann2020]]")
     parameters = _same([f"{run['parameters']:,}" for run in runs if "parameters" in run])
     if parameters:
         details.append(f"{parameters} parameters")
@@ -254,7 +305,8 @@ def _learning(model: Model, runs: list[dict]) -> str:
         f"trained for {count(model.epochs, 'epoch')}{where}{seeds}, with {_loss(model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
         f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
-        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g})"
+        f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
+        f"{f'; weights averaged with decay {model.ema:g} a step' if model.ema else ''})"
     )
 
 
@@ -289,17 +341,22 @@ def _augmentation(settings: Augmentation) -> str:
     if settings.affine_share:
         steps.append(
             f"rotation up to ±{settings.rotation_deg:g}° and scaling by {settings.scale[0]:g} to "
-            f"{settings.scale[1]:g} ({_percent(settings.affine_share)} of patches)"
+            f"{settings.scale[1]:g}{', shear up to ±' + format(settings.shear, 'g') if settings.shear else ''} "
+            f"({_percent(settings.affine_share)} of patches)"
         )
     if settings.flip_axes:
         axes = [axis.replace("_", "-") for axis in settings.flip_axes]
         steps.append(f"flips along {listing(axes)}")
     for share, name in (
+        (settings.elastic_share, "elastic deformation"),
         (settings.noise_share, "Gaussian noise"),
         (settings.blur_share, "blur"),
+        (settings.bias_share, "bias field"),
         (settings.brightness_share, "brightness"),
         (settings.contrast_share, "contrast"),
+        (settings.low_resolution_share, "lower resolution"),
         (settings.gamma_share, "gamma"),
+        (settings.inverted_gamma_share, "gamma of the inverted patch"),
     ):
         if share:
             steps.append(f"{name} ({_percent(share)})")
@@ -317,9 +374,7 @@ def _prediction(results: Results) -> str:
             "Gaussian; class probabilities were resampled to the image's own grid, where each "
             "voxel was given the most probable class."
         )
-    for names, mirroring in _grouped(
-        results, lambda model: getattr(model.infer, "mirroring", False)
-    ):
+    for names, mirroring in _grouped(results, lambda model: model.averages_mirrored):
         if mirroring:
             text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
     words = {
@@ -359,26 +414,70 @@ def _evaluation(results: Results) -> str:
             f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()
         ]
         text.append(f"Merged structures were measured too: {listing(groups)}.")
+    if study.left_right_pairs:
+        text.append(
+            "Structures of the left and the right side were measured apart, merged by pair, and as one with all "
+            "foreground."
+        )
     return " ".join(text)
 
 
 def _statistics(results: Results) -> str:
+    """What was compared, by which tests; the paired and the unpaired comparisons each where there are any."""
     settings = results.study.statistics
-    if results.tests.empty:
+    tests = results.all_tests
+    if tests.empty:
         return "There is one model, so nothing was compared."
-    pairs = results.tests["n_pairs"].astype(int)
-    spread = str(pairs.max()) if pairs.min() == pairs.max() else f"{pairs.min()} to {pairs.max()}"
-    names = [metric(name).title for name in expand(settings.metrics, results.study)]
-    tested = int(np.isfinite(results.tests["p"].astype(float)).sum())
+    names = listing([metric(name).title for name in expand(settings.metrics, results.study)])
+    within = results.tests
+    is_paired = within["design"] == "paired"
+    text = []
+    if is_paired.any():
+        text.append(
+            f"Models were compared on the same cases ({_range(within[is_paired], 'n_pairs')} pairs) in {names}. "
+            "Paired differences were tested with a paired t test where they were normal (Shapiro-Wilk "
+            f"[[shapiro1965]], α = {settings.alpha:g}) and with {TEST_WORDS[settings.when_not_normal]} "
+            "where not."
+        )
+    for rows, what in (
+        (within[~is_paired], "Models that were measured on different cases"),
+        (results.dataset_tests, _datasets(results)),
+    ):
+        if len(rows):
+            text.append(
+                f"{what} were compared as independent samples ({_range(rows, 'n_a', 'n_b')} cases each) in "
+                f"{names}, with Welch's t test [[welch1947]] where both samples were normal (Shapiro-Wilk "
+                f"[[shapiro1965]], α = {settings.alpha:g}) and with the Mann-Whitney U test [[mann1947]] where not."
+            )
+    if len(results.study.models) > 2 and is_paired.any():
+        text.append(
+            "Over all models, ranks within each case were tested with Friedman's test [[friedman1937]]; how firm the "
+            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]."
+        )
+    tested = int(np.isfinite(tests["p"].astype(float)).sum())
+    families = tests.groupby(["dataset", "dataset_b"]).ngroups
+    family = f" within each of {families} families (datasets)" if families > 1 else ""
+    if len(results.dataset_tests):
+        family = f" within each of {families} families (datasets, and pairs of datasets)"
     bootstrap = "BCa bootstrap [[efron1987]]" if settings.bootstrap == "bca" else "bootstrap"
-    return (
-        f"Models were compared on the same cases ({spread} pairs) in {listing(names)}. Paired "
-        f"differences were tested with a paired t test where they were normal (Shapiro-Wilk "
-        f"[[shapiro1965]], α = {settings.alpha:g}) and with {TEST_WORDS[settings.when_not_normal]} "
-        f"where not; p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}, "
-        f"and {settings.alpha:g} was the level of significance. 95 % confidence intervals come from "
+    text.append(
+        f"p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}{family}, and "
+        f"{settings.alpha:g} was the level of significance. 95 % confidence intervals come from "
         f"a {bootstrap} with {settings.bootstrap_samples} samples."
     )
+    return " ".join(text)
+
+
+def _datasets(results: Results) -> str:
+    pairs = results.dataset_tests[["dataset", "dataset_b"]].drop_duplicates()
+    named = [f"{one} and {other}" for one, other in pairs.itertuples(index=False)]
+    return f"The results of a model on {listing(named)}"
+
+
+def _range(rows: pandas.DataFrame, *columns: str) -> str:
+    """The least and the most of some counts."""
+    low, high = (int(end(rows[list(columns)].to_numpy(float))) for end in (np.min, np.max))
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _software(results: Results) -> str:

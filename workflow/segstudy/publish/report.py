@@ -20,6 +20,7 @@ from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.explorer import explorer
 from segstudy.publish.methods import methods
+from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain, regions
 
@@ -72,7 +73,9 @@ def render(results: Results, folder: Path, output: Path, images: bool = True) ->
         cohorts=tables.cohort_tables(results),
         repairs=_repairs(results),
         metric_tables=tables.metric_tables(results),
+        grids=tables.grid_tables(results),
         tests=tables.test_table(results),
+        published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
         layers=layers,
         cases=explorer(results, layers, images),
@@ -197,9 +200,14 @@ def _sentence(results: Results) -> str:
     verb = "were compared" if len(study.models) > 1 else "was tested"
     whole = len(study.folds) == study.splits.folds
     folds = "" if whole else f"{count(len(study.folds), 'fold')} of "
+    leak = (
+        " THE SPLIT LEAKS, as the study asks for: models are tested on subjects that they were trained on."
+        if study.splits.group_by == "case_though_it_leaks"
+        else ""
+    )
     return (
         f"{plain(models)} {verb} in segmenting {what} on {data}, "
-        f"by {folds}{study.splits.folds}-fold cross-validation."
+        f"by {folds}{study.splits.folds}-fold cross-validation.{leak}"
     )
 
 
@@ -215,13 +223,16 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     ]
     for dataset, settings in study.datasets.items():
         if settings.repair:
-            moved = results.transform(dataset)
-            found.append(
-                (
-                    f"{moved['iou_before']:.2f} → {moved['iou_after']:.2f}",
-                    f"IoU of the repaired {settings.repair.structure}",
+            moved, structure = results.transform(dataset), settings.repair.structure
+            if moved["reference_case"]:
+                change = f"{moved['iou_before']:.2f} → {moved['iou_after']:.2f}"
+                found.append((change, f"IoU of the repaired {structure}"))
+            else:
+                verdicts = results.verdicts(dataset)["verdict"]
+                number = int((verdicts == "repaired").sum())
+                found.append(
+                    (f"{number} of {len(verdicts)}", f"labels of the {structure} repaired")
                 )
-            )
     return found
 
 
@@ -295,6 +306,7 @@ def _repairs(results: Results) -> list[dict]:
         if not settings.repair:
             continue
         attempts, verdicts = results.attempts(dataset), results.verdicts(dataset)
+        attempts = attempts.merge(results.attempt_seconds(dataset), how="left")
         order = {"review": 0, "left": 1, "repaired": 2}
         verdicts = verdicts.sort_values(
             "verdict", key=lambda column: column.map(order).fillna(-1), kind="stable"
@@ -310,6 +322,7 @@ def _repairs(results: Results) -> list[dict]:
                 "transform": results.transform(dataset),
                 "attempts": [_attempt(row) for _, row in attempts.iterrows()],
                 "counts": verdicts["verdict"].value_counts().to_dict(),
+                "remarks": dict(zip(verdicts["case"], verdicts["remark"].map(_words), strict=True)),
                 "columns": [plain(name) for name in columns],
                 "verdicts": [
                     {
@@ -335,6 +348,7 @@ def _attempt(row) -> dict:
             ("iou_after", 4),
             ("iou_replayed", 4),
             ("angle_deg", 2),
+            ("seconds", 1),
         )
     }
     return {

@@ -64,12 +64,12 @@ class Results:
         return read_json(self._needed(path, "repair", f"estimate of {dataset}"))
 
     def sweep(self, dataset: str) -> pandas.DataFrame:
-        """IoU over angle; columns angle_deg, iou."""
+        """IoU, or evidence of the images, over angle; columns angle_deg, iou, evidence."""
         return self._table(
             f"repair/{dataset}/estimate/sweep.csv",
             "repair",
             f"estimate of {dataset}",
-            ("angle_deg", "iou"),
+            ("angle_deg", "iou", "evidence"),
         )
 
     def attempts(self, dataset: str) -> pandas.DataFrame:
@@ -78,10 +78,25 @@ class Results:
             f"repair/{dataset}/estimate/attempts.csv", "repair", f"estimate of {dataset}", ()
         )
 
+    def attempt_seconds(self, dataset: str) -> pandas.DataFrame:
+        """How long each attempt of a repair took; columns method, frame, seconds."""
+        return self._table(
+            f"repair/{dataset}/estimate/seconds.csv",
+            "repair",
+            f"estimate of {dataset}",
+            ("method", "frame", "seconds"),
+        )
+
     def moved_back(self, dataset: str) -> Path:
         """The moved structure (value 1) of the reference case as the repair put it back."""
         path = f"repair/{dataset}/estimate/repaired.nii.gz"
         return self._needed(path, "repair", f"estimate of {dataset}")
+
+    def faults(self, dataset: str) -> pandas.DataFrame:
+        """Labels that do not fit their cohort; columns case, structure, fault, evidence, score."""
+        columns = ("case", "structure", "fault", "evidence", "score")
+        path = f"repair/{dataset}/audit/faults.csv"
+        return self._table(path, "repair", f"audit of {dataset}", columns)
 
     def repaired(self, dataset: str) -> Path:
         """The folder of the repaired labels."""
@@ -142,6 +157,24 @@ class Results:
         columns += ("status", "n_reference_voxels", "n_predicted_voxels")
         return self._table("metrics/metrics.csv", "metrics", "collect", columns)
 
+    def confusion(self, dataset: str, model: str) -> pandas.DataFrame:
+        """Voxels of each reference structure (rows) that were predicted as each (columns), over all runs.
+
+        The last row and column are the background.
+        """
+        columns = ("case", "reference", "prediction", "n_voxels")
+        tables = [
+            self._table(
+                f"metrics/{model}/fold-{fold}/seed-{seed}/confusion/{dataset}.csv",
+                "metrics", f"{model}, fold {fold}, seed {seed}, {dataset}", columns,
+            )
+            for fold in self.study.folds
+            for seed in self.study.models[model].seeds
+        ]  # fmt: skip
+        names = [*self.study.structures, "background"]
+        counts = pandas.concat(tables).groupby(["reference", "prediction"])["n_voxels"].sum()
+        return counts.unstack(fill_value=0).reindex(index=names, columns=names, fill_value=0)
+
     @cached_property
     def summary(self) -> pandas.DataFrame:
         columns = ("dataset", "model", "structure", "metric", "n", "n_undefined", "n_infinite")
@@ -149,10 +182,43 @@ class Results:
         return self._table("statistics/summary.csv", "statistics", "statistics", columns)
 
     @cached_property
-    def tests(self) -> pandas.DataFrame:
-        columns = ("dataset", "structure", "metric", "model_a", "model_b", "n_pairs", "test")
-        columns += ("statistic", "df", "p", "p_adjusted", "significant")
+    def all_tests(self) -> pandas.DataFrame:
+        """Every comparison: of models on a dataset, and of a model on two datasets."""
+        columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "n_pairs")
+        columns += ("test", "statistic", "df", "p", "p_adjusted", "significant", "design")
         return self._table("statistics/tests.csv", "statistics", "statistics", columns)
+
+    def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
+        """The arms of a grid search, tested on a dataset; as `statistics/grid.csv` has them."""
+        columns = ("grid", "model", "dataset", "validation_dice", "best", "parameters", "n_cases")
+        table = self._table("statistics/grid.csv", "statistics", "statistics", columns)
+        own = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
+        # Other grids' settings are columns too.
+        kept = [name for name in table if name in columns or own[name].notna().any()]
+        return own[kept].reset_index(drop=True)
+
+    @property
+    def tests(self) -> pandas.DataFrame:
+        """The comparisons of models on one dataset."""
+        return self.all_tests[self.all_tests["dataset"] == self.all_tests["dataset_b"]]
+
+    @property
+    def dataset_tests(self) -> pandas.DataFrame:
+        """The comparisons of a model on two datasets, which are not paired."""
+        return self.all_tests[self.all_tests["dataset"] != self.all_tests["dataset_b"]]
+
+    @cached_property
+    def ranking(self) -> pandas.DataFrame:
+        """Mean ranks of the models in each dataset, structure and metric."""
+        columns = ("dataset", "structure", "metric", "model", "n_cases", "mean_rank", "rank_low")
+        columns += ("rank_high", "friedman_statistic", "friedman_df", "friedman_p", "kendall_tau")
+        return self._table("statistics/ranking.csv", "statistics", "statistics", columns)
+
+    @cached_property
+    def places(self) -> pandas.DataFrame:
+        """Share of the resamples in which a model comes in at a place."""
+        columns = ("dataset", "structure", "metric", "model", "place", "share")
+        return self._table("statistics/places.csv", "statistics", "statistics", columns)
 
     def values(self, dataset: str, metric: str) -> pandas.DataFrame:
         """One value a case, structure and model: the mean over folds and seeds that predicted the case.
@@ -223,8 +289,30 @@ def _missing(path: Path, stage: str, job: str) -> InputError:
 
 _TEXT = dict.fromkeys(
     (
-        *("study", "dataset", "model", "case", "subject", "structure", "metric", "status"),
-        *("model_a", "model_b", "test", "effect_name", "remark", "verdict", "problem", "file"),
+        *(
+            "study",
+            "dataset",
+            "dataset_b",
+            "design",
+            "model",
+            "case",
+            "subject",
+            "structure",
+            "metric",
+            "status",
+        ),
+        *(
+            "reference",
+            "prediction",
+            "model_a",
+            "model_b",
+            "test",
+            "effect_name",
+            "remark",
+            "verdict",
+            "problem",
+            "file",
+        ),
     ),
     str,
 )

@@ -54,6 +54,47 @@ class Cell:
         return "" if math.isnan(value) else repr(value)
 
 
+def grid_tables(results: Results) -> list[dict]:
+    """A table a grid search and dataset: a row an arm, with its settings, Dice and cost."""
+    study = results.study
+    found = []
+    for dataset in study.datasets:
+        for grid, arms in study.grids.items():
+            table = results.grid(grid, dataset)
+            paths = list(next(iter(arms.values())))
+            structures = [name for name in regions(study) if f"dice_{name}" in table]
+            rows = []
+            for _, row in table.iterrows():
+                dice = [
+                    Cell(f"{row[f'dice_{n}']:.3f} ± {row[f'sd_{n}']:.3f}", row[f"dice_{n}"])
+                    for n in structures
+                ]
+                validation = row.get("validation_dice", math.nan)
+                rows.append(
+                    [
+                        Cell(row["model"]),
+                        *(Cell(str(row[path])) for path in paths),
+                        Cell(_three(validation), validation, best=bool(row["best"])),
+                        *dice,
+                        Cell(f"{row['parameters']:,}", row["parameters"]),
+                        Cell(_seconds(row.get("training_seconds")), row.get("training_seconds")),
+                    ]
+                )
+            head = ["model", *paths, "validation Dice", *(f"{plain(n)} Dice" for n in structures)]
+            head += ["parameters", "training (s)"]
+            name = f"{grid}-{dataset}" if len(study.datasets) > 1 else grid
+            found.append({"name": name, "head": head, "rows": rows})
+    return found
+
+
+def _three(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:,.0f}"
+
+
 def main_tables(results: Results) -> list[dict]:
     """A table a dataset: a row a structure and model, a column a metric of `publish.metrics`."""
     study = results.study
@@ -219,8 +260,8 @@ def metric_tables(results: Results) -> list[dict]:
 
 
 def test_table(results: Results) -> dict:
-    """Every comparison with its own test, statistic, degrees of freedom and number of pairs."""
-    table = results.tests
+    """Every comparison with its own test, statistic, degrees of freedom and number of pairs or cases."""
+    table = results.all_tests
     several = len(results.study.datasets) > 1
     head = ["Structure", "Metric", "A − B", "Pairs", "Difference", "95 % CI", "Test", "Statistic"]
     head += ["df", "p", "p adjusted", "Effect", "A better", "Remark"]
@@ -239,12 +280,19 @@ def test_table(results: Results) -> dict:
         )
         letter = STATISTICS.get(test)
         shown = "–" if math.isnan(statistic) else f"{statistic:.4g}".replace("-", "−")
-        cells = [Cell(row["dataset"])] if several else []
+        within = row["dataset"] == row["dataset_b"]
+        where = row["dataset"] if within else f"{row['dataset']} − {row['dataset_b']}"
+        cells = [Cell(where)] if several else []
         cells += [
             Cell(row["structure"]),
             Cell(what.axis),
-            Cell(f"{row['model_a']}\u00a0− {row['model_b']}"),
-            Cell(str(int(row["n_pairs"])), float(row["n_pairs"])),
+            Cell(f"{row['model_a']}\u00a0− {row['model_b']}" if within else row["model_a"]),
+            Cell(
+                f"{int(row['n_a'])} and {int(row['n_b'])}, unpaired"
+                if row["design"] == "unpaired"
+                else str(int(row["n_pairs"])),
+                float(row["n_pairs"]),
+            ),
             Cell(what.text(_number(row["mean_difference"])), _number(row["mean_difference"])),
             Cell(interval),
             Cell(TESTS.get(test, test)),
@@ -299,7 +347,8 @@ def cohort_tables(results: Results) -> list[dict]:
             rows.append((f"{plain(name)}, as delivered", text))
         refused = problems[problems["verdict"] == "refused"]["case"].nunique()
         rows.append(("Refused by the audit", str(refused)))
-        found.append({"dataset": dataset, "rows": rows, "problems": problems})
+        faults = results.faults(dataset) if settings.audit_labels else None
+        found.append({"dataset": dataset, "rows": rows, "problems": problems, "faults": faults})
     return found
 
 

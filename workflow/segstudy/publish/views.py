@@ -97,42 +97,87 @@ def _known(label: np.ndarray, values: list[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Moved:
-    """A moved structure in one plane: where it lay as delivered, where after repair, where it should."""
+    """A moved structure in one plane: where it lay as delivered, where after repair, where it should.
+
+    right: None where nobody knows.
+    """
 
     plane: str
     pixel_mm: tuple[float, float]
     image: np.ndarray
-    right: np.ndarray
+    right: np.ndarray | None
     delivered: np.ndarray
     repaired: np.ndarray
 
+    @property
+    def anywhere(self) -> np.ndarray:
+        """Where any of the masks lies."""
+        both = self.delivered | self.repaired
+        return both if self.right is None else both | self.right
 
-def moved(results: Results, dataset: str) -> list[Moved]:
-    """The reference case of a label repair in three planes through the middle of the right structure."""
+
+def moved(results: Results, dataset: str, name: str) -> list[Moved]:
+    """A case of a label repair in three planes through the middle of the structure.
+
+    Of the reference case the label that the cohort goes on with is its right one; shown as repaired
+    is what the repair made of the delivered one.
+    """
     study = results.study
     settings = study.datasets[dataset]
-    repair = settings.repair
-    value = settings.structures[repair.structure]
+    value = settings.structures[settings.repair.structure]
     delivered = {case.case: case for case in results.cases(dataset)}
-    name = repair.reference_case
-    if name not in delivered or delivered[name].reference_label is None:
+    if name not in delivered:
         raise InputError(
-            f"case {name} of {dataset}: no reference_label in the case table; the repair stage "
-            "needs one, so run the workflow again from the download stage"
+            f"case {name} of {dataset}: repaired, but not in the case table; run the workflow again "
+            "from the download stage"
         )
-    paths = (delivered[name].reference_label, delivered[name].label, results.moved_back(dataset))
-    labels = [read_label(path) for path in paths]
-    # The cohort's own label of this case is its right one; the file shows what repair made of it.
-    masks = [label.array == of for label, of in zip(labels, (value, value, 1), strict=True)]
-    middle = _middle(masks[0], labels[0])
+    case = delivered[name]
+    label = read_label(case.label)
+    before, right = label.array == value, None
+    if name == results.transform(dataset)["reference_case"]:
+        if case.reference_label is None:
+            raise InputError(
+                f"case {name} of {dataset}: no reference_label in the case table; the repair stage "
+                "needs one, so run the workflow again from the download stage"
+            )
+        right = read_label(case.reference_label).array == value
+        after = read_label(results.moved_back(dataset)).array == 1
+    else:
+        after = read_label(results.references(dataset)[name].label).array == value
+    middle = _middle(after if right is None else right, label)
     found = []
     for plane in ("axial", "coronal", "sagittal"):
-        axis = slices.cut(labels[0].grid, plane, 0).axis
-        where = slices.cut(labels[0].grid, plane, middle[axis])
-        image = slices.read_slice(delivered[name].images, where, labels[0].grid)
+        axis = slices.cut(label.grid, plane, 0).axis
+        where = slices.cut(label.grid, plane, middle[axis])
+        image = slices.read_slice(case.images, where, label.grid)
         image = slices.grey(image, study.publish.window, study.modality)
-        found.append(Moved(plane, where.pixel_mm, image, *[where.take(mask) for mask in masks]))
+        known = None if right is None else where.take(right)
+        found.append(
+            Moved(plane, where.pixel_mm, image, known, where.take(before), where.take(after))
+        )
     return found
+
+
+#: Cases for review that are shown in pictures, at most; all are in the table.
+SHOWN_FOR_REVIEW = 3
+
+
+def repaired_cases(results: Results, dataset: str) -> list[tuple[str, str]]:
+    """(case, verdict) of the cases of a repair that are shown: for review first, then the reference
+    case (`reference`), then one repaired and one left."""
+    verdicts = results.verdicts(dataset)
+    reference = results.transform(dataset)["reference_case"]
+    verdicts = verdicts[verdicts["case"] != reference]
+    names = {
+        verdict: verdicts.loc[verdicts["verdict"] == verdict, "case"].tolist()
+        for verdict in ("review", "repaired", "left")
+    }
+    return [
+        *((case, "review") for case in names["review"][:SHOWN_FOR_REVIEW]),
+        *([(reference, "reference")] if reference else []),
+        *((case, "repaired") for case in names["repaired"][:1]),
+        *((case, "left") for case in names["left"][:1]),
+    ]
 
 
 def _middle(mask: np.ndarray, label: Image) -> list[int]:

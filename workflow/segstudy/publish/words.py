@@ -57,6 +57,10 @@ _METRICS = {
                "share of the predicted volume that lies in the reference"),
         Metric("recall", "Recall", "", "higher", 0, 1, 3,
                "share of the reference volume that was predicted"),
+        Metric("slice_dice", "Dice by slice", "", "higher", 0, 1, 3,
+               "mean over a case's slices in which the structure is in the reference or the prediction"),
+        Metric("slices_undefined", "Slices without Dice", "slices", "lower", 0, None, 0,
+               "slices of a case with neither reference nor prediction, left out of the Dice by slice"),
         Metric("relative_volume_error", "Relative volume error", "", "zero", -1, None, 3,
                "predicted minus reference volume, over the reference volume"),
         Metric("hd_mm", "Hausdorff distance", "mm", "lower", 0, None, 2,
@@ -67,6 +71,9 @@ _METRICS = {
                "the two directions", "huttenlocher1993"),
         Metric("assd_mm", "ASSD", "mm", "lower", 0, None, 2,
                "the average symmetric surface distance", "heimann2009"),
+        Metric("side_swapped", "Side swapped", "", "lower", 0, 1, 3,
+               "share of a structure's predicted volume that lies in the reference's structure of the "
+               "other side"),
     )
 }  # fmt: skip
 

@@ -7,7 +7,9 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
-    step = steps.add_parser("estimate", help="find the fault from the reference case")
+    step = steps.add_parser(
+        "estimate", help="find the fault, from the reference case or from the images"
+    )
     step.add_argument("--cases", type=Path, required=True, help="case table of the dataset")
     step.add_argument("--settings", required=True, help="the dataset's settings, as JSON")
     step.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -76,14 +78,17 @@ def _estimate(options: argparse.Namespace) -> None:
     with writing_folder(options.output) as folder:
         write_estimate(folder, found)
     best = found.estimate
-    log.info(
-        "%s of %s: IoU %.4f before, %.4f after, by %s",
-        best.structure,
-        best.reference_case,
-        best.iou_before,
-        best.iou_after,
-        best.method,
-    )
+    if best.reference_case is None:
+        log.info("%s: rotation %.2f deg, %s", best.structure, best.angle_deg, best.method)
+    else:
+        log.info(
+            "%s of %s: IoU %.4f before, %.4f after, by %s",
+            best.structure,
+            best.reference_case,
+            best.iou_before,
+            best.iou_after,
+            best.method,
+        )
 
 
 def _apply(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ right label (moving image) onto the wrong one (fixed image), so that its transfo
 fixed to moving points, is the fault itself: output to input.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +24,14 @@ class Registration:
     """One attempt: which image of the masks was registered, with which transform.
 
     matrix: 4x4 fault on voxel indices, output to input; None where it failed.
-    reason: why it failed.
+    reason: why it failed. seconds: with those of the transform that it starts from.
     """
 
     image: str
     transform: str
     matrix: np.ndarray | None
     reason: str = ""
+    seconds: float = 0.0
 
 
 def register(
@@ -54,6 +56,7 @@ def register(
     start, fixed, moving = _common_crop(wrong, right)
     found = []
     for kind in settings.images:
+        began = time.perf_counter()
         images = [
             itk_image(_picture(mask, kind, spacing_mm), spacing_mm) for mask in (fixed, moving)
         ]
@@ -63,10 +66,13 @@ def register(
                 before = _run(*images, transform, before, settings)
                 in_mm = _matrix(before)
                 in_voxels = _to_voxels(in_mm, spacing_mm, start)
-                found.append(Registration(kind, transform, in_voxels))
+                found.append(
+                    Registration(kind, transform, in_voxels, "", time.perf_counter() - began)
+                )
             except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
                 before = None
-                found.append(Registration(kind, transform, None, _reason(error)))
+                seconds = time.perf_counter() - began
+                found.append(Registration(kind, transform, None, _reason(error), seconds))
     return found
 
 

@@ -1,6 +1,8 @@
-"""The fault of a cohort, from the one case that has a right label and the wrong one."""
+"""The fault of a cohort: from the one case that has a right label and the wrong one, as given, or
+from the images (from_images.py)."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,15 +28,18 @@ class Attempt:
     matrix: 4x4 fault on voxel indices of the reference case, output to input.
     iou: of the right mask, moved by the fault, with the wrong mask.
     iou_after: of the wrong mask, moved back, with the right mask.
+    Both are NaN where there is no pair to tell.
+    seconds: that the method took, with the steps that it started from; NaN where nothing was sought.
     """
 
     method: str
     frame: str
     matrix: np.ndarray | None
-    iou: float = 0.0
-    iou_after: float = 0.0
+    iou: float = math.nan
+    iou_after: float = math.nan
     angle_deg: float = math.nan
     reason: str = ""
+    seconds: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,20 @@ class Estimate:
     """How a structure was moved in every case of a cohort.
 
     matrix_voxel: the fault on voxel indices (i, j, k) of the reference case, 4x4, output to input.
-    matrix_mm: the same fault on RAS millimetres of the reference case.
+    matrix_mm: the same fault on RAS millimetres of the reference case. Without a reference case
+        (None): of the first case by name.
     frame: which of the two is the same for all cases.
     angle_deg: rotation about the foot-head array axis, right-handed in array axes; the fault's.
     translation_voxels: what the fault adds, besides turning, to the place of the wrong mask's centroid.
     iou_before, iou_after: of the delivered and of the repaired with the right mask.
-    iou_replayed: of the right mask, moved by the fault, with the delivered mask.
+    iou_replayed: of the right mask, moved by the fault, with the delivered mask. All None without a
+        reference case.
     peak_deg: angles within 0.01 IoU of the optimum, from the sweep.
     rotation: `determined`, `ambiguous`, `undetermined` (see sweep.Sweep), or `not swept`.
     frame_evidence: with `frame: auto`, how well each frame suits the images of the cohort, the
         greater the better (see frame.choose).
+    image_evidence: with `estimate_from: images`: `cases` looked at, `gain` of the log evidence over
+        the labels as delivered, and its `t` (see from_images.Agreed).
     """
 
     structure: str
@@ -61,14 +70,15 @@ class Estimate:
     matrix_mm: np.ndarray
     angle_deg: float
     translation_voxels: tuple[float, float, float]
-    reference_case: str
-    iou_before: float
-    iou_after: float
-    iou_replayed: float
+    reference_case: str | None = None
+    iou_before: float | None = None
+    iou_after: float | None = None
+    iou_replayed: float | None = None
     peak_deg: tuple[float, float] | None = None
     rotation: str = "not swept"
     rival_deg: float | None = None
     frame_evidence: dict[str, float] | None = None
+    image_evidence: dict[str, float] | None = None
 
     def on(self, grid: Grid) -> np.ndarray:
         """The fault on another case's voxel indices, output to input."""
@@ -79,12 +89,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Found:
-    """An estimate with everything that was tried, and the reference case as repaired by it."""
+    """An estimate with everything that was tried, and the reference case as repaired by it.
+
+    repaired: None without a reference case. evidence_curve: angles in degrees and how well each
+    suits the images, where these were asked.
+    """
 
     estimate: Estimate
     attempts: list[Attempt]
     sweep: Sweep | None
-    repaired: Image
+    repaired: Image | None
+    evidence_curve: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def reference_pair(
@@ -140,9 +155,9 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
     spacing_mm = Grid(right.shape, affine).spacing_mm if frame == "physical" else None
     candidates, swept = _candidates(right, wrong, affine, axis, spacing_mm, settings)
     attempts = []
-    for method, matrix, reason in candidates:
+    for method, matrix, reason, seconds in candidates:
         if matrix is None:
-            attempts.append(Attempt(method, frame, None, reason=reason))
+            attempts.append(Attempt(method, frame, None, reason=reason, seconds=seconds))
         else:
             attempts.append(
                 Attempt(
@@ -152,10 +167,11 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
                     iou=replayed_iou(right, wrong, matrix),
                     iou_after=replayed_iou(wrong, right, np.linalg.inv(matrix)),
                     angle_deg=angle_about(matrix, axis, spacing_mm),
+                    seconds=seconds,
                 )
             )
         log.info("%s", describe(attempts[-1]))
-    best = max(attempts, key=lambda attempt: attempt.iou)
+    best = max(attempts, key=lambda attempt: -1.0 if attempt.matrix is None else attempt.iou)
     if best.matrix is None or best.iou < settings.minimum_iou:
         raise InputError(
             f"repair of {settings.structure}: no method reached IoU {settings.minimum_iou:g} "
@@ -206,21 +222,17 @@ def _candidates(
     axis: int,
     spacing_mm: tuple[float, float, float] | None,
     settings: Repair,
-) -> tuple[list[tuple[str, np.ndarray | None, str]], Sweep | None]:
-    """What each method proposes: (method, fault on voxel indices or None, reason); and the sweep."""
+) -> tuple[list[tuple[str, np.ndarray | None, str, float]], Sweep | None]:
+    """What each method proposes: (method, fault on voxel indices or None, reason, seconds); the sweep."""
     if settings.transform is not None:
-        given = np.array(settings.transform)
-        if settings.frame == "physical":
-            given = np.linalg.inv(affine) @ given @ affine
-        if abs(np.linalg.det(given)) < 1e-6:
-            raise InputError("repair.transform: this matrix cannot be inverted")
-        return [("given", given, "")], None
+        return [("given", given(settings, affine), "", math.nan)], None
     found, swept = [], None
+    began = time.perf_counter()
     if "sweep" in settings.methods:
         swept = sweep(
             right, wrong, axis, spacing_mm, settings.angle_step_deg, settings.angle_tolerance_deg
         )
-        found.append(("sweep", swept.matrix, ""))
+        found.append(("sweep", swept.matrix, "", time.perf_counter() - began))
         if settings.sweep_also:
             matrix = also(
                 right,
@@ -230,21 +242,34 @@ def _candidates(
                 settings.sweep_also,
                 settings.angle_tolerance_deg,
             )
-            found.append((f"sweep with {' and '.join(settings.sweep_also)}", matrix, ""))
+            name = f"sweep with {' and '.join(settings.sweep_also)}"
+            found.append((name, matrix, "", time.perf_counter() - began))
     if "elastix" in settings.methods:
         from segstudy.repair.elastix import register
 
         found += [
-            (f"elastix {one.transform}, {one.image}", one.matrix, one.reason)
+            (f"elastix {one.transform}, {one.image}", one.matrix, one.reason, one.seconds)
             for one in register(right, wrong, spacing_mm or (1.0, 1.0, 1.0), settings.elastix)
         ]
     return found, swept
+
+
+def given(settings: Repair, affine: np.ndarray) -> np.ndarray:
+    """The fault that the study file states, on voxel indices of a grid."""
+    matrix = np.array(settings.transform)
+    if settings.frame == "physical":
+        matrix = np.linalg.inv(affine) @ matrix @ affine
+    if abs(np.linalg.det(matrix)) < 1e-6:
+        raise InputError("repair.transform: this matrix cannot be inverted")
+    return matrix
 
 
 def describe(attempt: Attempt) -> str:
     """An attempt in a line of text."""
     if attempt.matrix is None:
         return f"{attempt.method}: failed: {attempt.reason}"
+    if math.isnan(attempt.iou):
+        return f"{attempt.method}: rotation {attempt.angle_deg:.2f} deg"
     return (
         f"{attempt.method}: IoU {attempt.iou:.4f} replayed, {attempt.iou_after:.4f} after repair, "
         f"rotation {attempt.angle_deg:.2f} deg"
@@ -267,11 +292,12 @@ def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | Non
 
 
 def write_estimate(folder: Path, found: Found) -> None:
-    """Write transform.json, transform.tfm, attempts.csv, sweep.csv and repaired.nii.gz into a folder.
+    """Write transform.json, transform.tfm, attempts.csv, seconds.csv, sweep.csv and repaired.nii.gz.
 
     transform.tfm is the fault as ITK has it: output to input points in LPS mm of the reference case.
     repaired.nii.gz is the structure (1) of the reference case as delivered and moved back; the
-    cohort's label of that case is its right one.
+    cohort's label of that case is its right one. Without a reference case there is no such file.
+    Seconds, which differ from run to run, have a table to themselves.
     """
     import pandas as pd
 
@@ -280,15 +306,16 @@ def write_estimate(folder: Path, found: Found) -> None:
         content[key] = content[key].tolist()
     write_json(folder / "transform.json", content)
     write_itk_transform(folder / "transform.tfm", found.estimate.matrix_mm)
-    write_label(folder / "repaired.nii.gz", found.repaired.array, found.repaired.affine)
+    if found.repaired is not None:
+        write_label(folder / "repaired.nii.gz", found.repaired.array, found.repaired.affine)
     rows = [
         {
             "method": attempt.method,
             "frame": attempt.frame,
             "iou_before": found.estimate.iou_before,
-            "iou_after": attempt.iou_after if attempt.matrix is not None else None,
-            "iou_replayed": attempt.iou if attempt.matrix is not None else None,
-            "angle_deg": attempt.angle_deg if attempt.matrix is not None else None,
+            "iou_after": attempt.iou_after,
+            "iou_replayed": attempt.iou,
+            "angle_deg": attempt.angle_deg,
             "chosen": (attempt.method, attempt.frame)
             == (found.estimate.method, found.estimate.frame),
             "reason": attempt.reason,
@@ -296,14 +323,16 @@ def write_estimate(folder: Path, found: Found) -> None:
         for attempt in found.attempts
     ]
     write_table(folder / "attempts.csv", pd.DataFrame(rows).round(6))
-    curve = found.sweep
-    table = pd.DataFrame(
-        {
-            "angle_deg": curve.angles_deg if curve else [],
-            "iou": curve.ious if curve else [],
-        }
-    )
-    write_table(folder / "sweep.csv", table.round(6))
+    timed = [(attempt.method, attempt.frame, attempt.seconds) for attempt in found.attempts]
+    seconds = pd.DataFrame(timed, columns=["method", "frame", "seconds"])
+    write_table(folder / "seconds.csv", seconds.round(3))
+    angles, ious, evidence = [], None, None
+    if found.sweep:
+        angles, ious = found.sweep.angles_deg, found.sweep.ious
+    elif found.evidence_curve:
+        angles, evidence = found.evidence_curve
+    curve = pd.DataFrame({"angle_deg": angles, "iou": ious, "evidence": evidence}, dtype=float)
+    write_table(folder / "sweep.csv", curve.round(6))
 
 
 def write_itk_transform(path: Path, matrix_mm: np.ndarray) -> None:
@@ -337,6 +366,17 @@ def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> Found:
     """The fault of a cohort, as the `repair` section of its dataset asks."""
     repair = needs_repair(settings)
     value = settings.structures[repair.structure]
+    if repair.estimate_from == "images":
+        from segstudy.repair.from_images import shared_fault
+
+        return shared_fault(cases, settings)
+    if repair.reference_case is None:
+        log.warning(
+            "%s: the given transform is taken as it is: there is no reference_case to check it on",
+            repair.structure,
+        )
+        first = min(cases, key=lambda case: case.case)
+        return unchecked(read_label(first.label), repair, value)
     right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
     if repair.frame != "auto":
         return estimate(right, wrong, grid.affine, repair)
@@ -359,6 +399,30 @@ def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> Found:
         estimate=replace(chosen.estimate, frame_evidence=evidence),
         attempts=[attempt for one in found.values() for attempt in one.attempts],
     )
+
+
+def unchecked(label: Image, repair: Repair, value: int) -> Found:
+    """A known transform as an estimate, where no right label tells whether it is the fault.
+
+    label: of the case on whose voxel indices it is told.
+    """
+    affine = label.affine
+    matrix = given(repair, affine)
+    mask = label.array == value
+    centroid = np.append(np.argwhere(mask).mean(axis=0), 1.0) if mask.any() else np.eye(4)[3]
+    spacing_mm = label.spacing_mm if repair.frame == "physical" else None
+    angle_deg = angle_about(matrix, superior_axis(affine), spacing_mm)
+    found = Estimate(
+        structure=repair.structure,
+        method="given",
+        frame=repair.frame,
+        matrix_voxel=matrix,
+        matrix_mm=affine @ matrix @ np.linalg.inv(affine),
+        angle_deg=angle_deg,
+        translation_voxels=tuple((matrix @ centroid - centroid)[:3].tolist()),
+    )
+    attempt = Attempt("given", repair.frame, matrix, angle_deg=angle_deg)
+    return Found(found, [attempt], None, None)
 
 
 def needs_repair(settings: RepairedCohort) -> Repair:

@@ -15,7 +15,7 @@ from segstudy.images.files import Image
 from segstudy.images.geometry import to_ras
 from segstudy.images.moving import bounding_box
 
-#: Points on the surface and inside, each at most.
+#: Points on the surface and inside, each at most, unless more are asked for.
 POINTS = 600
 #: Voxels of a scene, at most: larger images are averaged over blocks.
 SCENE_VOXELS = 2_000_000
@@ -94,8 +94,8 @@ def _blocks(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     return block
 
 
-def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> Points:
-    """Points of a mask (x, y, z), bool, not empty, on an RAS grid."""
+def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int = POINTS) -> Points:
+    """Points of a mask (x, y, z), bool, not empty, on an RAS grid: `most` of its surface, and inside."""
     box = bounding_box(mask)
     room = tuple(
         slice(max(low - 3, 0), min(high + 3, size))
@@ -116,9 +116,9 @@ def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> Points:
     )
     length = np.sqrt((normal**2).sum(axis=0))
     places = np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
-    places = _strided(places)
+    places = _strided(places, most)
     at = tuple(places.T)
-    inside = _strided(np.argwhere(crop))
+    inside = _strided(np.argwhere(crop), most)
     return Points(
         surface=(places + origin) * spacing,
         normal=(normal[(slice(None), *at)] / length[at]).T.astype(float),
@@ -126,10 +126,10 @@ def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> Points:
     )
 
 
-def _strided(places: np.ndarray) -> np.ndarray:
-    if len(places) <= POINTS:
+def _strided(places: np.ndarray, most: int) -> np.ndarray:
+    if len(places) <= most:
         return places
-    return places[np.linspace(0, len(places) - 1, POINTS).astype(int)]
+    return places[np.linspace(0, len(places) - 1, most).astype(int)]
 
 
 def evidence(
@@ -167,7 +167,7 @@ def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_
     for n in range(surface.shape[0]):
         if not _place(surface[n], turn, shift, spacing, size, index):
             continue
-        direction = turn_normal @ normal[n]
+        direction = turn_normal @ np.ascontiguousarray(normal[n])
         for c in range(channels):
             value = 0.0
             for axis in range(3):

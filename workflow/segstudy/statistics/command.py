@@ -27,31 +27,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--settings", default="{}", help="JSON, or @FILE: `statistics` of a study")
     parser.add_argument(
+        "--grid", default=None, help="JSON, or @FILE: the grids of a study; writes grid.csv too"
+    )
+    parser.add_argument(
+        "--train", type=Path, metavar="DIR", help="folder of the trainings, with --grid"
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         required=True,
-        help="folder for summary.csv, tests.csv, ranking.csv, report.md",
+        help="folder for summary.csv, tests.csv, ranking.csv, places.csv, report.md",
     )
 
 
 def run(options: argparse.Namespace) -> None:
+    from segstudy.errors import InputError
     from segstudy.files import write_table, write_text
     from segstudy.log import log
     from segstudy.statistics.comparisons import compare
     from segstudy.statistics.foreign import read_tables
+    from segstudy.statistics.grid import grid_table, read_trainings
     from segstudy.statistics.ranking import rank
     from segstudy.statistics.report import report
     from segstudy.statistics.summary import summarise
     from segstudy.statistics.values import per_case
     from segstudy.statistics.variance import split
-    from segstudy.study import Statistics, from_json
+    from segstudy.study import GridSettings, Statistics, from_json
 
     settings = from_json(Statistics, options.settings)
+    grid = from_json(GridSettings, options.grid) if options.grid else None
+    if grid and not options.train:
+        raise InputError("--train is missing; --grid needs the folder of the trainings")
     runs = read_tables(options.metrics)
     values, spread = per_case(runs), split(runs)
-    tests, ranking = compare(values, settings, spread), rank(values, settings)
+    tests, (ranking, places) = compare(values, settings, spread), rank(values, settings)
     write_table(options.output / "summary.csv", summarise(values, settings, spread))
     write_table(options.output / "tests.csv", tests)
     write_table(options.output / "ranking.csv", ranking)
+    write_table(options.output / "places.csv", places)
     write_text(options.output / "report.md", report(tests, ranking, settings))
+    if grid:
+        trainings = read_trainings(options.train, grid)
+        write_table(options.output / "grid.csv", grid_table(grid, values, trainings))
     log.info("%d comparisons of %d models", len(tests), values["model"].nunique())

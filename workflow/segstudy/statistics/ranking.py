@@ -1,5 +1,6 @@
 """Which model comes first, over all models at once, and how firmly."""
 
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -23,10 +24,16 @@ which the model comes first. kendall_tau: mean agreement of the order in the res
 in the table, 1 where it never changes.
 """
 
+PLACES = ("dataset", "structure", "metric", "model", "place", "share", "surface")
+"""Columns of `places.csv`: the share of the resamples in which a model comes in at a place."""
 
-def rank(values: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
-    """Rank the models of a table of `values.per_case`; no rows for a single model."""
-    rows = []
+
+def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rank the models of a table of `values.per_case`; no rows for a single model.
+
+    Returns the tables with COLUMNS and with PLACES.
+    """
+    rows, places = [], []
     models = list(dict.fromkeys(values["model"]))
     metrics = chosen_metrics(values, settings.metrics) if len(models) > 1 else []
     for key, group in values.groupby(["dataset", "structure", "metric"], sort=False):
@@ -37,9 +44,7 @@ def rank(values: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         complete = wide.dropna().to_numpy()
         ranks = case_ranks(complete, key[2])
         test = friedman(ranks)
-        mean, low, high, first, tau = stability(
-            ranks, settings.bootstrap_samples, generator(settings, "ranking", *key)
-        )
+        found = stability(ranks, settings.bootstrap_samples, generator(settings, "ranking", *key))
         for number, model in enumerate(wide.columns):
             rows.append(
                 {
@@ -47,18 +52,22 @@ def rank(values: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
                     "model": model,
                     "n_cases": len(complete),
                     "n_left_out": len(wide) - len(complete),
-                    "mean_rank": mean[number],
-                    "rank_low": low[number],
-                    "rank_high": high[number],
-                    "share_first": first[number],
+                    "mean_rank": found.mean[number],
+                    "rank_low": found.low[number],
+                    "rank_high": found.high[number],
+                    "share_first": found.places[number, 0],
                     "friedman_statistic": test[0],
                     "friedman_df": test[1],
                     "friedman_p": test[2],
-                    "kendall_tau": tau,
+                    "kendall_tau": found.kendall_tau,
                     "surface": group["surface"].iloc[0],
                 }
             )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+            places += [
+                (*key, model, place, share, group["surface"].iloc[0])
+                for place, share in enumerate(found.places[number], start=1)
+            ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)), pd.DataFrame(places, columns=list(PLACES))
 
 
 def case_ranks(values: np.ndarray, metric: str) -> np.ndarray:
@@ -84,21 +93,36 @@ def friedman(ranks: np.ndarray) -> tuple[float, float, float]:
     return float(found.statistic), float(models - 1), float(found.pvalue)
 
 
-def stability(
-    ranks: np.ndarray, samples: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Mean ranks, both ends of their intervals, share of first places (model,), and Kendall's tau."""
+@dataclass(frozen=True)
+class Stability:
+    """How firm an order of models is, over resampled cases.
+
+    mean: ranks (model,); low, high: their 95 % intervals. places: share of the resamples (model,
+    place) in which a model comes in there; models that tie share their places. kendall_tau: mean
+    agreement of the order in the resamples with that of all cases.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    places: np.ndarray
+    kendall_tau: float
+
+
+def stability(ranks: np.ndarray, samples: int, rng: np.random.Generator) -> Stability:
+    """Resample the cases of ranks (case, model); NaN where there is none."""
     cases, models = ranks.shape
     if cases == 0:
         unknown = np.full(models, NAN)
-        return unknown, unknown, unknown, unknown, NAN
+        return Stability(unknown, unknown, unknown, np.full((models, models), NAN), NAN)
     mean = ranks.mean(axis=0)
     drawn = np.array([ranks[rng.integers(cases, size=cases)].mean(axis=0) for _ in range(samples)])
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
-    leads = np.abs(drawn - drawn.min(axis=1, keepdims=True)) <= ROUNDING
-    first = (leads / leads.sum(axis=1, keepdims=True)).mean(axis=0)
+    apart = np.sign(np.round((drawn[:, :, None] - drawn[:, None, :]) / ROUNDING))
+    before, tied = (apart > 0).sum(axis=2)[..., None], (apart == 0).sum(axis=2)[..., None]
+    place = np.arange(models)
+    shared = ((before <= place) & (place < before + tied)) / tied
     one, other = np.array(list(combinations(range(models), 2)), int).reshape(-1, 2).T
-    order = np.sign(np.round((drawn[:, one] - drawn[:, other]) / ROUNDING))
     full = np.sign(np.round((mean[one] - mean[other]) / ROUNDING))
-    tau = float((order * full).mean()) if full.any() else NAN
-    return mean, low, high, first, tau
+    tau = float((apart[:, one, other] * full).mean()) if full.any() else NAN
+    return Stability(mean, low, high, shared.mean(axis=0), tau)

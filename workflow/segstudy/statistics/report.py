@@ -31,10 +31,15 @@ def report(tests: pd.DataFrame, ranking: pd.DataFrame, settings: Statistics) -> 
     lines = ["# Comparison of the models", "", methods(settings), ""]
     if not len(tests):
         return "\n".join([*lines, "There is only one model, so nothing was compared.", ""])
-    for (dataset, metric), group in tests.groupby(["dataset", "metric"], sort=False):
-        lines += [f"## {metric}" + (f", {dataset}" if dataset else ""), ""]
+    for (dataset, other, metric), group in tests.groupby(
+        ["dataset", "dataset_b", "metric"], sort=False
+    ):
+        within = dataset == other
+        where = dataset if within else f"{dataset} against {other} (different cases, not paired)"
+        lines += [f"## {metric}" + (f", {where}" if where else ""), ""]
         ranks = ranking[(ranking["dataset"] == dataset) & (ranking["metric"] == metric)]
-        lines += [f"- {places(part)}" for _, part in ranks.groupby("structure", sort=False)]
+        if within:
+            lines += [f"- {places(part)}" for _, part in ranks.groupby("structure", sort=False)]
         lines += [f"- {sentence(row)}" for row in group.to_dict("records")]
         lines.append("")
     return "\n".join(lines)
@@ -54,14 +59,22 @@ def methods(settings: Statistics) -> str:
         f"were tested for normality (Shapiro-Wilk, α = {settings.alpha:g}), then with a paired t "
         f"test, or with {rule} where normality was rejected or could not be tested. All tests are "
         f"two-sided. p is {CORRECTIONS[settings.correction]} over the family of all tests of a "
-        "dataset (metric × structure × pair of models). Infinite distances, to an empty mask, rank "
+        "dataset (metric × structure × pair of models)"
+        f"{_of_datasets(settings)}. Infinite distances, to an empty mask, rank "
         "worst, two of them are a tie, and they are left out of mean differences and t tests. "
         "Models that share no case are compared unpaired, with Welch's t test where both samples are "
-        "normal and a Mann-Whitney U test where not. Relative volume errors are compared by size. Intervals are 95 % confidence intervals of "
+        "normal and a Mann-Whitney U test where not; so is a model on two datasets. Relative volume errors "
+        "are compared by size. Intervals are 95 % confidence intervals of "
         f"the mean difference ({_bootstrap(settings)}). Over all models, the ranks within each case "
         "were tested with Friedman's test, and the intervals of mean ranks come from resampled cases "
         "(percentile bootstrap)."
     )
+
+
+def _of_datasets(settings: Statistics) -> str:
+    if not settings.compare_datasets:
+        return ""
+    return ", or of a pair of datasets (metric × structure × model)"
 
 
 def places(ranks: pd.DataFrame) -> str:
@@ -86,6 +99,8 @@ def places(ranks: pd.DataFrame) -> str:
 def sentence(row: Mapping) -> str:
     """One comparison in words with all its numbers."""
     a, b = row["model_a"], row["model_b"]
+    if row["dataset"] != row["dataset_b"]:
+        a, b = f"{a} on {row['dataset']}", f"{b} on {row['dataset_b']}"
     head = f"{row['structure']}: {a} against {b}"
     remark = f" ({row['remark']})" if row["remark"] else ""
     if not row["test"]:

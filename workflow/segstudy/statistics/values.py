@@ -84,8 +84,8 @@ def per_case(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Distances, and the distance of a relative error from 0."""
-    return metric.endswith("_mm") or metric == "relative_volume_error"
+    """Distances, the distance of a relative error from 0, and the share on the wrong side."""
+    return metric.endswith("_mm") or metric in ("relative_volume_error", "side_swapped")
 
 
 def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segstudy.files import writing
 from segstudy.log import log
+from segstudy.train.ema import WeightAverage
 
 
 @dataclass
@@ -39,6 +40,7 @@ def write(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    average: WeightAverage | None,
 ) -> None:
     """Write the checkpoint, atomically."""
     content = {
@@ -47,6 +49,7 @@ def write(
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
+        "average": average.network.state_dict() if average else {},
     }
     memory = io.BytesIO()
     torch.save(content, memory)
@@ -60,6 +63,7 @@ def read(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    average: WeightAverage | None,
     device: torch.device,
 ) -> Progress:
     """Take up the state of a checkpoint; where there is none to use, that of a new training."""
@@ -73,6 +77,8 @@ def read(
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])
     scaler.load_state_dict(content["scaler"])
+    if average:
+        average.network.load_state_dict(content["average"])
     progress = Progress(**content["progress"])
     log.info("going on from the checkpoint after step %d", progress.step)
     return progress
@@ -83,7 +89,7 @@ def _load(path: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-        if set(content) >= {"digest", "progress", "network", "optimizer", "scaler"}:
+        if set(content) >= {"digest", "progress", "network", "optimizer", "scaler", "average"}:
             return content
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError):
         pass

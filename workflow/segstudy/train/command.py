@@ -24,10 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-mb", type=int, metavar="MB", help="memory of the job; left out: the model's"
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="of the threads, processes that cut patches; left out: the model's",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     own = parser.add_argument_group("networks of segstudy learn from prepared cases")
     own.add_argument(
-        "--arrays", nargs="+", type=Path, metavar="DIR", help="folders of prepared cases"
+        "--arrays",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of prepared cases, or .txt files that list such folders",
     )
     own.add_argument("--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan")
     nnunet = parser.add_argument_group("nnU-Net prepares the images itself")
@@ -63,9 +72,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(settings, options: argparse.Namespace) -> None:
-    from segstudy import code
+    from segstudy import code, networks
     from segstudy.cases import read_splits, trained
-    from segstudy.files import read_json
+    from segstudy.files import listed, read_json
     from segstudy.images.arrays import open_arrays
     from segstudy.images.prepare import Plan
     from segstudy.networks.device import choose_device
@@ -74,12 +83,17 @@ def _train(settings, options: argparse.Namespace) -> None:
 
     model = settings.model
     threads = options.threads or model.threads
+    workers = model.workers if options.workers is None else options.workers
     device = choose_device(options.device or model.device)
-    prepare_torch(device, threads)
+    prepare_torch(device, max(1, threads - workers))
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
-    found = open_arrays(options.arrays)
+    found = open_arrays(listed(options.arrays))
     training, validation = ([_arrays(found, split) for split in part] for part in splits)
     resolved = resolve(
         settings,
@@ -98,7 +112,8 @@ def _train(settings, options: argparse.Namespace) -> None:
         device=device,
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
-        code=code.digest("train.command", f"networks.{model.network}"),
+        workers=workers,
+        code=code.digest("train.command", *networks.modules(model)),
     )
 
 
@@ -111,7 +126,11 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     nnunet = importlib.import_module("segstudy.train.nnunet")
     model = settings.model
     splits = trained(
-        read_splits(options.splits), options.fold, model.validation_share, options.seed
+        read_splits(options.splits),
+        options.fold,
+        model.validation_share,
+        options.seed,
+        model.training_subset and model.training_subset.draw,
     )
     training, validation = (_labelled(part, options) for part in splits)
     nnunet.fit(

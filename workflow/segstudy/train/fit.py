@@ -30,10 +30,12 @@ from segstudy.networks.describe import describe
 from segstudy.networks.device import half_precision
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
+from segstudy.sides import class_pairs
 from segstudy.study import Optimizer
 from segstudy.train import checkpoint
 from segstudy.train.augment import augment
 from segstudy.train.checkpoint import Progress
+from segstudy.train.ema import WeightAverage
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.resolve import Resolved
 from segstudy.train.sampling import Batch, Sampler, TrainingCase
@@ -118,16 +120,24 @@ class Trainer:
         torch.manual_seed(seed_of(resolved.seed, "weights"))
         self.network = networks.build(
             model,
-            len(resolved.settings.channels),
+            len(resolved.plan.channels or resolved.settings.channels),
             resolved.classes,
             resolved.patch_size,
             resolved.spacing_mm,
         ).to(device)
+        self.average = WeightAverage(self.network, model.ema) if model.ema else None
+        # The compiled one shares its weights with `network`, under whose names they are saved.
+        self.forward = torch.compile(self.network) if model.compile else self.network
         self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device)
         self.optimizer = build_optimizer(model.optimizer, self.network)
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
+
+    @property
+    def evaluated(self) -> torch.nn.Module:
+        """The network that is validated and kept: the average of the weights, if there is one."""
+        return self.average.network if self.average else self.network
 
     @property
     def parameters(self) -> int:
@@ -147,6 +157,7 @@ class Trainer:
             batch.axes,
             resolved.plan.anisotropy_threshold,
             torch.Generator().manual_seed(seed),
+            class_pairs(resolved.settings.structures, resolved.settings.left_right_pairs),
         )
         rate = self.learning_rate(number)
         for group in self.optimizer.param_groups:
@@ -154,15 +165,27 @@ class Trainer:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
-            logits = self.network(images)
+            logits = self._forward(images)
         loss = self.loss(logits, labels)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), model.gradient_clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average:
+            self.average.update(self.network, number)
         loss_value, norm_value = torch.stack([loss.detach(), norm.detach()]).tolist()
         return loss_value, norm_value
+
+    def _forward(self, images: torch.Tensor):
+        try:
+            return self.forward(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
+                "(Triton on a GPU); set compile: false, or install one"
+            ) from None
 
     def learning_rate(self, number: int) -> float:
         model, resolved = self.resolved.model, self.resolved
@@ -180,7 +203,7 @@ class Trainer:
         for case in cases:
             image, label = case.cut((0, 0, 0), case.shape)
             probabilities = predict_volume(
-                self.network,
+                self.evaluated,
                 image,
                 patch_size=resolved.patch_size,
                 dims=model.dims,
@@ -228,12 +251,14 @@ def fit(
     threads: int,
     memory_mb: int,
     code: str,
+    workers: int = 0,
 ) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
     training, validation: the prepared cases that `resolved` names, in its order.
     memory_mb: memory of the job; cases that fit into half of it are held.
     code: digest of the code; a checkpoint of other code is not used.
+    workers: processes that cut patches; 0: a thread of this one.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
     had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
@@ -245,7 +270,13 @@ def fit(
     trainer = Trainer(resolved, device)
     write_json(output / "settings.json", _described(trainer, threads))
     progress = checkpoint.read(
-        folder, digest, trainer.network, trainer.optimizer, trainer.scaler, device
+        folder,
+        digest,
+        trainer.network,
+        trainer.optimizer,
+        trainer.scaler,
+        trainer.average,
+        device,
     )
     cases = load_cases([*training, *validation], resolved.plan, memory_mb)
     apart = cases[len(training) :]
@@ -261,7 +292,7 @@ def fit(
     _log_start(trainer, threads)
     try:
         with _stop_requests() as requests:
-            _run(trainer, progress, sampler, apart, output, folder, digest, requests)
+            _run(trainer, progress, sampler, apart, output, folder, digest, requests, workers)
     except torch.cuda.OutOfMemoryError:
         raise InputError(
             f"the GPU's memory is too small for a batch of {resolved.model.batch_size} patches of "
@@ -280,6 +311,7 @@ def _run(
     folder: Path,
     digest: str,
     requests: list[int],
+    workers: int,
 ) -> None:
     """The loop over all steps that are left."""
     resolved = trainer.resolved
@@ -287,11 +319,17 @@ def _run(
 
     def save() -> None:
         checkpoint.write(
-            folder, digest, progress, trainer.network, trainer.optimizer, trainer.scaler
+            folder,
+            digest,
+            progress,
+            trainer.network,
+            trainer.optimizer,
+            trainer.scaler,
+            trainer.average,
         )
 
     pin = trainer.device.type == "cuda"
-    for batch in sampler.batches(progress.step, resolved.steps, pin):
+    for batch in sampler.batches(progress.step, resolved.steps, pin, workers):
         loss, norm = trainer.step(progress.step, batch)
         if not math.isfinite(loss) or not (math.isfinite(norm) or trainer.scaler.is_enabled()):
             _refuse(resolved, progress.step, batch, loss)
@@ -346,7 +384,7 @@ def _end_epoch(
             progress.best_dice = row["validation_dice_mean"]
             progress.best = {
                 name: tensor.detach().clone()
-                for name, tensor in trainer.network.state_dict().items()
+                for name, tensor in trainer.evaluated.state_dict().items()
             }
     return row
 
@@ -367,18 +405,19 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
     def write(name: str) -> None:
         save_weights(
             output / name,
-            trainer.network,
+            trainer.evaluated,
             resolved.model,
             resolved.settings.structures,
             resolved.settings.channels,
             resolved.plan.to_dict(),
             resolved.patch_size,
             provenance,
+            resolved.settings.left_right_pairs,
         )
 
     write("weights.pt")
     if progress.best is not None:
-        trainer.network.load_state_dict(progress.best)
+        trainer.evaluated.load_state_dict(progress.best)
     write("best.pt")
 
 

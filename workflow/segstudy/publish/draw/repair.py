@@ -1,20 +1,32 @@
-"""Label repair: how well each angle explains the fault, and the reference case before and after."""
+"""Label repair: how well each angle explains the fault, cases before and after, and what images say."""
 
 import numpy as np
 import pandas
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.views import moved
+from segstudy.publish.views import moved, repaired_cases
 from segstudy.publish.words import plain
+
+#: Colours of verdicts: dark for what needs a look.
+VERDICTS = {"review": "#B2182B", "left": "#7A828C", "repaired": "#0072B2"}
+#: Measures of evidence: column, title of the axis, whether more is better.
+EVIDENCE = (
+    ("gradient", "Gradient across the\nsurface (intensity/mm)", True),
+    ("spread", "Spread of the intensity\ninside (mean abs. dev.)", False),
+    ("smoothness", "Smoothness through\nslices (Dice)", True),
+)
 
 
 def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
-    """IoU over the rotation: the whole circle, and the peak with its width."""
+    """IoU, or the evidence of all images, over the rotation: the whole circle, and the peak."""
     dataset = figure.dataset
+    if results.study.datasets[dataset].repair.estimate_from == "images":
+        return _draw_evidence_curve(results, dataset)
     curve, found = results.sweep(dataset), results.transform(dataset)
     curve = curve.sort_values("angle_deg", ignore_index=True)
     structure = found["structure"]
@@ -102,11 +114,8 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     found = results.transform(dataset)
     structure = results.study.datasets[dataset].repair.structure
     colour = parts.colours(results)[structure]
-    views = moved(results, dataset)
-    boxes = [
-        slices.around(view.right | view.delivered | view.repaired, view.pixel_mm, margin=0.25)
-        for view in views
-    ]
+    views = moved(results, dataset, found["reference_case"])
+    boxes = [slices.around(view.anywhere, view.pixel_mm, margin=0.25) for view in views]
     shapes = [
         box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
         for view, box in zip(views, boxes, strict=True)
@@ -155,4 +164,246 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
             [("as delivered", found["iou_before"]), ("repaired", found["iou_after"])],
             columns=["label", "iou"],
         ),
+    )
+
+
+def _draw_evidence_curve(results: Results, dataset: str) -> parts.Drawing:
+    """How well the structure lies in all images with a candidate rotation undone."""
+    curve, found = results.sweep(dataset), results.transform(dataset)
+    curve = curve.sort_values("angle_deg", ignore_index=True)
+    structure, angle = found["structure"], found["angle_deg"]
+    colour = parts.colours(results).get(structure, style.SOFT)
+    drawn = style.canvas(style.PAGE_MM, 58)
+    circle, peak = drawn.subplots(1, 2, width_ratios=[1.2, 1])
+    best = float(np.interp(angle, curve["angle_deg"], curve["evidence"]))
+    for axes in (circle, peak):
+        axes.plot(curve["angle_deg"], curve["evidence"], color=style.darker(colour, 0.8))
+        axes.set_xlabel("Rotation (°)")
+        axes.plot([angle], [best], marker="o", color=style.INK, markersize=4, zorder=5)
+    circle.set_ylabel("Evidence of the images\n(log gradient over spread, less overlap)")
+    circle.set_title("a  Whole circle")
+    circle.set_xlim(-180, 180)
+    circle.set_xticks(range(-180, 181, 60))
+    rival = found.get("rival_deg")
+    if rival is not None:
+        circle.axvline(rival, color="#B2182B", linewidth=0.8, linestyle=(0, (1, 1.5)))
+        circle.annotate(
+            "rival", (rival, 0.04), xytext=(2, 0), xycoords=("data", "axes fraction"),
+            textcoords="offset points", fontsize=6, color="#B2182B",
+        )  # fmt: skip
+    near = curve[(curve["angle_deg"] - angle).abs() <= 30]
+    room = max(float(np.ptp(near["evidence"])), 1e-3)
+    peak.set_title("b  Around the optimum")
+    peak.set_xlim(angle - 30, angle + 30)
+    peak.set_ylim(float(near["evidence"].min()) - 0.05 * room, best + 0.2 * room)
+    peak.annotate(
+        f"{angle:.2f}°".replace("-", "−"), (angle, best), xytext=(0, 4), ha="center", va="bottom",
+        textcoords="offset points", fontsize=6.5, fontweight="bold",
+    )  # fmt: skip
+    asked = found["image_evidence"]
+    text = (
+        f"How well the {plain(structure).lower()} lies in the images of {dataset} with a candidate fault undone, "
+        f"mean over n = {asked['cases']:.0f} cases, (a) over the whole circle and (b) around the optimum at "
+        f"{angle:.2f}°, at the shift found. No right label was asked. Gain over the labels as delivered: "
+        f"{asked['gain']:.2f} (t = {asked['t']:.1f}). The rotation is {found['rotation']}"
+        + (f"; {rival:.2f}° suits the images about as well" if rival is not None else "")
+        + "."
+    ).replace(" -", " −")
+    return parts.Drawing(
+        drawn,
+        f"Evidence over rotation, {dataset}",
+        text,
+        f"Curve of image evidence over rotation with one marked optimum at {angle:.2f} degrees.",
+        curve[["angle_deg", "evidence"]],
+    )
+
+
+def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
+    """Some cases in three planes, those for review first: as delivered, and as the study goes on."""
+    dataset = figure.dataset
+    found = results.transform(dataset)
+    structure = results.study.datasets[dataset].repair.structure
+    shown = [
+        (case, verdict)
+        for case, verdict in repaired_cases(results, dataset)
+        if case != found["reference_case"]
+    ]
+    if not shown:
+        drawn = style.canvas(style.PAGE_MM, 20)
+        axes = drawn.subplots()
+        axes.set_axis_off()
+        text = f"{dataset} has no case but the reference case."
+        axes.text(0, 0.5, text, va="center")
+        return parts.Drawing(
+            drawn,
+            f"Repaired cases, {dataset}",
+            text,
+            text,
+            pandas.DataFrame(columns=["case", "verdict"]),
+        )
+    side = (style.PAGE_MM - 12) / 3
+    views = [moved(results, dataset, case) for case, _ in shown]
+    boxes = [
+        [slices.around(view.anywhere, view.pixel_mm, margin=0.25) for view in row] for row in views
+    ]
+    heights = [
+        side
+        * min(
+            max(
+                box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
+                for view, box in zip(row, row_boxes, strict=True)
+            ),
+            1.2,
+        )
+        for row, row_boxes in zip(views, boxes, strict=True)
+    ]
+    drawn = style.canvas(style.PAGE_MM, sum(heights) + 16)
+    grid = drawn.subplots(len(shown), 3, squeeze=False, height_ratios=heights)
+    for index, (case, verdict) in enumerate(shown):
+        for panel, view, box in zip(grid[index], views[index], boxes[index], strict=True):
+            image = box.of(view.image)
+            overlay.show(panel, image, view.pixel_mm)
+            overlay.contour(
+                panel, box.of(view.delivered), view.pixel_mm, "#FF8F8F", dashed=True, width_pt=0.9
+            )
+            overlay.contour(panel, box.of(view.repaired), view.pixel_mm, "#FFFFFF", width_pt=0.9)
+            overlay.letters(panel, view.plane, all_sides=True)
+            if index == 0:
+                panel.set_title(plain(view.plane), loc="center")
+                overlay.scale_bar(panel, image.shape[1] * view.pixel_mm[1])
+        grid[index][0].text(
+            -0.03, 0.5, f"{case}: {verdict}", transform=grid[index][0].transAxes, rotation=90,
+            ha="right", va="center", fontsize=7, fontweight="bold",
+            color=style.darker(VERDICTS.get(verdict, style.INK), 0.9),
+        )  # fmt: skip
+    handles = [
+        Line2D([], [], color="#FF8F8F", linewidth=1.2, linestyle=(0, (2.6, 1.4)), label="as delivered"),
+        Line2D([], [], color=style.FAINT, linewidth=1.2, label="as the study goes on"),
+    ]  # fmt: skip
+    parts.legend(drawn, handles, style.PAGE_MM)
+    listed = ", ".join(f"{case} ({verdict})" for case, verdict in shown)
+    return parts.Drawing(
+        drawn,
+        f"Repaired cases, {dataset}",
+        f"{plain(structure)} of cases of {dataset}, in three planes through its middle: {listed}. Red dashes: "
+        "label as delivered; white: label that the study goes on with, the same where the verdict left it. "
+        f"Pictures in {overlay.RADIOLOGICAL}.",
+        f"Pictures of {len(shown)} cases with the outline of the {structure} before and after repair.",
+        pandas.DataFrame(shown, columns=["case", "verdict"]),
+    )
+
+
+def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
+    """What the images say of each case before and after, as pairs."""
+    dataset = figure.dataset
+    structure = results.study.datasets[dataset].repair.structure
+    columns = [f"{name}_{when}" for name, _, _ in EVIDENCE for when in ("before", "after")]
+    table = results.verdicts(dataset)
+    table = table.reindex(columns=["case", "verdict", *columns])
+    table = table[table[columns].notna().any(axis=1)].reset_index(drop=True)
+    drawn = style.canvas(style.PAGE_MM, 62)
+    panels = drawn.subplots(1, len(EVIDENCE))
+    said = []
+    for letter, axes, (name, title, more) in zip("abc", panels, EVIDENCE, strict=True):
+        pairs = table[[f"{name}_before", f"{name}_after"]].to_numpy(float)
+        # Those for review last, so that none hides behind the crowd.
+        for verdict in ("repaired", "left", "review"):
+            for before, after in pairs[(table["verdict"] == verdict).to_numpy()]:
+                axes.plot(
+                    [0, 1], [before, after], color=VERDICTS[verdict], linewidth=0.9, alpha=0.75,
+                    marker={"repaired": "o", "left": "s", "review": "^"}[verdict], markersize=3,
+                )  # fmt: skip
+        known = pairs[np.isfinite(pairs).all(axis=1)]
+        better = int(((known[:, 1] > known[:, 0]) == more).sum()) if len(known) else 0
+        axes.set_title(f"{letter}  better in {better} of {len(known)}")
+        axes.set_xlim(-0.25, 1.25)
+        axes.set_xticks([0, 1], ["as delivered", "fault undone"])
+        axes.set_ylabel(f"{title}, {'more' if more else 'less'} is better", fontsize=6.5)
+        if name == "smoothness":
+            axes.set_ylim(min([0.5, *known.ravel()]), 1.02)
+        elif len(known):
+            axes.set_ylim(0, 1.08 * max(float(known.max()), 1e-6))
+        said.append(f"{name} better in {better} of {len(known)}")
+    counts = table["verdict"].value_counts()
+    handles = [
+        Line2D([], [], color=colour, marker={"repaired": "o", "left": "s", "review": "^"}[verdict],
+               markersize=3, linewidth=0.9, label=f"{verdict} (n = {counts.get(verdict, 0)})")
+        for verdict, colour in VERDICTS.items()
+        if counts.get(verdict, 0)
+    ]  # fmt: skip
+    parts.legend(drawn, handles, style.PAGE_MM)
+    return parts.Drawing(
+        drawn,
+        f"Evidence before and after, {dataset}",
+        f"What the image says of the {structure.replace('_', ' ')} of each case of {dataset} (n = {len(table)}) as "
+        "delivered and with the fault undone: (a) mean absolute derivative of the image across the "
+        "structure's surface, (b) mean absolute deviation of the intensity from its median inside, (c) "
+        "mean Dice of neighbouring slices. A line is a case, in the colour of its verdict; where it was "
+        "left, the study goes on with the label as delivered.",
+        f"Paired lines before and after repair: {', '.join(said)} cases.",
+        table,
+    )
+
+
+def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
+    """The methods tried on the reference case: IoU against seconds."""
+    dataset = figure.dataset
+    found = results.transform(dataset)
+    table = results.attempts(dataset).merge(results.attempt_seconds(dataset), how="left")
+    table = table[["method", "frame", "iou_replayed", "seconds", "chosen", "reason"]]
+    number = [
+        pandas.to_numeric(table[name], errors="coerce") for name in ("iou_replayed", "seconds")
+    ]
+    names = [
+        f"{row.method}" + (f" ({row.frame})" if table["frame"].nunique() > 1 else "")
+        for row in table.itertuples()
+    ]
+    rows = np.arange(len(table))[::-1]
+    drawn = style.canvas(style.PAGE_MM, 24 + 6 * len(table))
+    panels = drawn.subplots(1, 2, sharey=True)
+    chosen = table["chosen"].astype(str).str.lower() == "true"
+    colours = [style.INK if one else style.SOFT for one in chosen]
+    for axes, values in zip(panels, number, strict=True):
+        for row, value, colour, name in zip(rows, values, colours, names, strict=True):
+            swept = name.startswith("sweep")
+            axes.plot([value], [row], "o" if swept else "s", color=colour, markersize=4.5)
+            axes.axhline(row, color=style.FAINT, linewidth=0.5, zorder=0)
+            if not np.isfinite(value):
+                axes.annotate("failed", (0.02, row), xycoords=("axes fraction", "data"), fontsize=6,
+                              va="center", color=style.SOFT)  # fmt: skip
+    panels[0].set_yticks(rows, names)
+    for label, one in zip(panels[0].get_yticklabels(), chosen, strict=True):
+        label.set_fontweight("bold" if one else "normal")
+    panels[0].set_ylim(-0.6, len(table) - 0.4)
+    for axes in panels:
+        axes.margins(x=0.1)
+    panels[0].set_xlabel("IoU of the replayed fault")
+    panels[0].set_title("a  How exact")
+    panels[1].set_xlabel("Seconds (log scale)")
+    panels[1].set_title("b  How long")
+    if (number[1] > 0).any():
+        panels[1].set_xscale("log")
+        panels[1].xaxis.set_major_formatter(ScalarFormatter())
+        panels[1].xaxis.set_minor_formatter(NullFormatter())
+    for row, value in zip(rows, number[0], strict=True):
+        if np.isfinite(value):
+            panels[0].annotate(f"{value:.4f}", (value, row), xytext=(0, 4), ha="center", fontsize=6,
+                               textcoords="offset points")  # fmt: skip
+    for row, value in zip(rows, number[1], strict=True):
+        if np.isfinite(value):
+            panels[1].annotate(f"{value:.1f}", (value, row), xytext=(0, 4), ha="center", fontsize=6,
+                               textcoords="offset points")  # fmt: skip
+    return parts.Drawing(
+        drawn,
+        f"Methods of repair, {dataset}",
+        f"Methods tried on the reference case {found['reference_case']} of {dataset} (n = 1): (a) IoU of the right "
+        "label of the "
+        f"{found['structure'].replace('_', ' ')}, moved by the fault found, with the delivered one; (b) seconds to "
+        "reach it, with the steps that a method starts from. Bold: the method chosen.",
+        "Dot chart of "
+        + "; ".join(
+            f"{name}: IoU {value:.4f}" for name, value in zip(names, number[0], strict=True)
+        )
+        + ".",
+        table.drop(columns="reason"),
     )

@@ -1,0 +1,88 @@
+"""Published figures: every number can be what it is called, or its remark says why it is not."""
+
+import math
+import re
+
+import builder
+import pytest
+
+from segstudy.errors import InputError
+from segstudy.publish.published import COLUMNS, PLAIN, published_table, read_published
+from segstudy.publish.results import Results
+from segstudy.publish.words import metric
+
+STUDIES = {"segthor", "hippocampus", "brain_tumour", "oasis_slices", "low_data_brain"}
+RANGES = {
+    "dice_t": (-50, 50),
+    "recall_t": (-50, 50),
+    "assd_u": (0, 40 * 40),
+    "angle_deg": (-180, 180),
+    "parameters": (1, math.inf),
+}
+TABLE = read_published()
+
+
+def test_every_reference_study_is_there_with_its_source():
+    assert set(TABLE["study"]) == STUDIES
+    assert (TABLE["source"] != "").all()
+    assert not TABLE.duplicated(
+        ["study", "dataset", "model", "structure", "metric", "source"]
+    ).any()
+
+
+@pytest.mark.parametrize(
+    "row", list(TABLE.itertuples()), ids=lambda row: f"{row.study}-{row.Index}"
+)
+def test_a_number_is_in_range_or_its_remark_says_why_not(row):
+    if math.isnan(row.value):
+        assert row.remark.startswith("not repeated here: ")
+        return
+    what = metric(row.metric)
+    low, high = RANGES.get(row.metric, (what.low, what.high))
+    assert low is not None, f"{row.metric}: neither a metric of ours nor in RANGES"
+    assert (row.metric in PLAIN) == (row.metric in RANGES)
+    inside = low <= row.value <= (math.inf if high is None else high)
+    assert inside or row.remark.startswith("out of range: ")
+    assert row.unit == (what.unit or {"angle_deg": "deg"}.get(row.metric, ""))
+    # A share of several percent that stands as a percentage would pass as a bare number.
+    printed = re.search(r"printed as ([0-9.]+) %", row.remark)
+    assert not printed or row.value == pytest.approx(float(printed[1]) / 100)
+
+
+def test_a_dice_too_good_for_the_hippocampus_is_called_what_it_is():
+    high = TABLE[(TABLE["study"] == "hippocampus") & (TABLE["value"] > 0.93)]
+    assert len(high) == 1
+    assert high["remark"].str.startswith("no Dice").all()
+
+
+def test_ours_stands_beside_the_same_model_structure_and_metric(plain, tmp_path):
+    lines = [
+        ",".join(COLUMNS),
+        "tiny,thorax,enet,heart,dice,0.5,,a paper,",
+        "tiny,thorax,enet,spleen,dice,0.7,,a paper,another organ",
+        "tiny,thorax,enet,heart,nsd,,,a paper,not repeated here: leaves its range",
+        "other,thorax,enet,heart,dice,0.9,,a paper,",
+    ]
+    path = tmp_path / "published.csv"
+    path.write_text("\n".join(lines) + "\n")
+    rows = published_table(plain, path)["rows"]
+    summary = plain.summary.set_index(["dataset", "model", "structure", "metric"])["mean"]
+    ours = summary["thorax", "enet", "heart", "dice"]
+    assert [row[4].text for row in rows] == ["0.5", "0.7", "–"]
+    assert [row[5].text for row in rows] == [f"{ours:.3f}", "–", "–"]
+    assert rows[1][6].text == "another organ"
+
+
+def test_a_study_of_which_nothing_was_published_has_no_rows(plain):
+    assert published_table(plain)["rows"] == []
+
+
+def test_a_wrong_table_is_named(tmp_path):
+    settings = builder.study(repair=False)
+    path = tmp_path / "published.csv"
+    path.write_text("study,value\n")
+    with pytest.raises(InputError, match="columns study, value; expected study, dataset"):
+        published_table(Results(settings, tmp_path), path)
+    path.write_text(",".join(COLUMNS) + "\na,b,c,d,dice,about 0.9,,s,\n")
+    with pytest.raises(InputError, match="row 2: value is 'about 0.9'"):
+        read_published(path)

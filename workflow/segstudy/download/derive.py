@@ -1,0 +1,145 @@
+"""Files that are made of a dataset's own, which stay as they are: volumes of slices, labels with merged values.
+
+A file whose content would not change is left alone, with its time: what was computed from it is
+not computed again.
+"""
+
+import filecmp
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from segstudy.cases import Case
+from segstudy.download.layouts import Listing
+from segstudy.download.problems import Problem
+from segstudy.errors import InputError
+from segstudy.images.files import read_label, write_label, write_nifti
+from segstudy.images.names import NIFTI, times
+from segstudy.log import log, progress
+
+
+def stack_slices(listing: Listing, pixel_mm: float, slice_mm: float) -> Listing:
+    """Write the volumes that a listing wants of slices; cases whose slices do not fit are refused.
+
+    A pixel's column runs along the first axis and its row along the second, towards left and back
+    as in a radiologist's picture; slices run along the third. A slice of NIfTI keeps its axes.
+    """
+    affine = np.diag([-pixel_mm, -pixel_mm, slice_mm, 1.0])
+    good, problems = [], list(listing.problems)
+    for case in progress(listing.cases, "stack slices"):
+        try:
+            image, label = (
+                _stack([*listing.stacks[file]], file == case.label)
+                for file in (case.images[0], case.label)
+            )
+        except InputError as error:
+            file, _, text = str(error).partition(": ")
+            problems.append(Problem(case.case, file.removeprefix(f"{listing.root}/"), text))
+            continue
+        _write(case.images[0], image, affine)
+        _write(case.label, label, affine)
+        good.append(case)
+    return replace(listing, cases=good, problems=problems, stacks={})
+
+
+def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
+    """Slices (i, j) as a volume (i, j, slice)."""
+    slices = [read_slice(file) for file in files]
+    for file, one in zip(files, slices, strict=True):
+        if one.shape != slices[0].shape:
+            raise InputError(
+                f"{file}: {times(one.shape)} pixels; expected {times(slices[0].shape)}, as in "
+                f"{files[0].name}"
+            )
+        if is_label and not np.array_equal(one, np.rint(one)):
+            raise InputError(f"{file}: values that are no whole numbers; expected a label")
+    volume = np.stack(slices, axis=2)
+    if is_label:
+        return volume.astype(np.uint16 if volume.max() > 255 else np.uint8)
+    return volume if volume.dtype == np.uint8 else volume.astype(np.float32)
+
+
+def read_slice(file: Path) -> np.ndarray:
+    """A gray picture as (column, row), or a NIfTI slice as (i, j).
+
+    Raises InputError for a file that cannot be read, is coloured or is no single slice.
+    """
+    if file.name.endswith(NIFTI):
+        try:
+            array = np.asarray(nibabel.load(file).dataobj)
+        except Exception as error:  # whatever nibabel meets in a damaged file
+            raise InputError(f"{file}: not readable as an image ({error})") from None
+        array = array.squeeze()
+        if array.ndim != 2 or array.dtype.kind not in "iuf":
+            raise InputError(f"{file}: {times(array.shape)} {array.dtype}; expected a gray slice")
+        return array
+    import SimpleITK
+
+    try:
+        picture = SimpleITK.ReadImage(str(file), imageIO="PNGImageIO")
+    except RuntimeError:
+        raise InputError(f"{file}: not readable as a PNG picture") from None
+    if picture.GetDimension() != 2 or picture.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{file}: a coloured picture; expected one gray value a pixel")
+    return SimpleITK.GetArrayFromImage(picture).T
+
+
+def merge_values(label: np.ndarray, merged: Mapping[int, int]) -> np.ndarray:
+    """A label map with each key of `merged` replaced by its value."""
+    if not merged:
+        return label
+    top = max(int(label.max(initial=0)), *merged, *merged.values())
+    table = np.arange(top + 1, dtype=np.uint16)
+    table[list(merged)] = list(merged.values())
+    result = table[label]
+    return result.astype(np.uint8) if result.max(initial=0) < 256 else result
+
+
+def write_merged(cases: Sequence[Case], merged: Mapping[int, int], derived: Path) -> list[Case]:
+    """The cases with labels in which the values of a structure are one, written to `derived`."""
+    if not merged:
+        return list(cases)
+    found = []
+    for case in progress(cases, "merge labels"):
+        files = {"merged_labels": case.label, "merged_reference_labels": case.reference_label}
+        new = {}
+        for folder, file in files.items():
+            if file is not None:
+                label = read_label(file)
+                new[folder] = derived / folder / f"{case.case}.nii.gz"
+                _write(new[folder], merge_values(label.array, merged), label.affine)
+        found.append(
+            replace(
+                case,
+                label=new["merged_labels"],
+                reference_label=new.get("merged_reference_labels"),
+            )
+        )
+    return found
+
+
+def remove_others(derived: Path, cases: Sequence[Case]) -> None:
+    """Remove derived files that no case has any more."""
+    wanted = {path.resolve() for case in cases for path in case.files}
+    for path in sorted(derived.glob("*/*.nii.gz")):
+        if path.resolve() not in wanted:
+            log.info("removed %s: no case has it any more", path)
+            path.unlink()
+
+
+def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    fresh = path.with_name(f".fresh-{path.name}")
+    try:
+        if array.dtype.kind == "u":
+            write_label(fresh, array, affine)
+        else:
+            write_nifti(fresh, array, affine)
+        if path.exists() and filecmp.cmp(fresh, path, shallow=False):
+            return
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)

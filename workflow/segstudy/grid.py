@@ -1,0 +1,135 @@
+"""Grid search in a study file: a model with `grid` stands for an arm of each combination of values.
+
+    unet3d:
+      network: unet
+      grid: {channels: [[32, 64], [48, 96]], head.hidden: [32, 64]}
+
+becomes the models unet3d_c32_h32, unet3d_c32_h64, unet3d_c48_h32 and unet3d_c48_h64.
+"""
+
+import copy
+import itertools
+import re
+from typing import Any
+
+MOST_ARMS = 64
+
+Grids = dict[str, dict[str, dict[str, Any]]]
+"""Entry of the study file -> arm -> setting (`head.hidden`) -> its value in that arm."""
+
+
+def expand(models: dict[str, Any]) -> tuple[dict[str, Any], Grids]:
+    """The models with each grid replaced by its arms, in the order of the file, and the grids.
+
+    models: the study file's `models`, as read. Raises ValueError that begins with the key.
+    """
+    found: dict[str, Any] = {}
+    grids: Grids = {}
+    for entry, model in models.items():
+        if not isinstance(model, dict) or "grid" not in model:
+            arms = {entry: model}
+        else:
+            arms, grids[entry] = _arms(entry, model)
+        for name, arm in arms.items():
+            if name in found or (name != entry and name in models):
+                raise ValueError(
+                    f"models.{entry}.grid: an arm would be named {name}, as another model is; "
+                    "rename one of them"
+                )
+            found[name] = arm
+    return found, grids
+
+
+def _arms(entry: str, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    grid, key = model["grid"], f"models.{entry}.grid"
+    if not isinstance(grid, dict) or not grid:
+        raise ValueError(f"{key}: expected settings with lists of values, e.g. optimizer.lr: [...]")
+    for path, values in grid.items():
+        if not isinstance(path, str) or not isinstance(values, list) or not values:
+            raise ValueError(f"{key}.{path}: expected a list of values, and at least one")
+        if path.split(".")[0] in ("grid", "network", "trainer"):
+            raise ValueError(f"{key}.{path}: not in a grid; give each {path} a model of its own")
+        for other in grid:
+            if other != path and str(other).startswith(f"{path}."):
+                raise ValueError(f"{key}.{other}: is part of {path}, which the grid sets too")
+    count = 1
+    for values in grid.values():
+        count *= len(values)
+    if count > MOST_ARMS:
+        raise ValueError(f"{key}: {count} combinations; expected at most {MOST_ARMS} arms")
+    short = _short(list(grid))
+    labels = {path: _labels(f"{key}.{path}", values) for path, values in grid.items()}
+    base = {name: value for name, value in model.items() if name != "grid"}
+    arms, chosen = {}, {}
+    for places in itertools.product(*[range(len(values)) for values in grid.values()]):
+        point = {path: grid[path][place] for path, place in zip(grid, places, strict=True)}
+        parts = [f"{short[p]}{labels[p][place]}" for p, place in zip(grid, places, strict=True)]
+        name = "_".join([entry, *parts])
+        arms[name] = _with(base, point, key)
+        chosen[name] = point
+    return arms, chosen
+
+
+def _with(base: dict[str, Any], point: dict[str, Any], key: str) -> dict[str, Any]:
+    """A model's settings with those of a point of the grid put in."""
+    arm = copy.deepcopy(base)
+    for path, value in point.items():
+        *above, last = path.split(".")
+        place = arm
+        for part in above:
+            inner = place.get(part)
+            if inner is None:
+                inner = place[part] = {}
+            if not isinstance(inner, dict):
+                raise ValueError(f"{key}.{path}: {part} has no settings of its own, but a value")
+            place = inner
+        place[last] = copy.deepcopy(value)
+    return arm
+
+
+def _short(paths: list[str]) -> dict[str, str]:
+    """A short form of each setting: c for channels, lr for optimizer.lr, bs for batch_size.
+
+    Where two are alike, the setting's last word; where those are, the whole path.
+    """
+    last = [path.rsplit(".", 1)[-1] for path in paths]
+    initials = [word if len(word) < 3 else "".join(w[0] for w in word.split("_")) for word in last]
+    forms = zip(initials, last, (path.replace(".", "_") for path in paths), strict=True)
+    return {
+        path: next(
+            (form for form, all_ in zip(found[:2], (initials, last), strict=True)
+             if all_.count(form) == 1),
+            found[2],
+        )
+        for path, found in zip(paths, forms, strict=True)
+    }  # fmt: skip
+
+
+def _labels(key: str, values: list[Any]) -> list[str]:
+    """A label of each value, letters and digits: 32, 0p001, on; a list's first value if that tells them apart."""
+    for label in (_first, _whole):
+        found = [label(value) for value in values]
+        if len(set(found)) == len(found):
+            return found
+    raise ValueError(f"{key}: a value stands twice, or two have one name: {', '.join(found)}")
+
+
+def _first(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return _first(value[0])
+    if isinstance(value, dict) and "name" in value:
+        return _first(value["name"])
+    return _whole(value)
+
+
+def _whole(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        return "_".join(map(_whole, value)) or "none"
+    if isinstance(value, dict):
+        return "_".join(f"{name}{_whole(inner)}" for name, inner in value.items()) or "default"
+    if isinstance(value, float):
+        value = f"{value:g}"
+    text = str(value).lower().replace(".", "p").replace("-", "m").replace("+", "")
+    return re.sub(r"[^a-z0-9]+", "_", text).strip("_") or "none"

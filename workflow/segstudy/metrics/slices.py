@@ -1,0 +1,43 @@
+"""Dice slice by slice, as studies of 2D networks report it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from nibabel import orientations
+
+NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
+NAMES = ("slice_dice", "slices_undefined")
+
+
+def stored_axis(affine: np.ndarray, plane: str) -> int:
+    """The axis of the stored array (0, 1, 2) along which slices of that plane follow each other."""
+    turn = orientations.io_orientation(affine)
+    return int(np.flatnonzero(turn[:, 0] == NORMAL[plane])[0])
+
+
+def by_slice(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    structures: Mapping[str, Sequence[int]],
+    axis: int,
+) -> dict[str, dict[str, float]]:
+    """For each structure, the mean Dice of the slices where it is defined, and how many others there are.
+
+    reference, prediction: label maps (i, j, k). structures: name -> label values, merged where
+    several. Dice of a slice that is empty in both maps is undefined: such slices are left out of
+    the mean and counted. A slice that only one map fills counts with Dice 0. Without any slice
+    to take a mean of, it is NaN.
+    """
+    others = tuple(other for other in range(3) if other != axis)
+    top = max(int(reference.max(initial=0)), int(prediction.max(initial=0)))
+    found = {}
+    for name, values in structures.items():
+        inside = np.zeros(top + 1, bool)
+        inside[[value for value in values if value <= top]] = True
+        one, other = inside[reference], inside[prediction]
+        size = np.count_nonzero(one, axis=others) + np.count_nonzero(other, axis=others)
+        common = np.count_nonzero(one & other, axis=others)
+        defined = size > 0
+        dice = float(np.mean(2 * common[defined] / size[defined])) if defined.any() else np.nan
+        found[name] = dict(zip(NAMES, (dice, float(np.sum(~defined))), strict=True))
+    return found

@@ -1,0 +1,56 @@
+"""Which axes a level of a U-Net halves and convolves: coarse ones wait for the finer ones.
+
+As in nnU-Net (Isensee et al. 2021).
+"""
+
+from collections.abc import Sequence
+
+from segstudy.errors import InputError
+
+SMALLEST = 4
+"""No axis is halved below this many voxels."""
+
+
+def topology(
+    levels: int, patch_size: Sequence[int], spacing_mm: Sequence[float]
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Strides and kernels of each level, finest first; the first level's stride is 1.
+
+    An axis is halved if its voxels are less than twice as large as the smallest that may still
+    be halved, and at least 4 of them remain. Its kernel is 1 until its voxels are at most twice
+    the smallest, and 3 from then on.
+    """
+    size, spacing = list(patch_size), list(spacing_mm)
+    axes = range(len(size))
+    steps, kernels = [], []
+    kernel = [1] * len(size)
+    for level in range(levels):
+        step = [1] * len(size)
+        if level > 0:
+            able = [axis for axis in axes if -(-size[axis] // 2) >= SMALLEST]
+            if not able:
+                raise InputError(
+                    f"channels: {levels} levels, but a patch of {'x'.join(map(str, patch_size))} "
+                    f"voxels can be halved {level - 1} times; give at most {level} levels, or a "
+                    "larger patch_size"
+                )
+            finest = min(spacing[axis] for axis in able)
+            for axis in able:
+                if spacing[axis] < 2 * finest:
+                    step[axis] = 2
+                    size[axis] = -(-size[axis] // 2)
+                    spacing[axis] *= 2
+        for axis in axes:
+            if spacing[axis] <= 2 * min(spacing):
+                kernel[axis] = 3
+        steps.append(tuple(step))
+        kernels.append(tuple(kernel))
+    return steps, kernels
+
+
+def product(steps: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """By how much strides shrink a patch in all, along each axis."""
+    total = [1] * len(steps[0])
+    for step in steps:
+        total = [one * other for one, other in zip(total, step, strict=True)]
+    return tuple(total)

@@ -1,0 +1,85 @@
+"""Which structure was taken for which."""
+
+import numpy as np
+import pandas
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, plain
+
+MOST_NUMBERS = 8
+"""Structures up to which the cells hold their number."""
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """A panel a model: rows are reference structures, columns what their voxels were predicted as."""
+    study = results.study
+    models, structures = list(study.models), study.structures
+    tables = {model: results.confusion(figure.dataset, model) for model in models}
+    shares = {model: shared(table) for model, table in tables.items()}
+    side = float(np.clip(7.0 * (len(structures) + 1), 30, style.PAGE_MM - 40))
+    longest = max(map(len, structures))
+    names_mm = 1.3 * min(longest, 24) + 3
+    widest = max(1, int((style.PAGE_MM - names_mm) / (side + 4)))
+    rows, columns = style.grid(len(models), widest)
+    width = max(style.COLUMN_MM, min(style.PAGE_MM, columns * (side + 4) + names_mm))
+    drawn = style.canvas(width, rows * (side * 0.85 + names_mm * 0.8 + 14))
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    names = [parts.wrap(plain(name), 24) for name in structures]
+    for index, (panel, model) in enumerate(zip(axes, models, strict=False)):
+        share = shares[model].to_numpy()
+        panel.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+        for row, column in np.argwhere(share > 0) if len(structures) <= MOST_NUMBERS else ():
+            value = 100 * share[row, column]
+            panel.text(
+                column, row, "<1" if value < 0.5 else f"{value:.0f}", ha="center", va="center",
+                fontsize=6, color="white" if value > 55 else style.INK,
+            )  # fmt: skip
+        panel.grid(False)
+        panel.set_xticks(
+            range(len(names) + 1), [*names, "Background"], rotation=50, ha="right", va="top",
+            rotation_mode="anchor", linespacing=0.95,
+        )  # fmt: skip
+        panel.set_yticks(range(len(names)), names if index % columns == 0 else [""] * len(names))
+        panel.tick_params(length=0)
+        if index % columns == 0:
+            panel.set_ylabel("Reference")
+        panel.set_xlabel("Predicted as")
+        parts.title(panel, model, side)
+    for panel in axes[len(models) :]:
+        style.hide(panel)
+    long = [
+        frame.stack().rename("share").rename_axis(["reference", "prediction"]).reset_index()
+        .assign(model=model)
+        for model, frame in shares.items()
+    ]  # fmt: skip
+    n = len(results.cases(figure.dataset))
+    return parts.Drawing(
+        drawn,
+        f"Confusion of structures, {figure.dataset}",
+        f"Which structure was taken for which on {figure.dataset}, n = {count(n, 'case')}: of all voxels of a "
+        "reference structure (row), over all cases and runs, the percentage that was predicted as each structure "
+        "(column). The colour goes with the square root, so that small shares show.",
+        "Confusion matrices. " + " ".join(_worst(model, frame) for model, frame in shares.items()),
+        pandas.concat(long, ignore_index=True)[["model", "reference", "prediction", "share"]],
+    )
+
+
+def shared(table):
+    """Rows of voxel counts as shares of their sum, without the row of the background; 0 for an empty row."""
+    rows = table.drop(index="background").astype(float)
+    return rows.div(rows.sum(axis=1).where(lambda total: total > 0, 1.0), axis=0)
+
+
+def _worst(model: str, share) -> str:
+    """The largest confusion of two structures, in words."""
+    others = share.drop(columns="background").copy()
+    for name in others.index:
+        others.loc[name, name] = 0.0
+    row, column = np.unravel_index(others.to_numpy().argmax(), others.shape)
+    most = others.to_numpy()[row, column]
+    if most == 0:
+        return f"{model}: no structure taken for another."
+    return f"{model}: most, {100 * most:.1f} % of {others.index[row]} taken for {others.columns[column]}."

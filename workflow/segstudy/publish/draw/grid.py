@@ -1,0 +1,92 @@
+"""A grid search: Dice of each arm, on validation and on tested cases, and against its parameters."""
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, NullLocator
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, plain
+
+ROW_MM = 4.6
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """A row an arm with its Dice by structure; beside it mean Dice over the number of parameters."""
+    study = results.study
+    table = results.grid(figure.model, figure.dataset)
+    structures = [name for name in study.structures if f"dice_{name}" in table]
+    colour = parts.colours(results)
+    rows = np.arange(len(table))
+    chosen = table["best"].to_numpy(bool)
+    tested = table[[f"dice_{name}" for name in structures]].mean(axis=1)
+
+    height = max(62, 26 + ROW_MM * len(table))
+    drawn = style.canvas(style.PAGE_MM, height)
+    arms, cost = drawn.subplots(1, 2, width_ratios=[1, 1.15])
+    for name in structures:
+        arms.errorbar(
+            table[f"dice_{name}"], rows, xerr=table[f"sd_{name}"], fmt="o", markersize=3,
+            color=colour[name], elinewidth=0.5, zorder=3,
+        )  # fmt: skip
+    arms.plot(table["validation_dice"], rows, "D", mfc="none", color=style.INK, ms=4, mew=0.7)
+    arms.set_yticks(rows, [name.removeprefix(f"{figure.model}_") for name in table["model"]])
+    arms.set_ylim(len(table) - 0.5, -0.5)
+    for row in rows[chosen]:
+        arms.axhspan(row - 0.45, row + 0.45, color=style.FAINT, alpha=0.6, zorder=0, lw=0)
+    arms.set_xlabel("Dice")
+    arms.set_title("a  Each arm")
+
+    cost.plot(table["parameters"], tested, "o", color=style.SOFT, ms=4, mec="white", mew=0.3)
+    cost.plot(
+        table["parameters"], table["validation_dice"], "D", mfc="none", color=style.INK,
+        ms=4, mew=0.7,
+    )  # fmt: skip
+    cost.plot(table["parameters"][chosen], tested[chosen], "o", ms=9, mfc="none", color=style.INK)
+    cost.set_xscale("log")
+    cost.set_xticks(_apart(sorted(set(table["parameters"]))))
+    cost.xaxis.set_major_formatter(EngFormatter(places=1, sep=" "))
+    cost.xaxis.set_minor_locator(NullLocator())
+    cost.set_xlim(table["parameters"].min() / 1.3, table["parameters"].max() * 1.3)
+    cost.set_xlabel("Parameters")
+    cost.set_ylabel("Dice, mean of the structures")
+    cost.set_title("b  Dice and size")
+    handles = [
+        *parts.structure_handles(results, structures),
+        Line2D([], [], color=style.SOFT, marker="o", ls="none", ms=4, label="mean, tested cases"),
+        Line2D(
+            [], [], color=style.INK, marker="D", mfc="none", ls="none", ms=4, label="validation"
+        ),
+    ]
+    for handle in handles:
+        handle.set_label(plain(handle.get_label()))
+    parts.legend(drawn, handles, style.PAGE_MM)
+
+    cases = count(int(table["n_cases"].max()), "tested case")
+    best = table[chosen]
+    choice = (
+        f"{best['model'].iloc[0]} has the highest validation Dice ({best['validation_dice'].iloc[0]:.3f})"
+        if len(best)
+        else "no arm is marked, since not all have a validation Dice"
+    )
+    return parts.Drawing(
+        drawn,
+        f"Grid search {figure.model}",
+        f"{count(len(table), 'arm')}; Dice on {cases} (points: mean; bars: SD over cases) and on the "
+        "training cases that were kept apart (diamonds), by which the arm is chosen. "
+        f"The tested cases have no part in the choice: {choice} (shaded; circled).",
+        f"Grid search {figure.model}: {choice}.",
+        table,
+    )
+
+
+def _apart(values: list[int]) -> list[int]:
+    """Those of the rising values that are far enough apart on a log axis for a label each."""
+    room = np.log(values[-1] / values[0] * 1.7) / 6
+    kept = values[:1]
+    for value in values[1:]:
+        if np.log(value / kept[-1]) >= room:
+            kept.append(value)
+    return kept

@@ -1,0 +1,271 @@
+"""Structures of a left and a right side: apart, merged, and predicted under the other side's label."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas
+from matplotlib.patches import Patch
+
+from segstudy.images.files import read_label
+from segstudy.publish import slices, style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import overlay, parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import Metric, count, expand, listing, metric, number, plain
+from segstudy.study import Study
+
+KINDS = {"apart": "#0072B2", "merged": "#56B4E9", "foreground": "#B8BEC6"}
+WORDS = {
+    "apart": "left and right apart",
+    "merged": "left and right merged",
+    "foreground": "all foreground",
+}
+
+
+def kinds(study: Study) -> dict[str, list[str]]:
+    """What is averaged in each bar: the structures of the pairs, the merged pairs, all foreground."""
+    by_members = {frozenset(members): name for name, members in study.groups.items()}
+    pairs = study.left_right_pairs
+    return {
+        "apart": [name for pair in pairs for name in pair],
+        "merged": [by_members[frozenset(pair)] for pair in pairs],
+        "foreground": [by_members[frozenset(study.structures)]],
+    }
+
+
+def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
+    """A panel a metric: for each model the mean over cases of three ways to score the same labels."""
+    study = results.study
+    names, models = expand(study.publish.metrics, study), list(study.models)
+    rows, columns = style.grid(len(names), 3)
+    panel = float(np.clip(17 * len(models), 42, 75))
+    width = float(np.clip(columns * panel + 8, style.COLUMN_MM, style.PAGE_MM))
+    slot = (width - 8) / columns * 0.8 / len(models)
+    drawn = style.canvas(width, 10)
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    table, below = [], 3.0
+    for place, name in zip(axes, names, strict=False):
+        what = metric(name)
+        values = results.values(figure.dataset, name)
+        for x, model in enumerate(models):
+            for step, (kind, members) in enumerate(kinds(study).items()):
+                scores = case_means(values[values["model"] == model], members)
+                row = Bar.of(scores, study.statistics.bootstrap_samples, study.statistics.seed)
+                table.append({"metric": name, "model": model, "kind": kind, **vars(row)})
+                _bar(place, x + 0.27 * (step - 1), row, KINDS[kind])
+        top = max((row["high"] for row in table if row["metric"] == name), default=np.nan)
+        top = top if np.isfinite(top) and top > 0 else 1.0
+        place.set_ylim(0, min(1.18 * top, 1.08 if what.high == 1 else np.inf))
+        place.set_xlim(-0.55, len(models) - 0.45)
+        place.set_ylabel(f"{what.axis} {what.arrow}")
+        below = max(below, parts.label_models(place, models, slot))
+    for place in axes[len(names) :]:
+        style.hide(place)
+    drawn.set_size_inches(width / 25.4, (rows * (44 + below) + 8) / 25.4)
+    handles = [Patch(color=KINDS[kind], label=WORDS[kind]) for kind in KINDS]
+    parts.legend(drawn, handles, width)
+    found = pandas.DataFrame(table)
+    infinite = int(found["infinite"].sum())
+    n = results.values(figure.dataset, names[0])["case"].nunique()
+    return parts.Drawing(
+        drawn,
+        f"Sides apart and merged, {figure.dataset}",
+        f"{count(len(study.left_right_pairs), 'pair')} of left and right structures on {figure.dataset}, n = "
+        f"{count(n, 'case')}: each metric for the structures apart, for each pair merged, and for all foreground "
+        "as one (a case's mean over structures, then the mean over cases, with its 95 % bootstrap interval). "
+        "Scores that jump when sides are merged tell of right shapes under the wrong side's label."
+        + (f" {count(infinite, 'infinite case value')} left out (∞ and number above the bar)." if infinite else ""),
+        "Bars. " + " ".join(_said(row) for row in table),
+        found,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A mean over the finite of n cases with its 95 % percentile bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    infinite: int
+
+    @classmethod
+    def of(cls, scores: np.ndarray, samples: int, seed: int) -> "Bar":
+        finite = scores[np.isfinite(scores)]
+        infinite = int(np.isinf(scores).sum())
+        if not len(finite):
+            return cls(np.nan, np.nan, np.nan, 0, infinite)
+        drawn = np.random.default_rng(seed).choice(finite, (samples, len(finite))).mean(axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return cls(float(finite.mean()), float(low), float(high), len(finite), infinite)
+
+
+def case_means(values: pandas.DataFrame, members: list[str]) -> np.ndarray:
+    """A case's mean over some structures; infinite as soon as one is, NaN only where all are."""
+    return values[values["structure"].isin(members)].groupby("case")["value"].mean().to_numpy(float)
+
+
+def _bar(axes, x: float, bar: Bar, colour: str) -> None:
+    if np.isfinite(bar.mean):
+        axes.bar(x, bar.mean, 0.24, color=colour, linewidth=0, zorder=2)
+        axes.plot([x, x], [bar.low, bar.high], color=style.INK, linewidth=0.9, zorder=3)
+    if bar.infinite:
+        top = bar.high if np.isfinite(bar.high) else 0.0
+        axes.annotate(f"{bar.infinite}∞", (x, top), xytext=(0, 1.5), textcoords="offset points",
+                      ha="center", va="bottom", fontsize=6)  # fmt: skip
+
+
+def _said(row: dict) -> str:
+    what: Metric = metric(row["metric"])
+    return f"{what.title}, {row['model']}, {WORDS[row['kind']]}: {what.text(row['mean'])}."
+
+
+def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
+    """A row a structure, a column a model: the mean share under the wrong side's label, and the worst."""
+    study, models = results.study, list(results.study.models)
+    names = kinds(study)["apart"]
+    values = results.values(figure.dataset, "side_swapped")
+    grouped = values.groupby(["structure", "model"])["value"]
+    mean, worst = (
+        grouped.agg(how).unstack("model").reindex(index=names, columns=models)
+        for how in ("mean", "max")
+    )
+    names_mm = 1.3 * min(max(map(len, names)), 30) + 2
+    width = float(np.clip(names_mm + 22 * len(models), style.COLUMN_MM, style.PAGE_MM))
+    slot = (width - names_mm) / len(models)
+    drawn = style.canvas(width, 10)
+    axes = drawn.subplots()
+    highest = float(np.nanmax(mean.to_numpy(), initial=0.0))
+    axes.imshow(
+        mean.to_numpy(float), cmap="Oranges", vmin=0, vmax=max(1.8 * highest, 0.01), aspect="auto"
+    )
+    for y, name in enumerate(names):
+        for x, model in enumerate(models):
+            here, most = 100 * mean.loc[name, model], 100 * worst.loc[name, model]
+            text = f"{number(here, 1)}\n(max {number(most, 1)})" if here == here else "–"
+            axes.text(x, y, text, ha="center", va="center", fontsize=6, linespacing=1.05)
+    axes.set_yticks(range(len(names)), [parts.wrap(plain(name), 30) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False)
+    above = parts.title(axes, "Predicted voxels of the other side (%)", width - names_mm)
+    below = parts.label_models(axes, models, slot)
+    drawn.set_size_inches(width / 25.4, (7.5 * len(names) + below + above + 7) / 25.4)
+    n = values["case"].nunique()
+    return parts.Drawing(
+        drawn,
+        f"Swapped sides, {figure.dataset}",
+        f"Of each structure's predicted voxels on {figure.dataset}, n = {count(n, 'case')}, the percentage that lies "
+        "in the reference's structure of the other side: mean over the cases, in brackets the worst case. –: the "
+        "structure was predicted in no case.",
+        "Matrix. "
+        + " ".join(
+            f"{plain(name)}, {model}: {number(100 * mean.loc[name, model], 1)} %."
+            for name in names
+            for model in models
+        ),
+        values.rename(columns={"value": "side_swapped"}),
+    )
+
+
+def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
+    """A panel a model with swapped voxels: its most swapped case, on the slice that shows most of them."""
+    study, models = results.study, list(results.study.models)
+    colours, dataset = parts.colours(results), figure.dataset
+    found = {model: _most_swapped(results, dataset, model) for model in models}
+    chosen = {model: one for model, one in found.items() if one is not None}
+    rows, columns = style.grid(max(len(chosen), 1), 3)
+    width = float(np.clip(57 * columns, style.COLUMN_MM, style.PAGE_MM))
+    side = width / columns - 2 if chosen else 12
+    drawn = style.canvas(width, rows * (side + 9) + 12)
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    values = study.datasets[dataset].structures
+    shown = []
+    for panel, (model, one) in zip(axes, chosen.items(), strict=False):
+        box = slices.around((one.reference > 0) | (one.prediction > 0), one.where.pixel_mm)
+        overlay.show(panel, box.of(one.image), one.where.pixel_mm)
+        for label, dashed in ((one.reference, False), (one.prediction, True)):
+            overlay.labels(panel, box.of(label), values, colours, one.where.pixel_mm, dashed)
+        overlay.letters(panel, one.where.plane)
+        overlay.note(panel, f"{100 * one.share:.1f} % swapped")
+        lines = [parts.wrap(model, max(8, int(side / 1.6))), parts.wrap(one.case, int(side / 1.5))]
+        panel.set_title("\n".join(lines), fontsize=6.5, loc="center", fontweight="normal")
+        shown.append((model, one.case, one.where.plane, one.where.index + 1, one.share))
+    if not chosen:
+        axes[0].text(0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center",
+                     transform=axes[0].transAxes)  # fmt: skip
+        axes[0].set_axis_off()
+    for panel in axes[max(len(chosen), 1) :]:
+        style.hide(panel)
+    others = [model for model in models if model not in chosen]
+    handles = parts.structure_handles(results, kinds(study)["apart"])
+    for handle in handles:
+        handle.set_label(plain(handle.get_label()))
+    parts.legend(drawn, [*handles, *overlay.line_handles()], width)
+    texts = [f"{model}: {case}, {100 * share:.1f} %." for model, case, _, _, share in shown]
+    return parts.Drawing(
+        drawn,
+        f"Most swapped cases, {dataset}",
+        f"For each model the case of {dataset} with the most voxels under the wrong side's label, as a percentage of "
+        "the predicted voxels of all pairs, on the slice that shows the most of them. Solid: reference, dashed: "
+        f"prediction; where sides are swapped, dashes have the colour of the other side. Pictures in "
+        f"{overlay.RADIOLOGICAL}."
+        + (f" Without any swapped voxel: {listing(others)}." if others else ""),
+        "Contours on image slices. " + (" ".join(texts) or "No side is swapped in any case."),
+        pandas.DataFrame(shown, columns=["model", "case", "plane", "slice", "share_swapped"]),
+    )
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """A slice of a case with sides exchanged; share: of the predicted voxels of all pairs."""
+
+    case: str
+    share: float
+    where: slices.Cut
+    image: np.ndarray
+    reference: np.ndarray
+    prediction: np.ndarray
+
+
+def _most_swapped(results: Results, dataset: str, model: str) -> Swapped | None:
+    """The case with the most swapped voxels; None where there is none."""
+    table = results.metrics
+    table = table[
+        (table["dataset"] == dataset)
+        & (table["model"] == model)
+        & (table["metric"] == "side_swapped")
+    ]
+    # Of the run that is shown, so that picture and number are of one prediction.
+    table = table.sort_values(["fold", "seed"], kind="stable")
+    table = table.drop_duplicates(["case", "structure"])
+    table = table[table["value"].astype(float) > 0]
+    if table.empty:
+        return None
+    swapped = table["value"].astype(float) * table["n_predicted_voxels"].astype(float)
+    case = swapped.groupby(table["case"]).sum().idxmax()
+    found = results.references(dataset)[case]
+    label = read_label(found.label)
+    prediction = read_label(results.first_prediction(dataset, model, case)).array
+    values = results.study.datasets[dataset].structures
+    pairs = [[values[name] for name in pair] for pair in results.study.left_right_pairs]
+    wrong = np.zeros(label.array.shape, bool)
+    for left, right in pairs:
+        wrong |= (label.array == left) & (prediction == right)
+        wrong |= (label.array == right) & (prediction == left)
+    # A sagittal slice would show one side only.
+    plane = slices.best_plane(label.grid)
+    plane = "axial" if plane == "sagittal" else plane
+    axis = slices.cut(label.grid, plane, 0).axis
+    others = tuple(other for other in range(3) if other != axis)
+    where = slices.cut(label.grid, plane, int(wrong.sum(axis=others).argmax()))
+    image = slices.read_slice(found.images, where, label.grid)
+    sided = [value for pair in pairs for value in pair]
+    known = [np.where(np.isin(one, sided), one, 0) for one in (label.array, prediction)]
+    return Swapped(
+        case,
+        float(wrong.sum() / np.isin(prediction, sided).sum()),
+        where,
+        slices.grey(image, results.study.publish.window, results.study.modality),
+        *(where.take(one) for one in known),
+    )

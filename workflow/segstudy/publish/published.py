@@ -1,0 +1,95 @@
+"""What others published of a study, beside our own numbers and never among them."""
+
+import math
+from pathlib import Path
+
+import pandas
+
+from segstudy.errors import InputError
+from segstudy.publish.results import Results
+from segstudy.publish.tables import Cell
+from segstudy.publish.words import metric, plain
+
+TABLE = Path(__file__).resolve().parents[3] / "resources" / "published.csv"
+COLUMNS = (
+    *("study", "dataset", "model", "structure", "metric"),
+    *("value", "unit", "source", "remark"),
+)
+"""Columns of the table. value: in the unit of our own tables, shares from 0 to 1; empty where the
+figure is not worth repeating, for the reason that the remark gives. unit: empty for a bare number.
+structure: `all` for a figure over all structures."""
+
+PLAIN = {
+    "dice_t": "t of Dice",
+    "recall_t": "t of recall",
+    "assd_u": "U of ASSD",
+    "angle_deg": "Rotation",
+    "nsd": "NSD",
+    "parameters": "Parameters",
+}
+"""Figures that are no metric of ours."""
+
+
+def read_published(path: Path = TABLE) -> pandas.DataFrame:
+    """Read the table of published figures; empty text where nothing is said, NaN for no value."""
+    try:
+        table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
+        raise InputError(f"{path}: not readable as a table ({error})") from None
+    if tuple(table.columns) != COLUMNS:
+        raise InputError(
+            f"{path}: columns {', '.join(table.columns)}; expected {', '.join(COLUMNS)}"
+        )
+    numbers = pandas.to_numeric(table["value"].replace("", "nan"), errors="coerce")
+    wrong = numbers.isna() & (table["value"] != "")
+    if wrong.any():
+        raise InputError(
+            f"{path}: row {int(wrong.idxmax()) + 2}: value is {table['value'][wrong].iloc[0]!r}; "
+            "expected a number, or nothing"
+        )
+    return table.assign(value=numbers)
+
+
+def published_table(results: Results, path: Path = TABLE) -> dict:
+    """Head and rows for the report; no rows for a study of which nothing is known.
+
+    `Ours` is our mean of the same dataset, model, structure and metric, found by their names.
+    """
+    table = read_published(path)
+    table = table[table["study"] == results.study.name]
+    rows = []
+    for row in table.itertuples():
+        what = metric(row.metric)
+        ours = _ours(results, row)
+        rows.append(
+            [
+                Cell(row.dataset or "–"),
+                Cell(row.model or "–"),
+                Cell(plain(row.structure) or "–"),
+                Cell(PLAIN.get(row.metric, what.title)),
+                Cell(_text(row.value, row.unit), float(row.value)),
+                Cell(what.text(ours) if not math.isnan(ours) else "–", ours),
+                Cell(row.remark),
+                Cell(row.source),
+            ]
+        )
+    head = ["Dataset", "Model", "Structure", "Figure", "Published", "Ours", "Remark", "Source"]
+    return {"head": head, "rows": rows}
+
+
+def _ours(results: Results, row) -> float:
+    summary = results.summary
+    same = summary[
+        (summary["dataset"] == row.dataset)
+        & (summary["model"] == row.model)
+        & (summary["structure"] == row.structure)
+        & (summary["metric"] == row.metric)
+    ]
+    return float(same["mean"].iloc[0]) if len(same) else math.nan
+
+
+def _text(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "–"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+    return f"{text} {unit}".strip().replace("-", "−")

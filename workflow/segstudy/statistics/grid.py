@@ -1,0 +1,92 @@
+"""A grid search as a table: what each arm is, what it costs, and which one validation prefers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segstudy.errors import InputError
+from segstudy.files import read_json
+from segstudy.study import GridSettings
+
+TRAINING = ("model", "fold", "seed", "validation_dice", "parameters", "seconds")
+
+
+def read_trainings(folder: Path, settings: GridSettings) -> pd.DataFrame:
+    """A row a training of the grids' arms: its validation Dice, parameters and seconds.
+
+    folder: holds `<model>/fold-<k>/seed-<s>/` with history.csv and settings.json. The validation
+    Dice is the mean of the structures on cases that training kept apart, of the weights that are
+    used: the last, or the best of all epochs. It is NaN where none was measured.
+    """
+    rows = []
+    for arm in (arm for arms in settings.grids.values() for arm in arms):
+        files = sorted((folder / arm).glob("fold-*/seed-*/history.csv"))
+        if not files:
+            raise InputError(f"{folder / arm}: no training of {arm}; run `segstudy train` first")
+        for file in files:
+            history = pd.read_csv(file)
+            measured = history.get("validation_dice_mean", pd.Series(dtype=float)).dropna()
+            best = settings.weights[arm] == "best"
+            rows.append(
+                {
+                    "model": arm,
+                    "fold": int(file.parent.parent.name.removeprefix("fold-")),
+                    "seed": int(file.parent.name.removeprefix("seed-")),
+                    "validation_dice": (measured.max() if best else measured.iloc[-1])
+                    if len(measured)
+                    else np.nan,
+                    "parameters": read_json(file.with_name("settings.json"))["parameters"],
+                    "seconds": history["seconds"].sum() if "seconds" in history else np.nan,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(TRAINING))
+
+
+def grid_table(
+    settings: GridSettings, values: pd.DataFrame, trainings: pd.DataFrame
+) -> pd.DataFrame:
+    """A row an arm and tested dataset, in the order of the study file.
+
+    values: of `values.per_case`. trainings: of `read_trainings`.
+
+    Columns: grid, model, a column a setting; validation_dice (mean over folds and seeds) and best,
+    true for the arm of the grid where it is highest, the first of equals; parameters and
+    training_seconds (mean over trainings); dataset; dice_<structure> and sd_<structure>, mean and SD
+    (n - 1) over n_cases tested cases. The choice is made on validation Dice alone: the tested cases
+    have no part in it, and their Dice is an honest estimate of what the chosen arm does.
+    """
+    dice = values[values["metric"] == "dice"]
+    rows = []
+    for grid, arms in settings.grids.items():
+        mean = trainings.groupby("model", sort=False)["validation_dice"].mean().reindex(list(arms))
+        chosen = mean.idxmax() if mean.notna().all() else None
+        for arm, point in arms.items():
+            own = trainings[trainings["model"] == arm]
+            for dataset, tested in dice[dice["model"] == arm].groupby("dataset", sort=False):
+                row = {
+                    **{"grid": grid, "model": arm},
+                    **{path: _text(value) for path, value in point.items()},
+                    "validation_dice": mean[arm],
+                    "best": arm == chosen,
+                    "parameters": int(own["parameters"].max()),
+                    "training_seconds": own["seconds"].mean(),
+                    "dataset": dataset,
+                    "n_cases": tested["case"].nunique(),
+                }
+                for structure, group in tested.groupby("structure", sort=False):
+                    row[f"dice_{structure}"] = group["value"].mean()
+                    row[f"sd_{structure}"] = group["value"].std(ddof=1)
+                rows.append(row)
+    table = pd.DataFrame(rows)
+    # Settings of all grids beside each other, before what was found.
+    paths = dict.fromkeys(
+        path for arms in settings.grids.values() for p in arms.values() for path in p
+    )
+    first = ["grid", "model", *paths]
+    return table[[*first, *(name for name in table if name not in first)]]
+
+
+def _text(value: object) -> str:
+    """A setting's value in a cell: 32-64-128 for a list."""
+    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
