@@ -76,7 +76,10 @@ rule publish_viewer:
             labels for dataset in STUDY.datasets for labels in dataset_labels(dataset)
         ],
         predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
-        page=[PACKAGE / f"segstudy/publish/{file}" for file in ("viewer.html", "niivue")],
+        page=[
+            PACKAGE / f"segstudy/publish/{file}"
+            for file in ("viewer.html", "niivue/niivue.umd.js")
+        ],
     output:
         directory(f"{RESULTS}/viewer"),
     log:
