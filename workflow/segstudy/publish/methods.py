@@ -97,7 +97,12 @@ def _data(results: Results) -> str:
         if model.training_subset is not None:
             text.append(
                 f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
-                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}"
+                + (
+                    "; its plan was fitted on all of the fold's training cases."
+                    if model.plan
+                    else "."
+                )
             )
     return " ".join(text)
 
@@ -175,6 +180,8 @@ def _preprocessing(results: Results) -> str:
             f"{plan.anisotropy_threshold:g} times coarser than the others was resampled by nearest "
             "neighbour [[isensee2021]]."
         )
+        if plan.channels is not None:
+            text.append(f"Of the channels, {listing(plan.channels)} were kept.")
         if fitted[0]["normalise"] == "ct":
             low, high = plan.clip_percentiles
             values = [one["intensities"][0] for one in fitted if one["intensities"]]
@@ -452,7 +459,8 @@ def _statistics(results: Results) -> str:
     if len(results.study.models) > 2 and is_paired.any():
         text.append(
             "Over all models, ranks within each case were tested with Friedman's test [[friedman1937]]; how firm the "
-            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]."
+            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]. Diagrams "
+            "of ranks join the models that do not differ significantly [[demsar2006]]."
         )
     tested = int(np.isfinite(tests["p"].astype(float)).sum())
     families = tests.groupby(["dataset", "dataset_b"]).ngroups
