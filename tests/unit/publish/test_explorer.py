@@ -27,13 +27,18 @@ AXE = Path(__file__).resolve().parents[3] / "node_modules/axe-core/axe.min.js"
 
 
 @pytest.fixture(scope="module")
-def browser():
+def driver():
     if BROWSER is None:
         pytest.skip("no browser: install chromium (Debian: apt-get install chromium)")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=list(SWITCHES))
-        yield browser
-        browser.close()
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def browser(driver):
+    browser = driver.chromium.launch(executable_path=BROWSER, args=list(SWITCHES))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -226,29 +231,26 @@ def test_without_images_the_values_are_still_there(browser, plain, figures_folde
     assert said == []
 
 
-def test_the_viewer_shows_a_case_in_webgl_from_the_disk(plain, tmp_path):
+def test_the_viewer_shows_a_case_in_webgl_from_the_disk(driver, plain, tmp_path):
     """NiiVue with software WebGL: it loads, it draws, and it asks for files of its folder alone."""
-    if BROWSER is None:
-        pytest.skip("no browser")
     write_viewer(plain, tmp_path / "viewer")
     switches = [one for one in SWITCHES if one != "--disable-gpu"]
     switches += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=switches)
-        page = browser.new_page(viewport={"width": 800, "height": 600})
-        said, asked = [], []
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((tmp_path / "viewer/index.html").as_uri())
-        if not page.evaluate("!!document.createElement('canvas').getContext('webgl2')"):
-            pytest.skip("this browser has no WebGL 2")
-        _wait(page, "document.getElementById('state').textContent !== 'Loading'", 400)
-        state = page.locator("#state").inner_text()
-        page.locator("#label").select_option("enet")
-        _wait(page, "document.getElementById('state').textContent.endsWith('enet')", 400)
-        page.wait_for_timeout(500)
-        picture = page.locator("canvas").screenshot()
-        browser.close()
+    browser = driver.chromium.launch(executable_path=BROWSER, args=switches)
+    page = browser.new_page(viewport={"width": 800, "height": 600})
+    said, asked = [], []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "viewer/index.html").as_uri())
+    if not page.evaluate("!!document.createElement('canvas').getContext('webgl2')"):
+        pytest.skip("this browser has no WebGL 2")
+    _wait(page, "document.getElementById('state').textContent !== 'Loading'", 400)
+    state = page.locator("#state").inner_text()
+    page.locator("#label").select_option("enet")
+    _wait(page, "document.getElementById('state').textContent.endsWith('enet')", 400)
+    page.wait_for_timeout(500)
+    picture = page.locator("canvas").screenshot()
+    browser.close()
     assert state.startswith("thorax/")
     assert said == []
     folder = (tmp_path / "viewer").as_uri()
