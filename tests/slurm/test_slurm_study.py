@@ -26,7 +26,7 @@ def finished(slurm, slurm_jobs, tmp_path_factory):
 
 
 def of(jobs: list[dict], rule: str, wildcards: str = "") -> dict:
-    found = [job for job in jobs if job["Comment"].startswith(f"rule_{rule}")]
+    found = [job for job in jobs if job.get("Comment", "").startswith(f"rule_{rule}")]
     return next(job for job in found if wildcards in job["Comment"])
 
 
