@@ -210,3 +210,65 @@ def test_a_plan_names_channels_that_exist(tmp_path):
         InputError, match=r"preprocess.default.channels: 't2' is none of .*\(flair, t1\)"
     ):
         study(tmp_path, **two)
+
+
+KIDNEYS = {"kidney_left": 1, "kidney_right": 2}
+PAIRS = [["kidney_left", "kidney_right"]]
+FLIPS = {"network": "enet", "augmentation": {"flip_axes": ["right_left"]}}
+MIRRORS = {"network": "enet", "infer": {"mirror_axes": ["right_left"]}}
+
+
+@pytest.mark.parametrize(
+    ("model", "setting"),
+    [
+        (FLIPS, r"augmentation\.flip_axes: right_left"),
+        (MIRRORS, r"infer\.mirror_axes: right_left"),
+        ({"trainer": "nnunet"}, "mirror: all"),
+    ],
+)
+def test_sides_are_not_mixed_up_unasked(tmp_path, model, setting):
+    def read(**changes):
+        changes = {"structures": KIDNEYS} | changes
+        changes = {f"datasets__thorax__{key}": value for key, value in changes.items()}
+        return study(tmp_path, models__small=model, **changes)
+
+    explained = (
+        rf"models\.small\.{setting}: .*kidney_left on the other side.* "
+        r"left_right_pairs: \[\[kidney_left, kidney_right\]\].*left_right_pairs: none"
+    )
+    with pytest.raises(InputError, match=explained):
+        read()
+    assert read(left_right_pairs=PAIRS).left_right_pairs == (("kidney_left", "kidney_right"),)
+    assert read(left_right_pairs="none").left_right_pairs == ()
+    assert read(structures={"heart": 1, "aorta": 2}).left_right_pairs == ()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"network": "enet"},
+        FLIPS | {"planes": ["sagittal"]},
+        MIRRORS | {"planes": ["sagittal"]},
+        {"network": "unet", "augmentation": {"flip_axes": ["foot_head"]}},
+        {"trainer": "nnunet", "mirror": "not_right_left"},
+        {"trainer": "nnunet", "mirror": "none"},
+    ],
+)
+def test_what_mirrors_no_sides_needs_no_pairs(tmp_path, model):
+    study(tmp_path, models__small=model, datasets__thorax__structures=KIDNEYS)
+
+
+def test_declared_sides_make_no_stage_run_again_that_only_reads_files(tmp_path):
+    plain = study(tmp_path, datasets__thorax__structures=KIDNEYS).datasets["thorax"]
+    told = study(
+        tmp_path, datasets__thorax__structures=KIDNEYS, datasets__thorax__left_right_pairs=PAIRS
+    ).datasets["thorax"]
+    assert plain.cohort().digest() == told.cohort().digest()
+    assert plain.repaired_cohort().digest() == told.repaired_cohort().digest()
+
+
+def test_a_field_that_would_fold_and_a_finer_resolution_are_refused(tmp_path):
+    with pytest.raises(InputError, match="elastic_voxels: 4 voxels would fold"):
+        study(tmp_path, models__small__augmentation={"elastic_voxels": 4})
+    with pytest.raises(InputError, match="low_resolution_scale: expected at most 1"):
+        study(tmp_path, models__small__augmentation={"low_resolution_scale": [0.5, 2]})

@@ -284,6 +284,7 @@ def train_settings(model: str) -> TrainSettings:
         structures=STUDY.structures,
         channels=STUDY.channels,
         modality=STUDY.modality,
+        left_right_pairs=STUDY.left_right_pairs,
     )
 
 
@@ -315,7 +316,7 @@ def measure_settings(dataset: str) -> MeasureSettings:
     return MeasureSettings(
         metrics=STUDY.metrics,
         structures=cohort.structures,
-        left_right_pairs=cohort.left_right_pairs,
+        left_right_pairs=STUDY.left_right_pairs,
     )
 
 

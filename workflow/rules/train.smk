@@ -31,6 +31,7 @@ rule train:
         gpu=lambda w: needs_gpu(w.model),
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: STUDY.models[w.model].device,
+        workers=lambda w: getattr(STUDY.models[w.model], "workers", 0),
     params:
         folder=subpath(output.weights, parent=True),
         data=training_data,
@@ -43,5 +44,5 @@ rule train:
         "trap : TERM USR1; python -m segstudy train {params.data:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
-        " --threads {threads} --memory-mb {resources.mem_mb} --output {params.folder:q}"
-        " 2>&1 | (trap '' TERM USR1; exec tee {log:q})"
+        " --threads {threads} --memory-mb {resources.mem_mb} --workers {resources.workers}"
+        " --output {params.folder:q} 2>&1 | (trap '' TERM USR1; exec tee {log:q})"

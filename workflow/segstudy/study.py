@@ -27,6 +27,7 @@ from pydantic import (
 from segstudy import labels
 from segstudy.errors import InputError
 from segstudy.grid import expand
+from segstudy.sides import likely_pairs, other_side
 
 Name = Annotated[
     str,
@@ -37,6 +38,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = tuple[float, float]
 SpacingMm = tuple[Positive, Positive, Positive]
+Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
+Pairs = tuple[tuple[str, str], ...]
 
 # What networks of segstudy and nnU-Net are both asked.
 Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
@@ -333,10 +336,10 @@ class Cohort(Settings):
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1
     )
-    left_right_pairs: tuple[tuple[str, str], ...] = Field(
+    left_right_pairs: Literal["none"] | Pairs = Field(
         (),
-        description="structures that are the left and the right one of a pair: [[left, right], ...]; "
-        "a flip across the sagittal plane swaps them",
+        description="structures that are the left and the right one of a pair: [[left, right], ...]; a flip across "
+        "the sagittal plane swaps them; `none`: no structure is one of a pair, whatever the names say",
     )
 
     @model_validator(mode="before")
@@ -346,7 +349,7 @@ class Cohort(Settings):
 
     @model_validator(mode="after")
     def _pairs_exist(self) -> "Cohort":
-        check_pairs(self.left_right_pairs, list(self.structures))
+        check_pairs(pairs_of(self), list(self.structures))
         return self
 
     @model_validator(mode="after")
@@ -365,8 +368,14 @@ class Cohort(Settings):
         return self
 
     def cohort(self) -> "Cohort":
-        """These settings alone: all that a stage needs which only reads the files."""
-        return Cohort(**{name: getattr(self, name) for name in Cohort.model_fields})
+        """These settings alone: all that a stage needs which only reads the files, to which sides are nothing."""
+        fields = Cohort.model_fields.keys() - {"left_right_pairs"}
+        return Cohort(**{name: getattr(self, name) for name in fields})
+
+
+def pairs_of(cohort: Cohort) -> Pairs:
+    """The declared pairs; none where the study file says that there are none."""
+    return () if cohort.left_right_pairs == "none" else cohort.left_right_pairs
 
 
 class RepairedCohort(Cohort):
@@ -387,7 +396,7 @@ class RepairedCohort(Cohort):
 
     def repaired_cohort(self) -> "RepairedCohort":
         """These settings alone."""
-        fields = RepairedCohort.model_fields
+        fields = RepairedCohort.model_fields.keys() - {"left_right_pairs"}
         return RepairedCohort(**{name: getattr(self, name) for name in fields})
 
 
@@ -524,30 +533,65 @@ class Schedule(Settings):
 class Augmentation(Settings):
     """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch."""
 
-    affine_share: Share = Field(0.5, description="share of patches rotated and scaled")
+    affine_share: Share = Field(
+        0.5, description="share of patches rotated, scaled, sheared and shifted"
+    )
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.85, 1.2), description="range of the scale factor")
+    shear: NotNegative = Field(
+        0.0, description="largest shear of an axis along another, as a tangent"
+    )
     translation_voxels: NotNegative = Field(0.0, description="largest shift, voxels")
-    flip_axes: tuple[Literal["right_left", "back_front", "foot_head"], ...] = Field(
-        (), description="axes that are flipped, each for half of the patches"
+    elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
+    elastic_voxels: NotNegative = Field(
+        2.0, description="largest SD of the field's displacement along each axis, voxels"
+    )
+    elastic_spacing_voxels: Annotated[float, Field(ge=4)] = Field(
+        16.0, description="distance of the field's control points, voxels"
+    )
+    flip_axes: Axes = Field(
+        (),
+        description="axes that are flipped, each for half of the patches; `right_left` swaps `left_right_pairs`",
     )
     noise_share: Share = Field(0.15, description="share with Gaussian noise")
     noise_sd: NotNegative = Field(0.1, description="largest SD of the noise, in SD of the image")
     blur_share: Share = Field(0.1, description="share blurred")
     blur_sigma_voxels: Range = Field((0.5, 1.0), description="range of the blur's sigma, voxels")
+    bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
+    bias_sd: NotNegative = Field(0.2, description="largest SD of the field's logarithm")
     brightness_share: Share = Field(0.15, description="share with another brightness")
     brightness: Range = Field((0.75, 1.25), description="range of the brightness factor")
     contrast_share: Share = Field(0.15, description="share with another contrast")
     contrast: Range = Field((0.75, 1.25), description="range of the contrast factor")
+    low_resolution_share: Share = Field(0.1, description="share made to look coarser")
+    low_resolution_scale: Range = Field(
+        (0.5, 1.0), description="range of the lower resolution, as a share of the patch's"
+    )
     gamma_share: Share = Field(0.15, description="share with another gamma")
+    inverted_gamma_share: Share = Field(
+        0.0, description="share with another gamma of the inverted patch"
+    )
     gamma: Range = Field((0.7, 1.5), description="range of gamma")
 
-    @field_validator("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma")
+    @field_validator(
+        *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")
+    )
     @classmethod
     def _ordered(cls, value: Range) -> Range:
         if not 0 < value[0] <= value[1]:
             raise ValueError("expected two numbers, 0 < low <= high")
         return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Augmentation":
+        if self.low_resolution_scale[1] > 1:
+            raise ValueError("low_resolution_scale: expected at most 1, the patch's own")
+        if self.elastic_voxels > self.elastic_spacing_voxels / 6:
+            raise ValueError(
+                f"elastic_voxels: {self.elastic_voxels:g} voxels would fold an image whose control points are "
+                f"{self.elastic_spacing_voxels:g} voxels apart; expected at most a sixth of that"
+            )
+        return self
 
 
 class Infer(Settings):
@@ -562,6 +606,16 @@ class Infer(Settings):
     keep_largest_component: Literal["auto", "never", "always"] = Field(
         "auto",
         description="keep only a structure's largest component; `auto`: where that raises Dice on training cases",
+    )
+
+
+class OwnInfer(Infer):
+    """How a network of segstudy predicts."""
+
+    mirror_axes: Axes = Field(
+        (),
+        description="average over images mirrored along these axes and all their combinations (test-time augmentation); "
+        "`right_left` swaps `left_right_pairs` back",
     )
 
 
@@ -616,9 +670,13 @@ class Arm(Settings):
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        free = {"seeds", "threads", "device", "infer", "memory_mb", "runtime_min"}
+        free = {"seeds", "threads", "workers", "device", "infer", "memory_mb", "runtime_min"}
         return self.model_copy(
-            update={name: type(self).model_fields[name].get_default() for name in free}
+            update={
+                name: field.get_default()
+                for name, field in type(self).model_fields.items()
+                if name in free
+            }
         )
 
 
@@ -675,6 +733,11 @@ class Model(Arm):
     )
     device: Device = "auto"
     threads: Threads = 2
+    workers: int = Field(
+        0,
+        ge=0,
+        description="processes that cut patches, taken from `threads`; 0: a thread beside the training",
+    )
     seeds: Seeds = (0,)
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.1,
@@ -686,9 +749,27 @@ class Model(Arm):
     head: SirenHead | None = Field(
         None, description="coordinate head in place of the last layer; left out: none"
     )
-    infer: Infer = Infer()
+    infer: OwnInfer = OwnInfer()
     memory_mb: MemoryMb = 8000
     runtime_min: RuntimeMin = 1440
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return bool(self.infer.mirror_axes)
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The settings by which this network sees, in training or prediction, left where right was.
+
+        Sagittal slices never show the right-left axis.
+        """
+        if self.dims == 2 and set(self.planes) == {"sagittal"}:
+            return []
+        named = {
+            "augmentation.flip_axes": self.augmentation.flip_axes,
+            "infer.mirror_axes": self.infer.mirror_axes,
+        }
+        return [f"{key}: right_left" for key, axes in named.items() if "right_left" in axes]
 
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
@@ -830,6 +911,11 @@ class NnunetModel(Arm):
     validation_steps_per_epoch: int = Field(
         50, ge=1, description="batches an epoch on which pseudo Dice is measured"
     )
+    mirror: Literal["all", "not_right_left", "none"] = Field(
+        "all",
+        description="axes that training mirrors, and prediction with it; `all`: as nnU-Net does, which knows no sides: "
+        "`left_right_pairs` get mixed up; `not_right_left`: all but that axis of the images",
+    )
     device: Device = "auto"
     threads: Threads = 8
     seeds: Seeds = (0,)
@@ -841,6 +927,15 @@ class NnunetModel(Arm):
     infer: NnunetInfer = NnunetInfer()
     memory_mb: MemoryMb = 32000
     runtime_min: RuntimeMin = 2880
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return self.infer.mirroring and self.mirror != "none"
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The setting by which this network sees left where right was."""
+        return ["mirror: all"] if self.mirror == "all" else []
 
     @property
     def plan(self) -> None:
@@ -1020,6 +1115,7 @@ class Study(Settings):
                     f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
                     f"({', '.join(first.channels)})"
                 )
+        self._check_sides(first)
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
             for pair in self.statistics.compare:
@@ -1038,6 +1134,25 @@ class Study(Settings):
                     )
         return self
 
+    def _check_sides(self, cohort: Cohort) -> None:
+        """A network that is mirrored across the sagittal plane must be told which structures swap."""
+        lateral = [name for name in cohort.structures if other_side(name)]
+        if cohort.left_right_pairs or not lateral:
+            return
+        pairs = ", ".join(f"[{left}, {right}]" for left, right in likely_pairs(cohort.structures))
+        for name, model in self.models.items():
+            for setting in model.mirrors_sides:
+                without = (
+                    "mirror: not_right_left"
+                    if isinstance(model, NnunetModel)
+                    else "leave right_left out"
+                )
+                raise ValueError(
+                    f"models.{name}.{setting}: a mirrored image shows {lateral[0]} on the other side, under the "
+                    f"wrong name; declare left_right_pairs: [{pairs or '[left, right], ...'}] in each dataset, or "
+                    f"{without}, or say left_right_pairs: none if these names are not sides"
+                )
+
     @property
     def training_datasets(self) -> list[str]:
         return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
@@ -1048,8 +1163,8 @@ class Study(Settings):
         return list(self.datasets[self.training_datasets[0]].structures)
 
     @property
-    def left_right_pairs(self) -> tuple[tuple[str, str], ...]:
-        return self.datasets[self.training_datasets[0]].left_right_pairs
+    def left_right_pairs(self) -> Pairs:
+        return pairs_of(self.datasets[self.training_datasets[0]])
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -1161,6 +1276,7 @@ class TrainSettings(Settings):
     structures: tuple[str, ...]
     channels: tuple[str, ...]
     modality: Literal["CT", "MR", "other"]
+    left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
 
 
 class GridSettings(Settings):

@@ -100,6 +100,7 @@ def _title(kind: type[BaseModel]) -> str:
         "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
         "SirenHead": "head",
+        "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",
     }.get(kind.__name__, kind.__name__.lower())
 

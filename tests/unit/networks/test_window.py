@@ -241,3 +241,60 @@ def test_one_window_that_does_not_fit_is_an_error():
         predict_volume(
             TooSmall(), volume(1, 20, 20, 20), patch_size=(12, 12, 12), dims=3, classes=2
         )
+
+
+class BySide(nn.Module):
+    """Knows left from right by the place in the patch: class 1 in its lower half, class 2 in its upper."""
+
+    def __init__(self, axis: int):
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, windows):
+        size = windows.shape[2 + self.axis]
+        place = torch.linspace(-4, 4, size).reshape(
+            [-1 if n == self.axis else 1 for n in range(windows.ndim - 2)]
+        )
+        place = place.expand(len(windows), 1, *windows.shape[2:])
+        return torch.cat([windows * 0 - 9, -place, place], 1)
+
+
+@pytest.mark.parametrize(
+    ("dims", "plane", "axis"),
+    [(3, "axial", 0), (2, "axial", 0), (2, "coronal", 0)],
+)
+def test_mirrored_from_right_to_left_a_pair_is_swapped_back(dims, plane, axis):
+    """A network that is sure of the sides stays sure; without pairs its mirrored answer contradicts."""
+    image = volume(1, 12, 12, 12)
+    options = {"patch_size": (12,) * dims, "dims": dims, "planes": [plane], "classes": 3}
+    network = BySide(axis)
+    plain = predict_volume(network, image, **options)
+    mirrored = predict_volume(
+        network, image, mirror_axes=["right_left", "foot_head"], pairs=[(1, 2)], **options
+    )
+    np.testing.assert_allclose(mirrored, plain, atol=1e-6)
+    mixed = predict_volume(network, image, mirror_axes=["right_left"], **options)
+    np.testing.assert_allclose(mixed[1], mixed[2], atol=1e-6)
+
+
+def test_a_sagittal_slice_is_never_mirrored_from_right_to_left():
+    image = volume(1, 10, 12, 14)
+    options = {"patch_size": (8, 8), "dims": 2, "planes": ["sagittal"], "classes": 3}
+    network = convolution(2, 1, 3)
+    plain = predict_volume(network, image, **options)
+    asked = predict_volume(network, image, mirror_axes=["right_left"], pairs=[(1, 2)], **options)
+    assert np.array_equal(plain, asked)
+
+
+def test_mirrored_predictions_are_the_mean_of_predictions_of_mirrored_images():
+    """Windows lie evenly, so mirroring each is mirroring the image."""
+    network, image = convolution(3, 1, 3), volume(1, 16, 12, 8)
+    options = {"patch_size": (8, 8, 8), "dims": 3, "classes": 3}
+    found = predict_volume(
+        network, image, mirror_axes=["right_left", "back_front"], pairs=[(1, 2)], **options
+    )
+    each = []
+    for axes in [(), (1,), (2,), (1, 2)]:
+        one = np.flip(predict_volume(network, np.flip(image, axes).copy(), **options), axes)
+        each.append(one[[0, 2, 1]] if 1 in axes else one)
+    np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-5)

@@ -9,16 +9,26 @@ from repair_shapes import cohort, settings
 RULES = Path(__file__).resolve().parents[3] / "workflow" / "rules" / "common.smk"
 
 
+EVERY = {"p0", "p1", "p2"}
+KNOWN = [[1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
 @pytest.mark.parametrize(
-    ("frame", "read"), [("voxel", {"p0"}), ("physical", {"p0"}), ("auto", {"p0", "p1", "p2"})]
+    ("asked", "read"),
+    [
+        ({"frame": "voxel"}, {"p0"}),
+        ({"frame": "physical"}, {"p0"}),
+        ({"frame": "auto"}, EVERY),
+        ({"estimate_from": "images"}, EVERY),
+        ({"estimate_from": "images", "reference_case": None}, EVERY),
+        ({"transform": KNOWN, "reference_case": None}, {"p0"}),
+    ],
 )
-def test_the_estimate_reads_every_case_only_where_the_images_choose_the_frame(
-    tmp_path, frame, read
-):
+def test_the_estimate_reads_every_case_only_where_the_images_are_asked(tmp_path, asked, read):
     text = RULES.read_text()
     function = text[text.index("def estimate_files") : text.index("# --- plans and arrays")]
     cases = {case.case: case for case in cohort(tmp_path)}
-    study = SimpleNamespace(datasets={"chest": settings(frame=frame)})
+    study = SimpleNamespace(datasets={"chest": settings(**asked)})
     names = {"STUDY": study, "cases_of": {"chest": cases}.__getitem__}
     exec(function, names)
     found = names["estimate_files"](SimpleNamespace(dataset="chest"))

@@ -1,6 +1,9 @@
 """Augmentation against closed forms: known angles move known points, and labels move with images."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +16,8 @@ from segstudy.study import Augmentation
 from segstudy.train import augment as module
 from segstudy.train.augment import affine, augment, resample, source_size
 
-NOTHING = {
-    f"{name}_share": 0.0 for name in ("affine", "noise", "blur", "brightness", "contrast", "gamma")
-}
+SHARES = [name for name in Augmentation.model_fields if name.endswith("_share")]
+NOTHING = dict.fromkeys(SHARES, 0.0)
 
 
 def matrices(angles, scale=1.0, shift=None, spacing=(1.0, 1.0, 1.0), threshold=math.inf):
@@ -203,7 +205,13 @@ def test_the_same_seed_gives_the_same_batch_and_another_another():
     assert not torch.equal(results[0][0], results[2][0])
 
 
-@pytest.mark.parametrize("change", ["noise", "blur", "brightness", "contrast", "gamma"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("noise", "blur", "bias", "brightness", "contrast", "low_resolution", "gamma"),
+        "inverted_gamma",
+    ],
+)
 def test_each_change_touches_its_share_of_the_patches_and_no_label(change):
     draw = np.random.default_rng(0)
     images = torch.from_numpy(draw.normal(size=(400, 1, 6, 6)).astype(np.float32))
@@ -274,9 +282,10 @@ def test_a_turned_patch_has_no_empty_corners(patch, spacing, rotation, seed):
     scale = 0.8 + 0.4 * torch.rand(50, 1, generator=draw)
     shift = (torch.rand(50, 3, generator=draw) * 2 - 1) * 2
     found = affine(angles, scale, shift, torch.tensor(spacing).expand(50, -1))
-    grid = module._sampling_grid(found, source, patch)
+    places = module._places(found, source, patch).flip(1).movedim(1, -1)
+    middle = (torch.tensor(source) - 1) / 2
     # 1.01: the largest reach is sought on a raster of angles.
-    assert grid.abs().max() < 1.01
+    assert ((places - middle).abs() / (middle + 0.5)).max() < 1.01
 
 
 def test_without_rotation_and_scale_no_more_is_read_than_needed():
@@ -287,3 +296,168 @@ def test_without_rotation_and_scale_no_more_is_read_than_needed():
     quarter = Augmentation(rotation_deg=90.0, scale=(1.0, 1.0))
     width, height = source_size((32, 16), quarter, (1.0, 1.0), 3.0)
     assert width >= 32 and height >= 32
+
+
+def test_a_pure_shear_moves_each_axis_along_by_the_later_ones():
+    found = affine(
+        torch.zeros(1, 3),
+        torch.ones(1, 1),
+        torch.zeros(1, 3),
+        torch.tensor([[1.0, 1.0, 2.0]]),
+        shear=torch.tensor([[0.1, 0.2, 0.3]]),
+    )[0]
+    # By millimetres: a voxel along the last axis is 2 mm, and moves the others twice as far.
+    expected = [[1, 0.1, 0.4, 0], [0, 1, 0.6, 0], [0, 0, 1, 0]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+    assert torch.linalg.det(found[:, :3]).item() == pytest.approx(1)
+    flat = affine(
+        *(torch.zeros(1, 1), torch.ones(1, 1), torch.zeros(1, 2), torch.ones(1, 2)),
+        shear=torch.tensor([[0.25]]),
+    )[0]
+    assert flat.tolist() == [[1.0, 0.25, 0.0], [0.0, 1.0, 0.0]]
+
+
+def test_a_coarse_axis_is_not_sheared():
+    found = affine(
+        *(torch.zeros(1, 3), torch.ones(1, 1), torch.zeros(1, 3), torch.tensor([[1.0, 1, 5]])),
+        anisotropy_threshold=3.0,
+        shear=torch.tensor([[0.1, 0.2, 0.3]]),
+    )[0]
+    assert found[:, :3].tolist() == [[1.0, pytest.approx(0.1), 0], [0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("size", [(24, 20), (14, 12, 10)])
+def test_an_elastic_field_has_mean_0_and_the_sd_asked_for_in_every_voxel(size):
+    draw = module._Draw(generator(), 4000)
+    sd = torch.tensor([[1.5, 0.5, 0.0]])[:, : len(size)]
+    values = draw.field(len(size), (8.0,) * len(size), size).times(sd).values(size)
+    assert values.shape == (4000, len(size), *size)
+    for part, expected in enumerate(sd[0].tolist()):
+        at = values[:, part].flatten(1)
+        assert at.mean(0).abs().max() < 0.1 * max(expected, 1e-9) + 1e-9
+        assert at.std(0).numpy() == pytest.approx(expected, rel=0.09, abs=1e-9)
+
+
+def test_a_field_is_scipys_cubic_b_spline():
+    draw = module._Draw(generator(), 2)
+    field = draw.field(1, (5.0, 7.0), (11, 9))
+    weights = [field._weights(axis, size, gap) for axis, size, gap in ((0, 11, 5.0), (1, 9, 7.0))]
+    assert all(torch.allclose(w.sum(1), torch.ones(2, w.shape[2])) for w in weights)
+    expected = np.zeros((11, 9))
+    for i in range(11):
+        for j in range(9):
+            place = [[i / 5 + field.phase[1, 0] + 1], [j / 7 + field.phase[1, 1] + 1]]
+            expected[i, j] = ndimage.map_coordinates(
+                field.coefficients[1, 0].numpy().astype(float), place, order=3, prefilter=False
+            )[0]
+    found = field.values((11, 9))[1, 0].numpy() * (151 / 315)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_elastic_field_moves_content_by_its_displacement():
+    """Of a ramp along an axis, each voxel shows the place that its displacement points to."""
+    size = (12, 10, 8)
+    ramp = torch.arange(24.0)[:, None, None].expand(24, 22, 20)
+    field = module._Draw(generator(3), 1).field(3, (8.0,) * 3, size)
+    field = field.times(torch.tensor([[1.0, 1.0, 1.0]]))
+    out, _ = resample(
+        ramp[None, None].contiguous(),
+        torch.zeros(1, 24, 22, 20, dtype=torch.uint8),
+        torch.eye(3, 4, dtype=torch.float64)[None],
+        torch.tensor([True]),
+        size,
+        bend=field,
+    )
+    places = torch.arange(12.0)[:, None, None] + 6
+    torch.testing.assert_close(out[0, 0], places + field.values(size)[0, 0], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_labels_are_those_of_the_nearest_voxel(dims):
+    """Held against grid_sample's nearest neighbour, also outside the source."""
+    draw = torch.Generator().manual_seed(0)
+    source, patch = (13, 11, 9)[:dims], (12, 14, 10)[:dims]
+    labels = torch.randint(0, 4, (3, *source), dtype=torch.uint8, generator=draw)
+    places = torch.rand(3, dims, *patch, generator=draw) * 18 - 3
+    found = module._nearest(labels, places.clone())
+    sizes = torch.tensor(source[::-1]).reshape(-1, *[1] * dims)
+    grid = ((2 * places + 1) / sizes - 1).movedim(1, -1)
+    expected = torch.nn.functional.grid_sample(
+        labels[:, None].float(), grid, mode="nearest", align_corners=False
+    )[:, 0]
+    assert (found != expected).float().mean() < 1e-3  # halves may round either way
+    assert (found == 0).any() and (found == 3).any()
+
+
+def test_more_threads_give_the_same_patch(own_torch):
+    images, labels, spacing, axes = batch_of(1)
+    settings = Augmentation(**NOTHING | {"affine_share": 1.0})
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(
+            augment(images, labels, settings, (12, 10, 8), spacing, axes, 3.0, generator())
+        )
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_a_bias_field_has_mean_1_and_leaves_the_darkest_voxel():
+    images = torch.rand(3, 2, 12, 10) + 4
+    sd = torch.full((3, 2, 1, 1), 0.3)
+    field = module._Draw(generator(), 3).field(2, (6.0, 5.0), (12, 10)).values((12, 10))
+    flat = torch.cat([torch.full((3, 2, 12, 1), 5.0), torch.full((3, 2, 12, 1), 4.0)], 3)
+    # On a patch that is 1 above its darkest voxel, what comes out is the factor itself.
+    out = module.bias(images, sd, field)
+    low = images.amin((2, 3), keepdim=True)
+    assert torch.equal(out.amin((2, 3), keepdim=True), low)
+    ones = images * 0 + 1
+    ones[:, :, 0, 0] = 0
+    factor = module.bias(ones, sd, field)
+    expected = (sd * field).exp()
+    expected /= expected.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(factor[:, :, 1:], expected[:, :, 1:])
+    assert expected.mean((2, 3)).tolist() == [[pytest.approx(1)] * 2] * 3
+    assert module.bias(flat, sd * 0, field[:, :, :, :2]).equal(flat)
+
+
+def test_a_lower_resolution_repeats_what_fewer_voxels_show():
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    found = module.lower_resolution(image, torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, 2).bool())
+    few = torch.tensor([[5.0, 7.0], [13.0, 15.0]])[None, None]  # the nearest voxels
+    expected = torch.nn.functional.interpolate(few, (4, 4), mode="bilinear")
+    assert torch.equal(found, expected)
+    kept = module.lower_resolution(
+        image, torch.full((1, 1, 1, 1), 0.5), torch.tensor([[True, False]])
+    )
+    assert kept[0, 0, :, 0].tolist() == [1, 5, 9, 13]  # each row for itself
+    same = module.lower_resolution(image, torch.ones(1, 1, 1, 1), torch.zeros(1, 2).bool())
+    assert torch.equal(same, image)
+
+
+def test_a_part_of_a_batch_is_changed_as_in_the_whole():
+    everything = Augmentation(
+        **dict.fromkeys(NOTHING, 0.7), shear=0.1, flip_axes=("right_left", "foot_head")
+    )
+    images, labels, spacing, axes = batch_of(4)
+    whole = augment(images, labels, everything, (12, 10, 8), spacing, axes, 3.0, generator())
+    for number in range(2):
+        own = slice(2 * number, 2 * number + 2)
+        part = augment(
+            *(images[own], labels[own], everything, (12, 10, 8), spacing[own], axes[own], 3.0),
+            generator(),
+            part=(number, 2),
+        )
+        torch.testing.assert_close(part[0], whole[0][own])
+        assert torch.equal(part[1], whole[1][own])
+
+
+def test_the_benchmark_runs():
+    run = subprocess.run(
+        [sys.executable, "benchmarks/augmentation.py", "--quick"],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "| small | 16x24x16 | segstudy |" in run.stdout

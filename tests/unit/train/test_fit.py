@@ -15,7 +15,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import predict_volume
-from segstudy.study import Optimizer
+from segstudy.study import Augmentation, Optimizer
 from segstudy.train import fit as module
 
 QUICK = {
@@ -115,10 +115,19 @@ def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkey
     assert (held / "weights.pt").read_bytes() == (read / "weights.pt").read_bytes()
 
 
-UNCHANGED = {
-    f"{change}_share": 0.0
-    for change in ("affine", "noise", "blur", "brightness", "contrast", "gamma")
-}
+UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_share")}
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_processes_that_cut_patches_train_the_same_network(cohort, tmp_path, monkeypatch, held):
+    if not held:
+        monkeypatch.setattr(module, "MEMORY_SHARE", 0.0)
+    found = set()
+    for workers in (0, 1, 2):
+        output = tmp_path / str(workers)
+        assert main([*cohort.words(output, QUICK), "--workers", str(workers)]) == 0
+        found.add((output / "weights.pt").read_bytes())
+    assert len(found) == 1
 
 
 @pytest.mark.slow

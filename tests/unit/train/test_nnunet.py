@@ -17,7 +17,7 @@ from builders import write_cohort
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.errors import InputError
 from segstudy.files import read_json
-from segstudy.images.files import read_image, read_label, write_nifti
+from segstudy.images.files import read_grid, read_image, read_label, write_nifti
 from segstudy.networks import nnunet as networks
 from segstudy.networks.weights import load_weights
 from segstudy.study import NnunetModel, TrainSettings
@@ -267,6 +267,7 @@ def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
         epochs=1,
         configuration="2d",
         validation_share=0.4,
+        mirror="not_right_left",
     )
     segstudy(*words)
     told = read_json(tmp_path / "train" / "settings.json")
@@ -276,6 +277,10 @@ def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
     assert "validation_dice_heart" in pandas.read_csv(tmp_path / "train" / "history.csv")
     trained = load_weights(tmp_path / "train" / "weights.pt")
     assert len(trained.patch_size) == 2
+    orientation = read_grid(tmp_path / "p1.nii.gz").orientation
+    shown = list(reversed([letter in "RL" for letter in orientation]))
+    shown = [shown[axis] for axis in told["plans"]["transpose_forward"]][1:]
+    assert trained.plan["mirroring_axes"] == [n for n, lateral in enumerate(shown) if not lateral]
     segstudy(*prediction(tmp_path, {"keep_largest_component": "never", "mirroring": False}))
     found = read_label(tmp_path / "infer" / "p0.nii.gz")
     assert found.array.shape == read_label(tmp_path / "p0_label.nii.gz").array.shape

@@ -1,5 +1,7 @@
 """What patches a step sees: where they lie, how often which, and that a step always sees the same."""
 
+import os
+import signal
 from collections import Counter
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segstudy.errors import InputError
 from segstudy.train.sampling import Sampler, TrainingCase
 
 SHAPE = (20, 16, 12)
@@ -158,3 +161,50 @@ def test_slices_of_every_plane():
 def test_cuts_are_normalised_and_the_space_around_stays_zero():
     batch = sampler([case(normalise=lambda array: array * 0 + 5)], patch=(24, 16, 12)).batch(0)
     assert sorted(batch.images.unique().tolist()) == [0.0, 5.0]
+
+
+class Broken:
+    """An image that says how it fails when it is read."""
+
+    def __init__(self, shape, fail):
+        self.shape, self.fail = shape, fail
+
+    def __getitem__(self, key):
+        self.fail()
+
+
+def broken(fail):
+    whole = case()
+    image = Broken(whole.image.shape, fail)
+    return TrainingCase("toy", "broken", image, whole.label, whole.foreground, (1.0,) * 3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_cut_the_same_batches(workers):
+    drawn = list(sampler().batches(3, 8, workers=workers))
+    assert len(drawn) == 5
+    for step, batch in zip(range(3, 8), drawn, strict=True):
+        expected = sampler().batch(step)
+        assert torch.equal(batch.images, expected.images)
+        assert torch.equal(batch.labels, expected.labels)
+        assert torch.equal(batch.axes, expected.axes)
+        assert batch.cases == expected.cases
+
+
+def test_a_killed_process_is_said_to_be_one():
+    def killed():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(
+        InputError, match="one of 2 processes that cut patches has ended.*memory_mb"
+    ):
+        list(sampler([broken(killed)]).batches(0, 4, workers=2))
+
+
+def test_what_a_process_cannot_read_is_told_without_its_stack():
+    def damaged():
+        raise InputError("case_1.image.b2nd: damaged array")
+
+    with pytest.raises(InputError) as raised:
+        list(sampler([broken(damaged)]).batches(0, 4, workers=1))
+    assert str(raised.value) == "case_1.image.b2nd: damaged array"

@@ -15,6 +15,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.prepare import Restore
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import predict_volume
+from segstudy.sides import class_pairs
 
 
 def predict_image(trained: Trained, paths: Sequence[Path], device: torch.device) -> Image:
@@ -51,6 +52,8 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
         overlap=trained.model.infer.overlap,
         device=device,
         amp=trained.model.amp,
+        mirror_axes=trained.model.infer.mirror_axes,
+        pairs=class_pairs(trained.structures, trained.left_right_pairs),
     )
 
 

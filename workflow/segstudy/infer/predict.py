@@ -192,6 +192,7 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         trained.model.to_json(),
         trained.plan,
         trained.patch_size,
+        trained.left_right_pairs,
         list(structures.items()),
         [(labelled.name, str(labelled.case.label)) for labelled in choosing],
         code.digest("infer.predict", *code_of(trained.model)),

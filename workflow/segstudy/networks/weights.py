@@ -37,6 +37,7 @@ class Trained:
     patch_size: voxels a patch, on the plan's grid in RAS order (nnU-Net: z, y, x); two numbers for
         a 2D network.
     provenance: study, model, fold, seed, cases trained on, versions: whatever the trainer knew.
+    left_right_pairs: structures that a mirrored image swaps.
     """
 
     network: nn.Module
@@ -46,6 +47,7 @@ class Trained:
     plan: dict[str, Any]
     patch_size: tuple[int, ...]
     provenance: dict[str, Any]
+    left_right_pairs: tuple[tuple[str, str], ...] = ()
 
 
 def save_weights(
@@ -57,6 +59,7 @@ def save_weights(
     plan: Mapping[str, Any],
     patch_size: Sequence[int],
     provenance: Mapping[str, Any],
+    left_right_pairs: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write a weights file, atomically; equal content gives equal bytes.
 
@@ -71,6 +74,7 @@ def save_weights(
         "plan": dict(plan),
         "patch_size": list(patch_size),
         "provenance": dict(provenance),
+        "left_right_pairs": [list(pair) for pair in left_right_pairs],
         "state": {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
     }
     # Through memory, since torch.save writes the (temporary) file's name into the file.
@@ -115,6 +119,7 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
         plan=content["plan"],
         patch_size=tuple(content["patch_size"]),
         provenance=content["provenance"],
+        left_right_pairs=tuple(tuple(pair) for pair in content["left_right_pairs"]),
     )
 
 
@@ -135,6 +140,7 @@ _KINDS = {
     "plan": dict,
     "patch_size": list,
     "provenance": dict,
+    "left_right_pairs": list,
     "state": dict,
 }
 

@@ -12,6 +12,7 @@ voxel, and neither a second volume of counts nor a division at the end is needed
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from segstudy.networks import NORMAL_AXIS
 from segstudy.networks.device import half_precision
+from segstudy.sides import RAS_AXES
 
 SIGMA = 1 / 8
 """Standard deviation of the Gaussian weights, as a share of the patch."""
@@ -41,6 +43,8 @@ def predict_volume(
     device: torch.device | str = "cpu",
     amp: bool = False,
     sigma: float = SIGMA,
+    mirror_axes: Sequence[str] = (),
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
     """Class probabilities of a volume.
 
@@ -54,6 +58,11 @@ def predict_volume(
     overlap: the least share of a window that its neighbour covers, from 0 up to below 1.
     batch_size: windows a pass; None: by the patch's size and the device.
     amp: automatic mixed precision, where the device has it.
+    mirror_axes: each window is predicted as it is and mirrored along each combination of these
+      (`right_left`, ...), and the probabilities are averaged. A slice is not mirrored along the axis
+      across it.
+    pairs: classes that are the left and the right one of a structure: a network that is shown the
+      body mirrored from right to left finds each where the other is.
 
     Returns float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than
     the patch is padded with 0, as training patches are, evenly on both sides.
@@ -70,18 +79,32 @@ def predict_volume(
     source = source.to(total.device)
 
     half = half_precision(device) if amp else None
+    swapped = list(range(classes))
+    for left, right in pairs:
+        swapped[left], swapped[right] = right, left
 
-    def probabilities(windows: Tensor) -> Tensor:
+    def forward(windows: Tensor) -> Tensor:
         with torch.autocast(device.type, half, enabled=half is not None):
-            logits = _forward(network, windows.to(device))
-        return logits.float().softmax(1).to(total.device)
+            logits = _forward(network, windows)
+        return logits.float().softmax(1)
+
+    def probabilities(windows: Tensor, normal: int | None) -> Tensor:
+        windows = windows.to(device)
+        shown = [axis for axis in range(3) if axis != normal]
+        along = [name for name in mirror_axes if RAS_AXES[name] in shown]
+        found = forward(windows)
+        for names in _combinations(along):
+            axes = [2 + shown.index(RAS_AXES[name]) for name in names]
+            mirrored = forward(windows.flip(axes)).flip(axes)
+            found += mirrored[:, swapped] if "right_left" in names else mirrored
+        return (found / 2 ** len(along)).to(total.device)
 
     was_training = network.training
     network.eval()
     try:
         for axis in axes:
             _add_windows(
-                probabilities,
+                partial(probabilities, normal=axis),
                 _as_stack(source, axis),
                 _as_stack(total, axis),
                 patch=patch,
@@ -93,6 +116,12 @@ def predict_volume(
     finally:
         network.train(was_training)
     return total.cpu().numpy()
+
+
+def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """All choices of one or more of them."""
+    for number in range(1, len(names) + 1):
+        yield from itertools.combinations(names, number)
 
 
 def _as_stack(volume: Tensor, axis: int | None) -> Tensor:

@@ -341,17 +341,22 @@ def _augmentation(settings: Augmentation) -> str:
     if settings.affine_share:
         steps.append(
             f"rotation up to ±{settings.rotation_deg:g}° and scaling by {settings.scale[0]:g} to "
-            f"{settings.scale[1]:g} ({_percent(settings.affine_share)} of patches)"
+            f"{settings.scale[1]:g}{', shear up to ±' + format(settings.shear, 'g') if settings.shear else ''} "
+            f"({_percent(settings.affine_share)} of patches)"
         )
     if settings.flip_axes:
         axes = [axis.replace("_", "-") for axis in settings.flip_axes]
         steps.append(f"flips along {listing(axes)}")
     for share, name in (
+        (settings.elastic_share, "elastic deformation"),
         (settings.noise_share, "Gaussian noise"),
         (settings.blur_share, "blur"),
+        (settings.bias_share, "bias field"),
         (settings.brightness_share, "brightness"),
         (settings.contrast_share, "contrast"),
+        (settings.low_resolution_share, "lower resolution"),
         (settings.gamma_share, "gamma"),
+        (settings.inverted_gamma_share, "gamma of the inverted patch"),
     ):
         if share:
             steps.append(f"{name} ({_percent(share)})")
@@ -369,9 +374,7 @@ def _prediction(results: Results) -> str:
             "Gaussian; class probabilities were resampled to the image's own grid, where each "
             "voxel was given the most probable class."
         )
-    for names, mirroring in _grouped(
-        results, lambda model: getattr(model.infer, "mirroring", False)
-    ):
+    for names, mirroring in _grouped(results, lambda model: model.averages_mirrored):
         if mirroring:
             text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
     words = {
@@ -449,7 +452,8 @@ def _statistics(results: Results) -> str:
     if len(results.study.models) > 2 and is_paired.any():
         text.append(
             "Over all models, ranks within each case were tested with Friedman's test [[friedman1937]]; how firm the "
-            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]."
+            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]. Diagrams "
+            "of ranks join the models that do not differ significantly [[demsar2006]]."
         )
     tested = int(np.isfinite(tests["p"].astype(float)).sum())
     families = tests.groupby(["dataset", "dataset_b"]).ngroups

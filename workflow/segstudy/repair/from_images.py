@@ -6,10 +6,11 @@ instead of over them. A single image is often mistaken, all together seldom. Sea
 rotation about the foot-head axis, on the full circle, and a shift by up to a fifth of the grid.
 
 It works for a compact structure that differs from what surrounds it, from three cases on: the
-heart of the phantom to half a degree and half a voxel. It does not for thin tubes (aorta,
-esophagus), which lie as well elsewhere along themselves, nor for a fault that keeps a structure on
-its own outline, such as the rotation of a round one. benchmarks/README.md has measurements. What
-the images do not tell is refused, or called `ambiguous`; it is never guessed.
+heart of the phantom to a tenth of a degree and half a voxel. It does not for thin tubes (aorta,
+esophagus), which lie as well elsewhere along themselves, where another edge of the image is far
+stronger than the structure's own (skin in air), nor for a fault that keeps a structure on its own
+outline, such as the rotation of a round one. benchmarks/README.md has measurements. What the
+images do not tell is refused, or called `ambiguous`; it is not guessed.
 """
 
 import itertools

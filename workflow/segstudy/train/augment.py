@@ -1,22 +1,27 @@
 """Random changes of a batch of patches, on the device that trains.
 
 Patches arrive larger than needed (`source_size`), so that a turned patch has no empty corners.
-Rotation, scale and shift are one matrix, and each patch is resampled once. Every random number
-comes from one generator, which the caller seeds for each step.
+Rotation, scale, shear, shift and flips are one matrix, an elastic field is added to where it
+points, and each patch is resampled once. Every random number comes from one generator, which the
+caller seeds for each step.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segstudy.sides import RAS_AXES
 from segstudy.study import Augmentation
 
-AXES = {"right_left": 0, "back_front": 1, "foot_head": 2}
-"""The axis of a RAS array along which a flip runs."""
+ELASTIC_REACH = 3
+"""Standard deviations of the elastic displacement that a patch is read wider by."""
+
+MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def augment(
@@ -28,6 +33,8 @@ def augment(
     axes: Tensor,
     anisotropy_threshold: float,
     generator: torch.Generator,
+    pairs: Sequence[tuple[int, int]] = (),
+    part: tuple[int, int] = (0, 1),
 ) -> tuple[Tensor, Tensor]:
     """Change a batch at random, and cut it to the patch.
 
@@ -36,48 +43,141 @@ def augment(
     axes: (batch, dims), which RAS axis each axis of each patch is.
     anisotropy_threshold: ratio of voxel sizes above which nothing turns out of the fine plane.
     generator: on the CPU, so that every device draws the same.
+    pairs: classes that are the left and the right one of a structure; a patch that is flipped
+      across the sagittal plane shows them on the other side, and their labels are swapped.
+    part: (number, parts): this is one of the equal parts of a batch, and is changed as it is there.
 
     Returns images (batch, channel, *patch) and labels (batch, *patch).
     """
     count, dims = spacing_mm.shape
-    draw = _Draw(generator, count)
+    draw = _Draw(generator, count, part)
+    coarse = coarse_axes(spacing_mm, anisotropy_threshold)
 
     turned = draw.chosen(settings.affine_share)
-    angles = draw.uniform(-settings.rotation_deg, settings.rotation_deg, 3 if dims == 3 else 1)
-    scale = draw.uniform(*settings.scale, 1)
-    shift = draw.uniform(-settings.translation_voxels, settings.translation_voxels, dims)
-    matrices = affine(angles, scale, shift, spacing_mm, anisotropy_threshold)
-    images, labels = resample(images, labels, matrices, turned, patch_size)
-
+    turns = 3 if dims == 3 else 1
+    drawn = (
+        draw.uniform(-settings.rotation_deg, settings.rotation_deg, turns),
+        draw.uniform(*settings.scale, 1),
+        draw.uniform(-settings.translation_voxels, settings.translation_voxels, dims),
+        draw.uniform(-settings.shear, settings.shear, turns),
+    )
+    matrices = torch.eye(dims, dims + 1, dtype=torch.float64).repeat(count, 1, 1)
+    if turned.any():
+        *moves, shear = (one[turned] for one in drawn)
+        matrices[turned] = affine(*moves, spacing_mm[turned], anisotropy_threshold, shear)
+    bend = None
+    if settings.elastic_share:
+        bent = draw.chosen(settings.elastic_share)
+        sd = draw.uniform(0, settings.elastic_voxels, 1) * bent[:, None] * ~coarse
+        bend = draw.field(dims, (settings.elastic_spacing_voxels,) * dims, patch_size).times(sd)
+        turned |= bent
+    flipped = torch.zeros(count, dims, dtype=torch.bool)
     for name in settings.flip_axes:
-        chosen = draw.chosen(0.5)
-        for axis in range(dims):
-            flipped = torch.nonzero(chosen & (axes[:, axis] == AXES[name]))[:, 0].to(images.device)
-            if len(flipped):
-                images[flipped] = images[flipped].flip(axis + 2)
-                labels[flipped] = labels[flipped].flip(axis + 1)
+        flipped |= draw.chosen(0.5)[:, None] & (axes == RAS_AXES[name])
+    images, labels = resample(images, labels, matrices, turned, patch_size, flipped, bend)
+    mirrored = (flipped & (axes == RAS_AXES["right_left"])).any(1)
+    labels = swap_sides(labels, mirrored, pairs)
+    return intensities(images, settings, draw, coarse), labels
 
-    return intensities(images, settings, draw), labels
+
+def swap_sides(labels: Tensor, mirrored: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Exchange the classes of each pair in the patches (batch, *patch) that are `mirrored` (batch,)."""
+    where = torch.nonzero(mirrored)[:, 0].to(labels.device)
+    if not pairs or not len(where):
+        return labels
+    swapped = torch.arange(256, dtype=labels.dtype, device=labels.device)
+    for left, right in pairs:
+        swapped[left], swapped[right] = right, left
+    labels[where] = swapped[labels[where].long()]
+    return labels
 
 
 class _Draw:
-    """Random numbers for each patch of a batch. As many are drawn whatever is chosen."""
+    """Random numbers for each patch of a batch. As many are drawn whatever is chosen.
 
-    def __init__(self, generator: torch.Generator, count: int):
+    count: patches of this part of the batch; the numbers of all parts are drawn, and its own kept.
+    """
+
+    def __init__(self, generator: torch.Generator, count: int, part: tuple[int, int] = (0, 1)):
         self.generator = generator
-        self.count = count
+        number, parts = part
+        self.whole = count * parts
+        self.own = slice(count * number, count * (number + 1))
 
     def chosen(self, share: float) -> Tensor:
         """Which patches (batch,) are changed."""
-        return torch.rand(self.count, generator=self.generator) < share
+        return torch.rand(self.whole, generator=self.generator)[self.own] < share
 
     def uniform(self, low: float, high: float, number: int) -> Tensor:
         """(batch, number) uniform in [low, high)."""
-        drawn = torch.rand(self.count, number, generator=self.generator)
+        drawn = torch.rand(self.whole, number, generator=self.generator)[self.own]
         return low + (high - low) * drawn
+
+    def seeds(self) -> list[int]:
+        """A seed for each patch."""
+        return torch.randint(2**62, (self.whole,), generator=self.generator)[self.own].tolist()
+
+    def field(self, parts: int, spacing: Sequence[float], size: Sequence[int]) -> "SmoothField":
+        """A smooth random field (batch, parts, *size), its control points `spacing` voxels apart."""
+        phase = self.uniform(0, 1, len(size))
+        points = [math.ceil(have / gap) + 4 for have, gap in zip(size, spacing, strict=True)]
+        drawn = torch.randn(self.whole, parts, *points, generator=self.generator)[self.own]
+        return SmoothField(drawn, phase, tuple(spacing))
 
 
 # --- geometry -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SmoothField:
+    """A cubic B-spline of normally distributed coefficients: smooth, of mean 0 and SD 1 everywhere.
+
+    The SD is that over all fields; since the control points lie at random (`phase`), it is the
+    same in every voxel. A product of B-splines has the mean square (151/315)^dims, which is divided out.
+
+    coefficients: (batch, part, *control points); phase: (batch, dims), in control points;
+    spacing: voxels between control points along each axis.
+    """
+
+    coefficients: Tensor
+    phase: Tensor
+    spacing: tuple[float, ...]
+
+    def times(self, factor: Tensor) -> "SmoothField":
+        """Each part of each field, times a factor (batch, part)."""
+        shape = (*self.coefficients.shape[:2], *[1] * len(self.spacing))
+        values = self.coefficients * factor.expand(shape[:2]).reshape(shape)
+        return SmoothField(values, self.phase, self.spacing)
+
+    def mixed(self, matrices: Tensor) -> "SmoothField":
+        """Parts mixed by matrices (batch, new part, part)."""
+        mixed = (matrices.to(self.coefficients.dtype) @ self.coefficients.flatten(2)).reshape(
+            len(matrices), -1, *self.coefficients.shape[2:]
+        )
+        return SmoothField(mixed, self.phase, self.spacing)
+
+    def of(self, chosen: Tensor) -> "SmoothField":
+        """The fields of some patches, by number."""
+        return SmoothField(self.coefficients[chosen], self.phase[chosen], self.spacing)
+
+    def values(self, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """(batch, part, *size)."""
+        found = self.coefficients.to(device)
+        for axis, (have, gap) in enumerate(zip(size, self.spacing, strict=True)):
+            weights = self._weights(axis, have, gap).to(device)
+            folded = found.movedim(axis + 2, -1)
+            found = (folded @ weights[(slice(None), *[None] * (folded.ndim - 3))]).movedim(
+                -1, axis + 2
+            )
+        return found / math.sqrt((151 / 315) ** len(size))
+
+    def _weights(self, axis: int, size: int, gap: float) -> Tensor:
+        """(batch, control point, voxel): the cubic B-spline of each control point in each voxel."""
+        points = self.coefficients.shape[axis + 2]
+        place = torch.arange(size) / gap + self.phase[:, axis, None] + 1
+        away = (place[:, None] - torch.arange(points)[:, None]).abs()
+        near = 2 / 3 - away**2 + away**3 / 2
+        return torch.where(away < 1, near, (2 - away).clamp(min=0) ** 3 / 6)
 
 
 def rotation(angles_deg: Tensor) -> Tensor:
@@ -103,25 +203,42 @@ def _plane_rotation(angle: Tensor, dims: int, first: int, second: int) -> Tensor
     return matrix
 
 
+def sheared(amounts: Tensor, dims: int) -> Tensor:
+    """Shears (batch, dims, dims): axis 0 moves along by axis 1 (and 2), axis 1 by axis 2; a tangent each.
+
+    amounts: (batch, 1) in 2D, (batch, 3) in 3D, for 0 by 1, 0 by 2, 1 by 2.
+    """
+    matrix = torch.eye(dims, dtype=torch.float64).repeat(len(amounts), 1, 1)
+    rows, columns = torch.triu_indices(dims, dims, 1)
+    matrix[:, rows, columns] = amounts.double()
+    return matrix
+
+
+def coarse_axes(spacing_mm: Tensor, anisotropy_threshold: float) -> Tensor:
+    """(batch, dims): axes whose voxels are that many times larger than the smallest."""
+    return spacing_mm > anisotropy_threshold * spacing_mm.min(dim=1, keepdim=True).values
+
+
 def affine(
     angles_deg: Tensor,
     scale: Tensor,
     shift: Tensor,
     spacing_mm: Tensor,
     anisotropy_threshold: float = math.inf,
+    shear: Tensor | None = None,
 ) -> Tensor:
     """Matrices (batch, dims, dims + 1) that say where the content of a patch goes.
 
-    Input and output are voxels counted from the patch's centre; turning and scaling happen in
-    millimetres between. A coarse axis (voxels more than `anisotropy_threshold` times the
-    smallest) keeps its place and scale: interpolating across far-apart slices would blur them.
+    Input and output are voxels counted from the patch's centre; scaling, shearing and turning, in
+    this order, happen in millimetres between. A coarse axis (voxels more than `anisotropy_threshold`
+    times the smallest) keeps its place and scale: interpolating across far-apart slices would blur them.
 
-    angles_deg: (batch, 1 | 3); scale: (batch, 1); shift: (batch, dims) in voxels; spacing_mm:
+    angles_deg, shear: (batch, 1 | 3); scale: (batch, 1); shift: (batch, dims) in voxels; spacing_mm:
     (batch, dims).
     """
     spacing = spacing_mm.double()
     dims = spacing.shape[1]
-    coarse = spacing > anisotropy_threshold * spacing.min(dim=1, keepdim=True).values
+    coarse = coarse_axes(spacing, anisotropy_threshold)
     if dims == 3:
         # Only the rotation about a coarse axis stays within the fine plane.
         free = ~coarse.any(dim=1, keepdim=True) | coarse
@@ -129,53 +246,137 @@ def affine(
     else:
         angles_deg = angles_deg * ~coarse.any(dim=1, keepdim=True)
     sizes = torch.where(coarse, torch.ones_like(spacing), scale.double().expand(-1, dims))
-    millimetres = rotation(angles_deg) * sizes[:, None, :]
+    millimetres = rotation(angles_deg)
+    if shear is not None:
+        fine = ~(coarse[:, :, None] | coarse[:, None]) | torch.eye(dims, dtype=torch.bool)
+        millimetres = millimetres @ (sheared(shear, dims) * fine)
+    millimetres = millimetres * sizes[:, None, :]
     linear = millimetres * spacing[:, None, :] / spacing[:, :, None]
     return torch.cat([linear, shift.double()[:, :, None]], dim=2)
 
 
 def resample(
-    images: Tensor, labels: Tensor, matrices: Tensor, turned: Tensor, patch_size: Sequence[int]
+    images: Tensor,
+    labels: Tensor,
+    matrices: Tensor,
+    turned: Tensor,
+    patch_size: Sequence[int],
+    flipped: Tensor | None = None,
+    bend: SmoothField | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cut the middle of each patch, moved by its matrix where `turned` says so.
+    """Cut the middle of each patch, moved by its matrix where `turned` says so, and then flipped.
 
     images: (batch, channel, *source), linear interpolation; labels: (batch, *source), nearest
     neighbour; outside the source: 0. Sizes of source and patch are even or odd together.
+    flipped: (batch, dims), along which axes. bend: displacement (batch, dims, *patch) in voxels of
+    the patch, added before the matrix.
     """
-    source = images.shape[2:]
+    count, channels, *source = images.shape
+    if flipped is None:
+        flipped = torch.zeros(count, len(source), dtype=torch.bool)
+    cut_images = images.new_empty(count, channels, *patch_size)
+    cut_labels = labels.new_empty(count, *patch_size)
     middle = tuple(
         slice((have - want) // 2, (have - want) // 2 + want)
         for have, want in zip(source, patch_size, strict=True)
     )
-    cut_images = images[(slice(None), slice(None), *middle)].clone()
-    cut_labels = labels[(slice(None), *middle)].clone()
-    chosen = torch.nonzero(turned)[:, 0]
-    if len(chosen):
-        grid = _sampling_grid(matrices[chosen], source, patch_size).to(images.device)
-        chosen = chosen.to(images.device)
-        if len(chosen) < len(images):
-            images, labels = images[chosen], labels[chosen]
-        cut_images[chosen] = functional.grid_sample(images, grid, align_corners=False)
-        cut_labels[chosen] = functional.grid_sample(
-            labels[:, None].to(images.dtype), grid, mode="nearest", align_corners=False
-        )[:, 0].to(labels.dtype)
+    for along in sorted({tuple(row) for row in flipped[~turned].tolist()}):
+        same = ~turned & (flipped == torch.tensor(along)).all(1)
+        axes = [axis for axis, yes in enumerate(along) if yes]
+        for _, own in _pieces(same, images.device):
+            shown, labelled = images[own], labels[own]
+            shown = shown[(slice(None), slice(None), *middle)]
+            cut_images[own] = shown.flip([a + 2 for a in axes]) if axes else shown
+            labelled = labelled[(slice(None), *middle)]
+            cut_labels[own] = labelled.flip([a + 1 for a in axes]) if axes else labelled
+    for numbers, own in _pieces(turned, images.device):
+        mirror = 1 - 2 * flipped[numbers].double()
+        field = None if bend is None else bend.of(numbers)
+        places = _places(
+            matrices[numbers] * mirror[:, :, None], source, patch_size, field, images.device
+        )
+        cut_labels[own] = _nearest(labels[own], places)
+        cut_images[own] = _linear(images[own], places)
     return cut_images, cut_labels
 
 
-def _sampling_grid(matrices: Tensor, source: Sequence[int], patch_size: Sequence[int]) -> Tensor:
-    """For each voxel of a patch where in the source its content comes from, as grid_sample counts.
+def _pieces(chosen: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor | slice]]:
+    """The chosen patches as they are worked on: numbers on the CPU, and an index on the device.
 
-    grid_sample counts from -1 to 1 between the outer faces of the source, last axis first.
+    A GPU takes all at once. A CPU takes each by itself, as a view: nothing is copied to begin with.
+    """
+    numbers = torch.nonzero(chosen)[:, 0]
+    if device.type == "cpu":
+        return [(number[None], slice(number, number + 1)) for number in numbers]
+    return [(numbers, numbers.to(device))] if len(numbers) else []
+
+
+def _places(
+    matrices: Tensor,
+    source: Sequence[int],
+    patch_size: Sequence[int],
+    bend: SmoothField | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """For each voxel of a patch the place in the source that its content comes from.
+
+    Returns (batch, dims, *patch): index along each axis of the source, the last axis first.
     """
     dims = len(source)
     back = torch.linalg.inv(matrices[:, :, :dims])
-    origin = -(back @ matrices[:, :, dims:])
     have = torch.tensor(source, dtype=back.dtype)
     want = torch.tensor(patch_size, dtype=back.dtype)
-    linear = back * want / have[:, None]
-    theta = torch.cat([linear.flip(1, 2), (2 * origin / have[:, None]).flip(1)], dim=2)
-    size = [len(matrices), 1, *patch_size]
-    return functional.affine_grid(theta.float(), size, align_corners=False)
+    # Index 0 of the patch lies (want - 1) / 2 before its centre, that of the source likewise.
+    corner = matrices[:, :, dims] + (want - 1) / 2
+    start = (have - 1) / 2 - (back @ corner[:, :, None])[:, :, 0]
+    back, start = back.flip(1).float(), start.flip(1).float()
+    if bend is None:
+        places = torch.empty(len(back), dims, *patch_size, device=device)
+    else:
+        places = bend.mixed(back).values(patch_size, device).contiguous()
+    steps, total = back.to(device), start.to(device)
+    for axis, size in enumerate(patch_size[:-1]):
+        along = steps[:, :, axis, None] * torch.arange(size, device=device)
+        total = total[..., None] + along.reshape(len(back), dims, *[1] * axis, size)
+    along = steps[:, :, -1, None] * torch.arange(patch_size[-1], device=device)
+    along = along.reshape(len(back), dims, *[1] * (dims - 1), patch_size[-1])
+    if bend is None:
+        return torch.add(total[..., None], along, out=places)
+    return places.add_(total[..., None]).add_(along)
+
+
+def _nearest(labels: Tensor, places: Tensor) -> Tensor:
+    """Labels (batch, *patch) of the voxels nearest to places in labels (batch, *source); outside: 0."""
+    source = labels.shape[1:]
+    # With a border of 0, what lies outside is found there.
+    padded = functional.pad(labels, [1, 1] * len(source)).flatten(1)
+    index = torch.zeros((), device=labels.device)
+    stride = 1.0
+    for axis, size in enumerate(reversed(source)):
+        found = places[:, axis].round().clamp_(-1, size).add_(1)
+        # Whole numbers beyond 2^24 are not all float32.
+        exact = found.double() if padded.shape[1] >= 2**24 else found
+        index = index + exact.mul_(stride)
+        stride *= size + 2
+    return padded.gather(1, index.long().flatten(1)).reshape(index.shape)
+
+
+def _linear(images: Tensor, places: Tensor) -> Tensor:
+    """Images (batch, channel, *patch) at places in images (batch, channel, *source); outside: 0.
+
+    Overwrites `places`. grid_sample counts from -1 to 1 between the outer faces of the source.
+    """
+    sizes = torch.tensor(images.shape[:1:-1], device=images.device, dtype=places.dtype)
+    sizes = sizes.reshape(-1, *[1] * (places.ndim - 2))
+    grid = places.mul_(2 / sizes).add_(1 / sizes - 1).movedim(1, -1)
+    slabs = math.gcd(torch.get_num_threads(), grid.shape[1]) if images.is_cpu else 1
+    if slabs == 1:
+        return functional.grid_sample(images, grid, align_corners=False)
+    # On a CPU grid_sample takes one thread an image: slabs of the patch are given to it as images.
+    split = grid.unflatten(1, (slabs, -1)).flatten(0, 1)
+    shared = images.expand(slabs, *images.shape[1:])
+    found = functional.grid_sample(shared, split, align_corners=False)
+    return found.movedim(0, 1).flatten(1, 2)[None]
 
 
 def source_size(
@@ -184,23 +385,38 @@ def source_size(
     spacing_mm: Sequence[float],
     anisotropy_threshold: float,
 ) -> tuple[int, ...]:
-    """How large a patch must be read so that no rotation, scale and shift looks beyond its border."""
+    """How large a patch must be read so that no rotation, scale, shear and shift looks beyond its border.
+
+    Nor does an elastic displacement of up to three standard deviations.
+    """
     dims = len(patch_size)
-    if settings.affine_share == 0:
-        return tuple(patch_size)
+    turns = shears = [0.0]
+    smallest, shift = 1.0, 0.0
+    if settings.affine_share:
+        turns = torch.linspace(-settings.rotation_deg, settings.rotation_deg, 13).tolist()
+        shears = sorted({-settings.shear, settings.shear})
+        smallest, shift = settings.scale[0], settings.translation_voxels
+    if settings.elastic_share:
+        shift += ELASTIC_REACH * settings.elastic_voxels
     number = 3 if dims == 3 else 1
-    turns = torch.linspace(-settings.rotation_deg, settings.rotation_deg, 13)
-    angles = torch.tensor(list(itertools.product(turns.tolist(), repeat=number)))
-    count = len(angles)
+    drawn = torch.tensor(
+        [
+            [*angles, *amounts]
+            for angles in itertools.product(turns, repeat=number)
+            for amounts in itertools.product(shears, repeat=number)
+        ]
+    )
+    count = len(drawn)
     matrices = affine(
-        angles,
-        torch.full((count, 1), settings.scale[0]),
+        drawn[:, :number],
+        torch.full((count, 1), smallest),
         torch.zeros(count, dims),
         torch.tensor(spacing_mm).double().expand(count, -1),
         anisotropy_threshold,
+        drawn[:, number:],
     )
     back = torch.linalg.inv(matrices[:, :, :dims]).abs()
-    moved = torch.tensor(patch_size, dtype=back.dtype) + 2 * settings.translation_voxels
+    moved = torch.tensor(patch_size, dtype=back.dtype) + 2 * shift
     reach = (back @ moved).max(dim=0).values
     return tuple(
         want + 2 * max(math.ceil((float(have) - want) / 2 - 1e-6), 0)
@@ -211,58 +427,94 @@ def source_size(
 # --- intensities --------------------------------------------------------------------------------
 
 
-def intensities(images: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
-    """Noise, blur, brightness, contrast and gamma of some patches (batch, channel, *patch), in place.
+def intensities(images: Tensor, settings: Augmentation, draw: _Draw, coarse: Tensor) -> Tensor:
+    """Change intensities of some patches (batch, channel, *patch), in place.
 
-    Each channel of a patch gets numbers of its own. Contrast and gamma as in nnU-Net (Isensee et
-    al. 2021): both keep the range of a patch, gamma its mean and SD as well.
+    In this order: noise, blur, bias field, brightness, contrast, low resolution, gamma, gamma of
+    the inverted patch. Each channel of a patch gets numbers of its own. Contrast, low resolution
+    and gamma as in nnU-Net (Isensee et al. 2021): contrast and gamma keep the range of a patch,
+    gamma its mean and SD as well.
+
+    coarse: (batch, dims), axes along which resolution is low already.
     """
-    channels = images.shape[1]
-    spread = (-1, channels, *[1] * (images.ndim - 2))
+    channels, size = images.shape[1], images.shape[2:]
+    spread = (-1, channels, *[1] * len(size))
 
-    chosen, sd = draw.chosen(settings.noise_share), draw.uniform(0, settings.noise_sd, channels)
-    seed = int(torch.randint(2**62, (), generator=draw.generator))
-    where = torch.nonzero(chosen)[:, 0]
-    if len(where):
-        noise = torch.Generator(images.device).manual_seed(seed)
-        shape = (len(where), *images.shape[1:])
-        added = torch.randn(shape, generator=noise, device=images.device)
-        where, sd = where.to(images.device), sd[where].to(images.device)
-        images[where] += added * sd.view(spread)
-
-    changes = (
-        (blur, settings.blur_share, settings.blur_sigma_voxels),
-        (brighten, settings.brightness_share, settings.brightness),
-        (contrast, settings.contrast_share, settings.contrast),
-        (gamma, settings.gamma_share, settings.gamma),
-    )
-    for change, share, limits in changes:
+    def change(share: float, limits: Sequence[float], function, *further) -> None:
         chosen, values = draw.chosen(share), draw.uniform(*limits, channels)
         where = torch.nonzero(chosen)[:, 0]
         if len(where):
-            values = values[where].to(images.device)
-            where = where.to(images.device)
-            images[where] = change(images[where], values.view(spread))
+            there = where.to(images.device)
+            values = values[where].to(images.device).view(spread)
+            images[there] = function(images[there], values, *(one[where] for one in further))
+
+    seeds = torch.tensor(draw.seeds())
+    change(settings.noise_share, (0, settings.noise_sd), add_noise, seeds)
+    change(settings.blur_share, settings.blur_sigma_voxels, blur)
+    if settings.bias_share:
+        # A few control points across the patch: as smooth as a coil's sensitivity.
+        field = draw.field(channels, [have / 2 for have in size], size)
+        numbers = torch.arange(len(images))
+        change(
+            settings.bias_share,
+            (0, settings.bias_sd),
+            lambda some, sd, which: bias(some, sd, field.of(which).values(size, some.device)),
+            numbers,
+        )
+    change(settings.brightness_share, settings.brightness, brighten)
+    change(settings.contrast_share, settings.contrast, contrast)
+    change(settings.low_resolution_share, settings.low_resolution_scale, lower_resolution, coarse)
+    change(settings.gamma_share, settings.gamma, gamma)
+    change(
+        settings.inverted_gamma_share,
+        settings.gamma,
+        lambda some, exponent: -gamma(-some, exponent),
+    )
     return images
+
+
+def add_noise(images: Tensor, sd: Tensor, seeds: Tensor) -> Tensor:
+    """Gaussian noise of that SD (batch, channel, 1, ...), each patch's from a seed of its own (batch,)."""
+    noise = torch.empty_like(images)
+    for patch, seed in zip(noise, seeds.tolist(), strict=True):
+        patch.normal_(generator=torch.Generator(images.device).manual_seed(seed))
+    return torch.addcmul(images, noise, sd)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur along every axis; sigma in voxels, (batch, channel, 1, ...). Borders repeat."""
     dims = images.ndim - 2
     radius = max(1, math.ceil(3 * float(sigma.max())))
-    places = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (places / sigma.reshape(-1, 1)) ** 2)
-    kernel = kernel / kernel.sum(1, keepdim=True)
-    convolution = functional.conv2d if dims == 2 else functional.conv3d
-    result = images.reshape(1, -1, *images.shape[2:])
-    for axis in range(dims):
-        shape = [len(kernel), 1, *[1] * dims]
-        shape[axis + 2] = len(places)
-        widths = [0, 0] * dims
-        widths[2 * (dims - 1 - axis)] = widths[2 * (dims - 1 - axis) + 1] = radius
-        padded = functional.pad(result, widths, mode="replicate")
-        result = convolution(padded, kernel.reshape(shape), groups=len(kernel))
-    return result.reshape(images.shape)
+    away = torch.arange(radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (away / sigma[..., None]) ** 2)
+    kernel = kernel / (2 * kernel.sum(-1, keepdim=True) - kernel[..., :1])
+    result = images
+    for axis in range(2, dims + 2):
+        # Sums of shifted copies: a convolution with so few weights is far slower on a CPU.
+        size = images.shape[axis]
+        first, last = result.narrow(axis, 0, 1), result.narrow(axis, size - 1, 1)
+        repeated = [radius if n == axis else -1 for n in range(result.ndim)]
+        padded = torch.cat([first.expand(repeated), result, last.expand(repeated)], axis)
+        result = result * kernel[..., 0]
+        for step in range(1, radius + 1):
+            both = padded.narrow(axis, radius - step, size) + padded.narrow(
+                axis, radius + step, size
+            )
+            result.addcmul_(both, kernel[..., step])
+    return result
+
+
+def bias(images: Tensor, sd: Tensor, field: Tensor) -> Tensor:
+    """Multiply by a smooth factor of mean 1, counting intensities from the darkest voxel.
+
+    The factor's logarithm is `field` (batch, channel, *patch), of SD 1, times sd (batch, channel,
+    1, ...). As the uneven sensitivity of an MR coil does (Sled et al. 1998).
+    """
+    axes = tuple(range(2, images.ndim))
+    factor = (field * sd).exp_()
+    factor /= factor.mean(axes, keepdim=True)
+    low = images.amin(axes, keepdim=True)
+    return (images - low).mul_(factor).add_(low)
 
 
 def brighten(images: Tensor, factor: Tensor) -> Tensor:
@@ -273,15 +525,34 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
     axes = tuple(range(2, images.ndim))
     mean = images.mean(axes, keepdim=True)
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
-    return torch.clamp((images - mean) * factor + mean, low, high)
+    return torch.addcmul(mean * (1 - factor), images, factor).clamp_(low, high)
+
+
+def lower_resolution(images: Tensor, scale: Tensor, coarse: Tensor) -> Tensor:
+    """Patches as if taken at a lower resolution: nearest voxels of a smaller grid, linearly enlarged.
+
+    scale: (batch, channel, 1, ...), up to 1; coarse: (batch, dims), axes that stay as they are.
+    """
+    size = images.shape[2:]
+    result = torch.empty_like(images)
+    for patch, factors, kept, changed in zip(images, scale, coarse.tolist(), result, strict=True):
+        for channel, factor, target in zip(patch, factors.flatten().tolist(), changed, strict=True):
+            small = [
+                have if keep else max(1, round(have * factor))
+                for have, keep in zip(size, kept, strict=True)
+            ]
+            few = functional.interpolate(channel[None, None], small, mode="nearest-exact")
+            target[:] = functional.interpolate(few, size, mode=MODES[len(size)])[0, 0]
+    return result
 
 
 def gamma(images: Tensor, exponent: Tensor) -> Tensor:
     axes = tuple(range(2, images.ndim))
     mean = images.mean(axes, keepdim=True)
-    sd = images.std(axes, keepdim=True)
+    sd = torch.linalg.vector_norm(images - mean, dim=axes, keepdim=True)
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
-    unit = (images - low) / (high - low).clamp(min=1e-7)
-    bent = unit**exponent
-    bent = (bent - bent.mean(axes, keepdim=True)) / bent.std(axes, keepdim=True).clamp(min=1e-7)
-    return bent * sd + mean
+    unit = (images - low).div_((high - low).clamp(min=1e-7))
+    bent = unit.pow_(exponent)
+    bent -= bent.mean(axes, keepdim=True)
+    bent *= sd / torch.linalg.vector_norm(bent, dim=axes, keepdim=True).clamp(min=1e-7)
+    return bent.add_(mean)

@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-mb", type=int, metavar="MB", help="memory of the job; left out: the model's"
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="of the threads, processes that cut patches; left out: the model's",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     own = parser.add_argument_group("networks of segstudy learn from prepared cases")
     own.add_argument(
@@ -78,8 +83,9 @@ def _train(settings, options: argparse.Namespace) -> None:
 
     model = settings.model
     threads = options.threads or model.threads
+    workers = model.workers if options.workers is None else options.workers
     device = choose_device(options.device or model.device)
-    prepare_torch(device, threads)
+    prepare_torch(device, max(1, threads - workers))
     splits = trained(
         read_splits(options.splits),
         options.fold,
@@ -106,6 +112,7 @@ def _train(settings, options: argparse.Namespace) -> None:
         device=device,
         threads=threads,
         memory_mb=options.memory_mb or model.memory_mb,
+        workers=workers,
         code=code.digest("train.command", *networks.modules(model)),
     )
 

@@ -29,6 +29,7 @@ from segstudy.log import duration, log, versions
 from segstudy.networks.device import half_precision
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
+from segstudy.sides import class_pairs
 from segstudy.study import Optimizer
 from segstudy.train import checkpoint
 from segstudy.train.augment import augment
@@ -155,6 +156,7 @@ class Trainer:
             batch.axes,
             resolved.plan.anisotropy_threshold,
             torch.Generator().manual_seed(seed),
+            class_pairs(resolved.settings.structures, resolved.settings.left_right_pairs),
         )
         rate = self.learning_rate(number)
         for group in self.optimizer.param_groups:
@@ -248,12 +250,14 @@ def fit(
     threads: int,
     memory_mb: int,
     code: str,
+    workers: int = 0,
 ) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
     training, validation: the prepared cases that `resolved` names, in its order.
     memory_mb: memory of the job; cases that fit into half of it are held.
     code: digest of the code; a checkpoint of other code is not used.
+    workers: processes that cut patches; 0: a thread of this one.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
     had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
@@ -287,7 +291,7 @@ def fit(
     _log_start(trainer, threads)
     try:
         with _stop_requests() as requests:
-            _run(trainer, progress, sampler, apart, output, folder, digest, requests)
+            _run(trainer, progress, sampler, apart, output, folder, digest, requests, workers)
     except torch.cuda.OutOfMemoryError:
         raise InputError(
             f"the GPU's memory is too small for a batch of {resolved.model.batch_size} patches of "
@@ -306,6 +310,7 @@ def _run(
     folder: Path,
     digest: str,
     requests: list[int],
+    workers: int,
 ) -> None:
     """The loop over all steps that are left."""
     resolved = trainer.resolved
@@ -323,7 +328,7 @@ def _run(
         )
 
     pin = trainer.device.type == "cuda"
-    for batch in sampler.batches(progress.step, resolved.steps, pin):
+    for batch in sampler.batches(progress.step, resolved.steps, pin, workers):
         loss, norm = trainer.step(progress.step, batch)
         if not math.isfinite(loss) or not (math.isfinite(norm) or trainer.scaler.is_enabled()):
             _refuse(resolved, progress.step, batch, loss)
@@ -406,6 +411,7 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
             resolved.plan.to_dict(),
             resolved.patch_size,
             provenance,
+            resolved.settings.left_right_pairs,
         )
 
     write("weights.pt")

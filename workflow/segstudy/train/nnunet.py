@@ -23,6 +23,7 @@ import torch
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text
+from segstudy.images.files import read_grid
 from segstudy.log import log, versions
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import save_weights
@@ -75,10 +76,23 @@ def fit(
     work.mkdir(parents=True, exist_ok=True)
     write_text(work / "key", key)
     torch.set_num_threads(threads)
+    for line in remarks(settings):
+        log.warning("%s", line)
     with _stopping():
         plan = _plan(settings, training, validation, work, threads)
+        not_mirrored = None
+        if model.mirror == "not_right_left":
+            not_mirrored = right_left_axis(plan, [*training, *validation])
         trainer = _trainer(
-            plan, model, settings.structures, bool(validation), output, device, threads, seed
+            plan,
+            model,
+            settings.structures,
+            bool(validation),
+            output,
+            device,
+            threads,
+            seed,
+            not_mirrored,
         )
         described = _described(settings, plan, trainer, training, validation, fold, seed, threads)
         write_json(output / "settings.json", described)
@@ -184,6 +198,44 @@ def _read(path: Path) -> str:
     return path.read_text() if path.is_file() else ""
 
 
+# --- left and right -----------------------------------------------------------------------------
+
+
+def remarks(settings: TrainSettings) -> list[str]:
+    """What a reader of the results has to know of how nnU-Net was trained."""
+    if settings.model.mirror != "all" or not settings.left_right_pairs:
+        return []
+    pairs = ", ".join(" and ".join(pair) for pair in settings.left_right_pairs)
+    return [
+        f"nnU-Net mirrors images from right to left and leaves the labels as they are: it is taught that {pairs} "
+        "may be on either side; `mirror: not_right_left` keeps them apart"
+    ]
+
+
+def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int | None:
+    """The axis of nnU-Net's patches that runs from right to left; None where slices lie across it.
+
+    nnU-Net never looks at directions: its axes are those of the files, in reverse, then in the
+    order of its plans. Raises InputError where the files' axes differ from case to case.
+    """
+    stored: dict[int, str] = {}
+    for case in cases:
+        points_to = read_grid(case.case.images[0]).orientation
+        stored.setdefault(next(n for n in range(3) if points_to[n] in "RL"), case.name)
+    if len(stored) > 1:
+        (first, one), (second, other), *_ = stored.items()
+        raise InputError(
+            f"mirror: not_right_left: the right-left axis is axis {'ijk'[first]} in the files of {one} and "
+            f"{'ijk'[second]} in those of {other}, which nnU-Net cannot tell; store all images in the same "
+            "order of axes, or say mirror: none"
+        )
+    array_axis = 2 - next(iter(stored))
+    axis = list(plan["plans"]["transpose_forward"]).index(array_axis)
+    if plan["configuration"] != "2d":
+        return axis
+    return axis - 1 if axis else None
+
+
 # --- training -----------------------------------------------------------------------------------
 
 
@@ -196,6 +248,7 @@ def _trainer(
     device: torch.device,
     threads: int,
     seed: int,
+    not_mirrored: int | None,
 ):
     """The trainer, with fresh weights or with the state it was stopped in."""
     from segstudy.train.nnunet_trainer import SegstudyTrainer
@@ -209,6 +262,7 @@ def _trainer(
     trainer.follow(
         model,
         lambda logged: write_table(output / "history.csv", history(logged, structures, validated)),
+        not_mirrored,
     )
     trainer.initialize()
     # Only now, since plans are made with as many threads, and at least one: with none, batches are
@@ -280,6 +334,7 @@ def _described(
         "precision": "float16" if cuda else "float32",
         "threads": threads,
         "versions": versions(),
+        "remark": "; ".join(remarks(settings)),
     }
 
 
@@ -320,6 +375,7 @@ def _save(
             plan,
             described["patch_size"],
             provenance,
+            settings.left_right_pairs,
         )
 
 

@@ -27,13 +27,31 @@ class SegstudyTrainer(nnUNetTrainer):
     """`nnUNetTrainer` with the epochs and steps of a study, and a checkpoint after each epoch."""
 
     # No __init__ of its own: nnU-Net's keeps its parameters by name, and allows no further ones.
-    def follow(self, model: NnunetModel, ended: Callable[[dict[str, list]], None]) -> None:
-        """Set how long to train; `ended` is given all that was logged, a list a key, after each epoch."""
+    def follow(
+        self,
+        model: NnunetModel,
+        ended: Callable[[dict[str, list]], None],
+        not_mirrored: int | None = None,
+    ) -> None:
+        """Set how long to train, and what is mirrored, as `model` says.
+
+        ended: is given all that was logged, a list a key, after each epoch.
+        not_mirrored: axis of a patch that runs from right to left, for `mirror: not_right_left`.
+        """
+        self.mirror, self.not_mirrored = model.mirror, not_mirrored
         self.num_epochs = model.epochs
         self.num_iterations_per_epoch = model.steps_per_epoch
         self.num_val_iterations_per_epoch = model.validation_steps_per_epoch
         self.save_every = 1
         self.ended = ended
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # its name is nnU-Net's
+        *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.mirror != "all":
+            kept = () if self.mirror == "none" else set(axes) - {self.not_mirrored}
+            axes = tuple(sorted(kept)) or None
+            self.inference_allowed_mirroring_axes = axes
+        return *others, axes
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         # Under mixed precision a step that is not finite is skipped; an epoch of them is no training.

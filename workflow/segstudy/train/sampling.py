@@ -4,14 +4,18 @@ Which patches a step sees follows from (seed, step) alone, so a training that wa
 goes on with exactly the batches that it would have seen.
 """
 
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 
+from segstudy.errors import InputError
 from segstudy.networks import NORMAL_AXIS
 
 
@@ -79,6 +83,10 @@ class Batch:
     axes: torch.Tensor
     cases: tuple[str, ...]
 
+    def pin_memory(self) -> "Batch":
+        """The same, its patches in page-locked memory; torch's loader calls this by its name."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -144,30 +152,76 @@ class Sampler:
             image, label = image.squeeze(normal + 1), label.squeeze(normal)
         return image, label, [case.spacing_mm[axis] for axis in axes], axes, case.name
 
-    def batches(self, first: int, stop: int, pin: bool = False) -> Iterator[Batch]:
-        """Batches of the steps first .. stop-1; the next is cut while one is being used.
+    def batches(
+        self, first: int, stop: int, pin: bool = False, workers: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of the steps first .. stop-1, cut while others are being used.
 
         pin: in page-locked memory, from which a GPU copies on its own.
+        workers: processes that cut them, two steps ahead each; 0: a thread of this process, one ahead.
+        Whoever cuts them, they are the same. Raises InputError where a process was killed.
         """
+        steps = range(first, stop)
+        if workers:
+            yield from _by_processes(self, steps, pin, workers)
+            return
 
         def prepare(step: int) -> Batch:
             batch = self.batch(step)
-            if not pin:
-                return batch
-            return Batch(
-                batch.images.pin_memory(),
-                batch.labels.pin_memory(),
-                batch.spacing_mm,
-                batch.axes,
-                batch.cases,
-            )
+            return batch.pin_memory() if pin else batch
 
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            waiting = ahead.submit(prepare, first) if first < stop else None
-            for step in range(first, stop):
+            waiting = ahead.submit(prepare, first) if steps else None
+            for step in steps:
                 batch = waiting.result()
                 waiting = ahead.submit(prepare, step + 1) if step + 1 < stop else None
                 yield batch
+
+
+class _Steps(Dataset):
+    """The batches of a sampler by step, as torch's loader asks for them in another process."""
+
+    def __init__(self, sampler: Sampler):
+        self.sampler = sampler
+
+    def __getitem__(self, step: int) -> Batch | InputError:
+        try:
+            return self.sampler.batch(step)
+        except InputError as error:
+            # Raised in the training's process: torch's loader would add its own stack trace.
+            return error
+
+
+def _by_processes(sampler: Sampler, steps: range, pin: bool, workers: int) -> Iterator[Batch]:
+    loader = DataLoader(
+        _Steps(sampler),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_ignore_requests,
+        generator=torch.Generator(),  # and not the one that dropout draws from
+        # A forked process shares the memory of cases that are held.
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"one of {workers} processes that cut patches has ended ({' '.join(str(error).split())}); a killed one "
+            "most often means too little memory: raise memory_mb, or lower workers"
+        ) from None
+
+
+def _ignore_requests(_: int) -> None:
+    """A request to stop reaches all processes of a job; its first one saves the state and ends the others."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _foreground_voxel(case: TrainingCase, generator: np.random.Generator) -> np.ndarray | None:
