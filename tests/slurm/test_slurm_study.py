@@ -74,11 +74,12 @@ def test_the_other_jobs_are_in_the_cpu_partition(finished):
 
 
 def test_a_gpu_by_gres(finished, slurm_jobs):
-    workspace, _, jobs = finished
+    workspace, _, _ = finished
     edit_profile(workspace, gres=True)
+    before = {job["JobId"] for job in slurm_jobs()}
     arguments = ("--profile", "slurm", "--cores", "2", "--until", "train")
     workspace.run(*arguments, "--forcerun", "train")
-    job = of(slurm_jobs()[len(jobs) :], "train", "_flat_")
+    job = of([job for job in slurm_jobs() if job["JobId"] not in before], "train", "_flat_")
     assert "TresPerJob" not in job
     assert job["TresPerNode"] == "gres:gpu:1"
 
