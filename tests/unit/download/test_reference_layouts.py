@@ -22,6 +22,7 @@ from download_builders import (
 from segstudy.cases import read_cases
 from segstudy.download import command
 from segstudy.download.audit import label_problems
+from segstudy.download.derive import read_slice
 from segstudy.download.layouts import list_cases
 from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label, write_label, write_nifti
@@ -135,6 +136,26 @@ def test_slices_that_do_not_fit_refuse_their_subject_by_name(tmp_path):
     ):
         assert words in problems
     assert str(tmp_path) not in problems
+
+
+def test_coloured_pictures_and_labels_that_are_none_are_refused(tmp_path):
+    import SimpleITK
+
+    colour = SimpleITK.GetImageFromArray(np.zeros((16, 16, 3), np.uint8), isVector=True)
+    SimpleITK.WriteImage(colour, str(tmp_path / "colour.nii.png"))
+    with pytest.raises(InputError, match=r"colour.nii.png: a coloured picture"):
+        read_slice(tmp_path / "colour.nii.png")
+    write_nifti(tmp_path / "deep.nii.gz", np.zeros((16, 16, 3), np.float32), np.eye(4))
+    with pytest.raises(InputError, match=r"deep.nii.gz: 16x16x3 float32; expected a gray slice"):
+        read_slice(tmp_path / "deep.nii.gz")
+    folder = oasis_slices(tmp_path / "d", {"train": (1, 2)}, kind="nifti", size=16)
+    odd = folder / "keras_slices_seg_train" / "seg_001_slice_1.nii.gz"
+    write_nifti(odd, np.full((16, 16), -1, np.int16), np.eye(4))
+    source = {"parts": ["train"]}
+    chosen = dataset("oasis_slices", folder, TISSUES, source=source, on_bad_case="drop")
+    cases, problems = audit(chosen, tmp_path)
+    assert [case.case for case in cases] == ["case_002"]
+    assert "seg_001_slice_1.nii.gz\tvalues from -1 to -1; expected whole numbers" in problems
 
 
 def test_a_subject_in_two_parts_is_refused(tmp_path):

@@ -6,12 +6,15 @@ not computed again.
 
 import filecmp
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from segstudy.cases import Case
 from segstudy.download.layouts import Listing
@@ -55,8 +58,13 @@ def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
                 f"{file}: {times(one.shape)} pixels; expected {times(slices[0].shape)}, as in "
                 f"{files[0].name}"
             )
-        if is_label and not np.array_equal(one, np.rint(one)):
-            raise InputError(f"{file}: values that are no whole numbers; expected a label")
+        if is_label and not (
+            np.array_equal(one, np.rint(one)) and 0 <= one.min() <= one.max() <= 65535
+        ):
+            raise InputError(
+                f"{file}: values from {one.min():g} to {one.max():g}; expected whole numbers from 0 to "
+                "65535 in a label"
+            )
     volume = np.stack(slices, axis=2)
     if is_label:
         return volume.astype(np.uint16 if volume.max() > 255 else np.uint8)
@@ -71,7 +79,14 @@ def read_slice(file: Path) -> np.ndarray:
     if file.name.endswith(NIFTI):
         try:
             array = np.asarray(nibabel.load(file).dataobj)
-        except Exception as error:  # whatever nibabel meets in a damaged file
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            ImageFileError,
+            HeaderDataError,
+            zlib.error,
+        ) as error:
             raise InputError(f"{file}: not readable as an image ({error})") from None
         array = array.squeeze()
         if array.ndim != 2 or array.dtype.kind not in "iuf":

@@ -97,7 +97,12 @@ def _data(results: Results) -> str:
         if model.training_subset is not None:
             text.append(
                 f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
-                f"drawn anew for each of its {count(len(model.seeds), 'seed')}."
+                f"drawn anew for each of its {count(len(model.seeds), 'seed')}"
+                + (
+                    "; its plan was fitted on all of the fold's training cases."
+                    if model.plan
+                    else "."
+                )
             )
     return " ".join(text)
 
@@ -175,6 +180,8 @@ def _preprocessing(results: Results) -> str:
             f"{plan.anisotropy_threshold:g} times coarser than the others was resampled by nearest "
             "neighbour [[isensee2021]]."
         )
+        if plan.channels is not None:
+            text.append(f"Of the channels, {listing(plan.channels)} were kept.")
         if fitted[0]["normalise"] == "ct":
             low, high = plan.clip_percentiles
             values = [one["intensities"][0] for one in fitted if one["intensities"]]
@@ -278,6 +285,10 @@ def _patches(model: Model, runs: list[dict]) -> str:
     sizes = _same(["×".join(map(str, run["patch_size"])) for run in runs if "patch_size" in run])
     steps = _same([str(run["steps_per_epoch"]) for run in runs if "steps_per_epoch" in run])
     planes = f" of {listing(model.planes)} slices" if model.dims == 2 else ""
+    if model.slices.keep == "foreground":
+        planes += " that hold a structure"
+    if model.slices.most_per_plane:
+        planes += f" (at most {model.slices.most_per_plane} of a plane and case)"
     return (
         f"shown patches{planes}{f' of {sizes} voxels' if sizes else ''}, {model.batch_size} a step"
         f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_share)} of "

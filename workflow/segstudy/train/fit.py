@@ -287,6 +287,7 @@ def fit(
         batch_size=resolved.model.batch_size,
         foreground_share=resolved.model.foreground_share,
         seed=resolved.seed,
+        slices=resolved.model.slices,
     )
     _log_start(trainer, threads)
     try:

@@ -1,0 +1,35 @@
+"""What the methods text says of splits that leak, of subsets and of channels that are left out."""
+
+from segstudy.publish.methods import methods
+from segstudy.publish.report import _sentence
+from segstudy.publish.results import Results
+from segstudy.study import TrainingSubset
+
+
+def changed(results: Results, **update) -> Results:
+    """The same results of a study with other settings."""
+    return Results(results.study.model_copy(update=update), results.root)
+
+
+def test_a_split_that_leaks_is_shouted_about(plain):
+    splits = plain.study.splits.model_copy(update={"group_by": "case_though_it_leaks"})
+    leaky = changed(plain, splits=splits)
+    assert "WARNING: this split leaks" in dict(methods(leaky))["Data"]
+    assert "stayed in one fold" not in dict(methods(leaky))["Data"]
+    assert "THE SPLIT LEAKS" in _sentence(leaky)
+    assert "leaks" not in dict(methods(plain))["Data"] + _sentence(plain)
+
+
+def test_a_subset_of_the_subjects_is_named(plain):
+    model = plain.study.models["enet"].model_copy(
+        update={"training_subset": TrainingSubset(subjects=5), "seeds": (0,)}
+    )
+    text = dict(methods(changed(plain, models=plain.study.models | {"enet": model})))["Data"]
+    assert "enet was trained on 5 subjects of a fold's, drawn anew for each of its 1 seed" in text
+
+
+def test_channels_that_a_plan_keeps_are_named(plain):
+    (name, plan), *_ = plain.study.preprocess.items()
+    kept = plan.model_copy(update={"channels": ("flair", "t1gd")})
+    text = " ".join(dict(methods(changed(plain, preprocess={name: kept}))).values())
+    assert "Of the channels, flair and t1gd were kept." in text
