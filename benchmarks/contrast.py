@@ -72,7 +72,6 @@ NETWORK = {
     "network": "unet",
     "channels": [12, 24, 48, 96],
     "batch_size": 1,
-    "epochs": 1,
     "validation_share": 0.0,
     "foreground_share": 0.0,
     "device": "cpu",
@@ -178,7 +177,9 @@ def prepare(folder: Path, brains: Mapping[str, Image]) -> None:
 
 def train(folder: Path, arm: str, steps: int, threads: int) -> float:
     """Train an arm with `segstudy train`; processor seconds."""
-    model = {**NETWORK, "steps_per_epoch": steps}
+    # In epochs of 100 steps, so that the log tells how far it is.
+    epochs = max(1, steps // 100)
+    model = {**NETWORK, "epochs": epochs, "steps_per_epoch": steps // epochs}
     data = "arrays"
     if arm == "synthetic":
         model, data = {**model, "trainer": "synth"}, "tissues"
@@ -271,7 +272,7 @@ def targets(found: dict[str, dict[str, np.ndarray]]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="made-up maps, two steps: a smoke run")
-    parser.add_argument("--steps", type=int, default=900, help="training steps of each arm")
+    parser.add_argument("--steps", type=int, default=3000, help="training steps of each arm")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder for what is made; left out: removed")
     options = parser.parse_args()

@@ -32,7 +32,7 @@ from segstudy.study import Synthesis
 from segstudy.train.synth import source_size, synthesise
 
 SIZES = (96, 160)
-ROUNDS = 8
+ROUNDS = 5
 ASKED = 5.0
 
 
