@@ -98,7 +98,7 @@ rule publish_viewer:
         runtime=30,
     params:
         results=subpath(output[0], parent=True),
-        settings=STUDY.to_json(),
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
@@ -165,7 +165,7 @@ rule publish_package:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),
         options=str(config["package"]),
-        settings=STUDY.to_json(),
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
