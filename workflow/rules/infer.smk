@@ -16,12 +16,12 @@ rule infer:
         ),
     output:
         directory(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
-    wildcard_constraints:
-        model=any_of(TRAINED),
     log:
         f"{RESULTS}/logs/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+    wildcard_constraints:
+        model=any_of(TRAINED),
     conda:
         environment
     threads: lambda w: STUDY.models[w.model].threads
@@ -62,12 +62,12 @@ rule infer_external:
         cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
     output:
         directory(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
-    wildcard_constraints:
-        model=any_of(models_of("external")),
     log:
         f"{RESULTS}/logs/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+    wildcard_constraints:
+        model=any_of(models_of("external")),
     conda:
         "../../envs/cpu.yaml"
     threads: lambda w: STUDY.models[w.model].threads

@@ -30,7 +30,8 @@ rule publish_figures:
             for file in ("history.csv", "settings.json")
         ],
         drawn=runs(
-            f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz", models_of("synth")
+            f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz",
+            models_of("synth"),
         ),
         predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
     output:

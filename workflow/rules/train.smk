@@ -18,12 +18,12 @@ rule train:
         best=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/best.pt",
         history=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv",
         settings=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/settings.json",
-    wildcard_constraints:
-        model=any_of(models_of("images", "nnunet")),
     log:
         f"{RESULTS}/logs/train/{{model}}-fold-{{fold}}-seed-{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{model}}-fold-{{fold}}-seed-{{seed}}.tsv"
+    wildcard_constraints:
+        model=any_of(models_of("images", "nnunet")),
     conda:
         environment
     threads: lambda w: STUDY.models[w.model].threads
