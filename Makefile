@@ -34,8 +34,9 @@ publish: .venv/installed ## zip a finished STUDY for the paper; OPTIONS="--with-
 nnunet: .venv/installed ## add nnU-Net to .venv, for studies with trainer: nnunet
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-nnunet.lock
 
-test: .venv/installed ## run the tests
-	.venv/bin/python -m pytest
+test: .venv/installed ## run the tests, two at a time; those on SLURM by themselves
+	.venv/bin/python -m pytest -m "not slurm" --numprocesses 2 --dist loadfile
+	.venv/bin/python -m pytest -m slurm
 
 lint: .venv/installed ## check the style of code and rules
 	.venv/bin/ruff check .
