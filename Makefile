@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 STUDY ?= demo
 
-.PHONY: help demo fetch nnunet test lint format bench reference lock clean
+.PHONY: help demo fetch publish nnunet test lint format bench reference lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: .venv/installed ## run the whole chain on the built-in cohort
 
 fetch: .venv/installed ## fetch the data of a study, where there is a network: make fetch STUDY=hippocampus
 	.venv/bin/snakemake download_all --cores 1 --config study=$(STUDY)
+
+publish: .venv/installed ## zip a finished STUDY for the paper; OPTIONS="--with-images --anonymous"
+	.venv/bin/snakemake --cores $(CORES) --config study=$(STUDY) package="$(OPTIONS)" -- publish_package
 
 nnunet: .venv/installed ## add nnU-Net to .venv, for studies with trainer: nnunet
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-nnunet.lock

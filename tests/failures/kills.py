@@ -48,7 +48,7 @@ def digests(results: Path) -> dict[str, str]:
         place = path.relative_to(results)
         if place.parts[0] in ("logs", "benchmarks", "figures") or not path.is_file():
             continue
-        if path.suffix in KEPT:
+        if path.suffix in KEPT and path.name != "seconds.csv":
             content = path.read_bytes()
             if path.name in TIMED:
                 content = b"\n".join(line.rpartition(b",")[0] for line in content.splitlines())

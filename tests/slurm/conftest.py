@@ -37,7 +37,7 @@ def slurm_jobs(slurm) -> Callable[[], list[dict[str, str]]]:
 
     def ask() -> list[dict[str, str]]:
         run = subprocess.run(
-            ["scontrol", "--details", "--oneliner", "show", "job"],
+            ["scontrol", "show", "job", "--oneliner"],
             capture_output=True,
             text=True,
             check=True,

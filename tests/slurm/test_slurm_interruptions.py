@@ -33,7 +33,9 @@ def weights(workspace: Workspace, model: str) -> Path:
 
 
 def jobs_of(slurm_jobs, model: str) -> list[dict[str, str]]:
-    return [job for job in slurm_jobs() if job["Comment"] == f"rule_train_wildcards_{model}_0_0"]
+    return [
+        job for job in slurm_jobs() if job.get("Comment") == f"rule_train_wildcards_{model}_0_0"
+    ]
 
 
 def disturb(job: dict[str, str], how: str) -> None:

@@ -1,9 +1,14 @@
 """A file is whole or absent."""
 
+import errno
+import re
+from pathlib import Path
+
 import pytest
 
+from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.files import read_json, write_json, writing, writing_folder
+from segstudy.files import listed, read_json, write_json, writing, writing_folder
 
 
 def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path):
@@ -62,3 +67,36 @@ def test_unreadable_json_names_the_file(tmp_path, content):
         path.write_text(content, errors="surrogateescape")
     with pytest.raises(InputError, match=r"a\.json"):
         read_json(path)
+
+
+def test_a_list_stands_for_what_it_lists_and_others_for_themselves(tmp_path):
+    file = tmp_path / "list.txt"
+    file.write_text("a/b\nc d\n\n")
+    assert listed([tmp_path, file]) == [tmp_path, Path("a/b"), Path("c d")]
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.txt: not readable as a list"):
+        listed([tmp_path / "nowhere.txt"])
+
+
+def test_a_full_disk_is_one_line_and_no_trace(monkeypatch, capsys):
+    def run(options):
+        raise OSError(errno.ENOSPC, "No space left on device", "results/table.csv")
+
+    monkeypatch.setattr("segstudy.statistics.command.run", run)
+    assert main(["statistics", "--metrics", "x.csv", "--output", "y"]) == 1
+    told = capsys.readouterr().err
+    assert "segstudy: error: results/table.csv: No space left on device; make room" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "attempt", "asked"),
+    [(4000, 16000, 1, 4000), (4000, 16000, 2, 8000), (4000, 10000, 3, 10000), (90, 60, 2, 90)],
+)
+def test_what_an_attempt_asks_for_grows_up_to_the_limit(first, most, attempt, asked):
+    rules = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "common.smk"
+    found: dict = {}
+    exec(re.search(r"^def grown.*?(?=^\S)", rules.read_text(), re.M | re.S)[0], found)
+    assert found["grown"](first, most, attempt) == asked

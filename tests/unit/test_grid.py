@@ -126,3 +126,21 @@ def test_what_is_filled_in_is_not_to_be_written(tmp_path):
     file.write_text("grids: {}\nmodels: {}\ndatasets: {}\n")
     with pytest.raises(InputError, match="grids: is filled in by segstudy"):
         read_study(file)
+
+
+def test_a_model_may_take_up_another_by_a_yaml_merge(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        "datasets: {d: {source: {layout: phantom}, modality: CT, structures: {a: 1}}}\n"
+        "models:\n"
+        "  one: &one {network: unet, epochs: 7, batch_size: 3}\n"
+        "  two: &two {<<: *one, epochs: 8}\n"
+        "  three: {<<: *two, epochs: 9, grid: {batch_size: [4, 5]}}\n"
+    )
+    found = read_study(file).models
+    assert {name: (model.epochs, model.batch_size) for name, model in found.items()} == {
+        "one": (7, 3),
+        "two": (8, 3),
+        "three_bs4": (9, 4),
+        "three_bs5": (9, 5),
+    }

@@ -12,7 +12,7 @@ from workspace import Workspace
 pytestmark = pytest.mark.slow
 
 DOWNSTREAM = {"infer", "metrics_measure", "metrics_collect", "statistics", "publish_figures"}
-DOWNSTREAM |= {"publish_report"}
+DOWNSTREAM |= {"publish_report", "publish_viewer"}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,12 @@ def test_alpha_reruns_statistics_and_publish(restored):
     study = copy.deepcopy(restored.study)
     study["statistics"] = {"alpha": 0.01}
     restored.write_study(study)
-    assert set(restored.dry_run().jobs) == {"statistics", "publish_figures", "publish_report"}
+    assert set(restored.dry_run().jobs) == {
+        "statistics",
+        "publish_figures",
+        "publish_report",
+        "publish_viewer",
+    }
 
 
 def test_a_metric_setting_does_not_retrain(restored):
@@ -86,7 +91,7 @@ def test_an_edit_to_the_loss_retrains(restored):
 
 def test_an_edit_to_a_figure_publishes_only(restored):
     restored.edit("publish/style.py", "EDITED = 1")
-    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report"}
+    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report", "publish_viewer"}
 
 
 def test_an_edit_to_another_network_retrains_nothing(restored):
@@ -103,7 +108,7 @@ def test_memory_and_cpus_are_no_reason_to_train_again(restored):
     study = copy.deepcopy(restored.study)
     study["models"]["flat"].update(memory_mb=3000, threads=2)
     restored.write_study(study)
-    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report"}
+    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report", "publish_viewer"}
 
 
 def test_how_to_predict_trains_nothing(restored):

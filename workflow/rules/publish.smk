@@ -51,7 +51,7 @@ rule publish_figures:
         f"{RESULTS}/benchmarks/publish/figures.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=memory_mb(6000),
         runtime=runtime_min(60),
@@ -63,12 +63,49 @@ rule publish_figures:
         code=digest("publish.command"),
     shell:
         "python -m segstudy publish figures --settings {params.settings:q}"
-        " --results {params.results:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        " --results {params.results:q} --output {params.folder:q} --threads {threads}"
+        " 2>&1 | tee {log:q}"
+
+
+rule publish_viewer:
+    input:
+        metrics=f"{RESULTS}/metrics/metrics.csv",
+        cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
+        images=lambda w: [file for dataset in STUDY.datasets for file in dataset_images(dataset)],
+        labels=lambda w: [
+            labels for dataset in STUDY.datasets for labels in dataset_labels(dataset)
+        ],
+        predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+        page=[
+            PACKAGE / f"segstudy/publish/{file}"
+            for file in ("viewer.html", "niivue/niivue.umd.js")
+        ],
+    output:
+        directory(f"{RESULTS}/viewer"),
+    log:
+        f"{RESULTS}/logs/publish/viewer.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/publish/viewer.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=30,
+    params:
+        results=subpath(output[0], parent=True),
+        settings=STUDY.to_json(),
+        defaults=STUDY.digest(),
+        code=digest("publish.command"),
+    shell:
+        "python -m segstudy publish viewer --settings {params.settings:q}"
+        " --results {params.results:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule publish_report:
     input:
         figures=rules.publish_figures.output,
+        viewer=rules.publish_viewer.output,
         tables=[rules.statistics.output, f"{RESULTS}/metrics/metrics.csv"],
         audits=[
             f"{RESULTS}/repair/{dataset}/audit"
@@ -99,3 +136,34 @@ rule publish_report:
         "python -m segstudy publish report --settings {params.settings:q}"
         " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
         " 2>&1 | tee {log:q}"
+
+
+# Made when it is asked for: `make publish STUDY=...`.
+rule publish_package:
+    input:
+        report=rules.publish_report.output,
+        figures=rules.publish_figures.output,
+        viewer=rules.publish_viewer.output,
+    output:
+        f"{RESULTS}/{STUDY.name}.zip",
+    log:
+        f"{RESULTS}/logs/publish/package.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/publish/package.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        results=subpath(output[0], parent=True),
+        folder=lambda w, input: str(Path(input.figures[0]).parent),
+        options=str(config["package"]),
+        settings=STUDY.to_json(),
+        defaults=STUDY.digest(),
+        code=digest("publish.command"),
+    shell:
+        "python -m segstudy publish package --settings {params.settings:q}"
+        " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
+        " {params.options} 2>&1 | tee {log:q}"

@@ -41,10 +41,11 @@ rule train:
         defaults=lambda w: train_settings(w.model).digest(),
         code=lambda w: training_code(w.model),
     shell:
-        # SLURM's warnings go to every process of a job: only the training acts on them, and has
-        # its state saved before the shell and tee are gone.
-        "trap '' TERM USR1; python -m segstudy train {params.data:q} --splits {input.splits:q}"
+        # SLURM's warnings go to every process of a job. Only the training acts on them; the shell and
+        # tee outlive them, so that its state is saved and its last words are heard.
+        "trap : TERM USR1; python -m segstudy train {params.data:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
-        " --processes {resources.processes} --threads {threads} --memory-mb {resources.mem_mb} --workers {resources.workers} --output {params.folder:q}"
-        " 2>&1 | tee {log:q}"
+        " --processes {resources.processes} --threads {threads} --workers {resources.workers}"
+        " --memory-mb {resources.mem_mb} --output {params.folder:q}"
+        " 2>&1 | (trap '' TERM USR1; exec tee {log:q})"

@@ -34,13 +34,17 @@ Item = TypeVar("Item")
 
 
 def start() -> None:
-    """Send log lines to standard error, with the time of day."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
+    """Send log lines to standard error, with the time of day; warnings are marked as such."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Format("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _Format(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        if record.levelno >= logging.WARNING:
+            record.message = f"{record.levelname.lower()}: {record.message}"
+        return super().formatMessage(record)
 
 
 def versions() -> dict[str, str]:

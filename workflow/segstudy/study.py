@@ -689,6 +689,18 @@ class Arm(Settings):
         )
 
 
+class Slices(Settings):
+    """Which slices a 2D network is trained on. All slices are predicted, always."""
+
+    keep: Literal["all", "foreground"] = Field(
+        "all", description="`foreground`: slices that hold a structure; others are dropped"
+    )
+    most_per_plane: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="at most so many slices of each plane of a case, drawn once by the seed; left out: all",
+    )
+
+
 class SirenHead(Settings):
     """A head of sine layers that sees, beside the network's features, where in the patch a voxel lies
     (Sitzmann et al. 2020): mm from the patch's middle, over half its longest side.
@@ -711,6 +723,7 @@ class Model(Arm):
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = Field(
         ("axial",), description="slice planes of a 2D network"
     )
+    slices: Slices = Slices()
     plan: Name = Field("default", description="which entry of `preprocess`")
     patch_size: Literal["auto"] | tuple[int, ...] = Field(
         "auto", description="patch in voxels of the plan's grid (RAS order; in-plane for 2D)"
@@ -788,6 +801,8 @@ class Model(Arm):
 
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
+        if self.dims == 3 and self.slices != Slices():
+            raise ValueError("slices: for 2D networks alone; set dims: 2, or leave slices out")
         if self.patch_size != "auto":
             if len(self.patch_size) != self.dims:
                 raise ValueError(
@@ -1349,6 +1364,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue  # `<<: *other`: keys written here override those
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, typing.Hashable) and key in seen:
                 raise yaml.MarkedYAMLError(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from orientations import TURNS, affine_of
-from segstudy.cases import Case, read_splits, write_cases
+from segstudy.cases import Case, read_splits, shards, write_cases
 from segstudy.cli import main
+from segstudy.files import listed
 from segstudy.images.arrays import open_arrays
 from segstudy.images.files import write_label, write_nifti
 from segstudy.images.prepare import Plan
@@ -195,3 +196,20 @@ def test_real_hippocampus_cases(real_data, tmp_path):
     for case in arrays.values():
         assert set(case.foreground) == {1, 2}
         assert case.restore.unchanged
+
+
+def test_a_list_names_every_shard_and_stands_for_them(cohort, tmp_path):
+    folder, output = tmp_path / "shards", tmp_path / "shards.txt"
+    names = list(shards(NAMES, 2))
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    (folder / "000-of-064").mkdir()  # of an older, larger cohort
+    table = str(cohort / "cases.tsv")
+    arguments = ["preprocess", "list", "--cases", table, "--cases-per-job", "2"]
+    arguments += ["--folder", str(folder), "--output", str(output)]
+    assert main(arguments) == 0
+    assert listed([output]) == [folder / name for name in names]
+    (folder / names[-1]).rmdir()
+    output.unlink()
+    assert main(arguments) == 1
+    assert not output.exists()

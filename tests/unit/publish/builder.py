@@ -356,6 +356,7 @@ def _train(root, settings, random) -> None:
                     {
                         "model": json.loads(trained.model_dump_json()),
                         "parameters": 1_962_532,
+                        **({} if nnunet else {"architecture": _architecture(3)}),
                         "patch_size": [32, 32, 12],
                         "steps_per_epoch": 9,
                         "device": "cpu",
@@ -368,3 +369,15 @@ def _train(root, settings, random) -> None:
                         **({"batch_size": 2} if nnunet else {}),
                     },
                 )
+
+
+def _architecture(classes: int) -> list[dict]:
+    """A U-Net of two levels, as `networks.describe` tells it."""
+    rows = [
+        ("encoder.0", 16, [32, 32, 12], 962_000),
+        ("encoder.1", 32, [16, 16, 6], 500_000),
+        ("up.0", 16, [32, 32, 12], 500_000),
+        ("decoder.0", 16, [32, 32, 12], 400),
+        ("heads.0", classes, [32, 32, 12], 132),
+    ]
+    return [dict(zip(("name", "channels", "size", "parameters"), row, strict=True)) for row in rows]

@@ -58,9 +58,9 @@ def _scenario(name: str):
         return builder.study(), {"cases": 1}
     if name == "all_infinite":
         return builder.study(), {"cases": 4, "infinite": "all"}
-    if name == "eight_models":
-        models = [f"unet_variant_{number}" for number in range(8)]
-        return builder.study(models=models, repair=False), {"cases": 12}
+    if name == "twelve_models":
+        models = [f"unet_variant_{number}" for number in range(12)]
+        return builder.study(models=models, repair=False), {"cases": 10}
     if name == "two_sites":
         sites = {"metrics": ["dice"], "bootstrap_samples": 100}
         sites["compare_datasets"] = [["thorax", "other"]]

@@ -118,7 +118,7 @@ def test_tables_sort_filter_and_layers_switch(look):
           found.steps.push(both());
           found.outline = view.getComputedStyle(page.querySelector("path.line")).fill;
 
-          page.querySelector("button.plate").click();
+          page.querySelector("button.zoom").click();
           found.open = page.querySelector("dialog").open;
           page.querySelector("dialog").click();
           found.closed = !page.querySelector("dialog").open;

@@ -23,7 +23,7 @@ from segstudy.publish.words import metric
 SCENARIOS = (
     "one_case",
     "all_infinite",
-    "eight_models",
+    "twelve_models",
     "long_names",
     "one_model",
     "two_sites",

@@ -8,7 +8,7 @@ from nibabel import orientations
 
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, write_label, write_nifti
-from segstudy.publish import layers, slices
+from segstudy.publish import slices
 
 AXES = [
     "".join(letters)
@@ -113,17 +113,3 @@ def test_the_box_shows_the_mask_whole_and_square():
     assert box.height_mm((1.0, 2.0)) == pytest.approx(box.width_mm((1.0, 2.0)), abs=2)
     whole = slices.around(np.zeros((100, 60), bool), (1.0, 2.0))
     assert (whole.bottom, whole.right) == (100, 60)
-
-
-def test_an_outline_encloses_the_area_of_its_mask():
-    import re
-
-    mask = np.zeros((9, 9), bool)
-    mask[2:6, 3:8] = True
-    path = layers.outline(mask, (2.0, 0.5))
-    places = [tuple(map(float, pair)) for pair in re.findall(r"([\d.-]+),([\d.-]+)", path)]
-    x, y = np.array(places).T
-    area = 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
-    # Contours at one half cut the corners of a mask by an eighth of a pixel each.
-    assert area == pytest.approx((mask.sum() - 4 / 8) * 2.0 * 0.5, rel=1e-6)
-    assert layers.outline(np.zeros((3, 3), bool), (1, 1)) == ""

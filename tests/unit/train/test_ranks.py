@@ -15,6 +15,7 @@ from toy_cohort import Cohort, write_cohort
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.networks.weights import load_weights
+from segstudy.study import UnetModel
 from segstudy.train import ranks
 from segstudy.train.ranks import Rank
 
@@ -186,7 +187,12 @@ def test_what_cannot_be_shared_is_refused(cohort, tmp_path, capsys, further, wor
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.device_count() > 6, reason="has as many GPUs")
+def test_how_many_gpus_is_no_reason_to_train_again():
+    one, two = (UnetModel(**MODEL, gpus=gpus) for gpus in (1, 2))
+    assert one != two
+    assert one.learning() == two.learning()
+
+
 def test_a_gpu_for_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match="2 processes, but torch finds 1 CUDA GPUs"):

@@ -11,6 +11,9 @@ from segstudy.study import Repair, Study
 CAPTIONS = "captions.json"
 LAYERS = "layers.json"
 FORMATS = ("png", "svg", "pdf")
+PICTURES = (  # these show images or the anatomy of a patient
+    *("samples", "repair_overlay", "repair_cases", "cases", "swapped_cases", "surfaces"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ def figures(study: Study) -> list[Figure]:
     for dataset in study.datasets:
         found.append(_figure("cohort", "Data", "cohort overview", dataset))
         found.append(_figure("samples", "Data", "sample cases", dataset))
+        found.append(_figure("appearance", "Data", "intensities and class imbalance", dataset))
     for dataset, settings in study.datasets.items():
         if settings.repair:
             found += _repair_figures(settings.repair, dataset)
+    found.append(_figure("architecture", "Training", "networks"))
     found.append(_figure("training", "Training", "learning curves"))
     tested = expand(study.statistics.metrics, study)
     for dataset in study.datasets:
@@ -54,6 +59,10 @@ def figures(study: Study) -> list[Figure]:
             found.append(_figure("results", "Results", title, dataset, metric=name))
             if len(study.models) > 2 and name in tested:
                 found.append(_figure("ranking", "Results", f"ranks by {title}", dataset, name))
+            if len(study.models) > 1 and name in tested:
+                title = f"differences in {title}"
+                found.append(_figure("differences", "Results", title, dataset, name))
+        found.append(_figure("heatmap", "Results", "means", dataset))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
         if len(study.structures) > 1:
@@ -66,6 +75,7 @@ def figures(study: Study) -> list[Figure]:
         for grid in study.grids:
             found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
     for dataset in study.datasets:
+        found.append(_figure("surfaces", "Cases", "surfaces in 3D", dataset))
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found

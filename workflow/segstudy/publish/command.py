@@ -1,4 +1,4 @@
-"""`segstudy publish`: draw the figures, write the report."""
+"""`segstudy publish`: draw the figures, write the report, pack what goes beside the paper."""
 
 import argparse
 from pathlib import Path
@@ -8,14 +8,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     figures = steps.add_parser("figures", help="draw every figure (PNG, SVG, PDF, and its numbers)")
     report = steps.add_parser("report", help="write report.html, one file that needs no network")
-    for step in (figures, report):
+    package = steps.add_parser("package", help="zip report, figures, tables and methods to publish")
+    viewer = steps.add_parser("viewer", help="write a page that shows chosen cases in 3D")
+    for step in (figures, report, viewer, package):
         step.add_argument("--settings", required=True, help="the study, as JSON or @FILE")
         step.add_argument(
             "--results", required=True, type=Path, help="folder of the study's results"
         )
     figures.add_argument("--output", required=True, type=Path, help="folder of the figures")
-    report.add_argument("--figures", required=True, type=Path, help="folder that `figures` wrote")
+    viewer.add_argument("--output", required=True, type=Path, help="folder of the page")
+    figures.add_argument("--threads", type=int, default=1, help="processes that cut slices")
+    for step in (report, package):
+        step.add_argument("--figures", required=True, type=Path, help="folder that `figures` wrote")
     report.add_argument("--output", required=True, type=Path, help="report.html")
+    package.add_argument("--output", required=True, type=Path, help="the zip")
+    package.add_argument(
+        "--with-images", action="store_true", help="keep what shows images of patients"
+    )
+    package.add_argument(
+        "--anonymous", action="store_true", help="numbers for the names of cases and subjects"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -26,7 +38,17 @@ def run(options: argparse.Namespace) -> None:
     if options.step == "figures":
         from segstudy.publish.drawing import draw_all
 
-        draw_all(results, options.output)
+        draw_all(results, options.output, options.threads)
+    elif options.step == "viewer":
+        from segstudy.publish.viewer import write_viewer
+
+        write_viewer(results, options.output)
+    elif options.step == "package":
+        from segstudy.publish.package import write_package
+
+        write_package(
+            results, options.figures, options.output, options.with_images, options.anonymous
+        )
     else:
         from segstudy.publish.report import write_report
 

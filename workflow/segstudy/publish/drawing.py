@@ -1,6 +1,7 @@
 """Drawing all figures of a study into a folder."""
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from segstudy.files import write_json, write_table, writing_folder
@@ -9,14 +10,20 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import CAPTIONS, FORMATS, LAYERS, Figure, figures
 from segstudy.publish.draw import (
     agreement,
+    appearance,
+    architecture,
     cohort,
     comparison,
     confusion,
+    differences,
     grid,
+    heatmap,
     outcomes,
+    parts,
     ranking,
     repair,
     samples,
+    surfaces,
     symmetry,
     training,
 )
@@ -27,6 +34,8 @@ from segstudy.publish.views import Viewer
 
 PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "cohort": cohort.draw,
+    "appearance": appearance.draw,
+    "architecture": architecture.draw,
     "repair_sweep": repair.draw_sweep,
     "repair_overlay": repair.draw_overlay,
     "repair_cases": repair.draw_cases,
@@ -34,6 +43,9 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "repair_methods": repair.draw_methods,
     "training": training.draw,
     "results": comparison.draw,
+    "heatmap": heatmap.draw,
+    "differences": differences.draw,
+    "surfaces": surfaces.draw,
     "ranking": ranking.draw,
     "precision_recall": agreement.draw_precision_recall,
     "volumes": agreement.draw_volumes,
@@ -56,25 +68,55 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> Drawing:
     return PLAIN[figure.kind](results, figure)
 
 
-def draw_all(results: Results, folder: Path) -> None:
+def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     """Draw every figure of the catalogue as PNG, SVG, PDF and CSV, and write their captions.
 
-    The folder appears complete or not at all; what another version left in it is gone.
+    The folder appears complete or not at all; what another version left in it is gone. The files
+    are the same however many processes draw them.
     """
-    captions = {}
-    viewer = Viewer(results)
-    with writing_folder(folder) as temporary, style.paper():
-        for figure in progress(figures(results.study), "figures"):
-            drawing = draw(results, figure, viewer)
-            style.settle(drawing.figure)
-            for suffix in FORMATS:
-                style.save(drawing.figure, temporary / figure.name, suffix)
-            write_table(temporary / f"{figure.name}.csv", drawing.table)
-            captions[figure.name] = {
-                "title": drawing.title,
-                "caption": drawing.caption,
-                "alt": drawing.alt,
-                "width_mm": round(drawing.figure.get_figwidth() * 25.4, 1),
-            }
+    wanted = figures(results.study)
+    with writing_folder(folder) as temporary:
+        told = progress(wanted, "figures")
+        if workers < 2:
+            viewer = Viewer(results)
+            done = [_draw_and_save(results, viewer, temporary, figure) for figure in told]
+        else:
+            with ProcessPoolExecutor(workers, initializer=_start, initargs=(results,)) as pool:
+                drawn = pool.map(_draw_and_save_here, [temporary] * len(wanted), wanted)
+                done = [one for _, one in zip(told, drawn, strict=True)]
+        names = [figure.name for figure in wanted]
+        captions = {name: caption for name, (caption, _) in zip(names, done, strict=True)}
+        spots = {name: found for name, (_, found) in zip(names, done, strict=True) if found}
         write_json(temporary / CAPTIONS, captions)
-        write_json(temporary / LAYERS, layers(results, viewer))
+        write_json(temporary / LAYERS, layers(results, workers) | {"spots": spots})
+
+
+_here: dict[str, Viewer] = {}  # of a process that draws: its viewer, which keeps what it has read
+
+
+def _start(results: Results) -> None:
+    _here["viewer"] = Viewer(results)
+
+
+def _draw_and_save_here(folder: Path, figure: Figure) -> tuple[dict, list]:
+    return _draw_and_save(_here["viewer"].results, _here["viewer"], folder, figure)
+
+
+def _draw_and_save(
+    results: Results, viewer: Viewer, folder: Path, figure: Figure
+) -> tuple[dict, list]:
+    """Write a figure's files; gives what is told of it, and its points that open a case."""
+    with style.paper():
+        drawing = draw(results, figure, viewer)
+        style.settle(drawing.figure)
+        for suffix in FORMATS:
+            style.save(drawing.figure, folder / figure.name, suffix)
+        write_table(folder / f"{figure.name}.csv", drawing.table)
+        caption = {
+            "title": drawing.title,
+            "caption": drawing.caption,
+            "alt": drawing.alt,
+            "width_mm": round(drawing.figure.get_figwidth() * 25.4, 1),
+            "height_mm": round(drawing.figure.get_figheight() * 25.4, 1),
+        }
+        return caption, parts.placed(drawing)

@@ -6,41 +6,20 @@ import io
 import numpy as np
 
 from segstudy.publish import slices
-from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.results import Results
-from segstudy.publish.slices import Box
-from segstudy.publish.views import Viewer, moved, repaired_cases
+from segstudy.publish.stacks import outline, stacks
+from segstudy.publish.views import moved, repaired_cases
 
 
-def layers(results: Results, viewer: Viewer) -> dict:
+def layers(results: Results, workers: int = 1) -> dict:
     """What the report shows of cases and of label repair, as plain JSON values."""
     study = results.study
-    found: dict = {"cases": {}, "repair": {}}
-    for dataset, settings in study.datasets.items():
-        dice = mean_dice(results, dataset)
-        rows = {model: ranked(dice[model]) if model in dice else [] for model in study.models}
-        shown = sorted({case for chosen in rows.values() for _, case in chosen})
-        found["cases"][dataset] = {
-            "ranked": rows,
-            "shown": {case: _case(results, viewer, dataset, case) for case in shown},
-        }
-        if settings.repair:
-            found["repair"][dataset] = _repair(results, dataset)
-    return found
-
-
-def _case(results: Results, viewer: Viewer, dataset: str, case: str) -> dict:
-    view = viewer.view(dataset, case, predictions=True)
-    box = slices.around(view.shown, view.pixel_mm)
-    values = results.study.datasets[dataset].structures
     return {
-        **_picture(box.of(view.image), view.pixel_mm),
-        "place": view.place,
-        "edges": slices.EDGES[view.plane],
-        "reference": _outlines(view.reference, values, box, view.pixel_mm),
-        "predictions": {
-            model: _outlines(prediction, values, box, view.pixel_mm)
-            for model, prediction in view.predictions.items()
+        "cases": {dataset: stacks(results, dataset, workers) for dataset in study.datasets},
+        "repair": {
+            dataset: _repair(results, dataset)
+            for dataset, settings in study.datasets.items()
+            if settings.repair
         },
     }
 
@@ -57,8 +36,9 @@ def _repair(results: Results, dataset: str) -> list[dict]:
                     **_picture(box.of(view.image), view.pixel_mm),
                     "plane": view.plane,
                     "edges": slices.EDGES[view.plane],
+                    "half_pixels": f"scale({view.pixel_mm[1] / 2:g} {view.pixel_mm[0] / 2:g})",
                     **{
-                        name: "" if mask is None else outline(box.of(mask), view.pixel_mm)
+                        name: "" if mask is None else outline(box.of(mask))
                         for name, mask in masks.items()
                     },
                 }
@@ -82,21 +62,3 @@ def png(image: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _outlines(label: np.ndarray, values: dict[str, int], box: Box, pixel_mm) -> dict[str, str]:
-    flat = box.of(label)
-    paths = {name: outline(flat == value, pixel_mm) for name, value in values.items()}
-    return {name: path for name, path in paths.items() if path}
-
-
-def outline(mask: np.ndarray, pixel_mm: tuple[float, float]) -> str:
-    """The outline of a mask as the `d` of an SVG path, in mm from the upper left corner."""
-    from skimage.measure import find_contours
-
-    parts = []
-    for line in find_contours(np.pad(mask.astype(float), 1), 0.5):
-        places = (line - 0.5) * pixel_mm
-        text = " ".join(f"{column:.2f},{row:.2f}" for row, column in places[:-1])
-        parts.append(f"M{text}Z")
-    return "".join(parts)

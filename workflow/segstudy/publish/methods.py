@@ -285,6 +285,10 @@ def _patches(model: Model, runs: list[dict]) -> str:
     sizes = _same(["×".join(map(str, run["patch_size"])) for run in runs if "patch_size" in run])
     steps = _same([str(run["steps_per_epoch"]) for run in runs if "steps_per_epoch" in run])
     planes = f" of {listing(model.planes)} slices" if model.dims == 2 else ""
+    if model.slices.keep == "foreground":
+        planes += " that hold a structure"
+    if model.slices.most_per_plane:
+        planes += f" (at most {model.slices.most_per_plane} of a plane and case)"
     return (
         f"shown patches{planes}{f' of {sizes} voxels' if sizes else ''}, {model.batch_size} a step"
         f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_share)} of "

@@ -114,6 +114,17 @@ def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
+def seeds(study: Study) -> list[tuple[str, str]]:
+    """(what, seed) of everything that is drawn at random."""
+    found = [("folds", str(study.splits.seed)), ("bootstrap", str(study.statistics.seed))]
+    for name, settings in study.datasets.items():
+        if settings.source.layout == "phantom":
+            found.append((f"phantom {name}", str(settings.source.seed)))
+    return found + [
+        (f"model {name}", ", ".join(map(str, model.seeds))) for name, model in study.models.items()
+    ]
+
+
 def settings_yaml(study: Study) -> str:
     """Every setting of the study, defaults included, with no folder of the machine in it."""
     content = study.model_dump(mode="json")

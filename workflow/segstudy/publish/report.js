@@ -21,6 +21,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const up = head.getAttribute("aria-sort") !== "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      table.classList.remove("grouped");
       const rows = [...table.tBodies[0].rows];
       rows.sort((a, b) => (up ? 1 : -1) * compare(exact(a, column), exact(b, column)));
       table.tBodies[0].append(...rows);
@@ -57,13 +58,15 @@ for (const button of document.querySelectorAll("button[data-csv]")) {
 const dialog = document.querySelector("dialog");
 const large = new Image();
 dialog.append(large);
-for (const plate of document.querySelectorAll("button.plate")) {
-  plate.addEventListener("click", () => {
-    const image = plate.querySelector("img");
+for (const zoom of document.querySelectorAll("button.zoom")) {
+  const image = zoom.closest(".plate").querySelector("img");
+  const enlarge = () => {
     large.src = image.src;
     large.alt = image.alt;
     dialog.showModal();
-  });
+  };
+  zoom.addEventListener("click", enlarge);
+  image.addEventListener("click", enlarge);
 }
 dialog.addEventListener("click", () => dialog.close());
 // Show or hide reference and prediction everywhere in a group of pictures.
@@ -82,9 +85,9 @@ const show = (svg, step) => {
   svg.dataset.step = step;
 };
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-for (const svg of document.querySelectorAll("svg.flicker")) {
+const next = (svg) => show(svg, (Number(svg.dataset.step ?? 3) + 1) % 4);
+const flicker = (svg) => {
   let timer = 0;
-  const next = () => show(svg, (Number(svg.dataset.step ?? 3) + 1) % 4);
   const stop = () => {
     clearInterval(timer);
     timer = 0;
@@ -92,14 +95,252 @@ for (const svg of document.querySelectorAll("svg.flicker")) {
   };
   svg.addEventListener("pointerenter", (event) => {
     if (event.pointerType !== "mouse" || still) return;
-    next();
-    timer = setInterval(next, 700);
+    next(svg);
+    timer = setInterval(() => next(svg), 700);
   });
   svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && stop());
-  svg.addEventListener("click", () => { clearInterval(timer); next(); });
+  svg.addEventListener("click", () => { clearInterval(timer); next(svg); });
   svg.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); next(); }
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); next(svg); }
     if (event.key === "Escape") stop();
+  });
+};
+document.querySelectorAll("svg.flicker").forEach(flicker);
+
+// --- the case viewer ------------------------------------------------------------------------------
+
+const study = JSON.parse(document.getElementById("case-data").textContent);
+const explorer = document.getElementById("explorer");
+const choice = explorer.querySelector("form").elements;
+const slider = explorer.querySelector("input[name=slice]");
+const shots = explorer.querySelector(".shots");
+const heading = explorer.querySelector(".case");
+const MEAN = "";
+const make = (name, attributes = {}, ...children) => {
+  const svg = ["svg", "g", "path", "image", "circle", "title"].includes(name);
+  const one = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) one.setAttribute(key, value);
+  one.append(...children);
+  return one;
+};
+const number = (value, metric) =>
+  value === null ? "–" : value === "inf" ? "∞" : value.toFixed(metric.digits).replace("-", "−");
+const measured = () => study.datasets[choice.dataset.value];
+const metricNamed = (name) => study.metrics.find((one) => one.name === name);
+// The value of a case; the mean over the outlined structures where none is named.
+const valueOf = (name, metric, structure, model) => {
+  const structures = measured().values[metric]?.[name] ?? {};
+  const place = study.models.indexOf(model);
+  if (structure !== MEAN) return structures[structure]?.[place] ?? null;
+  const all = study.outlined.map((one) => structures[one]?.[place] ?? null).filter((one) => one !== null);
+  if (!all.length) return null;
+  return all.includes("inf") ? "inf" : all.reduce((sum, one) => sum + one, 0) / all.length;
+};
+const cost = (value, better) => {
+  if (value === null) return Infinity;
+  if (value === "inf") return Number.MAX_VALUE;
+  return better === "higher" ? -value : better === "zero" ? Math.abs(value) : value;
+};
+// Cases from worst to best.
+const ordered = () => {
+  const metric = metricNamed(choice.metric.value);
+  const names = Object.keys(measured().values[metric.name] ?? {}).sort();
+  const worth = new Map(names.map((name) =>
+    [name, cost(valueOf(name, metric.name, choice.structure.value, choice.model.value), metric.better)]));
+  return names.sort((a, b) => worth.get(b) - worth.get(a) || (a < b ? -1 : 1));
+};
+const option = (value, text) => make("option", { value }, text);
+const list = () => {
+  const before = choice.case.value;
+  const metric = metricNamed(choice.metric.value);
+  choice.case.replaceChildren(...ordered().map((name, place) => {
+    const value = number(valueOf(name, metric.name, choice.structure.value, choice.model.value), metric);
+    return option(name, `${place + 1}. ${name} (${value})`);
+  }));
+  if (before) choice.case.value = before;
+};
+const drawSlice = () => {
+  const stack = measured().stacks[choice.case.value];
+  if (!stack || !slider) return;
+  const place = Number(slider.value);
+  const text = `${stack.plane} slice ${stack.slices[place]} of ${stack.total}`;
+  explorer.querySelector("output").textContent = text;
+  slider.setAttribute("aria-valuetext", text);
+  for (const svg of shots.querySelectorAll("svg")) {
+    svg.querySelector("image").setAttribute("href", stack.images[place]);
+    const own = { reference: stack.reference, prediction: stack.predictions[svg.dataset.model] };
+    for (const [kind, outlines] of Object.entries(own)) {
+      const lines = study.outlined.filter((name) => outlines[place][name]).flatMap((name) => [
+        make("path", { class: "line under", d: outlines[place][name] }),
+        make("path", { class: `line ${kind === "prediction" ? "dashed" : ""}`, d: outlines[place][name], stroke: study.colours[name] },
+          make("title", {}, `${study.structures[name]}, ${kind}`)),
+      ]);
+      svg.querySelector(`g.${kind}`).replaceChildren(...lines);
+    }
+  }
+};
+const drawCase = (structure = choice.structure.value) => {
+  const name = choice.case.value;
+  const stack = measured().stacks[name];
+  const names = [...choice.case.options].map((one) => one.value);
+  heading.textContent = name
+    ? `${name}: ${names.indexOf(name) + 1} of ${names.length} from worst to best`
+    : "No case was measured";
+  const figures = !name ? [] : study.models.map((model) => {
+    const figure = make("figure", { class: "shot" });
+    figure.append(make("h4", {}, make("span", { class: "dot", style: `background: ${study.modelColours[model]}` }), model));
+    figure.classList.toggle("chosen", model === choice.model.value);
+    if (stack) {
+      const [height, width] = [stack.height * stack.pixel_mm[0], stack.width * stack.pixel_mm[1]];
+      const half = `scale(${stack.pixel_mm[1] / 2} ${stack.pixel_mm[0] / 2})`;
+      const svg = make("svg", {
+        class: "flicker", viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "img",
+        "data-model": model, "aria-label": `${name}: reference and prediction of ${model}`,
+      },
+        make("image", { width, height, preserveAspectRatio: "none" }),
+        make("g", { class: "layer reference", transform: half }),
+        make("g", { class: "layer prediction", transform: half }));
+      flicker(svg);
+      figure.append(svg);
+    }
+    const table = make("table", { class: "values" });
+    const head = make("tr", {}, make("th", { scope: "col" }, "Structure"));
+    head.append(...study.metrics.map((metric) => make("th", { scope: "col", class: "num" }, metric.title)));
+    table.append(make("thead", {}, head), make("tbody", {}, ...Object.entries(study.structures).map(([key, text]) =>
+      make("tr", key === choice.structure.value ? { class: "chosen" } : {}, make("th", { scope: "row" }, text),
+        ...study.metrics.map((metric) => make("td", { class: "num" }, number(valueOf(name, metric.name, key, model), metric)))))));
+    figure.append(table);
+    return figure;
+  });
+  shots.replaceChildren(...figures);
+  if (stack && slider) {
+    slider.max = stack.slices.length - 1;
+    slider.value = stack.fullest[structure || "all"] ?? stack.fullest.all;
+    drawSlice();
+  }
+};
+// The address names the case, so that it can be shared and the browser's Back leads back to the figure.
+const address = () => `#case/${[choice.dataset.value, choice.case.value, choice.structure.value, choice.model.value].map(encodeURIComponent).join("/")}`;
+const open = (hash, jump) => {
+  const [dataset, name, structure, model] = hash.slice("#case/".length).split("/").map(decodeURIComponent);
+  if (!study.datasets[dataset]?.values[choice.metric.value]?.[name]) return;
+  choice.dataset.value = dataset;
+  if (structure in study.structures || structure === MEAN) choice.structure.value = structure;
+  if (study.models.includes(model)) choice.model.value = model;
+  list();
+  choice.case.value = name;
+  drawCase();
+  if (jump) {
+    document.getElementById("cases").scrollIntoView();
+    explorer.focus({ preventScroll: true });
+  }
+};
+const go = (where) => {
+  const names = [...choice.case.options].map((one) => one.value);
+  const here = names.indexOf(choice.case.value);
+  const place = { worst: 0, median: Math.floor(names.length / 2), best: names.length - 1, previous: here - 1, next: here + 1 }[where];
+  if (!names[place]) return;
+  choice.case.value = names[place];
+  drawCase();
+  history.replaceState(null, "", address());
+};
+choice.metric.replaceChildren(...study.metrics.map((one) => option(one.name, one.title)));
+choice.structure.replaceChildren(option(MEAN, "mean of the structures"), ...Object.entries(study.structures).map(([key, text]) => option(key, text)));
+choice.model.replaceChildren(...study.models.map((one) => option(one, one)));
+choice.model.value = study.models[0];
+list();
+choice.case.selectedIndex = 0;
+drawCase();
+for (const field of ["dataset", "metric", "structure", "model"]) {
+  choice[field].addEventListener("change", () => { list(); drawCase(); });
+}
+choice.case.addEventListener("change", () => { drawCase(); history.replaceState(null, "", address()); });
+slider?.addEventListener("input", drawSlice);
+explorer.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+for (const button of explorer.querySelectorAll("button[data-go]")) {
+  button.addEventListener("click", () => go(button.dataset.go));
+}
+const turn = (by) => {
+  if (!slider) return;
+  slider.value = Number(slider.value) + by;
+  drawSlice();
+};
+explorer.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const press = {
+    "[": () => go("previous"), "]": () => go("next"), ",": () => turn(-1), ".": () => turn(1),
+    f: () => shots.querySelectorAll("svg").forEach(next),
+  }[event.key];
+  if (press) { event.preventDefault(); press(); }
+});
+const follow = () => location.hash.startsWith("#case/") && open(location.hash, true);
+addEventListener("hashchange", follow);
+follow();
+
+// --- points of figures that open a case -------------------------------------------------------------
+
+const tip = document.querySelector(".tip");
+for (const plate of document.querySelectorAll(".plate")) {
+  const spots = study.spots[plate.dataset.figure];
+  if (!spots) continue;
+  const { dataset, metric } = plate.dataset;
+  const height = 1000 * Number(plate.dataset.ratio);
+  const svg = make("svg", {
+    class: "spots", viewBox: `0 0 1000 ${height}`, tabindex: "0", role: "application",
+    "aria-label": "Points of this figure: arrow keys go from point to point, Enter opens the case",
+  });
+  const circles = spots.map(([x, y], place) =>
+    make("circle", { cx: x * 1000, cy: y * height, r: 7, "data-place": place }));
+  svg.append(...circles);
+  plate.append(svg);
+  let here = -1;
+  const point = (place) => {
+    here = place;
+    circles.forEach((circle, other) => {
+      circle.classList.toggle("here", other === place);
+      circle.classList.toggle("same", place >= 0 && spots[other][2] === spots[place]?.[2]);
+    });
+    tip.hidden = place < 0;
+    if (place < 0) return;
+    const [, , name, structure, model, text] = spots[place];
+    tip.textContent = `${name} · ${study.structures[structure]} · ${model}: ${text}`;
+    const box = circles[place].getBoundingClientRect();
+    tip.style.left = `${Math.max(4, Math.min(box.left + box.width / 2 - tip.offsetWidth / 2, innerWidth - tip.offsetWidth - 4))}px`;
+    tip.style.top = `${Math.max(4, box.top - tip.offsetHeight - 6)}px`;
+  };
+  const enter = () => {
+    const [, , name, structure, model] = spots[here] ?? [];
+    if (!name) return;
+    point(-1);
+    if (metricNamed(metric)) choice.metric.value = metric;
+    const hash = `#case/${[dataset, name, structure, model].map(encodeURIComponent).join("/")}`;
+    if (location.hash === hash) open(hash, true);
+    else location.hash = hash;
+  };
+  // The nearest point within reach: points lie close together.
+  const nearest = (event) => {
+    const box = svg.getBoundingClientRect();
+    const [x, y] = [((event.clientX - box.left) / box.width) * 1000, ((event.clientY - box.top) / box.height) * height];
+    let [found, least] = [-1, 14 ** 2];
+    spots.forEach(([column, row], place) => {
+      const far = (column * 1000 - x) ** 2 + (row * height - y) ** 2;
+      if (far < least) [found, least] = [place, far];
+    });
+    return found;
+  };
+  svg.addEventListener("pointermove", (event) => {
+    const place = nearest(event);
+    svg.style.cursor = place < 0 ? "" : "pointer";
+    if (place !== here) point(place);
+  });
+  svg.addEventListener("pointerleave", () => point(-1));
+  svg.addEventListener("blur", () => point(-1));
+  svg.addEventListener("click", (event) => { point(nearest(event)); enter(); });
+  svg.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (by) { event.preventDefault(); point((here + by + spots.length) % spots.length); }
+    if (event.key === "Enter") enter();
+    if (event.key === "Escape") point(-1);
   });
 }
 // Copy the methods text.

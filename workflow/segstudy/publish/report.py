@@ -15,33 +15,38 @@ from segstudy.errors import InputError
 from segstudy.files import read_json, write_text
 from segstudy.log import duration, log
 from segstudy.publish import provenance, style, tables
-from segstudy.publish.catalogue import CAPTIONS, LAYERS, Figure, figures
+from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
+from segstudy.publish.explorer import explorer
 from segstudy.publish.methods import methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain, regions
 
-PICTURES = ("samples", "repair_overlay", "cases", "swapped_cases")
 PICTURE_PIXELS = 1600
+VIEWER = "viewer"  # folder beside the report
 
 
-def write_report(results: Results, folder: Path, output: Path) -> None:
+def write_report(results: Results, folder: Path, output: Path, images: bool = True) -> None:
     """Write the report.
 
-    folder: the figures of the study, which are embedded. Raises InputError where a table or a
-    figure is missing.
+    folder: the figures of the study, which are embedded. images: False leaves out whatever shows
+    a patient's image. Raises InputError where a table or a figure is missing.
     """
-    text = render(results, folder, output)
+    text = render(results, folder, output, images)
     write_text(output, text)
     log.info("%s: %.1f MB", output, len(text.encode()) / 1e6)
 
 
-def render(results: Results, folder: Path, output: Path) -> str:
+def render(results: Results, folder: Path, output: Path, images: bool = True) -> str:
     study = results.study
-    captions = _figure_file(folder / CAPTIONS)
-    shown = [_embedded(figure, folder, output, captions) for figure in figures(study)]
+    captions, layers = _figure_file(folder / CAPTIONS), _figure_file(folder / LAYERS)
+    shown = [
+        _embedded(figure, folder, output, captions)
+        for figure in figures(study)
+        if images or figure.kind not in PICTURES
+    ]
     by_kind: dict[str, list[dict]] = {}
     for figure in shown:
         by_kind.setdefault(figure["kind"], []).append(figure)
@@ -72,12 +77,14 @@ def render(results: Results, folder: Path, output: Path) -> str:
         tests=tables.test_table(results),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
-        layers=_figure_file(folder / LAYERS),
+        layers=layers,
+        cases=explorer(results, layers, images),
+        pictures=images,
+        viewer=images and (output.parent / VIEWER / "index.html").is_file(),
         colours=style.structure_colours(
             structures[: len(study.structures)], structures[len(study.structures) :]
         ),
         model_colours=style.model_colours(models),
-        dice=_case_dice(results),
         methods=text,
         references=cited.references,
         bibtex=_data_address("\n\n".join(found.bibtex for _, found in cited.references) + "\n"),
@@ -87,6 +94,9 @@ def render(results: Results, folder: Path, output: Path) -> str:
         machine=provenance.machine(),
         run_times=provenance.run_times(results.benchmarks()),
         total_time=_total(results),
+        seeds=provenance.seeds(study),
+        trained_on=_devices(results),
+        warnings=results.warnings(),
         settings=provenance.settings_yaml(study),
         style=Markup(_package_file("report.css")),
         script=Markup(_package_file("report.js")),
@@ -286,23 +296,6 @@ def _compared(
     return len(table), int(significant(table).sum())
 
 
-def _case_dice(results: Results) -> dict[str, dict[str, dict[str, str]]]:
-    """dataset -> case -> model -> Dice of each structure in words, for the pictures of cases."""
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    what = metric("dice")
-    for dataset in results.study.datasets:
-        values = results.values(dataset, "dice")
-        order = {name: place for place, name in enumerate(regions(results.study))}
-        values = values.sort_values("structure", key=lambda column: column.map(order))
-        for (case, model), rows in values.groupby(["case", "model"]):
-            words = ", ".join(
-                f"{structure} {what.text(value)}"
-                for structure, value in zip(rows["structure"], rows["value"], strict=True)
-            )
-            found.setdefault(dataset, {}).setdefault(case, {})[model] = words
-    return found
-
-
 # --- repair -------------------------------------------------------------------------------------
 
 
@@ -384,3 +377,15 @@ def _evidence(value) -> tables.Cell:
 def _total(results: Results) -> str:
     benchmarks = results.benchmarks()
     return duration(float(benchmarks["s"].sum())) if len(benchmarks) else ""
+
+
+def _devices(results: Results) -> str:
+    """What the networks were trained on, as their settings tell."""
+    found: dict[str, None] = {}
+    for model, fold, seed in results.trainings():
+        trained = results.trained(model, fold, seed)
+        device = str(trained.get("device", "")).replace("cpu", "CPU")
+        threads = f", {count(trained['threads'], 'thread')}" if "threads" in trained else ""
+        precision = f", {trained['precision']}" if "precision" in trained else ""
+        found[f"{device}{threads}{precision}"] = None
+    return "; ".join(text for text in found if text)

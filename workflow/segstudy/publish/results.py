@@ -1,5 +1,6 @@
 """Reading the tables of a results folder; what is missing is named with the stage that makes it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -260,6 +261,16 @@ class Results:
                 rows.append((parts[0], job, float(row["s"]), float(memory)))
         return pandas.DataFrame(rows, columns=["stage", "job", "s", "max_rss"])
 
+    def warnings(self) -> pandas.DataFrame:
+        """Lines of the logs that warn or tell an error: stage, job, line (without its time)."""
+        rows = []
+        for path in sorted((self.root / "logs").glob("*/*.log")):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            lines = (re.sub(r"^\d\d:\d\d:\d\d ", "", line.strip()) for line in text.splitlines())
+            found = dict.fromkeys(line for line in lines if _WARNS.search(line))
+            rows += [(path.parent.name, path.stem, line) for line in found]
+        return pandas.DataFrame(rows, columns=["stage", "job", "line"])
+
     def _needed(self, path: str, stage: str, job: str) -> Path:
         if not (self.root / path).is_file():
             raise _missing(self.root / path, stage, job)
@@ -267,6 +278,9 @@ class Results:
 
     def _table(self, path: str, stage: str, job: str, columns: Sequence[str]) -> pandas.DataFrame:
         return _read(self._needed(path, stage, job), columns)
+
+
+_WARNS = re.compile(r"^(warning|error|critical): |^segstudy: error|\w*(Warning|Error): ")
 
 
 def _missing(path: Path, stage: str, job: str) -> InputError:

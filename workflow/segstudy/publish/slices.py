@@ -7,6 +7,7 @@ on the left; sagittal with the front on the left; head or front up.
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,26 +105,34 @@ def read_slice(paths: tuple[Path, ...], where: Cut, grid: Grid) -> np.ndarray:
     Of a NIfTI file only that slice is decoded. Raises InputError where the image lies on another
     grid than its label.
     """
+    index: list = [slice(None)] * 3
+    index[where.axis] = where.index
+    return where.turn(np.asarray(_read(paths, grid, index), np.float32))
+
+
+def read_volume(paths: Sequence[Path], grid: Grid) -> np.ndarray:
+    """An image's first channel (i, j, k), of the type in the file. Raises as `read_slice` does."""
+    return _read(paths, grid, [slice(None)] * 3)
+
+
+def _read(paths: Sequence[Path], grid: Grid, index: list) -> np.ndarray:
+    """Part of an image's first channel; of a NIfTI file only that part is decoded."""
     path = paths[0]
     if not str(path).endswith(NIFTI):
         image = read_image(list(paths[:1]))
         _same_grid(path, image.grid, grid)
-        return where.take(image.array[0])
+        return image.array[0][tuple(index)]
     try:
         image = nibabel.load(path)
         found = Grid(tuple((*image.shape, 1, 1)[:3]), np.asarray(image.affine, float))
         _same_grid(path, found, grid)
-        index: list = [slice(None)] * 3
-        index[where.axis] = where.index
-        index += [0] * (len(image.shape) - 3)
-        flat = np.asarray(image.dataobj[tuple(index)], np.float32)
+        return np.asarray(image.dataobj[tuple(index + [0] * (len(image.shape) - 3))])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; the download stage names it") from None
     except (ImageFileError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError) as error:
         raise InputError(
             f"{path}: not readable as an image ({' '.join(str(error).split())})"
         ) from None
-    return where.turn(flat)
 
 
 def read_label_slice(path: Path, where: Cut, grid: Grid) -> np.ndarray:

@@ -14,6 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from segstudy.files import writing
 
@@ -172,6 +173,11 @@ def darker(colour: str, share: float = 0.65) -> str:
 def lighter(colour: str, share: float = 0.35) -> str:
     """The colour mixed with white; `share` of it stays."""
     return to_hex([1 - (1 - part) * share for part in to_rgb(colour)])
+
+
+def ticks(most: int) -> MaxNLocator:
+    """Round ticks, at most so many steps."""
+    return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
 
 
 def grid(count: int, widest: int) -> tuple[int, int]:

@@ -156,8 +156,7 @@ def _main_cell(row: pandas.Series, what: Metric, best: bool) -> Cell:
     return Cell(
         f"{what.text(row['mean'])} ± {what.text(row['sd'])}",
         float(row["mean"]),
-        f"median {what.text(row['median'])}"
-        + ("" if math.isnan(row["ci_low"]) else f"; CI {interval}"),
+        "" if math.isnan(row["ci_low"]) else f"CI {interval}",
         best=best,
         flags=flags,
     )
@@ -173,12 +172,7 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
     for (region, model, other), row in _indexed(results, dataset).items():
         if region != structure or other != name:
             continue
-        mean = float(row.get("mean_penalised", math.nan))
-        if math.isnan(mean):
-            mean = float(row["mean"])
-            if int(row["n_infinite"]):
-                mean = math.inf
-        costs[model] = what.cost(mean)
+        costs[model] = what.cost(penalised(row))
     if not costs or min(costs.values()) == math.inf:
         return []
     return [
@@ -186,6 +180,14 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
         for model in results.study.models
         if model in costs and math.isclose(costs[model], min(costs.values()), rel_tol=1e-12)
     ]
+
+
+def penalised(row: pandas.Series) -> float:
+    """The mean of a row of the summary by which models are ranked: infinite counts as the diagonal."""
+    mean = float(row.get("mean_penalised", math.nan))
+    if math.isnan(mean):
+        mean = math.inf if int(row["n_infinite"]) else float(row["mean"])
+    return mean
 
 
 def _against(results, dataset, structure, name, model, best) -> str:

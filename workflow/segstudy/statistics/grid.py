@@ -70,7 +70,7 @@ def grid_table(
                     "validation_dice": mean[arm],
                     "best": arm == chosen,
                     "parameters": int(own["parameters"].max()),
-                    "training_seconds": own["seconds"].mean(),
+                    "training_seconds": round(own["seconds"].mean(), 1),
                     "dataset": dataset,
                     "n_cases": tested["case"].nunique(),
                 }

@@ -25,6 +25,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
 from segstudy.images.prepare import Plan
 from segstudy.log import duration, log, versions
+from segstudy.networks.describe import describe
 from segstudy.networks.device import half_precision
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
@@ -308,6 +309,7 @@ def fit(
         batch_size=resolved.model.batch_size,
         foreground_share=resolved.model.foreground_share,
         seed=resolved.seed,
+        slices=resolved.model.slices,
         part=rank.part,
     )
     _log_start(trainer, threads)
@@ -482,6 +484,9 @@ def _described(trainer: Trainer, threads: int) -> dict:
     return {
         **trainer.resolved.to_dict(),
         "parameters": trainer.parameters,
+        "architecture": describe(
+            trainer.network, len(trainer.resolved.settings.channels), trainer.resolved.patch_size
+        ),
         "device": name,
         "precision": str(trainer.half or torch.float32).removeprefix("torch."),
         "threads": threads,

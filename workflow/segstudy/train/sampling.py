@@ -4,11 +4,13 @@ Which patches a step sees follows from (seed, step) alone, so a training that wa
 goes on with exactly the batches that it would have seen.
 """
 
+import hashlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from segstudy.errors import InputError
 from segstudy.networks import NORMAL_AXIS
+from segstudy.study import Slices
+
+ALL_SLICES = Slices()
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,13 @@ class TrainingCase:
     @property
     def name(self) -> str:
         return f"{self.dataset}/{self.case}"
+
+    @cached_property
+    def slices_with_structure(self) -> tuple[np.ndarray, ...]:
+        """For each axis, the slices across it that hold a structure; the label is read once for it."""
+        held = np.asarray(self.label[...]) > 0
+        others = ((1, 2), (0, 2), (0, 1))
+        return tuple(np.flatnonzero(held.any(axis=axes)) for axes in others)
 
     def cut(self, starts: Sequence[int], size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """The box of `size` voxels that begins at `starts`; 0 where it leaves the case.
@@ -98,8 +110,9 @@ class Sampler:
     lie anywhere.
 
     patch_size: what is drawn. source_size: what is cut, about the same middle; at least as large,
-    room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`.
-    part: (number, parts): of each batch, only this one of its equal parts is cut.
+    room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`
+    that `slices` lets through. part: (number, parts): of each batch, only this one of its equal
+    parts is cut.
     """
 
     cases: Sequence[TrainingCase]
@@ -109,6 +122,7 @@ class Sampler:
     batch_size: int
     foreground_share: float
     seed: int
+    slices: Slices = ALL_SLICES
     part: tuple[int, int] = (0, 1)
 
     @property
@@ -140,22 +154,50 @@ class Sampler:
         order = np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cases))
         return self.cases[order[place]]
 
+    def slices_of(self, case: TrainingCase, normal: int) -> np.ndarray | None:
+        """The slices across an axis that are trained on; None where all of them are.
+
+        Raises InputError for a case that has none to keep.
+        """
+        if self.slices == ALL_SLICES:
+            return None
+        found = np.arange(case.shape[normal])
+        if self.slices.keep == "foreground":
+            found = case.slices_with_structure[normal]
+            if not len(found):
+                raise InputError(
+                    f"slices.keep: foreground, but case {case.name} holds none of the structures; "
+                    "leave the case out, or keep: all"
+                )
+        most = self.slices.most_per_plane
+        if most is not None and most < len(found):
+            name = int.from_bytes(hashlib.sha256(case.name.encode()).digest()[:8], "big")
+            draw = np.random.default_rng((self.seed, 2, name, normal))
+            found = np.sort(draw.choice(found, most, replace=False))
+        return found
+
     def _patch(self, number: int):
         case = self.case_of(number)
         generator = np.random.default_rng((self.seed, 1, number))
         axes, patch, source = (0, 1, 2), self.patch_size, self.source_size
+        kept = normal = None
         if len(patch) == 2:
             normal = NORMAL_AXIS[self.planes[generator.integers(len(self.planes))]]
             axes = tuple(axis for axis in range(3) if axis != normal)
             patch = tuple(np.insert(patch, normal, 1).tolist())
             source = tuple(np.insert(source, normal, 1).tolist())
+            kept = self.slices_of(case, normal)
         # Whole numbers of patches on either side of the share: an exact share, evenly spread.
         before, after = (int(self.foreground_share * (number + n) + 1e-9) for n in (0, 1))
-        centre = _foreground_voxel(case, generator) if after > before else None
+        centre = None
+        if after > before:
+            centre = _foreground_voxel(_within(case.foreground, kept, normal), generator)
         starts = [
             _start(have, want, None if centre is None else centre[axis], generator)
             for axis, (have, want) in enumerate(zip(case.shape, patch, strict=True))
         ]
+        if kept is not None and centre is None:
+            starts[normal] = int(kept[generator.integers(len(kept))])
         wider = [
             start - (full - want) // 2
             for start, full, want in zip(starts, source, patch, strict=True)
@@ -189,6 +231,16 @@ class Sampler:
                 batch = waiting.result()
                 waiting = ahead.submit(prepare, step + 1) if step + 1 < stop else None
                 yield batch
+
+
+def _within(
+    foreground: dict[int, np.ndarray], kept: np.ndarray | None, normal: int | None
+) -> dict[int, np.ndarray]:
+    """The voxels that lie in slices that are kept (None: all), of the classes that have some."""
+    if kept is None:
+        return foreground
+    inside = {n: found[np.isin(found[:, normal], kept)] for n, found in foreground.items()}
+    return {n: found for n, found in inside.items() if len(found)}
 
 
 class _Steps(Dataset):
@@ -237,12 +289,14 @@ def _ignore_requests(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _foreground_voxel(case: TrainingCase, generator: np.random.Generator) -> np.ndarray | None:
-    """A voxel of a structure; None in a case that has none."""
-    if not case.foreground:
+def _foreground_voxel(
+    foreground: dict[int, np.ndarray], generator: np.random.Generator
+) -> np.ndarray | None:
+    """A voxel of a structure; None where there is none."""
+    if not foreground:
         return None
-    classes = sorted(case.foreground)
-    voxels = case.foreground[classes[generator.integers(len(classes))]]
+    classes = sorted(foreground)
+    voxels = foreground[classes[generator.integers(len(classes))]]
     return voxels[generator.integers(len(voxels))]
 
 

@@ -26,6 +26,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
     low = max(0.0, np.floor((low - 0.02) * 10) / 10)
     outside = int((values < low).any(axis=1).sum())
     drawn, axes, columns, side = _panels(panels, len(models), square=True)
+    spots: list[parts.Spot] = []
     for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
         _dice_curves(panel, low)
         for model in models:
@@ -33,6 +34,11 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
             rows = rows.dropna(subset=["recall", "precision"])
             places = rows[["recall", "precision"]].to_numpy(float)
             beyond = (places < low).any(axis=1)
+            spots += [
+                parts.Spot(panel, max(recall, low), max(precision, low), case, name, model,
+                           f"precision {precision:.3f}, recall {recall:.3f}")
+                for case, (recall, precision) in zip(rows["case"], places, strict=True)
+            ]  # fmt: skip
             panel.scatter(
                 *places[~beyond].T, s=7, marker=marker[model], color=colour[model],
                 alpha=0.5, linewidths=0, zorder=3, clip_on=False,
@@ -83,6 +89,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         + (f" Undefined and not shown: {count(undefined, 'value')}." if undefined else ""),
         "Scatter plots. Medians: " + " ".join(texts),
         table[[*keys, "precision", "recall"]],
+        spots,
     )
 
 
@@ -107,7 +114,7 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     table["difference_ml"] = table["predicted_ml"] - table["reference_ml"]
     panels = [name for name in regions(study) if name in set(table["structure"])]
     drawn, axes, columns, side = _panels(panels, len(models))
-    texts = []
+    texts, spots = [], []
     for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
         own = table[table["structure"] == name]
         panel.axhline(0, color=style.SOFT, linewidth=0.7, zorder=1)
@@ -120,6 +127,11 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
                 rows["mean_ml"], rows["difference_ml"], s=8, marker=marker[model],
                 color=colour[model], alpha=0.75, linewidths=0, zorder=3,
             )  # fmt: skip
+            spots += [
+                parts.Spot(panel, row.mean_ml, row.difference_ml, row.case, name, model,
+                           f"{row.predicted_ml:.3g} of {row.reference_ml:.3g} mL")
+                for row in rows.itertuples()
+            ]  # fmt: skip
             bias, sd = rows["difference_ml"].mean(), rows["difference_ml"].std()
             x = high + 0.1 * extent + place * step
             if len(rows) > 1:

@@ -63,8 +63,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     drawn = style.canvas(width, 10)
     axes = drawn.subplots(rows, columns, squeeze=False).ravel()
     above = below = 3.0
+    spots: list[parts.Spot] = []
     for place, name in zip(axes, panels, strict=False):
-        below = max(below, _panel(place, tables[name], models, brackets[name], scale, what, slot))
+        names_mm, found = _panel(place, name, tables[name], brackets[name], scale, what, slot)
+        below = max(below, names_mm)
+        spots += found
         whole = tables[name].notna().sum()
         n = f"n\u00a0=\u00a0{whole.max()}" if whole.nunique() == 1 else "n differs"
         above = max(above, parts.title(place, f"{plain(name)} ({n})", panel))
@@ -87,6 +90,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Distribution of {what.title} per structure and model over {count(longest, 'case')}. "
         + " ".join(_medians(name, tables[name], what) for name in panels),
         values[["case", "structure", "model", "value"]],
+        spots,
     )
 
 
@@ -109,7 +113,7 @@ class _Scale:
         low, high = float(finite.min()), float(finite.max())
         middle = float(np.median(finite))
         # A few far cases would press all others to the ground: asinh is linear below the median.
-        if what.unit == "mm" and middle > 0 and high > 12 * middle:
+        if what.unit == "mm" and middle > 0 and high > 7 * middle:
             return cls("asinh", middle, 0.0, high * 1.05, lane, levels)
         room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
         low, high = low - room, high + room
@@ -175,8 +179,11 @@ class _Scale:
         return self.width * math.sinh(value / self.width) if self.name == "asinh" else value
 
 
-def _panel(axes, table, models, brackets, scale: _Scale, what: Metric, slot_mm: float) -> float:
-    """Draw one structure; gives the height of the model names in mm."""
+def _panel(
+    axes, structure: str, table, brackets, scale: _Scale, what: Metric, slot_mm: float
+) -> tuple[float, list[parts.Spot]]:
+    """Draw one structure; gives the height of the model names in mm, and the cases' places."""
+    models = list(table.columns)
     colour, marker = style.model_colours(models), style.model_markers(models)
     scale.apply(axes)
     positions = pandas.DataFrame(index=table.index, columns=models, dtype=float)
@@ -237,7 +244,16 @@ def _panel(axes, table, models, brackets, scale: _Scale, what: Metric, slot_mm: 
     axes.set_xlim(-0.55, len(models) - 0.45)
     whole = table.notna().sum()
     names = models if whole.nunique() == 1 else [f"{one} (n={whole[one]})" for one in models]
-    return parts.label_models(axes, names, slot_mm)
+    spots = [
+        parts.Spot(
+            axes, float(positions.loc[case, model]), float(heights.loc[case, model]),
+            case, structure, model, what.text(table.loc[case, model]),
+        )
+        for case in table.index
+        for model in models
+        if not math.isnan(heights.loc[case, model])
+    ]  # fmt: skip
+    return parts.label_models(axes, names, slot_mm), spots
 
 
 def _roomy(bracket: Bracket, slot_mm: float) -> bool:

@@ -15,11 +15,24 @@ from segstudy.publish.words import regions
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A point of a figure that stands for a case; x and y as on the axes."""
+
+    axes: Axes
+    x: float
+    y: float
+    case: str
+    structure: str
+    model: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A figure with all that goes with it.
 
     caption: plain text with n. alt: what a reader who cannot see it is told. table: the numbers
-    it was drawn from.
+    it was drawn from. spots: its points that open a case in the report.
     """
 
     figure: Figure
@@ -27,6 +40,19 @@ class Drawing:
     caption: str
     alt: str
     table: pandas.DataFrame
+    spots: Sequence[Spot] = ()
+
+
+def placed(drawing: Drawing) -> list[list]:
+    """The spots of a settled figure as (x, y, case, structure, model, text), x and y as shares of its
+    width and height from the upper left corner."""
+    width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
+    found = []
+    for spot in drawing.spots:
+        x, y = spot.axes.transData.transform((spot.x, spot.y))
+        place = [round(float(x / width), 4), round(float(1 - y / height), 4)]
+        found.append([*place, spot.case, spot.structure, spot.model, spot.text])
+    return found
 
 
 def colours(results: Results) -> dict[str, str]:

@@ -16,7 +16,7 @@ DICE = "validation_dice_"
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A column a model: training loss, validation Dice and learning rate of every fold and seed."""
+    """A column a model: loss, validation Dice, learning rate and throughput of every fold and seed."""
     study = results.study
     models = list(study.models)
     colour, structure_colour = style.model_colours(models), parts.colours(results)
@@ -26,6 +26,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         history.insert(0, "model", model)
         history.insert(1, "fold", fold)
         history.insert(2, "seed", seed)
+        history["patches_per_s"] = _throughput(results, history, model, fold, seed)
         tables.append(history)
     table = pandas.concat(tables, ignore_index=True)
     structures = [name for name in study.structures if f"{DICE}{name}" in table.columns]
@@ -33,15 +34,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     blocks, columns = style.grid(len(models), 4)
     width = style.PAGE_MM if len(models) > 1 else style.COLUMN_MM
-    drawn = style.canvas(width, blocks * 92 + 8)
-    kinds = 3
+    drawn = style.canvas(width, blocks * 108 + 8)
+    kinds = 4
     axes = drawn.subplots(
-        blocks * kinds, columns, squeeze=False, height_ratios=[1, 1, 0.42] * blocks
+        blocks * kinds, columns, squeeze=False, height_ratios=[1, 1, 0.42, 0.42] * blocks
     )
     dice_low = 1.0
     for index, model in enumerate(models):
         block, column = divmod(index, columns)
-        loss, dice, rate = axes[block * kinds : block * kinds + kinds, column]
+        loss, dice, rate, speed = axes[block * kinds : block * kinds + kinds, column]
         own = table[table["model"] == model]
         runs = [run for _, run in own.groupby(["fold", "seed"], sort=True)]
         for run in runs:
@@ -56,6 +57,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
                 )  # fmt: skip
             if "lr" in run:
                 rate.plot(run["epoch"], run["lr"], color=colour[model], lw=0.7, **dot)
+            speed.plot(run["epoch"], run["patches_per_s"], color=colour[model], lw=0.7, **dot)
         if by_structure:
             for name in structures:
                 _mean(dice, own, f"{DICE}{name}", structure_colour[name])
@@ -72,20 +74,22 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             dice_low = min(dice_low, float(np.nanmin(shown)))
         loss.set_title(parts.wrap(model, max(12, int(width / columns / 1.6))),
                        color=style.darker(colour[model], 0.85))  # fmt: skip
-        rate.set_xlabel("Epoch")
-        for place in (loss, dice, rate):
+        speed.set_xlabel("Epoch")
+        for place in (loss, dice, rate, speed):
             place.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             place.set_xlim(0, max(own["epoch"].max(), 1) * 1.03)
         rate.set_ylim(bottom=0)
+        speed.set_ylim(0, max(1e-3, 1.15 * float(np.nanmax(own["patches_per_s"], initial=0.0))))
         if "lr" in own and own["lr"].max() < 0.01:
             rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
             rate.yaxis.get_offset_text().set_fontsize(6)
-        for place in (loss, dice):
+        for place in (loss, dice, rate):
             place.tick_params(labelbottom=False)
         if column == 0:
             loss.set_ylabel("Training loss")
             dice.set_ylabel("Validation Dice")
             rate.set_ylabel("Learning\nrate")
+            speed.set_ylabel("Patches\nper s")
     for index in range(len(models), blocks * columns):
         block, column = divmod(index, columns)
         for place in axes[block * kinds : block * kinds + kinds, column]:
@@ -118,12 +122,22 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         + ("(nnU-Net's: on random patches of them) " if pseudo else "")
         + "(lines: mean over folds"
         + ("; band: smallest to largest fold" if by_structure else "")
-        + "; thin: one fold), and learning rate.",
+        + "; thin: one fold), learning rate, and throughput in patches per second.",
         "Learning curves. Last validation Dice: "
         + (", ".join(f"{model} {value:.3f}" for model, value in last.items()) or "none recorded")
         + ".",
         table,
     )
+
+
+def _throughput(results: Results, history: pandas.DataFrame, model: str, fold: int, seed: int):
+    """Patches a second of each epoch, validation counted; undefined where it was not recorded."""
+    trained = results.trained(model, fold, seed)
+    settings = results.study.models[model]
+    batch = trained.get("batch_size", getattr(settings, "batch_size", np.nan))
+    steps = trained.get("steps_per_epoch", getattr(settings, "steps_per_epoch", np.nan))
+    seconds = history.get("seconds", np.nan)
+    return pandas.to_numeric(batch, errors="coerce") * steps / seconds
 
 
 def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:

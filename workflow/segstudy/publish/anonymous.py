@@ -1,0 +1,138 @@
+"""A results folder in which cases and subjects have numbers for names, for publishing.
+
+Figures and report are drawn anew from it, so that no name can be left in a picture.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from segstudy.cases import read_cases, write_cases
+from segstudy.files import read_json, write_json, write_table
+from segstudy.publish.results import Results
+from segstudy.study import Study
+
+
+def numbered(results: Results) -> dict[str, dict[str, str]]:
+    """New names: `cases` and `subjects`, old name -> `case_001`, in an order drawn from the study's seed.
+
+    The order is not that of the old names, which often follows dates of admission.
+    """
+    cases, subjects = set(), set()
+    for dataset in results.study.datasets:
+        for case in results.cases(dataset):
+            cases.add(case.case)
+            subjects.add(case.subject)
+        cases |= set(results.problems(dataset)["case"]) - {""}
+    random = np.random.default_rng(results.study.splits.seed)
+    return {
+        "cases": _numbers(cases, "case", random),
+        "subjects": _numbers(subjects, "subject", random),
+    }
+
+
+def _numbers(names: Iterable[str], word: str, random: np.random.Generator) -> dict[str, str]:
+    ordered = [str(name) for name in random.permutation(sorted(names))]
+    digits = max(3, len(str(len(ordered))))
+    return {name: f"{word}_{place:0{digits}d}" for place, name in enumerate(ordered, start=1)}
+
+
+def anonymised(results: Results, names: Mapping[str, Mapping[str, str]], folder: Path) -> Results:
+    """The results under new names, in `folder`: tables written anew, images and predictions linked."""
+    study, root = results.study, results.root.resolve()
+    cases, subjects = names["cases"], names["subjects"]
+    for dataset, settings in study.datasets.items():
+        here = folder / "download" / dataset
+        table = [
+            replace(case, case=cases[case.case], subject=subjects[case.subject])
+            for case in read_cases(root / "download" / dataset / "cases.tsv")
+        ]
+        write_cases(here / "cases.tsv", table, study.channels)
+        problems = results.problems(dataset).copy()
+        problems["case"] = problems["case"].map(lambda name: cases.get(name, name))
+        problems["problem"] = problems["problem"].map(lambda text: renamed(text, names))
+        problems["file"] = ""
+        write_table(here / "problems.tsv", problems)
+        if settings.repair:
+            _repair(results, dataset, cases, folder)
+    splits = results.splits.copy()
+    splits["case"], splits["subject"] = splits["case"].map(cases), splits["subject"].map(subjects)
+    write_table(folder / "preprocess/splits.tsv", splits)
+    _link(root / "preprocess/plans", folder / "preprocess/plans")
+    for name in ("train", "benchmarks"):
+        if (root / name).is_dir():
+            _link(root / name, folder / name)
+    for path in [*root.glob("statistics/*.csv"), *root.glob("metrics/*/**/*.csv")]:
+        _rename_table(path, folder / path.relative_to(root), cases)
+    metrics = results.metrics.copy()
+    metrics["case"] = metrics["case"].map(cases)
+    if "subject" in metrics:
+        metrics["subject"] = metrics["subject"].map(subjects)
+    write_table(folder / "metrics/metrics.csv", metrics)
+    for path in sorted((root / "infer").glob("*/*/*/*/*.nii.gz")):
+        name = path.name.removesuffix(".nii.gz")
+        if name in cases:
+            _link(path, folder / path.relative_to(root).with_name(f"{cases[name]}.nii.gz"))
+    return Results(_study(study, names), folder)
+
+
+def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:
+    """The text with each old name that stands in it as a word of its own replaced."""
+    new = {**names["subjects"], **names["cases"]}
+    if not new:
+        return text
+    known = "|".join(re.escape(name) for name in sorted(new, key=len, reverse=True))
+    return re.sub(rf"(?<![\w-])({known})(?![\w-])", lambda match: new[match[1]], str(text))
+
+
+def _study(study: Study, names) -> Study:
+    """The study with new names in its settings and free texts."""
+    datasets = {}
+    for name, settings in study.datasets.items():
+        if settings.repair:
+            reference = settings.repair.reference_case
+            reference = names["cases"].get(reference, reference)
+            repair = settings.repair.model_copy(update={"reference_case": reference})
+            settings = settings.model_copy(update={"repair": repair})
+        datasets[name] = settings
+    words = {
+        "title": renamed(study.title, names) if study.title else study.title,
+        "description": renamed(study.description, names) if study.description else "",
+    }
+    return study.model_copy(update={"datasets": datasets, **words})
+
+
+def _repair(results: Results, dataset: str, cases: Mapping[str, str], folder: Path) -> None:
+    old, here = results.root.resolve() / "repair" / dataset, folder / "repair" / dataset
+    for path in [*old.glob("estimate/*.csv"), *old.glob("audit/*.csv")]:
+        _rename_table(path, here / path.relative_to(old), cases)
+    for path in old.glob("estimate/*.nii.gz"):
+        _link(path, here / "estimate" / path.name)
+    transform = read_json(old / "estimate/transform.json")
+    reference = transform.get("reference_case")
+    transform["reference_case"] = cases.get(reference, reference)
+    write_json(here / "estimate/transform.json", transform)
+    for path in sorted((old / "labels").glob("*/*.nii.gz")):
+        name = cases.get(path.name.removesuffix(".nii.gz"))
+        if name:
+            _link(path, here / "labels/all" / f"{name}.nii.gz")
+    verdicts: pandas.DataFrame = results.verdicts(dataset).copy()
+    verdicts["case"] = verdicts["case"].map(cases)
+    write_table(here / "labels/all/verdicts.csv", verdicts)
+
+
+def _rename_table(old: Path, new: Path, cases: Mapping[str, str]) -> None:
+    """Copy a table; a column `case` gets the new names."""
+    table = pandas.read_csv(old, dtype=str, keep_default_na=False)
+    if "case" in table:
+        table["case"] = table["case"].map(lambda name: cases.get(name, name))
+    write_table(new, table)
+
+
+def _link(old: Path, new: Path) -> None:
+    new.parent.mkdir(parents=True, exist_ok=True)
+    new.symlink_to(old)

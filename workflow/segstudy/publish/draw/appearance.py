@@ -1,0 +1,162 @@
+"""What the networks see: intensities of each structure, how rare it is, and how the folds share it."""
+
+import numpy as np
+import pandas
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from segstudy.images.files import read_label
+from segstudy.publish import slices, style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.draw.samples import spread_over
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, plain
+
+MOST_CASES = 12
+MOST_VOXELS = 4000  # of a structure and case, evenly spaced
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """Intensity density, class imbalance by case and by slice, and the folds against the cohort."""
+    study, dataset = results.study, figure.dataset
+    structures, colour = list(study.structures), parts.colours(results)
+    cases = results.cases(dataset)
+    folds = results.splits[results.splits["dataset"] == dataset].set_index("case")["fold"]
+    rows, intensities = _read(results, dataset, spread_over(results, dataset, MOST_CASES))
+    shares = pandas.DataFrame(
+        [
+            {"case": case.case, "fold": folds.get(case.case)}
+            | {name: case.voxels[name] / float(np.prod(case.shape)) for name in structures}
+            | {f"{name}_ml": case.voxels[name] * float(np.prod(case.spacing_mm)) / 1000
+               for name in structures}
+            for case in cases
+        ]
+    )  # fmt: skip
+    drawn = style.canvas(style.PAGE_MM, 104 + (8 if len(structures) > 8 else 0))
+    density, by_case, by_slice, by_fold = drawn.subplots(2, 2).ravel()
+    slot = 0.85 * style.PAGE_MM / 2 / len(structures)
+    labels = [plain(name) for name in structures]
+
+    finite = np.concatenate([*intensities.values(), np.zeros(0)])
+    unit = "HU" if study.modality == "CT" else "SD of the image"
+    if finite.size:
+        low, high = np.percentile(finite, [0.5, 99.5])
+        at = np.linspace(low, max(high, low + 1e-6), 200)
+        for name in structures:
+            if intensities[name].size > 1:
+                values = parts.density(intensities[name], at)
+                density.plot(at, values, color=colour[name], lw=1.1)
+                density.fill_between(at, values, color=colour[name], alpha=0.12, linewidth=0)
+    density.set_ylim(0, 1.05)
+    density.set_xlabel(f"Intensity ({unit})")
+    density.set_ylabel("Density (highest = 1)")
+    density.set_title(f"a  Intensities ({count(len(rows['case'].unique()), 'case')})")
+
+    for x, name in enumerate(structures):
+        values = 100 * shares[name].to_numpy(float)
+        _column(by_case, x, values[values > 0], colour[name])
+        held = rows.loc[rows["structure"] == name, "slices_share"].to_numpy(float)
+        _column(by_slice, x, 100 * held, colour[name])
+    by_case.set_yscale("log")
+    by_case.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    by_case.yaxis.set_minor_formatter(NullFormatter())
+    by_case.set_ylabel("Share of the voxels (%)")
+    by_case.set_title(f"b  Class imbalance by case (n = {len(cases)})")
+    by_slice.set_ylim(0, 103)
+    by_slice.set_ylabel("Slices that hold it (%)")
+    by_slice.set_title(f"c  Class imbalance by slice ({count(len(rows['case'].unique()), 'case')})")
+    for axes in (by_case, by_slice):
+        parts.label_models(axes, labels, slot)
+        axes.set_xlim(-0.6, len(structures) - 0.4)
+
+    numbers = [fold for fold in range(study.splits.folds) if (shares["fold"] == fold).any()]
+    for place, name in enumerate(structures):
+        whole = shares[f"{name}_ml"].median()
+        if not whole or not numbers:
+            continue
+        medians = [shares.loc[shares["fold"] == fold, f"{name}_ml"].median() for fold in numbers]
+        offset = (place - (len(structures) - 1) / 2) * min(0.12, 0.7 / len(structures))
+        by_fold.plot(
+            np.arange(len(numbers)) + offset, np.array(medians) / whole, color=colour[name],
+            marker="o", lw=0.6, markersize=3.2,
+        )  # fmt: skip
+    by_fold.axhline(1, color=style.SOFT, lw=0.7, zorder=1)
+    by_fold.set_ylabel("Median volume / cohort's")
+    by_fold.set_title("d  Balance of the folds")
+    names = [f"Fold {fold} (n = {int((shares['fold'] == fold).sum())})" for fold in numbers]
+    if names:
+        parts.label_models(by_fold, names, 0.85 * style.PAGE_MM / 2 / len(names))
+    by_fold.set_xlim(-0.6, max(len(numbers), 1) - 0.4)
+    handles = parts.structure_handles(results, structures)
+    for handle in handles:
+        handle.set_label(plain(handle.get_label()))
+    parts.legend(drawn, handles, style.PAGE_MM)
+    stratified = (
+        "stratified by foreground volume"
+        if study.splits.stratify_by == "foreground_volume"
+        else "not stratified"
+    )
+    medians = [f"{name} {100 * shares[name].median():.2g} %" for name in structures]
+    table = shares.merge(
+        rows.pivot(index="case", columns="structure", values=["median_intensity", "slices_share"])
+        .pipe(lambda wide: wide.set_axis([f"{b}_{a}" for a, b in wide.columns], axis=1))
+        .reset_index(),
+        on="case",
+        how="left",
+    )
+    return parts.Drawing(
+        drawn,
+        f"Intensities and class imbalance, {dataset}",
+        f"{dataset}, n = {count(len(cases), 'case')}: (a) intensities inside each structure, "
+        f"{count(len(rows['case'].unique()), 'case')} from the smallest to the largest labelled volume"
+        + ("" if study.modality == "CT" else ", each image standardised by its mean and SD")
+        + "; (b) share of a case's voxels that are the structure; (c) share of a case's slices, along "
+        "the axis of the shown plane, that hold it; (d) median volume of the cases that each fold "
+        f"tests, over that of the cohort (folds are {stratified}). Points are cases in (b) and (c); "
+        "box: median and quartiles, whiskers to the last value within 1.5 quartile ranges.",
+        f"Four panels. Median share of the voxels: {', '.join(medians)}.",
+        table,
+    )
+
+
+def _read(results: Results, dataset: str, chosen: list[str]):
+    """A row a case and structure (median intensity, share of the slices), and the pooled intensities."""
+    study = results.study
+    references = results.references(dataset)
+    rows: list[dict] = []
+    pooled: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in study.structures}
+    for case in chosen:
+        label = read_label(references[case].label)
+        plane = slices.best_plane(label.grid)
+        axis = slices.cut(label.grid, plane, 0).axis
+        others = tuple(other for other in range(3) if other != axis)
+        image = slices.read_volume(references[case].images, label.grid)
+        mean, sd = (0.0, 1.0)
+        if study.modality != "CT":
+            mean, sd = float(np.mean(image)), float(np.std(image)) or 1.0
+        for name, value in study.datasets[dataset].structures.items():
+            mask = label.array == value
+            inside = np.asarray(image[mask], float)
+            inside = (inside[np.isfinite(inside)] - mean) / sd
+            step = max(1, inside.size // MOST_VOXELS)
+            pooled[name].append(inside[::step])
+            rows.append(
+                {
+                    "case": case,
+                    "structure": name,
+                    "median_intensity": float(np.median(inside)) if inside.size else np.nan,
+                    "slices_share": float(mask.any(axis=others).mean()),
+                }
+            )
+    table = pandas.DataFrame(
+        rows, columns=["case", "structure", "median_intensity", "slices_share"]
+    )
+    return table, {name: np.concatenate(found) for name, found in pooled.items()}
+
+
+def _column(axes, x: float, values: np.ndarray, colour: str) -> None:
+    if not len(values):
+        return
+    parts.points(axes, x - 0.14 + parts.spread(values, 0.14), values, colour)
+    if len(values) > 3:
+        parts.box(axes, x + 0.17, values, 0.16, colour)

@@ -1,0 +1,127 @@
+"""How far two models are apart, with confidence interval, beside the noise from seed to seed."""
+
+import math
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.draw.comparison import CORRECTIONS, significant
+from segstudy.publish.results import Results
+from segstudy.publish.tables import best_models
+from segstudy.publish.words import count, metric, plain, regions
+
+MOST_PAIRS = 6
+NOISE = "#dfe3e8"
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """A forest plot: a row a structure and pair of models, the mean difference with its interval."""
+    study, what = results.study, metric(figure.metric)
+    tests = results.tests
+    tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric)]
+    tests = tests[tests["mean_difference"].notna()].copy()
+    tests["marked"] = significant(tests).to_numpy(bool)
+    rows, fewer = [], False
+    for structure in regions(study):
+        own = tests[tests["structure"] == structure]
+        if len(own) > MOST_PAIRS:
+            fewer = True
+            best = _best(results, figure, structure)
+            own = own[(own["model_a"] == best) | (own["model_b"] == best)]
+        rows += [(structure, row) for _, row in own.iterrows()]
+    names = [parts.wrap(f"{row['model_a']}\u00a0− {row['model_b']}", 44) for _, row in rows]
+    heights = [3.2 * (name.count("\n") + 1) + 0.6 for name in names]
+    longest = max((len(line) for name in names for line in name.split("\n")), default=10)
+    width = float(np.clip(58 + 1.35 * longest, style.COLUMN_MM, style.PAGE_MM))
+    titled = [place == 0 or rows[place - 1][0] != row[0] for place, row in enumerate(rows)]
+    drawn = style.canvas(width, sum(heights) + 5.2 * sum(titled) + 24)
+    axes = drawn.subplots()
+    place, ticks, noise = 0.0, [], False
+    for (structure, row), new, name, height in zip(rows, titled, names, heights, strict=True):
+        if new:
+            place += 5.2
+            axes.annotate(
+                parts.wrap(plain(structure), 60), (0.0, place - 1.2),
+                xycoords=("axes fraction", "data"), xytext=(2, 0), textcoords="offset points",
+                fontsize=6.5, fontweight="bold", va="center",
+            )  # fmt: skip
+        middle = place + height / 2
+        spread = row.get("seed_spread", math.nan)
+        if spread == spread:
+            noise = True
+            axes.barh(middle, 4 * spread, height * 0.86, left=-2 * spread, color=NOISE, zorder=1)
+        colour = style.INK if row["marked"] else style.SOFT
+        if row["ci_low"] == row["ci_low"]:
+            axes.plot([row["ci_low"], row["ci_high"]], [middle, middle], color=colour, lw=1.1)
+        axes.plot(
+            [row["mean_difference"]], [middle], marker="o", markersize=3.6, color=colour,
+            markerfacecolor=colour if row["marked"] else "white", zorder=4,
+        )  # fmt: skip
+        ticks.append((middle, name))
+        place += height
+    axes.axvline(0, color=style.SOFT, lw=0.7, zorder=2)
+    axes.set_ylim(place + 1.5, 0)
+    axes.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", visible=True)
+    axes.xaxis.set_major_locator(style.ticks(5))
+    axes.set_xlabel(f"Difference in {what.axis}, A − B")
+    if not rows:
+        axes.text(0.5, 0.5, "Nothing was compared", transform=axes.transAxes, ha="center")
+        axes.set_axis_off()
+    corrected = CORRECTIONS[study.statistics.correction]
+    handles: list = [
+        Line2D([], [], color=style.INK, marker="o", markersize=3.6, lw=1.1, label="significant"),
+        Line2D([], [], color=style.SOFT, marker="o", markersize=3.6, lw=1.1,
+               markerfacecolor="white", label="not significant"),
+    ]  # fmt: skip
+    if noise:
+        handles.append(Patch(color=NOISE, label="± 2 SD from seed to seed"))
+    if rows:
+        parts.legend(drawn, handles, width)
+    pairs = sorted({int(row["n_pairs"]) for _, row in rows})
+    n = "n = " + (
+        f"{pairs[0]} to {pairs[-1]} cases"
+        if len(pairs) > 1
+        else count(pairs[0] if pairs else 0, "case")
+    )
+    columns = ["structure", "model_a", "model_b", "n_pairs", "mean_difference", "ci_low", "ci_high"]
+    columns += ["p_adjusted", "significant"] + ["seed_spread"] * ("seed_spread" in tests)
+    return parts.Drawing(
+        drawn,
+        f"Differences in {what.title}, {figure.dataset}",
+        f"Mean difference in {what.title} on {figure.dataset} with its 95 % confidence interval, {n}"
+        f" a pair, {_sides(what)}. Filled: {corrected} < {study.statistics.alpha:g}."
+        + (
+            " Grey: ± 2 SD of a model's mean from seed to seed, the larger of the two models'; a "
+            "difference inside it could come from the seed alone."
+            if noise
+            else " One seed was trained, so the noise from seed to seed is not known."
+        )
+        + (" Where there are many pairs, those with the best mean are shown." if fewer else ""),
+        "Forest plot. "
+        + " ".join(
+            f"{plain(structure)}, {row['model_a']} minus {row['model_b']}: "
+            f"{what.text(row['mean_difference'])}."
+            for structure, row in rows
+        ),
+        tests[columns],
+    )
+
+
+def _sides(what) -> str:
+    return {
+        "higher": "to the right A is better",
+        "lower": "to the left A is better",
+        "zero": "not a matter of better or worse",
+    }[what.better]
+
+
+def _best(results: Results, figure: Figure, structure: str) -> str:
+    best = best_models(results, figure.dataset, structure, figure.metric)
+    return best[0] if best else ""

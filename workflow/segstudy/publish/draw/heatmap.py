@@ -1,0 +1,94 @@
+"""Means of every structure and model as a coloured table, a panel a metric."""
+
+import math
+
+import numpy as np
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.results import Results
+from segstudy.publish.tables import penalised
+from segstudy.publish.words import expand, listing, metric, plain, regions
+
+CELL_MM = 6.0
+MAP = "cividis"
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """Rows are structures, columns models; the lighter, the better, within each panel."""
+    study = results.study
+    table = results.summary[results.summary["dataset"] == figure.dataset]
+    names = [name for name in expand(study.publish.metrics, study) if name in set(table["metric"])]
+    structures = [name for name in regions(study) if name in set(table["structure"])]
+    models = list(study.models)
+    widest = max(1, min(3, int(150 / (11 * len(models)))))
+    rows, columns = style.grid(max(len(names), 1), widest)
+    labels = [parts.wrap(plain(name), 22) for name in structures]
+    lines = max((label.count("\n") + 1 for label in labels), default=1)
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    beside = 4 + 1.4 * longest
+    width = float(
+        np.clip(beside + columns * max(13 * len(models), 30) + 8, style.COLUMN_MM, style.PAGE_MM)
+    )
+    slot = (width - beside - 6 * columns) / columns / len(models)
+    drawn = style.canvas(width, 10)
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    below = above = 3.0
+    cell = max(CELL_MM, 3.2 * lines)
+    for index, (panel, name) in enumerate(zip(axes, names, strict=False)):
+        what = metric(name)
+        own = table[table["metric"] == name].set_index(["structure", "model"])
+        costs = np.full((len(structures), len(models)), math.inf)
+        words = np.full(costs.shape, "–", dtype=object)
+        for place in np.ndindex(costs.shape):
+            key = (structures[place[0]], models[place[1]])
+            if key not in own.index:
+                continue
+            row = own.loc[key]
+            costs[place] = what.cost(penalised(row))
+            infinite = int(row["n_infinite"])
+            words[place] = what.text(row["mean"]) + (f"\n{infinite} ∞" if infinite else "")
+        finite = costs[np.isfinite(costs)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+        share = np.where(np.isfinite(costs), 1 - (costs - low) / max(high - low, 1e-12), np.nan)
+        picture = np.ma.masked_invalid(share)
+        panel.imshow(picture, cmap=MAP, vmin=0, vmax=1, aspect="auto")
+        panel.set_facecolor("#eef0f2")
+        for place in np.ndindex(costs.shape):
+            dark = math.isfinite(share[place]) and share[place] < 0.55
+            best = math.isfinite(costs[place]) and costs[place] == np.nanmin(costs[place[0]])
+            panel.text(
+                place[1], place[0], words[place], ha="center", va="center", fontsize=6,
+                color="white" if dark else style.INK, fontweight="bold" if best else "normal",
+                linespacing=0.95,
+            )  # fmt: skip
+        panel.grid(False)
+        panel.tick_params(length=0)
+        for side in panel.spines.values():
+            side.set_visible(False)
+        panel.set_yticks(range(len(structures)), labels if index % columns == 0 else [])
+        below = max(below, parts.label_models(panel, models, slot))
+        above = max(above, parts.title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
+    for panel in axes[len(names) :]:
+        style.hide(panel)
+    if not names:
+        axes[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
+        axes[0].set_axis_off()
+    height = rows * (max(len(structures), 1) * cell + below + above + 5) + 2
+    drawn.set_size_inches(width / 25.4, height / 25.4)
+    shown = table[table["metric"].isin(names)]
+    n = sorted(set(shown["n"].astype(int)))
+    counted = (
+        f"n = {n[0]} cases" if len(n) == 1 else f"n = {n[0]} to {n[-1]} cases" if n else "n = 0"
+    )
+    return parts.Drawing(
+        drawn,
+        f"Means, {figure.dataset}",
+        f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
+        " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
+        " structure; for both an infinite distance counts as the image's diagonal.",
+        f"Table of means of {listing([metric(name).title for name in names]) or 'no metric'} for "
+        f"{listing(structures)} by {listing(models)}.",
+        shown[["structure", "model", "metric", "n", "n_infinite", "mean", "sd"]],
+    )

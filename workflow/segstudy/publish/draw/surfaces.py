@@ -1,0 +1,206 @@
+"""The surface of each structure in 3D, coloured by how far each prediction lies from it.
+
+Drawn by matplotlib: orthographic projection, back faces left out, far faces first. PyVista would
+bring VTK (over 100 MB) and a graphics driver for the same pictures.
+"""
+
+import math
+
+import numpy as np
+import pandas
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import Normalize
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+from skimage.measure import marching_cubes
+
+from segstudy.images.files import Image, read_label
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import parts
+from segstudy.publish.draw.outcomes import mean_dice
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, plain
+
+MOST_STRUCTURES = 6
+MAP = "RdBu_r"
+# Seen from the front, a little from the patient's left and from above.
+AZIMUTH_DEG, ELEVATION_DEG = 30.0, 15.0
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """A row a structure, a column a model, for the case with the median Dice over all models."""
+    study, dataset = results.study, figure.dataset
+    models = list(study.models)
+    dice = mean_dice(results, dataset).reindex(columns=models).mean(axis=1).dropna()
+    structures = list(study.datasets[dataset].structures.items())[:MOST_STRUCTURES]
+    if dice.empty:
+        drawn = style.canvas(style.COLUMN_MM, 20)
+        text = f"No case of {dataset} has a defined Dice, so no surface is shown."
+        axes = drawn.subplots()
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, parts.wrap(text, 50), ha="center", va="center")
+        return parts.Drawing(
+            drawn, f"Surfaces, {dataset}", text, text, pandas.DataFrame({"case": []})
+        )
+    order = dice.sort_values(kind="stable").index
+    case = str(order[(len(order) - 1) // 2])
+    reference = read_label(results.references(dataset)[case].label)
+    predictions = {
+        model: read_label(results.first_prediction(dataset, model, case)).array for model in models
+    }
+    meshes, rows = {}, []
+    for name, value in structures:
+        mesh = _mesh(reference, value)
+        meshes[name] = mesh
+        for model in models:
+            distances = None
+            if mesh is not None:
+                distances = _signed(reference, predictions[model] == value, mesh[0])
+            meshes[name, model] = distances
+            found = distances if distances is not None else np.full(1, math.nan)
+            rows.append(
+                (case, name, model, *np.round(np.percentile(found, [5, 50, 95]), 4),
+                 round(float(np.abs(found).mean()), 4))
+            )  # fmt: skip
+    table = pandas.DataFrame(
+        rows,
+        columns=["case", "structure", "model", "p5_mm", "median_mm", "p95_mm", "mean_absolute_mm"],
+    )
+    pooled = [np.abs(found) for found in meshes.values() if isinstance(found, np.ndarray)]
+    limit = float(np.percentile(np.concatenate(pooled), 90)) if pooled else 0.0
+    limit = max(limit, float(min(reference.spacing_mm)))
+    limit = float(f"{limit:.1g}") if limit < 1 else math.ceil(limit)
+    side = min(34.0, (style.PAGE_MM - 22) / len(models))
+    width = float(np.clip(side * len(models) + 22, style.COLUMN_MM, style.PAGE_MM))
+    lines = max(parts.wrap(model, max(6, int(side / 1.5))).count("\n") + 1 for model in models)
+    drawn = style.canvas(width, len(structures) * max(side, 18) + 3.2 * lines + 14)
+    axes = drawn.subplots(len(structures), len(models), squeeze=False)
+    shades = Normalize(-limit, limit)
+    for row, (name, _) in enumerate(structures):
+        for column, model in enumerate(models):
+            panel = axes[row, column]
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.set_aspect("equal")
+            for spine in panel.spines.values():
+                spine.set_visible(False)
+            if row == 0:
+                panel.set_title(
+                    parts.wrap(model, max(6, int(side / 1.5))), fontsize=7, loc="center"
+                )
+            if column == 0:
+                panel.set_ylabel(parts.wrap(plain(name), max(8, int(max(side, 18) / 1.4))))
+            if meshes[name] is None:
+                note = "not in\nreference"
+            elif meshes[name, model] is None:
+                note = "not\npredicted"
+            else:
+                vertices, faces = meshes[name]
+                affine = reference.affine
+                if np.linalg.det(affine[:3, :3]) < 0:  # mirrored: triangles would face inwards
+                    faces = faces[:, ::-1]
+                placed = vertices @ affine[:3, :3].T
+                _render(panel, placed, faces, meshes[name, model], shades)
+                continue
+            panel.text(0.5, 0.5, note, transform=panel.transAxes, ha="center", va="center",
+                       fontsize=6, color=style.SOFT)  # fmt: skip
+    bar = drawn.colorbar(
+        ScalarMappable(shades, MAP), ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02
+    )
+    bar.set_label("Prediction beyond (+) or short of (−) the reference (mm)")
+    bar.outline.set_visible(False)
+    fewer = len(study.structures) > MOST_STRUCTURES
+    return parts.Drawing(
+        drawn,
+        f"Surfaces, {dataset}",
+        f"Surface of the reference of {case}, the case of {dataset} with the median Dice over models "
+        f"and structures (n = {count(len(dice), 'case')}), seen from the front, {AZIMUTH_DEG:.0f}° from "
+        "the patient's left and a little from above. Colour: distance in mm to the surface of the "
+        "prediction; red: the prediction reaches beyond the reference, blue: it falls short. "
+        "Surfaces are smoothed for display; colours end at the 90th percentile of all distances."
+        + (f" The first {MOST_STRUCTURES} structures." if fewer else ""),
+        "Surfaces in 3D. Mean absolute distance: "
+        + ", ".join(
+            f"{plain(row.structure)} {row.model} {row.mean_absolute_mm:.2f} mm"
+            for row in table.itertuples()
+            if row.mean_absolute_mm == row.mean_absolute_mm
+        )
+        + ".",
+        table,
+    )
+
+
+def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Vertices (in voxels of the label) and triangles of a structure; None where it is empty."""
+    mask = label.array == value
+    if not mask.any():
+        return None
+    places = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    low = np.array([place[0] for place in places])
+    high = np.array([place[-1] + 1 for place in places])
+    part = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    solid = np.pad(part.astype(np.float32), 3)
+    smooth = gaussian_filter(solid, 0.8)
+    smooth = smooth if smooth.max() > 0.6 else gaussian_filter(solid, 0.3)
+    level = 0.5 if smooth.max() > 0.55 else float(smooth.max()) / 2
+    vertices, faces, _, _ = marching_cubes(smooth, level)
+    return vertices - 3 + low, faces
+
+
+def _signed(label: Image, prediction: np.ndarray, vertices: np.ndarray) -> np.ndarray | None:
+    """Distance in mm from each vertex to the prediction's surface, positive inside the prediction."""
+    if not prediction.any():
+        return None
+    inside = np.argwhere(prediction)
+    low = np.minimum(inside.min(axis=0), np.floor(vertices.min(axis=0)).astype(int)) - 1
+    high = np.maximum(inside.max(axis=0), np.ceil(vertices.max(axis=0)).astype(int)) + 2
+    grown = np.zeros(high - low, bool)
+    grown[tuple((inside - low).T)] = True
+    spacing = label.spacing_mm
+    distance = distance_transform_edt(grown, spacing) - distance_transform_edt(~grown, spacing)
+    # Both transforms measure to voxel centres: the surface lies half a voxel before them.
+    distance = distance - np.sign(distance) * 0.5 * min(spacing)
+    return map_coordinates(distance.astype(np.float32), (vertices - low).T, order=1, mode="nearest")
+
+
+def _render(axes, vertices, faces, distances, shades: Normalize) -> None:
+    """Draw a mesh (vertices in RAS mm) with a colour a triangle, lit from the viewer's upper left."""
+    turned = vertices @ _view().T  # columns: to the right, upwards, towards the viewer
+    corners = turned[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    middles = corners.mean(axis=1)
+    seen = np.flatnonzero(normals[:, 2] > 0)
+    seen = seen[np.argsort(middles[seen, 2], kind="stable")]
+    light = np.array([-0.35, 0.45, 0.82])
+    lit = 0.45 + 0.55 * np.clip(normals[seen] @ light, 0, 1)
+    colours = colormaps[MAP](shades(distances[faces].mean(axis=1)))[seen]
+    colours[:, :3] *= lit[:, None]
+    axes.add_collection(
+        PolyCollection(
+            corners[seen][:, :, :2], facecolors=colours, edgecolors=colours, linewidths=0.15,
+            rasterized=True,
+        )
+    )  # fmt: skip
+    low, high = turned[:, :2].min(axis=0), turned[:, :2].max(axis=0)
+    room = 0.04 * float((high - low).max())
+    axes.set_xlim(low[0] - room, high[0] + room)
+    axes.set_ylim(low[1] - room, high[1] + room)
+
+
+def _view() -> np.ndarray:
+    """Rows: RAS directions shown to the right, upwards and towards the viewer."""
+    azimuth, elevation = np.radians([AZIMUTH_DEG, ELEVATION_DEG])
+    # Towards the viewer: the patient's front (+y), turned to the patient's left (-x) and up (+z).
+    towards = np.array(
+        [
+            -np.sin(azimuth) * np.cos(elevation),
+            np.cos(azimuth) * np.cos(elevation),
+            np.sin(elevation),
+        ]
+    )
+    right = np.cross([0.0, 0.0, 1.0], towards)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(towards, right), towards])

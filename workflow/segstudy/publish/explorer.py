@@ -1,0 +1,63 @@
+"""What the report's case viewer and its clickable points need, as one JSON text inside the page."""
+
+import json
+import math
+
+from markupsafe import Markup
+
+from segstudy.publish import style
+from segstudy.publish.results import Results
+from segstudy.publish.words import expand, metric, plain, regions
+
+
+def explorer(results: Results, layers: dict, images: bool = True) -> Markup:
+    """Values of every case, the slices through it, and the points of figures that open it.
+
+    layers: as `layers.layers` gives it. images: False leaves the slices out.
+    """
+    study = results.study
+    models, structures = list(study.models), list(study.structures)
+    names = [name for name in expand(study.publish.metrics, study) if _measured(results, name)]
+    content = {
+        "models": models,
+        "structures": {name: plain(name) for name in regions(study)},
+        "outlined": structures,
+        "colours": style.structure_colours(structures),
+        "modelColours": style.model_colours(models),
+        "metrics": [
+            {"name": what.name, "title": what.axis, "better": what.better, "digits": what.digits}
+            for what in map(metric, names)
+        ],
+        "datasets": {
+            dataset: {
+                "values": {name: _values(results, dataset, name) for name in names},
+                "stacks": layers["cases"][dataset] if images else {},
+            }
+            for dataset in study.datasets
+        },
+        "spots": layers["spots"],
+    }
+    return json_in_page(content)
+
+
+def json_in_page(content) -> Markup:
+    """JSON that can stand in a script element: nothing in it can end the element."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _measured(results: Results, name: str) -> bool:
+    return bool((results.metrics["metric"] == name).any())
+
+
+def _values(results: Results, dataset: str, name: str) -> dict[str, dict[str, list]]:
+    """case -> structure -> a value a model; null undefined, `inf` infinite."""
+    found: dict[str, dict[str, list]] = {}
+    place = {model: index for index, model in enumerate(results.study.models)}
+    for row in results.values(dataset, name).itertuples():
+        if row.model not in place:
+            continue
+        values = found.setdefault(row.case, {}).setdefault(row.structure, [None] * len(place))
+        if not math.isnan(row.value):
+            values[place[row.model]] = "inf" if math.isinf(row.value) else round(row.value, 5)
+    return found

@@ -1,0 +1,153 @@
+"""Slices through a case for the report's slider: pictures as WebP, outlines as SVG paths."""
+
+import base64
+import io
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.images.files import compare_grids, read_label
+from segstudy.log import progress
+from segstudy.publish import slices
+from segstudy.publish.results import Results
+from segstudy.publish.slices import Box
+
+MOST_SLICES, FEWEST_SLICES = 24, 3
+MOST_BYTES = 18_000_000
+PICTURE_BYTES, OUTLINE_BYTES = 10_000, 1_200  # of a slice, about
+PICTURE_PIXELS = 320
+
+
+def stacks(results: Results, dataset: str, workers: int = 1) -> dict[str, dict]:
+    """Slices through every measured case of a dataset, as plain JSON values, by the case's name."""
+    study = results.study
+    rows = results.metrics[results.metrics["dataset"] == dataset]
+    cases = sorted(rows["case"].unique())
+    number = len(results.metrics[["dataset", "case"]].drop_duplicates())
+    cut = partial(stack, results, dataset, slices_shown=affordable(number, len(study.models)))
+    if workers < 2 or len(cases) < 2:
+        return {case: cut(case) for case in progress(cases, f"cases of {dataset}")}
+    with ProcessPoolExecutor(workers) as pool:
+        return dict(zip(progress(cases, f"cases of {dataset}"), pool.map(cut, cases), strict=True))
+
+
+def affordable(cases: int, models: int) -> int:
+    """How many slices of a case the report has room for."""
+    each = PICTURE_BYTES + OUTLINE_BYTES * (models + 1)
+    return int(np.clip(MOST_BYTES // (max(cases, 1) * each), FEWEST_SLICES, MOST_SLICES))
+
+
+def stack(results: Results, dataset: str, case: str, slices_shown: int = MOST_SLICES) -> dict:
+    """Slices of one case in the plane of its finest pixels, with the outlines of every model.
+
+    The slices are evenly spaced over what the reference or a prediction labels. Outlines are SVG
+    paths in half pixels. `fullest` gives, for each structure and for `all`, the place in the stack
+    of the slice with the most reference area.
+    """
+    study = results.study
+    values = study.datasets[dataset].structures
+    found = results.references(dataset).get(case)
+    if found is None:
+        raise InputError(
+            f"case {case} of {dataset}: measured, but not in the case table; "
+            "run the workflow again from the download stage"
+        )
+    label = read_label(found.label)
+    grid = label.grid
+    plane = slices.best_plane(grid)
+    axis = slices.cut(grid, plane, 0).axis
+    labels = {"": label.array}
+    for model in study.models:
+        path = results.first_prediction(dataset, model, case)
+        prediction = read_label(path)
+        difference = compare_grids(grid, prediction.grid)
+        if difference:
+            raise InputError(f"{path}: lies on another grid than the reference label: {difference}")
+        labels[model] = prediction.array
+    known = np.zeros(max(256, *(int(array.max()) + 1 for array in labels.values())), bool)
+    known[list(values.values())] = True
+    masks = {name: known[array] for name, array in labels.items()}
+    others = tuple(other for other in range(3) if other != axis)
+    there = np.any([mask.any(axis=others) for mask in masks.values()], axis=0)
+    whole = np.any([mask.any(axis=axis) for mask in masks.values()], axis=0)
+    where = slices.cut(grid, plane, 0)
+    box = slices.around(where.turn(whole), where.pixel_mm, margin=0.12)
+    places = chosen(there, slices_shown)
+    image = slices.read_volume(found.images, grid)
+    window = study.publish.window
+    shown: dict = {"images": [], "reference": [], "predictions": {m: [] for m in study.models}}
+    areas = []
+    for index in places:
+        one = slices.cut(grid, plane, int(index))
+        flat = np.asarray(one.take(image), np.float32)
+        shown["images"].append(picture(box.of(slices.grey(flat, window, study.modality))))
+        for name, array in labels.items():
+            outlines = _outlines(box.of(one.take(array)), values)
+            (shown["predictions"][name] if name else shown["reference"]).append(outlines)
+        reference = one.take(label.array)
+        areas.append([int((reference == value).sum()) for value in values.values()])
+    area = np.array(areas)
+    return {
+        "plane": plane,
+        "edges": slices.EDGES[plane],
+        "slices": [int(index) + 1 for index in places],
+        "total": int(grid.shape[axis]),
+        "width": box.right - box.left,
+        "height": box.bottom - box.top,
+        "pixel_mm": [round(float(size), 4) for size in where.pixel_mm],
+        "fullest": {"all": int(area.sum(axis=1).argmax())}
+        | {name: int(area[:, place].argmax()) for place, name in enumerate(values)},
+        **shown,
+    }
+
+
+def chosen(there: np.ndarray, most: int) -> np.ndarray:
+    """At most so many slices, evenly spaced from the first that is labelled to the last."""
+    labelled = np.flatnonzero(there)
+    if not labelled.size:
+        return np.array([len(there) // 2])
+    first, last = max(labelled[0] - 1, 0), min(labelled[-1] + 1, len(there) - 1)
+    number = min(most, last - first + 1)
+    return np.unique(np.linspace(first, last, number).round().astype(int))
+
+
+def picture(image: np.ndarray) -> str:
+    """A grey picture with brightness in [0, 1] as a data address; at most 320 pixels wide or high."""
+    from PIL import Image
+
+    grey = Image.fromarray(np.rint(image * 255).astype(np.uint8))
+    if max(grey.size) > PICTURE_PIXELS:
+        grey.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS), Image.Resampling.BILINEAR)
+    file = io.BytesIO()
+    grey.convert("RGB").save(file, "WEBP", quality=72, method=2)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _outlines(label: np.ndarray, values: dict[str, int]) -> dict[str, str]:
+    paths = {name: outline(label == value) for name, value in values.items()}
+    return {name: path for name, path in paths.items() if path}
+
+
+def outline(mask: np.ndarray) -> str:
+    """The outline of a mask as the `d` of an SVG path, in half pixels from the upper left corner.
+
+    Steps are relative and straight runs are one step, which makes the text short.
+    """
+    from skimage.measure import find_contours
+
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return ""
+    box = Box(rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
+    parts = []
+    for line in find_contours(np.pad(box.of(mask).astype(float), 1), 0.5):
+        # The padded pixel's centre lies half a pixel outside: 2 * (line - 1 + 0.5).
+        places = np.rint(2 * line - 1).astype(int) + 2 * np.array([box.top, box.left])
+        steps = np.diff(places, axis=0)
+        turns = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
+        runs = np.diff(places[np.r_[0, turns, len(places) - 1]], axis=0)
+        text = " ".join(f"{column} {row}" for row, column in runs[:-1])
+        parts.append(f"M{places[0, 1]} {places[0, 0]}l{text}z")
+    return "".join(parts).replace(" -", "-")

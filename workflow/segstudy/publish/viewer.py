@@ -1,0 +1,145 @@
+"""A page that shows chosen cases in three planes and in 3D, with NiiVue, from files beside it alone.
+
+A browser lets no page that was opened from a disk read other files, but it runs scripts: so each
+case is a script that holds its volumes.
+"""
+
+import base64
+import gzip
+import io
+import json
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import nibabel
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.files import write_text, writing_folder
+from segstudy.images.files import Image, read_label
+from segstudy.log import log, progress
+from segstudy.publish import slices, style
+from segstudy.publish.draw.outcomes import mean_dice, ranked
+from segstudy.publish.explorer import json_in_page
+from segstudy.publish.results import Results
+from segstudy.publish.words import plain
+
+NIIVUE = "0.69.0"  # of the npm package @niivue/niivue, whose dist/niivue.umd.js lies in niivue/
+MOST_VOXELS = 3_000_000
+MARGIN_MM = 15.0
+
+
+def write_viewer(results: Results, folder: Path) -> None:
+    """Write `index.html`, NiiVue with its licence, and a script a case into `folder`."""
+    study = results.study
+    cases = [
+        (dataset, rank, case)
+        for dataset in study.datasets
+        for rank, case in chosen(results, dataset)
+    ]
+    with writing_folder(folder) as temporary:
+        for dataset, _, case in progress(cases, "cases of the viewer"):
+            text = json.dumps(volumes(results, dataset, case))
+            name = json.dumps(f"{dataset}/{case}")
+            write_text(temporary / f"{dataset}-{case}.js", f"cases[{name}] = {text};\n")
+        for name in ("niivue.umd.js", "LICENSE"):
+            content = resources.files("segstudy.publish").joinpath("niivue", name).read_bytes()
+            (temporary / name).write_bytes(content)
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("segstudy.publish", "."),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        colours = style.structure_colours(study.structures)
+        page = environment.get_template("viewer.html").render(
+            title=study.title or plain(study.name),
+            version=NIIVUE,
+            cases=cases,
+            models=list(study.models),
+            keys=[(plain(name), colours[name]) for name in study.structures],
+            labels={
+                dataset: json_in_page(_colours(settings.structures, colours))
+                for dataset, settings in study.datasets.items()
+            },
+        )
+        write_text(temporary / "index.html", page)
+    log.info("%s: %d cases", folder, len(cases))
+
+
+def chosen(results: Results, dataset: str) -> list[tuple[str, str]]:
+    """Best, median and worst case by Dice averaged over structures and models."""
+    return ranked(mean_dice(results, dataset).mean(axis=1))
+
+
+def volumes(results: Results, dataset: str, case: str) -> dict:
+    """Image, reference and predictions of a case as base64 of NIfTI files that hold nothing else.
+
+    Cut to what is labelled with a margin, and thinned out to three million voxels.
+    """
+    study = results.study
+    found = results.references(dataset).get(case)
+    if found is None:
+        raise InputError(f"case {case} of {dataset}: not in the case table; run download again")
+    label = read_label(found.label)
+    values = list(study.datasets[dataset].structures.values())
+    image = slices.grey(
+        slices.read_volume(found.images, label.grid), study.publish.window, study.modality
+    )
+    labels = {"reference": label.array}
+    for model in study.models:
+        labels[model] = read_label(results.first_prediction(dataset, model, case)).array
+    labels = {name: np.where(np.isin(one, values), one, 0) for name, one in labels.items()}
+    part, steps = _part(np.any([one > 0 for one in labels.values()], axis=0), label)
+    affine = label.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [one.start for one in part]
+    affine[:3, :3] = affine[:3, :3] * steps
+    return {
+        "image": _nifti(np.rint(255 * image[part]), affine),
+        "labels": {name: _nifti(one[part], affine) for name, one in labels.items()},
+    }
+
+
+def _part(there: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The part of the grid that is shown, and every how many voxels of it along each axis."""
+    spans = []
+    for axis, spacing in enumerate(label.spacing_mm):
+        others = tuple(other for other in range(3) if other != axis)
+        labelled = np.flatnonzero(there.any(axis=others))
+        margin = int(np.ceil(MARGIN_MM / spacing))
+        size = there.shape[axis]
+        low, high = (labelled[0], labelled[-1] + 1) if labelled.size else (0, size)
+        spans.append((max(0, low - margin), min(size, high + margin)))
+    steps = np.ones(3, int)
+    while np.prod([-(-(b - a) // step) for (a, b), step in zip(spans, steps, strict=True)]) > (
+        MOST_VOXELS
+    ):
+        steps[int(np.argmin(steps * label.spacing_mm))] += 1
+    part = tuple(slice(int(a), int(b), int(s)) for (a, b), s in zip(spans, steps, strict=True))
+    return part, steps
+
+
+def _nifti(array: np.ndarray, affine: np.ndarray) -> str:
+    image = nibabel.Nifti1Image(array.astype(np.uint8), affine)
+    image.header.set_xyzt_units("mm")
+    file = io.BytesIO()
+    with gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="") as packed:
+        packed.write(image.to_bytes())
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _colours(structures: dict[str, int], colours: dict[str, str]) -> dict:
+    """A colour map of labels as NiiVue takes it."""
+    rows = [(0, "", (0, 0, 0), 0)]
+    rows += [
+        (value, name, tuple(bytes.fromhex(colours[name][1:])), 255)
+        for name, value in structures.items()
+    ]
+    return {
+        "I": [value for value, *_ in rows],
+        "labels": [name for _, name, *_ in rows],
+        **{key: [row[2][place] for row in rows] for place, key in enumerate("RGB")},
+        "A": [row[3] for row in rows],
+    }
