@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from segstudy.images.names import grid_name
 from segstudy.networks import modules
 from segstudy.publish import catalogue
 from segstudy.study import (
+    ExternalSettings,
     FitSettings,
     GridSettings,
     MeasureSettings,
@@ -40,6 +42,7 @@ from segstudy.study import (
     SplitSettings,
     Study,
     TableSource,
+    TissueSettings,
     TrainSettings,
     read_study,
 )
@@ -215,14 +218,32 @@ def is_nnunet(model: str) -> bool:
     return STUDY.models[model].network == "nnunet"
 
 
+def is_synth(model: str) -> bool:
+    return STUDY.models[model].trainer == "synth"
+
+
+def models_of(*trainers: str) -> list[str]:
+    return [name for name, model in STUDY.models.items() if model.trainer in trainers]
+
+
+def any_of(models: list[str]) -> str:
+    """A wildcard's constraint; no model, no match."""
+    return "|".join(models) or "(?!)"
+
+
+# Programs of others are not trained.
+TRAINED = models_of("images", "synth", "nnunet")
+
+
 def training_arrays(wildcards) -> list[str]:
-    """Lists of prepared cases; nnU-Net prepares the images itself."""
+    """Lists of prepared cases, or of label maps to draw images from; nnU-Net prepares the images itself."""
     if is_nnunet(wildcards.model):
         return []
     plan = STUDY.models[wildcards.model].plan
     grid = grid_of(plan, wildcards.fold)
+    kind = "tissues/" if is_synth(wildcards.model) else ""
     return [
-        f"{RESULTS}/preprocess/{dataset}/{plan}/shards-{grid}.txt"
+        f"{RESULTS}/preprocess/{dataset}/{kind}{plan}/shards-{grid}.txt"
         for dataset in STUDY.training_datasets
     ]
 
@@ -247,7 +268,8 @@ def training_images(wildcards) -> list[str]:
 def training_data(wildcards, input) -> list[str]:
     """The options that name what a model is trained on."""
     if not is_nnunet(wildcards.model):
-        return ["--arrays", *input.arrays, "--plan", *input.plan]
+        option = "--tissues" if is_synth(wildcards.model) else "--arrays"
+        return [option, *input.arrays, "--plan", *input.plan]
     structures = {name: STUDY.datasets[name].structures for name in STUDY.training_datasets}
     cases = zip(STUDY.training_datasets, input.cases, strict=True)
     labels = [
@@ -263,7 +285,8 @@ def training_data(wildcards, input) -> list[str]:
 
 
 def training_code(model: str) -> str:
-    return digest(*(["train.nnunet"] if is_nnunet(model) else ["train.fit"]), *network_code(model))
+    steps = ["train.nnunet"] if is_nnunet(model) else ["train.fit"]
+    return digest(*steps, *(["train.synth"] if is_synth(model) else []), *network_code(model))
 
 
 def prediction_code(model: str) -> str:
@@ -288,6 +311,10 @@ def train_settings(model: str) -> TrainSettings:
     )
 
 
+def external_settings(model: str) -> ExternalSettings:
+    return ExternalSettings(model=STUDY.models[model].learning(), channels=STUDY.channels)
+
+
 def split_settings() -> SplitSettings:
     """Which folds are run does not change what is in them."""
     return SplitSettings(
@@ -308,6 +335,14 @@ def resample_settings(dataset: str, plan: str) -> ResampleSettings:
         plan=STUDY.preprocess[plan].model_copy(update={"spacing_mm": "auto"}),
         dataset=STUDY.datasets[dataset].cohort(),
         structures=STUDY.structures,
+    )
+
+
+def tissue_settings(dataset: str, plan: str) -> TissueSettings:
+    return TissueSettings(
+        **dict(resample_settings(dataset, plan)),
+        left_right_pairs=STUDY.left_right_pairs,
+        tissues=STUDY.datasets[dataset].tissues,
     )
 
 
@@ -378,14 +413,14 @@ def environment(wildcards) -> str:
     return "../../envs/nnunet.yaml" if is_nnunet(wildcards.model) else "../../envs/gpu.yaml"
 
 
-def runs(pattern: str) -> list[str]:
-    """A pattern filled in for every model, fold and seed, and dataset where it names one."""
+def runs(pattern: str, models: Iterable[str] = tuple(STUDY.models)) -> list[str]:
+    """A pattern filled in for each of the models, every fold and seed, and dataset where it names one."""
     return list(
         dict.fromkeys(
             pattern.format(model=name, fold=fold, seed=seed, dataset=dataset)
-            for name, model in STUDY.models.items()
+            for name in models
             for fold in STUDY.folds
-            for seed in model.seeds
+            for seed in STUDY.models[name].seeds
             for dataset in STUDY.datasets
         )
     )

@@ -20,6 +20,8 @@ rule infer:
         f"{RESULTS}/logs/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+    wildcard_constraints:
+        model=any_of(TRAINED),
     conda:
         environment
     threads: lambda w: STUDY.models[w.model].threads
@@ -50,4 +52,36 @@ rule infer:
         " --training-cases {params.training:q}"
         " --training-structures {params.training_structures:q}"
         " --settings {params.settings:q} --device {resources.device} --threads {threads} --output {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule infer_external:
+    input:
+        splits=f"{RESULTS}/preprocess/splits.tsv",
+        images=lambda w: dataset_images(w.dataset),
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        directory(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+    log:
+        f"{RESULTS}/logs/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+    wildcard_constraints:
+        model=any_of(models_of("external")),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: lambda w: STUDY.models[w.model].threads
+    resources:
+        mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
+        runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
+        gpu=lambda w: needs_gpu(w.model),
+    params:
+        structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
+        settings=lambda w: external_settings(w.model).to_json(),
+        defaults=lambda w: external_settings(w.model).digest(),
+        code=digest("infer.external"),
+    shell:
+        "python -m segstudy infer --external {params.settings:q} --cases {input.cases:q}"
+        " --dataset {wildcards.dataset} --splits {input.splits:q} --fold {wildcards.fold}"
+        " --structures {params.structures:q} --threads {threads} --output {output:q}"
         " 2>&1 | tee {log:q}"

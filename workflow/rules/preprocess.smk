@@ -116,6 +116,35 @@ rule preprocess_resample:
         " 2>&1 | tee {log:q}"
 
 
+rule preprocess_tissues:
+    input:
+        labels=shard_labels,
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        directory(f"{RESULTS}/preprocess/{{dataset}}/tissues/{{plan}}/{{grid}}/{{shard}}"),
+    log:
+        f"{RESULTS}/logs/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-{{shard}}.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(8000),
+        runtime=runtime_min(240),
+    params:
+        select=selected,
+        labels=lambda w: labels_option(w.dataset),
+        settings=lambda w: tissue_settings(w.dataset, w.plan).to_json(),
+        defaults=lambda w: tissue_settings(w.dataset, w.plan).digest(),
+        code=digest("preprocess.tissues"),
+    shell:
+        "python -m segstudy preprocess tissues --dataset {wildcards.dataset}"
+        " --cases {input.cases:q} {params.labels:q} --select {params.select:q}"
+        " --grid {wildcards.grid} --settings {params.settings:q} --output {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
 # Lists of shards. A command line holds some 2,000 paths, and a study's trainings would each depend
 # on every one.
 
@@ -172,3 +201,15 @@ rule preprocess_list_arrays:
         "python -m segstudy preprocess list --cases {input.cases:q}"
         " --cases-per-job {params.cases_per_job} --folder {params.folder:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
+
+
+use rule preprocess_list_arrays as preprocess_list_tissues with:
+    input:
+        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/tissues/{{plan}}/{{grid}}"),
+        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+    output:
+        f"{RESULTS}/preprocess/{{dataset}}/tissues/{{plan}}/shards-{{grid}}.txt",
+    log:
+        f"{RESULTS}/logs/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-list.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-list.tsv"

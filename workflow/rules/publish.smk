@@ -26,9 +26,13 @@ rule publish_figures:
         ],
         trainings=[
             f"{folder}/{file}"
-            for folder in runs(f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}")
+            for folder in runs(f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}", TRAINED)
             for file in ("history.csv", "settings.json")
         ],
+        drawn=runs(
+            f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz",
+            models_of("synth"),
+        ),
         predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
     output:
         [
@@ -58,7 +62,8 @@ rule publish_figures:
     params:
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
-        settings=STUDY.to_json(),
+        # A function, so that the placeholders of an external command are not taken for wildcards.
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
@@ -94,7 +99,7 @@ rule publish_viewer:
         runtime=30,
     params:
         results=subpath(output[0], parent=True),
-        settings=STUDY.to_json(),
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
@@ -129,7 +134,8 @@ rule publish_report:
     params:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),
-        settings=STUDY.to_json(),
+        # A function, so that the placeholders of an external command are not taken for wildcards.
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:
@@ -160,7 +166,7 @@ rule publish_package:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),
         options=str(config["package"]),
-        settings=STUDY.to_json(),
+        settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),
     shell:

@@ -22,6 +22,8 @@ rule train:
         f"{RESULTS}/logs/train/{{model}}-fold-{{fold}}-seed-{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{model}}-fold-{{fold}}-seed-{{seed}}.tsv"
+    wildcard_constraints:
+        model=any_of(models_of("images", "nnunet")),
     conda:
         environment
     threads: lambda w: STUDY.models[w.model].threads * processes(w.model)
@@ -49,3 +51,14 @@ rule train:
         " --processes {resources.processes} --threads {threads} --workers {resources.workers}"
         " --memory-mb {resources.mem_mb} --output {params.folder:q}"
         " 2>&1 | (trap '' TERM USR1; exec tee {log:q})"
+
+
+use rule train as train_synth with:
+    output:
+        weights=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/weights.pt",
+        best=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/best.pt",
+        history=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv",
+        settings=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/settings.json",
+        samples=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz",
+    wildcard_constraints:
+        model=any_of(models_of("synth")),

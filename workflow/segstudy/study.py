@@ -9,7 +9,9 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +22,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -40,6 +43,10 @@ Range = tuple[float, float]
 SpacingMm = tuple[Positive, Positive, Positive]
 Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
 Pairs = tuple[tuple[str, str], ...]
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+"""What is filled into the command of an external model."""
 
 # What networks of segstudy and nnU-Net are both asked.
 Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
@@ -293,9 +300,6 @@ class Repair(Settings):
         return self
 
 
-LabelValue = Annotated[int, Field(ge=1, le=65535)]
-
-
 def _structures_schema(schema: dict) -> None:
     """What a study file may hold: a value or several a structure, or names of a label table."""
     value = schema.pop("additionalProperties")
@@ -419,6 +423,26 @@ class Dataset(RepairedCohort):
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
     )
+    tissues: dict[Name, tuple[int, ...]] = Field(
+        {},
+        description="for `trainer: synth`, label values that look alike in an image, such as those of both sides: "
+        "name: [values]; left and right do so by `left_right_pairs` and `label_table` already",
+    )
+
+    @model_validator(mode="after")
+    def _tissues_are_labels(self) -> "Dataset":
+        table = labels.read_table(self.label_table) if self.label_table else ()
+        known = [*self.structures.values(), *self.ignore_labels, *table]
+        grouped = [value for values in self.tissues.values() for value in values]
+        for value in grouped:
+            if value not in known:
+                raise ValueError(
+                    f"tissues: {value} is a value of no structure, and not in ignore_labels or the "
+                    "label table"
+                )
+            if grouped.count(value) > 1:
+                raise ValueError(f"tissues: {value} stands twice")
+        return self
 
 
 # --- splits and preprocessing -------------------------------------------------------------------
@@ -594,6 +618,67 @@ class Augmentation(Settings):
         return self
 
 
+class Synthesis(Settings):
+    """Training images drawn from label maps (Billot et al. 2023, SynthSeg). Grey values run from 0 to 1."""
+
+    rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
+    scale: Range = Field((0.8, 1.2), description="range of the scale factor")
+    shear: NotNegative = Field(0.02, description="largest shear of each two axes, as a tangent")
+    elastic_sd_mm: NotNegative = Field(
+        2.0, description="SD of the elastic shift along each axis, mm; it never folds"
+    )
+    elastic_spacing_mm: Positive = Field(
+        25.0, description="distance of the control points of the elastic deformation, mm"
+    )
+    left_right_share: Share = Field(
+        0.5,
+        description="share of patches whose sides are swapped, image and labels; none without `left_right_pairs`",
+    )
+    mean: Range = Field((0.0, 1.0), description="range of a tissue's mean grey value")
+    sd: Range = Field((0.0, 0.12), description="range of the SD of a tissue's grey values")
+    zero_background_share: Share = Field(
+        0.3,
+        description="share of images whose background is 0, as without skull; else it is a tissue",
+    )
+    bias_field_sd: NotNegative = Field(
+        0.3, description="largest SD of the logarithm of the bias field"
+    )
+    bias_field_spacing_mm: Positive = Field(
+        60.0, description="distance of the control points of the bias field, mm"
+    )
+    gamma_sd: NotNegative = Field(0.4, description="SD of the logarithm of gamma")
+    low_resolution_share: Share = Field(
+        0.8, description="share of images that lose resolution, half of them along all axes"
+    )
+    isotropic_mm: Positive = Field(
+        4.0, description="coarsest voxels of an image that is coarse along all axes, mm"
+    )
+    slice_spacing_mm: Positive = Field(
+        8.0,
+        description="largest distance of slices, mm; their thickness lies between a voxel and that",
+    )
+    shift_sd: NotNegative = Field(
+        0.2,
+        description="SD of a shift of all grey values, in SD of the patch: mean and SD are taken of a patch "
+        "in training, and of the whole image in prediction",
+    )
+    gain: Range = Field((0.8, 1.25), description="range of a factor of all grey values, likewise")
+
+    @field_validator("scale", "mean", "sd", "gain")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 <= value[0] <= value[1]:
+            raise ValueError("expected two numbers, 0 <= low <= high")
+        return value
+
+    @field_validator("scale", "gain")
+    @classmethod
+    def _above_zero(cls, value: Range) -> Range:
+        if value[0] <= 0:
+            raise ValueError("expected two numbers above 0")
+        return value
+
+
 class Infer(Settings):
     """How a trained network predicts. A change predicts anew and trains nothing."""
 
@@ -719,6 +804,10 @@ class SirenHead(Settings):
 class Model(Arm):
     """What every trained network shares."""
 
+    trainer: Literal["images", "synth"] = Field(
+        "images",
+        description="`images`: learn from the cases' images; `synth`: from images drawn from their label maps alone",
+    )
     dims: Literal[2, 3] = Field(3, description="2: slices; 3: volumes")
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = Field(
         ("axial",), description="slice planes of a 2D network"
@@ -739,6 +828,7 @@ class Model(Arm):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
+    synthesis: Synthesis = Synthesis()
     deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
     gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -821,6 +911,20 @@ class Model(Arm):
             )
         if self.gpus > 1 and self.device == "cpu":
             raise ValueError(f"gpus: {self.gpus}, but device is cpu; expected auto or cuda, or 1")
+        if self.gpus > 1 and self.trainer == "synth":
+            raise ValueError(
+                f"gpus: {self.gpus}, but trainer: synth draws images on one; expected 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _changes_of_its_trainer(self) -> "Model":
+        if self.trainer == "synth" and self.augmentation != Augmentation():
+            raise ValueError(
+                "augmentation: trainer: synth makes its images itself; set `synthesis` instead"
+            )
+        if self.trainer == "images" and self.synthesis != Synthesis():
+            raise ValueError("synthesis: only a model with trainer: synth draws images; add that")
         return self
 
 
@@ -988,22 +1092,150 @@ class NnunetModel(Arm):
         return 2 if self.configuration == "2d" else 3
 
 
+class ExternalModel(Arm):
+    """Any program that maps an image to a label file, such as FreeSurfer's `mri_synthseg`. Nothing is trained: it
+    predicts each tested case, and is measured like the other models.
+    """
+
+    # For editors: what a person writes is `trainer`.
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema.update(required=["trainer", "command", "labels"])
+    )
+
+    network: Literal["external"] = Field(
+        description="follows from `trainer`, and need not be written"
+    )
+    trainer: Literal["external"] = Field("external", description="written in place of `network`")
+    command: Annotated[
+        tuple[str, ...],
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ] = Field(
+        min_length=1,
+        description="the command, e.g. `mri_synthseg --i {image} --o {output} --keepgeom`, run without a shell; "
+        "`{image}` (of several channels: `{image_CHANNEL}` each) and `{output}` are files, `{threads}` a number",
+    )
+    labels: Annotated[
+        dict[str, tuple[LabelValue, ...]],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "integer"},
+                        {"type": "array", "items": {"type": "integer"}},
+                    ]
+                },
+            }
+        ),
+    ] = Field(
+        min_length=1,
+        description="structure: its value in the files that the command writes, or a list of values, which are merged",
+    )
+    ignore_labels: Literal["all"] | tuple[int, ...] = Field(
+        (), description="further values of these files, treated as background; `all`: any other"
+    )
+    timeout_min: Positive = Field(120.0, description="longest time for a case, in minutes")
+    device: Device = Field("cpu", description="`cpu`: the job asks for no GPU")
+    threads: Threads = 2
+    memory_mb: MemoryMb = 16000
+    runtime_min: RuntimeMin = 1440
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """A command in one line is split as a shell would."""
+        try:
+            return tuple(shlex.split(value)) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"command: {error}: {value}") from None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: (own,) if isinstance(own, int) else own for name, own in value.items()}
+
+    @model_validator(mode="after")
+    def _one_meaning_a_value(self) -> "ExternalModel":
+        values = [value for own in self.labels.values() for value in own]
+        others = () if self.ignore_labels == "all" else self.ignore_labels
+        for value in [*values, *others]:
+            if (values + list(others)).count(value) > 1:
+                raise ValueError(f"labels: value {value} stands for two things")
+        for name, own in self.labels.items():
+            if not own:
+                raise ValueError(f"labels: no value for {name}")
+        return self
+
+    @model_validator(mode="after")
+    def _trains_nothing(self) -> "ExternalModel":
+        if self.training_subset:
+            raise ValueError("training_subset: trainer: external trains nothing; leave it out")
+        return self
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """No setting of the study mirrors what the program sees."""
+        return []
+
+    @property
+    def plan(self) -> None:
+        """None of the study's plans: the program is given images as they are."""
+        return None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Nothing is drawn."""
+        return (0,)
+
+    def check(self, channels: Sequence[str]) -> None:
+        """Raises ValueError where the command does not suit images of these channels."""
+        images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
+        allowed = [*images, "output", "threads"]
+        found = [key for word in self.command for key in PLACEHOLDER.findall(word)]
+        for key in found:
+            if key not in allowed:
+                raise ValueError(
+                    f"command: unknown placeholder {{{key}}}. Allowed: "
+                    + ", ".join(f"{{{key}}}" for key in allowed)
+                )
+        for key in (*images, "output"):
+            if key not in found:
+                raise ValueError(f"command: {{{key}}} is missing")
+
+
+TRAINERS = ("images", "synth", "nnunet", "external")
+
+
 def _with_network(value: Any) -> Any:
-    """`trainer: nnunet` stands for `network: nnunet`."""
+    """`trainer: nnunet` and `external` stand for a `network` of that name; `synth` needs none named."""
     if not isinstance(value, dict) or "trainer" not in value:
         return value
-    trainer, network = value["trainer"], value.get("network", "nnunet")
-    if trainer != "nnunet":
+    trainer, network = value["trainer"], value.get("network")
+    if trainer not in TRAINERS:
         raise ValueError(
-            f"trainer: found {trainer!r}. Allowed: nnunet; or leave it out and name a network"
+            f"trainer: found {trainer!r}. Allowed: {', '.join(TRAINERS)}; or leave it out and name a network"
         )
-    if network != "nnunet":
-        raise ValueError(f"trainer: nnunet brings its own network; leave out network: {network}")
-    return {**value, "network": "nnunet"}
+    if trainer == "synth":
+        return {"network": "unet", **value}
+    if trainer == "images":
+        return value
+    if network not in (None, trainer):
+        raise ValueError(f"trainer: {trainer} brings its own network; leave out network: {network}")
+    return {**value, "network": trainer}
 
 
 AnyModel = Annotated[
-    EnetModel | UnetModel | AttentionUnetModel | UnetrModel | SwinUnetrModel | NnunetModel,
+    EnetModel
+    | UnetModel
+    | AttentionUnetModel
+    | UnetrModel
+    | SwinUnetrModel
+    | NnunetModel
+    | ExternalModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),
 ]
@@ -1129,13 +1361,17 @@ class Study(Settings):
         if not self.training_datasets:
             raise ValueError("datasets: at least one needs `role: train`")
         for name, model in self.models.items():
-            if isinstance(model, NnunetModel):
+            if isinstance(model, ExternalModel):
+                self._check_external(name, model)
+            if not isinstance(model, Model):
                 continue
             if model.plan not in self.preprocess:
                 raise ValueError(
                     f"models.{name}.plan: {model.plan!r} is none of the plans "
                     f"({', '.join(self.preprocess)})"
                 )
+            if model.trainer == "synth":
+                self._check_synth(name, model)
             weights = model.loss.class_weights
             known = ["background", *first.structures]
             if weights is not None and set(weights) - set(known):
@@ -1174,6 +1410,26 @@ class Study(Settings):
                         f"({', '.join(self.datasets)})"
                     )
         return self
+
+    def _check_external(self, name: str, model: ExternalModel) -> None:
+        if set(model.labels) != set(self.structures):
+            raise ValueError(
+                f"models.{name}.labels: {', '.join(model.labels)}; expected the structures of the "
+                f"datasets: {', '.join(self.structures)}"
+            )
+        try:
+            model.check(self.channels)
+        except ValueError as error:
+            raise ValueError(f"models.{name}.{error}") from None
+
+    def _check_synth(self, name: str, model: Model) -> None:
+        """Images of any contrast have nothing in common but what each is normalised to by itself."""
+        chosen = self.preprocess[model.plan].normalise
+        if chosen == "ct" or (chosen == "auto" and self.modality == "CT"):
+            raise ValueError(
+                f"models.{name}: trainer: synth needs a plan with normalise: zscore, found "
+                f"{chosen!r} for {self.modality}; name one by `plan`"
+            )
 
     def _check_sides(self, cohort: Cohort) -> None:
         """A network that is mirrored across the sagittal plane must be told which structures swap."""
@@ -1310,6 +1566,13 @@ class ResampleSettings(Settings):
     structures: tuple[str, ...] = Field(description="structures in the order of the classes")
 
 
+class TissueSettings(ResampleSettings):
+    """What `segstudy preprocess tissues` needs of a study."""
+
+    left_right_pairs: Pairs = Field((), description="left and right, which look alike")
+    tissues: dict[Name, tuple[int, ...]] = Field({}, description="values that look alike")
+
+
 class TrainSettings(Settings):
     """What `segstudy train` needs of a study."""
 
@@ -1318,6 +1581,18 @@ class TrainSettings(Settings):
     channels: tuple[str, ...]
     modality: Literal["CT", "MR", "other"]
     left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
+
+
+class ExternalSettings(Settings):
+    """What `segstudy infer --external` needs of a study."""
+
+    model: ExternalModel
+    channels: tuple[str, ...] = ("image",)
+
+    @model_validator(mode="after")
+    def _command_suits(self) -> "ExternalSettings":
+        self.model.check(self.channels)
+        return self
 
 
 class GridSettings(Settings):
@@ -1525,7 +1800,7 @@ def describe(
 
 _TAGS = {
     *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
-    *("enet", "unet", "attention_unet", "unetr", "swin_unetr"),
+    *("enet", "unet", "attention_unet", "unetr", "swin_unetr", "external"),
 }
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
 

@@ -99,6 +99,7 @@ def _title(kind: type[BaseModel]) -> str:
         "UnetrModel": "models: unetr",
         "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
+        "ExternalModel": "models: external",
         "SirenHead": "head",
         "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",

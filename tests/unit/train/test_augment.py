@@ -282,7 +282,7 @@ def test_a_turned_patch_has_no_empty_corners(patch, spacing, rotation, seed):
     scale = 0.8 + 0.4 * torch.rand(50, 1, generator=draw)
     shift = (torch.rand(50, 3, generator=draw) * 2 - 1) * 2
     found = affine(angles, scale, shift, torch.tensor(spacing).expand(50, -1))
-    places = module._places(found, source, patch).flip(1).movedim(1, -1)
+    places = module.places_of(found, source, patch).flip(1).movedim(1, -1)
     middle = (torch.tensor(source) - 1) / 2
     # 1.01: the largest reach is sought on a raster of angles.
     assert ((places - middle).abs() / (middle + 0.5)).max() < 1.01
@@ -328,7 +328,7 @@ def test_a_coarse_axis_is_not_sheared():
 
 @pytest.mark.parametrize("size", [(24, 20), (14, 12, 10)])
 def test_an_elastic_field_has_mean_0_and_the_sd_asked_for_in_every_voxel(size):
-    draw = module._Draw(generator(), 4000)
+    draw = module.Draw(generator(), 4000)
     sd = torch.tensor([[1.5, 0.5, 0.0]])[:, : len(size)]
     values = draw.field(len(size), (8.0,) * len(size), size).times(sd).values(size)
     assert values.shape == (4000, len(size), *size)
@@ -339,7 +339,7 @@ def test_an_elastic_field_has_mean_0_and_the_sd_asked_for_in_every_voxel(size):
 
 
 def test_a_field_is_scipys_cubic_b_spline():
-    draw = module._Draw(generator(), 2)
+    draw = module.Draw(generator(), 2)
     field = draw.field(1, (5.0, 7.0), (11, 9))
     weights = [field._weights(axis, size, gap) for axis, size, gap in ((0, 11, 5.0), (1, 9, 7.0))]
     assert all(torch.allclose(w.sum(1), torch.ones(2, w.shape[2])) for w in weights)
@@ -358,7 +358,7 @@ def test_an_elastic_field_moves_content_by_its_displacement():
     """Of a ramp along an axis, each voxel shows the place that its displacement points to."""
     size = (12, 10, 8)
     ramp = torch.arange(24.0)[:, None, None].expand(24, 22, 20)
-    field = module._Draw(generator(3), 1).field(3, (8.0,) * 3, size)
+    field = module.Draw(generator(3), 1).field(3, (8.0,) * 3, size)
     field = field.times(torch.tensor([[1.0, 1.0, 1.0]]))
     out, _ = resample(
         ramp[None, None].contiguous(),
@@ -379,7 +379,7 @@ def test_labels_are_those_of_the_nearest_voxel(dims):
     source, patch = (13, 11, 9)[:dims], (12, 14, 10)[:dims]
     labels = torch.randint(0, 4, (3, *source), dtype=torch.uint8, generator=draw)
     places = torch.rand(3, dims, *patch, generator=draw) * 18 - 3
-    found = module._nearest(labels, places.clone())
+    found = module.nearest(labels, places.clone())
     sizes = torch.tensor(source[::-1]).reshape(-1, *[1] * dims)
     grid = ((2 * places + 1) / sizes - 1).movedim(1, -1)
     expected = torch.nn.functional.grid_sample(
@@ -405,7 +405,7 @@ def test_more_threads_give_the_same_patch(own_torch):
 def test_a_bias_field_has_mean_1_and_leaves_the_darkest_voxel():
     images = torch.rand(3, 2, 12, 10) + 4
     sd = torch.full((3, 2, 1, 1), 0.3)
-    field = module._Draw(generator(), 3).field(2, (6.0, 5.0), (12, 10)).values((12, 10))
+    field = module.Draw(generator(), 3).field(2, (6.0, 5.0), (12, 10)).values((12, 10))
     flat = torch.cat([torch.full((3, 2, 12, 1), 5.0), torch.full((3, 2, 12, 1), 4.0)], 3)
     # On a patch that is 1 above its darkest voxel, what comes out is the factor itself.
     out = module.bias(images, sd, field)

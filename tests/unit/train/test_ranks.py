@@ -180,6 +180,7 @@ def _runs(number: int) -> bool:
         ({}, ["--processes", "-1"], "--processes -1: expected at least 1"),
         ({"gpus": 3}, [], "gpus: 3 do not share a batch of 4 equally"),
         ({"gpus": 2, "device": "cpu"}, [], "gpus: 2, but device is cpu"),
+        ({"gpus": 2, "trainer": "synth"}, [], "gpus: 2, but trainer: synth draws images on one"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(cohort, tmp_path, capsys, further, words, message):

@@ -12,6 +12,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,90 @@ def open_arrays(folders: Iterable[Path | str]) -> dict[tuple[str, str], CaseArra
                 )
             found[key] = arrays
     return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class TissueMap:
+    """A prepared label map, of which training images are drawn.
+
+    parts: uint8 (x, y, z), a number for each label value: those of the structures, 1 .. n in the
+    order of the classes, then of all others; 0 is the background.
+    structures: n. tissues: for part 1, 2, ... what it looks like; parts that look alike share a number.
+    """
+
+    dataset: str
+    case: str
+    spacing_mm: tuple[float, float, float]
+    parts: CompressedArray
+    structures: int
+    tissues: tuple[int, ...]
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tissues and classes, uint8 (x, y, z) each, of the whole map."""
+        parts = self.parts[...]
+        numbers = np.array([0, *self.tissues], np.uint8)
+        return numbers[parts], np.where(parts <= self.structures, parts, np.uint8(0))
+
+
+def write_tissues(
+    folder: Path | str,
+    dataset: str,
+    case: str,
+    spacing_mm: Sequence[float],
+    parts: np.ndarray,
+    structures: int,
+    tissues: Sequence[int],
+) -> None:
+    """Write the fields of a `TissueMap`: `<case>.parts.b2nd` and `<case>.json`."""
+    folder = Path(folder)
+    checksum = _write(folder / f"{case}.parts.b2nd", np.asarray(parts, np.uint8))
+    write_json(
+        folder / f"{case}.json",
+        {
+            "dataset": dataset,
+            "case": case,
+            "spacing_mm": list(spacing_mm),
+            "shape": list(parts.shape),
+            "structures": structures,
+            "tissues": list(tissues),
+            "checksum": checksum,
+        },
+    )
+
+
+def open_tissues(folders: Iterable[Path | str]) -> dict[tuple[str, str], TissueMap]:
+    """The label maps of some folders of `segstudy preprocess tissues`, by (dataset, case)."""
+    found = {}
+    for folder in folders:
+        paths = sorted(Path(folder).glob("*.json"))
+        if not paths:
+            raise InputError(
+                f"{folder}: no label map; expected a folder of `segstudy preprocess tissues`"
+            )
+        for path in paths:
+            content = read_json(path)
+            try:
+                parts = CompressedArray(
+                    path.with_name(f"{content['case']}.parts.b2nd"),
+                    content["shape"],
+                    np.uint8,
+                    int(content["checksum"]),
+                )
+                own = TissueMap(
+                    content["dataset"],
+                    content["case"],
+                    tuple(content["spacing_mm"]),
+                    parts,
+                    int(content["structures"]),
+                    tuple(content["tissues"]),
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{path}: damaged description of a label map ({type(error).__name__}: {error}); "
+                    "remove its folder and run `segstudy preprocess tissues` again"
+                ) from None
+            found[own.dataset, own.case] = own
+    return found
 
 
 def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, np.ndarray]:

@@ -168,17 +168,13 @@ def prepare(
             "or leave the case out"
         )
     turned = to_ras(image)
-    spacing = turned.spacing_mm
-    box = crop_box(turned.array, spacing, geometry.crop)
-    box = widened(box, turned.grid.shape, spacing, geometry.margin_mm)
+    restore = laid_out(turned, image.grid, geometry)
     # The crop is that of all channels, so that plans with fewer of them have the same voxels.
     kept = slice(None) if geometry.channels is None else list(geometry.channels)
-    array = turned.array[(slice(None), *box.slices)][kept]
+    array = turned.array[(slice(None), *restore.box.slices)][kept]
     if geometry.normalise == "ct":
         array = np.clip(array, *CT_RANGE_HU)
-    shape = resampling.resampled_shape(box.shape, spacing, geometry.spacing_mm)
-    coarse = resampling.coarse_axis(spacing, geometry.spacing_mm, geometry.anisotropy_threshold)
-    restore = Restore(image.grid, box, shape, coarse)
+    shape, coarse = restore.shape, restore.coarse
     result = resampling.resample(array, shape, resampling.orders(resampling.CUBIC, coarse))
     inside = measured(array) if geometry.normalise == "zscore" and not restore.unchanged else None
     if inside is not None:
@@ -187,6 +183,19 @@ def prepare(
         )
         result[:, measurable[0] < 0.5] = 0
     return np.ascontiguousarray(result), restore
+
+
+def laid_out(turned: Image, native: Grid, geometry: Geometry) -> Restore:
+    """Where the prepared grid of an image (channel, x, y, z) lies that is turned to RAS.
+
+    native: the grid that it is stored on.
+    """
+    spacing = turned.spacing_mm
+    box = crop_box(turned.array, spacing, geometry.crop)
+    box = widened(box, turned.grid.shape, spacing, geometry.margin_mm)
+    shape = resampling.resampled_shape(box.shape, spacing, geometry.spacing_mm)
+    coarse = resampling.coarse_axis(spacing, geometry.spacing_mm, geometry.anisotropy_threshold)
+    return Restore(native, box, shape, coarse)
 
 
 def prepare_label(label: Image, restore: Restore, values: Sequence[int]) -> np.ndarray:

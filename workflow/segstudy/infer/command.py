@@ -1,6 +1,7 @@
 """`segstudy infer`: labels for the tested cases of a study's fold, or for any images."""
 
 import argparse
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,12 @@ the tested cases of a study's fold (the workflow calls this):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
-    parser.add_argument(
-        "--weights", required=True, type=Path, help="weights file of `segstudy train`"
+    by = parser.add_mutually_exclusive_group(required=True)
+    by.add_argument("--weights", type=Path, help="weights file of `segstudy train`")
+    by.add_argument(
+        "--external",
+        metavar="JSON",
+        help="a program of others, ExternalSettings as JSON; it predicts the tested cases of a fold",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the labels")
     parser.add_argument(
@@ -80,6 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     of_study = ["cases", "dataset", "splits", "fold", "structures"]
     given = [name for name in of_study[:-1] if getattr(options, name) is not None]
+    if options.external and options.images:
+        raise InputError("--external predicts the cases of a study; for images, run its command")
     if options.images and given:
         raise InputError(
             f"--{given[0]} is for the cases of a study, and IMAGE for images outside one"
@@ -97,7 +104,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _predict_fold(options: argparse.Namespace) -> None:
     from segstudy.cases import read_cases, read_splits, tested
-    from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
 
     names = tested(read_splits(options.splits), options.fold, options.dataset)
     if not names:
@@ -106,10 +112,27 @@ def _predict_fold(options: argparse.Namespace) -> None:
         )
     images = {case.case: case.images for case in read_cases(options.cases, names)}
     structures = _structures(options.structures, "--structures")
+    if options.external:
+        _predict_external(images, structures, options)
+        return
+    from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
+
     trained, device = _load(options)
     refuse_leaks(trained, options.fold, options.dataset, names)
     choosing = _labelled(choice_names(trained), options, structures)
     predict_fold(trained, images, structures, choosing, device, options.output)
+
+
+def _predict_external(
+    images: dict[str, tuple[Path, ...]], structures: dict[str, int], options: argparse.Namespace
+) -> None:
+    from segstudy.study import ExternalSettings, from_json
+
+    settings = from_json(ExternalSettings, options.external)
+    # By name, so that an edit to it is no change of what networks predict.
+    external = importlib.import_module("segstudy.infer.external")
+    threads = options.threads or settings.model.threads
+    external.predict_fold(settings, images, structures, threads, options.output)
 
 
 def _labelled(names: list[str], options: argparse.Namespace, structures: dict[str, int]) -> list:

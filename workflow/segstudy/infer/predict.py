@@ -16,6 +16,7 @@ from segstudy.infer import postprocess
 from segstudy.infer.batch import predict_each
 from segstudy.infer.image import with_classes, with_values
 from segstudy.infer.postprocess import Choice
+from segstudy.infer.unfinished import files_of, waiting
 from segstudy.log import log
 from segstudy.networks.weights import Trained
 from segstudy.study import AnyModel
@@ -43,22 +44,15 @@ def predict_fold(
     goes on where it stopped; predictions of other weights, images or code are not reused.
     """
     values = values_of(trained, structures, "--structures")
-    waiting = Path(f"{output}.partial")
-    unfinished = waiting / _key(trained, structures, choosing)
-    if waiting.exists():
-        for old in waiting.iterdir():
-            if old != unfinished:
-                shutil.rmtree(old)
+    unfinished = waiting(output, _key(trained, structures, choosing))
     record = unfinished / POSTPROCESSING
     if record.exists():
         choices = postprocess.from_record(read_json(record), trained.structures, str(record))
     else:
         choices = choose_postprocessing(trained, choosing, device)
         write_json(record, postprocess.to_record(choices))
-    files = {case: unfinished / f"{_digest(case, paths)}.nii.gz" for case, paths in tested.items()}
+    files = files_of(unfinished, tested)
     left = {case: paths for case, paths in tested.items() if not files[case].exists()}
-    if len(left) < len(tested):
-        log.info("%d of %d cases are there already", len(tested) - len(left), len(tested))
 
     def finish(case: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
@@ -69,7 +63,7 @@ def predict_fold(
         for case, file in files.items():
             shutil.copyfile(file, folder / f"{case}.nii.gz")
         shutil.copyfile(record, folder / POSTPROCESSING)
-    shutil.rmtree(waiting)
+    shutil.rmtree(unfinished.parent)
 
 
 def predict_images(
@@ -204,15 +198,3 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
 def code_of(model: AnyModel) -> list[str]:
     """The modules that are imported by name to predict with a model."""
     return [*networks.modules(model), *(["infer.nnunet"] if model.network == "nnunet" else [])]
-
-
-def _digest(case: str, paths: Iterable[Path]) -> str:
-    """Names a case and the content of its image."""
-    found = hashlib.sha256(case.encode())
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise InputError(f"{path}: case {case}: cannot be read: {error.strerror}") from None
-    return found.hexdigest()[:24]

@@ -1,4 +1,4 @@
-"""`segstudy preprocess split | fingerprint | plan | resample | list`."""
+"""`segstudy preprocess split | fingerprint | plan | resample | tissues | list`."""
 
 import argparse
 from pathlib import Path
@@ -36,6 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resample.add_argument("--settings", required=True, help="JSON: plan, dataset, structures")
     resample.add_argument("--output", required=True, metavar="FOLDER")
 
+    tissues = steps.add_parser(
+        "tissues", help="write whole label maps of a shard, to draw training images from"
+    )
+    _add_cases(tissues)
+    tissues.add_argument("--grid", required=True, help="voxel size in mm, as in 1x1x2.5")
+    tissues.add_argument(
+        "--settings", required=True, help="JSON: plan, dataset, structures, tissues"
+    )
+    tissues.add_argument("--output", required=True, metavar="FOLDER")
+
     listing = steps.add_parser("list", help="list what the shards of a dataset left in a folder")
     listing.add_argument("--cases", required=True, metavar="cases.tsv")
     listing.add_argument("--cases-per-job", type=int, required=True, metavar="N")
@@ -43,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--suffix", default="", help="of each shard's file, as in .json")
     listing.add_argument("--output", required=True, metavar="FILE.txt")
 
-    for step in (split, fingerprint, plan, resample, listing):
+    for step in (split, fingerprint, plan, resample, tissues, listing):
         step.add_argument("--threads", type=int, default=1)
 
 
@@ -60,6 +70,7 @@ def run(options: argparse.Namespace) -> None:
         "fingerprint": _fingerprint,
         "plan": _plan,
         "resample": _resample,
+        "tissues": _tissues,
         "list": _list,
     }
     steps[options.step](options)
@@ -133,6 +144,17 @@ def _resample(options: argparse.Namespace) -> None:
 
     settings = from_json(ResampleSettings, options.settings)
     resample_shard(
+        options.dataset, _cases(options), parse_grid(options.grid), settings, options.output
+    )
+
+
+def _tissues(options: argparse.Namespace) -> None:
+    from segstudy.images.names import parse_grid
+    from segstudy.preprocess.tissues import tissues_shard
+    from segstudy.study import TissueSettings, from_json
+
+    settings = from_json(TissueSettings, options.settings)
+    tissues_shard(
         options.dataset, _cases(options), parse_grid(options.grid), settings, options.output
     )
 

@@ -50,8 +50,12 @@ def figures(study: Study) -> list[Figure]:
     for dataset, settings in study.datasets.items():
         if settings.repair:
             found += _repair_figures(settings.repair, dataset)
-    found.append(_figure("architecture", "Training", "networks"))
-    found.append(_figure("training", "Training", "learning curves"))
+    if any(model.trainer != "external" for model in study.models.values()):
+        found.append(_figure("architecture", "Training", "networks"))
+        found.append(_figure("training", "Training", "learning curves"))
+    for name, model in study.models.items():
+        if model.trainer == "synth":
+            found.append(_figure("synthesis", "Training", "synthetic images", model=name))
     tested = expand(study.statistics.metrics, study)
     for dataset in study.datasets:
         for name in expand(study.publish.metrics, study):

@@ -25,6 +25,7 @@ from segstudy.publish.draw import (
     samples,
     surfaces,
     symmetry,
+    synthesis,
     training,
 )
 from segstudy.publish.draw.parts import Drawing
@@ -42,6 +43,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "repair_evidence": repair.draw_evidence,
     "repair_methods": repair.draw_methods,
     "training": training.draw,
+    "synthesis": synthesis.draw,
     "results": comparison.draw,
     "heatmap": heatmap.draw,
     "differences": differences.draw,

@@ -4,13 +4,22 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas
 
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain
-from segstudy.study import Augmentation, Dataset, Loss, Model, NnunetModel
+from segstudy.study import (
+    Augmentation,
+    Dataset,
+    ExternalModel,
+    Loss,
+    Model,
+    NnunetModel,
+    Synthesis,
+)
 
 TEST_WORDS = {
     "wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
@@ -202,10 +211,9 @@ def _training(results: Results) -> str:
     runs = {
         name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
         for name, model in study.models.items()
+        if not isinstance(model, ExternalModel)
     }
-    own = {
-        name: model for name, model in study.models.items() if not isinstance(model, NnunetModel)
-    }
+    own = {name: model for name, model in study.models.items() if isinstance(model, Model)}
     text = [_architecture(name, model, runs[name]) for name, model in own.items()]
     for part in (_learning, _patches, _validation):
         groups: dict[str, list[str]] = {}
@@ -216,10 +224,26 @@ def _training(results: Results) -> str:
             who = "All networks" if everyone else listing(names)
             if sentence:
                 text.append(f"{who} {'was' if len(names) == 1 else 'were'} {sentence}.")
-    text += [
-        _nnunet(name, model, runs[name]) for name, model in study.models.items() if name not in own
-    ]
+    for name, model in study.models.items():
+        if isinstance(model, NnunetModel):
+            text.append(_nnunet(name, model, runs[name]))
+        if isinstance(model, ExternalModel):
+            text.append(_external(name, model))
     return " ".join(text)
+
+
+def _external(name: str, model: ExternalModel) -> str:
+    """A program that others have trained."""
+    merged = [
+        f"{structure} ({' and '.join(map(str, values))})"
+        for structure, values in model.labels.items()
+        if len(values) > 1
+    ]
+    return (
+        f"{name} is the program {Path(model.command[0]).name}, which was not trained here; it was given "
+        "the images as they are, and its labels are used as it wrote them"
+        + (f", merged into {listing(merged)}." if merged else ".")
+    )
 
 
 def _nnunet(name: str, model: NnunetModel, runs: list[dict]) -> str:
@@ -292,7 +316,12 @@ def _patches(model: Model, runs: list[dict]) -> str:
     return (
         f"shown patches{planes}{f' of {sizes} voxels' if sizes else ''}, {model.batch_size} a step"
         f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_share)} of "
-        f"them centred on a structure, with {_augmentation(model.augmentation)}"
+        f"them centred on a structure, with "
+        + (
+            _synthesis(model.synthesis)
+            if model.trainer == "synth"
+            else _augmentation(model.augmentation)
+        )
     )
 
 
@@ -374,6 +403,16 @@ def _augmentation(settings: Augmentation) -> str:
     return f"augmentation by {listing(steps)}" if steps else "no augmentation"
 
 
+def _synthesis(settings: Synthesis) -> str:
+    return (
+        "images drawn from the label maps alone, as in SynthSeg [[billot2023]]: rotation up to "
+        f"±{settings.rotation_deg:g}°, scaling by {settings.scale[0]:g} to {settings.scale[1]:g}, elastic "
+        f"shifts of control points {settings.elastic_spacing_mm:g} mm apart (SD {settings.elastic_sd_mm:g} mm), "
+        "a Gaussian of random mean and SD for each tissue, a bias field, gamma, and voxels up to "
+        f"{settings.isotropic_mm:g} mm or slices up to {settings.slice_spacing_mm:g} mm apart"
+    )
+
+
 def _prediction(results: Results) -> str:
     text = []
     for names, overlap in _grouped(results, lambda model: model.infer.overlap):
@@ -402,7 +441,8 @@ def _prediction(results: Results) -> str:
 def _grouped(results: Results, setting) -> list[tuple[list[str], object]]:
     groups: dict = {}
     for name, model in results.study.models.items():
-        groups.setdefault(setting(model), []).append(name)
+        if not isinstance(model, ExternalModel):
+            groups.setdefault(setting(model), []).append(name)
     return [(names, value) for value, names in groups.items()]
 
 

@@ -13,7 +13,7 @@ from segstudy.cases import Case, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import stem
-from segstudy.study import Study
+from segstudy.study import ExternalModel, Study
 
 
 @dataclass
@@ -126,6 +126,7 @@ class Results:
         return [
             (name, fold, seed)
             for name, model in self.study.models.items()
+            if not isinstance(model, ExternalModel)
             for fold in self.study.folds
             for seed in model.seeds
         ]
@@ -143,6 +144,16 @@ class Results:
         """What a training resolved its settings to."""
         path = f"train/{model}/fold-{fold}/seed-{seed}/settings.json"
         return read_json(self._needed(path, "train", f"{model}, fold {fold}, seed {seed}"))
+
+    def samples(self, model: str, fold: int, seed: int) -> dict[str, np.ndarray]:
+        """Images that a training with `trainer: synth` drew; see `train.synth.samples`."""
+        path = self._needed(
+            f"train/{model}/fold-{fold}/seed-{seed}/samples.npz",
+            "train",
+            f"{model}, fold {fold}, seed {seed}",
+        )
+        with np.load(path) as file:
+            return dict(file)
 
     def prediction(self, model: str, fold: int, seed: int, dataset: str, case: str) -> Path:
         path = f"infer/{model}/fold-{fold}/seed-{seed}/{dataset}/{case}.nii.gz"

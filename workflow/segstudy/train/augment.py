@@ -50,7 +50,7 @@ def augment(
     Returns images (batch, channel, *patch) and labels (batch, *patch).
     """
     count, dims = spacing_mm.shape
-    draw = _Draw(generator, count, part)
+    draw = Draw(generator, count, part)
     coarse = coarse_axes(spacing_mm, anisotropy_threshold)
 
     turned = draw.chosen(settings.affine_share)
@@ -92,7 +92,7 @@ def swap_sides(labels: Tensor, mirrored: Tensor, pairs: Sequence[tuple[int, int]
     return labels
 
 
-class _Draw:
+class Draw:
     """Random numbers for each patch of a batch. As many are drawn whatever is chosen.
 
     count: patches of this part of the batch; the numbers of all parts are drawn, and its own kept.
@@ -100,6 +100,7 @@ class _Draw:
 
     def __init__(self, generator: torch.Generator, count: int, part: tuple[int, int] = (0, 1)):
         self.generator = generator
+        self.count = count
         number, parts = part
         self.whole = count * parts
         self.own = slice(count * number, count * (number + 1))
@@ -112,6 +113,10 @@ class _Draw:
         """(batch, number) uniform in [low, high)."""
         drawn = torch.rand(self.whole, number, generator=self.generator)[self.own]
         return low + (high - low) * drawn
+
+    def normal(self, number: int) -> Tensor:
+        """(batch, number) of mean 0 and SD 1."""
+        return torch.randn(self.whole, number, generator=self.generator)[self.own]
 
     def seeds(self) -> list[int]:
         """A seed for each patch."""
@@ -149,6 +154,11 @@ class SmoothField:
         values = self.coefficients * factor.expand(shape[:2]).reshape(shape)
         return SmoothField(values, self.phase, self.spacing)
 
+    def bounded(self, limit: Tensor) -> "SmoothField":
+        """The field with part n between plus and minus `limit` (part,), at its control points and so everywhere."""
+        limit = (limit * self._scale).to(self.coefficients).view(-1, *[1] * len(self.spacing))
+        return SmoothField(self.coefficients.clamp(-limit, limit), self.phase, self.spacing)
+
     def mixed(self, matrices: Tensor) -> "SmoothField":
         """Parts mixed by matrices (batch, new part, part)."""
         mixed = (matrices.to(self.coefficients.dtype) @ self.coefficients.flatten(2)).reshape(
@@ -169,7 +179,11 @@ class SmoothField:
             found = (folded @ weights[(slice(None), *[None] * (folded.ndim - 3))]).movedim(
                 -1, axis + 2
             )
-        return found / math.sqrt((151 / 315) ** len(size))
+        return found / self._scale
+
+    @property
+    def _scale(self) -> float:
+        return math.sqrt((151 / 315) ** len(self.spacing))
 
     def _weights(self, axis: int, size: int, gap: float) -> Tensor:
         """(batch, control point, voxel): the cubic B-spline of each control point in each voxel."""
@@ -292,10 +306,10 @@ def resample(
     for numbers, own in _pieces(turned, images.device):
         mirror = 1 - 2 * flipped[numbers].double()
         field = None if bend is None else bend.of(numbers)
-        places = _places(
+        places = places_of(
             matrices[numbers] * mirror[:, :, None], source, patch_size, field, images.device
         )
-        cut_labels[own] = _nearest(labels[own], places)
+        cut_labels[own] = nearest(labels[own], places)
         cut_images[own] = _linear(images[own], places)
     return cut_images, cut_labels
 
@@ -311,7 +325,7 @@ def _pieces(chosen: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor |
     return [(numbers, numbers.to(device))] if len(numbers) else []
 
 
-def _places(
+def places_of(
     matrices: Tensor,
     source: Sequence[int],
     patch_size: Sequence[int],
@@ -345,7 +359,7 @@ def _places(
     return places.add_(total[..., None]).add_(along)
 
 
-def _nearest(labels: Tensor, places: Tensor) -> Tensor:
+def nearest(labels: Tensor, places: Tensor) -> Tensor:
     """Labels (batch, *patch) of the voxels nearest to places in labels (batch, *source); outside: 0."""
     source = labels.shape[1:]
     # With a border of 0, what lies outside is found there.
@@ -427,7 +441,7 @@ def source_size(
 # --- intensities --------------------------------------------------------------------------------
 
 
-def intensities(images: Tensor, settings: Augmentation, draw: _Draw, coarse: Tensor) -> Tensor:
+def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tensor) -> Tensor:
     """Change intensities of some patches (batch, channel, *patch), in place.
 
     In this order: noise, blur, bias field, brightness, contrast, low resolution, gamma, gamma of

@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folders of prepared cases, or .txt files that list such folders",
     )
+    own.add_argument(
+        "--tissues",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders of label maps, in place of --arrays, for trainer: synth",
+    )
     own.add_argument("--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan")
     nnunet = parser.add_argument_group("nnU-Net prepares the images itself")
     nnunet.add_argument(
@@ -72,12 +79,16 @@ def run(options: argparse.Namespace) -> None:
     from segstudy import study
 
     settings = study.from_json(study.TrainSettings, options.settings)
-    nnunet = settings.model.network == "nnunet"
-    for name in ("cases", "structures") if nnunet else ("arrays", "plan"):
+    trainer = settings.model.trainer
+    if trainer == "external":
+        raise InputError("trainer: external trains nothing; `segstudy infer --external` runs it")
+    needed = {"nnunet": ("cases", "structures"), "synth": ("tissues", "plan")}
+    for name in needed.get(trainer, ("arrays", "plan")):
         if getattr(options, name) is None:
-            raise InputError(f"--{name} is missing; {settings.model.network} needs it")
-    processes = _processes(settings, options)
-    if nnunet:
+            what = "trainer: synth" if trainer == "synth" else settings.model.network
+            raise InputError(f"--{name} is missing; {what} needs it")
+    processes = _processes(settings.model, options)
+    if trainer == "nnunet":
         _train_nnunet(settings, options)
     elif processes == 1:
         _train(settings, options)
@@ -87,13 +98,12 @@ def run(options: argparse.Namespace) -> None:
         launch(processes, _train, settings, options)
 
 
-def _processes(settings, options: argparse.Namespace) -> int:
-    model = settings.model
+def _processes(model, options: argparse.Namespace) -> int:
     count = options.processes or getattr(model, "gpus", 1)
     if count < 1:
         raise InputError(f"--processes {count}: expected at least 1")
-    if count > 1 and model.network == "nnunet":
-        raise InputError(f"--processes {count}: nnU-Net is trained by one; expected 1")
+    if count > 1 and model.trainer != "images":
+        raise InputError(f"--processes {count}: trainer: {model.trainer} trains in one; expected 1")
     if count > 1 and model.batch_size % count:
         raise InputError(
             f"--processes {count}: they do not share a batch of {model.batch_size} equally; expected "
@@ -107,7 +117,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     from segstudy import code, networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import listed, read_json
-    from segstudy.images.arrays import open_arrays
+    from segstudy.images.arrays import open_arrays, open_tissues
     from segstudy.images.prepare import Plan
     from segstudy.networks.device import choose_device
     from segstudy.train.fit import fit, prepare_torch
@@ -127,8 +137,10 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         options.seed,
         model.training_subset and model.training_subset.draw,
     )
-    found = open_arrays(listed(options.arrays))
-    training, validation = ([_arrays(found, split) for split in part] for part in splits)
+    synth = model.trainer == "synth"
+    found = open_tissues(listed(options.tissues)) if synth else open_arrays(listed(options.arrays))
+    option = "--tissues" if synth else "--arrays"
+    training, validation = ([_prepared(found, split, option) for split in part] for part in splits)
     resolved = resolve(
         settings,
         Plan.from_dict(read_json(options.plan)),
@@ -148,7 +160,9 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         memory_mb=options.memory_mb // rank.size if options.memory_mb else model.memory_mb,
         workers=workers,
         rank=rank,
-        code=code.digest("train.command", *networks.modules(model)),
+        code=code.digest(
+            "train.command", *networks.modules(model), *(["train.synth"] if synth else [])
+        ),
     )
 
 
@@ -213,11 +227,11 @@ def _named(texts: list[str], option: str) -> dict[str, Path]:
     return {name: Path(path) for name, _, path in parts}
 
 
-def _arrays(found: dict, split):
+def _prepared(found: dict, split, option: str):
     try:
         return found[split.dataset, split.case]
     except KeyError:
         raise InputError(
-            f"--arrays: no prepared case {split.case} of {split.dataset}, which the splits name; "
+            f"{option}: no prepared case {split.case} of {split.dataset}, which the splits name; "
             "give the folders of all its dataset's shards"
         ) from None

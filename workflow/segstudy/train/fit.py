@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib
 import io
 import json
 import math
@@ -18,8 +19,8 @@ import torch
 
 from segstudy import networks
 from segstudy.errors import InputError
-from segstudy.files import write_json, write_text
-from segstudy.images.arrays import CaseArrays
+from segstudy.files import write_json, write_text, writing
+from segstudy.images.arrays import CaseArrays, TissueMap
 from segstudy.images.names import times
 from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
@@ -30,7 +31,7 @@ from segstudy.networks.device import half_precision
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
 from segstudy.sides import class_pairs
-from segstudy.study import Optimizer
+from segstudy.study import AnyModel, Optimizer
 from segstudy.train import checkpoint
 from segstudy.train.augment import augment
 from segstudy.train.checkpoint import Progress
@@ -50,6 +51,12 @@ VALIDATION_OVERLAP = 0.25
 
 class Interrupted(SystemExit):
     """The training was asked to stop and has saved its state; the exit code says so (128 + signal)."""
+
+
+def synth_module(model: AnyModel):
+    """The module that draws a model's training images; None where it learns from the cases' own."""
+    # By name, so that an edit to it is no change of the other models' code.
+    return importlib.import_module("segstudy.train.synth") if model.trainer == "synth" else None
 
 
 # --- device and data ----------------------------------------------------------------------------
@@ -99,10 +106,13 @@ def _load_case(case: CaseArrays, plan: Plan, held: bool) -> TrainingCase:
     )
 
 
-def data_digest(cases: Sequence[CaseArrays]) -> str:
-    """Digest of prepared cases, by the checksums of their images and labels."""
+def data_digest(cases: Sequence[CaseArrays] | Sequence[TissueMap]) -> str:
+    """Digest of prepared cases, by the checksums of their images and labels, or of their label maps."""
     described = [
-        [case.dataset, case.case, case.image.checksum, case.label.checksum] for case in cases
+        [case.dataset, case.case, case.parts.checksum, case.structures, case.tissues]
+        if isinstance(case, TissueMap)
+        else [case.dataset, case.case, case.image.checksum, case.label.checksum]
+        for case in cases
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
@@ -121,10 +131,11 @@ class Trainer:
         self.resolved = resolved
         self.device = device
         self.rank = rank
+        self.synth = synth_module(model)
         torch.manual_seed(seed_of(resolved.seed, "weights"))
         network = networks.build(
             model,
-            len(resolved.plan.channels or resolved.settings.channels),
+            resolved.in_channels,
             resolved.classes,
             resolved.patch_size,
             resolved.spacing_mm,
@@ -161,18 +172,22 @@ class Trainer:
         torch.manual_seed(
             seed_of(resolved.seed, f"step {number} rank {rank.number}") if rank.number else seed
         )
-        images, labels = augment(
-            batch.images.to(self.device, non_blocking=True),
-            batch.labels.to(self.device, non_blocking=True),
-            model.augmentation,
-            resolved.patch_size,
-            batch.spacing_mm,
-            batch.axes,
-            resolved.plan.anisotropy_threshold,
-            torch.Generator().manual_seed(seed),
-            class_pairs(resolved.settings.structures, resolved.settings.left_right_pairs),
-            rank.part,
-        )
+        generator = torch.Generator().manual_seed(seed)
+        if self.synth is None:
+            images, labels = augment(
+                batch.images.to(self.device, non_blocking=True),
+                batch.labels.to(self.device, non_blocking=True),
+                model.augmentation,
+                resolved.patch_size,
+                batch.spacing_mm,
+                batch.axes,
+                resolved.plan.anisotropy_threshold,
+                generator,
+                class_pairs(resolved.settings.structures, resolved.settings.left_right_pairs),
+                rank.part,
+            )
+        else:
+            images, labels = self.synth.change(batch, resolved, self.device, generator)
         rate = self.learning_rate(number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -261,8 +276,8 @@ def build_optimizer(settings: Optimizer, network: torch.nn.Module) -> torch.opti
 
 def fit(
     resolved: Resolved,
-    training: Sequence[CaseArrays],
-    validation: Sequence[CaseArrays],
+    training: Sequence[CaseArrays] | Sequence[TissueMap],
+    validation: Sequence[CaseArrays] | Sequence[TissueMap],
     output: Path,
     *,
     device: torch.device,
@@ -274,7 +289,8 @@ def fit(
 ) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
-    training, validation: the prepared cases that `resolved` names, in its order.
+    training, validation: the prepared cases that `resolved` names, in its order; label maps for a
+        model with `trainer: synth`, which leaves `samples.npz` as well.
     memory_mb: memory of this process; cases that fit into half of it are held.
     code: digest of the code; a checkpoint of other code is not used.
     workers: processes that cut patches; 0: a thread of this one.
@@ -299,8 +315,15 @@ def fit(
         trainer.average,
         device,
     )
-    cases = load_cases([*training, *validation], resolved.plan, memory_mb)
-    apart = cases[len(training) :]
+    if trainer.synth is None:
+        cases = load_cases([*training, *validation], resolved.plan, memory_mb)
+        apart = cases[len(training) :]
+    else:
+        cases = [trainer.synth.load_case(found) for found in [*training, *validation]]
+        apart = [
+            trainer.synth.painted(case, resolved, _generator(resolved, f"validation {case.name}"))
+            for case in cases[len(training) :]
+        ]
     sampler = Sampler(
         cases=cases[: len(training)],
         patch_size=resolved.patch_size,
@@ -321,9 +344,14 @@ def fit(
             f"the GPU's memory is too small for a batch of {sampler.own_size} patches of "
             f"{times(resolved.patch_size)} voxels; lower batch_size, patch_size or channels"
         ) from None
-    if rank.writes:
-        _save(trainer, progress, output)
-        shutil.rmtree(folder, ignore_errors=True)
+    if not rank.writes:
+        return
+    _save(trainer, progress, output)
+    if trainer.synth is not None:
+        drawn = trainer.synth.samples(sampler, resolved, _generator(resolved, "samples"))
+        with writing(output / "samples.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **drawn)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(
@@ -454,6 +482,10 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
 def seed_of(seed: int, purpose: str) -> int:
     """A seed for one purpose, such as `step 12`; it has nothing in common with those of others."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def _generator(resolved: Resolved, purpose: str) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_of(resolved.seed, purpose))
 
 
 def history_text(rows: Sequence[dict[str, float]]) -> str:

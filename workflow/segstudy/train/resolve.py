@@ -1,6 +1,7 @@
 """What a training will do, with every `auto` settled."""
 
 import hashlib
+import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -50,6 +51,10 @@ class Resolved:
         return self.model.epochs * self.steps_per_epoch
 
     @property
+    def in_channels(self) -> int:
+        return len(self.plan.channels or self.settings.channels)
+
+    @property
     def classes(self) -> int:
         """The background counted."""
         return 1 + len(self.settings.structures)
@@ -97,6 +102,19 @@ def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]
     )
 
 
+def _source_size(
+    model: AnyModel, patch: Sequence[int], spacing_mm: Sequence[float], plan: Plan
+) -> tuple[int, ...]:
+    # Here for these modules' sake: they import torch, which a dry look at settings need not.
+    if model.trainer == "synth":
+        # By name, so that an edit to it is no change of the other models' code.
+        synth = importlib.import_module("segstudy.train.synth")
+        return synth.source_size(patch, model.synthesis, spacing_mm, plan.anisotropy_threshold)
+    from segstudy.train.augment import source_size
+
+    return source_size(patch, model.augmentation, spacing_mm, plan.anisotropy_threshold)
+
+
 def _largest(shape: Sequence[int], spacing_mm: Sequence[float], voxels: int) -> tuple[int, ...]:
     """A box of at most `voxels`, equally long in mm along each axis that the shape does not limit."""
     if math.prod(shape) <= voxels:
@@ -128,9 +146,6 @@ def resolve(
     device: `cpu` or `cuda`. Raises InputError where no case is left to train on, or where the
     patch does not suit the network.
     """
-    # Here for its own module's sake: it imports torch, which a dry look at settings need not.
-    from segstudy.train.augment import source_size
-
     model = settings.model
     if not training:
         raise InputError(f"fold {fold}: no case to train on; give more cases or fewer folds")
@@ -157,9 +172,7 @@ def resolve(
         if model.dims == 3
         else [patch_spacing(plan.spacing_mm, 2, [plane]) for plane in model.planes]
     )
-    sources = [
-        source_size(patch, model.augmentation, view, plan.anisotropy_threshold) for view in views
-    ]
+    sources = [_source_size(model, patch, view, plan) for view in views]
     return Resolved(
         settings=settings,
         plan=plan,

@@ -18,7 +18,8 @@ BOX_MM, LEVEL_MM = 7.5, 11.5
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """A panel a network (models of the same share one): stages from left to right, one level lower where the resolution is halved."""
     study = results.study
-    networks = {name: _stages(results, name) for name in study.models}
+    trained = dict.fromkeys(model for model, _, _ in results.trainings())
+    networks = {name: _stages(results, name) for name in trained}
     shown: dict[str, list[dict]] = {}
     alike: dict[str, list[str]] = {}
     for name, rows in networks.items():

@@ -18,7 +18,7 @@ DICE = "validation_dice_"
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """A column a model: loss, validation Dice, learning rate and throughput of every fold and seed."""
     study = results.study
-    models = list(study.models)
+    models = list(dict.fromkeys(model for model, _, _ in results.trainings()))
     colour, structure_colour = style.model_colours(models), parts.colours(results)
     tables = []
     for model, fold, seed in results.trainings():

@@ -1,0 +1,153 @@
+"""Labels from a program of others, run once a case."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segstudy import code
+from segstudy.errors import InputError
+from segstudy.files import writing_folder
+from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
+from segstudy.infer.unfinished import files_of, waiting
+from segstudy.log import log, progress
+from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
+
+TOLD_LINES = 5
+
+
+def predict_fold(
+    settings: ExternalSettings,
+    tested: Mapping[str, Sequence[Path]],
+    structures: Mapping[str, int],
+    threads: int,
+    output: Path,
+) -> None:
+    """Have a program label the tested cases of a fold: `output/<case>.nii.gz`.
+
+    tested: case -> its image files. structures: the values that the labels are written with.
+
+    A case whose label cannot be made does not stop the others: InputError names all such at the
+    end. Finished labels wait in `<output>.partial/`, so that the job goes on where it stopped.
+    """
+    model = settings.model
+    if set(structures) != set(model.labels):
+        raise InputError(
+            f"--structures: {', '.join(structures)}; expected those of the model's labels: "
+            f"{', '.join(model.labels)}"
+        )
+    key = json.dumps(
+        [model.learning().model_dump(), *structures.items(), code.digest("infer.external")]
+    )
+    folder = waiting(output, hashlib.sha256(key.encode()).hexdigest()[:16])
+    folder.mkdir(parents=True, exist_ok=True)
+    files = files_of(folder, tested)
+    errors = []
+    for case, paths in progress(tested.items(), "predicted"):
+        if files[case].exists():
+            continue
+        try:
+            found = run(settings, case, paths, threads, folder)
+            write_label(files[case], translated(found, model, structures, case), found.affine)
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
+        if len(tested) > 1:
+            errors.append(f"{len(errors)} of {len(tested)} images could not be predicted")
+        raise InputError("\n".join(errors))
+    with writing_folder(output) as done:
+        for case, file in files.items():
+            shutil.copyfile(file, done / f"{case}.nii.gz")
+    shutil.rmtree(folder.parent)
+
+
+def run(
+    settings: ExternalSettings, case: str, images: Sequence[Path], threads: int, scratch: Path
+) -> Image:
+    """The label map that the program makes of a case, on the image's grid, with the program's values.
+
+    scratch: a folder for what the program writes.
+
+    The words of the command are given to the program as they are, never to a shell. Raises
+    InputError where it is missing, fails, takes too long, writes nothing, no label map, or one on
+    another grid.
+    """
+    names = ["image"] if len(images) == 1 else [f"image_{name}" for name in settings.channels]
+    if len(settings.channels) != len(images):
+        raise InputError(
+            f"{images[0]}: case {case}: all {len(settings.channels)} channels in one file; "
+            "trainer: external gives each channel's file to the command, so split it"
+        )
+    with tempfile.TemporaryDirectory(dir=scratch) as own:
+        output = Path(own).resolve() / f"{case}.nii.gz"
+        values = dict(zip(names, [str(path.resolve()) for path in images], strict=True))
+        values |= {"output": str(output), "threads": str(threads)}
+        command = [
+            PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in settings.model.command
+        ]
+        _call(command, case, settings.model.timeout_min)
+        if not output.is_file():
+            raise InputError(
+                f"case {case}: {command[0]} ended without an error, but did not write {{output}}; "
+                "see what it calls its output file"
+            )
+        label = read_label(output)
+    difference = compare_grids(read_grid(images[0]), label.grid)
+    if difference:
+        raise InputError(
+            f"case {case}: {command[0]} wrote a label on another grid than its image: {difference}; "
+            "have it keep the image's grid (mri_synthseg: --keepgeom)"
+        )
+    return label
+
+
+def _call(command: list[str], case: str, timeout_min: float) -> None:
+    log.info("case %s: %s", case, " ".join(command))
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60 * timeout_min,
+            check=False,
+        )
+    except OSError as error:
+        raise InputError(
+            f"case {case}: {command[0]}: {error.strerror or error}; expected a program that can be "
+            "run: give its full path, or put its folder on PATH"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"case {case}: {command[0]} was stopped after {timeout_min:g} min (timeout_min)"
+        ) from None
+    if ended.returncode:
+        said = ended.stdout.decode(errors="replace").strip().splitlines()[-TOLD_LINES:]
+        told = "; it said:\n  " + "\n  ".join(said) if said else " and said nothing"
+        raise InputError(f"case {case}: {command[0]} ended with {ended.returncode}{told}")
+
+
+def translated(
+    label: Image, model: ExternalModel, structures: Mapping[str, int], case: str
+) -> np.ndarray:
+    """The label with the dataset's values in the place of the program's.
+
+    Raises InputError for values that the model's `labels` and `ignore_labels` do not name.
+    """
+    found = np.unique(label.array).tolist()
+    meaning = {value: structures[name] for name, own in model.labels.items() for value in own}
+    ignored = found if model.ignore_labels == "all" else [0, *model.ignore_labels]
+    unknown = [value for value in found if value not in meaning and value not in ignored]
+    if unknown:
+        raise InputError(
+            f"case {case}: {model.command[0]} wrote the values "
+            f"{', '.join(map(str, unknown[:10]))}{', ...' if len(unknown) > 10 else ''}, which the "
+            "model's labels do not name; add them there, or to its ignore_labels (`all`: any other)"
+        )
+    values = np.array([meaning.get(value, 0) for value in found], np.uint16)
+    return values[np.searchsorted(found, label.array)]

@@ -1,0 +1,39 @@
+"""Where finished predictions wait until all are there, and what names them."""
+
+import hashlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from segstudy.errors import InputError
+from segstudy.log import log
+
+
+def waiting(output: Path, key: str) -> Path:
+    """The folder of unfinished work of this key, beside `output`; that of other keys is removed."""
+    found = Path(f"{output}.partial")
+    for old in found.iterdir() if found.exists() else ():
+        if old.name != key:
+            shutil.rmtree(old)
+    return found / key
+
+
+def files_of(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
+    """Where the label of each case waits, by the case and the content of its images; says how many do."""
+    files = {case: folder / f"{_digest(case, paths)}.nii.gz" for case, paths in cases.items()}
+    there = sum(file.exists() for file in files.values())
+    if there:
+        log.info("%d of %d cases are there already", there, len(cases))
+    return files
+
+
+def _digest(case: str, paths: Iterable[Path]) -> str:
+    """Names a case and the content of its image."""
+    found = hashlib.sha256(case.encode())
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"{path}: case {case}: cannot be read: {error.strerror}") from None
+    return found.hexdigest()[:24]

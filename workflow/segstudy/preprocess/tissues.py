@@ -1,0 +1,81 @@
+"""Whole label maps on a plan's grid, for training on images that are drawn from them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from segstudy.cases import Case
+from segstudy.errors import InputError
+from segstudy.files import writing_folder
+from segstudy.images.arrays import write_tissues
+from segstudy.images.files import Image, read_label
+from segstudy.images.geometry import to_ras
+from segstudy.images.prepare import laid_out, prepare_label
+from segstudy.labels import read_table
+from segstudy.log import progress
+from segstudy.preprocess.choices import geometry
+from segstudy.study import TissueSettings
+
+MOST = 255
+
+
+def tissues_shard(
+    name: str,
+    cases: Sequence[Case],
+    spacing_mm: tuple[float, float, float],
+    settings: TissueSettings,
+    output: Path | str,
+) -> None:
+    """Write the label maps of a dataset's cases into the folder `output`, which appears when all are done.
+
+    name: the dataset's. spacing_mm: voxel size (right, front, head) of the maps.
+
+    No image is read: where the plan crops, a map is cropped to what is labelled in it.
+    Raises InputError for a map of more than 255 values.
+    """
+    dataset = settings.dataset
+    way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
+    if way.crop != "none":
+        way = replace(way, crop="nonzero")
+    values = [dataset.structures[structure] for structure in settings.structures]
+    pairs = [[dataset.structures[side] for side in pair] for pair in settings.left_right_pairs]
+    table = read_table(dataset.label_table) if dataset.label_table else {}
+    sides = [[row.value, row.partner] for row in table.values() if row.partner]
+    groups = [*settings.tissues.values(), *pairs, *sides]
+    with writing_folder(output) as folder:
+        for case in progress(cases, f"tissues {name}"):
+            label = read_label(case.label)
+            restore = laid_out(to_ras(Image(label.array[None], label.affine)), label.grid, way)
+            found = [*values, *sorted({*np.unique(label.array).tolist()} - {0, *values})]
+            if len(found) > MOST:
+                raise InputError(
+                    f"{case.label}: {len(found)} label values (case {case.case}); expected at most "
+                    f"{MOST}, as many as a byte tells apart"
+                )
+            parts = prepare_label(label, restore, found)
+            spacing = restore.grid.spacing_mm
+            alike = tissues_of(found, groups)
+            write_tissues(folder, name, case.case, spacing, parts, len(values), alike)
+
+
+def tissues_of(values: Sequence[int], groups: Iterable[Sequence[int]]) -> list[int]:
+    """For each label value the number of its tissue, from 1 on: values of a group share one.
+
+    groups: values that look alike; groups that overlap are one.
+    """
+    above: dict[int, int] = {}
+
+    def first(value: int) -> int:
+        while value in above:
+            value = above[value]
+        return value
+
+    for group in groups:
+        for value in group[1:]:
+            one, other = first(group[0]), first(value)
+            if one != other:
+                above[other] = one
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(first(value), len(numbers) + 1) for value in values]

@@ -1,0 +1,78 @@
+"""What a network learned from that saw no real image: a label map and images drawn from it."""
+
+import numpy as np
+import pandas
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw import overlay, parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, plain
+
+PLANES = {0: "sagittal", 1: "coronal", 2: "axial"}
+"""The plane across each RAS axis."""
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """A label map beside images drawn from it; below, each image with the labels that were learned with it."""
+    study = results.study
+    fold, seed = study.folds[0], study.models[figure.model].seeds[0]
+    found = results.samples(figure.model, fold, seed)
+    colours = parts.colours(results)
+    classes = {name: number for number, name in enumerate(study.structures, start=1)}
+    plane = PLANES[({0, 1, 2} - set(found["axes"].tolist())).pop()]
+    pixel_mm = tuple(float(size) for size in found["pixel_mm"][::-1])
+    images = [upright(image) for image in found["images"]]
+    labels = [upright(label) for label in found["labels"]]
+    number = len(images)
+    height = images[0].shape[0] * pixel_mm[0] / (images[0].shape[1] * pixel_mm[1])
+    panel = (style.PAGE_MM - 4) / (number + 1)
+    drawn = style.canvas(style.PAGE_MM, 2 * panel * height + 14)
+    axes = drawn.subplots(2, number + 1, squeeze=False)
+    plainly = upright(found["map"])
+    overlay.show(axes[0, 0], np.zeros(plainly.shape), pixel_mm)
+    overlay.letters(axes[0, 0], plane)
+    overlay.scale_bar(axes[0, 0], plainly.shape[1] * pixel_mm[1])
+    axes[0, 0].set_title("label map")
+    style.hide(axes[1, 0])
+    for index, (image, label) in enumerate(zip(images, labels, strict=True), start=1):
+        low, high = np.percentile(image, (0.5, 99.5))
+        grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+        for place in axes[:, index]:
+            overlay.show(place, grey, pixel_mm)
+        axes[0, index].set_title(f"image {index}")
+        for name, value in classes.items():
+            overlay.fill(axes[1, index], label == value, pixel_mm, colours[name], alpha=0.5)
+    for name, value in classes.items():
+        overlay.fill(axes[0, 0], plainly == value, pixel_mm, colours[name], alpha=1)
+    handles = parts.structure_handles(results, study.structures)
+    for handle in handles:
+        handle.set_label(plain(handle.get_label()))
+    parts.legend(drawn, handles, style.PAGE_MM)
+    table = pandas.DataFrame(
+        {
+            "image": range(1, number + 1),
+            "mean": [float(image.mean()) for image in images],
+            "sd": [float(image.std()) for image in images],
+            **{
+                f"voxels_{name}": [int((label == value).sum()) for label in labels]
+                for name, value in classes.items()
+            },
+        }
+    )
+    return parts.Drawing(
+        drawn,
+        f"Synthetic training images, {figure.model}",
+        f"What {figure.model} was trained on (fold {fold}, seed {seed}): the label map of one patch "
+        f"and {count(number, 'image')} drawn from it, each with a deformation, contrast, bias field "
+        f"and resolution of its own. Below, the same with the labels that were learned from them. "
+        f"{plain(plane)} slices, the one that shows the most structures; {overlay.RADIOLOGICAL}. "
+        "Grey values run from the 0.5th to the 99.5th percentile of each picture.",
+        f"A label map and {count(number, 'image')} drawn from it.",
+        table,
+    )
+
+
+def upright(picture: np.ndarray) -> np.ndarray:
+    """A slice along two RAS axes as a picture: front or head at the top, the patient's right on the left."""
+    return picture[::-1, ::-1].T
