@@ -17,6 +17,7 @@ def dry_run(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("profile")
     study = tiny_study(write_cohort(folder / "data", 2, moved=False), moved=False)
     study["models"]["deep"].update(device="auto", threads=3, memory_mb=7000, runtime_min=90)
+    study["models"]["shared"] = study["models"]["deep"] | {"gpus": 2}
     workspace = Workspace(folder, study)
     return workspace.run("--dry-run", "--profile", "slurm", "--cores", "8").text
 
@@ -37,6 +38,13 @@ def test_a_training_job_asks_for_gpu_memory_time_and_cpus(dry_run):
     assert asked["mem_mb"] == "7000"
     assert asked["runtime"] == "90"
     assert asked["threads"] == "3"
+
+
+def test_a_training_on_two_gpus_asks_for_twice_as_much_of_one_node(dry_run):
+    asked = resources(dry_run, "train", "shared")
+    names = ("gpu", "processes", "nodes", "mem_mb", "threads", "runtime")
+    assert [asked[name] for name in names] == ["2", "2", "1", "14000", "6", "90"]
+    assert resources(dry_run, "infer", "shared")["gpu"] == "1"
 
 
 def test_a_job_on_the_cpu_asks_for_no_gpu(dry_run):

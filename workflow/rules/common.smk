@@ -382,6 +382,11 @@ def needs_gpu(model: str) -> int:
     return 0 if STUDY.models[model].device == "cpu" else 1
 
 
+def processes(model: str) -> int:
+    """How many share a training, one a GPU; nnU-Net's is one."""
+    return getattr(STUDY.models[model], "gpus", 1)
+
+
 def grown(first: float, most: float, attempt: int) -> int:
     """What an attempt asks for: twice what the one before did, up to a limit."""
     return round(max(first, min(first * 2 ** (attempt - 1), most)))

@@ -26,13 +26,15 @@ rule train:
         model=any_of(models_of("images", "nnunet")),
     conda:
         environment
-    threads: lambda w: STUDY.models[w.model].threads
+    threads: lambda w: STUDY.models[w.model].threads * processes(w.model)
     resources:
-        mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
+        mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb * processes(w.model)),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
-        gpu=lambda w: needs_gpu(w.model),
+        gpu=lambda w: needs_gpu(w.model) * processes(w.model),
+        nodes=1,
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: STUDY.models[w.model].device,
+        processes=lambda w: processes(w.model),
         workers=lambda w: getattr(STUDY.models[w.model], "workers", 0),
     params:
         folder=subpath(output.weights, parent=True),
@@ -46,8 +48,9 @@ rule train:
         "trap : TERM USR1; python -m segstudy train {params.data:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
-        " --threads {threads} --memory-mb {resources.mem_mb} --workers {resources.workers}"
-        " --output {params.folder:q} 2>&1 | (trap '' TERM USR1; exec tee {log:q})"
+        " --processes {resources.processes} --threads {threads} --workers {resources.workers}"
+        " --memory-mb {resources.mem_mb} --output {params.folder:q}"
+        " 2>&1 | (trap '' TERM USR1; exec tee {log:q})"
 
 
 use rule train as train_synth with:

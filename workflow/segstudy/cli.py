@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     module = f"segstudy.{options.stage}" + (".command" if options.stage in STAGES else "_command")
     if options.stage in TOOLS:
         return _guarded(lambda: importlib.import_module(module).run(options))
-    _set_threads(getattr(options, "threads", None))
+    _set_threads(getattr(options, "threads", None), getattr(options, "processes", None))
     log.start()
     log.log.info("segstudy %s", shlex.join(arguments))
     began = time.monotonic()
@@ -83,14 +83,15 @@ def _guarded(call) -> int:
     return 0
 
 
-def _set_threads(threads: int | None) -> None:
-    """Limit every library's threads, before any of them is imported.
+def _set_threads(threads: int | None, processes: int | None) -> None:
+    """Limit every library's threads, before any of them is imported; processes get equal shares.
 
     OMP_WAIT_POLICY: threads that spin while they wait slow torch down twentyfold as soon as
     another process wants the core.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if threads:
+        threads = max(1, threads // (processes or 1))
         for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "BLOSC"):
             key = "BLOSC_NTHREADS" if name == "BLOSC" else f"{name}_NUM_THREADS"
             os.environ[key] = str(threads)

@@ -755,7 +755,16 @@ class Arm(Settings):
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        free = {"seeds", "threads", "workers", "device", "infer", "memory_mb", "runtime_min"}
+        free = {
+            "seeds",
+            "device",
+            "gpus",
+            "threads",
+            "workers",
+            "memory_mb",
+            "runtime_min",
+            "infer",
+        }
         return self.model_copy(
             update={
                 name: field.get_default()
@@ -835,11 +844,17 @@ class Model(Arm):
         description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
     )
     device: Device = "auto"
+    gpus: int = Field(
+        1,
+        ge=1,
+        description="GPUs of one node that share each batch of a training: the same steps, to rounding (dropout draws "
+        "anew), in less time; the job asks for so many times `threads` and `memory_mb`",
+    )
     threads: Threads = 2
     workers: int = Field(
         0,
         ge=0,
-        description="processes that cut patches, taken from `threads`; 0: a thread beside the training",
+        description="processes that cut patches, taken from `threads`, for each GPU; 0: a thread beside the training",
     )
     seeds: Seeds = (0,)
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
@@ -885,6 +900,21 @@ class Model(Arm):
                 )
             if min(self.patch_size) < 8:
                 raise ValueError("patch_size: expected at least 8 voxels along each axis")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_share(self) -> "Model":
+        if self.batch_size % self.gpus:
+            raise ValueError(
+                f"gpus: {self.gpus} do not share a batch of {self.batch_size} equally; expected a "
+                "batch_size that is a multiple of gpus"
+            )
+        if self.gpus > 1 and self.device == "cpu":
+            raise ValueError(f"gpus: {self.gpus}, but device is cpu; expected auto or cuda, or 1")
+        if self.gpus > 1 and self.trainer == "synth":
+            raise ValueError(
+                f"gpus: {self.gpus}, but trainer: synth draws images on one; expected 1"
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,17 @@ def test_a_step_always_sees_the_same_and_another_something_else():
     assert torch.equal(one.labels, again.labels)
     assert not torch.equal(one.images, sampler().batch(8).images)
     assert not torch.equal(one.images, sampler(seed=1).batch(7).images)
+
+
+def test_parts_of_a_batch_are_the_batch():
+    cases = [case(number) for number in range(3)]
+    whole = sampler(cases, batch=6)
+    parts = [replace(whole, part=(number, 3)).batch(7) for number in range(3)]
+    assert [len(part.images) for part in parts] == [2, 2, 2]
+    assert torch.equal(torch.cat([part.images for part in parts]), whole.batch(7).images)
+    assert torch.equal(torch.cat([part.labels for part in parts]), whole.batch(7).labels)
+    names = [name for part in parts for name in part.cases]
+    assert names == whole.cases_of(7) == list(whole.batch(7).cases)
 
 
 def test_prefetched_batches_are_those_of_their_steps():

@@ -19,7 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings", required=True, metavar="JSON", help="TrainSettings as JSON, or @FILE"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads; left out: the model's")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="processes that share each batch, one a GPU (or all on the CPU); left out: the model's gpus",
+    )
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads of all processes; left out: the model's"
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="left out: the model's")
     parser.add_argument(
         "--memory-mb", type=int, metavar="MB", help="memory of the job; left out: the model's"
@@ -27,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        help="of the threads, processes that cut patches; left out: the model's",
+        help="of the threads, processes that cut patches, for each that trains; left out: the model's",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     own = parser.add_argument_group("networks of segstudy learn from prepared cases")
@@ -79,10 +87,33 @@ def run(options: argparse.Namespace) -> None:
         if getattr(options, name) is None:
             what = "trainer: synth" if trainer == "synth" else settings.model.network
             raise InputError(f"--{name} is missing; {what} needs it")
-    (_train_nnunet if trainer == "nnunet" else _train)(settings, options)
+    processes = _processes(settings.model, options)
+    if trainer == "nnunet":
+        _train_nnunet(settings, options)
+    elif processes == 1:
+        _train(settings, options)
+    else:
+        from segstudy.train.ranks import launch
+
+        launch(processes, _train, settings, options)
 
 
-def _train(settings, options: argparse.Namespace) -> None:
+def _processes(model, options: argparse.Namespace) -> int:
+    count = options.processes or getattr(model, "gpus", 1)
+    if count < 1:
+        raise InputError(f"--processes {count}: expected at least 1")
+    if count > 1 and model.trainer != "images":
+        raise InputError(f"--processes {count}: trainer: {model.trainer} trains in one; expected 1")
+    if count > 1 and model.batch_size % count:
+        raise InputError(
+            f"--processes {count}: they do not share a batch of {model.batch_size} equally; expected "
+            "a batch_size that is a multiple of them"
+        )
+    return count
+
+
+def _train(settings, options: argparse.Namespace, rank=None) -> None:
+    """Train, as one of several processes where `rank` says so."""
     from segstudy import code, networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import listed, read_json
@@ -90,13 +121,15 @@ def _train(settings, options: argparse.Namespace) -> None:
     from segstudy.images.prepare import Plan
     from segstudy.networks.device import choose_device
     from segstudy.train.fit import fit, prepare_torch
+    from segstudy.train.ranks import ALONE
     from segstudy.train.resolve import resolve
 
     model = settings.model
-    threads = options.threads or model.threads
+    rank = rank or ALONE
+    threads = options.threads or model.threads * rank.size
     workers = model.workers if options.workers is None else options.workers
-    device = choose_device(options.device or model.device)
-    prepare_torch(device, max(1, threads - workers))
+    device = rank.device(choose_device(options.device or model.device))
+    prepare_torch(device, max(1, threads // rank.size - workers))
     splits = trained(
         read_splits(options.splits),
         options.fold,
@@ -124,8 +157,9 @@ def _train(settings, options: argparse.Namespace) -> None:
         options.output,
         device=device,
         threads=threads,
-        memory_mb=options.memory_mb or model.memory_mb,
+        memory_mb=options.memory_mb // rank.size if options.memory_mb else model.memory_mb,
         workers=workers,
+        rank=rank,
         code=code.digest(
             "train.command", *networks.modules(model), *(["train.synth"] if synth else [])
         ),

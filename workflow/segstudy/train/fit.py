@@ -10,8 +10,7 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from segstudy.train.augment import augment
 from segstudy.train.checkpoint import Progress
 from segstudy.train.ema import WeightAverage
 from segstudy.train.loss import SegmentationLoss
+from segstudy.train.ranks import ALONE, Rank, stop_requests
 from segstudy.train.resolve import Resolved
 from segstudy.train.sampling import Batch, Sampler, TrainingCase
 from segstudy.train.schedule import factor
@@ -121,25 +121,32 @@ def data_digest(cases: Sequence[CaseArrays] | Sequence[TissueMap]) -> str:
 
 
 class Trainer:
-    """A network in training: its state and one step of it."""
+    """A network in training: its state and one step of it.
 
-    def __init__(self, resolved: Resolved, device: torch.device):
+    rank: which of the processes that share the training this is; all of them hold the same.
+    """
+
+    def __init__(self, resolved: Resolved, device: torch.device, rank: Rank = ALONE):
         model = resolved.model
         self.resolved = resolved
         self.device = device
+        self.rank = rank
         self.synth = synth_module(model)
         torch.manual_seed(seed_of(resolved.seed, "weights"))
-        self.network = networks.build(
+        network = networks.build(
             model,
             resolved.in_channels,
             resolved.classes,
             resolved.patch_size,
             resolved.spacing_mm,
-        ).to(device)
+        )
+        self.network = rank.normalised(network, device).to(device)
         self.average = WeightAverage(self.network, model.ema) if model.ema else None
-        # The compiled one shares its weights with `network`, under whose names they are saved.
-        self.forward = torch.compile(self.network) if model.compile else self.network
-        self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device)
+        # What is wrapped and compiled shares its weights with `network`, under whose names they are saved.
+        self.forward = rank.wrapped(self.network, device)
+        if model.compile:
+            self.forward = torch.compile(self.forward)
+        self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device, rank.total)
         self.optimizer = build_optimizer(model.optimizer, self.network)
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
@@ -155,10 +162,16 @@ class Trainer:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def step(self, number: int, batch: Batch) -> tuple[float, float]:
-        """Train on a batch; the loss, and the gradient's norm before it was clipped."""
-        resolved, model = self.resolved, self.resolved.model
+        """Train on the rank's part of a batch.
+
+        Returns the loss of the whole batch, and the gradient's norm before it was clipped.
+        """
+        resolved, model, rank = self.resolved, self.resolved.model, self.rank
         seed = seed_of(resolved.seed, f"step {number}")
-        torch.manual_seed(seed)  # dropout draws from here
+        # Dropout draws from here, on each rank for other patches.
+        torch.manual_seed(
+            seed_of(resolved.seed, f"step {number} rank {rank.number}") if rank.number else seed
+        )
         generator = torch.Generator().manual_seed(seed)
         if self.synth is None:
             images, labels = augment(
@@ -171,6 +184,7 @@ class Trainer:
                 resolved.plan.anisotropy_threshold,
                 generator,
                 class_pairs(resolved.settings.structures, resolved.settings.left_right_pairs),
+                rank.part,
             )
         else:
             images, labels = self.synth.change(batch, resolved, self.device, generator)
@@ -189,7 +203,9 @@ class Trainer:
         self.scaler.update()
         if self.average:
             self.average.update(self.network, number)
-        loss_value, norm_value = torch.stack([loss.detach(), norm.detach()]).tolist()
+        # Gradients were averaged, so that their norm is every rank's; the loss was its own.
+        whole = rank.total(loss.detach()) / rank.size
+        loss_value, norm_value = torch.stack([whole, norm.detach()]).tolist()
         return loss_value, norm_value
 
     def _forward(self, images: torch.Tensor):
@@ -213,32 +229,34 @@ class Trainer:
 
         A structure that is in no reference and no prediction is NaN, and left out of the mean.
         """
-        resolved, model = self.resolved, self.resolved.model
-        losses, scores = [], []
-        for case in cases:
-            image, label = case.cut((0, 0, 0), case.shape)
-            probabilities = predict_volume(
-                self.evaluated,
-                image,
-                patch_size=resolved.patch_size,
-                dims=model.dims,
-                planes=model.planes,
-                classes=resolved.classes,
-                overlap=VALIDATION_OVERLAP,
-                device=self.device,
-                amp=model.amp,
-            )
-            scores.append(dice(label, probabilities.argmax(0).astype(np.uint8), resolved.classes))
-            # The loss takes logits; logarithms of probabilities are such.
-            logits = torch.from_numpy(probabilities).clamp_(min=1e-7).log_()[None]
-            losses.append(float(self.validation_loss(logits, torch.from_numpy(label)[None])))
+        losses, scores = zip(*self.rank.spread(self._validate_case, cases), strict=True)
         by_structure = _mean_known(np.array(scores))
-        names = [f"validation_dice_{name}" for name in resolved.settings.structures]
+        names = [f"validation_dice_{name}" for name in self.resolved.settings.structures]
         return {
             "validation_loss": float(np.mean(losses)),
             **dict(zip(names, by_structure.tolist(), strict=True)),
             "validation_dice_mean": float(_mean_known(by_structure)),
         }
+
+    def _validate_case(self, case: TrainingCase) -> tuple[float, np.ndarray]:
+        """Loss, and Dice of each structure."""
+        resolved, model = self.resolved, self.resolved.model
+        image, label = case.cut((0, 0, 0), case.shape)
+        probabilities = predict_volume(
+            self.evaluated,
+            image,
+            patch_size=resolved.patch_size,
+            dims=model.dims,
+            planes=model.planes,
+            classes=resolved.classes,
+            overlap=VALIDATION_OVERLAP,
+            device=self.device,
+            amp=model.amp,
+        )
+        scores = dice(label, probabilities.argmax(0).astype(np.uint8), resolved.classes)
+        # The loss takes logits; logarithms of probabilities are such.
+        logits = torch.from_numpy(probabilities).clamp_(min=1e-7).log_()[None]
+        return float(self.validation_loss(logits, torch.from_numpy(label)[None])), scores
 
     @property
     def validation_loss(self) -> SegmentationLoss:
@@ -267,14 +285,16 @@ def fit(
     memory_mb: int,
     code: str,
     workers: int = 0,
+    rank: Rank = ALONE,
 ) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
     training, validation: the prepared cases that `resolved` names, in its order; label maps for a
         model with `trainer: synth`, which leaves `samples.npz` as well.
-    memory_mb: memory of the job; cases that fit into half of it are held.
+    memory_mb: memory of this process; cases that fit into half of it are held.
     code: digest of the code; a checkpoint of other code is not used.
     workers: processes that cut patches; 0: a thread of this one.
+    rank: of the processes that share the training, and all call this alike; the first one writes.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
     had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
@@ -283,8 +303,9 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     folder = output / "checkpoint"
     digest = resolved.digest(data_digest([*training, *validation]), code)
-    trainer = Trainer(resolved, device)
-    write_json(output / "settings.json", _described(trainer, threads))
+    trainer = Trainer(resolved, device, rank)
+    if rank.writes:
+        write_json(output / "settings.json", _described(trainer, threads))
     progress = checkpoint.read(
         folder,
         digest,
@@ -312,16 +333,19 @@ def fit(
         foreground_share=resolved.model.foreground_share,
         seed=resolved.seed,
         slices=resolved.model.slices,
+        part=rank.part,
     )
     _log_start(trainer, threads)
     try:
-        with _stop_requests() as requests:
+        with stop_requests() as requests:
             _run(trainer, progress, sampler, apart, output, folder, digest, requests, workers)
     except torch.cuda.OutOfMemoryError:
         raise InputError(
-            f"the GPU's memory is too small for a batch of {resolved.model.batch_size} patches of "
+            f"the GPU's memory is too small for a batch of {sampler.own_size} patches of "
             f"{times(resolved.patch_size)} voxels; lower batch_size, patch_size or channels"
         ) from None
+    if not rank.writes:
+        return
     _save(trainer, progress, output)
     if trainer.synth is not None:
         drawn = trainer.synth.samples(sampler, resolved, _generator(resolved, "samples"))
@@ -342,25 +366,30 @@ def _run(
     workers: int,
 ) -> None:
     """The loop over all steps that are left."""
-    resolved = trainer.resolved
+    resolved, rank = trainer.resolved, trainer.rank
     saved = began = time.monotonic()
 
     def save() -> None:
-        checkpoint.write(
-            folder,
-            digest,
-            progress,
-            trainer.network,
-            trainer.optimizer,
-            trainer.scaler,
-            trainer.average,
-        )
+        if rank.writes:
+            checkpoint.write(
+                folder,
+                digest,
+                progress,
+                trainer.network,
+                trainer.optimizer,
+                trainer.scaler,
+                trainer.average,
+            )
+
+    def write_history() -> None:
+        if rank.writes:
+            write_text(output / "history.csv", history_text(progress.history))
 
     pin = trainer.device.type == "cuda"
     for batch in sampler.batches(progress.step, resolved.steps, pin, workers):
         loss, norm = trainer.step(progress.step, batch)
         if not math.isfinite(loss) or not (math.isfinite(norm) or trainer.scaler.is_enabled()):
-            _refuse(resolved, progress.step, batch, loss)
+            _refuse(resolved, progress.step, sampler.cases_of(progress.step), loss)
         progress.losses.append(loss)
         progress.step += 1
         if progress.step % resolved.steps_per_epoch == 0:
@@ -369,25 +398,26 @@ def _run(
             row["seconds"] = round(progress.seconds + now - began, 3)
             progress.history.append(row)
             progress.losses, progress.seconds, began = [], 0.0, now
-            write_text(output / "history.csv", history_text(progress.history))
+            write_history()
             _log_epoch(resolved, progress.history)
         now = time.monotonic()
-        if requests and progress.step < resolved.steps:
+        asked = rank.asked(requests)
+        if asked and progress.step < resolved.steps:
             progress.seconds += now - began
             save()
             log.info(
                 "stopped by %s after step %d of %d; state saved, start the job again to go on",
-                signal.Signals(requests[0]).name,
+                signal.Signals(asked).name,
                 progress.step,
                 resolved.steps,
             )
-            raise Interrupted(128 + requests[0])
+            raise Interrupted(128 + asked)
         if now - saved >= CHECKPOINT_EVERY_S:
             progress.seconds, began = progress.seconds + now - began, now
             save()
             saved = time.monotonic()
     # After a kill during the very last writing, nothing is left to train but all is to be written.
-    write_text(output / "history.csv", history_text(progress.history))
+    write_history()
 
 
 def _end_epoch(
@@ -470,25 +500,12 @@ def history_text(rows: Sequence[dict[str, float]]) -> str:
     return text.getvalue()
 
 
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Signals that ask the job to stop, in order of arrival: SIGTERM, and SLURM's warning SIGUSR1."""
-    received: list[int] = []
-    asked = (signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in asked}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _refuse(resolved: Resolved, step: int, batch: Batch, loss: float) -> None:
+def _refuse(resolved: Resolved, step: int, cases: Sequence[str], loss: float) -> None:
     epoch, place = divmod(step, resolved.steps_per_epoch)
     what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
     raise InputError(
         f"epoch {epoch + 1}, step {place + 1} of {resolved.steps_per_epoch}: {what}; cases in the "
-        f"batch: {', '.join(batch.cases)}. Look at these images, or lower optimizer.lr "
+        f"batch: {', '.join(cases)}. Look at these images, or lower optimizer.lr "
         f"({resolved.model.optimizer.lr:g})"
     )
 
@@ -505,6 +522,7 @@ def _described(trainer: Trainer, threads: int) -> dict:
         "device": name,
         "precision": str(trainer.half or torch.float32).removeprefix("torch."),
         "threads": threads,
+        "processes": trainer.rank.size,
         "versions": versions(),
     }
 
@@ -512,15 +530,16 @@ def _described(trainer: Trainer, threads: int) -> dict:
 def _log_start(trainer: Trainer, threads: int) -> None:
     resolved = trainer.resolved
     log.info(
-        "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s with %d threads",
+        "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s with %d threads%s",
         resolved.model.network,
         f"{trainer.parameters:,}",
         times(resolved.patch_size),
         resolved.model.batch_size,
         resolved.model.epochs,
         resolved.steps_per_epoch,
-        trainer.device,
+        trainer.device.type,
         threads,
+        f", in {trainer.rank.size} processes" if trainer.rank.size > 1 else "",
     )
     log.info(
         "%d cases to train on, %d kept apart to follow the training",

@@ -4,7 +4,7 @@ Written here rather than taken from MONAI, whose import costs each job seconds; 
 every term against MONAI's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -45,11 +45,21 @@ class SegmentationLoss:
 
     A list of logits, full resolution first, is weighted 1, 1/2, 1/4, ... (divided by their sum);
     labels are thinned out to each resolution.
+
+    total: sum over the processes that have a part of the batch each. The mean of their losses is
+    then the loss of the whole.
     """
 
-    def __init__(self, loss: Loss, structures: Sequence[str], device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        loss: Loss,
+        structures: Sequence[str],
+        device: torch.device | str = "cpu",
+        total: Callable[[Tensor], Tensor] | None = None,
+    ):
         self.loss = loss
         self.weights = dice_weights(loss, structures).to(device)
+        self.total = total
 
     def __call__(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         if isinstance(logits, Tensor):
@@ -70,7 +80,7 @@ class SegmentationLoss:
         if loss.dice:
             probabilities = log_probabilities.exp()
             total = total + loss.dice * dice_loss(
-                probabilities, labels[:, 0], self.weights, loss.batch_dice
+                probabilities, labels[:, 0], self.weights, loss.batch_dice, self.total
             )
         if loss.cross_entropy:
             total = total - loss.cross_entropy * log_true.mean()
@@ -79,11 +89,18 @@ class SegmentationLoss:
         return total
 
 
-def dice_loss(probabilities: Tensor, labels: Tensor, weights: Tensor, batch: bool) -> Tensor:
+def dice_loss(
+    probabilities: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    batch: bool,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """1 - soft Dice (Milletari et al. 2016, without squares), averaged over classes by their weights.
 
     probabilities: (batch, class, *patch); labels: class indices (batch, *patch); weights: (class,),
-    adding up to 1. batch: sums run over the whole batch, not over each image by itself.
+    adding up to 1. batch: sums run over the whole batch, not over each image by itself; `total`
+    adds those of other parts of it.
     """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
     classes = classes.view(1, -1, *[1] * (labels.ndim - 1))
@@ -91,6 +108,8 @@ def dice_loss(probabilities: Tensor, labels: Tensor, weights: Tensor, batch: boo
     axes = [0, *range(2, probabilities.ndim)] if batch else list(range(2, probabilities.ndim))
     both = (probabilities * truth).sum(axes)
     either = probabilities.sum(axes) + truth.sum(axes)
+    if batch and total:
+        both, either = total(torch.stack([both, either]))
     dice = (2 * both + SMOOTH) / (either + SMOOTH)
     return ((1 - dice) * weights).sum(-1).mean()
 

@@ -111,7 +111,8 @@ class Sampler:
 
     patch_size: what is drawn. source_size: what is cut, about the same middle; at least as large,
     room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`
-    that `slices` lets through.
+    that `slices` lets through. part: (number, parts): of each batch, only this one of its equal
+    parts is cut.
     """
 
     cases: Sequence[TrainingCase]
@@ -122,10 +123,17 @@ class Sampler:
     foreground_share: float
     seed: int
     slices: Slices = ALL_SLICES
+    part: tuple[int, int] = (0, 1)
+
+    @property
+    def own_size(self) -> int:
+        """Patches of this part of a batch."""
+        return self.batch_size // self.part[1]
 
     def batch(self, step: int) -> Batch:
         """The patches of a step, counted from 0 over the whole training."""
-        drawn = [self._patch(step * self.batch_size + place) for place in range(self.batch_size)]
+        first = step * self.batch_size + self.part[0] * self.own_size
+        drawn = [self._patch(number) for number in range(first, first + self.own_size)]
         images, labels, spacings, axes, names = zip(*drawn, strict=True)
         return Batch(
             torch.from_numpy(np.stack(images)),
@@ -134,6 +142,11 @@ class Sampler:
             torch.tensor(axes),
             names,
         )
+
+    def cases_of(self, step: int) -> list[str]:
+        """The cases of a step's whole batch, by name."""
+        numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [self.case_of(number).name for number in numbers]
 
     def case_of(self, number: int) -> TrainingCase:
         """The case of the patch with this number, counted over the whole training."""

@@ -1,0 +1,280 @@
+"""One training shared by several processes of a node, each with a GPU of its own where there are some.
+
+Every process ("rank") holds the whole network, cuts and sees its own part of every batch, and takes
+the same step: gradients are averaged over all (Li et al. 2020). `launch` starts them, and Rank is
+what one of them knows of the others. A training of one process is rank 0 of 1, and asks nobody.
+"""
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from segstudy import log
+from segstudy.errors import InputError
+
+STOPPING = (signal.SIGTERM, signal.SIGUSR1)
+"""Signals that ask a training to stop: SIGTERM, and SLURM's warning SIGUSR1."""
+GRACE_S = 5.0
+"""How long the other ranks have to end by themselves once one has failed."""
+PATIENCE = timedelta(days=2)
+"""How long a rank waits for another. That one has died is seen by `launch`, not by the time it takes."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+# --- a rank's view ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One of the processes that share a training: `number`, from 0, of `size`."""
+
+    number: int = 0
+    size: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this one writes what the training leaves behind."""
+        return self.number == 0
+
+    @property
+    def part(self) -> tuple[int, int]:
+        return self.number, self.size
+
+    def device(self, device: torch.device) -> torch.device:
+        """The rank's own one of the GPUs. Raises InputError where there are not enough."""
+        if self.size == 1 or device.type != "cuda":
+            return device
+        if torch.cuda.device_count() < self.size:
+            raise InputError(
+                f"{self.size} processes, but torch finds {torch.cuda.device_count()} CUDA GPUs "
+                "here; give the job a GPU for each, or lower gpus (--processes)"
+            )
+        torch.cuda.set_device(self.number)
+        return torch.device("cuda", self.number)
+
+    def normalised(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network, its batch normalisation over the whole batch and not over the rank's part.
+
+        torch's works on GPUs alone. Raises InputError for batch normalisation on CPU.
+        """
+        if self.size == 1:
+            return network
+        batch = nn.modules.batchnorm._BatchNorm
+        if device.type == "cpu" and any(isinstance(one, batch) for one in network.modules()):
+            raise InputError(
+                "batch normalisation over several processes needs GPUs; on the CPU, train this "
+                "network in one process (gpus: 1, --processes 1), or set normalisation: instance"
+            )
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+    def wrapped(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network, its gradients averaged over all ranks."""
+        if self.size == 1:
+            return network
+        # Of a convolution of one voxel, whose strides are as good as the others.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        own = [device] if device.type == "cuda" else None
+        # Statistics of batch normalisation agree by themselves.
+        return DistributedDataParallel(network, device_ids=own, forward_sync_buffers=False)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over all ranks; gradients pass through."""
+        return values if self.size == 1 else _Total.apply(values)
+
+    def gathered(self, item: Item) -> list[Item]:
+        """The items of all ranks, in their order."""
+        if self.size == 1:
+            return [item]
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, item)
+        return found
+
+    def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """What a function gives for each item, in their order; each is worked out by one rank."""
+        found = self.gathered([function(item) for item in items[self.number :: self.size]])
+        return [found[place % self.size][place // self.size] for place in range(len(items))]
+
+    def asked(self, requests: Sequence[int]) -> int:
+        """The signal that asked any of the ranks to stop, the same for all; 0: none did."""
+        return max(self.gathered(requests[0] if requests else 0))
+
+
+ALONE = Rank()
+"""The only process of its training."""
+
+
+class _Total(torch.autograd.Function):
+    """Sum over ranks. What one of them adds to the sum acts on every rank's loss, so gradients add up too."""
+
+    @staticmethod
+    def forward(_, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_, gradient: Tensor) -> Tensor:
+        return _Total.apply(gradient)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Signals that ask this process to stop, in order of arrival."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in STOPPING}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- starting and ending them -------------------------------------------------------------------
+
+
+def launch(size: int, function: Callable[..., None], *arguments: Any) -> None:
+    """Call `function(*arguments, Rank)` in `size` new processes of this machine, and wait for all.
+
+    function: one that its module knows by name. After a request to stop, which is passed on to
+    every rank, it may end by SystemExit(128 + signal); then so does this.
+    Raises the first InputError or OSError of a rank, and InputError where one was killed: the
+    others are then ended, whatever they wait for.
+    """
+    # Spawned: a forked process would take over signal handlers and threads.
+    spawn = multiprocessing.get_context("spawn")
+    ranks, pipes = [], []
+    with tempfile.TemporaryDirectory(prefix="segstudy-ranks-") as folder, stop_requests() as asked:
+        try:
+            for number in range(size):
+                receive, send = spawn.Pipe(duplex=False)
+                pipes.append(receive)
+                own = (Rank(number, size), f"file://{folder}/store", send, function, arguments)
+                ranks.append(spawn.Process(target=_run, args=own))
+                ranks[-1].start()
+                send.close()
+            codes = _wait(ranks, asked)
+            failures = _received(pipes)
+        finally:
+            for rank in ranks:
+                rank.kill()
+                rank.join()
+    _judge(codes, failures, asked)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What a rank ended of: an error that is told to people, or else a stack trace."""
+
+    time_s: float
+    trace: str
+    error: Exception | None
+
+
+def _run(
+    rank: Rank,
+    store: str,
+    failures: Connection,
+    function: Callable[..., None],
+    arguments: Sequence[Any],
+) -> None:
+    """A rank's process."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if rank.writes:
+        log.start()
+    if sys.platform == "linux":
+        # All of them are on this machine: no need of a name or a network.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            init_method=store,
+            rank=rank.number,
+            world_size=rank.size,
+            timeout=PATIENCE,
+        )
+        function(*arguments, rank)
+    except Exception as error:
+        told = error if isinstance(error, InputError | OSError) else None
+        failures.send(_Failure(time.time(), traceback.format_exc()[-20_000:], told))
+        os._exit(1)  # at once: an orderly end may wait for the others
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Nobody else would end a rank that waits for another one."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _wait(ranks: Sequence[BaseProcess], asked: Sequence[int]) -> list[int | None]:
+    """Exit codes once all ranks have ended, or a while after one has failed: None, that one is left.
+
+    Requests to stop are passed on.
+    """
+    in_order = (None, 0, *(128 + number for number in STOPPING))
+    passed_on, deadline = 0, math.inf
+    while running := [rank for rank in ranks if rank.exitcode is None]:
+        for number in asked[passed_on:]:
+            passed_on += 1
+            for rank in running:
+                os.kill(rank.pid, number)
+        if any(rank.exitcode not in in_order for rank in ranks):
+            deadline = min(deadline, time.monotonic() + GRACE_S)
+        if time.monotonic() > deadline:
+            break
+        wait([rank.sentinel for rank in running], timeout=0.2)  # which no signal ends
+    return [rank.exitcode for rank in ranks]
+
+
+def _received(pipes: Sequence[Connection]) -> list[_Failure]:
+    found = []
+    for pipe in pipes:
+        with suppress(EOFError):  # nothing was sent
+            if pipe.poll():
+                found.append(pipe.recv())
+    return found
+
+
+def _judge(codes: Sequence[int | None], failures: Sequence[_Failure], asked: Sequence[int]) -> None:
+    """Raise what the ranks have ended of; what others suffered in consequence is left out."""
+    failures = sorted(failures, key=lambda failure: failure.time_s)
+    for failure in failures:
+        if isinstance(failure.error, InputError):
+            raise failure.error
+    for number, code in enumerate(codes, 1):
+        if code is None or code >= 0:
+            continue
+        if -code in asked:  # before it listened, and so with nothing new to save
+            raise SystemExit(128 - code)
+        raise InputError(
+            f"process {number} of {len(codes)} of the training was killed by "
+            f"{signal.Signals(-code).name}; most often that means too little memory: raise "
+            "memory_mb. Started again, the training goes on from its last checkpoint"
+        )
+    for failure in failures:
+        raise failure.error or RuntimeError(f"in one of the training's processes:\n{failure.trace}")
+    for code in codes:
+        if code:
+            raise SystemExit(code)
