@@ -14,7 +14,7 @@ from segstudy.train.resolve import PATCH_VOXELS, automatic_patch, resolve
 
 
 def plan(shape=(35, 51, 35), spacing=(1.0, 1.0, 1.0)):
-    return Plan(spacing, "none", 0.0, "zscore", 3.0, (), shape)
+    return Plan(spacing, "none", 0.0, "zscore", 3.0, (), median_shape=shape)
 
 
 def resolved(model, training=("a", "b", "c"), device="cpu", **plan_settings):
