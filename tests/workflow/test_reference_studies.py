@@ -37,6 +37,7 @@ def places(tmp_path_factory) -> dict:
     found: dict = {"demo": None}
     for name, writer in WRITERS.items():
         found[name] = writer(tmp_path_factory.mktemp(name))
+    found["hippocampus_grid"] = found["hippocampus"]
     return found
 
 

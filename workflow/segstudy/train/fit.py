@@ -517,7 +517,7 @@ def _described(trainer: Trainer, threads: int) -> dict:
         **trainer.resolved.to_dict(),
         "parameters": trainer.parameters,
         "architecture": describe(
-            trainer.network, len(trainer.resolved.settings.channels), trainer.resolved.patch_size
+            trainer.network, trainer.resolved.in_channels, trainer.resolved.patch_size
         ),
         "device": name,
         "precision": str(trainer.half or torch.float32).removeprefix("torch."),
