@@ -190,9 +190,11 @@ def _runs(pid: int, folder: Path) -> bool:
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     try:
-        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    # A process that is just being started has no command line yet.
+    return not command or str(folder).encode() in command
 
 
 def _wait(ready, name: str, folder: Path, seconds: float = 120) -> None:
