@@ -163,9 +163,13 @@ def _commands(folder: Path, configuration: Path) -> Path:
     """A folder with an `srun` that knows the cluster: Snakemake takes SLURM_CONF out of its jobs' environment."""
     commands = folder / "bin"
     commands.mkdir()
+    # SLURM's own, and not that of another cluster of ours.
+    path = os.pathsep.join(
+        place for place in os.get_exec_path() if not (Path(place).parent / "slurm.conf").exists()
+    )
     command = commands / "srun"
     command.write_text(
-        f'#!/bin/sh\nSLURM_CONF="{configuration}" exec {shutil.which("srun")} "$@"\n'
+        f'#!/bin/sh\nSLURM_CONF="{configuration}" exec {shutil.which("srun", path=path)} "$@"\n'
     )
     command.chmod(0o755)
     return commands
