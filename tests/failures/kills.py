@@ -48,6 +48,9 @@ def digests(results: Path) -> dict[str, str]:
         place = path.relative_to(results)
         if place.parts[0] in ("logs", "benchmarks", "figures") or not path.is_file():
             continue
+        # What a killed job was writing stays under its temporary name, and is never read.
+        if any(part.startswith(".writing-") for part in place.parts):
+            continue
         if path.suffix in KEPT and path.name != "seconds.csv":
             content = path.read_bytes()
             if path.name in TIMED:
