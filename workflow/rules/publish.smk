@@ -95,8 +95,8 @@ rule publish_viewer:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=30,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(30),
     params:
         results=subpath(output[0], parent=True),
         settings=lambda w: STUDY.to_json(),
@@ -160,8 +160,8 @@ rule publish_package:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=memory_mb(6000),
+        runtime=runtime_min(60),
     params:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),

@@ -9,8 +9,10 @@ from monai.networks.nets import AttentionUnet
 from torch import nn
 
 from segstudy.networks.padding import Padded
-from segstudy.networks.topology import product, topology
+from segstudy.networks.topology import product, strides, topology
 from segstudy.study import AttentionUnetModel
+
+__all__ = ["build", "strides"]
 
 
 def build(
@@ -34,10 +36,3 @@ def build(
         dropout=model.dropout,
     )
     return Padded(network, product(steps))
-
-
-def strides(
-    model: AttentionUnetModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
-) -> tuple[int, ...]:
-    steps, _ = topology(len(model.channels), patch_size, spacing_mm)
-    return product(steps)

@@ -6,6 +6,7 @@ As in nnU-Net (Isensee et al. 2021).
 from collections.abc import Sequence
 
 from segstudy.errors import InputError
+from segstudy.study import AttentionUnetModel, UnetModel
 
 SMALLEST = 4
 """No axis is halved below this many voxels."""
@@ -46,6 +47,14 @@ def topology(
         steps.append(tuple(step))
         kernels.append(tuple(kernel))
     return steps, kernels
+
+
+def strides(
+    model: UnetModel | AttentionUnetModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
+) -> tuple[int, ...]:
+    """By how much a U-Net of the model's levels shrinks a patch, along each axis."""
+    steps, _ = topology(len(model.channels), patch_size, spacing_mm)
+    return product(steps)
 
 
 def product(steps: Sequence[Sequence[int]]) -> tuple[int, ...]:

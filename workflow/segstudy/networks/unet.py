@@ -15,8 +15,10 @@ from torch.nn import functional
 
 from segstudy.networks.attention import attention
 from segstudy.networks.padding import crop, pad_to_multiple
-from segstudy.networks.topology import product, topology
+from segstudy.networks.topology import product, strides, topology
 from segstudy.study import UnetModel
+
+__all__ = ["build", "strides"]
 
 
 def build(
@@ -51,13 +53,6 @@ def build(
     # On CPU, convolutions forth and back are then 1.5 to 2 times faster (oneDNN).
     layout = torch.channels_last if model.dims == 2 else torch.channels_last_3d
     return network.to(memory_format=layout)
-
-
-def strides(
-    model: UnetModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
-) -> tuple[int, ...]:
-    steps, _ = topology(len(model.channels), patch_size, spacing_mm)
-    return product(steps)
 
 
 class Unet(nn.Module):
