@@ -1,20 +1,12 @@
 """The benchmark of shards runs, and SLURM was given as many jobs as each way says."""
 
 import re
-import subprocess
-import sys
 
-from workspace import REPOSITORY
+from benchmark_runs import run_quickly
 
 
 def test_four_shards_in_three_ways(slurm):
-    run = subprocess.run(
-        [sys.executable, "benchmarks/slurm.py", "--quick"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_quickly("slurm")
     assert run.returncode == 0, run.stdout + run.stderr
     jobs = dict(re.findall(r"^\| 4 \| ([\w ]+) \| (\d+) \|", run.stdout, re.MULTILINE))
     assert jobs == {"a job a shard": "4", "job array": "1", "groups of 25": "1"}

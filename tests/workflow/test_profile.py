@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmark_runs import run_quickly
 from builders import tiny_study, write_cohort
 from workspace import REPOSITORY, Workspace
 
@@ -91,11 +92,5 @@ def test_lint():
 
 
 def test_the_benchmark_of_the_dry_run_runs():
-    run = subprocess.run(
-        [sys.executable, "benchmarks/dryrun.py", "--quick"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_quickly("dryrun")
     assert "| 20 | 2 | 2 | 0 | nothing to do |" in run.stdout, run.stdout + run.stderr

@@ -1,14 +1,13 @@
 """`segstudy metrics` on files: pairs, folders, a study's cases, and tables put together."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmark_runs import run_quickly
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.cli import main
 from segstudy.images.files import write_label
@@ -221,14 +220,7 @@ def test_the_summary_of_nnunet(tmp_path):
 
 
 def test_the_benchmark_runs():
-    repository = Path(__file__).resolve().parents[3]
-    run = subprocess.run(
-        [sys.executable, "benchmarks/metrics.py", "--quick"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_quickly("metrics")
     assert run.returncode == 0, run.stdout + run.stderr
     rows = [
         line.split("|")[2].strip() for line in run.stdout.splitlines() if line.startswith("| 35x51")

@@ -14,6 +14,7 @@ import pandas
 import pytest
 from PIL import Image
 
+from benchmark_runs import run_quickly
 from segstudy.errors import InputError
 from segstudy.files import write_text
 from segstudy.publish.anonymous import numbered, renamed
@@ -176,13 +177,6 @@ def test_names_are_replaced_as_whole_words():
 
 
 def test_the_benchmark_runs():
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    done = subprocess.run(
-        [sys.executable, "benchmarks/report.py", "--quick"],
-        cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, timeout=580,
-    )  # fmt: skip
+    done = run_quickly("report")
     assert "| 4 | 2 | 2 | 40x36x12 |" in done.stdout, done.stderr
     assert "target report:" in done.stdout

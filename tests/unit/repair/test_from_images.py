@@ -1,8 +1,6 @@
 """A fault found without any right label: planted faults, and what must be refused."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pandas as pd
 import pytest
 from repair_shapes import AFFINE, FAULT, ORGAN, cohort, settings
 
+from benchmark_runs import run_quickly
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, read_grid, read_label
@@ -126,9 +125,6 @@ def test_settings_that_say_too_little_or_too_much(asked, message):
 
 
 def test_the_benchmark_runs_and_reaches_its_targets():
-    run = subprocess.run(
-        [sys.executable, "benchmarks/repair_images.py", "--quick"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    run = run_quickly("repair_images")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "| phantom CT | heart | 3 | nothing | refused: nothing to repair |" in run.stdout

@@ -1,14 +1,12 @@
 """`segstudy statistics` from a table to its files."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmark_runs import run_quickly
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.statistics.foreign import read_tables
@@ -182,14 +180,7 @@ def test_tables_that_are_something_else(tmp_path, monkeypatch, source, message):
 
 
 def test_the_benchmark_of_error_rates_runs():
-    repository = Path(__file__).resolve().parents[3]
-    run = subprocess.run(
-        [sys.executable, "benchmarks/error_rates.py", "--quick"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_quickly("error_rates")
     assert run.returncode == 0, run.stdout + run.stderr
     # Five shapes at two sizes without a difference, then five with one.
     rows = [line for line in run.stdout.splitlines() if line.endswith(" |") and ". |" not in line]

@@ -1,9 +1,6 @@
 """Augmentation against closed forms: known angles move known points, and labels move with images."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from benchmark_runs import run_quickly
 from segstudy.study import Augmentation
 from segstudy.train import augment as module
 from segstudy.train.augment import affine, augment, resample, source_size
@@ -453,11 +451,6 @@ def test_a_part_of_a_batch_is_changed_as_in_the_whole():
 
 
 def test_the_benchmark_runs():
-    run = subprocess.run(
-        [sys.executable, "benchmarks/augmentation.py", "--quick"],
-        cwd=Path(__file__).resolve().parents[3],
-        capture_output=True,
-        text=True,
-    )
+    run = run_quickly("augmentation")
     assert run.returncode == 0, run.stderr
     assert "| small | 16x24x16 | segstudy |" in run.stdout

@@ -2,10 +2,7 @@
 
 import csv
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmark_runs import run_quickly
 from segstudy.cli import main
 from segstudy.files import write_json
 from segstudy.images.arrays import open_arrays, write_tissues
@@ -310,13 +308,7 @@ def test_what_is_missing_is_named(words, cohort, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["synthesis", "contrast"])
 def test_the_benchmarks_run(name):
-    run = subprocess.run(
-        [sys.executable, f"benchmarks/{name}.py", "--quick"],
-        cwd=Path(__file__).resolve().parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_quickly(name)
     assert run.returncode == 0, run.stdout + run.stderr
     row = {"synthesis": "| 32^3 | 45 | segstudy |", "contrast": "| PD | synthetic |"}[name]
     assert row in run.stdout
