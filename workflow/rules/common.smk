@@ -150,6 +150,11 @@ def shard_files(wildcards, kind: str) -> list[str]:
     return [str(file) for name in selected(wildcards) for file in getattr(cases[name], kind)]
 
 
+def training_tables(model: str) -> list[str]:
+    """The case tables of what a model learns from."""
+    return [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.trained_on(model)]
+
+
 def dataset_images(dataset: str) -> list[str]:
     return [str(file) for case in cases_of(dataset).values() for file in case.images]
 
@@ -244,7 +249,7 @@ def training_arrays(wildcards) -> list[str]:
     kind = "tissues/" if is_synth(wildcards.model) else ""
     return [
         f"{RESULTS}/preprocess/{dataset}/{kind}{plan}/shards-{grid}.txt"
-        for dataset in STUDY.training_datasets
+        for dataset in STUDY.trained_on(wildcards.model)
     ]
 
 
@@ -260,7 +265,7 @@ def training_images(wildcards) -> list[str]:
         return []
     return [
         file
-        for dataset in STUDY.training_datasets
+        for dataset in STUDY.trained_on(wildcards.model)
         for file in [*dataset_images(dataset), *dataset_labels(dataset)]
     ]
 
@@ -270,11 +275,12 @@ def training_data(wildcards, input) -> list[str]:
     if not is_nnunet(wildcards.model):
         option = "--tissues" if is_synth(wildcards.model) else "--arrays"
         return [option, *input.arrays, "--plan", *input.plan]
-    structures = {name: STUDY.datasets[name].structures for name in STUDY.training_datasets}
-    cases = zip(STUDY.training_datasets, input.cases, strict=True)
+    datasets = STUDY.trained_on(wildcards.model)
+    structures = {name: STUDY.datasets[name].structures for name in datasets}
+    cases = zip(datasets, input.cases, strict=True)
     labels = [
         f"{name}={RESULTS}/repair/{name}/labels"
-        for name in STUDY.training_datasets
+        for name in datasets
         if is_repaired(name)
     ]
     return [
@@ -325,7 +331,10 @@ def split_settings() -> SplitSettings:
 
 def plan_settings(plan: str) -> FitSettings:
     return FitSettings(
-        plan=STUDY.preprocess[plan], modality=STUDY.modality, channels=STUDY.channels
+        plan=STUDY.preprocess[plan],
+        modality=STUDY.modality,
+        channels=STUDY.channels,
+        datasets=STUDY.fitted_on(plan),
     )
 
 
@@ -333,7 +342,8 @@ def resample_settings(dataset: str, plan: str) -> ResampleSettings:
     """The spacing is the grid's, in the name of the folder; where it comes from is the plan's."""
     return ResampleSettings(
         plan=STUDY.preprocess[plan].model_copy(update={"spacing_mm": "auto"}),
-        dataset=STUDY.datasets[dataset].cohort(),
+        # Label maps have no channels of their own; the images drawn of them have the study's.
+        dataset=STUDY.datasets[dataset].cohort().model_copy(update={"channels": STUDY.channels}),
         structures=STUDY.structures,
     )
 
@@ -414,13 +424,13 @@ def environment(wildcards) -> str:
 
 
 def runs(pattern: str, models: Iterable[str] = tuple(STUDY.models)) -> list[str]:
-    """A pattern filled in for each of the models, every fold and seed, and dataset where it names one."""
+    """A pattern filled in for each of the models, every fold and seed, and tested dataset where it names one."""
     return list(
         dict.fromkeys(
             pattern.format(model=name, fold=fold, seed=seed, dataset=dataset)
             for name in models
             for fold in STUDY.folds
             for seed in STUDY.models[name].seeds
-            for dataset in STUDY.datasets
+            for dataset in STUDY.tested_datasets
         )
     )

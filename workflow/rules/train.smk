@@ -8,9 +8,7 @@ rule train:
         plan=training_plan,
         images=training_images,
         cases=lambda w: ancient(
-            [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.training_datasets]
-            if is_nnunet(w.model)
-            else []
+            training_tables(w.model) if is_nnunet(w.model) else []
         ),
     output:
         # The running checkpoint lies beside these and is not declared: it survives a killed job.

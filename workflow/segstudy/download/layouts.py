@@ -26,7 +26,7 @@ class Listing:
     """What a dataset's folder holds.
 
     root: the folder that file names of problems are relative to.
-    cases: those with an image and a label by name; a name can stand twice.
+    cases: those with an image and a label by name, or of label maps alone; a name can stand twice.
     problems: unpaired files, and what the dataset's own description says otherwise.
     stacks: files of cases that are yet to be written, each from slices in their order.
     """
@@ -427,6 +427,28 @@ def _dseg_names(table: Path) -> dict[int, str]:
         ) from None
 
 
+# --- label maps alone ---------------------------------------------------------------------------
+
+
+def _label_maps(root: Path, dataset: Dataset) -> Listing:
+    """Each image file of the folder is a case without image, and a subject, if it names no `sub-<id>`."""
+    if not root.is_dir():
+        raise InputError(f"{root}: not a folder; expected one with a label map a subject in it")
+    maps = _images(root)
+    if not maps:
+        inner = sorted({path.parent.name for path in root.glob("*/*") if is_image(path)})
+        hint = f"; did you mean {root / inner[0]}?" if inner else ""
+        raise InputError(
+            f"{root}: no label map in it; expected files such as sub-01_seg.nii.gz right in this folder{hint}"
+        )
+    cases = []
+    for path in maps:
+        name = stem(path)
+        subject = re.match(r"sub-[A-Za-z0-9]+(?=_)", name)
+        cases.append(Case(name, subject[0] if subject else name, (), path))
+    return Listing(root, cases, [])
+
+
 # --- a table ------------------------------------------------------------------------------------
 
 _OPTIONAL = ("subject", "reference_label", "fold", "split")
@@ -650,5 +672,6 @@ _LAYOUTS = {
     "phantom": _segthor,
     "neurite_oasis": _neurite_oasis,
     "bids": _bids,
+    "label_maps": _label_maps,
     "table": _table,
 }

@@ -21,7 +21,9 @@ class Registered(Settings):
     """
 
     title: str
-    layout: Literal["msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids"]
+    layout: Literal[
+        "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "label_maps"
+    ]
     url: str | None = None
     obtain: str | None = None
     files: str | None = None

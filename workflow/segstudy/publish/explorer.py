@@ -33,7 +33,7 @@ def explorer(results: Results, layers: dict, images: bool = True) -> Markup:
                 "values": {name: _values(results, dataset, name) for name in names},
                 "stacks": layers["cases"][dataset] if images else {},
             }
-            for dataset in study.datasets
+            for dataset in study.tested_datasets
         },
         "spots": layers["spots"],
     }

@@ -81,7 +81,8 @@ def fit(
     with _stopping():
         plan = _plan(settings, training, validation, work, threads)
         not_mirrored = None
-        if model.mirror == "not_right_left":
+        mirror = model.mirrored(settings.left_right_pairs)
+        if mirror == "not_right_left":
             not_mirrored = right_left_axis(plan, [*training, *validation])
         trainer = _trainer(
             plan,
@@ -92,6 +93,7 @@ def fit(
             device,
             threads,
             seed,
+            mirror,
             not_mirrored,
         )
         described = _described(settings, plan, trainer, training, validation, fold, seed, threads)
@@ -203,12 +205,13 @@ def _read(path: Path) -> str:
 
 def remarks(settings: TrainSettings) -> list[str]:
     """What a reader of the results has to know of how nnU-Net was trained."""
-    if settings.model.mirror != "all" or not settings.left_right_pairs:
+    pairs = settings.left_right_pairs
+    if not pairs or settings.model.mirrored(pairs) != "all":
         return []
-    pairs = ", ".join(" and ".join(pair) for pair in settings.left_right_pairs)
+    named = ", ".join(" and ".join(pair) for pair in pairs)
     return [
-        f"nnU-Net mirrors images from right to left and leaves the labels as they are: it is taught that {pairs} "
-        "may be on either side; `mirror: not_right_left` keeps them apart"
+        f"mirror: all, as the study asks for: nnU-Net mirrors images from right to left and leaves the labels as they "
+        f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart"
     ]
 
 
@@ -225,7 +228,7 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
     if len(stored) > 1:
         (first, one), (second, other), *_ = stored.items()
         raise InputError(
-            f"mirror: not_right_left: the right-left axis is axis {'ijk'[first]} in the files of {one} and "
+            f"mirror: all but the right-left axis, since the study has left_right_pairs or says so; but the right-left axis is axis {'ijk'[first]} in the files of {one} and "
             f"{'ijk'[second]} in those of {other}, which nnU-Net cannot tell; store all images in the same "
             "order of axes, or say mirror: none"
         )
@@ -248,6 +251,7 @@ def _trainer(
     device: torch.device,
     threads: int,
     seed: int,
+    mirror: str,
     not_mirrored: int | None,
 ):
     """The trainer, with fresh weights or with the state it was stopped in."""
@@ -262,6 +266,7 @@ def _trainer(
     trainer.follow(
         model,
         lambda logged: write_table(output / "history.csv", history(logged, structures, validated)),
+        mirror,
         not_mirrored,
     )
     trainer.initialize()
