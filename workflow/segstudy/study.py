@@ -765,6 +765,10 @@ class TrainingSubset(Settings):
         return self.subjects, self.seed
 
 
+NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "runtime_min", "infer")
+"""Settings of a model that do not shape its weights."""
+
+
 class Arm(Settings):
     """What a study trains and compares: one of its models."""
 
@@ -797,21 +801,11 @@ class Arm(Settings):
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        free = {
-            "seeds",
-            "device",
-            "gpus",
-            "threads",
-            "workers",
-            "memory_mb",
-            "runtime_min",
-            "infer",
-        }
         return self.model_copy(
             update={
                 name: field.get_default()
                 for name, field in type(self).model_fields.items()
-                if name in free
+                if name in NOT_LEARNED
             }
         )
 
@@ -1827,6 +1821,11 @@ def _expand_grids(content: dict, file: Path) -> None:
     if not isinstance(models, dict):
         return
     try:
+        for entry, model in models.items():
+            if isinstance(model, dict) and "grid" in model and model.get("trainer") == "external":
+                raise ValueError(
+                    f"models.{entry}.grid: trainer: external trains nothing, so there is nothing to search; leave grid out"
+                )
         expanded, grids = expand(models)
         for entry in grids:
             for setting in models[entry]["grid"]:
@@ -1838,7 +1837,18 @@ def _expand_grids(content: dict, file: Path) -> None:
 
 
 def _check_setting(model: dict, entry: str, setting: str) -> None:
-    """Raise ValueError for a setting of a grid that the model's network does not have."""
+    """Raise ValueError for a setting of a grid that the model's network does not have, or that teaches it nothing."""
+    first = setting.split(".")[0]
+    if first in NOT_LEARNED:
+        raise ValueError(
+            f"models.{entry}.grid.{setting}: {first} does not change what is learned, so that there is nothing to "
+            "choose by; leave it out of the grid"
+        )
+    if first in ("train_on", "training_subset", "validation_share"):
+        raise ValueError(
+            f"models.{entry}.grid.{setting}: {first} changes the cases that a grid's best arm is chosen by; give each "
+            "value a model of its own"
+        )
     place: tuple = ("models", entry, model.get("network", model.get("trainer")))
     for part in setting.split("."):
         allowed = _keys_at(Study, place)

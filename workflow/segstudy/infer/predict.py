@@ -153,7 +153,7 @@ def choose_postprocessing(
     else:
         log.info("post-processing is chosen on %d cases of the training side", len(cases))
     images = {name: labelled.case.images for name, labelled in cases.items()}
-    compared = predict_each(trained, images, device, compare, "compared")
+    compared = predict_each(trained, images, device, compare, "compared") if images else {}
     choices = postprocess.choose(compared, trained.structures)
     for name, choice in choices.items():
         if choice.cases:
