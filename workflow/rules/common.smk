@@ -61,9 +61,8 @@ def read_config() -> Study:
                 "a path to your own file ends in .yaml"
             )
         study = read_study(file, config.get("path"))
-        for name, dataset in study.datasets.items():
-            if not isinstance(dataset.source, PhantomSource):
-                refuse_by_hand(dataset.source, name)
+        sources = {name: dataset.source for name, dataset in study.datasets.items()}
+        refuse_by_hand(sources, chosen)
         return study
     except InputError as error:
         raise WorkflowError(str(error)) from None

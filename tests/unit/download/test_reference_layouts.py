@@ -194,6 +194,17 @@ def test_a_second_audit_leaves_unchanged_volumes_alone(tmp_path):
     assert {file.stat().st_mtime for file in cases[0].files} == {1}
 
 
+def test_a_subject_with_fewer_slices_than_most_is_named(tmp_path):
+    folder = oasis_slices(tmp_path / "d", {"train": (1, 2, 3)}, slices=32, size=16)
+    for path in [*folder.glob("*/*_002_slice_31.*"), *folder.glob("*/*_002_slice_30.*")]:
+        path.unlink()
+    listing = list_cases(dataset("oasis_slices", folder, TISSUES, source={"parts": ["train"]}))
+    assert [case.case for case in listing.cases] == ["case_001", "case_002", "case_003"]
+    assert [str(problem) for problem in listing.problems] == [
+        "case_002: 30 slices, where most subjects have 32"
+    ]
+
+
 # --- neurite-OASIS ------------------------------------------------------------------------------
 
 
@@ -346,6 +357,28 @@ def test_a_folder_without_label_maps_says_where_some_are(tmp_path):
     with pytest.raises(InputError, match="not a folder"):
         file = tmp_path / "training_label_maps/training_07.nii.gz"
         list_cases(dataset("label_maps", file, {"a": 17}))
+
+
+# --- another folder than the one that was meant ---------------------------------------------------
+
+
+def test_a_folder_too_deep_or_too_high_is_answered_with_the_right_one(tmp_path):
+    folders = {
+        "segthor": (segthor(tmp_path / "segthor/data"), "train"),
+        "neurite_oasis": (neurite(tmp_path / "neurite/data"), "OASIS_OAS1_0001_MR1"),
+        "bids": (bids(tmp_path / "bids/data"), "derivatives/freesurfer"),
+        "oasis_slices": (
+            oasis_slices(tmp_path / "slices/data", size=16),
+            "keras_png_slices_train",
+        ),
+    }
+    for layout, (folder, inner) in folders.items():
+        places = [folder / inner]
+        if layout != "oasis_slices":  # whose folders are found wherever they lie below
+            places.append(folder.parent)
+        for place in places:
+            with pytest.raises(InputError, match=f"did you mean {folder}\\?"):
+                list_cases(dataset(layout, place, {"a": 1}))
 
 
 # --- four channels ------------------------------------------------------------------------------

@@ -184,7 +184,10 @@ def _segthor(root: Path, dataset: Dataset) -> Listing:
     """`train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz` where a right label is."""
     folder = root / "train"
     if not folder.is_dir():
-        raise InputError(f"{root}: no folder train in it; expected train/<patient>/GT.nii.gz")
+        raise InputError(
+            f"{root}: no folder train in it; expected train/<patient>/GT.nii.gz"
+            + _elsewhere(root, "train/*/GT.nii.gz")
+        )
     cases, problems = [], []
     for patient in sorted(folder.iterdir()):
         if patient.name.startswith("."):
@@ -259,7 +262,21 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
             stacks[image] = tuple(images[number] for number in numbers)
             stacks[label] = tuple(labels[number] for number in numbers)
             cases.append(Case(case, subject, (image,), label))
+    problems += _odd_counts(found["case"])
     return Listing(root, cases, problems, stacks)
+
+
+def _odd_counts(images: Mapping[str, Mapping[int, Path]]) -> list[Problem]:
+    """A warning for each subject that has more or fewer slices than most."""
+    counts = {subject: len(slices) for subject, slices in images.items()}
+    usual = max(counts.values(), key=list(counts.values()).count, default=0)
+    return [
+        Problem(
+            f"case_{subject}", "", f"{number} slices, where most subjects have {usual}", WARNING
+        )
+        for subject, number in sorted(counts.items())
+        if number != usual
+    ]
 
 
 def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
@@ -279,6 +296,7 @@ def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
                     f"{root}: no folder {name} in it (or {name.replace('_png', '')}); expected images "
                     f"in keras_png_slices_<part>/case_NNN_slice_S.nii.png and labels in "
                     "keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png"
+                    + ("" if folders else _elsewhere(root, "keras_*slices_*"))
                 )
     return [(part, path) for part, _, path in folders if part in set(parts)]
 
@@ -319,6 +337,7 @@ def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
         raise InputError(
             f"{root}: no folder OASIS_OAS1_NNNN_MR1 in it; expected aligned_norm.nii.gz and "
             f"aligned_{segmentation}.nii.gz in one such folder a subject"
+            + _elsewhere(root, "OASIS_OAS1_*")
         )
     problems = []
     names = _colour_table(root / f"{segmentation}_labels.txt")
@@ -400,6 +419,7 @@ def _pipeline(root: Path, name: str | None) -> Path:
         raise InputError(
             f"{folder}: expected one folder with sub-*_dseg.nii.gz files, found {len(able)} ({known})"
             + ("; set source.pipeline" if able else "; labels belong there in a BIDS dataset")
+            + ("" if able else _elsewhere(root, "derivatives/*/sub-*"))
         )
     return able[0]
 
@@ -572,7 +592,7 @@ def _description(root: Path) -> dict:
     file = root / "dataset.json"
     if not file.exists():
         inner = sorted(path.parent.name for path in root.glob("*/dataset.json"))
-        hint = f"; did you mean {root / inner[0]}?" if inner else ""
+        hint = f"; did you mean {root / inner[0]}?" if inner else _elsewhere(root, "dataset.json")
         raise InputError(f"{root}: no dataset.json in it{hint}")
     description = read_json(file)
     if not isinstance(description, dict):
@@ -653,6 +673,16 @@ def _present(
         if not missing:
             present.append(case)
     return present, problems
+
+
+def _elsewhere(root: Path, pattern: str) -> str:
+    """A hint at the folder that was meant, where one above or below holds what is sought."""
+    near = (
+        *root.resolve().parents[:2],
+        *(path for path in sorted(root.glob("*")) if path.is_dir()),
+    )
+    found = next((folder for folder in near if any(folder.glob(pattern))), None)
+    return f"; did you mean {found}?" if found else ""
 
 
 def _unpaired(path: Path, root: Path) -> Problem:
