@@ -279,11 +279,7 @@ def training_data(wildcards, input) -> list[str]:
     datasets = STUDY.trained_on(wildcards.model)
     structures = {name: STUDY.datasets[name].structures for name in datasets}
     cases = zip(datasets, input.cases, strict=True)
-    labels = [
-        f"{name}={RESULTS}/repair/{name}/labels"
-        for name in datasets
-        if is_repaired(name)
-    ]
+    labels = [f"{name}={RESULTS}/repair/{name}/labels" for name in datasets if is_repaired(name)]
     return [
         *("--cases", *(f"{name}={table}" for name, table in cases)),
         *(["--labels", *labels] if labels else []),
@@ -476,7 +472,7 @@ def training_mb(wildcards) -> float:
     spacing_mm = plan_spacing_mm(model.plan)
     voxels = [
         voxels
-        for name in STUDY.training_datasets
+        for name in STUDY.trained_on(wildcards.model)
         for voxels in voxels_of(name, spacing_mm).values()
     ]
     needed = training_memory_mb(model, voxels, len(STUDY.channels), 1 + len(STUDY.structures))

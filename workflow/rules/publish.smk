@@ -10,7 +10,9 @@ rule publish_figures:
         statistics=rules.statistics.output,
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
-        images=lambda w: [file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)],
+        images=lambda w: [
+            file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)
+        ],
         estimates=[
             f"{RESULTS}/repair/{dataset}/estimate"
             for dataset in STUDY.datasets
@@ -76,7 +78,9 @@ rule publish_viewer:
     input:
         metrics=f"{RESULTS}/metrics/metrics.csv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
-        images=lambda w: [file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)],
+        images=lambda w: [
+            file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)
+        ],
         labels=lambda w: [
             labels for dataset in STUDY.tested_datasets for labels in dataset_labels(dataset)
         ],
