@@ -278,7 +278,8 @@ def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> st
         f"{model.configuration}; {parameters} parameters). It fitted its own preprocessing, network and "
         f"patches to the training cases of each fold, and was trained by its own rules for "
         f"{count(model.epochs, 'epoch')} of {count(model.steps_per_epoch, 'step')} on {listing(devices)}"
-        f"{seeds}, with {batch} patches of {sizes} voxels a step. {_mirrored(study, name, model)}Its {used} weights "
+        f"{seeds}, with {batch} patches of {sizes} voxels a step. {_mirrored(study, name, model)}Images stored in "
+        f"another orientation than those that it was trained on were turned to theirs. Its {used} weights "
         f"were used, and {apart}."
     )
 

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -79,11 +80,15 @@ def fit(
     for line in remarks(settings):
         log.warning("%s", line)
     with _stopping():
+        cases = [*training, *validation]
         plan = _plan(settings, training, validation, work, threads)
+        plan["orientations"] = orientations(cases)
+        if settings.left_right_pairs:
+            refuse_turned(cases)
         not_mirrored = None
         mirror = model.mirrored(settings.left_right_pairs)
         if mirror == "not_right_left":
-            not_mirrored = right_left_axis(plan, [*training, *validation])
+            not_mirrored = right_left_axis(plan, cases)
         trainer = _trainer(
             plan,
             model,
@@ -213,6 +218,29 @@ def remarks(settings: TrainSettings) -> list[str]:
         f"mirror: all, as the study asks for: nnU-Net mirrors images from right to left and leaves the labels as they "
         f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart"
     ]
+
+
+def orientations(cases: Sequence[Labelled]) -> list[str]:
+    """Where the axes of the images point, e.g. `LPS`, what most do first."""
+    found = Counter(read_grid(case.case.images[0]).orientation for case in cases)
+    return [orientation for orientation, _ in found.most_common()]
+
+
+def refuse_turned(cases: Sequence[Labelled]) -> None:
+    """Raise InputError where the right-left axis runs to the right in some files and to the left in others.
+
+    nnU-Net, which never looks at directions, would see left structures on the right in these.
+    """
+    sides: dict[str, str] = {}
+    for case in cases:
+        points_to = read_grid(case.case.images[0]).orientation
+        sides.setdefault("right" if "R" in points_to else "left", case.name)
+    if len(sides) > 1:
+        raise InputError(
+            f"the right-left axis runs to the right in the file of {sides['right']} and to the left in that of "
+            f"{sides['left']}; nnU-Net does not look at directions and would mix up the study's left_right_pairs: "
+            "store all images in one orientation"
+        )
 
 
 def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int | None:
