@@ -295,7 +295,7 @@ datasets:
 models:
   drawn: {trainer: synth}
 """
-TWO_SITES = MAPS.replace("    role: test\n", "")
+MAPS_AND_IMAGES = MAPS.replace("    role: test\n", "")
 EXTERNAL = {"trainer": "external", "command": "a {image} {output}", "labels": {"thalamus": 1}}
 
 
@@ -309,7 +309,7 @@ def test_a_study_may_learn_from_label_maps_alone(tmp_path):
 def test_each_model_may_learn_from_data_of_its_own(tmp_path):
     fine = {"preprocess__default": {}, "preprocess__fine": {}}
     unet = {"network": "unet", "train_on": ["site"], "plan": "fine"}
-    read = study(tmp_path, TWO_SITES, models__unet=unet, models__program=EXTERNAL, **fine)
+    read = study(tmp_path, MAPS_AND_IMAGES, models__unet=unet, models__program=EXTERNAL, **fine)
     assert read.trained_on("drawn") == ["maps", "site"] == read.fitted_on("default")
     assert read.trained_on("unet") == ["site"] == read.fitted_on("fine")
     assert read.trained_on("program") == []
@@ -329,10 +329,10 @@ def test_each_model_may_learn_from_data_of_its_own(tmp_path):
         (MAPS, {"splits__run_folds": [1]}, r"splits\.run_folds: .*nothing is cross-validated: leave it out"),
         (MAPS, {"models__unet": {"network": "unet"}}, r"models\.unet: learns from images, and maps has label maps alone; say trainer: synth"),
         (MAPS, {"models__nnunet": {"trainer": "nnunet"}}, r"models\.nnunet: learns from images, and maps has"),
-        (TWO_SITES, {"models__unet": {"network": "unet"}}, r"models\.unet: learns from images.* say train_on: \[site\], or trainer: synth"),
+        (MAPS_AND_IMAGES, {"models__unet": {"network": "unet"}}, r"models\.unet: learns from images.* say train_on: \[site\], or trainer: synth"),
         (MAPS, {"models__drawn__train_on": ["site"]}, r"models\.drawn\.train_on: 'site' is none of the datasets to train on \(maps\)"),
         (
-            TWO_SITES,
+            MAPS_AND_IMAGES,
             {"models__unet": {"network": "unet", "train_on": ["site"]}},
             r"models\.unet\.train_on: site, while drawn of the same plan \(default\) learns from maps, site.*a plan of its own",
         ),
