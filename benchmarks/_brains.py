@@ -127,7 +127,7 @@ def painted_tests(
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """Image file, and classes on its grid, of each brain in a contrast; no training image looks the same."""
     for number, (name, label) in enumerate(brains.items()):
-        path = folder / f"test_{contrast}_{name}.nii.gz"
+        path = folder / f"test_{contrast}_{name}.nii"
         write_nifti(path, painted(label.array, CONTRASTS[contrast], 100 + number), label.affine)
         yield path, with_classes(label.array, VALUES)
 
@@ -140,7 +140,7 @@ def real_t1(folder: Path) -> tuple[Path, np.ndarray]:
     with np.load(_data() / "brain_freesurfer" / "test_scan.npz") as file:
         image, label = file["vol"].astype(np.float32), file["seg"].astype(np.uint16)
     affine = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-    path = folder / "test_real.nii.gz"
+    path = folder / "test_real.nii"
     write_nifti(path, image, affine)
     return path, with_classes(label, VALUES)
 
@@ -164,7 +164,7 @@ def prepare(folder: Path, brains: Mapping[str, Image], pairs: Sequence[tuple[str
     """
     cases = []
     for number, (name, label) in enumerate(brains.items()):
-        paths = folder / f"{name}.nii.gz", folder / f"{name}_label.nii.gz"
+        paths = folder / f"{name}.nii", folder / f"{name}_label.nii.gz"
         write_nifti(paths[0], painted(label.array, CONTRASTS["T1"], number), label.affine)
         write_label(paths[1], label.array, label.affine)
         cases.append(Case(name, name, (paths[0],), paths[1]))
