@@ -33,13 +33,11 @@ NETWORK = {
     "optimizer": {"lr": 1.5e-2},
 }
 PAIRS = _brains.names(("left", "right"))
+SYNTHESIS = {"zero_background_share": 1.0}
+"""Maps and tests are brains without skulls."""
 ARMS = {
     "T1 alone": _brains.Arm(NETWORK, PAIRS),
-    "synthetic": _brains.Arm(
-        # Brains without skulls are what the maps hold, and what is to be predicted.
-        {**NETWORK, "trainer": "synth", "synthesis": {"zero_background_share": 1.0}},
-        PAIRS,
-    ),
+    "synthetic": _brains.Arm({**NETWORK, "trainer": "synth", "synthesis": SYNTHESIS}, PAIRS),
 }
 ASKED_AWAY, ASKED_T1 = 0.2, 0.7
 """The synthetic arm's lead in mean Dice in contrasts that the other has not seen; its Dice of the real T1."""
