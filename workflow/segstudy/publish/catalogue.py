@@ -66,6 +66,9 @@ def figures(study: Study) -> list[Figure]:
             if len(study.models) > 1 and name in tested:
                 title = f"differences in {title}"
                 found.append(_figure("differences", "Results", title, dataset, name))
+            if families(study):
+                title = f"{metric(name).title} and training size"
+                found.append(_figure("sizes", "Results", title, dataset, name))
         found.append(_figure("heatmap", "Results", "means", dataset))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
@@ -83,6 +86,17 @@ def figures(study: Study) -> list[Figure]:
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found
+
+
+def families(study: Study) -> list[list[str]]:
+    """Models that differ in nothing but how many subjects they are trained on, together."""
+    kin: dict[str, list[str]] = {}
+    for name, model in study.models.items():
+        if model.trainer != "external":
+            alike = model.learning().model_copy(update={"training_subset": None})
+            kin.setdefault(alike.to_json(), []).append(name)
+    sizes = {name: model.training_subset for name, model in study.models.items()}
+    return [family for family in kin.values() if len({sizes[name] for name in family}) > 1]
 
 
 def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
