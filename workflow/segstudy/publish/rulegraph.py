@@ -46,7 +46,7 @@ RULES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("publish_figures", "publish_viewer", "repair_audit"),
     ),
 }
-"""Tested against Snakemake's own graph. An external model's `infer_external` counts as `infer`."""
+"""Tested against Snakemake's own graph. `infer_external` counts as `infer`, `train_synth` as `train`."""
 
 BOX, GAP, STEP = (
     (104, 36),
