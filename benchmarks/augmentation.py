@@ -2,9 +2,10 @@
 
 Both make nnU-Net's training list (rotation and scaling, noise, blur, brightness, contrast, low
 resolution, gamma of the patch and of its inverse, mirroring) with nnU-Net's probabilities, on two
-cores: ours in one process of two threads, the peer in two processes of one thread each, as nnU-Net
-runs it, but spared handing its batches over. Both take turns, and the medians are compared; beside
-the rate stands the CPU time, which other work on the machine disturbs less.
+cores: two processes of one thread each, spared handing batches over. That is how nnU-Net runs its
+library; a training of ours on a CPU does it in its one process, with all its threads, which is
+measured too. All take turns, and the medians are compared; beside the rate stands the CPU time,
+which other work on the machine disturbs less.
 
 Labels: ours takes the nearest voxel's. The peer's default is the likeliest class after linear
 interpolation of each; it is measured with nearest labels too.
@@ -24,6 +25,7 @@ os.environ.update(OMP_WAIT_POLICY="passive")
 CORES = 2
 SHAPES = {"hippocampus": (40, 56, 40), "large": (128, 128, 96)}
 CLASSES = 3
+OURS, ONE = "segstudy", "segstudy, one process of two threads"
 PEER, NEAREST = "peer", "peer with nearest labels"
 ASKED = {PEER: 2.0, NEAREST: 1.0}
 """How many times the peer's rate: as nnU-Net runs it, and with labels sampled as ours are."""
@@ -46,10 +48,12 @@ def main() -> int:
     shapes = {"small": (16, 24, 16)} if options.quick else SHAPES
     seconds, rounds = (0.3, 1) if options.quick else (options.seconds, options.rounds)
     source = {name: source_of(shape) for name, shape in shapes.items()}
-    kinds = ["segstudy", PEER, NEAREST]
-    if not has_peer(options.peer_python):
+    # No two processes share a GPU.
+    kinds = [OURS, ONE] if options.device == "cpu" else [ONE]
+    if has_peer(options.peer_python):
+        kinds += [PEER, NEAREST]
+    else:
         print(f"{options.peer_python} has no batchgeneratorsv2: the peer is left out")
-        kinds = kinds[:1]
 
     rows, targets = [], []
     for name, shape in shapes.items():
@@ -63,10 +67,11 @@ def main() -> int:
             rate, cpu = (statistics.median(values) for values in zip(*turns, strict=True))
             rows.append((name, "x".join(map(str, shape)), kind, rate, 1000 * cpu))
         rates = {kind: rate for of, _, kind, rate, _ in rows if of == name}
-        for kind in kinds[1:]:
-            targets.append(
-                (f"{name}, times the {kind}", rates["segstudy"] / rates[kind], ASKED[kind])
-            )
+        targets += [
+            (f"{name}, times the {kind}", rates[kinds[0]] / rates[kind], asked)
+            for kind, asked in ASKED.items()
+            if kind in rates
+        ]
 
     device = "two cores" if options.device == "cpu" else options.device
     print(f"{device}; {rounds} turns of {seconds:g} s each, medians\n")
@@ -90,9 +95,8 @@ def has_peer(python: str) -> bool:
 
 def turn(asked: dict, peer_python: str) -> tuple[float, float]:
     """Samples a second and CPU seconds a sample, in fresh processes."""
-    ours = asked["kind"] == "segstudy"
-    threads, count = (CORES, 1) if ours else (1, CORES)
-    python = sys.executable if ours else peer_python
+    python = sys.executable if asked["kind"] in (OURS, ONE) else peer_python
+    threads, count = (CORES, 1) if asked["kind"] == ONE else (1, CORES)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     running = [
         subprocess.Popen(
@@ -121,14 +125,16 @@ def measure(kind, shape, source, seconds, seed, device) -> dict[str, float]:
     coarse = torch.rand(1, CLASSES, *[max(2, size // 8) for size in source])
     label = torch.nn.functional.interpolate(coarse, source, mode="trilinear").argmax(1)
     make, count = (
-        ours(image, label, shape, device) if kind == "segstudy" else peer(image, label, shape, kind)
+        ours(image, label, shape, device)
+        if kind in (OURS, ONE)
+        else peer(image, label, shape, kind)
     )
     make(-1)
     made, began, cpu = 0, time.perf_counter(), cpu_seconds()
     while time.perf_counter() - began < seconds:
         make(made + 1000 * seed)
         made += 1
-    if device != "cpu" and kind == "segstudy":
+    if device != "cpu" and kind in (OURS, ONE):
         torch.cuda.synchronize()
     wall = time.perf_counter() - began
     return {"samples": made * count, "wall_s": wall, "cpu_s": cpu_seconds() - cpu}

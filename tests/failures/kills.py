@@ -48,7 +48,7 @@ def digests(results: Path) -> dict[str, str]:
         place = path.relative_to(results)
         if place.parts[0] in ("logs", "benchmarks", "figures") or not path.is_file():
             continue
-        # What a killed job was writing stays under its temporary name, and is never read.
+        # What a killed job was writing has a temporary name, is never read, and goes with the next writing.
         if any(part.startswith(".writing-") for part in place.parts):
             continue
         if path.suffix in KEPT and path.name != "seconds.csv":
@@ -64,7 +64,7 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
 
 
 def half_written(results: Path) -> list[str]:
-    """What a killed job left beside the results and no later one removed."""
+    """What a killed job left beside the results, which no later one has written again."""
     return [str(path.relative_to(results)) for path in results.rglob(".writing-*")]
 
 

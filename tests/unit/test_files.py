@@ -2,6 +2,8 @@
 
 import errno
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,34 @@ def test_a_folder_appears_complete_and_replaces_the_older_one(tmp_path):
         (temporary / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import os, signal, sys
+from segstudy.files import writing, writing_folder
+with writing(sys.argv[1]), writing_folder(sys.argv[2]) as folder:
+    (folder / "half").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_goes_when_it_is_written_again(tmp_path):
+    file, folder, other = tmp_path / "a[1].csv", tmp_path / "b", tmp_path / "c.csv"
+    for first in (file, other):
+        subprocess.run([sys.executable, "-c", KILLED, first, folder], check=False)
+    assert len(list(tmp_path.glob(".writing-*"))) == 3  # the second has removed the first's folder
+    with writing(file), writing(file):  # neither removes the other's, both being at work
+        pass
+    with writing_folder(folder):
+        pass
+    assert [left.name.rpartition("-")[2] for left in tmp_path.glob(".writing-*")] == ["c.csv"]
+
+
+def test_what_another_machine_writes_stays(tmp_path):
+    elsewhere = tmp_path / ".writing-elsewhere.1-x-a.csv"
+    elsewhere.touch()
+    write_json(tmp_path / "a.csv", {})
+    assert elsewhere.exists()
 
 
 def test_results_can_be_read_by_the_group(tmp_path):

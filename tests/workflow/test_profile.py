@@ -23,10 +23,10 @@ def dry_run(tmp_path_factory) -> str:
     return workspace.run("--dry-run", "--profile", "slurm", "--cores", "8").text
 
 
-def resources(text: str, rule: str, model: str) -> dict[str, str]:
-    """Resources and threads of a rule's job for a model, as the dry run prints them."""
+def resources(text: str, rule: str, model: str = "") -> dict[str, str]:
+    """Resources and threads of a rule's job, for a model, as the dry run prints them."""
     for block in re.split(r"\n(?=(?:local)?(?:rule|checkpoint) )", text):
-        if block.startswith(f"rule {rule}:") and f"model={model}" in block:
+        if block.startswith(f"rule {rule}:") and (not model or f"model={model}" in block):
             found = dict(re.findall(r"(\w+)=([^,\s]+)", re.search(r"resources: (.*)", block)[1]))
             threads = re.search(r"threads: (\d+)", block)
             return {**found, "threads": threads[1] if threads else "1"}
@@ -50,6 +50,33 @@ def test_a_training_on_two_gpus_asks_for_twice_as_much_of_one_node(dry_run):
 
 def test_a_job_on_the_cpu_asks_for_no_gpu(dry_run):
     assert resources(dry_run, "train", "flat")["gpu"] == "0"
+
+
+def test_memory_and_time_follow_from_the_images(tmp_path):
+    """The audit's table says how large they are, here larger than they are."""
+    study = tiny_study(write_cohort(tmp_path / "data", 2, moved=False), moved=False)
+    for model in study["models"].values():
+        model.pop("memory_mb")
+    workspace = Workspace(tmp_path, study)
+    workspace.run("--until", "download_audit")
+    table = workspace.results / "download" / "chest" / "cases.tsv"
+    asked = {}
+    for shape in ("64x64x32", "512x512x200"):
+        table.write_text(re.sub(r"\d+x\d+x\d+", shape, table.read_text()))
+        text = workspace.run("--dry-run").text
+        asked[shape] = {
+            rule: {key: int(resources(text, rule)[key]) for key in ("mem_mb", "runtime")}
+            for rule in ("preprocess_fingerprint", "train", "infer")
+        }
+    small, large = asked.values()
+    image_mb = 4e-6 * 512 * 512 * 200
+    assert large["preprocess_fingerprint"] == {
+        "mem_mb": round(500 + 5 * image_mb),
+        "runtime": round(10 + 0.02 * 2 * image_mb),
+    }
+    assert small["preprocess_fingerprint"]["mem_mb"] < 510
+    for rule in ("train", "infer"):
+        assert large[rule]["mem_mb"] > small[rule]["mem_mb"] + image_mb
 
 
 def test_what_needs_a_network_can_be_run_by_itself():

@@ -14,7 +14,7 @@ rule download_fetch:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(2000),
+        mem_mb=memory_mb(fetch_mb),
         runtime=runtime_min(600),
     params:
         source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
@@ -46,6 +46,7 @@ checkpoint download_audit:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
+        # How large the images are is not known yet; two of 150 million voxels are read at a time.
         mem_mb=memory_mb(8000),
         runtime=runtime_min(240),
     params:

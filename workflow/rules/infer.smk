@@ -26,7 +26,7 @@ rule infer:
         environment
     threads: lambda w: STUDY.models[w.model].threads
     resources:
-        mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
+        mem_mb=memory_mb(prediction_mb),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: needs_gpu(w.model),
         # Not a param: where a job runs is no reason to run it again.

@@ -42,8 +42,8 @@ rule preprocess_fingerprint:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(6000),
-        runtime=runtime_min(120),
+        mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
+        runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
@@ -101,8 +101,10 @@ rule preprocess_resample:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(8000),
-        runtime=runtime_min(240),
+        mem_mb=memory_mb(
+            lambda w: 500 + 4 * image_mb(w.dataset) + 4 * image_mb(w.dataset, parse_grid(w.grid))
+        ),
+        runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
@@ -130,8 +132,10 @@ rule preprocess_tissues:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(8000),
-        runtime=runtime_min(240),
+        mem_mb=memory_mb(
+            lambda w: 500 + 4 * image_mb(w.dataset) + 4 * image_mb(w.dataset, parse_grid(w.grid))
+        ),
+        runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),

@@ -16,7 +16,7 @@ rule repair_estimate:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=memory_mb(8000),
+        mem_mb=memory_mb(lambda w: 3000 + 5 * image_mb(w.dataset)),
         runtime=runtime_min(120),
     params:
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
@@ -43,8 +43,8 @@ rule repair_apply:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(6000),
-        runtime=runtime_min(120),
+        mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
+        runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
     params:
         select=selected,
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),

@@ -28,7 +28,7 @@ rule train:
         environment
     threads: lambda w: STUDY.models[w.model].threads * processes(w.model)
     resources:
-        mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb * processes(w.model)),
+        mem_mb=memory_mb(training_mb),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: needs_gpu(w.model) * processes(w.model),
         nodes=1,

@@ -1,7 +1,9 @@
 """Writing so that a file is either whole or absent."""
 
+import glob
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -20,8 +22,7 @@ def writing(path: Path | str) -> Iterator[Path]:
     suffix (`.nii.gz`) go on working.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{path.name}", dir=path.parent)
+    handle, name = tempfile.mkstemp(**_temporary(path))
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,8 +39,7 @@ def writing(path: Path | str) -> Iterator[Path]:
 def writing_folder(path: Path | str) -> Iterator[Path]:
     """Like `writing`, for a folder that is to appear complete; an older one is replaced."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".writing-{path.name}-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(**_temporary(path)))
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
@@ -49,6 +49,35 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _temporary(path: Path) -> dict[str, Any]:
+    """How a temporary name beside `path` is made: by machine and process, which tell who writes there.
+
+    What a killed process of this machine left of the same file is removed; another machine's
+    stays, since it cannot be seen from here whether that is still at work.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    host = platform.node()
+    for left in path.parent.glob(f".writing-{glob.escape(f'{host}.')}*-{glob.escape(path.name)}"):
+        process = left.name.removeprefix(f".writing-{host}.").partition("-")[0]
+        if process.isdigit() and not _lives(int(process)):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
+    return {
+        "prefix": f".writing-{host}.{os.getpid()}-",
+        "suffix": f"-{path.name}",
+        "dir": path.parent,
+    }
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # It is another user's.
+        pass
+    return True
 
 
 def _umask() -> int:

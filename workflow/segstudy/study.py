@@ -55,6 +55,13 @@ Seeds = Annotated[tuple[int, ...], Field(min_length=1, description="one training
 MemoryMb = Annotated[
     int, Field(ge=1, description="memory a training or prediction job asks for, in MB")
 ]
+AutoMemoryMb = Annotated[
+    Literal["auto"] | Annotated[int, Field(ge=1)],
+    Field(
+        description="memory a training or prediction job asks for, in MB; `auto`: by the voxels of the data, the "
+        "patches and the network"
+    ),
+]
 RuntimeMin = Annotated[int, Field(ge=1, description="time a training job asks for, in minutes")]
 
 
@@ -868,7 +875,7 @@ class Model(Arm):
         None, description="coordinate head in place of the last layer; left out: none"
     )
     infer: OwnInfer = OwnInfer()
-    memory_mb: MemoryMb = 8000
+    memory_mb: AutoMemoryMb = "auto"
     runtime_min: RuntimeMin = 1440
 
     @property

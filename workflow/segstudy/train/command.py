@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="left out: the model's")
     parser.add_argument(
-        "--memory-mb", type=int, metavar="MB", help="memory of the job; left out: the model's"
+        "--memory-mb",
+        type=int,
+        metavar="MB",
+        help="memory of the job; left out: the model's, or what is free",
     )
     parser.add_argument(
         "--workers",
@@ -157,13 +160,24 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         options.output,
         device=device,
         threads=threads,
-        memory_mb=options.memory_mb // rank.size if options.memory_mb else model.memory_mb,
+        memory_mb=_memory_mb(model, options) // rank.size,
         workers=workers,
         rank=rank,
         code=code.digest(
             "train.command", *networks.modules(model), *(["train.synth"] if synth else [])
         ),
     )
+
+
+def _memory_mb(model, options: argparse.Namespace) -> int:
+    """Memory of the whole job; without a word on it, what is free."""
+    import psutil
+
+    if options.memory_mb:
+        return options.memory_mb
+    if model.memory_mb == "auto":
+        return psutil.virtual_memory().available // 10**6
+    return model.memory_mb * _processes(model, options)
 
 
 def _train_nnunet(settings, options: argparse.Namespace) -> None:

@@ -1,0 +1,41 @@
+"""How much memory a training needs, estimated from its data and its patches."""
+
+import math
+from collections.abc import Collection
+
+from segstudy.study import Model
+from segstudy.train.resolve import PATCH_VOXELS
+
+LARGEST_HELD_MB = 32_000
+"""Training cases that take more than this are left on disk, and read patch by patch."""
+
+
+def training_memory_mb(
+    model: Model, voxels: Collection[float], channels: int, classes: int
+) -> float:
+    """Memory of one training process for `memory_mb: auto`, in MB; about twice what was measured.
+
+    voxels: of each training case on the grid of the model's plan; classes: the background counted.
+    Cases are held where half of the memory holds them. Following the training predicts whole cases,
+    with three numbers a voxel and class. On a CPU comes what the layers keep for the way back,
+    which a GPU keeps to itself: some 12 times the first level's features of a batch.
+    """
+    held_mb = (4 * channels + 1) * sum(voxels) / 1e6
+    if held_mb > LARGEST_HELD_MB:
+        held_mb = 0.0
+    followed_mb = 4 * 5 * classes * max(voxels, default=0) / 1e6 if model.validation_share else 0.0
+    if model.device != "cpu":
+        return 4000 + 2 * held_mb + followed_mb
+    patch = (
+        PATCH_VOXELS["cpu"][model.dims]
+        if model.patch_size == "auto"
+        else math.prod(model.patch_size)
+    )
+    batch_mb = 4 * 24 * model.batch_size * patch * width(model) / 1e6
+    return 1500 + 2 * held_mb + followed_mb + batch_mb
+
+
+def width(model: Model) -> int:
+    """Features that a network has for each voxel of a patch, at its finest level."""
+    features = getattr(model, "channels", None) or model.feature_size
+    return features if isinstance(features, int) else features[0]
