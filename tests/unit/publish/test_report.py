@@ -66,6 +66,11 @@ def test_a_report_too_large_for_one_file_has_a_folder_beside_it(plain, figures_f
     assert {case: stack for _, case, stack in (json.loads(f"[{one}]") for one in told)} == cases
     assert all(picture not in output.read_text() for picture in cases["case_000"]["images"])
 
+    write_report(plain, figures_folder, output, images=False, most_bytes=1000)
+    assert not (output.parent / FILES).exists()  # slices of patients
+    assert "stackArrived(" not in output.read_text()
+
+    write_report(plain, figures_folder, output, most_bytes=1000)
     write_report(plain, figures_folder, output)
     assert "data:image/svg" in output.read_text()
     assert not (output.parent / FILES).exists()

@@ -46,8 +46,10 @@ def write_report(
     table or a figure is missing.
     """
     text, beside = render(results, folder, output, images), output.parent / FILES
-    if len(text.encode()) > most_bytes:
+    embedded = len(text.encode()) <= most_bytes
+    if not embedded:
         text = render(results, folder, output, images, embedded=False)
+    if images and not embedded:
         with writing_folder(beside) as temporary:
             for name, content in stack_files(_figure_file(folder / LAYERS)):
                 write_text(temporary / name, content)
