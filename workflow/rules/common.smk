@@ -446,11 +446,11 @@ def image_mb(dataset: str, spacing_mm: tuple | None = None) -> float:
     return 4e-6 * largest * len(STUDY.datasets[dataset].channels)
 
 
-def shard_mb(wildcards) -> float:
-    """All images of a shard, as `image_mb`."""
-    voxels = voxels_of(wildcards.dataset)
-    channels = len(STUDY.datasets[wildcards.dataset].channels)
-    return 4e-6 * sum(voxels[name] for name in selected(wildcards)) * channels
+def all_mb(dataset: str, cases: Iterable[str] | None = None) -> float:
+    """As `image_mb`, all images of a dataset, or of some cases of it."""
+    voxels = voxels_of(dataset)
+    total = sum(voxels.get(name, 0) for name in (voxels if cases is None else cases))
+    return 4e-6 * total * len(STUDY.datasets[dataset].channels)
 
 
 def plan_spacing_mm(plan: str) -> tuple | None:

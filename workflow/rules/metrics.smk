@@ -18,8 +18,8 @@ rule metrics_measure:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(6000),
-        runtime=runtime_min(120),
+        mem_mb=memory_mb(lambda w: 1000 + 4 * image_mb(w.dataset)),
+        runtime=runtime_min(lambda w: 30 + 0.04 * all_mb(w.dataset)),
     params:
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: measure_settings(w.dataset).to_json(),

@@ -246,14 +246,9 @@ def header_warnings(path: Path) -> list[str]:
         sform, sform_code = header.get_sform(coded=True)
         qform, qform_code = header.get_qform(coded=True)
         unit = header.get_xyzt_units()[0]
-    except (
-        OSError,
-        ImageFileError,
-        HeaderDataError,
-        AttributeError,
-        KeyError,
-        ValueError,
-    ) as error:
+    except (OSError, ImageFileError):
+        return []  # What reads the image says why it cannot.
+    except (HeaderDataError, AttributeError, KeyError, ValueError) as error:
         return [
             f"the header's qform or sform cannot be read ({' '.join(str(error).split())[:120]})"
         ]
