@@ -3,10 +3,12 @@
 import copy
 import csv
 import json
+import re
 
 import pytest
 
 from builders import tiny_study, write_case, write_cohort, write_table
+from segstudy.publish.rulegraph import RULES, waits
 from workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -48,6 +50,25 @@ def test_the_chain_leaves_what_it_promises(workspace):
     assert (results / "report.html").stat().st_size > 10_000
     transform = json.loads((results / "repair/chest/estimate/transform.json").read_text())
     assert transform["iou_before"] < 0.5 < 0.95 <= transform["iou_after"]
+
+
+def test_the_reports_rule_graph_is_snakemakes(workspace):
+    told = workspace.run("--rulegraph").text
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', told))
+    direct = {name: set() for name in names.values()}
+    for first, then in re.findall(r"(\d+) -> (\d+)", told):
+        direct[names[then]].add(names[first])
+    direct = {name: first for name, first in direct.items() if name in RULES}
+
+    def before(rule):
+        return direct[rule].union(*map(before, direct[rule]))
+
+    least = {
+        rule: {one for one in first if not any(one in before(other) for other in first)}
+        for rule, first in direct.items()
+    }
+    assert len(least) > 15
+    assert {rule: set(first) for rule, first in waits(list(direct)).items()} == least
 
 
 def test_nothing_changed_nothing_runs(workspace):

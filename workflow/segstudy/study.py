@@ -849,7 +849,8 @@ class Model(Arm):
 
     trainer: Literal["images", "synth"] = Field(
         "images",
-        description="`images`: learn from the cases' images; `synth`: from images drawn from their label maps alone",
+        description="`images`: learn from the cases' images; `synth`: from images drawn from their label maps alone, "
+        "with `loss: {dice: 1, cross_entropy: 0}` where no other is given",
     )
     dims: Literal[2, 3] = Field(3, description="2: slices; 3: volumes")
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = Field(
@@ -864,7 +865,8 @@ class Model(Arm):
     epochs: int = Field(100, ge=1, description="epochs")
     steps_per_epoch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="steps an epoch; `auto`: as many as show each training case once (2D: at least 8 slices of it)",
+        description="steps an epoch; `auto`: as many as show each training case once (2D: at least 8 slices of it), "
+        "and with `trainer: synth` at least 250",
     )
     foreground_share: Share = Field(0.5, description="share of patches centred on a structure")
     loss: Loss = Loss()
@@ -959,6 +961,14 @@ class Model(Arm):
                 f"gpus: {self.gpus}, but trainer: synth draws images on one; expected 1"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_of_its_trainer(cls, given: Any) -> Any:
+        """SynthSeg's loss is Dice alone. Cross-entropy keeps small structures away for thousands of steps."""
+        if isinstance(given, dict) and given.get("trainer") == "synth" and "loss" not in given:
+            return {**given, "loss": {"dice": 1.0, "cross_entropy": 0.0}}
+        return given
 
     @model_validator(mode="after")
     def _changes_of_its_trainer(self) -> "Model":

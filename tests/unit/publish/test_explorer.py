@@ -65,6 +65,32 @@ def page(browser, report):
     assert outside == []
 
 
+def test_slices_of_a_large_report_are_fetched_when_their_case_is_shown(
+    browser, plain, figures_folder
+):
+    path = figures_folder.parent / "fetching" / "report.html"
+    write_report(plain, figures_folder, path, most_bytes=1000)
+    page = browser.new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    scripts = lambda: [url for url in asked if url.endswith(".js")]  # noqa: E731
+    _wait(page, "document.querySelectorAll('#explorer svg.flicker').length === 2")
+    assert len(scripts()) == 1
+    page.locator("#explorer button[data-go=next]").click()
+    _wait(page, "document.querySelectorAll('#explorer path.line').length > 0")
+    assert len(scripts()) == len(set(scripts())) == 2
+    page.locator("#explorer button[data-go=previous]").click()
+    assert page.locator("#explorer svg.flicker").count() == 2
+    assert len(scripts()) == 2
+    folder = figures_folder.parent.as_uri()
+    assert all(url.startswith((folder, "data:")) for url in asked)
+    page.close()
+    assert said == []
+
+
 def _chosen(page) -> dict:
     return page.evaluate(
         "() => Object.fromEntries(['case', 'structure', 'model', 'metric'].map("

@@ -203,6 +203,27 @@ def test_best_median_and_worst_by_mean_dice(plain):
     assert dice[chosen["Median"]] == dice.median()
 
 
+def test_case_figures_show_best_median_and_worst_of_each_structure(plain):
+    one = next(f for f in figures(plain.study) if f.kind == "cases" and f.model == "enet")
+    with style.paper():
+        drawing = outcomes.draw(plain, one, Viewer(plain))
+    table = drawing.table[drawing.table["model"] == "enet"].set_index(["structure", "rank"])
+    values = plain.values("thorax", "dice").query("model == 'enet'")
+    for structure in ("heart", "aorta"):
+        own = values[values["structure"] == structure].set_index("case")["value"]
+        assert table.loc[(structure, "Best"), "case"] == own.idxmax()
+        assert table.loc[(structure, "Worst"), "case"] == own.idxmin()
+        assert table.loc[(structure, "Median"), "dice"] == own.median()
+    notes = [text.get_text() for axes in drawing.figure.axes for text in axes.texts]
+    for (_, rank), row in table.iterrows():
+        assert f"{rank}: {row['case']}\nDice {row['dice']:.3f}" in notes
+    # On each picture: the reference and both models.
+    assert all(
+        len([one for one in axes.collections if one.get_paths()]) >= 2
+        for axes in drawing.figure.axes
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "ranks"),
     [
@@ -233,8 +254,9 @@ def test_case_figures_read_no_more_files_than_they_show(plain, monkeypatch):
     table = pandas.concat(shown)
     images = [path for path in read if "raw" in path.parts]
     predictions = [path for path in read if "infer" in path.parts]
-    assert len(images) == len(set(images)) == table["case"].nunique()
-    assert len(predictions) == table["case"].nunique() * len(plain.study.models)
+    shown = table[["structure", "case"]].drop_duplicates()
+    assert len(images) == len(shown)
+    assert len(predictions) == len(shown) * len(plain.study.models)
 
 
 def test_samples_span_the_cohort(plain):

@@ -1,14 +1,18 @@
 """Heat map, differences, surfaces, networks: what they show is what was measured."""
 
+import builder
 import numpy as np
+import pandas
 import pytest
 from matplotlib.text import Text
 
 from segstudy.images.files import Image
 from segstudy.publish import style
-from segstudy.publish.catalogue import figures
-from segstudy.publish.draw import architecture, differences, heatmap, surfaces
+from segstudy.publish.catalogue import families, figures
+from segstudy.publish.draw import architecture, differences, heatmap, sizes, surfaces
+from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
+from segstudy.study import Study
 
 
 def _figure(results, kind, metric=""):
@@ -58,6 +62,81 @@ def test_noise_of_the_seeds_is_drawn_where_it_is_known(plain):
     widths = [patch.get_width() for patch in drawing.figure.axes[0].patches]
     assert widths == pytest.approx([0.04] * 2)
     assert "from seed to seed" in drawing.caption
+
+
+UNET = {"network": "unet", "dims": 3, "epochs": 12, "validate_every_epochs": 3}
+
+
+def _of_sizes(sizes) -> Study:
+    """A study of U-Nets trained on so many subjects (None: on all), and an ENet."""
+    models = {
+        f"unet_{size}": UNET | ({"training_subset": {"subjects": size}} if size else {})
+        for size in sizes
+    }
+    content = builder.study(repair=False).model_dump(mode="json")
+    return Study.model_validate(content | {"models": {**models, "enet": {"network": "enet"}}})
+
+
+def test_models_that_differ_in_training_size_alone_are_a_family():
+    assert families(_of_sizes([2, 3, None])) == [["unet_2", "unet_3", "unet_None"]]
+    assert families(_of_sizes([2])) == []
+    assert "sizes" not in {one.kind for one in figures(_of_sizes([2]))}
+
+
+def test_the_curve_over_training_size_shows_means_intervals_and_draws(tmp_path):
+    settings = _of_sizes([2, None])
+    results = Results(settings, builder.build(tmp_path, settings, cases=6))
+    # A second draw of the two subjects, 0.1 worse throughout.
+    again = results.metrics[results.metrics["model"] == "unet_2"]
+    results.metrics = pandas.concat(
+        [results.metrics, again.assign(seed=1, value=again["value"] - 0.1)]
+    )
+    with style.paper():
+        drawing = sizes.draw(results, _figure(results, "sizes", "dice"))
+    rows = results.summary.query("metric == 'dice' and model != 'enet'").set_index(
+        ["structure", "model"]
+    )
+    table = drawing.table.set_index(["structure", "model"])
+    assert table["subjects"].xs("unet_2", level="model").eq(2).all()
+    assert table["subjects"].xs("unet_None", level="model").eq(3).all()  # 6 subjects, 2 folds
+    for axes, structure in zip(drawing.figure.axes, ("heart", "aorta"), strict=True):
+        line = axes.lines[0]
+        assert line.get_xdata().tolist() == [2, 3]
+        np.testing.assert_allclose(
+            line.get_ydata(), rows.loc[structure].loc[["unet_2", "unet_None"], "mean"]
+        )
+        dashes = [one for one in axes.lines if one.get_marker() == "_" and len(one.get_xdata())]
+        mean = again[(again["metric"] == "dice") & (again["structure"] == structure)][
+            "value"
+        ].mean()
+        np.testing.assert_allclose(dashes[0].get_ydata(), [mean, mean - 0.1])
+        assert len(dashes) == 1
+    assert "draw of the training subjects" in drawing.caption
+
+
+def test_surfaces_are_of_each_structures_own_case(plain):
+    values = plain.values("thorax", "dice").groupby(["structure", "case"])["value"].mean()
+    found = {}
+    for one in figures(plain.study):
+        if one.kind == "surfaces":
+            with style.paper():
+                table = surfaces.draw(plain, one).table
+            found[one.rank] = table.groupby("structure")["case"].unique().map(list).to_dict()
+    for structure in ("heart", "aorta"):
+        own = values.loc[structure]
+        assert found["best"][structure] == [own.idxmax()]
+        assert found["worst"][structure] == [own.idxmin()]
+        assert own[found["median"][structure][0]] == own.median()
+
+
+def test_few_triangles_are_drawn_of_a_large_surface():
+    label = Image(
+        _ball(50.0, (55, 55, 37), (110, 110, 75)).astype(np.uint8), np.diag([1, 1, 1.5, 1])
+    )
+    vertices, faces = surfaces._mesh(label, 1)
+    assert 0.3 * surfaces.MOST_TRIANGLES < len(faces) < 1.3 * surfaces.MOST_TRIANGLES
+    placed = vertices * label.spacing_mm - np.multiply((55, 55, 37), label.spacing_mm)
+    np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 50.0, atol=1.5)
 
 
 def _ball(radius, centre, shape=(60, 60, 40), spacing=(1.0, 1.0, 1.5)):

@@ -1,6 +1,7 @@
 """The report: one offline file whose numbers are those of the tables."""
 
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 
@@ -12,7 +13,7 @@ from segstudy.errors import InputError
 from segstudy.publish import methods, provenance, tables
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.drawing import draw_all
-from segstudy.publish.report import _findings, _sentence, render
+from segstudy.publish.report import FILES, _findings, _sentence, render, write_report
 from segstudy.publish.results import Results
 
 
@@ -49,6 +50,30 @@ def test_nothing_is_loaded_from_anywhere(page):
     assert "url(" not in style
     assert "@import" not in style
     assert "default-src 'none'" in page
+
+
+def test_a_report_too_large_for_one_file_has_a_folder_beside_it(plain, figures_folder):
+    output = figures_folder.parent / "large" / "report.html"
+    write_report(plain, figures_folder, output, most_bytes=1000)
+    parsed = _Page(output.read_text())
+    plates = [one["src"] for one in parsed.all("img")]
+    assert len(plates) == len(list(figures_folder.glob("*.png")))
+    assert all((output.parent / source).is_file() for source in plates)
+    cases = json.loads((figures_folder / "layers.json").read_text())["cases"]["thorax"]
+    files = sorted((output.parent / FILES).iterdir())
+    assert len(files) == len(cases) == 5
+    told = [re.fullmatch(r"stackArrived\((.*)\);\n", one.read_text())[1] for one in files]
+    assert {case: stack for _, case, stack in (json.loads(f"[{one}]") for one in told)} == cases
+    assert all(picture not in output.read_text() for picture in cases["case_000"]["images"])
+
+    write_report(plain, figures_folder, output, images=False, most_bytes=1000)
+    assert not (output.parent / FILES).exists()  # slices of patients
+    assert "stackArrived(" not in output.read_text()
+
+    write_report(plain, figures_folder, output, most_bytes=1000)
+    write_report(plain, figures_folder, output)
+    assert "data:image/svg" in output.read_text()
+    assert not (output.parent / FILES).exists()
 
 
 def test_every_inner_link_resolves_and_ids_are_unique(page, figures_folder):

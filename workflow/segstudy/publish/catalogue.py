@@ -11,6 +11,7 @@ from segstudy.study import Repair, Study
 CAPTIONS = "captions.json"
 LAYERS = "layers.json"
 FORMATS = ("png", "svg", "pdf")
+RANKS = ("median", "worst", "best")
 PICTURES = (  # these show images or the anatomy of a patient
     *("samples", "repair_overlay", "repair_cases", "cases", "swapped_cases", "surfaces"),
 )
@@ -22,7 +23,7 @@ class Figure:
 
     name: of its files, without suffix. kind: the module of `publish.draw` that draws it.
     category: section of the report. labels: what tells it from others of its kind.
-    caption_file: in `workflow/report/`, for Snakemake's report.
+    caption_file: in `workflow/report/`, for Snakemake's report. rank: of `RANKS`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Figure:
     dataset: str = ""
     metric: str = ""
     model: str = ""
+    rank: str = ""
 
     @property
     def files(self) -> list[str]:
@@ -68,6 +70,9 @@ def figures(study: Study) -> list[Figure]:
             if len(study.models) > 1 and name in tested:
                 title = f"differences in {title}"
                 found.append(_figure("differences", "Results", title, dataset, name))
+            if families(study):
+                title = f"{metric(name).title} and training size"
+                found.append(_figure("sizes", "Results", title, dataset, name))
         found.append(_figure("heatmap", "Results", "means", dataset))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
@@ -81,10 +86,23 @@ def figures(study: Study) -> list[Figure]:
         for grid in study.grids:
             found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
     for dataset in study.tested_datasets:
-        found.append(_figure("surfaces", "Cases", "surfaces in 3D", dataset))
+        for rank in RANKS:
+            title = f"surfaces in 3D, {rank} cases"
+            found.append(_figure("surfaces", "Cases", title, dataset, rank=rank))
         for model in study.models:
             found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
     return found
+
+
+def families(study: Study) -> list[list[str]]:
+    """Models that differ in nothing but how many subjects they are trained on, together."""
+    kin: dict[str, list[str]] = {}
+    for name, model in study.models.items():
+        if model.trainer != "external":
+            alike = model.learning().model_copy(update={"training_subset": None})
+            kin.setdefault(alike.to_json(), []).append(name)
+    sizes = {name: model.training_subset for name, model in study.models.items()}
+    return [family for family in kin.values() if len({sizes[name] for name in family}) > 1]
 
 
 def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
@@ -105,9 +123,15 @@ def files(study: Study) -> list[str]:
 
 
 def _figure(
-    kind: str, category: str, title: str, dataset: str = "", metric: str = "", model: str = ""
+    kind: str,
+    category: str,
+    title: str,
+    dataset: str = "",
+    metric: str = "",
+    model: str = "",
+    rank: str = "",
 ) -> Figure:
-    parts = [kind.replace("_", "-"), dataset, metric, model]
+    parts = [kind.replace("_", "-"), dataset, metric, model, rank]
     labels = {"figure": title, "dataset": dataset, "model": model}
     return Figure(
         name="-".join(part for part in parts if part),
@@ -118,4 +142,5 @@ def _figure(
         dataset=dataset,
         metric=metric,
         model=model,
+        rank=rank,
     )

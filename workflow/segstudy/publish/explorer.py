@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 
 from markupsafe import Markup
 
@@ -10,10 +11,11 @@ from segstudy.publish.results import Results
 from segstudy.publish.words import expand, metric, plain, regions
 
 
-def explorer(results: Results, layers: dict, images: bool = True) -> Markup:
+def explorer(results: Results, layers: dict, images: bool = True, folder: str = "") -> Markup:
     """Values of every case, the slices through it, and the points of figures that open it.
 
-    layers: as `layers.layers` gives it. images: False leaves the slices out.
+    layers: as `layers.layers` gives it. images: False leaves the slices out. folder: where they lie
+    as `stack_files`, and are not in the text.
     """
     study = results.study
     models, structures = list(study.models), list(study.structures)
@@ -31,13 +33,33 @@ def explorer(results: Results, layers: dict, images: bool = True) -> Markup:
         "datasets": {
             dataset: {
                 "values": {name: _values(results, dataset, name) for name in names},
-                "stacks": layers["cases"][dataset] if images else {},
+                "stacks": _stacks(layers, dataset, folder) if images else {},
             }
             for dataset in study.tested_datasets
         },
         "spots": layers["spots"],
     }
     return json_in_page(content)
+
+
+def stack_files(layers: dict) -> Iterator[tuple[str, str]]:
+    """(name, text) of a script a case, which hands its slices to the page."""
+    for dataset, stacks in layers["cases"].items():
+        for case, stack in stacks.items():
+            told = ", ".join(json.dumps(part) for part in (dataset, case, stack))
+            yield _stack_file(stacks, dataset, case), f"stackArrived({told});\n"
+
+
+def _stacks(layers: dict, dataset: str, folder: str) -> dict:
+    stacks = layers["cases"][dataset]
+    if not folder:
+        return stacks
+    return {case: f"{folder}/{_stack_file(stacks, dataset, case)}" for case in stacks}
+
+
+def _stack_file(stacks: dict, dataset: str, case: str) -> str:
+    """A name that is sound in every file system and address, whatever the case is called."""
+    return f"{dataset}-{list(stacks).index(case) + 1:04d}.js"
 
 
 def json_in_page(content) -> Markup:

@@ -149,6 +149,21 @@ const ordered = () => {
     [name, cost(valueOf(name, metric.name, choice.structure.value, choice.model.value), metric.better)]));
   return names.sort((a, b) => worth.get(b) - worth.get(a) || (a < b ? -1 : 1));
 };
+// Of a large study each case's slices lie in a script of their own, fetched when the case is first shown.
+// Gives the slices, or null where there are none or they are still to come.
+const stackOf = (name) => {
+  const { stacks } = measured();
+  if (typeof stacks[name] !== "string") return stacks[name] ?? null;
+  const script = make("script", { src: stacks[name] });
+  stacks[name] = null;
+  script.addEventListener("error", () => { explorer.querySelector("output").textContent = `${script.src} is missing`; });
+  document.head.append(script);
+  return null;
+};
+const stackArrived = (dataset, name, stack) => {
+  study.datasets[dataset].stacks[name] = stack;
+  if (choice.dataset.value === dataset && choice.case.value === name) drawCase();
+};
 const option = (value, text) => make("option", { value }, text);
 const list = () => {
   const before = choice.case.value;
@@ -160,7 +175,7 @@ const list = () => {
   if (before) choice.case.value = before;
 };
 const drawSlice = () => {
-  const stack = measured().stacks[choice.case.value];
+  const stack = stackOf(choice.case.value);
   if (!stack || !slider) return;
   const place = Number(slider.value);
   const text = `${stack.plane} slice ${stack.slices[place]} of ${stack.total}`;
@@ -181,7 +196,7 @@ const drawSlice = () => {
 };
 const drawCase = (structure = choice.structure.value) => {
   const name = choice.case.value;
-  const stack = measured().stacks[name];
+  const stack = stackOf(name);
   const names = [...choice.case.options].map((one) => one.value);
   heading.textContent = name
     ? `${name}: ${names.indexOf(name) + 1} of ${names.length} from worst to best`

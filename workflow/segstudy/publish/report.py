@@ -1,10 +1,11 @@
-"""One offline file, `report.html`: everything a reader of the study wants, first things first."""
+"""One offline file, `report.html`, or a page with a folder where that would be too large: everything a reader of the study wants, first things first."""
 
 import base64
 import html
 import io
 import os
 import re
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import jinja2
 from markupsafe import Markup
 
 from segstudy.errors import InputError
-from segstudy.files import read_json, write_text
+from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
-from segstudy.publish import provenance, style, tables
+from segstudy.publish import provenance, rulegraph, style, tables
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
-from segstudy.publish.explorer import explorer
+from segstudy.publish.explorer import explorer, stack_files
 from segstudy.publish.methods import methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
@@ -26,24 +27,47 @@ from segstudy.publish.words import count, expand, listing, metric, plain, region
 
 PICTURE_PIXELS = 1600
 VIEWER = "viewer"  # folder beside the report
+FILES = "report_files"  # likewise, where one file would be larger than this:
+MOST_BYTES = 30_000_000
 
 
-def write_report(results: Results, folder: Path, output: Path, images: bool = True) -> None:
+def write_report(
+    results: Results,
+    folder: Path,
+    output: Path,
+    images: bool = True,
+    most_bytes: int = MOST_BYTES,
+) -> None:
     """Write the report.
 
     folder: the figures of the study, which are embedded. images: False leaves out whatever shows
-    a patient's image. Raises InputError where a table or a figure is missing.
+    a patient's image. most_bytes: of the one file; above that the page refers to the figures where
+    they lie, and slices through cases go to `report_files/` beside it. Raises InputError where a
+    table or a figure is missing.
     """
-    text = render(results, folder, output, images)
+    text, beside = render(results, folder, output, images), output.parent / FILES
+    embedded = len(text.encode()) <= most_bytes
+    if not embedded:
+        text = render(results, folder, output, images, embedded=False)
+    if images and not embedded:
+        with writing_folder(beside) as temporary:
+            for name, content in stack_files(_figure_file(folder / LAYERS)):
+                write_text(temporary / name, content)
+        log.info("%s: slices through cases, since one file would be too large", beside)
+    elif beside.is_dir():
+        shutil.rmtree(beside)
     write_text(output, text)
     log.info("%s: %.1f MB", output, len(text.encode()) / 1e6)
 
 
-def render(results: Results, folder: Path, output: Path, images: bool = True) -> str:
+def render(
+    results: Results, folder: Path, output: Path, images: bool = True, embedded: bool = True
+) -> str:
+    """The page. embedded: False refers to figures and to slices through cases as files."""
     study = results.study
     captions, layers = _figure_file(folder / CAPTIONS), _figure_file(folder / LAYERS)
     shown = [
-        _embedded(figure, folder, output, captions)
+        _plate(figure, folder, output, captions, embedded)
         for figure in figures(study)
         if images or figure.kind not in PICTURES
     ]
@@ -78,7 +102,8 @@ def render(results: Results, folder: Path, output: Path, images: bool = True) ->
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
         layers=layers,
-        cases=explorer(results, layers, images),
+        cases=explorer(results, layers, images, FILES if not embedded else ""),
+        embedded=embedded,
         pictures=images,
         viewer=images and (output.parent / VIEWER / "index.html").is_file(),
         colours=style.structure_colours(
@@ -93,6 +118,7 @@ def render(results: Results, folder: Path, output: Path, images: bool = True) ->
         versions=provenance.versions(),
         machine=provenance.machine(),
         run_times=provenance.run_times(results.benchmarks()),
+        graph=rulegraph.graph(results.benchmarks()),
         total_time=_total(results),
         seeds=provenance.seeds(study),
         trained_on=_devices(results),
@@ -113,8 +139,11 @@ def _figure_file(path: Path):
     return read_json(path)
 
 
-def _embedded(figure: Figure, folder: Path, output: Path, captions: dict) -> dict:
-    """A figure as the template shows it: pictures as WebP, everything drawn in lines as SVG."""
+def _plate(figure: Figure, folder: Path, output: Path, captions: dict, embedded: bool) -> dict:
+    """A figure as the template shows it: pictures as WebP, everything drawn in lines as SVG.
+
+    Not embedded: the file of the figures' own folder, pictures as PNG.
+    """
     for file in figure.files:
         if not (folder / file).is_file():
             raise InputError(
@@ -125,18 +154,22 @@ def _embedded(figure: Figure, folder: Path, output: Path, captions: dict) -> dic
         raise InputError(
             f"{folder / CAPTIONS}: nothing about {figure.name}; draw the figures again"
         )
-    if figure.kind in PICTURES:
+    where = os.path.relpath(folder, output.parent)
+    if not embedded:
+        suffix = "png" if figure.kind in PICTURES else "svg"
+        source = Path(where, f"{figure.name}.{suffix}").as_posix()
+    elif figure.kind in PICTURES:
         source = _webp(folder / f"{figure.name}.png")
     else:
         content = (folder / f"{figure.name}.svg").read_bytes()
         source = "data:image/svg+xml;base64," + base64.b64encode(content).decode()
-    where = os.path.relpath(folder, output.parent)
     return {
         "name": figure.name,
         "kind": figure.kind,
         "dataset": figure.dataset,
         "metric": figure.metric,
         "model": figure.model,
+        "rank": figure.rank,
         "source": source,
         **words,
         "files": [
@@ -263,7 +296,7 @@ def _findings(results: Results) -> list[str]:
     for dataset in study.tested_datasets:
         for name in expand(study.publish.metrics, study)[:2]:
             leading: dict[str, list[str]] = {}
-            for structure in regions(study):
+            for structure in study.structures:
                 for model in tables.best_models(results, dataset, structure, name):
                     leading.setdefault(model, []).append(structure)
             if not leading:
@@ -273,7 +306,7 @@ def _findings(results: Results) -> list[str]:
             text = (
                 f"Best mean {metric(name).title}{where}: "
                 f"{listing([f'{model} in {len(own)}' for model, own in ordered])} of "
-                f"{count(len(regions(study)), 'structure')}"
+                f"{count(len(study.structures), 'structure')}"
             )
             compared, wins = _compared(results, dataset, name, leading)
             if compared:
@@ -306,6 +339,7 @@ def _compared(
     """Tests of a structure's best model against another: how many, and how many significant."""
     table = results.tests
     table = table[(table["dataset"] == dataset) & (table["metric"] == name) & (table["test"] != "")]
+    table = table[table["structure"].isin(results.study.structures)]
     best = [
         row["structure"] in leading.get(row["model_a"], ())
         or row["structure"] in leading.get(row["model_b"], ())

@@ -43,7 +43,7 @@ class Cut:
 
     def take(self, array: np.ndarray) -> np.ndarray:
         """The slice of an array (i, j, k), rows from top to bottom and columns from left to right."""
-        return self.turn(np.take(array, self.index, axis=self.axis))
+        return self.turn(array[(*[slice(None)] * self.axis, self.index)])
 
     def turn(self, flat: np.ndarray) -> np.ndarray:
         flat = flat.T if self.transpose else flat

@@ -14,7 +14,7 @@ from segstudy.publish import slices
 from segstudy.publish.results import Results
 from segstudy.publish.slices import Box
 
-MOST_SLICES, FEWEST_SLICES = 24, 3
+MOST_SLICES, FEWEST_SLICES = 24, 12  # a report that these make too large has a folder beside it
 MOST_BYTES = 18_000_000
 PICTURE_BYTES, OUTLINE_BYTES = 10_000, 1_200  # of a slice, about
 PICTURE_PIXELS = 320

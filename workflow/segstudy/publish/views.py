@@ -44,21 +44,21 @@ class Viewer:
     """Cuts slices and keeps them, so that a case shown in several figures is read once."""
 
     results: Results
-    _views: dict[tuple[str, str, bool], View] = field(default_factory=dict)
+    _views: dict[tuple[str, str, bool, str], View] = field(default_factory=dict)
 
-    def view(self, dataset: str, case: str, predictions: bool) -> View:
+    def view(self, dataset: str, case: str, predictions: bool, structure: str = "") -> View:
         """A slice in the plane of the finest pixels.
 
         predictions: with those of all models (of the first fold and seed that predicted the
-        case), on the slice with the most reference area. Without: the slice that shows the most
-        structures.
+        case), on the slice with the most reference area, of the structure if one is named. Without:
+        the slice that shows the most structures.
         """
-        key = (dataset, case, predictions)
+        key = (dataset, case, predictions, structure)
         if key not in self._views:
-            self._views[key] = self._cut(dataset, case, predictions)
+            self._views[key] = self._cut(*key)
         return self._views[key]
 
-    def _cut(self, dataset: str, case: str, predictions: bool) -> View:
+    def _cut(self, dataset: str, case: str, predictions: bool, structure: str) -> View:
         study = self.results.study
         settings = study.datasets[dataset]
         found = self.results.references(dataset).get(case)
@@ -71,7 +71,8 @@ class Viewer:
         values = list(settings.structures.values())
         grid = label.grid
         plane = slices.best_plane(grid)
-        index = slices.fullest(label, plane, values, most=not predictions)
+        sought = [settings.structures[structure]] if structure else values
+        index = slices.fullest(label, plane, sought, most=not predictions)
         where = slices.cut(grid, plane, index)
         window = study.publish.window
         image = slices.grey(slices.read_slice(found.images, where, grid), window, study.modality)

@@ -1,8 +1,7 @@
-"""Best, median and worst case of a model, with the contours of every model on the same slice."""
-
-import math
+"""Best, median and worst case of a model for each structure, with what every model drew of it."""
 
 import pandas
+from matplotlib.lines import Line2D
 
 from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
@@ -11,90 +10,100 @@ from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
 from segstudy.publish.words import count, plain
 
+MOST_OTHERS = 4  # outlines of more models would hide one another
+FEW_STRUCTURES = 4  # more of them stand in two blocks side by side
+
 
 def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
-    """A row a case (best, median, worst by mean Dice of `figure.model`), a column a model."""
+    """A row a structure: best, median and worst case of `figure.model` by the structure's Dice.
+
+    All models are outlined on the same slice, that with most of the structure's reference.
+    """
     study, dataset, model = results.study, figure.dataset, figure.model
-    settings, colours = study.datasets[dataset], parts.colours(results)
-    models, model_colour = list(study.models), style.model_colours(list(study.models))
-    dice = mean_dice(results, dataset)
-    chosen = ranked(dice[model]) if model in dice else []
-    most = 4 if len(models) != 5 else 5
-    lines, columns = style.grid(len(models), most)
-    width = float(min(style.PAGE_MM, max(style.COLUMN_MM, 8 + 58 * columns)))
-    side = (width - 8) / columns
-    views = [viewer.view(dataset, case, predictions=True) for _, case in chosen]
-    boxes = [slices.around(view.shown, view.pixel_mm) for view in views]
-    heights = [
-        side * box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
-        for view, box in zip(views, boxes, strict=True)
-    ] or [20.0]
-    titles = (lines > 1) * len(heights) * lines or 1
-    drawn = style.canvas(width, sum(heights) * lines + 5 * titles + len(heights) * lines + 8)
-    axes = drawn.subplots(
-        len(heights) * lines, columns, squeeze=False,
-        height_ratios=[height for height in heights for _ in range(lines)],
-    )  # fmt: skip
+    values, models = study.datasets[dataset].structures, list(study.models)
+    colours = parts.colours(results)
+    # On dark pictures the darker ones would hardly be seen.
+    model_colours = {one: style.lighter(c, 0.75) for one, c in style.model_colours(models).items()}
+    others = [one for one in models if one != model] if len(models) <= MOST_OTHERS + 1 else []
+    dice = results.values(dataset, "dice").set_index(["structure", "case", "model"])["value"]
+    own = dice.xs(model, level="model").dropna()
+    rows = [
+        (name, ranked(own.loc[name]))
+        for name in values
+        if name in own.index.get_level_values("structure")
+    ]
+    ranks = max((len(chosen) for _, chosen in rows), default=1)
+    blocks = 1 if len(rows) <= FEW_STRUCTURES else 2
+    lines = max(1, -(-len(rows) // blocks))
+    side = min(46.0, (style.PAGE_MM - 6 * blocks) / (blocks * ranks))
+    width = max(style.COLUMN_MM, blocks * (ranks * side + 6))
+    drawn = style.canvas(width, lines * (side + 1) + 12)
+    axes = drawn.subplots(lines, blocks * ranks, squeeze=False)
+    for panel in axes.ravel():
+        panel.set_axis_off()
     shown = []
-    for place, ((rank, case), view, box) in enumerate(zip(chosen, views, boxes, strict=True)):
-        image, reference = box.of(view.image), box.of(view.reference)
-        for index, other in enumerate(models):
-            line, column = divmod(index, columns)
-            panel = axes[place * lines + line, column]
-            overlay.show(panel, image, view.pixel_mm)
-            overlay.labels(panel, reference, settings.structures, colours, view.pixel_mm)
-            prediction = box.of(view.predictions[other])
-            overlay.labels(
-                panel, prediction, settings.structures, colours, view.pixel_mm, dashed=True
-            )
-            value = dice.loc[case, other] if other in dice else math.nan
-            note = f"Dice {value:.3f}" if math.isfinite(value) else "Dice undefined"
-            overlay.note(panel, note)
-            if place == 0 or lines > 1:
-                own = other == model
-                panel.set_title(
-                    parts.wrap(other, max(8, int(side / 1.5))), fontsize=7, loc="center",
-                    color=style.darker(model_colour[other], 0.85) if own else style.INK,
-                    fontweight="bold" if own else "normal",
+    for place, (name, chosen) in enumerate(rows):
+        block, line = divmod(place, lines)
+        for column, (rank, case) in enumerate(chosen):
+            panel = axes[line, block * ranks + column]
+            view = viewer.view(dataset, case, predictions=True, structure=name)
+            masks = {one: view.predictions[one] == values[name] for one in [*others, model]}
+            reference = view.reference == values[name]
+            anywhere = reference.copy()
+            for mask in masks.values():
+                anywhere |= mask
+            box = slices.around(anywhere, view.pixel_mm, margin=0.25)
+            overlay.show(panel, box.of(view.image), view.pixel_mm)
+            overlay.fill(panel, box.of(reference), view.pixel_mm, colours[name], 0.25)
+            overlay.contour(panel, box.of(reference), view.pixel_mm, colours[name])
+            for one, mask in masks.items():
+                overlay.contour(
+                    panel, box.of(mask), view.pixel_mm, model_colours[one], dashed=one == model,
+                    width_pt=1.0 if one == model else 0.5,
                 )  # fmt: skip
-            if index == 0:
-                overlay.letters(panel, view.plane)
-                overlay.scale_bar(panel, image.shape[1] * view.pixel_mm[1])
-            if column == 0 and line == 0:
+            label = parts.wrap(case, max(8, int(side / 1.5)))
+            overlay.note(panel, f"{rank}: {label}\nDice {dice[name, case, model]:.3f}")
+            overlay.letters(panel, view.plane)
+            overlay.scale_bar(panel, box.width_mm(view.pixel_mm))
+            if column == 0:
                 panel.text(
-                    -0.03, 0.5, f"{rank}: {parts.wrap(case, 26)}", transform=panel.transAxes,
-                    rotation=90, ha="right", va="center", fontsize=6.5,
+                    -0.03, 0.5, parts.wrap(plain(name), max(10, int(side / 1.4))), rotation=90,
+                    transform=panel.transAxes, ha="right", va="center", multialignment="center",
+                    fontsize=7, fontweight="bold",
                 )  # fmt: skip
-            shown.append((rank, case, view.plane, view.position, other, value))
-        for index in range(len(models), lines * columns):
-            line, column = divmod(index, columns)
-            style.hide(axes[place * lines + line, column])
-    if not chosen:
+            shown += [
+                (name, rank, case, view.plane, view.position, one, dice.get((name, case, one)))
+                for one in models
+            ]
+    if not rows:
         axes[0, 0].text(0.5, 0.5, "No case has a defined Dice", ha="center", va="center")
-        for panel in axes.ravel():
-            panel.set_axis_off()
-    structures = parts.structure_handles(results, study.structures)
-    for handle in structures:
-        handle.set_label(plain(handle.get_label()))
-    parts.legend(drawn, [*structures, *overlay.line_handles()], width)
-    total = int(dice[model].notna().sum()) if model in dice else 0
-    places = "; ".join(
-        f"{rank.lower()} {case}, {view.place}"
-        for (rank, case), view in zip(chosen, views, strict=True)
-    )
+    handles = [
+        Line2D([], [], color=style.INK, linewidth=2.2, label="reference, in the structure's colour"),
+        Line2D([], [], color=model_colours[model], linewidth=1.2, linestyle=(0, (2.6, 1.4)), label=model),
+        *(Line2D([], [], color=model_colours[one], linewidth=0.7, label=one) for one in others),
+    ]  # fmt: skip
+    parts.legend(drawn, handles, width)
+    cases = count(own.index.get_level_values("case").nunique(), "case")
     return parts.Drawing(
         drawn,
-        f"{plain('best, median and worst case of')} {model}",
-        f"{_ranks(chosen)} of {model} by Dice averaged over structures, of n = "
-        f"{count(total, 'case')} of {dataset}, each with all models on the same slice: the one "
-        f"with the most reference area ({places or 'no case'}). Solid: reference, dashed: "
-        f"prediction; the Dice shown is that of the whole case. Pictures in {overlay.RADIOLOGICAL}.",
-        "Contours of reference and prediction on image slices. "
+        f"Best, median and worst cases of {model}, {dataset}",
+        f"Cases of {dataset} (n = {cases}) in which {model} did best, as in the median, and worst by "
+        "the Dice of a structure, each on the slice with most of the structure's reference. Filled: "
+        f"reference; dashed: {model}"
+        + ("; thin: the other models on the same slice" if others else "")
+        + f". The Dice is that of {model} in the whole case. Pictures in {overlay.RADIOLOGICAL}.",
+        "Outlines on image slices. "
         + " ".join(
-            f"{rank} case {case}: Dice of {model} {dice.loc[case, model]:.3f}."
-            for rank, case in chosen
+            f"{plain(name)}: "
+            + ", ".join(
+                f"{rank.lower()} {case} {dice[name, case, model]:.3f}" for rank, case in chosen
+            )
+            + "."
+            for name, chosen in rows
         ),
-        pandas.DataFrame(shown, columns=["rank", "case", "plane", "slice", "model", "mean_dice"]),
+        pandas.DataFrame(
+            shown, columns=["structure", "rank", "case", "plane", "slice", "model", "dice"]
+        ),
     )
 
 
@@ -110,16 +119,13 @@ def ranked(dice: pandas.Series) -> list[tuple[str, str]]:
     order = dice.dropna().sort_values(ascending=False, kind="stable").index.tolist()
     if not order:
         return []
-    places = {"Best": 0, "Median": (len(order) - 1) // 2, "Worst": len(order) - 1}
-    if len(order) == 2:
-        places.pop("Median")
     if len(order) == 1:
         return [("Only", order[0])]
-    return [(rank, order[place]) for rank, place in places.items()]
+    ranks = ("best", "worst") if len(order) == 2 else ("best", "median", "worst")
+    return [(plain(rank), ranked_at(dice, rank)) for rank in ranks]
 
 
-def _ranks(chosen: list[tuple[str, str]]) -> str:
-    names = [rank.lower() for rank, _ in chosen] or ["no"]
-    return plain(", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]) + (
-        " cases" if len(names) > 1 else " case"
-    )
+def ranked_at(dice: pandas.Series, rank: str) -> str:
+    """The `best`, `median` or `worst` case; with few cases one may be several of them."""
+    order = dice.dropna().sort_values(ascending=False, kind="stable").index.tolist()
+    return order[{"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}[rank]]

@@ -27,13 +27,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ranking, places = (_of(table, figure) for table in (results.ranking, results.places))
     panels = [name for name in regions(study) if name in set(ranking["structure"])]
     models = list(study.models)
-    abreast = 1 if len(panels) < 4 else 2
+    places_mm = max(30.0, 4.4 * len(models))
+    abreast = 1 if len(panels) < 4 or len(models) > 8 else 2
     rows = -(-max(len(panels), 1) // abreast)
     names_mm = NAME_MM * max(map(len, models)) + 2
-    width = style.PAGE_MM if abreast == 2 else min(style.PAGE_MM, 92 + names_mm)
+    width = style.PAGE_MM if abreast == 2 else min(style.PAGE_MM, 62 + places_mm + names_mm)
     height = ROW_MM * len(models) + 15
     drawn = style.canvas(width, rows * height + 2)
-    axes = drawn.subplots(rows, 2 * abreast, squeeze=False, width_ratios=[1.5, 1] * abreast)
+    axes = drawn.subplots(rows, 2 * abreast, squeeze=False, width_ratios=[45, places_mm] * abreast)
     pairs = axes.reshape(-1, 2)
     shown, texts = [], []
     for (left, right), name in zip(pairs, panels, strict=False):
@@ -111,7 +112,7 @@ def _places(axes, share: pandas.DataFrame, models: list[str]) -> None:
                 np.add(place, [-0.48, 0.48, 0.48, -0.48]), np.add(y, [-0.44, -0.44, 0.44, 0.44]),
                 color=colour[model], alpha=0.12 + 0.6 * value, linewidth=0,
             )  # fmt: skip
-            text = "<1" if value < 0.005 else f"{100 * value:.0f}"
+            text = "<1" if value < 0.01 else f"{100 * value:.0f}"
             axes.text(place, y, text, ha="center", va="center", fontsize=6)
     axes.set_xlim(0.5, share.shape[1] + 0.5)
     axes.set_xticks(range(1, share.shape[1] + 1))

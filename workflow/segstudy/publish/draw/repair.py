@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
@@ -14,6 +16,7 @@ from segstudy.publish.words import plain
 
 #: Colours of verdicts: dark for what needs a look.
 VERDICTS = {"review": "#B2182B", "left": "#7A828C", "repaired": "#0072B2"}
+RIVAL = VERDICTS["review"]
 #: Measures of evidence: column, title of the axis, whether more is better.
 EVIDENCE = (
     ("gradient", "Gradient across the\nsurface (intensity/mm)", True),
@@ -28,30 +31,29 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
     if results.study.datasets[dataset].repair.estimate_from == "images":
         return _draw_evidence_curve(results, dataset)
     curve, found = results.sweep(dataset), results.transform(dataset)
-    curve = curve.sort_values("angle_deg", ignore_index=True)
     structure = found["structure"]
-    colour = parts.colours(results).get(structure, style.SOFT)
-    drawn = style.canvas(style.PAGE_MM, 58)
-    circle, peak = drawn.subplots(1, 2, width_ratios=[1.2, 1])
     if curve.empty:
-        for axes in (circle, peak):
-            axes.set_axis_off()
-        circle.text(0, 0.5, "The sweep was not among the methods of this repair.", va="center")
+        drawn = style.canvas(style.PAGE_MM, 20)
+        axes = drawn.subplots()
+        axes.set_axis_off()
+        axes.text(0, 0.5, "The sweep was not among the methods of this repair.", va="center")
         text = f"No rotation sweep ran on {dataset}; the chosen method is {found['method']}."
         return parts.Drawing(drawn, f"Rotation sweep, {dataset}", text, text, curve)
 
-    best = int(curve["iou"].idxmax())
-    angle, iou = float(curve.loc[best, "angle_deg"]), float(curve.loc[best, "iou"])
+    best = curve.loc[curve["iou"].idxmax()]
+    angle, iou = float(best["angle_deg"]), float(best["iou"])
     low, high = found.get("peak_deg") or (angle, angle)
-    for axes in (circle, peak):
-        axes.plot(curve["angle_deg"], curve["iou"], color=style.darker(colour, 0.8))
-        axes.set_xlabel("Rotation (°)")
-        axes.axvspan(low, high, color=style.lighter(colour, 0.4), linewidth=0, zorder=0)
-        axes.plot([angle], [iou], marker="o", color=style.INK, markersize=4, zorder=5)
+    colour = parts.colours(results).get(structure, style.SOFT)
+    drawn, circle, peak = _over_rotation(
+        curve["angle_deg"],
+        curve["iou"],
+        (angle, iou),
+        colour,
+        label=f"{angle:.2f}° (IoU {iou:.4f})",
+        near_deg=float(np.clip(4 * max(high - angle, angle - low), 0.2, 180)),
+        rival_deg=found.get("rival_deg"),
+    )
     circle.set_ylabel("IoU with the delivered label")
-    circle.set_title("a  Whole circle")
-    circle.set_xlim(-180, 180)
-    circle.set_xticks(range(-180, 181, 60))
     circle.set_ylim(0, 1.02)
     circle.axhline(found["iou_before"], color=style.SOFT, linewidth=0.8, linestyle=(0, (4, 2)))
     left = angle > 0
@@ -60,27 +62,11 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
         xytext=(0, 2), textcoords="offset points", ha="left" if left else "right", va="bottom",
         fontsize=6, color=style.SOFT,
     )  # fmt: skip
-    rival = found.get("rival_deg")
-    if rival is not None:
-        circle.axvline(rival, color="#B2182B", linewidth=0.8, linestyle=(0, (1, 1.5)))
-        circle.annotate(
-            "rival", (rival, 0.02), xytext=(2, 0), textcoords="offset points", fontsize=6,
-            color="#B2182B",
-        )  # fmt: skip
-
-    half = float(np.clip(4 * max(high - angle, angle - low), 0.2, 180))
-    near = curve[(curve["angle_deg"] - angle).abs() <= half]
-    floor = float(near["iou"].min())
-    peak.set_title("b  Around the optimum")
-    peak.set_xlim(angle - half, angle + half)
-    room = max(iou - floor, 1e-3)
-    peak.set_ylim(floor - 0.05 * room, iou + 0.22 * room)
-    peak.annotate(
-        f"{angle:.2f}° (IoU {iou:.4f})".replace("-", "−"), (angle, iou), xytext=(0, 4),
-        textcoords="offset points", ha="center", va="bottom", fontsize=6.5, fontweight="bold",
-    )  # fmt: skip
+    for axes in (circle, peak):
+        axes.axvspan(low, high, color=style.lighter(colour, 0.4), linewidth=0, zorder=0)
     if high > low:
-        y = floor + 0.06 * room
+        bottom, top = peak.get_ylim()
+        y = bottom + 0.09 * (top - bottom)
         peak.annotate(
             "", (low, y), (high, y),
             arrowprops={"arrowstyle": "<->", "color": style.INK, "linewidth": 0.6,
@@ -95,17 +81,95 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
         "IoU of the right label, moved by the candidate fault, with the delivered one, (a) over "
         f"the whole circle and (b) around the optimum at {angle:.2f}°. Shaded: angles whose IoU is "
         f"within 0.01 of the optimum, {low:.2f}° to {high:.2f}°. The rotation is "
-        f"{found.get('rotation', 'swept')}"
-        + (f"; {rival:.2f}° explains the labels about as well" if rival is not None else "")
-        + "."
+        f"{found.get('rotation', 'swept')}{_rivalled(found, 'explains the labels')}."
     ).replace(" -", " −")
     return parts.Drawing(
         drawn,
         f"Rotation sweep, {dataset}",
         text,
         f"Curve of IoU over rotation with one marked optimum at {angle:.2f} degrees, IoU {iou:.4f}.",
+        curve.sort_values("angle_deg", ignore_index=True),
+    )
+
+
+def _draw_evidence_curve(results: Results, dataset: str) -> parts.Drawing:
+    """How well the structure lies in all images with a candidate rotation undone."""
+    curve, found = results.sweep(dataset), results.transform(dataset)
+    curve = curve.sort_values("angle_deg", ignore_index=True)[["angle_deg", "evidence"]]
+    structure, angle = found["structure"], found["angle_deg"]
+    drawn, circle, _ = _over_rotation(
+        curve["angle_deg"],
+        curve["evidence"],
+        (angle, float(np.interp(angle, curve["angle_deg"], curve["evidence"]))),
+        colour=parts.colours(results).get(structure, style.SOFT),
+        label=f"{angle:.2f}°",
+        near_deg=30.0,
+        rival_deg=found.get("rival_deg"),
+    )
+    circle.set_ylabel("Evidence of the images\n(log gradient over spread, less overlap)")
+    asked = found["image_evidence"]
+    text = (
+        f"How well the {plain(structure).lower()} lies in the images of {dataset} with a candidate fault undone, "
+        f"mean over n = {asked['cases']:.0f} cases, (a) over the whole circle and (b) around the optimum at "
+        f"{angle:.2f}°, at the shift found. No right label was asked. Gain over the labels as delivered: "
+        f"{asked['gain']:.2f} (t = {asked['t']:.1f}). The rotation is {found['rotation']}"
+        f"{_rivalled(found, 'suits the images')}."
+    ).replace(" -", " −")
+    return parts.Drawing(
+        drawn,
+        f"Evidence over rotation, {dataset}",
+        text,
+        f"Curve of image evidence over rotation with one marked optimum at {angle:.2f} degrees.",
         curve,
     )
+
+
+def _over_rotation(
+    angles: pandas.Series,
+    values: pandas.Series,
+    best: tuple[float, float],
+    colour: str,
+    label: str,
+    near_deg: float,
+    rival_deg: float | None,
+) -> tuple[MatplotlibFigure, Axes, Axes]:
+    """A curve over the rotation in degrees, (a) the whole circle and (b) `near_deg` around the best.
+
+    best: its angle and value, marked with `label`. rival_deg: another angle that does about as well.
+    """
+    order = np.argsort(angles.to_numpy(), kind="stable")
+    angles, values = angles.to_numpy()[order], values.to_numpy()[order]
+    drawn = style.canvas(style.PAGE_MM, 58)
+    circle, peak = drawn.subplots(1, 2, width_ratios=[1.2, 1])
+    for axes in (circle, peak):
+        axes.plot(angles, values, color=style.darker(colour, 0.8))
+        axes.plot(*best, marker="o", color=style.INK, markersize=4, zorder=5)
+        axes.set_xlabel("Rotation (°)")
+    circle.set_title("a  Whole circle")
+    circle.set_xlim(-180, 180)
+    circle.set_xticks(range(-180, 181, 60))
+    if rival_deg is not None:
+        circle.axvline(rival_deg, color=RIVAL, linewidth=0.8, linestyle=(0, (1, 1.5)))
+        circle.annotate(
+            "rival", (rival_deg, 0.04), xytext=(2, 0), xycoords=("data", "axes fraction"),
+            textcoords="offset points", fontsize=6, color=RIVAL,
+        )  # fmt: skip
+    floor = float(values[np.abs(angles - best[0]) <= near_deg].min())
+    room = max(best[1] - floor, 1e-3)
+    peak.set_title("b  Around the optimum")
+    peak.set_xlim(best[0] - near_deg, best[0] + near_deg)
+    peak.set_ylim(floor - 0.05 * room, best[1] + 0.22 * room)
+    peak.annotate(
+        label.replace("-", "−"), best, xytext=(0, 4), textcoords="offset points", ha="center",
+        va="bottom", fontsize=6.5, fontweight="bold",
+    )  # fmt: skip
+    return drawn, circle, peak
+
+
+def _rivalled(found: dict, does: str) -> str:
+    """What is said of another angle that does about as well; nothing where there is none."""
+    rival = found.get("rival_deg")
+    return "" if rival is None else f"; {rival:.2f}° {does} about as well"
 
 
 def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
@@ -164,57 +228,6 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
             [("as delivered", found["iou_before"]), ("repaired", found["iou_after"])],
             columns=["label", "iou"],
         ),
-    )
-
-
-def _draw_evidence_curve(results: Results, dataset: str) -> parts.Drawing:
-    """How well the structure lies in all images with a candidate rotation undone."""
-    curve, found = results.sweep(dataset), results.transform(dataset)
-    curve = curve.sort_values("angle_deg", ignore_index=True)
-    structure, angle = found["structure"], found["angle_deg"]
-    colour = parts.colours(results).get(structure, style.SOFT)
-    drawn = style.canvas(style.PAGE_MM, 58)
-    circle, peak = drawn.subplots(1, 2, width_ratios=[1.2, 1])
-    best = float(np.interp(angle, curve["angle_deg"], curve["evidence"]))
-    for axes in (circle, peak):
-        axes.plot(curve["angle_deg"], curve["evidence"], color=style.darker(colour, 0.8))
-        axes.set_xlabel("Rotation (°)")
-        axes.plot([angle], [best], marker="o", color=style.INK, markersize=4, zorder=5)
-    circle.set_ylabel("Evidence of the images\n(log gradient over spread, less overlap)")
-    circle.set_title("a  Whole circle")
-    circle.set_xlim(-180, 180)
-    circle.set_xticks(range(-180, 181, 60))
-    rival = found.get("rival_deg")
-    if rival is not None:
-        circle.axvline(rival, color="#B2182B", linewidth=0.8, linestyle=(0, (1, 1.5)))
-        circle.annotate(
-            "rival", (rival, 0.04), xytext=(2, 0), xycoords=("data", "axes fraction"),
-            textcoords="offset points", fontsize=6, color="#B2182B",
-        )  # fmt: skip
-    near = curve[(curve["angle_deg"] - angle).abs() <= 30]
-    room = max(float(np.ptp(near["evidence"])), 1e-3)
-    peak.set_title("b  Around the optimum")
-    peak.set_xlim(angle - 30, angle + 30)
-    peak.set_ylim(float(near["evidence"].min()) - 0.05 * room, best + 0.2 * room)
-    peak.annotate(
-        f"{angle:.2f}°".replace("-", "−"), (angle, best), xytext=(0, 4), ha="center", va="bottom",
-        textcoords="offset points", fontsize=6.5, fontweight="bold",
-    )  # fmt: skip
-    asked = found["image_evidence"]
-    text = (
-        f"How well the {plain(structure).lower()} lies in the images of {dataset} with a candidate fault undone, "
-        f"mean over n = {asked['cases']:.0f} cases, (a) over the whole circle and (b) around the optimum at "
-        f"{angle:.2f}°, at the shift found. No right label was asked. Gain over the labels as delivered: "
-        f"{asked['gain']:.2f} (t = {asked['t']:.1f}). The rotation is {found['rotation']}"
-        + (f"; {rival:.2f}° suits the images about as well" if rival is not None else "")
-        + "."
-    ).replace(" -", " −")
-    return parts.Drawing(
-        drawn,
-        f"Evidence over rotation, {dataset}",
-        text,
-        f"Curve of image evidence over rotation with one marked optimum at {angle:.2f} degrees.",
-        curve[["angle_deg", "evidence"]],
     )
 
 

@@ -19,23 +19,33 @@ from segstudy.images.files import Image, read_label
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
-from segstudy.publish.draw.outcomes import mean_dice
+from segstudy.publish.draw.outcomes import ranked_at
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, plain
 
 MOST_STRUCTURES = 6
+MOST_TRIANGLES = 20_000
 MAP = "RdBu_r"
 # Seen from the front, a little from the patient's left and from above.
 AZIMUTH_DEG, ELEVATION_DEG = 30.0, 15.0
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A row a structure, a column a model, for the case with the median Dice over all models."""
+    """A row a structure, a column a model: of each structure its median, worst or best case.
+
+    The case is chosen by the structure's Dice, averaged over the models.
+    """
     study, dataset = results.study, figure.dataset
     models = list(study.models)
-    dice = mean_dice(results, dataset).reindex(columns=models).mean(axis=1).dropna()
     structures = list(study.datasets[dataset].structures.items())[:MOST_STRUCTURES]
-    if dice.empty:
+    values = results.values(dataset, "dice")
+    dice = values.groupby(["structure", "case"])["value"].mean().dropna()
+    cases = {
+        name: ranked_at(dice.loc[name], figure.rank)
+        for name, _ in structures
+        if name in dice.index.get_level_values("structure")
+    }
+    if not cases:
         drawn = style.canvas(style.COLUMN_MM, 20)
         text = f"No case of {dataset} has a defined Dice, so no surface is shown."
         axes = drawn.subplots()
@@ -44,20 +54,20 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         return parts.Drawing(
             drawn, f"Surfaces, {dataset}", text, text, pandas.DataFrame({"case": []})
         )
-    order = dice.sort_values(kind="stable").index
-    case = str(order[(len(order) - 1) // 2])
-    reference = read_label(results.references(dataset)[case].label)
-    predictions = {
-        model: read_label(results.first_prediction(dataset, model, case)).array for model in models
+    structures = [(name, value) for name, value in structures if name in cases]
+    labels = {
+        case: read_label(results.references(dataset)[case].label) for case in set(cases.values())
     }
     meshes, rows = {}, []
     for name, value in structures:
-        mesh = _mesh(reference, value)
+        case = cases[name]
+        mesh = _mesh(labels[case], value)
         meshes[name] = mesh
         for model in models:
             distances = None
             if mesh is not None:
-                distances = _signed(reference, predictions[model] == value, mesh[0])
+                prediction = read_label(results.first_prediction(dataset, model, case)).array
+                distances = _signed(labels[case], prediction == value, mesh[0])
             meshes[name, model] = distances
             found = distances if distances is not None else np.full(1, math.nan)
             rows.append(
@@ -70,7 +80,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     )
     pooled = [np.abs(found) for found in meshes.values() if isinstance(found, np.ndarray)]
     limit = float(np.percentile(np.concatenate(pooled), 90)) if pooled else 0.0
-    limit = max(limit, float(min(reference.spacing_mm)))
+    limit = max(limit, *(float(min(label.spacing_mm)) for label in labels.values()))
     limit = float(f"{limit:.1g}") if limit < 1 else math.ceil(limit)
     side = min(34.0, (style.PAGE_MM - 22) / len(models))
     width = float(np.clip(side * len(models) + 22, style.COLUMN_MM, style.PAGE_MM))
@@ -79,6 +89,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     axes = drawn.subplots(len(structures), len(models), squeeze=False)
     shades = Normalize(-limit, limit)
     for row, (name, _) in enumerate(structures):
+        named = max(8, int(max(side, 18) / 1.4))
         for column, model in enumerate(models):
             panel = axes[row, column]
             panel.set_xticks([])
@@ -91,18 +102,22 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
                     parts.wrap(model, max(6, int(side / 1.5))), fontsize=7, loc="center"
                 )
             if column == 0:
-                panel.set_ylabel(parts.wrap(plain(name), max(8, int(max(side, 18) / 1.4))))
+                panel.set_ylabel(
+                    f"{parts.wrap(plain(name), named)}\n{parts.wrap(cases[name], named)}"
+                )
             if meshes[name] is None:
                 note = "not in\nreference"
             elif meshes[name, model] is None:
                 note = "not\npredicted"
             else:
                 vertices, faces = meshes[name]
-                affine = reference.affine
+                affine = labels[cases[name]].affine
                 if np.linalg.det(affine[:3, :3]) < 0:  # mirrored: triangles would face inwards
                     faces = faces[:, ::-1]
                 placed = vertices @ affine[:3, :3].T
                 _render(panel, placed, faces, meshes[name, model], shades)
+                if column == 0:
+                    _scale_bar(panel)
                 continue
             panel.text(0.5, 0.5, note, transform=panel.transAxes, ha="center", va="center",
                        fontsize=6, color=style.SOFT)  # fmt: skip
@@ -112,15 +127,16 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     bar.set_label("Prediction beyond (+) or short of (−) the reference (mm)")
     bar.outline.set_visible(False)
     fewer = len(study.structures) > MOST_STRUCTURES
+    n = count(dice.index.get_level_values("case").nunique(), "case")
     return parts.Drawing(
         drawn,
-        f"Surfaces, {dataset}",
-        f"Surface of the reference of {case}, the case of {dataset} with the median Dice over models "
-        f"and structures (n = {count(len(dice), 'case')}), seen from the front, {AZIMUTH_DEG:.0f}° from "
+        f"Surfaces of the {figure.rank} cases, {dataset}",
+        f"Surface of the reference of each structure's {figure.rank} case by Dice, averaged over the models "
+        f"(n = {n} of {dataset}), seen from the front, {AZIMUTH_DEG:.0f}° from "
         "the patient's left and a little from above. Colour: distance in mm to the surface of the "
         "prediction; red: the prediction reaches beyond the reference, blue: it falls short. "
-        "Surfaces are smoothed for display; colours end at the 90th percentile of all distances."
-        + (f" The first {MOST_STRUCTURES} structures." if fewer else ""),
+        "Surfaces are smoothed for display; colours end at the 90th percentile of all distances. "
+        "Drawn by matplotlib." + (f" The first {MOST_STRUCTURES} structures." if fewer else ""),
         "Surfaces in 3D. Mean absolute distance: "
         + ", ".join(
             f"{plain(row.structure)} {row.model} {row.mean_absolute_mm:.2f} mm"
@@ -146,6 +162,9 @@ def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
     smooth = smooth if smooth.max() > 0.6 else gaussian_filter(solid, 0.3)
     level = 0.5 if smooth.max() > 0.55 else float(smooth.max()) / 2
     vertices, faces, _, _ = marching_cubes(smooth, level)
+    if len(faces) > MOST_TRIANGLES:  # more would be smaller than the print's dots
+        step = math.ceil(math.sqrt(len(faces) / MOST_TRIANGLES))
+        vertices, faces, _, _ = marching_cubes(smooth, level, step_size=step)
     return vertices - 3 + low, faces
 
 
@@ -188,6 +207,20 @@ def _render(axes, vertices, faces, distances, shades: Normalize) -> None:
     room = 0.04 * float((high - low).max())
     axes.set_xlim(low[0] - room, high[0] + room)
     axes.set_ylim(low[1] - room, high[1] + room)
+
+
+def _scale_bar(axes) -> None:
+    """A bar of a round length below the surface, in its lower left corner."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    longest = max(right - left, top - bottom) / 3
+    length = max((one for one in (2, 5, 10, 20, 50, 100) if one <= longest), default=1)
+    height = bottom - 0.02 * (top - bottom)
+    axes.plot([left, left + length], [height] * 2, color=style.INK, linewidth=1.2,
+              solid_capstyle="butt", clip_on=False)  # fmt: skip
+    axes.annotate(
+        f"{length} mm", (left, height), xytext=(0, -2), textcoords="offset points", va="top",
+        fontsize=6, annotation_clip=False,
+    )  # fmt: skip
 
 
 def _view() -> np.ndarray:

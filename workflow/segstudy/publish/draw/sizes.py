@@ -1,0 +1,128 @@
+"""How much data a model needs: a metric against the number of subjects that it was trained on."""
+
+import math
+
+import numpy as np
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure, families
+from segstudy.publish.draw import parts
+from segstudy.publish.results import Results
+from segstudy.publish.words import count, listing, metric, plain, regions
+
+
+def draw(results: Results, figure: Figure) -> parts.Drawing:
+    """A panel a structure: the mean of each model over its training subjects, a line a family.
+
+    A family is the models that differ in nothing but their `training_subset`.
+    """
+    study, what = results.study, metric(figure.metric)
+    kin = families(study)
+    models = [model for family in kin for model in family]
+    colour, marker = (
+        style.model_colours(list(study.models)),
+        style.model_markers(list(study.models)),
+    )
+    subjects = {model: _subjects(results, model) for model in models}
+    summary = results.summary
+    summary = summary[
+        (summary["dataset"] == figure.dataset)
+        & (summary["metric"] == figure.metric)
+        & summary["model"].isin(models)
+    ].assign(subjects=lambda table: table["model"].map(subjects))
+    draws = _draws(results, figure)
+    panels = [name for name in regions(study) if name in set(summary["structure"])]
+    rows, columns = style.grid(max(len(panels), 1), 4)
+    width = {1: style.COLUMN_MM, 2: 120.0}.get(columns, style.PAGE_MM)
+    drawn = style.canvas(width, 44 * rows + 6)
+    axes = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    ticks = sorted(set(subjects.values()))
+    for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
+        own = summary[summary["structure"] == name].set_index("model")
+        for family in kin:
+            line = own.reindex(sorted(family, key=subjects.get))
+            panel.plot(line["subjects"], line["mean"], color=style.SOFT, linewidth=0.7, zorder=2)
+        for model in models:
+            if model not in own.index or not math.isfinite(own.loc[model, "mean"]):
+                continue
+            row = own.loc[model]
+            panel.plot([row["subjects"]] * 2, [row["ci_low"], row["ci_high"]],
+                       color=colour[model], zorder=3)  # fmt: skip
+            panel.plot(row["subjects"], row["mean"], marker=marker[model], color=colour[model],
+                       markersize=4, linestyle="none", zorder=4)  # fmt: skip
+            each = draws.get((name, model), [])
+            panel.plot([row["subjects"]] * len(each), each, marker="_", color=colour[model],
+                       markersize=5, linestyle="none", alpha=0.8, zorder=3)  # fmt: skip
+            if row["n_infinite"]:
+                panel.annotate(
+                    f"{row['n_infinite']:.0f} ∞", (row["subjects"], row["ci_high"]), xytext=(0, 2),
+                    textcoords="offset points", ha="center", fontsize=6, color=style.SOFT,
+                )  # fmt: skip
+        panel.set_xscale("log")
+        panel.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
+        panel.xaxis.set_major_locator(FixedLocator(ticks))
+        panel.xaxis.set_major_formatter(FixedFormatter([str(tick) for tick in ticks]))
+        panel.xaxis.set_minor_locator(NullLocator())
+        parts.title(panel, plain(name), width / columns - 6)
+        panel.set_xlabel("Training subjects")
+        if index % columns == 0:
+            panel.set_ylabel(what.axis)
+    for panel in axes[len(panels) :]:
+        style.hide(panel)
+    shown = [model for model in study.models if model in models]
+    handles = parts.model_handles(list(study.models))
+    parts.legend(drawn, [one for one in handles if one.get_label() in shown], width)
+    cases = int(summary["n"].max()) if len(summary) else 0
+    columns_shown = [
+        "structure",
+        "model",
+        "subjects",
+        "n",
+        "n_infinite",
+        "mean",
+        "ci_low",
+        "ci_high",
+    ]
+    return parts.Drawing(
+        drawn,
+        f"{what.title} and training size, {figure.dataset}",
+        f"Mean {what.title} on {figure.dataset} (n = {count(cases, 'case')}) over the number of "
+        "subjects that a model was trained on (log scale), with its 95 % confidence interval over cases; "
+        "those kept apart to follow the training are counted. A line joins models that differ in nothing else."
+        + (" Dashes: the mean of each draw of the training subjects." if draws else "")
+        + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else ""),
+        "Lines. "
+        + " ".join(
+            f"{plain(name)}: "
+            + listing(
+                [
+                    f"{row.model} ({row.subjects} subjects) {what.text(row.mean)}"
+                    for row in summary[summary["structure"] == name].itertuples()
+                ]
+            )
+            + "."
+            for name in panels
+        ),
+        summary[columns_shown].reset_index(drop=True),
+    )
+
+
+def _subjects(results: Results, model: str) -> int:
+    """How many subjects a model was trained on; without a subset all of a fold's, on average."""
+    subset = results.study.models[model].training_subset
+    if subset is not None:
+        return subset.subjects
+    splits = results.splits.dropna(subset="fold")
+    folds = [splits[splits["fold"] != fold] for fold in results.study.folds]
+    return round(np.mean([len(own[["dataset", "subject"]].drop_duplicates()) for own in folds]))
+
+
+def _draws(results: Results, figure: Figure) -> dict[tuple[str, str], list[float]]:
+    """Of models with several seeds, the mean of the finite values of each, by structure and model."""
+    table = results.metrics
+    table = table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric)]
+    table = table[np.isfinite(table["value"])]
+    means = table.groupby(["structure", "model", "seed"])["value"].mean()
+    grouped = means.groupby(["structure", "model"])
+    return {key: list(own) for key, own in grouped if len(own) > 1}

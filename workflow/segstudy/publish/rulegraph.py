@@ -1,0 +1,163 @@
+"""The rules that ran, how many jobs each had, and which had to wait for which; drawn as SVG."""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import pandas
+
+from segstudy.log import duration
+from segstudy.publish.words import count
+
+RULES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    # rule: stage, its jobs' benchmarks (the first that matches), rules that it waits for
+    "download_fetch": ("download", r".*-fetch", ()),
+    "download_audit": ("download", r".*", ("download_fetch",)),
+    "repair_estimate": ("repair", r".*-estimate", ("download_audit",)),
+    "repair_audit": ("repair", r".*-audit", ("repair_apply",)),
+    "repair_apply": ("repair", r".*", ("repair_estimate",)),
+    "preprocess_split": ("preprocess", r"split", ("download_audit",)),
+    "preprocess_plan": (
+        *("preprocess", r"plan-.*"),
+        ("preprocess_split", "preprocess_list_fingerprints"),
+    ),
+    "preprocess_fingerprint": ("preprocess", r".*-fingerprint-.*", ("repair_apply",)),
+    "preprocess_list_fingerprints": (
+        *("preprocess", r".*-list-fingerprints"),
+        ("preprocess_fingerprint",),
+    ),
+    "preprocess_list_tissues": ("preprocess", r".*-tissues-.*-list", ("preprocess_tissues",)),
+    "preprocess_tissues": ("preprocess", r".*-tissues-.*", ("repair_apply",)),
+    "preprocess_list_arrays": ("preprocess", r".*-list", ("preprocess_resample",)),
+    "preprocess_resample": ("preprocess", r".*", ("repair_apply",)),
+    "train": (
+        *("train", r".*"),
+        ("preprocess_plan", "preprocess_list_arrays", "preprocess_list_tissues"),
+    ),
+    "infer": ("infer", r".*", ("train",)),
+    "metrics_collect": ("metrics", r"collect", ("metrics_measure",)),
+    "metrics_measure": ("metrics", r".*", ("infer",)),
+    "statistics": ("statistics", r".*", ("metrics_collect",)),
+    "publish_figures": ("publish", r"figures", ("statistics",)),
+    "publish_viewer": ("publish", r"viewer", ("metrics_collect",)),
+    "publish_package": ("publish", r"package", ("publish_report",)),
+    "publish_report": (
+        *("publish", r".*"),
+        ("publish_figures", "publish_viewer", "repair_audit"),
+    ),
+}
+"""Tested against Snakemake's own graph. `infer_external` counts as `infer`, `train_synth` as `train`."""
+
+BOX, GAP, STEP = (
+    (104, 36),
+    30,
+    54,
+)  # px of the SVG: width and height of a box, between columns, rows
+
+
+@dataclass(frozen=True)
+class Node:
+    """A rule that ran. x, y: its box's upper left corner, in px of the SVG."""
+
+    rule: str
+    name: str
+    note: str
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    nodes: list[Node]
+    edges: list[str]  # `d` of SVG paths
+    stages: list[tuple[str, int]]  # name and x of each column
+    width: int
+    height: int
+    box: tuple[int, int] = BOX
+
+
+def graph(benchmarks: pandas.DataFrame) -> Graph:
+    """The graph of the jobs in `Results.benchmarks`: a column a stage, later rules lower."""
+    jobs = benchmarks.assign(
+        rule=[rule_of(*row) for row in benchmarks[["stage", "job"]].itertuples(index=False)]
+    )
+    jobs = jobs.dropna(subset="rule")
+    seconds = jobs.groupby("rule")["s"].agg(["count", "sum"])
+    ran = [rule for rule in RULES if rule in seconds.index]
+    before = waits(ran)
+    ordered = _ordered(before)
+    stages = list(dict.fromkeys(RULES[rule][0] for rule in RULES if rule in before))
+    nodes: dict[str, Node] = {}
+    rows = dict.fromkeys(stages, 0)
+    for rule in ordered:
+        stage = RULES[rule][0]
+        x, y = stages.index(stage) * (BOX[0] + GAP), 20 + rows[stage] * STEP
+        rows[stage] += 1
+        name = rule.removeprefix(f"{stage}_").replace("_", " ")
+        note = f"{count(int(seconds.loc[rule, 'count']), 'job')} · {duration(float(seconds.loc[rule, 'sum']))}"
+        nodes[rule] = Node(rule, name, note, x, y)
+    edges = [_edge(nodes[first], nodes[rule]) for rule in ordered for first in before[rule]]
+    return Graph(
+        list(nodes.values()),
+        edges,
+        [(stage, place * (BOX[0] + GAP)) for place, stage in enumerate(stages)],
+        max(1, len(stages) * (BOX[0] + GAP) - GAP),
+        20 + max(rows.values(), default=0) * STEP,
+    )
+
+
+def rule_of(stage: str, job: str) -> str | None:
+    """The rule whose benchmark this is; None for a stage that no rule has."""
+    for rule, (own, pattern, _) in RULES.items():
+        if own == stage and re.fullmatch(pattern, job):
+            return rule
+    return None
+
+
+def waits(ran: Collection[str]) -> dict[str, list[str]]:
+    """For each rule that ran, those that it waited for last; through rules that did not run, and
+    none that another of them waited for anyway."""
+    found = {rule: _nearest(RULES[rule][2], ran) for rule in ran}
+    return {
+        rule: [
+            one
+            for one in first
+            if not any(one in _all_before(other, found) for other in first if other != one)
+        ]
+        for rule, first in found.items()
+    }
+
+
+def _nearest(rules: Iterable[str], ran: Collection[str]) -> list[str]:
+    parts = [[one] if one in ran else _nearest(RULES[one][2], ran) for one in rules]
+    return list(dict.fromkeys(one for part in parts for one in part))
+
+
+def _all_before(rule: str, before: dict[str, list[str]]) -> set[str]:
+    return set(before[rule]).union(*(_all_before(one, before) for one in before[rule]))
+
+
+def _ordered(before: dict[str, list[str]]) -> list[str]:
+    """The rules, each after those that it waits for."""
+    done: dict[str, None] = {}
+
+    def visit(rule: str) -> None:
+        for one in before[rule]:
+            visit(one)
+        done[rule] = None
+
+    for rule in before:
+        visit(rule)
+    return list(done)
+
+
+def _edge(first: Node, then: Node) -> str:
+    """From the right side of a box to the left of one in a later column, or straight down."""
+    width, height = BOX
+    if first.x == then.x:
+        if then.y - first.y == STEP:
+            return f"M{first.x + width // 2} {first.y + height}V{then.y}"
+        right = first.x + width
+        return f"M{right} {first.y + height // 2}h8V{then.y + height // 2}h-8"  # past what lies between
+    left, middle = first.x + width, then.y + height // 2
+    return f"M{left} {first.y + height // 2}C{then.x - GAP // 2} {first.y + height // 2} {then.x - GAP // 2} {middle} {then.x} {middle}"
