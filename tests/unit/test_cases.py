@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segstudy.cases import (
+    UNTESTED,
     Case,
     Split,
     read_cases,
@@ -47,6 +48,13 @@ def test_a_table_comes_back_as_it_was(tmp_path):
     assert read_cases(tmp_path / "cases.tsv") == written[:1]
     write_cases(tmp_path / "cases.tsv", [written[1]], ["t1", "t2"])
     assert read_cases(tmp_path / "cases.tsv") == [written[1]]
+
+
+def test_a_table_of_label_maps_names_no_images(tmp_path):
+    written = [case(tmp_path, name, images=()) for name in ("a", "b")]
+    write_cases(tmp_path / "cases.tsv", written, ["t1", "t2"])
+    assert read_cases(tmp_path / "cases.tsv") == written
+    assert written[0].files == [written[0].label]
 
 
 def test_files_below_the_table_are_named_relative_to_it(tmp_path):
@@ -98,7 +106,7 @@ def splits(subjects: int, folds: int, cases_each: int = 2) -> list[Split]:
 
 
 def test_splits_come_back_as_they_were(tmp_path):
-    written = [*splits(4, 2), Split("other", "x", "x", None)]
+    written = [*splits(4, 2), Split("other", "x", "x", None), Split("maps", "m", "m", UNTESTED)]
     write_splits(tmp_path / "splits.tsv", written)
     assert read_splits(tmp_path / "splits.tsv") == written
 
@@ -129,6 +137,20 @@ def cohort(subjects=40, folds=5):
 
 def subjects_of(*parts):
     return {split.subject for part in parts for split in part}
+
+
+def test_label_maps_are_trained_on_by_every_fold_and_tested_by_none():
+    rows = [*splits(6, 2), *(Split("maps", f"m{n}", f"m{n}", UNTESTED) for n in range(4))]
+    for fold in (0, 1):
+        training, validation = trained(rows, fold, 0.2, 0)
+        seen = {(split.dataset, split.case) for split in training + validation}
+        assert {("maps", f"m{n}") for n in range(4)} < seen
+        assert tested(rows, fold, "maps") == []
+        alone, apart = trained(rows, fold, 0.2, 0, datasets=["maps"])
+        assert {split.dataset for split in alone + apart} == {"maps"}
+        assert (len(alone), len(apart)) == (3, 1)
+        drawn, _ = trained(rows, fold, 0, 0, subset=(2, 1), datasets=["maps"])
+        assert [split.dataset for split in drawn] == ["maps", "maps"]
 
 
 @pytest.mark.parametrize("fold", [0, 3])

@@ -230,7 +230,8 @@ MIRRORS = {"network": "enet", "infer": {"mirror_axes": ["right_left"]}}
     [
         (FLIPS, r"augmentation\.flip_axes: right_left"),
         (MIRRORS, r"infer\.mirror_axes: right_left"),
-        ({"trainer": "nnunet"}, "mirror: all"),
+        ({"trainer": "nnunet"}, "mirror: auto"),
+        ({"trainer": "nnunet", "mirror": "all"}, "mirror: all"),
     ],
 )
 def test_sides_are_not_mixed_up_unasked(tmp_path, model, setting):
@@ -263,6 +264,92 @@ def test_sides_are_not_mixed_up_unasked(tmp_path, model, setting):
 )
 def test_what_mirrors_no_sides_needs_no_pairs(tmp_path, model):
     study(tmp_path, models__small=model, datasets__thorax__structures=KIDNEYS)
+
+
+def test_nnunet_mirrors_no_sides_where_pairs_are_declared(tmp_path):
+    """Unless it is asked to, which the study then tells."""
+    sided = {"datasets__thorax__structures": KIDNEYS, "datasets__thorax__left_right_pairs": PAIRS}
+    read = study(tmp_path, models__nnunet={"trainer": "nnunet"}, **sided)
+    assert read.models["nnunet"].mirrored(read.left_right_pairs) == "not_right_left"
+    assert read.side_blind_models == []
+    plain = study(tmp_path, models__nnunet={"trainer": "nnunet", "mirror": "all"}, **sided)
+    assert plain.models["nnunet"].mirrored(plain.left_right_pairs) == "all"
+    assert plain.side_blind_models == ["nnunet"]
+    sideless = study(tmp_path, models__nnunet={"trainer": "nnunet"})
+    assert sideless.models["nnunet"].mirrored(sideless.left_right_pairs) == "all"
+    assert sideless.side_blind_models == []
+
+
+MAPS = """
+datasets:
+  maps:
+    source: {layout: label_maps, path: maps}
+    modality: MR
+    structures: {thalamus: 10}
+  site:
+    source: {layout: bids, path: site}
+    role: test
+    modality: MR
+    structures: {thalamus: 3}
+    channels: [t1]
+models:
+  drawn: {trainer: synth}
+"""
+TWO_SITES = MAPS.replace("    role: test\n", "")
+EXTERNAL = {"trainer": "external", "command": "a {image} {output}", "labels": {"thalamus": 1}}
+
+
+def test_a_study_may_learn_from_label_maps_alone(tmp_path):
+    read = study(tmp_path, MAPS)
+    assert (read.training_datasets, read.tested_datasets) == (["maps"], ["site"])
+    assert (read.cross_validated_datasets, read.folds, read.channels) == ([], [0], ("t1",))
+    assert read.trained_on("drawn") == read.fitted_on("default") == ["maps"]
+
+
+def test_each_model_may_learn_from_data_of_its_own(tmp_path):
+    fine = {"preprocess__default": {}, "preprocess__fine": {}}
+    unet = {"network": "unet", "train_on": ["site"], "plan": "fine"}
+    read = study(tmp_path, TWO_SITES, models__unet=unet, models__program=EXTERNAL, **fine)
+    assert read.trained_on("drawn") == ["maps", "site"] == read.fitted_on("default")
+    assert read.trained_on("unet") == ["site"] == read.fitted_on("fine")
+    assert read.trained_on("program") == []
+    assert read.folds == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "expected"),
+    [
+        (MAPS, {"datasets__maps__role": "test"}, r"role: test, but label maps have no images to predict"),
+        (MAPS, {"datasets__maps__audit_labels": True}, r"audit_labels: looks at images, and label maps have none"),
+        (
+            MAPS,
+            {"datasets__maps__repair": {"structure": "thalamus", "reference_case": "a"}},
+            r"repair: looks at images, and label maps have none",
+        ),
+        (MAPS, {"splits__run_folds": [1]}, r"splits\.run_folds: .*nothing is cross-validated: leave it out"),
+        (MAPS, {"models__unet": {"network": "unet"}}, r"models\.unet: learns from images, and maps has label maps alone; say trainer: synth"),
+        (MAPS, {"models__nnunet": {"trainer": "nnunet"}}, r"models\.nnunet: learns from images, and maps has"),
+        (TWO_SITES, {"models__unet": {"network": "unet"}}, r"models\.unet: learns from images.* say train_on: \[site\], or trainer: synth"),
+        (MAPS, {"models__drawn__train_on": ["site"]}, r"models\.drawn\.train_on: 'site' is none of the datasets to train on \(maps\)"),
+        (
+            TWO_SITES,
+            {"models__unet": {"network": "unet", "train_on": ["site"]}},
+            r"models\.unet\.train_on: site, while drawn of the same plan \(default\) learns from maps, site.*a plan of its own",
+        ),
+        (MAPS, {"models__x": EXTERNAL | {"train_on": ["maps"]}}, r"train_on: trainer: external trains nothing"),
+        (MAPS, {"statistics__compare_datasets": [["site", "maps"]]}, r"'maps' is none of the datasets with images \(site\)"),
+        (
+            MAPS,
+            {"datasets": {"maps": yaml.safe_load(MAPS)["datasets"]["maps"]}},
+            r"datasets: all are label maps, so nothing can be predicted",
+        ),
+    ],
+)  # fmt: skip
+def test_what_label_maps_cannot_do_is_refused_when_the_study_is_read(
+    tmp_path, text, change, expected
+):
+    with pytest.raises(InputError, match=expected):
+        study(tmp_path, text, **change)
 
 
 def test_declared_sides_make_no_stage_run_again_that_only_reads_files(tmp_path):

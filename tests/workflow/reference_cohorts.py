@@ -131,3 +131,14 @@ def two_sites(folder: Path, scans: int = 4) -> dict[str, str]:
         labels = site / "derivatives" / "freesurfer" / key
         write_label(labels / f"{name}_desc-aseg_dseg.nii.gz", label, GRID)
     return {"oasis": str(folder / "oasis"), "adni": str(site)}
+
+
+def label_maps(folder: Path, maps: int = 4) -> Path:
+    """SynthSeg's training data: label maps in FreeSurfer's numbers with a value outside the brain, no image."""
+    for number in range(maps):
+        _, label = brain(50 + number, ASEG)
+        shell = ball(label.shape, (20, 16, 14), 19) & (label == 0)
+        label[shell] = 24
+        label[~shell & (label == 0) & ball(label.shape, (20, 16, 14), 21)] = 506
+        write_label(folder / f"training_seg_{number + 1:02d}.nii.gz", label, GRID)
+    return folder

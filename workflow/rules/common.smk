@@ -63,9 +63,8 @@ def read_config() -> Study:
                 "a path to your own file ends in .yaml"
             )
         study = read_study(file, config.get("path"))
-        for name, dataset in study.datasets.items():
-            if not isinstance(dataset.source, PhantomSource):
-                refuse_by_hand(dataset.source, name)
+        sources = {name: dataset.source for name, dataset in study.datasets.items()}
+        refuse_by_hand(sources, chosen)
         return study
     except InputError as error:
         raise WorkflowError(str(error)) from None
@@ -150,6 +149,11 @@ def shard_files(wildcards, kind: str) -> list[str]:
     """Files of a shard's cases: `images`, or all `files` (labels too)."""
     cases = cases_of(wildcards.dataset)
     return [str(file) for name in selected(wildcards) for file in getattr(cases[name], kind)]
+
+
+def training_tables(model: str) -> list[str]:
+    """The case tables of what a model learns from."""
+    return [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.trained_on(model)]
 
 
 def dataset_images(dataset: str) -> list[str]:
@@ -246,7 +250,7 @@ def training_arrays(wildcards) -> list[str]:
     kind = "tissues/" if is_synth(wildcards.model) else ""
     return [
         f"{RESULTS}/preprocess/{dataset}/{kind}{plan}/shards-{grid}.txt"
-        for dataset in STUDY.training_datasets
+        for dataset in STUDY.trained_on(wildcards.model)
     ]
 
 
@@ -262,7 +266,7 @@ def training_images(wildcards) -> list[str]:
         return []
     return [
         file
-        for dataset in STUDY.training_datasets
+        for dataset in STUDY.trained_on(wildcards.model)
         for file in [*dataset_images(dataset), *dataset_labels(dataset)]
     ]
 
@@ -272,13 +276,10 @@ def training_data(wildcards, input) -> list[str]:
     if not is_nnunet(wildcards.model):
         option = "--tissues" if is_synth(wildcards.model) else "--arrays"
         return [option, *input.arrays, "--plan", *input.plan]
-    structures = {name: STUDY.datasets[name].structures for name in STUDY.training_datasets}
-    cases = zip(STUDY.training_datasets, input.cases, strict=True)
-    labels = [
-        f"{name}={RESULTS}/repair/{name}/labels"
-        for name in STUDY.training_datasets
-        if is_repaired(name)
-    ]
+    datasets = STUDY.trained_on(wildcards.model)
+    structures = {name: STUDY.datasets[name].structures for name in datasets}
+    cases = zip(datasets, input.cases, strict=True)
+    labels = [f"{name}={RESULTS}/repair/{name}/labels" for name in datasets if is_repaired(name)]
     return [
         *("--cases", *(f"{name}={table}" for name, table in cases)),
         *(["--labels", *labels] if labels else []),
@@ -327,7 +328,10 @@ def split_settings() -> SplitSettings:
 
 def plan_settings(plan: str) -> FitSettings:
     return FitSettings(
-        plan=STUDY.preprocess[plan], modality=STUDY.modality, channels=STUDY.channels
+        plan=STUDY.preprocess[plan],
+        modality=STUDY.modality,
+        channels=STUDY.channels,
+        datasets=STUDY.fitted_on(plan),
     )
 
 
@@ -335,7 +339,8 @@ def resample_settings(dataset: str, plan: str) -> ResampleSettings:
     """The spacing is the grid's, in the name of the folder; where it comes from is the plan's."""
     return ResampleSettings(
         plan=STUDY.preprocess[plan].model_copy(update={"spacing_mm": "auto"}),
-        dataset=STUDY.datasets[dataset].cohort(),
+        # Label maps have no channels of their own; the images drawn of them have the study's.
+        dataset=STUDY.datasets[dataset].cohort().model_copy(update={"channels": STUDY.channels}),
         structures=STUDY.structures,
     )
 
@@ -467,7 +472,7 @@ def training_mb(wildcards) -> float:
     spacing_mm = plan_spacing_mm(model.plan)
     voxels = [
         voxels
-        for name in STUDY.training_datasets
+        for name in STUDY.trained_on(wildcards.model)
         for voxels in voxels_of(name, spacing_mm).values()
     ]
     needed = training_memory_mb(model, voxels, len(STUDY.channels), 1 + len(STUDY.structures))
@@ -491,13 +496,13 @@ def environment(wildcards) -> str:
 
 
 def runs(pattern: str, models: Iterable[str] = tuple(STUDY.models)) -> list[str]:
-    """A pattern filled in for each of the models, every fold and seed, and dataset where it names one."""
+    """A pattern filled in for each of the models, every fold and seed, and tested dataset where it names one."""
     return list(
         dict.fromkeys(
             pattern.format(model=name, fold=fold, seed=seed, dataset=dataset)
             for name in models
             for fold in STUDY.folds
             for seed in STUDY.models[name].seeds
-            for dataset in STUDY.datasets
+            for dataset in STUDY.tested_datasets
         )
     )

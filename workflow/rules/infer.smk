@@ -11,9 +11,7 @@ rule infer:
         images=lambda w: dataset_images(w.dataset),
         cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
         # Which components to keep is decided on training cases; a new label of theirs retrains anyway.
-        training=ancient(
-            [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.training_datasets]
-        ),
+        training=lambda w: ancient(training_tables(w.model)),
     output:
         directory(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
     log:
@@ -36,10 +34,10 @@ rule infer:
         training=lambda w, input: [
             f"{dataset}={path}"
             + (f":{RESULTS}/repair/{dataset}/labels" if is_repaired(dataset) else "")
-            for dataset, path in zip(STUDY.training_datasets, input.training)
+            for dataset, path in zip(STUDY.trained_on(w.model), input.training)
         ],
         training_structures=lambda w: json.dumps(
-            {dataset: STUDY.datasets[dataset].structures for dataset in STUDY.training_datasets}
+            {dataset: STUDY.datasets[dataset].structures for dataset in STUDY.trained_on(w.model)}
         ),
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
         settings=lambda w: STUDY.models[w.model].infer.to_json(),

@@ -59,9 +59,9 @@ rule preprocess_fingerprint:
 checkpoint preprocess_plan:
     input:
         splits=f"{RESULTS}/preprocess/splits.tsv",
-        fingerprints=[
+        fingerprints=lambda w: [
             f"{RESULTS}/preprocess/{dataset}/fingerprints.txt"
-            for dataset in STUDY.training_datasets
+            for dataset in STUDY.fitted_on(w.plan)
         ],
     output:
         f"{RESULTS}/preprocess/plans/{{plan}}/fold-{{fold}}.json",

@@ -10,14 +10,16 @@ rule publish_figures:
         statistics=rules.statistics.output,
         splits=f"{RESULTS}/preprocess/splits.tsv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
-        images=lambda w: [file for dataset in STUDY.datasets for file in dataset_images(dataset)],
+        images=lambda w: [
+            file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)
+        ],
         estimates=[
             f"{RESULTS}/repair/{dataset}/estimate"
             for dataset in STUDY.datasets
             if is_repaired(dataset)
         ],
         labels=lambda w: [
-            labels for dataset in STUDY.datasets for labels in dataset_labels(dataset)
+            labels for dataset in STUDY.tested_datasets for labels in dataset_labels(dataset)
         ],
         plans=[
             f"{RESULTS}/preprocess/plans/{plan}/fold-{fold}.json"
@@ -76,9 +78,11 @@ rule publish_viewer:
     input:
         metrics=f"{RESULTS}/metrics/metrics.csv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
-        images=lambda w: [file for dataset in STUDY.datasets for file in dataset_images(dataset)],
+        images=lambda w: [
+            file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)
+        ],
         labels=lambda w: [
-            labels for dataset in STUDY.datasets for labels in dataset_labels(dataset)
+            labels for dataset in STUDY.tested_datasets for labels in dataset_labels(dataset)
         ],
         predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
         page=[

@@ -7,11 +7,7 @@ rule train:
         splits=f"{RESULTS}/preprocess/splits.tsv",
         plan=training_plan,
         images=training_images,
-        cases=lambda w: ancient(
-            [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.training_datasets]
-            if is_nnunet(w.model)
-            else []
-        ),
+        cases=lambda w: ancient(training_tables(w.model) if is_nnunet(w.model) else []),
     output:
         # The running checkpoint lies beside these and is not declared: it survives a killed job.
         weights=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/weights.pt",

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from segstudy.images.names import stem
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled image.
+    """A labelled image, or a label map alone.
 
-    images: one file a channel, or one file whose fourth axis is the channel.
+    images: one file a channel, or one file whose fourth axis is the channel; none of a label map alone.
     label: the label as delivered; `repaired_labels` puts the repaired one in its place.
     reference_label: a second, right label, for label repair.
     fold: the fold in which the case is tested, where the user fixed it.
@@ -59,7 +59,7 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
     path = Path(path)
     cases = sorted(cases, key=lambda case: case.case)
     count = max((len(case.images) for case in cases), default=1)
-    images = ["image"] if count == 1 else [f"image_{channel}" for channel in channels]
+    images = ["image"] if count == 1 else [f"image_{channel}" for channel in channels[:count]]
     structures = list(cases[0].voxels) if cases else []
     columns = ["case", "subject", *images, "label", "reference_label", "fold", "split"]
     columns += ["shape", "spacing_mm", *[f"voxels_{name}" for name in structures]]
@@ -169,9 +169,16 @@ def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:
 # --- splits -------------------------------------------------------------------------------------
 
 
+UNTESTED = -1
+"""`Split.fold` of a label map alone, which no fold tests and every fold trains on; `train` in the table."""
+
+
 @dataclass(frozen=True)
 class Split:
-    """Which fold tests a case. `fold` is None for cases that every fold's model is tested on."""
+    """Which fold tests a case, and so does not train on it.
+
+    fold: None for cases that every fold's model is tested on; `UNTESTED` for those of none.
+    """
 
     dataset: str
     case: str
@@ -184,7 +191,7 @@ def write_splits(path: Path | str, splits: Iterable[Split]) -> None:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["dataset", "case", "subject", "fold"])
     for split in splits:
-        fold = "" if split.fold is None else split.fold
+        fold = {None: "", UNTESTED: "train"}.get(split.fold, split.fold)
         writer.writerow([split.dataset, split.case, split.subject, fold])
     write_text(path, text.getvalue())
 
@@ -195,9 +202,13 @@ def read_splits(path: Path | str) -> list[Split]:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such table of splits") from None
+    words = {"": None, "train": UNTESTED}
     return [
         Split(
-            row["dataset"], row["case"], row["subject"], int(row["fold"]) if row["fold"] else None
+            row["dataset"],
+            row["case"],
+            row["subject"],
+            words[row["fold"]] if row["fold"] in words else int(row["fold"]),
         )
         for row in rows
     ]
@@ -216,6 +227,7 @@ def trained(
     validation_share: float,
     seed: int,
     subset: tuple[int, int] | None = None,
+    datasets: Collection[str] | None = None,
 ) -> tuple[list[Split], list[Split]]:
     """Cases a fold is trained on, and those of them kept apart to follow the training.
 
@@ -225,11 +237,15 @@ def trained(
 
     subset: how many subjects the model may see at all, those kept apart among them, and the seed
     of the draw. They are drawn anew for each `seed`; of the same two seeds, the smaller draw lies
-    within the larger one.
+    within the larger one. datasets: those that are learned from; None: all.
 
     Raises InputError where the fold has fewer subjects than the subset asks for.
     """
-    training = [split for split in splits if split.fold not in (fold, None)]
+    training = [
+        split
+        for split in splits
+        if split.fold not in (fold, None) and (datasets is None or split.dataset in datasets)
+    ]
     subjects = _shuffled({(split.dataset, split.subject) for split in training}, seed)
     if subset is not None:
         wanted, draw = subset

@@ -192,6 +192,16 @@ class BidsSource(Origin):
     )
 
 
+class LabelMapsSource(Origin):
+    """Label maps alone, as SynthSeg learns from: each image file of the folder is a case, named by its file.
+
+    Files `sub-<id>_...` are of subject `sub-<id>`, as in BIDS; any other is a subject's only one. There
+    are no images, so that these cases are trained on (`trainer: synth`) and never tested.
+    """
+
+    layout: Literal["label_maps"]
+
+
 class TableSource(Settings):
     """Your own files, named in a table (TSV): `case`, `subject`, `image` or `image_<channel>`, `label`.
 
@@ -204,7 +214,13 @@ class TableSource(Settings):
 
 
 Source = Annotated[
-    PhantomSource | FolderSource | SlicesSource | NeuriteSource | BidsSource | TableSource,
+    PhantomSource
+    | FolderSource
+    | SlicesSource
+    | NeuriteSource
+    | BidsSource
+    | LabelMapsSource
+    | TableSource,
     Field(discriminator="layout"),
 ]
 
@@ -417,7 +433,8 @@ class Dataset(RepairedCohort):
     source: Source
     role: Literal["train", "test"] = Field(
         "train",
-        description="`train`: cross-validated; `test`: another site, predicted by every fold's model, never trained on",
+        description="`train`: cross-validated, or, of label maps, trained on by every fold; `test`: another site, "
+        "predicted by every fold's model, never trained on",
     )
     cases_per_job: int = Field(
         8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
@@ -449,6 +466,24 @@ class Dataset(RepairedCohort):
                 )
             if grouped.count(value) > 1:
                 raise ValueError(f"tissues: {value} stands twice")
+        return self
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its cases can be predicted: label maps alone can only be trained on."""
+        return not isinstance(self.source, LabelMapsSource)
+
+    @model_validator(mode="after")
+    def _label_maps_are_for_training(self) -> "Dataset":
+        if self.has_images:
+            return self
+        if self.role == "test":
+            raise ValueError(
+                "role: test, but label maps have no images to predict; leave role out: they are trained on"
+            )
+        for key, value in (("repair", self.repair), ("audit_labels", self.audit_labels)):
+            if value:
+                raise ValueError(f"{key}: looks at images, and label maps have none; leave it out")
         return self
 
 
@@ -737,11 +772,22 @@ class TrainingSubset(Settings):
         return self.subjects, self.seed
 
 
+NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "runtime_min", "infer")
+"""Settings of a model that do not shape its weights."""
+
+
 class Arm(Settings):
     """What a study trains and compares: one of its models."""
 
     training_subset: TrainingSubset | None = Field(
         None, description="train on some of the subjects only; left out: on all of the fold's"
+    )
+
+    train_on: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="datasets that the model learns from, of those with `role: train`; left out: all of them. It is "
+        "tested on all that have images, a fold's cases each",
     )
 
     grid: dict[str, tuple[Any, ...]] = Field(
@@ -762,21 +808,11 @@ class Arm(Settings):
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        free = {
-            "seeds",
-            "device",
-            "gpus",
-            "threads",
-            "workers",
-            "memory_mb",
-            "runtime_min",
-            "infer",
-        }
         return self.model_copy(
             update={
                 name: field.get_default()
                 for name, field in type(self).model_fields.items()
-                if name in free
+                if name in NOT_LEARNED
             }
         )
 
@@ -813,7 +849,8 @@ class Model(Arm):
 
     trainer: Literal["images", "synth"] = Field(
         "images",
-        description="`images`: learn from the cases' images; `synth`: from images drawn from their label maps alone",
+        description="`images`: learn from the cases' images; `synth`: from images drawn from their label maps alone, "
+        "with `loss: {dice: 1, cross_entropy: 0}` where no other is given",
     )
     dims: Literal[2, 3] = Field(3, description="2: slices; 3: volumes")
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = Field(
@@ -828,7 +865,8 @@ class Model(Arm):
     epochs: int = Field(100, ge=1, description="epochs")
     steps_per_epoch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="steps an epoch; `auto`: as many as show each training case once (2D: at least 8 slices of it)",
+        description="steps an epoch; `auto`: as many as show each training case once (2D: at least 8 slices of it), "
+        "and with `trainer: synth` at least 250",
     )
     foreground_share: Share = Field(0.5, description="share of patches centred on a structure")
     loss: Loss = Loss()
@@ -923,6 +961,14 @@ class Model(Arm):
                 f"gpus: {self.gpus}, but trainer: synth draws images on one; expected 1"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_of_its_trainer(cls, given: Any) -> Any:
+        """SynthSeg's loss is Dice alone. Cross-entropy keeps small structures away for thousands of steps."""
+        if isinstance(given, dict) and given.get("trainer") == "synth" and "loss" not in given:
+            return {**given, "loss": {"dice": 1.0, "cross_entropy": 0.0}}
+        return given
 
     @model_validator(mode="after")
     def _changes_of_its_trainer(self) -> "Model":
@@ -1063,10 +1109,11 @@ class NnunetModel(Arm):
     validation_steps_per_epoch: int = Field(
         50, ge=1, description="batches an epoch on which pseudo Dice is measured"
     )
-    mirror: Literal["all", "not_right_left", "none"] = Field(
-        "all",
-        description="axes that training mirrors, and prediction with it; `all`: as nnU-Net does, which knows no sides: "
-        "`left_right_pairs` get mixed up; `not_right_left`: all but that axis of the images",
+    mirror: Literal["auto", "all", "not_right_left", "none"] = Field(
+        "auto",
+        description="axes that training mirrors, and prediction with it; `not_right_left`: all but that axis of the "
+        "images; `all`: as nnU-Net does, which knows no sides, so that `left_right_pairs` get mixed up: only to show "
+        "that, and the report says so; `auto`: `not_right_left` where the study has pairs, else `all`",
     )
     device: Device = "auto"
     threads: Threads = 8
@@ -1084,10 +1131,16 @@ class NnunetModel(Arm):
     def averages_mirrored(self) -> bool:
         return self.infer.mirroring and self.mirror != "none"
 
+    def mirrored(self, pairs: Pairs) -> Literal["all", "not_right_left", "none"]:
+        """Which axes are mirrored in a study with these pairs of left and right."""
+        if self.mirror != "auto":
+            return self.mirror
+        return "not_right_left" if pairs else "all"
+
     @property
     def mirrors_sides(self) -> list[str]:
-        """The setting by which this network sees left where right was."""
-        return ["mirror: all"] if self.mirror == "all" else []
+        """The setting by which this network sees left where right was, in a study that declares no pairs."""
+        return [f"mirror: {self.mirror}"] if self.mirrored(()) == "all" else []
 
     @property
     def plan(self) -> None:
@@ -1179,8 +1232,9 @@ class ExternalModel(Arm):
 
     @model_validator(mode="after")
     def _trains_nothing(self) -> "ExternalModel":
-        if self.training_subset:
-            raise ValueError("training_subset: trainer: external trains nothing; leave it out")
+        for key in ("training_subset", "train_on"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: trainer: external trains nothing; leave it out")
         return self
 
     @property
@@ -1352,14 +1406,21 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _references(self) -> "Study":
-        first_name, first = next(iter(self.datasets.items()))
+        if not self.tested_datasets:
+            raise ValueError(
+                "datasets: all are label maps, so nothing can be predicted; add one with images, with role: test "
+                "if it is not to be trained on"
+            )
+        first_name = self.tested_datasets[0]
+        first = self.datasets[first_name]
         for name, dataset in self.datasets.items():
             if set(dataset.structures) != set(first.structures):
                 raise ValueError(
                     f"datasets.{name}.structures: {', '.join(dataset.structures)}; "
                     f"expected those of {first_name}: {', '.join(first.structures)}"
                 )
-            if dataset.channels != first.channels or dataset.modality != first.modality:
+            same_channels = dataset.channels == first.channels or not dataset.has_images
+            if not same_channels or dataset.modality != first.modality:
                 raise ValueError(
                     f"datasets.{name}: channels and modality must be those of {first_name}"
                 )
@@ -1367,9 +1428,16 @@ class Study(Settings):
                 raise ValueError(f"datasets.{name}.left_right_pairs: must be those of {first_name}")
         if not self.training_datasets:
             raise ValueError("datasets: at least one needs `role: train`")
+        if self.splits.run_folds and not self.cross_validated_datasets:
+            raise ValueError(
+                "splits.run_folds: label maps are all that is trained on, by one training a model and seed; nothing is "
+                "cross-validated: leave it out"
+            )
         for name, model in self.models.items():
             if isinstance(model, ExternalModel):
                 self._check_external(name, model)
+            else:
+                self._check_data(name, model)
             if not isinstance(model, Model):
                 continue
             if model.plan not in self.preprocess:
@@ -1399,6 +1467,7 @@ class Study(Settings):
                     f"preprocess.{name}.channels: {odd[0]!r} is none of the datasets' channels "
                     f"({', '.join(first.channels)})"
                 )
+        self._check_plans()
         self._check_sides(first)
         check_groups(self.metrics.groups, list(first.structures))
         if self.statistics.compare != "all":
@@ -1411,12 +1480,41 @@ class Study(Settings):
                         )
         for pair in self.statistics.compare_datasets:
             for name in pair:
-                if name not in self.datasets:
+                if name not in self.tested_datasets:
                     raise ValueError(
-                        f"statistics.compare_datasets: {name!r} is none of the datasets "
-                        f"({', '.join(self.datasets)})"
+                        f"statistics.compare_datasets: {name!r} is none of the datasets with images "
+                        f"({', '.join(self.tested_datasets)})"
                     )
         return self
+
+    def _check_data(self, name: str, model: Arm) -> None:
+        """A model learns from training datasets, and from label maps alone only by drawing images."""
+        for dataset in model.train_on or ():
+            if dataset not in self.training_datasets:
+                raise ValueError(
+                    f"models.{name}.train_on: {dataset!r} is none of the datasets to train on "
+                    f"({', '.join(self.training_datasets)})"
+                )
+        maps = [own for own in self.trained_on(name) if not self.datasets[own].has_images]
+        if maps and model.trainer != "synth":
+            others = [own for own in self.cross_validated_datasets if own not in maps]
+            instead = f"train_on: [{', '.join(others)}], or " if others else ""
+            raise ValueError(
+                f"models.{name}: learns from images, and {maps[0]} has label maps alone; say {instead}"
+                "trainer: synth, which draws images from them"
+            )
+
+    def _check_plans(self) -> None:
+        """A plan is fitted on what is trained on with it."""
+        users: dict[str, str] = {}
+        for name, model in self.models.items():
+            other = users.setdefault(model.plan, name) if model.plan else name
+            if set(self.trained_on(name)) != set(self.trained_on(other)):
+                raise ValueError(
+                    f"models.{name}.train_on: {', '.join(self.trained_on(name))}, while {other} of the same plan "
+                    f"({model.plan}) learns from {', '.join(self.trained_on(other))}; what is trained on decides "
+                    "spacing and intensities: give one of them a plan of its own under preprocess"
+                )
 
     def _check_external(self, name: str, model: ExternalModel) -> None:
         if set(model.labels) != set(self.structures):
@@ -1462,6 +1560,28 @@ class Study(Settings):
         return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
 
     @property
+    def tested_datasets(self) -> list[str]:
+        """Those with images; the cases of all of them are predicted."""
+        return [name for name, dataset in self.datasets.items() if dataset.has_images]
+
+    @property
+    def cross_validated_datasets(self) -> list[str]:
+        """Those whose cases are trained on by all folds but the one that tests them."""
+        return [name for name in self.training_datasets if self.datasets[name].has_images]
+
+    def trained_on(self, model: str) -> list[str]:
+        """The datasets that a model learns from, in the order of the study file."""
+        own = self.models[model]
+        if isinstance(own, ExternalModel):
+            return []
+        return [name for name in self.training_datasets if name in (own.train_on or [name])]
+
+    def fitted_on(self, plan: str) -> list[str]:
+        """The datasets whose training cases decide a plan: those that its models learn from."""
+        users = [name for name, model in self.models.items() if model.plan == plan]
+        return self.trained_on(users[0]) if users else self.training_datasets
+
+    @property
     def structures(self) -> list[str]:
         """Names in the order of the network's classes 1, 2, ..., the same for all datasets."""
         return list(self.datasets[self.training_datasets[0]].structures)
@@ -1471,6 +1591,16 @@ class Study(Settings):
         return pairs_of(self.datasets[self.training_datasets[0]])
 
     @property
+    def side_blind_models(self) -> list[str]:
+        """Models that are taught, as the study asks for, that left and right structures may be on either side."""
+        pairs = self.left_right_pairs
+        return [
+            name
+            for name, model in self.models.items()
+            if pairs and isinstance(model, NnunetModel) and model.mirrored(pairs) == "all"
+        ]
+
+    @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Merged structures that are measured: the study's own, then those of left and right."""
         own = self.metrics.groups
@@ -1478,7 +1608,7 @@ class Study(Settings):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        return self.datasets[self.training_datasets[0]].channels
+        return self.datasets[self.tested_datasets[0]].channels
 
     @property
     def modality(self) -> str:
@@ -1486,6 +1616,9 @@ class Study(Settings):
 
     @property
     def folds(self) -> list[int]:
+        """Folds to run; one where label maps are all that is trained on, since all would be alike."""
+        if not self.cross_validated_datasets:
+            return [0]
         return list(self.splits.run_folds or range(self.splits.folds))
 
 
@@ -1563,6 +1696,7 @@ class FitSettings(Settings):
     plan: Preprocess
     modality: Literal["CT", "MR", "other"]
     channels: tuple[str, ...]
+    datasets: tuple[str, ...] = Field((), description="whose cases to fit on; left out: all")
 
 
 class ResampleSettings(Settings):
@@ -1704,6 +1838,11 @@ def _expand_grids(content: dict, file: Path) -> None:
     if not isinstance(models, dict):
         return
     try:
+        for entry, model in models.items():
+            if isinstance(model, dict) and "grid" in model and model.get("trainer") == "external":
+                raise ValueError(
+                    f"models.{entry}.grid: trainer: external trains nothing, so there is nothing to search; leave grid out"
+                )
         expanded, grids = expand(models)
         for entry in grids:
             for setting in models[entry]["grid"]:
@@ -1715,7 +1854,18 @@ def _expand_grids(content: dict, file: Path) -> None:
 
 
 def _check_setting(model: dict, entry: str, setting: str) -> None:
-    """Raise ValueError for a setting of a grid that the model's network does not have."""
+    """Raise ValueError for a setting of a grid that the model's network does not have, or that teaches it nothing."""
+    first = setting.split(".")[0]
+    if first in NOT_LEARNED:
+        raise ValueError(
+            f"models.{entry}.grid.{setting}: {first} does not change what is learned, so that there is nothing to "
+            "choose by; leave it out of the grid"
+        )
+    if first in ("train_on", "training_subset", "validation_share"):
+        raise ValueError(
+            f"models.{entry}.grid.{setting}: {first} changes the cases that a grid's best arm is chosen by; give each "
+            "value a model of its own"
+        )
     place: tuple = ("models", entry, model.get("network", model.get("trainer")))
     for part in setting.split("."):
         allowed = _keys_at(Study, place)
@@ -1806,7 +1956,8 @@ def describe(
 
 
 _TAGS = {
-    *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "table"),
+    *("phantom", "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "label_maps"),
+    "table",
     *("enet", "unet", "attention_unet", "unetr", "swin_unetr", "external"),
 }
 _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")

@@ -137,3 +137,12 @@ def bids(folder: Path, values=(17, 53, 41), sessions: bool = True) -> Path:
     table = "index\tname\n17\tLeft-Hippocampus\n53\tRight-Hippocampus\n41\tRight-Cerebral-White-Matter\n"
     (folder / "derivatives" / "freesurfer" / "dseg.tsv").write_text(table)
     return folder
+
+
+def label_maps(folder: Path, names=("sub-01_ses-a_seg", "sub-01_ses-b_seg", "training_07")) -> Path:
+    """Label maps alone, in FreeSurfer's numbers: left and right hippocampus and white matter."""
+    for number, name in enumerate(names):
+        label = mask((17, 53, 41)).astype(np.uint16)
+        label[5, 0, : number + 1] = 2
+        write_label(folder / f"{name}.nii.gz", label, AFFINE)
+    return folder

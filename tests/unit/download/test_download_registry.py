@@ -4,7 +4,7 @@ import pytest
 
 from segstudy.download.registry import archive_of, read_registry, refuse_by_hand
 from segstudy.errors import InputError
-from segstudy.study import BidsSource, FolderSource, SlicesSource
+from segstudy.study import BidsSource, FolderSource, LabelMapsSource, NeuriteSource, SlicesSource
 
 MIRROR = "http://127.0.0.1:1/mirror.tar"
 
@@ -33,9 +33,30 @@ def test_what_is_given_out_on_application_says_where_and_how(name, layout, words
     assert f"{name} is not for a program to fetch" in text
     assert words in text and "path=DIR" in text and "Licence: " in text
     with pytest.raises(InputError, match=r"datasets.mine.source.path is missing"):
-        refuse_by_hand(layout, "mine")
-    refuse_by_hand(layout.model_copy(update={"path": "here"}), "mine")
-    refuse_by_hand(FolderSource(layout="msd", registered="Task04_Hippocampus"), "mine")
+        refuse_by_hand({"mine": layout})
+    refuse_by_hand({"mine": layout.model_copy(update={"path": "here"})})
+    refuse_by_hand({"mine": FolderSource(layout="msd", registered="Task04_Hippocampus")})
+
+
+def test_all_that_is_missing_is_told_at_once_with_the_command():
+    """Of a study with datasets of several origins, one folder each; of parts of one, one folder."""
+    sites = {
+        "oasis": NeuriteSource(layout="neurite_oasis", registered="neurite_OASIS"),
+        "adni": BidsSource(layout="bids", registered="ADNI"),
+        "maps": LabelMapsSource(layout="label_maps", registered="SynthSeg_label_maps"),
+        "own": BidsSource(layout="bids", path="here"),
+    }
+    with pytest.raises(InputError) as error:
+        refuse_by_hand(sites, "low_data_brain")
+    text = str(error.value)
+    assert "datasets.own" not in text and "training_seg_01.nii.gz" in text
+    assert "--config study=low_data_brain path='{oasis: DIR, adni: DIR, maps: DIR}'" in text
+    slices = SlicesSource(layout="oasis_slices", registered="OASIS_slices")
+    with pytest.raises(
+        InputError, match=r"datasets.a.source.path, datasets.b.source.path are miss"
+    ) as error:
+        refuse_by_hand({"a": slices, "b": slices}, "s")
+    assert str(error.value).count("Unpack it") == 1 and "study=s path=DIR," in str(error.value)
 
 
 def test_a_registered_name_brings_address_checksum_licence_and_citation():

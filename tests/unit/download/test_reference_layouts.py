@@ -11,6 +11,7 @@ from download_builders import (
     AFFINE,
     GRAYS,
     bids,
+    label_maps,
     mask,
     neurite,
     oasis_slices,
@@ -193,6 +194,17 @@ def test_a_second_audit_leaves_unchanged_volumes_alone(tmp_path):
     assert {file.stat().st_mtime for file in cases[0].files} == {1}
 
 
+def test_a_subject_with_fewer_slices_than_most_is_named(tmp_path):
+    folder = oasis_slices(tmp_path / "d", {"train": (1, 2, 3)}, slices=32, size=16)
+    for path in [*folder.glob("*/*_002_slice_31.*"), *folder.glob("*/*_002_slice_30.*")]:
+        path.unlink()
+    listing = list_cases(dataset("oasis_slices", folder, TISSUES, source={"parts": ["train"]}))
+    assert [case.case for case in listing.cases] == ["case_001", "case_002", "case_003"]
+    assert [str(problem) for problem in listing.problems] == [
+        "case_002: 30 slices, where most subjects have 32"
+    ]
+
+
 # --- neurite-OASIS ------------------------------------------------------------------------------
 
 
@@ -284,6 +296,91 @@ def test_bids_says_what_is_missing_and_what_is_ambiguous(tmp_path):
         list_cases(dataset("bids", tmp_path, both, channels=["t1", "flair"]))
 
 
+# --- label maps alone ---------------------------------------------------------------------------
+
+
+def test_label_maps_are_cases_without_images(tmp_path):
+    folder = label_maps(tmp_path / "d")
+    (folder / "labels.txt").write_text("17 Left-Hippocampus")
+    names = ["left_hippocampus", "right_hippocampus"]
+    chosen = dataset("label_maps", folder, names, label_table="freesurfer")
+    assert chosen.left_right_pairs == (("left_hippocampus", "right_hippocampus"),)
+    cases, problems = audit(chosen, tmp_path)
+    assert [(case.case, case.subject, case.images) for case in cases] == [
+        ("sub-01_ses-a_seg", "sub-01", ()),
+        ("sub-01_ses-b_seg", "sub-01", ()),
+        ("training_07", "training_07", ()),
+    ]
+    assert cases[0].label == folder / "sub-01_ses-a_seg.nii.gz"
+    assert (cases[0].shape, cases[0].spacing_mm) == ((6, 7, 5), (1, 1, 2.5))
+    assert cases[0].voxels == {"left_hippocampus": 9, "right_hippocampus": 9}
+    header = (tmp_path / "download/cases.tsv").read_text().splitlines()[0].split("\t")
+    assert header[:3] == ["case", "subject", "label"]
+    assert problems.count("\n") == 1
+
+
+def test_values_of_label_maps_are_merged_by_the_table(tmp_path):
+    folder = label_maps(tmp_path / "d", ["one"])
+    (case,), _ = audit(
+        dataset("label_maps", folder, ["hippocampus"], label_table="freesurfer"), tmp_path
+    )
+    label = read_label(case.label).array
+    assert (label == 17).sum() == 18 and (label == 41).sum() == 9 and 53 not in label
+    assert case.voxels == {"hippocampus": 18}
+
+
+def test_faulty_label_maps_are_refused_by_name(tmp_path):
+    folder = label_maps(tmp_path / "d", ["good", "unknown", "empty", "broken", "twin"])
+    write_label(folder / "unknown.nii.gz", mask((17, 53, 241)), AFFINE)
+    write_label(folder / "empty.nii.gz", mask((41,)), AFFINE)
+    (folder / "broken.nii.gz").write_bytes(b"no label")
+    shutil.copy(folder / "good.nii.gz", folder / "twin.nii.gz")
+    both = ["left_hippocampus", "right_hippocampus"]
+    chosen = dataset("label_maps", folder, both, label_table="freesurfer", on_bad_case="drop")
+    cases, problems = audit(chosen, tmp_path)
+    assert [case.case for case in cases] == ["good", "twin"]
+    for words in (
+        "unknown\tunknown.nii.gz\tunknown label values 241",
+        "empty\tempty.nii.gz\tempty: no voxel of any structure",
+        "broken\tbroken.nii.gz\t",
+        "twin\ttwin.nii.gz\tthe same label map as case good",
+    ):
+        assert words in problems
+
+
+def test_a_folder_without_label_maps_says_where_some_are(tmp_path):
+    label_maps(tmp_path / "training_label_maps")
+    with pytest.raises(
+        InputError, match=r"no label map in it.*did you mean .*/training_label_maps"
+    ):
+        list_cases(dataset("label_maps", tmp_path, {"a": 17}))
+    with pytest.raises(InputError, match="not a folder"):
+        file = tmp_path / "training_label_maps/training_07.nii.gz"
+        list_cases(dataset("label_maps", file, {"a": 17}))
+
+
+# --- another folder than the one that was meant ---------------------------------------------------
+
+
+def test_a_folder_too_deep_or_too_high_is_answered_with_the_right_one(tmp_path):
+    folders = {
+        "segthor": (segthor(tmp_path / "segthor/data"), "train"),
+        "neurite_oasis": (neurite(tmp_path / "neurite/data"), "OASIS_OAS1_0001_MR1"),
+        "bids": (bids(tmp_path / "bids/data"), "derivatives/freesurfer"),
+        "oasis_slices": (
+            oasis_slices(tmp_path / "slices/data", size=16),
+            "keras_png_slices_train",
+        ),
+    }
+    for layout, (folder, inner) in folders.items():
+        places = [folder / inner]
+        if layout != "oasis_slices":  # whose folders are found wherever they lie below
+            places.append(folder.parent)
+        for place in places:
+            with pytest.raises(InputError, match=f"did you mean {folder}\\?"):
+                list_cases(dataset(layout, place, {"a": 1}))
+
+
 # --- four channels ------------------------------------------------------------------------------
 
 
@@ -342,6 +439,26 @@ def test_a_real_label_map_names_the_values_outside_the_table(real_data):
     own = [136, 137, 163, 164, 502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530]
     assert problem[0].startswith("unknown label values 136 (") and "and 10 more" in problem[0]
     assert label_problems(label, dataset("bids", ".", names, ignore_labels=own, **more)) == []
+
+
+SYNTHSEG_OWN = (136, 137, 163, 164, 502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530)
+
+
+def test_the_real_label_maps_pass_the_audit(real_data, tmp_path):
+    chosen = dataset(
+        "label_maps",
+        real_data / "brain_label_maps",
+        ["hippocampus", "left_thalamus", "right_thalamus"],
+        label_table="freesurfer",
+        ignore_labels=SYNTHSEG_OWN,
+    )
+    cases, problems = audit(chosen, tmp_path)
+    assert [case.case for case in cases] == [f"training_seg_{n:02d}" for n in range(1, 11)]
+    assert {case.shape for case in cases} == {(256, 256, 256)}
+    assert {case.spacing_mm for case in cases} == {(1, 1, 1)}
+    assert all(not case.images and 2000 < case.voxels["left_thalamus"] < 20000 for case in cases)
+    assert chosen.left_right_pairs == (("left_thalamus", "right_thalamus"),)
+    assert "refused" not in problems
 
 
 def test_a_real_four_channel_glioma(real_data, tmp_path):

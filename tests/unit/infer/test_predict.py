@@ -107,6 +107,17 @@ def test_without_validation_cases_at_most_five_training_cases_choose(tmp_path, w
     assert choice_names(load_weights(weights)) == seen[:5]
 
 
+def test_label_maps_choose_no_post_processing(tmp_path, write_weights):
+    seen = [f"maps/m{number}" for number in range(3)]
+    auto = {"keep_largest_component": "auto"}
+    alone = load_weights(write_weights(tmp_path / "w.pt", infer=auto, seen=(seen, ("maps/v",))))
+    assert choice_names(alone, ["maps"]) == []
+    both = load_weights(
+        write_weights(tmp_path / "b.pt", infer=auto, seen=([*seen, "site/a"], ("maps/v",)))
+    )
+    assert choice_names(both, ["maps"]) == ["site/a"]
+
+
 def test_a_case_that_the_weights_saw_is_not_tested(study):
     model, tested, _ = study
     refuse_leaks(model, 0, "site", tested)

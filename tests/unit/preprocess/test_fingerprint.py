@@ -122,3 +122,17 @@ def test_an_empty_label_gives_no_intensities(tmp_path):
     assert found.channels[0].voxels == 0
     write_fingerprints(tmp_path / "f.json", [found])
     assert len(read_fingerprints(tmp_path / "f.json")[0].channels[0].sample) == 0
+
+
+def test_of_a_label_map_alone_what_is_labelled_is_the_box(tmp_path):
+    label = np.zeros(SHAPE, np.uint8)
+    label[3:8, 10:20, 1:25], label[4, 12, 3] = 7, 1
+    planted = plant(tmp_path, label=label, affine=np.diag([-0.5, 1.5, 4.0, 1.0]))
+    alone = Case(planted.case, planted.subject, (), planted.label)
+    for cohort in (CT, MR, TWO):
+        found = fingerprint("maps", alone, cohort)
+        assert (found.spacing_mm, found.shape, found.channels) == ((0.5, 1.5, 4.0), SHAPE, ())
+        assert found.boxes["body"] == found.boxes["nonzero"] == ((22, 10, 1), (27, 20, 25))
+        assert found.boxes["none"] == ((0, 0, 0), SHAPE)
+    write_fingerprints(tmp_path / "f.json", [found])
+    assert read_fingerprints(tmp_path / "f.json") == [found]

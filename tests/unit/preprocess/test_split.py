@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segstudy.cases import Case, trained
+from segstudy.cases import UNTESTED, Case, trained
 from segstudy.errors import InputError
 from segstudy.preprocess.split import split
 from segstudy.study import Splits
@@ -199,3 +199,31 @@ def test_slices_dealt_out_one_by_one_leak_and_say_so(caplog):
     caplog.clear()
     split({"d": cases}, {"d": "train"}, Splits(folds=4))
     assert "LEAK" not in caplog.text
+
+
+def map_of(name, subject=None):
+    return replace(case(name, subject), images=())
+
+
+def test_label_maps_are_tested_by_no_fold():
+    maps = [map_of(f"m{n}") for n in range(3)]
+    roles = {"maps": "train", "site": "test"}
+    found = fold_of(split({"maps": maps, "site": [case("a")]}, roles, Splits(folds=5)))
+    assert found == {("site", "a"): None} | {("maps", f"m{n}"): UNTESTED for n in range(3)}
+
+
+def test_a_label_map_of_a_tested_subject_is_left_out_by_the_fold_that_tests_it(caplog):
+    """Else a model would be tested on the very label that its training images were drawn from."""
+    images = [case(f"c{n}", f"s{n}", n + 1) for n in range(6)] + [case("t", "held", split="test")]
+    maps = [map_of("m0", "s0"), map_of("m1", "new"), map_of("m2", "held"), map_of("m3", "far")]
+    roles = {"images": "train", "maps": "train", "other": "test"}
+    cohorts = {"images": images, "maps": maps, "other": [case("x", "far")]}
+    splits = split(cohorts, roles, Splits(folds=3))
+    found = fold_of(splits)
+    assert found["maps", "m0"] == found["images", "c0"] in (0, 1, 2)
+    assert (found["maps", "m1"], found["maps", "m2"]) == (UNTESTED, None)
+    for fold in range(3):
+        training, apart = trained(splits, fold, 0.2, 0)
+        tested = {s.subject for s in splits if s.dataset == "images" and s.fold in (fold, None)}
+        assert not tested & {s.subject for s in training + apart}
+    assert "1 subjects of label maps, e.g. far, bear the name of one that is kept" in caplog.text

@@ -73,6 +73,44 @@ def test_ours_stands_beside_the_same_model_structure_and_metric(plain, tmp_path)
     assert rows[1][6].text == "another organ"
 
 
+def test_ours_of_all_structures_a_repair_and_a_network(plain, tmp_path):
+    missed = plain.summary[plain.summary["n_infinite"] > 0].query("metric == 'hd95_mm'")
+    model = missed["model"].iloc[0]
+    lines = [
+        ",".join(COLUMNS),
+        f"tiny,thorax,{model},all,dice,0.5,,a paper,",
+        f"tiny,thorax,{model},all,hd95_mm,5,mm,a paper,infinite distances were dropped",
+        f"tiny,thorax,{model},,parameters,1000,,a paper,",
+        "tiny,thorax,label repair,heart,angle_deg,-26.6,deg,a paper,",
+        "tiny,thorax,label repair,heart,iou,0.9,,a paper,",
+        "tiny,thorax,someone's,all,dice,0.5,,a paper,",
+    ]
+    path = tmp_path / "published.csv"
+    path.write_text("\n".join(lines) + "\n")
+    texts = [row[5].text for row in published_table(plain, path)["rows"]]
+    own = plain.summary[(plain.summary["dataset"] == "thorax") & (plain.summary["model"] == model)]
+    own = own[own["structure"].isin(plain.study.structures)].groupby("metric")
+    infinite = int(own["n_infinite"].sum()["hd95_mm"])
+    assert infinite > 0
+    moved = plain.transform("thorax")
+    assert texts == [
+        f"{own['mean'].mean()['dice']:.3f}",
+        f"{own['mean'].mean()['hd95_mm']:.2f} ({infinite} ∞ left out)",
+        f"{plain.trained(model, 0, 0)['parameters']:,}",
+        f"{moved['angle_deg']:.3f}".replace("-", "−"),
+        f"{moved['iou_after']:.3f}",
+        "–",
+    ]
+
+
+def test_a_variant_of_a_study_shows_what_was_published_of_it(plain, tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text(",".join(COLUMNS) + "\ntiny,thorax,enet,heart,dice,0.5,,a paper,\n")
+    for name, shown in (("tiny_grid", 1), ("tinygrid", 0)):
+        variant = Results(plain.study.model_copy(update={"name": name}), plain.root)
+        assert len(published_table(variant, path)["rows"]) == shown
+
+
 def test_a_study_of_which_nothing_was_published_has_no_rows(plain):
     assert published_table(plain)["rows"] == []
 

@@ -13,7 +13,7 @@ from segstudy.errors import InputError
 from segstudy.publish import methods, provenance, tables
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.drawing import draw_all
-from segstudy.publish.report import FILES, _findings, render, write_report
+from segstudy.publish.report import FILES, _findings, _sentence, render, write_report
 from segstudy.publish.results import Results
 
 
@@ -220,6 +220,27 @@ def test_the_methods_text_tells_of_nnunet_apart(scenario):
     alone = dict(methods.methods(scenario("nnunet_alone")))
     assert alone["Networks and training"].startswith("nnunet is nnU-Net")
     assert "averaged over mirrored images" in alone["Prediction"]
+
+
+def test_mirroring_that_mixes_up_sides_is_said_loudly(scenario):
+    """nnU-Net knows no sides: by default it mirrors none, and what was asked for on purpose is told."""
+    found = scenario("nnunet_alone")
+    pairs = (("heart", "aorta"),)  # any two will do
+
+    def told(mirror):
+        dataset = found.study.datasets["thorax"].model_copy(update={"left_right_pairs": pairs})
+        model = found.study.models["nnunet"].model_copy(update={"mirror": mirror})
+        changes = {"datasets": {"thorax": dataset}, "models": {"nnunet": model}}
+        results = Results(found.study.model_copy(update=changes), found.root)
+        return dict(methods.methods(results))["Networks and training"], _sentence(results)
+
+    text, sentence = told("auto")
+    assert "Images were not mirrored from right to left, in training and prediction" in text
+    assert "MIX" not in sentence
+    text, sentence = told("all")
+    assert "WARNING: images were mirrored along all axes, from right to left too" in text
+    assert "heart and aorta stayed as they were" in text
+    assert "nnunet WAS TAUGHT TO MIX UP LEFT AND RIGHT" in sentence
 
 
 def test_every_citation_is_known_and_listed(page, plain):

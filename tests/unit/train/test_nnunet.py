@@ -18,6 +18,7 @@ from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import read_grid, read_image, read_label, write_nifti
+from segstudy.images.geometry import turned_to
 from segstudy.networks import nnunet as networks
 from segstudy.networks.weights import load_weights
 from segstudy.study import NnunetModel, TrainSettings
@@ -122,7 +123,7 @@ def segstudy(*words, check=True) -> subprocess.CompletedProcess:
     return run
 
 
-def training(tmp_path: Path, channels=("image",), modality="CT", seed=3, **model) -> list:
+def training(tmp_path: Path, channels=("image",), modality="CT", seed=3, pairs=(), **model) -> list:
     """Words of a training of fold 0 on the cases of tables in `tmp_path`."""
     small = {"validation_steps_per_epoch": 1, "steps_per_epoch": 1, **model}
     settings = TrainSettings(
@@ -130,6 +131,7 @@ def training(tmp_path: Path, channels=("image",), modality="CT", seed=3, **model
         structures=("aorta", "heart"),
         channels=channels,
         modality=modality,
+        left_right_pairs=pairs,
     )
     return [
         *("train", "--splits", tmp_path / "splits.tsv", "--fold", 0, "--seed", seed),
@@ -261,13 +263,14 @@ def test_a_training_that_is_killed_goes_on_and_predicts_as_nnunet_does(tmp_path)
 @installed
 @pytest.mark.slow
 def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
+    """Of structures that are left and right of a pair, so that sides are not mirrored; see `mirror: auto`."""
     write_tables(tmp_path, channels=2)
     words = training(
         *(tmp_path, ("c0", "c1"), "MR"),
         epochs=1,
         configuration="2d",
         validation_share=0.4,
-        mirror="not_right_left",
+        pairs=(("aorta", "heart"),),
     )
     segstudy(*words)
     told = read_json(tmp_path / "train" / "settings.json")
@@ -281,9 +284,17 @@ def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
     shown = list(reversed([letter in "RL" for letter in orientation]))
     shown = [shown[axis] for axis in told["plans"]["transpose_forward"]][1:]
     assert trained.plan["mirroring_axes"] == [n for n, lateral in enumerate(shown) if not lateral]
-    segstudy(*prediction(tmp_path, {"keep_largest_component": "never", "mirroring": False}))
-    found = read_label(tmp_path / "infer" / "p0.nii.gz")
-    assert found.array.shape == read_label(tmp_path / "p0_label.nii.gz").array.shape
+    assert trained.plan["orientations"] == [orientation]
+    # The same image, stored along other axes, is given the same label.
+    other = turned_to(read_image(tmp_path / "p2.nii.gz", 2), "PIR")
+    write_nifti(tmp_path / "p2.nii.gz", np.moveaxis(other.array, 0, -1), other.affine)
+    write_nifti(tmp_path / "p0.nii.gz", np.moveaxis(turned_to(other, orientation).array, 0, -1),
+                turned_to(other, orientation).affine)  # fmt: skip
+    segstudy(*prediction(tmp_path, {"keep_largest_component": "never"}))
+    one, two = (read_label(tmp_path / "infer" / f"{name}.nii.gz") for name in ("p0", "p2"))
+    assert (two.grid.orientation, two.grid.shape) == ("PIR", other.grid.shape)
+    assert one.array.any()
+    np.testing.assert_array_equal(turned_to(two, orientation).array, one.array)
 
 
 @installed

@@ -91,6 +91,16 @@ def test_steps_show_each_case_once_or_eight_slices_of_it():
     assert (given.steps_per_epoch, given.steps) == (7, 21)
 
 
+def test_few_label_maps_give_as_many_steps_as_many():
+    """A generator's images are new in each step, so that ten maps must not mean ten steps an epoch."""
+    drawn = UnetModel(network="unet", channels=(8, 16), trainer="synth")
+    assert resolved(drawn).steps_per_epoch == 250
+    many = tuple(str(number) for number in range(700))
+    assert resolved(drawn, many).steps_per_epoch == 350
+    given = drawn.model_copy(update={"steps_per_epoch": 7})
+    assert resolved(given).steps_per_epoch == 7
+
+
 def test_a_patch_that_does_not_divide_is_refused_with_one_that_does():
     model = UnetModel(network="unet", channels=(8, 16, 32), patch_size=(30, 32, 32))
     with pytest.raises(InputError, match=r"patch_size: 30x32x32.*multiples of 4x4x4.*32x32x32"):

@@ -16,7 +16,7 @@ from segstudy.cli import main
 from segstudy.files import write_json
 from segstudy.images.arrays import open_arrays, write_tissues
 from segstudy.networks.weights import load_weights
-from segstudy.study import Synthesis
+from segstudy.study import Loss, Synthesis, UnetModel
 from segstudy.train import fit, synth
 from segstudy.train.augment import Draw
 
@@ -175,11 +175,12 @@ def test_the_elastic_deformation_never_folds(monkeypatch):
 def test_what_moves_into_a_patch_is_read():
     """A map without background, read as large as asked, leaves none in the patch."""
     of = still(rotation_deg=20, scale=(0.8, 1.2), elastic_sd_mm=2, elastic_spacing_mm=12)
-    for spacing_mm in ((1.0, 1.0, 1.0), (1.0, 1.0, 2.5)):
+    for spacing_mm in ((1.0, 1.0, 1.0), (1.0, 1.0, 2.5), (4.0, 4.0, 4.0)):
         source = synth.source_size((24, 20, 16), of, spacing_mm, 3.0)
         full = torch.ones(16, *source, dtype=torch.uint8)
         _, labels = drawn(full, of, patch=(24, 20, 16), spacing_mm=spacing_mm)
         assert float((labels == 0).float().mean()) < 1e-3
+    assert synth.source_size((24, 20, 16), STILL, (1.0, 1.0, 1.0), 3.0) == (24, 20, 16)
 
 
 # --- resolution ---------------------------------------------------------------------------------
@@ -299,6 +300,14 @@ def test_slices_and_several_networks_train(words, tmp_path, own_torch):
         assert drawn["images"].shape == (5, 16, 16)
 
 
+def test_the_loss_is_dice_alone_unless_another_is_given():
+    of = {"network": "unet", "trainer": "synth"}
+    assert UnetModel.model_validate(of).loss == Loss(dice=1, cross_entropy=0)
+    given = UnetModel.model_validate({**of, "loss": {"focal": 1}}).loss
+    assert given == Loss(focal=1)
+    assert UnetModel(network="unet").loss == Loss()
+
+
 def test_what_is_missing_is_named(words, cohort, tmp_path, capsys):
     found = words(tmp_path / "out")
     at = found.index("--tissues")
@@ -306,9 +315,15 @@ def test_what_is_missing_is_named(words, cohort, tmp_path, capsys):
     assert "--tissues is missing; trainer: synth needs it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["synthesis", "contrast"])
-def test_the_benchmarks_run(name):
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("synthesis", "| 32^3 | 45 | segstudy |"),
+        ("contrast", "| PD | synthetic |"),
+        ("mirroring", "| painted T1 | side-aware flips |"),
+    ],
+)
+def test_the_benchmarks_run(name, row):
     run = run_quickly(name)
     assert run.returncode == 0, run.stdout + run.stderr
-    row = {"synthesis": "| 32^3 | 45 | segstudy |", "contrast": "| PD | synthetic |"}[name]
     assert row in run.stdout

@@ -11,7 +11,7 @@ from segstudy.errors import InputError
 from segstudy.images.files import write_nifti
 from segstudy.study import Augmentation, NnunetModel, TrainSettings
 from segstudy.train.augment import augment
-from segstudy.train.nnunet import remarks, right_left_axis
+from segstudy.train.nnunet import orientations, refuse_turned, remarks, right_left_axis
 
 LEFT, RIGHT, MIDDLE = 1, 2, 3
 NOTHING = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_share")}
@@ -119,6 +119,7 @@ def settings_of(mirror="all", pairs=(("kidney_l", "kidney_r"),)):
 
 def test_nnunet_that_mixes_sides_leaves_a_remark():
     assert "kidney_l and kidney_r may be on either side" in remarks(settings_of())[0]
+    assert not remarks(settings_of("auto"))
     assert not remarks(settings_of("not_right_left"))
     assert not remarks(settings_of("none"))
     assert not remarks(settings_of(pairs=()))
@@ -165,3 +166,15 @@ def test_files_of_different_axes_are_refused(tmp_path):
         InputError, match="axis i in the files of site/one and k in those of site/o"
     ):
         right_left_axis(plan_of([0, 1, 2]), cases)
+
+
+def test_files_that_run_to_different_sides_are_refused(tmp_path):
+    """nnU-Net would see the left structure on the right in some of them."""
+    cases = [case(tmp_path, name, way) for name, way in (("a", "LPS"), ("b", "LAS"), ("c", "RAS"))]
+    refuse_turned(cases[:2])
+    with pytest.raises(
+        InputError, match="to the right in the file of site/c and to the left in that of site/a"
+    ):
+        refuse_turned(cases)
+    assert orientations([*cases, cases[2]])[0] == "RAS"
+    assert sorted(orientations(cases)) == ["LAS", "LPS", "RAS"]

@@ -34,7 +34,7 @@ HEADER_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions ar
 class Finding:
     """What one case showed: the case with its measurements, and its problems.
 
-    digest: of the image's voxels, to find the same image under two names.
+    digest: of the image's voxels, or a label map's without image, to find the same under two names.
     """
 
     case: Case
@@ -47,7 +47,7 @@ class Finding:
 
 
 def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Case], list[Problem]]:
-    """Check every pair of a dataset.
+    """Check every pair of a dataset, or every label map of one that has no images.
 
     Returns the cases that can be trusted, with shape, spacing in mm and voxels per structure, and
     all problems, sorted; those whose verdict is `refused` concern cases that are not among them.
@@ -126,7 +126,7 @@ def _check_names(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
         else:
             named.append(case)
             continue
-        problems.append(Problem(case.case, str(case.images[0]), text))
+        problems.append(Problem(case.case, str(case.files[0]), text))
     return named, problems
 
 
@@ -137,7 +137,7 @@ def examine(case: Case, dataset: Dataset) -> Finding:
     """Read a case's files; check each by itself, against the others and against the study file."""
     seen: list[tuple[Path | str, str, str]] = []
     image, label, reference = (
-        _read(seen, read_image, case.images, len(dataset.channels)),
+        _read(seen, read_image, case.images, len(dataset.channels)) if case.images else None,
         _read(seen, read_label, case.label),
         _read(seen, read_label, case.reference_label) if case.reference_label else None,
     )
@@ -162,16 +162,17 @@ def examine(case: Case, dataset: Dataset) -> Finding:
             text = f"no voxel of {dataset.repair.structure}, which is to be repaired"
             seen.append((case.reference_label, text, REFUSED))
     problems = [Problem(case.case, str(path), text, verdict) for path, text, verdict in seen]
-    if image is None or label is None:
+    first = image if case.images else label
+    if first is None or label is None:
         return Finding(case, problems)
     counts = _counts(label.array)
     measured = replace(
         case,
-        shape=image.grid.shape,
-        spacing_mm=image.grid.spacing_mm,
+        shape=first.grid.shape,
+        spacing_mm=first.grid.spacing_mm,
         voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
     )
-    return Finding(measured, problems, _digest(image))
+    return Finding(measured, problems, _digest(first))
 
 
 def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image | None:
@@ -287,11 +288,12 @@ def _same_images(findings: Sequence[Finding]) -> list[Problem]:
     for finding in findings:
         case, other = finding.case, first.setdefault(finding.digest, finding.case)
         if case.subject != other.subject:
+            what = "image" if case.images else "label map"
             text = (
-                f"the same image as case {other.case}, though of another subject: training and "
+                f"the same {what} as case {other.case}, though of another subject: training and "
                 "test may share it"
             )
-            problems.append(Problem(case.case, str(case.images[0]), text, WARNING))
+            problems.append(Problem(case.case, str(case.files[0]), text, WARNING))
     return problems
 
 

@@ -89,7 +89,7 @@ def _audit(options: argparse.Namespace) -> None:
     from segstudy.download import derive
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
-    from segstudy.download.problems import write_problems
+    from segstudy.download.problems import REFUSED, write_problems
     from segstudy.log import log
 
     dataset = study.from_json(study.Dataset, options.settings)
@@ -99,7 +99,7 @@ def _audit(options: argparse.Namespace) -> None:
         listing = derive.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
     cases, problems = audit(listing, dataset, options.threads)
     for problem in problems:
-        log.warning("%s: %s", problem.verdict, problem)
+        log.warning("%s%s", "refused: " if problem.verdict == REFUSED else "", problem)
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     stop_if_unusable(cases, problems, dataset, options.problems)

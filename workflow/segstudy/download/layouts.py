@@ -26,7 +26,7 @@ class Listing:
     """What a dataset's folder holds.
 
     root: the folder that file names of problems are relative to.
-    cases: those with an image and a label by name; a name can stand twice.
+    cases: those with an image and a label by name, or of label maps alone; a name can stand twice.
     problems: unpaired files, and what the dataset's own description says otherwise.
     stacks: files of cases that are yet to be written, each from slices in their order.
     """
@@ -184,7 +184,10 @@ def _segthor(root: Path, dataset: Dataset) -> Listing:
     """`train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz` where a right label is."""
     folder = root / "train"
     if not folder.is_dir():
-        raise InputError(f"{root}: no folder train in it; expected train/<patient>/GT.nii.gz")
+        raise InputError(
+            f"{root}: no folder train in it; expected train/<patient>/GT.nii.gz"
+            + _elsewhere(root, "train/*/GT.nii.gz")
+        )
     cases, problems = [], []
     for patient in sorted(folder.iterdir()):
         if patient.name.startswith("."):
@@ -259,7 +262,21 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
             stacks[image] = tuple(images[number] for number in numbers)
             stacks[label] = tuple(labels[number] for number in numbers)
             cases.append(Case(case, subject, (image,), label))
+    problems += _odd_counts(found["case"])
     return Listing(root, cases, problems, stacks)
+
+
+def _odd_counts(images: Mapping[str, Mapping[int, Path]]) -> list[Problem]:
+    """A warning for each subject that has more or fewer slices than most."""
+    counts = {subject: len(slices) for subject, slices in images.items()}
+    usual = max(counts.values(), key=list(counts.values()).count, default=0)
+    return [
+        Problem(
+            f"case_{subject}", "", f"{number} slices, where most subjects have {usual}", WARNING
+        )
+        for subject, number in sorted(counts.items())
+        if number != usual
+    ]
 
 
 def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
@@ -279,6 +296,7 @@ def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
                     f"{root}: no folder {name} in it (or {name.replace('_png', '')}); expected images "
                     f"in keras_png_slices_<part>/case_NNN_slice_S.nii.png and labels in "
                     "keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png"
+                    + ("" if folders else _elsewhere(root, "keras_*slices_*"))
                 )
     return [(part, path) for part, _, path in folders if part in set(parts)]
 
@@ -319,6 +337,7 @@ def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
         raise InputError(
             f"{root}: no folder OASIS_OAS1_NNNN_MR1 in it; expected aligned_norm.nii.gz and "
             f"aligned_{segmentation}.nii.gz in one such folder a subject"
+            + _elsewhere(root, "OASIS_OAS1_*")
         )
     problems = []
     names = _colour_table(root / f"{segmentation}_labels.txt")
@@ -400,6 +419,7 @@ def _pipeline(root: Path, name: str | None) -> Path:
         raise InputError(
             f"{folder}: expected one folder with sub-*_dseg.nii.gz files, found {len(able)} ({known})"
             + ("; set source.pipeline" if able else "; labels belong there in a BIDS dataset")
+            + ("" if able else _elsewhere(root, "derivatives/*/sub-*"))
         )
     return able[0]
 
@@ -425,6 +445,28 @@ def _dseg_names(table: Path) -> dict[int, str]:
         raise InputError(
             f"{table}: expected a table of labels with the columns index (whole numbers) and name"
         ) from None
+
+
+# --- label maps alone ---------------------------------------------------------------------------
+
+
+def _label_maps(root: Path, dataset: Dataset) -> Listing:
+    """Each image file of the folder is a case without image, and a subject, if it names no `sub-<id>`."""
+    if not root.is_dir():
+        raise InputError(f"{root}: not a folder; expected one with a label map a subject in it")
+    maps = _images(root)
+    if not maps:
+        inner = sorted({path.parent.name for path in root.glob("*/*") if is_image(path)})
+        hint = f"; did you mean {root / inner[0]}?" if inner else ""
+        raise InputError(
+            f"{root}: no label map in it; expected files such as sub-01_seg.nii.gz right in this folder{hint}"
+        )
+    cases = []
+    for path in maps:
+        name = stem(path)
+        subject = re.match(r"sub-[A-Za-z0-9]+(?=_)", name)
+        cases.append(Case(name, subject[0] if subject else name, (), path))
+    return Listing(root, cases, [])
 
 
 # --- a table ------------------------------------------------------------------------------------
@@ -550,7 +592,7 @@ def _description(root: Path) -> dict:
     file = root / "dataset.json"
     if not file.exists():
         inner = sorted(path.parent.name for path in root.glob("*/dataset.json"))
-        hint = f"; did you mean {root / inner[0]}?" if inner else ""
+        hint = f"; did you mean {root / inner[0]}?" if inner else _elsewhere(root, "dataset.json")
         raise InputError(f"{root}: no dataset.json in it{hint}")
     description = read_json(file)
     if not isinstance(description, dict):
@@ -633,6 +675,16 @@ def _present(
     return present, problems
 
 
+def _elsewhere(root: Path, pattern: str) -> str:
+    """A hint at the folder that was meant, where one above or below holds what is sought."""
+    near = (
+        *root.resolve().parents[:2],
+        *(path for path in sorted(root.glob("*")) if path.is_dir()),
+    )
+    found = next((folder for folder in near if any(folder.glob(pattern))), None)
+    return f"; did you mean {found}?" if found else ""
+
+
 def _unpaired(path: Path, root: Path) -> Problem:
     what, other = ("image", "label") if path.parent.name == "imagesTr" else ("label", "image")
     return Problem(stem(path), _name(path, root), f"{what} without {other}")
@@ -650,5 +702,6 @@ _LAYOUTS = {
     "phantom": _segthor,
     "neurite_oasis": _neurite_oasis,
     "bids": _bids,
+    "label_maps": _label_maps,
     "table": _table,
 }

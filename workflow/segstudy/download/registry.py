@@ -1,6 +1,7 @@
 """Where datasets are to be had: addresses, checksums, licences (`resources/datasets.yaml`)."""
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,9 @@ class Registered(Settings):
     """
 
     title: str
-    layout: Literal["msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids"]
+    layout: Literal[
+        "msd", "nnunet", "segthor", "oasis_slices", "neurite_oasis", "bids", "label_maps"
+    ]
     url: str | None = None
     obtain: str | None = None
     files: str | None = None
@@ -82,20 +85,40 @@ def entry_of(source: Origin, registry: Path = REGISTRY) -> Registered | None:
     return entry
 
 
-def refuse_by_hand(source: Origin, dataset: str, registry: Path = REGISTRY) -> None:
-    """Raise InputError, with what to do, for a dataset that has to be asked for by a person."""
-    if source.path or source.url:
+def refuse_by_hand(
+    sources: Mapping[str, Settings], study: str = "NAME", registry: Path = REGISTRY
+) -> None:
+    """Raise InputError, with what to do, for datasets that have to be asked for by a person.
+
+    sources: the source of each of a study's datasets. study: how `--config study=` names it.
+    """
+    missing: dict[str, list[str]] = {}
+    entries: dict[str, Registered] = {}
+    for dataset, source in sources.items():
+        if not isinstance(source, Origin) or source.path or source.url:
+            continue
+        entry = entry_of(source, registry)
+        if entry is not None and not entry.url:
+            entries[source.registered] = entry
+            missing.setdefault(source.registered, []).append(dataset)
+    if not missing:
         return
-    entry = entry_of(source, registry)
-    if entry is None or entry.url:
-        return
-    folders = "\n".join(f"    {line}" for line in entry.files.strip().splitlines())
+    several = len({getattr(source, "registered", None) for source in sources.values()}) > 1
+    folders = ", ".join(f"{name}: DIR" for names in missing.values() for name in names)
+    path = f"'{{{folders}}}'" if several else "DIR"
     raise InputError(
-        f"datasets.{dataset}.source.path is missing: {source.registered} is not for a program to "
-        f"fetch.\n  {entry.title}\n  {' '.join(entry.obtain.split())}\n"
+        "\n".join(_how_to_get(name, missing[name], entries[name]) for name in missing)
+        + f"\n  Then run with --config study={study} path={path}, or set source.path in the study file."
+    )
+
+
+def _how_to_get(name: str, datasets: Sequence[str], entry: Registered) -> str:
+    keys = ", ".join(f"datasets.{dataset}.source.path" for dataset in datasets)
+    folders = "\n".join(f"    {line}" for line in entry.files.strip().splitlines())
+    return (
+        f"{keys} {'is' if len(datasets) == 1 else 'are'} missing: {name} is not for a program to fetch.\n"
+        f"  {entry.title}\n  {' '.join(entry.obtain.split())}\n"
         f"  Unpack it so that a folder DIR holds\n{folders}\n"
-        f"  and run with --config study=NAME path=DIR (with several datasets: "
-        f"path='{{{dataset}: DIR, ...}}'), or set source.path.\n"
         f"  Licence: {entry.licence}. Please cite: {entry.reference}"
     )
 
@@ -114,7 +137,7 @@ def archive_of(source: Origin, registry: Path = REGISTRY) -> Archive:
     )
     origin = source if source.url else entry
     if entry is not None and origin is entry and not entry.url:
-        refuse_by_hand(source, "NAME", registry)
+        refuse_by_hand({"DATASET": source}, registry=registry)
     if origin is None:
         raise InputError(
             "source: nothing to fetch, it has neither url nor registered; with `path` the "

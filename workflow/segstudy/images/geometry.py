@@ -16,6 +16,19 @@ def to_ras(image: Image) -> Image:
     return Image(np.ascontiguousarray(_apply(image.array, turn)), ras_grid(image.grid).affine)
 
 
+def turned_to(image: Image, orientation: str) -> Image:
+    """Permute and flip the last three axes so that they point as `orientation` says, e.g. `LPS`.
+
+    Nothing is interpolated, and every voxel keeps its place in the patient; turned to where they
+    pointed before, array and affine are what they were.
+    """
+    turn = orientations.ornt_transform(
+        orientations.io_orientation(image.affine), orientations.axcodes2ornt(orientation)
+    )
+    affine = image.affine @ orientations.inv_ornt_aff(turn, image.grid.shape)
+    return Image(np.ascontiguousarray(_apply(image.array, turn)), affine)
+
+
 def ras_grid(grid: Grid) -> Grid:
     """The grid of an image after `to_ras`."""
     turn = orientations.io_orientation(grid.affine)

@@ -119,7 +119,7 @@ def _predict_fold(options: argparse.Namespace) -> None:
 
     trained, device = _load(options)
     refuse_leaks(trained, options.fold, options.dataset, names)
-    choosing = _labelled(choice_names(trained), options, structures)
+    choosing = _labelled(choice_names(trained, _label_maps(options)), options, structures)
     predict_fold(trained, images, structures, choosing, device, options.output)
 
 
@@ -133,6 +133,18 @@ def _predict_external(
     external = importlib.import_module("segstudy.infer.external")
     threads = options.threads or settings.model.threads
     external.predict_fold(settings, images, structures, threads, options.output)
+
+
+def _label_maps(options: argparse.Namespace) -> list[str]:
+    """The training datasets that have no images."""
+    from segstudy.cases import read_cases
+
+    tables = {dataset: table for dataset, table, _ in map(_table, options.training_cases)}
+    return [
+        dataset
+        for dataset, table in tables.items()
+        if not any(case.images for case in read_cases(table))
+    ]
 
 
 def _labelled(names: list[str], options: argparse.Namespace, structures: dict[str, int]) -> list:

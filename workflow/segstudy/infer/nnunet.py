@@ -1,6 +1,8 @@
 """One image through nnU-Net's own preprocessing, predictor and export; the same three steps as `image`.
 
 Arrays are in nnU-Net's axes (z, y, x), those of a NIfTI file in reverse; it never looks at directions.
+So an image whose axes point elsewhere than those of all training images is turned to theirs, and
+its labels are turned back.
 """
 
 from collections.abc import Sequence
@@ -11,23 +13,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from segstudy.images.files import Image, read_image
+from segstudy.images.files import Grid, Image, read_image
+from segstudy.images.geometry import turned_to
+from segstudy.log import log
 from segstudy.networks.nnunet import managers
 from segstudy.networks.weights import Trained
 
 
 @dataclass(frozen=True)
 class Way:
-    """The way back: what nnU-Net noted while it prepared the image, and the image's affine."""
+    """The way back: what nnU-Net noted while it prepared the image, and the image's grid, as seen and as stored."""
 
     trained: Trained
     properties: dict[str, Any]
-    affine: np.ndarray
+    seen: Grid
+    native: Grid
 
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
     """An image as nnU-Net's network sees it, float32 (channel, z, y, x), and the way back."""
-    image = read_image(paths, channels=len(trained.channels))
+    stored = read_image(paths, channels=len(trained.channels))
+    image = as_trained(stored, trained.plan.get("orientations") or ())
     plans, configuration = managers(trained.plan)
     properties = {"spacing": [float(size) for size in image.spacing_mm[::-1]]}
     data, _, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
@@ -38,7 +44,20 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
         configuration,
         trained.plan["dataset"],
     )
-    return data, Way(trained, properties, image.affine)
+    return data, Way(trained, properties, image.grid, stored.grid)
+
+
+def as_trained(image: Image, known: Sequence[str]) -> Image:
+    """The image, turned to the first of the orientations that are known where its own is none of them."""
+    own = image.grid.orientation
+    if not known or own in known:
+        return image
+    log.info(
+        "axes point to %s, those of the training images to %s: turned, since nnU-Net does not look at directions",
+        own,
+        known[0],
+    )
+    return turned_to(image, known[0])
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -82,4 +101,11 @@ def restore(found: torch.Tensor, way: Way) -> Image:
         way.properties,
         num_threads_torch=torch.get_num_threads(),
     )
-    return Image(np.ascontiguousarray(classes.transpose(2, 1, 0)), way.affine)
+    return as_stored(classes.transpose(2, 1, 0), way.seen, way.native)
+
+
+def as_stored(classes: np.ndarray, seen: Grid, native: Grid) -> Image:
+    """Classes (i, j, k) on the grid that the network saw, on that of the image's file."""
+    if seen.orientation != native.orientation:
+        classes = turned_to(Image(classes, seen.affine), native.orientation).array
+    return Image(np.ascontiguousarray(classes), native.affine)

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -87,8 +87,10 @@ def predict_images(
 # --- post-processing, chosen on the training side -----------------------------------------------
 
 
-def choice_names(trained: Trained) -> list[str]:
-    """The cases (`dataset/case`) on which post-processing is chosen.
+def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str]:
+    """The cases (`dataset/case`) on which post-processing is chosen; none where no training case has an image.
+
+    label_maps: datasets without images, of which nothing can be predicted.
 
     Those that training kept apart to follow itself by, since their predictions are as good as an
     unseen case's; where there are none, the first five that it was trained on. The weights tell
@@ -96,8 +98,11 @@ def choice_names(trained: Trained) -> list[str]:
     """
     if trained.model.infer.keep_largest_component != "auto":
         return []
-    seen = trained.provenance
-    return sorted(seen["validation"]) or sorted(seen["training"])[:CHOICE_CASES]
+    validation, training = (
+        sorted(name for name in names if name.partition("/")[0] not in label_maps)
+        for names in (trained.provenance["validation"], trained.provenance["training"])
+    )
+    return validation or training[:CHOICE_CASES]
 
 
 def refuse_leaks(trained: Trained, fold: int, dataset: str, tested: Iterable[str]) -> None:
@@ -141,9 +146,14 @@ def choose_postprocessing(
         reference = with_classes(label.array, values)
         return postprocess.compare(reference, classes.array, len(values) + 1)
 
-    log.info("post-processing is chosen on %d cases of the training side", len(cases))
+    if not cases:
+        log.info(
+            "no training case has an image to choose post-processing on: all components are kept"
+        )
+    else:
+        log.info("post-processing is chosen on %d cases of the training side", len(cases))
     images = {name: labelled.case.images for name, labelled in cases.items()}
-    compared = predict_each(trained, images, device, compare, "compared")
+    compared = predict_each(trained, images, device, compare, "compared") if images else {}
     choices = postprocess.choose(compared, trained.structures)
     for name, choice in choices.items():
         if choice.cases:

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _split(options: argparse.Namespace) -> None:
-    from segstudy.cases import read_cases, write_splits
+    from segstudy.cases import UNTESTED, read_cases, write_splits
     from segstudy.log import log
     from segstudy.preprocess.split import split
     from segstudy.study import SplitSettings, from_json
@@ -86,9 +86,12 @@ def _split(options: argparse.Namespace) -> None:
     splits = split(
         _tables(options.cases, settings.roles, read_cases), settings.roles, settings.splits
     )
-    for fold in range(settings.splits.folds):
+    for fold in sorted({found.fold for found in splits} - {None, UNTESTED}):
         own = [found for found in splits if found.fold == fold]
         log.info("fold %d: %d cases, %d subjects", fold, len(own), len({s.subject for s in own}))
+    maps = sum(found.fold == UNTESTED for found in splits)
+    if maps:
+        log.info("%d label maps, trained on by every fold", maps)
     write_splits(options.output, splits)
 
 
@@ -131,7 +134,8 @@ def _plan(options: argparse.Namespace) -> None:
     settings = from_json(FitSettings, options.settings)
     paths = listed(options.fingerprints)
     fingerprints = [found for path in paths for found in read_fingerprints(path)]
-    cases = training_cases(fingerprints, read_splits(options.splits), options.fold)
+    splits = read_splits(options.splits)
+    cases = training_cases(fingerprints, splits, options.fold, settings.datasets)
     plan = fit(cases, settings.plan, settings.modality, settings.channels)
     log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
     write_json(options.output, plan.to_dict())

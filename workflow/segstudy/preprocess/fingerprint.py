@@ -12,7 +12,7 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text
 from segstudy.images.crop import crop_box
-from segstudy.images.files import read_image, read_label
+from segstudy.images.files import Image, read_image, read_label
 from segstudy.images.geometry import to_ras
 from segstudy.images.names import seed_of
 from segstudy.images.prepare import CT_RANGE_HU
@@ -82,8 +82,11 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
     """Read a case's image and label, and describe them.
 
     name: the dataset's. The foreground is all structures together; the intensities are those of
-    at most 10,000 of its voxels, drawn by a seed from the names of dataset and case.
+    at most 10,000 of its voxels, drawn by a seed from the names of dataset and case. A label map
+    alone has none; what is labelled in it is the box of every crop.
     """
+    if not case.images:
+        return _of_label_map(name, case)
     image, label = read_image(case.images, len(dataset.channels)), read_label(case.label)
     if image.grid.shape != label.grid.shape:
         raise InputError(
@@ -108,6 +111,18 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
         boxes,
         tuple(_intensities(values, name, case.case) for values in foreground),
     )
+
+
+def _of_label_map(name: str, case: Case) -> Fingerprint:
+    label = read_label(case.label)
+    turned = to_ras(Image(label.array[None], label.affine))
+    boxes = {
+        crop: tuple(
+            crop_box(turned.array, turned.spacing_mm, "none" if crop == "none" else "nonzero")
+        )
+        for crop in CROPS
+    }
+    return Fingerprint(name, case.case, turned.spacing_mm, turned.grid.shape, boxes, ())
 
 
 def _intensities(values: np.ndarray, dataset: str, case: str) -> Intensities:

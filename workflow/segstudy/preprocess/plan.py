@@ -1,7 +1,7 @@
 """Fit a plan on a fold's training cases: target spacing, intensities, median shape."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -17,14 +17,23 @@ from segstudy.study import Preprocess
 
 
 def training_cases(
-    fingerprints: Sequence[Fingerprint], splits: Sequence[Split], fold: int
+    fingerprints: Sequence[Fingerprint],
+    splits: Sequence[Split],
+    fold: int,
+    datasets: Collection[str] = (),
 ) -> list[Fingerprint]:
     """The fingerprints of a fold's training cases, in the order of the splits.
+
+    datasets: those whose cases count; none given: all.
 
     Raises InputError where a training case has none, or there is no training case.
     """
     known = {(found.dataset, found.case): found for found in fingerprints}
-    training = [split for split in splits if split.fold not in (fold, None)]
+    training = [
+        split
+        for split in splits
+        if split.fold not in (fold, None) and (not datasets or split.dataset in datasets)
+    ]
     if not training:
         raise InputError(f"fold {fold}: no case to train on; see the table of splits")
     missing = [split for split in training if (split.dataset, split.case) not in known]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from segstudy.cases import Case, Split
+from segstudy.cases import UNTESTED, Case, Split
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.study import Splits
@@ -27,6 +27,9 @@ def split(
     hold large and small structures alike; by `volume_and_presence` they hold as many subjects that
     lack a structure, too. The result depends on names, volumes and seed alone.
 
+    A label map alone is tested by no fold and trained on by all of them (`UNTESTED`), unless images
+    of its subject are tested: then it is left out by the folds that test these.
+
     A subject is never in two folds. The same subject's name in two training datasets is taken
     for the same person: that can only keep apart what might leak. The one exception is
     `group_by: case_though_it_leaks`, where every case is dealt out for itself; a warning says
@@ -38,13 +41,21 @@ def split(
         (dataset, case.case): case
         for dataset, cases in cohorts.items()
         for case in cases
-        if roles[dataset] == "train" and case.split != "test"
+        if roles[dataset] == "train" and case.split != "test" and case.images
+    }
+    maps = {
+        (dataset, case.case): case
+        for dataset, cases in cohorts.items()
+        for case in cases
+        if not case.images
     }
     leaky = settings.group_by == "case_though_it_leaks"
     if not leaky:
         _refuse_leaks(cohorts, roles)
     given = [key for key, case in training.items() if case.fold is not None]
-    if not given:
+    if not training and maps:
+        chosen = {}
+    elif not given:
         unit = {key: key if leaky else case.subject for key, case in training.items()}
         folds = _deal(_volumes(training, unit), settings)
         chosen = {key: folds[unit[key]] for key in training}
@@ -59,11 +70,53 @@ def split(
     else:
         chosen = {key: case.fold for key, case in training.items()}
         _check_given(training, settings.folds)
+    chosen |= _of_label_maps(maps, training, chosen, cohorts, roles)
     return [
         Split(dataset, case.case, case.subject, chosen.get((dataset, case.case)))
         for dataset, cases in cohorts.items()
         for case in sorted(cases, key=lambda case: case.case)
     ]
+
+
+def _of_label_maps(
+    maps: Mapping[Key, Case],
+    training: Mapping[Key, Case],
+    chosen: Mapping[Key, int],
+    cohorts: Mapping[str, Sequence[Case]],
+    roles: Mapping[str, str],
+) -> dict[Key, int | None]:
+    """The fold that leaves out each label map: that of its subject's images, else none does.
+
+    A subject whose images are in several folds (of a study that asks for leaks) is left out by all.
+    """
+    folds: dict[str, set[int | None]] = {}
+    elsewhere: set[str] = set()
+    for dataset, cases in cohorts.items():
+        for case in cases:
+            if roles[dataset] == "test":
+                elsewhere.add(case.subject)
+            elif case.images and (dataset, case.case) in training:
+                folds.setdefault(case.subject, set()).add(chosen[dataset, case.case])
+            elif case.images:
+                folds.setdefault(case.subject, set()).add(None)
+    found: dict[Key, int | None] = {}
+    for key, case in maps.items():
+        own = folds.get(case.subject, {UNTESTED})
+        found[key] = next(iter(own)) if len(own) == 1 else None
+    held = sum(fold != UNTESTED for fold in found.values())
+    if held:
+        log.info(
+            "%d of %d label maps are of subjects that folds test: left out there", held, len(found)
+        )
+    alike = {case.subject for case in maps.values()} & elsewhere
+    if alike:
+        log.warning(
+            "%d subjects of label maps, e.g. %s, bear the name of one that is kept for testing in another "
+            "dataset: if they are the same people, leave these maps out",
+            len(alike),
+            min(alike),
+        )
+    return found
 
 
 def _refuse_leaks(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]) -> None:

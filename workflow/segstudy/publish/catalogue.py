@@ -47,6 +47,8 @@ def figures(study: Study) -> list[Figure]:
     found = []
     for dataset in study.datasets:
         found.append(_figure("cohort", "Data", "cohort overview", dataset))
+        if dataset not in study.tested_datasets:
+            continue
         found.append(_figure("samples", "Data", "sample cases", dataset))
         found.append(_figure("appearance", "Data", "intensities and class imbalance", dataset))
     for dataset, settings in study.datasets.items():
@@ -59,7 +61,7 @@ def figures(study: Study) -> list[Figure]:
         if model.trainer == "synth":
             found.append(_figure("synthesis", "Training", "synthetic images", model=name))
     tested = expand(study.statistics.metrics, study)
-    for dataset in study.datasets:
+    for dataset in study.tested_datasets:
         for name in expand(study.publish.metrics, study):
             title = metric(name).title
             found.append(_figure("results", "Results", title, dataset, metric=name))
@@ -76,14 +78,14 @@ def figures(study: Study) -> list[Figure]:
         found.append(_figure("volumes", "Results", "volume agreement", dataset))
         if len(study.structures) > 1:
             found.append(_figure("confusion", "Results", "confusion of structures", dataset))
-    for dataset in study.datasets if study.left_right_pairs else ():
+    for dataset in study.tested_datasets if study.left_right_pairs else ():
         found.append(_figure("symmetry", "Symmetry", "sides apart and merged", dataset))
         found.append(_figure("side_swapped", "Symmetry", "swapped sides", dataset))
         found.append(_figure("swapped_cases", "Symmetry", "most swapped cases", dataset))
-    for dataset in study.datasets:
+    for dataset in study.tested_datasets:
         for grid in study.grids:
             found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
-    for dataset in study.datasets:
+    for dataset in study.tested_datasets:
         for rank in RANKS:
             title = f"surfaces in 3D, {rank} cases"
             found.append(_figure("surfaces", "Cases", title, dataset, rank=rank))

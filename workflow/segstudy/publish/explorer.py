@@ -35,7 +35,7 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
                 "values": {name: _values(results, dataset, name) for name in names},
                 "stacks": _stacks(layers, dataset, folder) if images else {},
             }
-            for dataset in study.datasets
+            for dataset in study.tested_datasets
         },
         "spots": layers["spots"],
     }

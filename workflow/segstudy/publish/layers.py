@@ -15,7 +15,7 @@ def layers(results: Results, workers: int = 1) -> dict:
     """What the report shows of cases and of label repair, as plain JSON values."""
     study = results.study
     return {
-        "cases": {dataset: stacks(results, dataset, workers) for dataset in study.datasets},
+        "cases": {dataset: stacks(results, dataset, workers) for dataset in study.tested_datasets},
         "repair": {
             dataset: _repair(results, dataset)
             for dataset, settings in study.datasets.items()

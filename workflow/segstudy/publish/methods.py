@@ -18,6 +18,7 @@ from segstudy.study import (
     Loss,
     Model,
     NnunetModel,
+    Study,
     Synthesis,
 )
 
@@ -62,11 +63,15 @@ def _data(results: Results) -> str:
         subjects = len({case.subject for case in cases})
         whole = "" if subjects == len(cases) else f" of {count(subjects, 'subject')}"
         kind = "simulated " if settings.source.layout == "phantom" else ""
+        named = listing([name.replace("_", " ") for name in settings.structures])
         text.append(
             f"The dataset {dataset} holds {count(len(cases), kind + settings.modality + ' image')}{whole} "
-            f"with labels of {listing([name.replace('_', ' ') for name in settings.structures])}."
+            f"with labels of {named}."
+            if settings.has_images
+            else f"The dataset {dataset} holds {count(len(cases), 'label map')}{whole} of {named}, without images; "
+            "it was used for training only."
         )
-        if len(settings.channels) > 1:
+        if len(settings.channels) > 1 and settings.has_images:
             text.append(f"An image has the channels {listing(settings.channels)}.")
         problems = results.problems(dataset)
         refused = sorted(set(problems.loc[problems["verdict"] == "refused", "case"]) - {""})
@@ -75,11 +80,13 @@ def _data(results: Results) -> str:
                 f"{count(len(refused), 'case')} {'was' if len(refused) == 1 else 'were'} refused by the audit of "
                 "shape, spacing, origin, direction, finite values and label values."
             )
-        else:
+        elif settings.has_images:
             text.append(
                 "Every pair of image and label passed an audit of shape, spacing, origin, "
                 "direction, finite values and label values."
             )
+        else:
+            text.append("Every map passed an audit of its header and label values.")
         if settings.role == "test":
             text.append("It was used for testing only, by the models of every fold.")
     splits = study.splits
@@ -96,7 +103,12 @@ def _data(results: Results) -> str:
     text.append(
         f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; {grouped} (seed "
         f"{splits.seed})."
+        if study.cross_validated_datasets
+        else "Nothing was cross-validated, since no case that is tested is trained on."
     )
+    for name, model in study.models.items():
+        if model.train_on is not None and len(study.training_datasets) > 1:
+            text.append(f"{name} learned from {listing(study.trained_on(name))} alone.")
     if leaky:
         text.append(
             "WARNING: this split leaks. Models were tested on subjects that they were trained on, so the "
@@ -226,7 +238,7 @@ def _training(results: Results) -> str:
                 text.append(f"{who} {'was' if len(names) == 1 else 'were'} {sentence}.")
     for name, model in study.models.items():
         if isinstance(model, NnunetModel):
-            text.append(_nnunet(name, model, runs[name]))
+            text.append(_nnunet(study, name, model, runs[name]))
         if isinstance(model, ExternalModel):
             text.append(_external(name, model))
     return " ".join(text)
@@ -246,7 +258,7 @@ def _external(name: str, model: ExternalModel) -> str:
     )
 
 
-def _nnunet(name: str, model: NnunetModel, runs: list[dict]) -> str:
+def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> str:
     """All of a model that nnU-Net trained by its own rules."""
     version = _same([run["versions"]["nnunetv2"] for run in runs])
     parameters = _same([f"{run['parameters']:,}" for run in runs])
@@ -266,8 +278,27 @@ def _nnunet(name: str, model: NnunetModel, runs: list[dict]) -> str:
         f"{model.configuration}; {parameters} parameters). It fitted its own preprocessing, network and "
         f"patches to the training cases of each fold, and was trained by its own rules for "
         f"{count(model.epochs, 'epoch')} of {count(model.steps_per_epoch, 'step')} on {listing(devices)}"
-        f"{seeds}, with {batch} patches of {sizes} voxels a step. Its {used} weights were used, and {apart}."
+        f"{seeds}, with {batch} patches of {sizes} voxels a step. {_mirrored(study, name, model)}Images stored in "
+        f"another orientation than those that it was trained on were turned to theirs. Its {used} weights "
+        f"were used, and {apart}."
     )
+
+
+def _mirrored(study: Study, name: str, model: NnunetModel) -> str:
+    """What was mirrored, where that matters: nnU-Net knows no sides."""
+    pairs = study.left_right_pairs
+    if name in study.side_blind_models:
+        return (
+            "WARNING: images were mirrored along all axes, from right to left too, while the labels of "
+            f"{listing([' and '.join(pair) for pair in pairs])} stayed as they were (mirror: all): it was taught that "
+            "these may be on either side, and its figures for single sides are here to show that mistake. "
+        )
+    return {
+        "all": "",
+        "not_right_left": "Images were not mirrored from right to left, in training and prediction, since it knows "
+        "no sides. ",
+        "none": "Images were not mirrored. ",
+    }[model.mirrored(pairs)]
 
 
 def _architecture(name: str, model: Model, runs: list[dict]) -> str:
@@ -432,17 +463,28 @@ def _prediction(results: Results) -> str:
         "always": "only the largest component of each structure was kept",
         "never": "no component was removed",
     }
-    for names, choice in _grouped(results, lambda model: model.infer.keep_largest_component):
+    unseen = [  # models that no training case could choose for
+        name
+        for name in results.study.models
+        if not set(results.study.trained_on(name)) & set(results.study.tested_datasets)
+    ]
+    for names, choice in _grouped(
+        results,
+        lambda model: model.infer.keep_largest_component,
+        lambda name, choice: "never" if name in unseen and choice == "auto" else choice,
+    ):
         who = "" if len(names) == len(results.study.models) else f"For {listing(names)}, "
         text.append(plain(f"{who}{words[choice]}.") if not who else f"{who}{words[choice]}.")
     return " ".join(text)
 
 
-def _grouped(results: Results, setting) -> list[tuple[list[str], object]]:
+def _grouped(
+    results: Results, setting, settled=lambda name, value: value
+) -> list[tuple[list[str], object]]:
     groups: dict = {}
     for name, model in results.study.models.items():
         if not isinstance(model, ExternalModel):
-            groups.setdefault(setting(model), []).append(name)
+            groups.setdefault(settled(name, setting(model)), []).append(name)
     return [(names, value) for value, names in groups.items()]
 
 

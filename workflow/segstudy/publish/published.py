@@ -15,9 +15,10 @@ COLUMNS = (
     *("study", "dataset", "model", "structure", "metric"),
     *("value", "unit", "source", "remark"),
 )
-"""Columns of the table. value: in the unit of our own tables, shares from 0 to 1; empty where the
+"""Columns of the table. study: its variants `<study>_...` are shown the row too. value: in the unit of our own tables, shares from 0 to 1; empty where the
 figure is not worth repeating, for the reason that the remark gives. unit: empty for a bare number.
-structure: `all` for a figure over all structures."""
+structure: `all` for a figure over all structures; ours is then the mean over the study's structures.
+model: `label repair` for a figure of the repair. metric: a metric of ours, or one of `PLAIN`."""
 
 PLAIN = {
     "dice_t": "t of Dice",
@@ -53,14 +54,16 @@ def read_published(path: Path = TABLE) -> pandas.DataFrame:
 def published_table(results: Results, path: Path = TABLE) -> dict:
     """Head and rows for the report; no rows for a study of which nothing is known.
 
-    `Ours` is our mean of the same dataset, model, structure and metric, found by their names.
+    `Ours` is our mean of the same dataset, model, structure and metric, found by their names; of a
+    repair and of a network's size, what ours came to.
     """
     table = read_published(path)
-    table = table[table["study"] == results.study.name]
+    name = results.study.name
+    table = table[[name == known or name.startswith(f"{known}_") for known in table["study"]]]
     rows = []
     for row in table.itertuples():
         what = metric(row.metric)
-        ours = _ours(results, row)
+        ours, note = _ours(results, row)
         rows.append(
             [
                 Cell(row.dataset or "–"),
@@ -68,7 +71,7 @@ def published_table(results: Results, path: Path = TABLE) -> dict:
                 Cell(plain(row.structure) or "–"),
                 Cell(PLAIN.get(row.metric, what.title)),
                 Cell(_text(row.value, row.unit), float(row.value)),
-                Cell(what.text(ours) if not math.isnan(ours) else "–", ours),
+                Cell(_our_text(ours, row.metric) + note, ours),
                 Cell(row.remark),
                 Cell(row.source),
             ]
@@ -77,15 +80,36 @@ def published_table(results: Results, path: Path = TABLE) -> dict:
     return {"head": head, "rows": rows}
 
 
-def _ours(results: Results, row) -> float:
-    summary = results.summary
+def _ours(results: Results, row) -> tuple[float, str]:
+    """Our figure, NaN where there is none, and what was left out of it."""
+    study, summary = results.study, results.summary
+    settings = study.datasets.get(row.dataset)
+    if row.model == "label repair":
+        if settings is None or settings.repair is None:
+            return math.nan, ""
+        found = results.transform(row.dataset)
+        value = found.get({"angle_deg": "angle_deg", "iou": "iou_after"}.get(row.metric, ""))
+        return (math.nan if value is None else float(value)), ""
+    if row.metric == "parameters" and row.model in study.models:
+        runs = [run for run in results.trainings() if run[0] == row.model]
+        return (float(results.trained(*runs[0])["parameters"]) if runs else math.nan), ""
+    wanted = study.structures if row.structure == "all" else [row.structure]
     same = summary[
         (summary["dataset"] == row.dataset)
         & (summary["model"] == row.model)
-        & (summary["structure"] == row.structure)
+        & summary["structure"].isin(wanted)
         & (summary["metric"] == row.metric)
     ]
-    return float(same["mean"].iloc[0]) if len(same) else math.nan
+    if len(same) < len(wanted):
+        return math.nan, ""
+    infinite = int(same["n_infinite"].sum())
+    return float(same["mean"].mean()), f" ({infinite} ∞ left out)" if infinite else ""
+
+
+def _our_text(value: float, name: str) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if name == "parameters" else metric(name).text(value)
 
 
 def _text(value: float, unit: str) -> str:

@@ -220,13 +220,21 @@ def _sentence(results: Results) -> str:
     cases = {dataset: len(results.cases(dataset)) for dataset in study.datasets}
     structures = [name.replace("_", " ") for name in study.structures]
     what = listing(structures) if len(structures) <= 6 else f"{count(len(structures), 'structure')}"
+    test_only = {name for name in study.tested_datasets if study.datasets[name].role == "test"}
+    if not study.cross_validated_datasets:
+        test_only = set()  # then that goes without saying
     data = listing(
         [
-            f"{count(number, study.modality + ' image')} of {dataset}"
-            + (" (test only)" if study.datasets[dataset].role == "test" else "")
-            for dataset, number in cases.items()
+            f"{count(cases[dataset], study.modality + ' image')} of {dataset}"
+            + (" (test only)" if dataset in test_only else "")
+            for dataset in study.tested_datasets
         ]
     )
+    maps = [
+        f"{count(cases[name], 'label map')} of {name}"
+        for name in study.datasets
+        if name not in study.tested_datasets
+    ]
     models = count(len(study.models), "model")
     if len(study.models) <= 6:
         models += f" ({listing(list(study.models))})"
@@ -238,18 +246,29 @@ def _sentence(results: Results) -> str:
         if study.splits.group_by == "case_though_it_leaks"
         else ""
     )
-    return (
-        f"{plain(models)} {verb} in segmenting {what} on {data}, "
-        f"by {folds}{study.splits.folds}-fold cross-validation.{leak}"
+    way = f"by {folds}{study.splits.folds}-fold cross-validation"
+    if not study.cross_validated_datasets:
+        way = f"after training on {listing(maps)}, without an image"
+    elif maps:
+        way += f"; {listing(maps)}, without images, were trained on too"
+    blind = study.side_blind_models
+    sides = (
+        f" {listing(blind)} WAS TAUGHT TO MIX UP LEFT AND RIGHT, as the study asks for (mirror: all): images "
+        "were mirrored, and the labels of sides were not."
+        if blind
+        else ""
     )
+    return f"{plain(models)} {verb} in segmenting {what} on {data}, {way}.{leak}{sides}"
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
     """The numbers a reader looks for first: (number, what it counts)."""
     study = results.study
-    cases = sum(len(results.cases(dataset)) for dataset in study.datasets)
+    cases = sum(len(results.cases(dataset)) for dataset in study.tested_datasets)
+    maps = sum(len(results.cases(name)) for name in study.datasets) - cases
     found = [
         (str(cases), "case" if cases == 1 else "cases"),
+        *([(str(maps), "label map only" if maps == 1 else "label maps only")] if maps else []),
         (str(len(study.structures)), "structure" if len(study.structures) == 1 else "structures"),
         (str(len(study.models)), "model" if len(study.models) == 1 else "models"),
         (f"{len(study.folds)}", "fold" if len(study.folds) == 1 else "folds"),
@@ -274,7 +293,7 @@ def _findings(results: Results) -> list[str]:
     study, found = results.study, []
     if len(study.models) < 2:
         return found
-    for dataset in study.datasets:
+    for dataset in study.tested_datasets:
         for name in expand(study.publish.metrics, study)[:2]:
             leading: dict[str, list[str]] = {}
             for structure in study.structures:
@@ -283,7 +302,7 @@ def _findings(results: Results) -> list[str]:
             if not leading:
                 continue
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
-            where = f" on {dataset}" if len(study.datasets) > 1 else ""
+            where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             text = (
                 f"Best mean {metric(name).title}{where}: "
                 f"{listing([f'{model} in {len(own)}' for model, own in ordered])} of "

@@ -51,7 +51,9 @@ class Results:
 
     @cached_property
     def splits(self) -> pandas.DataFrame:
-        """Columns dataset, case, subject, fold (None for cases that every fold's model is tested on)."""
+        """Columns dataset, case, subject, fold (None for cases that every fold's model is tested on, -1 for
+        label maps, which none is tested on).
+        """
         path = self._needed("preprocess/splits.tsv", "preprocess", "split")
         rows = [vars(split) for split in read_splits(path)]
         return pandas.DataFrame(rows, columns=["dataset", "case", "subject", "fold"], dtype=object)

@@ -9,6 +9,7 @@ import pandas
 from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
 from segstudy.publish.words import Metric, expand, metric, number, p_value, plain, regions
+from segstudy.study import Dataset
 
 TESTS = {
     "paired_t": "paired t",
@@ -58,7 +59,7 @@ def grid_tables(results: Results) -> list[dict]:
     """A table a grid search and dataset: a row an arm, with its settings, Dice and cost."""
     study = results.study
     found = []
-    for dataset in study.datasets:
+    for dataset in study.tested_datasets:
         for grid, arms in study.grids.items():
             table = results.grid(grid, dataset)
             paths = list(next(iter(arms.values())))
@@ -82,7 +83,7 @@ def grid_tables(results: Results) -> list[dict]:
                 )
             head = ["model", *paths, "validation Dice", *(f"{plain(n)} Dice" for n in structures)]
             head += ["parameters", "training (s)"]
-            name = f"{grid}-{dataset}" if len(study.datasets) > 1 else grid
+            name = f"{grid}-{dataset}" if len(study.tested_datasets) > 1 else grid
             found.append({"name": name, "head": head, "rows": rows})
     return found
 
@@ -100,7 +101,7 @@ def main_tables(results: Results) -> list[dict]:
     study = results.study
     names = expand(study.publish.metrics, study)
     found = []
-    for dataset in study.datasets:
+    for dataset in study.tested_datasets:
         rows = []
         summary = _indexed(results, dataset)
         shown = [name for name in names if any(key[2] == name for key in summary)]
@@ -223,7 +224,7 @@ def metric_tables(results: Results) -> list[dict]:
     summary = results.summary
     order = {name: place for place, name in enumerate(regions(study))}
     models = {name: place for place, name in enumerate(study.models)}
-    for dataset in study.datasets:
+    for dataset in study.tested_datasets:
         names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
         first = [name for name in expand(study.publish.metrics, study) if name in names]
         for name in [*first, *(name for name in names if name not in first)]:
@@ -262,7 +263,7 @@ def metric_tables(results: Results) -> list[dict]:
 def test_table(results: Results) -> dict:
     """Every comparison with its own test, statistic, degrees of freedom and number of pairs or cases."""
     table = results.all_tests
-    several = len(results.study.datasets) > 1
+    several = len(results.study.tested_datasets) > 1
     head = ["Structure", "Metric", "A − B", "Pairs", "Difference", "95 % CI", "Test", "Statistic"]
     head += ["df", "p", "p adjusted", "Effect", "A better", "Remark"]
     rows = []
@@ -329,9 +330,9 @@ def cohort_tables(results: Results) -> list[dict]:
         rows = [
             ("Cases", str(len(cases))),
             ("Subjects", str(len({case.subject for case in cases}))),
-            ("Modality", settings.modality),
-            ("Channels", ", ".join(settings.channels)),
-            ("Role", {"train": "cross-validated", "test": "test only"}[settings.role]),
+            ("Modality", settings.modality if settings.has_images else "label map only"),
+            ("Channels", ", ".join(settings.channels) if settings.has_images else "none"),
+            ("Role", role(settings)),
             ("Grid i × j × k (voxels)", _ranges(shape, "{:.0f}")),
             ("Voxel size i × j × k (mm)", _ranges(spacing, "{:.3g}")),
         ]
@@ -350,6 +351,13 @@ def cohort_tables(results: Results) -> list[dict]:
         faults = results.faults(dataset) if settings.audit_labels else None
         found.append({"dataset": dataset, "rows": rows, "problems": problems, "faults": faults})
     return found
+
+
+def role(dataset: Dataset) -> str:
+    """What the cases of a dataset are for, in words."""
+    if not dataset.has_images:
+        return "training only"
+    return {"train": "cross-validated", "test": "test only"}[dataset.role]
 
 
 def _ranges(values: np.ndarray, form: str) -> str:

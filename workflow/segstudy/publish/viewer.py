@@ -35,7 +35,7 @@ def write_viewer(results: Results, folder: Path) -> None:
     study = results.study
     cases = [
         (dataset, rank, case)
-        for dataset in study.datasets
+        for dataset in study.tested_datasets
         for rank, case in chosen(results, dataset)
     ]
     with writing_folder(folder) as temporary:
@@ -61,8 +61,8 @@ def write_viewer(results: Results, folder: Path) -> None:
             models=list(study.models),
             keys=[(plain(name), colours[name]) for name in study.structures],
             labels={
-                dataset: json_in_page(_colours(settings.structures, colours))
-                for dataset, settings in study.datasets.items()
+                dataset: json_in_page(_colours(study.datasets[dataset].structures, colours))
+                for dataset in study.tested_datasets
             },
         )
         write_text(temporary / "index.html", page)

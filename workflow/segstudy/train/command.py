@@ -139,6 +139,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         model.validation_share,
         options.seed,
         model.training_subset and model.training_subset.draw,
+        model.train_on,
     )
     synth = model.trainer == "synth"
     found = open_tissues(listed(options.tissues)) if synth else open_arrays(listed(options.arrays))
@@ -194,6 +195,7 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
         model.validation_share,
         options.seed,
         model.training_subset and model.training_subset.draw,
+        model.train_on,
     )
     training, validation = (_labelled(part, options) for part in splits)
     nnunet.fit(

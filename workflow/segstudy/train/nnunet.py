@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -79,10 +80,15 @@ def fit(
     for line in remarks(settings):
         log.warning("%s", line)
     with _stopping():
+        cases = [*training, *validation]
         plan = _plan(settings, training, validation, work, threads)
+        plan["orientations"] = orientations(cases)
+        if settings.left_right_pairs:
+            refuse_turned(cases)
         not_mirrored = None
-        if model.mirror == "not_right_left":
-            not_mirrored = right_left_axis(plan, [*training, *validation])
+        mirror = model.mirrored(settings.left_right_pairs)
+        if mirror == "not_right_left":
+            not_mirrored = right_left_axis(plan, cases)
         trainer = _trainer(
             plan,
             model,
@@ -92,6 +98,7 @@ def fit(
             device,
             threads,
             seed,
+            mirror,
             not_mirrored,
         )
         described = _described(settings, plan, trainer, training, validation, fold, seed, threads)
@@ -203,13 +210,37 @@ def _read(path: Path) -> str:
 
 def remarks(settings: TrainSettings) -> list[str]:
     """What a reader of the results has to know of how nnU-Net was trained."""
-    if settings.model.mirror != "all" or not settings.left_right_pairs:
+    pairs = settings.left_right_pairs
+    if not pairs or settings.model.mirrored(pairs) != "all":
         return []
-    pairs = ", ".join(" and ".join(pair) for pair in settings.left_right_pairs)
+    named = ", ".join(" and ".join(pair) for pair in pairs)
     return [
-        f"nnU-Net mirrors images from right to left and leaves the labels as they are: it is taught that {pairs} "
-        "may be on either side; `mirror: not_right_left` keeps them apart"
+        f"mirror: all, as the study asks for: nnU-Net mirrors images from right to left and leaves the labels as they "
+        f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart"
     ]
+
+
+def orientations(cases: Sequence[Labelled]) -> list[str]:
+    """Where the axes of the images point, e.g. `LPS`, what most do first."""
+    found = Counter(read_grid(case.case.images[0]).orientation for case in cases)
+    return [orientation for orientation, _ in found.most_common()]
+
+
+def refuse_turned(cases: Sequence[Labelled]) -> None:
+    """Raise InputError where the right-left axis runs to the right in some files and to the left in others.
+
+    nnU-Net, which never looks at directions, would see left structures on the right in these.
+    """
+    sides: dict[str, str] = {}
+    for case in cases:
+        points_to = read_grid(case.case.images[0]).orientation
+        sides.setdefault("right" if "R" in points_to else "left", case.name)
+    if len(sides) > 1:
+        raise InputError(
+            f"the right-left axis runs to the right in the file of {sides['right']} and to the left in that of "
+            f"{sides['left']}; nnU-Net does not look at directions and would mix up the study's left_right_pairs: "
+            "store all images in one orientation"
+        )
 
 
 def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int | None:
@@ -225,7 +256,7 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
     if len(stored) > 1:
         (first, one), (second, other), *_ = stored.items()
         raise InputError(
-            f"mirror: not_right_left: the right-left axis is axis {'ijk'[first]} in the files of {one} and "
+            f"mirror: all but the right-left axis, since the study has left_right_pairs or says so; but the right-left axis is axis {'ijk'[first]} in the files of {one} and "
             f"{'ijk'[second]} in those of {other}, which nnU-Net cannot tell; store all images in the same "
             "order of axes, or say mirror: none"
         )
@@ -248,6 +279,7 @@ def _trainer(
     device: torch.device,
     threads: int,
     seed: int,
+    mirror: str,
     not_mirrored: int | None,
 ):
     """The trainer, with fresh weights or with the state it was stopped in."""
@@ -262,6 +294,7 @@ def _trainer(
     trainer.follow(
         model,
         lambda logged: write_table(output / "history.csv", history(logged, structures, validated)),
+        mirror,
         not_mirrored,
     )
     trainer.initialize()

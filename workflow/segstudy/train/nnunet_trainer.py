@@ -31,14 +31,16 @@ class SegstudyTrainer(nnUNetTrainer):
         self,
         model: NnunetModel,
         ended: Callable[[dict[str, list]], None],
+        mirror: str = "all",
         not_mirrored: int | None = None,
     ) -> None:
-        """Set how long to train, and what is mirrored, as `model` says.
+        """Set how long to train, as `model` says, and what is mirrored.
 
         ended: is given all that was logged, a list a key, after each epoch.
+        mirror: `all`, `not_right_left` or `none` of the axes.
         not_mirrored: axis of a patch that runs from right to left, for `mirror: not_right_left`.
         """
-        self.mirror, self.not_mirrored = model.mirror, not_mirrored
+        self.mirror, self.not_mirrored = mirror, not_mirrored
         self.num_epochs = model.epochs
         self.num_iterations_per_epoch = model.steps_per_epoch
         self.num_val_iterations_per_epoch = model.validation_steps_per_epoch

@@ -21,6 +21,9 @@ PATCH_VOXELS = {"cpu": {2: 192**2, 3: 2**17}, "cuda": {2: 512**2, 3: 2**21}}
 SLICES_PER_CASE = 8
 """Slices of each case that an `auto` epoch of a 2D network shows."""
 
+SYNTH_STEPS = 250
+"""Least steps of an `auto` epoch with `trainer: synth`, as many as nnU-Net's: no map gives the same image twice."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -167,6 +170,8 @@ def resolve(
     if per_epoch == "auto":
         shown = len(training) * (SLICES_PER_CASE if model.dims == 2 else 1)
         per_epoch = math.ceil(shown / model.batch_size)
+        if model.trainer == "synth":
+            per_epoch = max(per_epoch, SYNTH_STEPS)
     views = (
         [plan.spacing_mm]
         if model.dims == 3

@@ -213,7 +213,7 @@ def source_size(
         shear=settings.shear,
         elastic_share=1,
         elastic_voxels=elastic_voxels,
-        elastic_spacing_voxels=max(1.0, 6 * elastic_voxels),  # only the shift counts here
+        elastic_spacing_voxels=max(4.0, 6 * elastic_voxels),  # only the shift counts here
     )
     return augment.source_size(patch_size, moves, spacing_mm, anisotropy_threshold)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from segstudy.cases import UNTESTED
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
@@ -48,9 +49,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     groups = [(f"Fold {fold}", fold) for fold in range(study.splits.folds)]
     members = [table.loc[table["fold"] == fold, "labelled_ml"] for _, fold in groups]
-    outside = table.loc[table["fold"].isna(), "labelled_ml"]
-    if len(outside):
-        groups, members = [*groups, ("All folds", None)], [*members, outside]
+    for name, chosen in (
+        ("All folds", table["fold"].isna()),
+        ("No fold", table["fold"] == UNTESTED),
+    ):
+        if chosen.any():
+            groups.append((name, None))
+            members.append(table.loc[chosen, "labelled_ml"])
     shown = [(name, part) for (name, _), part in zip(groups, members, strict=True) if len(part)]
     for x, (_, part) in enumerate(shown):
         _column(folds, x, part.to_numpy(float), style.SOFT)
@@ -78,10 +83,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     empty = {name: int((table[f"{name}_ml"] == 0).sum()) for name in study.structures}
     without = [f"{name} in {count(number, 'case')}" for name, number in empty.items() if number]
     medians = [f"{name} {table[f'{name}_ml'].median():.3g} mL" for name in study.structures]
+    untested = (
+        "" if study.datasets[dataset].has_images else " (label maps only: no fold tests them)"
+    )
     return parts.Drawing(
         drawn,
         f"Cohort {dataset}",
-        f"Cohort {dataset}, n = {count(len(cases), 'case')}. (a) Volume of each structure in the "
+        f"Cohort {dataset}, n = {count(len(cases), 'case')}{untested}. (a) Volume of each structure in the "
         "labels as delivered; (b) labelled volume of the cases that each fold tests; (c) voxel "
         "size and (d) grid size along the stored axes i, j, k. Each point is a case; box: median "
         "and quartiles, whiskers to the last value within 1.5 quartile ranges."
