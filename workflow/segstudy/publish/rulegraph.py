@@ -48,11 +48,8 @@ RULES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 """Tested against Snakemake's own graph. `infer_external` counts as `infer`, `train_synth` as `train`."""
 
-BOX, GAP, STEP = (
-    (104, 36),
-    30,
-    54,
-)  # px of the SVG: width and height of a box, between columns, rows
+BOX = (136, 36)  # width and height of a box, px of the SVG
+GAP, STEP = 22, 54  # between columns; from row to row
 
 
 @dataclass(frozen=True)
