@@ -130,14 +130,23 @@ def _read_cases(path: str, modified_ns: int) -> dict[str, Case]:
     return {case.case: case for case in read_cases(path)}
 
 
-def cases_of(dataset: str) -> dict[str, Case]:
-    """The cases that passed the audit, which Snakemake runs first where it has to."""
+@cache
+def _shards(path: str, modified_ns: int, cases_per_job: int) -> dict[str, list[str]]:
+    return shards(_read_cases(path, modified_ns), cases_per_job)
+
+
+def audited(dataset: str) -> tuple[str, int]:
+    """The table of the cases that passed the audit, which Snakemake runs first where it has to, and its age."""
     path = checkpoints.download_audit.get(dataset=dataset).output.cases
-    return _read_cases(path, os.stat(path).st_mtime_ns)
+    return path, os.stat(path).st_mtime_ns
+
+
+def cases_of(dataset: str) -> dict[str, Case]:
+    return _read_cases(*audited(dataset))
 
 
 def shards_of(dataset: str) -> dict[str, list[str]]:
-    return shards(cases_of(dataset), STUDY.datasets[dataset].cases_per_job)
+    return _shards(*audited(dataset), STUDY.datasets[dataset].cases_per_job)
 
 
 def selected(wildcards) -> list[str]:
