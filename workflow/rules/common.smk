@@ -460,6 +460,11 @@ def image_mb(dataset: str, spacing_mm: tuple | None = None) -> float:
     return 4e-6 * largest * len(STUDY.datasets[dataset].channels)
 
 
+def largest_mb() -> float:
+    """The largest image of the study, as `image_mb`."""
+    return max(map(image_mb, STUDY.tested_datasets))
+
+
 def all_mb(dataset: str, cases: Iterable[str] | None = None) -> float:
     """As `image_mb`, all images of a dataset, or of some cases of it."""
     voxels = voxels_of(dataset)

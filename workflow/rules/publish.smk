@@ -59,7 +59,7 @@ rule publish_figures:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=memory_mb(6000),
+        mem_mb=memory_mb(lambda w: 4000 + 4 * largest_mb()),
         runtime=runtime_min(60),
     params:
         results=subpath(output[0], ancestor=2),
@@ -99,7 +99,7 @@ rule publish_viewer:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(6000),
+        mem_mb=memory_mb(lambda w: 4000 + 4 * largest_mb()),
         runtime=runtime_min(30),
     params:
         results=subpath(output[0], parent=True),
