@@ -28,7 +28,11 @@ from workspace import Workspace  # noqa: E402
 SHARDS_A_GROUP = 25
 WAYS = {
     "a job a shard": [],
-    "job array": ["--slurm-array-jobs", "repair_apply"],
+    # As many tasks as are submitted in one go become an array; the profile's rate would make it ten.
+    "job array": [
+        *("--slurm-array-jobs", "repair_apply"),
+        *("--max-jobs-per-timespan", "1000/1s"),
+    ],
     f"groups of {SHARDS_A_GROUP}": [
         *("--groups", "repair_apply=shards"),
         *("--group-components", f"shards={SHARDS_A_GROUP}"),
@@ -74,6 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run of 4 shards")
     parser.add_argument("--shards", type=int, default=100)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     options = parser.parse_args()
     shards = 4 if options.quick else options.shards
     if cluster.missing():
@@ -87,8 +92,8 @@ def main() -> int:
             workspace.run("results/tiny/repair/chest/estimate")
             print("| shards | way | SLURM jobs | submitting (s) | wall (s) |")
             print("|---|---|---|---|---|")
-            for way, arguments in WAYS.items():
-                jobs, submitting_s, wall_s = measure(workspace, shards, arguments)
+            for way in options.ways:
+                jobs, submitting_s, wall_s = measure(workspace, shards, WAYS[way])
                 print(
                     f"| {shards} | {way} | {jobs} | {submitting_s:.0f} | {wall_s:.0f} |", flush=True
                 )
