@@ -136,14 +136,14 @@ def _predict_external(
 
 
 def _label_maps(options: argparse.Namespace) -> list[str]:
-    """The training datasets that have no images."""
+    """The training datasets that have no images, as the one that is predicted has."""
     from segstudy.cases import read_cases
 
     tables = {dataset: table for dataset, table, _ in map(_table, options.training_cases)}
     return [
         dataset
         for dataset, table in tables.items()
-        if not any(case.images for case in read_cases(table))
+        if dataset != options.dataset and not any(case.images for case in read_cases(table))
     ]
 
 
