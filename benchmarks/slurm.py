@@ -28,11 +28,7 @@ from workspace import Workspace  # noqa: E402
 SHARDS_A_GROUP = 25
 WAYS = {
     "a job a shard": [],
-    # As many tasks as are submitted in one go become an array; the profile's rate would make it ten.
-    "job array": [
-        *("--slurm-array-jobs", "repair_apply"),
-        *("--max-jobs-per-timespan", "1000/1s"),
-    ],
+    "job array": ["--slurm-array-jobs", "repair_apply"],
     f"groups of {SHARDS_A_GROUP}": [
         *("--groups", "repair_apply=shards"),
         *("--group-components", f"shards={SHARDS_A_GROUP}"),
