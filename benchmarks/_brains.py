@@ -32,6 +32,16 @@ from segstudy.preprocess.tissues import tissues_shard
 from segstudy.study import ResampleSettings, TissueSettings
 
 SPACING_MM = (3.0, 3.0, 3.0)
+NETWORK = {
+    "network": "unet",
+    "channels": [16, 32, 64, 128],
+    "batch_size": 1,
+    "validation_share": 0.0,
+    "foreground_share": 0.0,
+    "device": "cpu",
+    "loss": {"dice": 1.0, "cross_entropy": 0.0},
+    "optimizer": {"lr": 1.5e-2},
+}
 SIDED = {
     "white matter": (2, 41),
     "cortex": (3, 42),

@@ -22,22 +22,14 @@ import numpy as np
 
 from segstudy.images.overlap import dice
 
-NETWORK = {
-    "network": "unet",
-    "channels": [16, 32, 64, 128],
-    "batch_size": 1,
-    "validation_share": 0.0,
-    "foreground_share": 0.0,
-    "device": "cpu",
-    "loss": {"dice": 1.0, "cross_entropy": 0.0},
-    "optimizer": {"lr": 1.5e-2},
-}
 PAIRS = _brains.names(("left", "right"))
 SYNTHESIS = {"zero_background_share": 1.0}
 """Maps and tests are brains without skulls."""
 ARMS = {
-    "T1 alone": _brains.Arm(NETWORK, PAIRS),
-    "synthetic": _brains.Arm({**NETWORK, "trainer": "synth", "synthesis": SYNTHESIS}, PAIRS),
+    "T1 alone": _brains.Arm(_brains.NETWORK, PAIRS),
+    "synthetic": _brains.Arm(
+        {**_brains.NETWORK, "trainer": "synth", "synthesis": SYNTHESIS}, PAIRS
+    ),
 }
 ASKED_AWAY, ASKED_T1 = 0.2, 0.7
 """The synthetic arm's lead in mean Dice in contrasts that the other has not seen; its Dice of the real T1."""

@@ -26,24 +26,14 @@ import numpy as np
 
 from segstudy.images.overlap import confusion, dice
 
-NETWORK = {
-    "network": "unet",
-    "channels": [16, 32, 64, 128],
-    "batch_size": 1,
-    "validation_share": 0.0,
-    "foreground_share": 0.0,
-    "device": "cpu",
-    "loss": {"dice": 1.0, "cross_entropy": 0.0},
-    "optimizer": {"lr": 1.5e-2},
-}
 FLIPS = {
     "augmentation": {"flip_axes": ["right_left"]},
     "infer": {"mirror_axes": ["right_left"]},
 }
 PAIRS = _brains.names(("1", "2"))
 ARMS = {
-    "plain mirroring": _brains.Arm({**NETWORK, **FLIPS}, ()),
-    "side-aware flips": _brains.Arm({**NETWORK, **FLIPS}, PAIRS),
+    "plain mirroring": _brains.Arm({**_brains.NETWORK, **FLIPS}, ()),
+    "side-aware flips": _brains.Arm({**_brains.NETWORK, **FLIPS}, PAIRS),
 }
 ASKED_SWAPPED, ASKED_DICE = 0.1, 0.1
 """Plain mirroring's share of swapped voxels less that of side-aware flips; the latter's lead in Dice."""

@@ -221,6 +221,17 @@ def tested(splits: Iterable[Split], fold: int, dataset: str) -> list[str]:
     ]
 
 
+def training_side(
+    splits: Iterable[Split], fold: int, datasets: Collection[str] | None = None
+) -> list[Split]:
+    """Cases that this fold's models may learn from. datasets: theirs alone; None: all."""
+    return [
+        split
+        for split in splits
+        if split.fold not in (fold, None) and (datasets is None or split.dataset in datasets)
+    ]
+
+
 def trained(
     splits: Iterable[Split],
     fold: int,
@@ -241,11 +252,7 @@ def trained(
 
     Raises InputError where the fold has fewer subjects than the subset asks for.
     """
-    training = [
-        split
-        for split in splits
-        if split.fold not in (fold, None) and (datasets is None or split.dataset in datasets)
-    ]
+    training = training_side(splits, fold, datasets)
     subjects = _shuffled({(split.dataset, split.subject) for split in training}, seed)
     if subset is not None:
         wanted, draw = subset

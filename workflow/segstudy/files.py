@@ -62,7 +62,10 @@ def _temporary(path: Path) -> dict[str, Any]:
     for left in path.parent.glob(f".writing-{glob.escape(f'{host}.')}*-{glob.escape(path.name)}"):
         process = left.name.removeprefix(f".writing-{host}.").partition("-")[0]
         if process.isdigit() and not _lives(int(process)):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
     return {
         "prefix": f".writing-{host}.{os.getpid()}-",
         "suffix": f"-{path.name}",

@@ -146,14 +146,15 @@ def choose_postprocessing(
         reference = with_classes(label.array, values)
         return postprocess.compare(reference, classes.array, len(values) + 1)
 
-    if not cases:
+    compared = {}
+    if cases:
+        log.info("post-processing is chosen on %d cases of the training side", len(cases))
+        images = {name: labelled.case.images for name, labelled in cases.items()}
+        compared = predict_each(trained, images, device, compare, "compared")
+    else:
         log.info(
             "no training case has an image to choose post-processing on: all components are kept"
         )
-    else:
-        log.info("post-processing is chosen on %d cases of the training side", len(cases))
-    images = {name: labelled.case.images for name, labelled in cases.items()}
-    compared = predict_each(trained, images, device, compare, "compared") if images else {}
     choices = postprocess.choose(compared, trained.structures)
     for name, choice in choices.items():
         if choice.cases:

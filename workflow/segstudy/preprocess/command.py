@@ -135,7 +135,7 @@ def _plan(options: argparse.Namespace) -> None:
     paths = listed(options.fingerprints)
     fingerprints = [found for path in paths for found in read_fingerprints(path)]
     splits = read_splits(options.splits)
-    cases = training_cases(fingerprints, splits, options.fold, settings.datasets)
+    cases = training_cases(fingerprints, splits, options.fold, settings.datasets or None)
     plan = fit(cases, settings.plan, settings.modality, settings.channels)
     log.info("fold %d: %s, fitted on %d cases", options.fold, plan, len(cases))
     write_json(options.output, plan.to_dict())

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from segstudy.cases import Split
+from segstudy.cases import Split, training_side
 from segstudy.errors import InputError
 from segstudy.images.crop import Box, widened
 from segstudy.images.names import grid_name, parse_grid
@@ -20,20 +20,16 @@ def training_cases(
     fingerprints: Sequence[Fingerprint],
     splits: Sequence[Split],
     fold: int,
-    datasets: Collection[str] = (),
+    datasets: Collection[str] | None = None,
 ) -> list[Fingerprint]:
     """The fingerprints of a fold's training cases, in the order of the splits.
 
-    datasets: those whose cases count; none given: all.
+    datasets: those whose cases count; None: all.
 
     Raises InputError where a training case has none, or there is no training case.
     """
     known = {(found.dataset, found.case): found for found in fingerprints}
-    training = [
-        split
-        for split in splits
-        if split.fold not in (fold, None) and (not datasets or split.dataset in datasets)
-    ]
+    training = training_side(splits, fold, datasets)
     if not training:
         raise InputError(f"fold {fold}: no case to train on; see the table of splits")
     missing = [split for split in training if (split.dataset, split.case) not in known]

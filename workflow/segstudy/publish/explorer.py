@@ -45,21 +45,22 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
 def stack_files(layers: dict) -> Iterator[tuple[str, str]]:
     """(name, text) of a script a case, which hands its slices to the page."""
     for dataset, stacks in layers["cases"].items():
+        names = _file_names(dataset, stacks)
         for case, stack in stacks.items():
             told = ", ".join(json.dumps(part) for part in (dataset, case, stack))
-            yield _stack_file(stacks, dataset, case), f"stackArrived({told});\n"
+            yield names[case], f"stackArrived({told});\n"
 
 
 def _stacks(layers: dict, dataset: str, folder: str) -> dict:
     stacks = layers["cases"][dataset]
     if not folder:
         return stacks
-    return {case: f"{folder}/{_stack_file(stacks, dataset, case)}" for case in stacks}
+    return {case: f"{folder}/{name}" for case, name in _file_names(dataset, stacks).items()}
 
 
-def _stack_file(stacks: dict, dataset: str, case: str) -> str:
-    """A name that is sound in every file system and address, whatever the case is called."""
-    return f"{dataset}-{list(stacks).index(case) + 1:04d}.js"
+def _file_names(dataset: str, stacks: dict) -> dict[str, str]:
+    """For each case a name that is sound in every file system and address, whatever it is called."""
+    return {case: f"{dataset}-{number:04d}.js" for number, case in enumerate(stacks, 1)}
 
 
 def json_in_page(content) -> Markup:

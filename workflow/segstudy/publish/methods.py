@@ -3,7 +3,7 @@
 Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas
 from segstudy.publish.results import Results
 from segstudy.publish.words import count, expand, listing, metric, plain
 from segstudy.study import (
+    Arm,
     Augmentation,
     Dataset,
     ExternalModel,
@@ -446,7 +447,7 @@ def _synthesis(settings: Synthesis) -> str:
 
 def _prediction(results: Results) -> str:
     text = []
-    for names, overlap in _grouped(results, lambda model: model.infer.overlap):
+    for names, overlap in _grouped(results, lambda name, model: model.infer.overlap):
         who = (
             "Images" if len(names) == len(results.study.models) else f"For {listing(names)}, images"
         )
@@ -455,7 +456,7 @@ def _prediction(results: Results) -> str:
             "Gaussian; class probabilities were resampled to the image's own grid, where each "
             "voxel was given the most probable class."
         )
-    for names, mirroring in _grouped(results, lambda model: model.averages_mirrored):
+    for names, mirroring in _grouped(results, lambda name, model: model.averages_mirrored):
         if mirroring:
             text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
     words = {
@@ -468,23 +469,24 @@ def _prediction(results: Results) -> str:
         for name in results.study.models
         if not set(results.study.trained_on(name)) & set(results.study.tested_datasets)
     ]
-    for names, choice in _grouped(
-        results,
-        lambda model: model.infer.keep_largest_component,
-        lambda name, choice: "never" if name in unseen and choice == "auto" else choice,
-    ):
+
+    def kept(name: str, model: Arm) -> str:
+        choice = model.infer.keep_largest_component
+        return "never" if name in unseen and choice == "auto" else choice
+
+    for names, choice in _grouped(results, kept):
         who = "" if len(names) == len(results.study.models) else f"For {listing(names)}, "
         text.append(plain(f"{who}{words[choice]}.") if not who else f"{who}{words[choice]}.")
     return " ".join(text)
 
 
 def _grouped(
-    results: Results, setting, settled=lambda name, value: value
+    results: Results, setting: Callable[[str, Arm], object]
 ) -> list[tuple[list[str], object]]:
     groups: dict = {}
     for name, model in results.study.models.items():
         if not isinstance(model, ExternalModel):
-            groups.setdefault(settled(name, setting(model)), []).append(name)
+            groups.setdefault(setting(name, model), []).append(name)
     return [(names, value) for value, names in groups.items()]
 
 

@@ -15,9 +15,10 @@ COLUMNS = (
     *("study", "dataset", "model", "structure", "metric"),
     *("value", "unit", "source", "remark"),
 )
-"""Columns of the table. study: its variants `<study>_...` are shown the row too. value: in the unit of our own tables, shares from 0 to 1; empty where the
-figure is not worth repeating, for the reason that the remark gives. unit: empty for a bare number.
-structure: `all` for a figure over all structures; ours is then the mean over the study's structures.
+"""Columns of the table. study: its variants `<study>_...` are shown the row too. value: in the unit of
+our own tables, shares from 0 to 1; empty where the figure is not worth repeating, for the reason that
+the remark gives. unit: empty for a bare number. structure: `all` for a figure over all structures; ours
+is then the mean over the study's structures.
 model: `label repair` for a figure of the repair. metric: a metric of ours, or one of `PLAIN`."""
 
 PLAIN = {

@@ -9,42 +9,30 @@ import pandas
 from segstudy.log import duration
 from segstudy.publish.words import count
 
-RULES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    # rule: stage, its jobs' benchmarks (the first that matches), rules that it waits for
-    "download_fetch": ("download", r".*-fetch", ()),
-    "download_audit": ("download", r".*", ("download_fetch",)),
-    "repair_estimate": ("repair", r".*-estimate", ("download_audit",)),
-    "repair_audit": ("repair", r".*-audit", ("repair_apply",)),
-    "repair_apply": ("repair", r".*", ("repair_estimate",)),
-    "preprocess_split": ("preprocess", r"split", ("download_audit",)),
-    "preprocess_plan": (
-        *("preprocess", r"plan-.*"),
-        ("preprocess_split", "preprocess_list_fingerprints"),
-    ),
-    "preprocess_fingerprint": ("preprocess", r".*-fingerprint-.*", ("repair_apply",)),
-    "preprocess_list_fingerprints": (
-        *("preprocess", r".*-list-fingerprints"),
-        ("preprocess_fingerprint",),
-    ),
-    "preprocess_list_tissues": ("preprocess", r".*-tissues-.*-list", ("preprocess_tissues",)),
-    "preprocess_tissues": ("preprocess", r".*-tissues-.*", ("repair_apply",)),
-    "preprocess_list_arrays": ("preprocess", r".*-list", ("preprocess_resample",)),
-    "preprocess_resample": ("preprocess", r".*", ("repair_apply",)),
-    "train": (
-        *("train", r".*"),
-        ("preprocess_plan", "preprocess_list_arrays", "preprocess_list_tissues"),
-    ),
-    "infer": ("infer", r".*", ("train",)),
-    "metrics_collect": ("metrics", r"collect", ("metrics_measure",)),
-    "metrics_measure": ("metrics", r".*", ("infer",)),
-    "statistics": ("statistics", r".*", ("metrics_collect",)),
-    "publish_figures": ("publish", r"figures", ("statistics",)),
-    "publish_viewer": ("publish", r"viewer", ("metrics_collect",)),
-    "publish_package": ("publish", r"package", ("publish_report",)),
-    "publish_report": (
-        *("publish", r".*"),
-        ("publish_figures", "publish_viewer", "repair_audit"),
-    ),
+RULES: dict[str, tuple[str, tuple[str, ...]]] = {
+    # rule: its jobs' benchmarks (the first that matches), rules that it waits for
+    "download_fetch": (r".*-fetch", ()),
+    "download_audit": (r".*", ("download_fetch",)),
+    "repair_estimate": (r".*-estimate", ("download_audit",)),
+    "repair_audit": (r".*-audit", ("repair_apply",)),
+    "repair_apply": (r".*", ("repair_estimate",)),
+    "preprocess_split": (r"split", ("download_audit",)),
+    "preprocess_plan": (r"plan-.*", ("preprocess_split", "preprocess_list_fingerprints")),
+    "preprocess_fingerprint": (r".*-fingerprint-.*", ("repair_apply",)),
+    "preprocess_list_fingerprints": (r".*-list-fingerprints", ("preprocess_fingerprint",)),
+    "preprocess_list_tissues": (r".*-tissues-.*-list", ("preprocess_tissues",)),
+    "preprocess_tissues": (r".*-tissues-.*", ("repair_apply",)),
+    "preprocess_list_arrays": (r".*-list", ("preprocess_resample",)),
+    "preprocess_resample": (r".*", ("repair_apply",)),
+    "train": (r".*", ("preprocess_plan", "preprocess_list_arrays", "preprocess_list_tissues")),
+    "infer": (r".*", ("train",)),
+    "metrics_collect": (r"collect", ("metrics_measure",)),
+    "metrics_measure": (r".*", ("infer",)),
+    "statistics": (r".*", ("metrics_collect",)),
+    "publish_figures": (r"figures", ("statistics",)),
+    "publish_viewer": (r"viewer", ("metrics_collect",)),
+    "publish_package": (r"package", ("publish_report",)),
+    "publish_report": (r".*", ("publish_figures", "publish_viewer", "repair_audit")),
 }
 """Tested against Snakemake's own graph. `infer_external` counts as `infer`, `train_synth` as `train`."""
 
@@ -83,11 +71,11 @@ def graph(benchmarks: pandas.DataFrame) -> Graph:
     ran = [rule for rule in RULES if rule in seconds.index]
     before = waits(ran)
     ordered = _ordered(before)
-    stages = list(dict.fromkeys(RULES[rule][0] for rule in RULES if rule in before))
+    stages = list(dict.fromkeys(stage_of(rule) for rule in RULES if rule in before))
     nodes: dict[str, Node] = {}
     rows = dict.fromkeys(stages, 0)
     for rule in ordered:
-        stage = RULES[rule][0]
+        stage = stage_of(rule)
         x, y = stages.index(stage) * (BOX[0] + GAP), 20 + rows[stage] * STEP
         rows[stage] += 1
         name = rule.removeprefix(f"{stage}_").replace("_", " ")
@@ -103,10 +91,14 @@ def graph(benchmarks: pandas.DataFrame) -> Graph:
     )
 
 
+def stage_of(rule: str) -> str:
+    return rule.partition("_")[0]
+
+
 def rule_of(stage: str, job: str) -> str | None:
     """The rule whose benchmark this is; None for a stage that no rule has."""
-    for rule, (own, pattern, _) in RULES.items():
-        if own == stage and re.fullmatch(pattern, job):
+    for rule, (pattern, _) in RULES.items():
+        if stage_of(rule) == stage and re.fullmatch(pattern, job):
             return rule
     return None
 
@@ -114,7 +106,7 @@ def rule_of(stage: str, job: str) -> str | None:
 def waits(ran: Collection[str]) -> dict[str, list[str]]:
     """For each rule that ran, those that it waited for last; through rules that did not run, and
     none that another of them waited for anyway."""
-    found = {rule: _nearest(RULES[rule][2], ran) for rule in ran}
+    found = {rule: _nearest(RULES[rule][1], ran) for rule in ran}
     return {
         rule: [
             one
@@ -126,7 +118,7 @@ def waits(ran: Collection[str]) -> dict[str, list[str]]:
 
 
 def _nearest(rules: Iterable[str], ran: Collection[str]) -> list[str]:
-    parts = [[one] if one in ran else _nearest(RULES[one][2], ran) for one in rules]
+    parts = [[one] if one in ran else _nearest(RULES[one][1], ran) for one in rules]
     return list(dict.fromkeys(one for part in parts for one in part))
 
 

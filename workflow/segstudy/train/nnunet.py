@@ -256,9 +256,9 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
     if len(stored) > 1:
         (first, one), (second, other), *_ = stored.items()
         raise InputError(
-            f"mirror: all but the right-left axis, since the study has left_right_pairs or says so; but the right-left axis is axis {'ijk'[first]} in the files of {one} and "
-            f"{'ijk'[second]} in those of {other}, which nnU-Net cannot tell; store all images in the same "
-            "order of axes, or say mirror: none"
+            "mirror: all but the right-left axis, since the study has left_right_pairs or says so; but the "
+            f"right-left axis is axis {'ijk'[first]} in the files of {one} and {'ijk'[second]} in those of "
+            f"{other}, which nnU-Net cannot tell; store all images in the same order of axes, or say mirror: none"
         )
     array_axis = 2 - next(iter(stored))
     axis = list(plan["plans"]["transpose_forward"]).index(array_axis)
