@@ -99,6 +99,16 @@ def test_an_import_inside_a_function_counts(package):
     assert changed(package, "late.py", append("VALUE = 2"), *UNET)
 
 
+def test_settings_are_values_and_not_code(package):
+    """Whichever module of `segstudy.study` is edited, or imported by its own name."""
+    direct = append("from segstudy.study.study import Study\nfrom segstudy.study import Loss")
+    (package / "late.py").write_text(direct("VALUE = 1"))
+    assert code.reached("late") == {"late"}
+    for file in sorted((package / "study").glob("*.py")):
+        name = str(file.relative_to(package))
+        assert not changed(package, name, append("EDITED = 1"), "late", *UNET), name
+
+
 def test_an_unknown_module_is_an_error():
     with pytest.raises(ValueError, match="no module 'train.nothing'"):
         code.digest("train.nothing")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
-# Settings reach a job as values on its command line, which Snakemake compares by itself.
+# Modules and packages. Settings reach a job as values on its command line, which Snakemake compares by itself.
 WITHOUT_EFFECT = frozenset({"errors", "log", "study"})
 
 
@@ -35,7 +35,11 @@ def reached(*modules: str) -> set[str]:
         module = waiting.pop()
         if module not in found:
             found.add(module)
-            waiting.extend(imports(module) - found - WITHOUT_EFFECT)
+            waiting.extend(
+                other
+                for other in imports(module) - found
+                if other.split(".")[0] not in WITHOUT_EFFECT
+            )
     return found
 
 

@@ -42,7 +42,7 @@ HEAD = """# The study file
 
 One file in `config/studies/` describes a study; `snakemake --config study=NAME` runs it, and a path
 (`study=my/study.yaml`) runs your own. This page and `study.schema.json` are written by `make reference`
-from the types in `workflow/segstudy/study.py`; a test fails when they drift.
+from the types in `workflow/segstudy/study/`; a test fails when they drift.
 
 `config/config.yaml` holds what is no part of a study: `study` (which one), `results` (where results go)
 and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`; nothing is downloaded then).

@@ -38,7 +38,7 @@ def commit() -> dict[str, str]:
     Empty outside a checkout, and where the checkout around the package does not track it.
     """
     folder = Path(segstudy.__file__).parent
-    if _git(folder, "ls-files", "--error-unmatch", "study.py") is None:
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return {}
     found = _git(folder, "rev-parse", "HEAD")
     if not found:
