@@ -1,66 +1,54 @@
 """The study file: its settings, its errors, and the slice of it that each stage is given.
 
-Every setting is here, with its unit and default. `config/README.md` and
-`config/study.schema.json` are generated from these types (`segstudy study --reference`,
-`--schema`). This package imports neither torch nor snakemake.
+Every setting is here, with its unit and default: `study` holds all others; `reading` reads them, and
+`mistakes` words what is wrong. `config/README.md` and `config/study.schema.json` are generated from
+these types (`segstudy study --reference`, `--schema`). This package imports neither torch nor snakemake.
 """
 
-from segstudy.study.study import (
-    PLACEHOLDER,
-    AnyModel,
-    Arm,
+from segstudy.study.analysis import Metrics, Publish, Statistics
+from segstudy.study.arms import Arm, Infer, TrainingSubset
+from segstudy.study.datasets import Cohort, Dataset, RepairedCohort
+from segstudy.study.external import PLACEHOLDER, ExternalModel
+from segstudy.study.groups import merged_sides
+from segstudy.study.models import AnyModel
+from segstudy.study.networks import (
     AttentionUnetModel,
-    Augmentation,
-    BidsSource,
-    Cohort,
-    Dataset,
-    Elastix,
     EnetModel,
-    ExternalModel,
-    ExternalSettings,
-    FitSettings,
-    FolderSource,
-    GridSettings,
-    Infer,
-    LabelMapsSource,
-    Loss,
-    MeasureSettings,
-    Metrics,
     Model,
-    NeuriteSource,
-    NnunetInfer,
-    NnunetModel,
-    Optimizer,
-    Origin,
     OwnInfer,
-    PhantomSource,
-    Preprocess,
-    Publish,
-    Repair,
-    RepairedCohort,
-    ResampleSettings,
-    Schedule,
-    Settings,
     SirenHead,
-    Slices,
-    SlicesSource,
-    Splits,
-    SplitSettings,
-    Statistics,
-    Study,
     SwinUnetrModel,
-    Synthesis,
-    TableSource,
-    TissueSettings,
-    TrainingSubset,
-    TrainSettings,
     UnetModel,
     UnetrModel,
-    from_json,
-    merged_sides,
-    read_study,
+)
+from segstudy.study.nnunet import NnunetInfer, NnunetModel
+from segstudy.study.preprocessing import Preprocess, Splits
+from segstudy.study.reading import from_json, read_study
+from segstudy.study.repair import Elastix, Repair
+from segstudy.study.settings import Settings
+from segstudy.study.sources import (
+    BidsSource,
+    FolderSource,
+    LabelMapsSource,
+    NeuriteSource,
+    Origin,
+    PhantomSource,
+    SlicesSource,
+    TableSource,
     source_kinds,
 )
+from segstudy.study.stages import (
+    ExternalSettings,
+    FitSettings,
+    GridSettings,
+    MeasureSettings,
+    ResampleSettings,
+    SplitSettings,
+    TissueSettings,
+    TrainSettings,
+)
+from segstudy.study.study import Study
+from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
 __all__ = [
     "PLACEHOLDER",

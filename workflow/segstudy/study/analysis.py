@@ -1,0 +1,86 @@
+"""What is measured, how models are compared, and what is shown of it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from segstudy.study.settings import Name, Positive, Settings
+
+
+class Metrics(Settings):
+    """Measured on the native grid, in millimetres."""
+
+    surface: Literal["mesh", "surfel", "voxel"] = Field(
+        "mesh",
+        description="what distances are taken between: `mesh`, marching-cubes surfaces, weighted by area (the most "
+        "accurate); `surfel`, weighted corners, as surface-distance; `voxel`, boundary voxels, as MONAI",
+    )
+    nsd_tolerance_mm: tuple[Positive, ...] | Positive = Field(
+        (2.0,), description="tolerances of the normalised surface distance, in mm"
+    )
+    groups: dict[Name, tuple[str, ...]] = Field(
+        {}, description="merged structures that are measured too: name: [structures]"
+    )
+    slice_axis: Literal["none", "axial", "coronal", "sagittal"] = Field(
+        "none",
+        description="measure Dice slice by slice too: `slice_dice`, a case's mean over the slices in which it is defined, "
+        "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
+    )
+
+    @field_validator("nsd_tolerance_mm")
+    @classmethod
+    def _list(cls, value: Any) -> tuple[float, ...]:
+        return value if isinstance(value, tuple) else (value,)
+
+
+class Statistics(Settings):
+    """Comparison of the models on the same cases."""
+
+    compare: Literal["all"] | tuple[tuple[str, str], ...] = Field(
+        "all", description="pairs of models; `all`: every pair"
+    )
+    compare_datasets: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="pairs of datasets, such as two sites: [[a, b], ...]; each model on the one is compared with itself "
+        "on the other, unpaired (Welch's t test, or Mann-Whitney U where a sample is not normal)",
+    )
+    metrics: tuple[str, ...] = Field(
+        ("dice", "hd95_mm", "assd_mm", "precision", "recall"),
+        description="metrics that are tested (`nsd` stands for all tolerances)",
+    )
+    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="significance level")
+    when_not_normal: Literal["wilcoxon", "mannwhitneyu", "permutation"] = Field(
+        "wilcoxon",
+        description="test where the paired differences are not normal (Shapiro-Wilk): `wilcoxon` signed ranks; "
+        "`permutation` of the differences' signs; `mannwhitneyu`, which discards the pairing",
+    )
+    correction: Literal["holm", "benjamini_hochberg", "none"] = Field(
+        "holm", description="correction for multiple tests"
+    )
+    bootstrap: Literal["percentile", "bca"] = Field(
+        "bca",
+        description="confidence intervals (95 %) of means: `percentile`, or bias-corrected and accelerated",
+    )
+    bootstrap_samples: int = Field(
+        2000, ge=100, description="resamples of the confidence intervals"
+    )
+    seed: int = Field(1, description="seed of the bootstrap")
+
+    @field_validator("compare_datasets")
+    @classmethod
+    def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        for one, other in value:
+            if one == other:
+                raise ValueError(f"{one!r} stands against itself; expected two datasets")
+        return value
+
+
+class Publish(Settings):
+    """Figures and report."""
+
+    metrics: tuple[str, ...] = Field(
+        ("dice", "hd95_mm", "nsd"), description="metrics that get a figure"
+    )
+    window: tuple[float, float] | None = Field(
+        None, description="intensities shown as black and white; left out: by modality"
+    )

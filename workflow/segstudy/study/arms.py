@@ -1,0 +1,101 @@
+"""What is asked of every model of a study, whoever trains it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from segstudy.study.settings import Name, Settings
+
+# What several kinds of models are asked, each with defaults of its own.
+Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train and predict")]
+Threads = Annotated[int, Field(ge=1, description="CPU threads of a training or prediction job")]
+Seeds = Annotated[tuple[int, ...], Field(min_length=1, description="one training a seed and fold")]
+MemoryMb = Annotated[
+    int, Field(ge=1, description="memory a training or prediction job asks for, in MB")
+]
+AutoMemoryMb = Annotated[
+    Literal["auto"] | Annotated[int, Field(ge=1)],
+    Field(
+        description="memory a training or prediction job asks for, in MB; `auto`: by the voxels of the data, the "
+        "patches and the network"
+    ),
+]
+RuntimeMin = Annotated[int, Field(ge=1, description="time a training job asks for, in minutes")]
+
+
+class Infer(Settings):
+    """How a trained network predicts. A change predicts anew and trains nothing."""
+
+    weights: Literal["last", "best"] = Field(
+        "last", description="weights used to predict; `best` by validation Dice"
+    )
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="overlap of prediction windows"
+    )
+    keep_largest_component: Literal["auto", "never", "always"] = Field(
+        "auto",
+        description="keep only a structure's largest component; `auto`: where that raises Dice on training cases",
+    )
+
+
+class TrainingSubset(Settings):
+    """Some of a fold's training subjects, for the question how much data a model needs.
+
+    Each of the model's `seeds` makes its own draw. Models with the same `seed` here draw alike:
+    with 5 and with 30 subjects, the 5 are among the 30 of the same fold and training seed. Plans
+    of `preprocess` are still fitted on all training cases of the fold; nnU-Net's on the subset.
+    """
+
+    subjects: int = Field(
+        ge=1, description="how many, those of `validation_share` (at least one, above 0) included"
+    )
+    seed: int = Field(1, description="seed of the draw")
+
+    @property
+    def draw(self) -> tuple[int, int]:
+        return self.subjects, self.seed
+
+
+NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "runtime_min", "infer")
+"""Settings of a model that do not shape its weights."""
+
+
+class Arm(Settings):
+    """What a study trains and compares: one of its models."""
+
+    training_subset: TrainingSubset | None = Field(
+        None, description="train on some of the subjects only; left out: on all of the fold's"
+    )
+
+    train_on: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="datasets that the model learns from, of those with `role: train`; left out: all of them. It is "
+        "tested on all that have images, a fold's cases each",
+    )
+
+    grid: dict[str, tuple[Any, ...]] = Field(
+        {},
+        description="grid search: settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is "
+        "replaced by an arm of each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
+    )
+
+    @field_validator("grid")
+    @classmethod
+    def _is_expanded(cls, value: dict) -> dict:
+        if value:
+            raise ValueError("a grid is expanded where a study file is read; give one model here")
+        return value
+
+    def learning(self) -> "Arm":
+        """The settings that shape the weights, with all others at their defaults.
+
+        Where and how long a job runs, and how its weights are used, is no reason to train again.
+        """
+        return self.model_copy(
+            update={
+                name: field.get_default()
+                for name, field in type(self).model_fields.items()
+                if name in NOT_LEARNED
+            }
+        )

@@ -1,0 +1,186 @@
+"""A dataset: what its files hold, its structures, and which of them are left and right."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from segstudy import labels
+from segstudy.study.repair import Repair
+from segstudy.study.settings import LabelValue, Name, Pairs, Settings
+from segstudy.study.sources import LabelMapsSource, Source
+
+
+def _structures_schema(schema: dict) -> None:
+    """What a study file may hold: a value or several a structure, or names of a label table."""
+    value = schema.pop("additionalProperties")
+    schema.pop("type")
+    several = {"type": "array", "items": value, "minItems": 1}
+    schema["anyOf"] = [
+        {"type": "object", "additionalProperties": {"anyOf": [value, several]}, "minProperties": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    ]
+    schema.pop("minProperties", None)
+
+
+class Cohort(Settings):
+    """What the files of a dataset hold, wherever they come from."""
+
+    modality: Literal["CT", "MR", "other"] = Field(
+        description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
+    )
+    structures: dict[str, LabelValue] = Field(
+        description="structure: value in the label files (0 is background), or a list of values, which are merged; "
+        "with `label_table`, a list of names, where `hippocampus` is left and right together",
+        min_length=1,
+        json_schema_extra=_structures_schema,
+    )
+    label_table: str | None = Field(
+        None,
+        description="table in `resources/labels` (`freesurfer`, `neurite_seg35`) that names the values of the label "
+        "files: structures can be given by name, pairs of left and right follow, other values of the table are background",
+    )
+    merged_labels: dict[LabelValue, LabelValue] = Field(
+        {},
+        description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
+        "and need not be written",
+    )
+    ignore_labels: tuple[int, ...] = Field(
+        (), description="further values that label files may hold, treated as background"
+    )
+    channels: tuple[Name, ...] = Field(
+        ("image",), description="channels of an image, in order", min_length=1
+    )
+    left_right_pairs: Literal["none"] | Pairs = Field(
+        (),
+        description="structures that are the left and the right one of a pair: [[left, right], ...]; a flip across "
+        "the sagittal plane swaps them; `none`: no structure is one of a pair, whatever the names say",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value_a_structure(cls, content: Any) -> Any:
+        return labels.settled(content) if isinstance(content, dict) else content
+
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> "Cohort":
+        check_pairs(pairs_of(self), list(self.structures))
+        return self
+
+    @model_validator(mode="after")
+    def _one_meaning_a_value(self) -> "Cohort":
+        if self.label_table:
+            labels.read_table(self.label_table)
+        values = [*self.structures.values(), *self.merged_labels]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"structures: value {twice[0]} stands for two structures")
+        if "background" in self.structures:
+            raise ValueError("structures: background is always 0 and is not listed")
+        both = sorted(set(values) & set(self.ignore_labels))
+        if both:
+            raise ValueError(f"ignore_labels: value {both[0]} is a structure's value")
+        return self
+
+    def cohort(self) -> "Cohort":
+        """These settings alone: all that a stage needs which only reads the files, to which sides are nothing."""
+        fields = Cohort.model_fields.keys() - {"left_right_pairs"}
+        return Cohort(**{name: getattr(self, name) for name in fields})
+
+
+class RepairedCohort(Cohort):
+    """What `segstudy repair` needs of a dataset."""
+
+    repair: Repair | None = Field(
+        None, description="label repair; left out: labels are taken as they are"
+    )
+
+    @model_validator(mode="after")
+    def _repairs_a_structure(self) -> "RepairedCohort":
+        if self.repair and self.repair.structure not in self.structures:
+            raise ValueError(
+                f"repair.structure: {self.repair.structure!r} is none of the structures "
+                f"({', '.join(self.structures)})"
+            )
+        return self
+
+    def repaired_cohort(self) -> "RepairedCohort":
+        """These settings alone."""
+        fields = RepairedCohort.model_fields.keys() - {"left_right_pairs"}
+        return RepairedCohort(**{name: getattr(self, name) for name in fields})
+
+
+class Dataset(RepairedCohort):
+    """One cohort of labelled images."""
+
+    source: Source
+    role: Literal["train", "test"] = Field(
+        "train",
+        description="`train`: cross-validated, or, of label maps, trained on by every fold; `test`: another site, "
+        "predicted by every fold's model, never trained on",
+    )
+    cases_per_job: int = Field(
+        8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
+    )
+    audit_labels: bool = Field(
+        False,
+        description="look for labels that do not fit the rest of the cohort (shifted, flipped, rotated, "
+        "swapped, stray pieces, holes, empty, cut), after the repair if there is one; the report lists them",
+    )
+    on_bad_case: Literal["fail", "drop"] = Field(
+        "fail", description="what to do with a case that fails the audit: stop, or go on without it"
+    )
+    tissues: dict[Name, tuple[int, ...]] = Field(
+        {},
+        description="for `trainer: synth`, label values that look alike in an image, such as those of both sides: "
+        "name: [values]; left and right do so by `left_right_pairs` and `label_table` already",
+    )
+
+    @model_validator(mode="after")
+    def _tissues_are_labels(self) -> "Dataset":
+        table = labels.read_table(self.label_table) if self.label_table else ()
+        known = [*self.structures.values(), *self.ignore_labels, *table]
+        grouped = [value for values in self.tissues.values() for value in values]
+        for value in grouped:
+            if value not in known:
+                raise ValueError(
+                    f"tissues: {value} is a value of no structure, and not in ignore_labels or the "
+                    "label table"
+                )
+            if grouped.count(value) > 1:
+                raise ValueError(f"tissues: {value} stands twice")
+        return self
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its cases can be predicted: label maps alone can only be trained on."""
+        return not isinstance(self.source, LabelMapsSource)
+
+    @model_validator(mode="after")
+    def _label_maps_are_for_training(self) -> "Dataset":
+        if self.has_images:
+            return self
+        if self.role == "test":
+            raise ValueError(
+                "role: test, but label maps have no images to predict; leave role out: they are trained on"
+            )
+        for key, value in (("repair", self.repair), ("audit_labels", self.audit_labels)):
+            if value:
+                raise ValueError(f"{key}: looks at images, and label maps have none; leave it out")
+        return self
+
+
+def pairs_of(cohort: Cohort) -> Pairs:
+    """The declared pairs; none where the study file says that there are none."""
+    return () if cohort.left_right_pairs == "none" else cohort.left_right_pairs
+
+
+def check_pairs(pairs: Pairs, structures: list[str]) -> None:
+    """Raises ValueError for a pair of unknown structures, or one that stands twice."""
+    members = [name for pair in pairs for name in pair]
+    for name in members:
+        if name not in structures:
+            raise ValueError(
+                f"left_right_pairs: {name!r} is none of the structures ({', '.join(structures)})"
+            )
+        if members.count(name) > 1:
+            raise ValueError(f"left_right_pairs: {name!r} stands twice")

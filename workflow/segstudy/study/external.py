@@ -1,0 +1,130 @@
+"""A program of others as a model of a study."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from segstudy.study.arms import Arm, Device, MemoryMb, RuntimeMin, Threads
+from segstudy.study.settings import LabelValue, Positive
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+"""What is filled into the command of an external model."""
+
+
+class ExternalModel(Arm):
+    """Any program that maps an image to a label file, such as FreeSurfer's `mri_synthseg`. Nothing is trained: it
+    predicts each tested case, and is measured like the other models.
+    """
+
+    # For editors: what a person writes is `trainer`.
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema.update(required=["trainer", "command", "labels"])
+    )
+
+    network: Literal["external"] = Field(
+        description="follows from `trainer`, and need not be written"
+    )
+    trainer: Literal["external"] = Field("external", description="written in place of `network`")
+    command: Annotated[
+        tuple[str, ...],
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ] = Field(
+        min_length=1,
+        description="the command, e.g. `mri_synthseg --i {image} --o {output} --keepgeom`, run without a shell; "
+        "`{image}` (of several channels: `{image_CHANNEL}` each) and `{output}` are files, `{threads}` a number",
+    )
+    labels: Annotated[
+        dict[str, tuple[LabelValue, ...]],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "integer"},
+                        {"type": "array", "items": {"type": "integer"}},
+                    ]
+                },
+            }
+        ),
+    ] = Field(
+        min_length=1,
+        description="structure: its value in the files that the command writes, or a list of values, which are merged",
+    )
+    ignore_labels: Literal["all"] | tuple[int, ...] = Field(
+        (), description="further values of these files, treated as background; `all`: any other"
+    )
+    timeout_min: Positive = Field(120.0, description="longest time for a case, in minutes")
+    device: Device = Field("cpu", description="`cpu`: the job asks for no GPU")
+    threads: Threads = 2
+    memory_mb: MemoryMb = 16000
+    runtime_min: RuntimeMin = 1440
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """A command in one line is split as a shell would."""
+        try:
+            return tuple(shlex.split(value)) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"command: {error}: {value}") from None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: (own,) if isinstance(own, int) else own for name, own in value.items()}
+
+    @model_validator(mode="after")
+    def _one_meaning_a_value(self) -> "ExternalModel":
+        values = [value for own in self.labels.values() for value in own]
+        others = () if self.ignore_labels == "all" else self.ignore_labels
+        for value in [*values, *others]:
+            if (values + list(others)).count(value) > 1:
+                raise ValueError(f"labels: value {value} stands for two things")
+        for name, own in self.labels.items():
+            if not own:
+                raise ValueError(f"labels: no value for {name}")
+        return self
+
+    @model_validator(mode="after")
+    def _trains_nothing(self) -> "ExternalModel":
+        for key in ("training_subset", "train_on"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: trainer: external trains nothing; leave it out")
+        return self
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """No setting of the study mirrors what the program sees."""
+        return []
+
+    @property
+    def plan(self) -> None:
+        """None of the study's plans: the program is given images as they are."""
+        return None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Nothing is drawn."""
+        return (0,)
+
+    def check(self, channels: Sequence[str]) -> None:
+        """Raises ValueError where the command does not suit images of these channels."""
+        images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
+        allowed = [*images, "output", "threads"]
+        found = [key for word in self.command for key in PLACEHOLDER.findall(word)]
+        for key in found:
+            if key not in allowed:
+                raise ValueError(
+                    f"command: unknown placeholder {{{key}}}. Allowed: "
+                    + ", ".join(f"{{{key}}}" for key in allowed)
+                )
+        for key in (*images, "output"):
+            if key not in found:
+                raise ValueError(f"command: {{{key}}} is missing")

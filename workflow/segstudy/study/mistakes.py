@@ -1,0 +1,117 @@
+"""What pydantic finds wrong, in lines a person can act on."""
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from segstudy.study.models import AnyModel
+from segstudy.study.settings import kinds_of
+from segstudy.study.sources import Source
+
+
+def describe(error: ValidationError, file: Path | str, kind: type[BaseModel]) -> str:
+    """A validation error in lines: file, key, what was found, what is allowed.
+
+    kind: the settings class that did not fit.
+    """
+    lines = [f"{file}: {_key(problem)}: {_message(problem, kind)}" for problem in error.errors()]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _allowed_instead(found: str, allowed: list[str], among: str) -> str:
+    """The end of a message on a word that is not allowed: the one that was likely meant, and all there are."""
+    near = difflib.get_close_matches(found, allowed, n=1)
+    return (f"; did you mean {near[0]}? " if near else ". ") + f"{among}: {', '.join(allowed)}"
+
+
+def _key(problem: ErrorDetails) -> str:
+    """The key of the file, such as `models.unet.loss.dice`."""
+    loc = problem["loc"]
+    parts = [str(part) for position, part in enumerate(loc) if not _is_tag(loc, position)]
+    key = ".".join(parts) or "(top level)"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        discriminator = problem["ctx"]["discriminator"].strip("'")
+        return f"{key}.{discriminator}"
+    return key
+
+
+def _message(problem: ErrorDetails, kind: type[BaseModel]) -> str:
+    """What was found at the key, and what was expected."""
+    loc, context = problem["loc"], problem.get("ctx", {})
+    match problem["type"]:
+        case "missing" | "union_tag_not_found":
+            return "this key is missing"
+        case "value_error":
+            return str(context["error"])
+        case "extra_forbidden":
+            keys = keys_at(kind, loc[:-1])
+            return "unknown key" + _allowed_instead(str(loc[-1]), keys, "Allowed here")
+        case "union_tag_invalid":
+            tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+            return f"found {context['tag']!r}" + _allowed_instead(context["tag"], tags, "Allowed")
+    shown = repr(problem["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    meaning = _description_at(kind, loc)
+    return f"found {shown}. {problem['msg']}" + (f" ({meaning})" if meaning else "")
+
+
+_TAGS = {*kinds_of(Source), *kinds_of(AnyModel)}
+_UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-strict", "nullable")
+
+
+def _is_tag(loc: tuple, position: int) -> bool:
+    """Whether a step of pydantic's location names a union's branch and not a key of the file."""
+    part = loc[position]
+    if not isinstance(part, str):
+        return False
+    if part.startswith(_UNION_BRANCHES) or part in ("float", "int", "str", "bool"):
+        return True
+    above = loc[:position]
+    return part in _TAGS and (
+        (len(above) == 3 and above[0] == "datasets" and above[2] == "source")
+        or (len(above) == 2 and above[0] == "models")
+        or (len(above) == 1 and above[0] == "model")
+    )
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+
+
+def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel]], Any]:
+    """Follow a location through the types; the settings classes there, and the last field."""
+    field = None
+    for part in loc:
+        tagged = [
+            kind
+            for kind in kinds
+            for name in ("layout", "network")
+            if name in kind.model_fields
+            and part in typing.get_args(kind.model_fields[name].annotation)
+        ]
+        if tagged:
+            kinds = tagged
+            continue
+        for kind in kinds:
+            if part in kind.model_fields:
+                field = kind.model_fields[part]
+                kinds = _models_in(field.annotation)
+                break
+    return kinds, field
+
+
+def keys_at(kind: type[BaseModel], loc: tuple) -> list[str]:
+    """The keys that may stand at a location; none where a person gives names, or below a value."""
+    kinds, _ = _step([kind], loc)
+    return list(dict.fromkeys(name for found in kinds for name in found.model_fields))
+
+
+def _description_at(kind: type[BaseModel], loc: tuple) -> str:
+    _, field = _step([kind], loc)
+    return (field.description or "") if field is not None else ""

@@ -1,0 +1,88 @@
+"""nnU-Net as a model of a study."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from segstudy.study.arms import Arm, Device, Infer, MemoryMb, RuntimeMin, Seeds, Threads
+from segstudy.study.settings import Pairs, Positive
+
+
+class NnunetInfer(Infer):
+    """How nnU-Net's predictor is run. Its own choice of post-processing is left out: ours is made for all models."""
+
+    mirroring: bool = Field(
+        True, description="average over mirrored images (test-time augmentation)"
+    )
+
+
+class NnunetModel(Arm):
+    """nnU-Net itself (Isensee et al. 2021; extra `nnunet`): it plans, preprocesses, trains and predicts by its own
+    rules, on the same folds as the other models. What it fits, it fits on a fold's training cases.
+    """
+
+    # For editors: what a person writes is `trainer`.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["trainer"]))
+
+    network: Literal["nnunet"] = Field(
+        description="follows from `trainer`, and need not be written"
+    )
+    trainer: Literal["nnunet"] = Field("nnunet", description="written in place of `network`")
+    configuration: Literal["2d", "3d_fullres", "3d_lowres"] = Field(
+        "3d_fullres",
+        description="nnU-Net's configuration; `3d_lowres` is there for large images only",
+    )
+    planner: Literal["default", "resenc_m", "resenc_l", "resenc_xl"] = Field(
+        "default",
+        description="`default`: the U-Net of the paper; `resenc_...`: residual encoder of that size (Isensee et al. 2024)",
+    )
+    gpu_memory_gb: Literal["auto"] | Positive = Field(
+        "auto",
+        description="GPU memory that patch and batch are planned for, in GB; `auto`: the planner's",
+    )
+    epochs: int = Field(1000, ge=1, description="epochs")
+    steps_per_epoch: int = Field(250, ge=1, description="steps an epoch")
+    validation_steps_per_epoch: int = Field(
+        50, ge=1, description="batches an epoch on which pseudo Dice is measured"
+    )
+    mirror: Literal["auto", "all", "not_right_left", "none"] = Field(
+        "auto",
+        description="axes that training mirrors, and prediction with it; `not_right_left`: all but that axis of the "
+        "images; `all`: as nnU-Net does, which knows no sides, so that `left_right_pairs` get mixed up: only to show "
+        "that, and the report says so; `auto`: `not_right_left` where the study has pairs, else `all`",
+    )
+    device: Device = "auto"
+    threads: Threads = 8
+    seeds: Seeds = (0,)
+    validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0,
+        description="share of a fold's training cases kept apart to follow the training; 0: all are trained on "
+        "(nnU-Net's fold `all`), and pseudo Dice is that of training cases",
+    )
+    infer: NnunetInfer = NnunetInfer()
+    memory_mb: MemoryMb = 32000
+    runtime_min: RuntimeMin = 2880
+
+    @property
+    def averages_mirrored(self) -> bool:
+        return self.infer.mirroring and self.mirror != "none"
+
+    def mirrored(self, pairs: Pairs) -> Literal["all", "not_right_left", "none"]:
+        """Which axes are mirrored in a study with these pairs of left and right."""
+        if self.mirror != "auto":
+            return self.mirror
+        return "not_right_left" if pairs else "all"
+
+    @property
+    def mirrors_sides(self) -> list[str]:
+        """The setting by which this network sees left where right was, in a study that declares no pairs."""
+        return [f"mirror: {self.mirror}"] if self.mirrored(()) == "all" else []
+
+    @property
+    def plan(self) -> None:
+        """None of the study's plans: nnU-Net makes its own."""
+        return None
+
+    @property
+    def dims(self) -> int:
+        return 2 if self.configuration == "2d" else 3

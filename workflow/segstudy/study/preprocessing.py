@@ -1,0 +1,71 @@
+"""How cases are dealt out to folds, and brought to a common grid and intensity."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from segstudy.study.settings import Name, NotNegative, Positive, Range, Settings, SpacingMm
+
+
+class Splits(Settings):
+    """Cross-validation. Cases of one subject stand on one side of a split, unless a study asks to see the leak."""
+
+    folds: int = Field(5, ge=2, le=20, description="number of folds")
+    run_folds: tuple[int, ...] | None = Field(
+        None, description="folds to run, counted from 0; left out: all"
+    )
+    seed: int = Field(20, description="seed of the shuffle")
+    stratify_by: Literal["foreground_volume", "volume_and_presence", "none"] = Field(
+        "foreground_volume",
+        description="what the folds are balanced by; `volume_and_presence`: which structures a subject has, then volume",
+    )
+    group_by: Literal["subject", "case_though_it_leaks"] = Field(
+        "subject",
+        description="cases of one subject stay together; `case_though_it_leaks` deals them out one by one, so that a "
+        "model is tested on subjects that it was trained on: only to measure what that pretends",
+    )
+
+    @model_validator(mode="after")
+    def _folds_exist(self) -> "Splits":
+        for fold in self.run_folds or ():
+            if not 0 <= fold < self.folds:
+                raise ValueError(f"run_folds: {fold} is not in 0..{self.folds - 1}")
+        return self
+
+
+class Preprocess(Settings):
+    """One way to bring images to a common grid and intensity. What is fitted is fitted on a fold's training cases."""
+
+    spacing_mm: Literal["auto"] | SpacingMm = Field(
+        "auto",
+        description="voxel size (right-left, back-front, foot-head) in mm; `auto`: the median of the training cases",
+    )
+    crop: Literal["auto", "body", "nonzero", "none"] = Field(
+        "auto",
+        description="region kept: `body` above -500 HU, `nonzero`; `auto`: body for CT, else nonzero",
+    )
+    margin_mm: NotNegative = Field(5.0, description="margin around the cropped region, in mm")
+    normalise: Literal["auto", "ct", "zscore"] = Field(
+        "auto",
+        description="`ct`: clip to percentiles of the training cases' foreground, then z-score with its mean and SD; "
+        "`zscore`: each image by itself; `auto`: by modality",
+    )
+    clip_percentiles: Range = Field(
+        (0.5, 99.5), description="foreground percentiles that CT values are clipped to"
+    )
+    anisotropy_threshold: Positive = Field(
+        3.0,
+        description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by nearest neighbour",
+    )
+    channels: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="channels that the plan's networks see, of the datasets' and in their order; left out: all",
+    )
+
+    @field_validator("clip_percentiles")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 <= value[0] < value[1] <= 100:
+            raise ValueError("expected two percentiles, 0 <= low < high <= 100")
+        return value

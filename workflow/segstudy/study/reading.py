@@ -1,0 +1,176 @@
+"""A study file, or a stage's settings on the command line, read and checked."""
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from segstudy.errors import InputError
+from segstudy.grid import expand
+from segstudy.study.arms import NOT_LEARNED
+from segstudy.study.mistakes import describe, keys_at
+from segstudy.study.settings import Settings
+from segstudy.study.study import Study
+
+
+def read_study(
+    path: Path | str, source_path: str | typing.Mapping[str, str] | None = None
+) -> Study:
+    """Read and check a study file.
+
+    `source_path` is where the data are (`--config path=DIR`), in place of `source.path`: a folder for
+    the datasets that are on disk or downloaded, where these are one or parts of one, or a folder
+    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`).
+
+    Raises InputError that names the file, the key, what was found and what was expected.
+    """
+    path = Path(path)
+    content = _content(path)
+    content.setdefault("name", path.stem)
+    if source_path is not None:
+        _replace_path(content, source_path, path)
+    _expand_grids(content, path)
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise InputError(describe(error, path, Study)) from None
+
+
+def from_json(kind: type[Settings], text: str) -> Any:
+    """Settings from the JSON value of a command line; `@FILE` reads it from a file."""
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{text[1:]}: cannot be read: {error.strerror}") from None
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(describe(error, "--settings", kind)) from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, not a silent overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue  # `<<: *other`: keys written here override those
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, typing.Hashable) and key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
+                )
+            if isinstance(key, typing.Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _content(path: Path) -> dict:
+    """The keys and values of a YAML file."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such study file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{where}: not readable as YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values (datasets, models, ...) at the top")
+    return content
+
+
+def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
+    """Put the folders of `--config path` into the sources, each for its dataset or one for all."""
+    datasets = content.get("datasets")
+    sources = {
+        name: dataset["source"]
+        for name, dataset in (datasets.items() if isinstance(datasets, dict) else ())
+        if isinstance(dataset, dict)
+        and isinstance(dataset.get("source"), dict)
+        and dataset["source"].get("layout") != "phantom"
+    }
+    known = ", ".join(sources) or "none"
+    if isinstance(source_path, typing.Mapping):
+        odd = [name for name in source_path if name not in sources]
+        if odd:
+            raise InputError(
+                f"{file}: --config path={{{odd[0]}: ...}}: no dataset on disk of that name; this "
+                f"study has {known}"
+            )
+        for name, folder in source_path.items():
+            sources[name]["path"] = str(folder)
+        return
+    origins = {
+        tuple(str(source.get(key)) for key in ("layout", "path", "url", "registered"))
+        for source in sources.values()
+    }
+    if len(origins) != 1:
+        raise InputError(
+            f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
+            f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
+        )
+    for source in sources.values():
+        source["path"] = str(source_path)
+
+
+def _expand_grids(content: dict, file: Path) -> None:
+    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+    if "grids" in content:
+        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+    models = content.get("models")
+    if not isinstance(models, dict):
+        return
+    try:
+        for entry, model in models.items():
+            if isinstance(model, dict) and "grid" in model and model.get("trainer") == "external":
+                raise ValueError(
+                    f"models.{entry}.grid: trainer: external trains nothing, so there is nothing to search; leave grid out"
+                )
+        expanded, grids = expand(models)
+        for entry in grids:
+            for setting in models[entry]["grid"]:
+                _check_setting(models[entry], entry, setting)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    if grids:
+        content["models"], content["grids"] = expanded, grids
+
+
+def _check_setting(model: dict, entry: str, setting: str) -> None:
+    """Raise ValueError for a setting of a grid that the model's network does not have, or that teaches it nothing."""
+    first = setting.split(".")[0]
+    if first in NOT_LEARNED:
+        raise ValueError(
+            f"models.{entry}.grid.{setting}: {first} does not change what is learned, so that there is nothing to "
+            "choose by; leave it out of the grid"
+        )
+    if first in ("train_on", "training_subset", "validation_share"):
+        raise ValueError(
+            f"models.{entry}.grid.{setting}: {first} changes the cases that a grid's best arm is chosen by; give each "
+            "value a model of its own"
+        )
+    place: tuple = ("models", entry, model.get("network", model.get("trainer")))
+    for part in setting.split("."):
+        allowed = keys_at(Study, place)
+        if part not in allowed:
+            near = difflib.get_close_matches(part, allowed, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"Allowed here: {', '.join(allowed)}"
+            )
+        place = (*place, part)
+        if not keys_at(Study, place):
+            return  # names of its own, e.g. the structures in class_weights

@@ -1,0 +1,48 @@
+"""What all settings are made of: their base, and the types that many of them share."""
+
+import hashlib
+import json
+import typing
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", description="letters, digits and underscores"),
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Range = tuple[float, float]
+SpacingMm = tuple[Positive, Positive, Positive]
+Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
+Pairs = tuple[tuple[str, str], ...]
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> str:
+        """One line of JSON without what is at its default: what a rule passes on its command line.
+
+        Keys keep their order, since the order of the structures is the order of the classes.
+        """
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True))
+
+    def digest(self) -> str:
+        """Digest of all settings, those at their defaults too: a changed default is a change."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def kinds_of(union: Any) -> dict[str, type[Settings]]:
+    """The settings class of each tag of a union that is told apart by a field, such as `layout`."""
+    kinds, field, *_ = typing.get_args(union)
+    return {
+        tag: kind
+        for kind in typing.get_args(kinds)
+        for tag in typing.get_args(kind.model_fields[field.discriminator].annotation)
+    }

@@ -1,0 +1,152 @@
+"""Where a dataset's files are, and in which layout."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from segstudy.study.settings import Positive, Settings, kinds_of
+
+
+class PhantomSource(Settings):
+    """A thorax phantom in the SegTHOR manner, made from a seed: no download, known truth."""
+
+    layout: Literal["phantom"]
+    patients: int = Field(14, ge=2, description="number of patients")
+    seed: int = Field(2026, description="seed of anatomy and noise")
+    size_voxels: tuple[int, int, int] = Field(
+        (96, 96, 44), description="mean grid size (i, j, k) of a patient, in voxels"
+    )
+    tampered: bool = Field(
+        True,
+        description="move the heart's label in every patient, as in SegTHOR; one patient keeps the right label too",
+    )
+
+
+class Origin(Settings):
+    """Where a dataset's files are: in a folder, in an archive to fetch, or as the registry says."""
+
+    path: str | None = Field(None, description="folder already on disk; nothing is downloaded then")
+    url: str | None = Field(None, description="address of the archive (http or https)")
+    md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MD5 of the archive")
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the archive"
+    )
+    registered: str | None = Field(
+        None,
+        description="name in `resources/datasets.yaml`, in place of `url` and checksum; what is given out on "
+        "application only runs from `path`, and the error without it says where to apply",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Origin":
+        if not (self.path or self.url or self.registered):
+            raise ValueError("needs one of path, url, registered")
+        if self.url and not (self.md5 or self.sha256):
+            raise ValueError("a url needs its checksum: add md5 or sha256")
+        return self
+
+
+class FolderSource(Origin):
+    """A dataset in a layout that other programs write.
+
+    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
+    `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
+    `segthor`: `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a second, right label,
+    where there is one.
+    """
+
+    layout: Literal["msd", "nnunet", "segthor"]
+
+
+class SlicesSource(Origin):
+    """OASIS brain slices: PNG or NIfTI files of one slice each.
+
+    `keras_png_slices_<part>/case_NNN_slice_S.nii.png` and
+    `keras_png_slices_seg_<part>/seg_NNN_slice_S.nii.png`; gray values are the label's values. The
+    slices of a subject NNN are stacked along the third axis into a volume. The files do not say how
+    large a pixel is or which way it lies: distances and sides hold as far as `pixel_mm` and
+    `slice_mm` do.
+    """
+
+    layout: Literal["oasis_slices"]
+    parts: tuple[Literal["train", "validate", "test"], ...] = Field(
+        ("train", "validate", "test"), min_length=1, description="which of the folders are read"
+    )
+    cases_are: Literal["subjects", "slices"] = Field(
+        "subjects",
+        description="`subjects`: a case is a subject's volume; `slices`: each slice is a case of its subject, "
+        "for measuring what a split by slice leaks",
+    )
+    pixel_mm: Positive = Field(1.0, description="size of a pixel, in mm")
+    slice_mm: Positive = Field(1.0, description="distance of neighbouring slices, in mm")
+
+
+class NeuriteSource(Origin):
+    """neurite-OASIS: `OASIS_OAS1_NNNN_MR1/{aligned_norm.nii.gz, aligned_seg35.nii.gz, aligned_seg4.nii.gz}`."""
+
+    layout: Literal["neurite_oasis"]
+    segmentation: Literal["seg35", "seg4"] = Field(
+        "seg35", description="35 structures, left and right apart, or 4 tissues"
+    )
+
+
+class BidsSource(Origin):
+    """A BIDS dataset with segmentations among its derivatives.
+
+    Images `sub-*/[ses-*/]anat/*_<suffix>.nii.gz`; labels
+    `derivatives/<pipeline>/sub-*/[ses-*/]anat/*_dseg.nii.gz`, with a `dseg.tsv` of values and names
+    beside them or above. A session is a case of its subject.
+    """
+
+    layout: Literal["bids"]
+    suffixes: tuple[str, ...] = Field(
+        ("T1w",), min_length=1, description="suffix of each channel's file, in the channels' order"
+    )
+    pipeline: str | None = Field(
+        None, description="folder in `derivatives`; left out: the only one that holds labels"
+    )
+    image_desc: str | None = Field(
+        None,
+        description="take images of this `desc-` from the pipeline's folder; left out: the raw ones",
+    )
+    label_desc: str | None = Field(
+        None, description="`desc-` of the label files, where a session has several"
+    )
+
+
+class LabelMapsSource(Origin):
+    """Label maps alone, as SynthSeg learns from: each image file of the folder is a case, named by its file.
+
+    Files `sub-<id>_...` are of subject `sub-<id>`, as in BIDS; any other is a subject's only one. There
+    are no images, so that these cases are trained on (`trainer: synth`) and never tested.
+    """
+
+    layout: Literal["label_maps"]
+
+
+class TableSource(Settings):
+    """Your own files, named in a table (TSV): `case`, `subject`, `image` or `image_<channel>`, `label`.
+
+    Optional columns: `reference_label`, `fold`, `split` (`train` or `test`). Paths are taken
+    from the table's own folder.
+    """
+
+    layout: Literal["table"]
+    path: str = Field(description="the table, a .tsv file")
+
+
+Source = Annotated[
+    PhantomSource
+    | FolderSource
+    | SlicesSource
+    | NeuriteSource
+    | BidsSource
+    | LabelMapsSource
+    | TableSource,
+    Field(discriminator="layout"),
+]
+
+
+def source_kinds() -> dict[str, type[Settings]]:
+    """The settings class of each layout."""
+    return kinds_of(Source)

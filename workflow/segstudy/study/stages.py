@@ -1,0 +1,101 @@
+"""The slice of a study that each stage is given, as JSON on its command line."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from segstudy.study.analysis import Metrics
+from segstudy.study.datasets import Cohort, check_pairs
+from segstudy.study.external import ExternalModel
+from segstudy.study.groups import check_groups, merged_sides
+from segstudy.study.models import AnyModel
+from segstudy.study.preprocessing import Preprocess, Splits
+from segstudy.study.settings import LabelValue, Name, Pairs, Settings
+
+
+class SplitSettings(Settings):
+    """What `segstudy preprocess split` needs of a study."""
+
+    splits: Splits
+    roles: dict[Name, Literal["train", "test"]] = Field(description="role of each dataset")
+
+
+class FitSettings(Settings):
+    """What `segstudy preprocess plan` needs of a study."""
+
+    plan: Preprocess
+    modality: Literal["CT", "MR", "other"]
+    channels: tuple[str, ...]
+    datasets: tuple[str, ...] = Field((), description="whose cases to fit on; left out: all")
+
+
+class ResampleSettings(Settings):
+    """What `segstudy preprocess resample` needs of a study."""
+
+    plan: Preprocess
+    dataset: Cohort
+    structures: tuple[str, ...] = Field(description="structures in the order of the classes")
+
+
+class TissueSettings(ResampleSettings):
+    """What `segstudy preprocess tissues` needs of a study."""
+
+    left_right_pairs: Pairs = Field((), description="left and right, which look alike")
+    tissues: dict[Name, tuple[int, ...]] = Field({}, description="values that look alike")
+
+
+class TrainSettings(Settings):
+    """What `segstudy train` needs of a study."""
+
+    model: AnyModel
+    structures: tuple[str, ...]
+    channels: tuple[str, ...]
+    modality: Literal["CT", "MR", "other"]
+    left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
+
+
+class ExternalSettings(Settings):
+    """What `segstudy infer --external` needs of a study."""
+
+    model: ExternalModel
+    channels: tuple[str, ...] = ("image",)
+
+    @model_validator(mode="after")
+    def _command_suits(self) -> "ExternalSettings":
+        self.model.check(self.channels)
+        return self
+
+
+class GridSettings(Settings):
+    """What `segstudy statistics` needs of a study with grids."""
+
+    grids: dict[Name, dict[Name, dict[str, Any]]]
+    weights: dict[Name, Literal["last", "best"]] = Field(
+        description="which weights of each arm are used"
+    )
+
+
+class MeasureSettings(Settings):
+    """What `segstudy metrics` needs of a study."""
+
+    metrics: Metrics = Metrics()
+    structures: dict[str, LabelValue] = Field(
+        {}, description="structure: value in the label files; left out: every value found"
+    )
+    left_right_pairs: Pairs = Field(
+        (),
+        description="the left and the right one of structures: [[left, right], ...]; they are measured merged too, "
+        "and it is counted what was predicted for the other side",
+    )
+
+    @model_validator(mode="after")
+    def _groups_exist(self) -> "MeasureSettings":
+        check_groups(self.metrics.groups, list(self.structures))
+        check_pairs(self.left_right_pairs, list(self.structures))
+        return self
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Merged structures that are measured: the study's own, then those of left and right."""
+        own = self.metrics.groups
+        return own | merged_sides(self.left_right_pairs, list(self.structures), own)

@@ -1,0 +1,183 @@
+"""How a network of segstudy learns: its slices, loss, optimizer, and the changes or synthesis of its images."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from segstudy.study.settings import Axes, NotNegative, Positive, Range, Settings, Share
+
+
+class Slices(Settings):
+    """Which slices a 2D network is trained on. All slices are predicted, always."""
+
+    keep: Literal["all", "foreground"] = Field(
+        "all", description="`foreground`: slices that hold a structure; others are dropped"
+    )
+    most_per_plane: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="at most so many slices of each plane of a case, drawn once by the seed; left out: all",
+    )
+
+
+class Loss(Settings):
+    """Weighted sum of soft Dice, cross-entropy and focal loss (Lin et al. 2017)."""
+
+    dice: NotNegative = Field(0.5, description="share of the Dice loss")
+    cross_entropy: NotNegative = Field(0.5, description="share of the cross-entropy")
+    focal: NotNegative = Field(0.0, description="share of the focal loss")
+    focal_gamma: NotNegative = Field(2.0, description="focusing exponent of the focal loss")
+    batch_dice: bool = Field(True, description="Dice over the whole batch, not image by image")
+    dice_background: bool = Field(
+        False, description="count the background as a class of the Dice loss"
+    )
+    class_weights: dict[str, NotNegative] | None = Field(
+        None, description="weights inside Dice: `background` and each structure; left out: equal"
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> "Loss":
+        if self.dice + self.cross_entropy + self.focal <= 0:
+            raise ValueError("at least one of dice, cross_entropy, focal must be above 0")
+        return self
+
+
+class Optimizer(Settings):
+    name: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", description="sgd is with Nesterov momentum"
+    )
+    lr: Positive = Field(1e-3, description="peak learning rate")
+    weight_decay: NotNegative = Field(1e-4, description="weight decay")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Adam's betas")
+    momentum: Share = Field(0.99, description="momentum of sgd")
+
+
+class Schedule(Settings):
+    name: Literal["cosine", "poly", "linear", "constant"] = Field(
+        "cosine", description="decay of the learning rate; poly has exponent 0.9"
+    )
+    warmup_epochs: NotNegative = Field(0, description="epochs of linear warm-up")
+
+
+class Augmentation(Settings):
+    """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch."""
+
+    affine_share: Share = Field(
+        0.5, description="share of patches rotated, scaled, sheared and shifted"
+    )
+    rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
+    scale: Range = Field((0.85, 1.2), description="range of the scale factor")
+    shear: NotNegative = Field(
+        0.0, description="largest shear of an axis along another, as a tangent"
+    )
+    translation_voxels: NotNegative = Field(0.0, description="largest shift, voxels")
+    elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
+    elastic_voxels: NotNegative = Field(
+        2.0, description="largest SD of the field's displacement along each axis, voxels"
+    )
+    elastic_spacing_voxels: Annotated[float, Field(ge=4)] = Field(
+        16.0, description="distance of the field's control points, voxels"
+    )
+    flip_axes: Axes = Field(
+        (),
+        description="axes that are flipped, each for half of the patches; `right_left` swaps `left_right_pairs`",
+    )
+    noise_share: Share = Field(0.15, description="share with Gaussian noise")
+    noise_sd: NotNegative = Field(0.1, description="largest SD of the noise, in SD of the image")
+    blur_share: Share = Field(0.1, description="share blurred")
+    blur_sigma_voxels: Range = Field((0.5, 1.0), description="range of the blur's sigma, voxels")
+    bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
+    bias_sd: NotNegative = Field(0.2, description="largest SD of the field's logarithm")
+    brightness_share: Share = Field(0.15, description="share with another brightness")
+    brightness: Range = Field((0.75, 1.25), description="range of the brightness factor")
+    contrast_share: Share = Field(0.15, description="share with another contrast")
+    contrast: Range = Field((0.75, 1.25), description="range of the contrast factor")
+    low_resolution_share: Share = Field(0.1, description="share made to look coarser")
+    low_resolution_scale: Range = Field(
+        (0.5, 1.0), description="range of the lower resolution, as a share of the patch's"
+    )
+    gamma_share: Share = Field(0.15, description="share with another gamma")
+    inverted_gamma_share: Share = Field(
+        0.0, description="share with another gamma of the inverted patch"
+    )
+    gamma: Range = Field((0.7, 1.5), description="range of gamma")
+
+    @field_validator(
+        *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")
+    )
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError("expected two numbers, 0 < low <= high")
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Augmentation":
+        if self.low_resolution_scale[1] > 1:
+            raise ValueError("low_resolution_scale: expected at most 1, the patch's own")
+        if self.elastic_voxels > self.elastic_spacing_voxels / 6:
+            raise ValueError(
+                f"elastic_voxels: {self.elastic_voxels:g} voxels would fold an image whose control points are "
+                f"{self.elastic_spacing_voxels:g} voxels apart; expected at most a sixth of that"
+            )
+        return self
+
+
+class Synthesis(Settings):
+    """Training images drawn from label maps (Billot et al. 2023, SynthSeg). Grey values run from 0 to 1."""
+
+    rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
+    scale: Range = Field((0.8, 1.2), description="range of the scale factor")
+    shear: NotNegative = Field(0.02, description="largest shear of each two axes, as a tangent")
+    elastic_sd_mm: NotNegative = Field(
+        2.0, description="SD of the elastic shift along each axis, mm; it never folds"
+    )
+    elastic_spacing_mm: Positive = Field(
+        25.0, description="distance of the control points of the elastic deformation, mm"
+    )
+    left_right_share: Share = Field(
+        0.5,
+        description="share of patches whose sides are swapped, image and labels; none without `left_right_pairs`",
+    )
+    mean: Range = Field((0.0, 1.0), description="range of a tissue's mean grey value")
+    sd: Range = Field((0.0, 0.12), description="range of the SD of a tissue's grey values")
+    zero_background_share: Share = Field(
+        0.3,
+        description="share of images whose background is 0, as without skull; else it is a tissue",
+    )
+    bias_field_sd: NotNegative = Field(
+        0.3, description="largest SD of the logarithm of the bias field"
+    )
+    bias_field_spacing_mm: Positive = Field(
+        60.0, description="distance of the control points of the bias field, mm"
+    )
+    gamma_sd: NotNegative = Field(0.4, description="SD of the logarithm of gamma")
+    low_resolution_share: Share = Field(
+        0.8, description="share of images that lose resolution, half of them along all axes"
+    )
+    isotropic_mm: Positive = Field(
+        4.0, description="coarsest voxels of an image that is coarse along all axes, mm"
+    )
+    slice_spacing_mm: Positive = Field(
+        8.0,
+        description="largest distance of slices, mm; their thickness lies between a voxel and that",
+    )
+    shift_sd: NotNegative = Field(
+        0.2,
+        description="SD of a shift of all grey values, in SD of the patch: mean and SD are taken of a patch "
+        "in training, and of the whole image in prediction",
+    )
+    gain: Range = Field((0.8, 1.25), description="range of a factor of all grey values, likewise")
+
+    @field_validator("scale", "mean", "sd", "gain")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if not 0 <= value[0] <= value[1]:
+            raise ValueError("expected two numbers, 0 <= low <= high")
+        return value
+
+    @field_validator("scale", "gain")
+    @classmethod
+    def _above_zero(cls, value: Range) -> Range:
+        if value[0] <= 0:
+            raise ValueError("expected two numbers above 0")
+        return value
