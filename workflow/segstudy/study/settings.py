@@ -24,7 +24,8 @@ LabelValue = Annotated[int, Field(ge=1, le=65535)]
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Deferred: a command builds the checks of the settings that it uses, not those of all.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     def to_json(self) -> str:
         """One line of JSON without what is at its default: what a rule passes on its command line.
