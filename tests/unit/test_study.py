@@ -60,6 +60,8 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"models__small__loss": {"class_weights": {"heart": 1}}}, r"class_weights: no weight for aorta"),
         ({"models__small__plan": "fine"}, r"models\.small\.plan: 'fine' is none of the plans \(default\)"),
         ({"models__small__epochs": "many"}, r"models\.small\.epochs: found 'many'"),
+        ({"models__small": {"network": {}, "grid": {"channels": [16, 32]}}}, r"models\.small_c16\.network: found '\{\}'"),
+        ({"str": 3}, r"unknown key\. Allowed here: name, title"),
         ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),
         ({"models__a/b": {"network": "enet"}}, r"models\.a/b"),
         ({"models__nnunet": {"trainer": "nnunet", "epocs": 3}}, r"models\.nnunet\.epocs: unknown key; did you mean epochs\?"),

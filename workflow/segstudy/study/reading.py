@@ -161,7 +161,7 @@ def _check_setting(model: dict, entry: str, setting: str) -> None:
             f"models.{entry}.grid.{setting}: {first} changes the cases that a grid's best arm is chosen by; give each "
             "value a model of its own"
         )
-    place: tuple = ("models", entry, model.get("network", model.get("trainer")))
+    place: tuple = ("models", entry, str(model.get("network", model.get("trainer"))))
     for part in setting.split("."):
         allowed = keys_at(Study, place)
         if part not in allowed:
