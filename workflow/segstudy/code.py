@@ -12,7 +12,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
-# Modules and packages. Settings reach a job as values on its command line, which Snakemake compares by itself.
+# With all that is in them. Settings reach a job as values on its command line, which Snakemake
+# compares by itself.
 WITHOUT_EFFECT = frozenset({"errors", "log", "study"})
 
 
