@@ -12,8 +12,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
-# With all that is in them. Settings reach a job as values on its command line, which Snakemake
-# compares by itself.
+# Modules, or packages with all that is in them. Settings reach a job as values on its command line,
+# which Snakemake compares by itself.
 WITHOUT_EFFECT = frozenset({"errors", "log", "study"})
 
 
