@@ -26,9 +26,14 @@ from user_profile import edit_profile  # noqa: E402
 from workspace import Workspace  # noqa: E402
 
 SHARDS_A_GROUP = 25
+CPUS = 4
+"""Of the node: more jobs at once would only wait for this machine's cores."""
 WAYS = {
     "a job a shard": [],
-    "job array": ["--slurm-array-jobs", "repair_apply"],
+    "job arrays of 25": [
+        *("--slurm-array-jobs", "repair_apply", "--slurm-array-limit", "25"),
+        *("--jobs", "10000", "--max-jobs-per-timespan", "10000/1s"),
+    ],
     f"groups of {SHARDS_A_GROUP}": [
         *("--groups", "repair_apply=shards"),
         *("--group-components", f"shards={SHARDS_A_GROUP}"),
@@ -64,7 +69,8 @@ def measure(workspace: Workspace, shards: int, arguments: list[str]) -> tuple[in
     targets = [str((labels / f"p{n}").relative_to(workspace.folder)) for n in range(shards)]
     known = set(submitted())
     began = time.perf_counter()
-    workspace.run(*targets, *arguments, "--profile", "slurm", "--jobs", str(shards), "--cores", "2")
+    jobs = ("--jobs", str(shards))  # a way's own come later and count
+    workspace.run(*targets, "--profile", "slurm", *jobs, "--cores", "2", *arguments)
     wall_s = time.perf_counter() - began
     times = sorted(moment for job, moment in submitted().items() if job not in known)
     return len(times), (times[-1] - times[0]).total_seconds(), wall_s
@@ -83,7 +89,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         workspace = build(folder / "work", shards)
-        os.environ.update(cluster.start(folder / "slurm"))
+        os.environ.update(cluster.start(folder / "slurm", cpus=CPUS))
         try:
             workspace.run("results/tiny/repair/chest/estimate")
             print("| shards | way | SLURM jobs | submitting (s) | wall (s) |")

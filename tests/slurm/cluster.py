@@ -75,7 +75,7 @@ def missing() -> str:
     return ""
 
 
-def start(folder: Path, kill_wait_s: int = 10) -> dict[str, str]:
+def start(folder: Path, kill_wait_s: int = 10, cpus: int = CPUS) -> dict[str, str]:
     """Start the daemons; the environment variables that point SLURM's commands at the cluster."""
     folder = folder.resolve()
     for name in ("state", "spool"):
@@ -93,7 +93,7 @@ def start(folder: Path, kill_wait_s: int = 10) -> dict[str, str]:
             folder=folder,
             controller_port=controller_port,
             node_port=node_port,
-            cpus=CPUS,
+            cpus=cpus,
             memory_mb=MEMORY_MB,
             gpus=GPUS,
             kill_wait_s=kill_wait_s,

@@ -9,4 +9,4 @@ def test_four_shards_in_three_ways(slurm):
     run = run_quickly("slurm")
     assert run.returncode == 0, run.stdout + run.stderr
     jobs = dict(re.findall(r"^\| 4 \| ([\w ]+) \| (\d+) \|", run.stdout, re.MULTILINE))
-    assert jobs == {"a job a shard": "4", "job array": "1", "groups of 25": "1"}
+    assert jobs == {"a job a shard": "4", "job arrays of 25": "1", "groups of 25": "1"}
