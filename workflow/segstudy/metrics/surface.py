@@ -211,7 +211,7 @@ def _quantile(distances: np.ndarray, sizes: np.ndarray, share: float) -> float:
     largest = distances.max()
     if largest == 0:
         return 0.0
-    bins = (distances * (BINS / largest)).astype(np.intp)
+    bins = (distances / largest * BINS).astype(np.intp)
     covered = np.cumsum(np.bincount(bins, sizes, minlength=BINS + 1))
     # The order in which areas are added must not decide where exactly the share is reached.
     wanted = share * covered[-1] * (1 - 1e-12)
