@@ -145,3 +145,12 @@ def test_job_arrays_that_would_lose_shards_are_refused(tmp_path, settings, wrong
     assert run.returncode == 1
     assert f"slurm-array-jobs with {wrong}: shards would be lost" in run.text
     assert not workspace.results.exists()
+
+
+def test_groups_that_snakemake_submits_again_and_again_are_refused(tmp_path):
+    workspace = Workspace(tmp_path, tiny_study(write_cohort(tmp_path / "data", 2)))
+    groups = ("--groups", "repair_apply=all", "--group-components", "all=2")
+    run = workspace.run("--profile", "slurm", *groups, check=False)
+    assert run.returncode == 1
+    assert "group-components: Snakemake would submit the same shards again" in run.text
+    assert not workspace.results.exists()

@@ -73,6 +73,16 @@ def read_config() -> Study:
 MOST_TASKS, AT_ONCE = 25, 10_000
 
 
+def refuse_groups() -> None:
+    """Snakemake (9.27) submits groups of several components again and again where a workflow has
+    checkpoints (its issues 1217 and 1628); ours has."""
+    if workflow.group_settings.group_components:
+        raise WorkflowError(
+            "group-components: Snakemake would submit the same shards again and again, as this "
+            "workflow has checkpoints. More cases in a job: cases_per_job of the dataset, in the study file"
+        )
+
+
 def refuse_lossy_arrays() -> None:
     """Job arrays only where Snakemake's SLURM executor (2.8) submits every shard, and the right one.
 
@@ -97,7 +107,7 @@ def refuse_lossy_arrays() -> None:
         raise WorkflowError(
             f"slurm-array-jobs with {wrong}: shards would be lost and the run would never end. Job arrays "
             f"need --slurm-array-limit {MOST_TASKS} --jobs {AT_ONCE} --max-jobs-per-timespan {AT_ONCE}/1s; "
-            "groups of shards (README, On a SLURM cluster) need none of it"
+            "more cases in a job (cases_per_job of the dataset, in the study file) need none of it"
         )
 
 

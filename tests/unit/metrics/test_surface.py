@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.ndimage import binary_erosion
+from scipy.spatial.distance import cdist
 
 from segstudy.metrics import lattice, nearest
 from segstudy.metrics.cells import polygons, shapes, surfel_areas
-from segstudy.metrics.surface import _quantile, flat_axes, framed, surface, surface_distances
+from segstudy.metrics.pieces import pieces, points
+from segstudy.metrics.surface import _quantile, flat_axes, framed, surface_distances
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # written for an older scipy
@@ -55,6 +58,41 @@ def peers_values(reference, prediction, spacing_mm, tolerance_mm=1.0, percent=95
             peer.compute_surface_dice_at_tolerance(found, tolerance_mm),
         ]
     )
+
+
+def codes_of(mask):
+    """The codes of all cells about a mask."""
+    return lattice.codes_of(np.pad(np.asarray(mask, np.uint8), 1))
+
+
+def samples(codes, spacing_mm):
+    """Centres of the polygons (n, 3) and corners of the triangles (m, 3, 3) of a mesh, in mm."""
+    table, centres, triangles = shapes(), [], []
+    for cell in np.argwhere((codes > 0) & (codes < 255)):
+        code = int(codes[tuple(cell)])
+        centres.append(cell + table.centres[slice(*table.polygon_begin[code : code + 2])])
+        triangles.append(cell + table.triangles[slice(*table.triangle_begin[code : code + 2])])
+    return np.concatenate(centres) * spacing_mm, np.concatenate(triangles) * spacing_mm
+
+
+def to_all(places, triangles):
+    """Distance from each place (n, 3) to the nearest of all triangles (m, 3, 3).
+
+    To the plane where the foot lies inside, else to the nearest side.
+    """
+    starts, sides = triangles, np.roll(triangles, -1, axis=1) - triangles
+    normals = np.cross(sides[:, 0], sides[:, 1])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    inward = np.cross(normals[:, None], sides)
+    found = []
+    for place in places:
+        to_starts = place - starts
+        part = np.clip((to_starts * sides).sum(2) / (sides**2).sum(2), 0, 1)
+        apart = np.linalg.norm(to_starts - part[..., None] * sides, axis=2).min(axis=1)
+        above = ((to_starts * inward).sum(2) >= 0).all(axis=1)
+        height = np.abs((to_starts[:, 0] * normals).sum(1))
+        found.append(np.where(above, height, apart).min())
+    return np.array(found)
 
 
 # --- the mesh, against closed forms ----------------------------------------------------------------
@@ -167,9 +205,9 @@ def test_the_border_of_the_image_is_a_surface():
 
 def test_one_voxel_is_an_octahedron():
     mask = np.ones((1, 1, 1), np.uint8)
-    found = surface(lattice.codes_of(np.pad(mask, 1)), (2.0, 2.0, 2.0), "mesh")
+    centres, triangles = samples(codes_of(mask), (2.0, 2.0, 2.0))
     # Eight equilateral triangles with the edge sqrt(2).
-    assert len(found.points) == len(found.triangles) == 8
+    assert len(centres) == len(triangles) == 8
     mask = np.pad(mask, 1)
     sizes = surface_distances(mask, mask, (2.0, 2.0, 2.0)).forth_sizes
     assert sizes.sum() == pytest.approx(8 * np.sqrt(3) / 4 * 2)
@@ -184,8 +222,8 @@ def test_the_mesh_is_closed(pair):
     """Each edge of the mesh belongs to an even number of triangles: two, or four where parts touch."""
     mask, _, _ = pair
     box = np.array([(0, size - 1) for size in mask.shape])
-    found = surface(lattice.codes_of(framed(mask, (True,), box)), (1, 1, 1), "mesh")
-    corners = np.round(found.triangles * 420).astype(int)
+    _, triangles = samples(lattice.codes_of(framed(mask, (True,), box)), (1, 1, 1))
+    corners = np.round(triangles * 420).astype(int)
     edges = np.sort(
         np.array([corners[:, [a, b]] for a, b in ((0, 1), (1, 2), (0, 2))])
         .reshape(-1, 2, 3)
@@ -332,7 +370,14 @@ def test_order_of_the_measures(pair, definition):
     assert 0 <= nsd <= 1
 
 
-# --- the search near by, against the tree --------------------------------------------------------------
+# --- the two searches, against each other and against all triangles -----------------------------------
+
+
+def thinned(mask, share, rng):
+    """What is left of a mask of which a share is taken away, and one voxel at least."""
+    mask = mask & (rng.random(mask.shape) >= share)
+    mask[tuple(rng.integers(mask.shape))] = True
+    return mask
 
 
 @settings(deadline=None, max_examples=80)
@@ -341,23 +386,72 @@ def test_what_is_found_near_by_is_nearest(pair, thinner, mesh):
     """Dense and sparse masks, in fine steps along any axis."""
     one, other, spacing_mm = pair
     rng = np.random.default_rng(one.sum())
-    for mask in (one, other):
-        mask &= rng.random(mask.shape) >= thinner
-        mask[tuple(rng.integers(mask.shape))] = True
-    codes = [lattice.codes_of(np.pad(mask, 1).view(np.uint8)) for mask in (one, other)]
+    codes = [codes_of(thinned(mask, thinner, rng)) for mask in (one, other)]
     reach = lattice.reach_of(codes[1])
     if mesh:
-        found, _ = lattice.to_mesh(*codes, reach, spacing_mm)
+        table = pieces(spacing_mm)
+        found, _ = lattice.to_mesh(*codes, reach, spacing_mm, table)
     else:
-        found, _ = lattice.to_points(codes[0], reach, spacing_mm)
-    definition = "mesh" if mesh else "surfel"
-    points = surface(codes[0], spacing_mm, definition).points
-    triangles = surface(codes[1], spacing_mm, definition).triangles
-    expected = nearest.distances(points, triangles)
+        table = points(np.ones(256))
+        found, _ = lattice.to_points(codes[0], reach, spacing_mm, table)
+    expected = np.full(len(found), lattice.OPEN)
+    nearest.fill_open(expected, *codes, spacing_mm, table)
     near = found != lattice.OPEN
-    searched_mm = lattice.columns(*spacing_mm[1:])[1][-1]
-    assert near[expected + np.hypot(*spacing_mm[1:]) < searched_mm].all()
-    np.testing.assert_allclose(found[near], expected[near], rtol=1e-9, atol=1e-9)
+    searched_mm = lattice.columns(spacing_mm)[1][-1]
+    assert near[expected + 2 * np.hypot(*spacing_mm[1:]) < searched_mm].all()
+    np.testing.assert_allclose(found[near], expected[near], rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(pairs(4), st.sampled_from([0.0, 0.5, 0.9]))
+def test_the_tree_against_all_triangles(pair, thinner):
+    one, other, spacing_mm = pair
+    rng = np.random.default_rng(one.sum())
+    codes = [codes_of(thinned(mask, thinner, rng)) for mask in (one, other)]
+    centres, _ = samples(codes[0], spacing_mm)
+    _, triangles = samples(codes[1], spacing_mm)
+    found = np.full(len(centres), lattice.OPEN)
+    nearest.fill_open(found, *codes, spacing_mm, pieces(spacing_mm))
+    np.testing.assert_allclose(found, to_all(centres, triangles), rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.6, 0.6, 3.0), (3.0, 0.7, 1.1)])
+@pytest.mark.parametrize("definition", ["mesh", "surfel", "voxel"])
+def test_noise_against_a_speck(definition, spacing_mm):
+    """A dense noise mask is near to the speck in one corner and far beyond all columns in another."""
+    rng = np.random.default_rng(7)
+    noise, speck = rng.random((60, 5, 30)) < 0.72, np.zeros((60, 5, 30), bool)
+    noise[:8], noise[-1, 2, -1], speck[5, 2, 2] = False, True, True
+    found = surface_distances(noise, speck, spacing_mm, definition)
+    if definition == "mesh":
+        (noise_points, noise_mesh), (speck_points, speck_mesh) = (
+            samples(codes_of(mask), spacing_mm) for mask in (noise, speck)
+        )
+        forth, back = to_all(noise_points, speck_mesh), to_all(speck_points, noise_mesh)
+    else:
+        places = [
+            np.argwhere(codes_of(mask) % 255 if definition == "surfel" else boundary(mask))
+            for mask in (noise, speck)
+        ]
+        apart = cdist(*(place * spacing_mm for place in places))
+        forth, back = apart.min(axis=1), apart.min(axis=0)
+    # Samples come in the order of the search's axes.
+    np.testing.assert_allclose(np.sort(found.forth), np.sort(forth), rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(np.sort(found.back), np.sort(back), rtol=1e-12, atol=1e-9)
+
+
+def boundary(mask):
+    """Voxels with a face neighbour outside the mask, the border of the image being outside."""
+    return mask & ~binary_erosion(mask)
+
+
+@pytest.mark.parametrize("definition", ["surfel", "voxel", "mesh"])
+def test_steps_much_finer_along_one_axis(definition):
+    """300 fine steps are nearer than 5 coarse ones, though more than `reach` counts."""
+    reference, prediction = np.zeros((310, 9, 3), bool), np.zeros((310, 9, 3), bool)
+    reference[2, 2, 1] = prediction[302, 2, 1] = prediction[2, 7, 1] = True
+    found = surface_distances(reference, prediction, (0.01, 1, 1), definition)
+    assert found.forth.max() == pytest.approx(3, abs=0.02)
 
 
 @pytest.mark.parametrize("definition", ["mesh", "surfel", "voxel"])
@@ -387,37 +481,3 @@ def test_quantile_is_that_of_the_sorted_distances(distances, share):
     order = np.argsort(distances)
     index = np.searchsorted(np.cumsum(sizes[order]), share * sizes.sum() * (1 - 1e-12))
     assert _quantile(distances, sizes, share) == distances[order][index]
-
-
-# --- the nearest triangle ------------------------------------------------------------------------------
-
-
-def by_hand(point, triangle):
-    """Distance to a triangle: to the plane where the foot lies inside, else to the nearest side."""
-    sides = []
-    for one, other in ((0, 1), (1, 2), (2, 0)):
-        start, along = triangle[one], triangle[other] - triangle[one]
-        length = along @ along
-        part = np.clip((point - start) @ along / length, 0, 1) if length else 0
-        sides.append(np.linalg.norm(point - start - part * along))
-    normal = np.cross(triangle[1] - triangle[0], triangle[2] - triangle[0])
-    if normal @ normal > 1e-12:
-        foot = point - (point - triangle[0]) @ normal / (normal @ normal) * normal
-        turns = [
-            np.cross(triangle[(n + 1) % 3] - triangle[n], foot - triangle[n]) @ normal
-            for n in range(3)
-        ]
-        if min(turns) >= 0:
-            sides.append(np.linalg.norm(point - foot))
-    return min(sides)
-
-
-@pytest.mark.parametrize("number", [1, 3, 4, 5, 33, 100])
-def test_nearest_triangle_against_all_triangles(number):
-    rng = np.random.default_rng(number)
-    triangles = rng.normal(size=(number, 1, 3)) * 4 + rng.normal(size=(number, 3, 3))
-    triangles[0] = triangles[0, 0]  # a point
-    points = rng.normal(size=(60, 3)) * 6
-    points[:10] = triangles[rng.integers(number, size=10)].mean(axis=1)
-    expected = [min(by_hand(point, triangle) for triangle in triangles) for point in points]
-    np.testing.assert_allclose(nearest.distances(points, triangles), expected, atol=1e-9)

@@ -23,27 +23,15 @@ import numpy as np
 
 from segstudy.metrics import lattice, nearest
 from segstudy.metrics.cells import surfel_areas
+from segstudy.metrics.pieces import Pieces, Spacing, pieces, points
 
 Definition = Literal["mesh", "surfel", "voxel"]
-Spacing = tuple[float, float, float]
 
 BINS = 1000
 """Bins of the histogram in which a quantile is looked up; they change no result."""
 
 ROUNDING_MM = 1e-9
 """A distance equal to a tolerance is within it, though three times 0.1 is more than 0.3."""
-
-
-@dataclass(frozen=True)
-class Surface:
-    """What distances are taken from and to.
-
-    points: (n, 3) in mm, where the surface is sampled. triangles: (m, 3 corners, 3) in mm, what
-    others are near to; the corners of a point coincide.
-    """
-
-    points: np.ndarray
-    triangles: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -164,27 +152,26 @@ def between(
         codes = [_boundary_voxels(mask, thin) for mask in masks]
     else:
         codes = [lattice.codes_of(mask) for mask in masks]
-    sizes = _sizes(definition, spacing, axes)
+    table = _table(definition, spacing, axes)
     return Distances(
-        *_directed(*codes, spacing, definition, sizes),
-        *_directed(*codes[::-1], spacing, definition, sizes),
+        *_directed(*codes, spacing, definition, table),
+        *_directed(*codes[::-1], spacing, definition, table),
         definition,
     )
 
 
-def _sizes(definition: Definition, spacing_mm: Spacing, axes: Sequence[int]) -> np.ndarray:
-    """What a sample stands for, by its polygon (`mesh`) or its cell's code. axes: of the cells."""
+def _table(definition: Definition, spacing_mm: Spacing, axes: Sequence[int]) -> Pieces:
+    """The surface in the cells of every code. axes: of the image, in the order of the cells'."""
     if definition == "mesh":
-        return lattice.pieces(spacing_mm).areas
+        return pieces(spacing_mm)
     if definition == "voxel":
-        return np.ones(256)
+        return points(np.ones(256))
     # The table of Lorensen and Cline favours some diagonals: it is read along the image's axes.
     back = np.argsort(axes)
     bits = np.arange(256)[:, None] >> np.arange(7, -1, -1) & 1
     turned = bits.reshape(256, 2, 2, 2).transpose(0, *(1 + back)).reshape(256, 8)
-    return surfel_areas(tuple(spacing_mm[axis] for axis in back))[
-        turned @ (1 << np.arange(7, -1, -1))
-    ]
+    areas = surfel_areas(tuple(spacing_mm[axis] for axis in back))
+    return points(areas[turned @ (1 << np.arange(7, -1, -1))])
 
 
 def _directed(
@@ -192,40 +179,17 @@ def _directed(
     others: np.ndarray,
     spacing_mm: Spacing,
     definition: Definition,
-    sizes: np.ndarray,
+    table: Pieces,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances from one surface, given by its cells' codes, to the other, and their sizes."""
     reach = lattice.reach_of(others)
     if definition == "mesh":
-        distances, kinds = lattice.to_mesh(codes, others, reach, spacing_mm)
+        distances, sizes = lattice.to_mesh(codes, others, reach, spacing_mm, table)
     else:
-        distances, kinds = lattice.to_points(codes, reach, spacing_mm)
-    far = np.flatnonzero(distances == lattice.OPEN)
-    if len(far):
-        one = surface(codes, spacing_mm, definition)
-        other = surface(others, spacing_mm, definition)
-        order = nearest.order(other.triangles[:, 0], spacing_mm)
-        ahead = far[nearest.order(one.points[far], spacing_mm)]
-        distances[ahead] = nearest.distances(one.points[ahead], other.triangles[order])
-    return distances, sizes[kinds]
-
-
-def surface(codes: np.ndarray, spacing_mm: Spacing, definition: Definition) -> Surface:
-    """The surface in the cells of these codes, in mm from the first corner of the first cell."""
-    crossed = np.flatnonzero(np.subtract(codes, 1, dtype=np.uint8) < 254)
-    cells = np.stack(np.unravel_index(crossed, codes.shape), axis=1)
-    if definition != "mesh":
-        points = cells * np.asarray(spacing_mm)
-        return Surface(points, np.repeat(points[:, None], 3, axis=1))
-    found = codes.ravel()[crossed]
-    table = lattice.pieces(spacing_mm)
-    corners = cells * np.asarray(spacing_mm)
-    polygons, polygon_cells = _gather(found, table.begin)
-    triangles, triangle_cells = _gather(found, table.triangle_begin[table.begin])
-    return Surface(
-        table.centres[polygons] + corners[polygon_cells],
-        table.triangles[triangles] + corners[triangle_cells, None],
-    )
+        distances, sizes = lattice.to_points(codes, reach, spacing_mm, table)
+    if (distances == lattice.OPEN).any():
+        nearest.fill_open(distances, codes, others, spacing_mm, table)
+    return distances, sizes
 
 
 def _boundary_voxels(mask: np.ndarray, flat: tuple[bool, bool, bool]) -> np.ndarray:
@@ -239,14 +203,6 @@ def _boundary_voxels(mask: np.ndarray, flat: tuple[bool, bool, bool]) -> np.ndar
     return mask[inner] & ~deep
 
 
-def _gather(codes: np.ndarray, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows begin[code]:begin[code + 1] of a table for each cell, and the cell of each row."""
-    counts = np.diff(begin)[codes]
-    cells = np.repeat(np.arange(len(codes)), counts)
-    within = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return begin[codes][cells] + within, cells
-
-
 def _quantile(distances: np.ndarray, sizes: np.ndarray, share: float) -> float:
     """The smallest distance within which `share` of the sizes lies.
 
@@ -255,7 +211,7 @@ def _quantile(distances: np.ndarray, sizes: np.ndarray, share: float) -> float:
     largest = distances.max()
     if largest == 0:
         return 0.0
-    bins = (distances * (BINS / largest)).astype(np.intp)
+    bins = (distances / largest * BINS).astype(np.intp)
     covered = np.cumsum(np.bincount(bins, sizes, minlength=BINS + 1))
     # The order in which areas are added must not decide where exactly the share is reached.
     wanted = share * covered[-1] * (1 - 1e-12)
