@@ -132,6 +132,24 @@ def test_memory_and_cpus_are_no_reason_to_train_again(restored):
     assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report", "publish_viewer"}
 
 
+def test_how_cases_are_divided_into_jobs_audits_and_estimates_nothing_anew(restored):
+    study = copy.deepcopy(restored.study)
+    study["datasets"]["chest"]["cases_per_job"] = 3
+    restored.write_study(study)
+    jobs = restored.dry_run().jobs
+    assert not {"download_audit", "repair_estimate"} & set(jobs)
+    assert "repair_apply" in jobs
+
+
+def test_a_shard_is_planned_where_the_audit_has_to_run_again(restored):
+    study = copy.deepcopy(restored.study)
+    study["datasets"]["chest"]["on_bad_case"] = "drop"
+    restored.write_study(study)
+    shard = next((restored.results / "repair/chest/labels").iterdir())
+    jobs = restored.dry_run(str(shard.relative_to(restored.folder))).jobs
+    assert {"download_audit", "repair_apply"} <= set(jobs)
+
+
 def test_how_to_predict_trains_nothing(restored):
     study = copy.deepcopy(restored.study)
     study["models"]["flat"]["infer"] = {"overlap": 0.25}

@@ -53,8 +53,8 @@ checkpoint download_audit:
         # Not declared: what a failed job declared is deleted, and this says why it failed.
         problems=lambda w, output: str(Path(output.cases).with_name("problems.tsv")),
         raw=lambda w, input: ["--raw", input[0]] if is_fetched(w.dataset) else [],
-        settings=lambda w: STUDY.datasets[w.dataset].to_json(),
-        defaults=lambda w: STUDY.datasets[w.dataset].digest(),
+        settings=lambda w: STUDY.datasets[w.dataset].delivered().to_json(),
+        defaults=lambda w: STUDY.datasets[w.dataset].delivered().digest(),
         code=digest("download.audit"),
     shell:
         "python -m segstudy download audit --dataset {wildcards.dataset} {params.raw:q}"

@@ -43,7 +43,7 @@ rule preprocess_fingerprint:
     threads: 1
     resources:
         mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
-        runtime=runtime_min(lambda w: 10 + 0.02 * all_mb(w.dataset, selected(w))),
+        runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
@@ -104,7 +104,7 @@ rule preprocess_resample:
         mem_mb=memory_mb(
             lambda w: 500 + 4 * image_mb(w.dataset) + 4 * image_mb(w.dataset, parse_grid(w.grid))
         ),
-        runtime=runtime_min(lambda w: 10 + 0.04 * all_mb(w.dataset, selected(w))),
+        runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),
@@ -135,7 +135,7 @@ rule preprocess_tissues:
         mem_mb=memory_mb(
             lambda w: 500 + 4 * image_mb(w.dataset) + 4 * image_mb(w.dataset, parse_grid(w.grid))
         ),
-        runtime=runtime_min(lambda w: 10 + 0.04 * all_mb(w.dataset, selected(w))),
+        runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
     params:
         select=selected,
         labels=lambda w: labels_option(w.dataset),

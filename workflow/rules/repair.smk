@@ -44,7 +44,7 @@ rule repair_apply:
     threads: 1
     resources:
         mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
-        runtime=runtime_min(lambda w: 10 + 0.02 * all_mb(w.dataset, selected(w))),
+        runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
     params:
         select=selected,
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),

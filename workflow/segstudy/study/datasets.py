@@ -150,6 +150,11 @@ class Dataset(RepairedCohort):
                 raise ValueError(f"tissues: {value} stands twice")
         return self
 
+    def delivered(self) -> "Dataset":
+        """What the audit of the files depends on; what comes after it is at its default."""
+        later = ("cases_per_job", "audit_labels")
+        return self.model_copy(update={name: Dataset.model_fields[name].default for name in later})
+
     @property
     def has_images(self) -> bool:
         """Whether its cases can be predicted: label maps alone can only be trained on."""
