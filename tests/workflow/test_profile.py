@@ -123,25 +123,22 @@ def test_the_benchmark_of_the_dry_run_runs():
     assert "| 20 | 2 | 2 | 0 | nothing to do |" in run.stdout, run.stdout + run.stderr
 
 
+SAFE = ("--slurm-array-limit", "25", "--jobs", "10000", "--max-jobs-per-timespan", "10000/1s")
+
+
 @pytest.mark.parametrize(
     ("settings", "wrong"),
     [
-        ({}, "slurm-array-limit: 1000, jobs: 100, max-jobs-per-timespan: 10/1.0s"),
-        (
-            {"jobs": "10000", "max-jobs-per-timespan": "10000/1s", "slurm-array-limit": "60"},
-            "slurm-array-limit: 60",
-        ),
-        (
-            {"jobs": "500", "max-jobs-per-timespan": "10000/1s", "slurm-array-limit": "25"},
-            "jobs: 500",
-        ),
+        ((), "slurm-array-limit: 1000, jobs: 100, max-jobs-per-timespan: 10/1.0s"),
+        ((*SAFE, "--slurm-array-limit", "60"), "slurm-array-limit: 60"),
+        ((*SAFE, "--jobs", "500"), "jobs: 500"),
+        ((*SAFE, "--slurm-pass-command-as-script"), "slurm-pass-command-as-script: True"),
     ],
 )
 def test_job_arrays_that_would_lose_shards_are_refused(tmp_path, settings, wrong):
     workspace = Workspace(tmp_path, tiny_study(write_cohort(tmp_path / "data", 2)))
-    asked = [part for name, value in settings.items() for part in (f"--{name}", value)]
     arrays = ("--profile", "slurm", "--slurm-array-jobs", "repair_apply")
-    run = workspace.run(*arrays, *asked, check=False)
+    run = workspace.run(*arrays, *settings, check=False)
     assert run.returncode == 1
     assert f"slurm-array-jobs with {wrong}: shards would be lost" in run.text
     assert not workspace.results.exists()

@@ -88,8 +88,8 @@ def refuse_lossy_arrays() -> None:
     """Job arrays only where Snakemake's SLURM executor (2.8) submits every shard, and the right one.
 
     What is ready for an array but held back by --jobs or the rate of submission it never submits, and
-    the run never ends. Above 128 KiB of command line (60 tasks of a small study) each task of an
-    array runs the first one's shard.
+    the run never ends. Passed as a script, which it does by itself above 128 KiB of command line (66
+    tasks of a small study), each task of an array runs the first one's shard.
     """
     settings = workflow.executor_settings
     if not getattr(settings, "array_jobs", None):
@@ -97,6 +97,10 @@ def refuse_lossy_arrays() -> None:
     rate = workflow.scheduling_settings.max_jobs_per_timespan
     told = {
         "slurm-array-limit": (settings.array_limit, settings.array_limit <= MOST_TASKS),
+        "slurm-pass-command-as-script": (
+            settings.pass_command_as_script,
+            not settings.pass_command_as_script,
+        ),
         "jobs": (workflow.resource_settings.nodes, workflow.resource_settings.nodes >= AT_ONCE),
         "max-jobs-per-timespan": (
             f"{rate.max_jobs}/{rate.timespan}s" if rate else None,
@@ -106,7 +110,7 @@ def refuse_lossy_arrays() -> None:
     wrong = ", ".join(f"{name}: {value}" for name, (value, right) in told.items() if not right)
     if wrong:
         raise WorkflowError(
-            f"slurm-array-jobs with {wrong}: shards would be lost and the run would never end. Job arrays "
+            f"slurm-array-jobs with {wrong}: shards would be lost or the run would never end. Job arrays "
             f"need --slurm-array-limit {MOST_TASKS} --jobs {AT_ONCE} --max-jobs-per-timespan {AT_ONCE}/1s; "
             "more cases in a job (cases_per_job of the dataset, in the study file) need none of it"
         )
