@@ -71,51 +71,6 @@ def read_config() -> Study:
         raise WorkflowError(str(error)) from None
 
 
-MOST_TASKS, AT_ONCE = 25, 10_000
-
-
-def refuse_groups() -> None:
-    """Snakemake (9.27) submits groups of several components again and again where a workflow has
-    checkpoints (its issues 1217 and 1628); ours has."""
-    if workflow.group_settings.group_components:
-        raise WorkflowError(
-            "group-components: Snakemake would submit the same shards again and again, as this "
-            "workflow has checkpoints. More cases in a job: cases_per_job of the dataset, in the study file"
-        )
-
-
-def refuse_lossy_arrays() -> None:
-    """Job arrays only where Snakemake's SLURM executor (2.8) submits every shard, and the right one.
-
-    What is ready for an array but held back by --jobs or the rate of submission it never submits, and
-    the run never ends. Passed as a script, which it does by itself above 128 KiB of command line (66
-    tasks of a small study), each task of an array runs the first one's shard.
-    """
-    settings = workflow.executor_settings
-    if not getattr(settings, "array_jobs", None):
-        return
-    rate = workflow.scheduling_settings.max_jobs_per_timespan
-    told = {
-        "slurm-array-limit": (settings.array_limit, settings.array_limit <= MOST_TASKS),
-        "slurm-pass-command-as-script": (
-            settings.pass_command_as_script,
-            not settings.pass_command_as_script,
-        ),
-        "jobs": (workflow.resource_settings.nodes, workflow.resource_settings.nodes >= AT_ONCE),
-        "max-jobs-per-timespan": (
-            f"{rate.max_jobs}/{rate.timespan}s" if rate else None,
-            not rate or rate.max_jobs >= AT_ONCE,
-        ),
-    }
-    wrong = ", ".join(f"{name}: {value}" for name, (value, right) in told.items() if not right)
-    if wrong:
-        raise WorkflowError(
-            f"slurm-array-jobs with {wrong}: shards would be lost or the run would never end. Job arrays "
-            f"need --slurm-array-limit {MOST_TASKS} --jobs {AT_ONCE} --max-jobs-per-timespan {AT_ONCE}/1s; "
-            "more cases in a job (cases_per_job of the dataset, in the study file) need none of it"
-        )
-
-
 STUDY = read_config()
 RESULTS = f"{str(config['results']).rstrip('/')}/{STUDY.name}"
 
@@ -354,6 +309,54 @@ def prediction_code(model: str) -> str:
 
 def network_code(model: str) -> list[str]:
     return modules(STUDY.models[model])
+
+
+# --- what Snakemake is not to be told ----------------------------------------------------------
+
+
+MOST_TASKS, AT_ONCE = 25, 10_000
+
+
+def refuse_groups() -> None:
+    """Snakemake (9.27) submits groups of several components again and again where a workflow has
+    checkpoints (its issues 1217 and 1628); ours has."""
+    if workflow.group_settings.group_components:
+        raise WorkflowError(
+            "group-components: Snakemake would submit the same shards again and again, as this "
+            "workflow has checkpoints. More cases in a job: cases_per_job of the dataset, in the study file"
+        )
+
+
+def refuse_lossy_arrays() -> None:
+    """Job arrays only where Snakemake's SLURM executor (2.8) submits every shard, and the right one.
+
+    What is ready for an array but held back by --jobs or the rate of submission it never submits, and
+    the run never ends. Passed as a script, which it does by itself above 128 KiB of command line (66
+    tasks of a small study), each task of an array runs the first one's shard.
+    """
+    settings = workflow.executor_settings
+    if not getattr(settings, "array_jobs", None):
+        return
+    rate = workflow.scheduling_settings.max_jobs_per_timespan
+    told = {
+        "slurm-array-limit": (settings.array_limit, settings.array_limit <= MOST_TASKS),
+        "slurm-pass-command-as-script": (
+            settings.pass_command_as_script,
+            not settings.pass_command_as_script,
+        ),
+        "jobs": (workflow.resource_settings.nodes, workflow.resource_settings.nodes >= AT_ONCE),
+        "max-jobs-per-timespan": (
+            f"{rate.max_jobs}/{rate.timespan}s" if rate else None,
+            not rate or rate.max_jobs >= AT_ONCE,
+        ),
+    }
+    wrong = ", ".join(f"{name}: {value}" for name, (value, right) in told.items() if not right)
+    if wrong:
+        raise WorkflowError(
+            f"slurm-array-jobs with {wrong}: shards would be lost or the run would never end. Job arrays "
+            f"need --slurm-array-limit {MOST_TASKS} --jobs {AT_ONCE} --max-jobs-per-timespan {AT_ONCE}/1s; "
+            "more cases in a job (cases_per_job of the dataset, in the study file) need none of it"
+        )
 
 
 # --- settings -----------------------------------------------------------------------------------

@@ -78,22 +78,19 @@ def codes_of(mask):
 
 @njit(cache=True, nogil=True)
 def reach_of(codes):
-    """Cells along the first axis to the nearest one that is crossed, at most FAR: uint8.
-
-    A cell is crossed where its code is neither 0 nor 255.
-    """
+    """Cells along the first axis to the nearest one that is crossed, at most FAR: uint8."""
     reach = np.empty(codes.shape, np.uint8)
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
             here, row = codes[i, j], reach[i, j]
             if i == 0:
                 for k in range(len(row)):
-                    row[k] = 0 if np.uint8(here[k] - 1) < 254 else 255
+                    row[k] = 0 if crossed(here[k]) else 255
             else:
                 before = reach[i - 1, j]
                 for k in range(len(row)):
                     one_more = np.uint8(before[k] + (before[k] < 255))
-                    row[k] = 0 if np.uint8(here[k] - 1) < 254 else one_more
+                    row[k] = 0 if crossed(here[k]) else one_more
     for i in range(codes.shape[0] - 2, -1, -1):
         for j in range(codes.shape[1]):
             after, row = reach[i + 1, j], reach[i, j]

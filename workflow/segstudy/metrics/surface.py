@@ -17,6 +17,7 @@ single slice is measured in its plane: the mask has a contour and no faces above
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -152,7 +153,7 @@ def between(
         codes = [_boundary_voxels(mask, thin) for mask in masks]
     else:
         codes = [lattice.codes_of(mask) for mask in masks]
-    table = _table(definition, spacing, axes)
+    table = _table(definition, spacing, tuple(axes))
     return Distances(
         *_directed(*codes, spacing, definition, table),
         *_directed(*codes[::-1], spacing, definition, table),
@@ -160,7 +161,8 @@ def between(
     )
 
 
-def _table(definition: Definition, spacing_mm: Spacing, axes: Sequence[int]) -> Pieces:
+@lru_cache(8)
+def _table(definition: Definition, spacing_mm: Spacing, axes: tuple[int, ...]) -> Pieces:
     """The surface in the cells of every code. axes: of the image, in the order of the cells'."""
     if definition == "mesh":
         return pieces(spacing_mm)

@@ -5,8 +5,8 @@ Every setting is here, with its unit and default: `study` holds all others; `rea
 these types (`segstudy study --reference`, `--schema`). This package imports neither torch nor snakemake.
 """
 
-from segstudy.study.analysis import Metrics, Publish, Statistics
-from segstudy.study.arms import Arm, Infer, TrainingSubset
+from segstudy.study.analysis import Metrics, Statistics
+from segstudy.study.arms import Arm, TrainingSubset
 from segstudy.study.datasets import Cohort, Dataset, RepairedCohort
 from segstudy.study.external import PLACEHOLDER, ExternalModel
 from segstudy.study.groups import merged_sides
@@ -66,7 +66,6 @@ __all__ = [
     "FitSettings",
     "FolderSource",
     "GridSettings",
-    "Infer",
     "LabelMapsSource",
     "Loss",
     "MeasureSettings",
@@ -80,7 +79,6 @@ __all__ = [
     "OwnInfer",
     "PhantomSource",
     "Preprocess",
-    "Publish",
     "Repair",
     "RepairedCohort",
     "ResampleSettings",

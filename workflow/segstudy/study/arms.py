@@ -92,10 +92,4 @@ class Arm(Settings):
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """
-        return self.model_copy(
-            update={
-                name: field.get_default()
-                for name, field in type(self).model_fields.items()
-                if name in NOT_LEARNED
-            }
-        )
+        return self.at_default(NOT_LEARNED)

@@ -83,8 +83,12 @@ class Cohort(Settings):
 
     def cohort(self) -> "Cohort":
         """These settings alone: all that a stage needs which only reads the files, to which sides are nothing."""
-        fields = Cohort.model_fields.keys() - {"left_right_pairs"}
-        return Cohort(**{name: getattr(self, name) for name in fields})
+        return self._of(Cohort)
+
+    def _of(self, kind: "type[Cohort]") -> "Cohort":
+        """The settings of a kind that this one extends; sides are nothing to those who take it."""
+        fields = kind.model_fields.keys() - {"left_right_pairs"}
+        return kind(**{name: getattr(self, name) for name in fields})
 
 
 class RepairedCohort(Cohort):
@@ -105,8 +109,7 @@ class RepairedCohort(Cohort):
 
     def repaired_cohort(self) -> "RepairedCohort":
         """These settings alone."""
-        fields = RepairedCohort.model_fields.keys() - {"left_right_pairs"}
-        return RepairedCohort(**{name: getattr(self, name) for name in fields})
+        return self._of(RepairedCohort)
 
 
 class Dataset(RepairedCohort):
@@ -152,8 +155,7 @@ class Dataset(RepairedCohort):
 
     def delivered(self) -> "Dataset":
         """What the audit of the files depends on; what comes after it is at its default."""
-        later = ("cases_per_job", "audit_labels")
-        return self.model_copy(update={name: Dataset.model_fields[name].default for name in later})
+        return self.at_default(("cases_per_job", "audit_labels"))
 
     @property
     def has_images(self) -> bool:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import typing
-from typing import Annotated, Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +34,13 @@ class Settings(BaseModel):
         Keys keep their order, since the order of the structures is the order of the classes.
         """
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True))
+
+    def at_default(self, names: Collection[str]) -> Self:
+        """A copy in which the settings of these names, as far as it has them, are at their defaults."""
+        fields = type(self).model_fields.items()
+        return self.model_copy(
+            update={name: field.get_default() for name, field in fields if name in names}
+        )
 
     def digest(self) -> str:
         """Digest of all settings, those at their defaults too: a changed default is a change."""
