@@ -1,19 +1,32 @@
-"""Which of two models is better on the same cases, and on which of two datasets a model is."""
+"""Which of two models is better on the same subjects, and on which of two datasets a model is."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
+from segstudy import metric
 from segstudy.errors import InputError
-from segstudy.statistics import paired
-from segstudy.statistics.intervals import NAN, difference_interval, generator, mean_interval
-from segstudy.statistics.values import chosen_metrics, lower_is_better
+from segstudy.statistics import multiple, paired, rule
+from segstudy.statistics.folds import corrected_t
+from segstudy.statistics.intervals import NAN
+from segstudy.statistics.multiple import significant
+from segstudy.statistics.relabel import MeanRelabel, RankRelabel, groups, relabel
+from segstudy.statistics.swap import (
+    FEWEST_SUBJECTS,
+    MeanSwap,
+    RankSwap,
+    of_subjects,
+    signs,
+    swap,
+)
+from segstudy.statistics.values import chosen_metrics
 from segstudy.statistics.variance import GROUP
 from segstudy.study import Statistics
+
+Test = MeanSwap | RankSwap | MeanRelabel | RankRelabel | rule.Classical
 
 
 @dataclass(frozen=True)
@@ -30,38 +43,54 @@ class Labels:
 
 COLUMNS = (
     *(field.name for field in fields(Labels)),
-    *("n_pairs", "n_left_out", "n_infinite"),
-    *("mean_difference", "median_difference", "ci_low", "ci_high", "shapiro_w", "shapiro_p"),
-    *("test", "statistic", "df", "p", "p_adjusted", "n_family", "significant"),
-    *("effect_size", "effect_name", "share_a_better", "share_tied"),
+    *("design", "n_subjects", "n_scans", "n_a", "n_b", "n_left_out", "n_infinite"),
+    *("n_missing_a", "n_missing_b", "missing"),
+    *("test", "estimate", "estimate_name", "ci_low", "ci_high", "statistic", "df", "p"),
+    *("p_adjusted", "ci_low_adjusted", "ci_high_adjusted", "n_family", "significant", "verdict"),
+    *("other_estimate", "other_ci_low", "other_ci_high", "other_p"),
+    *("mean_difference", "median_difference", "effect_size", "effect_name"),
+    *("share_a_better", "share_tied", "shapiro_w", "shapiro_p"),
     *("t_statistic", "t_df", "p_paired_t", "wilcoxon_statistic", "p_wilcoxon"),
-    *("mannwhitneyu_statistic", "p_mannwhitneyu", "surface", "remark"),
-    *("design", "n_a", "n_b", "welch_statistic", "welch_df", "p_welch", "seed_spread"),
+    *("mannwhitneyu_statistic", "p_mannwhitneyu", "welch_statistic", "welch_df", "p_welch"),
+    *("folds", "folds_t", "folds_df", "p_folds", "seed_spread", "surface", "remark"),
 )
 """Columns of `tests.csv`. Differences are A - B, in the unit of the metric; all tests are two-sided.
 
-A is model_a on dataset, B is model_b on dataset_b; one of the two is the same for both.
-n_pairs: cases in which both have a value. n_left_out: cases without such a pair.
-n_infinite: pairs with an infinite difference, which the mean and its interval leave out.
-p is that of `test`, p_adjusted over the n_family tests of the dataset, or of the two datasets.
-design: `paired`, or `unpaired` for two datasets, and for models that share no case; the shares are
-then over all pairs of a case of A and a case of B, and the median difference is that of the medians.
-n_a, n_b: cases with a value. seed_spread: the larger of both (see `variance`).
+A is model_a on dataset, B is model_b on dataset_b; one of the two is the same for both. The unit is
+the subject: scans of a subject are averaged. design: `paired`, or `unpaired` for two datasets, and
+for models that share no scan.
+n_subjects, n_scans: those in which both have a value; where unpaired, of both together. n_a, n_b:
+subjects with a value. n_left_out: scans without such a pair, since the reference lacks the structure
+or the metric is undefined. n_infinite: scans with an infinite difference, or value where unpaired.
+n_missing_a, n_missing_b: scans without a prediction, taken as `missing` says.
+estimate: what the test is of, and [ci_low, ci_high] is the interval of that test: 0 lies outside
+where p <= alpha. p_adjusted is over the n_family tests of the dataset, or of the two datasets, and
+[ci_low_adjusted, ci_high_adjusted] is the interval that belongs to it; an end at 0 is part of it where
+p_adjusted > alpha. verdict: `a_better` or `b_better` where p_adjusted <= alpha, else `cannot_be_told`.
+other_*: estimate, interval and p if missing predictions were taken the other way; empty where none is.
+mean_difference leaves out infinite ones; shares are of subjects, or of all pairs of one of A and one of B.
+folds_t: t of the folds' mean differences, corrected for shared training data (Nadeau and Bengio 2003).
+seed_spread: the larger of both (see `variance`).
 """
 
-EFFECTS = {
-    "paired_t": "cohens_dz",
-    "wilcoxon": "matched_rank_biserial",
-    "mannwhitneyu": "rank_biserial",
-    "permutation": "cohens_dz",
-    "welch_t": "cohens_d",
-}
+
+@dataclass
+class Comparison:
+    """A row under way: its test, None where nothing can be tested, and what was said of it.
+
+    subjects: names of the subjects that the test counts, in its order; those of A first where unpaired.
+    """
+
+    row: dict
+    test: Test | None
+    subjects: tuple
+    remarks: list[str]
 
 
 def compare(
     values: pd.DataFrame, settings: Statistics, spread: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Compare the models of a table of `values.per_case` pair by pair, and datasets where asked to.
+    """Compare the models of a table of `completion.completed` pair by pair, and datasets where asked to.
 
     p is adjusted over the family of all tests of a dataset: metric x structure x pair of models; or
     of a pair of datasets: metric x structure x model. spread: of `variance.split`, for a remark where
@@ -75,11 +104,10 @@ def compare(
     metrics = chosen_metrics(values, settings.metrics) if pairs or sites else []
     of_metrics = values[values["metric"].isin(metrics)]
     cells = {
-        key: group.set_index("case")["value"]
+        key: group.set_index("case")
         for key, group in of_metrics.groupby(["dataset", "model", "structure", "metric"])
     }
     measured = of_metrics[["dataset", "structure", "metric"]].drop_duplicates()
-    surfaces = of_metrics.groupby(["dataset", "structure", "metric"])["surface"].first()
     families = [
         [
             Labels(*key, model_a=a, model_b=b)
@@ -101,10 +129,10 @@ def compare(
                 (labels.dataset_b, labels.model_b, *what),
             ]
             if all(side in cells for side in sides):
-                row = _compared(*(cells[side] for side in sides), labels, settings)
-                row = _with_spread(row, [spreads.get(side, NAN) for side in sides])
-                family.append(row | {"surface": surfaces[labels.dataset, *what]})
-        rows += adjusted(family, settings)
+                found = _compared(*(cells[side] for side in sides), labels, settings)
+                _add_spread(found, [spreads.get(side, NAN) for side in sides])
+                family.append(found)
+        rows += judged(family, settings)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -129,185 +157,327 @@ def _known(setting: str, pair: tuple[str, str], names: Sequence[str]) -> tuple[s
     return pair
 
 
-def adjusted(family: list[dict], settings: Statistics) -> list[dict]:
-    """The family's rows with adjusted p; rows without a p are no tests and don't count."""
-    tested = [row for row in family if np.isfinite(row["p"])]
-    method = {"holm": "holm", "benjamini_hochberg": "fdr_bh"}.get(settings.correction)
-    p = [row["p"] for row in tested]
-    adjusted = multipletests(p, method=method)[1] if tested and method else p
-    for row, value in zip(tested, adjusted, strict=True):
-        row["p_adjusted"] = float(value)
-        row["significant"] = bool(value < settings.alpha)
-    return [row | {"n_family": len(tested)} for row in family]
+# --- one comparison -----------------------------------------------------------------------------
 
 
-def _compared(one: pd.Series, other: pd.Series, labels: Labels, settings: Statistics) -> dict:
-    """One row, with the p not yet adjusted. one, other: values of A and of B by case, NaN undefined."""
-    if labels.metric == "relative_volume_error":
-        one, other = one.abs(), other.abs()
-    paired_by_case = labels.dataset == labels.dataset_b and len(one.index.intersection(other.index))
-    if paired_by_case:
-        a, b = (side.to_numpy() for side in one.align(other))
-        return _paired(a, b, labels, settings)
-    return _unpaired(one.dropna().to_numpy(), other.dropna().to_numpy(), labels, settings)
+def _compared(
+    one: pd.DataFrame, other: pd.DataFrame, labels: Labels, settings: Statistics
+) -> Comparison:
+    """A comparison by itself, p not yet adjusted. one, other: the rows of A and of B by case."""
+    direction = metric.find(labels.metric, settings.directions).direction
+    paired_by_scan = labels.dataset == labels.dataset_b and len(one.index.intersection(other.index))
+    build = _paired if paired_by_scan else _unpaired
+    found = build(one, other, "value", direction, labels, settings)
+    lacking = int(one["missing"].sum()), int(other["missing"].sum())
+    found.row |= asdict(labels) | {
+        "n_missing_a": lacking[0],
+        "n_missing_b": lacking[1],
+        "missing": settings.missing,
+        "surface": one["surface"].iloc[0],
+    }
+    if any(lacking):
+        turned = build(one, other, "other_value", direction, labels, settings)
+        _add_other(found, turned, lacking, settings)
+    return found
 
 
-def _paired(a: np.ndarray, b: np.ndarray, labels: Labels, settings: Statistics) -> dict:
-    """A row for two models on the same cases. a, b: by case, NaN undefined."""
-    both = ~(np.isnan(a) | np.isnan(b))
-    a, b = a[both], b[both]
+def _sample(side: pd.DataFrame, column: str, direction: str) -> pd.Series:
+    return side[column].abs() if direction == "zero" else side[column]
+
+
+def _paired(
+    one: pd.DataFrame, other: pd.DataFrame, column: str, direction: str, labels: Labels,
+    settings: Statistics,
+) -> Comparison:  # fmt: skip
+    """Two models on the same scans."""
+    a, b = _sample(one, column, direction).align(_sample(other, column, direction))
+    both = a.notna() & b.notna()
+    scans = a.index[both]
+    named = one["subject"].reindex(scans).fillna(other["subject"].reindex(scans))
+    number, subjects = pd.factorize(named, sort=True)
+    a, b = a[both].to_numpy(), b[both].to_numpy()
     difference = paired.differences(a, b)
-    finite = difference[np.isfinite(difference)]
-    rng = generator(settings, *astuple(labels))
-    interval = mean_interval(finite, settings, rng)
-    normality = paired.shapiro(difference)
-    tests = {
-        "paired_t": paired.paired_t(difference),
-        "wilcoxon": paired.wilcoxon(difference),
-        "mannwhitneyu": paired.mannwhitneyu(a, b),
+    finite = np.isfinite(difference)
+    # A subject's value is the mean of its scans; infinite as soon as one is.
+    of_a, of_b = (of_subjects(side, number) for side in (a, b)) if len(a) else (a, b)
+    apart = paired.differences(of_a, of_b)
+    carried = {
+        "paired_t": paired.paired_t(apart),
+        "wilcoxon": paired.wilcoxon(apart),
+        "mannwhitneyu": paired.mannwhitneyu(of_a, of_b),
     }
-    name, reason = rule(difference, normality, settings)
-    if name == "permutation":
-        tests[name] = paired.permutation(difference, rng)
-    return _row(labels, name, tests, normality, difference, interval) | {
-        "design": "paired",
-        "n_a": len(a),
-        "n_b": len(b),
-        "n_pairs": len(difference),
-        "n_left_out": int((~both).sum()),
-        "n_infinite": len(difference) - len(finite),
-        "mean_difference": float(finite.mean()) if len(finite) else NAN,
-        "median_difference": paired.median(difference),
-        "remark": "; ".join([*reason, *_remarks(name, difference, tests, settings)]),
-    }
-
-
-def _unpaired(a: np.ndarray, b: np.ndarray, labels: Labels, settings: Statistics) -> dict:
-    """A row for two samples of different cases, without NaN."""
-    finite = [sample[np.isfinite(sample)] for sample in (a, b)]
-    interval = difference_interval(*finite, settings, generator(settings, *astuple(labels)))
-    normality = min(paired.shapiro(a), paired.shapiro(b), key=lambda test: test.p)
-    normal = all(paired.shapiro(sample).p >= settings.alpha for sample in (a, b))
-    tests = {"welch_t": paired.welch(a, b), "mannwhitneyu": paired.mannwhitneyu(a, b)}
-    name = "welch_t" if normal else "mannwhitneyu"
-    remarks = ["no common case: not paired"]
-    if labels.dataset != labels.dataset_b:
-        remarks = ["different datasets: not paired"]
-    if min(len(a), len(b)) < 3:
-        name = ""
-        remarks.append("fewer than 3 cases of a model: not tested")
-    elif np.isnan(tests[name].p):
-        name = ""
-        remarks.append("all values are equal: not tested")
-    infinite = len(a) + len(b) - sum(map(len, finite))
-    if infinite:
+    remarks: list[str] = []
+    test: Test | None = None
+    if len(subjects) < 2:
+        remarks.append("fewer than 2 subjects with a value of both: not tested")
+    elif settings.rule == "swap":
+        test = swap(difference, number, settings.seed)
+    elif len(subjects) >= FEWEST_SUBJECTS:
+        test, remarks = rule.of_pairs(of_a, of_b, settings)
+    if len(subjects) < FEWEST_SUBJECTS:
+        remarks.append(f"fewer than {FEWEST_SUBJECTS} subjects: cannot be told")
+    if not finite.all():
         remarks.append(
-            f"{infinite} infinite values: ranked as worst, left out of the means; no Welch t"
+            f"{int((~finite).sum())} infinite differences: ranked as largest, left out of the mean"
         )
-    remarks += _choice_matters(name, tests, settings)
-    medians = [np.atleast_1d(paired.median(sample)) for sample in (a, b)]
-    apart = paired.differences(*(side.ravel() for side in np.meshgrid(a, b)))
-    known = all(map(len, finite))
-    return _row(labels, name, tests, normality, apart, interval) | {
-        "design": "unpaired",
-        "n_a": len(a),
-        "n_b": len(b),
-        "n_pairs": 0,
-        "n_left_out": 0,
-        "n_infinite": infinite,
-        "mean_difference": float(finite[0].mean() - finite[1].mean()) if known else NAN,
-        "median_difference": float(paired.differences(*medians)[0]),
-        "remark": "; ".join(remarks),
+    remarks += _choice_matters(test, carried, settings)
+    better = _shares(test.scores if isinstance(test, MeanSwap | RankSwap) else apart, direction)
+    means = of_subjects(difference[finite], pd.factorize(number[finite])[0]) if finite.any() else []
+    row = _row(test, paired.shapiro(apart), carried, better) | {
+        "design": "paired",
+        "n_subjects": len(subjects),
+        "n_scans": len(scans),
+        "n_a": len(subjects),
+        "n_b": len(subjects),
+        "n_left_out": int((~both).sum()),
+        "n_infinite": int((~finite).sum()),
+        "mean_difference": float(np.mean(means)) if len(means) else NAN,
+        "median_difference": paired.median(apart),
     }
+    fold = one["fold"].reindex(scans).fillna("").to_numpy()
+    found = corrected_t(difference, number, fold)
+    row |= {"folds": found.folds, "folds_t": found.t, "folds_df": found.df, "p_folds": found.p}
+    return Comparison(row, test, tuple(subjects), remarks)
+
+
+def _unpaired(
+    one: pd.DataFrame, other: pd.DataFrame, column: str, direction: str, labels: Labels,
+    settings: Statistics,
+) -> Comparison:  # fmt: skip
+    """Two samples of different subjects."""
+    sides = [_sample(side, column, direction) for side in (one, other)]
+    known = [side.dropna() for side in sides]
+    coded = [
+        pd.factorize(frame["subject"].reindex(side.index), sort=True)
+        for frame, side in zip((one, other), known, strict=True)
+    ]
+    n_a, n_b = (len(names) for _, names in coded)
+    values = [side.to_numpy() for side in known]
+    of_a, of_b = (
+        of_subjects(side, number) if len(side) else side
+        for side, (number, _) in zip(values, coded, strict=True)
+    )
+    carried = {"welch_t": paired.welch(of_a, of_b), "mannwhitneyu": paired.mannwhitneyu(of_a, of_b)}
+    where = "different datasets" if labels.dataset != labels.dataset_b else "no common scan"
+    remarks = [f"{where}: not paired"]
+    test: Test | None = None
+    if min(n_a, n_b) < 3:
+        remarks.append("fewer than 3 subjects on a side: not tested")
+    elif len(set(np.concatenate(values))) == 1:
+        remarks.append("all values are equal: not tested")
+    elif settings.rule == "swap":
+        number = np.concatenate([coded[0][0], coded[1][0] + n_a])
+        test = relabel(np.concatenate(values), number, n_a, settings.seed)
+        if 2 / len(test.choices) > settings.alpha:
+            remarks.append("too few subjects for any p as small as alpha: cannot be told")
+    else:
+        test, reasons = rule.of_groups(of_a, of_b, settings)
+        remarks += reasons
+    infinite = sum(int(np.isinf(side).sum()) for side in values)
+    if infinite:
+        remarks.append(f"{infinite} infinite values: ranked as worst, left out of the means")
+    remarks += _choice_matters(test, carried, settings)
+    apart = paired.differences(*(side.ravel() for side in np.meshgrid(of_a, of_b)))
+    finite = [side[np.isfinite(side)] for side in (of_a, of_b)]
+    medians = [np.atleast_1d(paired.median(side)) for side in (of_a, of_b)]
+    normality = min(paired.shapiro(of_a), paired.shapiro(of_b), key=lambda found: found.p)
+    row = _row(test, normality, carried, _shares(apart, direction)) | {
+        "design": "unpaired",
+        "n_subjects": n_a + n_b,
+        "n_scans": sum(map(len, values)),
+        "n_a": n_a,
+        "n_b": n_b,
+        "n_left_out": sum(int(side.isna().sum()) for side in sides),
+        "n_infinite": infinite,
+        "mean_difference": float(finite[0].mean() - finite[1].mean())
+        if all(map(len, finite))
+        else NAN,
+        "median_difference": float(paired.differences(*medians)[0]),
+    }
+    names = [*(("a", name) for name in coded[0][1]), *(("b", name) for name in coded[1][1])]
+    return Comparison(row, test, tuple(names), remarks)
+
+
+def _shares(apart: np.ndarray, direction: str) -> tuple[float, float]:
+    """Share in which A is better, and in which both are equal. apart: A - B, without NaN."""
+    if not len(apart):
+        return NAN, NAN
+    better = apart > 0 if direction == "higher" else apart < 0
+    return float(better.mean()), float((apart == 0).mean())
 
 
 def _row(
-    labels: Labels,
-    name: str,
-    tests: dict[str, paired.Test],
+    test: Test | None,
     normality: paired.Test,
-    difference: np.ndarray,
-    interval: tuple[float, float],
+    carried: dict[str, paired.Test],
+    shares: tuple[float, float],
 ) -> dict:
-    """What the rows of both designs have in common. difference: of every pair that is looked at."""
-    chosen = tests.get(name, paired.Test())
-    carried = {test: tests.get(test, paired.Test()) for test in EFFECTS}
-    better = difference < 0 if lower_is_better(labels.metric) else difference > 0
-    return asdict(labels) | {
-        "ci_low": interval[0],
-        "ci_high": interval[1],
+    """What the rows of both designs have in common."""
+    none = paired.Test()
+    t, w, u, welch = (
+        carried.get(name, none) for name in ("paired_t", "wilcoxon", "mannwhitneyu", "welch_t")
+    )
+    return {
+        "test": test.name if test else "",
+        "estimate": test.estimate if test else NAN,
+        "estimate_name": test.estimate_name if test else "",
+        "statistic": test.statistic if test else NAN,
+        "df": test.found.df if isinstance(test, rule.Classical) else NAN,
+        "p": float(test.p) if test else NAN,
+        "effect_size": test.effect_size if test else NAN,
+        "effect_name": test.effect_name if test else "",
+        "share_a_better": shares[0],
+        "share_tied": shares[1],
         "shapiro_w": normality.statistic,
         "shapiro_p": normality.p,
-        "test": name,
-        "statistic": chosen.statistic,
-        "df": chosen.df,
-        "p": chosen.p,
-        "p_adjusted": NAN,
-        "significant": "",
-        "effect_size": chosen.effect_size,
-        "effect_name": EFFECTS.get(name, ""),
-        "share_a_better": float(better.mean()) if len(better) else NAN,
-        "share_tied": float((difference == 0).mean()) if len(better) else NAN,
-        "t_statistic": carried["paired_t"].statistic,
-        "t_df": carried["paired_t"].df,
-        "p_paired_t": carried["paired_t"].p,
-        "wilcoxon_statistic": carried["wilcoxon"].statistic,
-        "p_wilcoxon": carried["wilcoxon"].p,
-        "mannwhitneyu_statistic": carried["mannwhitneyu"].statistic,
-        "p_mannwhitneyu": carried["mannwhitneyu"].p,
-        "welch_statistic": carried["welch_t"].statistic,
-        "welch_df": carried["welch_t"].df,
-        "p_welch": carried["welch_t"].p,
+        "t_statistic": t.statistic,
+        "t_df": t.df,
+        "p_paired_t": t.p,
+        "wilcoxon_statistic": w.statistic,
+        "p_wilcoxon": w.p,
+        "mannwhitneyu_statistic": u.statistic,
+        "p_mannwhitneyu": u.p,
+        "welch_statistic": welch.statistic,
+        "welch_df": welch.df,
+        "p_welch": welch.p,
     }
 
 
-def _with_spread(row: dict, of_seeds: Sequence[float]) -> dict:
-    """The row with the spread of the models' seeds, and a remark where it exceeds the difference."""
-    known = [spread for spread in of_seeds if np.isfinite(spread)]
-    if not known:
-        return row | {"seed_spread": NAN}
-    spread = max(known)
-    remark = row["remark"]
-    if abs(row["mean_difference"]) < spread:
-        warning = f"the difference is smaller than the spread of the seeds ({spread:.3g})"
-        remark = "; ".join(filter(None, (remark, warning)))
-    return row | {"seed_spread": spread, "remark": remark}
-
-
-def rule(
-    difference: np.ndarray, normality: paired.Test, settings: Statistics
-) -> tuple[str, list[str]]:
-    """Name of the test to use, empty for none, and why where it is not plain."""
-    if len(difference) < 3:
-        return "", ["fewer than 3 pairs: not tested"]
-    if not difference.any():
-        return "", ["the models are equal in every case: not tested"]
-    if normality.p >= settings.alpha:
-        return "paired_t", []
-    if paired.all_equal(difference):
-        why = "the difference is the same in every case: normality cannot be tested"
-        return settings.when_not_normal, [why]
-    return settings.when_not_normal, []
-
-
-def _remarks(
-    name: str, difference: np.ndarray, tests: dict[str, paired.Test], settings: Statistics
+def _choice_matters(
+    test: Test | None, carried: dict[str, paired.Test], settings: Statistics
 ) -> list[str]:
-    remarks = []
-    infinite = int(np.isinf(difference).sum())
-    if infinite:
-        remarks.append(
-            f"{infinite} infinite differences: ranked as largest, left out of the mean and its "
-            "interval; no paired t"
-        )
-    if name == "mannwhitneyu":
-        remarks.append("Mann-Whitney U discards the pairing")
-    return remarks + _choice_matters(name, tests, settings)
-
-
-def _choice_matters(name: str, tests: dict[str, paired.Test], settings: Statistics) -> list[str]:
-    below = {test: found.p < settings.alpha for test, found in tests.items() if found.p == found.p}
-    if not name or len(set(below.values())) < 2:
+    """A remark where the tests of the rule disagree; a test by swaps was chosen beforehand."""
+    if not isinstance(test, rule.Classical):
         return []
-    only = " and ".join(test for test, yes in below.items() if yes)
-    return [f"the choice of the test matters: p < alpha by {only} only"]
+    below = {
+        name: significant(found.p, settings.alpha)
+        for name, found in carried.items()
+        if found.p == found.p
+    }
+    if len(set(below.values())) < 2:
+        return []
+    only = " and ".join(name for name, yes in below.items() if yes)
+    return [f"the choice of the test matters: p <= alpha by {only} only"]
+
+
+def _add_other(
+    found: Comparison, turned: Comparison, lacking: tuple[int, int], settings: Statistics
+) -> None:
+    """Put beside a comparison what it would be if missing predictions were taken the other way."""
+    number = sum(lacking)
+    taken = {
+        "worst": f"{number} missing predictions count as worst",
+        "exclude": f"{number} scans left out since a prediction is missing",
+    }
+    remark = taken[settings.missing]
+    if turned.test is not None:
+        low, high = _interval(turned.test, settings)
+        found.row |= {
+            "other_estimate": turned.test.estimate,
+            "other_ci_low": low,
+            "other_ci_high": high,
+            "other_p": float(turned.test.p),
+        }
+        verdicts = [_sign(one.test, settings) for one in (found, turned)]
+        if verdicts[0] != verdicts[1]:
+            other = {"worst": "left out, they give", "exclude": "as worst, they give"}
+            remark += f"; {other[settings.missing]} another outcome (p {turned.test.p:.2g})"
+    found.remarks.append(remark)
+
+
+def _sign(test: Test | None, settings: Statistics) -> float:
+    """Which way a test by itself decides: 1, -1, or 0 for neither."""
+    if test is None or not significant(test.p, settings.alpha):
+        return 0.0
+    return float(np.sign(_leaning(test)))
+
+
+def _leaning(test: Test) -> float:
+    """A number with the sign of A - B, also where the estimate is undefined."""
+    if test.estimate == test.estimate and test.estimate != 0:
+        return test.estimate
+    return getattr(test, "t", test.effect_size)
+
+
+def _add_spread(found: Comparison, of_seeds: Sequence[float]) -> None:
+    """Add the spread of the models' seeds, and a remark where it exceeds the difference."""
+    known = [spread for spread in of_seeds if np.isfinite(spread)]
+    found.row["seed_spread"] = max(known) if known else NAN
+    if known and abs(found.row["mean_difference"]) < max(known):
+        found.remarks.append(
+            f"the difference is smaller than the spread of the seeds ({max(known):.3g})"
+        )
+
+
+# --- a family of comparisons --------------------------------------------------------------------
+
+
+def _interval(test: Test, settings: Statistics, level: float | None = None) -> tuple[float, float]:
+    """The interval of a test, in agreement with its p."""
+    found = test.interval(settings.alpha if level is None else level)
+    return multiple.agreeing(found, float(test.p), settings.alpha) if level is None else found
+
+
+def judged(family: list[Comparison], settings: Statistics) -> list[dict]:
+    """The family's rows with adjusted p, intervals and verdicts; rows without a p don't count."""
+    tested = [found for found in family if found.test is not None and found.test.p == found.test.p]
+    adjusted = _adjusted(tested, settings) if tested else multiple.Adjusted([], [])
+    for found in family:
+        low, high = (NAN, NAN) if found not in tested else _interval(found.test, settings)
+        found.row |= {
+            "ci_low": low,
+            "ci_high": high,
+            "n_family": len(tested),
+            "p_adjusted": NAN,
+            "significant": "",
+            "verdict": "cannot_be_told",
+            "remark": "; ".join(found.remarks),
+        }
+    for found, p, interval in zip(tested, adjusted.p, adjusted.intervals, strict=True):
+        # Other random swaps than those of the test by itself may make it smaller by chance.
+        p = max(float(p), float(found.test.p))
+        low, high = multiple.agreeing(interval, p, settings.alpha)
+        yes = bool(significant(p, settings.alpha))
+        found.row |= {
+            "p_adjusted": p,
+            "ci_low_adjusted": low,
+            "ci_high_adjusted": high,
+            "significant": yes,
+        }
+        if yes:
+            known = metric.find(found.row["metric"], settings.directions)
+            a_better = (_leaning(found.test) > 0) == (known.direction == "higher")
+            found.row["verdict"] = "a_better" if a_better else "b_better"
+    return [found.row for found in family]
+
+
+def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple.Adjusted:
+    tests = [found.test for found in tested]
+    designs = {found.row["design"] for found in tested}
+    if settings.correction != "max_t" or len(designs) > 1:
+        # Paired and unpaired tests have no swaps in common.
+        correction = "holm" if settings.correction == "max_t" else settings.correction
+        if correction != settings.correction:
+            for found in tested:
+                found.remarks.append("paired and unpaired tests in a family: adjusted by Holm")
+        return multiple.by_p(
+            [test.p for test in tests],
+            lambda number, level: tests[number].interval(level),
+            correction,
+            settings.alpha,
+        )
+    names = list(dict.fromkeys(name for found in tested for name in sorted(found.subjects)))
+    names.sort()
+    place = {name: number for number, name in enumerate(names)}
+    if designs == {"paired"}:
+        choices = signs(len(names), settings.seed)
+    else:
+        first = sum(side == "a" for side, _ in names)
+        choices = groups(first, len(names) - first, settings.seed)
+    own = [[place[name] for name in found.subjects] for found in tested]
+    return multiple.max_t(
+        [test.t for test in tests],
+        lambda number: tests[number].swapped_t(choices[:, own[number]]),
+        lambda number, critical: tests[number].within(critical),
+        settings.alpha,
+    )

@@ -1,6 +1,7 @@
-"""Confidence intervals of means by the bootstrap."""
+"""Confidence intervals: of a mean, a median and a share, and by inversion of a test."""
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
@@ -10,6 +11,8 @@ from segstudy.study import Statistics
 NAN = float("nan")
 ROUNDING = 1e-12
 """Differences between metrics below this, or this share of them, are rounding."""
+
+Interval = tuple[float, float]
 
 
 def generator(settings: Statistics, *key: str) -> np.random.Generator:
@@ -25,49 +28,66 @@ def constant(sample: np.ndarray) -> bool:
     return not len(sample) or np.ptp(sample) <= ROUNDING * max(1.0, np.abs(sample).max())
 
 
-def mean_interval(
-    sample: np.ndarray, settings: Statistics, rng: np.random.Generator
-) -> tuple[float, float]:
-    """95 % confidence interval of the mean of finite numbers (n,).
+def mean_interval(sample: np.ndarray, alpha: float, low: float, high: float) -> Interval:
+    """Interval of the mean of finite numbers (n,) by Student's t, clipped to the range they can have.
 
-    Percentile or BCa bootstrap (Efron 1987), never the basic one. Undefined (NaN) for fewer than
-    two numbers; for equal numbers both ends are that number.
+    Undefined (NaN) for fewer than two numbers.
     """
     if len(sample) < 2:
         return NAN, NAN
-    if constant(sample):
-        return float(sample[0]), float(sample[0])
-    return _interval((sample,), np.mean, settings, rng)
+    reach = stats.t.ppf(1 - alpha / 2, len(sample) - 1) * stats.sem(sample)
+    mean = sample.mean()
+    return float(max(mean - reach, low)), float(min(mean + reach, high))
 
 
-def difference_interval(
-    a: np.ndarray, b: np.ndarray, settings: Statistics, rng: np.random.Generator
-) -> tuple[float, float]:
-    """95 % confidence interval of the difference of two means, of samples that are not paired."""
-    if len(a) < 2 or len(b) < 2:
+def median_interval(sample: np.ndarray, alpha: float) -> Interval:
+    """Interval of the median of numbers (n,) that may be infinite, by order statistics.
+
+    The k-th smallest and k-th largest, where k is the largest number for which fewer than k of n
+    tosses of a coin come up heads with a probability of at most alpha / 2 (Conover 1999). Undefined
+    (NaN) where there are too few numbers for any k.
+    """
+    rank = int(stats.binom.ppf(alpha / 2, len(sample), 0.5)) if len(sample) else 0
+    if rank < 1:
         return NAN, NAN
-    if constant(a) and constant(b):
-        return float(a[0] - b[0]), float(a[0] - b[0])
-    return _interval((a, b), _difference_of_means, settings, rng)
+    ordered = np.sort(sample)
+    return float(ordered[rank - 1]), float(ordered[-rank])
 
 
-def _difference_of_means(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.mean(a, axis=axis) - np.mean(b, axis=axis)
+def share_interval(hits: int, number: int, alpha: float) -> Interval:
+    """Interval of a share by Clopper and Pearson (1934); undefined (NaN) of nothing."""
+    if not number:
+        return NAN, NAN
+    found = stats.binomtest(hits, number).proportion_ci(1 - alpha, method="exact")
+    return float(found.low), float(found.high)
 
 
-def _interval(samples, statistic, settings, rng) -> tuple[float, float]:
-    found = NAN, NAN
-    for method in dict.fromkeys((settings.bootstrap, "percentile")):
-        interval = stats.bootstrap(
-            samples,
-            statistic,
-            n_resamples=settings.bootstrap_samples,
-            # Bounds the memory: a batch holds this many resamples at a time.
-            batch=max(1, 10_000_000 // sum(map(len, samples))),
-            method={"bca": "BCa"}.get(method, method),
-            rng=rng,
-        ).confidence_interval
-        found = float(interval.low), float(interval.high)
-        if np.isfinite(found).all():
-            break
-    return found
+def inverted(
+    holds: Callable[[float], bool], steps: np.ndarray, *, upper: bool = False
+) -> float:
+    """The shift from which on something holds, which changes at none but the given shifts (n,), sorted.
+
+    It must not cease to hold further up. -inf where it holds everywhere, inf where nowhere. upper: the
+    end of the shifts at which it does not hold yet, in place of the begin of those at which it does.
+    An end at 0 that is no part of the interval is moved inwards by rounding, so that 0 lies outside.
+    """
+    if not len(steps):
+        return -np.inf if holds(0.0) else np.inf
+    span = max(np.abs(steps).max(), 1e-300)
+    steps = np.where(np.abs(steps) <= ROUNDING * span, 0.0, steps)
+    between = np.concatenate([[steps[0] - span], (steps[:-1] + steps[1:]) / 2, [steps[-1] + span]])
+    places = np.empty(2 * len(steps) + 1)
+    places[::2], places[1::2] = between, steps
+    low, high = 0, len(places)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(places[middle]) else (middle + 1, high)
+    if low == 0:
+        return -np.inf
+    if low == len(places):
+        return np.inf
+    number, on_step = divmod(low, 2)
+    step = steps[number] if on_step else steps[number - 1]
+    if step == 0 and bool(on_step) == upper:  # no part of the interval
+        step = -ROUNDING * span if upper else ROUNDING * span
+    return float(step)

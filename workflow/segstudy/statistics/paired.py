@@ -1,6 +1,6 @@
-"""Tests of paired samples, with an outcome for every sample: none raises, warns, or invents a p.
+"""The classical tests, with an outcome for every sample: none raises, warns, or invents a p.
 
-A sample is the differences of two models case by case, float64 (n,), without NaN; an infinite
+A sample is the differences of two models subject by subject, float64 (n,), without NaN; an infinite
 difference comes from a distance to an empty mask. What cannot be tested has the p NaN.
 """
 
@@ -71,7 +71,7 @@ def wilcoxon(difference: np.ndarray) -> Test:
     Differences of 0 are dropped (`zero_method="wilcox"`). The statistic is the smaller sum of
     ranks. p is exact up to 50 differences without ties (13 with), else from the normal distribution.
     """
-    signed = signed_ranks(difference)
+    signed = _signed_ranks(difference)
     if len(difference) < 3 or not len(signed):
         return Test()
     effect = float(signed.sum() / np.abs(signed).sum())
@@ -84,7 +84,7 @@ def wilcoxon(difference: np.ndarray) -> Test:
     return Test(float(found.statistic), p=float(found.pvalue), effect_size=effect)
 
 
-def signed_ranks(difference: np.ndarray) -> np.ndarray:
+def _signed_ranks(difference: np.ndarray) -> np.ndarray:
     """Ranks of the differences that are not 0 by size, with their sign; infinite ones rank highest."""
     nonzero = difference[difference != 0]
     size = np.abs(nonzero)
@@ -116,18 +116,6 @@ def welch(a: np.ndarray, b: np.ndarray) -> Test:
     found = stats.ttest_ind(a, b, equal_var=False)
     effect = (a.mean() - b.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
     return Test(float(found.statistic), float(found.df), float(found.pvalue), float(effect))
-
-
-def permutation(difference: np.ndarray, rng: np.random.Generator) -> Test:
-    """Test of the mean difference against all, or 9999 random, choices of the differences' signs.
-
-    With infinite differences, of their signed ranks. The statistic is that mean.
-    """
-    infinite = np.isinf(difference).any()
-    sample = signed_ranks(difference) if infinite else difference
-    found = stats.permutation_test((sample,), np.mean, permutation_type="samples", rng=rng)
-    effect = NAN if infinite or all_equal(difference) else cohens_dz(difference)
-    return Test(float(found.statistic), p=float(found.pvalue), effect_size=effect)
 
 
 def median(difference: np.ndarray) -> float:

@@ -7,21 +7,24 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from segstudy import metric
 from segstudy.statistics.intervals import NAN, ROUNDING, generator
-from segstudy.statistics.values import chosen_metrics, lower_is_better
+from segstudy.statistics.swap import of_subjects
+from segstudy.statistics.values import chosen_metrics
 from segstudy.study import Statistics
 
 COLUMNS = (
-    *("dataset", "structure", "metric", "model", "n_cases", "n_left_out"),
+    *("dataset", "structure", "metric", "model", "n_subjects", "n_scans", "n_left_out"),
     *("mean_rank", "rank_low", "rank_high", "share_first"),
     *("friedman_statistic", "friedman_df", "friedman_p", "kendall_tau", "surface"),
 )
-"""Columns of `ranking.csv`: in each case the models get ranks from 1, the best, and ties share them.
+"""Columns of `ranking.csv`: for each subject the models get ranks from 1, the best, and ties share them.
 
-n_cases: cases in which all models have a value; n_left_out: the others. rank_low, rank_high: 95 %
-percentile bootstrap interval of the mean rank, over cases. share_first: share of the resamples in
-which the model comes first. kendall_tau: mean agreement of the order in the resamples with that
-in the table, 1 where it never changes.
+A subject with several scans ranks the models by their mean rank over these. n_subjects, n_scans: those
+in which all models have a value; n_left_out: the other scans. rank_low, rank_high: percentile
+bootstrap interval (1 - alpha) of the mean rank, over subjects. share_first: share of the resamples in
+which the model comes first. kendall_tau: mean agreement (tau-b) of the order in the resamples with
+that in the table, 1 where it never changes.
 """
 
 PLACES = ("dataset", "structure", "metric", "model", "place", "share", "surface")
@@ -29,7 +32,7 @@ PLACES = ("dataset", "structure", "metric", "model", "place", "share", "surface"
 
 
 def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rank the models of a table of `values.per_case`; no rows for a single model.
+    """Rank the models of a table of `completion.completed`; no rows for a single model.
 
     Returns the tables with COLUMNS and with PLACES.
     """
@@ -41,16 +44,19 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
             continue
         wide = group.pivot(index="case", columns="model", values="value")
         wide = wide[[model for model in models if model in wide]]
-        complete = wide.dropna().to_numpy()
-        ranks = case_ranks(complete, key[2])
+        complete = wide.dropna()
+        subjects = group.drop_duplicates("case").set_index("case")["subject"].reindex(complete.index)
+        direction = metric.find(key[2], settings.directions).direction
+        ranks = subject_ranks(complete.to_numpy(), pd.factorize(subjects, sort=True)[0], direction)
         test = friedman(ranks)
-        found = stability(ranks, settings.bootstrap_samples, generator(settings, "ranking", *key))
+        found = stability(ranks, settings, generator(settings, "ranking", *key))
         for number, model in enumerate(wide.columns):
             rows.append(
                 {
                     **dict(zip(("dataset", "structure", "metric"), key, strict=True)),
                     "model": model,
-                    "n_cases": len(complete),
+                    "n_subjects": len(ranks),
+                    "n_scans": len(complete),
                     "n_left_out": len(wide) - len(complete),
                     "mean_rank": found.mean[number],
                     "rank_low": found.low[number],
@@ -70,24 +76,38 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
     return pd.DataFrame(rows, columns=list(COLUMNS)), pd.DataFrame(places, columns=list(PLACES))
 
 
-def case_ranks(values: np.ndarray, metric: str) -> np.ndarray:
-    """Ranks (case, model) from 1, the best, of values (case, model) without NaN.
+def scan_ranks(values: np.ndarray, direction: metric.Direction) -> np.ndarray:
+    """Ranks (scan, model) from 1, the best, of values (scan, model) without NaN.
 
     Infinite distances are worst and share the last ranks; rounding breaks no tie.
     """
-    if metric == "relative_volume_error":
+    if direction == "zero":
         values = np.abs(values)
     rounded = np.round(values / ROUNDING) * ROUNDING
-    return stats.rankdata(rounded if lower_is_better(metric) else -rounded, axis=1)
+    return stats.rankdata(-rounded if direction == "higher" else rounded, axis=1)
+
+
+def subject_ranks(
+    values: np.ndarray, subject: np.ndarray, direction: metric.Direction
+) -> np.ndarray:
+    """Ranks (subject, model) of the mean ranks over a subject's scans.
+
+    values: (scan, model), without NaN. subject: of each scan, int (scan,), numbered from 0.
+    """
+    ranks = scan_ranks(values, direction)
+    if not len(ranks):
+        return ranks
+    means = np.stack([of_subjects(column, subject) for column in ranks.T], axis=1)
+    return stats.rankdata(np.round(means, 9), axis=1)
 
 
 def friedman(ranks: np.ndarray) -> tuple[float, float, float]:
-    """Friedman's test (1937) of ranks (case, model): chi-square, its degrees of freedom, p.
+    """Friedman's test (1937) of ranks (subject, model): chi-square, its degrees of freedom, p.
 
-    NaN for fewer than 3 models or cases, and where all models are tied in every case.
+    NaN for fewer than 3 models or subjects, and where all models are tied for every subject.
     """
-    cases, models = ranks.shape
-    if cases < 3 or models < 3 or not np.ptp(ranks, axis=1).any():
+    subjects, models = ranks.shape
+    if subjects < 3 or models < 3 or not np.ptp(ranks, axis=1).any():
         return NAN, NAN, NAN
     found = stats.friedmanchisquare(*ranks.T)
     return float(found.statistic), float(models - 1), float(found.pvalue)
@@ -95,11 +115,11 @@ def friedman(ranks: np.ndarray) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Stability:
-    """How firm an order of models is, over resampled cases.
+    """How firm an order of models is, over resampled subjects.
 
-    mean: ranks (model,); low, high: their 95 % intervals. places: share of the resamples (model,
+    mean: ranks (model,); low, high: their intervals. places: share of the resamples (model,
     place) in which a model comes in there; models that tie share their places. kendall_tau: mean
-    agreement of the order in the resamples with that of all cases.
+    agreement (tau-b) of the order in the resamples with that of all subjects.
     """
 
     mean: np.ndarray
@@ -109,20 +129,38 @@ class Stability:
     kendall_tau: float
 
 
-def stability(ranks: np.ndarray, samples: int, rng: np.random.Generator) -> Stability:
-    """Resample the cases of ranks (case, model); NaN where there is none."""
-    cases, models = ranks.shape
-    if cases == 0:
+def stability(ranks: np.ndarray, settings: Statistics, rng: np.random.Generator) -> Stability:
+    """Resample the subjects of ranks (subject, model); NaN where there is none."""
+    subjects, models = ranks.shape
+    if subjects == 0:
         unknown = np.full(models, NAN)
         return Stability(unknown, unknown, unknown, np.full((models, models), NAN), NAN)
     mean = ranks.mean(axis=0)
-    drawn = np.array([ranks[rng.integers(cases, size=cases)].mean(axis=0) for _ in range(samples)])
-    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    drawn = np.array(
+        [
+            ranks[rng.integers(subjects, size=subjects)].mean(axis=0)
+            for _ in range(settings.bootstrap_samples)
+        ]
+    )
+    low, high = np.quantile(drawn, (settings.alpha / 2, 1 - settings.alpha / 2), axis=0)
     apart = np.sign(np.round((drawn[:, :, None] - drawn[:, None, :]) / ROUNDING))
     before, tied = (apart > 0).sum(axis=2)[..., None], (apart == 0).sum(axis=2)[..., None]
     place = np.arange(models)
     shared = ((before <= place) & (place < before + tied)) / tied
     one, other = np.array(list(combinations(range(models), 2)), int).reshape(-1, 2).T
     full = np.sign(np.round((mean[one] - mean[other]) / ROUNDING))
-    tau = float((apart[:, one, other] * full).mean()) if full.any() else NAN
+    tau = kendall_tau_b(apart[:, one, other], full)
     return Stability(mean, low, high, shared.mean(axis=0), tau)
+
+
+def kendall_tau_b(drawn: np.ndarray, full: np.ndarray) -> float:
+    """Mean tau-b (Kendall 1945) of many orders with one; NaN where that, or all of them, are one tie.
+
+    drawn: sign of the difference of each pair of models in each order (order, pair); full: in the
+    one (pair,).
+    """
+    untied = np.count_nonzero(drawn, axis=1) * np.count_nonzero(full)
+    able = untied > 0
+    if not able.any():
+        return NAN
+    return float(((drawn[able] * full).sum(axis=1) / np.sqrt(untied[able])).mean())

@@ -3,51 +3,74 @@
 import numpy as np
 import pandas as pd
 
-from segstudy.statistics.intervals import generator, mean_interval
+from segstudy import metric
+from segstudy.statistics.intervals import mean_interval, median_interval, share_interval
 from segstudy.statistics.variance import GROUP
 from segstudy.study import Statistics
 
 COLUMNS = (
-    *("dataset", "model", "structure", "metric"),
-    *("n", "n_undefined", "n_infinite", "n_finite"),
-    *("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high"),
-    *("mean_penalised", "surface"),
+    *("dataset", "model", "structure", "metric", "n_subjects", "n_scans"),
+    *("n_absent", "n_undefined", "n_missing", "n_failed", "n_infinite", "n_finite"),
+    *("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high", "median_low", "median_high"),
+    *("failure_rate", "failure_low", "failure_high", "mean_penalised", "surface"),
     *("n_folds", "n_seeds", "sd_case", "sd_fold", "sd_seed", "seed_spread"),
 )
+"""Columns of `summary.csv`.
+
+n_subjects: subjects with a value, which are the unit: a subject's value is the mean of its scans,
+infinite as soon as one is. n_scans: their scans with a value. Of the other scans, n_absent have a
+reference without the structure, and n_undefined no value for another reason; where missing
+predictions are excluded, these are among them. n_missing: scans without a prediction. n_failed:
+scans with the worst value there is, of which the missing ones are some.
+n_infinite, n_finite: subjects. Mean, SD (n - 1) and the mean's confidence interval (Student's t,
+clipped to the metric's range) are those of the finite ones. Median, quartiles and the median's
+interval (order statistics) rank infinite as worst. failure_rate: share of the subjects with a failed
+scan, with its interval (Clopper and Pearson); below 50 subjects with failures the mean's interval
+does not hold. mean_penalised puts the image's diagonal in place of infinite, a distance that none can
+exceed. Intervals are of the level 1 - alpha. The last columns are those of `variance.split`.
+"""
 
 
 def summarise(
     values: pd.DataFrame, settings: Statistics, spread: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Summarise a table of `values.per_case`.
-
-    n counts cases, of which n_undefined have no value and n_infinite an infinite one. Mean, SD
-    (n - 1) and the mean's 95 % confidence interval are those of the n_finite others. Median and
-    quartiles rank infinite as worst. mean_penalised puts the image's diagonal in place of
-    infinite, a distance that none can exceed. The last columns are those of `variance.split`.
-    """
+    """Summarise a table of `completion.completed`."""
     rows = []
     for key, group in values.groupby(["dataset", "model", "structure", "metric"], sort=False):
-        value = group["value"].to_numpy()
-        defined = value[~np.isnan(value)]
-        finite = defined[np.isfinite(defined)]
-        low, high = mean_interval(finite, settings, generator(settings, "summary", *key))
-        penalised = np.where(np.isinf(value), group["diagonal_mm"], value)[~np.isnan(value)]
+        known = group[group["value"].notna()]
+        subjects = known.groupby("subject")
+        value = subjects["value"].mean().to_numpy()
+        finite = value[np.isfinite(value)]
+        failed = int(subjects["failed"].any().sum())
+        what = metric.find(key[3], settings.directions)
+        low, high = mean_interval(finite, settings.alpha, what.low, what.high)
+        median_low, median_high = median_interval(value, settings.alpha)
+        failure_low, failure_high = share_interval(failed, len(value), settings.alpha)
+        penalised = known["value"].where(~np.isinf(known["value"]), known["diagonal_mm"])
         rows.append(
             {
                 **dict(zip(("dataset", "model", "structure", "metric"), key, strict=True)),
-                "n": len(value),
-                "n_undefined": len(value) - len(defined),
-                "n_infinite": len(defined) - len(finite),
+                "n_subjects": len(value),
+                "n_scans": len(known),
+                "n_absent": int(group["absent"].sum()),
+                "n_undefined": int((group["value"].isna() & ~group["absent"]).sum()),
+                "n_missing": int(group["missing"].sum()),
+                "n_failed": int(group["failed"].sum()),
+                "n_infinite": len(value) - len(finite),
                 "n_finite": len(finite),
                 "mean": _mean(finite),
                 "sd": float(np.std(finite, ddof=1)) if len(finite) > 1 else np.nan,
-                "median": quantile(defined, 0.5),
-                "q1": quantile(defined, 0.25),
-                "q3": quantile(defined, 0.75),
+                "median": quantile(value, 0.5),
+                "q1": quantile(value, 0.25),
+                "q3": quantile(value, 0.75),
                 "ci_low": low,
                 "ci_high": high,
-                "mean_penalised": _mean(penalised),
+                "median_low": median_low,
+                "median_high": median_high,
+                "failure_rate": failed / len(value) if len(value) else np.nan,
+                "failure_low": failure_low,
+                "failure_high": failure_high,
+                "mean_penalised": _mean(penalised.groupby(known["subject"]).mean().to_numpy()),
                 "surface": group["surface"].iloc[0],
             }
         )

@@ -1,8 +1,8 @@
 """What is measured, how models are compared, and what is shown of it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from segstudy.study.settings import Name, Positive, Settings
 
@@ -34,7 +34,7 @@ class Metrics(Settings):
 
 
 class Statistics(Settings):
-    """Comparison of the models on the same cases."""
+    """Comparison of the models on the same subjects."""
 
     compare: Literal["all"] | tuple[tuple[str, str], ...] = Field(
         "all", description="pairs of models; `all`: every pair"
@@ -42,29 +42,41 @@ class Statistics(Settings):
     compare_datasets: tuple[tuple[str, str], ...] = Field(
         (),
         description="pairs of datasets, such as two sites: [[a, b], ...]; each model on the one is compared with itself "
-        "on the other, unpaired (Welch's t test, or Mann-Whitney U where a sample is not normal)",
+        "on the other, unpaired",
     )
     metrics: tuple[str, ...] = Field(
         ("dice", "hd95_mm", "assd_mm", "precision", "recall"),
         description="metrics that are tested (`nsd` stands for all tolerances)",
     )
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="significance level")
-    when_not_normal: Literal["wilcoxon", "mannwhitneyu", "permutation"] = Field(
-        "wilcoxon",
-        description="test where the paired differences are not normal (Shapiro-Wilk): `wilcoxon` signed ranks; "
-        "`permutation` of the differences' signs; `mannwhitneyu`, which discards the pairing",
+    rule: Literal["swap", "shapiro_then_mannwhitneyu", "shapiro_then_wilcoxon"] = Field(
+        "swap",
+        description="the test; the unit of all is the subject, whose scans are averaged. `swap`: exchanges the models' "
+        "labels subject by subject, or the sites' labels of subjects; by ranks where a distance is infinite. "
+        "`shapiro_then_wilcoxon`, `shapiro_then_mannwhitneyu`: a paired t test where the differences are normal "
+        "(Shapiro-Wilk), else Wilcoxon's signed ranks, or Mann-Whitney's U, which discards the pairing",
     )
-    correction: Literal["holm", "benjamini_hochberg", "none"] = Field(
-        "holm", description="correction for multiple tests"
+    missing: Literal["worst", "exclude"] = Field(
+        "worst",
+        description="a prediction that is missing: `worst` value (Dice 0, distance infinite), or `exclude` the scan from "
+        "comparisons with that model; the other outcome stands beside it",
     )
-    bootstrap: Literal["percentile", "bca"] = Field(
-        "bca",
-        description="confidence intervals (95 %) of means: `percentile`, or bias-corrected and accelerated",
+    correction: Literal["max_t", "holm", "benjamini_hochberg", "none"] = Field(
+        "max_t",
+        description="correction for multiple tests: `max_t`, step-down with the swaps that all tests share (Westfall "
+        "and Young), for `rule: swap` alone",
     )
-    bootstrap_samples: int = Field(
-        2000, ge=100, description="resamples of the confidence intervals"
-    )
-    seed: int = Field(1, description="seed of the bootstrap")
+    bootstrap_samples: int = Field(2000, ge=100, description="resamples of the ranking")
+    seed: int = Field(1, description="seed of random swaps and resamples")
+
+    @model_validator(mode="after")
+    def _has_swaps(self) -> Self:
+        if self.correction == "max_t" and self.rule != "swap":
+            raise ValueError(
+                f"correction max_t needs rule: swap, found rule: {self.rule}; expected correction: holm, "
+                "benjamini_hochberg or none"
+            )
+        return self
 
     @field_validator("compare_datasets")
     @classmethod

@@ -1,0 +1,296 @@
+"""The test that exchanges the group's labels of subjects, for samples that are not paired.
+
+Two groups of different subjects, such as two sites: if they are alike, which subject is in which is
+a matter of chance. Statistic: Welch's t, which keeps its level also where spreads differ (Janssen
+1997), or the sum of ranks where a value is infinite. The interval holds the shifts of the first
+group that the test does not reject.
+
+A sample is a value for every scan, float64 (scan,), without NaN, and the subject of every scan,
+int (scan,), numbered from 0 over both groups, those of the first group before those of the second.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from scipy import stats
+
+from segstudy.statistics.intervals import ROUNDING, Interval, inverted
+from segstudy.statistics.swap import RANDOM_SIGNS, of_subjects, summed
+
+ALL_CHOICES_UP_TO = 13_000
+"""Choices of a group that are all tried: two groups of 8 have 12,870."""
+
+
+@lru_cache(4)
+def groups(first: int, second: int, seed: int) -> np.ndarray:
+    """Choices of the first group (choice, subject), int8 of 1 and 0; the first is that of the data."""
+    subjects = first + second
+    if comb(subjects, first) <= ALL_CHOICES_UP_TO:
+        chosen = np.array(list(combinations(range(subjects), first)))
+    else:
+        random = np.random.default_rng([seed, first, second])
+        order = random.random((RANDOM_SIGNS - 1, subjects)).argpartition(first - 1, axis=1)
+        chosen = np.concatenate([np.arange(first)[None], order[:, :first]])
+    found = np.zeros((len(chosen), subjects), np.int8)
+    np.put_along_axis(found, chosen, 1, axis=1)
+    return found
+
+
+def _welch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Welch's t from number, sum and sum of squares of each group, (3, choice) each."""
+    parts = []
+    for number, total, squares in (first, second):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = total / number
+            variance = np.maximum(squares / number - mean**2, 0.0) / (number - 1)
+        # What is left of equal numbers by rounding is no variance.
+        parts.append((mean, np.where(variance * number <= 1e-14 * squares, 0.0, variance)))
+    (mean, variance), (other, other_variance) = parts
+    apart = mean - other
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = apart / np.sqrt(variance + other_variance)
+    # A group of one subject has no spread to judge by: as far out as can be.
+    t = np.where(np.isnan(t) & (apart != 0), np.inf, t)
+    return np.where(np.isnan(t), 0.0, t)
+
+
+def _tails(found: np.ndarray) -> tuple[float, float]:
+    """p by each tail, doubled, of a statistic with every choice of the group (choice,)."""
+    slack = ROUNDING * 1e3 * abs(found[0]) if np.isfinite(found[0]) else 0.0
+    return tuple(
+        min(1.0, 2 * float(np.mean(further)))
+        for further in (found >= found[0] - slack, found <= found[0] + slack)
+    )
+
+
+@dataclass(frozen=True)
+class _Relabel:
+    """What the two tests share. values: of every scan; first: subjects of the first group."""
+
+    values: np.ndarray
+    subject: np.ndarray
+    first: int
+    seed: int
+
+    @property
+    def subjects(self) -> int:
+        return int(self.subject.max()) + 1
+
+    @property
+    def choices(self) -> np.ndarray:
+        return groups(self.first, self.subjects - self.first, self.seed)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        raise NotImplementedError
+
+    @cached_property
+    def t(self) -> float:
+        return float(self.swapped_t(self.choices[:1])[0])
+
+    def swapped_t(self, choices: np.ndarray) -> np.ndarray:
+        """Welch's t of the scores with every choice of the group (choice,)."""
+        columns = np.stack([np.ones(self.subjects), self.scores, self.scores**2], axis=1)
+        inside = summed(choices, columns).T
+        return _welch(inside, columns.sum(axis=0)[:, None] - inside)
+
+    @cached_property
+    def p(self) -> float:
+        return min(_tails(self._swapped))
+
+
+@dataclass(frozen=True)
+class MeanRelabel(_Relabel):
+    """The test of the difference of means by Welch's t, for values that are finite."""
+
+    name = "relabel_mean"
+    estimate_name = "mean_difference"
+    effect_name = "cohens_d"
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        return of_subjects(self.values, self.subject)
+
+    @cached_property
+    def _sides(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.scores[: self.first], self.scores[self.first :]
+
+    @property
+    def estimate(self) -> float:
+        return float(self._sides[0].mean() - self._sides[1].mean())
+
+    @property
+    def statistic(self) -> float:
+        return self.t
+
+    @cached_property
+    def _swapped(self) -> np.ndarray:
+        return self.swapped_t(self.choices)
+
+    @cached_property
+    def _shiftable(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums over the group and over all of 1, x, x², a, a·x with every choice, where a is 1 in the first group."""
+        own = (np.arange(self.subjects) < self.first).astype(float)
+        x = self.scores - self.scores.mean()
+        columns = np.stack([np.ones_like(x), x, x**2, own, own * x], axis=1)
+        return summed(self.choices, columns).T, columns.sum(axis=0)
+
+    def _shifted(self, shift: float) -> np.ndarray:
+        """Welch's t with every choice where the first group is moved down by a shift."""
+        inside, whole = self._shiftable
+        sides = [
+            np.stack(
+                [
+                    np.broadcast_to(number, inside[0].shape),
+                    total - shift * own,
+                    squares - 2 * shift * both + shift**2 * own,
+                ]
+            )
+            for number, total, squares, own, both in (inside, whole[:, None] - inside)
+        ]
+        return _welch(*sides)
+
+    def interval(self, alpha: float) -> Interval:
+        """Shifts that are not rejected at alpha; unbounded where no choice is rare enough."""
+        if 2 / len(self.choices) > alpha:
+            return -np.inf, np.inf
+        return tuple(
+            self._end(lambda shift, side=side: _tails(self._shifted(shift))[side] > alpha, sign)
+            for side, sign in ((0, -1), (1, 1))
+        )
+
+    def within(self, critical: float) -> Interval:
+        """Shifts at which Welch's t is no larger than a critical value."""
+        if not np.isfinite(critical):
+            return -np.inf, np.inf
+        reach = critical * self._error
+        return self.estimate - reach, self.estimate + reach
+
+    @property
+    def _error(self) -> float:
+        return float(np.sqrt(sum(side.var(ddof=1) / len(side) for side in self._sides)))
+
+    def _end(self, holds, sign: int) -> float:
+        """The last shift to one side of the estimate at which the test does not reject, by bisection."""
+        if self._error == 0:
+            return self.estimate
+        near, reach = self.estimate, 2 * self._error
+        while holds(self.estimate + sign * reach):
+            near = self.estimate + sign * reach
+            reach *= 2
+            if reach > 1e6 * self._error:
+                return sign * np.inf
+        far = self.estimate + sign * reach
+        while abs(far - near) > 1e-9 * abs(reach):
+            middle = (near + far) / 2
+            near, far = (middle, far) if holds(middle) else (near, middle)
+        return float(near)
+
+    @property
+    def effect_size(self) -> float:
+        """Cohen's d, by the mean of the variances."""
+        spread = np.sqrt(np.mean([side.var(ddof=1) for side in self._sides]))
+        return self.estimate / float(spread) if spread else np.nan
+
+
+@dataclass(frozen=True)
+class RankRelabel(_Relabel):
+    """The test of the sum of ranks, for values some of which are infinite.
+
+    The ranks are those of the scans, and a subject's score is the mean of its scans' (Datta and
+    Satten 2005, for clustered rank sums).
+    """
+
+    name = "relabel_ranks"
+    estimate_name = "hodges_lehmann"
+    effect_name = "rank_biserial"
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        return self._scores(0.0)
+
+    def _scores(self, shift: float) -> np.ndarray:
+        moved = self.values - np.where(self._own, shift, 0.0)
+        finite = np.abs(moved[np.isfinite(moved)]).max(initial=0.0) or 1.0
+        return of_subjects(stats.rankdata(np.round(moved / finite, 12)), self.subject)
+
+    @cached_property
+    def _own(self) -> np.ndarray:
+        return self.subject < self.first
+
+    @cached_property
+    def _apart(self) -> np.ndarray:
+        """Differences of each two finite values, sorted: the only shifts at which a rank changes."""
+        one, other = (
+            side[np.isfinite(side)] for side in (self.values[self._own], self.values[~self._own])
+        )
+        return np.unique(np.subtract.outer(one, other))
+
+    def _sum(self, scores: np.ndarray) -> np.ndarray:
+        """Mean score of the group less that of the others, with every choice."""
+        inside = summed(self.choices, scores[:, None])[:, 0]
+        return inside / self.first - (scores.sum() - inside) / (self.subjects - self.first)
+
+    @property
+    def statistic(self) -> float:
+        return float(self.scores[: self.first].sum())
+
+    @cached_property
+    def _swapped(self) -> np.ndarray:
+        return self._sum(self.scores)
+
+    @cached_property
+    def estimate(self) -> float:
+        """The shift at which both groups have the same mean rank (Hodges and Lehmann 1963)."""
+
+        def apart(shift: float) -> float:
+            scores = self._scores(shift)
+            found = scores[: self.first].mean() - scores[self.first :].mean()
+            return 0.0 if abs(found) < ROUNDING * self.subjects else float(found)
+
+        low = inverted(lambda shift: apart(shift) <= 0, self._apart)
+        high = inverted(lambda shift: apart(shift) < 0, self._apart)
+        if np.isinf([low, high]).all() and low != high:
+            return np.nan
+        return (low + high) / 2
+
+    def interval(self, alpha: float) -> Interval:
+        def tail(shift: float, side: int) -> float:
+            return _tails(self._sum(self._scores(shift)))[side]
+
+        return (
+            inverted(lambda shift: tail(shift, 0) > alpha, self._apart),
+            inverted(lambda shift: tail(shift, 1) <= alpha, self._apart, upper=True),
+        )
+
+    def within(self, critical: float) -> Interval:
+        if not np.isfinite(critical):
+            return -np.inf, np.inf
+
+        def t(shift: float) -> float:
+            scores = self._scores(shift)
+            columns = np.stack([np.ones_like(scores), scores, scores**2], axis=1)
+            inside = columns[: self.first].sum(axis=0)[:, None]
+            return float(_welch(inside, columns.sum(axis=0)[:, None] - inside)[0])
+
+        return (
+            inverted(lambda shift: t(shift) <= critical, self._apart),
+            inverted(lambda shift: t(shift) < -critical, self._apart, upper=True),
+        )
+
+    @property
+    def effect_size(self) -> float:
+        """The rank-biserial correlation of the subjects' scores."""
+        one, other = self.scores[: self.first], self.scores[self.first :]
+        return float(np.sign(np.subtract.outer(one, other)).mean())
+
+
+def relabel(
+    values: np.ndarray, subject: np.ndarray, first: int, seed: int
+) -> MeanRelabel | RankRelabel:
+    """The test for two groups: of their means, or of ranks where a value is infinite."""
+    kind = RankRelabel if np.isinf(values).any() else MeanRelabel
+    return kind(values, subject, first, seed)

@@ -1,0 +1,146 @@
+"""The rule of many studies: Shapiro-Wilk first, then a t test or a test of ranks.
+
+Its tests have what those of `swap` and `relabel` have, with the interval of the very test that gave
+p: the shifts that it does not reject.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from segstudy.statistics import paired
+from segstudy.statistics.intervals import NAN, Interval, inverted
+from segstudy.statistics.paired import Test
+from segstudy.statistics.swap import RankSwap
+from segstudy.study import Statistics
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A test that the rule chose; see the properties of `swap.MeanSwap`."""
+
+    name: str
+    found: Test
+    estimate: float
+    estimate_name: str
+    effect_name: str
+    interval: Callable[[float], Interval]
+
+    @property
+    def p(self) -> float:
+        return self.found.p
+
+    @property
+    def statistic(self) -> float:
+        return self.found.statistic
+
+    @property
+    def effect_size(self) -> float:
+        return self.found.effect_size
+
+
+def of_pairs(
+    a: np.ndarray, b: np.ndarray, settings: Statistics
+) -> tuple[Classical | None, list[str]]:
+    """The test of two models on the same subjects, and what is to be said of the choice.
+
+    a, b: a value a subject (subject,), without NaN.
+    """
+    difference = paired.differences(a, b)
+    if not difference.any():
+        return None, ["the models are equal for every subject: not tested"]
+    normality = paired.shapiro(difference)
+    if normality.p >= settings.alpha:
+        return of_t(difference), []
+    reasons = []
+    if paired.all_equal(difference):
+        reasons = ["the difference is the same for every subject: normality cannot be tested"]
+    if settings.rule == "shapiro_then_mannwhitneyu":
+        return of_u(a, b), [*reasons, "Mann-Whitney U discards the pairing"]
+    return of_wilcoxon(difference), reasons
+
+
+def of_groups(
+    a: np.ndarray, b: np.ndarray, settings: Statistics
+) -> tuple[Classical | None, list[str]]:
+    """The test of two groups of different subjects: Welch's where both are normal, else U."""
+    if all(paired.shapiro(sample).p >= settings.alpha for sample in (a, b)):
+        return of_welch(a, b), []
+    found = of_u(a, b)
+    return (None, ["all values are equal: not tested"]) if np.isnan(found.p) else (found, [])
+
+
+def of_t(difference: np.ndarray) -> Classical:
+    mean, error = float(difference.mean()), float(stats.sem(difference))
+
+    def interval(alpha: float) -> Interval:
+        reach = stats.t.ppf(1 - alpha / 2, len(difference) - 1) * error
+        return mean - reach, mean + reach
+
+    test = paired.paired_t(difference)
+    return Classical("paired_t", test, mean, "mean_difference", "cohens_dz", interval)
+
+
+def of_welch(a: np.ndarray, b: np.ndarray) -> Classical:
+    test, mean = paired.welch(a, b), float(a.mean() - b.mean())
+    error = float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
+
+    def interval(alpha: float) -> Interval:
+        reach = stats.t.ppf(1 - alpha / 2, test.df) * error
+        return mean - reach, mean + reach
+
+    return Classical("welch_t", test, mean, "mean_difference", "cohens_d", interval)
+
+
+def of_wilcoxon(difference: np.ndarray) -> Classical:
+    ranks = RankSwap(difference, np.arange(len(difference)), seed=0)
+    return Classical(
+        "wilcoxon",
+        paired.wilcoxon(difference),
+        ranks.estimate,
+        ranks.estimate_name,
+        "matched_rank_biserial",
+        lambda alpha: _inverted(
+            lambda shift: paired.wilcoxon(paired.differences(difference, np.full_like(difference, shift))).p,
+            ranks.walsh,
+            ranks.estimate,
+            alpha,
+        ),
+    )
+
+
+def of_u(a: np.ndarray, b: np.ndarray) -> Classical:
+    apart = paired.differences(*(side.ravel() for side in np.meshgrid(a, b)))
+    estimate = paired.median(apart)
+    return Classical(
+        "mannwhitneyu",
+        paired.mannwhitneyu(a, b),
+        estimate,
+        "hodges_lehmann",
+        "rank_biserial",
+        lambda alpha: _inverted(
+            lambda shift: paired.mannwhitneyu(a - shift, b).p,
+            np.unique(apart[np.isfinite(apart)]),
+            estimate,
+            alpha,
+        ),
+    )
+
+
+def _inverted(
+    p: Callable[[float], float], steps: np.ndarray, estimate: float, alpha: float
+) -> Interval:
+    """The shifts with p above alpha; p rises up to the estimate, falls after it, and changes at the steps."""
+    if np.isnan(estimate):
+        return NAN, NAN
+
+    def holds(shift: float) -> bool:
+        found = p(shift)
+        return np.isnan(found) or found > alpha
+
+    return (
+        inverted(lambda shift: shift >= estimate or holds(shift), steps),
+        inverted(lambda shift: shift > estimate and not holds(shift), steps, upper=True),
+    )

@@ -1,0 +1,261 @@
+"""The test that exchanges the models' labels subject by subject, and the interval that belongs to it.
+
+If two models are equally good, the sign of a subject's difference is a toss of a coin. The test
+compares what was seen with all such tosses, or with many random ones, and assumes nothing of the
+differences' shape. Its interval holds the shifts that the test does not reject, so that p <= alpha
+exactly where 0 lies outside (Fisher 1935; Hartigan 1969).
+
+A sample is a difference of two models for every scan, float64 (scan,), without NaN, and the subject
+of every scan, int (scan,), numbered from 0. The unit is the subject: scans of a subject are averaged.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy import stats
+
+from segstudy.statistics.intervals import ROUNDING, Interval, inverted
+
+ALL_SIGNS_UP_TO = 13
+"""Subjects up to which all choices of signs are tried."""
+
+RANDOM_SIGNS = 100_000
+"""Choices of signs for more subjects, that of the data among them."""
+
+FEWEST_SUBJECTS = 6
+"""Below this number no choice of signs is rare enough for 0.05: with 5 subjects p is 0.0625 at best."""
+
+_ROWS = 10_000  # choices of signs that are multiplied at a time, which bounds the memory
+
+
+@lru_cache(4)
+def signs(subjects: int, seed: int) -> np.ndarray:
+    """Choices of signs (choice, subject), int8 of 1 and -1; the first is that of the data, all 1.
+
+    With each choice its opposite is there, so that both directions are tested alike.
+    """
+    if subjects <= ALL_SIGNS_UP_TO:
+        bits = np.arange(2**subjects)[:, None] >> np.arange(subjects) & 1
+        return (1 - 2 * bits).astype(np.int8)
+    random = np.random.default_rng([seed, subjects])
+    half = random.integers(0, 2, (RANDOM_SIGNS // 2 - 1, subjects), np.int8) * 2 - 1
+    one = np.ones((1, subjects), np.int8)
+    return np.concatenate([one, half, -half, -one])
+
+
+def summed(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums over the subjects of columns (subject, column) with every choice of signs (choice, column)."""
+    return np.concatenate(
+        [
+            choices[first : first + _ROWS].astype(float) @ columns
+            for first in range(0, len(choices), _ROWS)
+        ]
+    )
+
+
+def of_subjects(values: np.ndarray, subject: np.ndarray) -> np.ndarray:
+    """The mean over the scans of each subject (subject,)."""
+    return np.bincount(subject, values) / np.bincount(subject)
+
+
+def signed_ranks(difference: np.ndarray) -> np.ndarray:
+    """Ranks of the differences by size, with their sign; infinite ones rank highest, 0 scores 0.
+
+    Zeros are ranked before they score nothing (Pratt 1959), so that a shift changes a score step by step.
+    """
+    size = np.abs(difference)
+    largest = size[np.isfinite(size)].max(initial=0.0)
+    # Rounding must not break ties, such as 0.3 - 0.1 and 0.4 - 0.2.
+    return np.sign(difference) * stats.rankdata(np.round(size / (largest or 1.0), 12))
+
+
+def studentised(scores: np.ndarray) -> float:
+    """Mean over standard error of scores (subject,): 0 where all are 0, infinite where all are equal."""
+    return float(_studentised(scores.sum(), (scores**2).sum(), len(scores)))
+
+
+def _studentised(totals: np.ndarray, squares: float, subjects: int) -> np.ndarray:
+    """The same from sums with any choice of signs, which leave the sum of squares as it is."""
+    mean = totals / subjects
+    variance = np.maximum(squares / subjects - mean**2, 0.0) / (subjects - 1)
+    # What is left of equal numbers by rounding is no variance.
+    variance = np.where(variance <= 1e-14 * squares, 0.0, variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(totals == 0, 0.0, mean / np.sqrt(variance))
+
+
+class _Swap:
+    """What the two tests share. scores: of each subject, at no shift (subject,)."""
+
+    scores: np.ndarray
+    seed: int
+
+    @property
+    def subjects(self) -> int:
+        return len(self.scores)
+
+    @property
+    def statistic(self) -> float:
+        return float(self.scores.mean())
+
+    @cached_property
+    def t(self) -> float:
+        return studentised(self.scores)
+
+    def swapped_t(self, choices: np.ndarray) -> np.ndarray:
+        """The studentised statistic with every choice of signs (choice,)."""
+        totals = summed(choices, self.scores[:, None])[:, 0]
+        return _studentised(totals, float((self.scores**2).sum()), self.subjects)
+
+    @cached_property
+    def p(self) -> float:
+        return min(_tails(self.scores, signs(self.subjects, self.seed)))
+
+
+def _tails(scores: np.ndarray, choices: np.ndarray) -> tuple[float, float]:
+    """p of the test by each of its two tails, doubled: small where scores are large, where they are small."""
+    totals = summed(choices, scores[:, None])[:, 0]
+    slack = ROUNDING * np.abs(scores).sum()
+    number = len(choices)
+    return (
+        min(1.0, 2 * np.count_nonzero(totals >= totals[0] - slack) / number),
+        min(1.0, 2 * np.count_nonzero(totals <= totals[0] + slack) / number),
+    )
+
+
+@dataclass(frozen=True)
+class MeanSwap(_Swap):
+    """The test of the mean difference, for differences that are finite."""
+
+    scores: np.ndarray
+    seed: int
+
+    name = "swap_mean"
+    estimate_name = "mean_difference"
+
+    @property
+    def estimate(self) -> float:
+        return float(self.scores.mean())
+
+    @cached_property
+    def _shifts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The shifts at which a choice of signs is as far out as the data: lower and upper ends, sorted.
+
+        They are the means of the subjects whose sign is turned (Hartigan's typical values). Where none
+        is, the shift does not matter.
+        """
+        turned = (1 - signs(self.subjects, self.seed)[1:]) // 2
+        number = turned.sum(axis=1, dtype=float)
+        with np.errstate(invalid="ignore"):
+            means = summed(turned, self.scores[:, None])[:, 0] / number
+        slack = ROUNDING * np.abs(self.scores).sum()
+        means = np.where(np.abs(means) * number <= slack, 0.0, means)
+        none = number == 0
+        return np.sort(np.where(none, -np.inf, means)), np.sort(np.where(none, np.inf, means))
+
+    def interval(self, alpha: float) -> Interval:
+        """Shifts that are not rejected at alpha; unbounded where no choice of signs is rare enough."""
+        low, high = self._shifts
+        rank = int(alpha / 2 * (len(low) + 1) + 1e-9)
+        if rank == 0:
+            return -np.inf, np.inf
+        return float(low[rank - 1]), float(high[len(high) - rank])
+
+    def within(self, critical: float) -> Interval:
+        """Shifts at which the studentised mean is no larger than a critical value."""
+        if not np.isfinite(critical):
+            return -np.inf, np.inf
+        reach = critical * np.sqrt(self.scores.var(ddof=1) / self.subjects)
+        return self.estimate - float(reach), self.estimate + float(reach)
+
+    @property
+    def effect_size(self) -> float:
+        """Cohen's d_z: mean over SD of the subjects' differences."""
+        spread = self.scores.std(ddof=1) if self.subjects > 1 else 0.0
+        return self.estimate / spread if spread > ROUNDING * abs(self.estimate) else np.nan
+
+    effect_name = "cohens_dz"
+
+
+@dataclass(frozen=True)
+class RankSwap(_Swap):
+    """The test of signed ranks, for differences some of which are infinite.
+
+    The ranks are those of the scans, and a subject's score is the mean of its scans' (Rosner, Glynn
+    and Lee 2006; Datta and Satten 2008, for clustered signed ranks).
+    """
+
+    difference: np.ndarray
+    subject: np.ndarray
+    seed: int
+
+    name = "swap_ranks"
+    estimate_name = "hodges_lehmann"
+    effect_name = "matched_rank_biserial"
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        return self._scores(0.0)
+
+    def _scores(self, shift: float) -> np.ndarray:
+        return of_subjects(signed_ranks(self.difference - shift), self.subject)
+
+    @cached_property
+    def walsh(self) -> np.ndarray:
+        """Means of each two finite differences, sorted: the only shifts at which a score changes."""
+        finite = self.difference[np.isfinite(self.difference)]
+        one, other = np.triu_indices(len(finite))
+        return np.unique((finite[one] + finite[other]) / 2)
+
+    @cached_property
+    def estimate(self) -> float:
+        """The shift at which the statistic is 0: for one scan a subject, that of Hodges and Lehmann (1963).
+
+        An average of both infinities is no number and has no part in it.
+        """
+        low = inverted(lambda shift: self._mean_score(shift) <= 0, self.walsh)
+        high = inverted(lambda shift: self._mean_score(shift) < 0, self.walsh)
+        if np.isinf([low, high]).all() and low != high:
+            return np.nan
+        return (low + high) / 2
+
+    def _mean_score(self, shift: float) -> float:
+        scores = self._scores(shift)
+        return float(np.where(np.abs(scores.sum()) < ROUNDING * np.abs(scores).sum(), 0, scores.sum()))
+
+    def interval(self, alpha: float) -> Interval:
+        choices = signs(self.subjects, self.seed)
+
+        def tails(shift: float) -> tuple[float, float]:
+            return _tails(self._scores(shift), choices)
+
+        return (
+            inverted(lambda shift: tails(shift)[0] > alpha, self.walsh),
+            inverted(lambda shift: tails(shift)[1] <= alpha, self.walsh, upper=True),
+        )
+
+    def within(self, critical: float) -> Interval:
+        if not np.isfinite(critical):
+            return -np.inf, np.inf
+
+        def t(shift: float) -> float:
+            return studentised(self._scores(shift))
+
+        return (
+            inverted(lambda shift: t(shift) <= critical, self.walsh),
+            inverted(lambda shift: t(shift) < -critical, self.walsh, upper=True),
+        )
+
+    @property
+    def effect_size(self) -> float:
+        """The matched rank-biserial correlation (Kerby 2014)."""
+        size = np.abs(self.scores).sum()
+        return float(self.scores.sum() / size) if size else np.nan
+
+
+def swap(difference: np.ndarray, subject: np.ndarray, seed: int) -> MeanSwap | RankSwap:
+    """The test for a sample: of its mean, or of its ranks where a difference is infinite."""
+    if np.isinf(difference).any():
+        return RankSwap(difference, subject, seed)
+    return MeanSwap(of_subjects(difference, subject), seed)
