@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
+from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.statistics import paired
 from segstudy.statistics.intervals import NAN, difference_interval, generator, mean_interval
-from segstudy.statistics.values import chosen_metrics, lower_is_better
+from segstudy.statistics.values import chosen_metrics
 from segstudy.statistics.variance import GROUP
 from segstudy.study import Statistics
 
@@ -143,7 +144,7 @@ def adjusted(family: list[dict], settings: Statistics) -> list[dict]:
 
 def _compared(one: pd.Series, other: pd.Series, labels: Labels, settings: Statistics) -> dict:
     """One row, with the p not yet adjusted. one, other: values of A and of B by case, NaN undefined."""
-    if labels.metric == "relative_volume_error":
+    if metric.find(labels.metric, settings.directions).direction == "zero":
         one, other = one.abs(), other.abs()
     paired_by_case = labels.dataset == labels.dataset_b and len(one.index.intersection(other.index))
     if paired_by_case:
@@ -169,7 +170,7 @@ def _paired(a: np.ndarray, b: np.ndarray, labels: Labels, settings: Statistics) 
     name, reason = rule(difference, normality, settings)
     if name == "permutation":
         tests[name] = paired.permutation(difference, rng)
-    return _row(labels, name, tests, normality, difference, interval) | {
+    return _row(labels, name, tests, normality, difference, interval, settings) | {
         "design": "paired",
         "n_a": len(a),
         "n_b": len(b),
@@ -208,7 +209,7 @@ def _unpaired(a: np.ndarray, b: np.ndarray, labels: Labels, settings: Statistics
     medians = [np.atleast_1d(paired.median(sample)) for sample in (a, b)]
     apart = paired.differences(*(side.ravel() for side in np.meshgrid(a, b)))
     known = all(map(len, finite))
-    return _row(labels, name, tests, normality, apart, interval) | {
+    return _row(labels, name, tests, normality, apart, interval, settings) | {
         "design": "unpaired",
         "n_a": len(a),
         "n_b": len(b),
@@ -228,11 +229,13 @@ def _row(
     normality: paired.Test,
     difference: np.ndarray,
     interval: tuple[float, float],
+    settings: Statistics,
 ) -> dict:
     """What the rows of both designs have in common. difference: of every pair that is looked at."""
     chosen = tests.get(name, paired.Test())
     carried = {test: tests.get(test, paired.Test()) for test in EFFECTS}
-    better = difference < 0 if lower_is_better(labels.metric) else difference > 0
+    higher = metric.find(labels.metric, settings.directions).direction == "higher"
+    better = difference > 0 if higher else difference < 0
     return asdict(labels) | {
         "ci_low": interval[0],
         "ci_high": interval[1],

@@ -1,5 +1,6 @@
 """Which model comes first, over all models at once, and how firmly."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -7,8 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from segstudy import metric
 from segstudy.statistics.intervals import NAN, ROUNDING, generator
-from segstudy.statistics.values import chosen_metrics, lower_is_better
+from segstudy.statistics.values import chosen_metrics
 from segstudy.study import Statistics
 
 COLUMNS = (
@@ -42,7 +44,7 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
         wide = group.pivot(index="case", columns="model", values="value")
         wide = wide[[model for model in models if model in wide]]
         complete = wide.dropna().to_numpy()
-        ranks = case_ranks(complete, key[2])
+        ranks = case_ranks(complete, key[2], settings.directions)
         test = friedman(ranks)
         found = stability(ranks, settings.bootstrap_samples, generator(settings, "ranking", *key))
         for number, model in enumerate(wide.columns):
@@ -70,15 +72,16 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
     return pd.DataFrame(rows, columns=list(COLUMNS)), pd.DataFrame(places, columns=list(PLACES))
 
 
-def case_ranks(values: np.ndarray, metric: str) -> np.ndarray:
+def case_ranks(values: np.ndarray, name: str, directions: Mapping[str, str] = {}) -> np.ndarray:
     """Ranks (case, model) from 1, the best, of values (case, model) without NaN.
 
     Infinite distances are worst and share the last ranks; rounding breaks no tie.
     """
-    if metric == "relative_volume_error":
+    direction = metric.find(name, directions).direction
+    if direction == "zero":
         values = np.abs(values)
     rounded = np.round(values / ROUNDING) * ROUNDING
-    return stats.rankdata(rounded if lower_is_better(metric) else -rounded, axis=1)
+    return stats.rankdata(-rounded if direction == "higher" else rounded, axis=1)
 
 
 def friedman(ranks: np.ndarray) -> tuple[float, float, float]:
