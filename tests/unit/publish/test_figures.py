@@ -10,6 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 
+from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.files import write_table
 from segstudy.publish import style, views
@@ -18,7 +19,6 @@ from segstudy.publish.draw import comparison, outcomes, parts, samples
 from segstudy.publish.drawing import draw
 from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
-from segstudy.publish.words import metric
 
 SCENARIOS = (
     "one_case",
@@ -354,8 +354,8 @@ def test_a_table_of_another_version_is_refused(plain, tmp_path):
 
 
 def test_metric_names_say_unit_and_direction():
-    assert metric("hd95_mm").axis == "HD95 (mm)"
-    assert metric("nsd_2.5mm").title == "NSD at 2.5 mm"
-    assert metric("nsd_1mm").better == "higher"
-    assert metric("hd_mm").better == "lower"
-    assert metric("relative_volume_error").cost(-0.2) == 0.2
+    assert metric.find("hd95_mm").axis == "HD95 (mm)"
+    assert metric.find("nsd_2.5mm").title == "NSD at 2.5 mm"
+    assert metric.find("nsd_1mm").direction == "higher"
+    assert metric.find("hd_mm").direction == "lower"
+    assert metric.find("relative_volume_error").cost(-0.2) == 0.2

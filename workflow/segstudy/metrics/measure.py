@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from segstudy.metric import nsd_name
 from segstudy.metrics import slices
 from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
 from segstudy.metrics.surface import Distances, between, flat_axes, framed
@@ -42,10 +43,6 @@ def metric_names(settings: Metrics) -> list[str]:
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
         *(slices.NAMES if settings.slice_axis != "none" else ()),
     ]
-
-
-def nsd_name(tolerance_mm: float) -> str:
-    return f"nsd_{tolerance_mm:g}mm"
 
 
 def with_groups(

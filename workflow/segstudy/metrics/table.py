@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.files import write_table
 from segstudy.metrics.measure import Measures
@@ -17,7 +18,6 @@ COLUMNS = (
     *("case", "subject", "structure", "metric", "value", "status"),
     *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm"),
 )
-BOUNDED = ("dice", "iou", "precision", "recall", "nsd_", "side_swapped", "slice_dice")
 CONFUSION = (*LABELS, "case", "reference", "prediction", "n_voxels")
 STATUSES = ("ok", "pred_empty", "ref_empty", "both_empty", "missing_file")
 
@@ -84,10 +84,9 @@ def write_confusion(path: Path | str, found: Iterable[Mapping[str, object]]) -> 
 def check_ranges(table: pd.DataFrame) -> None:
     """Raises AssertionError where a value cannot be what its metric's name says."""
     value = table["value"].astype(float)
-    share = table["metric"].astype(str).str.startswith(BOUNDED)
-    wrong = share & ~(value.isna() | value.between(0, 1))
-    distance = table["metric"].astype(str).str.endswith("_mm")
-    wrong |= distance & (value < 0)
+    wrong = pd.Series(False, index=table.index)
+    for name, known in metric.find_all(table["metric"].astype(str)).items():
+        wrong |= (table["metric"] == name) & known.outside(value)
     measured = table["status"].isin(("ok",))
     wrong |= measured & ~np.isfinite(value)
     wrong |= ~table["status"].isin(STATUSES)

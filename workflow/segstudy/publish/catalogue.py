@@ -5,7 +5,8 @@ Light, since the workflow asks it while it parses its rules.
 
 from dataclasses import dataclass, field
 
-from segstudy.publish.words import expand, metric
+from segstudy import metric
+from segstudy.publish.words import expand
 from segstudy.study import Repair, Study
 
 CAPTIONS = "captions.json"
@@ -63,7 +64,7 @@ def figures(study: Study) -> list[Figure]:
     tested = expand(study.statistics.metrics, study)
     for dataset in study.tested_datasets:
         for name in expand(study.publish.metrics, study):
-            title = metric(name).title
+            title = metric.find(name).title
             found.append(_figure("results", "Results", title, dataset, metric=name))
             if len(study.models) > 2 and name in tested:
                 found.append(_figure("ranking", "Results", f"ranks by {title}", dataset, name))
@@ -71,7 +72,7 @@ def figures(study: Study) -> list[Figure]:
                 title = f"differences in {title}"
                 found.append(_figure("differences", "Results", title, dataset, name))
             if families(study):
-                title = f"{metric(name).title} and training size"
+                title = f"{metric.find(name).title} and training size"
                 found.append(_figure("sizes", "Results", title, dataset, name))
         found.append(_figure("heatmap", "Results", "means", dataset))
         found.append(_figure("precision_recall", "Results", "precision and recall", dataset))

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
+from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.results import Results
-from segstudy.publish.words import expand, metric, plain, regions
+from segstudy.publish.words import expand, plain, regions
 
 
 def explorer(results: Results, layers: dict, images: bool = True, folder: str = "") -> Markup:
@@ -27,7 +28,7 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
         "colours": style.structure_colours(structures),
         "modelColours": style.model_colours(models),
         "metrics": [
-            {"name": what.name, "title": what.axis, "better": what.better, "digits": what.digits}
+            {"name": what.name, "title": what.axis, "better": what.direction, "digits": what.digits}
             for what in map(metric, names)
         ],
         "datasets": {

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from segstudy import metric
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, expand, listing, metric, plain
+from segstudy.publish.words import count, expand, listing, plain
 from segstudy.study import (
     Arm,
     Augmentation,
@@ -493,7 +494,7 @@ def _grouped(
 def _evaluation(results: Results) -> str:
     study = results.study
     names = list(dict.fromkeys(results.metrics["metric"]))
-    known = [metric(name) for name in names if metric(name).definition]
+    known = [metric.find(name) for name in names if metric.find(name).definition]
     defined = "; ".join(
         f"{what.title}, {what.definition}" + (f" [[{what.source}]]" if what.source else "")
         for what in known
@@ -523,7 +524,7 @@ def _statistics(results: Results) -> str:
     tests = results.all_tests
     if tests.empty:
         return "There is one model, so nothing was compared."
-    names = listing([metric(name).title for name in expand(settings.metrics, results.study)])
+    names = listing([metric.find(name).title for name in expand(settings.metrics, results.study)])
     within = results.tests
     is_paired = within["design"] == "paired"
     text = []

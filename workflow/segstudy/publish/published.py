@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas
 
+from segstudy import metric
 from segstudy.errors import InputError
+from segstudy.metric import number
 from segstudy.publish.results import Results
 from segstudy.publish.tables import Cell
-from segstudy.publish.words import metric, plain
+from segstudy.publish.words import plain
 
 TABLE = Path(__file__).resolve().parents[3] / "resources" / "published.csv"
 COLUMNS = (
@@ -26,7 +28,6 @@ PLAIN = {
     "recall_t": "t of recall",
     "assd_u": "U of ASSD",
     "angle_deg": "Rotation",
-    "nsd": "NSD",
     "parameters": "Parameters",
 }
 """Figures that are no metric of ours."""
@@ -63,14 +64,13 @@ def published_table(results: Results, path: Path = TABLE) -> dict:
     table = table[[name == known or name.startswith(f"{known}_") for known in table["study"]]]
     rows = []
     for row in table.itertuples():
-        what = metric(row.metric)
         ours, note = _ours(results, row)
         rows.append(
             [
                 Cell(row.dataset or "–"),
                 Cell(row.model or "–"),
                 Cell(plain(row.structure) or "–"),
-                Cell(PLAIN.get(row.metric, what.title)),
+                Cell(PLAIN.get(row.metric) or metric.find(row.metric).title),
                 Cell(_text(row.value, row.unit), float(row.value)),
                 Cell(_our_text(ours, row.metric) + note, ours),
                 Cell(row.remark),
@@ -110,7 +110,9 @@ def _ours(results: Results, row) -> tuple[float, str]:
 def _our_text(value: float, name: str) -> str:
     if math.isnan(value):
         return "–"
-    return f"{value:,.0f}" if name == "parameters" else metric(name).text(value)
+    if name == "parameters":
+        return f"{value:,.0f}"
+    return number(value) if name in PLAIN else metric.find(name).text(value)
 
 
 def _text(value: float, unit: str) -> str:

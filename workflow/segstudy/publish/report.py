@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
@@ -23,7 +24,7 @@ from segstudy.publish.explorer import explorer, stack_files
 from segstudy.publish.methods import methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, expand, listing, metric, plain, regions
+from segstudy.publish.words import count, expand, listing, plain, regions
 
 PICTURE_PIXELS = 1600
 VIEWER = "viewer"  # folder beside the report
@@ -304,7 +305,7 @@ def _findings(results: Results) -> list[str]:
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
             where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             text = (
-                f"Best mean {metric(name).title}{where}: "
+                f"Best mean {metric.find(name).title}{where}: "
                 f"{listing([f'{model} in {len(own)}' for model, own in ordered])} of "
                 f"{count(len(study.structures), 'structure')}"
             )

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas
 
+from segstudy import metric
+from segstudy.metric import Metric, number
 from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
-from segstudy.publish.words import Metric, expand, metric, number, p_value, plain, regions
+from segstudy.publish.words import expand, p_value, plain, regions
 from segstudy.study import Dataset
 
 TESTS = {
@@ -115,7 +117,7 @@ def main_tables(results: Results) -> list[dict]:
                     cells[name] = (
                         Cell("–")
                         if row is None
-                        else _main_cell(row, metric(name), model in leading)
+                        else _main_cell(row, metric.find(name), model in leading)
                     )
                     if row is not None and leading and model not in leading:
                         note = _against(results, dataset, structure, name, model, leading[0])
@@ -137,7 +139,7 @@ def main_tables(results: Results) -> list[dict]:
                     }
                 )
         found.append(
-            {"dataset": dataset, "metrics": [metric(name) for name in shown], "rows": rows}
+            {"dataset": dataset, "metrics": [metric.find(name) for name in shown], "rows": rows}
         )
     return found
 
@@ -168,7 +170,7 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
 
     Without a penalised mean in the summary, a model with infinite cases is worse than any without.
     """
-    what = metric(name)
+    what = metric.find(name)
     costs = {}
     for (region, model, other), row in _indexed(results, dataset).items():
         if region != structure or other != name:
@@ -228,7 +230,7 @@ def metric_tables(results: Results) -> list[dict]:
         names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
         first = [name for name in expand(study.publish.metrics, study) if name in names]
         for name in [*first, *(name for name in names if name not in first)]:
-            what = metric(name)
+            what = metric.find(name)
             table = summary[(summary["dataset"] == dataset) & (summary["metric"] == name)]
             table = table.sort_values(
                 ["structure", "model"], key=lambda column: column.map({**order, **models})
@@ -269,7 +271,7 @@ def test_table(results: Results) -> dict:
     rows = []
     marked = significant(table) if len(table) else pandas.Series(dtype=bool)
     for index, row in table.iterrows():
-        what = metric(row["metric"])
+        what = metric.find(row["metric"])
         test = row["test"]
         statistic, df = _number(row["statistic"]), _number(row["df"])
         share = _number(row.get("share_a_better", math.nan))

@@ -147,6 +147,8 @@ def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     for name in runs["metric"].unique():
         known = metric.find(name, settings.directions)
         found[name] = {"higher": known.low, "lower": known.high, "zero": np.inf}[known.direction]
+        if name in metric.DESCRIPTIVE:
+            found[name] = np.nan
     return found
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from segstudy import metric
 from segstudy.errors import InputError
 
 NEEDED = ("model", "case", "structure", "metric", "value")
@@ -83,20 +85,20 @@ def per_case(table: pd.DataFrame) -> pd.DataFrame:
     return means.drop(columns="infinite")
 
 
-def lower_is_better(metric: str) -> bool:
-    """Distances, the distance of a relative error from 0, and the share on the wrong side."""
-    return metric.endswith("_mm") or metric in ("relative_volume_error", "side_swapped")
+def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str] | Literal["auto"]) -> list[str]:
+    """The wanted metrics of a table; `nsd` stands for all its tolerances.
 
-
-def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
-    """The wanted metrics of a table; `nsd` stands for all its tolerances."""
+    `auto`: the preferred ones that the table has, or all that it has where it has none of these.
+    """
     present = list(dict.fromkeys(table["metric"]))
+    if wanted == "auto":
+        return [name for name in metric.PREFERRED if name in present] or present
     found = []
     for name in wanted:
         if name == "nsd":
-            matching = [metric for metric in present if metric.startswith("nsd_")]
+            matching = [one for one in present if one == name or one.startswith("nsd_")]
         else:
-            matching = [metric for metric in present if metric == name]
+            matching = [one for one in present if one == name]
         if not matching:
             raise InputError(
                 f"statistics.metrics: {name!r} was not measured; the table has {', '.join(present)}"

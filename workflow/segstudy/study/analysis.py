@@ -1,10 +1,28 @@
 """What is measured, how models are compared, and what is shown of it."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from segstudy.errors import InputError
+from segstudy.metric import Direction, check_directions, find_all
 from segstudy.study.settings import Name, Positive, Settings
+
+
+def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
+    """The metrics' own names, for names of other programs."""
+    return tuple(
+        dict.fromkeys(found.name for found in _refusing(find_all, names, directions).values())
+    )
+
+
+def _refusing(function: Callable, *values: Any) -> Any:
+    """What a function returns, its InputError as the kind that a validator raises."""
+    try:
+        return function(*values)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 class Metrics(Settings):
@@ -44,9 +62,15 @@ class Statistics(Settings):
         description="pairs of datasets, such as two sites: [[a, b], ...]; each model on the one is compared with itself "
         "on the other, unpaired",
     )
-    metrics: tuple[str, ...] = Field(
-        ("dice", "hd95_mm", "assd_mm", "precision", "recall"),
-        description="metrics that are tested (`nsd` stands for all tolerances)",
+    directions: dict[str, Direction] = Field(
+        {},
+        description="of each metric that is not known to segstudy, whether `higher` or `lower` values are better, or "
+        "`zero` for those nearest to 0: name: direction",
+    )
+    metrics: Literal["auto"] | tuple[str, ...] = Field(
+        "auto",
+        description="metrics that are tested (`nsd` stands for all tolerances); `auto`: dice, hd95_mm, assd_mm, "
+        "precision and recall, as far as the table has them, or all that it has where it has none of these",
     )
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="significance level")
     rule: Literal["swap", "shapiro_then_mannwhitneyu", "shapiro_then_wilcoxon"] = Field(
@@ -78,6 +102,16 @@ class Statistics(Settings):
             )
         return self
 
+    @field_validator("directions")
+    @classmethod
+    def _no_contradiction(cls, value: dict[str, Direction]) -> dict[str, Direction]:
+        return _refusing(check_directions, value) or value
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: Any, info: ValidationInfo) -> Any:
+        return value if value == "auto" else _names(value, info.data.get("directions", {}))
+
     @field_validator("compare_datasets")
     @classmethod
     def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -96,3 +130,8 @@ class Publish(Settings):
     window: tuple[float, float] | None = Field(
         None, description="intensities shown as black and white; left out: by modality"
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _names(value, {})

@@ -7,11 +7,13 @@ import numpy as np
 import pandas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from segstudy import metric
+from segstudy.metric import Metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import Metric, count, metric, plain, regions
+from segstudy.publish.words import count, plain, regions
 
 DATA_MM, LANE_MM, BRACKET_MM = 40.0, 5.5, 4.0
 MOST_BRACKETS = 6
@@ -36,7 +38,7 @@ class Bracket:
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """One panel a structure; in it, models side by side with their cases joined by lines."""
-    study, what = results.study, metric(figure.metric)
+    study, what = results.study, metric.find(figure.metric)
     values = results.values(figure.dataset, figure.metric)
     models = list(study.models)
     panels = [name for name in regions(study) if name in set(values["structure"])]
@@ -119,10 +121,9 @@ class _Scale:
         low, high = low - room, high + room
         if what.unit == "mm":
             low = 0.0
-        if what.high is not None and high > what.high - 0.35 * (what.high - low):
+        if math.isfinite(what.high) and high > what.high - 0.35 * (what.high - low):
             high = what.high
-        if what.low is not None:
-            low = max(low, what.low)
+        low = max(low, what.low)
         return cls("linear", 1.0, low, high, lane, levels)
 
     @property
@@ -348,7 +349,7 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
 
 def _better(what: Metric) -> str:
     return {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}[
-        what.better
+        what.direction
     ]
 
 

@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
-from segstudy.publish.words import count, metric, plain, regions
+from segstudy.publish.words import count, plain, regions
 
 MOST_PAIRS = 6
 NOISE = "#dfe3e8"
@@ -20,7 +21,7 @@ NOISE = "#dfe3e8"
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """A forest plot: a row a structure and pair of models, the mean difference with its interval."""
-    study, what = results.study, metric(figure.metric)
+    study, what = results.study, metric.find(figure.metric)
     tests = results.tests
     tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric)]
     tests = tests[tests["mean_difference"].notna()].copy()
@@ -119,7 +120,7 @@ def _sides(what) -> str:
         "higher": "to the right A is better",
         "lower": "to the left A is better",
         "zero": "not a matter of better or worse",
-    }[what.better]
+    }[what.direction]
 
 
 def _best(results: Results, figure: Figure, structure: str) -> str:

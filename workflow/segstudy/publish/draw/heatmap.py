@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 
+from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
 from segstudy.publish.tables import penalised
-from segstudy.publish.words import expand, listing, metric, plain, regions
+from segstudy.publish.words import expand, listing, plain, regions
 
 CELL_MM = 6.0
 MAP = "cividis"
@@ -37,7 +38,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     below = above = 3.0
     cell = max(CELL_MM, 3.2 * lines)
     for index, (panel, name) in enumerate(zip(axes, names, strict=False)):
-        what = metric(name)
+        what = metric.find(name)
         own = table[table["metric"] == name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
         words = np.full(costs.shape, "–", dtype=object)
@@ -88,7 +89,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
         " structure; for both an infinite distance counts as the image's diagonal.",
-        f"Table of means of {listing([metric(name).title for name in names]) or 'no metric'} for "
+        f"Table of means of {listing([metric.find(name).title for name in names]) or 'no metric'} for "
         f"{listing(structures)} by {listing(models)}.",
         shown[["structure", "model", "metric", "n", "n_infinite", "mean", "sd"]],
     )

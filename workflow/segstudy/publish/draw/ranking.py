@@ -6,12 +6,14 @@ from itertools import combinations
 import numpy as np
 import pandas
 
+from segstudy import metric
+from segstudy.metric import number
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, metric, number, p_value, plain, regions
+from segstudy.publish.words import count, p_value, plain, regions
 
 ROW_MM = 5.0
 NAME_MM = 1.45
@@ -23,7 +25,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     Critical-difference diagram: Demšar (2006), turned, with pairwise tests in place of a critical
     distance. Places in resamples: Wiesenfarth et al. (2021).
     """
-    study, what = results.study, metric(figure.metric)
+    study, what = results.study, metric.find(figure.metric)
     ranking, places = (_of(table, figure) for table in (results.ranking, results.places))
     panels = [name for name in regions(study) if name in set(ranking["structure"])]
     models = list(study.models)

@@ -5,11 +5,12 @@ import math
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure, families
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, listing, metric, plain, regions
+from segstudy.publish.words import count, listing, plain, regions
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
@@ -17,7 +18,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     A family is the models that differ in nothing but their `training_subset`.
     """
-    study, what = results.study, metric(figure.metric)
+    study, what = results.study, metric.find(figure.metric)
     kin = families(study)
     models = [model for family in kin for model in family]
     colour, marker = (

@@ -6,12 +6,14 @@ import numpy as np
 import pandas
 from matplotlib.patches import Patch
 
+from segstudy import metric
 from segstudy.images.files import read_label
+from segstudy.metric import Metric, number
 from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import Metric, count, expand, listing, metric, number, plain
+from segstudy.publish.words import count, expand, listing, plain
 from segstudy.study import Study
 
 KINDS = {"apart": "#0072B2", "merged": "#56B4E9", "foreground": "#B8BEC6"}
@@ -45,7 +47,7 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     axes = drawn.subplots(rows, columns, squeeze=False).ravel()
     table, below = [], 3.0
     for place, name in zip(axes, names, strict=False):
-        what = metric(name)
+        what = metric.find(name)
         values = results.values(figure.dataset, name)
         for x, model in enumerate(models):
             for step, (kind, members) in enumerate(kinds(study).items()):
@@ -117,7 +119,7 @@ def _bar(axes, x: float, bar: Bar, colour: str) -> None:
 
 
 def _said(row: dict) -> str:
-    what: Metric = metric(row["metric"])
+    what: Metric = metric.find(row["metric"])
     return f"{what.title}, {row['model']}, {WORDS[row['kind']]}: {what.text(row['mean'])}."
 
 

@@ -1,0 +1,471 @@
+"""The metrics that a table can hold: their names, units, ranges, and which values are better.
+
+One registry for all that measures, compares and shows. Other programs' names of a metric are known
+where their meaning is sure; a name that is not known has no direction until a person gives it one.
+"""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+from segstudy.errors import InputError
+
+if TYPE_CHECKING:  # Snakemake reads the study by this module while it parses its rules.
+    import numpy as np
+
+Direction = Literal["higher", "lower", "zero"]
+Quantity = Literal["number", "length", "volume"]
+
+PREFERRED = ("dice", "hd95_mm", "assd_mm", "precision", "recall")
+"""What is compared where nobody chose."""
+
+DESCRIPTIVE = ("slices_undefined",)
+"""What describes a case and judges no model: a missing prediction has no worst value of it."""
+
+UNITS = {
+    "number": {},
+    "length": {"mm": ("mm", "millimetres", "millimeters"), "cm": ("cm",)},
+    "volume": {"ml": ("ml", "cm3", "cc"), "mm3": ("mm3",)},
+}
+_VOXEL = ("voxels", "voxel", "vox", "pixels", "pixel", "px")
+ROUNDING = 1e-6
+"""How far outside its range a value may lie: what single precision makes of a 1."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: what its values are, and which of two is better.
+
+    name: as in our tables, with the unit of a distance. direction: `zero` is compared by absolute
+    size. low, high: where values can lie, infinite where open. digits: as it is printed. source:
+    key of `publish.citations`. aliases: names that other programs give it, as `key` writes them.
+    """
+
+    name: str
+    title: str
+    unit: str
+    direction: Direction
+    low: float
+    high: float
+    digits: int
+    definition: str
+    source: str = ""
+    quantity: Quantity = "number"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def axis(self) -> str:
+        """Title with the unit, for an axis or a table's head."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def arrow(self) -> str:
+        return {"higher": "↑", "lower": "↓", "zero": "→ 0"}[self.direction]
+
+    @property
+    def expected(self) -> str:
+        """The range in words."""
+        if math.isinf(self.low):
+            return "a number above -inf"
+        return (
+            f"{self.low:g} or more" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
+        )
+
+    def cost(self, value: float) -> float:
+        """The lower, the better; undefined is worst of all."""
+        if math.isnan(value):
+            return math.inf
+        return {"higher": -value, "lower": value, "zero": abs(value)}[self.direction]
+
+    def text(self, value: float) -> str:
+        """The value with the metric's usual digits; `∞` and `–` for infinite and undefined."""
+        return number(value, self.digits)
+
+    def outside(self, values: "np.ndarray") -> "np.ndarray":
+        """Which values cannot be of this metric: bool, False where undefined (NaN).
+
+        Infinity is in range where the range is open above; minus infinity never is.
+        """
+        return (
+            (values < self.low - ROUNDING) | (values > self.high + ROUNDING) | (values == -math.inf)
+        )
+
+
+def _share(name, title, definition, source="", aliases="", direction="higher", low=0.0) -> Metric:
+    return Metric(
+        name, title, "", direction, low, 1.0, 3, definition, source, "number", _words(aliases)
+    )  # fmt: skip
+
+
+def _distance(stem, title, definition, source="", aliases="") -> Metric:
+    return Metric(
+        f"{stem}_mm", title, "mm", "lower", 0.0, math.inf, 2, definition, source, "length",
+        (stem.replace("_", ""), *_words(aliases)),
+    )  # fmt: skip
+
+
+def _open(
+    name, title, definition, source="", aliases="", direction="lower", low=0.0,
+    unit="", digits=3, quantity="number",
+) -> Metric:  # fmt: skip
+    return Metric(
+        name, title, unit, direction, low, math.inf, digits, definition, source, quantity,
+        _words(aliases),
+    )  # fmt: skip
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Left out since programs disagree on what they mean: volume similarity (1 - |a - b| / (a + b), but
+# 2 (a - b) / (a + b) in SimpleITK), counts (TP, FP, FN), and bare volumes.
+METRICS = {
+    metric.name: metric
+    for metric in (
+        # Overlap
+        _share("dice", "Dice", "twice the overlap over the sum of both volumes", "dice1945",
+               "dsc dc dicescore dicecoefficient dicecoef dicesimilaritycoefficient dicesimilarity "
+               "dicesorensen sorensendice dicemetric meandice dicemean volumetricdice volumedice "
+               "globalbindsc"),
+        _share("iou", "IoU", "the overlap over the union of both volumes (Jaccard index)",
+               "jaccard1912",
+               "jaccard jaccardindex jaccardcoefficient jaccardscore jacrd jc jac meaniou miou "
+               "ioumean intersectionoverunion threatscore criticalsuccessindex csi"),
+        _share("precision", "Precision", "share of the predicted volume that lies in the reference",
+               "taha2015", "ppv positivepredictivevalue prec prcison"),
+        _share("recall", "Recall", "share of the reference volume that was predicted", "taha2015",
+               "sensitivity tpr truepositiverate hitrate sens rec snsvty"),
+        _share("specificity", "Specificity",
+               "share of the voxels outside the reference that were not predicted", "taha2015",
+               "tnr truenegativerate selectivity spec spcfty"),
+        _share("negative_predictive_value", "Negative predictive value",
+               "share of the voxels not predicted that lie outside the reference", "maierhein2024",
+               "npv"),
+        _share("false_positive_rate", "False-positive rate",
+               "share of what is outside the reference that was predicted", "taha2015",
+               "fpr fallout falsealarmrate", "lower"),
+        _share("false_negative_rate", "False-negative rate",
+               "share of the reference that was not predicted", "taha2015", "fnr missrate", "lower"),
+        _share("false_discovery_rate", "False-discovery rate",
+               "share of the prediction that lies outside the reference", "maierhein2024", "fdr",
+               "lower"),
+        _share("false_omission_rate", "False-omission rate",
+               "share of the voxels not predicted that lie in the reference", "maierhein2024", "",
+               "lower"),
+        _share("volume_overlap_error", "Volumetric overlap error",
+               "1 minus the overlap over the union", "heimann2009",
+               "voe volumetricoverlaperror overlaperror jaccarddistance", "lower"),
+        _share("f1", "F1", "harmonic mean of precision and recall", "maierhein2024",
+               "f1score fmeasure fmeasr"),
+        _share("accuracy", "Accuracy", "share of all voxels with the right label", "taha2015",
+               "acc acurcy pixelaccuracy voxelaccuracy"),
+        _share("balanced_accuracy", "Balanced accuracy", "mean of sensitivity and specificity",
+               "maierhein2024"),
+        _share("matthews", "Matthews correlation",
+               "correlation of prediction and reference, voxel by voxel", "maierhein2024",
+               "mcc matthewscorrelationcoefficient matthewscorrcoef", low=-1.0),
+        _share("kappa", "Cohen's kappa", "agreement beyond that by chance", "taha2015",
+               "cohenkappa cohenskappa", low=-1.0),
+        _share("auroc", "Area under the ROC curve",
+               "share of pairs of a voxel inside and one outside in which the former scores higher",
+               "maierhein2024", "auc rocauc aucroc"),
+        _share("average_precision", "Average precision",
+               "area under the curve of precision over recall", "maierhein2024", "ap auprc prauc"),
+        _share("cldice", "clDice", "Dice of centre lines", "shit2021",
+               "cldsc centerlinedice centrelinedice"),
+        _share("boundary_iou", "Boundary IoU", "IoU of bands along both surfaces",
+               "maierhein2024", "biou"),
+        _share("panoptic_quality", "Panoptic quality",
+               "recognition quality times segmentation quality of instances", "kirillov2019", "pq"),
+        _share("recognition_quality", "Recognition quality", "F1 of detected instances",
+               "kirillov2019", "rq"),
+        _share("segmentation_quality", "Segmentation quality",
+               "mean overlap of the detected instances", "kirillov2019", "sq"),
+        _share("lesionwise_dice", "Dice by lesion", "mean Dice of a case's lesions", "",
+               "lesionwisescoredice"),
+        _share("lesion_f1", "Lesion F1", "F1 of detected lesions", "maierhein2024",
+               "lesionf1score lesionwisef1 lesionwisef1score"),
+        # Distances
+        _distance("hd", "Hausdorff distance",
+                  "the largest distance from one surface to the other, in both directions",
+                  "huttenlocher1993",
+                  "hausdorff hausdorffdistance hausdorffdist hdrfdst maxhausdorff hd100 "
+                  "symmetrichausdorffdistance haus"),
+        _distance("hd95", "HD95",
+                  "the 95th percentile of the distances from one surface to the other, the larger of "
+                  "the two directions", "huttenlocher1993",
+                  "hdrfdst95 95hd"),
+        _distance("assd", "ASSD", "the average symmetric surface distance", "heimann2009",
+                  "averagesymmetricsurfacedistance avgsymmetricsurfacedistance "
+                  "avgsurfacedistancesymmetric meansymmetricsurfacedistance"),
+        _distance("asd", "Average surface distance",
+                  "the average distance between the surfaces, in one direction unless a program says "
+                  "otherwise", "heimann2009",
+                  "averagesurfacedistance avgsurfacedistance surfacedistance meansurfacedistance msd"),
+        _distance("masd", "MASD", "the mean of the two directed average surface distances",
+                  "maierhein2024", "meanaveragesurfacedistance"),
+        _distance("average_hausdorff_distance", "Average Hausdorff distance",
+                  "the larger of the two directed average distances", "taha2015",
+                  "ahd avgdist averagehausdorff avghausdorff avghausdorffdistance"),
+        _distance("rms_surface_distance", "RMS surface distance",
+                  "the root of the mean squared distance between the surfaces", "heimann2009",
+                  "rmsd rmssd rmssurface"),
+        _distance("centre_distance", "Distance of centres",
+                  "the distance between the centres of mass", "",
+                  "centerdistance centredistance cedi centroiddistance"),
+        _distance("lesionwise_hd95", "HD95 by lesion", "mean HD95 of a case's lesions", "",
+                  "lesionwisescorehd95"),
+        _share("nsd", "NSD",
+               "normalised surface distance: the share of both surfaces that lies within a tolerance "
+               "of the other", "nikolov2021"),
+        # Volumes
+        _open("relative_volume_error", "Relative volume error",
+              "predicted minus reference volume, over the reference volume", "heimann2009",
+              "rve rvd relativevolumedifference signedrelativevolumeerror "
+              "signedrelativevolumedifference", "zero", -1.0),
+        _open("ravd", "RAVD",
+              "difference of the volumes over the reference volume, with its sign or without as the "
+              "program has it", "heimann2009", "", "zero", -1.0),
+        _open("absolute_relative_volume_error", "Absolute relative volume error",
+              "the size of predicted minus reference volume, over the reference volume",
+              "heimann2009",
+              "rvae arve arvd relativeabsolutevolumeerror relativeabsolutevolumedifference "
+              "absoluterelativevolumedifference absolutevolumedifferenceratio"),
+        _open("volume_difference", "Volume difference", "predicted minus reference volume", "",
+              "vd volumeerror signedvolumedifference volumediff", "zero", -math.inf,
+              quantity="volume", digits=2),
+        _open("absolute_volume_difference", "Absolute volume difference",
+              "the size of predicted minus reference volume", "",
+              "avd absolutevolumeerror absvolumedifference", digits=2,
+              quantity="volume"),
+        _open("false_positive_volume", "False-positive volume",
+              "the predicted volume that touches no reference", "",
+              "fpvolume fpvol fpv falseposvol falsepositivevol", digits=2, quantity="volume"),
+        _open("false_negative_volume", "False-negative volume",
+              "the reference volume that no prediction touches", "",
+              "fnvolume fnvol fnv falsenegvol falsenegativevol", digits=2, quantity="volume"),
+        # Probabilities and intensities
+        _share("ece", "Expected calibration error",
+               "the mean difference of confidence and accuracy", "maierhein2024",
+               "expectedcalibrationerror calibrationerror", "lower"),
+        _open("brier", "Brier score", "the mean squared difference of probability and reference",
+              "maierhein2024", "brierscore"),
+        _open("nll", "Negative log likelihood",
+              "the mean negative logarithm of the reference's probability", "maierhein2024",
+              "negativeloglikelihood logloss crossentropy"),
+        _open("mae", "Mean absolute error", "the mean size of the differences", "",
+              "meanabsoluteerror"),
+        _open("mse", "Mean squared error", "the mean of the squared differences", "",
+              "meansquarederror"),
+        _open("rmse", "Root mean squared error", "the root of the mean of the squared differences",
+              "", "rootmeansquarederror rootmeansquareerror"),
+        # Ours
+        _share("slice_dice", "Dice by slice",
+               "mean over a case's slices in which the structure is in the reference or the "
+               "prediction"),
+        _open("slices_undefined", "Slices without Dice",
+              "slices of a case with neither reference nor prediction, left out of the Dice by slice",
+              unit="slices", digits=0),
+        _share("side_swapped", "Side swapped",
+               "share of a structure's predicted volume that lies in the reference's structure of the "
+               "other side", direction="lower"),
+        _share("false_positive_scans", "False positives",
+               "share of a subject's scans without the structure in which it was predicted",
+               direction="lower"),
+        _open("false_positive_volume_ml", "False-positive volume where absent",
+              "the predicted volume in a scan whose reference lacks the structure", digits=2,
+              unit="ml", quantity="volume"),
+    )
+}  # fmt: skip
+
+_NSD = re.compile(
+    r"(?:nsd|nsdice|ndsc|surfacedice|surfacedsc|surfacedicecoefficient|normali[sz]edsurfacedice|"
+    r"normali[sz]edsurfacedistance|surfaceoverlap)"
+    r"(?:at|tau|tol|tolerance|attolerance|threshold)*(\d+(?:\.\d+)?)?(mm)?"
+)
+_PERCENTILE = re.compile(
+    r"(?:hd|hausdorff|hausdorffdistance|hausdorffdist)(\d\d)(?:th)?(?:percentile)?"
+)
+
+
+def nsd_name(tolerance_mm: float) -> str:
+    """`nsd_2mm` for a tolerance of 2 mm."""
+    return f"nsd_{tolerance_mm:g}mm"
+
+
+def key(name: str) -> str:
+    """A name without what programs write differently: case, spaces, underscores, brackets."""
+    written = name.lower().replace("%", "percent")
+    return re.sub(r"(?<!\d)\.|\.(?!\d)|[^a-z0-9.]", "", written)
+
+
+_BY_KEY = {
+    alias: metric for metric in METRICS.values() for alias in (*metric.aliases, key(metric.name))
+}
+
+
+def find(name: str, directions: Mapping[str, str] = {}) -> Metric:
+    """The metric of a name in a table: ours, or another program's for the same thing.
+
+    directions: `statistics.directions`, the direction of each metric that is not known here.
+    Raises InputError where the name is not known, and where a direction contradicts what is.
+    """
+    return find_all([name], directions)[name]
+
+
+def find_all(names: Iterable[str], directions: Mapping[str, str] = {}) -> dict[str, Metric]:
+    """`find` for many names; the error names all that are not known."""
+    check_directions(directions)
+    given = {key(name): (name, direction) for name, direction in directions.items()}
+    found: dict[str, Metric] = {}
+    unknown = []
+    for name in dict.fromkeys(names):
+        metric = _known(name)
+        if metric is None and key(name) in given:
+            written, direction = given[key(name)]
+            metric = _given(written, direction)
+        if metric is None:
+            unknown.append(name)
+        else:
+            found[name] = metric
+    if unknown:
+        raise InputError(_not_known(unknown))
+    return found
+
+
+def check_directions(directions: Mapping[str, str]) -> None:
+    """Raises InputError where a direction is no direction, or not that of a known metric."""
+    for name, direction in directions.items():
+        if direction not in get_args(Direction):
+            raise InputError(
+                f"statistics.directions: {name!r}: found {direction!r}; expected higher, lower, or "
+                "zero (nearest to 0 is best)"
+            )
+        metric = _known(name)
+        if metric is not None and metric.direction != direction:
+            raise InputError(
+                f"statistics.directions: {name!r}: found {direction!r}, but it is known as "
+                f"{metric.name} ({metric.definition}), of which {_BEST[metric.direction]}; leave it "
+                "out, or give the metric another name where it is something else"
+            )
+
+
+_BEST = {
+    "higher": "higher values are better",
+    "lower": "lower values are better",
+    "zero": "values nearest to 0 are best",
+}
+
+
+def assumed(name: str) -> str:
+    """What is taken for granted where a name of another program leaves it open; empty if nothing."""
+    metric, in_mm = _known(name), key(name).endswith(UNITS["length"]["mm"])
+    if metric is None:
+        return ""
+    if metric.name.startswith("nsd_") and not in_mm:
+        return "its tolerance is taken to be in mm"
+    if metric.quantity == "length" and metric.unit == "mm" and not in_mm:
+        return "its values are taken to be in mm"
+    if metric.quantity == "volume" and not metric.unit:
+        return "its unit is not said, so that of all models is taken to be the same"
+    return ""
+
+
+def _known(name: str) -> Metric | None:
+    if name in METRICS:
+        return METRICS[name]
+    ours = re.fullmatch(r"nsd_([0-9.e+-]+)mm", name.strip().lower())
+    tolerance = ours or _NSD.fullmatch(key(name))
+    if tolerance:
+        return _nsd(tolerance[1])
+    written = key(name)
+    if written in _BY_KEY:
+        return _BY_KEY[written]
+    for quantity, units in UNITS.items():
+        known = {**units, "voxel": _VOXEL} if units else {}
+        for unit, spellings in known.items():
+            for spelling in spellings:
+                metric = _of_stem(written.removesuffix(spelling))
+                if written.endswith(spelling) and metric and metric.quantity == quantity:
+                    return _in_unit(metric, unit)
+    return _of_stem(written)
+
+
+def _of_stem(stem: str) -> Metric | None:
+    """The metric of a name without its unit; any percentile of the Hausdorff distance is one."""
+    percentile = _PERCENTILE.fullmatch(stem)
+    if stem in _BY_KEY or not percentile:
+        return _BY_KEY.get(stem)
+    if percentile[1] == "95":
+        return METRICS["hd95_mm"]
+    return replace(
+        METRICS["hd95_mm"],
+        name=f"hd{percentile[1]}_mm",
+        title=f"HD{percentile[1]}",
+        definition=METRICS["hd95_mm"].definition.replace("95th", f"{percentile[1]}th"),
+        aliases=(),
+    )
+
+
+def _in_unit(metric: Metric, unit: str) -> Metric:
+    if unit == metric.unit:
+        return metric
+    stem = metric.name.removesuffix(f"_{metric.unit}")
+    return replace(metric, name=f"{stem}_{unit}", unit=unit, aliases=())
+
+
+def _nsd(tolerance: str | None) -> Metric | None:
+    if tolerance is None:
+        return METRICS["nsd"]
+    try:
+        size = float(tolerance)
+    except ValueError:
+        return None
+    if not 0 < size < math.inf:
+        return None
+    return replace(
+        METRICS["nsd"],
+        name=nsd_name(size),
+        title=f"NSD at {size:g} mm",
+        definition=METRICS["nsd"].definition.replace("a tolerance", f"{size:g} mm"),
+    )
+
+
+def _given(name: str, direction: str) -> Metric:
+    """A metric of which only the direction is known."""
+    return Metric(name.strip(), name.strip(), "", direction, -math.inf, math.inf, 3, "")
+
+
+def _not_known(names: list[str]) -> str:
+    """What to do about metrics that are not known."""
+    shown = ", ".join(map(repr, names))
+    setting = json.dumps({"directions": dict.fromkeys(names, "higher | lower | zero")})
+    text = (
+        f"{'metric' if len(names) == 1 else 'metrics'} {shown}: not known, so it cannot be told "
+        "whether higher or lower values are better. Say which it is in statistics.directions, or "
+        f"with --settings '{setting}' (zero: nearest to 0 is best)"
+    )
+    percent = [name for name in names if "%" in name or "percent" in name.lower()]
+    if percent:
+        text += (
+            f". Shares are expected from 0 to 1: divide {', '.join(percent)} by 100 and name it so"
+        )
+    for name in names:
+        near = difflib.get_close_matches(key(name), _BY_KEY, n=1, cutoff=0.8)
+        if near and name not in percent:
+            text += f". For {name!r}, did you mean {_BY_KEY[near[0]].name}?"
+    return text
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with fixed digits, a true minus sign, `∞` for infinite and `–` for undefined."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.{digits}f}".replace("-", "−")
