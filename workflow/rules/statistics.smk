@@ -7,10 +7,13 @@ rule statistics:
         trainings=grid_trainings(),
     output:
         **({"grid": f"{RESULTS}/statistics/grid.csv"} if STUDY.grids else {}),
+        values=f"{RESULTS}/statistics/values.csv",
         summary=f"{RESULTS}/statistics/summary.csv",
         tests=f"{RESULTS}/statistics/tests.csv",
         ranking=f"{RESULTS}/statistics/ranking.csv",
         places=f"{RESULTS}/statistics/places.csv",
+        false_positives=f"{RESULTS}/statistics/false_positives.csv",
+        false_positive_tests=f"{RESULTS}/statistics/false_positive_tests.csv",
         report=f"{RESULTS}/statistics/report.md",
     log:
         f"{RESULTS}/logs/statistics/statistics.log",

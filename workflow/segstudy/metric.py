@@ -23,8 +23,8 @@ Quantity = Literal["number", "length", "volume"]
 PREFERRED = ("dice", "hd95_mm", "assd_mm", "precision", "recall")
 """What is compared where nobody chose."""
 
-DESCRIPTIVE = ("slices_undefined",)
-"""What describes a case and judges no model: a missing prediction has no worst value of it."""
+DESCRIPTIVE = ("slices_undefined", "side_swapped")
+"""What describes a prediction that is there: a missing or empty one has no worst value of it."""
 
 UNITS = {
     "number": {},

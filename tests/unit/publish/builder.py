@@ -6,6 +6,7 @@ curves are made up from a seed.
 
 import itertools
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,8 @@ from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.metrics.measure import SWAPPED, opposite
 from segstudy.metrics.overlap import confusion
 from segstudy.metrics.table import confusion_rows, write_confusion
-from segstudy.statistics.comparisons import compare
-from segstudy.statistics.ranking import rank
-from segstudy.statistics.summary import summarise
-from segstudy.statistics.values import per_case, read_values
+from segstudy.statistics.analysis import analyse
+from segstudy.statistics.values import read_values
 from segstudy.study import Study
 
 SHAPE = (40, 36, 12)
@@ -123,11 +122,9 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
     metrics = pandas.DataFrame(rows)
     write_table(root / "metrics/metrics.csv", metrics)
     # The real statistics, so that the columns are those that the report will meet.
-    values = per_case(read_values(root / "metrics/metrics.csv"))
-    write_table(root / "statistics/summary.csv", summarise(values, settings.statistics))
-    write_table(root / "statistics/tests.csv", compare(values, settings.statistics))
-    for name, table in zip(("ranking", "places"), rank(values, settings.statistics), strict=True):
-        write_table(root / f"statistics/{name}.csv", table)
+    found = analyse(read_values(root / "metrics/metrics.csv"), settings.statistics)
+    for table in fields(found):
+        write_table(root / f"statistics/{table.name}.csv", getattr(found, table.name))
     for stage, job, seconds in (("train", "a", 90.5), ("train", "b", 30.0), ("metrics", "c", 2.0)):
         write_text(
             root / f"benchmarks/{stage}/{job}.tsv",

@@ -10,7 +10,8 @@ from segstudy.publish.drawing import draw
 from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
 from segstudy.statistics.grid import grid_table, read_trainings
-from segstudy.statistics.values import per_case, read_values
+from segstudy.statistics.values import read_values
+from segstudy.statistics.completion import completed
 from segstudy.study import GridSettings
 
 ARMS = {
@@ -27,7 +28,7 @@ def searched(tmp_path_factory) -> Results:
     builder.build(root, settings, cases=4)
     grid = GridSettings(grids=settings.grids, weights=dict.fromkeys(ARMS, "last"))
     trainings = read_trainings(root / "train", grid)
-    values = per_case(read_values(root / "metrics/metrics.csv"))
+    values = completed(read_values(root / "metrics/metrics.csv"), settings.statistics)
     write_table(root / "statistics/grid.csv", grid_table(grid, values, trainings))
     return Results(settings, root)
 

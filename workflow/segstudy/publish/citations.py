@@ -26,7 +26,7 @@ class Reference:
 
     @property
     def bibtex(self) -> str:
-        place = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished"}
+        place = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished", "book": "publisher"}
         authors = self.authors.replace(" et al.", " and others").replace(" & ", " and ")
         lines = [f"@{self.kind}{{{self.key},", f"  author = {{{authors}}},"]
         lines += [f"  title = {{{{{self.title}}}}},", f"  year = {{{self.year}}},"]
@@ -57,6 +57,9 @@ REFERENCES = {
         Reference("cicek2016", "inproceedings", "Çiçek Ö et al.", 2016,
                   "3D U-Net: learning dense volumetric segmentation from sparse annotation",
                   "MICCAI 2016, 424-432", "10.1007/978-3-319-46723-8_49"),
+        Reference("datta2008", "article", "Datta S & Satten GA", 2008,
+                  "A signed-rank test for clustered data",
+                  "Biometrics 64:501-507", "10.1111/j.1541-0420.2007.00923.x"),
         Reference("demsar2006", "article", "Demšar J", 2006,
                   "Statistical comparisons of classifiers over multiple data sets",
                   "Journal of Machine Learning Research 7:1-30",
@@ -64,10 +67,8 @@ REFERENCES = {
         Reference("dice1945", "article", "Dice LR", 1945,
                   "Measures of the amount of ecologic association between species",
                   "Ecology 26:297-302", "10.2307/1932409"),
-        Reference("efron1987", "article", "Efron B", 1987,
-                  "Better bootstrap confidence intervals",
-                  "Journal of the American Statistical Association 82:171-185",
-                  "10.1080/01621459.1987.10478410"),
+        Reference("fisher1935", "book", "Fisher RA", 1935,
+                  "The design of experiments", "Oliver and Boyd, Edinburgh"),
         Reference("friedman1937", "article", "Friedman M", 1937,
                   "The use of ranks to avoid the assumption of normality implicit in the analysis of variance",
                   "Journal of the American Statistical Association 32:675-701",
@@ -131,6 +132,9 @@ REFERENCES = {
         Reference("molder2021", "article", "Mölder F et al.", 2021,
                   "Sustainable data analysis with Snakemake", "F1000Research 10:33",
                   "10.12688/f1000research.29032.2"),
+        Reference("nadeau2003", "article", "Nadeau C & Bengio Y", 2003,
+                  "Inference for the generalization error",
+                  "Machine Learning 52:239-281", "10.1023/A:1024068626366"),
         Reference("nikolov2021", "article", "Nikolov S et al.", 2021,
                   "Clinically applicable segmentation of head and neck anatomy for radiotherapy: deep learning algorithm development and validation study",
                   "Journal of Medical Internet Research 23:e26151", "10.2196/26151"),
@@ -164,6 +168,9 @@ REFERENCES = {
         Reference("welch1947", "article", "Welch BL", 1947,
                   "The generalization of 'Student's' problem when several different population variances are involved",
                   "Biometrika 34:28-35", "10.1093/biomet/34.1-2.28"),
+        Reference("westfall1993", "book", "Westfall PH & Young SS", 1993,
+                  "Resampling-based multiple testing: examples and methods for p-value adjustment",
+                  "Wiley, New York"),
         Reference("wiesenfarth2021", "article", "Wiesenfarth M et al.", 2021,
                   "Methods and open-source toolkit for analyzing and visualizing challenge results",
                   "Scientific Reports 11:2369", "10.1038/s41598-021-82017-6"),

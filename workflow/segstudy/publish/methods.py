@@ -20,16 +20,17 @@ from segstudy.study import (
     Loss,
     Model,
     NnunetModel,
+    Statistics,
     Study,
     Synthesis,
 )
 
-TEST_WORDS = {
-    "wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
-    "mannwhitneyu": "the Mann-Whitney U test, which discards the pairing [[mann1947]]",
-    "permutation": "a permutation test of the differences' signs",
+RANK_WORDS = {
+    "shapiro_then_wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
+    "shapiro_then_mannwhitneyu": "the Mann-Whitney U test, which discards the pairing [[mann1947]]",
 }
 CORRECTION_WORDS = {
+    "max_t": "adjusted by step-down max-T with the swaps that all tests share [[westfall1993]]",
     "holm": "adjusted by Holm's method [[holm1979]]",
     "benjamini_hochberg": "adjusted by the method of Benjamini and Hochberg [[benjamini1995]]",
     "none": "not adjusted for multiple tests",
@@ -502,8 +503,8 @@ def _evaluation(results: Results) -> str:
     text = [
         f"Predictions were measured on the image's own grid, in millimetres: {defined}.",
         f"Surface distances were taken between {SURFACES[study.metrics.surface]}.",
-        "A distance to an empty mask is infinite: it is counted apart and ranked worst. A metric of "
-        "a structure that neither label holds is undefined.",
+        "A distance to an empty mask is infinite: it is counted apart and ranked worst. Where the reference lacks a "
+        "structure, its metrics are undefined for every model, and false positives are counted apart.",
     ]
     if study.metrics.groups:
         groups = [
@@ -524,16 +525,18 @@ def _statistics(results: Results) -> str:
     tests = results.all_tests
     if tests.empty:
         return "There is one model, so nothing was compared."
-    names = listing([metric.find(name).title for name in expand(settings.metrics, results.study)])
+    names = listing([metric.find(name).title for name in dict.fromkeys(tests["metric"])])
     within = results.tests
     is_paired = within["design"] == "paired"
-    text = []
+    missing = {
+        "worst": "A missing prediction counted as the worst value.",
+        "exclude": "Cases without a prediction were left out of comparisons with that model.",
+    }[settings.missing]
+    text = [f"The unit was the subject; cases of a subject were averaged. {missing}"]
     if is_paired.any():
         text.append(
-            f"Models were compared on the same cases ({_range(within[is_paired], 'n_pairs')} pairs) in {names}. "
-            "Paired differences were tested with a paired t test where they were normal (Shapiro-Wilk "
-            f"[[shapiro1965]], α = {settings.alpha:g}) and with {TEST_WORDS[settings.when_not_normal]} "
-            "where not."
+            f"Models were compared on the same {_range(within[is_paired], 'n_subjects')} subjects in {names}, "
+            f"{_paired_rule(settings)}."
         )
     for rows, what in (
         (within[~is_paired], "Models that were measured on different cases"),
@@ -541,28 +544,57 @@ def _statistics(results: Results) -> str:
     ):
         if len(rows):
             text.append(
-                f"{what} were compared as independent samples ({_range(rows, 'n_a', 'n_b')} cases each) in "
-                f"{names}, with Welch's t test [[welch1947]] where both samples were normal (Shapiro-Wilk "
-                f"[[shapiro1965]], α = {settings.alpha:g}) and with the Mann-Whitney U test [[mann1947]] where not."
+                f"{what} were compared as independent samples ({_range(rows, 'n_a', 'n_b')} subjects each) in "
+                f"{names}, {_unpaired_rule(settings)}."
             )
     if len(results.study.models) > 2 and is_paired.any():
         text.append(
-            "Over all models, ranks within each case were tested with Friedman's test [[friedman1937]]; how firm the "
-            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the cases [[wiesenfarth2021]]. Diagrams "
-            "of ranks join the models that do not differ significantly [[demsar2006]]."
+            "Over all models, ranks for each subject were tested with Friedman's test [[friedman1937]]; how firm the "
+            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the subjects [[wiesenfarth2021]]. "
+            "Diagrams of ranks join the models that do not differ significantly [[demsar2006]]."
         )
     tested = int(np.isfinite(tests["p"].astype(float)).sum())
     families = tests.groupby(["dataset", "dataset_b"]).ngroups
     family = f" within each of {families} families (datasets)" if families > 1 else ""
     if len(results.dataset_tests):
         family = f" within each of {families} families (datasets, and pairs of datasets)"
-    bootstrap = "BCa bootstrap [[efron1987]]" if settings.bootstrap == "bca" else "bootstrap"
+    level = f"{100 * (1 - settings.alpha):g} %"
     text.append(
         f"p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}{family}, and "
-        f"{settings.alpha:g} was the level of significance. 95 % confidence intervals come from "
-        f"a {bootstrap} with {settings.bootstrap_samples} samples."
+        f"{settings.alpha:g} was the level of significance. {level} confidence intervals of differences are those of "
+        f"the tests, by inversion; those of a model's mean are by Student's t on subjects' means."
     )
+    if len(results.study.folds) > 1:
+        text.append(
+            "Models of a cross-validation share training data: p compares these trained models on these subjects, not "
+            "the learning algorithms; the t test of the folds' means that allows for it [[nadeau2003]] stands beside it."
+        )
     return " ".join(text)
+
+
+def _paired_rule(settings: Statistics) -> str:
+    if settings.rule == "swap":
+        return (
+            "by exchanging the models' labels subject by subject, in all ways up to 13 subjects and in 99,999 random "
+            "ones above, with the mean difference as statistic, or the mean signed rank where distances were infinite "
+            "[[fisher1935]] [[datta2008]]"
+        )
+    return (
+        "with a paired t test where the differences were normal (Shapiro-Wilk "
+        f"[[shapiro1965]], α = {settings.alpha:g}) and with {RANK_WORDS[settings.rule]} where not"
+    )
+
+
+def _unpaired_rule(settings: Statistics) -> str:
+    if settings.rule == "swap":
+        return (
+            "by permuting which subjects belong to which, with Welch's t [[welch1947]] as statistic, or the sum of ranks "
+            "where distances were infinite"
+        )
+    return (
+        "with Welch's t test [[welch1947]] where both samples were normal (Shapiro-Wilk [[shapiro1965]], "
+        f"α = {settings.alpha:g}) and with the Mann-Whitney U test [[mann1947]] where not"
+    )
 
 
 def _datasets(results: Results) -> str:

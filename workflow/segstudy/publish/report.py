@@ -102,6 +102,7 @@ def render(
         tests=tables.test_table(results),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
+        level=f"{100 * (1 - study.statistics.alpha):g} %",
         layers=layers,
         cases=explorer(results, layers, images, FILES if not embedded else ""),
         embedded=embedded,
@@ -314,22 +315,44 @@ def _findings(results: Results) -> list[str]:
                 text += (
                     f"; {wins} of {count(compared, 'comparison')} with the best model "
                     f"{'is' if wins == 1 else 'are'} significant "
-                    f"({CORRECTIONS[study.statistics.correction]} < {study.statistics.alpha:g})"
+                    f"({CORRECTIONS[study.statistics.correction]} ≤ {study.statistics.alpha:g})"
                 )
             else:
                 text += "; this metric was not tested"
             text += "."
             found.append(text)
-    infinite = results.summary
-    distances = infinite[infinite["metric"] == "hd95_mm"]
+    found += _missing(results)
+    distances = results.summary[results.summary["metric"] == "hd95_mm"]
     missing = int(distances["n_infinite"].sum())
     if missing:
         worst = distances.groupby("model", sort=False)["n_infinite"].sum()
         named = [f"{model} {int(number)}" for model, number in worst.items() if number]
         found.append(
-            f"{count(missing, 'prediction')} {'has' if missing == 1 else 'have'} an infinite "
-            f"distance, since the structure was missed altogether or found where there is none "
-            f"({', '.join(named)})."
+            f"{count(missing, 'subject')} {'has' if missing == 1 else 'have'} an infinite distance, "
+            f"since the structure was missed altogether ({', '.join(named)})."
+        )
+    return found
+
+
+def _missing(results: Results) -> list[str]:
+    """A sentence on predictions that are missing, and one on structures found where there are none."""
+    taken = {"worst": "count as the worst value", "exclude": "are left out of the comparisons"}
+    found, summary = [], results.summary
+    lacking = summary.groupby(["dataset", "model"], sort=False)["n_missing"].max()
+    if lacking.sum():
+        named = [f"{model} {number} on {dataset}" for (dataset, model), number in lacking.items() if number]
+        found.append(
+            f"Missing predictions {taken[results.study.statistics.missing]}: {listing(named)}."
+        )
+    absent = results.false_positives
+    for (dataset, structure), rows in absent[absent["metric"] == "false_positive_scans"].groupby(
+        ["dataset", "structure"], sort=False
+    ):
+        rates = [f"{row.model} {row.mean:.0%}" for row in rows.itertuples()]
+        number = count(int(rows["n_cases"].max()), "case")
+        found.append(
+            f"{number} of {dataset} {'is' if number == '1 case' else 'are'} without {plain(structure).lower()} and "
+            f"stand outside its comparisons; false positives there: {listing(rates)}."
         )
     return found
 

@@ -190,20 +190,21 @@ class Results:
 
     @cached_property
     def summary(self) -> pandas.DataFrame:
-        columns = ("dataset", "model", "structure", "metric", "n", "n_undefined", "n_infinite")
-        columns += ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
+        columns = ("dataset", "model", "structure", "metric", "n_subjects", "n_cases")
+        columns += ("n_absent", "n_undefined", "n_missing", "n_failed", "n_infinite", "mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
         return self._table("statistics/summary.csv", "statistics", "statistics", columns)
 
     @cached_property
     def all_tests(self) -> pandas.DataFrame:
         """Every comparison: of models on a dataset, and of a model on two datasets."""
-        columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "n_pairs")
-        columns += ("test", "statistic", "df", "p", "p_adjusted", "significant", "design")
+        columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "n_subjects")
+        columns += ("test", "estimate", "ci_low", "ci_high", "statistic", "df", "p", "p_adjusted")
+        columns += ("ci_low_adjusted", "ci_high_adjusted", "significant", "verdict", "design")
         return self._table("statistics/tests.csv", "statistics", "statistics", columns)
 
     def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
         """The arms of a grid search, tested on a dataset; as `statistics/grid.csv` has them."""
-        columns = ("grid", "model", "dataset", "validation_dice", "best", "parameters", "n_cases")
+        columns = ("grid", "model", "dataset", "validation_dice", "best", "parameters", "n_subjects")
         table = self._table("statistics/grid.csv", "statistics", "statistics", columns)
         own = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
         # Other grids' settings are columns too.
@@ -223,7 +224,7 @@ class Results:
     @cached_property
     def ranking(self) -> pandas.DataFrame:
         """Mean ranks of the models in each dataset, structure and metric."""
-        columns = ("dataset", "structure", "metric", "model", "n_cases", "mean_rank", "rank_low")
+        columns = ("dataset", "structure", "metric", "model", "n_subjects", "mean_rank", "rank_low")
         columns += ("rank_high", "friedman_statistic", "friedman_df", "friedman_p", "kendall_tau")
         return self._table("statistics/ranking.csv", "statistics", "statistics", columns)
 
@@ -233,16 +234,28 @@ class Results:
         columns = ("dataset", "structure", "metric", "model", "place", "share")
         return self._table("statistics/places.csv", "statistics", "statistics", columns)
 
+    @cached_property
+    def all_values(self) -> pandas.DataFrame:
+        """What was compared: one value a dataset, structure, metric, model and case."""
+        columns = ("dataset", "structure", "metric", "model", "case", "subject", "value", "missing")
+        return self._table("statistics/values.csv", "statistics", "statistics", columns)
+
+    @cached_property
+    def false_positives(self) -> pandas.DataFrame:
+        """How often each model found a structure that the reference lacks, as `summary`."""
+        columns = ("dataset", "model", "structure", "metric", "n_cases", "n_missing", "mean")
+        return self._table("statistics/false_positives.csv", "statistics", "statistics", columns)
+
     def values(self, dataset: str, metric: str) -> pandas.DataFrame:
         """One value a case, structure and model: the mean over folds and seeds that predicted the case.
 
-        Columns case, structure, model, value (NaN undefined, inf infinite). Undefined for a case
-        only where every prediction of it is; infinite as soon as one is.
+        Columns case, subject, structure, model, value (NaN undefined, inf infinite; a missing
+        prediction as `statistics.missing` says), and missing.
         """
-        table = self.metrics
+        table = self.all_values
         table = table[(table["dataset"] == dataset) & (table["metric"] == metric)]
         keys = ["case", "structure", "model"]
-        return table.groupby(keys, sort=True, as_index=False)["value"].mean()
+        return table[[*keys, "subject", "value", "missing"]].sort_values(keys, ignore_index=True)
 
     def first_prediction(self, dataset: str, model: str, case: str) -> Path:
         """The prediction shown of a case: that of the first fold and seed that predicted it."""

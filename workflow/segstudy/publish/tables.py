@@ -14,19 +14,25 @@ from segstudy.publish.words import expand, p_value, plain, regions
 from segstudy.study import Dataset
 
 TESTS = {
+    "swap_mean": "swap per subject",
+    "swap_ranks": "swap per subject, ranks",
+    "relabel_mean": "permutation, Welch t",
+    "relabel_ranks": "permutation, rank sum",
     "paired_t": "paired t",
     "welch_t": "Welch t",
     "wilcoxon": "Wilcoxon signed-rank",
     "mannwhitneyu": "Mann-Whitney U",
-    "permutation": "permutation",
     "": "not tested",
 }
 STATISTICS = {
+    "swap_mean": "mean",
+    "swap_ranks": "score",
+    "relabel_mean": "t",
+    "relabel_ranks": "R",
     "paired_t": "t",
     "welch_t": "t",
     "wilcoxon": "W",
     "mannwhitneyu": "U",
-    "permutation": "mean",
 }
 EFFECTS = {
     "cohens_dz": "dz",
@@ -34,6 +40,15 @@ EFFECTS = {
     "matched_rank_biserial": "r (matched)",
     "rank_biserial": "r",
 }
+COUNTS = {
+    "n_subjects": "Subjects",
+    "n_cases": "Cases",
+    "n_absent": "Without it",
+    "n_undefined": "Undefined",
+    "n_missing": "Missing",
+    "n_infinite": "Infinite",
+}
+VERDICTS = {"a_better": "A better", "b_better": "B better", "cannot_be_told": "cannot be told"}
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,7 @@ def main_tables(results: Results) -> list[dict]:
                         note = _against(results, dataset, structure, name, model, leading[0])
                         cells[name] = replace(cells[name], against=note)
                 counts = [
-                    int(summary[structure, model, name]["n"])
+                    int(summary[structure, model, name]["n_subjects"])
                     for name in shown
                     if (structure, model, name) in summary
                 ]
@@ -153,6 +168,10 @@ def _main_cell(row: pandas.Series, what: Metric, best: bool) -> Cell:
     flags = []
     if int(row["n_infinite"]):
         flags.append(f"{int(row['n_infinite'])} ∞")
+    if int(row["n_missing"]):
+        flags.append(f"{int(row['n_missing'])} missing")
+    if int(row["n_absent"]):
+        flags.append(f"{int(row['n_absent'])} without it")
     if int(row["n_undefined"]):
         flags.append(f"{int(row['n_undefined'])} undefined")
     interval = f"{what.text(row['ci_low'])}–{what.text(row['ci_high'])}"
@@ -241,19 +260,23 @@ def metric_tables(results: Results) -> list[dict]:
                 cells = [Cell(row["structure"]), Cell(row["model"])]
                 cells += [
                     Cell(str(int(row[key])), float(row[key]))
-                    for key in ("n", "n_undefined", "n_infinite")
+                    for key in COUNTS
                 ]
                 cells += [
                     Cell(what.text(row[key]), float(row[key]), best=best and key == "mean")
                     for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
                 ]
+                rate = float(row["failure_rate"])
+                ends = (float(row[end]) for end in ("failure_low", "failure_high"))
+                interval = "–".join(f"{100 * end:.0f}" for end in ends)
+                cells.append(Cell("–" if rate != rate else f"{100 * rate:.0f} ({interval})", rate))
                 if "mean_penalised" in summary:
                     cells.append(
                         Cell(what.text(row["mean_penalised"]), float(row["mean_penalised"]))
                     )
                 rows.append(cells)
-            head = ["Structure", "Model", "n", "Undefined", "Infinite", "Mean", "SD", "Median"]
-            head += ["Q1", "Q3", "CI low", "CI high"]
+            head = ["Structure", "Model", *COUNTS.values(), "Mean", "SD", "Median"]
+            head += ["Q1", "Q3", "CI low", "CI high", "Failed, % (CI)"]
             head += ["Mean, ∞ as diagonal"] if "mean_penalised" in summary else []
             found.append(
                 {"dataset": dataset, "metric": what, "head": head, "rows": rows,
@@ -263,11 +286,12 @@ def metric_tables(results: Results) -> list[dict]:
 
 
 def test_table(results: Results) -> dict:
-    """Every comparison with its own test, statistic, degrees of freedom and number of pairs or cases."""
+    """Every comparison with its own test, statistic, degrees of freedom and number of subjects."""
     table = results.all_tests
     several = len(results.study.tested_datasets) > 1
-    head = ["Structure", "Metric", "A − B", "Pairs", "Difference", "95 % CI", "Test", "Statistic"]
-    head += ["df", "p", "p adjusted", "Effect", "A better", "Remark"]
+    level = f"{100 * (1 - results.study.statistics.alpha):g} % CI"
+    head = ["Structure", "Metric", "A − B", "Subjects", "Difference", level, "Test", "Statistic"]
+    head += ["df", "p", "p adjusted", "CI, all tests", "Verdict", "Effect", "A better for", "Remark"]
     rows = []
     marked = significant(table) if len(table) else pandas.Series(dtype=bool)
     for index, row in table.iterrows():
@@ -276,10 +300,9 @@ def test_table(results: Results) -> dict:
         statistic, df = _number(row["statistic"]), _number(row["df"])
         share = _number(row.get("share_a_better", math.nan))
         effect = _number(row.get("effect_size", math.nan))
-        interval = (
-            f"{what.text(_number(row['ci_low']))} to {what.text(_number(row['ci_high']))}"
-            if not math.isnan(_number(row.get("ci_low", math.nan)))
-            else "–"
+        interval, all_tests = (
+            _between(what, row[f"ci_low{which}"], row[f"ci_high{which}"])
+            for which in ("", "_adjusted")
         )
         letter = STATISTICS.get(test)
         shown = "–" if math.isnan(statistic) else f"{statistic:.4g}".replace("-", "−")
@@ -293,10 +316,10 @@ def test_table(results: Results) -> dict:
             Cell(
                 f"{int(row['n_a'])} and {int(row['n_b'])}, unpaired"
                 if row["design"] == "unpaired"
-                else str(int(row["n_pairs"])),
-                float(row["n_pairs"]),
+                else _subjects(row),
+                float(row["n_subjects"]),
             ),
-            Cell(what.text(_number(row["mean_difference"])), _number(row["mean_difference"])),
+            Cell(what.text(_number(row["estimate"])), _number(row["estimate"])),
             Cell(interval),
             Cell(TESTS.get(test, test)),
             Cell(f"{letter} = {shown}" if letter and shown != "–" else shown, statistic),
@@ -307,6 +330,8 @@ def test_table(results: Results) -> dict:
                 _number(row["p_adjusted"]),
                 best=bool(marked.loc[index]),
             ),
+            Cell(all_tests),
+            Cell(VERDICTS[row["verdict"]]),
             Cell(
                 "–"
                 if math.isnan(effect)
@@ -318,6 +343,17 @@ def test_table(results: Results) -> dict:
         ]
         rows.append(cells)
     return {"head": ["Dataset", *head] if several else head, "rows": rows}
+
+
+def _between(what: Metric, low: object, high: object) -> str:
+    ends = _number(low), _number(high)
+    return "–" if math.isnan(ends[0]) else " to ".join(what.text(end) for end in ends)
+
+
+def _subjects(row: pandas.Series) -> str:
+    """The number of subjects, and of their cases where these are more."""
+    subjects, cases = int(row["n_subjects"]), int(row["n_cases"])
+    return str(subjects) if subjects == cases else f"{subjects} ({cases} cases)"
 
 
 def cohort_tables(results: Results) -> list[dict]:

@@ -1,11 +1,13 @@
 """`segstudy statistics`: summarise a table of metrics and compare the models in it."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 EXAMPLE = """
 The table is that of `segstudy metrics`, or any CSV with the columns model, case, structure,
-metric, value (empty: undefined; inf: infinite) and, if there are any, dataset, fold, seed:
+metric, value (empty: no prediction; inf: infinite) and, if there are any, subject, dataset, fold,
+seed, n_reference_voxels, n_predicted_voxels. Without subject each case is taken as one:
   segstudy statistics --metrics metrics.csv --output statistics/
 With settings other than the defaults:
   segstudy statistics --metrics metrics.csv --output statistics/ \\
@@ -36,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="folder for summary.csv, tests.csv, ranking.csv, places.csv, report.md",
+        help="folder for values.csv, summary.csv, tests.csv, ranking.csv, places.csv, "
+        "false_positives.csv, false_positive_tests.csv, report.md",
     )
 
 
@@ -44,14 +47,11 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.errors import InputError
     from segstudy.files import write_table, write_text
     from segstudy.log import log
-    from segstudy.statistics.comparisons import compare
+    from segstudy.statistics.analysis import analyse
+    from segstudy.statistics.completion import subjects_named
     from segstudy.statistics.foreign import read_tables
     from segstudy.statistics.grid import grid_table, read_trainings
-    from segstudy.statistics.ranking import rank
     from segstudy.statistics.report import report
-    from segstudy.statistics.summary import summarise
-    from segstudy.statistics.values import per_case
-    from segstudy.statistics.variance import split
     from segstudy.study import GridSettings, Statistics, from_json
 
     settings = from_json(Statistics, options.settings)
@@ -59,14 +59,15 @@ def run(options: argparse.Namespace) -> None:
     if grid and not options.train:
         raise InputError("--train is missing; --grid needs the folder of the trainings")
     runs = read_tables(options.metrics)
-    values, spread = per_case(runs), split(runs)
-    tests, (ranking, places) = compare(values, settings, spread), rank(values, settings)
-    write_table(options.output / "summary.csv", summarise(values, settings, spread))
-    write_table(options.output / "tests.csv", tests)
-    write_table(options.output / "ranking.csv", ranking)
-    write_table(options.output / "places.csv", places)
-    write_text(options.output / "report.md", report(tests, ranking, settings))
+    found = analyse(runs, settings)
+    named = subjects_named(runs)
+    if not named:
+        log.warning("the tables name no subjects: each case was taken as a subject of its own")
+    for table in fields(found):
+        write_table(options.output / f"{table.name}.csv", getattr(found, table.name))
+    write_text(options.output / "report.md", report(found, settings, named))
     if grid:
         trainings = read_trainings(options.train, grid)
-        write_table(options.output / "grid.csv", grid_table(grid, values, trainings))
-    log.info("%d comparisons of %d models", len(tests), values["model"].nunique())
+        write_table(options.output / "grid.csv", grid_table(grid, found.values, trainings))
+    models = found.values["model"].nunique()
+    log.info("%d comparisons of %d models", len(found.tests), models)

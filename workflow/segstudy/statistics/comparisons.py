@@ -11,8 +11,7 @@ from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.statistics import multiple, paired, rule
 from segstudy.statistics.folds import corrected_t
-from segstudy.statistics.intervals import NAN
-from segstudy.statistics.multiple import significant
+from segstudy.statistics.intervals import NAN, significant
 from segstudy.statistics.relabel import MeanRelabel, RankRelabel, groups, relabel
 from segstudy.statistics.swap import (
     FEWEST_SUBJECTS,
@@ -43,7 +42,7 @@ class Labels:
 
 COLUMNS = (
     *(field.name for field in fields(Labels)),
-    *("design", "n_subjects", "n_scans", "n_a", "n_b", "n_left_out", "n_infinite"),
+    *("design", "n_subjects", "n_cases", "n_a", "n_b", "n_left_out", "n_infinite"),
     *("n_missing_a", "n_missing_b", "missing"),
     *("test", "estimate", "estimate_name", "ci_low", "ci_high", "statistic", "df", "p"),
     *("p_adjusted", "ci_low_adjusted", "ci_high_adjusted", "n_family", "significant", "verdict"),
@@ -59,7 +58,7 @@ COLUMNS = (
 A is model_a on dataset, B is model_b on dataset_b; one of the two is the same for both. The unit is
 the subject: scans of a subject are averaged. design: `paired`, or `unpaired` for two datasets, and
 for models that share no scan.
-n_subjects, n_scans: those in which both have a value; where unpaired, of both together. n_a, n_b:
+n_subjects, n_cases: those in which both have a value; where unpaired, of both together. n_a, n_b:
 subjects with a value. n_left_out: scans without such a pair, since the reference lacks the structure
 or the metric is undefined. n_infinite: scans with an infinite difference, or value where unpaired.
 n_missing_a, n_missing_b: scans without a prediction, taken as `missing` says.
@@ -226,7 +225,7 @@ def _paired(
     row = _row(test, paired.shapiro(apart), carried, better) | {
         "design": "paired",
         "n_subjects": len(subjects),
-        "n_scans": len(scans),
+        "n_cases": len(scans),
         "n_a": len(subjects),
         "n_b": len(subjects),
         "n_left_out": int((~both).sum()),
@@ -236,7 +235,7 @@ def _paired(
     }
     fold = one["fold"].reindex(scans).fillna("").to_numpy()
     found = corrected_t(difference, number, fold)
-    row |= {"folds": found.folds, "folds_t": found.t, "folds_df": found.df, "p_folds": found.p}
+    row |= {"folds": float(found.folds), "folds_t": found.t, "folds_df": found.df, "p_folds": found.p}
     return Comparison(row, test, tuple(subjects), remarks)
 
 
@@ -284,7 +283,7 @@ def _unpaired(
     row = _row(test, normality, carried, _shares(apart, direction)) | {
         "design": "unpaired",
         "n_subjects": n_a + n_b,
-        "n_scans": sum(map(len, values)),
+        "n_cases": sum(map(len, values)),
         "n_a": n_a,
         "n_b": n_b,
         "n_left_out": sum(int(side.isna().sum()) for side in sides),

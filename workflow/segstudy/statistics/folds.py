@@ -13,7 +13,7 @@ from segstudy.statistics.swap import of_subjects
 class FoldTest:
     """Nadeau and Bengio's corrected t of the mean differences of the folds; NaN where it cannot be done."""
 
-    folds: int
+    folds: float
     t: float = NAN
     df: float = NAN
     p: float = NAN
@@ -28,7 +28,7 @@ def corrected_t(difference: np.ndarray, subject: np.ndarray, fold: np.ndarray) -
     """
     names = sorted(set(fold) - {""})
     if len(names) < 2 or (fold == "").any() or not np.isfinite(difference).all():
-        return FoldTest(0)
+        return FoldTest(NAN)
     means = []
     for name in names:
         _, own = np.unique(subject[fold == name], return_inverse=True)

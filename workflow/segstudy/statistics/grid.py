@@ -48,12 +48,12 @@ def grid_table(
 ) -> pd.DataFrame:
     """A row an arm and tested dataset, in the order of the study file.
 
-    values: of `values.per_case`. trainings: of `read_trainings`.
+    values: of `completion.completed`. trainings: of `read_trainings`.
 
     Columns: grid, model, a column a setting; validation_dice (mean over folds and seeds) and best,
     true for the arm of the grid where it is highest, the first of equals; parameters and
     training_seconds (mean over trainings); dataset; dice_<structure> and sd_<structure>, mean and SD
-    (n - 1) over n_cases tested cases. The choice is made on validation Dice alone: the tested cases
+    (n - 1) over n_subjects tested subjects. The choice is made on validation Dice alone: the tested cases
     have no part in it, and their Dice is an honest estimate of what the chosen arm does.
     """
     dice = values[values["metric"] == "dice"]
@@ -72,11 +72,12 @@ def grid_table(
                     "parameters": int(own["parameters"].max()),
                     "training_seconds": round(own["seconds"].mean(), 1),
                     "dataset": dataset,
-                    "n_cases": tested["case"].nunique(),
+                    "n_subjects": tested["subject"].nunique(),
                 }
                 for structure, group in tested.groupby("structure", sort=False):
-                    row[f"dice_{structure}"] = group["value"].mean()
-                    row[f"sd_{structure}"] = group["value"].std(ddof=1)
+                    of_subjects = group.groupby("subject")["value"].mean()
+                    row[f"dice_{structure}"] = of_subjects.mean()
+                    row[f"sd_{structure}"] = of_subjects.std(ddof=1)
                 rows.append(row)
     table = pd.DataFrame(rows)
     # Settings of all grids beside each other, before what was found.

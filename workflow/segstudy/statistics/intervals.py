@@ -62,15 +62,32 @@ def share_interval(hits: int, number: int, alpha: float) -> Interval:
     return float(found.low), float(found.high)
 
 
-def inverted(
-    holds: Callable[[float], bool], steps: np.ndarray, *, upper: bool = False
-) -> float:
-    """The shift from which on something holds, which changes at none but the given shifts (n,), sorted.
+def significant(p: np.ndarray | float, alpha: float) -> np.ndarray | bool:
+    """Whether p is at most alpha."""
+    return p <= alpha * (1 + ROUNDING)
 
-    It must not cease to hold further up. -inf where it holds everywhere, inf where nowhere. upper: the
-    end of the shifts at which it does not hold yet, in place of the begin of those at which it does.
-    An end at 0 that is no part of the interval is moved inwards by rounding, so that 0 lies outside.
+
+def middle(low: float, high: float) -> float:
+    """The middle of an interval, infinite where one end is; NaN where it has neither."""
+    if np.isinf([low, high]).all() and low != high:
+        return NAN
+    return (low + high) / 2
+
+
+def inverted(
+    from_below: Callable[[float], bool], from_above: Callable[[float], bool], steps: np.ndarray
+) -> Interval:
+    """The shifts that a test does not reject, by its two tails, which change at none but some shifts.
+
+    from_below: whether a shift is not too low; that must not cease to be so further up. from_above:
+    whether it is not too high. steps: sorted (n,). An end at 0 that is no part of the interval is
+    moved inwards by rounding, so that 0 lies outside.
     """
+    return first(from_below, steps), -first(lambda shift: from_above(-shift), -steps[::-1])
+
+
+def first(holds: Callable[[float], bool], steps: np.ndarray) -> float:
+    """The shift from which on something holds; -inf where it holds everywhere, inf where nowhere."""
     if not len(steps):
         return -np.inf if holds(0.0) else np.inf
     span = max(np.abs(steps).max(), 1e-300)
@@ -87,7 +104,7 @@ def inverted(
     if low == len(places):
         return np.inf
     number, on_step = divmod(low, 2)
-    step = steps[number] if on_step else steps[number - 1]
-    if step == 0 and bool(on_step) == upper:  # no part of the interval
-        step = -ROUNDING * span if upper else ROUNDING * span
-    return float(step)
+    if on_step:
+        return float(steps[number])
+    # From between two steps on: the lower one is no part of it.
+    return float(steps[number - 1]) or ROUNDING * span

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from statsmodels.stats.multitest import multipletests
 
-from segstudy.statistics.intervals import Interval
+from segstudy.statistics.intervals import Interval, significant
 
 SLACK = 1e-9
 """Share of a statistic by which equal ones may differ through rounding."""
@@ -72,11 +72,6 @@ def by_p(
     found = 1 if correction == "holm" else max(1, int(np.sum(significant(adjusted, alpha))))
     level = alpha * found / number
     return Adjusted(adjusted.tolist(), [interval(test, level) for test in range(number)])
-
-
-def significant(p: np.ndarray | float, alpha: float) -> np.ndarray | bool:
-    """Whether p is at most alpha."""
-    return p <= alpha * (1 + 1e-12)
 
 
 def agreeing(interval: Interval, p: float, alpha: float) -> Interval:

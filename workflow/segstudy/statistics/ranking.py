@@ -14,13 +14,13 @@ from segstudy.statistics.values import chosen_metrics
 from segstudy.study import Statistics
 
 COLUMNS = (
-    *("dataset", "structure", "metric", "model", "n_subjects", "n_scans", "n_left_out"),
+    *("dataset", "structure", "metric", "model", "n_subjects", "n_cases", "n_left_out"),
     *("mean_rank", "rank_low", "rank_high", "share_first"),
     *("friedman_statistic", "friedman_df", "friedman_p", "kendall_tau", "surface"),
 )
 """Columns of `ranking.csv`: for each subject the models get ranks from 1, the best, and ties share them.
 
-A subject with several scans ranks the models by their mean rank over these. n_subjects, n_scans: those
+A subject with several scans ranks the models by their mean rank over these. n_subjects, n_cases: those
 in which all models have a value; n_left_out: the other scans. rank_low, rank_high: percentile
 bootstrap interval (1 - alpha) of the mean rank, over subjects. share_first: share of the resamples in
 which the model comes first. kendall_tau: mean agreement (tau-b) of the order in the resamples with
@@ -56,7 +56,7 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
                     **dict(zip(("dataset", "structure", "metric"), key, strict=True)),
                     "model": model,
                     "n_subjects": len(ranks),
-                    "n_scans": len(complete),
+                    "n_cases": len(complete),
                     "n_left_out": len(wide) - len(complete),
                     "mean_rank": found.mean[number],
                     "rank_low": found.low[number],

@@ -17,7 +17,7 @@ from math import comb
 import numpy as np
 from scipy import stats
 
-from segstudy.statistics.intervals import ROUNDING, Interval, inverted
+from segstudy.statistics.intervals import ROUNDING, Interval, inverted, middle, significant
 from segstudy.statistics.swap import RANDOM_SIGNS, of_subjects, summed
 
 ALL_CHOICES_UP_TO = 13_000
@@ -158,7 +158,9 @@ class MeanRelabel(_Relabel):
         if 2 / len(self.choices) > alpha:
             return -np.inf, np.inf
         return tuple(
-            self._end(lambda shift, side=side: _tails(self._shifted(shift))[side] > alpha, sign)
+            self._end(
+                lambda shift, side=side: not significant(_tails(self._shifted(shift))[side], alpha), sign
+            )
             for side, sign in ((0, -1), (1, 1))
         )
 
@@ -185,8 +187,8 @@ class MeanRelabel(_Relabel):
                 return sign * np.inf
         far = self.estimate + sign * reach
         while abs(far - near) > 1e-9 * abs(reach):
-            middle = (near + far) / 2
-            near, far = (middle, far) if holds(middle) else (near, middle)
+            between = (near + far) / 2
+            near, far = (between, far) if holds(between) else (near, between)
         return float(near)
 
     @property
@@ -251,20 +253,16 @@ class RankRelabel(_Relabel):
             found = scores[: self.first].mean() - scores[self.first :].mean()
             return 0.0 if abs(found) < ROUNDING * self.subjects else float(found)
 
-        low = inverted(lambda shift: apart(shift) <= 0, self._apart)
-        high = inverted(lambda shift: apart(shift) < 0, self._apart)
-        if np.isinf([low, high]).all() and low != high:
-            return np.nan
-        return (low + high) / 2
+        ends = inverted(
+            lambda shift: apart(shift) <= 0, lambda shift: apart(shift) >= 0, self._apart
+        )
+        return middle(*ends)
 
     def interval(self, alpha: float) -> Interval:
-        def tail(shift: float, side: int) -> float:
-            return _tails(self._sum(self._scores(shift)))[side]
+        def kept(shift: float, side: int) -> bool:
+            return not significant(_tails(self._sum(self._scores(shift)))[side], alpha)
 
-        return (
-            inverted(lambda shift: tail(shift, 0) > alpha, self._apart),
-            inverted(lambda shift: tail(shift, 1) <= alpha, self._apart, upper=True),
-        )
+        return inverted(lambda shift: kept(shift, 0), lambda shift: kept(shift, 1), self._apart)
 
     def within(self, critical: float) -> Interval:
         if not np.isfinite(critical):
@@ -276,9 +274,8 @@ class RankRelabel(_Relabel):
             inside = columns[: self.first].sum(axis=0)[:, None]
             return float(_welch(inside, columns.sum(axis=0)[:, None] - inside)[0])
 
-        return (
-            inverted(lambda shift: t(shift) <= critical, self._apart),
-            inverted(lambda shift: t(shift) < -critical, self._apart, upper=True),
+        return inverted(
+            lambda shift: t(shift) <= critical, lambda shift: t(shift) >= -critical, self._apart
         )
 
     @property

@@ -4,16 +4,31 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from segstudy.statistics.analysis import Analysis
+from segstudy.statistics.completion import OTHER, listing
 from segstudy.study import Statistics
 
 TESTS = {
+    "swap_mean": "a test that swaps the models' labels per subject",
+    "swap_ranks": "a test that swaps the models' labels per subject, on signed ranks",
+    "relabel_mean": "a permutation test of Welch's t",
+    "relabel_ranks": "a permutation test of the rank sum",
     "paired_t": "a paired t test",
     "wilcoxon": "a Wilcoxon signed-rank test",
     "mannwhitneyu": "a Mann-Whitney U test",
-    "permutation": "a permutation test of the signs",
     "welch_t": "Welch's t test",
 }
+STATISTICS = {
+    "swap_mean": "mean",
+    "swap_ranks": "mean score",
+    "relabel_mean": "t",
+    "relabel_ranks": "rank sum",
+    "wilcoxon": "W",
+    "mannwhitneyu": "U",
+}
+ESTIMATES = {"mean_difference": "mean difference", "hodges_lehmann": "Hodges-Lehmann shift"}
 CORRECTIONS = {
+    "max_t": "adjusted by step-down max-T",
     "holm": "adjusted by Holm's method",
     "benjamini_hochberg": "adjusted by the method of Benjamini and Hochberg",
     "none": "not adjusted",
@@ -24,13 +39,19 @@ EFFECTS = {
     "rank_biserial": "rank-biserial r",
     "cohens_d": "d",
 }
+FALSE_POSITIVES = "Cases without the structure"
 
 
-def report(tests: pd.DataFrame, ranking: pd.DataFrame, settings: Statistics) -> str:
-    """`report.md`: how it was tested, and a sentence a comparison."""
-    lines = ["# Comparison of the models", "", methods(settings), ""]
+def report(found: Analysis, settings: Statistics, named: bool) -> str:
+    """`report.md`: how it was tested, what is missing, and a sentence a comparison.
+
+    named: whether the tables of metrics say whose scan a case is.
+    """
+    tests, ranking = found.tests, found.ranking
+    lines = ["# Comparison of the models", "", methods(settings, named), ""]
+    lines += _missing(found.summary, settings)
     if not len(tests):
-        return "\n".join([*lines, "There is only one model, so nothing was compared.", ""])
+        lines += ["There is only one model, so nothing was compared.", ""]
     for (dataset, other, metric), group in tests.groupby(
         ["dataset", "dataset_b", "metric"], sort=False
     ):
@@ -39,36 +60,68 @@ def report(tests: pd.DataFrame, ranking: pd.DataFrame, settings: Statistics) -> 
         lines += [f"## {metric}" + (f", {where}" if where else ""), ""]
         ranks = ranking[(ranking["dataset"] == dataset) & (ranking["metric"] == metric)]
         if within:
-            lines += [f"- {places(part)}" for _, part in ranks.groupby("structure", sort=False)]
-        lines += [f"- {sentence(row)}" for row in group.to_dict("records")]
+            lines += [
+                f"- {places(part, settings)}" for _, part in ranks.groupby("structure", sort=False)
+            ]
+        lines += [f"- {sentence(row, settings)}" for row in group.to_dict("records")]
         lines.append("")
+    lines += _false_positives(found, settings)
     return "\n".join(lines)
 
 
-def methods(settings: Statistics) -> str:
+def methods(settings: Statistics, named: bool) -> str:
     """The paragraph on methods."""
-    rule = {
-        "wilcoxon": "a Wilcoxon signed-rank test (differences of zero dropped)",
-        "permutation": "a permutation test of the differences' signs",
-        "mannwhitneyu": "a Mann-Whitney U test, which discards the pairing",
-    }[settings.when_not_normal]
-    return (
-        "Models were compared on the same cases. Where a model predicted a case several times "
-        "(seeds, or folds on another site), its values were averaged first, so that a case counts "
-        "once; a distance that is infinite in one of them stays infinite. Paired differences (A - B) "
-        f"were tested for normality (Shapiro-Wilk, α = {settings.alpha:g}), then with a paired t "
-        f"test, or with {rule} where normality was rejected or could not be tested. All tests are "
-        f"two-sided. p is {CORRECTIONS[settings.correction]} over the family of all tests of a "
-        "dataset (metric × structure × pair of models)"
-        f"{_of_datasets(settings)}. Infinite distances, to an empty mask, rank "
-        "worst, two of them are a tie, and they are left out of mean differences and t tests. "
-        "Models that share no case are compared unpaired, with Welch's t test where both samples are "
-        "normal and a Mann-Whitney U test where not; so is a model on two datasets. Relative volume errors "
-        "are compared by size. Intervals are 95 % confidence intervals of "
-        f"the mean difference ({_bootstrap(settings)}). Over all models, the ranks within each case "
-        "were tested with Friedman's test, and the intervals of mean ranks come from resampled cases "
-        "(percentile bootstrap)."
+    subjects = (
+        "The unit is the subject: scans of a subject were averaged."
+        if named
+        else "The table names no subjects: each case was taken as a subject of its own, which is wrong where a "
+        "subject has several (give a column `subject`)."
     )
+    missing = {
+        "worst": "A missing prediction counts as the worst value (Dice 0, an infinite distance)",
+        "exclude": "Cases without a prediction were left out of comparisons with that model",
+    }[settings.missing]
+    return (
+        f"{subjects} Where a model predicted a case several times (seeds, or folds on another site), its "
+        "values were averaged first; a distance that is infinite in one of them stays infinite. "
+        f"{_tests(settings)} All tests are two-sided, and each interval of a difference is the "
+        f"{_percent(settings)} interval of the test shown: it leaves out 0 exactly where p ≤ α = "
+        f"{settings.alpha:g}. p is {CORRECTIONS[settings.correction]} over the family of all tests of a "
+        f"dataset (metric × structure × pair of models){_of_datasets(settings)}, and a model is called "
+        "better by the adjusted p, which has an interval of its own. Infinite distances, to an empty mask, "
+        f"rank worst, and two of them are a tie. {missing}; the other outcome stands beside it. Where the "
+        "reference lacks a structure, its metrics are undefined for every model, and false positives are "
+        "compared by themselves. Relative volume errors are compared by size. Over all models, the ranks "
+        "for each subject were tested with Friedman's test, and the intervals of mean ranks come from "
+        "resampled subjects (percentile bootstrap). Models of a cross-validation share training data: p "
+        "compares the trained models on these cases, not the learning algorithms; a t test of the folds' "
+        "means that allows for it (Nadeau and Bengio 2003) stands beside it in tests.csv."
+    )
+
+
+def _tests(settings: Statistics) -> str:
+    if settings.rule == "swap":
+        return (
+            "The models' labels were swapped subject by subject, in all ways up to 13 subjects and in 99,999 random "
+            "ones above, and the mean difference (A - B) compared with those of the swaps; with infinite "
+            "distances the mean signed rank. Models that share no case, and a model on two datasets, are "
+            "compared unpaired, by permuting which subjects belong to which, with Welch's t or, with infinite "
+            "distances, the sum of ranks."
+        )
+    other = {
+        "shapiro_then_wilcoxon": "a Wilcoxon signed-rank test (differences of zero dropped)",
+        "shapiro_then_mannwhitneyu": "a Mann-Whitney U test, which discards the pairing",
+    }[settings.rule]
+    return (
+        f"Paired differences (A - B) were tested for normality (Shapiro-Wilk, α = {settings.alpha:g}), then "
+        f"with a paired t test, or with {other} where normality was rejected or could not be tested. Models "
+        "that share no case, and a model on two datasets, are compared unpaired, with Welch's t test where "
+        "both samples are normal and a Mann-Whitney U test where not."
+    )
+
+
+def _percent(settings: Statistics) -> str:
+    return f"{100 * (1 - settings.alpha):g} %"
 
 
 def _of_datasets(settings: Statistics) -> str:
@@ -77,9 +130,21 @@ def _of_datasets(settings: Statistics) -> str:
     return ", or of a pair of datasets (metric × structure × model)"
 
 
-def places(ranks: pd.DataFrame) -> str:
+def _missing(summary: pd.DataFrame, settings: Statistics) -> list[str]:
+    """Which models lack how many predictions."""
+    lacking = summary[summary["n_missing"] > 0]
+    if not len(lacking):
+        return []
+    most = lacking.groupby(["dataset", "model"], sort=False)["n_missing"].max()
+    said = [f"{model} of {number} cases" + (f" of {dataset}" if dataset else "")
+            for (dataset, model), number in most.items()]  # fmt: skip
+    taken = {"worst": "count as worst", "exclude": "are left out"}[settings.missing]
+    return [f"**Missing predictions**, which {taken}: {'; '.join(said)}.", ""]
+
+
+def places(ranks: pd.DataFrame, settings: Statistics) -> str:
     """The models of one structure and metric in the order of their mean ranks."""
-    if not ranks["n_cases"].iloc[0]:
+    if not ranks["n_subjects"].iloc[0]:
         return f"{ranks['structure'].iloc[0]}: no case has a value of every model, so no ranks."
     rows = ranks.sort_values("mean_rank", kind="stable").to_dict("records")
     order = "; ".join(
@@ -87,16 +152,16 @@ def places(ranks: pd.DataFrame) -> str:
         for row in rows
     )
     row = rows[0]
-    said = f"{row['structure']}: mean ranks (1 is best, 95 % CI) {order}"
+    said = f"{row['structure']}: mean ranks (1 is best, {_percent(settings)} CI) {order}"
     if row["friedman_p"] == row["friedman_p"]:
         said += (
-            f"; Friedman's χ²({row['friedman_df']:g}, N = {row['n_cases']}) = "
+            f"; Friedman's χ²({row['friedman_df']:g}, N = {row['n_subjects']}) = "
             f"{row['friedman_statistic']:.2f}, p {_p(row['friedman_p'])}"
         )
     return f"{said}; {row['model']} comes first in {row['share_first']:.0%} of resamples."
 
 
-def sentence(row: Mapping) -> str:
+def sentence(row: Mapping, settings: Statistics) -> str:
     """One comparison in words with all its numbers."""
     a, b = row["model_a"], row["model_b"]
     if row["dataset"] != row["dataset_b"]:
@@ -105,25 +170,33 @@ def sentence(row: Mapping) -> str:
     remark = f" ({row['remark']})" if row["remark"] else ""
     if not row["test"]:
         return f"{head}, {_count(row)}{remark}."
-    if row["significant"] is True or row["significant"] == "True":
-        verdict = "differed significantly"
-    else:
-        verdict = "did not differ significantly"
+    verdict = {
+        "a_better": f"{a} is better in {row['metric']}",
+        "b_better": f"{b} is better in {row['metric']}",
+        "cannot_be_told": f"which is better in {row['metric']} cannot be told",
+    }[row["verdict"]]
+    other = ""
+    if row.get("other_p") == row.get("other_p") and row.get("other_p") is not None:
+        way = {"worst": "with missing predictions as worst", "exclude": "without them"}
+        other = (
+            f"; {way[OTHER[settings.missing]]}, {row['other_estimate']:+.4g} "
+            f"[{row['other_ci_low']:.4g}, {row['other_ci_high']:.4g}], p {_p(row['other_p'])}"
+        )
     return (
-        f"{head}: {row['metric']} {verdict} by {TESTS[row['test']]}, {_statistic(row)}, "
-        f"p {_p(row['p'])}, adjusted p {_p(row['p_adjusted'])} ({row['n_family']} tests), "
-        f"mean difference {row['mean_difference']:+.4g}, 95 % CI [{row['ci_low']:.4g}, "
-        f"{row['ci_high']:.4g}], median difference {row['median_difference']:+.4g}, "
-        f"{EFFECTS[row['effect_name']]} = {row['effect_size']:.2f}; {a} was better in "
-        f"{row['share_a_better']:.0%} and equal in {row['share_tied']:.0%} of {_count(row)}{remark}."
+        f"{head}: {verdict} by {TESTS[row['test']]}, {_statistic(row)}, p {_p(row['p'])}, adjusted p "
+        f"{_p(row['p_adjusted'])} ({row['n_family']} tests), {ESTIMATES[row['estimate_name']]} "
+        f"{row['estimate']:+.4g}, {_percent(settings)} CI [{row['ci_low']:.4g}, {row['ci_high']:.4g}], of all "
+        f"tests at once [{row['ci_low_adjusted']:.4g}, {row['ci_high_adjusted']:.4g}], median difference "
+        f"{row['median_difference']:+.4g}, {EFFECTS[row['effect_name']]} = {row['effect_size']:.2f}; {a} was "
+        f"better for {row['share_a_better']:.0%} and equal for {row['share_tied']:.0%} of {_count(row)}"
+        f"{other}{remark}."
     )
 
 
 def _statistic(row: Mapping) -> str:
     if row["test"] in ("paired_t", "welch_t"):
         return f"t({row['df']:g}) = {row['statistic']:.2f}"
-    name = {"wilcoxon": "W", "mannwhitneyu": "U", "permutation": "mean"}[row["test"]]
-    return f"{name} = {row['statistic']:.6g}"
+    return f"{STATISTICS[row['test']]} = {row['statistic']:.6g}"
 
 
 def _p(p: float) -> str:
@@ -137,11 +210,30 @@ def _p(p: float) -> str:
 
 def _count(row: Mapping) -> str:
     if row["design"] == "unpaired":
-        return f"the pairs of {row['n_a']} and {row['n_b']} different cases"
+        return f"the pairs of {row['n_a']} and {row['n_b']} different subjects"
     left_out = f", {row['n_left_out']} more left out as undefined" if row["n_left_out"] else ""
-    return f"{row['n_pairs']} cases{left_out}"
+    subjects, scans = row["n_subjects"], row["n_cases"]
+    number = f"{subjects} subjects" + (f" ({scans} cases)" if scans != subjects else "")
+    return f"{number}{left_out}"
 
 
-def _bootstrap(settings: Statistics) -> str:
-    method = {"bca": "BCa", "percentile": "percentile"}[settings.bootstrap]
-    return f"{method} bootstrap, {settings.bootstrap_samples} resamples"
+def _false_positives(found: Analysis, settings: Statistics) -> list[str]:
+    """The cases whose reference lacks a structure."""
+    summary, tests = found.false_positives, found.false_positive_tests
+    if not len(summary):
+        return []
+    lines = [f"## {FALSE_POSITIVES}", ""]
+    rates = summary[summary["metric"] == "false_positive_scans"]
+    for key, group in rates.groupby(["dataset", "structure"], sort=False):
+        said = listing(
+            (
+                f"{row['model']} {row['mean']:.0%}" + (f" ({row['n_missing']} missing)" if row["n_missing"] else "")
+                for row in group.to_dict("records")
+            ),
+            most=len(group),
+        )  # fmt: skip
+        where = f", {key[0]}" if key[0] else ""
+        number = int(group["n_cases"].max())
+        lines.append(f"- {key[1]}{where}: false positives in {number} cases without it: {said}.")
+    lines += [f"- {sentence(row, settings)}" for row in tests.to_dict("records")]
+    return [*lines, ""]

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from segstudy.statistics import paired
-from segstudy.statistics.intervals import NAN, Interval, inverted
+from segstudy.statistics.intervals import NAN, Interval, inverted, significant
 from segstudy.statistics.paired import Test
 from segstudy.statistics.swap import RankSwap
 from segstudy.study import Statistics
@@ -136,11 +136,12 @@ def _inverted(
     if np.isnan(estimate):
         return NAN, NAN
 
-    def holds(shift: float) -> bool:
+    def kept(shift: float) -> bool:
         found = p(shift)
-        return np.isnan(found) or found > alpha
+        return np.isnan(found) or not significant(found, alpha)
 
-    return (
-        inverted(lambda shift: shift >= estimate or holds(shift), steps),
-        inverted(lambda shift: shift > estimate and not holds(shift), steps, upper=True),
+    return inverted(
+        lambda shift: shift >= estimate or kept(shift),
+        lambda shift: shift <= estimate or kept(shift),
+        steps,
     )

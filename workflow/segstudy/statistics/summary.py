@@ -9,7 +9,7 @@ from segstudy.statistics.variance import GROUP
 from segstudy.study import Statistics
 
 COLUMNS = (
-    *("dataset", "model", "structure", "metric", "n_subjects", "n_scans"),
+    *("dataset", "model", "structure", "metric", "n_subjects", "n_cases"),
     *("n_absent", "n_undefined", "n_missing", "n_failed", "n_infinite", "n_finite"),
     *("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high", "median_low", "median_high"),
     *("failure_rate", "failure_low", "failure_high", "mean_penalised", "surface"),
@@ -18,7 +18,7 @@ COLUMNS = (
 """Columns of `summary.csv`.
 
 n_subjects: subjects with a value, which are the unit: a subject's value is the mean of its scans,
-infinite as soon as one is. n_scans: their scans with a value. Of the other scans, n_absent have a
+infinite as soon as one is. n_cases: their scans with a value. Of the other scans, n_absent have a
 reference without the structure, and n_undefined no value for another reason; where missing
 predictions are excluded, these are among them. n_missing: scans without a prediction. n_failed:
 scans with the worst value there is, of which the missing ones are some.
@@ -51,7 +51,7 @@ def summarise(
             {
                 **dict(zip(("dataset", "model", "structure", "metric"), key, strict=True)),
                 "n_subjects": len(value),
-                "n_scans": len(known),
+                "n_cases": len(known),
                 "n_absent": int(group["absent"].sum()),
                 "n_undefined": int((group["value"].isna() & ~group["absent"]).sum()),
                 "n_missing": int(group["missing"].sum()),

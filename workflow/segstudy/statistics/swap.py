@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy import stats
 
-from segstudy.statistics.intervals import ROUNDING, Interval, inverted
+from segstudy.statistics.intervals import ROUNDING, Interval, inverted, middle, significant
 
 ALL_SIGNS_UP_TO = 13
 """Subjects up to which all choices of signs are tried."""
@@ -214,11 +214,12 @@ class RankSwap(_Swap):
 
         An average of both infinities is no number and has no part in it.
         """
-        low = inverted(lambda shift: self._mean_score(shift) <= 0, self.walsh)
-        high = inverted(lambda shift: self._mean_score(shift) < 0, self.walsh)
-        if np.isinf([low, high]).all() and low != high:
-            return np.nan
-        return (low + high) / 2
+        ends = inverted(
+            lambda shift: self._mean_score(shift) <= 0,
+            lambda shift: self._mean_score(shift) >= 0,
+            self.walsh,
+        )
+        return middle(*ends)
 
     def _mean_score(self, shift: float) -> float:
         scores = self._scores(shift)
@@ -230,9 +231,10 @@ class RankSwap(_Swap):
         def tails(shift: float) -> tuple[float, float]:
             return _tails(self._scores(shift), choices)
 
-        return (
-            inverted(lambda shift: tails(shift)[0] > alpha, self.walsh),
-            inverted(lambda shift: tails(shift)[1] <= alpha, self.walsh, upper=True),
+        return inverted(
+            lambda shift: not significant(tails(shift)[0], alpha),
+            lambda shift: not significant(tails(shift)[1], alpha),
+            self.walsh,
         )
 
     def within(self, critical: float) -> Interval:
@@ -242,9 +244,8 @@ class RankSwap(_Swap):
         def t(shift: float) -> float:
             return studentised(self._scores(shift))
 
-        return (
-            inverted(lambda shift: t(shift) <= critical, self.walsh),
-            inverted(lambda shift: t(shift) < -critical, self.walsh, upper=True),
+        return inverted(
+            lambda shift: t(shift) <= critical, lambda shift: t(shift) >= -critical, self.walsh
         )
 
     @property

@@ -11,7 +11,8 @@ from segstudy import metric
 from segstudy.errors import InputError
 
 NEEDED = ("model", "case", "structure", "metric", "value")
-LABELS = ("dataset", "fold", "seed", "surface", "status")
+LABELS = ("dataset", "subject", "fold", "seed", "surface", "status")
+NUMBERS = ("diagonal_mm", "n_reference_voxels", "n_predicted_voxels", "voxel_mm3")
 KEY = ["dataset", "model", "structure", "metric", "case"]
 
 
@@ -37,9 +38,10 @@ def with_labels(table: pd.DataFrame, path: Path | str) -> pd.DataFrame:
     for name in LABELS:
         if name not in table.columns:
             table[name] = ""
-    if "diagonal_mm" not in table.columns:
-        table["diagonal_mm"] = ""
-    for name in ("value", "diagonal_mm"):
+    for name in NUMBERS:
+        if name not in table.columns:
+            table[name] = ""
+    for name in ("value", *NUMBERS):
         table[name] = _numbers(table, name, path)
     twice = table.duplicated([*KEY, "fold", "seed"])
     if twice.any():
@@ -61,28 +63,6 @@ def _numbers(table: pd.DataFrame, name: str, path: Path | str) -> pd.Series:
             "expected a number, inf, or nothing where it is undefined"
         )
     return numbers
-
-
-def per_case(table: pd.DataFrame) -> pd.DataFrame:
-    """Average the runs of a model on a case (its seeds, and its folds on another site's cases).
-
-    So that a case counts once however often it was predicted. The mean is taken over the runs in
-    which the metric is defined; infinite in one run is infinite. Columns: those of KEY, `value`,
-    `runs`, `surface`, `diagonal_mm`; models, structures and metrics in the order of the table.
-    """
-    infinite = np.isinf(table["value"])
-    grouped = table.assign(value=table["value"].mask(infinite), infinite=infinite).groupby(
-        KEY, sort=False
-    )
-    means = grouped.agg(
-        value=("value", "mean"),
-        infinite=("infinite", "any"),
-        runs=("value", "size"),
-        surface=("surface", "first"),
-        diagonal_mm=("diagonal_mm", "max"),
-    ).reset_index()
-    means["value"] = means["value"].mask(means["infinite"], np.inf)
-    return means.drop(columns="infinite")
 
 
 def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str] | Literal["auto"]) -> list[str]:

@@ -20,6 +20,7 @@ MOST_BRACKETS = 6
 CLOUD_FROM = 10
 
 CORRECTIONS = {
+    "max_t": "max-T-adjusted p",
     "holm": "Holm-adjusted p",
     "benjamini_hochberg": "Benjamini-Hochberg-adjusted p",
     "none": "unadjusted p",
@@ -309,7 +310,10 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
 def _caption(results, figure, what, tables, infinite, brackets, dropped, starred) -> str:
     study = results.study
     longest = max((len(table) for table in tables.values()), default=0)
-    text = [f"{what.title} on {figure.dataset}, n = {count(longest, 'case')}"]
+    values = results.values(figure.dataset, figure.metric)
+    subjects = values["subject"].nunique()
+    of = f" of {count(subjects, 'subject')}" if subjects != values["case"].nunique() else ""
+    text = [f"{what.title} on {figure.dataset}, n = {count(longest, 'case')}{of}"]
     text.append(f" ({what.definition}; {_better(what)})." if what.definition else ".")
     text.append(
         " Each point is a case, and a line joins the same case across models; box: median and "
@@ -320,7 +324,13 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
     if infinite:
         text.append(
             " Triangles in the lane marked ∞, with their number: infinite distance, since the "
-            "prediction or the reference is empty."
+            "prediction is empty or missing."
+        )
+    missing = int(values["missing"].sum())
+    if missing:
+        taken = {"worst": "shown as the worst value", "exclude": "not shown"}
+        text.append(
+            f" {count(missing, 'missing prediction')}, {taken[study.statistics.missing]}."
         )
     if undefined:
         text.append(f" Undefined and not shown: {count(undefined, 'value')}.")
@@ -329,7 +339,7 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
     )
     if brackets:
         text.append(
-            f" Brackets: {CORRECTIONS[study.statistics.correction]} < {study.statistics.alpha:g}"
+            f" Brackets: {CORRECTIONS[study.statistics.correction]} ≤ {study.statistics.alpha:g}"
             + (" (* < 0.05, ** < 0.01, *** < 0.001)." if starred else ".")
         )
         if dropped:
@@ -339,7 +349,7 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
             )
     elif tested.any():
         text.append(
-            f" No difference is significant ({CORRECTIONS[study.statistics.correction]} ≥ "
+            f" No difference is significant ({CORRECTIONS[study.statistics.correction]} > "
             f"{study.statistics.alpha:g})."
         )
     else:

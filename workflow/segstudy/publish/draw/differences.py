@@ -20,11 +20,11 @@ NOISE = "#dfe3e8"
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A forest plot: a row a structure and pair of models, the mean difference with its interval."""
+    """A forest plot: a row a structure and pair of models, the difference with its two intervals."""
     study, what = results.study, metric.find(figure.metric)
     tests = results.tests
     tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric)]
-    tests = tests[tests["mean_difference"].notna()].copy()
+    tests = tests[np.isfinite(tests["estimate"].astype(float))].copy()
     tests["marked"] = significant(tests).to_numpy(bool)
     rows, fewer = [], False
     for structure in regions(study):
@@ -42,6 +42,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     drawn = style.canvas(width, sum(heights) + 5.2 * sum(titled) + 24)
     axes = drawn.subplots()
     place, ticks, noise = 0.0, [], False
+    limits = _limits([row for _, row in rows])
+    axes.set_xlim(*limits)
     for (structure, row), new, name, height in zip(rows, titled, names, heights, strict=True):
         if new:
             place += 5.2
@@ -56,10 +58,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             noise = True
             axes.barh(middle, 4 * spread, height * 0.86, left=-2 * spread, color=NOISE, zorder=1)
         colour = style.INK if row["marked"] else style.SOFT
-        if row["ci_low"] == row["ci_low"]:
-            axes.plot([row["ci_low"], row["ci_high"]], [middle, middle], color=colour, lw=1.1)
+        for low, high, weight in (
+            (row["ci_low_adjusted"], row["ci_high_adjusted"], 0.5),
+            (row["ci_low"], row["ci_high"], 1.5),
+        ):
+            if low == low:
+                ends = np.clip([low, high], *limits)
+                axes.plot(ends, [middle, middle], color=colour, lw=weight)
         axes.plot(
-            [row["mean_difference"]], [middle], marker="o", markersize=3.6, color=colour,
+            [row["estimate"]], [middle], marker="o", markersize=3.6, color=colour,
             markerfacecolor=colour if row["marked"] else "white", zorder=4,
         )  # fmt: skip
         ticks.append((middle, name))
@@ -77,27 +84,31 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         axes.set_axis_off()
     corrected = CORRECTIONS[study.statistics.correction]
     handles: list = [
-        Line2D([], [], color=style.INK, marker="o", markersize=3.6, lw=1.1, label="significant"),
+        Line2D([], [], color=style.INK, marker="o", markersize=3.6, lw=1.1, label="A or B is better"),
         Line2D([], [], color=style.SOFT, marker="o", markersize=3.6, lw=1.1,
-               markerfacecolor="white", label="not significant"),
+               markerfacecolor="white", label="cannot be told"),
     ]  # fmt: skip
     if noise:
         handles.append(Patch(color=NOISE, label="± 2 SD from seed to seed"))
     if rows:
         parts.legend(drawn, handles, width)
-    pairs = sorted({int(row["n_pairs"]) for _, row in rows})
+    counts = sorted({int(row["n_subjects"]) for _, row in rows})
     n = "n = " + (
-        f"{pairs[0]} to {pairs[-1]} cases"
-        if len(pairs) > 1
-        else count(pairs[0] if pairs else 0, "case")
+        f"{counts[0]} to {counts[-1]} subjects"
+        if len(counts) > 1
+        else count(counts[0] if counts else 0, "subject")
     )
-    columns = ["structure", "model_a", "model_b", "n_pairs", "mean_difference", "ci_low", "ci_high"]
+    level = f"{100 * (1 - study.statistics.alpha):g} %"
+    ranked = any(row["estimate_name"] == "hodges_lehmann" for _, row in rows)
+    columns = ["structure", "model_a", "model_b", "n_subjects", "estimate", "estimate_name"]
+    columns += ["ci_low", "ci_high", "ci_low_adjusted", "ci_high_adjusted"]
     columns += ["p_adjusted", "significant"] + ["seed_spread"] * ("seed_spread" in tests)
     return parts.Drawing(
         drawn,
         f"Differences in {what.title}, {figure.dataset}",
-        f"Mean difference in {what.title} on {figure.dataset} with its 95 % confidence interval, {n}"
-        f" a pair, {_sides(what)}. Filled: {corrected} < {study.statistics.alpha:g}."
+        f"Mean difference in {what.title} on {figure.dataset}, {n} a pair, {_sides(what)}. Thick: {level} "
+        f"interval of the test by itself; thin: of all tests at once. Filled: {corrected} ≤ {study.statistics.alpha:g}."
+        + (" Where distances are infinite, the Hodges-Lehmann shift in place of the mean." if ranked else "")
         + (
             " Grey: ± 2 SD of a model's mean from seed to seed, the larger of the two models'; a "
             "difference inside it could come from the seed alone."
@@ -108,18 +119,27 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         "Forest plot. "
         + " ".join(
             f"{plain(structure)}, {row['model_a']} minus {row['model_b']}: "
-            f"{what.text(row['mean_difference'])}."
+            f"{what.text(row['estimate'])}."
             for structure, row in rows
         ),
         tests[columns],
     )
 
 
+def _limits(rows: list) -> tuple[float, float]:
+    """The axis's ends: all that is finite, with 0 and some room; intervals without an end reach them."""
+    names = ("estimate", "ci_low", "ci_high", "ci_low_adjusted", "ci_high_adjusted")
+    ends = np.array([0.0, *(row[name] for row in rows for name in names)], float)
+    ends = ends[np.isfinite(ends)]
+    room = 0.06 * np.ptp(ends) or 1.0
+    return float(ends.min() - room), float(ends.max() + room)
+
+
 def _sides(what) -> str:
     return {
         "higher": "to the right A is better",
         "lower": "to the left A is better",
-        "zero": "not a matter of better or worse",
+        "zero": "by absolute size, to the left A is better",
     }[what.direction]
 
 

@@ -64,7 +64,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         handle.set_label(plain(handle.get_label()))
     parts.legend(drawn, handles, style.PAGE_MM)
 
-    cases = count(int(table["n_cases"].max()), "tested case")
+    tested = count(int(table["n_subjects"].max()), "tested subject")
     best = table[chosen]
     choice = (
         f"{best['model'].iloc[0]} has the highest validation Dice ({best['validation_dice'].iloc[0]:.3f})"
@@ -74,7 +74,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         drawn,
         f"Grid search {figure.model}",
-        f"{count(len(table), 'arm')}; Dice on {cases} (points: mean; bars: SD over cases) and on the "
+        f"{count(len(table), 'arm')}; Dice on {tested} (points: mean; bars: SD over subjects) and on the "
         "training cases that were kept apart (diamonds), by which the arm is chosen. "
         f"The tested cases have no part in the choice: {choice} (shaded; circled).",
         f"Grid search {figure.model}: {choice}.",

@@ -79,9 +79,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     height = rows * (max(len(structures), 1) * cell + below + above + 5) + 2
     drawn.set_size_inches(width / 25.4, height / 25.4)
     shown = table[table["metric"].isin(names)]
-    n = sorted(set(shown["n"].astype(int)))
+    n = sorted(set(shown["n_subjects"].astype(int)))
     counted = (
-        f"n = {n[0]} cases" if len(n) == 1 else f"n = {n[0]} to {n[-1]} cases" if n else "n = 0"
+        f"n = {n[0]} subjects"
+        if len(n) == 1
+        else f"n = {n[0]} to {n[-1]} subjects"
+        if n
+        else "n = 0"
     )
     return parts.Drawing(
         drawn,
@@ -91,5 +95,5 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         " structure; for both an infinite distance counts as the image's diagonal.",
         f"Table of means of {listing([metric.find(name).title for name in names]) or 'no metric'} for "
         f"{listing(structures)} by {listing(models)}.",
-        shown[["structure", "model", "metric", "n", "n_infinite", "mean", "sd"]],
+        shown[["structure", "model", "metric", "n_subjects", "n_infinite", "mean", "sd"]],
     )

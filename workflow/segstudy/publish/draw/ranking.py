@@ -51,7 +51,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             .reindex(order)
         )
         _places(right, share, models)
-        n = int(own["n_cases"].iloc[0])
+        n = int(own["n_subjects"].iloc[0])
         parts.title(left, f"{plain(name)} (n\u00a0=\u00a0{n})", width / abreast * 0.6)
         tau = float(own["kendall_tau"].iloc[0])
         right.set_title(f"Kendall's τ {number(tau, 2)}", fontweight="normal")
@@ -61,16 +61,17 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         style.hide(left)
         style.hide(right)
     alpha, correction = study.statistics.alpha, CORRECTIONS[study.statistics.correction]
-    cases = int(ranking["n_cases"].max()) if len(ranking) else 0
+    subjects = int(ranking["n_subjects"].max()) if len(ranking) else 0
+    level = f"{100 * (1 - alpha):g} %"
     return parts.Drawing(
         drawn,
         f"Ranks by {what.title}, {figure.dataset}",
-        f"Ranks of the models by {what.title} within each case of {figure.dataset}, n = "
-        f"{count(cases, 'case')} with a value of every model; 1 is best, ties share ranks. Left: mean rank with its 95 % "
-        f"bootstrap interval; bars on the right join models that were tested and do not differ "
-        f"({correction} ≥ {alpha:g}). Friedman's test: {_friedman(ranking, panels)}. Right: share of "
-        f"{study.statistics.bootstrap_samples} resamples of the cases in which a model comes in at a "
-        "place; Kendall's τ is the mean agreement of the resamples' order with that shown.",
+        f"Ranks of the models by {what.title} for each subject of {figure.dataset}, n = "
+        f"{count(subjects, 'subject')} with a value of every model; 1 is best, ties share ranks. Left: mean rank with its "
+        f"{level} bootstrap interval; bars on the right join models that were tested and do not differ "
+        f"({correction} > {alpha:g}). Friedman's test: {_friedman(ranking, panels)}. Right: share of "
+        f"{study.statistics.bootstrap_samples} resamples of the subjects in which a model comes in at a "
+        "place; Kendall's τ-b is the mean agreement of the resamples' order with that shown.",
         "Mean ranks. " + " ".join(texts),
         pandas.concat(shown, ignore_index=True) if shown else ranking,
     )
@@ -135,7 +136,7 @@ def alike(tests: pandas.DataFrame, order: list[str]) -> list[tuple[int, int]]:
     """First and last position of each longest run of models in which no tested pair differs.
 
     tests: of one structure and metric. A pair that was not tested, as `statistics.compare` may leave
-    some out, joins nothing; two models that are equal in every case need no test.
+    some out, joins nothing; two models that are equal for every subject need no test.
     """
     equal = tests["share_tied"].astype(float) == 1
     differs = significant(tests) | ((tests["test"] == "") & ~equal)

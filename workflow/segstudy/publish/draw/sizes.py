@@ -74,12 +74,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     shown = [model for model in study.models if model in models]
     handles = parts.model_handles(list(study.models))
     parts.legend(drawn, [one for one in handles if one.get_label() in shown], width)
-    cases = int(summary["n"].max()) if len(summary) else 0
+    tested = int(summary["n_subjects"].max()) if len(summary) else 0
     columns_shown = [
         "structure",
         "model",
         "subjects",
-        "n",
+        "n_subjects",
         "n_infinite",
         "mean",
         "ci_low",
@@ -88,8 +88,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         drawn,
         f"{what.title} and training size, {figure.dataset}",
-        f"Mean {what.title} on {figure.dataset} (n = {count(cases, 'case')}) over the number of "
-        "subjects that a model was trained on (log scale), with its 95 % confidence interval over cases; "
+        f"Mean {what.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
+        f"subjects that a model was trained on (log scale), with its {100 * (1 - study.statistics.alpha):g} % confidence interval; "
         "those kept apart to follow the training are counted. A line joins models that differ in nothing else."
         + (" Dashes: the mean of each draw of the training subjects." if draws else "")
         + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else ""),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas
 from matplotlib.patches import Patch
+from scipy import stats
 
 from segstudy import metric
 from segstudy.images.files import read_label
@@ -51,11 +52,13 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         values = results.values(figure.dataset, name)
         for x, model in enumerate(models):
             for step, (kind, members) in enumerate(kinds(study).items()):
-                scores = case_means(values[values["model"] == model], members)
-                row = Bar.of(scores, study.statistics.bootstrap_samples, study.statistics.seed)
+                scores = subject_means(values[values["model"] == model], members)
+                row = Bar.of(scores, study.statistics.alpha)
                 table.append({"metric": name, "model": model, "kind": kind, **vars(row)})
                 _bar(place, x + 0.27 * (step - 1), row, KINDS[kind])
-        top = max((row["high"] for row in table if row["metric"] == name), default=np.nan)
+        top = np.nanmax(
+            [np.nan, *(row[end] for row in table if row["metric"] == name for end in ("mean", "high"))]
+        ) if any(row["metric"] == name and row["n"] for row in table) else np.nan
         top = top if np.isfinite(top) and top > 0 else 1.0
         place.set_ylim(0, min(1.18 * top, 1.08 if what.high == 1 else np.inf))
         place.set_xlim(-0.55, len(models) - 0.45)
@@ -68,15 +71,16 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     parts.legend(drawn, handles, width)
     found = pandas.DataFrame(table)
     infinite = int(found["infinite"].sum())
-    n = results.values(figure.dataset, names[0])["case"].nunique()
+    n = results.values(figure.dataset, names[0])["subject"].nunique()
+    level = f"{100 * (1 - study.statistics.alpha):g} %"
     return parts.Drawing(
         drawn,
         f"Sides apart and merged, {figure.dataset}",
         f"{count(len(study.left_right_pairs), 'pair')} of left and right structures on {figure.dataset}, n = "
-        f"{count(n, 'case')}: each metric for the structures apart, for each pair merged, and for all foreground "
-        "as one (a case's mean over structures, then the mean over cases, with its 95 % bootstrap interval). "
+        f"{count(n, 'subject')}: each metric for the structures apart, for each pair merged, and for all foreground "
+        f"as one (a subject's mean over structures, then the mean over subjects, with its {level} interval by t). "
         "Scores that jump when sides are merged tell of right shapes under the wrong side's label."
-        + (f" {count(infinite, 'infinite case value')} left out (∞ and number above the bar)." if infinite else ""),
+        + (f" {count(infinite, 'infinite value')} left out (∞ and number above the bar)." if infinite else ""),
         "Bars. " + " ".join(_said(row) for row in table),
         found,
     )  # fmt: skip
@@ -84,7 +88,7 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
 
 @dataclass(frozen=True)
 class Bar:
-    """A mean over the finite of n cases with its 95 % percentile bootstrap interval."""
+    """A mean over the finite of n subjects with its confidence interval by Student's t."""
 
     mean: float
     low: float
@@ -93,19 +97,21 @@ class Bar:
     infinite: int
 
     @classmethod
-    def of(cls, scores: np.ndarray, samples: int, seed: int) -> "Bar":
+    def of(cls, scores: np.ndarray, alpha: float) -> "Bar":
         finite = scores[np.isfinite(scores)]
         infinite = int(np.isinf(scores).sum())
-        if not len(finite):
-            return cls(np.nan, np.nan, np.nan, 0, infinite)
-        drawn = np.random.default_rng(seed).choice(finite, (samples, len(finite))).mean(axis=1)
-        low, high = np.quantile(drawn, (0.025, 0.975))
-        return cls(float(finite.mean()), float(low), float(high), len(finite), infinite)
+        if len(finite) < 2:
+            mean = float(finite.mean()) if len(finite) else np.nan
+            return cls(mean, np.nan, np.nan, len(finite), infinite)
+        mean = float(finite.mean())
+        reach = float(stats.t.ppf(1 - alpha / 2, len(finite) - 1) * stats.sem(finite))
+        return cls(mean, mean - reach, mean + reach, len(finite), infinite)
 
 
-def case_means(values: pandas.DataFrame, members: list[str]) -> np.ndarray:
-    """A case's mean over some structures; infinite as soon as one is, NaN only where all are."""
-    return values[values["structure"].isin(members)].groupby("case")["value"].mean().to_numpy(float)
+def subject_means(values: pandas.DataFrame, members: list[str]) -> np.ndarray:
+    """A subject's mean over some structures; infinite as soon as one is, NaN only where all are."""
+    own = values[values["structure"].isin(members)]
+    return own.groupby("subject")["value"].mean().to_numpy(float)
 
 
 def _bar(axes, x: float, bar: Bar, colour: str) -> None:
@@ -113,7 +119,7 @@ def _bar(axes, x: float, bar: Bar, colour: str) -> None:
         axes.bar(x, bar.mean, 0.24, color=colour, linewidth=0, zorder=2)
         axes.plot([x, x], [bar.low, bar.high], color=style.INK, linewidth=0.9, zorder=3)
     if bar.infinite:
-        top = bar.high if np.isfinite(bar.high) else 0.0
+        top = next((end for end in (bar.high, bar.mean) if np.isfinite(end)), 0.0)
         axes.annotate(f"{bar.infinite}∞", (x, top), xytext=(0, 1.5), textcoords="offset points",
                       ha="center", va="bottom", fontsize=6)  # fmt: skip
 

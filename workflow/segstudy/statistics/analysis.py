@@ -1,0 +1,46 @@
+"""All tables of the statistics, from the rows of the tables of metrics."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from segstudy.statistics.comparisons import compare
+from segstudy.statistics.completion import completed, false_positives
+from segstudy.statistics.ranking import rank
+from segstudy.statistics.summary import summarise
+from segstudy.statistics.variance import split
+from segstudy.study import Statistics
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The tables; each is written to the file of its name (.csv).
+
+    values: what is compared, a row a model and case (`completion.completed`). false_positives and
+    false_positive_tests: as summary and tests, of the cases whose reference lacks a structure.
+    """
+
+    values: pd.DataFrame
+    summary: pd.DataFrame
+    tests: pd.DataFrame
+    ranking: pd.DataFrame
+    places: pd.DataFrame
+    false_positives: pd.DataFrame
+    false_positive_tests: pd.DataFrame
+
+
+def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
+    """Summarise and compare a table of `foreign.read_tables`."""
+    values, spread = completed(runs, settings), split(runs)
+    absent = false_positives(runs)
+    of_absent = settings.model_copy(update={"metrics": "auto", "compare_datasets": ()})
+    ranking, places = rank(values, settings)
+    return Analysis(
+        values,
+        summarise(values, settings, spread),
+        compare(values, settings, spread),
+        ranking,
+        places,
+        summarise(absent, of_absent),
+        compare(absent, of_absent),
+    )
