@@ -20,6 +20,12 @@ if TYPE_CHECKING:  # Snakemake reads the study by this module while it parses it
 Direction = Literal["higher", "lower", "zero"]
 Quantity = Literal["number", "length", "volume"]
 
+MEASURED = (
+    *("dice", "iou", "precision", "recall", "relative_volume_error"),
+    *("hd_mm", "hd95_mm", "assd_mm"),
+)
+"""What `segstudy metrics` always measures; NSD, and Dice by slice, are as the settings say."""
+
 PREFERRED = ("dice", "hd95_mm", "assd_mm", "precision", "recall")
 """What is compared where nobody chose."""
 

@@ -9,9 +9,9 @@ from segstudy.publish.catalogue import figures
 from segstudy.publish.drawing import draw
 from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
+from segstudy.statistics.completion import completed
 from segstudy.statistics.grid import grid_table, read_trainings
 from segstudy.statistics.values import read_values
-from segstudy.statistics.completion import completed
 from segstudy.study import GridSettings
 
 ARMS = {

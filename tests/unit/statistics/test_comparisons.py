@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metric_rows import of_models, rows
 from scipy import stats
 
-from metric_rows import of_models, rows
 from segstudy.errors import InputError
 from segstudy.statistics import comparisons as tested
 from segstudy.statistics.completion import completed
@@ -174,9 +174,7 @@ def test_an_unknown_metric():
 
 def test_each_dataset_is_a_family():
     samples = {"a": np.linspace(0.5, 0.7, 10), "b": np.linspace(0.45, 0.75, 10)}
-    found = compared(
-        pd.concat([of_models(samples, dataset=name) for name in ("here", "there")])
-    )
+    found = compared(pd.concat([of_models(samples, dataset=name) for name in ("here", "there")]))
     assert found["n_family"].tolist() == [1, 1]
     assert found["p_adjusted"].tolist() == found["p"].tolist()
 
@@ -191,7 +189,9 @@ def test_a_family_is_adjusted_together():
     ]
     table = pd.concat(
         [
-            of_models({"a": 10.0 + np.array(one), "b": [10.0] * 8}, metric="hd95_mm", structure=name)
+            of_models(
+                {"a": 10.0 + np.array(one), "b": [10.0] * 8}, metric="hd95_mm", structure=name
+            )
             for one, name in zip(samples, "stuv", strict=True)
         ]
     )
@@ -283,7 +283,9 @@ def test_swapping_the_models_turns_the_signs(pairs, further):
 def test_every_p_agrees_with_its_interval(families, further):
     table = pd.concat(
         [
-            of_models(dict(zip("ab", np.array(pairs).T, strict=True)), metric="hd_mm", structure=f"s{n}")
+            of_models(
+                dict(zip("ab", np.array(pairs).T, strict=True)), metric="hd_mm", structure=f"s{n}"
+            )
             for n, pairs in enumerate(families)
         ]
     )
@@ -349,7 +351,9 @@ def two_sites(a, b, metric="dice", **further):
     """One model on two sites whose cases and subjects happen to have the same names."""
     table = pd.concat(
         [
-            of_models({"a": sample}, [f"s{n}" for n in range(len(sample))], metric=metric, dataset=site)
+            of_models(
+                {"a": sample}, [f"s{n}" for n in range(len(sample))], metric=metric, dataset=site
+            )
             for site, sample in (("here", a), ("there", b))
         ]
     )
@@ -405,9 +409,7 @@ def test_folds_stand_beside_the_test():
     means = [0.012, 0.004, 0.009, -0.002, 0.007]
     folds = [str(k) for k in range(5) for _ in range(2)]
     difference = np.repeat(means, 2) + np.tile([0.001, -0.001], 5)
-    found = compared(
-        of_models({"a": 0.8 + difference, "b": [0.8] * 10}, fold=folds)
-    ).iloc[0]
+    found = compared(of_models({"a": 0.8 + difference, "b": [0.8] * 10}, fold=folds)).iloc[0]
     assert (found["folds"], found["folds_df"]) == (5, 4)
     assert found["folds_t"] == pytest.approx(1.67542, abs=5e-5)
     assert found["p_folds"] == pytest.approx(0.169162, abs=5e-6)

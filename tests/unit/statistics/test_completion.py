@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from metric_rows import of_models, rows
+
 from segstudy.errors import InputError
 from segstudy.statistics.analysis import analyse
 from segstudy.statistics.comparisons import compare
@@ -39,8 +39,9 @@ def test_a_model_that_fails_does_not_look_better():
     assert (found["ci_low"], found["ci_high"]) == pytest.approx((-0.025, 0.415))
     assert found["verdict"] == "cannot_be_told"
     assert (found["other_estimate"], found["other_p"]) == (pytest.approx(-0.0225), 0.03125)
-    assert "1 missing predictions count as worst; left out, they give another outcome" in (
-        found["remark"]
+    assert (
+        "1 missing predictions count as worst; left out, they give another outcome"
+        in (found["remark"])
     )
 
 
@@ -143,7 +144,9 @@ def test_false_positives_have_a_table_of_their_own():
     table = found.false_positives.set_index(["model", "metric"])
     assert table.loc[("a", "false_positive_scans"), "mean"] == 0
     assert table.loc[("b", "false_positive_scans"), ["n_cases", "mean"]].tolist() == [4, 0.75]
-    assert table.loc[("b", "false_positive_volume_ml"), "mean"] == pytest.approx((1 + 2 + 3 + 0) / 4)
+    assert table.loc[("b", "false_positive_volume_ml"), "mean"] == pytest.approx(
+        (1 + 2 + 3 + 0) / 4
+    )
     assert found.false_positive_tests["metric"].tolist() == [
         "false_positive_scans",
         "false_positive_volume_ml",
@@ -162,7 +165,9 @@ def test_a_missing_prediction_there_counts_as_a_false_positive():
 
 def test_two_references_are_refused():
     table = rows(model=["a", "b"], case="c", value=[NAN, 0.5], n_reference_voxels=[0, 9])
-    with pytest.raises(InputError, match=r"case c: the reference lacks heart by the rows of a, and"):
+    with pytest.raises(
+        InputError, match=r"case c: the reference lacks heart by the rows of a, and"
+    ):
         completed(table, WORST)
 
 
@@ -193,9 +198,7 @@ def test_failing_more_never_helps(data):
     """Taking a prediction of B away moves no estimate towards B."""
     number = data.draw(st.integers(6, 10))
     samples = {
-        model: data.draw(
-            st.lists(st.floats(0, 1), min_size=number, max_size=number), label=model
-        )
+        model: data.draw(st.lists(st.floats(0, 1), min_size=number, max_size=number), label=model)
         for model in ("a", "b")
     }
     lost = data.draw(st.integers(0, number - 1))

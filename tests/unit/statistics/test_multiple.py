@@ -79,7 +79,10 @@ def test_holm_by_hand():
     """p = .01 .04 .03 .005: sorted times 4, 3, 2, 1, never below the one before."""
     levels = []
     found = tested.by_p(
-        [0.01, 0.04, 0.03, 0.005], lambda number, level: levels.append(level) or (0, 0), "holm", 0.05
+        [0.01, 0.04, 0.03, 0.005],
+        lambda number, level: levels.append(level) or (0, 0),
+        "holm",
+        0.05,
     )
     assert found.p == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert levels == pytest.approx([0.0125] * 4)

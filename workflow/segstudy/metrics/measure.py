@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from segstudy.metric import nsd_name
+from segstudy.metric import MEASURED, nsd_name
 from segstudy.metrics import slices
 from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
 from segstudy.metrics.surface import Distances, between, flat_axes, framed
@@ -38,8 +38,7 @@ class Measures:
 def metric_names(settings: Metrics) -> list[str]:
     """The metrics in the order of the table."""
     return [
-        *("dice", "iou", "precision", "recall", "relative_volume_error"),
-        *("hd_mm", "hd95_mm", "assd_mm"),
+        *MEASURED,
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
         *(slices.NAMES if settings.slice_axis != "none" else ()),
     ]

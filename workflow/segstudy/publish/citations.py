@@ -26,7 +26,12 @@ class Reference:
 
     @property
     def bibtex(self) -> str:
-        place = {"article": "journal", "inproceedings": "booktitle", "misc": "howpublished", "book": "publisher"}
+        place = {
+            "article": "journal",
+            "inproceedings": "booktitle",
+            "misc": "howpublished",
+            "book": "publisher",
+        }
         authors = self.authors.replace(" et al.", " and others").replace(" & ", " and ")
         lines = [f"@{self.kind}{{{self.key},", f"  author = {{{authors}}},"]
         lines += [f"  title = {{{{{self.title}}}}},", f"  year = {{{self.year}}},"]

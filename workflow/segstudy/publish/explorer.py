@@ -29,7 +29,7 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
         "modelColours": style.model_colours(models),
         "metrics": [
             {"name": what.name, "title": what.axis, "better": what.direction, "digits": what.digits}
-            for what in map(metric, names)
+            for what in map(metric.find, names)
         ],
         "datasets": {
             dataset: {

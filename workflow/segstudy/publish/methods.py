@@ -11,7 +11,7 @@ import pandas
 
 from segstudy import metric
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, expand, listing, plain
+from segstudy.publish.words import count, listing, plain
 from segstudy.study import (
     Arm,
     Augmentation,

@@ -340,7 +340,11 @@ def _missing(results: Results) -> list[str]:
     found, summary = [], results.summary
     lacking = summary.groupby(["dataset", "model"], sort=False)["n_missing"].max()
     if lacking.sum():
-        named = [f"{model} {number} on {dataset}" for (dataset, model), number in lacking.items() if number]
+        named = [
+            f"{model} {number} on {dataset}"
+            for (dataset, model), number in lacking.items()
+            if number
+        ]
         found.append(
             f"Missing predictions {taken[results.study.statistics.missing]}: {listing(named)}."
         )

@@ -191,20 +191,49 @@ class Results:
     @cached_property
     def summary(self) -> pandas.DataFrame:
         columns = ("dataset", "model", "structure", "metric", "n_subjects", "n_cases")
-        columns += ("n_absent", "n_undefined", "n_missing", "n_failed", "n_infinite", "mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
+        columns += (
+            "n_absent",
+            "n_undefined",
+            "n_missing",
+            "n_failed",
+            "n_infinite",
+            "mean",
+            "sd",
+            "median",
+            "q1",
+            "q3",
+            "ci_low",
+            "ci_high",
+        )
         return self._table("statistics/summary.csv", "statistics", "statistics", columns)
 
     @cached_property
     def all_tests(self) -> pandas.DataFrame:
         """Every comparison: of models on a dataset, and of a model on two datasets."""
-        columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "n_subjects")
+        columns = (
+            "dataset",
+            "dataset_b",
+            "structure",
+            "metric",
+            "model_a",
+            "model_b",
+            "n_subjects",
+        )
         columns += ("test", "estimate", "ci_low", "ci_high", "statistic", "df", "p", "p_adjusted")
         columns += ("ci_low_adjusted", "ci_high_adjusted", "significant", "verdict", "design")
         return self._table("statistics/tests.csv", "statistics", "statistics", columns)
 
     def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
         """The arms of a grid search, tested on a dataset; as `statistics/grid.csv` has them."""
-        columns = ("grid", "model", "dataset", "validation_dice", "best", "parameters", "n_subjects")
+        columns = (
+            "grid",
+            "model",
+            "dataset",
+            "validation_dice",
+            "best",
+            "parameters",
+            "n_subjects",
+        )
         table = self._table("statistics/grid.csv", "statistics", "statistics", columns)
         own = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
         # Other grids' settings are columns too.

@@ -258,10 +258,7 @@ def metric_tables(results: Results) -> list[dict]:
             for _, row in table.iterrows():
                 best = row["model"] in best_models(results, dataset, row["structure"], name)
                 cells = [Cell(row["structure"]), Cell(row["model"])]
-                cells += [
-                    Cell(str(int(row[key])), float(row[key]))
-                    for key in COUNTS
-                ]
+                cells += [Cell(str(int(row[key])), float(row[key])) for key in COUNTS]
                 cells += [
                     Cell(what.text(row[key]), float(row[key]), best=best and key == "mean")
                     for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
@@ -291,7 +288,16 @@ def test_table(results: Results) -> dict:
     several = len(results.study.tested_datasets) > 1
     level = f"{100 * (1 - results.study.statistics.alpha):g} % CI"
     head = ["Structure", "Metric", "A − B", "Subjects", "Difference", level, "Test", "Statistic"]
-    head += ["df", "p", "p adjusted", "CI, all tests", "Verdict", "Effect", "A better for", "Remark"]
+    head += [
+        "df",
+        "p",
+        "p adjusted",
+        "CI, all tests",
+        "Verdict",
+        "Effect",
+        "A better for",
+        "Remark",
+    ]
     rows = []
     marked = significant(table) if len(table) else pandas.Series(dtype=bool)
     for index, row in table.iterrows():

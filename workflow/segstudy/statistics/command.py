@@ -7,11 +7,15 @@ from pathlib import Path
 EXAMPLE = """
 The table is that of `segstudy metrics`, or any CSV with the columns model, case, structure,
 metric, value (empty: no prediction; inf: infinite) and, if there are any, subject, dataset, fold,
-seed, n_reference_voxels, n_predicted_voxels. Without subject each case is taken as one:
+seed, n_reference_voxels, n_predicted_voxels; or with a column a metric in place of metric and value.
+Without subject each case is taken as one:
   segstudy statistics --metrics metrics.csv --output statistics/
 With settings other than the defaults:
   segstudy statistics --metrics metrics.csv --output statistics/ \\
     --settings '{"metrics": ["dice", "nsd"], "alpha": 0.01, "correction": "benjamini_hochberg"}'
+With a metric that segstudy does not know, of which lower values are better:
+  segstudy statistics --metrics metrics.csv --output statistics/ \\
+    --settings '{"directions": {"my_error": "lower"}}'
 Results of other programs, each with its model's name: summary.json of nnU-Net, or the raw table of
 a metric by MONAI (mean_dice_raw.csv):
   segstudy statistics --metrics ours=fold_0/summary.json theirs=other/summary.json \\
@@ -58,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     grid = from_json(GridSettings, options.grid) if options.grid else None
     if grid and not options.train:
         raise InputError("--train is missing; --grid needs the folder of the trainings")
-    runs = read_tables(options.metrics)
+    runs = read_tables(options.metrics, settings.directions)
     found = analyse(runs, settings)
     named = subjects_named(runs)
     if not named:

@@ -235,7 +235,12 @@ def _paired(
     }
     fold = one["fold"].reindex(scans).fillna("").to_numpy()
     found = corrected_t(difference, number, fold)
-    row |= {"folds": float(found.folds), "folds_t": found.t, "folds_df": found.df, "p_folds": found.p}
+    row |= {
+        "folds": float(found.folds),
+        "folds_t": found.t,
+        "folds_df": found.df,
+        "p_folds": found.p,
+    }
     return Comparison(row, test, tuple(subjects), remarks)
 
 

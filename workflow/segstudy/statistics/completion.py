@@ -170,7 +170,10 @@ def false_positives(runs: pd.DataFrame) -> pd.DataFrame:
     runs = with_subjects(runs)
     runs = _filled(runs.assign(absent=_absent(runs)))
     runs = runs[runs["absent"]].drop_duplicates([*SCAN, "fold", "seed"])
-    runs = runs[runs["metric"] == runs.groupby(["dataset", "structure", "model"])["metric"].transform("first")]
+    runs = runs[
+        runs["metric"]
+        == runs.groupby(["dataset", "structure", "model"])["metric"].transform("first")
+    ]
     missing = runs["status"] == "missing_file"
     predicted = (runs["n_predicted_voxels"] > 0) | (runs["status"] == "ref_empty")
     volume = (runs["n_predicted_voxels"] * runs["voxel_mm3"] / 1000).mask(missing, np.inf)

@@ -45,7 +45,9 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
         wide = group.pivot(index="case", columns="model", values="value")
         wide = wide[[model for model in models if model in wide]]
         complete = wide.dropna()
-        subjects = group.drop_duplicates("case").set_index("case")["subject"].reindex(complete.index)
+        subjects = (
+            group.drop_duplicates("case").set_index("case")["subject"].reindex(complete.index)
+        )
         direction = metric.find(key[2], settings.directions).direction
         ranks = subject_ranks(complete.to_numpy(), pd.factorize(subjects, sort=True)[0], direction)
         test = friedman(ranks)

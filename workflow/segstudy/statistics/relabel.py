@@ -159,7 +159,8 @@ class MeanRelabel(_Relabel):
             return -np.inf, np.inf
         return tuple(
             self._end(
-                lambda shift, side=side: not significant(_tails(self._shifted(shift))[side], alpha), sign
+                lambda shift, side=side: not significant(_tails(self._shifted(shift))[side], alpha),
+                sign,
             )
             for side, sign in ((0, -1), (1, 1))
         )

@@ -103,7 +103,9 @@ def of_wilcoxon(difference: np.ndarray) -> Classical:
         ranks.estimate_name,
         "matched_rank_biserial",
         lambda alpha: _inverted(
-            lambda shift: paired.wilcoxon(paired.differences(difference, np.full_like(difference, shift))).p,
+            lambda shift: (
+                paired.wilcoxon(paired.differences(difference, np.full_like(difference, shift))).p
+            ),
             ranks.walsh,
             ranks.estimate,
             alpha,

@@ -223,7 +223,9 @@ class RankSwap(_Swap):
 
     def _mean_score(self, shift: float) -> float:
         scores = self._scores(shift)
-        return float(np.where(np.abs(scores.sum()) < ROUNDING * np.abs(scores).sum(), 0, scores.sum()))
+        return float(
+            np.where(np.abs(scores.sum()) < ROUNDING * np.abs(scores).sum(), 0, scores.sum())
+        )
 
     def interval(self, alpha: float) -> Interval:
         choices = signs(self.subjects, self.seed)

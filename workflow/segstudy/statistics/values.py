@@ -1,6 +1,6 @@
 """The table of metrics as the statistics see it: one value a case, model, structure and metric."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,60 +9,165 @@ import pandas as pd
 
 from segstudy import metric
 from segstudy.errors import InputError
+from segstudy.log import log
+from segstudy.statistics.delimited import numbers, read_delimited
 
 NEEDED = ("model", "case", "structure", "metric", "value")
-LABELS = ("dataset", "subject", "fold", "seed", "surface", "status")
+LABELS = ("dataset", "fold", "seed", "subject", "surface", "status")
 NUMBERS = ("diagonal_mm", "n_reference_voxels", "n_predicted_voxels", "voxel_mm3")
+COLUMNS = (*NEEDED, *LABELS, *NUMBERS, "study")
+"""What a column may be called besides a metric; capitals do not count."""
 KEY = ["dataset", "model", "structure", "metric", "case"]
 
 
-def read_values(path: Path | str) -> pd.DataFrame:
+def read_values(path: Path | str, directions: Mapping[str, str] = {}) -> pd.DataFrame:
     """Read `metrics.csv`, or a table of another program with the columns of NEEDED.
 
-    An empty value is undefined (NaN), `inf` infinite. Labels that the table lacks are empty.
+    Columns are separated by commas, semicolons or tabs; a value that is empty, `NA`, `N/A`, `None`,
+    `-` or `nan` is undefined (NaN), `inf` infinite. Metrics get their own names (`metric.find`).
+    Labels that the table lacks are empty, numbers NaN. In place of the columns `metric` and `value`
+    there may be a column a metric. directions: `statistics.directions`. Raises InputError, also for
+    a value outside its metric's range.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such table of metrics") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as a table ({error})") from None
+    table, separator = read_delimited(path, COLUMNS)
+    return of_text(table, separator, path, directions)
+
+
+def of_text(
+    table: pd.DataFrame,
+    separator: str,
+    path: Path | str,
+    directions: Mapping[str, str] = {},
+    model: str = "",
+) -> pd.DataFrame:
+    """`read_values` of a table as `read_delimited` gives it. model: of one without that column."""
+    if model and "model" in table.columns:
+        raise InputError(
+            f"{path}: has a column 'model'; give such a table without MODEL= in front of it"
+        )
+    if model:
+        table = table.assign(model=model)
+    if not {"metric", "value"} & set(table.columns):
+        table = _long(table, path, directions)
     for name in NEEDED:
         if name not in table.columns:
-            raise InputError(f"{path}: no column {name!r}; expected at least {', '.join(NEEDED)}")
-    return with_labels(table, path)
+            raise InputError(
+                f"{path}: no column {name!r}; expected at least {', '.join(NEEDED)}; found "
+                f"{', '.join(table.columns)}{_way_on(table, name, model)}"
+            )
+    for name in NEEDED[:-1]:
+        empty = table[name] == ""
+        if empty.any():
+            raise InputError(f"{path}: row {table.index[empty][0]}: no {name}")
+    return with_labels(table, path, directions, separator)
 
 
-def with_labels(table: pd.DataFrame, path: Path | str) -> pd.DataFrame:
-    """The table with all columns, its numbers read, after a check that no value is there twice."""
-    for name in LABELS:
+def _way_on(table: pd.DataFrame, name: str, model: str) -> str:
+    """What to do where a column is missing."""
+    if model:
+        return ". A table of MONAI begins with 'filename'"
+    if "filename" in table.columns[:1]:
+        return ". A table of MONAI is given as MODEL=FILE"
+    if len(table.columns) == 1:
+        return ". Columns are separated by commas, semicolons or tabs"
+    if name == "model":
+        return ". A table of one model is given as MODEL=FILE"
+    return ""
+
+
+def _long(table: pd.DataFrame, path: Path | str, directions: Mapping[str, str]) -> pd.DataFrame:
+    """A row a metric of a table with a column a metric, which is as it was where it has none."""
+    labels = [name for name in table.columns if name in COLUMNS]
+    others = [name for name in table.columns if name not in labels]
+    if not {"model", "case", "structure"} <= set(labels) or not others:
+        return table
+    try:
+        metric.find_all(others, directions)
+    except InputError as error:
+        raise InputError(
+            f"{path}: no columns 'metric' and 'value', so each further column is taken as a metric: "
+            f"{error}. Take out columns that are none, or write a row a metric, with the columns "
+            f"{', '.join(NEEDED)}"
+        ) from None
+    long = table.melt(labels, others, var_name="metric", ignore_index=False)
+    long.index.name = "row"
+    return long
+
+
+def with_labels(
+    table: pd.DataFrame,
+    path: Path | str,
+    directions: Mapping[str, str] = {},
+    separator: str = ",",
+) -> pd.DataFrame:
+    """The table with all columns, its numbers read, and the metrics' own names.
+
+    Columns: NEEDED, LABELS, NUMBERS, and what else it has. Refused are unknown metrics, values
+    outside their metric's range, and a value that is there twice.
+    """
+    table = table.copy()
+    for name in (*LABELS, *NUMBERS):
         if name not in table.columns:
             table[name] = ""
-    for name in NUMBERS:
-        if name not in table.columns:
-            table[name] = ""
+    written, text = table["metric"], table["value"]
     for name in ("value", *NUMBERS):
-        table[name] = _numbers(table, name, path)
+        table[name] = numbers(table[name], name, separator, path)
+    for name in NUMBERS:
+        wrong = (table[name] < 0) | np.isinf(table[name])
+        if wrong.any():
+            raise InputError(
+                f"{_place(table[wrong], path)}: {name} is {table[name][wrong].iloc[0]:g}; expected 0 "
+                "or more"
+            )
+    try:
+        known = metric.find_all(written, directions)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    for name, found in known.items():
+        own = written == name
+        _check_range(table[own], name, text[own], found, path)
+        table.loc[own, "value"] = table["value"][own].clip(found.low, found.high).to_numpy()
+        if metric.assumed(name):
+            log.warning("%s: metric %r: %s", path, name, metric.assumed(name))
+    table["metric"] = written.map({name: found.name for name, found in known.items()})
     twice = table.duplicated([*KEY, "fold", "seed"])
     if twice.any():
         row = table[twice].iloc[0]
+        same = (table[[*KEY, "fold", "seed"]] == row[[*KEY, "fold", "seed"]]).all(axis=1)
+        names = dict.fromkeys(written[same])
         raise InputError(
             f"{path}: case {row['case']}: two rows with {row['metric']} of {row['structure']} by "
-            f"model {row['model']} (fold {row['fold']!r}, seed {row['seed']!r}); expected one"
+            f"model {row['model']} (fold {row['fold']!r}, seed {row['seed']!r}"
+            f"{', written ' + ' and '.join(map(repr, names)) if len(names) > 1 else ''}); expected one"
         )
-    return table
+    return table.reset_index(drop=True)
 
 
-def _numbers(table: pd.DataFrame, name: str, path: Path | str) -> pd.Series:
-    text = table[name].str.strip()
-    numbers = pd.to_numeric(text.replace({"": "nan"}), errors="coerce").astype(float)
-    wrong = numbers.isna() & ~text.str.lower().isin(("", "nan"))
-    if wrong.any():
-        raise InputError(
-            f"{path}: row {int(np.flatnonzero(wrong)[0]) + 2}: {name} is {text[wrong].iloc[0]!r}; "
-            "expected a number, inf, or nothing where it is undefined"
-        )
-    return numbers
+def _check_range(
+    rows: pd.DataFrame, name: str, text: pd.Series, known: metric.Metric, path: Path | str
+) -> None:
+    """Raises InputError where a value cannot be of its metric. text: the values as they were written."""
+    outside = known.outside(rows["value"])
+    if not outside.any():
+        return
+    wrong = rows[outside]
+    row, value = wrong.iloc[0], float(wrong["value"].iloc[0])
+    message = (
+        f"{_place(wrong, path)}: case {row['case']}: {name} of {row['structure']} by model "
+        f"{row['model']} is {text[outside].iloc[0]}; expected {known.expected}"
+    )
+    if len(wrong) > 1:
+        message += f" ({len(wrong) - 1} more such values)"
+    if known.high == 1 and 1 < value <= 100:
+        message += ". Is it in percent? Then divide the values of this metric by 100"
+    elif value < 0 and known.quantity == "length":
+        message += ". Write inf where one of the masks is empty, nothing where both are"
+    raise InputError(message)
+
+
+def _place(rows: pd.DataFrame, path: Path | str) -> str:
+    """The file, and the first of the rows where they have numbers."""
+    return f"{path}: row {rows.index[0]}" if rows.index.name == "row" else str(path)
 
 
 def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str] | Literal["auto"]) -> list[str]:

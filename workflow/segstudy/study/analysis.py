@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from segstudy.errors import InputError
-from segstudy.metric import Direction, check_directions, find_all
+from segstudy.metric import MEASURED, Direction, check_directions, find_all
 from segstudy.study.settings import Name, Positive, Settings
 
 
@@ -22,7 +22,8 @@ def _refusing(function: Callable, *values: Any) -> Any:
     try:
         return function(*values)
     except InputError as error:
-        raise ValueError(str(error)) from None
+        # The key stands before the message already.
+        raise ValueError(str(error).removeprefix("statistics.directions: ")) from None
 
 
 class Metrics(Settings):
@@ -134,4 +135,9 @@ class Publish(Settings):
     @field_validator("metrics")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _names(value, {})
+        try:
+            return _names(value, {})
+        except ValueError:
+            raise ValueError(
+                f"found {', '.join(value)}; expected metrics that are measured: {', '.join(MEASURED)}, nsd"
+            ) from None

@@ -329,9 +329,7 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
     missing = int(values["missing"].sum())
     if missing:
         taken = {"worst": "shown as the worst value", "exclude": "not shown"}
-        text.append(
-            f" {count(missing, 'missing prediction')}, {taken[study.statistics.missing]}."
-        )
+        text.append(f" {count(missing, 'missing prediction')}, {taken[study.statistics.missing]}.")
     if undefined:
         text.append(f" Undefined and not shown: {count(undefined, 'value')}.")
     tested = (results.tests["metric"] == figure.metric) & (

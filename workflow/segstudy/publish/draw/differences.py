@@ -108,7 +108,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Differences in {what.title}, {figure.dataset}",
         f"Mean difference in {what.title} on {figure.dataset}, {n} a pair, {_sides(what)}. Thick: {level} "
         f"interval of the test by itself; thin: of all tests at once. Filled: {corrected} ≤ {study.statistics.alpha:g}."
-        + (" Where distances are infinite, the Hodges-Lehmann shift in place of the mean." if ranked else "")
+        + (
+            " Where distances are infinite, the Hodges-Lehmann shift in place of the mean."
+            if ranked
+            else ""
+        )
         + (
             " Grey: ± 2 SD of a model's mean from seed to seed, the larger of the two models'; a "
             "difference inside it could come from the seed alone."

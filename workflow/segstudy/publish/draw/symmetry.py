@@ -56,9 +56,21 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
                 row = Bar.of(scores, study.statistics.alpha)
                 table.append({"metric": name, "model": model, "kind": kind, **vars(row)})
                 _bar(place, x + 0.27 * (step - 1), row, KINDS[kind])
-        top = np.nanmax(
-            [np.nan, *(row[end] for row in table if row["metric"] == name for end in ("mean", "high"))]
-        ) if any(row["metric"] == name and row["n"] for row in table) else np.nan
+        top = (
+            np.nanmax(
+                [
+                    np.nan,
+                    *(
+                        row[end]
+                        for row in table
+                        if row["metric"] == name
+                        for end in ("mean", "high")
+                    ),
+                ]
+            )
+            if any(row["metric"] == name and row["n"] for row in table)
+            else np.nan
+        )
         top = top if np.isfinite(top) and top > 0 else 1.0
         place.set_ylim(0, min(1.18 * top, 1.08 if what.high == 1 else np.inf))
         place.set_xlim(-0.55, len(models) - 0.45)
