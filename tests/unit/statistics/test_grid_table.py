@@ -68,7 +68,7 @@ def test_the_table_by_hand(folder, tmp_path):
     assert table["best"].tolist() == [False, True]
     assert table["parameters"].tolist() == [100, 200]
     assert table["training_seconds"].tolist() == pytest.approx([6.5, 6.5])
-    assert table["n_cases"].tolist() == [3, 3]
+    assert table["n_subjects"].tolist() == [3, 3]
     assert table["dice_a"].tolist() == pytest.approx([0.9, 0.6])
     assert table["dice_b"].tolist() == pytest.approx([0.8, 0.5])
     assert table["sd_a"].tolist() == pytest.approx([0.1, 0.1])
@@ -77,7 +77,7 @@ def test_the_table_by_hand(folder, tmp_path):
 def test_without_validation_none_is_best(folder):
     trainings = read_trainings(folder / "train", SETTINGS)
     trainings.loc[trainings["model"] == "u_c8", "validation_dice"] = np.nan
-    values = pd.read_csv(folder / "metrics.csv")
+    values = pd.read_csv(folder / "metrics.csv").assign(subject=lambda table: table["case"])
     table = grid_table(SETTINGS, values, trainings)
     assert not table["best"].any()
     assert np.isnan(table["validation_dice"][0])

@@ -1,10 +1,21 @@
 """Ranks of all models at once, against R's example and by hand."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from scipy import stats
 
-from segstudy.statistics.ranking import COLUMNS, PLACES, case_ranks, friedman, rank, stability
+from metric_rows import of_models
+from segstudy.statistics.completion import completed
+from segstudy.statistics.ranking import (
+    COLUMNS,
+    PLACES,
+    friedman,
+    kendall_tau_b,
+    rank,
+    scan_ranks,
+    stability,
+    subject_ranks,
+)
 from segstudy.study import Statistics
 
 INF, NAN = float("inf"), float("nan")
@@ -27,29 +38,16 @@ BASES = np.array(
 # fmt: on
 
 
-def table(values, metric="hd95_mm"):
-    return pd.DataFrame(
-        [
-            ("d", model, "heart", metric, f"c{case}", value, 1, "mesh", 100.0)
-            for case, row in enumerate(values)
-            for model, value in zip("xyz", row, strict=False)
-        ],
-        columns=[
-            "dataset",
-            "model",
-            "structure",
-            "metric",
-            "case",
-            "value",
-            "runs",
-            "surface",
-            "diagonal_mm",
-        ],
-    )
+QUICK = Statistics(bootstrap_samples=100)
+
+
+def table(values, metric="hd95_mm", subjects=None):
+    samples = dict(zip("xyz", np.array(values, float).T, strict=False))
+    return completed(of_models(samples, subjects, metric=metric), QUICK)
 
 
 def test_friedman_of_hollander_and_wolfe():
-    statistic, df, p = friedman(case_ranks(BASES, "hd95_mm"))
+    statistic, df, p = friedman(scan_ranks(BASES, "lower"))
     assert statistic == pytest.approx(11.1429, abs=5e-5)
     assert df == 2
     assert p == pytest.approx(0.003805, abs=5e-7)
@@ -57,18 +55,20 @@ def test_friedman_of_hollander_and_wolfe():
 
 def test_ranks_by_hand():
     values = np.array([[0.9, 0.8, 0.7], [0.5, 0.5, 0.9], [0.1 + 0.2, 0.3, 0.0]])
-    assert case_ranks(values, "dice").tolist() == [[1, 2, 3], [2.5, 2.5, 1], [1.5, 1.5, 3]]
-    assert case_ranks(np.array([[INF, 2.0, INF]]), "hd_mm").tolist() == [[2.5, 1, 2.5]]
-    assert case_ranks(np.array([[-0.3, 0.2, 0.0]]), "relative_volume_error").tolist() == [[3, 2, 1]]
+    assert scan_ranks(values, "higher").tolist() == [[1, 2, 3], [2.5, 2.5, 1], [1.5, 1.5, 3]]
+    assert scan_ranks(np.array([[INF, 2.0, INF]]), "lower").tolist() == [[2.5, 1, 2.5]]
+    assert scan_ranks(np.array([[-0.3, 0.2, 0.0]]), "zero").tolist() == [[3, 2, 1]]
 
 
 def test_the_table():
-    values = np.vstack([BASES, [[5, NAN, 5]]])
+    values = np.vstack([BASES, [[NAN, NAN, NAN]]])
     found, places = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=200))
     assert list(found.columns) == list(COLUMNS)
     assert list(places.columns) == list(PLACES)
     assert found["model"].tolist() == ["x", "y", "z"]
-    assert found[["n_cases", "n_left_out"]].drop_duplicates().values.tolist() == [[22, 1]]
+    assert found[["n_subjects", "n_cases", "n_left_out"]].drop_duplicates().values.tolist() == [
+        [22, 22, 1]
+    ]
     # R: the rank sums are 53, 47, 32.
     assert (found["mean_rank"] * 22).tolist() == pytest.approx([53, 47, 32])
     assert (found["rank_low"] < found["mean_rank"]).all()
@@ -85,14 +85,14 @@ def test_the_table():
 
 def test_a_firm_order_never_changes():
     ranks = np.tile([1.0, 2.0, 3.0], (9, 1))
-    found = stability(ranks, 50, np.random.default_rng(0))
+    found = stability(ranks, QUICK, np.random.default_rng(0))
     assert found.mean.tolist() == found.low.tolist() == found.high.tolist() == [1, 2, 3]
     assert found.places.tolist() == np.eye(3).tolist()
     assert found.kendall_tau == 1
 
 
 def test_models_that_tie_share_their_places():
-    found = stability(np.tile([1.0, 2.5, 2.5], (9, 1)), 50, np.random.default_rng(0))
+    found = stability(np.tile([1.0, 2.5, 2.5], (9, 1)), QUICK, np.random.default_rng(0))
     assert found.places.tolist() == [[1, 0, 0], [0, 0.5, 0.5], [0, 0.5, 0.5]]
 
 
@@ -100,7 +100,7 @@ def test_models_that_tie_share_their_places():
     "values",
     [
         [[0.5, 0.5, 0.5]] * 4,
-        [[NAN, 0.1, 0.2]] * 4,
+        [[NAN, NAN, NAN]] * 4,
         [[0.1, 0.2]] * 5,
         [[0.3, 0.2, 0.1]],
         [[INF] * 3] * 4,
@@ -110,6 +110,28 @@ def test_odd_samples(values):
     found, _ = rank(table(values), Statistics(metrics=("hd95_mm",), bootstrap_samples=100))
     assert found["friedman_p"].isna().all()
     assert len(found) == len(values[0])
+
+
+def test_a_subject_ranks_by_its_scans():
+    """Subject s of three scans: mean ranks 5/3, 7/3, 2; its scans count as one subject."""
+    values = np.array([[1, 2, 3], [2, 3, 1], [2, 3, 1], [5, 6, 7]], float)
+    ranks = subject_ranks(values, np.array([0, 0, 0, 1]), "lower")
+    assert ranks.tolist() == [[1.5, 3, 1.5], [1, 2, 3]]
+    found, _ = rank(table(values, subjects=["s", "s", "s", "t"]), QUICK)
+    assert found["n_subjects"].tolist() == [2, 2, 2]
+    assert found["n_cases"].tolist() == [4, 4, 4]
+    assert found["mean_rank"].tolist() == [1.25, 2.5, 2.25]
+
+
+def test_kendalls_tau_b_is_that_of_scipy():
+    """Ties in a resample count as ties, not as disagreement."""
+    order = np.array([1.2, 2.1, 2.9, 3.8])
+    drawn = np.array([[1, 2, 2, 4], [2, 2, 2, 2], [4, 3, 2, 1], [1, 1, 2, 2]], float)
+    one, other = np.triu_indices(4, 1)
+    signs = np.sign(drawn[:, one] - drawn[:, other])
+    expected = [stats.kendalltau(order, row).statistic for row in drawn if np.ptp(row)]
+    found = kendall_tau_b(signs, np.sign(order[one] - order[other]))
+    assert found == pytest.approx(np.mean(expected))
 
 
 def test_one_model_is_not_ranked():

@@ -1,39 +1,64 @@
 """Summaries by hand: what is counted, averaged and ranked when values are missing or infinite."""
 
 import numpy as np
-import pandas as pd
 import pytest
+from scipy import stats
 
+from metric_rows import of_models, rows
 from segstudy.errors import InputError
+from segstudy.statistics.completion import completed
 from segstudy.statistics.summary import COLUMNS, quantile, summarise
-from segstudy.statistics.values import chosen_metrics, per_case, read_values
+from segstudy.statistics.values import chosen_metrics, read_values
 from segstudy.study import Statistics
 
 INF, NAN = float("inf"), float("nan")
 QUICK = Statistics(bootstrap_samples=200)
 
 
-def measured(rows):
+def measured(found):
     """Rows (model, seed, case, metric, value) as `read_values` gives them."""
-    table = pd.DataFrame(rows, columns=["model", "seed", "case", "metric", "value"])
-    return table.assign(
-        dataset="d", structure="heart", fold="0", surface="mesh", status="ok", diagonal_mm=300.0
+    model, seed, case, metric, value = zip(*found, strict=True)
+    return rows(
+        model=model,
+        seed=seed,
+        case=case,
+        metric=metric,
+        value=value,
+        status="ok",
+        diagonal_mm=300.0,
     )
 
 
 def test_by_hand():
     values = [1.0, 2.0, 3.0, 6.0, INF, NAN]
     table = measured([("a", "0", f"c{n}", "hd95_mm", value) for n, value in enumerate(values)])
-    found = summarise(per_case(table), QUICK)
+    found = summarise(completed(table, QUICK), QUICK)
     assert list(found.columns) == list(COLUMNS)
     row = found.iloc[0]
-    assert row[["n", "n_undefined", "n_infinite", "n_finite"]].tolist() == [6, 1, 1, 4]
+    counts = ["n_subjects", "n_cases", "n_undefined", "n_failed", "n_infinite", "n_finite"]
+    assert row[counts].tolist() == [5, 5, 1, 1, 1, 4]
     assert row["mean"] == 3
     assert row["sd"] == pytest.approx(np.sqrt((4 + 1 + 0 + 9) / 3))
     assert (row["q1"], row["median"], row["q3"]) == (2, 3, 6)
     assert row["mean_penalised"] == (12 + 300) / 5
-    assert row["ci_low"] < 3 < row["ci_high"]
+    expected = stats.t.interval(0.95, 3, 3, row["sd"] / 2)
+    # A distance is never below 0.
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((max(expected[0], 0), expected[1]))
+    assert row["failure_rate"] == 1 / 5
+    # R: binom.test(1, 5): [0.00505, 0.71642].
+    assert (row["failure_low"], row["failure_high"]) == pytest.approx((0.00505, 0.71642), abs=5e-6)
     assert row["surface"] == "mesh"
+
+
+def test_the_unit_is_the_subject():
+    subjects = ["s", "s", "s", "t", "u"]
+    table = of_models({"a": [0.9, 0.8, 0.7, 0.5, 0.6]}, subjects)
+    row = summarise(completed(table, QUICK), QUICK).iloc[0]
+    assert (row["n_subjects"], row["n_cases"]) == (3, 5)
+    assert (row["mean"], row["sd"]) == pytest.approx(
+        (np.mean([0.8, 0.5, 0.6]), np.std([0.8, 0.5, 0.6], ddof=1))
+    )
+    assert row["median"] == 0.6
 
 
 @pytest.mark.parametrize(
@@ -43,18 +68,23 @@ def test_by_hand():
 @pytest.mark.filterwarnings("error")
 def test_odd_samples(values, mean, median):
     table = measured([("a", "0", f"c{n}", "hd_mm", value) for n, value in enumerate(values)])
-    row = summarise(per_case(table), QUICK).iloc[0]
+    row = summarise(completed(table, QUICK), QUICK).iloc[0]
     np.testing.assert_equal([row["mean"], row["median"]], [mean, median])
 
 
 def test_seeds_are_averaged_before_cases_are_counted():
-    rows = [("a", str(seed), "c1", "dice", value) for seed, value in enumerate([0.6, 0.8, 1.0])]
-    rows += [("a", "0", "c2", "dice", 0.2)]
-    rows += [("a", str(seed), "c3", "dice", value) for seed, value in enumerate([0.4, NAN])]
-    rows += [("a", str(seed), "c4", "hd_mm", value) for seed, value in enumerate([2.0, INF])]
-    found = per_case(measured(rows)).set_index("case")
-    assert found["value"].to_dict() == pytest.approx({"c1": 0.8, "c2": 0.2, "c3": 0.4, "c4": INF})
-    assert found["runs"].to_dict() == {"c1": 3, "c2": 1, "c3": 2, "c4": 2}
+    runs = {"c1": [0.6, 0.8, 1.0], "c2": [0.2, 0.1, 0.3], "c3": [0.4, NAN, 0.6]}
+    found = measured(
+        [
+            ("a", str(seed), case, "dice", value)
+            for case, values in runs.items()
+            for seed, value in enumerate(values)
+        ]
+        + [("a", str(seed), "c4", "hd_mm", value) for seed, value in enumerate([2.0, INF])]
+    )
+    found = completed(found, QUICK).set_index("case")
+    assert found["value"].to_dict() == pytest.approx({"c1": 0.8, "c2": 0.2, "c3": 0.5, "c4": INF})
+    assert found["runs"].to_dict() == {"c1": 3, "c2": 3, "c3": 3, "c4": 2}
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.25, 0.5, 0.75, 1])
@@ -70,8 +100,8 @@ def test_quantile_ranks_infinite_worst():
 
 
 def test_models_keep_the_order_of_the_table():
-    rows = [(model, "0", "c", "dice", 0.5) for model in ("unet", "enet", "attention")]
-    found = summarise(per_case(measured(rows)), QUICK)
+    found = measured([(model, "0", "c", "dice", 0.5) for model in ("unet", "enet", "attention")])
+    found = summarise(completed(found, QUICK), QUICK)
     assert found["model"].tolist() == ["unet", "enet", "attention"]
 
 
@@ -92,7 +122,7 @@ def test_a_table_of_another_program(tmp_path):
             "case,model,structure,metric,value\n007,NA,2,dice,0.5\n008,NA,2,dice,\n",
         )
     )
-    found = per_case(table)
+    found = completed(table, QUICK)
     assert found["case"].tolist() == ["007", "008"]
     assert found["model"].tolist() == ["NA", "NA"]
     np.testing.assert_equal(found["value"].tolist(), [0.5, NAN])
