@@ -186,8 +186,8 @@ def test_tables_that_are_something_else(tmp_path, monkeypatch, source, message):
 def test_the_benchmark_of_error_rates_runs():
     run = run_quickly("error_rates")
     assert run.returncode == 0, run.stdout + run.stderr
-    # Five shapes at two sizes without a difference, then five with one.
-    rows = [line for line in run.stdout.splitlines() if line.endswith(" |") and ". |" not in line]
-    numbers = [line.split("|")[3:7] for line in rows if "errors" not in line]
-    assert len(numbers) == 15
-    assert all(0 <= float(share) <= 1 for row in numbers for share in row)
+    levels = [line for line in run.stdout.splitlines() if line.startswith("target type I error")]
+    # Three shapes at three sizes with seven kinds of scans, then two sites of each.
+    assert len(levels) == 3 * 3 * 7 + 3
+    assert all(0 <= float(line.split(": ")[1].split()[0]) <= 1 for line in levels)
+    assert any("of 24 tests" in line or "24 tests of" in line for line in run.stdout.splitlines())
