@@ -126,7 +126,7 @@ def write_merged(cases: Sequence[Case], merged: Mapping[int, int], derived: Path
             if file is not None:
                 label = read_label(file)
                 new[folder] = derived / folder / f"{case.case}.nii.gz"
-                _write(new[folder], merge_values(label.array, merged), label.affine)
+                _write(new[folder], merge_values(label.array, merged), label.affine, like=file)
         found.append(
             replace(
                 case,
@@ -146,13 +146,13 @@ def remove_others(derived: Path, cases: Sequence[Case]) -> None:
             path.unlink()
 
 
-def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None) -> None:
     fresh = path.with_name(f".fresh-{path.name}")
     try:
         if array.dtype.kind == "u":
-            write_label(fresh, array, affine)
+            write_label(fresh, array, affine, like)
         else:
-            write_nifti(fresh, array, affine)
+            write_nifti(fresh, array, affine, like)
         if path.exists() and filecmp.cmp(fresh, path, shallow=False):
             return
         os.replace(fresh, path)

@@ -111,7 +111,7 @@ def _is_plain(path: Path) -> bool:
     image = nibabel.load(path)
     if len(image.shape) != 3:
         return False
-    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
+    sizes = read_grid(path).spacing_mm  # in mm, where the header may have another unit
     return bool(np.allclose(image.header.get_zooms(), sizes, rtol=1e-4, atol=0))
 
 
