@@ -8,8 +8,10 @@ import numpy as np
 REFUSED, WARNING = "refused", "warning"
 """Verdicts: a file that cannot be used, and one that can, but look."""
 
-FEW_VALUES = 40
-"""An image has more different values than this; a label map of a study seldom has."""
+FEW_VALUES, SOME_VALUES, EVEN = 40, 256, 0.6
+"""An image has more different values than `FEW_VALUES`; a label map of whole bodies or brains may, too,
+up to `SOME_VALUES`, but most voxels of its structures have the value of the next one: 0.82 or more of
+them in real label maps of 42 to 62 values, 0.34 or less in real images of 8 bits."""
 LOOKED_AT = 100_000
 """Voxels that are looked at before all are."""
 
@@ -52,16 +54,25 @@ def _of_channel(values: np.ndarray, ct: bool) -> list[tuple[str, str]]:
 
 
 def label_values(values: np.ndarray) -> int:
-    """How many values an array holds that looks like a label map; 0 where it does not.
+    """How many values an array (i, j, k) holds that looks like a label map; 0 where it does not.
 
-    It does where at most `FEW_VALUES` whole numbers, none below 0, stand for 25 or more voxels
-    each in the mean.
+    It does where few whole numbers, none below 0, stand for 25 or more voxels each in the mean; and
+    where some do, and most voxels above 0 are equal to the next one.
     """
     flat = values.ravel()
-    few = np.unique(flat[:: max(1, flat.size // LOOKED_AT)])
-    if len(few) > FEW_VALUES or few[0] < 0 or not np.array_equal(few, np.rint(few)):
+    some = np.unique(flat[:: max(1, flat.size // LOOKED_AT)])
+    if len(some) > SOME_VALUES or some[0] < 0 or not np.array_equal(some, np.rint(some)):
         return 0
     if flat.min() < 0 or flat.max() > 65535 or not np.array_equal(flat, np.rint(flat)):
         return 0
     count = int(np.count_nonzero(np.bincount(flat.astype(np.uint16))))
-    return count if count <= FEW_VALUES and 25 * count <= flat.size else 0
+    if count > SOME_VALUES or 25 * count > flat.size:
+        return 0
+    return count if count <= FEW_VALUES or _evenness(values) > EVEN else 0
+
+
+def _evenness(values: np.ndarray) -> float:
+    """The share of voxels above 0 that have the value of the next one along the first axis."""
+    one, other = values[:-1], values[1:]
+    inside = (one > 0) | (other > 0)
+    return float(np.mean(one[inside] == other[inside])) if inside.any() else 0.0

@@ -22,7 +22,7 @@ import numpy as np
 
 from segstudy.errors import InputError
 from segstudy.images.grids import LONGEST_MM, SHORTEST_MM, Grid, compare_grids, longest_mm
-from segstudy.images.names import NIFTI, times
+from segstudy.images.names import NIFTI, is_image, times
 from segstudy.log import log
 
 PLACEMENT_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
@@ -53,6 +53,8 @@ def warnings(path: Path | str) -> list[str]:
 
     What reads the image says why it cannot.
     """
+    if not is_image(path):
+        return []
     try:
         return _nifti_warnings(path) if str(path).endswith(NIFTI) else _text_warnings(path)
     except InputError:
@@ -93,7 +95,9 @@ def _nifti_warnings(path: Path | str) -> list[str]:
 def _text_warnings(path: Path | str) -> list[str]:
     fields = text_header(path)
     found = []
-    if fields and not {"space", "transformmatrix", "orientation", "rotation"} & set(fields):
+    if not _has_sizes(fields):
+        return []
+    if not {"space", "transformmatrix", "orientation", "rotation"} & set(fields):
         found.append(
             "the header does not say which way the axes point: which side is left is a guess"
         )
