@@ -121,6 +121,19 @@ def test_a_full_disk_is_one_line_and_no_trace(monkeypatch, capsys):
     assert "Traceback" not in told
 
 
+def test_too_little_memory_is_one_line_and_no_trace(monkeypatch, capsys):
+    def run(options):
+        raise MemoryError("Unable to allocate 119. GiB for an array with shape (4000, 4000, 2000)")
+
+    monkeypatch.setattr("segstudy.metrics.command.run", run)
+    assert main(["metrics", "--reference", "x", "--output", "y"]) == 1
+    told = capsys.readouterr().err
+    assert (
+        "segstudy: error: not enough memory (Unable to allocate 119. GiB for an array with" in told
+    )
+    assert "Traceback" not in told
+
+
 @pytest.mark.parametrize(
     ("first", "most", "attempt", "asked"),
     [(4000, 16000, 1, 4000), (4000, 16000, 2, 8000), (4000, 10000, 3, 10000), (90, 60, 2, 90)],

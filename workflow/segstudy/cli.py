@@ -70,6 +70,13 @@ def _guarded(call) -> int:
         return 1
     except BrokenPipeError:
         return 1
+    except MemoryError as error:
+        more = f" ({error})" if str(error) else ""
+        print(
+            f"segstudy: error: not enough memory{more}; use a machine with more, or fewer --threads",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -47,6 +47,15 @@ from the types in `workflow/segstudy/study/`; a test fails when they drift.
 `config/config.yaml` holds what is no part of a study: `study` (which one), `results` (where results go)
 and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`; nothing is downloaded then).
 
+**Where an image lies.** NIfTI: by the sform where its code is above 0, else by the qform, else by the voxel
+sizes alone, with a warning; where they disagree, or voxel sizes by sform and by pixdim, a warning says so. NRRD
+and MetaImage: as ITK reads them; without a voxel size they are refused. Lengths are mm. Of a header in another
+unit the length of the image decides, 5 mm to 3 m being taken for real: it is converted, or taken as mm, with a
+warning, or refused. Axes further than 0.1 degrees from right angles (a tilted gantry) are refused, as is an
+image longer than 3 m, and a case whose voxel size and image size are both out of proportion to its cohort
+(8 times in the mean of the axes, 20 times along one) or, in `infer`, to what the weights were trained on.
+Audit, infer and metrics say the same of a file. Predictions keep the image's own header.
+
 Units stand in a key's name or description. Keys without a default are required.
 """
 

@@ -13,8 +13,9 @@ from segstudy.cases import read_cases
 from segstudy.cli import main
 from segstudy.download.audit import audit, stop_if_unusable
 from segstudy.download.layouts import list_cases
-from segstudy.download.problems import REFUSED, Problem
+from segstudy.download.problems import Problem
 from segstudy.errors import InputError
+from segstudy.images.contents import REFUSED
 from segstudy.images.files import write_label, write_nifti
 
 SHIFTED = AFFINE.copy()
@@ -74,7 +75,37 @@ def in_microns(file):
     nibabel.save(image, file)
 
 
+def sheared(file):
+    affine = AFFINE.copy()
+    affine[1, 2] = np.tan(np.deg2rad(20)) * affine[2, 2]
+    image = nibabel.Nifti1Image(voxels(1), affine)
+    image.set_sform(affine, 1)
+    image.set_qform(None, 0)
+    nibabel.save(image, file)
+
+
+def unlike_pixdim(file):
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    write_nifti(file, voxels(1), affine)
+    image = nibabel.load(file)
+    image.header["qform_code"] = 0
+    image.header["pixdim"][1:4] = 1, 1, 2.5
+    array = np.asarray(image.dataobj)
+    file.write_bytes(gzip.compress(image.header.binaryblock + bytes(4) + array.tobytes("F")))
+    write_label(label_of(file.parents[1]), mask(), affine)
+
+
+def scaled(folder, factor):
+    affine = np.diag([factor, factor, factor, 1]) @ AFFINE
+    write_nifti(image_of(folder), voxels(1), affine)
+    write_label(label_of(folder), mask(), affine)
+
+
 FAULTS = {
+    "sheared": (lambda f: sheared(image_of(f)), "the axes j and k meet at 110.00 degrees"),
+    "metres": (lambda f: scaled(f, 0.001), "the median of 3 cases: voxels of 1x1x2.5 mm"),
+    "ten times": (lambda f: scaled(f, 10), "voxels of 10x10x25 mm, 60x70x125 mm in all"),
+    "a thousand times": (lambda f: scaled(f, 1000), "expected at most 3000 mm"),
     "no image": (lambda f: image_of(f).unlink(), "imagesTr/case_001.nii.gz: no such file"),
     "no label": (lambda f: label_of(f).unlink(), "labelsTr/case_001.nii.gz: no such file"),
     "text": (
@@ -184,6 +215,7 @@ WARNINGS = {
     ),
     "qform": (lambda f: odd_qform(image_of(f)), "qform and sform disagree: origin"),
     "microns": (lambda f: in_microns(image_of(f)), "lengths in micron"),
+    "pixdim": (lambda f: unlike_pixdim(image_of(f)), "1x1x2.5 mm by pixdim; the sform is used"),
     "same image": (
         lambda f: image_of(f).write_bytes(image_of(f, 0).read_bytes()),
         "the same image as case case_000",
@@ -211,6 +243,25 @@ def test_an_image_that_no_header_places_is_warned_of(folder):
     dataset = settings("msd", folder)
     _, problems = audit(list_cases(dataset), dataset)
     assert sum("neither qform nor sform" in problem.problem for problem in problems) == 3
+
+
+def test_a_label_map_in_the_place_of_an_image_is_warned_of(folder):
+    write_nifti(image_of(folder), voxels(1) // 400 % 2 * 7, AFFINE)
+    dataset = settings("msd", folder, modality="MR")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert len(cases) == 3
+    (problem,) = problems
+    assert (problem.case, problem.verdict) == ("case_001", "warning")
+    assert "only 2 different values, all whole numbers" in problem.problem
+
+
+def test_of_two_cases_out_of_proportion_both_are_refused(tmp_path):
+    folder = decathlon(tmp_path / "set", cases=2)
+    scaled(folder, 100)
+    dataset = settings("msd", folder)
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert cases == []
+    assert ["the other case: voxels of" in problem.problem for problem in problems] == [True, True]
 
 
 def test_measurements_of_a_good_case(folder):
@@ -429,6 +480,19 @@ def test_many_refused_cases_are_shown_in_part_and_counted():
     assert len(lines) == 22
     assert lines[20] == "... and 30 more"
     assert "50 cases refused, 0 good" in lines[21]
+
+
+def test_too_little_memory_for_a_case_is_said_in_a_line(folder, monkeypatch):
+    from segstudy.download import audit as module
+
+    def fail(*_):
+        raise MemoryError("Unable to allocate 119. GiB")
+
+    monkeypatch.setattr(module, "label_problems", fail)
+    with pytest.raises(
+        InputError, match=r"case case_00\d: not enough memory for 6x7x5 voxels \(Unable"
+    ):
+        audit(list_cases(settings("msd", folder)), settings("msd", folder))
 
 
 # --- real data ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,15 @@ from segstudy.images.files import Grid, Image, read_image, read_label
 from segstudy.images.geometry import ras_grid
 from segstudy.images.names import grid_name, parse_grid
 from segstudy.images.overlap import dice
-from segstudy.images.prepare import Geometry, Plan, Restore, prepare, prepare_label, restore
+from segstudy.images.prepare import (
+    Geometry,
+    Plan,
+    Restore,
+    check_size,
+    prepare,
+    prepare_label,
+    restore,
+)
 
 MR = Geometry((1, 1, 1), "nonzero", 2.0, "zscore", 3.0)
 
@@ -116,6 +125,36 @@ def test_values_that_are_not_finite_are_refused_by_name(value):
     image[0, 1, 1, 1] = value
     with pytest.raises(InputError, match=r"scan\.nii\.gz: voxels that are not finite"):
         prepare(Image(image, np.eye(4)), MR, "scan.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("size_mm", "words"),
+    [
+        # 40,000 x 40,000 x 40,000 float32 values
+        (
+            1000,
+            "40x40x40 voxels of 1000x1000x1000 mm would become 40000x40000x40000 of 1x1x1 mm: 2.384e",
+        ),
+        (0.003, "40x40x40 voxels of 0.003x0.003x0.003 mm would become 1x1x1 of 1x1x1 mm. Correct"),
+    ],
+)
+def test_a_grid_that_no_machine_holds_or_that_holds_nothing_is_refused(size_mm, words):
+    image = np.random.default_rng(0).random((1, 40, 40, 40), np.float32) + 1
+    with pytest.raises(InputError) as error:
+        prepare(Image(image, np.diag([size_mm] * 3 + [1])), MR, "scan.nii.gz (case p1)")
+    assert str(error.value).startswith(f"scan.nii.gz (case p1): {words}")
+
+
+def test_memory_is_counted_for_all_arrays_on_the_grid(monkeypatch):
+    monkeypatch.setattr(
+        "segstudy.images.prepare.psutil.virtual_memory", lambda: SimpleNamespace(total=4 * 1000 * 3)
+    )
+    way = Restore(Grid((10, 10, 10), np.eye(4)), Box((0, 0, 0), (10, 10, 10)), (10, 10, 10), None)
+    check_size(way, 3, (1, 1, 1), "scan.nii.gz")
+    with pytest.raises(
+        InputError, match=r"scan\.nii\.gz: 10x10x10 voxels .* GiB, and the machine has"
+    ):
+        check_size(way, 4, (1, 1, 1), "scan.nii.gz")
 
 
 # --- labels there and back ----------------------------------------------------------------------

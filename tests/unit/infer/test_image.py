@@ -45,7 +45,7 @@ def test_a_body_is_found_where_it_is(tmp_path, write_weights, write_image, obliq
 
 def test_channels_keep_their_order(tmp_path, write_weights, write_image, oblique):
     image, truth, _ = oblique
-    dark = np.zeros_like(image)
+    dark = np.where(image > 500, 1, -1)  # nearly nothing, but no constant
     trained = load_weights(write_weights(tmp_path / "weights.pt", channels=3, channel=1))
     paths = [
         write_image(tmp_path / f"{number}.nii.gz", array)

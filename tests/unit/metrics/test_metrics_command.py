@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from benchmark_runs import run_quickly
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.cli import main
 from segstudy.images.files import write_label
+from segstudy.images.headers import warnings
 from segstudy.metrics.table import COLUMNS, check_ranges, read_measures
 
 AFFINE = np.diag([-1.0, 2.0, 3.0, 1.0])
@@ -227,6 +229,71 @@ def test_the_benchmark_runs():
     ]
     assert rows == ["segstudy mesh", "segstudy surfel", "segstudy voxel", "surface-distance surfel"]
     assert "surfel as surface-distance" in run.stdout
+
+
+# --- headers --------------------------------------------------------------------------------------
+
+
+def with_header(path: Path, affine, change=lambda header: None) -> Path:
+    """A label with a header as it is given: an sform, and what `change` makes of it."""
+    array = label()
+    header = nibabel.Nifti1Image(array, np.eye(4)).header
+    header["srow_x"], header["srow_y"], header["srow_z"] = affine[:3]
+    header["qform_code"], header["sform_code"], header["vox_offset"] = 0, 1, 352
+    header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    change(header)
+    path.write_bytes(header.binaryblock + bytes(4) + array.tobytes(order="F"))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.__setitem__("sform_code", 0),
+        lambda header: header.set_xyzt_units("micron"),
+        lambda header: header["pixdim"].__setitem__(slice(1, 4), (0.866, 1.5, 2)),
+    ],
+    ids=["neither form", "micron", "pixdim"],
+)
+def test_a_doubtful_header_is_said_in_the_words_of_the_audit(tmp_path, caplog, change):
+    path = with_header(tmp_path / "a.nii", AFFINE, change)
+    (text,) = warnings(path)
+    assert metrics("--reference", path, "--prediction", path, "--output", tmp_path / "o.csv") == 0
+    assert f"case a: {path}: {text}" in caplog.text
+
+
+def test_lengths_in_microns_are_measured_in_millimetres(tmp_path):
+    for name, shift in (("r", 0), ("p", 1)):
+        array = label(shift)
+        image = nibabel.Nifti1Image(array, np.diag([1000.0, 2000, 3000, 1]))
+        image.header.set_xyzt_units("micron")
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    pair = ["--reference", tmp_path / "r.nii.gz", "--prediction", tmp_path / "p.nii.gz"]
+    assert metrics(*pair, "--output", tmp_path / "o.csv") == 0
+    assert read(tmp_path / "o.csv").set_index("metric")["value"]["hd_mm"] == pytest.approx(1)
+
+
+def test_a_sheared_header_is_refused(tmp_path, capsys):
+    affine = AFFINE.copy()
+    affine[1, 2] = 1.0
+    path = with_header(tmp_path / "a.nii", affine)
+    assert metrics("--reference", path, "--prediction", path, "--output", tmp_path / "o.csv") == 1
+    assert f"{path}: the axes j and k meet at 71.57 degrees" in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_too_little_memory_is_said_in_a_line(tmp_path, capsys, monkeypatch):
+    from segstudy.metrics import pairs
+
+    def fail(*_):
+        raise MemoryError("Unable to allocate 119. GiB")
+
+    monkeypatch.setattr(pairs, "confusion", fail)
+    path = with_header(tmp_path / "a.nii", AFFINE)
+    assert metrics("--reference", path, "--prediction", path, "--output", tmp_path / "o.csv") == 1
+    error = capsys.readouterr().err
+    assert "case a: not enough memory for 12x10x8 voxels (Unable to allocate 119. GiB)" in error
+    assert "Traceback" not in error
 
 
 # --- what is refused ------------------------------------------------------------------------------

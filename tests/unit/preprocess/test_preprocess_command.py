@@ -148,6 +148,24 @@ def test_a_bad_case_stops_the_shard_and_leaves_no_folder(cohort, tmp_path, capsy
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_too_little_memory_for_a_case_is_said_in_a_line(cohort, tmp_path, capsys, monkeypatch):
+    from segstudy.images import resample
+
+    def fail(*_, **__):
+        raise MemoryError(
+            "Unable to allocate 119. GiB for an array with shape (1, 4000, 4000, 2000)"
+        )
+
+    monkeypatch.setattr(resample, "resample", fail)
+    settings = {"plan": {}, "dataset": DATASET, "structures": ["heart", "aorta"]}
+    options = {"dataset": "thorax", "cases": cohort / "cases.tsv", "grid": "1x1x1"}
+    assert call("resample", tmp_path / "out", "arrays", settings, **options) == 1
+    error = capsys.readouterr().err
+    assert "p0.nii.gz: case p0: not enough memory for 24x26x22 voxels (Unable to allocate" in error
+    assert "Traceback" not in error
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_structure_that_vanishes_is_said(cohort, tmp_path, caplog):
     settings = {"plan": {}, "dataset": DATASET, "structures": ["heart", "aorta"]}
     options = {

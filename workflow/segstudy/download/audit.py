@@ -8,18 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from segstudy.cases import Case
 from segstudy.download.derive import merge_values
 from segstudy.download.layouts import Listing
-from segstudy.download.problems import REFUSED, WARNING, Problem
+from segstudy.download.problems import Problem
 from segstudy.errors import InputError
-from segstudy.images.files import Grid, Image, compare_grids, read_image, read_label
-from segstudy.images.names import NIFTI
+from segstudy.images import headers
+from segstudy.images.contents import REFUSED, WARNING, image_problems
+from segstudy.images.files import Image, compare_grids, read_image, read_label, within_memory
+from segstudy.images.proportion import Size, size_of, stands_out, typical
 from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
@@ -27,7 +26,6 @@ from segstudy.study import Dataset
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAME_RULE = "expected letters, digits, '.', '_', '-', and a letter or digit first"
 SHOWN = 20  # refused cases that the final message lists
-HEADER_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,13 @@ class Finding:
     """What one case showed: the case with its measurements, and its problems.
 
     digest: of the image's voxels, or a label map's without image, to find the same under two names.
+    size: of its voxels and of the image.
     """
 
     case: Case
     problems: list[Problem]
     digest: str = ""
+    size: Size | None = None
 
     @property
     def refused(self) -> bool:
@@ -54,8 +54,9 @@ def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Ca
     """
     named, problems = _check_names(listing.cases)
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
-        running = [pool.submit(examine, case, dataset) for case in named]
+        running = [pool.submit(_within_memory, case, dataset) for case in named]
         findings = [one.result() for one in progress(running, "audit")]
+    findings = _in_proportion(findings)
     good = [finding for finding in findings if not finding.refused]
     problems = [*listing.problems, *problems]
     problems += [problem for finding in findings for problem in finding.problems]
@@ -133,6 +134,11 @@ def _check_names(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
 # --- one case -----------------------------------------------------------------------------------
 
 
+def _within_memory(case: Case, dataset: Dataset) -> Finding:
+    with within_memory(case.case, case.files[0]):
+        return examine(case, dataset)
+
+
 def examine(case: Case, dataset: Dataset) -> Finding:
     """Read a case's files; check each by itself, against the others and against the study file."""
     seen: list[tuple[Path | str, str, str]] = []
@@ -142,9 +148,10 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         _read(seen, read_label, case.reference_label) if case.reference_label else None,
     )
     for path in case.files:
-        seen += [(path, text, WARNING) for text in header_warnings(path)]
+        seen += [(path, text, WARNING) for text in headers.warnings(path)]
     if image is not None:
-        seen += image_problems(image, case.images, dataset)
+        ct = dataset.modality == "CT"
+        seen += image_problems(image.array, case.images, dataset.channels, ct)
     label, reference = (
         one and replace(one, array=merge_values(one.array, dataset.merged_labels))
         for one in (label, reference)
@@ -172,7 +179,7 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         spacing_mm=first.grid.spacing_mm,
         voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
     )
-    return Finding(measured, problems, _digest(first))
+    return Finding(measured, problems, _digest(first), size_of(first.grid))
 
 
 def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image | None:
@@ -188,31 +195,6 @@ def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image 
         else:
             seen.append((files[0], str(error), REFUSED))
         return None
-
-
-def image_problems(
-    image: Image, paths: Sequence[Path], dataset: Dataset
-) -> list[tuple[Path, str, str]]:
-    """What is wrong with an image (channel, i, j, k): file, problem, verdict."""
-    found = []
-    for number, (name, array) in enumerate(zip(dataset.channels, image.array, strict=True)):
-        path = paths[number] if len(paths) > 1 else paths[0]
-        which = f"channel {name}: " if len(dataset.channels) > 1 else ""
-        bad = int(array.size - np.isfinite(array).sum())
-        if bad:
-            text = f"{which}{bad} of {array.size} voxels are not finite (NaN or infinite)"
-            found.append((path, text, REFUSED))
-            continue
-        low, high = float(array.min()), float(array.max())
-        if low == high:
-            found.append((path, f"{which}constant: every voxel is {low:g}", REFUSED))
-        elif dataset.modality == "CT" and low >= 0:
-            text = (
-                f"{which}intensities from {low:g} to {high:g}, none below 0; a CT in Hounsfield "
-                "units has air near -1000"
-            )
-            found.append((path, text, WARNING))
-    return found
 
 
 def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
@@ -233,40 +215,6 @@ def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
     return [(f"no voxel of {name}", WARNING) for name in missing]
 
 
-def header_warnings(path: Path) -> list[str]:
-    """What makes a NIfTI header's placement doubtful; nothing is said of other formats.
-
-    The sform places an image where its code is set, else the qform, as in nibabel; other
-    programs choose otherwise, and see another image where the two disagree.
-    """
-    if not str(path).endswith(NIFTI):
-        return []
-    try:
-        header = nibabel.load(path).header
-        shape = tuple((*header.get_data_shape(), 1, 1, 1)[:3])
-        sform, sform_code = header.get_sform(coded=True)
-        qform, qform_code = header.get_qform(coded=True)
-        unit = header.get_xyzt_units()[0]
-    except (OSError, ImageFileError):
-        return []  # What reads the image says why it cannot.
-    except (HeaderDataError, AttributeError, KeyError, ValueError) as error:
-        return [
-            f"the header's qform or sform cannot be read ({' '.join(str(error).split())[:120]})"
-        ]
-    found = []
-    if not sform_code and not qform_code:
-        found.append(
-            "the header places the image by neither qform nor sform: which side is left is a guess"
-        )
-    elif sform_code and qform_code:
-        difference = compare_grids(Grid(shape, qform), Grid(shape, sform), HEADER_TOLERANCE_MM)
-        if difference:
-            found.append(f"qform and sform disagree: {difference}; the sform is used")
-    if unit in ("meter", "micron"):
-        found.append(f"the header gives lengths in {unit}; they are taken as millimetres")
-    return found
-
-
 def _counts(array: np.ndarray) -> dict[int, int]:
     """Voxels of each value that occurs."""
     counts = np.bincount(array.ravel())
@@ -279,6 +227,30 @@ def _digest(image: Image) -> str:
 
 
 # --- between cases ------------------------------------------------------------------------------
+
+
+def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings; cases whose voxel and image are out of all proportion to the others are refused.
+
+    The measure is the median of the cases that are good; of two, each is measured by the other.
+    """
+    sizes = {id(one): one.size for one in findings if one.size and not one.refused}
+    if len(sizes) < 2:
+        return list(findings)
+    median = typical(list(sizes.values()))
+    judged = []
+    for finding in findings:
+        text = ""
+        if id(finding) in sizes:
+            others = [size for key, size in sizes.items() if key != id(finding)]
+            alone = len(others) == 1
+            whose = "the other case" if alone else f"the median of {len(sizes)} cases"
+            text = stands_out(finding.size, others[0] if alone else median, whose)
+        if text:
+            problem = Problem(finding.case.case, str(finding.case.files[0]), text)
+            finding = replace(finding, problems=[*finding.problems, problem])
+        judged.append(finding)
+    return judged
 
 
 def _same_images(findings: Sequence[Finding]) -> list[Problem]:

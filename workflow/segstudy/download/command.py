@@ -89,7 +89,8 @@ def _audit(options: argparse.Namespace) -> None:
     from segstudy.download import derive
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
-    from segstudy.download.problems import REFUSED, write_problems
+    from segstudy.download.problems import write_problems
+    from segstudy.images.contents import REFUSED
     from segstudy.log import log
 
     dataset = study.from_json(study.Dataset, options.settings)

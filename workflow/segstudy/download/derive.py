@@ -6,21 +6,18 @@ not computed again.
 
 import filecmp
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from segstudy.cases import Case
 from segstudy.download.layouts import Listing
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_label, write_nifti
+from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.names import NIFTI, times
 from segstudy.log import log, progress
 
@@ -78,16 +75,11 @@ def read_slice(file: Path) -> np.ndarray:
     """
     if file.name.endswith(NIFTI):
         try:
-            array = np.asarray(nibabel.load(file).dataobj)
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            ImageFileError,
-            HeaderDataError,
-            zlib.error,
-        ) as error:
-            raise InputError(f"{file}: not readable as an image ({error})") from None
+            array = np.asarray(open_nifti(file).dataobj)
+        except InputError:
+            raise
+        except Exception as error:  # of a dozen kinds, by what is damaged
+            raise InputError(f"{file}: not readable as an image ({one_line(error)})") from None
         array = array.squeeze()
         if array.ndim != 2 or array.dtype.kind not in "iuf":
             raise InputError(f"{file}: {times(array.shape)} {array.dtype}; expected a gray slice")
@@ -96,7 +88,7 @@ def read_slice(file: Path) -> np.ndarray:
 
     try:
         picture = SimpleITK.ReadImage(str(file), imageIO="PNGImageIO")
-    except RuntimeError:
+    except Exception:
         raise InputError(f"{file}: not readable as a PNG picture") from None
     if picture.GetDimension() != 2 or picture.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{file}: a coloured picture; expected one gray value a pixel")
@@ -126,7 +118,7 @@ def write_merged(cases: Sequence[Case], merged: Mapping[int, int], derived: Path
             if file is not None:
                 label = read_label(file)
                 new[folder] = derived / folder / f"{case.case}.nii.gz"
-                _write(new[folder], merge_values(label.array, merged), label.affine)
+                _write(new[folder], merge_values(label.array, merged), label.affine, like=file)
         found.append(
             replace(
                 case,
@@ -146,13 +138,13 @@ def remove_others(derived: Path, cases: Sequence[Case]) -> None:
             path.unlink()
 
 
-def _write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+def _write(path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None) -> None:
     fresh = path.with_name(f".fresh-{path.name}")
     try:
         if array.dtype.kind == "u":
-            write_label(fresh, array, affine)
+            write_label(fresh, array, affine, like)
         else:
-            write_nifti(fresh, array, affine)
+            write_nifti(fresh, array, affine, like)
         if path.exists() and filecmp.cmp(fresh, path, shallow=False):
             return
         os.replace(fresh, path)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.cases import Case
-from segstudy.download.problems import WARNING, Problem
+from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.files import read_json
+from segstudy.images.contents import WARNING
 from segstudy.images.names import is_image, stem
 from segstudy.study import Dataset
 

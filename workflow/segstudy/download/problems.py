@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segstudy.files import write_text
-
-REFUSED, WARNING = "refused", "warning"
+from segstudy.images.contents import REFUSED
 
 
 @dataclass(frozen=True, order=True)

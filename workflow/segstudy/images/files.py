@@ -7,17 +7,24 @@ reads (NRRD, MetaImage, ...) is brought to the same form.
 import gzip
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from segstudy.errors import InputError
 from segstudy.files import writing
+from segstudy.images.grids import Grid, compare_grids, unusable
+from segstudy.images.headers import (
+    copy_placement,
+    nifti_affine,
+    one_line,
+    open_nifti,
+    text_scale,
+)
 from segstudy.images.names import NIFTI, OTHER, is_image, times
 from segstudy.log import log
 
@@ -25,24 +32,6 @@ GZIP_RATIO = 1032
 """Bytes that one byte of a gzip stream can stand for at most (deflate's limit)."""
 AFTER_VOXELS = 1_000_000
 """Bytes after the voxels that are let pass."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where voxels lie: shape (i, j, k) and the 4x4 affine from voxel indices to RAS millimetres."""
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along i, j, k in mm."""
-        return tuple(float(size) for size in np.linalg.norm(self.affine[:3, :3], axis=0))
-
-    @property
-    def orientation(self) -> str:
-        """Where the axes i, j, k point to, e.g. `LPS`."""
-        return "".join(nibabel.aff2axcodes(self.affine))
 
 
 @dataclass(frozen=True)
@@ -119,12 +108,17 @@ def read_grid(path: Path | str) -> Grid:
     if not str(path).endswith(NIFTI):
         array, affine = _read(path)
         return Grid(tuple(array.shape[:3]), affine)
-    image = _open(path)
-    return Grid(tuple((*image.shape, 1, 1, 1)[:3]), np.asarray(image.affine, float))
+    image = open_nifti(path)
+    _check_shape(path, image.shape)
+    return Grid(tuple((*image.shape, 1, 1, 1)[:3]), _placed(path, image))
 
 
-def write_label(path: Path | str, array: np.ndarray, affine: np.ndarray) -> None:
+def write_label(
+    path: Path | str, array: np.ndarray, affine: np.ndarray, like: Path | str | None = None
+) -> None:
     """Write a label map (i, j, k) as compressed NIfTI with the smallest unsigned type.
+
+    affine: to RAS mm. like: see `write_nifti`.
 
     The same values give the same bytes: the gzip header carries no time and no name.
     """
@@ -132,15 +126,24 @@ def write_label(path: Path | str, array: np.ndarray, affine: np.ndarray) -> None
     if low < 0 or high > 65535:
         raise ValueError(f"label values from {low} to {high}; expected 0 to 65535")
     dtype = np.uint8 if high < 256 else np.uint16
-    write_nifti(path, array.astype(dtype), affine)
+    write_nifti(path, array.astype(dtype), affine, like)
 
 
-def write_nifti(path: Path | str, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write an array (i, j, k[, channel]) as NIfTI; `.nii.gz` is compressed."""
-    image = nibabel.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
+def write_nifti(
+    path: Path | str, array: np.ndarray, affine: np.ndarray, like: Path | str | None = None
+) -> None:
+    """Write an array (i, j, k[, channel]) as NIfTI; `.nii.gz` is compressed.
+
+    affine: to RAS mm; it becomes qform and sform, with code 1.
+    like: the image whose grid this is; where it is NIfTI, its own qform, sform, codes, voxel sizes
+        and unit are kept, so that every program sees both in one place.
+    """
+    image = nibabel.Nifti1Image(array, None)
+    if like is None or not copy_placement(like, image.header):
+        image = nibabel.Nifti1Image(array, affine)
+        image.header.set_xyzt_units("mm")
+        image.set_qform(affine, code=1)
+        image.set_sform(affine, code=1)
     content = image.to_bytes()
     if str(path).endswith(".gz"):
         content = gzip.compress(content, compresslevel=6, mtime=0)
@@ -148,68 +151,23 @@ def write_nifti(path: Path | str, array: np.ndarray, affine: np.ndarray) -> None
         temporary.write_bytes(content)
 
 
-def compare_grids(one: Grid, other: Grid, tolerance_mm: float = 1e-2) -> str:
-    """What differs between two grids, in words; empty if nothing does.
-
-    Compares shape, spacing, origin and direction, in this order; positions of the corner voxels
-    may differ by `tolerance_mm`.
-    """
-    if one.shape != other.shape:
-        return f"shape {times(one.shape)} against {times(other.shape)} voxels"
-    if not np.allclose(one.spacing_mm, other.spacing_mm, atol=1e-4, rtol=1e-3):
-        return f"spacing {times(one.spacing_mm)} against {times(other.spacing_mm)} mm"
-    if one.orientation != other.orientation:
-        return f"orientation {one.orientation} against {other.orientation}"
-    if not np.allclose(one.affine[:3, 3], other.affine[:3, 3], atol=max(tolerance_mm, 1e-2)):
-        origins = [tuple(np.round(grid.affine[:3, 3], 3).tolist()) for grid in (one, other)]
-        return f"origin {origins[0]} against {origins[1]} mm"
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in one.shape])).reshape(3, -1)
-    apart = np.abs((one.affine - other.affine)[:3, :3] @ corners).max()
-    if apart > max(tolerance_mm, 1e-2):
-        return f"direction: corners lie up to {apart:.3g} mm apart"
-    return ""
+def _placed(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
+    """The affine to RAS mm of a NIfTI file, checked."""
+    affine = nifti_affine(path, image)
+    _check_grid(path, image.shape, affine)
+    return affine
 
 
-# What nibabel raises for bytes that are no NIfTI, or that end early.
-_UNREADABLE = (
-    ImageFileError,
-    HeaderDataError,
-    EOFError,
-    OSError,
-    OverflowError,
-    MemoryError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
-
-
-def _open(path: Path | str) -> nibabel.Nifti1Image:
-    """The header of a NIfTI file, checked; voxels are read when they are asked for."""
-    try:
-        image = nibabel.load(path)
-        shape, affine = image.shape, np.asarray(image.affine, float)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: not readable as an image ({_line(error)})") from None
-    _check_grid(path, shape, affine)
-    return image
+def _check_shape(path: Path | str, shape: Sequence[int]) -> None:
+    if not len(shape) or min(shape) < 1:
+        raise InputError(f"{path}: shape {times(shape)}; expected at least one voxel")
 
 
 def _check_grid(path: Path | str, shape: Sequence[int], affine: np.ndarray) -> None:
-    """Refuse a header from which no voxel's place can be told."""
-    if not len(shape) or min(shape) < 1:
-        raise InputError(f"{path}: shape {times(shape)}; expected at least one voxel")
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        # Of the size of one voxel: microscopy has determinants of 1e-10 that are sound.
-        volume = abs(np.linalg.det(affine[:3, :3])) / np.prod(sizes) if sizes.all() else 0.0
-    if not np.isfinite(affine).all() or not volume > 1e-3:
-        raise InputError(
-            f"{path}: the affine in the header is not finite or cannot be inverted; expected axes that "
-            "span three dimensions. Mend the header (qform and sform) or leave the case out"
-        )
+    """Refuse a header from which no voxel's place can be told, or no distance."""
+    problem = unusable((*shape, 1, 1, 1)[:3], affine)
+    if problem:
+        raise InputError(f"{path}: {problem}")
 
 
 def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
@@ -218,9 +176,11 @@ def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path}: expected an image file ({', '.join(NIFTI + OTHER)})")
     if not str(path).endswith(NIFTI):
         return _read_other(path)
-    image = _open(path)
+    image = open_nifti(path)
+    _check_shape(path, image.shape)
     _check_type(image.get_data_dtype(), path)
     size = _promised(path, image)
+    affine = _placed(path, image)
     try:
         if str(path).endswith(".gz"):
             image = type(image).from_bytes(_decompressed(path, size + AFTER_VOXELS))
@@ -229,13 +189,15 @@ def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
             array = np.asarray(image.dataobj)
         else:
             array = image.get_fdata(dtype=np.float32, caching="unchanged")
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: the file ends early or is damaged ({_line(error)})") from None
+    except MemoryError:
+        raise InputError(_too_large(path, image.shape)) from None
+    except Exception as error:  # of a dozen kinds, by what is damaged
+        raise InputError(f"{path}: the file ends early or is damaged ({one_line(error)})") from None
     while array.ndim > 4 and array.shape[3] == 1:
         array = array[:, :, :, 0]  # nnU-Net and ITK write channels in the fifth axis
     if array.ndim < 3:
         raise InputError(f"{path}: shape {_shape(array)}; expected a 3D image")
-    return array, np.asarray(image.affine, float)
+    return array, affine
 
 
 def _promised(path: Path | str, image: nibabel.Nifti1Image) -> int:
@@ -285,8 +247,10 @@ def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path}: no such file")
     try:
         image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path}: not readable as an image ({_line(error)})") from None
+    except MemoryError:
+        raise InputError(_too_large(path)) from None
+    except Exception as error:
+        raise InputError(f"{path}: not readable as an image ({one_line(error)})") from None
     if image.GetDimension() != 3:
         raise InputError(f"{path}: {image.GetDimension()} axes; expected a 3D image")
     array = SimpleITK.GetArrayFromImage(image)
@@ -295,7 +259,9 @@ def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's axes point left, back, head
+    affine[:3] *= text_scale(path)
     _check_type(array.dtype, path)
+    _check_shape(path, array.shape)
     _check_grid(path, array.shape, affine)
     return array, affine
 
@@ -315,5 +281,27 @@ def _shape(array: np.ndarray) -> str:
     return times(array.shape)
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+@contextmanager
+def within_memory(case: str, path: Path | str) -> Iterator[None]:
+    """Answer a lack of memory by InputError, in one line: file, case, shape and what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise  # torch says it by a RuntimeError
+        try:
+            shape = read_grid(path).shape
+        except (InputError, MemoryError):
+            shape = ()
+        raise InputError(_too_large(f"{path}: case {case}", shape, error)) from None
+
+
+def _too_large(
+    what: Path | str, shape: Sequence[int] = (), error: BaseException | None = None
+) -> str:
+    size = f" for {times(shape)} voxels" if len(shape) else ""
+    more = f" ({one_line(error)})" if error is not None and str(error) else ""
+    return (
+        f"{what}: not enough memory{size}{more}; see whether shape and voxel size are right, or use a "
+        "machine with more memory, or fewer threads"
+    )

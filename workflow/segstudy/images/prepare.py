@@ -5,18 +5,20 @@ fitted on training cases, so that one set of arrays serves every fold whose spac
 restore: the way back to the stored grid, voxel for voxel.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 
 from segstudy.errors import InputError
 from segstudy.images import resample as resampling
 from segstudy.images.crop import Box, crop_box, widened
 from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import from_ras, ras_grid, to_ras
-from segstudy.images.names import grid_name, parse_grid
+from segstudy.images.names import grid_name, parse_grid, times
 from segstudy.images.normalise import measured
 
 __all__ = [
@@ -160,7 +162,8 @@ def prepare(
     the others by cubic splines; else all by cubic splines. CT values are clipped to
     -1024..3071 HU first. A zero background stays exactly 0.
 
-    Raises InputError for a value that is not finite; `name` says whose.
+    Raises InputError for a value that is not finite, and for a grid that is larger than the
+    machine's memory, or a single voxel; `name` says whose.
     """
     if not np.isfinite(image.array).all():
         raise InputError(
@@ -168,7 +171,7 @@ def prepare(
             "or leave the case out"
         )
     turned = to_ras(image)
-    restore = laid_out(turned, image.grid, geometry)
+    restore = laid_out(turned, image.grid, geometry, name)
     # The crop is that of all channels, so that plans with fewer of them have the same voxels.
     kept = slice(None) if geometry.channels is None else list(geometry.channels)
     array = turned.array[(slice(None), *restore.box.slices)][kept]
@@ -185,17 +188,37 @@ def prepare(
     return np.ascontiguousarray(result), restore
 
 
-def laid_out(turned: Image, native: Grid, geometry: Geometry) -> Restore:
+def check_size(restore: Restore, arrays: int, target_mm: Sequence[float], name: str) -> None:
+    """Raise InputError where so many float32 arrays on the prepared grid are more than the machine's memory.
+
+    And where an image of several voxels becomes a single one. Both come of a voxel size in the
+    header that is wrong by a factor; `name` says whose.
+    """
+    voxels = math.prod(restore.shape)
+    needed, there = 4 * arrays * voxels, psutil.virtual_memory().total
+    if needed <= there and (voxels > 1 or math.prod(restore.box.shape) == 1):
+        return
+    memory = f": {needed / 2**30:.4g} GiB, and the machine has {there / 2**30:.4g}"
+    raise InputError(
+        f"{name}: {times(restore.box.shape)} voxels of {times(restore.ras.spacing_mm)} mm would become "
+        f"{times(restore.shape)} of {times(target_mm)} mm{memory if voxels > 1 else ''}. Correct the "
+        "voxel size in the header, or choose another spacing_mm"
+    )
+
+
+def laid_out(turned: Image, native: Grid, geometry: Geometry, name: str = "the image") -> Restore:
     """Where the prepared grid of an image (channel, x, y, z) lies that is turned to RAS.
 
-    native: the grid that it is stored on.
+    native: the grid that it is stored on. Raises InputError as `check_size` does.
     """
     spacing = turned.spacing_mm
     box = crop_box(turned.array, spacing, geometry.crop)
     box = widened(box, turned.grid.shape, spacing, geometry.margin_mm)
     shape = resampling.resampled_shape(box.shape, spacing, geometry.spacing_mm)
     coarse = resampling.coarse_axis(spacing, geometry.spacing_mm, geometry.anisotropy_threshold)
-    return Restore(native, box, shape, coarse)
+    restore = Restore(native, box, shape, coarse)
+    check_size(restore, len(turned.array), geometry.spacing_mm, name)
+    return restore
 
 
 def prepare_label(label: Image, restore: Restore, values: Sequence[int]) -> np.ndarray:

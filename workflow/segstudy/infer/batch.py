@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from segstudy.errors import InputError
-from segstudy.images.files import Image
+from segstudy.images.files import Image, within_memory
 from segstudy.infer import image as own
 from segstudy.log import log, progress
 from segstudy.networks.weights import Trained
@@ -40,8 +40,13 @@ def predict_each(
     exports: dict[str, Future] = {}
     errors: dict[str, InputError] = {}
 
+    def read(name: str) -> tuple[Any, float]:
+        with within_memory(name, images[name][0]):
+            return _timed(image.read, trained, images[name])
+
     def export(name: str, probabilities, way, seconds: list[float]) -> Any:
-        result, export_s = _timed(lambda: finish(name, image.restore(probabilities, way)))
+        with within_memory(name, images[name][0]):
+            result, export_s = _timed(lambda: finish(name, image.restore(probabilities, way)))
         times = [f"{part:.2f} s" for part in (*seconds, export_s)]
         log.info("%s: read %s, network %s, export %s", name, *times)
         return result
@@ -50,10 +55,11 @@ def predict_each(
         for number, name in enumerate(progress(names, what)):
             for near in names[number : number + (2 if overlapping else 1)]:
                 if near not in readings:
-                    readings[near] = reader.submit(_timed, image.read, trained, images[near])
+                    readings[near] = reader.submit(read, near)
             try:
                 (array, way), read_s = readings.pop(name).result()
-                found, network_s = _timed(image.probabilities, trained, array, device)
+                with within_memory(name, images[name][0]):
+                    found, network_s = _timed(image.probabilities, trained, array, device)
             except InputError as error:
                 errors[name] = error
                 continue

@@ -14,6 +14,7 @@ from segstudy import code
 from segstudy.errors import InputError
 from segstudy.files import writing_folder
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
+from segstudy.images.headers import say_warnings
 from segstudy.infer.unfinished import files_of, waiting
 from segstudy.log import log, progress
 from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
@@ -52,8 +53,10 @@ def predict_fold(
         if files[case].exists():
             continue
         try:
+            say_warnings(paths, case)
             found = run(settings, case, paths, threads, folder)
-            write_label(files[case], translated(found, model, structures, case), found.affine)
+            label = translated(found, model, structures, case)
+            write_label(files[case], label, found.affine, like=paths[0])
         except InputError as error:
             errors.append(str(error))
     if errors:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from segstudy.images import prepare as preparing
-from segstudy.images.files import Image, read_image
+from segstudy.images.files import Image
 from segstudy.images.normalise import normalise
 from segstudy.images.prepare import Restore
+from segstudy.infer.checks import read_checked
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import predict_volume
 from segstudy.sides import class_pairs
@@ -24,7 +25,7 @@ def predict_image(trained: Trained, paths: Sequence[Path], device: torch.device)
     paths: one file for all channels, or one a channel, in the order of `trained.channels`.
 
     Returns class indices (i, j, k), 0 for the background, on the image's own grid.
-    Raises InputError for a file that is no image, or that has other channels than the network.
+    Raises InputError as `checks.read_checked` does.
     """
     array, way = read(trained, paths)
     return restore(probabilities(trained, array, device), way)
@@ -34,8 +35,9 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
     """An image as the network sees it, float32 (channel, x, y, z), and the way back."""
     plan = preparing.Plan.from_dict(trained.plan)
     name = ", ".join(str(path) for path in paths)
-    image = read_image(paths, channels=len(trained.channels))
+    image = read_checked(trained, paths)
     array, way = preparing.prepare(image, plan, name)
+    preparing.check_size(way, len(trained.structures) + 1, plan.spacing_mm, name)
     del image  # a big CT image takes as much memory as the probabilities of a class
     return normalise(array, plan), way
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from segstudy.images.files import Grid, Image, read_image
+from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import turned_to
+from segstudy.infer.checks import read_checked
 from segstudy.log import log
 from segstudy.networks.nnunet import managers
 from segstudy.networks.weights import Trained
@@ -32,7 +33,7 @@ class Way:
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
     """An image as nnU-Net's network sees it, float32 (channel, z, y, x), and the way back."""
-    stored = read_image(paths, channels=len(trained.channels))
+    stored = read_checked(trained, paths)
     image = as_trained(stored, trained.plan.get("orientations") or ())
     plans, configuration = managers(trained.plan)
     properties = {"spacing": [float(size) for size in image.spacing_mm[::-1]]}

@@ -56,7 +56,7 @@ def predict_fold(
 
     def finish(case: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
-        write_label(files[case], with_values(kept, values), classes.affine)
+        write_label(files[case], with_values(kept, values), classes.affine, like=tested[case][0])
 
     predict_each(trained, left, device, finish)
     with writing_folder(output) as folder:
@@ -79,7 +79,8 @@ def predict_images(
 
     def finish(name: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
-        write_label(output / f"{name}.nii.gz", with_values(kept, values), classes.affine)
+        label = with_values(kept, values)
+        write_label(output / f"{name}.nii.gz", label, classes.affine, like=images[name][0])
 
     predict_each(trained, images, device, finish)
 

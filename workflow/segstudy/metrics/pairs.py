@@ -9,7 +9,8 @@ import numpy as np
 
 from segstudy.cases import read_cases, read_splits, repaired_labels, tested
 from segstudy.errors import InputError
-from segstudy.images.files import compare_grids, read_label
+from segstudy.images.files import compare_grids, read_label, within_memory
+from segstudy.images.headers import say_warnings
 from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
 from segstudy.metrics import slices
@@ -117,7 +118,7 @@ def measured(
     pool = ThreadPoolExecutor(threads)
     try:
         # The kernels release the interpreter's lock, as does unpacking the files.
-        running = [pool.submit(_measured, pair, settings) for pair in pairs]
+        running = [pool.submit(_within_memory, pair, settings) for pair in pairs]
         results = [job.result() for job in progress(running, "cases measured")]
     finally:
         pool.shutdown(cancel_futures=True)
@@ -137,7 +138,13 @@ def measured(
     return table, confused
 
 
+def _within_memory(pair: Pair, settings: MeasureSettings) -> Measured:
+    with within_memory(pair.case, pair.reference):
+        return _measured(pair, settings)
+
+
 def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
+    say_warnings([path for path in (pair.reference, pair.prediction) if path], pair.case)
     reference = read_label(pair.reference)
     prediction = read_label(pair.prediction) if pair.prediction else None
     if prediction is not None:

@@ -111,15 +111,16 @@ def _tables(arguments, roles, read):
 
 
 def _fingerprint(options: argparse.Namespace) -> None:
+    from segstudy.images.files import within_memory
     from segstudy.log import progress
     from segstudy.preprocess.fingerprint import fingerprint, write_fingerprints
     from segstudy.study import Cohort, from_json
 
     settings = from_json(Cohort, options.settings)
-    found = [
-        fingerprint(options.dataset, case, settings)
-        for case in progress(_cases(options), f"fingerprint {options.dataset}")
-    ]
+    found = []
+    for case in progress(_cases(options), f"fingerprint {options.dataset}"):
+        with within_memory(case.case, case.files[0]):
+            found.append(fingerprint(options.dataset, case, settings))
     write_fingerprints(options.output, found)
 
 

@@ -7,7 +7,7 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import writing_folder
 from segstudy.images.arrays import write_arrays
-from segstudy.images.files import read_image, read_label
+from segstudy.images.files import read_image, read_label, within_memory
 from segstudy.images.prepare import prepare, prepare_label
 from segstudy.log import log, progress
 from segstudy.preprocess.choices import geometry
@@ -30,18 +30,19 @@ def resample_shard(
     values = [dataset.structures[structure] for structure in settings.structures]
     with writing_folder(output) as folder:
         for case in progress(cases, f"resample {name}"):
-            image = read_image(case.images, len(dataset.channels))
-            array, restore = prepare(image, way, f"{case.images[0]} (case {case.case})")
-            del image  # hundreds of MB for CT
-            label = read_label(case.label)
-            if label.grid.shape != restore.native.shape:
-                raise InputError(
-                    f"{case.label}: shape {label.grid.shape}, its image has {restore.native.shape} "
-                    f"(case {case.case}); expected the same"
-                )
-            classes = prepare_label(label, restore, values)
-            write_arrays(folder, name, case.case, array, classes, restore)
-            _say_what_was_lost(case, label.array, classes, values)
+            with within_memory(case.case, case.images[0]):
+                image = read_image(case.images, len(dataset.channels))
+                array, restore = prepare(image, way, f"{case.images[0]} (case {case.case})")
+                del image  # hundreds of MB for CT
+                label = read_label(case.label)
+                if label.grid.shape != restore.native.shape:
+                    raise InputError(
+                        f"{case.label}: shape {label.grid.shape}, its image has {restore.native.shape} "
+                        f"(case {case.case}); expected the same"
+                    )
+                classes = prepare_label(label, restore, values)
+                write_arrays(folder, name, case.case, array, classes, restore)
+                _say_what_was_lost(case, label.array, classes, values)
 
 
 def _say_what_was_lost(case: Case, stored, prepared, values: Sequence[int]) -> None:

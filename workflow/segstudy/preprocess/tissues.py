@@ -10,7 +10,7 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import writing_folder
 from segstudy.images.arrays import write_tissues
-from segstudy.images.files import Image, read_label
+from segstudy.images.files import Image, read_label, within_memory
 from segstudy.images.geometry import to_ras
 from segstudy.images.prepare import laid_out, prepare_label
 from segstudy.labels import read_table
@@ -46,18 +46,24 @@ def tissues_shard(
     groups = [*settings.tissues.values(), *pairs, *sides]
     with writing_folder(output) as folder:
         for case in progress(cases, f"tissues {name}"):
-            label = read_label(case.label)
-            restore = laid_out(to_ras(Image(label.array[None], label.affine)), label.grid, way)
-            found = [*values, *sorted({*np.unique(label.array).tolist()} - {0, *values})]
-            if len(found) > MOST:
-                raise InputError(
-                    f"{case.label}: {len(found)} label values (case {case.case}); expected at most "
-                    f"{MOST}, as many as a byte tells apart"
+            with within_memory(case.case, case.label):
+                label = read_label(case.label)
+                restore = laid_out(
+                    to_ras(Image(label.array[None], label.affine)),
+                    label.grid,
+                    way,
+                    f"{case.label} (case {case.case})",
                 )
-            parts = prepare_label(label, restore, found)
-            spacing = restore.grid.spacing_mm
-            alike = tissues_of(found, groups)
-            write_tissues(folder, name, case.case, spacing, parts, len(values), alike)
+                found = [*values, *sorted({*np.unique(label.array).tolist()} - {0, *values})]
+                if len(found) > MOST:
+                    raise InputError(
+                        f"{case.label}: {len(found)} label values (case {case.case}); expected at most "
+                        f"{MOST}, as many as a byte tells apart"
+                    )
+                parts = prepare_label(label, restore, found)
+                spacing = restore.grid.spacing_mm
+                alike = tissues_of(found, groups)
+                write_tissues(folder, name, case.case, spacing, parts, len(values), alike)
 
 
 def tissues_of(values: Sequence[int], groups: Iterable[Sequence[int]]) -> list[int]:

@@ -94,7 +94,7 @@ def _estimate(options: argparse.Namespace) -> None:
 def _apply(options: argparse.Namespace) -> None:
     from segstudy.cases import read_cases
     from segstudy.files import write_table, writing_folder
-    from segstudy.images.files import write_label
+    from segstudy.images.files import within_memory, write_label
     from segstudy.log import log, progress
     from segstudy.repair.apply import repair_case, verdict_table
     from segstudy.repair.estimate import needs_repair, read_estimate
@@ -107,8 +107,9 @@ def _apply(options: argparse.Namespace) -> None:
     with writing_folder(options.output) as folder:
         verdicts = []
         for case in progress(cases, "cases repaired"):
-            label, verdict = repair_case(case, estimate, settings)
-            write_label(folder / f"{case.case}.nii.gz", label.array, label.affine)
+            with within_memory(case.case, case.files[0]):
+                label, verdict = repair_case(case, estimate, settings)
+            write_label(folder / f"{case.case}.nii.gz", label.array, label.affine, like=case.label)
             verdicts.append(verdict)
             log.info("%s: %s: %s", case.case, verdict.verdict, verdict.remark)
         write_table(folder / "verdicts.csv", verdict_table(verdicts))

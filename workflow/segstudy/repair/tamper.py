@@ -61,7 +61,7 @@ def tamper_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> Non
     if before == 0:
         raise InputError(f"{file}: no voxel of value {value}; expected the structure to move")
     moved = move_structure(label.array, value, matrix)
-    write_label(output, moved, label.affine)
+    write_label(output, moved, label.affine, like=file)
     log.info("%s: %d voxels, %d after", file.name, before, np.count_nonzero(moved == value))
 
 

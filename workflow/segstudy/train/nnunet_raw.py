@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
 from segstudy.cases import Labelled
@@ -19,6 +18,7 @@ from segstudy.images.files import (
     write_label,
     write_nifti,
 )
+from segstudy.images.headers import open_nifti
 
 DATASET = "Dataset001_segstudy"
 ENDING = ".nii.gz"
@@ -108,10 +108,10 @@ def _is_plain(path: Path) -> bool:
     """Whether nnU-Net reads from this file what segstudy does: compressed NIfTI, 3D, one spacing."""
     if not str(path).endswith(ENDING):
         return False
-    image = nibabel.load(path)
+    image = open_nifti(path)
     if len(image.shape) != 3:
         return False
-    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
+    sizes = read_grid(path).spacing_mm  # in mm, where the header may have another unit
     return bool(np.allclose(image.header.get_zooms(), sizes, rtol=1e-4, atol=0))
 
 

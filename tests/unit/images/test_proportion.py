@@ -1,0 +1,61 @@
+"""Which voxel sizes stand out of a cohort: wrong units do, the differences of real scanners don't."""
+
+import numpy as np
+import pytest
+
+from segstudy.images.grids import Grid
+from segstudy.images.proportion import Size, out_of_proportion, size_of, stands_out, typical
+
+CT = ((512, 512, 120), (0.8, 0.8, 3.0))
+
+
+def size(shape, spacing_mm) -> Size:
+    return size_of(Grid(shape, np.diag([*spacing_mm, 1.0])))
+
+
+SOUND = {
+    "thin slices": ((512, 512, 800), (0.6, 0.6, 0.45)),
+    "thick slices": ((512, 512, 40), (0.98, 0.98, 10)),
+    "a small field of view": ((512, 512, 60), (0.2, 0.2, 0.6)),
+    "the whole body": ((512, 512, 1300), (1.52, 1.52, 1.5)),
+    "PET": ((144, 144, 300), (5.3, 5.3, 3.3)),
+    "a crop": ((40, 40, 12), (0.8, 0.8, 3)),
+    "a preview": ((32, 32, 20), (12.8, 12.8, 18)),
+    "one slice": ((512, 512, 1), (0.8, 0.8, 3)),
+    "micro-MR of the same organ": ((1600, 1600, 800), (0.08, 0.08, 0.08)),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_what_real_scanners_make_is_in_proportion(name):
+    assert stands_out(size(*SOUND[name]), size(*CT), "the others") == ""
+    assert stands_out(size(*CT), size(*SOUND[name]), "the others") == ""
+
+
+@pytest.mark.parametrize("factor", [10, 25.4, 100, 1000, 0.1, 0.01, 0.001])
+@pytest.mark.parametrize("other", [CT, SOUND["thin slices"], ((320, 320, 60), (0.6, 0.6, 4))])
+def test_a_wrong_unit_stands_out(factor, other):
+    shape, spacing_mm = other
+    wrong = size(shape, np.multiply(spacing_mm, factor))
+    told = stands_out(wrong, size(*other), "the median of 6 cases")
+    assert "the median of 6 cases: voxels of" in told
+    assert "wrong unit" in told
+
+
+def test_one_axis_alone_can_stand_out():
+    assert out_of_proportion(size((512, 512, 120), (0.8, 0.8, 300)), size(*CT))
+    assert out_of_proportion(size((512, 512, 120), (0.8, 0.8, 0.03)), size(*CT))
+
+
+def test_axes_are_compared_by_where_they_point():
+    turned = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]) @ np.diag(
+        [30.0, 1, 1, 1]
+    )
+    found = size_of(Grid((10, 200, 300), turned))
+    assert found == Size((1, 1, 30), (200.0, 300.0, 300.0)) or found.spacing_mm.count(30) == 1
+    assert found.extent_mm[found.spacing_mm.index(30)] == 300
+
+
+def test_the_median_is_taken_along_each_axis():
+    sizes = [Size((1, 1, z), (100, 100, 10 * z)) for z in (1, 2, 30)]
+    assert typical(sizes) == Size((1, 1, 2), (100, 100, 20))

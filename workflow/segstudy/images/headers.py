@@ -1,0 +1,280 @@
+"""What the header of an image file says of its place, and what makes that doubtful.
+
+NIfTI: the sform places an image where its code is above 0, else the qform, else the voxel sizes
+(pixdim) alone, about the centre, with the first axis to the left; as in nibabel. Other programs
+choose otherwise (ITK takes voxel sizes from pixdim), so where these disagree a warning says so.
+
+Lengths are millimetres. Where a header names another unit, programs differ (ITK converts, nibabel
+and FSL do not), and the unit is often wrong. So the length of the image decides: 5 mm to 3 m are
+taken for real. That leaves one reading, with a warning, or the file is refused.
+
+What is refused here and in `grids.unusable` is refused wherever a file is read; `warnings` are
+said by audit, infer and metrics.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.images.grids import LONGEST_MM, SHORTEST_MM, Grid, compare_grids, longest_mm
+from segstudy.images.names import NIFTI, is_image, times
+from segstudy.log import log
+
+PLACEMENT_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
+PIXDIM_TOLERANCE = 1e-3  # between voxel sizes by sform and by pixdim, as between two grids
+UNITS_MM = {"meter": 1000.0, "centimeter": 10.0, "micron": 1e-3, "nanometer": 1e-6}
+_UNIT_NAMES = {
+    **dict.fromkeys(("m", "meters", "metre", "metres"), "meter"),
+    **dict.fromkeys(("cm", "centimeters", "centimetre"), "centimeter"),
+    **dict.fromkeys(("um", "µm", "μm", "microns", "micrometer", "micrometre"), "micron"),
+    **dict.fromkeys(("nm", "nanometers", "nanometre"), "nanometer"),
+}
+_PLACEMENT_FIELDS = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
+)
+_TEXT_HEADER_BYTES = 1 << 20
+
+
+def say_warnings(paths: Sequence[Path | str], case: str = "") -> None:
+    """Log what makes the placement of image files doubtful."""
+    for path in paths:
+        for text in warnings(path):
+            log.warning("%s%s: %s", f"case {case}: " if case else "", path, text)
+
+
+def warnings(path: Path | str) -> list[str]:
+    """What makes a header's placement or its lengths doubtful; empty for a file that cannot be read.
+
+    What reads the image says why it cannot.
+    """
+    if not is_image(path):
+        return []
+    try:
+        return _nifti_warnings(path) if str(path).endswith(NIFTI) else _text_warnings(path)
+    except InputError:
+        return []
+
+
+def _nifti_warnings(path: Path | str) -> list[str]:
+    image = open_nifti(path)
+    header, shape = image.header, _three(image.shape)
+    try:
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = header.get_qform(coded=True)
+        sizes = np.abs(np.asarray(header.get_zooms()[:3], float))
+    except Exception as error:  # whatever nibabel makes of a damaged header
+        return [f"the header's qform or sform cannot be read ({one_line(error)[:120]})"]
+    found = []
+    if not sform_code and not qform_code:
+        found.append(
+            "the header places the image by neither qform nor sform: which side is left is a guess"
+        )
+    elif sform_code:
+        difference = ""
+        if qform_code:
+            difference = compare_grids(
+                Grid(shape, qform), Grid(shape, sform), PLACEMENT_TOLERANCE_MM
+            )
+        if difference:
+            found.append(f"qform and sform disagree: {difference}; the sform is used")
+        own = Grid(shape, sform).spacing_mm
+        if not np.allclose(own[: len(sizes)], sizes, rtol=PIXDIM_TOLERANCE, atol=0):
+            found.append(
+                f"voxels are {times(own)} mm by the sform and {times(sizes)} mm by pixdim; the sform is "
+                "used, while ITK-based programs use pixdim"
+            )
+    return [*found, *_unit_warning(_nifti_unit(header), longest_mm(shape, image.affine))]
+
+
+def _text_warnings(path: Path | str) -> list[str]:
+    fields = text_header(path)
+    found = []
+    if not _has_sizes(fields):
+        return []
+    if not {"space", "transformmatrix", "orientation", "rotation"} & set(fields):
+        found.append(
+            "the header does not say which way the axes point: which side is left is a guess"
+        )
+    return [*found, *_unit_warning(_text_unit(fields), _text_length(fields))]
+
+
+# --- NIfTI --------------------------------------------------------------------------------------
+
+
+def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
+    """The header of a NIfTI file; voxels are read when they are asked for.
+
+    Raises InputError for whatever goes wrong, and for a file that holds no volume (CIFTI).
+    """
+    try:
+        image = nibabel.load(path)
+        if isinstance(image, nibabel.Nifti1Pair):
+            image.shape, image.affine, image.header.get_data_dtype()
+            return image
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except Exception as error:  # nibabel's own errors are of a dozen kinds
+        raise InputError(f"{path}: not readable as an image ({one_line(error)})") from None
+    kind = type(image).__name__.removesuffix("Image")
+    raise InputError(f"{path}: a {kind} file; expected a NIfTI volume")
+
+
+def nifti_affine(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
+    """The affine to RAS millimetres. Raises InputError where the unit of lengths cannot be told."""
+    affine = np.asarray(image.affine, float)
+    unit = _nifti_unit(image.header)
+    if unit in UNITS_MM:
+        affine = affine.copy()
+        affine[:3] *= _in_mm(path, unit, longest_mm(_three(image.shape), affine))
+    return affine
+
+
+def copy_placement(path: Path | str, header: nibabel.Nifti1Header) -> bool:
+    """Give a header the place that a NIfTI file has: qform, sform, codes, voxel sizes, unit.
+
+    So any reader, whichever of these it goes by, sees both in one place. False for other formats.
+    """
+    if not str(path).endswith(NIFTI):
+        return False
+    source = open_nifti(path).header
+    for field in _PLACEMENT_FIELDS:
+        header[field] = source[field]
+    header["pixdim"][:4] = source["pixdim"][:4]
+    header["xyzt_units"] = int(source["xyzt_units"]) & 7  # the bits of the unit of length
+    return True
+
+
+def _nifti_unit(header: nibabel.Nifti1Header) -> str:
+    return {1: "meter", 3: "micron"}.get(int(header["xyzt_units"]) & 7, "mm")
+
+
+def _three(shape: Sequence[int]) -> tuple[int, int, int]:
+    return tuple((*shape, 1, 1, 1)[:3])
+
+
+# --- NRRD and MetaImage -------------------------------------------------------------------------
+
+
+def text_header(path: Path | str) -> dict[str, str]:
+    """The fields of an NRRD or MetaImage header, by their names in lower case."""
+    fields: dict[str, str] = {}
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(_TEXT_HEADER_BYTES)
+    except OSError:
+        return {}
+    separator = ":" if str(path).endswith(".nrrd") else "="
+    for line in content.decode("utf-8", "replace").splitlines():
+        key, found, value = line.partition(separator)
+        if not line.strip() or key.strip() == "ElementDataFile":
+            break
+        if found and not line.startswith("#"):
+            fields.setdefault(key.strip().lower(), value.removeprefix("=").strip())
+    return fields
+
+
+def text_scale(path: Path | str) -> float:
+    """Millimetres a unit of length of an NRRD or MetaImage header.
+
+    Raises InputError for a header that gives no voxel size, where ITK takes 1 mm, and for a unit
+    that cannot be right.
+    """
+    fields = text_header(path)
+    if not _has_sizes(fields):
+        wanted = (
+            "`space directions` or `spacings`"
+            if str(path).endswith(".nrrd")
+            else "`ElementSpacing`"
+        )
+        raise InputError(
+            f"{path}: the header gives no voxel size; expected {wanted}, in mm. Add it to the header, "
+            "or export the image again"
+        )
+    return _in_mm(path, _text_unit(fields), _text_length(fields))
+
+
+def _has_sizes(fields: Mapping[str, str]) -> bool:
+    return any(
+        name in fields for name in ("space directions", "elementspacing", "elementsize")
+    ) or (len(_numbers(fields.get("spacings", ""))) >= 3)
+
+
+def _text_unit(fields: Mapping[str, str]) -> str:
+    named = re.findall(r'"([^"]*)"', fields.get("space units") or fields.get("units", ""))
+    unit = next((name.strip().lower() for name in named if name.strip()), "mm")
+    return _UNIT_NAMES.get(unit, unit)
+
+
+def _text_length(fields: Mapping[str, str]) -> float:
+    """Length of the longest side of an NRRD file in its own unit; 0 where it cannot be told."""
+    sizes = _numbers(fields.get("sizes", ""))[-3:]
+    vectors = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
+    steps = [math.hypot(*_numbers(vector)) for vector in vectors]
+    steps = steps or _numbers(fields.get("spacings", ""))[-3:]
+    return max((n * step for n, step in zip(sizes, steps, strict=False) if n > 1), default=0.0)
+
+
+def _numbers(text: str) -> list[float]:
+    found = []
+    for word in text.replace(",", " ").split():
+        try:
+            found.append(float(word))
+        except ValueError:
+            continue
+    return [number for number in found if math.isfinite(number)]
+
+
+# --- units --------------------------------------------------------------------------------------
+
+
+def _in_mm(path: Path | str, unit: str, length: float) -> float:
+    factor, _ = _judged(unit, length)
+    if not factor:
+        raise InputError(
+            f"{path}: the header gives lengths in {unit}: the image would be "
+            f"{length * UNITS_MM[unit]:.6g} mm long, or {length:.6g} mm were they millimetres; expected "
+            f"one of both within {SHORTEST_MM:g} to {LONGEST_MM:g} mm. Correct voxel size and unit"
+        )
+    return factor
+
+
+def _judged(unit: str, length: float) -> tuple[float, str]:
+    """Millimetres a unit and a warning; 0 where both readings of the unit are likely, or none is."""
+    if unit not in UNITS_MM:
+        return 1.0, ""
+    stated = length * UNITS_MM[unit]
+    likely = [SHORTEST_MM <= one <= LONGEST_MM for one in (stated, length)]
+    if likely == [True, False]:
+        return UNITS_MM[unit], (
+            f"the header gives lengths in {unit}: converted to mm, which makes the image {stated:.6g} mm "
+            "long; some programs take them as mm"
+        )
+    if likely == [False, True]:
+        return 1.0, (
+            f"the header gives lengths in {unit}, which would make the image {stated:.6g} mm long: "
+            "they are taken as millimetres; correct the unit in the header"
+        )
+    return 0.0, ""
+
+
+def _unit_warning(unit: str, length: float) -> list[str]:
+    text = _judged(unit, length)[1]
+    return [text] if text else []
+
+
+# --- what readers say ---------------------------------------------------------------------------
+
+
+def one_line(error: BaseException) -> str:
+    """The reason that a reader gives, in one line: ITK's ends with it, after places in memory and sources."""
+    text = str(error).strip()
+    if "ITK" in text or "itk" in text:
+        text = text.splitlines()[-1]
+        text = re.sub(r"^.*?\(0x[0-9a-f]+\): |^\[nrrd\] \w+: ", "", text)
+    return " ".join(text.split())[:200] or type(error).__name__

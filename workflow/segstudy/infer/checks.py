@@ -1,0 +1,61 @@
+"""What the audit would say of an image, said before it is predicted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.images.contents import REFUSED, image_problems
+from segstudy.images.files import Image, read_image
+from segstudy.images.headers import say_warnings
+from segstudy.images.prepare import Plan
+from segstudy.images.proportion import Size, size_of, stands_out
+from segstudy.log import log
+from segstudy.networks.weights import Trained
+
+
+def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
+    """Read an image (channel, i, j, k), and log what makes its header or its values doubtful.
+
+    paths: one file for all channels, or one a channel, in the order of `trained.channels`.
+
+    Raises InputError for what the audit refuses, and for voxels and an image that are both out of
+    all proportion to those that the network was trained on.
+    """
+    image = read_image(paths, channels=len(trained.channels))
+    say_warnings(paths)
+    for path, text, verdict in image_problems(image.array, paths, trained.channels, is_ct(trained)):
+        if verdict == REFUSED:
+            raise InputError(f"{path}: {text}")
+        log.warning("%s: %s", path, text)
+    usual = trained_on(trained)
+    text = stands_out(size_of(image.grid), usual, "the images trained on") if usual else ""
+    if text:
+        raise InputError(f"{paths[0]}: {text}")
+    return image
+
+
+def is_ct(trained: Trained) -> bool:
+    """Whether the weights expect Hounsfield units."""
+    if trained.model.network == "nnunet":
+        return "CT" in trained.plan["dataset"]["channel_names"].values()
+    return trained.plan["normalise"] == "ct"
+
+
+def trained_on(trained: Trained) -> Size | None:
+    """The median voxel and image, after the crop, of the training cases; None where weights do not tell."""
+    if trained.model.network != "nnunet":
+        plan = Plan.from_dict(trained.plan)
+        spacing, shape = plan.spacing_mm, plan.median_shape
+    else:
+        plans = trained.plan["plans"]
+        names = ("original_median_spacing_after_transp", "original_median_shape_after_transp")
+        if not all(len(plans.get(name) or ()) == 3 for name in (*names, "transpose_backward")):
+            return None
+        # From nnU-Net's axes, transposed, to (z, y, x), and to (x, y, z).
+        spacing, shape = (
+            tuple(float(plans[name][axis]) for axis in plans["transpose_backward"])[::-1]
+            for name in names
+        )
+    return Size(tuple(spacing), tuple(np.multiply(spacing, shape).astype(float).tolist()))
