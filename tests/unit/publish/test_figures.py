@@ -19,6 +19,8 @@ from segstudy.publish.draw import comparison, outcomes, parts, samples
 from segstudy.publish.drawing import draw
 from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
+from segstudy.statistics.analysis import analyse
+from segstudy.statistics.values import read_values
 
 SCENARIOS = (
     "one_case",
@@ -278,6 +280,8 @@ def test_values_average_the_runs_of_a_case(plain, tmp_path):
     again.loc[dice, "value"] = again.loc[dice, "value"] / 2
     results = Results(plain.study, tmp_path)
     write_table(tmp_path / "metrics/metrics.csv", pandas.concat([table, again]))
+    found = analyse(read_values(tmp_path / "metrics/metrics.csv"), plain.study.statistics)
+    write_table(tmp_path / "statistics/values.csv", found.values)
     mean = results.values("thorax", "dice")["value"].to_numpy()
     np.testing.assert_allclose(mean, plain.values("thorax", "dice")["value"] * 0.75)
     assert np.isinf(results.values("thorax", "hd95_mm")["value"]).sum() == 1

@@ -49,7 +49,7 @@ def test_the_figure_says_how_the_arm_was_chosen(searched):
         drawing = draw(searched, figure, Viewer(searched))
     best = searched.grid("unet", "thorax").query("best")["model"].item()
     assert f"{best} has the highest validation Dice" in drawing.caption
-    assert "4 tested cases" in drawing.caption
+    assert "4 tested subjects" in drawing.caption
     style.settle(drawing.figure)
     left, right = drawing.figure.axes
     assert [text.get_text() for text in left.get_yticklabels()] == [

@@ -119,13 +119,14 @@ def test_the_best_model_is_marked_and_a_missed_structure_counts_against_it(plain
     assert tables.best_models(plain, "thorax", "aorta", "hd95_mm") == ["enet"]
 
 
-def test_every_row_of_tests_is_there_with_its_own_degrees_of_freedom(page, plain):
+def test_every_row_of_tests_is_there_with_its_number_and_verdict(page, plain):
     table = tables.test_table(plain)
     assert len(table["rows"]) == len(plain.tests)
-    place = table["head"].index("df")
+    number, verdict = (table["head"].index(name) for name in ("Subjects", "Verdict"))
     for cells, (_, row) in zip(table["rows"], plain.tests.iterrows(), strict=True):
-        if row["test"] == "paired_t":
-            assert cells[place].value == row["n_pairs"] - 1
+        assert cells[number].value == row["n_subjects"] == 5
+        # Of five subjects nothing can be told.
+        assert cells[verdict].text == "cannot be told"
         assert cells[table["head"].index("p")].exact == (
             "" if np.isnan(row["p"]) else repr(float(row["p"]))
         )
@@ -204,8 +205,8 @@ def test_the_methods_text_has_the_settings_numbers(plain):
     assert "4 cases repaired and 1 case for review" in text["Label repair"]
     assert "1.5 × 1.5 × 3 mm" in text["Preprocessing"]
     assert "5 CT images" in text["Data"]
-    assert "(5 pairs)" in text["Statistics"]
-    assert "Holm" in text["Statistics"]
+    assert "on the same 5 subjects" in text["Statistics"]
+    assert "max-T" in text["Statistics"]
     assert "NSD at 2 mm" in text["Evaluation"]
 
 
@@ -286,7 +287,7 @@ def test_two_sites_are_compared_unpaired_and_said_so(scenario):
     assert {row[4].text for row in across} == {"3 and 3, unpaired"}
     text = dict(methods.methods(results))["Statistics"]
     assert "The results of a model on thorax and other were compared as independent samples" in text
-    assert "(3 cases each)" in text and "Welch's t test [[welch1947]]" in text
+    assert "(3 subjects each)" in text and "Welch's t test [[welch1947]]" in text
     assert "within each of 3 families" in text
     # What concerns one dataset never meets a row of two.
     assert (results.tests["dataset"] == results.tests["dataset_b"]).all()
@@ -361,7 +362,7 @@ def test_the_findings_count_what_the_tables_say(plain):
             leads = sum(model in models for models in best)
             sentence = re.search(rf"Best mean {title}: (.*?) of 2 structures", text)[1]
             assert (f"{model} in {leads}" in sentence) == (leads > 0)
-    assert "1 prediction has an infinite distance" in text
+    assert "1 subject has an infinite distance" in text
     assert "(unet_3d 1)" in text
 
 

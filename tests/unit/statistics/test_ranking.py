@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from metric_rows import of_models
 from scipy import stats
 
-from metric_rows import of_models
 from segstudy.statistics.completion import completed
 from segstudy.statistics.ranking import (
     COLUMNS,

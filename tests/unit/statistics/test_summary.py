@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from metric_rows import of_models, rows
 from scipy import stats
 
-from metric_rows import of_models, rows
 from segstudy.errors import InputError
 from segstudy.statistics.completion import completed
 from segstudy.statistics.summary import COLUMNS, quantile, summarise

@@ -5,19 +5,16 @@ axial as seen from the feet and coronal as seen from the front, so that the pati
 on the left; sagittal with the front on the left; head or front up.
 """
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from nibabel import orientations
-from nibabel.filebasedimages import ImageFileError
 
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, compare_grids, read_image
+from segstudy.images.headers import nifti_affine, one_line, open_nifti
 from segstudy.images.names import NIFTI
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -122,17 +119,12 @@ def _read(paths: Sequence[Path], grid: Grid, index: list) -> np.ndarray:
         image = read_image(list(paths[:1]))
         _same_grid(path, image.grid, grid)
         return image.array[0][tuple(index)]
+    image = open_nifti(path)
+    _same_grid(path, Grid(tuple((*image.shape, 1, 1)[:3]), nifti_affine(path, image)), grid)
     try:
-        image = nibabel.load(path)
-        found = Grid(tuple((*image.shape, 1, 1)[:3]), np.asarray(image.affine, float))
-        _same_grid(path, found, grid)
         return np.asarray(image.dataobj[tuple(index + [0] * (len(image.shape) - 3))])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; the download stage names it") from None
-    except (ImageFileError, EOFError, OSError, zlib.error, gzip.BadGzipFile, ValueError) as error:
-        raise InputError(
-            f"{path}: not readable as an image ({' '.join(str(error).split())})"
-        ) from None
+    except Exception as error:  # whatever nibabel and zlib make of a damaged file
+        raise InputError(f"{path}: not readable as an image ({one_line(error)})") from None
 
 
 def read_label_slice(path: Path, where: Cut, grid: Grid) -> np.ndarray:
