@@ -318,8 +318,8 @@ def test_surfel_equals_surface_distance(pair, tolerance_mm):
     found = values(*pair, "surfel", tolerance_mm)
     close(
         found,
-        peers_values(*pair, tolerance_mm - 2e-5, 95 - 2e-4),
-        peers_values(*pair, tolerance_mm + 2e-5, 95 + 2e-4),
+        peers_values(*pair, tolerance_mm - 2e-5, 95 - 1e-5),
+        peers_values(*pair, tolerance_mm + 2e-5, 95 + 1e-5),
     )
 
 
@@ -335,8 +335,8 @@ def test_a_single_slice_is_measured_in_its_plane(pair, axis):
     plane.append([size for n, size in enumerate(spacing_mm) if n != axis])
     close(
         values(*flat, spacing_mm, "surfel"),
-        peers_values(*plane, 1 - 2e-5, 95 - 2e-4),
-        peers_values(*plane, 1 + 2e-5, 95 + 2e-4),
+        peers_values(*plane, 1 - 2e-5, 95 - 1e-5),
+        peers_values(*plane, 1 + 2e-5, 95 + 1e-5),
     )
 
 
@@ -609,5 +609,7 @@ def test_quantile_is_that_of_the_sorted_distances(distances, share):
     distances = np.array(distances, float)
     sizes = np.random.default_rng(len(distances)).integers(1, 9, len(distances)) / 8
     order = np.argsort(distances)
-    index = np.searchsorted(np.cumsum(sizes[order]), share * sizes.sum() * (1 - SLACK))
+    index = np.searchsorted(
+        np.cumsum(sizes[order]), (share - SLACK * (1 - share)) * sizes.sum() - 1e-10
+    )
     assert _quantile(distances, sizes, share) == distances[order][index]
