@@ -71,6 +71,9 @@ def test_a_file_per_structure(capsys):
     files("predicted/liver.nii.gz", "predicted/spleen.nii.gz")
     named = ("--settings", json.dumps({"structures": {"liver": 1}}))
     assert STRUCTURES in refused(capsys, *FOLDERS, *named)
+    # Both folders: structures are not to pass for cases.
+    alike = ("--reference", "predicted", "--prediction", "predicted")
+    assert STRUCTURES in refused(capsys, *alike, *named)
     one = ("--reference", "labels/case_1.nii.gz", "--prediction", "predicted")
     error = refused(capsys, *one)
     assert "expected two files or two folders; if predicted holds one file per structure" in error

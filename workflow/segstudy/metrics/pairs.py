@@ -63,6 +63,9 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
     references, predictions = label_files(reference), label_files(prediction)
     check_layout(reference, references)
     check_layout(prediction, predictions, set(references) - set(predictions))
+    for folder, files in ((reference, references), (prediction, predictions)):
+        if set(files) & set(structures):
+            raise InputError(f"{folder}: {one_file_per_structure(files.values())}")
     unknown = sorted(set(predictions) - set(references))
     if unknown:
         log.warning(
@@ -72,8 +75,6 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
             predictions[unknown[0]].name,
         )
     if not set(predictions) & set(references):
-        if set(predictions) & set(structures):
-            raise InputError(f"{prediction}: {one_file_per_structure(predictions.values())}")
         raise InputError(
             f"{prediction}: none of its files has the name of a reference, e.g. "
             f"{next(iter(references.values())).name}; names must agree but for the suffix"
