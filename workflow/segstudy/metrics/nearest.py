@@ -22,6 +22,9 @@ from segstudy.metrics.pieces import (
 LEAF = 4
 """Cells a leaf."""
 
+ROUNDED = 1e-12
+"""Relative error of a squared distance."""
+
 
 class Tree(NamedTuple):
     """A complete binary tree of bounding boxes: node n has the children 2n and 2n + 1, root 1.
@@ -228,7 +231,8 @@ def _farthest(most, places, bounds, others, spacing_mm, table, tree):
         if bounds[n] <= most:
             break
         x, y, z = places[n]
-        enough = most * most
+        # What is further away by rounding alone is not looked into, and changes nothing.
+        enough = most * most * (1 + ROUNDED)
         best, nearest = _search(
             x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ahead
         )
