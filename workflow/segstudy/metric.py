@@ -280,11 +280,11 @@ METRICS = {
         _share("side_swapped", "Side swapped",
                "share of a structure's predicted volume that lies in the reference's structure of the "
                "other side", direction="lower"),
-        _share("false_positive_scans", "False positives",
-               "share of a subject's scans without the structure in which it was predicted",
+        _share("false_positive_cases", "False positives",
+               "share of a subject's cases without the structure in which it was predicted",
                direction="lower"),
-        _open("false_positive_volume_ml", "False-positive volume where absent",
-              "the predicted volume in a scan whose reference lacks the structure", digits=2,
+        _open("predicted_volume_where_absent_ml", "Predicted volume where absent",
+              "the predicted volume in a case whose reference lacks the structure", digits=2,
               unit="ml", quantity="volume"),
     )
 }  # fmt: skip

@@ -322,7 +322,7 @@ def test_another_grid(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reference", "r", "--prediction", "nowhere"], "nowhere: no such folder"),
+        (["--reference", "r", "--prediction", "nowhere"], "nowhere: no such file or folder"),
         (
             ["--reference", "nothing.nii.gz", "--prediction", "r/a.nii.gz"],
             "nothing.nii.gz: no such file",

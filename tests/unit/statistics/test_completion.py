@@ -142,14 +142,14 @@ def test_a_case_without_the_structure_is_undefined_for_every_model():
 def test_false_positives_have_a_table_of_their_own():
     found = analyse(with_absent(), Statistics(bootstrap_samples=100))
     table = found.false_positives.set_index(["model", "metric"])
-    assert table.loc[("a", "false_positive_scans"), "mean"] == 0
-    assert table.loc[("b", "false_positive_scans"), ["n_cases", "mean"]].tolist() == [4, 0.75]
-    assert table.loc[("b", "false_positive_volume_ml"), "mean"] == pytest.approx(
+    assert table.loc[("a", "false_positive_cases"), "mean"] == 0
+    assert table.loc[("b", "false_positive_cases"), ["n_cases", "mean"]].tolist() == [4, 0.75]
+    assert table.loc[("b", "predicted_volume_where_absent_ml"), "mean"] == pytest.approx(
         (1 + 2 + 3 + 0) / 4
     )
     assert found.false_positive_tests["metric"].tolist() == [
-        "false_positive_scans",
-        "false_positive_volume_ml",
+        "false_positive_cases",
+        "predicted_volume_where_absent_ml",
     ]
     assert (found.summary["n_absent"] == 4).all()
 
@@ -158,9 +158,9 @@ def test_a_missing_prediction_there_counts_as_a_false_positive():
     table = with_absent()
     table = table[~((table["model"] == "a") & (table["case"] == "e0"))]
     found = false_positives(table).set_index(["model", "metric", "case"])
-    row = found.loc[("a", "false_positive_scans", "e0")]
+    row = found.loc[("a", "false_positive_cases", "e0")]
     assert (row["value"], row["missing"]) == (1, True)
-    assert found.loc[("a", "false_positive_volume_ml", "e0"), "value"] == INF
+    assert found.loc[("a", "predicted_volume_where_absent_ml", "e0"), "value"] == INF
 
 
 def test_two_references_are_refused():

@@ -81,6 +81,9 @@ class Shapes:
     Code c has the polygons polygon_begin[c]:polygon_begin[c + 1], each with a centre
     (polygon, axis), and the triangles triangle_begin[c]:triangle_begin[c + 1] with the corners
     (triangle, corner, axis). A triangle is a part of the polygon `polygon_of[triangle]`.
+
+    Up to four cells share a vertex of the surface; it is listed once, in the cell that has it on an
+    edge from its first corner: polygon p has vertices[vertex_begin[p]:vertex_begin[p + 1]].
     """
 
     centres: np.ndarray
@@ -88,6 +91,8 @@ class Shapes:
     triangles: np.ndarray
     triangle_begin: np.ndarray
     polygon_of: np.ndarray
+    vertices: np.ndarray
+    vertex_begin: np.ndarray
 
     def areas(self, spacing_mm: Sequence[float]) -> np.ndarray:
         """Area of each polygon in mm²."""
@@ -105,6 +110,7 @@ def shapes() -> Shapes:
     middle = np.array([(CORNERS[one] + CORNERS[other]) / 2 for one, other in EDGES])
     centres, polygon_begin = [], [0]
     triangles, triangle_begin, polygon_of = [], [0], []
+    vertices, vertex_begin = [], [0]
     for code in range(256):
         for polygon in polygons(code):
             points = middle[polygon]
@@ -117,12 +123,17 @@ def shapes() -> Shapes:
             triangles += parts
             polygon_of += [len(centres)] * len(parts)
             centres.append(centre)
+            vertices += [middle[edge] for edge in polygon if EDGES[edge][0] == 0]
+            vertex_begin.append(len(vertices))
         polygon_begin.append(len(centres))
         triangle_begin.append(len(triangles))
     return Shapes(
         *(
             np.array(part)
-            for part in (centres, polygon_begin, triangles, triangle_begin, polygon_of)
+            for part in (
+                *(centres, polygon_begin, triangles, triangle_begin, polygon_of),
+                *(vertices, vertex_begin),
+            )
         )
     )
 
@@ -132,7 +143,7 @@ def surfel_areas(spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """Area of the surface in a cell of each code, in mm² (256,), as surface-distance counts it.
 
     A code and its complement share the smaller of their areas by the table of Lorensen and Cline,
-    which joins and parts corners differently in the two.
+    which joins and parts corners differently in the two; so no turn and no mirror changes an area.
     """
     areas = np.zeros(256)
     for code in range(1, 255):

@@ -12,6 +12,9 @@ A pair of files, or two folders whose files have the same names; every label val
 With named structures, another tolerance and another definition of the surface:
   segstudy metrics --reference a.nii.gz --prediction b.nii.gz --output metrics.csv \\
     --settings '{"structures": {"heart": 2, "aorta": 4}, "metrics": {"nsd_tolerance_mm": [1, 3], "surface": "surfel"}}'
+Predictions in a label scheme of their own, and what of it is not to be measured:
+  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
+    --settings '{"structures": {"liver": 1}, "prediction_labels": {"liver": [5, 6]}, "ignore_labels": "all"}'
 Left and right structures apart and merged, what has the wrong side, and what was taken for what:
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
     --confusion confusion.csv --settings '{"structures": {"left_putamen": 12, "right_putamen": 51},
@@ -39,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write which structure was predicted as which, in voxels",
     )
     parser.add_argument(
-        "--settings", default="{}", help="JSON, or @FILE: structures, left_right_pairs, metrics"
+        "--settings",
+        default="{}",
+        help="JSON, or @FILE: structures, left_right_pairs, metrics, prediction_labels, ignore_labels",
     )
     parser.add_argument("--columns", default="{}", help="JSON: study, dataset, model, fold, seed")
     parser.add_argument("--labels", type=Path, help="folder of repaired labels")
@@ -75,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
         )
         labels = {}
     else:
-        found = pairs.of_files(options.reference, options.prediction)
+        found = pairs.of_files(options.reference, options.prediction, settings.structures)
         labels = {
             "model": options.prediction.resolve().name
             if options.prediction.is_dir()

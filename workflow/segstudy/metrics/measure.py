@@ -25,7 +25,8 @@ class Measures:
     """The metrics of one structure in one case; NaN is undefined.
 
     The status says what was there to measure: `pred_empty` means that the structure exists and
-    was not found, `ref_empty` that it was found and does not exist.
+    was not found, `ref_empty` that it was found and does not exist. Where the reference lacks it, no
+    overlap or distance can be told, with false positives as little as without.
     """
 
     structure: str
@@ -149,6 +150,9 @@ def _status(overlap: Overlap) -> Status:
 
 
 def _values(overlap: Overlap, distances: Distances | None, settings: Metrics) -> dict[str, float]:
+    names = metric_names(settings)
+    if not overlap.reference:
+        return dict.fromkeys(names, UNDEFINED)
     values = {
         name: getattr(overlap, name)
         for name in ("dice", "iou", "precision", "recall", "relative_volume_error")
@@ -157,9 +161,6 @@ def _values(overlap: Overlap, distances: Distances | None, settings: Metrics) ->
     if distances is not None:
         surface = [distances.hausdorff_mm(), distances.quantile_mm(0.95), distances.mean_mm()]
         surface += [distances.share_within(tolerance) for tolerance in tolerances]
-    elif overlap.reference or overlap.prediction:
-        surface = [INFINITE] * 3 + [0.0] * len(tolerances)
     else:
-        surface = [UNDEFINED] * (3 + len(tolerances))
-    names = metric_names(settings)[len(values) : len(values) + len(surface)]
-    return values | dict(zip(names, surface, strict=True))
+        surface = [INFINITE] * 3 + [0.0] * len(tolerances)
+    return values | dict(zip(names[len(values) :], surface, strict=False))

@@ -22,6 +22,9 @@ from segstudy.metrics.pieces import (
 LEAF = 4
 """Cells a leaf."""
 
+ROUNDED = 1e-12
+"""Relative error of a squared distance."""
+
 
 class Tree(NamedTuple):
     """A complete binary tree of bounding boxes: node n has the children 2n and 2n + 1, root 1.
@@ -45,8 +48,49 @@ def fill_open(
 
     found: (n,), of the polygons of `table` in the crossed cells `codes`, in the order of the array.
     """
-    tree = _tree(np.sort(_morton(others)), others, np.asarray(spacing_mm), table)
-    _fill_open(found, codes, others, spacing_mm, table, tree)
+    _fill_open(found, codes, others, spacing_mm, table, _tree_of(others, spacing_mm, table))
+
+
+def with_vertices(
+    most: float,
+    found: np.ndarray,
+    codes: np.ndarray,
+    others: np.ndarray,
+    spacing_mm: Spacing,
+    table: Pieces,
+) -> float:
+    """The larger of `most` and the greatest distance in mm from a vertex to the surface in `others`.
+
+    found: (n,), the distances of the polygons of `table` in the crossed cells `codes`, none open, in
+    the order of the array. A vertex is at most as far away as its polygon's centre and the way
+    from there, so that few are looked at; and a vertex is done with as soon as anything is nearer
+    than `most` (the early break of Taha and Hanbury 2015).
+    """
+    if found.max() + table.from_centre.max() <= most:
+        return most
+    places, bounds = _vertices_beyond(most, found, codes, others, spacing_mm, table)
+    if not len(places):
+        return most
+    # What is nearest to any of them lies in this part of the grid, with a little room for rounding.
+    reach = 1.001 * bounds.max()
+    first = np.maximum((places.min(axis=0) - reach) // spacing_mm, 0).astype(int)
+    last = ((places.max(axis=0) + reach) // spacing_mm).astype(int)
+    part = np.ascontiguousarray(others[tuple(map(slice, first, last + 1))])
+    order = np.argsort(-bounds, kind="stable")
+    return _farthest(
+        most,
+        (places - first * spacing_mm)[order],
+        bounds[order],
+        part,
+        spacing_mm,
+        table,
+        _tree_of(part, spacing_mm, table),
+    )
+
+
+def _tree_of(codes: np.ndarray, spacing_mm: Spacing, table: Pieces) -> Tree:
+    """The tree over the crossed cells."""
+    return _tree(np.sort(_morton(codes)), codes, np.asarray(spacing_mm), table)
 
 
 @njit(cache=True, nogil=True)
@@ -125,10 +169,7 @@ def _tree(places, codes, spacing_mm, table):
 @njit(cache=True, nogil=True)
 def _fill_open(found, codes, others, spacing_mm, table, tree):
     step_i, step_j, step_k = spacing_mm
-    boxes, cells = tree.boxes, tree.cells
-    leaves = len(boxes) // 2
-    stack = np.empty(64, np.int64)
-    ahead = np.empty(64)
+    stack, ahead = np.empty(64, np.int64), np.empty(64)
     nearest = 0
     sample = 0
     for i in range(codes.shape[0]):
@@ -141,47 +182,110 @@ def _fill_open(found, codes, others, spacing_mm, table, tree):
                     sample += 1
                     if found[sample - 1] >= 0:
                         continue
-                    # From the first corner of the grid; `to_cell` takes it from that of a cell.
                     x = table.centres[polygon, 0] + i * step_i
                     y = table.centres[polygon, 1] + j * step_j
                     z = table.centres[polygon, 2] + k * step_k
-                    best = np.inf
-                    # The cell nearest to the point before is a good first guess.
-                    first, last = nearest, nearest + 1
-                    stack[0], ahead[0] = 1, 0.0
-                    depth = 1
-                    while True:
-                        for n in range(first, last):
-                            cell = cells[n]
-                            square = to_cell(
-                                x - cell[0] * step_i,
-                                y - cell[1] * step_j,
-                                z - cell[2] * step_k,
-                                others[cell[0], cell[1], cell[2]],
-                                best,
-                                table,
-                            )
-                            if square < best:
-                                best, nearest = square, n
-                        # Down to the next leaf that may hold anything nearer.
-                        first = last = -1
-                        while depth > 0 and first < 0:
-                            depth -= 1
-                            if ahead[depth] >= best:
-                                continue
-                            node = stack[depth]
-                            if node >= leaves:
-                                first = (node - leaves) * LEAF
-                                last = min(first + LEAF, len(cells))
-                                continue
-                            left = to_box(x, y, z, boxes[2 * node])
-                            right = to_box(x, y, z, boxes[2 * node + 1])
-                            # The nearer child goes on top of the stack.
-                            nearer = 2 * node + (right <= left)
-                            stack[depth], ahead[depth] = nearer ^ 1, max(left, right)
-                            stack[depth + 1], ahead[depth + 1] = nearer, min(left, right)
-                            depth += 2
-                        if first < 0:
-                            break
+                    best, nearest = _search(
+                        x, y, z, 0.0, nearest, others, spacing_mm, table, tree, stack, ahead
+                    )
                     # On the surface itself only rounding is left, of which no metric is to speak.
                     found[sample - 1] = np.sqrt(best) if best > ROUNDING else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _vertices_beyond(most, found, codes, others, spacing_mm, table):
+    """Vertices that may be further away than `most`: places in mm (n, 3), and how far at most (n,)."""
+    step_i, step_j, step_k = spacing_mm
+    limit = most - table.from_centre.max()
+    # A cell has three edges from its first corner.
+    places = np.empty((3 * (found > limit).sum(), 3))
+    bounds = np.empty(len(places))
+    number = sample = 0
+    for i in range(codes.shape[0]):
+        for j in range(codes.shape[1]):
+            row = codes[i, j]
+            if not any_crossed(row):
+                continue
+            for k in range(len(row)):
+                for polygon in range(table.begin[row[k]], table.begin[row[k] + 1]):
+                    sample += 1
+                    # The same surface in the same cell: its vertices lie on the other one.
+                    if found[sample - 1] <= limit or row[k] == others[i, j, k]:
+                        continue
+                    for n in range(table.vertex_begin[polygon], table.vertex_begin[polygon + 1]):
+                        bound = found[sample - 1] + table.from_centre[n]
+                        if bound > most:
+                            places[number, 0] = table.vertices[n, 0] + i * step_i
+                            places[number, 1] = table.vertices[n, 1] + j * step_j
+                            places[number, 2] = table.vertices[n, 2] + k * step_k
+                            bounds[number] = bound
+                            number += 1
+    return places[:number], bounds[:number]
+
+
+@njit(cache=True, nogil=True)
+def _farthest(most, places, bounds, others, spacing_mm, table, tree):
+    stack, ahead = np.empty(64, np.int64), np.empty(64)
+    nearest = 0
+    for n in range(len(places)):
+        if bounds[n] <= most:
+            break
+        x, y, z = places[n]
+        # What is further away by rounding alone is not looked into, and changes nothing.
+        enough = most * most * (1 + ROUNDED)
+        best, nearest = _search(
+            x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ahead
+        )
+        if best > enough:
+            most = np.sqrt(best)
+    return most
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _search(x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ahead):
+    """Squared distance from a point to the surface, and the number of the nearest cell.
+
+    It goes no further than to a distance whose square is not above `enough`. nearest: of the cells,
+    the first guess; that of the point before is a good one. x, y, z: in mm from the first corner of
+    the grid. stack, ahead: room for nodes that wait, and for how far away they are.
+    """
+    step_i, step_j, step_k = spacing_mm
+    boxes, cells = tree.boxes, tree.cells
+    leaves = len(boxes) // 2
+    best = np.inf
+    first, last = nearest, nearest + 1
+    stack[0], ahead[0] = 1, 0.0
+    depth = 1
+    while first >= 0:
+        for n in range(first, last):
+            cell = cells[n]
+            # `to_cell` takes a point from the first corner of a cell.
+            square = to_cell(
+                x - cell[0] * step_i,
+                y - cell[1] * step_j,
+                z - cell[2] * step_k,
+                others[cell[0], cell[1], cell[2]],
+                best,
+                table,
+            )
+            if square < best:
+                best, nearest = square, n
+        # Down to the next leaf that may hold anything nearer.
+        first = last = -1
+        while depth > 0 and first < 0 and best > enough:
+            depth -= 1
+            if ahead[depth] >= best:
+                continue
+            node = stack[depth]
+            if node >= leaves:
+                first = (node - leaves) * LEAF
+                last = min(first + LEAF, len(cells))
+                continue
+            left = to_box(x, y, z, boxes[2 * node])
+            right = to_box(x, y, z, boxes[2 * node + 1])
+            # The nearer child goes on top of the stack.
+            nearer = 2 * node + (right <= left)
+            stack[depth], ahead[depth] = nearer ^ 1, max(left, right)
+            stack[depth + 1], ahead[depth + 1] = nearer, min(left, right)
+            depth += 2
+    return best, nearest

@@ -30,16 +30,18 @@ def write_summary(
         if row["status"] == "missing_file" or row["metric"] not in ("dice", "iou"):
             continue
         values = structures.get(str(row["structure"]), ())
+        # Of a structure that was found and does not exist, which is undefined here, nnU-Net has 0.
+        value = 0.0 if row["status"] == "ref_empty" else row["value"]
         key = str(values[0]) if len(values) == 1 else str(tuple(values) or row["structure"])
         found = cases.setdefault(str(row["case"]), {}).setdefault(key, {})
         if row["metric"] == "iou":
-            found["IoU"] = row["value"]
+            found["IoU"] = value
             continue
         reference, prediction = row["n_reference_voxels"], row["n_predicted_voxels"]
         both = 0
         if row["status"] == "ok":
-            both = round(row["value"] * (reference + prediction) / 2)
-        found |= {"Dice": row["value"], "TP": both, "FP": prediction - both}
+            both = round(value * (reference + prediction) / 2)
+        found |= {"Dice": value, "TP": both, "FP": prediction - both}
         found |= {"FN": reference - both, "n_pred": prediction, "n_ref": reference}
     keys = list(dict.fromkeys(key for found in cases.values() for key in found))
     means = {

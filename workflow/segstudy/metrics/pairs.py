@@ -1,6 +1,6 @@
 """Which prediction belongs to which reference, and measuring many pairs at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +11,11 @@ from segstudy.cases import read_cases, read_splits, repaired_labels, tested
 from segstudy.errors import InputError
 from segstudy.images.files import compare_grids, read_label, within_memory
 from segstudy.images.headers import say_warnings
-from segstudy.images.names import is_image, stem
+from segstudy.images.names import stem
 from segstudy.log import log, progress
-from segstudy.metrics import slices
-from segstudy.metrics.measure import Measures, absent, measure, missing, with_groups
+from segstudy.metrics import slices, values
+from segstudy.metrics.folders import check_layout, label_files, one_file_per_structure
+from segstudy.metrics.measure import UNDEFINED, Measures, absent, measure, missing, with_groups
 from segstudy.metrics.overlap import Confusion, confusion
 from segstudy.metrics.table import confusion_rows, rows
 from segstudy.study import MeasureSettings
@@ -29,11 +30,16 @@ class Measured:
     measures: list[Measures]
     counted: Confusion | None
     diagonal_mm: float
+    voxel_mm3: float
+    held: values.Held
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference and its prediction, which is None where there is no file."""
+    """A reference and its prediction, which is None where there is no file.
+
+    subject: empty where nothing tells it.
+    """
 
     case: str
     subject: str
@@ -41,22 +47,30 @@ class Pair:
     prediction: Path | None
 
 
-def of_files(reference: Path, prediction: Path) -> list[Pair]:
+def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()) -> list[Pair]:
     """One pair of files, or the files of two folders with the same names but for the suffix.
 
     A reference without a prediction stays in; predictions without a reference are named in the log.
+    structures: the names of those that are measured, which are not to be names of files.
     """
-    if reference.is_dir() != prediction.is_dir() and reference.exists() and prediction.exists():
-        raise InputError(f"{reference} and {prediction}: expected two files or two folders")
+    for path in (reference, prediction):
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    if reference.is_dir() != prediction.is_dir():
+        told = f"{reference} and {prediction}: expected two files or two folders"
+        files = label_files(prediction) if prediction.is_dir() else {}
+        if len(files) > 1 and stem(reference) not in files:
+            told += f"; if {prediction} holds {one_file_per_structure(files.values())}"
+        raise InputError(told)
     if not reference.is_dir():
-        for path in (reference, prediction):
-            if not path.exists():
-                raise InputError(f"{path}: no such file or folder")
         case = stem(reference)
-        return [Pair(case, case, reference, prediction)]
+        return [Pair(case, "", reference, prediction)]
     references, predictions = label_files(reference), label_files(prediction)
-    if not references:
-        raise InputError(f"{reference}: no label maps; expected files such as case.nii.gz")
+    check_layout(reference, references)
+    check_layout(prediction, predictions, set(references) - set(predictions))
+    for folder, files in ((reference, references), (prediction, predictions)):
+        if set(files) & set(structures):
+            raise InputError(f"{folder}: {one_file_per_structure(files.values())}")
     unknown = sorted(set(predictions) - set(references))
     if unknown:
         log.warning(
@@ -70,7 +84,7 @@ def of_files(reference: Path, prediction: Path) -> list[Pair]:
             f"{prediction}: none of its files has the name of a reference, e.g. "
             f"{next(iter(references.values())).name}; names must agree but for the suffix"
         )
-    return [Pair(case, case, path, predictions.get(case)) for case, path in references.items()]
+    return [Pair(case, "", path, predictions.get(case)) for case, path in references.items()]
 
 
 def of_study(
@@ -81,25 +95,11 @@ def of_study(
     if not names:
         raise InputError(f"{splits}: no case of dataset {dataset} is tested in fold {fold}")
     found = label_files(predictions)
+    check_layout(predictions, found, set(names) - set(found))
     return [
         Pair(case.case, case.subject, case.label, found.get(case.case))
         for case in repaired_labels(read_cases(cases, names), labels)
     ]
-
-
-def label_files(folder: Path) -> dict[str, Path]:
-    """Name without suffix -> file, sorted."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if is_image(path) and not path.name.startswith("."):
-            if stem(path) in found:
-                raise InputError(
-                    f"{folder}: {found[stem(path)].name} and {path.name} have one name"
-                )
-            found[stem(path)] = path
-    return found
 
 
 def measured(
@@ -110,7 +110,8 @@ def measured(
     `threads` pairs are measured at a time.
 
     Without named structures every label value that a pair holds is one, named by its value; a
-    value that only other pairs hold is there as empty.
+    value that only other pairs hold is there as empty. Raises InputError for predictions whose
+    values have no meaning.
     """
     for pair in pairs:
         if pair.prediction is None:
@@ -122,6 +123,7 @@ def measured(
         results = [job.result() for job in progress(running, "cases measured")]
     finally:
         pool.shutdown(cancel_futures=True)
+    values.check([found.held for found in results], settings)
     names = list(with_groups(settings.structures, settings.groups))
     if not names:
         seen = {one.structure for found in results for one in found.measures}
@@ -131,8 +133,8 @@ def measured(
     for pair, found in zip(pairs, results, strict=True):
         by_name = {one.structure: one for one in found.measures}
         complete = [by_name.get(name) or absent(name, settings.metrics) for name in names]
-        surface, diagonal_mm = settings.metrics.surface, found.diagonal_mm
-        table += rows(labels, pair.case, pair.subject, complete, surface, diagonal_mm)
+        surface, sizes = settings.metrics.surface, (found.diagonal_mm, found.voxel_mm3)
+        table += rows(labels, pair.case, pair.subject, complete, surface, *sizes)
         if found.counted is not None:
             confused += confusion_rows(labels, pair.case, found.counted, names_of)
     return table, confused
@@ -147,34 +149,36 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
     say_warnings([path for path in (pair.reference, pair.prediction) if path], pair.case)
     reference = read_label(pair.reference)
     prediction = read_label(pair.prediction) if pair.prediction else None
-    if prediction is not None:
-        difference = compare_grids(reference.grid, prediction.grid)
-        if difference:
-            raise InputError(
-                f"{pair.prediction}: case {pair.case}: other grid than its reference "
-                f"{pair.reference}: {difference}; predictions are measured on the native grid"
-            )
-    structures = with_groups(settings.structures, settings.groups)
-    if not structures:
-        arrays = [image.array for image in (reference, prediction) if image is not None]
-        structures = {str(value): (value,) for value in _values(arrays)}
+    held = values.Held(pair.case, pair.prediction, values.held(reference.array), None)
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
+    voxel_mm3 = float(np.prod(reference.spacing_mm))
     sides = settings.left_right_pairs
+    structures = with_groups(settings.structures, settings.groups)
     if prediction is None:
-        return Measured(
-            missing(reference.array, structures, settings.metrics, sides), None, diagonal_mm
+        structures = structures or _by_value(held.reference)
+        found = missing(reference.array, structures, settings.metrics, sides)
+        return Measured(found, None, diagonal_mm, voxel_mm3, held)
+    difference = compare_grids(reference.grid, prediction.grid)
+    if difference:
+        raise InputError(
+            f"{pair.prediction}: case {pair.case}: other grid than its reference "
+            f"{pair.reference}: {difference}; predictions are measured on the native grid"
         )
-    arrays = (reference.array, prediction.array)
+    held = replace(held, prediction=values.held(prediction.array))
+    arrays = (reference.array, values.translated(prediction.array, settings))
+    structures = structures or _by_value({**held.reference, **values.held(arrays[1])})
     counted = confusion(*arrays, [value for merged in structures.values() for value in merged])
     measures = measure(*arrays, reference.spacing_mm, structures, settings.metrics, counted, sides)
     if settings.metrics.slice_axis != "none":
         axis = slices.stored_axis(reference.affine, settings.metrics.slice_axis)
         sliced = slices.by_slice(*arrays, structures, axis)
+        for one in measures:
+            if not one.n_reference_voxels:
+                sliced[one.structure]["slice_dice"] = UNDEFINED
         measures = [replace(one, values=one.values | sliced[one.structure]) for one in measures]
-    return Measured(measures, counted, diagonal_mm)
+    return Measured(measures, counted, diagonal_mm, voxel_mm3, held)
 
 
-def _values(arrays: list[np.ndarray]) -> list[int]:
-    """Label values in the arrays, without the background."""
-    counts = [np.flatnonzero(np.bincount(array.ravel())) for array in arrays]
-    return [int(value) for value in np.unique(np.concatenate(counts)) if value > 0]
+def _by_value(found: Iterable[int]) -> dict[str, tuple[int, ...]]:
+    """A structure for each value that a pair holds, named by it."""
+    return {str(value): (value,) for value in sorted(found)}

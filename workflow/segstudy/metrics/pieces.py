@@ -26,6 +26,9 @@ class Pieces(NamedTuple):
     in mm² or a count. boxes: the smallest of each polygon (polygon, end, axis). fills: whether the
     polygon is its box, being a point or a rectangle along the axes.
 
+    Vertices of the surface are listed once, with one of their polygons: polygon p has those of
+    vertex_begin[p]:vertex_begin[p + 1]. from_centre: how far each is from its polygon's centre.
+
     With x, y, z and 1 the rows of `planes` (triangle, 3, 4) give the distance from a triangle's
     plane, and the barycentric coordinates of the second and third corner. sides (triangle, 3, 3):
     from each corner to the next; `per_square`: 1 over their squared length.
@@ -41,6 +44,9 @@ class Pieces(NamedTuple):
     planes: np.ndarray
     sides: np.ndarray
     per_square: np.ndarray
+    vertex_begin: np.ndarray
+    vertices: np.ndarray
+    from_centre: np.ndarray
 
 
 @lru_cache(8)
@@ -60,9 +66,11 @@ def pieces(spacing_mm: Spacing) -> Pieces:
     to_vwh = np.linalg.inv(np.stack([sides[:, 0], -sides[:, 2], normals], axis=2))
     rows = to_vwh[:, [2, 0, 1]]
     offsets = -(rows @ triangles[:, 0, :, None])
+    centres, vertices = (part * np.asarray(spacing_mm) for part in (table.centres, table.vertices))
+    owners = np.repeat(np.arange(len(centres)), np.diff(table.vertex_begin))
     return Pieces(
         begin=table.polygon_begin,
-        centres=table.centres * np.asarray(spacing_mm),
+        centres=centres,
         sizes=areas,
         boxes=np.stack([low, high], axis=1),
         fills=(extent[:, 0] == 0) & (areas >= extent[:, 1] * extent[:, 2] * (1 - 1e-9)),
@@ -71,6 +79,9 @@ def pieces(spacing_mm: Spacing) -> Pieces:
         planes=np.concatenate([rows, offsets], axis=2),
         sides=sides,
         per_square=1 / (sides**2).sum(axis=2),
+        vertex_begin=table.vertex_begin,
+        vertices=vertices,
+        from_centre=np.linalg.norm(vertices - centres[owners], axis=1),
     )
 
 
@@ -88,6 +99,9 @@ def points(sizes: np.ndarray) -> Pieces:
         planes=np.zeros((0, 3, 4)),
         sides=np.zeros((0, 3, 3)),
         per_square=np.zeros((0, 3)),
+        vertex_begin=np.zeros(number + 1, np.int64),
+        vertices=np.zeros((0, 3)),
+        from_centre=np.zeros(0),
     )
 
 

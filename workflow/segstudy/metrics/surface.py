@@ -3,8 +3,9 @@
 Three definitions of a surface and of the distance to it:
 
 `mesh`    the marching-cubes surface; from the centre of each polygon to the nearest point of the
-          other mesh, weighted by area. The idea is that of MeshMetrics (Podobnik and Vrtovec
-          2024); of the three it lies closest to closed forms, above all with anisotropic voxels.
+          other mesh, weighted by area, and for the maximum from each vertex too. The idea is that
+          of MeshMetrics (Podobnik and Vrtovec 2024); of the three it lies closest to closed forms,
+          above all with anisotropic voxels.
 `surfel`  corners between voxels that are not all alike, weighted by the area of the surface that
           passes them; to the nearest such corner. The definition of surface-distance (Nikolov
           et al. 2018).
@@ -31,26 +32,40 @@ Definition = Literal["mesh", "surfel", "voxel"]
 BINS = 1000
 """Bins of the histogram in which a quantile is looked up; they change no result."""
 
-ROUNDING_MM = 1e-9
-"""A distance equal to a tolerance is within it, though three times 0.1 is more than 0.3."""
+SLACK = 1e-6
+"""What equals a tolerance is within it, and a share just reached is reached, though headers hold
+spacings in single precision; relative, ten times their rounding."""
+
+SLACK_MM = 1e-5
+"""The least slack of a tolerance in mm."""
 
 
 @dataclass(frozen=True)
 class Distances:
     """Distances in mm between two surfaces, in both directions, at the samples of each.
 
-    sizes: what each sample stands for, an area in mm² or, for `voxel`, 1.
+    sizes: what each sample stands for, an area in mm² or, for `voxel`, 1. farthest_mm: the largest
+    distance, of the samples in both directions and, for `mesh`, of its vertices, which stand for no
+    area.
     """
 
     forth: np.ndarray
     forth_sizes: np.ndarray
     back: np.ndarray
     back_sizes: np.ndarray
+    farthest_mm: float
     definition: Definition
 
     def hausdorff_mm(self) -> float:
-        """The larger of the two directed maxima."""
-        return float(max(self.forth.max(), self.back.max()))
+        """The larger of the two directed maxima.
+
+        For `mesh` of all polygons' centres and vertices. A vertex is the farthest point wherever the
+        nearest part of the other surface is convex, so that a lesion moved by a slice is found to
+        have moved by a slice. Halfway between parts of the other surface a point of an edge or a
+        polygon may lie further away, by less than its way to the next sample: in masks of noise
+        by up to 0.14 of the longest side of a voxel.
+        """
+        return self.farthest_mm
 
     def quantile_mm(self, share: float = 0.95) -> float:
         """The larger of the two directed quantiles: HD95 for 0.95.
@@ -72,8 +87,11 @@ class Distances:
         return float(total / (self.forth_sizes.sum() + self.back_sizes.sum()))
 
     def share_within(self, tolerance_mm: float) -> float:
-        """The share of both surfaces that lies within the tolerance of the other: NSD."""
-        limit = tolerance_mm + ROUNDING_MM
+        """The share of both surfaces that lies within the tolerance of the other: NSD.
+
+        A distance that equals the tolerance is within it, as far as a header can tell (SLACK).
+        """
+        limit = tolerance_mm + max(SLACK * tolerance_mm, SLACK_MM)
         forth, back = self.forth <= limit, self.back <= limit
         within = self.forth_sizes[forth].sum() + self.back_sizes[back].sum()
         # The same numbers in another order of summation may exceed 1 by rounding.
@@ -153,27 +171,22 @@ def between(
         codes = [_boundary_voxels(mask, thin) for mask in masks]
     else:
         codes = [lattice.codes_of(mask) for mask in masks]
-    table = _table(definition, spacing, tuple(axes))
-    return Distances(
-        *_directed(*codes, spacing, definition, table),
-        *_directed(*codes[::-1], spacing, definition, table),
-        definition,
-    )
+    table = _table(definition, spacing)
+    forth, forth_sizes = _directed(*codes, spacing, definition, table)
+    back, back_sizes = _directed(*codes[::-1], spacing, definition, table)
+    farthest_mm = max(forth.max(), back.max())
+    if definition == "mesh":
+        farthest_mm = nearest.with_vertices(farthest_mm, forth, *codes, spacing, table)
+        farthest_mm = nearest.with_vertices(farthest_mm, back, *codes[::-1], spacing, table)
+    return Distances(forth, forth_sizes, back, back_sizes, float(farthest_mm), definition)
 
 
 @lru_cache(8)
-def _table(definition: Definition, spacing_mm: Spacing, axes: tuple[int, ...]) -> Pieces:
-    """The surface in the cells of every code. axes: of the image, in the order of the cells'."""
+def _table(definition: Definition, spacing_mm: Spacing) -> Pieces:
+    """The surface in the cells of every code."""
     if definition == "mesh":
         return pieces(spacing_mm)
-    if definition == "voxel":
-        return points(np.ones(256))
-    # The table of Lorensen and Cline favours some diagonals: it is read along the image's axes.
-    back = np.argsort(axes)
-    bits = np.arange(256)[:, None] >> np.arange(7, -1, -1) & 1
-    turned = bits.reshape(256, 2, 2, 2).transpose(0, *(1 + back)).reshape(256, 8)
-    areas = surfel_areas(tuple(spacing_mm[axis] for axis in back))
-    return points(areas[turned @ (1 << np.arange(7, -1, -1))])
+    return points(surfel_areas(spacing_mm) if definition == "surfel" else np.ones(256))
 
 
 def _directed(
@@ -215,8 +228,9 @@ def _quantile(distances: np.ndarray, sizes: np.ndarray, share: float) -> float:
         return 0.0
     bins = (distances / largest * BINS).astype(np.intp)
     covered = np.cumsum(np.bincount(bins, sizes, minlength=BINS + 1))
-    # The order in which areas are added must not decide where exactly the share is reached.
-    wanted = share * covered[-1] * (1 - 1e-12)
+    # Neither the last digits of the spacing nor the order in which areas are added must decide where
+    # exactly the share is reached: the rest may be larger by the slack.
+    wanted = (share - SLACK * (1 - share)) * covered[-1] * (1 - 1e-12)
     chosen = int(np.searchsorted(covered, wanted))
     inside = np.flatnonzero(bins == chosen)
     inside = inside[np.argsort(distances[inside], kind="stable")]

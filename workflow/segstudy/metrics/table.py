@@ -16,7 +16,7 @@ LABELS = ("study", "dataset", "model", "fold", "seed")
 COLUMNS = (
     *LABELS,
     *("case", "subject", "structure", "metric", "value", "status"),
-    *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm"),
+    *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm", "voxel_mm3"),
 )
 CONFUSION = (*LABELS, "case", "reference", "prediction", "n_voxels")
 STATUSES = ("ok", "pred_empty", "ref_empty", "both_empty", "missing_file")
@@ -29,8 +29,9 @@ def rows(
     measures: Iterable[Measures],
     surface: str,
     diagonal_mm: float,
+    voxel_mm3: float,
 ) -> list[dict[str, object]]:
-    """Rows of one case. diagonal_mm: of the image; no distance in it can be larger."""
+    """Rows of one case. diagonal_mm: of the image; no distance in it can be larger. voxel_mm3: a voxel's volume."""
     return [
         {
             **{name: labels.get(name, "") for name in LABELS},
@@ -44,6 +45,7 @@ def rows(
             "n_predicted_voxels": found.n_predicted_voxels,
             "surface": surface,
             "diagonal_mm": round(diagonal_mm, 3),
+            "voxel_mm3": voxel_mm3,
         }
         for found in measures
         for metric, value in found.values.items()

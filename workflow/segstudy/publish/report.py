@@ -349,7 +349,7 @@ def _missing(results: Results) -> list[str]:
             f"Missing predictions {taken[results.study.statistics.missing]}: {listing(named)}."
         )
     absent = results.false_positives
-    for (dataset, structure), rows in absent[absent["metric"] == "false_positive_scans"].groupby(
+    for (dataset, structure), rows in absent[absent["metric"] == "false_positive_cases"].groupby(
         ["dataset", "structure"], sort=False
     ):
         rates = [f"{row.model} {row.mean:.0%}" for row in rows.itertuples()]

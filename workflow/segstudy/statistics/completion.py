@@ -23,7 +23,7 @@ SCAN = [*CELL, "model", "case"]
 ABSENT = ("ref_empty", "both_empty")
 """Statuses of a structure that the reference does not hold."""
 
-FALSE_POSITIVES = ("false_positive_scans", "false_positive_volume_ml")
+FALSE_POSITIVES = ("false_positive_cases", "predicted_volume_where_absent_ml")
 
 
 def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
@@ -48,7 +48,11 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     untold = (runs["status"] == "") & measured  # other models have a value there
     missing = undefined & ~empty & (untold | (runs["status"] == "missing_file"))
     worst = runs["metric"].map(_worst_values(runs, settings))
-    value = runs["value"].mask(runs["absent"]).mask(undefined & empty, worst)
+    value = (
+        runs["value"]
+        .mask(runs["absent"] & ~runs["metric"].isin(metric.DESCRIPTIVE))
+        .mask(undefined & empty, worst)
+    )
     runs = runs.assign(missing=missing, exclude=value, worst=value.mask(missing, worst))
     found = runs.groupby(SCAN, sort=False).agg(
         subject=("subject", "first"), missing=("missing", "any"), absent=("absent", "any"),
@@ -163,8 +167,8 @@ def _mean(runs: pd.DataFrame, column: str) -> pd.Series:
 def false_positives(runs: pd.DataFrame) -> pd.DataFrame:
     """Cases whose reference lacks a structure, with the columns of `completed`.
 
-    Metrics: `false_positive_scans`, 1 where the structure was predicted, and
-    `false_positive_volume_ml`, its volume there, where voxels' size is known. A missing prediction
+    Metrics: `false_positive_cases`, 1 where the structure was predicted, and
+    `predicted_volume_where_absent_ml`, its volume there, where voxels' size is known. A missing prediction
     counts as a false positive, of infinite volume.
     """
     runs = with_subjects(runs)

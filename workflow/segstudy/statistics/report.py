@@ -223,7 +223,7 @@ def _false_positives(found: Analysis, settings: Statistics) -> list[str]:
     if not len(summary):
         return []
     lines = [f"## {FALSE_POSITIVES}", ""]
-    rates = summary[summary["metric"] == "false_positive_scans"]
+    rates = summary[summary["metric"] == "false_positive_cases"]
     for key, group in rates.groupby(["dataset", "structure"], sort=False):
         said = listing(
             (

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from segstudy.study.arms import Arm, Device, MemoryMb, RuntimeMin, Threads
-from segstudy.study.settings import LabelValue, Positive
+from segstudy.study.settings import Ignored, LabelScheme, Positive, check_scheme
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 """What is filled into the command of an external model."""
@@ -38,24 +38,11 @@ class ExternalModel(Arm):
         description="the command, e.g. `mri_synthseg --i {image} --o {output} --keepgeom`, run without a shell; "
         "`{image}` (of several channels: `{image_CHANNEL}` each) and `{output}` are files, `{threads}` a number",
     )
-    labels: Annotated[
-        dict[str, tuple[LabelValue, ...]],
-        WithJsonSchema(
-            {
-                "type": "object",
-                "additionalProperties": {
-                    "anyOf": [
-                        {"type": "integer"},
-                        {"type": "array", "items": {"type": "integer"}},
-                    ]
-                },
-            }
-        ),
-    ] = Field(
+    labels: LabelScheme = Field(
         min_length=1,
         description="structure: its value in the files that the command writes, or a list of values, which are merged",
     )
-    ignore_labels: Literal["all"] | tuple[int, ...] = Field(
+    ignore_labels: Ignored = Field(
         (), description="further values of these files, treated as background; `all`: any other"
     )
     timeout_min: Positive = Field(120.0, description="longest time for a case, in minutes")
@@ -73,23 +60,9 @@ class ExternalModel(Arm):
         except ValueError as error:
             raise ValueError(f"command: {error}: {value}") from None
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: (own,) if isinstance(own, int) else own for name, own in value.items()}
-
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "ExternalModel":
-        values = [value for own in self.labels.values() for value in own]
-        others = () if self.ignore_labels == "all" else self.ignore_labels
-        for value in [*values, *others]:
-            if (values + list(others)).count(value) > 1:
-                raise ValueError(f"labels: value {value} stands for two things")
-        for name, own in self.labels.items():
-            if not own:
-                raise ValueError(f"labels: no value for {name}")
+        check_scheme("labels", self.labels, self.ignore_labels)
         return self
 
     @model_validator(mode="after")

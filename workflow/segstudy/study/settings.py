@@ -3,10 +3,10 @@
 import hashlib
 import json
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 Name = Annotated[
     str,
@@ -20,6 +20,42 @@ SpacingMm = tuple[Positive, Positive, Positive]
 Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
 Pairs = tuple[tuple[str, str], ...]
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _lists(value: Any) -> Any:
+    """A single value stands for a list of one."""
+    if not isinstance(value, dict):
+        return value
+    return {name: (own,) if isinstance(own, int) else own for name, own in value.items()}
+
+
+LabelScheme = Annotated[
+    dict[str, tuple[LabelValue, ...]],
+    BeforeValidator(_lists),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {
+                "anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]
+            },
+        }
+    ),
+]
+"""Structure: its value in the files of a program, or its values there, which are merged."""
+Ignored = Literal["all"] | tuple[int, ...]
+"""Values of label files that are treated as background; `all`: any that has no other meaning."""
+
+
+def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], ignored: Ignored) -> None:
+    """Raises ValueError for a structure without a value, or a value that stands for two things."""
+    values = [value for own in scheme.values() for value in own]
+    others = () if ignored == "all" else ignored
+    for value in [*values, *others]:
+        if (values + list(others)).count(value) > 1:
+            raise ValueError(f"{key}: value {value} stands for two things")
+    for name, own in scheme.items():
+        if not own:
+            raise ValueError(f"{key}: no value for {name}")
 
 
 class Settings(BaseModel):

@@ -10,7 +10,15 @@ from segstudy.study.external import ExternalModel
 from segstudy.study.groups import check_groups, merged_sides
 from segstudy.study.models import AnyModel
 from segstudy.study.preprocessing import Preprocess, Splits
-from segstudy.study.settings import LabelValue, Name, Pairs, Settings
+from segstudy.study.settings import (
+    Ignored,
+    LabelScheme,
+    LabelValue,
+    Name,
+    Pairs,
+    Settings,
+    check_scheme,
+)
 
 
 class SplitSettings(Settings):
@@ -87,11 +95,39 @@ class MeasureSettings(Settings):
         description="the left and the right one of structures: [[left, right], ...]; they are measured merged too, "
         "and it is counted what was predicted for the other side",
     )
+    prediction_labels: LabelScheme = Field(
+        {},
+        description="structure: its value in the predictions, or a list of values, which are merged; left out: the "
+        "predictions have the values of `structures`",
+    )
+    ignore_labels: Ignored = Field(
+        (),
+        description="further values of the predictions, treated as background; `all`: any other",
+    )
 
     @model_validator(mode="after")
     def _groups_exist(self) -> "MeasureSettings":
         check_groups(self.metrics.groups, list(self.structures))
         check_pairs(self.left_right_pairs, list(self.structures))
+        return self
+
+    @model_validator(mode="after")
+    def _one_meaning_a_value(self) -> "MeasureSettings":
+        scheme, named = self.prediction_labels, ", ".join(self.structures) or "none"
+        if scheme and set(scheme) != set(self.structures):
+            raise ValueError(
+                f"prediction_labels: {', '.join(scheme)}; expected the structures: {named}"
+            )
+        if self.ignore_labels == "all" and not self.structures:
+            raise ValueError(
+                "ignore_labels: all: expected structures, whose values are not ignored"
+            )
+        if scheme:
+            check_scheme("prediction_labels", scheme, self.ignore_labels)
+        elif self.ignore_labels != "all":
+            for name, value in self.structures.items():
+                if value in self.ignore_labels:
+                    raise ValueError(f"ignore_labels: {value} is the value of {name}")
         return self
 
     @property

@@ -1,0 +1,175 @@
+"""Predictions with a label scheme of their own: refused with their values, or measured by a map of them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from segstudy.cli import main
+from segstudy.images.files import write_label
+from segstudy.metrics.values import held
+from segstudy.study import MeasureSettings
+
+AFFINE = np.diag([1.0, 1.0, 2.5, 1.0])
+STRUCTURES = {"liver": 1, "tumour": 2}
+
+
+def organ(liver=1, tumour=2, shift=0):
+    """80 voxels, 8 of them of the tumour."""
+    array = np.zeros((12, 10, 8), np.uint16)
+    array[2 + shift : 7 + shift, 3:7, 2:6] = liver
+    array[3 + shift : 5 + shift, 4:6, 3:5] = tumour
+    return array
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch, capsys):
+    """Measure references against predictions, case -> array: the table, or what the error says."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(references, predictions, **settings):
+        for folder, arrays in (("labels", references), ("predicted", predictions)):
+            for case, array in arrays.items():
+                write_label(tmp_path / folder / f"{case}.nii.gz", array, AFFINE)
+        code = main(
+            [
+                *("metrics", "--reference", "labels", "--prediction", "predicted"),
+                *("--output", "metrics.csv", "--settings", json.dumps(settings)),
+            ]
+        )
+        error = capsys.readouterr().err
+        assert (tmp_path / "metrics.csv").exists() == (code == 0)
+        return pd.read_csv("metrics.csv") if code == 0 else error
+
+    return run
+
+
+def test_values_that_nothing_has_are_refused(measured):
+    """The values of TotalSegmentator's liver and another of its structures."""
+    cases = {"a": organ(), "b": organ()}
+    error = measured(cases, {"a": organ(5, 99), "b": organ(5, 2)}, structures=STRUCTURES)
+    assert "predicted/a.nii.gz: case a, and 1 more of the predictions" in error
+    assert "5 (144 voxels), 99 (8 voxels)" in error
+    assert "which no structure has (liver 1, tumour 2) and no reference holds" in error
+    assert '"prediction_labels": {"liver": VALUE, "tumour": VALUE}' in error
+    assert '"ignore_labels": [5, 99]' in error
+
+
+def test_a_map_of_the_values_is_as_good_as_the_references_own(measured):
+    expected = measured({"a": organ()}, {"a": organ(shift=1)}, structures=STRUCTURES)
+    assert expected["value"].notna().all()
+    found = measured(
+        {"a": organ()},
+        {"a": organ(5, 99, shift=1)},
+        structures=STRUCTURES,
+        prediction_labels={"tumour": 99, "liver": [5, 6]},
+    )
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_map_changes_values_that_mean_something_else(measured):
+    """The model's 1 is the tumour, its 2 and 7 the liver, its 9 is nothing that is measured."""
+    prediction = organ(2, 1)
+    prediction[2, 3:7, 2:6], prediction[0, 0, 0] = 7, 9
+    scheme = {"liver": [2, 7], "tumour": 1}
+    asked = {"structures": STRUCTURES, "prediction_labels": scheme}
+    error = measured({"a": organ()}, {"a": prediction}, **asked)
+    assert "case a: values 9 (1 voxels), which prediction_labels does not name" in error
+    assert "(liver 2, 7; tumour 1)" in error
+    for ignored in ([9], "all"):
+        found = measured({"a": organ()}, {"a": prediction}, **asked, ignore_labels=ignored)
+        assert (found.loc[found["metric"] == "dice", "value"] == 1).all()
+
+
+@pytest.mark.parametrize("ignored", [[5], "all"])
+def test_ignored_values_are_background(measured, ignored):
+    prediction = organ()
+    prediction[8:] = 5
+    found = measured(
+        {"a": organ()}, {"a": prediction}, structures=STRUCTURES, ignore_labels=ignored
+    )
+    assert found.loc[found["metric"] == "hd_mm", "value"].tolist() == [0, 0]
+
+
+def test_ignored_values_without_named_structures(measured):
+    prediction = organ()
+    prediction[8:] = 5
+    found = measured({"a": organ()}, {"a": prediction}, ignore_labels=[5])
+    assert found["structure"].unique().tolist() == [1, 2]
+    assert found.loc[found["metric"] == "dice", "value"].tolist() == [1, 1]
+
+
+def test_two_of_four_structures_may_be_measured(measured):
+    """What references hold is known, though no structure is named by it; in another case too."""
+    reference, prediction = organ(), organ()
+    reference[8, :5], reference[8, 5:] = 3, 4
+    prediction[8, :5] = 4
+    references = {"a": reference, "b": organ(), "c": organ()}
+    predictions = {"a": prediction, "b": prediction}
+    found = measured(references, predictions, structures=STRUCTURES)
+    assert (found.loc[found["case"] != "c", "status"] == "ok").all()
+
+
+def test_nothing_in_common_without_named_structures(measured):
+    error = measured({"a": organ()}, {"a": organ(5, 99)})
+    assert "case a: no value in common with the reference" in error
+    assert (
+        "predicted 5 (72 voxels), 99 (8 voxels); the reference holds 1 (72 voxels), 2 (8" in error
+    )
+    assert '"structures": {"NAME": VALUE IN THE REFERENCE}' in error
+
+
+@pytest.mark.parametrize(
+    ("references", "predictions"),
+    [
+        # A wrong structure, but one that a reference of the run has.
+        ({"a": organ(1, 1), "b": organ(2, 2)}, {"a": organ(1, 1), "b": organ(1, 1)}),
+        # Some of the prediction is known.
+        ({"a": organ(1, 2)}, {"a": organ(2, 7)}),
+        # Nothing there to have a value in common with.
+        ({"a": organ(0, 0)}, {"a": organ(5, 5)}),
+        ({"a": organ()}, {"a": organ(0, 0)}),
+    ],
+)
+def test_mistakes_of_a_model_are_measured(measured, references, predictions):
+    found = measured(references, predictions)
+    assert set(found["case"]) == set(references)
+
+
+maps = hnp.arrays(
+    np.uint16,
+    st.tuples(*[st.integers(1, 9)] * 3),
+    elements=st.sampled_from([0, 0, 0, 1, 7, 40_000]),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(maps, st.booleans())
+def test_every_voxel_is_counted(label, turned):
+    label = np.tile(label, (1, 8, 8))
+    label = label.T if turned else label
+    values, voxels = np.unique(label[label > 0], return_counts=True)
+    assert held(label) == dict(zip(values.tolist(), voxels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"prediction_labels": {"liver": 5}}, "liver; expected the structures: liver, tumour"),
+        ({"prediction_labels": {"liver": 5, "tumour": [5, 6]}}, "value 5 stands for two things"),
+        ({"prediction_labels": {"liver": 5, "tumour": []}}, "no value for tumour"),
+        (
+            {"prediction_labels": {"liver": 5, "tumour": 6}, "ignore_labels": [6]},
+            "value 6 stands for two things",
+        ),
+        ({"ignore_labels": [2]}, "ignore_labels: 2 is the value of tumour"),
+        ({"structures": {}, "ignore_labels": "all"}, "expected structures"),
+    ],
+)
+def test_settings_that_are_refused(asked, message):
+    with pytest.raises(ValueError, match=message):
+        MeasureSettings.model_validate({"structures": STRUCTURES} | asked)

@@ -1,0 +1,76 @@
+"""Folders of label maps: a file a case. What other programs write instead is named for what it is."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from segstudy.errors import InputError
+from segstudy.images.names import is_image, stem
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """Name without suffix -> file, sorted."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in _images(folder):
+        if stem(path) in found:
+            raise InputError(f"{folder}: {found[stem(path)].name} and {path.name} have one name")
+        found[stem(path)] = path
+    return found
+
+
+def check_layout(folder: Path, found: Collection[str], lacking: Collection[str] = ()) -> None:
+    """Raise InputError where a folder holds no label map, or those that lack lie in folders of their own.
+
+    found: the cases that have a file right in the folder. lacking: those that should, and have none.
+    """
+    inside = {}
+    for path in _folders(folder) if lacking or not found else ():
+        if not found or path.name in lacking:
+            files = _images(path) or [file for sub in _folders(path) for file in _images(sub)]
+            if files:
+                inside[path.name] = files
+    if inside:
+        raise InputError(f"{folder}: {_described(inside)}")
+    if not found:
+        raise InputError(f"{folder}: no label maps; expected files such as case.nii.gz")
+
+
+def one_file_per_structure(files: Iterable[Path]) -> str:
+    """What files are that each hold a structure of one case, and what to do."""
+    return (
+        f"one file per structure ({_some(list(files))}), as TotalSegmentator writes them: expected "
+        "one label map per case, named as its reference; have it write that (TotalSegmentator --ml), "
+        'and give its values in the settings, "prediction_labels"'
+    )
+
+
+def _described(inside: Mapping[str, Sequence[Path]]) -> str:
+    """Whether the files in folders of cases are a case's one label map or its structures."""
+    case, files = next(iter(inside.items()))
+    own = [file for file in files if stem(file).startswith(case)]
+    if len(files) > 1 and not own:
+        return f"one folder per case ({case}/, ...) with {one_file_per_structure(files)}"
+    file = (own or files)[0]
+    suffix = file.name[len(stem(file)) :]
+    return (
+        f"one folder per case ({case}/{file.name}, ...), as MONAI's SaveImage writes them: expected "
+        f"one folder of label maps with the names of the references, such as {case}{suffix}; write "
+        'them with SaveImage(separate_folder=False, output_postfix=""), or copy the files there'
+    )
+
+
+def _images(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if is_image(path) and not path.name.startswith(".") and not path.is_dir()
+    ]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+
+
+def _some(files: Sequence[Path]) -> str:
+    return ", ".join(file.name for file in files[:3]) + (", ..." if len(files) > 3 else "")

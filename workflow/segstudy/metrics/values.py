@@ -1,0 +1,140 @@
+"""Which values label maps hold, what they stand for, and which have no meaning: never a silent zero."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+from segstudy.errors import InputError
+from segstudy.study import MeasureSettings
+
+TOLD = 10
+"""Values that a message lists."""
+
+RUN = 256
+"""Voxels that are looked at together: most are background."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the files of a case hold: voxels of each value, without the background.
+
+    prediction: in its own values; None where there is no file.
+    """
+
+    case: str
+    path: Path | None
+    reference: Mapping[int, int]
+    prediction: Mapping[int, int] | None
+
+
+def held(label: np.ndarray) -> dict[int, int]:
+    """Voxels of each value in a label map, without the background."""
+    counts = _counts(label.ravel(order="K"), int(label.max(initial=0)) + 1)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+@njit(cache=True, nogil=True)
+def _counts(flat, number):
+    """Voxels of each value from 1 (number,); those of value 0 are not counted."""
+    counts = np.zeros(number, np.int64)
+    for start in range(0, len(flat), RUN):
+        part = flat[start : start + RUN]
+        any_value = part[0]
+        for value in part:
+            any_value |= value
+        if any_value:
+            for value in part:
+                counts[value] += 1
+    counts[0] = 0
+    return counts
+
+
+def translated(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
+    """A predicted label map in the values of the references; what is to be ignored is background.
+
+    Values that have no meaning are background too: `check` refuses them.
+    """
+    top = int(prediction.max(initial=0))
+    if settings.prediction_labels:
+        meaning = np.zeros(top + 1, np.uint16)
+        for name, values in settings.prediction_labels.items():
+            meaning[[value for value in values if value <= top]] = settings.structures[name]
+    elif settings.structures or not settings.ignore_labels:
+        return prediction  # what no structure has is not measured
+    else:
+        meaning = np.arange(top + 1, dtype=np.uint16)
+        meaning[[value for value in settings.ignore_labels if 0 <= value <= top]] = 0
+    return meaning.astype(np.min_scalar_type(meaning.max()))[prediction]
+
+
+def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
+    """Refuse predictions whose values say that they have another label scheme than the references.
+
+    With named structures: a value that no structure has and no reference of all the cases holds.
+    Without: a prediction that holds nothing but such values, beside a reference that is not empty.
+    Raises InputError with the values, their voxels, and what to do.
+    """
+    if settings.ignore_labels == "all":
+        return
+    known = set(settings.ignore_labels)
+    if settings.prediction_labels:
+        known.update(value for own in settings.prediction_labels.values() for value in own)
+    else:
+        known.update(settings.structures.values())
+        known.update(value for one in cases for value in one.reference)
+    wrong = []
+    for one in cases:
+        found = one.prediction or {}
+        if not settings.structures:
+            found = {v: n for v, n in found.items() if v not in settings.ignore_labels}
+        unknown = {value: voxels for value, voxels in found.items() if value not in known}
+        whole = len(unknown) == len(found) and one.reference
+        if unknown and (settings.structures or whole):
+            wrong.append((one, unknown))
+    if wrong:
+        raise InputError(_refusal(wrong, settings))
+
+
+def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureSettings) -> str:
+    """Which values have no meaning, what is known, and what to do."""
+    first, _ = wrong[0]
+    total: dict[int, int] = {}
+    for _, unknown in wrong:
+        for value, voxels in unknown.items():
+            total[value] = total.get(value, 0) + voxels
+    where = f"{first.path}: case {first.case}"
+    if len(wrong) > 1:
+        where += f", and {len(wrong) - 1} more of the predictions"
+    if settings.prediction_labels:
+        scheme = "; ".join(
+            f"{name} {', '.join(map(str, own))}" for name, own in settings.prediction_labels.items()
+        )
+        return (
+            f"{where}: values {_listed(total)}, which prediction_labels does not name ({scheme}); "
+            "add them there, or to ignore_labels (`all`: any other), which makes them background"
+        )
+    if settings.structures:
+        known = ", ".join(f"{name} {value}" for name, value in settings.structures.items())
+        labels = ", ".join(f'"{name}": VALUE' for name in settings.structures)
+        return (
+            f"{where}: values {_listed(total)}, which no structure has ({known}) and no reference "
+            "holds. If the predictions have a label scheme of their own, give their values in the "
+            f'settings, "prediction_labels": {{{labels}}}; what is to be background goes in '
+            f'"ignore_labels": [{", ".join(map(str, sorted(total)[:TOLD]))}] (or "all": any other)'
+        )
+    return (
+        f"{where}: no value in common with the reference: predicted {_listed(total)}; the reference "
+        f"holds {_listed(first.reference)}. If the predictions have a label scheme of their own, "
+        'name the structures in the settings, "structures": {"NAME": VALUE IN THE REFERENCE}, '
+        '"prediction_labels": {"NAME": VALUE IN THE PREDICTION}'
+    )
+
+
+def _listed(voxels: Mapping[int, int]) -> str:
+    """`5 (1200 voxels), 99 (3 voxels)`."""
+    told = [f"{value} ({voxels[value]} voxels)" for value in sorted(voxels)[:TOLD]]
+    rest = len(voxels) - len(told)
+    return ", ".join(told) + (f" and {rest} more" if rest else "")
