@@ -54,7 +54,7 @@ FULL = np.pad(np.ones((2, 2, 2), np.uint8), 2)
     ("reference", "prediction", "status", "expected"),
     [
         (FULL, EMPTY, "pred_empty", [0, 0, NAN, 0, -1, INF, INF, INF, 0, 0]),
-        (EMPTY, FULL, "ref_empty", [0, 0, 0, NAN, NAN, INF, INF, INF, 0, 0]),
+        (EMPTY, FULL, "ref_empty", [NAN] * 10),
         (EMPTY, EMPTY, "both_empty", [NAN] * 10),
         (FULL, FULL, "ok", [1, 1, 1, 1, 0, 0, 0, 0, 1, 1]),
     ],
