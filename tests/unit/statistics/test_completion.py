@@ -104,6 +104,7 @@ def test_summary_ranking_and_report_name_what_is_missing():
     assert summary["n_missing"].to_dict() == {"a": 0, "b": 1}
     assert summary.loc["b", "mean"] == pytest.approx(np.nansum(B) / 7)
     assert summary.loc["b", "failure_rate"] == pytest.approx(1 / 7)
+    assert found.ranking.set_index("model")["n_missing"].to_dict() == {"a": 0, "b": 1}
     ranks = found.ranking.set_index("model")["mean_rank"]
     assert ranks["a"] == pytest.approx((6 * 2 + 1) / 7)
 

@@ -479,9 +479,12 @@ def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple.Adjust
         first = sum(side == "a" for side, _ in names)
         choices = groups(first, len(names) - first, settings.seed)
     own = [[place[name] for name in found.subjects] for found in tested]
+    every = list(range(len(names)))
     return multiple.max_t(
         [test.t for test in tests],
-        lambda number: tests[number].swapped_t(choices[:, own[number]]),
+        lambda number: tests[number].swapped_t(
+            choices if own[number] == every else choices[:, own[number]]
+        ),
         lambda number, critical: tests[number].within(critical),
         settings.alpha,
     )

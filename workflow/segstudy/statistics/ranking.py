@@ -15,13 +15,15 @@ from segstudy.study import Statistics
 
 COLUMNS = (
     *("dataset", "structure", "metric", "model", "n_subjects", "n_cases", "n_left_out"),
+    "n_missing",
     *("mean_rank", "rank_low", "rank_high", "share_first"),
     *("friedman_statistic", "friedman_df", "friedman_p", "kendall_tau", "surface"),
 )
 """Columns of `ranking.csv`: for each subject the models get ranks from 1, the best, and ties share them.
 
 A subject with several scans ranks the models by their mean rank over these. n_subjects, n_cases: those
-in which all models have a value; n_left_out: the other scans. rank_low, rank_high: percentile
+in which all models have a value; n_left_out: the other scans. n_missing: scans without a prediction
+of the model, which rank last with `statistics.missing: worst`. rank_low, rank_high: percentile
 bootstrap interval (1 - alpha) of the mean rank, over subjects. share_first: share of the resamples in
 which the model comes first. kendall_tau: mean agreement (tau-b) of the order in the resamples with
 that in the table, 1 where it never changes.
@@ -60,6 +62,7 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
                     "n_subjects": len(ranks),
                     "n_cases": len(complete),
                     "n_left_out": len(wide) - len(complete),
+                    "n_missing": int(group.loc[group["model"] == model, "missing"].sum()),
                     "mean_rank": found.mean[number],
                     "rank_low": found.low[number],
                     "rank_high": found.high[number],

@@ -85,6 +85,12 @@ def _studentised(totals: np.ndarray, squares: float, subjects: int) -> np.ndarra
         return np.where(totals == 0, 0.0, mean / np.sqrt(variance))
 
 
+@lru_cache(4)
+def _turned(subjects: int, seed: int) -> np.ndarray:
+    """How many signs each choice turns, without that of the data (choice - 1,)."""
+    return np.count_nonzero(signs(subjects, seed)[1:] < 0, axis=1).astype(float)
+
+
 class _Swap:
     """What the two tests share. scores: of each subject, at no shift (subject,)."""
 
@@ -103,21 +109,30 @@ class _Swap:
     def t(self) -> float:
         return studentised(self.scores)
 
+    @cached_property
+    def totals(self) -> np.ndarray:
+        """Sums of the scores with every choice of signs (choice,)."""
+        return _totals(self.scores, signs(self.subjects, self.seed))
+
     def swapped_t(self, choices: np.ndarray) -> np.ndarray:
         """The studentised statistic with every choice of signs (choice,)."""
-        totals = summed(choices, self.scores[:, None])[:, 0]
+        own = choices is signs(self.subjects, self.seed)
+        totals = self.totals if own else _totals(self.scores, choices)
         return _studentised(totals, float((self.scores**2).sum()), self.subjects)
 
     @cached_property
     def p(self) -> float:
-        return min(_tails(self.scores, signs(self.subjects, self.seed)))
+        return min(_tails(self.totals, self.scores))
 
 
-def _tails(scores: np.ndarray, choices: np.ndarray) -> tuple[float, float]:
+def _totals(scores: np.ndarray, choices: np.ndarray) -> np.ndarray:
+    return summed(choices, scores[:, None])[:, 0]
+
+
+def _tails(totals: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
     """p of the test by each of its two tails, doubled: small where scores are large, where they are small."""
-    totals = summed(choices, scores[:, None])[:, 0]
     slack = ROUNDING * np.abs(scores).sum()
-    number = len(choices)
+    number = len(totals)
     return (
         min(1.0, 2 * np.count_nonzero(totals >= totals[0] - slack) / number),
         min(1.0, 2 * np.count_nonzero(totals <= totals[0] + slack) / number),
@@ -138,17 +153,15 @@ class MeanSwap(_Swap):
     def estimate(self) -> float:
         return float(self.scores.mean())
 
-    @cached_property
     def _shifts(self) -> tuple[np.ndarray, np.ndarray]:
         """The shifts at which a choice of signs is as far out as the data: lower and upper ends, sorted.
 
         They are the means of the subjects whose sign is turned (Hartigan's typical values). Where none
         is, the shift does not matter.
         """
-        turned = (1 - signs(self.subjects, self.seed)[1:]) // 2
-        number = turned.sum(axis=1, dtype=float)
-        with np.errstate(invalid="ignore"):
-            means = summed(turned, self.scores[:, None])[:, 0] / number
+        number = _turned(self.subjects, self.seed)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = (self.totals[0] - self.totals[1:]) / 2 / number
         slack = ROUNDING * np.abs(self.scores).sum()
         means = np.where(np.abs(means) * number <= slack, 0.0, means)
         none = number == 0
@@ -156,7 +169,7 @@ class MeanSwap(_Swap):
 
     def interval(self, alpha: float) -> Interval:
         """Shifts that are not rejected at alpha; unbounded where no choice of signs is rare enough."""
-        low, high = self._shifts
+        low, high = self._shifts()
         rank = int(alpha / 2 * (len(low) + 1) + 1e-9)
         if rank == 0:
             return -np.inf, np.inf
@@ -231,7 +244,8 @@ class RankSwap(_Swap):
         choices = signs(self.subjects, self.seed)
 
         def tails(shift: float) -> tuple[float, float]:
-            return _tails(self._scores(shift), choices)
+            scores = self._scores(shift)
+            return _tails(_totals(scores, choices), scores)
 
         return inverted(
             lambda shift: not significant(tails(shift)[0], alpha),
