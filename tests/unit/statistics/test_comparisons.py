@@ -10,6 +10,7 @@ from scipy import stats
 
 from segstudy.errors import InputError
 from segstudy.statistics import comparisons as tested
+from segstudy.statistics.analysis import analyse
 from segstudy.statistics.completion import completed
 from segstudy.statistics.variance import split
 from segstudy.study import Statistics
@@ -210,6 +211,60 @@ def test_a_row_does_not_depend_on_what_else_is_compared():
     both = compared(pd.concat([other, of_models(samples)])).iloc[1]
     for name in ("p", "ci_low", "ci_high"):
         assert alone[name] == both[name]
+
+
+def test_pairs_are_chosen_where_no_reference_lacks_the_structure():
+    settings = QUICK.model_copy(update={"compare": (("a", "b"),)})
+    found = analyse(of_models({"a": [0.5] * 7, "b": [0.4] * 7, "c": [0.3] * 7}), settings)
+    assert len(found.tests) == 1
+
+
+def test_a_structure_of_few_subjects_is_no_member_of_the_family():
+    rng = np.random.default_rng(1)
+    samples = {"a": rng.normal(0.8, 0.02, 20), "b": rng.normal(0.75, 0.02, 20)}
+    few = {name: sample[:3] for name, sample in samples.items()}
+    alone = compared(of_models(samples)).iloc[0]
+    both = compared(pd.concat([of_models(samples), of_models(few, structure="rare")]))
+    assert both["n_family"].tolist() == [1, 1]
+    for name in ("p", "p_adjusted", "ci_low_adjusted", "ci_high_adjusted", "verdict"):
+        assert both[name].iloc[0] == alone[name]
+    assert np.isnan(both["p_adjusted"].iloc[1])
+    assert "fewer than 6 subjects" in both["remark"].iloc[1]
+
+
+@pytest.mark.parametrize(("alpha", "fewest"), [(0.1, 5), (0.05, 6), (0.01, 8)])
+def test_how_many_subjects_can_tell_depends_on_alpha(alpha, fewest):
+    a = np.arange(1.0, fewest + 1) / 100
+    assert row(0.5 + a, [0.5] * fewest, alpha=alpha)["verdict"] == "a_better"
+    found = row(0.5 + a[1:], [0.5] * (fewest - 1), alpha=alpha)
+    assert found["verdict"] == "cannot_be_told"
+    assert f"fewer than {fewest} subjects: cannot be told" in found["remark"]
+
+
+def test_what_a_model_was_not_measured_in_is_said(caplog):
+    tumour = of_models({"a": [0.5] * 7}, structure="tumour")
+    found = compared(pd.concat([of_models({"a": [0.6] * 7, "b": [0.5] * 7}), tumour]))
+    assert found["structure"].tolist() == ["heart", "tumour"]
+    assert found["remark"].iloc[1] == "b has no dice of tumour on d in any case: not compared"
+    assert "b has no dice of tumour" in caplog.text
+
+
+def test_visits_of_the_same_subjects_are_paired():
+    subjects = [f"s{n}" for n in range(8)]
+    first = of_models({"a": np.arange(1, 9) / 10}, subjects)
+    second = of_models({"b": np.arange(1, 9) / 10 - 0.05}, subjects)
+    second["case"] += "-visit-2"
+    found = compared(pd.concat([first, second])).iloc[0]
+    assert (found["design"], found["n_subjects"]) == ("paired", 8)
+    assert found["estimate"] == pytest.approx(0.05)
+    assert "no common case: paired by subject" in found["remark"]
+
+
+def test_subjects_of_one_name_on_two_sites_are_said():
+    assert (
+        "9 subjects with the same name on both sides"
+        in (two_sites([0.5, 0.6, 0.7] * 3, [0.4, 0.5, 0.9] * 3)["remark"].iloc[0])
+    )
 
 
 # --- odd samples: no exception, no warning, no bogus p ---------------------------------------------

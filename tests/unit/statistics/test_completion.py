@@ -39,8 +39,9 @@ def test_a_model_that_fails_does_not_look_better():
     assert (found["ci_low"], found["ci_high"]) == pytest.approx((-0.025, 0.415))
     assert found["verdict"] == "cannot_be_told"
     assert (found["other_estimate"], found["other_p"]) == (pytest.approx(-0.0225), 0.03125)
+    assert found["other_verdict"] == "b_better"
     assert (
-        "1 missing predictions count as worst; left out, they give another outcome"
+        "1 missing prediction taken as worst; left out, they give another verdict (b is better)"
         in (found["remark"])
     )
 
@@ -158,10 +159,45 @@ def test_false_positives_have_a_table_of_their_own():
 def test_a_missing_prediction_there_counts_as_a_false_positive():
     table = with_absent()
     table = table[~((table["model"] == "a") & (table["case"] == "e0"))]
-    found = false_positives(table).set_index(["model", "metric", "case"])
+    found = false_positives(table, WORST).set_index(["model", "metric", "case"])
     row = found.loc[("a", "false_positive_cases", "e0")]
     assert (row["value"], row["missing"]) == (1, True)
     assert found.loc[("a", "predicted_volume_where_absent_ml", "e0"), "value"] == INF
+
+
+def test_a_missing_prediction_there_may_be_left_out():
+    table = with_absent()
+    table = table[~((table["model"] == "a") & (table["case"] == "e0"))]
+    found = false_positives(table, EXCLUDE).set_index(["model", "metric", "case"])
+    row = found.loc[("a", "false_positive_cases", "e0")]
+    assert np.isnan(row["value"])
+    assert (row["other_value"], row["missing"]) == (1, True)
+    missing = completed(table, EXCLUDE)
+    assert values(missing, "a", "missing")["e0"]
+
+
+def test_what_was_predicted_must_be_known():
+    """Of a table without predicted voxels, a Dice of 0 tells of a false positive and nothing of none."""
+    table = rows(model=["a", "b"], case="e", value=[NAN, 0.0], n_reference_voxels=0)
+    found = false_positives(table, WORST)
+    assert found["model"].tolist() == ["b"]
+    assert found["value"].tolist() == [1]
+
+
+def test_the_worst_of_a_metric_without_a_floor_is_not_its_best():
+    settings = Statistics(directions={"my_score": "higher"})
+    table = of_models({"a": [5.0] * 12, "b": [4.0, 4.0] + [NAN] * 10}, metric="my_score")
+    found = compare(completed(table, settings), settings).iloc[0]
+    assert found["verdict"] == "a_better"
+    assert found["share_a_better"] == 1
+
+
+def test_an_empty_value_that_may_be_either_is_refused():
+    table = rows(model=["a", "b"] * 2, case=["c", "c", "e", "e"], value=[0.5, 0.6, NAN, 0.0])
+    with pytest.raises(
+        InputError, match="case e: dice of heart is empty for model a.*n_reference_voxels"
+    ):
+        completed(table, WORST)
 
 
 def test_two_references_are_refused():

@@ -11,13 +11,7 @@ INF = float("inf")
 
 def by_max_t(samples, alpha=0.05):
     tests = [swap(np.array(one, float), np.arange(len(one)), seed=1) for one in samples]
-    choices = signs(len(samples[0]), 1)
-    found = tested.max_t(
-        [test.t for test in tests],
-        lambda number: tests[number].swapped_t(choices),
-        lambda number, critical: tests[number].within(critical),
-        alpha,
-    )
+    found = tested.max_t(tests, [signs(len(one), 1) for one in samples], alpha)
     return [test.p for test in tests], found
 
 
@@ -60,19 +54,48 @@ def test_a_single_test_is_not_adjusted():
 def test_simultaneous_intervals_are_wider_and_agree_with_p():
     _, found = by_max_t(ROWS)
     for sample, p, interval in zip(ROWS, found.p, found.intervals, strict=True):
-        low, high = tested.agreeing(interval, p, 0.05)
+        low, high = tested.agreeing(interval, p, 0.05, np.mean(sample))
         alone = swap(np.array(sample, float), np.arange(8), seed=1).interval(0.05)
         assert low <= alone[0]
         assert alone[1] <= high
         assert (p <= 0.05) == (not low < 0 < high)
 
 
+def test_the_interval_of_a_single_test_is_its_own():
+    sample = [0.031, 0.012, -0.004, 0.025, 0.008, 0.017, -0.010, 0.022]
+    _, found = by_max_t([sample])
+    assert found.intervals == [swap(np.array(sample), np.arange(8), seed=1).interval(0.05)]
+
+
+@pytest.mark.parametrize("effect", [0.0, 3.0])
+def test_simultaneous_intervals_hold_at_once(effect):
+    """Four correlated tests of ten subjects; with a common effect they swap alike, which must not count."""
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(150):
+        samples = np.sqrt(0.6) * rng.normal(size=10) + np.sqrt(0.4) * rng.normal(size=(4, 10))
+        _, found = by_max_t(samples + effect)
+        held += all(low <= effect <= high for low, high in found.intervals)
+    assert held / 150 >= 0.92
+
+
+def test_a_test_of_few_subjects_costs_the_others_nothing():
+    """The heavy tail of t with 5 degrees of freedom is no measure of one with 29."""
+    rng = np.random.default_rng(3)
+    samples = [rng.normal(0.6, 1, 30), rng.normal(0, 1, 6)]
+    alone, both = by_max_t(samples[:1])[1].p[0], None
+    tests = [swap(one, np.arange(len(one)), seed=1) for one in samples]
+    choices = signs(36, 1)
+    both = tested.max_t(tests, [choices[:, :30], choices[:, 30:]], 0.05).p[0]
+    assert alone <= both <= 3 * alone
+
+
 def test_an_end_is_put_at_0_where_interval_and_p_differ():
-    assert tested.agreeing((-0.1, 2.0), 0.04, 0.05) == (0.0, 2.0)
-    assert tested.agreeing((-2.0, 0.1), 0.04, 0.05) == (-2.0, 0.0)
-    assert tested.agreeing((0.1, 2.0), 0.06, 0.05) == (0.0, 2.0)
-    assert tested.agreeing((-1.0, 2.0), 0.06, 0.05) == (-1.0, 2.0)
-    assert tested.agreeing((-INF, INF), 0.5, 0.05) == (-INF, INF)
+    assert tested.agreeing((-0.1, 2.0), 0.04, 0.05, 1) == (0.0, 2.0)
+    assert tested.agreeing((-INF, INF), 0.04, 0.05, -1) == (-INF, 0.0)
+    assert tested.agreeing((0.1, 2.0), 0.06, 0.05, 1) == (0.0, 2.0)
+    assert tested.agreeing((-1.0, 2.0), 0.06, 0.05, 1) == (-1.0, 2.0)
+    assert tested.agreeing((-INF, INF), 0.5, 0.05, 1) == (-INF, INF)
 
 
 def test_holm_by_hand():

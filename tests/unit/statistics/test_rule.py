@@ -160,7 +160,7 @@ def test_p_and_interval_agree(pairs, rule):
     found, _ = tested.of_pairs(a, b, rule)
     if found is None or np.isnan(found.p):
         return
-    low, high = agreeing(found.interval(0.05), found.p, 0.05)
+    low, high = agreeing(found.interval(0.05), found.p, 0.05, found.estimate)
     if np.isnan(low):
         return
     assert low <= high

@@ -157,6 +157,13 @@ def test_signs_come_with_their_opposites():
     np.testing.assert_array_equal(choices[1 : half + 1], -choices[half + 1 : -1])
 
 
+def test_no_end_is_a_negative_zero_or_next_to_none():
+    test = tested.swap(*single(*[0.0] * 7, INF), seed=1)
+    for end in (test.estimate, *test.interval(0.05)):
+        assert end == 0 or abs(end) > 1e-9
+        assert str(end) != "-0.0"
+
+
 def test_the_effect_of_equal_differences_is_undefined():
     assert np.isnan(tested.swap(*single(0.1, 0.1, 0.1), seed=1).effect_size)
     assert tested.swap(*single(1, 2, 3), seed=1).effect_size == pytest.approx(2)

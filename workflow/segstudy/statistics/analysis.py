@@ -32,8 +32,14 @@ class Analysis:
 def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
     """Summarise and compare a table of `foreign.read_tables`."""
     values, spread = completed(runs, settings), split(runs)
-    absent = false_positives(runs)
-    of_absent = settings.model_copy(update={"metrics": "auto", "compare_datasets": ()})
+    absent = false_positives(runs, settings)
+    there = set(absent["model"])
+    pairs = settings.compare
+    if pairs != "all":
+        pairs = tuple(pair for pair in pairs if there.issuperset(pair))
+    of_absent = settings.model_copy(
+        update={"metrics": "auto", "compare": pairs, "compare_datasets": ()}
+    )
     ranking, places = rank(values, settings)
     return Analysis(
         values,

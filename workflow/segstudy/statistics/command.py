@@ -52,10 +52,11 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.files import write_table, write_text
     from segstudy.log import log
     from segstudy.statistics.analysis import analyse
-    from segstudy.statistics.completion import subjects_named
+    from segstudy.statistics.comparisons import counted
+    from segstudy.statistics.completion import unnamed_subjects
     from segstudy.statistics.foreign import read_tables
     from segstudy.statistics.grid import grid_table, read_trainings
-    from segstudy.statistics.report import report
+    from segstudy.statistics.report import about_subjects, report
     from segstudy.study import GridSettings, Statistics, from_json
 
     settings = from_json(Statistics, options.settings)
@@ -64,14 +65,18 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("--train is missing; --grid needs the folder of the trainings")
     runs = read_tables(options.metrics, settings.directions)
     found = analyse(runs, settings)
-    named = subjects_named(runs)
-    if not named:
-        log.warning("the tables name no subjects: each case was taken as a subject of its own")
+    unnamed = unnamed_subjects(runs)
+    if unnamed[0]:
+        log.warning("%s", about_subjects(*unnamed))
     for table in fields(found):
         write_table(options.output / f"{table.name}.csv", getattr(found, table.name))
-    write_text(options.output / "report.md", report(found, settings, named))
+    write_text(options.output / "report.md", report(found, settings, about_subjects(*unnamed)))
     if grid:
         trainings = read_trainings(options.train, grid)
         write_table(options.output / "grid.csv", grid_table(grid, found.values, trainings))
     models = found.values["model"].nunique()
-    log.info("%d comparisons of %d models", len(found.tests), models)
+    log.info(
+        "%s of %s",
+        counted((found.tests["test"] != "").sum(), "comparison"),
+        counted(models, "model"),
+    )

@@ -1,6 +1,6 @@
 """Which of two models is better on the same subjects, and on which of two datasets a model is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 
@@ -9,14 +9,15 @@ import pandas as pd
 
 from segstudy import metric
 from segstudy.errors import InputError
+from segstudy.log import log
 from segstudy.statistics import multiple, paired, rule
 from segstudy.statistics.folds import corrected_t
 from segstudy.statistics.intervals import NAN, significant
 from segstudy.statistics.relabel import MeanRelabel, RankRelabel, groups, relabel
 from segstudy.statistics.swap import (
-    FEWEST_SUBJECTS,
     MeanSwap,
     RankSwap,
+    fewest_subjects,
     of_subjects,
     signs,
     swap,
@@ -39,6 +40,12 @@ class Labels:
     model_a: str
     model_b: str
 
+    @property
+    def sides(self) -> tuple[tuple[str, str, str, str], tuple[str, str, str, str]]:
+        """(dataset, model, structure, metric) of A and of B."""
+        what = (self.structure, self.metric)
+        return (self.dataset, self.model_a, *what), (self.dataset_b, self.model_b, *what)
+
 
 COLUMNS = (
     *(field.name for field in fields(Labels)),
@@ -46,7 +53,8 @@ COLUMNS = (
     *("n_missing_a", "n_missing_b", "missing"),
     *("test", "estimate", "estimate_name", "ci_low", "ci_high", "statistic", "df", "p"),
     *("p_adjusted", "ci_low_adjusted", "ci_high_adjusted", "n_family", "significant", "verdict"),
-    *("other_estimate", "other_ci_low", "other_ci_high", "other_p"),
+    *("other_estimate", "other_ci_low", "other_ci_high", "other_p", "other_p_adjusted"),
+    "other_verdict",
     *("mean_difference", "median_difference", "effect_size", "effect_name"),
     *("share_a_better", "share_tied", "shapiro_w", "shapiro_p"),
     *("t_statistic", "t_df", "p_paired_t", "wilcoxon_statistic", "p_wilcoxon"),
@@ -63,10 +71,11 @@ subjects with a value. n_left_out: scans without such a pair, since the referenc
 or the metric is undefined. n_infinite: scans with an infinite difference, or value where unpaired.
 n_missing_a, n_missing_b: scans without a prediction, taken as `missing` says.
 estimate: what the test is of, and [ci_low, ci_high] is the interval of that test: 0 lies outside
-where p <= alpha. p_adjusted is over the n_family tests of the dataset, or of the two datasets, and
+where p <= alpha. p_adjusted is over the n_family tests of the dataset, or of the two datasets (those
+in which p can be as small as alpha), and
 [ci_low_adjusted, ci_high_adjusted] is the interval that belongs to it; an end at 0 is part of it where
 p_adjusted > alpha. verdict: `a_better` or `b_better` where p_adjusted <= alpha, else `cannot_be_told`.
-other_*: estimate, interval and p if missing predictions were taken the other way; empty where none is.
+other_*: the same if missing predictions were taken the other way; empty where none is.
 mean_difference leaves out infinite ones; shares are of subjects, or of all pairs of one of A and one of B.
 folds_t: t of the folds' mean differences, corrected for shared training data (Nadeau and Bengio 2003).
 seed_spread: the larger of both (see `variance`).
@@ -80,10 +89,16 @@ class Comparison:
     subjects: names of the subjects that the test counts, in its order; those of A first where unpaired.
     """
 
+    labels: Labels
     row: dict
     test: Test | None
     subjects: tuple
     remarks: list[str]
+
+    @property
+    def lacking(self) -> int:
+        """Predictions that are missing of either side."""
+        return self.row["n_missing_a"] + self.row["n_missing_b"]
 
 
 def compare(
@@ -96,49 +111,64 @@ def compare(
     a difference is smaller than the seeds' spread.
     """
     spreads = {} if spread is None else spread.set_index(GROUP)["seed_spread"].to_dict()
-    models = list(dict.fromkeys(values["model"]))
-    datasets = list(dict.fromkeys(values["dataset"]))
-    pairs = _pairs(models, settings)
-    sites = [_known("compare_datasets", pair, datasets) for pair in settings.compare_datasets]
-    metrics = chosen_metrics(values, settings.metrics) if pairs or sites else []
+    metrics = chosen_metrics(values, settings.metrics) if len(values) else []
     of_metrics = values[values["metric"].isin(metrics)]
     cells = {
         key: group.set_index("case")
         for key, group in of_metrics.groupby(["dataset", "model", "structure", "metric"])
     }
-    measured = of_metrics[["dataset", "structure", "metric"]].drop_duplicates()
-    families = [
-        [
-            Labels(*key, model_a=a, model_b=b)
-            for key in _keys(measured, dataset, dataset)
-            for a, b in pairs
-        ]
-        for dataset in datasets
-    ] + [
-        [Labels(*key, model, model) for key in _keys(measured, *pair) for model in models]
-        for pair in sites
-    ]
     rows: list[dict] = []
-    for labels_of_family in families:
-        family = []
-        for labels in labels_of_family:
-            what = (labels.structure, labels.metric)
-            sides = [
-                (labels.dataset, labels.model_a, *what),
-                (labels.dataset_b, labels.model_b, *what),
-            ]
-            if all(side in cells for side in sides):
-                found = _compared(*(cells[side] for side in sides), labels, settings)
-                _add_spread(found, [spreads.get(side, NAN) for side in sides])
-                family.append(found)
-        rows += judged(family, settings)
+    for labels in _families(of_metrics, values, settings):
+        family = [_compared(_sides(one, cells), one, "value", settings) for one in labels]
+        for found in family:
+            if not found.row["design"]:
+                log.warning("%s", found.remarks[0])
+            _add_spread(found, [spreads.get(side, NAN) for side in found.labels.sides])
+        judged(family, settings)
+        if any(found.lacking for found in family):
+            turned = [_compared(_sides(one, cells), one, "other_value", settings) for one in labels]
+            judged(turned, settings)
+            for found, other in zip(family, turned, strict=True):
+                _add_other(found, other, settings)
+        for found in family:
+            found.row["remark"] = "; ".join(found.remarks)
+            rows.append(found.row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _families(
+    measured: pd.DataFrame, values: pd.DataFrame, settings: Statistics
+) -> Iterator[list[Labels]]:
+    """The comparisons of each dataset, and of each pair of datasets: metric x structure x pair of models."""
+    models = list(dict.fromkeys(values["model"]))
+    datasets = list(dict.fromkeys(values["dataset"]))
+    sites = [_known("compare_datasets", pair, datasets) for pair in settings.compare_datasets]
+    pairs = _pairs(models, settings)
+    measured = measured[["dataset", "model", "structure", "metric"]].drop_duplicates()
+    there = set(measured.itertuples(index=False, name=None))
+    for dataset in datasets:
+        keys = _keys(measured, dataset, dataset)
+        yield [
+            labels
+            for key in keys
+            for labels in (Labels(*key, model_a=a, model_b=b) for a, b in pairs)
+            if there & set(labels.sides)
+        ]
+    for pair in sites:
+        keys = _keys(measured, *pair)
+        found = [Labels(*key, model, model) for key in keys for model in models]
+        yield [labels for labels in found if there & set(labels.sides)]
+
+
+def _sides(labels: Labels, cells: dict) -> list[pd.DataFrame | None]:
+    return [cells.get(side) for side in labels.sides]
+
+
 def _keys(measured: pd.DataFrame, dataset: str, other: str) -> list[tuple[str, str, str, str]]:
-    """(dataset, other, structure, metric) of all that the first dataset was measured in."""
-    own = measured[measured["dataset"] == dataset]
-    return [(dataset, other, *what) for what in zip(own["structure"], own["metric"], strict=True)]
+    """(dataset, other, structure, metric) of all that one of the datasets was measured in."""
+    own = measured[measured["dataset"].isin([dataset, other])]
+    what = dict.fromkeys(zip(own["structure"], own["metric"], strict=True))
+    return [(dataset, other, *one) for one in what]
 
 
 def _pairs(models: Sequence[str], settings: Statistics) -> list[tuple[str, str]]:
@@ -160,24 +190,59 @@ def _known(setting: str, pair: tuple[str, str], names: Sequence[str]) -> tuple[s
 
 
 def _compared(
-    one: pd.DataFrame, other: pd.DataFrame, labels: Labels, settings: Statistics
+    sides: Sequence[pd.DataFrame | None], labels: Labels, column: str, settings: Statistics
 ) -> Comparison:
-    """A comparison by itself, p not yet adjusted. one, other: the rows of A and of B by case."""
+    """A comparison by itself, p not yet adjusted. sides: the rows of A and of B by case; column: of their values."""
+    one, other = sides
+    if one is None or other is None:
+        return _not_compared(sides, labels, settings)
     direction = metric.find(labels.metric, settings.directions).direction
-    paired_by_scan = labels.dataset == labels.dataset_b and len(one.index.intersection(other.index))
-    build = _paired if paired_by_scan else _unpaired
-    found = build(one, other, "value", direction, labels, settings)
-    lacking = int(one["missing"].sum()), int(other["missing"].sum())
+    within = labels.dataset == labels.dataset_b
+    remarks: list[str] = []
+    same = set(one["subject"]) & set(other["subject"])
+    if not within or not len(one.index.intersection(other.index)):
+        if within and len(same) >= fewest_subjects(settings.alpha):
+            # Other scans of the same people, such as visits, are no independent samples.
+            one, other = _by_subject(one), _by_subject(other)
+            remarks.append("no common case: paired by subject")
+        elif same:
+            remarks.append(
+                f"{counted(len(same), 'subject')} with the same name on both sides, taken as different people"
+            )
+    build = _paired if within and len(one.index.intersection(other.index)) else _unpaired
+    found = build(one, other, column, direction, labels, settings)
+    found.remarks[:0] = remarks
     found.row |= asdict(labels) | {
-        "n_missing_a": lacking[0],
-        "n_missing_b": lacking[1],
+        "n_missing_a": int((one["missing"] & ~one["absent"]).sum()),
+        "n_missing_b": int((other["missing"] & ~other["absent"]).sum()),
         "missing": settings.missing,
         "surface": one["surface"].iloc[0],
     }
-    if any(lacking):
-        turned = build(one, other, "other_value", direction, labels, settings)
-        _add_other(found, turned, lacking, settings)
     return found
+
+
+def _not_compared(
+    sides: Sequence[pd.DataFrame | None], labels: Labels, settings: Statistics
+) -> Comparison:
+    """A comparison that cannot be, since one side was not measured there at all."""
+    side = sides.index(None)
+    dataset, model, structure, name = labels.sides[side]
+    where = f" on {dataset}" if dataset else ""
+    remark = f"{model} has no {name} of {structure}{where} in any case: not compared"
+    row = asdict(labels) | dict.fromkeys(("n_subjects", "n_cases", "n_a", "n_b", "n_left_out"), 0)
+    row |= {"n_infinite": 0, "n_missing_a": 0, "n_missing_b": 0, "missing": settings.missing}
+    row |= {"design": "", "test": "", "estimate_name": "", "effect_name": "", "p": NAN}
+    row |= {"mean_difference": NAN, "share_a_better": NAN, "share_tied": NAN}
+    return Comparison(labels, row, None, (), [remark])
+
+
+def _by_subject(side: pd.DataFrame) -> pd.DataFrame:
+    """A row a subject: the mean of its cases, infinite as soon as one is."""
+    found = side.groupby("subject").agg(
+        value=("value", "mean"), other_value=("other_value", "mean"), missing=("missing", "any"),
+        absent=("absent", "all"), surface=("surface", "first"),
+    )  # fmt: skip
+    return found.assign(subject=found.index, fold="")
 
 
 def _sample(side: pd.DataFrame, column: str, direction: str) -> pd.Series:
@@ -207,18 +272,19 @@ def _paired(
     }
     remarks: list[str] = []
     test: Test | None = None
+    # The other rules keep to the fewest of 0.05, below which normality cannot be judged.
+    fewest = fewest_subjects(settings.alpha if settings.rule == "swap" else 0.05)
     if len(subjects) < 2:
         remarks.append("fewer than 2 subjects with a value of both: not tested")
     elif settings.rule == "swap":
         test = swap(difference, number, settings.seed)
-    elif len(subjects) >= FEWEST_SUBJECTS:
+    elif len(subjects) >= fewest:
         test, remarks = rule.of_pairs(of_a, of_b, settings)
-    if len(subjects) < FEWEST_SUBJECTS:
-        remarks.append(f"fewer than {FEWEST_SUBJECTS} subjects: cannot be told")
+    if len(subjects) < fewest:
+        remarks.append(f"fewer than {fewest} subjects: cannot be told")
     if not finite.all():
-        remarks.append(
-            f"{int((~finite).sum())} infinite differences: ranked as largest, left out of the mean"
-        )
+        number_infinite = counted(int((~finite).sum()), "infinite difference")
+        remarks.append(f"{number_infinite}: ranked as largest, left out of the mean")
     remarks += _choice_matters(test, carried, settings)
     better = _shares(test.scores if isinstance(test, MeanSwap | RankSwap) else apart, direction)
     means = of_subjects(difference[finite], pd.factorize(number[finite])[0]) if finite.any() else []
@@ -241,7 +307,7 @@ def _paired(
         "folds_df": found.df,
         "p_folds": found.p,
     }
-    return Comparison(row, test, tuple(subjects), remarks)
+    return Comparison(labels, row, test, tuple(subjects), remarks)
 
 
 def _unpaired(
@@ -272,14 +338,16 @@ def _unpaired(
     elif settings.rule == "swap":
         number = np.concatenate([coded[0][0], coded[1][0] + n_a])
         test = relabel(np.concatenate(values), number, n_a, settings.seed)
-        if 2 / len(test.choices) > settings.alpha:
+        if test.smallest_p > settings.alpha:
             remarks.append("too few subjects for any p as small as alpha: cannot be told")
     else:
         test, reasons = rule.of_groups(of_a, of_b, settings)
         remarks += reasons
     infinite = sum(int(np.isinf(side).sum()) for side in values)
     if infinite:
-        remarks.append(f"{infinite} infinite values: ranked as worst, left out of the means")
+        remarks.append(
+            f"{counted(infinite, 'infinite value')}: ranked as worst, left out of the means"
+        )
     remarks += _choice_matters(test, carried, settings)
     apart = paired.differences(*(side.ravel() for side in np.meshgrid(of_a, of_b)))
     finite = [side[np.isfinite(side)] for side in (of_a, of_b)]
@@ -299,7 +367,7 @@ def _unpaired(
         "median_difference": float(paired.differences(*medians)[0]),
     }
     names = [*(("a", name) for name in coded[0][1]), *(("b", name) for name in coded[1][1])]
-    return Comparison(row, test, tuple(names), remarks)
+    return Comparison(labels, row, test, tuple(names), remarks)
 
 
 def _shares(apart: np.ndarray, direction: str) -> tuple[float, float]:
@@ -364,36 +432,34 @@ def _choice_matters(
     return [f"the choice of the test matters: p <= alpha by {only} only"]
 
 
-def _add_other(
-    found: Comparison, turned: Comparison, lacking: tuple[int, int], settings: Statistics
-) -> None:
+def _add_other(found: Comparison, turned: Comparison, settings: Statistics) -> None:
     """Put beside a comparison what it would be if missing predictions were taken the other way."""
-    number = sum(lacking)
-    taken = {
-        "worst": f"{number} missing predictions count as worst",
-        "exclude": f"{number} scans left out since a prediction is missing",
-    }
-    remark = taken[settings.missing]
-    if turned.test is not None:
-        low, high = _interval(turned.test, settings)
-        found.row |= {
-            "other_estimate": turned.test.estimate,
-            "other_ci_low": low,
-            "other_ci_high": high,
-            "other_p": float(turned.test.p),
-        }
-        verdicts = [_sign(one.test, settings) for one in (found, turned)]
-        if verdicts[0] != verdicts[1]:
-            other = {"worst": "left out, they give", "exclude": "as worst, they give"}
-            remark += f"; {other[settings.missing]} another outcome (p {turned.test.p:.2g})"
+    if not found.lacking:
+        return
+    remark = {
+        "worst": f"{counted(found.lacking, 'missing prediction')} taken as worst",
+        "exclude": f"{counted(found.lacking, 'case')} left out for want of a prediction",
+    }[settings.missing]
+    names = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "verdict")
+    found.row |= {f"other_{name}": turned.row[name] for name in names}
+    if turned.row["verdict"] != found.row["verdict"]:
+        way = {"worst": "left out, they give", "exclude": "taken as worst, they give"}
+        remark += f"; {way[settings.missing]} another verdict ({verdict_words(turned.row)})"
     found.remarks.append(remark)
 
 
-def _sign(test: Test | None, settings: Statistics) -> float:
-    """Which way a test by itself decides: 1, -1, or 0 for neither."""
-    if test is None or not significant(test.p, settings.alpha):
-        return 0.0
-    return float(np.sign(_leaning(test)))
+def verdict_words(row: Mapping) -> str:
+    """Who is better, by a row's verdict."""
+    a, b = row["model_a"], row["model_b"]
+    if row["dataset"] != row["dataset_b"]:
+        a, b = f"{a} on {row['dataset']}", f"{b} on {row['dataset_b']}"
+    better = {"a_better": f"{a} is better", "b_better": f"{b} is better"}
+    return better.get(row["verdict"], "it cannot be told which is better")
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 case`, `2 cases`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _leaning(test: Test) -> float:
@@ -416,31 +482,32 @@ def _add_spread(found: Comparison, of_seeds: Sequence[float]) -> None:
 # --- a family of comparisons --------------------------------------------------------------------
 
 
-def _interval(test: Test, settings: Statistics, level: float | None = None) -> tuple[float, float]:
-    """The interval of a test, in agreement with its p."""
-    found = test.interval(settings.alpha if level is None else level)
-    return multiple.agreeing(found, float(test.p), settings.alpha) if level is None else found
+def judged(family: list[Comparison], settings: Statistics) -> None:
+    """Give a family's rows adjusted p, intervals and verdicts.
 
-
-def judged(family: list[Comparison], settings: Statistics) -> list[dict]:
-    """The family's rows with adjusted p, intervals and verdicts; rows without a p don't count."""
+    Rows without a test, and those in which no p can be as small as alpha, are no members of the family.
+    """
     tested = [found for found in family if found.test is not None and found.test.p == found.test.p]
-    adjusted = _adjusted(tested, settings) if tested else multiple.Adjusted([], [])
+    members = [found for found in tested if _can_tell(found.test, settings)]
+    adjusted = _adjusted(members, settings) if members else multiple.Adjusted([], [])
     for found in family:
-        low, high = (NAN, NAN) if found not in tested else _interval(found.test, settings)
         found.row |= {
-            "ci_low": low,
-            "ci_high": high,
-            "n_family": len(tested),
-            "p_adjusted": NAN,
+            "n_family": len(members),
+            **dict.fromkeys(("p_adjusted", "ci_low", "ci_high"), NAN),
+            **dict.fromkeys(("ci_low_adjusted", "ci_high_adjusted"), NAN),
             "significant": "",
             "verdict": "cannot_be_told",
-            "remark": "; ".join(found.remarks),
         }
-    for found, p, interval in zip(tested, adjusted.p, adjusted.intervals, strict=True):
+    for found in tested:
+        interval = found.test.interval(settings.alpha)
+        found.row["ci_low"], found.row["ci_high"] = _agreeing(
+            found.test, interval, float(found.test.p), settings
+        )
+        found.row["significant"] = False
+    for found, p, interval in zip(members, adjusted.p, adjusted.intervals, strict=True):
         # Other random swaps than those of the test by itself may make it smaller by chance.
         p = max(float(p), float(found.test.p))
-        low, high = multiple.agreeing(interval, p, settings.alpha)
+        low, high = _agreeing(found.test, interval, p, settings)
         yes = bool(significant(p, settings.alpha))
         found.row |= {
             "p_adjusted": p,
@@ -449,10 +516,24 @@ def judged(family: list[Comparison], settings: Statistics) -> list[dict]:
             "significant": yes,
         }
         if yes:
-            known = metric.find(found.row["metric"], settings.directions)
+            known = metric.find(found.labels.metric, settings.directions)
             a_better = (_leaning(found.test) > 0) == (known.direction == "higher")
             found.row["verdict"] = "a_better" if a_better else "b_better"
-    return [found.row for found in family]
+
+
+def _can_tell(test: Test, settings: Statistics) -> bool:
+    """Whether p can be as small as alpha at all."""
+    if isinstance(test, MeanSwap | RankSwap):
+        return test.subjects >= fewest_subjects(settings.alpha)
+    if isinstance(test, MeanRelabel | RankRelabel):
+        return test.smallest_p <= settings.alpha
+    return True
+
+
+def _agreeing(
+    test: Test, interval: tuple[float, float], p: float, settings: Statistics
+) -> tuple[float, float]:
+    return multiple.agreeing(interval, p, settings.alpha, _leaning(test))
 
 
 def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple.Adjusted:
@@ -481,10 +562,5 @@ def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple.Adjust
     own = [[place[name] for name in found.subjects] for found in tested]
     every = list(range(len(names)))
     return multiple.max_t(
-        [test.t for test in tests],
-        lambda number: tests[number].swapped_t(
-            choices if own[number] == every else choices[:, own[number]]
-        ),
-        lambda number, critical: tests[number].within(critical),
-        settings.alpha,
+        tests, [choices if one == every else choices[:, one] for one in own], settings.alpha
     )

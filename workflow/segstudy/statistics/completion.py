@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from segstudy import metric
 from segstudy.errors import InputError
+from segstudy.log import log
 from segstudy.study import Statistics
 
 CELL = ["dataset", "structure", "metric"]
@@ -46,14 +47,21 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     )
     measured = runs.groupby([*CELL, "case"], sort=False)["value"].transform("count") > 0
     untold = (runs["status"] == "") & measured  # other models have a value there
-    missing = undefined & ~empty & (untold | (runs["status"] == "missing_file"))
+    _refuse_unclear(runs[undefined & ~empty & untold], runs, settings)
+    lacking = runs["status"] == "missing_file"
+    missing = undefined & ~empty & (untold | lacking)
     worst = runs["metric"].map(_worst_values(runs, settings))
     value = (
         runs["value"]
         .mask(runs["absent"] & ~runs["metric"].isin(metric.DESCRIPTIVE))
         .mask(undefined & empty, worst)
     )
-    runs = runs.assign(missing=missing, exclude=value, worst=value.mask(missing, worst))
+    # Of a structure that is absent a prediction can be missing too; there is no value of it anyway.
+    runs = runs.assign(
+        missing=missing | (lacking & runs["absent"]),
+        exclude=value,
+        worst=value.mask(missing, worst),
+    )
     found = runs.groupby(SCAN, sort=False).agg(
         subject=("subject", "first"), missing=("missing", "any"), absent=("absent", "any"),
         runs=("case", "size"), surface=("surface", "first"), diagonal_mm=("diagonal_mm", "max"),
@@ -64,7 +72,7 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     found["other_value"] = _mean(runs, OTHER[settings.missing])
     found = found.reset_index()
     limit = found["metric"].map(_worst_values(runs, settings))
-    found["failed"] = found["missing"] | (found["value"] == limit)
+    found["failed"] = ~found["absent"] & (found["missing"] | (found["value"] == limit))
     return found
 
 
@@ -89,9 +97,10 @@ def with_subjects(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(subject=subject.fillna(runs["case"]))
 
 
-def subjects_named(runs: pd.DataFrame) -> bool:
-    """Whether the tables say of any case whose scan it is."""
-    return bool((runs["subject"] != "").any())
+def unnamed_subjects(runs: pd.DataFrame) -> tuple[int, int]:
+    """Of how many cases no table says whose they are, and how many cases there are."""
+    named = (runs["subject"] != "").groupby([runs["dataset"], runs["case"]]).any()
+    return int((~named).sum()), len(named)
 
 
 def _absent(runs: pd.DataFrame) -> pd.Series:
@@ -145,6 +154,28 @@ def _filled(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([runs, pd.DataFrame(lacking)], ignore_index=True) if lacking else runs
 
 
+def _refuse_unclear(rows: pd.DataFrame, runs: pd.DataFrame, settings: Statistics) -> None:
+    """Refuse an empty value that may be a missing prediction or a reference without the structure.
+
+    It is the latter where every other model has the worst value for a false positive.
+    """
+    worst = _worst_values(rows, settings)
+    keys = [*CELL, "case"]
+    best = runs[runs["value"] != runs["metric"].map(worst)].dropna(subset="value")[keys]
+    known = pd.MultiIndex.from_frame(best)
+    unclear = rows[
+        ~pd.MultiIndex.from_frame(rows[keys]).isin(known) & rows["n_reference_voxels"].isna()
+    ]
+    if len(unclear):
+        row = unclear.iloc[0]
+        raise InputError(
+            f"case {row['case']}: {row['metric']} of {row['structure']} is empty for model {row['model']} and "
+            f"the worst value ({worst[row['metric']]:g}) for others: either its prediction is missing, or the "
+            f"reference lacks the structure ({len(unclear)} such values). Add a column n_reference_voxels, "
+            "or leave out the rows of predictions that are missing"
+        )
+
+
 def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     """The worst value that each metric can have."""
     found = {}
@@ -158,42 +189,74 @@ def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
 
 def _mean(runs: pd.DataFrame, column: str) -> pd.Series:
     """The mean over the runs in which a value is defined; infinite as soon as one is."""
-    infinite = np.isinf(runs[column])
+    infinite = runs[column].where(np.isinf(runs[column]))
     keys = [runs[name] for name in SCAN]
-    mean = runs[column].mask(infinite).groupby(keys, sort=False).mean()
-    return mean.mask(infinite.groupby(keys, sort=False).any(), np.inf)
+    mean = runs[column].mask(infinite.notna()).groupby(keys, sort=False).mean()
+    return infinite.groupby(keys, sort=False).first().fillna(mean)
 
 
-def false_positives(runs: pd.DataFrame) -> pd.DataFrame:
+def false_positives(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     """Cases whose reference lacks a structure, with the columns of `completed`.
 
     Metrics: `false_positive_cases`, 1 where the structure was predicted, and
-    `predicted_volume_where_absent_ml`, its volume there, where voxels' size is known. A missing prediction
-    counts as a false positive, of infinite volume.
+    `predicted_volume_where_absent_ml`, its volume there, where voxels' size is known. With
+    `missing: worst` a missing prediction counts as a false positive, of infinite volume. A model of
+    which some table does not tell what it predicted there is left out, with a warning.
     """
     runs = with_subjects(runs)
     runs = _filled(runs.assign(absent=_absent(runs)))
-    runs = runs[runs["absent"]].drop_duplicates([*SCAN, "fold", "seed"])
-    runs = runs[
-        runs["metric"]
-        == runs.groupby(["dataset", "structure", "model"])["metric"].transform("first")
-    ]
+    runs = runs[runs["absent"]]
+    valued = _false_positive_values(runs, settings)
+    # A row a run, whatever metrics there are.
+    once = ["dataset", "structure", "model", "case", "fold", "seed"]
+    runs = runs.assign(valued=valued.groupby([runs[name] for name in once]).transform("any"))
+    runs = runs.drop_duplicates(once)
     missing = runs["status"] == "missing_file"
-    predicted = (runs["n_predicted_voxels"] > 0) | (runs["status"] == "ref_empty")
-    volume = (runs["n_predicted_voxels"] * runs["voxel_mm3"] / 1000).mask(missing, np.inf)
-    parts = [
-        runs.assign(metric=name, value=value.astype(float), missing=missing)
-        for name, value in zip(FALSE_POSITIVES, (missing | predicted, volume), strict=True)
-    ]
-    table = pd.concat(parts, ignore_index=True)
+    known = runs["n_predicted_voxels"].notna() | runs["status"].isin(["missing_file", *ABSENT])
+    unknown = runs[~known & ~runs["valued"]]
+    for (dataset, structure, model), rows in unknown.groupby(["dataset", "structure", "model"]):
+        log.warning(
+            "%smodel %s: what it predicted in %d cases without %s is not known: no false positives of it",
+            f"{dataset}: " if dataset else "", model, len(rows), structure,
+        )  # fmt: skip
+    names = ["dataset", "structure", "model"]
+    left_out = pd.MultiIndex.from_frame(runs[names]).isin(pd.MultiIndex.from_frame(unknown[names]))
+    runs, missing = runs[~left_out], missing[~left_out]
+    predicted = (
+        (runs["n_predicted_voxels"] > 0) | (runs["status"] == "ref_empty") | runs["valued"]
+    ).astype(float)
+    volume = runs["n_predicted_voxels"] * runs["voxel_mm3"] / 1000
+    table = pd.concat(
+        [
+            runs.assign(
+                metric=name,
+                missing=missing,
+                worst=value.mask(missing, worst),
+                exclude=value.mask(missing),
+            )
+            for name, value, worst in zip(
+                FALSE_POSITIVES, (predicted, volume), (1.0, np.inf), strict=True
+            )
+        ],
+        ignore_index=True,
+    )
     found = table.groupby(SCAN, sort=False).agg(
         subject=("subject", "first"), missing=("missing", "any"), runs=("case", "size"),
         surface=("surface", "first"), diagonal_mm=("diagonal_mm", "max"), fold=("fold", "first"),
     )  # fmt: skip
-    found["value"] = found["other_value"] = _mean(table, "value")
+    found["value"] = _mean(table, settings.missing)
+    found["other_value"] = _mean(table, OTHER[settings.missing])
     found = found.reset_index().assign(absent=False)
+    # Without voxels' size there is no volume at all.
+    told = found.groupby("metric")["value"].transform(lambda value: np.isfinite(value).any())
+    found = found[told.astype(bool)].reset_index(drop=True)
     found["failed"] = found["value"] > 0
     return found
+
+
+def _false_positive_values(runs: pd.DataFrame, settings: Statistics) -> pd.Series:
+    """Whether a value tells of a false positive: it is the worst, where a clean model has none."""
+    return runs["value"] == runs["metric"].map(_worst_values(runs, settings))
 
 
 def listing(names: Iterable[str], most: int = 5) -> str:

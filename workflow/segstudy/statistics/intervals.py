@@ -83,14 +83,15 @@ def inverted(
     whether it is not too high. steps: sorted (n,). An end at 0 that is no part of the interval is
     moved inwards by rounding, so that 0 lies outside.
     """
-    return first(from_below, steps), -first(lambda shift: from_above(-shift), -steps[::-1])
+    high = first(lambda shift: from_above(-shift), -steps[::-1])
+    return first(from_below, steps), 0.0 - high
 
 
 def first(holds: Callable[[float], bool], steps: np.ndarray) -> float:
     """The shift from which on something holds; -inf where it holds everywhere, inf where nowhere."""
     if not len(steps):
         return -np.inf if holds(0.0) else np.inf
-    span = max(np.abs(steps).max(), 1e-300)
+    span = np.abs(steps).max() or 1.0
     steps = np.where(np.abs(steps) <= ROUNDING * span, 0.0, steps)
     between = np.concatenate([[steps[0] - span], (steps[:-1] + steps[1:]) / 2, [steps[-1] + span]])
     places = np.empty(2 * len(steps) + 1)
@@ -105,6 +106,6 @@ def first(holds: Callable[[float], bool], steps: np.ndarray) -> float:
         return np.inf
     number, on_step = divmod(low, 2)
     if on_step:
-        return float(steps[number])
+        return float(steps[number]) + 0.0  # no negative zero
     # From between two steps on: the lower one is no part of it.
     return float(steps[number - 1]) or ROUNDING * span

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from segstudy.statistics.intervals import Interval, significant
@@ -25,35 +26,55 @@ class Adjusted:
     intervals: list[Interval]
 
 
-def max_t(
-    observed: Sequence[float],
-    swapped: Callable[[int], np.ndarray],
-    within: Callable[[int, float], Interval],
-    alpha: float,
-) -> Adjusted:
+def max_t(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> Adjusted:
     """Adjust by step-down max-T.
 
-    observed: studentised statistic of each test. swapped: given a test's number, its statistic with
-    every shared swap (swap,), the first being the data. within: given a test's number and a critical
-    value, the shifts at which its statistic is no larger.
+    tests: of `swap` or of `relabel`. choices: for each test the swaps that all share, of its own
+    subjects (swap, subject), the first being the data.
 
-    The intervals hold at once: they are those of the largest statistic of all (single-step). Where
-    the steps down reject what that alone would not, 0 is the end of the interval and no part of it.
+    Statistics of unlike numbers of subjects are brought to one scale by Student's t. The intervals
+    hold at once: each is that of its own test, at a common level. Where the steps down reject what
+    that would not, 0 is the end of the interval and no part of it.
     """
-    size = np.abs(observed)
+
+    def swapped(test, number: int) -> np.ndarray:
+        return _scaled(test.swapped_t(choices[number]), test.df)
+
+    size = np.array([float(_scaled(np.array([test.t]), test.df)[0]) for test in tests])
     order = np.argsort(-size, kind="stable")
     largest = None
     p = np.empty(len(size))
-    for test in order[::-1]:
-        own = np.abs(swapped(test))
+    for number in order[::-1]:
+        own = swapped(tests[number], number)
         largest = own if largest is None else np.maximum(largest, own)
-        limit = size[test] * (1 - SLACK) if np.isfinite(size[test]) else np.inf
-        p[test] = np.mean(largest >= limit)
+        p[number] = np.mean(largest >= size[number] * (1 - SLACK))
     p[order] = np.maximum.accumulate(p[order])
-    # As many swaps as alpha allows lie above the critical value.
-    rank = int(alpha * len(largest) + 1e-9)
-    critical = np.sort(largest)[-rank - 1] if rank else np.inf
-    return Adjusted(p.tolist(), [within(test, critical) for test in range(len(size))])
+    level = _common_level([test.centred() for test in tests], choices, alpha)
+    return Adjusted(p.tolist(), [test.interval(level) for test in tests])
+
+
+def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> float:
+    """The level at which intervals hold at once, with a probability of 1 - alpha, by all shared swaps.
+
+    It is the quantile of the smallest p (min-P), of swaps of samples without their estimates: a
+    difference that is there would make all tests swap alike.
+    """
+    smallest = None
+    for test, own in zip(tests, choices, strict=True):
+        size = -np.abs(test.swapped_t(own))
+        with np.errstate(invalid="ignore"):
+            p = stats.rankdata(np.round(size, 9), method="max") / len(size)
+        smallest = p if smallest is None else np.minimum(smallest, p)
+    # As many swaps as alpha allows have a smaller p.
+    rank = int(alpha * len(smallest) + 1e-9)
+    ordered = np.sort(smallest)
+    below = ordered[ordered < ordered[rank]] if rank < len(ordered) else ordered
+    return min(float(below[-1]), alpha) if len(below) else 0.0
+
+
+def _scaled(t: np.ndarray, df: int) -> np.ndarray:
+    """Sizes of statistics on a scale that does not depend on the degrees of freedom: -log p of Student's t."""
+    return -stats.t.logsf(np.abs(t), df)
 
 
 def by_p(
@@ -74,10 +95,10 @@ def by_p(
     return Adjusted(adjusted.tolist(), [interval(test, level) for test in range(number)])
 
 
-def agreeing(interval: Interval, p: float, alpha: float) -> Interval:
+def agreeing(interval: Interval, p: float, alpha: float, leaning: float) -> Interval:
     """The interval with 0 on the side of it that p says: outside where p is at most alpha.
 
-    A test that was adjusted step by step, or whose p is no smooth function of a shift, may differ from
+    leaning: a number with the sign of what was found. A test that was adjusted step by step, or whose p is no smooth function of a shift, may differ from
     its interval by a hair. An end at 0 belongs to the interval where p is above alpha, else not.
     """
     low, high = interval
@@ -86,5 +107,5 @@ def agreeing(interval: Interval, p: float, alpha: float) -> Interval:
     if not significant(p, alpha):
         return min(low, 0.0), max(high, 0.0)
     if low < 0 < high:
-        return (0.0, high) if high > -low else (low, 0.0)
+        return (0.0, high) if leaning > 0 else (low, 0.0)
     return interval

@@ -34,7 +34,7 @@ PLACES = ("dataset", "structure", "metric", "model", "place", "share", "surface"
 
 
 def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rank the models of a table of `completion.completed`; no rows for a single model.
+    """Rank the models of a table of `completion.completed`; no rows where a single model was measured.
 
     Returns the tables with COLUMNS and with PLACES.
     """
@@ -46,6 +46,8 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
             continue
         wide = group.pivot(index="case", columns="model", values="value")
         wide = wide[[model for model in models if model in wide]]
+        if wide.shape[1] < 2:
+            continue
         complete = wide.dropna()
         subjects = (
             group.drop_duplicates("case").set_index("case")["subject"].reindex(complete.index)

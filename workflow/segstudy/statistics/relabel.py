@@ -1,15 +1,16 @@
 """The test that exchanges the group's labels of subjects, for samples that are not paired.
 
 Two groups of different subjects, such as two sites: if they are alike, which subject is in which is
-a matter of chance. Statistic: Welch's t, which keeps its level also where spreads differ (Janssen
-1997), or the sum of ranks where a value is infinite. The interval holds the shifts of the first
-group that the test does not reject.
+a matter of chance. Statistic: the size of Welch's t, or the sum of ranks where a value is infinite.
+The interval holds the shifts of the first group that the test does not reject. Where spreads differ
+the labels cannot be exchanged: Welch's t keeps the level then for groups that are not small (Janssen
+1997), but 4 against 12 subjects, the fewer of three times the spread, are rejected in 0.10 of studies.
 
 A sample is a value for every scan, float64 (scan,), without NaN, and the subject of every scan,
 int (scan,), numbered from 0 over both groups, those of the first group before those of the second.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 from math import comb
@@ -57,6 +58,13 @@ def _welch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(t), 0.0, t)
 
 
+def _two_sided(found: np.ndarray) -> float:
+    """Share of the choices of the group (choice,) whose statistic is as large as that of the data, the first."""
+    size = np.abs(found)
+    limit = size[0] * (1 - ROUNDING * 1e3) if np.isfinite(size[0]) else np.inf
+    return float(np.mean(size >= limit))
+
+
 def _tails(found: np.ndarray) -> tuple[float, float]:
     """p by each tail, doubled, of a statistic with every choice of the group (choice,)."""
     slack = ROUNDING * 1e3 * abs(found[0]) if np.isfinite(found[0]) else 0.0
@@ -80,6 +88,17 @@ class _Relabel:
         return int(self.subject.max()) + 1
 
     @property
+    def df(self) -> int:
+        """Degrees of freedom of the studentised statistic, by which it is compared with others."""
+        return min(self.first, self.subjects - self.first) - 1
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that there can be."""
+        mirrored = 2 * self.first == self.subjects
+        return (2 if mirrored or isinstance(self, RankRelabel) else 1) / len(self.choices)
+
+    @property
     def choices(self) -> np.ndarray:
         return groups(self.first, self.subjects - self.first, self.seed)
 
@@ -96,10 +115,6 @@ class _Relabel:
         columns = np.stack([np.ones(self.subjects), self.scores, self.scores**2], axis=1)
         inside = summed(choices, columns).T
         return _welch(inside, columns.sum(axis=0)[:, None] - inside)
-
-    @cached_property
-    def p(self) -> float:
-        return min(_tails(self._swapped))
 
 
 @dataclass(frozen=True)
@@ -127,8 +142,13 @@ class MeanRelabel(_Relabel):
         return self.t
 
     @cached_property
-    def _swapped(self) -> np.ndarray:
-        return self.swapped_t(self.choices)
+    def p(self) -> float:
+        return _two_sided(self.swapped_t(self.choices))
+
+    def centred(self) -> "MeanRelabel":
+        """The test of what is left without the estimate."""
+        own = self.subject < self.first
+        return replace(self, values=self.values - np.where(own, self.estimate, 0.0))
 
     @cached_property
     def _shiftable(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,22 +175,13 @@ class MeanRelabel(_Relabel):
 
     def interval(self, alpha: float) -> Interval:
         """Shifts that are not rejected at alpha; unbounded where no choice is rare enough."""
-        if 2 / len(self.choices) > alpha:
+        if self.smallest_p > alpha:
             return -np.inf, np.inf
-        return tuple(
-            self._end(
-                lambda shift, side=side: not significant(_tails(self._shifted(shift))[side], alpha),
-                sign,
-            )
-            for side, sign in ((0, -1), (1, 1))
-        )
 
-    def within(self, critical: float) -> Interval:
-        """Shifts at which Welch's t is no larger than a critical value."""
-        if not np.isfinite(critical):
-            return -np.inf, np.inf
-        reach = critical * self._error
-        return self.estimate - reach, self.estimate + reach
+        def holds(shift: float) -> bool:
+            return not significant(_two_sided(self._shifted(shift)), alpha)
+
+        return self._end(holds, -1), self._end(holds, 1)
 
     @property
     def _error(self) -> float:
@@ -242,8 +253,8 @@ class RankRelabel(_Relabel):
         return float(self.scores[: self.first].sum())
 
     @cached_property
-    def _swapped(self) -> np.ndarray:
-        return self._sum(self.scores)
+    def p(self) -> float:
+        return min(_tails(self._sum(self.scores)))
 
     @cached_property
     def estimate(self) -> float:
@@ -265,19 +276,9 @@ class RankRelabel(_Relabel):
 
         return inverted(lambda shift: kept(shift, 0), lambda shift: kept(shift, 1), self._apart)
 
-    def within(self, critical: float) -> Interval:
-        if not np.isfinite(critical):
-            return -np.inf, np.inf
-
-        def t(shift: float) -> float:
-            scores = self._scores(shift)
-            columns = np.stack([np.ones_like(scores), scores, scores**2], axis=1)
-            inside = columns[: self.first].sum(axis=0)[:, None]
-            return float(_welch(inside, columns.sum(axis=0)[:, None] - inside)[0])
-
-        return inverted(
-            lambda shift: t(shift) <= critical, lambda shift: t(shift) >= -critical, self._apart
-        )
+    def centred(self) -> "RankRelabel":
+        shift = self.estimate if np.isfinite(self.estimate) else 0.0
+        return replace(self, values=self.values - np.where(self._own, shift, 0.0))
 
     @property
     def effect_size(self) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from segstudy.statistics.analysis import Analysis
+from segstudy.statistics.comparisons import counted
 from segstudy.statistics.completion import OTHER, listing
 from segstudy.study import Statistics
 
@@ -33,6 +34,11 @@ CORRECTIONS = {
     "benjamini_hochberg": "adjusted by the method of Benjamini and Hochberg",
     "none": "not adjusted",
 }
+AT_ONCE = {
+    "max_t": "which holds for all tests at once",
+    "holm": "which holds for all tests at once (Bonferroni)",
+    "benjamini_hochberg": "which covers all but a share α of what was found (Benjamini and Yekutieli 2005)",
+}
 EFFECTS = {
     "cohens_dz": "d_z",
     "matched_rank_biserial": "matched rank-biserial r",
@@ -42,16 +48,18 @@ EFFECTS = {
 FALSE_POSITIVES = "Cases without the structure"
 
 
-def report(found: Analysis, settings: Statistics, named: bool) -> str:
+def report(found: Analysis, settings: Statistics, subjects: str) -> str:
     """`report.md`: how it was tested, what is missing, and a sentence a comparison.
 
-    named: whether the tables of metrics say whose scan a case is.
+    subjects: of `about_subjects`.
     """
     tests, ranking = found.tests, found.ranking
-    lines = ["# Comparison of the models", "", methods(settings, named), ""]
-    lines += _missing(found.summary, settings)
+    lines = ["# Comparison of the models", "", methods(settings, subjects), ""]
+    lines += _missing(found, settings)
     if not len(tests):
-        lines += ["There is only one model, so nothing was compared.", ""]
+        single = found.values["model"].nunique() < 2
+        why = "There is only one model, so nothing" if single else "As the settings ask, nothing"
+        lines += [f"{why} was compared.", ""]
     for (dataset, other, metric), group in tests.groupby(
         ["dataset", "dataset_b", "metric"], sort=False
     ):
@@ -69,26 +77,33 @@ def report(found: Analysis, settings: Statistics, named: bool) -> str:
     return "\n".join(lines)
 
 
-def methods(settings: Statistics, named: bool) -> str:
-    """The paragraph on methods."""
-    subjects = (
-        "The unit is the subject: scans of a subject were averaged."
-        if named
-        else "The table names no subjects: each case was taken as a subject of its own, which is wrong where a "
-        "subject has several (give a column `subject`)."
+def about_subjects(unnamed: int, cases: int) -> str:
+    """What is to be said of cases whose subject no table names; empty where there is none."""
+    if not unnamed:
+        return ""
+    which = "each case" if unnamed == cases else f"{unnamed} of {cases} cases without one"
+    return (
+        f"the tables do not name the subject of {'any' if unnamed == cases else 'every'} case: {which} "
+        f"{'was' if unnamed == cases else 'were each'} taken as a subject of its own, which is wrong where a subject "
+        "has several (give a column `subject`)"
     )
+
+
+def methods(settings: Statistics, subjects: str) -> str:
+    """The paragraph on methods."""
+    unit = "The unit is the subject, whose cases are averaged."
+    if subjects:
+        unit += f" {subjects[0].upper()}{subjects[1:]}."
     missing = {
         "worst": "A missing prediction counts as the worst value (Dice 0, an infinite distance)",
         "exclude": "Cases without a prediction were left out of comparisons with that model",
     }[settings.missing]
     return (
-        f"{subjects} Where a model predicted a case several times (seeds, or folds on another site), its "
+        f"{unit} Where a model predicted a case several times (seeds, or folds on another site), its "
         "values were averaged first; a distance that is infinite in one of them stays infinite. "
         f"{_tests(settings)} All tests are two-sided, and each interval of a difference is the "
         f"{_percent(settings)} interval of the test shown: it leaves out 0 exactly where p ≤ α = "
-        f"{settings.alpha:g}. p is {CORRECTIONS[settings.correction]} over the family of all tests of a "
-        f"dataset (metric × structure × pair of models){_of_datasets(settings)}, and a model is called "
-        "better by the adjusted p, which has an interval of its own. Infinite distances, to an empty mask, "
+        f"{settings.alpha:g}. {_corrected(settings)} Infinite distances, to an empty mask, "
         f"rank worst, and two of them are a tie. {missing}; the other outcome stands beside it. Where the "
         "reference lacks a structure, its metrics are undefined for every model, and false positives are "
         "compared by themselves. Relative volume errors are compared by size. Over all models, the ranks "
@@ -120,6 +135,17 @@ def _tests(settings: Statistics) -> str:
     )
 
 
+def _corrected(settings: Statistics) -> str:
+    family = f"dataset (metric × structure × pair of models){_of_datasets(settings)}"
+    if settings.correction == "none":
+        return f"p is not adjusted for the number of tests of a {family}."
+    return (
+        f"p is {CORRECTIONS[settings.correction]} over the family of all tests of a {family} that can reach "
+        f"{settings.alpha:g}, and a model is called better by the adjusted p. Its interval, {AT_ONCE[settings.correction]}, "
+        "may end at 0: 0 is part of it only where nothing can be told."
+    )
+
+
 def _percent(settings: Statistics) -> str:
     return f"{100 * (1 - settings.alpha):g} %"
 
@@ -130,14 +156,16 @@ def _of_datasets(settings: Statistics) -> str:
     return ", or of a pair of datasets (metric × structure × model)"
 
 
-def _missing(summary: pd.DataFrame, settings: Statistics) -> list[str]:
-    """Which models lack how many predictions."""
-    lacking = summary[summary["n_missing"] > 0]
+def _missing(found: Analysis, settings: Statistics) -> list[str]:
+    """Which models lack the predictions of which cases."""
+    lacking = found.values[found.values["missing"]]
     if not len(lacking):
         return []
-    most = lacking.groupby(["dataset", "model"], sort=False)["n_missing"].max()
-    said = [f"{model} of {number} cases" + (f" of {dataset}" if dataset else "")
-            for (dataset, model), number in most.items()]  # fmt: skip
+    said = []
+    for (dataset, model), rows in lacking.groupby(["dataset", "model"], sort=False):
+        cases = list(dict.fromkeys(rows["case"]))
+        where = f" of {dataset}" if dataset else ""
+        said.append(f"{model} lacks {counted(len(cases), 'case')}{where} ({listing(cases, 20)})")
     taken = {"worst": "count as worst", "exclude": "are left out"}[settings.missing]
     return [f"**Missing predictions**, which {taken}: {'; '.join(said)}.", ""]
 
@@ -169,28 +197,62 @@ def sentence(row: Mapping, settings: Statistics) -> str:
     head = f"{row['structure']}: {a} against {b}"
     remark = f" ({row['remark']})" if row["remark"] else ""
     if not row["test"]:
-        return f"{head}, {_count(row)}{remark}."
+        return f"{head} in {row['metric']}: not tested{remark}."
     verdict = {
-        "a_better": f"{a} is better in {row['metric']}",
-        "b_better": f"{b} is better in {row['metric']}",
-        "cannot_be_told": f"which is better in {row['metric']} cannot be told",
+        "a_better": f"{a} is better in {row['metric']}, by",
+        "b_better": f"{b} is better in {row['metric']}, by",
+        "cannot_be_told": f"which is better in {row['metric']} cannot be told from",
     }[row["verdict"]]
-    other = ""
-    if row.get("other_p") == row.get("other_p") and row.get("other_p") is not None:
-        way = {"worst": "with missing predictions as worst", "exclude": "without them"}
-        other = (
-            f"; {way[OTHER[settings.missing]]}, {row['other_estimate']:+.4g} "
-            f"[{row['other_ci_low']:.4g}, {row['other_ci_high']:.4g}], p {_p(row['other_p'])}"
-        )
     return (
-        f"{head}: {verdict} by {TESTS[row['test']]}, {_statistic(row)}, p {_p(row['p'])}, adjusted p "
-        f"{_p(row['p_adjusted'])} ({row['n_family']} tests), {ESTIMATES[row['estimate_name']]} "
-        f"{row['estimate']:+.4g}, {_percent(settings)} CI [{row['ci_low']:.4g}, {row['ci_high']:.4g}], of all "
-        f"tests at once [{row['ci_low_adjusted']:.4g}, {row['ci_high_adjusted']:.4g}], median difference "
-        f"{row['median_difference']:+.4g}, {EFFECTS[row['effect_name']]} = {row['effect_size']:.2f}; {a} was "
-        f"better for {row['share_a_better']:.0%} and equal for {row['share_tied']:.0%} of {_count(row)}"
-        f"{other}{remark}."
+        f"{head}: {verdict} {TESTS[row['test']]}, {_statistic(row)}, p {_p(row['p'])}"
+        f"{_adjusted(row, settings)}, {ESTIMATES[row['estimate_name']]} {_signed(row['estimate'])}, "
+        f"{_percent(settings)} CI {_interval(row, 'ci_low', 'ci_high')}{_at_once(row, settings)}, median "
+        f"difference {_signed(row['median_difference'])}{_effect(row)}; {a} was better for "
+        f"{row['share_a_better']:.0%} and equal for {row['share_tied']:.0%} of {_count(row)}"
+        f"{_other(row, settings)}{remark}."
     )
+
+
+def _adjusted(row: Mapping, settings: Statistics) -> str:
+    if settings.correction == "none" or row["p_adjusted"] != row["p_adjusted"]:
+        return ""
+    return f", adjusted p {_p(row['p_adjusted'])} ({counted(row['n_family'], 'test')})"
+
+
+def _at_once(row: Mapping, settings: Statistics) -> str:
+    if settings.correction == "none" or row["p_adjusted"] != row["p_adjusted"]:
+        return ""
+    what = {"benjamini_hochberg": "adjusted"}.get(settings.correction, "of all tests at once")
+    return f", {what} {_interval(row, 'ci_low_adjusted', 'ci_high_adjusted')}"
+
+
+def _effect(row: Mapping) -> str:
+    if row["effect_size"] != row["effect_size"]:
+        return ""
+    return f", {EFFECTS[row['effect_name']]} = {row['effect_size']:.2f}"
+
+
+def _other(row: Mapping, settings: Statistics) -> str:
+    """The outcome if missing predictions were taken the other way."""
+    p = row.get("other_p")
+    if p is None or p != p:
+        return ""
+    way = {"worst": "with missing predictions as worst", "exclude": "without cases that lack one"}
+    return (
+        f"; {way[OTHER[settings.missing]]} {_signed(row['other_estimate'])}, "
+        f"{_interval(row, 'other_ci_low', 'other_ci_high')}, p {_p(p)}"
+    )
+
+
+def _signed(value: float) -> str:
+    """A number with its sign; a dash where it is undefined."""
+    return "–" if value != value else f"{value + 0.0:+.4g}"
+
+
+def _interval(row: Mapping, low: str, high: str) -> str:
+    if row[low] != row[low]:
+        return "–"
+    return f"[{row[low] + 0.0:.4g}, {row[high] + 0.0:.4g}]"
 
 
 def _statistic(row: Mapping) -> str:
@@ -211,9 +273,9 @@ def _p(p: float) -> str:
 def _count(row: Mapping) -> str:
     if row["design"] == "unpaired":
         return f"the pairs of {row['n_a']} and {row['n_b']} different subjects"
-    left_out = f", {row['n_left_out']} more left out as undefined" if row["n_left_out"] else ""
-    subjects, scans = row["n_subjects"], row["n_cases"]
-    number = f"{subjects} subjects" + (f" ({scans} cases)" if scans != subjects else "")
+    subjects, cases = row["n_subjects"], row["n_cases"]
+    number = counted(subjects, "subject") + (f" ({cases} cases)" if cases != subjects else "")
+    left_out = f", {counted(row['n_left_out'], 'case')} left out" if row["n_left_out"] else ""
     return f"{number}{left_out}"
 
 
@@ -234,6 +296,7 @@ def _false_positives(found: Analysis, settings: Statistics) -> list[str]:
         )  # fmt: skip
         where = f", {key[0]}" if key[0] else ""
         number = int(group["n_cases"].max())
-        lines.append(f"- {key[1]}{where}: false positives in {number} cases without it: {said}.")
+        cases = counted(number, "case")
+        lines.append(f"- {key[1]}{where}: false positives in {cases} without it: {said}.")
     lines += [f"- {sentence(row, settings)}" for row in tests.to_dict("records")]
     return [*lines, ""]

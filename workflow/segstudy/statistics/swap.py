@@ -23,9 +23,6 @@ ALL_SIGNS_UP_TO = 13
 RANDOM_SIGNS = 100_000
 """Choices of signs for more subjects, that of the data among them."""
 
-FEWEST_SUBJECTS = 6
-"""Below this number no choice of signs is rare enough for 0.05: with 5 subjects p is 0.0625 at best."""
-
 _ROWS = 10_000  # choices of signs that are multiplied at a time, which bounds the memory
 
 
@@ -42,6 +39,11 @@ def signs(subjects: int, seed: int) -> np.ndarray:
     half = random.integers(0, 2, (RANDOM_SIGNS // 2 - 1, subjects), np.int8) * 2 - 1
     one = np.ones((1, subjects), np.int8)
     return np.concatenate([one, half, -half, -one])
+
+
+def fewest_subjects(alpha: float) -> int:
+    """The subjects from which on a choice of signs can be rare enough: 6 for 0.05, where p is 0.03125 at best."""
+    return int(np.ceil(1 - np.log2(alpha) - 1e-9))
 
 
 def summed(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -124,6 +126,11 @@ class _Swap:
     def p(self) -> float:
         return min(_tails(self.totals, self.scores))
 
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of the studentised statistic, by which it is compared with others."""
+        return self.subjects - 1
+
 
 def _totals(scores: np.ndarray, choices: np.ndarray) -> np.ndarray:
     return summed(choices, scores[:, None])[:, 0]
@@ -175,12 +182,9 @@ class MeanSwap(_Swap):
             return -np.inf, np.inf
         return float(low[rank - 1]), float(high[len(high) - rank])
 
-    def within(self, critical: float) -> Interval:
-        """Shifts at which the studentised mean is no larger than a critical value."""
-        if not np.isfinite(critical):
-            return -np.inf, np.inf
-        reach = critical * np.sqrt(self.scores.var(ddof=1) / self.subjects)
-        return self.estimate - float(reach), self.estimate + float(reach)
+    def centred(self) -> "MeanSwap":
+        """The test of what is left without the estimate."""
+        return MeanSwap(self.scores - self.estimate, self.seed)
 
     @property
     def effect_size(self) -> float:
@@ -253,16 +257,9 @@ class RankSwap(_Swap):
             self.walsh,
         )
 
-    def within(self, critical: float) -> Interval:
-        if not np.isfinite(critical):
-            return -np.inf, np.inf
-
-        def t(shift: float) -> float:
-            return studentised(self._scores(shift))
-
-        return inverted(
-            lambda shift: t(shift) <= critical, lambda shift: t(shift) >= -critical, self.walsh
-        )
+    def centred(self) -> "RankSwap":
+        shift = self.estimate if np.isfinite(self.estimate) else 0.0
+        return RankSwap(self.difference - shift, self.subject, self.seed)
 
     @property
     def effect_size(self) -> float:

@@ -92,7 +92,7 @@ class Statistics(Settings):
         "and Young), for `rule: swap` alone",
     )
     bootstrap_samples: int = Field(2000, ge=100, description="resamples of the ranking")
-    seed: int = Field(1, description="seed of random swaps and resamples")
+    seed: int = Field(1, ge=0, description="seed of random swaps and resamples")
 
     @model_validator(mode="after")
     def _has_swaps(self) -> Self:

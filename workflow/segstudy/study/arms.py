@@ -49,7 +49,7 @@ class TrainingSubset(Settings):
     subjects: int = Field(
         ge=1, description="how many, those of `validation_share` (at least one, above 0) included"
     )
-    seed: int = Field(1, description="seed of the draw")
+    seed: int = Field(1, ge=0, description="seed of the draw")
 
     @property
     def draw(self) -> tuple[int, int]:

@@ -14,7 +14,7 @@ class Splits(Settings):
     run_folds: tuple[int, ...] | None = Field(
         None, description="folds to run, counted from 0; left out: all"
     )
-    seed: int = Field(20, description="seed of the shuffle")
+    seed: int = Field(20, ge=0, description="seed of the shuffle")
     stratify_by: Literal["foreground_volume", "volume_and_presence", "none"] = Field(
         "foreground_volume",
         description="what the folds are balanced by; `volume_and_presence`: which structures a subject has, then volume",

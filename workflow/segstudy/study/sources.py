@@ -12,7 +12,7 @@ class PhantomSource(Settings):
 
     layout: Literal["phantom"]
     patients: int = Field(14, ge=2, description="number of patients")
-    seed: int = Field(2026, description="seed of anatomy and noise")
+    seed: int = Field(2026, ge=0, description="seed of anatomy and noise")
     size_voxels: tuple[int, int, int] = Field(
         (96, 96, 44), description="mean grid size (i, j, k) of a patient, in voxels"
     )
