@@ -34,7 +34,7 @@ def compared(table, settings=QUICK, **further):
 
 
 def row(a, b, metric="dice", subjects=None, **further):
-    table = of_models({"a": a, "b": b}, subjects, metric=metric)
+    table = of_models({"a": a, "b": b}, subjects, metric=metric, n_reference_voxels=9)
     found = compared(table, metrics=(metric,), **further)
     assert len(found) == 1
     return found.iloc[0]
@@ -339,7 +339,10 @@ def test_every_p_agrees_with_its_interval(families, further):
     table = pd.concat(
         [
             of_models(
-                dict(zip("ab", np.array(pairs).T, strict=True)), metric="hd_mm", structure=f"s{n}"
+                dict(zip("ab", np.array(pairs).T, strict=True)),
+                metric="hd_mm",
+                structure=f"s{n}",
+                n_reference_voxels=9,
             )
             for n, pairs in enumerate(families)
         ]

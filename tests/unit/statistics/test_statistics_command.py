@@ -72,7 +72,7 @@ def test_the_files(metrics, tmp_path):
     assert (failing["test"], failing["n_infinite"]) == ("swap_ranks", 2)
     report = (folder / "report.md").read_text()
     assert (
-        "good against worse: good is better in dice by a test that swaps the models' labels per subject, mean = 0.05"
+        "good against worse: good is better in dice, by a test that swaps the models' labels per subject, mean = 0.05"
         in report
     )
     assert "each case was taken as a subject of its own" in report

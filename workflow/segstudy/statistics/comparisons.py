@@ -225,8 +225,7 @@ def _not_compared(
     sides: Sequence[pd.DataFrame | None], labels: Labels, settings: Statistics
 ) -> Comparison:
     """A comparison that cannot be, since one side was not measured there at all."""
-    side = sides.index(None)
-    dataset, model, structure, name = labels.sides[side]
+    dataset, model, structure, name = labels.sides[0 if sides[0] is None else 1]
     where = f" on {dataset}" if dataset else ""
     remark = f"{model} has no {name} of {structure}{where} in any case: not compared"
     row = asdict(labels) | dict.fromkeys(("n_subjects", "n_cases", "n_a", "n_b", "n_left_out"), 0)

@@ -67,11 +67,14 @@ def significant(p: np.ndarray | float, alpha: float) -> np.ndarray | bool:
     return p <= alpha * (1 + ROUNDING)
 
 
-def middle(low: float, high: float) -> float:
-    """The middle of an interval, infinite where one end is; NaN where it has neither."""
-    if np.isinf([low, high]).all() and low != high:
+def middle(ends: Interval, steps: np.ndarray) -> float:
+    """The middle of an interval of `inverted`, infinite where one end is; NaN where both differ so."""
+    low, high = ends
+    if np.isinf(ends).all() and low != high:
         return NAN
-    return (low + high) / 2
+    found = (low + high) / 2
+    # What an end was moved away from 0 is nothing to the middle.
+    return found if abs(found) > ROUNDING * (np.abs(steps).max(initial=0.0) or 1.0) else 0.0
 
 
 def inverted(

@@ -268,7 +268,7 @@ class RankRelabel(_Relabel):
         ends = inverted(
             lambda shift: apart(shift) <= 0, lambda shift: apart(shift) >= 0, self._apart
         )
-        return middle(*ends)
+        return middle(ends, self._apart)
 
     def interval(self, alpha: float) -> Interval:
         def kept(shift: float, side: int) -> bool:

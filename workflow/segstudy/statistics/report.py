@@ -252,7 +252,9 @@ def _signed(value: float) -> str:
 def _interval(row: Mapping, low: str, high: str) -> str:
     if row[low] != row[low]:
         return "–"
-    return f"[{row[low] + 0.0:.4g}, {row[high] + 0.0:.4g}]"
+    # An end that was moved away from 0 by rounding is 0 to a reader.
+    ends = (0.0 if abs(row[end]) < 1e-9 else row[end] for end in (low, high))
+    return f"[{', '.join(f'{end:.4g}' for end in ends)}]"
 
 
 def _statistic(row: Mapping) -> str:

@@ -236,7 +236,7 @@ class RankSwap(_Swap):
             lambda shift: self._mean_score(shift) >= 0,
             self.walsh,
         )
-        return middle(*ends)
+        return middle(ends, self.walsh)
 
     def _mean_score(self, shift: float) -> float:
         scores = self._scores(shift)
