@@ -154,10 +154,6 @@ FAULTS = {
         lambda f: write_label(label_of(f), mask((1, 2, 9)), AFFINE),
         "unknown label values 9 (9 voxels); known: 1 heart, 2 aorta",
     ),
-    "empty label": (
-        lambda f: write_label(label_of(f), np.zeros(SHAPE, np.uint8), AFFINE),
-        "empty: no voxel of any structure",
-    ),
     "4D label": (
         lambda f: write_nifti(label_of(f), np.stack([mask(), mask()], -1), AFFINE),
         "expected a 3D label map",
@@ -205,6 +201,14 @@ def test_a_planted_fault_is_found_in_its_case_and_in_no_other(folder, fault):
 
 
 WARNINGS = {
+    "healthy control": (
+        lambda f: write_label(label_of(f), mask(()), AFFINE),
+        "empty: no voxel of any structure; taken for a case without it, and trained on as such",
+    ),
+    "nearly whole": (
+        lambda f: write_nifti(label_of(f), (mask() * 0.9999999).astype(np.float32), AFFINE),
+        "labelsTr/case_001.nii.gz: numbers up to 2.38e-07 off whole ones, to which they are rounded",
+    ),
     "structure missing": (
         lambda f: write_label(label_of(f), mask((1,)), AFFINE),
         "labelsTr/case_001.nii.gz: no voxel of aorta",
@@ -233,6 +237,46 @@ def test_a_doubtful_case_is_kept_with_a_warning(folder, fault):
     (problem,) = problems
     assert (problem.case, problem.verdict) == ("case_001", "warning")
     assert words in str(problem)
+
+
+def test_an_empty_label_is_refused_where_the_study_says_so(folder):
+    write_label(label_of(folder), mask(()), AFFINE)
+    dataset = settings("msd", folder, empty_labels="refuse")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert [case.case for case in cases] == ["case_000", "case_002"]
+    assert [(one.case, one.verdict) for one in problems] == [("case_001", REFUSED)]
+    assert "empty_labels is refuse" in problems[0].problem
+    dataset = settings("msd", folder, role="test")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert cases[1].voxels == {"heart": 0, "aorta": 0}
+    assert problems[0].problem.endswith("and tested on as such")
+
+
+@pytest.mark.parametrize(
+    ("values", "role", "words"),
+    [
+        (
+            (1,),
+            "train",
+            "none of the 3 cases has a voxel of aorta (aorta 2): nothing can be learned",
+        ),
+        (
+            (1,),
+            "test",
+            "none of the 3 cases has a voxel of aorta (aorta 2): nothing can be measured",
+        ),
+        ((), "train", "none of the 3 cases has a voxel of any structure (heart 1, aorta 2)"),
+    ],
+)
+def test_a_structure_that_no_case_has_is_said_once(folder, values, role, words):
+    for number in range(3):
+        write_label(label_of(folder, number), mask(values), AFFINE)
+    dataset = settings("msd", folder, role=role)
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert len(cases) == 3
+    (whole,) = [one for one in problems if not one.case]
+    assert words in whole.problem
+    assert not any("no voxel of aorta" in one.problem for one in problems)
 
 
 def test_an_image_that_no_header_places_is_warned_of(folder):

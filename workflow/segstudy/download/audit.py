@@ -61,6 +61,7 @@ def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Ca
     problems = [*listing.problems, *problems]
     problems += [problem for finding in findings for problem in finding.problems]
     problems += _same_images(good)
+    problems = _of_the_cohort(problems, good, dataset)
     return (
         [finding.case for finding in good],
         sorted(_relative(problem, listing.root) for problem in set(problems)),
@@ -160,6 +161,9 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         if one is None:
             continue
         seen += [(path, text, verdict) for text, verdict in label_problems(one, dataset)]
+        if one.off_whole:
+            text = f"numbers up to {one.off_whole:.3g} off whole ones, to which they are rounded"
+            seen.append((path, text, WARNING))
         difference = compare_grids(image.grid, one.grid) if image is not None else ""
         if difference:
             seen.append((path, f"other grid than its image (named first): {difference}", REFUSED))
@@ -211,8 +215,21 @@ def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
         return [(text, REFUSED)]
     missing = [name for name, value in dataset.structures.items() if value not in counts]
     if len(missing) == len(dataset.structures):
-        return [("empty: no voxel of any structure", REFUSED)]
-    return [(f"no voxel of {name}", WARNING) for name in missing]
+        return [_empty(dataset)]
+    return [(_without(name), WARNING) for name in missing]
+
+
+def _without(structure: str) -> str:
+    return f"no voxel of {structure}"
+
+
+def _empty(dataset: Dataset) -> tuple[str, str]:
+    """The problem and the verdict of a label map without any structure."""
+    text = "empty: no voxel of any structure"
+    if dataset.empty_labels == "refuse":
+        return f"{text}, and empty_labels is refuse", REFUSED
+    kept = "trained on" if dataset.role == "train" else "tested on"
+    return f"{text}; taken for a case without it, and {kept} as such", WARNING
 
 
 def _counts(array: np.ndarray) -> dict[int, int]:
@@ -251,6 +268,27 @@ def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
             finding = replace(finding, problems=[*finding.problems, problem])
         judged.append(finding)
     return judged
+
+
+def _of_the_cohort(
+    problems: Sequence[Problem], findings: Sequence[Finding], dataset: Dataset
+) -> list[Problem]:
+    """The problems; a structure that no case has is said once, and not by each case."""
+    cases = [finding.case for finding in findings if finding.case.voxels]
+    absent = [name for name in dataset.structures if not any(case.voxels[name] for case in cases)]
+    if len(cases) < 2 or not absent:
+        return list(problems)
+    said = {_without(name) for name in absent}
+    kept = [one for one in problems if one.problem not in said]
+    none = len(absent) == len(dataset.structures)
+    what = "any structure" if none else " or ".join(absent)
+    values = ", ".join(f"{name} {dataset.structures[name]}" for name in absent)
+    text = (
+        f"none of the {len(cases)} cases has a voxel of {what} ({values}): nothing can be "
+        + ("learned of it" if dataset.role == "train" else "measured of it")
+        + "; see whether the values in the study file are those of the labels"
+    )
+    return [*kept, Problem("", "", text, WARNING)]
 
 
 def _same_images(findings: Sequence[Finding]) -> list[Problem]:

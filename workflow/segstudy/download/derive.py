@@ -19,6 +19,7 @@ from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.names import NIFTI, times
+from segstudy.images.whole import to_whole
 from segstudy.log import log, progress
 
 
@@ -55,9 +56,10 @@ def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
                 f"{file}: {times(one.shape)} pixels; expected {times(slices[0].shape)}, as in "
                 f"{files[0].name}"
             )
-        if is_label and not (
-            np.array_equal(one, np.rint(one)) and 0 <= one.min() <= one.max() <= 65535
-        ):
+    if is_label:
+        slices = [to_whole(one, file)[0] for file, one in zip(files, slices, strict=True)]
+    for file, one in zip(files, slices, strict=True):
+        if is_label and not 0 <= one.min() <= one.max() <= 65535:
             raise InputError(
                 f"{file}: values from {one.min():g} to {one.max():g}; expected whole numbers from 0 to "
                 "65535 in a label"

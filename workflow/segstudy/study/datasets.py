@@ -132,6 +132,12 @@ class Dataset(RepairedCohort):
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
     )
+    empty_labels: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="what to do with a case whose label holds no structure, such as a healthy control: `warn`: train and "
+        "test on it, where a false positive is counted, and Dice, NSD and distances are undefined for every model; "
+        "`refuse`: a bad case, of a study where every case must hold one",
+    )
     tissues: dict[Name, tuple[int, ...]] = Field(
         {},
         description="for `trainer: synth`, label values that look alike in an image, such as those of both sides: "

@@ -227,7 +227,7 @@ class Trainer:
     def validate(self, cases: Sequence[TrainingCase]) -> dict[str, float]:
         """Loss and Dice of each structure, averaged over whole volumes on the prepared grid.
 
-        A structure that is in no reference and no prediction is NaN, and left out of the mean.
+        A structure that is in no reference is NaN, and left out of the mean.
         """
         losses, scores = zip(*self.rank.spread(self._validate_case, cases), strict=True)
         by_structure = _mean_known(np.array(scores))
