@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from segstudy.cases import UNTESTED, Case, Split
+from segstudy.cases import UNTESTED, Case, Split, training_side
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.study import Splits
@@ -71,11 +71,39 @@ def split(
         chosen = {key: case.fold for key, case in training.items()}
         _check_given(training, settings.folds)
     chosen |= _of_label_maps(maps, training, chosen, cohorts, roles)
-    return [
+    found = [
         Split(dataset, case.case, case.subject, chosen.get((dataset, case.case)))
         for dataset, cases in cohorts.items()
         for case in sorted(cases, key=lambda case: case.case)
     ]
+    _say_what_cannot_be_learned(training | maps, found, settings.folds)
+    return found
+
+
+def _say_what_cannot_be_learned(
+    cases: Mapping[Key, Case], splits: Sequence[Split], folds: int
+) -> None:
+    """Warn of structures that no training case of a fold has; refuse a fold without any structure."""
+    lacking: dict[str, list[int]] = {}
+    for fold in range(folds):
+        side = [cases[split.dataset, split.case] for split in training_side(splits, fold)]
+        names = sorted({name for case in side for name in case.voxels})
+        absent = [name for name in names if not any(case.voxels.get(name) for case in side)]
+        if names and len(absent) == len(names):
+            raise InputError(
+                f"fold {fold}: none of the {len(side)} cases to train on has a voxel of {' or '.join(names)}, "
+                "so there is nothing to learn; see whether the values in the study file are those of "
+                "the labels, give more cases, or set splits.stratify_by: volume_and_presence"
+            )
+        for name in absent:
+            lacking.setdefault(name, []).append(fold)
+    for name, own in lacking.items():
+        which = "any fold" if len(own) == folds else f"fold {', '.join(map(str, own))}"
+        log.warning(
+            "%s: no case that %s trains on has a voxel of it, so it cannot be learned there",
+            name,
+            which,
+        )
 
 
 def _of_label_maps(
