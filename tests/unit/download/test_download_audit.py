@@ -331,6 +331,46 @@ def test_the_order_of_threads_does_not_show(folder):
     assert one == four
 
 
+def test_subjects_with_the_same_image_saved_anew_are_one(folder, tmp_path):
+    draw = np.random.default_rng(5)
+    images = [draw.normal(0, 300, (16, 17, 9)).astype(np.int16) for _ in range(4)]
+    label = np.zeros(images[0].shape, np.uint8)
+    label[2:5, 2:5, 2:5], label[8:11, 2:5, 2:5] = 1, 2
+    rows = ["case\tsubject\timage\tlabel"]
+    copies = [*images, images[1][::-1] * np.float32(0.013) + 7, images[3]]
+    for number, image in enumerate(copies):
+        affine = FLIPPED if number == 4 else AFFINE
+        if number == 4:
+            affine = affine.copy()
+            affine[0, 3] -= 15
+        write_nifti(tmp_path / f"i{number}.nii.gz", image, affine)
+        write_label(tmp_path / f"l{number}.nii.gz", label[::-1] if number == 4 else label, affine)
+        rows.append(f"c{number}\ts{number}\ti{number}.nii.gz\tl{number}.nii.gz")
+    rows[4] = rows[4].replace("s3", "s1")  # a second case of subject s1
+    (tmp_path / "cases.tsv").write_text("\n".join(rows) + "\n")
+    dataset = settings("table", tmp_path / "cases.tsv")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert [case.subject for case in cases] == ["s0", "s1", "s2", "s1", "s1", "s1"]
+    assert [case.same_image_as for case in cases] == [None] * 4 + ["c1", "c3"]
+    assert [(one.case, one.file, one.verdict) for one in problems] == [
+        ("c4", "i4.nii.gz", "warning"),
+        ("c5", "i5.nii.gz", "warning"),
+    ]
+    assert "the same image as case c1, though of another subject: the two are taken for one" in str(
+        problems[0]
+    )
+
+
+def test_empty_label_maps_alone_are_not_the_same(tmp_path):
+    for number in range(2):
+        write_label(tmp_path / "maps" / f"sub-{number}_a.nii.gz", mask(()), AFFINE)
+    write_label(tmp_path / "maps" / "sub-3_a.nii.gz", mask(), AFFINE)
+    dataset = settings("label_maps", tmp_path / "maps")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert len({case.subject for case in cases}) == 3
+    assert not any("the same label map" in str(one) for one in problems)
+
+
 def test_the_same_image_twice_of_one_subject_is_no_leak(tmp_path):
     pairs = decathlon(tmp_path, cases=1)
     row = "\ts1\timagesTr/case_000.nii.gz\tlabelsTr/case_000.nii.gz\n"

@@ -197,6 +197,16 @@ def test_a_fold_that_could_learn_nothing_is_refused():
         split({"a": with_voxels((0, 0), (8, 0), (0, 0), (9, 9))}, {"a": "train"}, Splits(folds=2))
 
 
+def test_what_the_audit_took_for_one_subject_is_said(caplog):
+    cases = [case("a"), case("b", "a", same_image_as="a"), case("c"), case("d")]
+    folds = fold_of(split({"x": cases}, {"x": "train"}, Splits(folds=2)))
+    assert folds["x", "a"] == folds["x", "b"]
+    assert "1 cases have the same image as a case of another subject, e.g. b and a" in caplog.text
+    fixed = [replace(one, fold=number % 2) for number, one in enumerate(cases)]
+    with pytest.raises(InputError, match="one fold a subject, .*; b has the same image as a$"):
+        split({"x": fixed}, {"x": "train"}, Splits(folds=2))
+
+
 def test_folds_share_out_the_rare_structure():
     """A third of 30 subjects lacks one structure and one in ten another; volumes say nothing of it."""
     draw = np.random.default_rng(3)

@@ -18,7 +18,9 @@ from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.contents import REFUSED, WARNING, image_problems
 from segstudy.images.files import Image, compare_grids, read_image, read_label, within_memory
+from segstudy.images.geometry import to_ras
 from segstudy.images.proportion import Size, size_of, stands_out, typical
+from segstudy.images.same import Look, look, same_images
 from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
@@ -32,13 +34,16 @@ SHOWN = 20  # refused cases that the final message lists
 class Finding:
     """What one case showed: the case with its measurements, and its problems.
 
-    digest: of the image's voxels, or a label map's without image, to find the same under two names.
+    digest: of the image's voxels, or a label map's without image, to find the same under two names;
+        empty for a label map that holds nothing.
+    look: of the image, to find it where it was saved anew.
     size: of its voxels and of the image.
     """
 
     case: Case
     problems: list[Problem]
     digest: str = ""
+    look: Look | None = None
     size: Size | None = None
 
     @property
@@ -60,10 +65,10 @@ def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Ca
     good = [finding for finding in findings if not finding.refused]
     problems = [*listing.problems, *problems]
     problems += [problem for finding in findings for problem in finding.problems]
-    problems += _same_images(good)
-    problems = _of_the_cohort(problems, good, dataset)
+    cases, same = _same_images(good)
+    problems = _of_the_cohort([*problems, *same], good, dataset)
     return (
-        [finding.case for finding in good],
+        cases,
         sorted(_relative(problem, listing.root) for problem in set(problems)),
     )
 
@@ -183,7 +188,14 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         spacing_mm=first.grid.spacing_mm,
         voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
     )
-    return Finding(measured, problems, _digest(first), size_of(first.grid))
+    known = image is not None or len(counts) > 1
+    return Finding(
+        measured,
+        problems,
+        _digest(to_ras(first)) if known else "",
+        look(image) if image is not None else None,
+        size_of(first.grid),
+    )
 
 
 def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image | None:
@@ -291,20 +303,47 @@ def _of_the_cohort(
     return [*kept, Problem("", "", text, WARNING)]
 
 
-def _same_images(findings: Sequence[Finding]) -> list[Problem]:
-    """A warning for each image that another subject has too: it could be trained and tested on."""
-    first: dict[str, Case] = {}
-    problems = []
-    for finding in findings:
-        case, other = finding.case, first.setdefault(finding.digest, finding.case)
-        if case.subject != other.subject:
-            what = "image" if case.images else "label map"
-            text = (
-                f"the same {what} as case {other.case}, though of another subject: training and "
-                "test may share it"
-            )
-            problems.append(Problem(case.case, str(case.files[0]), text, WARNING))
-    return problems
+def _same_images(findings: Sequence[Finding]) -> tuple[list[Case], list[Problem]]:
+    """The cases, and a warning for each whose image another subject has too.
+
+    Both subjects become one, that of the case that comes first: else one would be trained on, and
+    the other tested. Images are the same where nothing but type, orientation, format or scale differs.
+    """
+    cases = {finding.case.case: finding.case for finding in findings}
+    pairs = _same_bytes(findings)
+    looks = {finding.case.case: finding.look for finding in findings if finding.look}
+    pairs += [pair for pair in same_images(looks) if pair not in set(pairs)]
+    order = {name: place for place, name in enumerate(cases)}
+    merged = {case.subject: case.subject for case in cases.values()}
+    of, problems = {}, []
+    for first, second in sorted(pairs, key=lambda pair: (order[pair[0]], order[pair[1]])):
+        one, other = cases[first], cases[second]
+        if one.subject == other.subject or second in of:
+            continue
+        of[second] = first
+        kept, gone = merged[one.subject], merged[other.subject]
+        merged = {name: kept if now == gone else now for name, now in merged.items()}
+        what = "image" if other.images else "label map"
+        text = (
+            f"the same {what} as case {first}, though of another subject: the two are taken for one "
+            "subject, and none is tested by a model that saw the other"
+        )
+        problems.append(Problem(second, str(other.files[0]), text, WARNING))
+    return [
+        replace(case, subject=merged[case.subject], same_image_as=of.get(name))
+        for name, case in cases.items()
+    ], problems
+
+
+def _same_bytes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Pairs of cases with the same numbers in RAS."""
+    first: dict[str, str] = {}
+    return [
+        (one, finding.case.case)
+        for finding in findings
+        if finding.digest
+        and (one := first.setdefault(finding.digest, finding.case.case)) != finding.case.case
+    ]
 
 
 def _relative(problem: Problem, root: Path) -> Problem:
