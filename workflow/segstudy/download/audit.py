@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.cases import Case
-from segstudy.download.derive import merge_values
+from segstudy.download import derive
 from segstudy.download.layouts import Listing
+from segstudy.download.meanings import contradictions
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images import headers
@@ -21,6 +22,7 @@ from segstudy.images.files import Image, compare_grids, read_image, read_label, 
 from segstudy.images.geometry import to_ras
 from segstudy.images.proportion import Size, size_of, stands_out, typical
 from segstudy.images.same import Look, look, same_images
+from segstudy.images.segments import nifti_names
 from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
@@ -158,10 +160,8 @@ def examine(case: Case, dataset: Dataset) -> Finding:
     if image is not None:
         ct = dataset.modality == "CT"
         seen += image_problems(image.array, case.images, dataset.channels, ct)
-    label, reference = (
-        one and replace(one, array=merge_values(one.array, dataset.merged_labels))
-        for one in (label, reference)
-    )
+    label = label and _as_named(seen, case.label, label, dataset)
+    reference = reference and _as_named(seen, case.reference_label, reference, dataset)
     for path, one in ((case.label, label), (case.reference_label, reference)):
         if one is None:
             continue
@@ -211,6 +211,18 @@ def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image 
         else:
             seen.append((files[0], str(error), REFUSED))
         return None
+
+
+def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image | None:
+    """The label with the values of the study: by names in its header, then merged; None if these contradict."""
+    texts = contradictions(nifti_names(path), dataset)
+    try:
+        array, doubts = derive.in_study_values(label.array, path, dataset)
+    except InputError as error:
+        seen.append((path, str(error).removeprefix(f"{path}: "), REFUSED))
+        return None
+    seen += [(path, text, WARNING) for text in (*texts, *doubts)]
+    return replace(label, array=array)
 
 
 def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:

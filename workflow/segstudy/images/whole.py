@@ -14,9 +14,11 @@ SHOWN = 3
 def to_whole(array: np.ndarray, path: Path | str, scale: float = 1.0) -> tuple[np.ndarray, float]:
     """Labels as the whole numbers that they are within 1e-3, and the largest distance from these.
 
-    array: of any shape, finite. scale: the factor by which the header multiplies what is stored.
+    array: of any shape and type, finite. scale: the factor by which the header multiplies what is stored.
     Raises InputError for numbers further off, with some of them and the likely cause.
     """
+    if array.dtype.kind in "iu":
+        return array, 0.0
     whole = np.rint(array)
     distance = np.abs(array - whole)
     furthest = float(distance.max(initial=0))

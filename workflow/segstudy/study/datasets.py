@@ -29,7 +29,8 @@ class Cohort(Settings):
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
     )
     structures: dict[str, LabelValue] = Field(
-        description="structure: value in the label files (0 is background), or a list of values, which are merged; "
+        description="structure: value in the label files (0 is background), or a list of values, which are merged; names of "
+        "segments in files of 3D Slicer decide before their values; "
         "with `label_table`, a list of names, where `hippocampus` is left and right together",
         min_length=1,
         json_schema_extra=_structures_schema,
