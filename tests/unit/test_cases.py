@@ -41,7 +41,7 @@ def case(folder: Path, name: str = "case_1", **values) -> Case:
 
 def test_a_table_comes_back_as_it_was(tmp_path):
     written = [
-        case(tmp_path, "b", subject="s", fold=1, reference_label=tmp_path / "right.nii.gz"),
+        case(tmp_path, "b", fold=1, reference_label=tmp_path / "r.nii.gz", same_image_as="a"),
         case(tmp_path, "a", images=(Path("/elsewhere/t1.nii"), Path("/elsewhere/t2.nii"))),
     ]
     write_cases(tmp_path / "cases.tsv", written[:1], ["image"])

@@ -22,6 +22,8 @@ class Case:
     reference_label: a second, right label, for label repair.
     fold: the fold in which the case is tested, where the user fixed it.
     split: `train` or `test`, where the user fixed it.
+    same_image_as: the case, delivered under another subject, that has the same image; `subject` is
+        then that case's.
     voxels: voxels of each structure in the delivered label.
     """
 
@@ -32,6 +34,7 @@ class Case:
     reference_label: Path | None = None
     fold: int | None = None
     split: str | None = None
+    same_image_as: str | None = None
     shape: tuple[int, ...] = ()
     spacing_mm: tuple[float, ...] = ()
     voxels: dict[str, int] = field(default_factory=dict)
@@ -62,7 +65,7 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
     images = ["image"] if count == 1 else [f"image_{channel}" for channel in channels[:count]]
     structures = list(cases[0].voxels) if cases else []
     columns = ["case", "subject", *images, "label", "reference_label", "fold", "split"]
-    columns += ["shape", "spacing_mm", *[f"voxels_{name}" for name in structures]]
+    columns += ["same_image_as", "shape", "spacing_mm", *[f"voxels_{name}" for name in structures]]
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
@@ -76,6 +79,7 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
                 _relative(case.reference_label, path.parent) if case.reference_label else "",
                 "" if case.fold is None else case.fold,
                 case.split or "",
+                case.same_image_as or "",
                 "x".join(str(size) for size in case.shape),
                 "x".join(f"{size:.6g}" for size in case.spacing_mm),
                 *[case.voxels[name] for name in structures],
@@ -116,6 +120,7 @@ def _case(row: dict[str, str], folder: Path) -> Case:
         reference_label=folder / row["reference_label"] if row["reference_label"] else None,
         fold=int(row["fold"]) if row["fold"] else None,
         split=row["split"] or None,
+        same_image_as=row.get("same_image_as") or None,
         shape=tuple(int(size) for size in row["shape"].split("x") if size),
         spacing_mm=tuple(float(size) for size in row["spacing_mm"].split("x") if size),
         voxels={

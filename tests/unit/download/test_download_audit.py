@@ -154,10 +154,6 @@ FAULTS = {
         lambda f: write_label(label_of(f), mask((1, 2, 9)), AFFINE),
         "unknown label values 9 (9 voxels); known: 1 heart, 2 aorta",
     ),
-    "empty label": (
-        lambda f: write_label(label_of(f), np.zeros(SHAPE, np.uint8), AFFINE),
-        "empty: no voxel of any structure",
-    ),
     "4D label": (
         lambda f: write_nifti(label_of(f), np.stack([mask(), mask()], -1), AFFINE),
         "expected a 3D label map",
@@ -205,6 +201,14 @@ def test_a_planted_fault_is_found_in_its_case_and_in_no_other(folder, fault):
 
 
 WARNINGS = {
+    "healthy control": (
+        lambda f: write_label(label_of(f), mask(()), AFFINE),
+        "empty: no voxel of any structure; taken for a case without it, and trained on as such",
+    ),
+    "nearly whole": (
+        lambda f: write_nifti(label_of(f), (mask() * 0.9999999).astype(np.float32), AFFINE),
+        "labelsTr/case_001.nii.gz: numbers up to 2.38e-07 off whole ones, to which they are rounded",
+    ),
     "structure missing": (
         lambda f: write_label(label_of(f), mask((1,)), AFFINE),
         "labelsTr/case_001.nii.gz: no voxel of aorta",
@@ -233,6 +237,46 @@ def test_a_doubtful_case_is_kept_with_a_warning(folder, fault):
     (problem,) = problems
     assert (problem.case, problem.verdict) == ("case_001", "warning")
     assert words in str(problem)
+
+
+def test_an_empty_label_is_refused_where_the_study_says_so(folder):
+    write_label(label_of(folder), mask(()), AFFINE)
+    dataset = settings("msd", folder, empty_labels="refuse")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert [case.case for case in cases] == ["case_000", "case_002"]
+    assert [(one.case, one.verdict) for one in problems] == [("case_001", REFUSED)]
+    assert "empty_labels is refuse" in problems[0].problem
+    dataset = settings("msd", folder, role="test")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert cases[1].voxels == {"heart": 0, "aorta": 0}
+    assert problems[0].problem.endswith("and tested on as such")
+
+
+@pytest.mark.parametrize(
+    ("values", "role", "words"),
+    [
+        (
+            (1,),
+            "train",
+            "none of the 3 cases has a voxel of aorta (aorta 2): nothing can be learned",
+        ),
+        (
+            (1,),
+            "test",
+            "none of the 3 cases has a voxel of aorta (aorta 2): nothing can be measured",
+        ),
+        ((), "train", "none of the 3 cases has a voxel of any structure (heart 1, aorta 2)"),
+    ],
+)
+def test_a_structure_that_no_case_has_is_said_once(folder, values, role, words):
+    for number in range(3):
+        write_label(label_of(folder, number), mask(values), AFFINE)
+    dataset = settings("msd", folder, role=role)
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert len(cases) == 3
+    (whole,) = [one for one in problems if not one.case]
+    assert words in whole.problem
+    assert not any("no voxel of aorta" in one.problem for one in problems)
 
 
 def test_an_image_that_no_header_places_is_warned_of(folder):
@@ -285,6 +329,46 @@ def test_the_order_of_threads_does_not_show(folder):
     dataset = settings("msd", folder)
     one, four = (audit(list_cases(dataset), dataset, threads) for threads in (1, 4))
     assert one == four
+
+
+def test_subjects_with_the_same_image_saved_anew_are_one(folder, tmp_path):
+    draw = np.random.default_rng(5)
+    images = [draw.normal(0, 300, (16, 17, 9)).astype(np.int16) for _ in range(4)]
+    label = np.zeros(images[0].shape, np.uint8)
+    label[2:5, 2:5, 2:5], label[8:11, 2:5, 2:5] = 1, 2
+    rows = ["case\tsubject\timage\tlabel"]
+    copies = [*images, images[1][::-1] * np.float32(0.013) + 7, images[3]]
+    for number, image in enumerate(copies):
+        affine = FLIPPED if number == 4 else AFFINE
+        if number == 4:
+            affine = affine.copy()
+            affine[0, 3] -= 15
+        write_nifti(tmp_path / f"i{number}.nii.gz", image, affine)
+        write_label(tmp_path / f"l{number}.nii.gz", label[::-1] if number == 4 else label, affine)
+        rows.append(f"c{number}\ts{number}\ti{number}.nii.gz\tl{number}.nii.gz")
+    rows[4] = rows[4].replace("s3", "s1")  # a second case of subject s1
+    (tmp_path / "cases.tsv").write_text("\n".join(rows) + "\n")
+    dataset = settings("table", tmp_path / "cases.tsv")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert [case.subject for case in cases] == ["s0", "s1", "s2", "s1", "s1", "s1"]
+    assert [case.same_image_as for case in cases] == [None] * 4 + ["c1", "c3"]
+    assert [(one.case, one.file, one.verdict) for one in problems] == [
+        ("c4", "i4.nii.gz", "warning"),
+        ("c5", "i5.nii.gz", "warning"),
+    ]
+    assert "the same image as case c1, though of another subject: the two are taken for one" in str(
+        problems[0]
+    )
+
+
+def test_empty_label_maps_alone_are_not_the_same(tmp_path):
+    for number in range(2):
+        write_label(tmp_path / "maps" / f"sub-{number}_a.nii.gz", mask(()), AFFINE)
+    write_label(tmp_path / "maps" / "sub-3_a.nii.gz", mask(), AFFINE)
+    dataset = settings("label_maps", tmp_path / "maps")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert len({case.subject for case in cases}) == 3
+    assert not any("the same label map" in str(one) for one in problems)
 
 
 def test_the_same_image_twice_of_one_subject_is_no_leak(tmp_path):

@@ -103,9 +103,12 @@ def test_ten_slices_lie_in_the_order_of_their_numbers(tmp_path):
 def test_each_slice_can_be_a_case_of_its_subject(tmp_path):
     folder = oasis_slices(tmp_path / "d", {"train": (1, 2)}, size=16)
     source = {"parts": ["train"], "cases_are": "slices"}
-    chosen = dataset("oasis_slices", folder, TISSUES, source=source, on_bad_case="drop")
+    kept = dataset("oasis_slices", folder, TISSUES, source=source)
+    assert len(audit(kept, tmp_path)[0]) == 8, "a slice without a structure is one to learn from"
+    wishes = {"on_bad_case": "drop", "empty_labels": "refuse"}
+    chosen = dataset("oasis_slices", folder, TISSUES, source=source, **wishes)
     cases, problems = audit(chosen, tmp_path)
-    # The first slice of each holds no structure, and an empty label is refused by name.
+    # The first slice of each holds no structure.
     assert [case.case for case in cases] == [
         f"case_00{s}_slice_0{n}" for s in (1, 2) for n in (1, 2, 3)
     ]
@@ -337,8 +340,9 @@ def test_faulty_label_maps_are_refused_by_name(tmp_path):
     shutil.copy(folder / "good.nii.gz", folder / "twin.nii.gz")
     both = ["left_hippocampus", "right_hippocampus"]
     chosen = dataset("label_maps", folder, both, label_table="freesurfer", on_bad_case="drop")
+    chosen = chosen.model_copy(update={"empty_labels": "refuse"})
     cases, problems = audit(chosen, tmp_path)
-    assert [case.case for case in cases] == ["good", "twin"]
+    assert [(case.case, case.subject) for case in cases] == [("good", "good"), ("twin", "good")]
     for words in (
         "unknown\tunknown.nii.gz\tunknown label values 241",
         "empty\tempty.nii.gz\tempty: no voxel of any structure",

@@ -303,7 +303,7 @@ def test_float_labels_with_whole_numbers_are_read_as_integers(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (0.5, r"value 0\.5; expected whole numbers"),
+        (0.5, r"value 0\.5 in 1 of 120 voxels; expected whole numbers"),
         (np.nan, "non-finite"),
         (np.inf, "non-finite"),
         (-1, "label values from -1 to 2"),
@@ -316,6 +316,29 @@ def test_labels_that_are_no_labels_are_refused(tmp_path, value, message):
     write_nifti(tmp_path / "a.nii.gz", array, np.eye(4))
     with pytest.raises(InputError, match=message):
         read_label(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("off", [1e-7, 9e-4])
+def test_labels_near_whole_numbers_are_rounded_and_say_how_far_off_they_were(tmp_path, off):
+    truth = RAMP % 3
+    write_nifti(tmp_path / "a.nii.gz", (truth * np.float32(1 - off / 2)).astype("f4"), np.eye(4))
+    label = read_label(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(label.array, truth)
+    assert label.off_whole == pytest.approx(off, rel=0.2)
+    write_label(tmp_path / "b.nii.gz", truth, np.eye(4))
+    assert read_label(tmp_path / "b.nii.gz").off_whole == 0
+
+
+def test_a_label_scaled_by_its_header_is_refused_with_the_cause_and_enough_digits(tmp_path):
+    image = nibabel.Nifti1Image((RAMP % 3).astype(np.int16) * 100, np.eye(4))
+    image.header.set_slope_inter(0.0101, 0)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"value 1\.00\d+, 2\.0\d+ in 80 of 120 voxels") as caught:
+        read_label(tmp_path / "a.nii.gz")
+    assert "multiplies the stored numbers by 0.0101 (scl_slope)" in str(caught.value)
+    write_nifti(tmp_path / "b.nii.gz", np.where(RAMP == 7, 1.00123, RAMP % 3), np.eye(4))
+    with pytest.raises(InputError, match=r"value 1\.00123 in 1 of .*interpolation"):
+        read_label(tmp_path / "b.nii.gz")
 
 
 def test_a_label_with_channels_is_refused(tmp_path):

@@ -31,7 +31,7 @@ def fold_of(splits):
 
 
 cohort = st.lists(
-    st.tuples(st.integers(0, 12), st.integers(0, 10**6)), min_size=3, max_size=40
+    st.tuples(st.integers(0, 12), st.integers(1, 10**6)), min_size=3, max_size=40
 ).map(
     lambda rows: [
         case(f"c{index:02d}", f"s{subject}", voxels) for index, (subject, voxels) in enumerate(rows)
@@ -159,6 +159,52 @@ def test_what_would_leak_or_leave_a_fold_empty_is_refused(cases, message):
 
 
 # --- by presence, and the leak on request -------------------------------------------------------
+
+
+@given(st.integers(2, 5), st.integers(2, 12), st.integers(0, 12), st.integers(0, 9))
+def test_cases_without_any_structure_are_dealt_out_evenly(folds, patients, controls, seed):
+    patients = max(patients, 2 * folds)
+    cases = [case(f"p{n:02d}", voxels=100 + n) for n in range(patients)]
+    cases += [case(f"c{n:02d}", voxels=0) for n in range(controls)]
+    chosen = fold_of(split({"a": cases}, {"a": "train"}, Splits(folds=folds, seed=seed)))
+    own = [fold for (_, name), fold in chosen.items() if name.startswith("c")]
+    assert np.ptp(np.bincount(own, minlength=folds)) <= 1
+
+
+def with_voxels(*voxels):
+    return [
+        replace(case(f"c{n}", fold=n % 2), voxels=dict(zip(("heart", "lesion"), own, strict=True)))
+        for n, own in enumerate(voxels)
+    ]
+
+
+def test_a_structure_that_no_training_case_of_a_fold_has_is_said_once(caplog):
+    rare = with_voxels((9, 0), (8, 5), (7, 0), (6, 0))
+    split({"a": rare}, {"a": "train"}, Splits(folds=2))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("lesion: no case that fold 1 trains on has a voxel of it")
+    caplog.clear()
+    split({"a": with_voxels((9, 0), (8, 0))}, {"a": "train"}, Splits(folds=2))
+    assert [record.getMessage()[:35] for record in caplog.records] == [
+        "lesion: no case that any fold trains"[:35]
+    ]
+
+
+def test_a_fold_that_could_learn_nothing_is_refused():
+    with pytest.raises(
+        InputError, match="fold 1: none of the 2 cases to train on has a voxel of hea"
+    ):
+        split({"a": with_voxels((0, 0), (8, 0), (0, 0), (9, 9))}, {"a": "train"}, Splits(folds=2))
+
+
+def test_what_the_audit_took_for_one_subject_is_said(caplog):
+    cases = [case("a"), case("b", "a", same_image_as="a"), case("c"), case("d")]
+    folds = fold_of(split({"x": cases}, {"x": "train"}, Splits(folds=2)))
+    assert folds["x", "a"] == folds["x", "b"]
+    assert "1 cases have the same image as a case of another subject, e.g. b and a" in caplog.text
+    fixed = [replace(one, fold=number % 2) for number, one in enumerate(cases)]
+    with pytest.raises(InputError, match="one fold a subject, .*; b has the same image as a$"):
+        split({"x": fixed}, {"x": "train"}, Splits(folds=2))
 
 
 def test_folds_share_out_the_rare_structure():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ import pandas
 import pytest
 
 from builders import write_cohort
-from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.cases import Case, Split, read_cases, read_splits, trained, write_cases, write_splits
 from segstudy.errors import InputError
 from segstudy.files import read_json
-from segstudy.images.files import read_grid, read_image, read_label, write_nifti
+from segstudy.images.files import read_grid, read_image, read_label, write_label, write_nifti
 from segstudy.images.geometry import turned_to
 from segstudy.networks import nnunet as networks
 from segstudy.networks.weights import load_weights
@@ -196,6 +197,41 @@ image, properties = SimpleITKIO().read_images([sys.argv[2]])
 found = predictor.predict_single_npy_array(image, properties)
 SimpleITKIO().write_seg(found, sys.argv[3], properties)
 """
+
+
+def emptied(tmp_path: Path, *names: str) -> None:
+    """Cases whose label holds nothing, as the audit leaves them."""
+    cases = []
+    for case in read_cases(tmp_path / "cases.tsv"):
+        label = read_label(case.label)
+        if case.case in names:
+            label = replace(label, array=np.zeros_like(label.array))
+            write_label(case.label, label.array, label.affine)
+        voxels = {name: int((label.array == n).sum()) for name, n in (("heart", 1), ("aorta", 2))}
+        cases.append(replace(case, voxels=voxels))
+    write_cases(tmp_path / "cases.tsv", cases, ["image"])
+
+
+def test_training_cases_without_any_structure_teach_nothing(tmp_path):
+    write_tables(tmp_path)
+    emptied(tmp_path, "p1", "p3")
+    run = segstudy(*training(tmp_path, epochs=1, validation_share=0), check=False)
+    assert run.returncode == 1
+    assert "fold 0: none of the 2 training cases has a voxel of aorta or heart" in run.stderr
+
+
+@installed
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0, 0.4])
+def test_a_healthy_control_is_trained_on_or_validated_on(tmp_path, share):
+    write_tables(tmp_path)
+    words = training(tmp_path, epochs=1, validation_share=share)
+    plan = TrainSettings.model_validate_json(words[words.index("--settings") + 1]).model
+    splits = read_splits(tmp_path / "splits.tsv")
+    _, apart = trained(splits, 0, plan.validation_share, 3)
+    emptied(tmp_path, apart[0].case if apart else "p3")
+    segstudy(*words)
+    assert load_weights(tmp_path / "train" / "weights.pt").structures == ("aorta", "heart")
 
 
 @installed

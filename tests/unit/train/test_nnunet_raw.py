@@ -83,6 +83,16 @@ def test_label_values_become_classes_in_the_studys_order(tmp_path, case):
     assert raw.case.label.read_bytes() == before
 
 
+def test_labels_that_are_only_nearly_whole_are_written_anew(tmp_path, case):
+    raw = case()
+    truth = read_label(raw.case.label).array
+    write_nifti(raw.case.label, (truth * 0.9999999).astype(np.float32), AFFINE)
+    folder, count = write(tmp_path, raw)
+    assert count["written"] == 1
+    stored = np.asarray(nibabel.load(folder / "labelsTr" / "chest-p1.nii.gz").dataobj)
+    assert np.array_equal(stored, truth), "whole numbers, whatever the reader cuts off"
+
+
 def test_values_that_are_no_structure_become_background(tmp_path, case):
     raw = case()
     label = read_label(raw.case.label).array

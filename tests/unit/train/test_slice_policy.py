@@ -11,7 +11,8 @@ from segstudy.images.arrays import open_arrays
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import predict_volume
 from segstudy.study import Slices, UnetModel
-from segstudy.train.sampling import Sampler, TrainingCase
+from segstudy.train.sampling import Sampler, TrainingCase, with_slices
+from segstudy.train.structures import check_structures
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -74,10 +75,32 @@ def test_more_than_there_are_is_all_of_them():
     assert found == set(range(14))
 
 
-def test_a_case_without_structures_is_named():
-    with pytest.raises(InputError, match="toy/blank holds none of the structures"):
-        seen(Slices(keep="foreground"), cases=[case("blank", empty=True)])
-    seen(Slices(most_per_plane=2), cases=[case("blank", empty=True)])
+def test_a_case_without_structures_has_no_slice_to_keep_and_is_named(caplog):
+    cases = [case("blank", empty=True), case("one")]
+    assert with_slices(cases, Slices(most_per_plane=2)) == cases
+    assert not caplog.records
+    assert with_slices(cases, Slices(keep="foreground")) == cases[1:]
+    assert "1 of 2 training cases hold no structure and are left out (toy/blank)" in caplog.text
+    with pytest.raises(InputError, match="none of the 1 training cases holds a structure"):
+        with_slices(cases[:1], Slices(keep="foreground"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.33, 1.0])
+def test_a_case_without_structures_is_sampled_anywhere(share):
+    found = seen(Slices(), share=share, steps=400, cases=[case("one"), case("blank", empty=True)])
+    assert found["toy/blank"] == set(range(14)), "whatever the share of the foreground"
+    assert found["toy/one"] == (set(range(14)) if share < 1 else WITH_STRUCTURE["axial"])
+
+
+def test_structures_that_no_training_case_has_are_named(caplog):
+    check_structures([["heart"], [], ["heart", "aorta"]], ["heart", "aorta"], 0)
+    assert not caplog.records
+    check_structures([["heart"], []], ["heart", "aorta"], 1)
+    assert "fold 1: none of the 2 training cases has a voxel of aorta" in caplog.text
+    with pytest.raises(
+        InputError, match="fold 2: none of the 2 training cases has a voxel of heart"
+    ):
+        check_structures([[], []], ["heart", "aorta"], 2)
 
 
 def test_a_3d_network_has_no_slices_to_choose():

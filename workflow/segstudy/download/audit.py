@@ -11,14 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.cases import Case
-from segstudy.download.derive import merge_values
+from segstudy.download import derive
 from segstudy.download.layouts import Listing
+from segstudy.download.meanings import contradictions
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.contents import REFUSED, WARNING, image_problems
 from segstudy.images.files import Image, compare_grids, read_image, read_label, within_memory
+from segstudy.images.geometry import to_ras
 from segstudy.images.proportion import Size, size_of, stands_out, typical
+from segstudy.images.same import Look, look, same_images
+from segstudy.images.segments import nifti_names
 from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
@@ -32,13 +36,16 @@ SHOWN = 20  # refused cases that the final message lists
 class Finding:
     """What one case showed: the case with its measurements, and its problems.
 
-    digest: of the image's voxels, or a label map's without image, to find the same under two names.
+    digest: of the image's voxels, or a label map's without image, to find the same under two names;
+        empty for a label map that holds nothing.
+    look: of the image, to find it where it was saved anew.
     size: of its voxels and of the image.
     """
 
     case: Case
     problems: list[Problem]
     digest: str = ""
+    look: Look | None = None
     size: Size | None = None
 
     @property
@@ -60,9 +67,10 @@ def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Ca
     good = [finding for finding in findings if not finding.refused]
     problems = [*listing.problems, *problems]
     problems += [problem for finding in findings for problem in finding.problems]
-    problems += _same_images(good)
+    cases, same = _same_images(good)
+    problems = _of_the_cohort([*problems, *same], good, dataset)
     return (
-        [finding.case for finding in good],
+        cases,
         sorted(_relative(problem, listing.root) for problem in set(problems)),
     )
 
@@ -152,14 +160,15 @@ def examine(case: Case, dataset: Dataset) -> Finding:
     if image is not None:
         ct = dataset.modality == "CT"
         seen += image_problems(image.array, case.images, dataset.channels, ct)
-    label, reference = (
-        one and replace(one, array=merge_values(one.array, dataset.merged_labels))
-        for one in (label, reference)
-    )
+    label = label and _as_named(seen, case.label, label, dataset)
+    reference = reference and _as_named(seen, case.reference_label, reference, dataset)
     for path, one in ((case.label, label), (case.reference_label, reference)):
         if one is None:
             continue
         seen += [(path, text, verdict) for text, verdict in label_problems(one, dataset)]
+        if one.off_whole:
+            text = f"numbers up to {one.off_whole:.3g} off whole ones, to which they are rounded"
+            seen.append((path, text, WARNING))
         difference = compare_grids(image.grid, one.grid) if image is not None else ""
         if difference:
             seen.append((path, f"other grid than its image (named first): {difference}", REFUSED))
@@ -179,7 +188,14 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         spacing_mm=first.grid.spacing_mm,
         voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
     )
-    return Finding(measured, problems, _digest(first), size_of(first.grid))
+    known = image is not None or len(counts) > 1
+    return Finding(
+        measured,
+        problems,
+        _digest(to_ras(first)) if known else "",
+        look(image) if image is not None else None,
+        size_of(first.grid),
+    )
 
 
 def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image | None:
@@ -197,6 +213,18 @@ def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image 
         return None
 
 
+def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image | None:
+    """The label with the values of the study: by names in its header, then merged; None if these contradict."""
+    texts = contradictions(nifti_names(path), dataset)
+    try:
+        array, doubts = derive.in_study_values(label.array, path, dataset)
+    except InputError as error:
+        seen.append((path, str(error).removeprefix(f"{path}: "), REFUSED))
+        return None
+    seen += [(path, text, WARNING) for text in (*texts, *doubts)]
+    return replace(label, array=array)
+
+
 def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
     """What is wrong with a label map (i, j, k): problem and verdict."""
     counts = _counts(label.array)
@@ -211,8 +239,21 @@ def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
         return [(text, REFUSED)]
     missing = [name for name, value in dataset.structures.items() if value not in counts]
     if len(missing) == len(dataset.structures):
-        return [("empty: no voxel of any structure", REFUSED)]
-    return [(f"no voxel of {name}", WARNING) for name in missing]
+        return [_empty(dataset)]
+    return [(_without(name), WARNING) for name in missing]
+
+
+def _without(structure: str) -> str:
+    return f"no voxel of {structure}"
+
+
+def _empty(dataset: Dataset) -> tuple[str, str]:
+    """The problem and the verdict of a label map without any structure."""
+    text = "empty: no voxel of any structure"
+    if dataset.empty_labels == "refuse":
+        return f"{text}, and empty_labels is refuse", REFUSED
+    kept = "trained on" if dataset.role == "train" else "tested on"
+    return f"{text}; taken for a case without it, and {kept} as such", WARNING
 
 
 def _counts(array: np.ndarray) -> dict[int, int]:
@@ -253,20 +294,68 @@ def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
     return judged
 
 
-def _same_images(findings: Sequence[Finding]) -> list[Problem]:
-    """A warning for each image that another subject has too: it could be trained and tested on."""
-    first: dict[str, Case] = {}
-    problems = []
-    for finding in findings:
-        case, other = finding.case, first.setdefault(finding.digest, finding.case)
-        if case.subject != other.subject:
-            what = "image" if case.images else "label map"
-            text = (
-                f"the same {what} as case {other.case}, though of another subject: training and "
-                "test may share it"
-            )
-            problems.append(Problem(case.case, str(case.files[0]), text, WARNING))
-    return problems
+def _of_the_cohort(
+    problems: Sequence[Problem], findings: Sequence[Finding], dataset: Dataset
+) -> list[Problem]:
+    """The problems; a structure that no case has is said once, and not by each case."""
+    cases = [finding.case for finding in findings if finding.case.voxels]
+    absent = [name for name in dataset.structures if not any(case.voxels[name] for case in cases)]
+    if len(cases) < 2 or not absent:
+        return list(problems)
+    said = {_without(name) for name in absent}
+    kept = [one for one in problems if one.problem not in said]
+    none = len(absent) == len(dataset.structures)
+    what = "any structure" if none else " or ".join(absent)
+    values = ", ".join(f"{name} {dataset.structures[name]}" for name in absent)
+    text = (
+        f"none of the {len(cases)} cases has a voxel of {what} ({values}): nothing can be "
+        + ("learned of it" if dataset.role == "train" else "measured of it")
+        + "; see whether the values in the study file are those of the labels"
+    )
+    return [*kept, Problem("", "", text, WARNING)]
+
+
+def _same_images(findings: Sequence[Finding]) -> tuple[list[Case], list[Problem]]:
+    """The cases, and a warning for each whose image another subject has too.
+
+    Both subjects become one, that of the case that comes first: else one would be trained on, and
+    the other tested. Images are the same where nothing but type, orientation, format or scale differs.
+    """
+    cases = {finding.case.case: finding.case for finding in findings}
+    pairs = _same_bytes(findings)
+    looks = {finding.case.case: finding.look for finding in findings if finding.look}
+    pairs += [pair for pair in same_images(looks) if pair not in set(pairs)]
+    order = {name: place for place, name in enumerate(cases)}
+    merged = {case.subject: case.subject for case in cases.values()}
+    of, problems = {}, []
+    for first, second in sorted(pairs, key=lambda pair: (order[pair[0]], order[pair[1]])):
+        one, other = cases[first], cases[second]
+        if one.subject == other.subject or second in of:
+            continue
+        of[second] = first
+        kept, gone = merged[one.subject], merged[other.subject]
+        merged = {name: kept if now == gone else now for name, now in merged.items()}
+        what = "image" if other.images else "label map"
+        text = (
+            f"the same {what} as case {first}, though of another subject: the two are taken for one "
+            "subject, and none is tested by a model that saw the other"
+        )
+        problems.append(Problem(second, str(other.files[0]), text, WARNING))
+    return [
+        replace(case, subject=merged[case.subject], same_image_as=of.get(name))
+        for name, case in cases.items()
+    ], problems
+
+
+def _same_bytes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Pairs of cases with the same numbers in RAS."""
+    first: dict[str, str] = {}
+    return [
+        (one, finding.case.case)
+        for finding in findings
+        if finding.digest
+        and (one := first.setdefault(finding.digest, finding.case.case)) != finding.case.case
+    ]
 
 
 def _relative(problem: Problem, root: Path) -> Problem:

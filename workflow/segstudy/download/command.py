@@ -104,7 +104,7 @@ def _audit(options: argparse.Namespace) -> None:
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     stop_if_unusable(cases, problems, dataset, options.problems)
-    merged = derive.write_merged(cases, dataset.merged_labels, derived)
+    merged = derive.write_merged(cases, dataset, derived)
     derive.remove_others(derived, [*cases, *merged])
     write_cases(options.cases, merged, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))

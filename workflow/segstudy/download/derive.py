@@ -14,12 +14,15 @@ import numpy as np
 
 from segstudy.cases import Case
 from segstudy.download.layouts import Listing
+from segstudy.download.meanings import by_name, renamed
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.names import NIFTI, times
+from segstudy.images.whole import to_whole
 from segstudy.log import log, progress
+from segstudy.study import Dataset
 
 
 def stack_slices(listing: Listing, pixel_mm: float, slice_mm: float) -> Listing:
@@ -55,9 +58,10 @@ def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
                 f"{file}: {times(one.shape)} pixels; expected {times(slices[0].shape)}, as in "
                 f"{files[0].name}"
             )
-        if is_label and not (
-            np.array_equal(one, np.rint(one)) and 0 <= one.min() <= one.max() <= 65535
-        ):
+    if is_label:
+        slices = [to_whole(one, file)[0] for file, one in zip(files, slices, strict=True)]
+    for file, one in zip(files, slices, strict=True):
+        if is_label and not 0 <= one.min() <= one.max() <= 65535:
             raise InputError(
                 f"{file}: values from {one.min():g} to {one.max():g}; expected whole numbers from 0 to "
                 "65535 in a label"
@@ -106,26 +110,37 @@ def merge_values(label: np.ndarray, merged: Mapping[int, int]) -> np.ndarray:
     return result.astype(np.uint8) if result.max(initial=0) < 256 else result
 
 
-def write_merged(cases: Sequence[Case], merged: Mapping[int, int], derived: Path) -> list[Case]:
-    """The cases with labels in which the values of a structure are one, written to `derived`."""
-    if not merged:
-        return list(cases)
+def in_study_values(
+    label: np.ndarray, path: Path, dataset: Dataset
+) -> tuple[np.ndarray, list[str]]:
+    """A label map with the values of the study, and what is doubtful about them.
+
+    Names in the header of a file of 3D Slicer decide first (`meanings.by_name`), then the values
+    of each structure become one. Raises InputError where the names contradict the study.
+    """
+    moved, doubts = by_name(path, dataset)
+    if moved:
+        renamed(np.flatnonzero(np.bincount(label.ravel())).tolist(), moved, path)
+    return merge_values(merge_values(label, moved), dataset.merged_labels), doubts
+
+
+def write_merged(cases: Sequence[Case], dataset: Dataset, derived: Path) -> list[Case]:
+    """The cases with labels in the study's values: written to `derived` where they are not so already.
+
+    That is where a structure has several values, and where names in a header say other ones.
+    """
     found = []
-    for case in progress(cases, "merge labels"):
+    for case in progress(cases, "merge labels") if dataset.merged_labels else cases:
         files = {"merged_labels": case.label, "merged_reference_labels": case.reference_label}
-        new = {}
+        new = dict(files)
         for folder, file in files.items():
-            if file is not None:
+            if file is not None and (dataset.merged_labels or by_name(file, dataset)[0]):
                 label = read_label(file)
                 new[folder] = derived / folder / f"{case.case}.nii.gz"
-                _write(new[folder], merge_values(label.array, merged), label.affine, like=file)
-        found.append(
-            replace(
-                case,
-                label=new["merged_labels"],
-                reference_label=new.get("merged_reference_labels"),
-            )
-        )
+                array, _ = in_study_values(label.array, file, dataset)
+                _write(new[folder], array, label.affine, like=file)
+        label, reference = new.values()
+        found.append(replace(case, label=label, reference_label=reference))
     return found
 
 

@@ -9,11 +9,12 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from segstudy.cases import Case
+from segstudy.download.meanings import beside, compare_names, label_names
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.files import read_json
@@ -57,7 +58,11 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
         raise InputError(f"{place}: no such {'table' if source.layout == 'table' else 'folder'}")
     if source.layout == "oasis_slices":
         return _oasis_slices(place, dataset, derived or Path("derived"))
-    return _LAYOUTS[source.layout](place, dataset)
+    listing = _LAYOUTS[source.layout](place, dataset)
+    described = source.layout in ("msd", "nnunet")
+    labels = [case.label for case in listing.cases]
+    said = beside(labels, listing.root, dataset, described)
+    return replace(listing, problems=[*listing.problems, *said])
 
 
 # --- Medical Segmentation Decathlon -------------------------------------------------------------
@@ -343,7 +348,7 @@ def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
     problems = []
     names = _colour_table(root / f"{segmentation}_labels.txt")
     if names:
-        problems = _compare_names(names, f"{segmentation}_labels.txt", dataset)
+        problems = compare_names(names, f"{segmentation}_labels.txt", dataset)
     cases = []
     for folder in folders:
         # OAS1_0061_MR2 is the same person as OAS1_0061_MR1, scanned again.
@@ -385,9 +390,6 @@ def _bids(root: Path, dataset: Dataset) -> Listing:
     desc = f"_desc-{source.image_desc}" if source.image_desc else ""
     channels = [_bids_files(image_root, f"{desc}_{suffix}.nii.gz") for suffix in source.suffixes]
     problems, cases = [], []
-    tables = sorted([*root.glob("*dseg.tsv"), *pipeline.glob("*dseg.tsv")])
-    for table in tables[:1]:
-        problems += _compare_names(_dseg_names(table), _name(table, root), dataset)
     for key in sorted(sessions.keys() | channels[0].keys()):
         case, files = "_".join(key), [sessions.get(key, [])] + [c.get(key, []) for c in channels]
         wanted = [f"*{ending}", *(f"*{desc}_{suffix}.nii.gz" for suffix in source.suffixes)]
@@ -434,18 +436,6 @@ def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
                 key = path.relative_to(root).parts[:-2]
                 found.setdefault(key, []).append(path)
     return found
-
-
-def _dseg_names(table: Path) -> dict[int, str]:
-    """Value -> name of a BIDS label table (columns index and name)."""
-    header, *rows = (cells for _, cells in _rows(table))
-    try:
-        index, name = header.index("index"), header.index("name")
-        return {int(row[index]): row[name].strip() for row in rows}
-    except (ValueError, IndexError):
-        raise InputError(
-            f"{table}: expected a table of labels with the columns index (whole numbers) and name"
-        ) from None
 
 
 # --- label maps alone ---------------------------------------------------------------------------
@@ -613,43 +603,7 @@ def _compare_description(
             f"{len(dataset.channels)} ({', '.join(dataset.channels)}): set channels to the names "
             "of all, in this order"
         )
-    return _compare_names(_label_names(description.get("labels")), file.name, dataset)
-
-
-def _compare_names(names: Mapping[int, str], file: str, dataset: Dataset) -> list[Problem]:
-    """Warnings where the dataset's own names of its label values are not the study's."""
-    problems = []
-    for structure, value in dataset.structures.items() if names else ():
-        said = names.get(value)
-        others = {_plain(other) for other in dataset.structures if other != structure}
-        if said is None:
-            text = (
-                f"labels: no value {value}, which the study file calls {structure}; "
-                f"known: {', '.join(map(str, sorted(names)))}"
-            )
-        elif _plain(said) in others:
-            text = f"labels: value {value} is called {said!r}, the study file calls it {structure}"
-        else:
-            continue
-        problems.append(Problem("", file, text, WARNING))
-    return problems
-
-
-def _label_names(labels: Any) -> dict[int, str]:
-    """Value -> name, from `{"1": "heart"}` (Decathlon) or `{"heart": 1}` (nnU-Net); regions left out."""
-    if not isinstance(labels, dict):
-        return {}
-    names = {}
-    for key, other in labels.items():
-        if isinstance(other, int):
-            names[other] = str(key)
-        elif isinstance(other, str) and str(key).isdecimal():
-            names[int(key)] = other
-    return names
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return compare_names(label_names(description.get("labels")), file.name, dataset)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from segstudy.images.headers import (
     text_scale,
 )
 from segstudy.images.names import NIFTI, OTHER, is_image, times
+from segstudy.images.whole import to_whole
 from segstudy.log import log
 
 GZIP_RATIO = 1032
@@ -36,10 +37,14 @@ AFTER_VOXELS = 1_000_000
 
 @dataclass(frozen=True)
 class Image:
-    """An array on a grid: (i, j, k) for a label, (channel, i, j, k) for an image."""
+    """An array on a grid: (i, j, k) for a label, (channel, i, j, k) for an image.
+
+    off_whole: how far a label's numbers in the file lie from whole ones, to which they are rounded.
+    """
 
     array: np.ndarray
     affine: np.ndarray
+    off_whole: float = 0.0
 
     @property
     def grid(self) -> Grid:
@@ -81,26 +86,31 @@ def read_image(paths: Path | str | Sequence[Path | str], channels: int = 1) -> I
 def read_label(path: Path | str) -> Image:
     """Read a label map as integers with axes (i, j, k).
 
-    Raises InputError for a file that is no image, is not 3D, or holds values that are no whole numbers.
+    Raises InputError for a file that is no image, is not 3D, or holds values that are no whole numbers
+    (more than 1e-3 off).
     """
     array, affine = _read(path)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
         raise InputError(f"{path}: shape {_shape(array)}; expected a 3D label map")
+    off = 0.0
     if array.dtype.kind not in "iu":
         array = _real(array)
         if not np.isfinite(array).all():
             raise InputError(f"{path}: a label map with non-finite values; expected whole numbers")
-        whole = np.rint(array)
-        if not np.array_equal(whole, array):
-            odd = float(array[whole != array].flat[0])
-            raise InputError(f"{path}: value {odd:g}; expected whole numbers in a label map")
-        array = whole
+        array, off = to_whole(array, path, _scale(path))
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 65535:
         raise InputError(f"{path}: label values from {low} to {high}; expected 0 to 65535")
-    return Image(np.ascontiguousarray(array.astype(np.uint8 if high < 256 else np.uint16)), affine)
+    dtype = np.uint8 if high < 256 else np.uint16
+    return Image(np.ascontiguousarray(array.astype(dtype)), affine, off)
+
+
+def _scale(path: Path | str) -> float:
+    """The factor that a NIfTI header applies to the stored numbers; 1 without one."""
+    slope = open_nifti(path).dataobj.slope if str(path).endswith(NIFTI) else 1.0
+    return float(slope)
 
 
 def read_grid(path: Path | str) -> Grid:

@@ -22,12 +22,13 @@ def confusion(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np
 
 
 def dice(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """Dice coefficient of each class 1 .. classes-1; NaN where both are empty.
+    """Dice coefficient of each class 1 .. classes-1; NaN where the reference has none, as in the metrics.
 
     reference, prediction: class indices of the same shape; classes counts the background.
     Returns float64 (classes - 1,).
     """
     counts = confusion(reference, prediction, classes)
     both = 2.0 * np.diagonal(counts)[1:]
-    total = (counts.sum(axis=0) + counts.sum(axis=1))[1:]
-    return np.divide(both, total, out=np.full(classes - 1, np.nan), where=total > 0)
+    reference_size = counts.sum(axis=1)[1:]
+    total = counts.sum(axis=0)[1:] + reference_size
+    return np.divide(both, total, out=np.full(classes - 1, np.nan), where=reference_size > 0)

@@ -20,8 +20,8 @@ NEIGHBOURS = np.ones((3, 3, 3), bool)
 class Choice:
     """Whether a structure is reduced to its largest component, and why.
 
-    dice_all, dice_largest: mean Dice without and with the reduction over `cases`, those in which
-    the structure was present or predicted; None where nothing was measured.
+    dice_all, dice_largest: mean Dice without and with the reduction over `cases`, those whose
+    reference has the structure; None where nothing was measured.
     """
 
     keep_largest: bool
@@ -69,7 +69,6 @@ def choose(
     """
     choices = {}
     for column, structure in enumerate(structures):
-        # keeping the largest never empties a structure, so both Dice are defined in the same cases
         scores = {
             case: (before[column], after[column])
             for case, (before, after) in compared.items()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from segstudy.cases import UNTESTED, Case, Split
+from segstudy.cases import UNTESTED, Case, Split, training_side
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.study import Splits
@@ -30,7 +30,7 @@ def split(
     A label map alone is tested by no fold and trained on by all of them (`UNTESTED`), unless images
     of its subject are tested: then it is left out by the folds that test these.
 
-    A subject is never in two folds. The same subject's name in two training datasets is taken
+    A subject is never in two folds; subjects with the same image are one since the audit. The same subject's name in two training datasets is taken
     for the same person: that can only keep apart what might leak. The one exception is
     `group_by: case_though_it_leaks`, where every case is dealt out for itself; a warning says
     how many subjects then stand on both sides.
@@ -49,6 +49,7 @@ def split(
         for case in cases
         if not case.images
     }
+    _say_same_images(cohorts)
     leaky = settings.group_by == "case_though_it_leaks"
     if not leaky:
         _refuse_leaks(cohorts, roles)
@@ -71,11 +72,53 @@ def split(
         chosen = {key: case.fold for key, case in training.items()}
         _check_given(training, settings.folds)
     chosen |= _of_label_maps(maps, training, chosen, cohorts, roles)
-    return [
+    found = [
         Split(dataset, case.case, case.subject, chosen.get((dataset, case.case)))
         for dataset, cases in cohorts.items()
         for case in sorted(cases, key=lambda case: case.case)
     ]
+    _say_what_cannot_be_learned(training | maps, found, settings.folds)
+    return found
+
+
+def _say_same_images(cohorts: Mapping[str, Sequence[Case]]) -> None:
+    for dataset, cases in cohorts.items():
+        same = [case for case in cases if case.same_image_as]
+        if same:
+            log.warning(
+                "dataset %s: %d cases have the same image as a case of another subject, e.g. %s and %s: "
+                "taken for one subject",
+                dataset,
+                len(same),
+                same[0].case,
+                same[0].same_image_as,
+            )
+
+
+def _say_what_cannot_be_learned(
+    cases: Mapping[Key, Case], splits: Sequence[Split], folds: int
+) -> None:
+    """Warn of structures that no training case of a fold has; refuse a fold without any structure."""
+    lacking: dict[str, list[int]] = {}
+    for fold in range(folds):
+        side = [cases[split.dataset, split.case] for split in training_side(splits, fold)]
+        names = sorted({name for case in side for name in case.voxels})
+        absent = [name for name in names if not any(case.voxels.get(name) for case in side)]
+        if names and len(absent) == len(names):
+            raise InputError(
+                f"fold {fold}: none of the {len(side)} cases to train on has a voxel of {' or '.join(names)}, "
+                "so there is nothing to learn; see whether the values in the study file are those of "
+                "the labels, give more cases, or set splits.stratify_by: volume_and_presence"
+            )
+        for name in absent:
+            lacking.setdefault(name, []).append(fold)
+    for name, own in lacking.items():
+        which = "any fold" if len(own) == folds else f"fold {', '.join(map(str, own))}"
+        log.warning(
+            "%s: no case that %s trains on has a voxel of it, so it cannot be learned there",
+            name,
+            which,
+        )
 
 
 def _of_label_maps(
@@ -137,6 +180,7 @@ def _refuse_leaks(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str
                     f"dataset {dataset}: subject {case.subject} is trained on (case {case.case}) "
                     f"and kept for testing (case {tested[case.subject].case}); expected one or the "
                     "other: give all cases of a subject the same split"
+                    f"{_why_one(case, tested[case.subject])}"
                 )
 
 
@@ -154,7 +198,7 @@ def _check_given(training: Mapping[tuple[str, str], Case], folds: int) -> None:
             raise InputError(
                 f"dataset {dataset}: subject {case.subject} is in fold {first.fold} (case "
                 f"{first.case}) and in fold {case.fold} (case {name}); expected one fold a subject, "
-                "else what a model has seen is tested"
+                f"else what a model has seen is tested{_why_one(first, case)}"
             )
     empty = sorted(set(range(folds)) - {case.fold for case in training.values()})
     if empty:
@@ -162,6 +206,11 @@ def _check_given(training: Mapping[tuple[str, str], Case], folds: int) -> None:
             f"fold {empty[0]} has no case, but splits.folds is {folds}; give it cases or lower "
             "splits.folds"
         )
+
+
+def _why_one(*cases: Case) -> str:
+    same = next((case for case in cases if case.same_image_as), None)
+    return f"; {same.case} has the same image as {same.same_image_as}" if same else ""
 
 
 def _warn_of_leaks(training: Mapping[Key, Case], chosen: Mapping[Key, int]) -> None:

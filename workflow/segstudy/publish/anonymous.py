@@ -48,7 +48,12 @@ def anonymised(results: Results, names: Mapping[str, Mapping[str, str]], folder:
     for dataset, settings in study.datasets.items():
         here = folder / "download" / dataset
         table = [
-            replace(case, case=cases[case.case], subject=subjects[case.subject])
+            replace(
+                case,
+                case=cases[case.case],
+                subject=subjects[case.subject],
+                same_image_as=case.same_image_as and cases[case.same_image_as],
+            )
             for case in read_cases(root / "download" / dataset / "cases.tsv")
         ]
         write_cases(here / "cases.tsv", table, study.channels)

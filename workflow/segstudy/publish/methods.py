@@ -90,6 +90,12 @@ def _data(results: Results) -> str:
             )
         else:
             text.append("Every map passed an audit of its header and label values.")
+        same = sum(case.same_image_as is not None for case in cases)
+        if same:
+            text.append(
+                f"{count(same, 'case')} had the image of another case that was delivered under another subject; such "
+                "subjects were taken for one."
+            )
         if settings.role == "test":
             text.append("It was used for testing only, by the models of every fold.")
     splits = study.splits

@@ -390,6 +390,10 @@ def cohort_tables(results: Results) -> list[dict]:
                 if len(there) < len(cases):
                     text += f", in {len(there)} of {len(cases)} cases"
             rows.append((f"{plain(name)}, as delivered", text))
+        same = sum(case.same_image_as is not None for case in cases)
+        if same:
+            text = f"{same} of the cases, each one subject with the case whose image it has"
+            rows.append(("The same image under two subjects", text))
         refused = problems[problems["verdict"] == "refused"]["case"].nunique()
         rows.append(("Refused by the audit", str(refused)))
         faults = results.faults(dataset) if settings.audit_labels else None

@@ -29,7 +29,8 @@ class Cohort(Settings):
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
     )
     structures: dict[str, LabelValue] = Field(
-        description="structure: value in the label files (0 is background), or a list of values, which are merged; "
+        description="structure: value in the label files (0 is background), or a list of values, which are merged; names of "
+        "segments in files of 3D Slicer decide before their values; "
         "with `label_table`, a list of names, where `hippocampus` is left and right together",
         min_length=1,
         json_schema_extra=_structures_schema,
@@ -131,6 +132,12 @@ class Dataset(RepairedCohort):
     )
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
+    )
+    empty_labels: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="what to do with a case whose label holds no structure, such as a healthy control: `warn`: train and "
+        "test on it, where a false positive is counted, and Dice, NSD and distances are undefined for every model; "
+        "`refuse`: a bad case, of a study where every case must hold one",
     )
     tissues: dict[Name, tuple[int, ...]] = Field(
         {},

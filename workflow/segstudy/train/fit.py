@@ -39,8 +39,9 @@ from segstudy.train.ema import WeightAverage
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.ranks import ALONE, Rank, stop_requests
 from segstudy.train.resolve import Resolved
-from segstudy.train.sampling import Batch, Sampler, TrainingCase
+from segstudy.train.sampling import Batch, Sampler, TrainingCase, with_slices
 from segstudy.train.schedule import factor
+from segstudy.train.structures import check_structures
 
 CHECKPOINT_EVERY_S = 60.0
 MEMORY_SHARE = 0.5
@@ -227,7 +228,7 @@ class Trainer:
     def validate(self, cases: Sequence[TrainingCase]) -> dict[str, float]:
         """Loss and Dice of each structure, averaged over whole volumes on the prepared grid.
 
-        A structure that is in no reference and no prediction is NaN, and left out of the mean.
+        A structure that is in no reference is NaN, and left out of the mean.
         """
         losses, scores = zip(*self.rank.spread(self._validate_case, cases), strict=True)
         by_structure = _mean_known(np.array(scores))
@@ -324,8 +325,13 @@ def fit(
             trainer.synth.painted(case, resolved, _generator(resolved, f"validation {case.name}"))
             for case in cases[len(training) :]
         ]
+    names = resolved.settings.structures
+    learned = cases[: len(training)]
+    check_structures(
+        [[names[n - 1] for n in case.foreground] for case in learned], names, resolved.fold
+    )
     sampler = Sampler(
-        cases=cases[: len(training)],
+        cases=with_slices(learned, resolved.model.slices),
         patch_size=resolved.patch_size,
         source_size=resolved.source_size,
         planes=resolved.model.planes,

@@ -30,6 +30,7 @@ from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import save_weights
 from segstudy.study import NnunetModel, TrainSettings
 from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
+from segstudy.train.structures import check_structures
 
 DATASET_ID = 1
 PLANNERS = {
@@ -68,6 +69,9 @@ def fit(
     model = settings.model
     if not training:
         raise InputError(f"fold {fold}: no case to train on; give more cases or fewer folds")
+    if all(case.case.voxels for case in training):
+        held = [[name for name, n in case.case.voxels.items() if n] for case in training]
+        check_structures(held, settings.structures, fold)
     work = output.resolve() / "nnunet"
     prepare(work, threads)
     key = _key(settings, training, validation, fold, seed, code)

@@ -97,7 +97,8 @@ def _write_label(
     indices[values] = np.arange(1, len(values) + 1)
     classes = indices[label.array]
     name = f"{raw_name(case)}{ENDING}"
-    if _is_plain(path) and np.array_equal(classes, label.array):
+    # nnU-Net cuts off what follows the point: 0.9999999 would be background.
+    if _is_plain(path) and not label.off_whole and np.array_equal(classes, label.array):
         _link(path, folder / name, count)
     else:
         write_label(folder / name, classes, label.affine)

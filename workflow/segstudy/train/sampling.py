@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from segstudy.errors import InputError
+from segstudy.log import log
 from segstudy.networks import NORMAL_AXIS
 from segstudy.study import Slices
 
@@ -107,7 +108,7 @@ class Sampler:
     Cases come in turn, in an order shuffled anew each time all have been seen. Of the patches,
     exactly `foreground_share` hold a voxel of a structure: first a class of the case is drawn,
     then one of its voxels, so that small structures are seen as often as large ones. The others
-    lie anywhere.
+    lie anywhere, as do all of a case without any structure (nnU-Net's way).
 
     patch_size: what is drawn. source_size: what is cut, about the same middle; at least as large,
     room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`
@@ -155,20 +156,12 @@ class Sampler:
         return self.cases[order[place]]
 
     def slices_of(self, case: TrainingCase, normal: int) -> np.ndarray | None:
-        """The slices across an axis that are trained on; None where all of them are.
-
-        Raises InputError for a case that has none to keep.
-        """
+        """The slices across an axis that are trained on; None where all of them are."""
         if self.slices == ALL_SLICES:
             return None
         found = np.arange(case.shape[normal])
         if self.slices.keep == "foreground":
             found = case.slices_with_structure[normal]
-            if not len(found):
-                raise InputError(
-                    f"slices.keep: foreground, but case {case.name} holds none of the structures; "
-                    "leave the case out, or keep: all"
-                )
         most = self.slices.most_per_plane
         if most is not None and most < len(found):
             name = int.from_bytes(hashlib.sha256(case.name.encode()).digest()[:8], "big")
@@ -231,6 +224,31 @@ class Sampler:
                 batch = waiting.result()
                 waiting = ahead.submit(prepare, step + 1) if step + 1 < stop else None
                 yield batch
+
+
+def with_slices(cases: Sequence[TrainingCase], slices: Slices) -> list[TrainingCase]:
+    """The cases that have a slice to train on: of `keep: foreground`, those with a structure.
+
+    The others are named. Raises InputError where none is left.
+    """
+    if slices.keep != "foreground":
+        return list(cases)
+    kept = [case for case in cases if case.foreground]
+    empty = [case.name for case in cases if not case.foreground]
+    if not kept:
+        raise InputError(
+            f"slices.keep: foreground, but none of the {len(cases)} training cases holds a structure; "
+            "give others, or keep: all"
+        )
+    if empty:
+        log.warning(
+            "slices.keep is foreground: %d of %d training cases hold no structure and are left out (%s%s)",
+            len(empty),
+            len(cases),
+            ", ".join(empty[:5]),
+            ", ..." if len(empty) > 5 else "",
+        )
+    return kept
 
 
 def _within(

@@ -1,0 +1,119 @@
+"""The same image saved twice: in another type, orientation or format, or with its numbers rescaled.
+
+Such a copy has, voxel by voxel, the numbers of the other one up to a factor, an offset and the
+rounding of both, and nothing else has. Images are compared by some thousand voxels at places that
+follow from the shape alone, once both are turned to RAS. Numbers at an image's ends, such as air
+and what a copy cut off, say nothing and are left out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segstudy.images.files import Image
+from segstudy.images.geometry import to_ras
+from segstudy.images.names import seed_of, times
+
+POINTS = 8192
+"""Voxels that are compared."""
+ALIKE_POINTS, ALIKE = 1024, 0.98
+"""Voxels and least correlation that make two images worth comparing; rounding to bytes leaves 0.99."""
+FIRST_POINTS = 512
+LEAST_POINTS, LEAST_VALUES = 64, 16
+"""Voxels, and different numbers among them, below which nothing is said."""
+RELATIVE = 3e-4
+"""Rounding of 16-bit floats, as a share of the range."""
+SLACK = 0.65
+"""How many steps a rounded number may lie off the line; more than a half, since the line is fitted."""
+AGREE = 0.999
+"""The least share of voxels that agree."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an image is recognised by: its shape in RAS and its numbers at some places, float32 (n,)."""
+
+    shape: tuple[int, int, int]
+    values: np.ndarray
+
+
+def look(image: Image) -> Look:
+    """The look of an image (channel, i, j, k): that of its first channel."""
+    turned = to_ras(Image(image.array[:1], image.affine)).array[0]
+    flat = turned.ravel()
+    if flat.size > POINTS:
+        draw = np.random.default_rng(seed_of("look", times(turned.shape)))
+        flat = flat[draw.integers(0, flat.size, POINTS)]
+    return Look(turned.shape, flat.astype(np.float32))
+
+
+def same_images(looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
+    """Pairs of names whose images are the same, the one that comes first named first."""
+    shapes: dict[tuple[int, int, int], list[str]] = {}
+    for name, one in looks.items():
+        shapes.setdefault(one.shape, []).append(name)
+    for names in shapes.values():
+        for first, second in _alike([looks[name].values for name in names]):
+            if is_rescaled(looks[names[first]].values, looks[names[second]].values):
+                yield names[first], names[second]
+
+
+def _alike(values: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
+    """Pairs of arrays (n,) that correlate, once their extremes are cut off."""
+    if len(values) < 2:
+        return
+    some = np.array([one[:ALIKE_POINTS] for one in values], float)
+    low, high = np.percentile(some, [1, 99], axis=1, keepdims=True)
+    some = np.clip(some, low, high)
+    some -= some.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(some, axis=1, keepdims=True)
+    some = (some / np.where(norm > 0, norm, 1)).astype(np.float32)
+    for first in range(len(some) - 1):
+        for second in np.flatnonzero(some[first + 1 :] @ some[first] >= ALIKE):
+            yield first, first + 1 + int(second)
+
+
+def is_rescaled(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays (n,) are the same numbers, up to a factor, an offset and rounding.
+
+    The rounding of each is the smallest step between its numbers.
+    """
+    # Where some say no, all need not be looked at; fewer have larger steps, and so say no less often.
+    if _agree(one[:FIRST_POINTS], other[:FIRST_POINTS]) is False:
+        return False
+    return bool(_agree(one, other))
+
+
+def _agree(one: np.ndarray, other: np.ndarray) -> bool | None:
+    """As `is_rescaled`; None where there is too little to tell by."""
+    inside = [(array > array.min()) & (array < array.max()) for array in (one, other)]
+    both = inside[0] & inside[1]
+    if both.sum() < max(LEAST_POINTS, 0.5 * min(part.sum() for part in inside)):
+        return None
+    fine, coarse = (np.asarray(array[both], float) for array in (one, other))
+    if _step(fine) * np.ptp(coarse) > _step(coarse) * np.ptp(fine):
+        fine, coarse = coarse, fine
+    levels, place, count = np.unique(coarse, return_inverse=True, return_counts=True)
+    if min(len(levels), len(np.unique(fine))) < LEAST_VALUES:
+        return None
+    # An even background, of which each voxel is rounded alike, would draw the line to itself.
+    weights = np.minimum(count, np.median(count))
+    slope, offset = _line(np.bincount(place, fine) / count, levels, weights)
+    difference = np.abs(coarse - offset - slope * fine)
+    rounding = SLACK * (_step(coarse) + abs(slope) * _step(fine)) + RELATIVE * np.ptp(coarse)
+    return bool((difference <= rounding).mean() >= AGREE)
+
+
+def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the line that fits weighted points best by their squares."""
+    middle = np.average(x, weights=weights)
+    off = (x - middle) * weights
+    slope = float(off @ y / (off @ (x - middle))) if off.any() else 0.0
+    return slope, float(np.average(y, weights=weights) - slope * middle)
+
+
+def _step(values: np.ndarray) -> float:
+    """The smallest distance between different numbers; 0 for an array of one number."""
+    steps = np.diff(np.unique(values))
+    return float(steps.min(initial=np.ptp(values)))
