@@ -75,7 +75,11 @@ def test_pairs_that_are_written_stay():
         ({"a": [4, 43], "b": 43}, {}, "value 43 stands for two structures"),
         ({"a": [4, 4]}, {}, "value 4 stands twice"),
         ({"a": []}, {}, "structures.a: no value"),
-        ({"a": [4, 43]}, {"ignore_labels": [43]}, "ignore_labels: value 43 is a structure's value"),
+        (
+            {"a": [4, 43]},
+            {"background_labels": [43]},
+            "background_labels: value 43 is a structure's value",
+        ),
         (
             {"a": 1},
             {"label_table": "aal"},

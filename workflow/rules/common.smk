@@ -369,6 +369,7 @@ def train_settings(model: str) -> TrainSettings:
         channels=STUDY.channels,
         modality=STUDY.modality,
         left_right_pairs=STUDY.left_right_pairs,
+        ignores=STUDY.ignores(model),
     )
 
 
@@ -417,6 +418,7 @@ def measure_settings(dataset: str) -> MeasureSettings:
         metrics=STUDY.metrics,
         structures=cohort.structures,
         left_right_pairs=STUDY.left_right_pairs,
+        ignore=cohort.ignore,
     )
 
 

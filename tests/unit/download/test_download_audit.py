@@ -275,7 +275,7 @@ def test_measurements_of_a_good_case(folder):
 
 def test_ignored_values_are_no_fault(folder):
     write_label(label_of(folder), mask((1, 2, 9)), AFFINE)
-    dataset = settings("msd", folder, ignore_labels=[9])
+    dataset = settings("msd", folder, background_labels=[9])
     assert len(audit(list_cases(dataset), dataset)[0]) == 3
 
 
@@ -618,7 +618,7 @@ def test_a_real_thoracic_ct(real_data, tmp_path):
     structures = {"heart": 1, "aorta": 3}
     pairs = {"all": ([image], label), "larger": ([image], heart)}
     good, refused = audit_table(
-        tmp_path, pairs, structures=structures, ignore_labels=[2, 4, 5, 6, 7], modality="CT"
+        tmp_path, pairs, structures=structures, background_labels=[2, 4, 5, 6, 7], modality="CT"
     )
     assert set(good) == {"all"}
     assert good["all"].shape == (120, 126, 164)

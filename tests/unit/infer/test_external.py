@@ -127,7 +127,7 @@ def test_other_values_can_be_ignored(images, tmp_path):
     command = f"{program(tmp_path, change)} {{image}} {{output}}"
     for ignored in ("all", (8, 9)):
         out = tmp_path / f"out-{ignored}"
-        predict(settings(command, ignore_labels=ignored), images, out)
+        predict(settings(command, background_labels=ignored), images, out)
         label = read_label(out / "case 0.nii.gz").array
         assert label[0, 0, 0] == label[0, 0, 1] == 0
 

@@ -30,6 +30,7 @@ class TrainingCase:
 
     image: (channel, x, y, z) and label: class indices (x, y, z); arrays, or anything sliced alike.
     foreground: for each class that occurs, voxels (n, 3) of it.
+    labelled: voxels (n, 3) that are not ignored; None where none is.
     normalise: applied to what is cut from `image`; None where it is normalised already.
     """
 
@@ -40,6 +41,7 @@ class TrainingCase:
     foreground: dict[int, np.ndarray]
     spacing_mm: tuple[float, float, float]
     normalise: Callable[[np.ndarray], np.ndarray] | None = None
+    labelled: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,7 +54,8 @@ class TrainingCase:
     @cached_property
     def slices_with_structure(self) -> tuple[np.ndarray, ...]:
         """For each axis, the slices across it that hold a structure; the label is read once for it."""
-        held = np.asarray(self.label[...]) > 0
+        # In a byte, what is ignored lies just below the background.
+        held = np.asarray(self.label[...]) + np.uint8(1) > 1
         others = ((1, 2), (0, 2), (0, 1))
         return tuple(np.flatnonzero(held.any(axis=axes)) for axes in others)
 
@@ -107,7 +110,7 @@ class Sampler:
     Cases come in turn, in an order shuffled anew each time all have been seen. Of the patches,
     exactly `foreground_share` hold a voxel of a structure: first a class of the case is drawn,
     then one of its voxels, so that small structures are seen as often as large ones. The others
-    lie anywhere.
+    lie anywhere, in a case with ignored voxels about any that is not.
 
     patch_size: what is drawn. source_size: what is cut, about the same middle; at least as large,
     room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`
@@ -162,6 +165,8 @@ class Sampler:
         if self.slices == ALL_SLICES:
             return None
         found = np.arange(case.shape[normal])
+        if case.labelled is not None:
+            found = np.unique(case.labelled[:, normal])
         if self.slices.keep == "foreground":
             found = case.slices_with_structure[normal]
             if not len(found):
@@ -192,6 +197,8 @@ class Sampler:
         centre = None
         if after > before:
             centre = _foreground_voxel(_within(case.foreground, kept, normal), generator)
+        if centre is None and case.labelled is not None:
+            centre = _foreground_voxel(_within({0: case.labelled}, kept, normal), generator)
         starts = [
             _start(have, want, None if centre is None else centre[axis], generator)
             for axis, (have, want) in enumerate(zip(case.shape, patch, strict=True))
