@@ -294,7 +294,14 @@ def training_data(wildcards, input) -> list[str]:
         *("--cases", *(f"{name}={table}" for name, table in cases)),
         *(["--labels", *labels] if labels else []),
         *("--structures", json.dumps(structures)),
+        *ignore_option(datasets),
     ]
+
+
+def ignore_option(datasets: list[str]) -> list[str]:
+    """The values of voxels that nobody has labelled, in the datasets that have some."""
+    values = {name: STUDY.datasets[name].ignore for name in datasets if STUDY.datasets[name].ignore}
+    return ["--ignore", json.dumps(values)] if values else []
 
 
 def training_code(model: str) -> str:

@@ -131,15 +131,18 @@ class CaseArrays:
     @cached_property
     def foreground(self) -> dict[int, np.ndarray]:
         """For each class that occurs: a sample (n, 3) of its voxels, at most 5000, for oversampling."""
-        rows = self._foreground[...]
+        rows = self._sampled
         return {index: rows[rows[:, 0] == index, 1:] for index in self._present}
 
-    @property
+    @cached_property
     def labelled(self) -> np.ndarray | None:
         """A sample (n, 3) of the voxels that are not ignored, at most 5000; None where none is ignored."""
-        rows = self._foreground[...]
-        found = rows[rows[:, 0] == 0, 1:]
+        found = self._sampled[self._sampled[:, 0] == 0, 1:]
         return found if len(found) else None
+
+    @cached_property
+    def _sampled(self) -> np.ndarray:
+        return self._foreground[...]
 
 
 def write_arrays(

@@ -90,6 +90,11 @@ class Cohort(Settings):
             raise ValueError(f"structures: value {twice[0]} stands for two structures")
         if "background" in self.structures:
             raise ValueError("structures: background is always 0 and is not listed")
+        if "ignore" in self.structures:
+            raise ValueError(
+                "structures: ignore is no structure; voxels that nobody has labelled are named beside "
+                f"structures, by ignore: {self.structures['ignore']}"
+            )
         both = sorted(set(values) & set(self.background_labels))
         if both:
             raise ValueError(f"background_labels: value {both[0]} is a structure's value")

@@ -135,7 +135,14 @@ def _plan(
         for folder in (raw, preprocessed):
             shutil.rmtree(folder, ignore_errors=True)
         cases = [*training, *validation]
-        count = write_raw(raw, cases, settings.structures, settings.channels, settings.modality)
+        count = write_raw(
+            raw,
+            cases,
+            settings.structures,
+            settings.channels,
+            settings.modality,
+            settings.ignores,
+        )
         log.info("%d cases for nnU-Net: %d files linked, %d written", len(cases), *count.values())
         api.extract_fingerprint_dataset(
             DATASET_ID, num_processes=threads, verbose=False, show_progress_bar=False
@@ -185,7 +192,7 @@ def _key(
     text = [
         settings.model_copy(update={"model": settings.model.learning()}).model_dump_json(),
         [fold, seed, code, metadata.version("nnunetv2")],
-        [[case.name, dict(case.structures)] for case in (*training, *validation)],
+        [[case.name, dict(case.structures), case.ignore] for case in (*training, *validation)],
         len(training),
     ]
     found = hashlib.sha256(json.dumps(text).encode())

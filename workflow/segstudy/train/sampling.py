@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from segstudy.errors import InputError
+from segstudy.images.prepare import IGNORED
 from segstudy.networks import NORMAL_AXIS
 from segstudy.study import Slices
 
@@ -28,7 +29,7 @@ ALL_SLICES = Slices()
 class TrainingCase:
     """A case that patches are cut from.
 
-    image: (channel, x, y, z) and label: class indices (x, y, z); arrays, or anything sliced alike.
+    image: (channel, x, y, z) and label: class indices or IGNORED (x, y, z); arrays, or anything sliced alike.
     foreground: for each class that occurs, voxels (n, 3) of it.
     labelled: voxels (n, 3) that are not ignored; None where none is.
     normalise: applied to what is cut from `image`; None where it is normalised already.
@@ -54,8 +55,8 @@ class TrainingCase:
     @cached_property
     def slices_with_structure(self) -> tuple[np.ndarray, ...]:
         """For each axis, the slices across it that hold a structure; the label is read once for it."""
-        # In a byte, what is ignored lies just below the background.
-        held = np.asarray(self.label[...]) + np.uint8(1) > 1
+        label = np.asarray(self.label[...])
+        held = (label > 0) & (label < IGNORED)
         others = ((1, 2), (0, 2), (0, 1))
         return tuple(np.flatnonzero(held.any(axis=axes)) for axes in others)
 
