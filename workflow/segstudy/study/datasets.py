@@ -57,8 +57,9 @@ class Cohort(Settings):
     )
     ignore: IgnoreValues = Field(
         (),
-        description="a value, or several, of voxels that nobody has labelled, as `ignore` of nnU-Net: they are neither "
-        "structure nor background, but left out of the loss, of what patches are drawn for, of all counts and of surfaces",
+        description="a value, or several, of voxels that nobody has labelled, `ignore` of nnU-Net's `dataset.json`: neither "
+        "structure nor background, they are left out of the loss, of what patches are drawn for and of all counts, with what is "
+        "predicted there. A surface next to them is not measured: every piece of either surface that touches one is left out",
     )
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1

@@ -218,12 +218,19 @@ def _read(path: Path) -> str:
 def remarks(settings: TrainSettings) -> list[str]:
     """What a reader of the results has to know of how nnU-Net was trained."""
     pairs = settings.left_right_pairs
+    found = []
+    if settings.ignores and settings.modality == "CT":
+        found.append(
+            "ignore: nnU-Net leaves these voxels out of its loss, but takes them for foreground in the intensities by "
+            "which it normalises CT (nnUNet#3055)"
+        )
     if not pairs or settings.model.mirrored(pairs) != "all":
-        return []
+        return found
     named = ", ".join(" and ".join(pair) for pair in pairs)
     return [
+        *found,
         f"mirror: all, as the study asks for: nnU-Net mirrors images from right to left and leaves the labels as they "
-        f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart"
+        f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart",
     ]
 
 
