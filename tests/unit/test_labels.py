@@ -87,6 +87,8 @@ def test_pairs_that_are_written_stay():
             "ignore: value 9 is in background_labels",
         ),
         ({"a": 4, "ignore": 9}, {}, "beside structures, by ignore: 9"),
+        ({"a": 4}, {"ignore": True}, "ignore"),
+        ({"a": [4, []]}, {}, "valid integer"),
         (
             {"a": 4},
             {"ignore_labels": [9], "background_labels": [9]},

@@ -50,7 +50,7 @@ Background = Literal["all"] | tuple[int, ...]
 
 def _one_or_several(value: Any) -> Any:
     """A single value stands for a list of one."""
-    return (value,) if isinstance(value, int) else value
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 IgnoreValues = Annotated[
