@@ -75,7 +75,25 @@ def test_pairs_that_are_written_stay():
         ({"a": [4, 43], "b": 43}, {}, "value 43 stands for two structures"),
         ({"a": [4, 4]}, {}, "value 4 stands twice"),
         ({"a": []}, {}, "structures.a: no value"),
-        ({"a": [4, 43]}, {"ignore_labels": [43]}, "ignore_labels: value 43 is a structure's value"),
+        (
+            {"a": [4, 43]},
+            {"background_labels": [43]},
+            "background_labels: value 43 is a structure's value",
+        ),
+        ({"a": [4, 43]}, {"ignore": 43}, "ignore: value 43 is a structure's value"),
+        (
+            {"a": 4},
+            {"ignore": 9, "background_labels": [9]},
+            "ignore: value 9 is in background_labels",
+        ),
+        ({"a": 4, "ignore": 9}, {}, "beside structures, by ignore: 9"),
+        ({"a": 4}, {"ignore": True}, "ignore"),
+        ({"a": [4, []]}, {}, "valid integer"),
+        (
+            {"a": 4},
+            {"ignore_labels": [9], "background_labels": [9]},
+            "is the old name of background",
+        ),
         (
             {"a": 1},
             {"label_table": "aal"},
@@ -86,6 +104,16 @@ def test_pairs_that_are_written_stay():
 def test_what_cannot_be_meant_is_refused(structures, more, words):
     with pytest.raises(ValueError, match=words.replace("?", r"\?")):
         cohort(structures, **more)
+
+
+def test_ignore_is_a_value_or_several():
+    assert cohort({"a": 1}, ignore=255).ignore == cohort({"a": 1}, ignore=[255]).ignore == (255,)
+    assert cohort({"a": 1}, ignore=[254, 255]).ignore == (254, 255)
+
+
+def test_background_labels_are_taken_by_their_old_name_with_a_note(caplog):
+    assert cohort({"a": 1}, ignore_labels=[5]) == cohort({"a": 1}, background_labels=[5])
+    assert caplog.text.count("ignore_labels is now called background_labels") == 1
 
 
 def test_a_table_lists_a_pair_once():

@@ -37,7 +37,7 @@ def finished(tmp_path_factory) -> Workspace:
                     "layout": "label_maps",
                     "path": str(cohorts.label_maps(folder / "maps")),
                 },
-                "ignore_labels": [506],
+                "background_labels": [506],
                 **common,
             },
             "site": {

@@ -294,7 +294,14 @@ def training_data(wildcards, input) -> list[str]:
         *("--cases", *(f"{name}={table}" for name, table in cases)),
         *(["--labels", *labels] if labels else []),
         *("--structures", json.dumps(structures)),
+        *ignore_option(datasets),
     ]
+
+
+def ignore_option(datasets: list[str]) -> list[str]:
+    """The values of voxels that nobody has labelled, in the datasets that have some."""
+    values = {name: STUDY.datasets[name].ignore for name in datasets if STUDY.datasets[name].ignore}
+    return ["--ignore", json.dumps(values)] if values else []
 
 
 def training_code(model: str) -> str:
@@ -369,6 +376,7 @@ def train_settings(model: str) -> TrainSettings:
         channels=STUDY.channels,
         modality=STUDY.modality,
         left_right_pairs=STUDY.left_right_pairs,
+        ignores=STUDY.ignores(model),
     )
 
 
@@ -417,6 +425,7 @@ def measure_settings(dataset: str) -> MeasureSettings:
         metrics=STUDY.metrics,
         structures=cohort.structures,
         left_right_pairs=STUDY.left_right_pairs,
+        ignore=cohort.ignore,
     )
 
 

@@ -40,6 +40,7 @@ rule infer:
             {dataset: STUDY.datasets[dataset].structures for dataset in STUDY.trained_on(w.model)}
         ),
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
+        ignore=lambda w: ignore_option(STUDY.trained_on(w.model)),
         settings=lambda w: STUDY.models[w.model].infer.to_json(),
         defaults=lambda w: STUDY.models[w.model].infer.digest(),
         code=lambda w: prediction_code(w.model),
@@ -48,7 +49,7 @@ rule infer:
         " {params.labels:q} --dataset {wildcards.dataset} --splits {input.splits:q}"
         " --fold {wildcards.fold} --structures {params.structures:q}"
         " --training-cases {params.training:q}"
-        " --training-structures {params.training_structures:q}"
+        " --training-structures {params.training_structures:q} {params.ignore:q}"
         " --settings {params.settings:q} --device {resources.device} --threads {threads} --output {output:q}"
         " 2>&1 | tee {log:q}"
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,11 +47,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A case, and the value of each structure in its dataset's labels."""
+    """A case, the value of each structure in its dataset's labels, and those of voxels to be ignored."""
 
     dataset: str
     case: Case
     structures: Mapping[str, int]
+    ignore: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -169,6 +171,21 @@ def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:
         bucket = int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big") % number
         found.setdefault(f"{bucket:03d}-of-{number:03d}", []).append(case)
     return dict(sorted(found.items()))
+
+
+def ignored_values(text: str) -> dict[str, tuple[int, ...]]:
+    """Dataset -> the values of `ignore`, as the option `--ignore` has them, {dataset: [value, ...]}.
+
+    Raises InputError for anything else.
+    """
+    try:
+        values = json.loads(text)
+        found = {name: tuple(own) for name, own in values.items()}
+    except (json.JSONDecodeError, AttributeError, TypeError):
+        found = {"": (None,)}
+    if not all(type(value) is int for own in found.values() for value in own):
+        raise InputError(f'--ignore {text}: expected JSON, {{"DATASET": [VALUE, ...]}}')
+    return found
 
 
 # --- splits -------------------------------------------------------------------------------------

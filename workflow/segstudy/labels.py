@@ -99,8 +99,10 @@ def settled(content: dict[str, Any]) -> dict[str, Any]:
     merged = dict(content.get("merged_labels") or {})
     single = {}
     for name, values in structures.items():
-        if not isinstance(values, list | tuple):
-            single[name] = values
+        if not isinstance(values, list | tuple) or not all(
+            isinstance(v, int | str) for v in values
+        ):
+            single[name] = values  # the types say what is wrong, if anything
             continue
         if not values:
             raise ValueError(f"structures.{name}: no value; expected at least one")

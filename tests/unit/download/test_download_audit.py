@@ -317,10 +317,32 @@ def test_measurements_of_a_good_case(folder):
     assert cases[0].voxels == {"heart": 9, "aorta": 9}
 
 
-def test_ignored_values_are_no_fault(folder):
+@pytest.mark.parametrize("key", ["background_labels", "ignore"])
+def test_further_values_that_the_study_knows_are_no_fault(folder, key):
     write_label(label_of(folder), mask((1, 2, 9)), AFFINE)
-    dataset = settings("msd", folder, ignore_labels=[9])
-    assert len(audit(list_cases(dataset), dataset)[0]) == 3
+    dataset = settings("msd", folder, **{key: [9]})
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert len(cases) == 3 and problems == []
+    assert cases[0].voxels == {"heart": 9, "aorta": 9}
+
+
+def test_a_label_of_which_all_is_ignored_is_refused(folder):
+    write_label(label_of(folder), np.full(SHAPE, 9, np.uint8), AFFINE)
+    dataset = settings("msd", folder, ignore=9)
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert len(cases) == 2
+    assert "every voxel is ignored: nothing is left to learn or to measure" in str(problems[0])
+
+
+def test_a_value_that_nothing_knows_says_what_it_may_be(folder):
+    write_label(label_of(folder), mask((1, 2, 9)), AFFINE)
+    dataset = settings("msd", folder)
+    (problem,) = audit(list_cases(dataset), dataset)[1]
+    assert "unknown label values 9 (" in str(problem)
+    assert (
+        "background goes in background_labels; voxels that nobody has labelled are marked by `ignore`"
+        in str(problem)
+    )
 
 
 def test_the_order_of_threads_does_not_show(folder):
@@ -702,7 +724,7 @@ def test_a_real_thoracic_ct(real_data, tmp_path):
     structures = {"heart": 1, "aorta": 3}
     pairs = {"all": ([image], label), "larger": ([image], heart)}
     good, refused = audit_table(
-        tmp_path, pairs, structures=structures, ignore_labels=[2, 4, 5, 6, 7], modality="CT"
+        tmp_path, pairs, structures=structures, background_labels=[2, 4, 5, 6, 7], modality="CT"
     )
     assert set(good) == {"all"}
     assert good["all"].shape == (120, 126, 164)

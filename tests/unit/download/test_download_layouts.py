@@ -153,6 +153,22 @@ def test_nnunet_other_number_of_channels(nnunet):
         list_cases(settings("nnunet", nnunet))
 
 
+@pytest.mark.parametrize(
+    ("changes", "instead"),
+    [({}, ""), ({"background_labels": [3]}, ", and not background (background_labels), as the study file calls it"),
+     ({"structures": {"heart": 1, "aorta": 2, "rest": 3}}, ", and not rest, as the study file calls it")],
+)  # fmt: skip
+def test_nnunets_ignore_is_named_and_what_to_set(nnunet, changes, instead):
+    describe(nnunet, labels={"background": 0, "heart": 1, "aorta": 2, "ignore": 3})
+    own = {"channels": ["T1", "T2"], "modality": "MR"}
+    (text,) = found(list_cases(settings("nnunet", nnunet, **own, **changes)), "warning")
+    assert text.endswith(
+        f"labels: value 3 is ignore, voxels that nobody has labelled{instead}: set ignore: 3 in the "
+        "study file's dataset"
+    )
+    assert list_cases(settings("nnunet", nnunet, **own, ignore=3)).problems == []
+
+
 def test_nnunet_with_files_listed(nnunet):
     entry = {
         "images": ["imagesTr/a_01_0000.nii.gz", "imagesTr/a_01_0001.nii.gz"],

@@ -442,7 +442,7 @@ def test_a_real_label_map_names_the_values_outside_the_table(real_data):
     # SynthSeg's own values: inside the brain from 136 on, outside of it 5xx.
     own = [136, 137, 163, 164, 502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530]
     assert problem[0].startswith("unknown label values 136 (") and "and 10 more" in problem[0]
-    assert label_problems(label, dataset("bids", ".", names, ignore_labels=own, **more)) == []
+    assert label_problems(label, dataset("bids", ".", names, background_labels=own, **more)) == []
 
 
 SYNTHSEG_OWN = (136, 137, 163, 164, 502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530)
@@ -454,7 +454,7 @@ def test_the_real_label_maps_pass_the_audit(real_data, tmp_path):
         real_data / "brain_label_maps",
         ["hippocampus", "left_thalamus", "right_thalamus"],
         label_table="freesurfer",
-        ignore_labels=SYNTHSEG_OWN,
+        background_labels=SYNTHSEG_OWN,
     )
     cases, problems = audit(chosen, tmp_path)
     assert [case.case for case in cases] == [f"training_seg_{n:02d}" for n in range(1, 11)]

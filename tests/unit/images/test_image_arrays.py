@@ -12,7 +12,7 @@ from segstudy.errors import InputError
 from segstudy.images.arrays import FOREGROUND_SAMPLE, open_arrays, write_arrays
 from segstudy.images.files import Image
 from segstudy.images.normalise import moments
-from segstudy.images.prepare import Geometry, prepare, prepare_label
+from segstudy.images.prepare import IGNORED, Geometry, prepare, prepare_label
 
 GEOMETRY = Geometry((1.0, 1.0, 2.0), "none", 0.0, "zscore", 3.0)
 AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])
@@ -203,3 +203,17 @@ def test_an_image_that_does_not_fit_its_label_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="grid"):
         write_arrays(tmp_path, "d", "p", array[:, :-1], label[:-1], way)
     assert not list(tmp_path.iterdir())
+
+
+def test_voxels_that_nobody_has_labelled_are_no_class(tmp_path):
+    array, label, way = make()
+    label[:, 20:] = IGNORED
+    write_arrays(tmp_path, "d", "p", array, label, way)
+    found = open_arrays([tmp_path])["d", "p"]
+    assert set(found.foreground) == {1, 3}
+    assert len(found.labelled) == FOREGROUND_SAMPLE and found.labelled[:, 1].max() == 19
+    plain = {index: label == index for index in (1, 3)}
+    for index, voxels in found.foreground.items():
+        assert plain[index][tuple(voxels.T)].all()
+    write_arrays(tmp_path / "all", "d", "p", array, np.minimum(label, 3), way)
+    assert open_arrays([tmp_path / "all"])["d", "p"].labelled is None

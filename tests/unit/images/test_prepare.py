@@ -17,6 +17,7 @@ from segstudy.images.geometry import ras_grid
 from segstudy.images.names import grid_name, parse_grid
 from segstudy.images.overlap import dice
 from segstudy.images.prepare import (
+    IGNORED,
     Geometry,
     Plan,
     Restore,
@@ -210,9 +211,27 @@ def test_a_label_of_another_shape_is_refused():
 def test_more_structures_than_a_byte_holds_are_refused():
     _, way = prepare(Image(np.ones((1, 4, 4, 4), np.float32), np.eye(4)), MR)
     label = Image(np.ones((4, 4, 4), np.uint16), np.eye(4))
-    assert (prepare_label(label, way, range(255, 0, -1)) == 255).all()
-    with pytest.raises(InputError, match="256 structures"):
-        prepare_label(label, way, range(1, 257))
+    assert (prepare_label(label, way, range(254, 0, -1)) == 254).all()
+    with pytest.raises(InputError, match="255 structures"):
+        prepare_label(label, way, range(1, 256))
+
+
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.8, 1.3, 2.0)])
+def test_what_nobody_has_labelled_stays_so_on_any_grid(spacing_mm):
+    """As if it were one more structure; which of its values a voxel has is nothing to the result."""
+    label = np.zeros((20, 18, 16), np.uint16)
+    label[4:12, 4:12, 4:12], label[10:, 8:], label[:, :, 13:] = 7, 3, 3
+    _, way = prepare(
+        Image(np.ones((1, *label.shape), np.float32), np.eye(4)),
+        dataclasses.replace(MR, spacing_mm=spacing_mm),
+    )
+    expected = prepare_label(Image(label, np.eye(4)), way, (7, 3))
+    expected = np.where(expected == 2, np.uint8(IGNORED), expected)
+    assert (expected == IGNORED).any() and (expected == 1).any() and (expected == 0).any()
+    garbage = np.random.default_rng(0).choice([3, 200, 60000], label.shape)
+    for marked in (label, np.where(label == 3, garbage, label).astype(np.uint16)):
+        found = prepare_label(Image(marked, np.eye(4)), way, (7,), (3, 200, 60000))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_labels_are_smoother_than_by_nearest_neighbour():

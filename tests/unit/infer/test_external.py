@@ -122,12 +122,17 @@ def test_a_command_that_cannot_work_is_refused(command, expected):
         settings(command)
 
 
-def test_other_values_can_be_ignored(images, tmp_path):
+def test_other_values_can_be_background(images, tmp_path):
     change = "values[0, 0, 0], values[0, 0, 1] = 9, 8"
     command = f"{program(tmp_path, change)} {{image}} {{output}}"
-    for ignored in ("all", (8, 9)):
-        out = tmp_path / f"out-{ignored}"
-        predict(settings(command, ignore_labels=ignored), images, out)
+    # By its old name too.
+    for name, values in (
+        ("background_labels", "all"),
+        ("background_labels", (8, 9)),
+        ("ignore_labels", (8, 9)),
+    ):
+        out = tmp_path / f"out-{name}-{values}"
+        predict(settings(command, **{name: values}), images, out)
         label = read_label(out / "case 0.nii.gz").array
         assert label[0, 0, 0] == label[0, 0, 1] == 0
 

@@ -103,3 +103,14 @@ def test_choices_are_applied_and_come_back_from_their_record():
     assert from_record(to_record(choices), structures, "file") == choices
     with pytest.raises(InputError, match="four: found None; expected"):
         from_record(to_record(choices), [*structures, "four"], "file")
+
+
+def test_what_nobody_has_labelled_has_no_say():
+    """The stray parts, which alone speak for the reduction, lie where nothing is known."""
+    cases = list(cohort())
+    ignored = np.zeros((20, 8, 8), bool)
+    ignored[18:] = True
+    seen = {name: compare(*pair, 4, ignored) for name, *pair in cases}
+    emptied = {name: compare(one, np.where(ignored, 0, other), 4) for name, one, other in cases}
+    assert choose(seen, ["one", "two", "three"]) == choose(emptied, ["one", "two", "three"])
+    assert not choose(seen, ["one", "two", "three"])["one"].keep_largest

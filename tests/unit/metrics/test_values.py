@@ -56,7 +56,7 @@ def test_values_that_nothing_has_are_refused(measured):
     assert "5 (144 voxels), 99 (8 voxels)" in error
     assert "which no structure has (liver 1, tumour 2) and no reference holds" in error
     assert '"prediction_labels": {"liver": VALUE, "tumour": VALUE}' in error
-    assert '"ignore_labels": [5, 99]' in error
+    assert '"background_labels": [5, 99]' in error
 
 
 def test_a_map_of_the_values_is_as_good_as_the_references_own(measured):
@@ -81,7 +81,7 @@ def test_a_map_changes_values_that_mean_something_else(measured):
     assert "case a: values 9 (1 voxels), which prediction_labels does not name" in error
     assert "(liver 2, 7; tumour 1)" in error
     for ignored in ([9], "all"):
-        found = measured({"a": organ()}, {"a": prediction}, **asked, ignore_labels=ignored)
+        found = measured({"a": organ()}, {"a": prediction}, **asked, background_labels=ignored)
         assert (found.loc[found["metric"] == "dice", "value"] == 1).all()
 
 
@@ -90,7 +90,7 @@ def test_ignored_values_are_background(measured, ignored):
     prediction = organ()
     prediction[8:] = 5
     found = measured(
-        {"a": organ()}, {"a": prediction}, structures=STRUCTURES, ignore_labels=ignored
+        {"a": organ()}, {"a": prediction}, structures=STRUCTURES, background_labels=ignored
     )
     assert found.loc[found["metric"] == "hd_mm", "value"].tolist() == [0, 0]
 
@@ -98,7 +98,7 @@ def test_ignored_values_are_background(measured, ignored):
 def test_ignored_values_without_named_structures(measured):
     prediction = organ()
     prediction[8:] = 5
-    found = measured({"a": organ()}, {"a": prediction}, ignore_labels=[5])
+    found = measured({"a": organ()}, {"a": prediction}, background_labels=[5])
     assert found["structure"].unique().tolist() == [1, 2]
     assert found.loc[found["metric"] == "dice", "value"].tolist() == [1, 1]
 
@@ -163,11 +163,11 @@ def test_every_voxel_is_counted(label, turned):
         ({"prediction_labels": {"liver": 5, "tumour": [5, 6]}}, "value 5 stands for two things"),
         ({"prediction_labels": {"liver": 5, "tumour": []}}, "no value for tumour"),
         (
-            {"prediction_labels": {"liver": 5, "tumour": 6}, "ignore_labels": [6]},
+            {"prediction_labels": {"liver": 5, "tumour": 6}, "background_labels": [6]},
             "value 6 stands for two things",
         ),
-        ({"ignore_labels": [2]}, "ignore_labels: 2 is the value of tumour"),
-        ({"structures": {}, "ignore_labels": "all"}, "expected structures"),
+        ({"background_labels": [2]}, "background_labels: 2 is the value of tumour"),
+        ({"structures": {}, "background_labels": "all"}, "expected structures"),
     ],
 )
 def test_settings_that_are_refused(asked, message):

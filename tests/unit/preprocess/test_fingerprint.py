@@ -14,7 +14,7 @@ from segstudy.study import Cohort
 
 SHAPE = (30, 28, 26)
 CT, MR = (
-    Cohort(modality=kind, structures={"one": 1, "three": 3}, ignore_labels=[7])
+    Cohort(modality=kind, structures={"one": 1, "three": 3}, background_labels=[7])
     for kind in ("CT", "MR")
 )
 TWO = MR.model_copy(update={"channels": ("t1", "t2")})

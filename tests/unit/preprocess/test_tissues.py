@@ -13,6 +13,7 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.arrays import open_tissues
 from segstudy.images.files import write_label
+from segstudy.images.prepare import IGNORED
 from segstudy.preprocess.tissues import tissues_of, tissues_shard
 from segstudy.study import TissueSettings
 
@@ -112,3 +113,14 @@ def test_a_damaged_description_is_named(tmp_path):
     (tmp_path / "out" / "map.json").write_text('{"case": "map"}')
     with pytest.raises(InputError, match=r"map\.json: damaged description.*run .* again"):
         open_tissues([tmp_path / "out"])
+
+
+def test_what_nobody_has_labelled_is_a_tissue_of_its_own_and_no_class(tmp_path):
+    label = np.zeros((6, 6, 5), np.uint16)
+    label[:] = [2, 10, 49, 7, 9]
+    dataset = {**SETTINGS["dataset"], "ignore": [7, 9]}
+    tissues, classes = made(tmp_path, label, dataset=dataset).read()
+    assert classes[0, 0].tolist() == [0, 1, 2, IGNORED, IGNORED]
+    white, left, right, *ignored = tissues[0, 0].tolist()
+    assert left == right and len(set(ignored)) == 1
+    assert len({white, left, ignored[0], 0}) == 4

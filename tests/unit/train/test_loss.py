@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from segstudy.errors import InputError
+from segstudy.images.prepare import IGNORED
 from segstudy.study import Loss
 from segstudy.train.loss import SegmentationLoss, dice_weights, thinned
 
@@ -131,3 +132,102 @@ def test_a_structure_that_is_nowhere_gives_a_finite_gradient():
     found.backward()
     assert math.isfinite(found.item())
     assert logits.grad.isfinite().all()
+
+
+# --- voxels that nobody has labelled --------------------------------------------------------------
+
+
+def ignoring(**settings):
+    shares = {"dice": 0.0, "cross_entropy": 0.0, "focal": 0.0} | settings
+    return SegmentationLoss(Loss(**shares), STRUCTURES, ignores=True)
+
+
+def closed_form(logits, labels, batch_dice):
+    """Dice, cross-entropy and focal loss (gamma 2) of the labelled voxels, picked out of their images."""
+    probabilities = logits.softmax(1).movedim(1, -1)
+    one_hot = functional.one_hot(labels.long().clamp(max=3), 4)
+    known = labels != IGNORED
+    images = (
+        [known]
+        if batch_dice
+        else [
+            known & (one == torch.arange(len(known)).view(-1, *[1] * (labels.ndim - 1)))
+            for one in range(len(known))
+        ]
+    )
+    parts = []
+    for own in images:
+        if own.any():
+            p, t = probabilities[own], one_hot[own]
+            parts.append(
+                1 - ((2 * (p * t).sum(0) + 1e-5) / (p.sum(0) + t.sum(0) + 1e-5))[1:].mean()
+            )
+    true = probabilities[known].gather(1, labels[known].long()[:, None])
+    return torch.stack(parts).mean(), -true.log().mean(), ((1 - true) ** 2 * -true.log()).mean()
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize("empty", [0, 1], ids=["all with labels", "one without"])
+def test_only_labelled_voxels_count(batch, batch_dice, empty):
+    logits, labels = batch
+    logits = torch.cat([logits, logits.flip(0)[:1]]).requires_grad_()
+    labels = torch.cat([labels, labels[:1]])
+    ignored = torch.rand(labels.shape) < 0.4
+    ignored[0] |= bool(empty)
+    labels = labels.where(~ignored, torch.tensor(IGNORED, dtype=torch.uint8))
+    expected = closed_form(logits, labels, batch_dice)
+    for name, value in zip(("dice", "cross_entropy", "focal"), expected, strict=True):
+        found = ignoring(**{name: 1.0}, batch_dice=batch_dice)(logits, labels)
+        torch.testing.assert_close(found, value)
+        (gradient,) = torch.autograd.grad(found, logits)
+        assert not gradient.movedim(1, -1)[ignored].any()
+        assert gradient.movedim(1, -1)[~ignored].any(-1).all()
+        (peer,) = torch.autograd.grad(value, logits, retain_graph=True)
+        torch.testing.assert_close(gradient, peer)
+
+
+def test_deep_supervision_leaves_out_ignored_voxels_at_every_resolution():
+    torch.manual_seed(0)
+    logits = [torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4)]
+    labels = torch.randint(0, 4, (2, 8, 8), dtype=torch.uint8)
+    labels[:, :, 4:] = IGNORED
+    parts = ((logits[0][..., :4], labels[..., :4]), (logits[1][..., :2], labels[:, ::2, :4:2]))
+    plain = loss(dice=1.0, cross_entropy=1.0)
+    expected = sum(share * plain(*part) for share, part in zip((2 / 3, 1 / 3), parts, strict=True))
+    torch.testing.assert_close(ignoring(dice=1.0, cross_entropy=1.0)(logits, labels), expected)
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_where_nothing_is_labelled_the_loss_and_its_gradient_are_zero(batch, batch_dice):
+    logits, labels = batch
+    logits.requires_grad_()
+    terms = {"dice": 1.0, "cross_entropy": 1.0, "focal": 1.0}
+    found = ignoring(**terms, batch_dice=batch_dice)(logits, torch.full_like(labels, IGNORED))
+    found.backward()
+    assert found.item() == 0 and not logits.grad.any()
+
+
+def test_where_all_is_labelled_nothing_changes(batch):
+    terms = {"dice": 1.0, "cross_entropy": 1.0, "focal": 1.0}
+    torch.testing.assert_close(ignoring(**terms)(*batch), loss(**terms)(*batch))
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_parts_of_a_batch_make_the_loss_of_the_whole(batch, batch_dice):
+    """Two processes, one with few labelled voxels: what `total` gives each, found before and then put in."""
+    logits, labels = batch
+    labels = labels.clone()
+    labels[0, 1:] = IGNORED
+    shares = {"dice": 1.0, "cross_entropy": 1.0, "focal": 1.0, "batch_dice": batch_dice}
+    asked = [[], []]
+    for number in (0, 1):
+        part = ignoring(**shares)
+        part.total = lambda values, own=asked[number]: own.append(values) or values
+        part(logits[number : number + 1], labels[number : number + 1])
+    found = []
+    for number in (0, 1):
+        sums = iter([one + other for one, other in zip(*asked, strict=True)])
+        part = ignoring(**shares)
+        part.total = lambda _, sums=sums: next(sums)
+        found.append(part(logits[number : number + 1], labels[number : number + 1]))
+    torch.testing.assert_close(sum(found) / 2, ignoring(**shares)(logits, labels))

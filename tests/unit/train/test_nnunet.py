@@ -124,7 +124,9 @@ def segstudy(*words, check=True) -> subprocess.CompletedProcess:
     return run
 
 
-def training(tmp_path: Path, channels=("image",), modality="CT", seed=3, pairs=(), **model) -> list:
+def training(
+    tmp_path: Path, channels=("image",), modality="CT", seed=3, pairs=(), ignores=False, **model
+) -> list:
     """Words of a training of fold 0 on the cases of tables in `tmp_path`."""
     small = {"validation_steps_per_epoch": 1, "steps_per_epoch": 1, **model}
     settings = TrainSettings(
@@ -133,6 +135,7 @@ def training(tmp_path: Path, channels=("image",), modality="CT", seed=3, pairs=(
         channels=channels,
         modality=modality,
         left_right_pairs=pairs,
+        ignores=ignores,
     )
     return [
         *("train", "--splits", tmp_path / "splits.tsv", "--fold", 0, "--seed", seed),
@@ -358,3 +361,32 @@ def test_a_weights_file_that_names_other_code_is_refused(own_environment):
     architecture["arch_kwargs"]["conv_op"] = "torch.nn.modules.module.torch.load"
     with pytest.raises(InputError, match=r"names 'torch\.nn\.modules\.module\.torch\.load'"):
         networks.build_from_plan(plan, 1, 3)
+
+
+@installed
+@pytest.mark.slow
+def test_what_nobody_has_labelled_is_given_to_nnunet_as_its_ignore(tmp_path):
+    """It trains by the labelled slices alone, predicts everywhere, and never predicts `ignore`."""
+    write_tables(tmp_path)
+    for index in range(4):
+        path = tmp_path / f"p{index}_label.nii.gz"
+        label = read_label(path)
+        sparse = label.array.copy()
+        sparse[..., 1::2] = 255
+        write_label(path, sparse, label.affine)
+    words = training(tmp_path, epochs=1, ignores=True)
+    segstudy(*words, "--ignore", '{"chest": [255]}')
+    told = read_json(tmp_path / "train" / "settings.json")
+    assert told["dataset"]["labels"] == {"background": 0, "aorta": 1, "heart": 2, "ignore": 3}
+    assert "takes them for foreground in the intensities" in told["remark"]
+    assert np.isfinite(pandas.read_csv(tmp_path / "train" / "history.csv")["train_loss"]).all()
+    words = prediction(tmp_path, {"keep_largest_component": "auto"})
+    segstudy(*words, "--ignore", '{"chest": [255]}')
+    for case in ("p0", "p2"):
+        assert set(np.unique(read_label(tmp_path / "infer" / f"{case}.nii.gz").array)) <= {
+            0,
+            20,
+            300,
+        }
+    refused = segstudy(*words, "--ignore", '{"chest": 255}', check=False)
+    assert '--ignore {"chest": 255}: expected JSON, {"DATASET": [VALUE, ...]}' in refused.stderr

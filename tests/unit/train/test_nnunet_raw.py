@@ -1,6 +1,8 @@
 """A fold's cases as an nnU-Net raw dataset."""
 
 import gzip
+from dataclasses import replace
+from importlib.util import find_spec
 
 import nibabel
 import numpy as np
@@ -157,3 +159,32 @@ def test_the_modality_decides_how_nnunet_normalises(tmp_path, case, modality, sc
     told = read_json(folder / "dataset.json")
     assert told["channel_names"] == {"0": scheme, "1": scheme}
     assert told["labels"] == {"background": 0, "heart": 1, "aorta": 2}
+
+
+def test_what_nobody_has_labelled_is_nnunets_ignore(tmp_path, case):
+    """One above the last class, as nnU-Net wants it, whichever values the files have."""
+    one = case("p1", values=(2, 9))
+    label = read_label(one.case.label)
+    garbage = label.array.astype(np.uint16)
+    garbage[2:4], garbage[5] = 77, 300
+    write_label(one.case.label, garbage, label.affine)
+    write_raw(
+        tmp_path / "raw", [replace(one, ignore=(77, 300))], ["aorta", "heart"], ["t1"], "MR", True
+    )
+    folder = tmp_path / "raw" / DATASET
+    assert read_json(folder / "dataset.json")["labels"] == {
+        "background": 0, "aorta": 1, "heart": 2, "ignore": 3,
+    }  # fmt: skip
+    found = read_label(folder / "labelsTr" / "chest-p1.nii.gz").array
+    expected = np.select([garbage == 9, garbage == 2, garbage >= 77], [1, 2, 3])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.skipif(not find_spec("nnunetv2"), reason="nnunetv2 is not installed")
+def test_nnunet_takes_the_ignore_label():
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    labels = nnunet_raw.description(3, ["heart", "aorta"], ["t1"], "MR", True)["labels"]
+    manager = LabelManager(labels, None)
+    assert (manager.ignore_label, manager.foreground_labels) == (3, [1, 2])
+    assert manager.num_segmentation_heads == 3

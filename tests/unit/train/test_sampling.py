@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segstudy.errors import InputError
+from segstudy.images.arrays import sample_foreground, sample_labelled
+from segstudy.images.prepare import IGNORED
+from segstudy.study import Slices
 from segstudy.train.sampling import Sampler, TrainingCase
 
 SHAPE = (20, 16, 12)
@@ -220,3 +223,52 @@ def test_what_a_process_cannot_read_is_told_without_its_stack():
     with pytest.raises(InputError) as raised:
         list(sampler([broken(damaged)]).batches(0, 4, workers=1))
     assert str(raised.value) == "case_1.image.b2nd: damaged array"
+
+
+# --- voxels that nobody has labelled --------------------------------------------------------------
+
+
+def sparse(slices, axis, shape=SHAPE):
+    """A case with labels in some slices across an axis alone, a structure in the first of them."""
+    image, label = np.zeros((1, *shape), np.float32), np.full(shape, IGNORED, np.uint8)
+    place = [slice(None)] * 3
+    place[axis] = list(slices)
+    label[tuple(place)] = 0
+    place[axis] = slices[0]
+    label[tuple(place)][3:5, 3:5] = 1
+    return TrainingCase(
+        *("toy", "sparse", image, label),
+        sample_foreground(label, "toy", "sparse"),
+        (1.0, 1.0, 2.0),
+        labelled=sample_labelled(label, "toy", "sparse"),
+    )
+
+
+@pytest.mark.parametrize("most", [None, 2])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_slices_without_labels_are_never_drawn(share, most):
+    """A tenth of the slices has labels, as of a large image that was labelled here and there."""
+    settings = Slices(most_per_plane=most)
+    drawn = Sampler([sparse((1, 6, 11), 2)], (8, 8), (8, 8), ("axial",), 4, share, 0, settings)
+    for step in range(20):
+        labels = drawn.batch(step).labels
+        assert (labels != IGNORED).all()
+    assert most is None or len(drawn.slices_of(drawn.cases[0], 2)) == 2
+
+
+def test_every_patch_shows_a_labelled_voxel_and_what_is_ignored_is_no_foreground():
+    own = sparse((2, 17), 0)
+    assert set(own.foreground) == {1}
+    assert own.slices_with_structure[0].tolist() == [2]
+    assert set(own.labelled[:, 0]) == {2, 17}
+    seen = set()
+    for step in range(30):
+        batch = sampler([own], patch=(4, 4, 4), share=0.0).batch(step)
+        known = (batch.labels != IGNORED).flatten(1).any(1)
+        assert known.all()
+        seen.update(int(part.sum()) for part in (batch.labels == 0).flatten(1))
+    assert seen
+
+
+def test_a_case_with_all_labels_is_sampled_as_ever():
+    assert sample_labelled(case().label, "toy", "case_0") is None

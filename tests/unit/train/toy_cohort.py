@@ -1,6 +1,7 @@
 """Small cohorts of prepared cases, with structures that a network learns in seconds."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +46,16 @@ class Cohort:
     def shards(self) -> list[Path]:
         return sorted((self.folder / "arrays").iterdir())
 
-    def words(self, output: Path, model: dict, fold: int = 0, seed: int = 0) -> list[str]:
-        """The command line of a training."""
+    def words(
+        self, output: Path, model: dict, fold: int = 0, seed: int = 0, **further: object
+    ) -> list[str]:
+        """The command line of a training. further: settings beside the model's."""
         settings = {
             "model": model,
             "structures": STRUCTURES,
             "channels": ["image"],
             "modality": "CT",
+            **further,
         }
         return [
             "train",
@@ -67,9 +71,16 @@ class Cohort:
         ]
 
 
-def write_case(folder: Path, number: int, shape: tuple[int, ...], look: int) -> None:
-    """Case `number`, in one of two shards, that looks as the seed `look` says."""
+def write_case(
+    folder: Path,
+    number: int,
+    shape: tuple[int, ...],
+    look: int,
+    changed: Callable[[np.ndarray], np.ndarray] = lambda label: label,
+) -> None:
+    """Case `number`, in one of two shards, that looks as the seed `look` says. changed: its label."""
     image, label = volume(look, shape)
+    label = changed(label)
     grid = Grid(shape, np.diag([*SPACING_MM, 1.0]))
     shard = folder / "arrays" / f"{number % 2:03d}-of-002"
     shard.mkdir(parents=True, exist_ok=True)

@@ -229,14 +229,19 @@ def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
     """What is wrong with a label map (i, j, k): problem and verdict."""
     counts = _counts(label.array)
     table = read_table(dataset.label_table) if dataset.label_table else ()
-    known = {0, *dataset.structures.values(), *dataset.ignore_labels, *table}
+    known = {0, *dataset.structures.values(), *dataset.background_labels, *dataset.ignore, *table}
     odd = [value for value in counts if value not in known]
     if odd:
         shown = ", ".join(f"{value} ({counts[value]} voxels)" for value in odd[:5])
         more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
         listed = ", ".join(f"{value} {name}" for name, value in dataset.structures.items())
-        text = f"unknown label values {shown}{more}; known: {listed} (see also ignore_labels)"
+        text = (
+            f"unknown label values {shown}{more}; known: {listed}. What is background goes in "
+            "background_labels; voxels that nobody has labelled are marked by `ignore`"
+        )
         return [(text, REFUSED)]
+    if set(counts) <= set(dataset.ignore):
+        return [("every voxel is ignored: nothing is left to learn or to measure", REFUSED)]
     missing = [name for name, value in dataset.structures.items() if value not in counts]
     if len(missing) == len(dataset.structures):
         return [_empty(dataset)]

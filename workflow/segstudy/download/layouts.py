@@ -120,6 +120,7 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
     file = root / "dataset.json"
     key = "channel_names" if "channel_names" in description else "modality"
     problems = _compare_description(description, file, dataset, key)
+    problems += _compare_ignore(description.get("labels"), file.name, dataset)
     if "dataset" in description:
         return _nnunet_listed(root, description["dataset"], problems)
     ending = description.get("file_ending", ".nii.gz")
@@ -604,6 +605,22 @@ def _compare_description(
             "of all, in this order"
         )
     return compare_names(label_names(description.get("labels")), file.name, dataset)
+
+
+def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:
+    """A warning where what nnU-Net's `dataset.json` calls `ignore` is something else to the study."""
+    value = labels.get("ignore") if isinstance(labels, dict) else None
+    if not isinstance(value, int) or value in dataset.ignore:
+        return []
+    named = [name for name, own in dataset.structures.items() if own == value]
+    if value in dataset.background_labels:
+        named = ["background (background_labels)"]
+    instead = f", and not {named[0]}, as the study file calls it" if named else ""
+    text = (
+        f"labels: value {value} is ignore, voxels that nobody has labelled{instead}: set ignore: {value} "
+        "in the study file's dataset"
+    )
+    return [Problem("", file, text, WARNING)]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """Prepared cases on disk, in a form that patches are read from.
 
 A case is four files: `<case>.image.b2nd` float32 (channel, x, y, z), `<case>.label.b2nd` uint8
-(x, y, z), `<case>.foreground.b2nd` int32 (n, 4) rows of class, x, y, z, and `<case>.json` with the
-grid, the way back, the intensities' moments and checksums. b2nd is Blosc2's n-dimensional format: compressed
+(x, y, z), `<case>.foreground.b2nd` int32 (n, 4) rows of class, x, y, z (class 0: a sample of all labelled
+voxels, where some are ignored), and `<case>.json` with the grid, the way back, the intensities' moments and checksums. b2nd is Blosc2's n-dimensional format: compressed
 chunks of 64^3 voxels in blocks of 16^3, one channel a chunk, so that a patch or a slice in any
 plane costs only the blocks that it touches. float32 is kept whole: training sees exactly what
 prediction sees. The same case gives the same bytes.
@@ -24,7 +24,7 @@ from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing
 from segstudy.images.names import seed_of
 from segstudy.images.normalise import moments
-from segstudy.images.prepare import Restore
+from segstudy.images.prepare import IGNORED, Restore
 
 FOREGROUND_SAMPLE = 5000
 _CHUNK, _BLOCK = 64, 16
@@ -95,7 +95,7 @@ class CaseArrays:
     """A prepared case. Nothing but its small JSON file is read before it is asked for.
 
     image: float32 (channel, x, y, z), RAS, cropped and resampled, not normalised.
-    label: uint8 (x, y, z), class indices.
+    label: uint8 (x, y, z), class indices, IGNORED where nobody has labelled.
     """
 
     def __init__(self, path: Path):
@@ -131,8 +131,18 @@ class CaseArrays:
     @cached_property
     def foreground(self) -> dict[int, np.ndarray]:
         """For each class that occurs: a sample (n, 3) of its voxels, at most 5000, for oversampling."""
-        rows = self._foreground[...]
+        rows = self._sampled
         return {index: rows[rows[:, 0] == index, 1:] for index in self._present}
+
+    @cached_property
+    def labelled(self) -> np.ndarray | None:
+        """A sample (n, 3) of the voxels that are not ignored, at most 5000; None where none is ignored."""
+        found = self._sampled[self._sampled[:, 0] == 0, 1:]
+        return found if len(found) else None
+
+    @cached_property
+    def _sampled(self) -> np.ndarray:
+        return self._foreground[...]
 
 
 def write_arrays(
@@ -145,15 +155,17 @@ def write_arrays(
 ) -> None:
     """Write a prepared case into a folder.
 
-    image: float32 (channel, x, y, z); label: class indices (x, y, z). The sample of foreground
-    voxels is drawn by a seed from the case's name.
+    image: float32 (channel, x, y, z); label: class indices or IGNORED (x, y, z). The samples of
+    voxels are drawn by a seed from the case's name.
     """
     folder = Path(folder)
     if image.shape[1:] != label.shape or label.shape != tuple(restore.shape):
         raise ValueError(f"image {image.shape}, label {label.shape}, grid {restore.shape}")
     sample = sample_foreground(label, dataset, case)
+    labelled = sample_labelled(label, dataset, case)
     rows = [
-        np.column_stack([np.full(len(voxels), index), voxels]) for index, voxels in sample.items()
+        np.column_stack([np.full(len(voxels), index), voxels])
+        for index, voxels in [*sample.items(), *([] if labelled is None else [(0, labelled)])]
     ]
     arrays = {
         "image": image,
@@ -205,7 +217,7 @@ class TissueMap:
     """A prepared label map, of which training images are drawn.
 
     parts: uint8 (x, y, z), a number for each label value: those of the structures, 1 .. n in the
-    order of the classes, then of all others; 0 is the background.
+    order of the classes, then of all others; 0 is the background, and IGNORED what nobody has labelled.
     structures: n. tissues: for part 1, 2, ... what it looks like; parts that look alike share a number.
     """
 
@@ -217,10 +229,16 @@ class TissueMap:
     tissues: tuple[int, ...]
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tissues and classes, uint8 (x, y, z) each, of the whole map."""
+        """Tissues and classes, uint8 (x, y, z) each, of the whole map.
+
+        What is ignored is a tissue of its own, and IGNORED in the classes.
+        """
         parts = self.parts[...]
-        numbers = np.array([0, *self.tissues], np.uint8)
-        return numbers[parts], np.where(parts <= self.structures, parts, np.uint8(0))
+        numbers, classes = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
+        numbers[1 : len(self.tissues) + 1] = self.tissues
+        classes[: self.structures + 1] = np.arange(self.structures + 1)
+        numbers[IGNORED], classes[IGNORED] = max(self.tissues, default=0) + 1, IGNORED
+        return numbers[parts], classes[parts]
 
 
 def write_tissues(
@@ -285,18 +303,34 @@ def open_tissues(folders: Iterable[Path | str]) -> dict[tuple[str, str], TissueM
 
 
 def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, np.ndarray]:
-    """At most 5000 voxels (n, 3) of each class above 0 of a label (x, y, z), in ascending order."""
+    """At most 5000 voxels (n, 3) of each class above 0 of a label (x, y, z), in ascending order.
+
+    What is ignored is no class.
+    """
     generator = np.random.default_rng(seed_of(dataset, case))
     flat = label.ravel()
     places = np.flatnonzero(flat)
     classes = flat[places]
-    sample = {}
-    for index in np.flatnonzero(np.bincount(classes)):
-        own = places[classes == index]
-        if len(own) > FOREGROUND_SAMPLE:
-            own = np.sort(generator.choice(own, FOREGROUND_SAMPLE, replace=False))
-        sample[int(index)] = np.column_stack(np.unravel_index(own, label.shape)).astype(np.int32)
-    return sample
+    present = np.flatnonzero(np.bincount(classes)[:IGNORED])
+    return {
+        int(index): _some(places[classes == index], label.shape, generator) for index in present
+    }
+
+
+def sample_labelled(label: np.ndarray, dataset: str, case: str) -> np.ndarray | None:
+    """At most 5000 voxels (n, 3) of a label (x, y, z) that are not ignored; None where none is ignored."""
+    known = label.ravel() != IGNORED
+    if known.all():
+        return None
+    generator = np.random.default_rng(seed_of(dataset, case))
+    return _some(np.flatnonzero(known), label.shape, generator)
+
+
+def _some(places: np.ndarray, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+    """Voxels (n, 3) of a sample of places in a flat array of this shape, in ascending order."""
+    if len(places) > FOREGROUND_SAMPLE:
+        places = np.sort(generator.choice(places, FOREGROUND_SAMPLE, replace=False))
+    return np.column_stack(np.unravel_index(places, shape)).astype(np.int32)
 
 
 def _write(path: Path, array: np.ndarray) -> int:

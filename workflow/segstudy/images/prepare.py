@@ -36,6 +36,9 @@ __all__ = [
 # outside their field of view. SegTHOR holds values up to 31743, which would ring when interpolated.
 CT_RANGE_HU = (-1024.0, 3071.0)
 
+IGNORED = 255
+"""In prepared labels: a voxel that nobody has labelled, and that is to count as nothing."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -221,39 +224,46 @@ def laid_out(turned: Image, native: Grid, geometry: Geometry, name: str = "the i
     return restore
 
 
-def prepare_label(label: Image, restore: Restore, values: Sequence[int]) -> np.ndarray:
+def prepare_label(
+    label: Image, restore: Restore, values: Sequence[int], ignore: Sequence[int] = ()
+) -> np.ndarray:
     """Bring a label map (i, j, k) to the grid that its image was prepared on.
 
-    values: value of each structure in the label map, in the order of the classes; other values
-    become background. Returns uint8 (x, y, z), class indices 1 .. n. Each class is interpolated
+    values: value of each structure in the label map, in the order of the classes. ignore: values of
+    voxels that nobody has labelled; all others become background. Returns uint8 (x, y, z), class
+    indices 1 .. n, and IGNORED. Each class, the background and the ignored too, is interpolated
     linearly (nearest neighbour along a coarse axis) and the highest one wins, so that borders
     stay smooth where nearest neighbour would leave steps.
 
-    Raises InputError where the label's shape is not the image's, or for more than 255 structures.
+    Raises InputError where the label's shape is not the image's, or for more than 254 structures.
     """
     if label.grid.shape != restore.native.shape:
         raise InputError(
             f"a label of shape {label.grid.shape} for an image of shape {restore.native.shape}; "
             "expected the same"
         )
-    if len(values) > 255:
+    if len(values) >= IGNORED:
         raise InputError(
-            f"{len(values)} structures; expected at most 255, as many as a byte tells apart"
+            f"{len(values)} structures; expected at most {IGNORED - 1}, as many as a byte tells apart"
         )
-    indices = np.zeros(max(int(label.array.max(initial=0)), *values, 0) + 1, np.uint8)
-    indices[list(values)] = np.arange(1, len(values) + 1)
+    unknown = len(values) + 1
+    indices = np.zeros(max(int(label.array.max(initial=0)), *values, *ignore, 0) + 1, np.uint8)
+    indices[list(values)] = np.arange(1, unknown)
+    indices[list(ignore)] = unknown
     # By the image's affine: the label's may differ by rounding.
     cropped = to_ras(Image(label.array, restore.native.affine)).array[restore.box.slices]
     classes = indices[cropped]
-    if restore.unchanged:
-        return np.ascontiguousarray(classes)
-    return resampling.most_likely(
-        lambda index, rows: classes[rows] == index,
-        len(values) + 1,
-        restore.box.shape,
-        restore.shape,
-        resampling.orders(resampling.LINEAR, restore.coarse),
-    )
+    if not restore.unchanged:
+        classes = resampling.most_likely(
+            lambda index, rows: classes[rows] == index,
+            unknown + bool(ignore),
+            restore.box.shape,
+            restore.shape,
+            resampling.orders(resampling.LINEAR, restore.coarse),
+        )
+    if ignore:
+        classes = np.where(classes == unknown, np.uint8(IGNORED), classes)
+    return np.ascontiguousarray(classes)
 
 
 def restore(probabilities: np.ndarray, way: Restore) -> np.ndarray:

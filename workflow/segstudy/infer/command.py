@@ -80,6 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="{}",
         help="label values of the other training datasets, {dataset: {structure: value}}",
     )
+    study.add_argument(
+        "--ignore",
+        metavar="JSON",
+        default="{}",
+        help="values of voxels that nobody has labelled, {dataset: [value, ...]}; post-processing is chosen "
+        "without them",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -149,8 +156,9 @@ def _label_maps(options: argparse.Namespace) -> list[str]:
 
 def _labelled(names: list[str], options: argparse.Namespace, structures: dict[str, int]) -> list:
     """The cases `dataset/case` of the training side, with their labels and what these hold."""
-    from segstudy.cases import Labelled, read_cases, repaired_labels
+    from segstudy.cases import Labelled, ignored_values, read_cases, repaired_labels
 
+    ignore = ignored_values(options.ignore)
     tables = {options.dataset: (options.cases, options.labels)}
     tables |= {dataset: files for dataset, *files in map(_table, options.training_cases)}
     values = _json(options.training_structures, "--training-structures")
@@ -170,7 +178,7 @@ def _labelled(names: list[str], options: argparse.Namespace, structures: dict[st
         table, labels = tables[dataset]
         select = [name.partition("/")[2] for name in names if name.startswith(f"{dataset}/")]
         for case in repaired_labels(read_cases(table, select), labels):
-            found.append(Labelled(dataset, case, values[dataset]))
+            found.append(Labelled(dataset, case, values[dataset], ignore.get(dataset, ())))
     return found
 
 

@@ -140,17 +140,17 @@ def translated(
 ) -> np.ndarray:
     """The label with the dataset's values in the place of the program's.
 
-    Raises InputError for values that the model's `labels` and `ignore_labels` do not name.
+    Raises InputError for values that the model's `labels` and `background_labels` do not name.
     """
     found = np.unique(label.array).tolist()
     meaning = {value: structures[name] for name, own in model.labels.items() for value in own}
-    ignored = found if model.ignore_labels == "all" else [0, *model.ignore_labels]
-    unknown = [value for value in found if value not in meaning and value not in ignored]
+    background = found if model.background_labels == "all" else [0, *model.background_labels]
+    unknown = [value for value in found if value not in meaning and value not in background]
     if unknown:
         raise InputError(
             f"case {case}: {model.command[0]} wrote the values "
             f"{', '.join(map(str, unknown[:10]))}{', ...' if len(unknown) > 10 else ''}, which the "
-            "model's labels do not name; add them there, or to its ignore_labels (`all`: any other)"
+            "model's labels do not name; add them there, or to its background_labels (`all`: any other)"
         )
     values = np.array([meaning.get(value, 0) for value in found], np.uint16)
     return values[np.searchsorted(found, label.array)]

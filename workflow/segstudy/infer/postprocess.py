@@ -51,11 +51,19 @@ def keep_largest(classes: np.ndarray, reduced: Iterable[int]) -> np.ndarray:
 
 
 def compare(
-    reference: np.ndarray, prediction: np.ndarray, classes: int
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    classes: int,
+    ignored: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Dice of each class 1 .. classes-1 as predicted, and with its largest component alone."""
+    """Dice of each class 1 .. classes-1 as predicted, and with its largest component alone.
+
+    ignored: bool, voxels that nobody has labelled. They are not counted, but what is predicted there
+    may join parts to a component.
+    """
     largest = keep_largest(prediction, range(1, classes))
-    return dice(reference, prediction, classes), dice(reference, largest, classes)
+    known = slice(None) if ignored is None else ~ignored
+    return tuple(dice(reference[known], own[known], classes) for own in (prediction, largest))
 
 
 def choose(

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from segstudy import code, networks
@@ -144,8 +145,9 @@ def choose_postprocessing(
         if difference:
             raise InputError(f"{path}: case {name}: other grid than its image: {difference}")
         values = values_of(trained, structures, f"dataset {cases[name].dataset}")
-        reference = with_classes(label.array, values)
-        return postprocess.compare(reference, classes.array, len(values) + 1)
+        reference, ignore = with_classes(label.array, values), cases[name].ignore
+        ignored = np.isin(label.array, ignore) if ignore else None
+        return postprocess.compare(reference, classes.array, len(values) + 1, ignored)
 
     compared = {}
     if cases:
@@ -200,7 +202,7 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         trained.patch_size,
         trained.left_right_pairs,
         list(structures.items()),
-        [(labelled.name, str(labelled.case.label)) for labelled in choosing],
+        [(labelled.name, str(labelled.case.label), labelled.ignore) for labelled in choosing],
         code.digest("infer.predict", *code_of(trained.model)),
     )
     found.update(repr(settings).encode())

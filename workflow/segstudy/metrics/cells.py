@@ -101,8 +101,10 @@ class Shapes:
 
 
 @cache
-def shapes() -> Shapes:
+def shapes(in_parts: bool = False) -> Shapes:
     """The surface of every code as triangles.
+
+    in_parts: list a vertex in every cell that has it, as some of them may be left out.
 
     Three or four points lie in a plane. More are closed with a fan about their centre, which
     favours no diagonal, so that the surface does not depend on the order of the axes.
@@ -123,7 +125,7 @@ def shapes() -> Shapes:
             triangles += parts
             polygon_of += [len(centres)] * len(parts)
             centres.append(centre)
-            vertices += [middle[edge] for edge in polygon if EDGES[edge][0] == 0]
+            vertices += [middle[edge] for edge in polygon if in_parts or EDGES[edge][0] == 0]
             vertex_begin.append(len(vertices))
         polygon_begin.append(len(centres))
         triangle_begin.append(len(triangles))

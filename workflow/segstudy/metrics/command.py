@@ -14,7 +14,10 @@ With named structures, another tolerance and another definition of the surface:
     --settings '{"structures": {"heart": 2, "aorta": 4}, "metrics": {"nsd_tolerance_mm": [1, 3], "surface": "surfel"}}'
 Predictions in a label scheme of their own, and what of it is not to be measured:
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
-    --settings '{"structures": {"liver": 1}, "prediction_labels": {"liver": [5, 6]}, "ignore_labels": "all"}'
+    --settings '{"structures": {"liver": 1}, "prediction_labels": {"liver": [5, 6]}, "background_labels": "all"}'
+References with voxels that nobody has labelled, which count as nothing:
+  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
+    --settings '{"structures": {"liver": 1}, "ignore": 255}'
 Left and right structures apart and merged, what has the wrong side, and what was taken for what:
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
     --confusion confusion.csv --settings '{"structures": {"left_putamen": 12, "right_putamen": 51},
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings",
         default="{}",
-        help="JSON, or @FILE: structures, left_right_pairs, metrics, prediction_labels, ignore_labels",
+        help="JSON, or @FILE: structures, left_right_pairs, metrics, prediction_labels, background_labels, ignore",
     )
     parser.add_argument("--columns", default="{}", help="JSON: study, dataset, model, fold, seed")
     parser.add_argument("--labels", type=Path, help="folder of repaired labels")
@@ -88,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
         }
     labels |= _columns(options.columns)
     rows, confused = pairs.measured(found, settings, labels, options.threads)
-    table.write_measures(options.output, rows)
+    table.write_measures(options.output, rows, bool(settings.ignore))
     if options.confusion:
         table.write_confusion(options.confusion, confused)
     if options.summary_json:

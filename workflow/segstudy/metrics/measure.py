@@ -9,7 +9,7 @@ import numpy as np
 from segstudy.metric import MEASURED, nsd_name
 from segstudy.metrics import slices
 from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
-from segstudy.metrics.surface import Distances, between, flat_axes, framed
+from segstudy.metrics.surface import Distances, between, flat_axes, framed, surroundings
 from segstudy.study import Metrics
 
 Status = Literal["ok", "pred_empty", "ref_empty", "both_empty", "missing_file"]
@@ -64,21 +64,23 @@ def measure(
     settings: Metrics,
     counted: Confusion | None = None,
     pairs: Sequence[tuple[str, str]] = (),
+    ignored: np.ndarray | None = None,
 ) -> list[Measures]:
     """Measure a prediction, structure by structure.
 
     reference, prediction: label maps (i, j, k) on the same grid. spacing_mm: along i, j, k.
     structures: name -> label values, merged where several. counted: the confusion of the two, where
     the caller has it. pairs: the left and the right one of structures; these get SWAPPED too.
+    ignored: bool (i, j, k), voxels of which nothing is known; both maps are 0 there.
     """
     if counted is None:
         values = [value for merged in structures.values() for value in merged]
-        counted = confusion(reference, prediction, values)
+        counted = confusion(reference, prediction, values, ignored)
     other_side = opposite(pairs)
     measures = []
     for name, merged in structures.items():
         overlap = counted.overlap(merged)
-        distances = None
+        distances = INFINITE
         if overlap.reference and overlap.prediction:
             distances = between(
                 framed(reference, structures[name], overlap.box),
@@ -86,6 +88,7 @@ def measure(
                 spacing_mm,
                 flat_axes(reference.shape),
                 settings.surface,
+                None if ignored is None else surroundings(ignored, overlap.box),
             )
         measures.append(
             Measures(
@@ -149,7 +152,7 @@ def _status(overlap: Overlap) -> Status:
     return "ref_empty" if overlap.prediction else "both_empty"
 
 
-def _values(overlap: Overlap, distances: Distances | None, settings: Metrics) -> dict[str, float]:
+def _values(overlap: Overlap, distances: Distances | float, settings: Metrics) -> dict[str, float]:
     names = metric_names(settings)
     if not overlap.reference:
         return dict.fromkeys(names, UNDEFINED)
@@ -158,9 +161,10 @@ def _values(overlap: Overlap, distances: Distances | None, settings: Metrics) ->
         for name in ("dice", "iou", "precision", "recall", "relative_volume_error")
     }
     tolerances = settings.nsd_tolerance_mm
-    if distances is not None:
+    if isinstance(distances, Distances):
         surface = [distances.hausdorff_mm(), distances.quantile_mm(0.95), distances.mean_mm()]
         surface += [distances.share_within(tolerance) for tolerance in tolerances]
     else:
-        surface = [INFINITE] * 3 + [0.0] * len(tolerances)
+        within = 0.0 if distances == INFINITE else UNDEFINED
+        surface = [distances] * 3 + [within] * len(tolerances)
     return values | dict(zip(names[len(values) :], surface, strict=False))

@@ -197,8 +197,8 @@ def _vertices_beyond(most, found, codes, others, spacing_mm, table):
     """Vertices that may be further away than `most`: places in mm (n, 3), and how far at most (n,)."""
     step_i, step_j, step_k = spacing_mm
     limit = most - table.from_centre.max()
-    # A cell has three edges from its first corner.
-    places = np.empty((3 * (found > limit).sum(), 3))
+    most_vertices = np.diff(table.vertex_begin).max()
+    places = np.empty((most_vertices * (found > limit).sum(), 3))
     bounds = np.empty(len(places))
     number = sample = 0
     for i in range(codes.shape[0]):

@@ -75,8 +75,16 @@ class Confusion:
         return self.values.index(value) + 1 if value else 0
 
 
-def confusion(reference: np.ndarray, prediction: np.ndarray, values: Iterable[int]) -> Confusion:
-    """Count two label maps (i, j, k) of the same shape; values not given are background."""
+def confusion(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    values: Iterable[int],
+    ignored: np.ndarray | None = None,
+) -> Confusion:
+    """Count two label maps (i, j, k) of the same shape; values not given are background.
+
+    ignored: bool (i, j, k), voxels that are not counted; both maps are 0 there.
+    """
     known = tuple(sorted(set(values)))
     # Files hold the first axis fastest; nothing need be copied where both maps agree in that.
     turned = reference.flags.f_contiguous and prediction.flags.f_contiguous
@@ -86,6 +94,8 @@ def confusion(reference: np.ndarray, prediction: np.ndarray, values: Iterable[in
         *(_positions(known, int(array.max(initial=0))) for array in maps),
         len(known) + 1,
     )
+    if ignored is not None:
+        counts[0, 0] -= np.count_nonzero(ignored)
     return Confusion(known, counts, boxes[:, ::-1] if turned else boxes)
 
 

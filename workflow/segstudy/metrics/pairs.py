@@ -149,14 +149,16 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
     say_warnings([path for path in (pair.reference, pair.prediction) if path], pair.case)
     reference = read_label(pair.reference)
     prediction = read_label(pair.prediction) if pair.prediction else None
-    held = values.Held(pair.case, pair.prediction, values.held(reference.array), None)
+    ignored = values.ignored(reference.array, settings.ignore)
+    known = values.without(reference.array, ignored)
+    held = values.Held(pair.case, pair.prediction, values.held(known), None)
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
     voxel_mm3 = float(np.prod(reference.spacing_mm))
     sides = settings.left_right_pairs
     structures = with_groups(settings.structures, settings.groups)
     if prediction is None:
         structures = structures or _by_value(held.reference)
-        found = missing(reference.array, structures, settings.metrics, sides)
+        found = missing(known, structures, settings.metrics, sides)
         return Measured(found, None, diagonal_mm, voxel_mm3, held)
     difference = compare_grids(reference.grid, prediction.grid)
     if difference:
@@ -164,11 +166,15 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
             f"{pair.prediction}: case {pair.case}: other grid than its reference "
             f"{pair.reference}: {difference}; predictions are measured on the native grid"
         )
-    held = replace(held, prediction=values.held(prediction.array))
-    arrays = (reference.array, values.translated(prediction.array, settings))
+    predicted = values.without(prediction.array, ignored)
+    held = replace(held, prediction=values.held(predicted))
+    arrays = (known, values.translated(predicted, settings))
     structures = structures or _by_value({**held.reference, **values.held(arrays[1])})
-    counted = confusion(*arrays, [value for merged in structures.values() for value in merged])
-    measures = measure(*arrays, reference.spacing_mm, structures, settings.metrics, counted, sides)
+    merged = [value for own in structures.values() for value in own]
+    counted = confusion(*arrays, merged, ignored)
+    measures = measure(
+        *arrays, reference.spacing_mm, structures, settings.metrics, counted, sides, ignored
+    )
     if settings.metrics.slice_axis != "none":
         axis = slices.stored_axis(reference.affine, settings.metrics.slice_axis)
         sliced = slices.by_slice(*arrays, structures, axis)

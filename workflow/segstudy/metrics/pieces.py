@@ -50,9 +50,9 @@ class Pieces(NamedTuple):
 
 
 @lru_cache(8)
-def pieces(spacing_mm: Spacing) -> Pieces:
-    """The mesh in the cells of every code at a spacing."""
-    table = shapes()
+def pieces(spacing_mm: Spacing, in_parts: bool = False) -> Pieces:
+    """The mesh in the cells of every code at a spacing. in_parts: see `cells.shapes`."""
+    table = shapes(in_parts)
     triangles = table.triangles * np.asarray(spacing_mm)
     triangle_begin = np.searchsorted(table.polygon_of, np.arange(len(table.centres) + 1))
     low = np.minimum.reduceat(triangles.min(axis=1), triangle_begin[:-1])

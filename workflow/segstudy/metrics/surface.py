@@ -14,6 +14,12 @@ Three definitions of a surface and of the distance to it:
 
 In all of them the border of the image is a surface where the mask reaches it. An image of a
 single slice is measured in its plane: the mask has a contour and no faces above and below.
+
+Where voxels are ignored, since nobody has labelled them, both masks are empty, and what touches
+such a voxel is no surface, as it may be the border of what is known and not of the structure. Left
+out, in both masks, to be measured from as well as to be measured to, are the polygons and corners
+among whose eight voxels is an ignored one, and the boundary voxels with an ignored face neighbour.
+Beside them a distance may be too large, the nearest surface being unknown.
 """
 
 from collections.abc import Sequence
@@ -25,7 +31,7 @@ import numpy as np
 
 from segstudy.metrics import lattice, nearest
 from segstudy.metrics.cells import surfel_areas
-from segstudy.metrics.pieces import Pieces, Spacing, pieces, points
+from segstudy.metrics.pieces import Pieces, Spacing, number_of_samples, pieces, points
 
 Definition = Literal["mesh", "surfel", "voxel"]
 
@@ -103,21 +109,27 @@ def surface_distances(
     prediction: np.ndarray,
     spacing_mm: Sequence[float],
     definition: Definition = "mesh",
-) -> Distances:
+    ignored: np.ndarray | None = None,
+) -> Distances | float:
     """Distances between the surfaces of two masks, which must not be empty.
 
     reference, prediction: bool or integer (i, j, k), not 0 in the mask, on the same grid.
-    spacing_mm: voxel size along i, j, k.
+    spacing_mm: voxel size along i, j, k. ignored: bool (i, j, k), voxels that belong to neither.
+
+    Returns a number where voxels are ignored and no surface is left, as `between` does.
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"shape {reference.shape} against {prediction.shape}")
-    box = bounding_box((reference != 0) | (prediction != 0))
+    masks = [
+        mask != 0 if ignored is None else (mask != 0) & ~ignored for mask in (reference, prediction)
+    ]
+    box = bounding_box(masks[0] | masks[1])
     return between(
-        framed(reference != 0, (True,), box),
-        framed(prediction != 0, (True,), box),
+        *(framed(mask, (True,), box) for mask in masks),
         spacing_mm,
         flat_axes(reference.shape),
         definition,
+        None if ignored is None else surroundings(ignored, box),
     )
 
 
@@ -153,14 +165,36 @@ def framed(label: np.ndarray, values: Sequence[int], box: np.ndarray) -> np.ndar
     return mask
 
 
+def surroundings(ignored: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The ignored voxels within a box and next to it, as `framed` has a mask: uint8 0 or 1."""
+    places, parts = [], []
+    for size, (first, last) in zip(ignored.shape, box, strict=True):
+        before, after = min(first, 1), min(size - 1 - last, 1)
+        thin = size == 1
+        parts.append(slice(first - before, last + after + 1))
+        places.append(slice(0, 2) if thin else slice(1 - before, last - first + 2 + after))
+    flat = flat_axes(ignored.shape)
+    size = [2 if thin else last - first + 3 for thin, (first, last) in zip(flat, box, strict=True)]
+    frame = np.zeros(size, np.uint8)
+    frame[tuple(places)] = ignored[tuple(parts)]
+    return frame
+
+
 def between(
     reference: np.ndarray,
     prediction: np.ndarray,
     spacing_mm: Sequence[float],
     flat: tuple[bool, bool, bool],
     definition: Definition,
-) -> Distances:
-    """Distances between the surfaces of two framed masks of the same box."""
+    ignored: np.ndarray | None = None,
+) -> Distances | float:
+    """Distances between the surfaces of two framed masks of the same box.
+
+    ignored: of `surroundings`; what touches these voxels is left out.
+
+    Returns NaN where that leaves no surface of the reference, and infinity where it leaves none of
+    the prediction only: what was not found is infinitely far away.
+    """
     # The search wants the finest axis first, and is no search along an axis of one layer.
     axes = sorted(range(3), key=lambda axis: (flat[axis], spacing_mm[axis]))
     masks = [np.ascontiguousarray(mask.transpose(axes)) for mask in (reference, prediction)]
@@ -171,7 +205,16 @@ def between(
         codes = [_boundary_voxels(mask, thin) for mask in masks]
     else:
         codes = [lattice.codes_of(mask) for mask in masks]
-    table = _table(definition, spacing)
+    if ignored is not None:
+        frame = np.ascontiguousarray(ignored.transpose(axes))
+        touching = _touching(frame, thin, definition)
+        for own in codes:
+            own[touching] = 0
+    table = _table(definition, spacing, ignored is not None)
+    if ignored is not None:
+        for own, instead in zip(codes, (float("nan"), float("inf")), strict=True):
+            if not number_of_samples(own, table.begin):
+                return instead
     forth, forth_sizes = _directed(*codes, spacing, definition, table)
     back, back_sizes = _directed(*codes[::-1], spacing, definition, table)
     farthest_mm = max(forth.max(), back.max())
@@ -182,10 +225,10 @@ def between(
 
 
 @lru_cache(8)
-def _table(definition: Definition, spacing_mm: Spacing) -> Pieces:
-    """The surface in the cells of every code."""
+def _table(definition: Definition, spacing_mm: Spacing, in_parts: bool = False) -> Pieces:
+    """The surface in the cells of every code. in_parts: of a surface that is not closed."""
     if definition == "mesh":
-        return pieces(spacing_mm)
+        return pieces(spacing_mm, in_parts)
     return points(surfel_areas(spacing_mm) if definition == "surfel" else np.ones(256))
 
 
@@ -205,6 +248,15 @@ def _directed(
     if (distances == lattice.OPEN).any():
         nearest.fill_open(distances, codes, others, spacing_mm, table)
     return distances, sizes
+
+
+def _touching(
+    ignored: np.ndarray, flat: tuple[bool, bool, bool], definition: Definition
+) -> np.ndarray:
+    """Which cells, or for `voxel` which voxels without the frame, touch an ignored one: bool."""
+    if definition == "voxel":
+        return _boundary_voxels(1 - ignored, flat).astype(bool)
+    return lattice.codes_of(ignored) != 0
 
 
 def _boundary_voxels(mask: np.ndarray, flat: tuple[bool, bool, bool]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Which values label maps hold, what they stand for, and which have no meaning: never a silent zero."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ RUN = 256
 
 @dataclass(frozen=True)
 class Held:
-    """What the files of a case hold: voxels of each value, without the background.
+    """What the files of a case hold: voxels of each value, without the background and the ignored.
 
     prediction: in its own values; None where there is no file.
     """
@@ -52,8 +52,26 @@ def _counts(flat, number):
     return counts
 
 
+def ignored(reference: np.ndarray, ignore: Collection[int]) -> np.ndarray | None:
+    """Voxels of a reference that nobody has labelled: bool, of its shape; None where there is none.
+
+    ignore: the values that mark them.
+    """
+    found = np.isin(reference, list(ignore)) if ignore else None
+    return found if found is not None and found.any() else None
+
+
+def without(label: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
+    """A label map that is empty where `ignored` is; itself where that is None."""
+    if ignored is None:
+        return label
+    emptied = label.copy(order="K")
+    emptied[ignored] = 0
+    return emptied
+
+
 def translated(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
-    """A predicted label map in the values of the references; what is to be ignored is background.
+    """A predicted label map in the values of the references; further values become background.
 
     Values that have no meaning are background too: `check` refuses them.
     """
@@ -62,11 +80,11 @@ def translated(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
         meaning = np.zeros(top + 1, np.uint16)
         for name, values in settings.prediction_labels.items():
             meaning[[value for value in values if value <= top]] = settings.structures[name]
-    elif settings.structures or not settings.ignore_labels:
+    elif settings.structures or not settings.background_labels:
         return prediction  # what no structure has is not measured
     else:
         meaning = np.arange(top + 1, dtype=np.uint16)
-        meaning[[value for value in settings.ignore_labels if 0 <= value <= top]] = 0
+        meaning[[value for value in settings.background_labels if 0 <= value <= top]] = 0
     return meaning.astype(np.min_scalar_type(meaning.max()))[prediction]
 
 
@@ -77,9 +95,9 @@ def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
     Without: a prediction that holds nothing but such values, beside a reference that is not empty.
     Raises InputError with the values, their voxels, and what to do.
     """
-    if settings.ignore_labels == "all":
+    if settings.background_labels == "all":
         return
-    known = set(settings.ignore_labels)
+    known = set(settings.background_labels)
     if settings.prediction_labels:
         known.update(value for own in settings.prediction_labels.values() for value in own)
     else:
@@ -89,7 +107,7 @@ def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
     for one in cases:
         found = one.prediction or {}
         if not settings.structures:
-            found = {v: n for v, n in found.items() if v not in settings.ignore_labels}
+            found = {v: n for v, n in found.items() if v not in settings.background_labels}
         unknown = {value: voxels for value, voxels in found.items() if value not in known}
         whole = len(unknown) == len(found) and one.reference
         if unknown and (settings.structures or whole):
@@ -114,7 +132,7 @@ def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureS
         )
         return (
             f"{where}: values {_listed(total)}, which prediction_labels does not name ({scheme}); "
-            "add them there, or to ignore_labels (`all`: any other), which makes them background"
+            "add them there, or to background_labels (`all`: any other), which makes them background"
         )
     if settings.structures:
         known = ", ".join(f"{name} {value}" for name, value in settings.structures.items())
@@ -123,7 +141,7 @@ def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureS
             f"{where}: values {_listed(total)}, which no structure has ({known}) and no reference "
             "holds. If the predictions have a label scheme of their own, give their values in the "
             f'settings, "prediction_labels": {{{labels}}}; what is to be background goes in '
-            f'"ignore_labels": [{", ".join(map(str, sorted(total)[:TOLD]))}] (or "all": any other)'
+            f'"background_labels": [{", ".join(map(str, sorted(total)[:TOLD]))}] (or "all": any other)'
         )
     return (
         f"{where}: no value in common with the reference: predicted {_listed(total)}; the reference "

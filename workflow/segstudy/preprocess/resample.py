@@ -40,7 +40,7 @@ def resample_shard(
                         f"{case.label}: shape {label.grid.shape}, its image has {restore.native.shape} "
                         f"(case {case.case}); expected the same"
                     )
-                classes = prepare_label(label, restore, values)
+                classes = prepare_label(label, restore, values, dataset.ignore)
                 write_arrays(folder, name, case.case, array, classes, restore)
                 _say_what_was_lost(case, label.array, classes, values)
 

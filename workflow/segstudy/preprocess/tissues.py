@@ -12,13 +12,13 @@ from segstudy.files import writing_folder
 from segstudy.images.arrays import write_tissues
 from segstudy.images.files import Image, read_label, within_memory
 from segstudy.images.geometry import to_ras
-from segstudy.images.prepare import laid_out, prepare_label
+from segstudy.images.prepare import IGNORED, laid_out, prepare_label
 from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.preprocess.choices import geometry
 from segstudy.study import TissueSettings
 
-MOST = 255
+MOST = IGNORED - 1
 
 
 def tissues_shard(
@@ -33,7 +33,7 @@ def tissues_shard(
     name: the dataset's. spacing_mm: voxel size (right, front, head) of the maps.
 
     No image is read: where the plan crops, a map is cropped to what is labelled in it.
-    Raises InputError for a map of more than 255 values.
+    Raises InputError for a map of more than 254 values.
     """
     dataset = settings.dataset
     way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
@@ -54,13 +54,14 @@ def tissues_shard(
                     way,
                     f"{case.label} (case {case.case})",
                 )
-                found = [*values, *sorted({*np.unique(label.array).tolist()} - {0, *values})]
+                others = {*np.unique(label.array).tolist()} - {0, *values, *dataset.ignore}
+                found = [*values, *sorted(others)]
                 if len(found) > MOST:
                     raise InputError(
                         f"{case.label}: {len(found)} label values (case {case.case}); expected at most "
                         f"{MOST}, as many as a byte tells apart"
                     )
-                parts = prepare_label(label, restore, found)
+                parts = prepare_label(label, restore, found, dataset.ignore)
                 spacing = restore.grid.spacing_mm
                 alike = tissues_of(found, groups)
                 write_tissues(folder, name, case.case, spacing, parts, len(values), alike)

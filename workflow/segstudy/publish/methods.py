@@ -512,6 +512,12 @@ def _evaluation(results: Results) -> str:
         "A distance to an empty mask is infinite: it is counted apart and ranked worst. Where the reference lacks a "
         "structure, its metrics are undefined for every model, and false positives are counted apart.",
     ]
+    ignored = [name for name, dataset in study.datasets.items() if dataset.ignore]
+    if ignored:
+        text.append(
+            f"Voxels that nobody has labelled (in {listing(ignored)}) were left out of training and of all counts, and "
+            "what touches them out of all surfaces."
+        )
     if study.metrics.groups:
         groups = [
             f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()

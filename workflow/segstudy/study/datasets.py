@@ -1,12 +1,20 @@
 """A dataset: what its files hold, its structures, and which of them are left and right."""
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from segstudy import labels
 from segstudy.study.repair import Repair
-from segstudy.study.settings import LabelValue, Name, Pairs, Settings
+from segstudy.study.settings import (
+    IgnoreValues,
+    LabelValue,
+    Name,
+    Pairs,
+    Settings,
+    background_by_its_old_name,
+)
 from segstudy.study.sources import LabelMapsSource, Source
 
 
@@ -45,8 +53,14 @@ class Cohort(Settings):
         description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
         "and need not be written",
     )
-    ignore_labels: tuple[int, ...] = Field(
+    background_labels: tuple[int, ...] = Field(
         (), description="further values that label files may hold, treated as background"
+    )
+    ignore: IgnoreValues = Field(
+        (),
+        description="a value, or several, of voxels that nobody has labelled, `ignore` of nnU-Net's `dataset.json`: neither "
+        "structure nor background, they are left out of the loss, of what patches are drawn for and of all counts, with what is "
+        "predicted there. A surface next to them is not measured: every piece of either surface that touches one is left out",
     )
     channels: tuple[Name, ...] = Field(
         ("image",), description="channels of an image, in order", min_length=1
@@ -60,6 +74,7 @@ class Cohort(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_value_a_structure(cls, content: Any) -> Any:
+        content = background_by_its_old_name(content)
         return labels.settled(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
@@ -77,9 +92,15 @@ class Cohort(Settings):
             raise ValueError(f"structures: value {twice[0]} stands for two structures")
         if "background" in self.structures:
             raise ValueError("structures: background is always 0 and is not listed")
-        both = sorted(set(values) & set(self.ignore_labels))
+        if "ignore" in self.structures:
+            raise ValueError(
+                "structures: ignore is no structure; voxels that nobody has labelled are named beside "
+                f"structures, by ignore: {self.structures['ignore']}"
+            )
+        both = sorted(set(values) & set(self.background_labels))
         if both:
-            raise ValueError(f"ignore_labels: value {both[0]} is a structure's value")
+            raise ValueError(f"background_labels: value {both[0]} is a structure's value")
+        check_ignore(self.ignore, values, self.background_labels)
         return self
 
     def cohort(self) -> "Cohort":
@@ -148,12 +169,12 @@ class Dataset(RepairedCohort):
     @model_validator(mode="after")
     def _tissues_are_labels(self) -> "Dataset":
         table = labels.read_table(self.label_table) if self.label_table else ()
-        known = [*self.structures.values(), *self.ignore_labels, *table]
+        known = [*self.structures.values(), *self.background_labels, *table]
         grouped = [value for values in self.tissues.values() for value in values]
         for value in grouped:
             if value not in known:
                 raise ValueError(
-                    f"tissues: {value} is a value of no structure, and not in ignore_labels or the "
+                    f"tissues: {value} is a value of no structure, and not in background_labels or the "
                     "label table"
                 )
             if grouped.count(value) > 1:
@@ -186,6 +207,20 @@ class Dataset(RepairedCohort):
 def pairs_of(cohort: Cohort) -> Pairs:
     """The declared pairs; none where the study file says that there are none."""
     return () if cohort.left_right_pairs == "none" else cohort.left_right_pairs
+
+
+def check_ignore(
+    ignore: Collection[int], structures: Collection[int], background: Collection[int]
+) -> None:
+    """Raises ValueError where a value of `ignore` is one of a structure's or of the background's."""
+    for value in ignore:
+        if value in structures:
+            raise ValueError(f"ignore: value {value} is a structure's value")
+        if value in background:
+            raise ValueError(
+                f"ignore: value {value} is in background_labels too; expected it in one of them: voxels "
+                "that are known to be background, or of which nothing is known"
+            )
 
 
 def check_pairs(pairs: Pairs, structures: list[str]) -> None:

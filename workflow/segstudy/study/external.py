@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from segstudy.study.arms import Arm, Device, MemoryMb, RuntimeMin, Threads
-from segstudy.study.settings import Ignored, LabelScheme, Positive, check_scheme
+from segstudy.study.settings import (
+    Background,
+    LabelScheme,
+    Positive,
+    background_by_its_old_name,
+    check_scheme,
+)
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 """What is filled into the command of an external model."""
@@ -42,7 +48,7 @@ class ExternalModel(Arm):
         min_length=1,
         description="structure: its value in the files that the command writes, or a list of values, which are merged",
     )
-    ignore_labels: Ignored = Field(
+    background_labels: Background = Field(
         (), description="further values of these files, treated as background; `all`: any other"
     )
     timeout_min: Positive = Field(120.0, description="longest time for a case, in minutes")
@@ -60,9 +66,14 @@ class ExternalModel(Arm):
         except ValueError as error:
             raise ValueError(f"command: {error}: {value}") from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, content: Any) -> Any:
+        return background_by_its_old_name(content)
+
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "ExternalModel":
-        check_scheme("labels", self.labels, self.ignore_labels)
+        check_scheme("labels", self.labels, self.background_labels)
         return self
 
     @model_validator(mode="after")

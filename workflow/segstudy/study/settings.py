@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from segstudy.log import log
+
 Name = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", description="letters, digits and underscores"),
@@ -42,14 +44,49 @@ LabelScheme = Annotated[
     ),
 ]
 """Structure: its value in the files of a program, or its values there, which are merged."""
-Ignored = Literal["all"] | tuple[int, ...]
+Background = Literal["all"] | tuple[int, ...]
 """Values of label files that are treated as background; `all`: any that has no other meaning."""
 
 
-def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], ignored: Ignored) -> None:
+def _one_or_several(value: Any) -> Any:
+    """A single value stands for a list of one."""
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+IgnoreValues = Annotated[
+    tuple[LabelValue, ...],
+    BeforeValidator(_one_or_several),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]}
+    ),
+]
+"""Values of reference labels that mark voxels which nobody has labelled."""
+
+
+def background_by_its_old_name(content: Any) -> Any:
+    """Settings with `background_labels` where they were written with its old name, `ignore_labels`.
+
+    Says so in the log. Raises ValueError where both stand.
+    """
+    if not isinstance(content, dict) or "ignore_labels" not in content:
+        return content
+    if "background_labels" in content:
+        raise ValueError(
+            "ignore_labels: is the old name of background_labels, which stands here too; leave it out"
+        )
+    log.warning(
+        "ignore_labels is now called background_labels, as these values become background; voxels that "
+        "are to count as nothing at all are marked by `ignore`"
+    )
+    renamed = {**content, "background_labels": content["ignore_labels"]}
+    del renamed["ignore_labels"]
+    return renamed
+
+
+def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], background: Background) -> None:
     """Raises ValueError for a structure without a value, or a value that stands for two things."""
     values = [value for own in scheme.values() for value in own]
-    others = () if ignored == "all" else ignored
+    others = () if background == "all" else background
     for value in [*values, *others]:
         if (values + list(others)).count(value) > 1:
             raise ValueError(f"{key}: value {value} stands for two things")

@@ -5,18 +5,20 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from segstudy.study.analysis import Metrics
-from segstudy.study.datasets import Cohort, check_pairs
+from segstudy.study.datasets import Cohort, check_ignore, check_pairs
 from segstudy.study.external import ExternalModel
 from segstudy.study.groups import check_groups, merged_sides
 from segstudy.study.models import AnyModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.settings import (
-    Ignored,
+    Background,
+    IgnoreValues,
     LabelScheme,
     LabelValue,
     Name,
     Pairs,
     Settings,
+    background_by_its_old_name,
     check_scheme,
 )
 
@@ -60,6 +62,9 @@ class TrainSettings(Settings):
     channels: tuple[str, ...]
     modality: Literal["CT", "MR", "other"]
     left_right_pairs: Pairs = Field((), description="structures that a mirrored image swaps")
+    ignores: bool = Field(
+        False, description="whether labels may hold voxels that nobody has labelled"
+    )
 
 
 class ExternalSettings(Settings):
@@ -100,10 +105,20 @@ class MeasureSettings(Settings):
         description="structure: its value in the predictions, or a list of values, which are merged; left out: the "
         "predictions have the values of `structures`",
     )
-    ignore_labels: Ignored = Field(
+    background_labels: Background = Field(
         (),
         description="further values of the predictions, treated as background; `all`: any other",
     )
+    ignore: IgnoreValues = Field(
+        (),
+        description="a value, or several, of voxels of the references that nobody has labelled; nothing is measured there, "
+        "nor any surface that touches them",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, content: Any) -> Any:
+        return background_by_its_old_name(content)
 
     @model_validator(mode="after")
     def _groups_exist(self) -> "MeasureSettings":
@@ -118,16 +133,18 @@ class MeasureSettings(Settings):
             raise ValueError(
                 f"prediction_labels: {', '.join(scheme)}; expected the structures: {named}"
             )
-        if self.ignore_labels == "all" and not self.structures:
+        if self.background_labels == "all" and not self.structures:
             raise ValueError(
-                "ignore_labels: all: expected structures, whose values are not ignored"
+                "background_labels: all: expected structures, whose values are not background"
             )
         if scheme:
-            check_scheme("prediction_labels", scheme, self.ignore_labels)
-        elif self.ignore_labels != "all":
+            check_scheme("prediction_labels", scheme, self.background_labels)
+        elif self.background_labels != "all":
             for name, value in self.structures.items():
-                if value in self.ignore_labels:
-                    raise ValueError(f"ignore_labels: {value} is the value of {name}")
+                if value in self.background_labels:
+                    raise ValueError(f"background_labels: {value} is the value of {name}")
+        # What is background in the predictions may be anything in the references.
+        check_ignore(self.ignore, list(self.structures.values()), ())
         return self
 
     @property

@@ -77,6 +77,10 @@ class Study(Settings):
         users = [name for name, model in self.models.items() if model.plan == plan]
         return self.trained_on(users[0]) if users else self.training_datasets
 
+    def ignores(self, model: str) -> bool:
+        """Whether the labels that a model learns from may hold voxels that nobody has labelled."""
+        return any(self.datasets[name].ignore for name in self.trained_on(model))
+
     @property
     def structures(self) -> list[str]:
         """Names in the order of the network's classes 1, 2, ..., the same for all datasets."""

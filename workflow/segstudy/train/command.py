@@ -76,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="values in the label files, {dataset: {structure: value}}",
     )
+    nnunet.add_argument(
+        "--ignore",
+        metavar="JSON",
+        default="{}",
+        help="values of voxels that nobody has labelled, {dataset: [value, ...]}",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -213,8 +219,9 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:
     """The cases that the splits name, in their order."""
-    from segstudy.cases import Labelled, read_cases, repaired_labels
+    from segstudy.cases import Labelled, ignored_values, read_cases, repaired_labels
 
+    ignore = ignored_values(options.ignore)
     tables, labels = _named(options.cases, "--cases"), _named(options.labels, "--labels")
     try:
         values = json.loads(options.structures)
@@ -230,7 +237,11 @@ def _labelled(splits: list, options: argparse.Namespace) -> list:
             )
         select = [split.case for split in splits if split.dataset == dataset]
         cases = repaired_labels(read_cases(tables[dataset], select), labels.get(dataset))
-        found |= {(dataset, case.case): Labelled(dataset, case, values[dataset]) for case in cases}
+        ignored = ignore.get(dataset, ())
+        found |= {
+            (dataset, case.case): Labelled(dataset, case, values[dataset], ignored)
+            for case in cases
+        }
     return [found[split.dataset, split.case] for split in splits]
 
 

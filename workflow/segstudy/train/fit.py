@@ -24,7 +24,7 @@ from segstudy.images.arrays import CaseArrays, TissueMap
 from segstudy.images.names import times
 from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
-from segstudy.images.prepare import Plan
+from segstudy.images.prepare import IGNORED, Plan
 from segstudy.log import duration, log, versions
 from segstudy.networks.describe import describe
 from segstudy.networks.device import half_precision
@@ -104,6 +104,7 @@ def _load_case(case: CaseArrays, plan: Plan, held: bool) -> TrainingCase:
         foreground=case.foreground,
         spacing_mm=case.spacing_mm,
         normalise=None if held else change,
+        labelled=case.labelled,
     )
 
 
@@ -147,7 +148,10 @@ class Trainer:
         self.forward = rank.wrapped(self.network, device)
         if model.compile:
             self.forward = torch.compile(self.forward)
-        self.loss = SegmentationLoss(model.loss, resolved.settings.structures, device, rank.total)
+        settings = resolved.settings
+        self.loss = SegmentationLoss(
+            model.loss, settings.structures, device, rank.total, settings.ignores
+        )
         self.optimizer = build_optimizer(model.optimizer, self.network)
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
@@ -254,14 +258,17 @@ class Trainer:
             device=self.device,
             amp=model.amp,
         )
-        scores = dice(label, probabilities.argmax(0).astype(np.uint8), resolved.classes)
+        known = label != IGNORED
+        predicted = probabilities.argmax(0).astype(np.uint8)
+        scores = dice(label[known], predicted[known], resolved.classes)
         # The loss takes logits; logarithms of probabilities are such.
         logits = torch.from_numpy(probabilities).clamp_(min=1e-7).log_()[None]
         return float(self.validation_loss(logits, torch.from_numpy(label)[None])), scores
 
     @property
     def validation_loss(self) -> SegmentationLoss:
-        return SegmentationLoss(self.resolved.model.loss, self.resolved.settings.structures)
+        settings = self.resolved.settings
+        return SegmentationLoss(settings.model.loss, settings.structures, ignores=settings.ignores)
 
 
 def build_optimizer(settings: Optimizer, network: torch.nn.Module) -> torch.optim.Optimizer:

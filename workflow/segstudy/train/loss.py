@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segstudy.errors import InputError
+from segstudy.images.prepare import IGNORED
 from segstudy.study import Loss
 
 SMOOTH = 1e-5
@@ -48,6 +49,9 @@ class SegmentationLoss:
 
     total: sum over the processes that have a part of the batch each. The mean of their losses is
     then the loss of the whole.
+
+    ignores: whether labels may be IGNORED: these voxels are in no sum and no mean, images without
+    another voxel in no mean of images. Where nothing else is left the loss is 0, and so is its gradient.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class SegmentationLoss:
         structures: Sequence[str],
         device: torch.device | str = "cpu",
         total: Callable[[Tensor], Tensor] | None = None,
+        ignores: bool = False,
     ):
         self.loss = loss
+        self.ignores = ignores
         self.weights = dice_weights(loss, structures).to(device)
         self.total = total
 
@@ -73,20 +79,37 @@ class SegmentationLoss:
     def at_one_resolution(self, logits: Tensor, labels: Tensor) -> Tensor:
         # In full precision: sums over a patch of half-precision numbers lose what is small.
         log_probabilities = functional.log_softmax(logits.float(), dim=1)
-        labels = labels[:, None].long()
+        known = labels != IGNORED if self.ignores else None
+        labels = (labels if known is None else labels * known)[:, None].long()
         log_true = log_probabilities.gather(1, labels)[:, 0]
         loss = self.loss
-        total = torch.zeros((), device=logits.device)
+        # Also where no voxel counts, the loss depends on the logits, and its gradient is there and 0.
+        total = 0 * log_true.sum() if self.ignores else torch.zeros((), device=logits.device)
         if loss.dice:
             probabilities = log_probabilities.exp()
             total = total + loss.dice * dice_loss(
-                probabilities, labels[:, 0], self.weights, loss.batch_dice, self.total
+                probabilities, labels[:, 0], self.weights, loss.batch_dice, self.total, known
             )
         if loss.cross_entropy:
-            total = total - loss.cross_entropy * log_true.mean()
+            total = total - loss.cross_entropy * mean_known(log_true, known, self.total)
         if loss.focal:
-            total = total + loss.focal * focal_loss(log_true, loss.focal_gamma)
+            focal = focal_loss(log_true, loss.focal_gamma)
+            total = total + loss.focal * mean_known(focal, known, self.total)
         return total
+
+
+def mean_known(
+    values: Tensor, known: Tensor | None, total: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Mean of the values that are known, 0 where none is; of all where `known` (bool) is None.
+
+    total: as of SegmentationLoss; the mean over the processes is then that of all their values.
+    """
+    if known is None:
+        return values.mean()
+    counts = torch.stack([known.sum(), torch.ones_like(known.sum())]).to(values.dtype)
+    number, processes = total(counts) if total else counts
+    return values.where(known, 0).sum() * processes / number.clamp(min=1)
 
 
 def dice_loss(
@@ -95,28 +118,36 @@ def dice_loss(
     weights: Tensor,
     batch: bool,
     total: Callable[[Tensor], Tensor] | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """1 - soft Dice (Milletari et al. 2016, without squares), averaged over classes by their weights.
 
     probabilities: (batch, class, *patch); labels: class indices (batch, *patch); weights: (class,),
     adding up to 1. batch: sums run over the whole batch, not over each image by itself; `total`
-    adds those of other parts of it.
+    adds those of other parts of it. known: bool (batch, *patch), voxels that are summed; None: all.
     """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
     classes = classes.view(1, -1, *[1] * (labels.ndim - 1))
-    truth = (labels[:, None] == classes).to(probabilities.dtype)
+    truth = labels[:, None] == classes
+    if known is not None:
+        truth = truth & known[:, None]
+        probabilities = probabilities.where(known[:, None], 0)
+    truth = truth.to(probabilities.dtype)
     axes = [0, *range(2, probabilities.ndim)] if batch else list(range(2, probabilities.ndim))
     both = (probabilities * truth).sum(axes)
     either = probabilities.sum(axes) + truth.sum(axes)
     if batch and total:
         both, either = total(torch.stack([both, either]))
     dice = (2 * both + SMOOTH) / (either + SMOOTH)
-    return ((1 - dice) * weights).sum(-1).mean()
+    lost = ((1 - dice) * weights).sum(-1)
+    if batch or known is None:
+        return lost.mean()
+    return mean_known(lost, known.flatten(1).any(1), total)
 
 
 def focal_loss(log_true: Tensor, gamma: float) -> Tensor:
-    """Focal loss (Lin et al. 2017) of the true class's log-probabilities, averaged over voxels."""
-    return -((1 - log_true.exp()) ** gamma * log_true).mean()
+    """Focal loss (Lin et al. 2017) of each voxel, from the true class's log-probability."""
+    return -((1 - log_true.exp()) ** gamma * log_true)
 
 
 def thinned(labels: Tensor, size: Sequence[int]) -> Tensor:

@@ -139,7 +139,14 @@ def _plan(
         for folder in (raw, preprocessed):
             shutil.rmtree(folder, ignore_errors=True)
         cases = [*training, *validation]
-        count = write_raw(raw, cases, settings.structures, settings.channels, settings.modality)
+        count = write_raw(
+            raw,
+            cases,
+            settings.structures,
+            settings.channels,
+            settings.modality,
+            settings.ignores,
+        )
         log.info("%d cases for nnU-Net: %d files linked, %d written", len(cases), *count.values())
         api.extract_fingerprint_dataset(
             DATASET_ID, num_processes=threads, verbose=False, show_progress_bar=False
@@ -189,7 +196,7 @@ def _key(
     text = [
         settings.model_copy(update={"model": settings.model.learning()}).model_dump_json(),
         [fold, seed, code, metadata.version("nnunetv2")],
-        [[case.name, dict(case.structures)] for case in (*training, *validation)],
+        [[case.name, dict(case.structures), case.ignore] for case in (*training, *validation)],
         len(training),
     ]
     found = hashlib.sha256(json.dumps(text).encode())
@@ -215,12 +222,19 @@ def _read(path: Path) -> str:
 def remarks(settings: TrainSettings) -> list[str]:
     """What a reader of the results has to know of how nnU-Net was trained."""
     pairs = settings.left_right_pairs
+    found = []
+    if settings.ignores and settings.modality == "CT":
+        found.append(
+            "ignore: nnU-Net leaves these voxels out of its loss, but takes them for foreground in the intensities by "
+            "which it normalises CT (nnUNet#3055)"
+        )
     if not pairs or settings.model.mirrored(pairs) != "all":
-        return []
+        return found
     named = ", ".join(" and ".join(pair) for pair in pairs)
     return [
+        *found,
         f"mirror: all, as the study asks for: nnU-Net mirrors images from right to left and leaves the labels as they "
-        f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart"
+        f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart",
     ]
 
 

@@ -22,6 +22,8 @@ from segstudy.images.headers import open_nifti
 
 DATASET = "Dataset001_segstudy"
 ENDING = ".nii.gz"
+IGNORE = "ignore"
+"""The name that says to nnU-Net what is no class; its value has to be the highest."""
 
 
 def raw_name(case: Labelled) -> str:
@@ -35,11 +37,13 @@ def write_raw(
     structures: Sequence[str],
     channels: Sequence[str],
     modality: str,
+    ignores: bool = False,
 ) -> dict[str, int]:
     """Write `folder/Dataset001_segstudy` with these cases and no others.
 
     structures: names in the order of the classes 1, 2, ...; labels are written with these classes.
     modality: nnU-Net normalises `CT` by the cohort's intensities, anything else image by image.
+    ignores: whether voxels may be ignored, which get nnU-Net's label `ignore`, one above the last class.
 
     Returns how many files were `linked` (hard links) and how many `written`.
     Raises InputError for an unreadable file, and for a label on another grid than its image.
@@ -51,18 +55,27 @@ def write_raw(
     for case in cases:
         _write_images(target / "imagesTr", case, len(channels), count)
         _write_label(target / "labelsTr", case, structures, count)
-    write_json(target / "dataset.json", description(len(cases), structures, channels, modality))
+    described = description(len(cases), structures, channels, modality, ignores)
+    write_json(target / "dataset.json", described)
     return count
 
 
 def description(
-    cases: int, structures: Sequence[str], channels: Sequence[str], modality: str
+    cases: int,
+    structures: Sequence[str],
+    channels: Sequence[str],
+    modality: str,
+    ignores: bool = False,
 ) -> dict:
     """nnU-Net's `dataset.json`. Its names of channels choose the normalisation, and so are not ours."""
     scheme = "CT" if modality == "CT" else "zscore"
     return {
         "channel_names": {str(number): scheme for number in range(len(channels))},
-        "labels": {"background": 0, **{name: n for n, name in enumerate(structures, 1)}},
+        "labels": {
+            "background": 0,
+            **{name: n for n, name in enumerate(structures, 1)},
+            **({IGNORE: len(structures) + 1} if ignores else {}),
+        },
         "numTraining": cases,
         "file_ending": ENDING,
         # As this project reads: through nibabel. The arrays are those of nnU-Net's default, SimpleITK,
@@ -93,8 +106,10 @@ def _write_label(
     if difference:
         raise InputError(f"{path}: case {case.name}: other grid than its image: {difference}")
     values = [case.structures[name] for name in structures]
-    indices = np.zeros(max(int(label.array.max(initial=0)), *values) + 1, np.uint8)
+    top = max(int(label.array.max(initial=0)), *values, *case.ignore)
+    indices = np.zeros(top + 1, np.uint8)
     indices[values] = np.arange(1, len(values) + 1)
+    indices[list(case.ignore)] = len(values) + 1
     classes = indices[label.array]
     name = f"{raw_name(case)}{ENDING}"
     # nnU-Net cuts off what follows the point: 0.9999999 would be background.

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from segstudy.errors import InputError
+from segstudy.images.prepare import IGNORED
 from segstudy.log import log
 from segstudy.networks import NORMAL_AXIS
 from segstudy.study import Slices
@@ -29,8 +30,9 @@ ALL_SLICES = Slices()
 class TrainingCase:
     """A case that patches are cut from.
 
-    image: (channel, x, y, z) and label: class indices (x, y, z); arrays, or anything sliced alike.
+    image: (channel, x, y, z) and label: class indices or IGNORED (x, y, z); arrays, or anything sliced alike.
     foreground: for each class that occurs, voxels (n, 3) of it.
+    labelled: voxels (n, 3) that are not ignored; None where none is.
     normalise: applied to what is cut from `image`; None where it is normalised already.
     """
 
@@ -41,6 +43,7 @@ class TrainingCase:
     foreground: dict[int, np.ndarray]
     spacing_mm: tuple[float, float, float]
     normalise: Callable[[np.ndarray], np.ndarray] | None = None
+    labelled: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -53,7 +56,8 @@ class TrainingCase:
     @cached_property
     def slices_with_structure(self) -> tuple[np.ndarray, ...]:
         """For each axis, the slices across it that hold a structure; the label is read once for it."""
-        held = np.asarray(self.label[...]) > 0
+        label = np.asarray(self.label[...])
+        held = (label > 0) & (label < IGNORED)
         others = ((1, 2), (0, 2), (0, 1))
         return tuple(np.flatnonzero(held.any(axis=axes)) for axes in others)
 
@@ -108,7 +112,8 @@ class Sampler:
     Cases come in turn, in an order shuffled anew each time all have been seen. Of the patches,
     exactly `foreground_share` hold a voxel of a structure: first a class of the case is drawn,
     then one of its voxels, so that small structures are seen as often as large ones. The others
-    lie anywhere, as do all of a case without any structure (nnU-Net's way).
+    lie anywhere, as do all of a case without any structure (nnU-Net's way); in a case with ignored
+    voxels about any that is not.
 
     patch_size: what is drawn. source_size: what is cut, about the same middle; at least as large,
     room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`
@@ -160,6 +165,8 @@ class Sampler:
         if self.slices == ALL_SLICES:
             return None
         found = np.arange(case.shape[normal])
+        if case.labelled is not None:
+            found = np.unique(case.labelled[:, normal])
         if self.slices.keep == "foreground":
             found = case.slices_with_structure[normal]
         most = self.slices.most_per_plane
@@ -185,6 +192,8 @@ class Sampler:
         centre = None
         if after > before:
             centre = _foreground_voxel(_within(case.foreground, kept, normal), generator)
+        if centre is None and case.labelled is not None:
+            centre = _foreground_voxel(_within({0: case.labelled}, kept, normal), generator)
         starts = [
             _start(have, want, None if centre is None else centre[axis], generator)
             for axis, (have, want) in enumerate(zip(case.shape, patch, strict=True))

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segstudy.images.arrays import TissueMap, sample_foreground
+from segstudy.images.arrays import TissueMap, sample_foreground, sample_labelled
+from segstudy.images.prepare import IGNORED
 from segstudy.sides import RAS_AXES, class_pairs
 from segstudy.study import Augmentation, Synthesis
 from segstudy.train import augment
@@ -49,6 +50,7 @@ def load_case(found: TissueMap) -> TrainingCase:
         label=classes,
         foreground=sample_foreground(classes, found.dataset, found.case),
         spacing_mm=found.spacing_mm,
+        labelled=sample_labelled(classes, found.dataset, found.case),
     )
 
 
@@ -87,7 +89,8 @@ def samples(
     """What a training saw, as pictures: one slice of a label map and of images drawn from it.
 
     Returns `map` (x, y), and `images` float32 and `labels` uint8 (5, x, y): patches that a step
-    would see, axial slices of 3D ones, with the classes that it would learn; `pixel_mm` and `axes`
+    would see, axial slices of 3D ones, with the classes that it would learn, what is ignored shown as
+    background; `pixel_mm` and `axes`
     (2,), the size of a pixel and the RAS axis along x and y.
     """
     first = sampler.batch(0)
@@ -104,6 +107,7 @@ def samples(
         for have, want in zip(first.labels.shape[1:], resolved.patch_size, strict=True)
     )
     plain = first.labels[0][middle]
+    labels, plain = labels * (labels != IGNORED), plain * (plain != IGNORED)
     if plain.ndim == 3:
         # The slice that shows most structures, and of these most.
         shown = [(len(part.unique()), int((part > 0).sum())) for part in plain.unbind(2)]
