@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
-from snakemake.io import Wildcards
 from snakemake.logging import logger
 
 # The folder `workflow/`, wherever the main Snakefile is.
@@ -222,7 +222,7 @@ def data_checksums() -> dict[str, str]:
     """Of each dataset, what tells its data from others, wherever they lie."""
     found = {}
     for name, dataset in STUDY.datasets.items():
-        files = None if is_fetched(name) else delivered_files(Wildcards(fromdict={"dataset": name}))
+        files = None if is_fetched(name) else delivered_files(SimpleNamespace(dataset=name))
         if files and isinstance(dataset.source, TableSource):
             files = files[1:]  # A table of other paths may name the same files.
         found[name] = owner.data_checksum(dataset.source.to_json(), files)
