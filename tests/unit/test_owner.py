@@ -42,7 +42,7 @@ def test_the_same_file_goes_on_whatever_has_changed(owned, monkeypatch):
 
 
 def test_a_project_that_was_moved_with_its_results_goes_on(owned, tmp_path):
-    results, study = owned
+    _, study = owned
     shutil.copytree(study.parent, tmp_path / "two")
     assert claim(tmp_path / "two/results/study", tmp_path / "two/study.yaml", never) is None
 
@@ -54,7 +54,9 @@ def test_another_file_with_the_same_data_is_adopted_with_a_note(owned, tmp_path)
     assert "moved.yaml" in note
 
 
-@pytest.mark.parametrize("data", [{"site": "b"}, {"other": "a"}, {"site": "a", "more": "c"}], ids=str)
+@pytest.mark.parametrize(
+    "data", [{"site": "b"}, {"other": "a"}, {"site": "a", "more": "c"}], ids=str
+)
 def test_another_file_with_other_data_is_refused_with_what_to_do(owned, tmp_path, data):
     results, study = owned
     before = (results / FILE).read_bytes()
