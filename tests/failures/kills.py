@@ -46,7 +46,10 @@ def digests(results: Path) -> dict[str, str]:
     found = {}
     for path in sorted(results.rglob("*")):
         place = path.relative_to(results)
-        if place.parts[0] in ("logs", "benchmarks", "figures") or not path.is_file():
+        if (
+            place.parts[0] in ("logs", "benchmarks", "figures", ".finished", "study.json")
+            or not path.is_file()
+        ):
             continue
         # What a killed job was writing has a temporary name, is never read, and goes with the next writing.
         if any(part.startswith(".writing-") for part in place.parts):

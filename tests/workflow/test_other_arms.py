@@ -78,6 +78,33 @@ def test_the_report_shows_what_was_drawn_and_tells_of_both(finished):
     assert "was not trained here" in report
 
 
+def test_the_same_data_elsewhere_are_taken_from_what_was_kept(finished):
+    """Of each kind of arm: drawn images, a program of others, and for comparison an own network."""
+
+    def made():
+        files = [
+            *finished.results.glob("train/**/*.[pn][tp]*"),
+            *finished.results.glob("infer/**/*.gz"),
+        ]
+        return {str(path): path.read_bytes() for path in files}
+
+    before = made()
+    finished.data.rename(finished.folder / "scans")
+    finished.study["datasets"]["chest"]["source"]["path"] = str(
+        finished.folder / "scans/cohort.tsv"
+    )
+    finished.write_study(finished.study)
+    jobs = finished.run("--until", "infer", "infer_external").jobs
+    names = ("train", "train_synth", "infer", "infer_external")
+    assert [jobs[name] for name in names] == [1, 1, 2, 1]
+    logs = [*finished.results.glob("logs/train/*.log"), *finished.results.glob("logs/infer/*.log")]
+    assert len(logs) == 5
+    for log in logs:
+        assert "made before of the same settings, data and code" in log.read_text(), log.name
+    assert len(before) == 2 * 2 + 1 + 3 * 2
+    assert made() == before
+
+
 def test_an_edit_reruns_its_own_arm(finished):
     """The generator's code concerns the synthetic arm alone, that of the program's runner only it."""
     finished.edit("train/synth.py", "EDITED = 1")

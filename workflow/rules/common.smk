@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
+from snakemake.logging import logger
 
 # The folder `workflow/`, wherever the main Snakefile is.
 PACKAGE = Path(str(workflow.current_basedir)).resolve().parent
@@ -27,11 +29,13 @@ if str(PACKAGE) not in sys.path:
 if "SLURM_JOB_ID" in os.environ:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
+from segstudy import owner
 from segstudy.cases import Case, read_cases, shards
 from segstudy.code import digest
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import grid_name, parse_grid
+from segstudy import owner
 from segstudy.networks import modules
 from segstudy.publish import catalogue
 from segstudy.study import (
@@ -51,11 +55,17 @@ from segstudy.study import (
 from segstudy.train.memory import training_memory_mb
 
 
-def read_config() -> Study:
-    """The study that `--config study=...` names: a file in config/studies, or a path."""
+def study_file() -> Path:
+    """The file that `--config study=...` names: one of config/studies, or a path."""
     chosen = str(config["study"])
     folder = PACKAGE.parent / "config" / "studies"
-    file = Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
+    return Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
+
+
+def read_config() -> Study:
+    """The study that `--config study=...` names."""
+    chosen, file = str(config["study"]), study_file()
+    folder = PACKAGE.parent / "config" / "studies"
     try:
         if not file.is_file():
             known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
@@ -203,6 +213,51 @@ def estimate_files(wildcards) -> list[str]:
     else:
         asked = [cases[repair.reference_case or min(cases)]]
     return [str(file) for case in asked for file in case.files]
+
+
+# --- whose results ------------------------------------------------------------------------------
+
+
+def data_checksums() -> dict[str, str]:
+    """Of each dataset, what tells its data from others, wherever they lie."""
+    found = {}
+    for name, dataset in STUDY.datasets.items():
+        files = None if is_fetched(name) else delivered_files(SimpleNamespace(dataset=name))
+        if files and isinstance(dataset.source, TableSource):
+            files = files[1:]  # A table of other paths may name the same files.
+        found[name] = owner.data_checksum(dataset.source.to_json(), files)
+    return found
+
+
+def refuse_anothers_results() -> None:
+    """Not where the results are those of another study file with other data, unless it is to adopt them."""
+    if not workflow.is_main_process or config["adopt"]:
+        return
+    try:
+        note = owner.claim(RESULTS, study_file(), data_checksums)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+    if note:
+        logger.warning(note)
+
+
+def record_owner() -> None:
+    # Where data are not there yet (`make fetch`), a later run writes it down.
+    with suppress(WorkflowError):
+        owner.record(RESULTS, study_file(), data_checksums())
+
+
+def finished_gb() -> str:
+    """How much finished work may be kept beyond the results themselves."""
+    asked = config["keep_finished_gb"]
+    if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not asked >= 0:
+        raise WorkflowError(f"config: keep_finished_gb: {asked!r}; expected a number, 0 or more")
+    return f"{asked:g}"
+
+
+refuse_anothers_results()
+# Of trainings and predictions; no rule declares it, so that Snakemake leaves it alone.
+FINISHED, FINISHED_GB = f"{RESULTS}/.finished", finished_gb()
 
 
 # --- plans and arrays ---------------------------------------------------------------------------

@@ -29,6 +29,8 @@ rule infer:
         gpu=lambda w: needs_gpu(w.model),
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: STUDY.models[w.model].device,
+        finished=FINISHED,
+        finished_gb=FINISHED_GB,
     params:
         labels=lambda w: labels_option(w.dataset),
         training=lambda w, input: [
@@ -50,7 +52,8 @@ rule infer:
         " --fold {wildcards.fold} --structures {params.structures:q}"
         " --training-cases {params.training:q}"
         " --training-structures {params.training_structures:q} {params.ignore:q}"
-        " --settings {params.settings:q} --device {resources.device} --threads {threads} --output {output:q}"
+        " --settings {params.settings:q} --device {resources.device} --threads {threads}"
+        " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -74,6 +77,9 @@ rule infer_external:
         mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: needs_gpu(w.model),
+        # Not params: what is kept, and where, is no reason to run again.
+        finished=FINISHED,
+        finished_gb=FINISHED_GB,
     params:
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
         settings=lambda w: external_settings(w.model).to_json(),
@@ -82,5 +88,6 @@ rule infer_external:
     shell:
         "python -m segstudy infer --external {params.settings:q} --cases {input.cases:q}"
         " --dataset {wildcards.dataset} --splits {input.splits:q} --fold {wildcards.fold}"
-        " --structures {params.structures:q} --threads {threads} --output {output:q}"
+        " --structures {params.structures:q} --threads {threads}"
+        " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"
         " 2>&1 | tee {log:q}"

@@ -32,6 +32,8 @@ rule train:
         device=lambda w: STUDY.models[w.model].device,
         processes=lambda w: processes(w.model),
         workers=lambda w: getattr(STUDY.models[w.model], "workers", 0),
+        finished=FINISHED,
+        finished_gb=FINISHED_GB,
     params:
         folder=subpath(output.weights, parent=True),
         data=training_data,
@@ -45,7 +47,8 @@ rule train:
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
         " --processes {resources.processes} --threads {threads} --workers {resources.workers}"
-        " --memory-mb {resources.mem_mb} --output {params.folder:q}"
+        " --memory-mb {resources.mem_mb} --finished {resources.finished:q}"
+        " --finished-gb {resources.finished_gb} --output {params.folder:q}"
         " 2>&1 | (trap '' TERM USR1; exec tee {log:q})"
 
 

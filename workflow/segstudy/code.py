@@ -13,8 +13,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 # Modules, or packages with all that is in them. Settings reach a job as values on its command line,
-# which Snakemake compares by itself.
-WITHOUT_EFFECT = frozenset({"errors", "log", "study"})
+# which Snakemake compares by itself; finished work is taken with the checksums it was kept with.
+WITHOUT_EFFECT = frozenset({"errors", "finished", "log", "study"})
 
 
 def digest(*modules: str) -> str:

@@ -1,5 +1,6 @@
 """A program of others as a model: what it is given, and every way in which it can go wrong."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from segstudy.errors import InputError
+from segstudy.finished import Finished
 from segstudy.images.files import read_label, write_nifti
 from segstudy.infer import external
 from segstudy.study import ExternalSettings
@@ -50,8 +52,8 @@ def images(tmp_path) -> dict[str, tuple[Path, ...]]:
     return found
 
 
-def predict(found: ExternalSettings, images, output: Path) -> None:
-    external.predict_fold(found, images, STRUCTURES, 2, output)
+def predict(found: ExternalSettings, images, output: Path, **further) -> None:
+    external.predict_fold(found, images, STRUCTURES, 2, output, **further)
 
 
 def test_each_case_is_labelled_with_the_datasets_values(images, tmp_path):
@@ -162,3 +164,31 @@ def test_each_channel_is_a_file_of_its_own(images, tmp_path):
     assert (tmp_path / "out" / "both.nii.gz").is_file()
     with pytest.raises(InputError, match="all 2 channels in one file"):
         predict(found, {"one": two["both"][:1]}, tmp_path / "other")
+
+
+def test_what_was_predicted_before_is_taken_until_the_program_or_an_image_changes(images, tmp_path):
+    count = tmp_path / "count"
+    said = f"open({str(count)!r}, 'a').write('x')"
+    command = f"{program(tmp_path, said)} {{image}} {{output}}"
+    runs = []
+
+    def run():
+        count.write_text("")
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        predict(settings(command), images, tmp_path / "out", kept=Finished(tmp_path / "kept"))
+        runs.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
+        return len(count.read_text())
+
+    assert run() == 2
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for case, (path,) in images.items():
+        images[case] = (Path(shutil.copy(path, moved)),)
+    assert run() == 0
+    assert runs[1] == runs[0]
+    program(tmp_path, f"{said}\nvalues[values == 1] = 2")
+    assert run() == 2
+    assert runs[2] != runs[0]
+    image = images["case 1"][0]
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert run() == 2

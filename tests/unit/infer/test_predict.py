@@ -1,5 +1,7 @@
 """A fold's tested cases: which files are opened, what is chosen on what, and going on after a kill."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from segstudy.cases import Case, Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json
+from segstudy.finished import Finished
 from segstudy.images.files import read_label, write_label
 from segstudy.infer import image, predict
 from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
@@ -205,3 +208,99 @@ def test_a_label_on_another_grid_than_its_image_is_refused(tmp_path, study, obli
     write_label(choosing[0].case.label, truth, moved)
     with pytest.raises(InputError, match=r"p5-label.*case site/p5: other grid.*origin"):
         predict_fold(model, tested, VALUES, choosing, CPU, tmp_path / "out")
+
+
+# --- predictions that were finished before --------------------------------------------------------
+
+
+@pytest.fixture
+def predicted(tmp_path, monkeypatch):
+    """Predicts a fold into a new folder; returns its bytes by name, and the images that were read."""
+    seen, real = [], image.read
+
+    def counted(model, paths):
+        seen.append(paths[0].name)
+        return real(model, paths)
+
+    monkeypatch.setattr(image, "read", counted)
+
+    def run(model, tested, choosing, values=VALUES):
+        seen.clear()
+        output = tmp_path / "predictions"
+        shutil.rmtree(output, ignore_errors=True)
+        kept = Finished(tmp_path / "kept")
+        predict_fold(model, tested, values, choosing, CPU, output, kept)
+        assert not Path(f"{output}.partial").exists()
+        return {path.name: path.read_bytes() for path in output.iterdir()}, list(seen)
+
+    return run
+
+
+def elsewhere(folder: Path, tested, choosing):
+    """The same files in another folder."""
+    folder.mkdir()
+
+    def copied(path: Path) -> Path:
+        return Path(shutil.copyfile(path, folder / path.name))
+
+    cases = [replace(one.case, images=tuple(map(copied, one.case.images))) for one in choosing]
+    cases = [replace(case, label=copied(case.label)) for case in cases]
+    return (
+        {name: tuple(map(copied, paths)) for name, paths in tested.items()},
+        [replace(one, case=case) for one, case in zip(choosing, cases, strict=True)],
+    )
+
+
+def test_a_fold_that_was_predicted_before_is_taken_wherever_its_images_lie(
+    tmp_path, study, predicted
+):
+    model, tested, choosing = study
+    first, seen = predicted(model, tested, choosing)
+    assert len(seen) == len(choosing) + len(tested)
+    again, seen = predicted(model, *elsewhere(tmp_path / "moved", tested, choosing))
+    assert not seen
+    assert again == first
+    shutil.rmtree(tmp_path / "kept")
+    anew, seen = predicted(model, *elsewhere(tmp_path / "third", tested, choosing))
+    assert len(seen) == len(choosing) + len(tested)
+    assert anew == first
+
+
+@pytest.mark.parametrize("change", [
+    "image", "case", "label to choose on", "weights", "settings", "values", "code", "threads",
+])  # fmt: skip
+def test_whatever_decides_a_prediction_predicts_anew(study, predicted, monkeypatch, change):
+    model, tested, choosing = study
+    predicted(model, tested, choosing)
+    values = VALUES
+    if change == "image":
+        tested["p0"][0].write_bytes(tested["p0"][0].read_bytes() + b"\0")
+    elif change == "case":
+        tested = {name: paths for name, paths in tested.items() if name != "p0"}
+    elif change == "label to choose on":
+        label = read_label(choosing[0].case.label)
+        write_label(choosing[0].case.label, np.roll(label.array, 1, axis=0), label.affine)
+    elif change == "weights":
+        with torch.no_grad():
+            model.network.heads[0].bias[1] += 1e-3
+    elif change == "settings":
+        infer = model.model.infer.model_copy(update={"overlap": 0.25})
+        model = replace(model, model=model.model.model_copy(update={"infer": infer}))
+    elif change == "values":
+        values = {"core": 3, "shell": 7}
+        choosing = [replace(one, structures=VALUES) for one in choosing]
+    elif change == "code":
+        monkeypatch.setattr("segstudy.code.digest", lambda *modules: "another")
+    else:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    _, seen = predicted(model, tested, choosing, values)
+    assert len(seen) == len(choosing) + len(tested)
+
+
+def test_a_kept_prediction_that_was_damaged_is_made_anew(tmp_path, study, predicted):
+    model, tested, choosing = study
+    first, _ = predicted(model, tested, choosing)
+    (label,) = tmp_path.glob("kept/*/p4.nii.gz")
+    label.write_bytes(label.read_bytes()[:-1] + b"\1")
+    again, seen = predicted(model, tested, choosing)
+    assert seen and again == first

@@ -337,6 +337,27 @@ def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
 
 
 @installed
+@pytest.mark.slow
+def test_the_same_data_elsewhere_are_taken_from_what_was_kept(tmp_path):
+    left = {}
+    for place in ("one", "two"):
+        folder = tmp_path / place
+        write_tables(folder)
+        kept = ("--finished", tmp_path / "kept")
+        trained = segstudy(*training(folder, epochs=1, configuration="2d"), *kept)
+        said = [trained.stderr]
+        said.append(segstudy(*prediction(folder, {"mirroring": False}), *kept).stderr)
+        taken = ["made before of the same settings, data and code" in text for text in said]
+        assert taken == [place == "two"] * 2
+        files = [path for name in ("train", "infer") for path in (folder / name).iterdir()]
+        left[place] = {path.name: path.read_bytes() for path in files}
+    assert {"weights.pt", "best.pt", "p0.nii.gz", "p2.nii.gz"} < set(left["one"])
+    assert left["one"] == left["two"]
+    changed = segstudy(*training(tmp_path / "two", epochs=1, configuration="2d", seed=4), *kept)
+    assert "made before" not in changed.stderr
+
+
+@installed
 def test_a_weights_file_that_names_other_code_is_refused(own_environment):
     plan = {
         "plans": {

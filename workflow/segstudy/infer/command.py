@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from segstudy import finished
 from segstudy.errors import InputError
 
 EXAMPLES = """
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="how to predict, a model's `infer` of a study file (default: as the weights say)",
     )
+    finished.add_arguments(parser)
     outside = parser.add_argument_group("images outside any study")
     outside.add_argument(
         "images",
@@ -127,7 +129,8 @@ def _predict_fold(options: argparse.Namespace) -> None:
     trained, device = _load(options)
     refuse_leaks(trained, options.fold, options.dataset, names)
     choosing = _labelled(choice_names(trained, _label_maps(options)), options, structures)
-    predict_fold(trained, images, structures, choosing, device, options.output)
+    kept = finished.Finished.of(options)
+    predict_fold(trained, images, structures, choosing, device, options.output, kept)
 
 
 def _predict_external(
@@ -139,7 +142,8 @@ def _predict_external(
     # By name, so that an edit to it is no change of what networks predict.
     external = importlib.import_module("segstudy.infer.external")
     threads = options.threads or settings.model.threads
-    external.predict_fold(settings, images, structures, threads, options.output)
+    kept = finished.Finished.of(options)
+    external.predict_fold(settings, images, structures, threads, options.output, kept)
 
 
 def _label_maps(options: argparse.Namespace) -> list[str]:

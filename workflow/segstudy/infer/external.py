@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from segstudy import code
+from segstudy import code, finished
 from segstudy.errors import InputError
 from segstudy.files import writing_folder
+from segstudy.finished import NOTHING, Finished
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
 from segstudy.images.headers import say_warnings
+from segstudy.images.parts import content_digest
 from segstudy.infer.unfinished import files_of, waiting
 from segstudy.log import log, progress
 from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
@@ -28,10 +31,13 @@ def predict_fold(
     structures: Mapping[str, int],
     threads: int,
     output: Path,
+    kept: Finished = NOTHING,
 ) -> None:
     """Have a program label the tested cases of a fold: `output/<case>.nii.gz`.
 
     tested: case -> its image files. structures: the values that the labels are written with.
+    kept: where finished folds are kept; one of the same command, files that it names and images is taken
+        from there.
 
     A case whose label cannot be made does not stop the others: InputError names all such at the
     end. Finished labels wait in `<output>.partial/`, so that the job goes on where it stopped.
@@ -43,11 +49,21 @@ def predict_fold(
             f"{', '.join(model.labels)}"
         )
     key = json.dumps(
-        [model.learning().model_dump(), *structures.items(), code.digest("infer.external")]
+        [
+            model.learning().model_dump(),
+            *structures.items(),
+            code.digest("infer.external"),
+            programs(model.command),
+        ]
     )
     folder = waiting(output, hashlib.sha256(key.encode()).hexdigest()[:16])
     folder.mkdir(parents=True, exist_ok=True)
     files = files_of(folder, tested)
+    contents = {case: file.name for case, file in files.items()}
+    whole = finished.key("infer", key, contents, threads, finished.versions_of())
+    if kept.restore(whole, output, whole=True):
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        return
     errors = []
     for case, paths in progress(tested.items(), "predicted"):
         if files[case].exists():
@@ -66,7 +82,15 @@ def predict_fold(
     with writing_folder(output) as done:
         for case, file in files.items():
             shutil.copyfile(file, done / f"{case}.nii.gz")
+    kept.keep(whole, output)
     shutil.rmtree(folder.parent)
+
+
+def programs(command: Sequence[str]) -> list[str]:
+    """The contents of the program and of the scripts and files that its command names, as digests."""
+    words = [shutil.which(command[0]) or command[0], *command[1:]]
+    readable = [word for word in words if Path(word).is_file() and os.access(word, os.R_OK)]
+    return [content_digest(Path(word), word) for word in readable]
 
 
 def run(

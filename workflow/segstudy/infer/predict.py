@@ -8,17 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segstudy import code, networks
+from segstudy import code, finished, networks
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
+from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.files import Image, compare_grids, read_label, write_label
+from segstudy.images.parts import content_digest
 from segstudy.infer import postprocess
 from segstudy.infer.batch import predict_each
 from segstudy.infer.image import with_classes, with_values
 from segstudy.infer.postprocess import Choice
 from segstudy.infer.unfinished import files_of, waiting
 from segstudy.log import log
+from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained
 from segstudy.study import AnyModel
 
@@ -35,24 +38,31 @@ def predict_fold(
     choosing: Sequence[Labelled],
     device: torch.device,
     output: Path,
+    kept: Finished = NOTHING,
 ) -> None:
     """Predict the tested cases of a fold: `output/<case>.nii.gz` and `output/postprocessing.json`.
 
     tested: case -> its image files. structures: the values that the labels are written with.
     choosing: cases of the training side that choose the post-processing, of `choice_names`.
+    kept: where finished folds are kept; one of the same weights, images and code is taken from there.
 
     Finished predictions wait in `<output>.partial/` until all are there, so a job that was killed
     goes on where it stopped; predictions of other weights, images or code are not reused.
     """
     values = values_of(trained, structures, "--structures")
-    unfinished = waiting(output, _key(trained, structures, choosing))
+    key = _key(trained, structures, choosing)
+    unfinished = waiting(output, key)
+    files = files_of(unfinished, tested)
+    whole = _whole_key(trained, key, files, device)
+    if kept.restore(whole, output, whole=True):
+        shutil.rmtree(unfinished.parent, ignore_errors=True)
+        return
     record = unfinished / POSTPROCESSING
     if record.exists():
         choices = postprocess.from_record(read_json(record), trained.structures, str(record))
     else:
         choices = choose_postprocessing(trained, choosing, device)
         write_json(record, postprocess.to_record(choices))
-    files = files_of(unfinished, tested)
     left = {case: paths for case, paths in tested.items() if not files[case].exists()}
 
     def finish(case: str, classes: Image) -> None:
@@ -64,6 +74,7 @@ def predict_fold(
         for case, file in files.items():
             shutil.copyfile(file, folder / f"{case}.nii.gz")
         shutil.copyfile(record, folder / POSTPROCESSING)
+    kept.keep(whole, output)
     shutil.rmtree(unfinished.parent)
 
 
@@ -197,16 +208,30 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         found.update(name.encode())
         found.update(tensor.cpu().contiguous().numpy().tobytes())
     settings = (
-        trained.model.to_json(),
+        trained.model.model_dump_json(),
         trained.plan,
         trained.patch_size,
         trained.left_right_pairs,
         list(structures.items()),
-        [(labelled.name, str(labelled.case.label), labelled.ignore) for labelled in choosing],
+        [(labelled.name, *_contents(labelled), labelled.ignore) for labelled in choosing],
         code.digest("infer.predict", *code_of(trained.model)),
     )
     found.update(repr(settings).encode())
     return found.hexdigest()[:16]
+
+
+def _contents(labelled: Labelled) -> list[str]:
+    files = (*labelled.case.images, labelled.case.label)
+    return [content_digest(path, f"case {labelled.name}") for path in files]
+
+
+def _whole_key(trained: Trained, key: str, files: Mapping[str, Path], device: torch.device) -> str:
+    """Names a fold's predictions by all that decides them; the files' names tell of the images' contents."""
+    libraries = NNUNET_LIBRARIES if trained.model.network == "nnunet" else LIBRARIES
+    contents = {case: file.name for case, file in files.items()}
+    return finished.key(
+        "infer", key, contents, decides_bits(device), finished.versions_of(libraries)
+    )
 
 
 def code_of(model: AnyModel) -> list[str]:

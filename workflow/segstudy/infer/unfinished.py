@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from segstudy.errors import InputError
+from segstudy.images.parts import content_digest
 from segstudy.log import log
 
 
@@ -31,9 +31,5 @@ def _digest(case: str, paths: Iterable[Path]) -> str:
     """Names a case and the content of its image."""
     found = hashlib.sha256(case.encode())
     for path in paths:
-        try:
-            with path.open("rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise InputError(f"{path}: case {case}: cannot be read: {error.strerror}") from None
+        found.update(content_digest(path, f"case {case}").encode())
     return found.hexdigest()[:24]

@@ -1,5 +1,7 @@
 """Where networks run."""
 
+import platform
+
 import torch
 
 from segstudy.errors import InputError
@@ -26,3 +28,16 @@ def half_precision(device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     able = torch.cpu.get_capabilities()
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else None
+
+
+def decides_bits(device: torch.device) -> list[str]:
+    """What of the machine decides the last bits of what a network computes, as far as they are settled.
+
+    On a CPU these are its kind, its vector instructions and torch's threads. On a GPU no two trainings
+    are the same to the bit, so that which one it is makes no difference of kind.
+    """
+    half = str(half_precision(device))
+    if device.type == "cuda":
+        return ["cuda", half]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return ["cpu", half, platform.machine(), capability, f"{torch.get_num_threads()} threads"]

@@ -30,7 +30,7 @@ RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "metrics_measure": (r".*", ("infer",)),
     "statistics": (r".*", ("metrics_collect",)),
     "publish_figures": (r"figures", ("statistics",)),
-    "publish_viewer": (r"viewer", ("metrics_collect",)),
+    "publish_viewer": (r"viewer", ("statistics",)),
     "publish_package": (r"package", ("publish_report",)),
     "publish_report": (r".*", ("publish_figures", "publish_viewer", "repair_audit")),
 }

@@ -5,6 +5,7 @@ import importlib
 import json
 from pathlib import Path
 
+from segstudy import finished
 from segstudy.errors import InputError
 
 
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the threads, processes that cut patches, for each that trains; left out: the model's",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    finished.add_arguments(parser)
     own = parser.add_argument_group("networks of segstudy learn from prepared cases")
     own.add_argument(
         "--arrays",
@@ -173,6 +175,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         code=code.digest(
             "train.command", *networks.modules(model), *(["train.synth"] if synth else [])
         ),
+        kept=finished.Finished.of(options),
     )
 
 
@@ -214,6 +217,7 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
         device=choose_device(options.device or model.device),
         threads=options.threads or model.threads,
         code=code.digest("train.command", "train.nnunet"),
+        kept=finished.Finished.of(options),
     )
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segstudy import networks
+from segstudy import finished, networks
 from segstudy.errors import InputError
 from segstudy.files import write_json, write_text, writing
+from segstudy.finished import NOTHING, Finished
 from segstudy.images.arrays import CaseArrays, TissueMap
 from segstudy.images.names import times
 from segstudy.images.normalise import normalise
@@ -27,7 +28,7 @@ from segstudy.images.overlap import dice
 from segstudy.images.prepare import IGNORED, Plan
 from segstudy.log import duration, log, versions
 from segstudy.networks.describe import describe
-from segstudy.networks.device import half_precision
+from segstudy.networks.device import decides_bits, half_precision
 from segstudy.networks.weights import save_weights
 from segstudy.networks.window import predict_volume
 from segstudy.sides import class_pairs
@@ -43,6 +44,8 @@ from segstudy.train.sampling import Batch, Sampler, TrainingCase, with_slices
 from segstudy.train.schedule import factor
 from segstudy.train.structures import check_structures
 
+FILES = ("weights.pt", "best.pt", "history.csv", "settings.json")
+"""What every training leaves."""
 CHECKPOINT_EVERY_S = 60.0
 MEMORY_SHARE = 0.5
 """Share of a job's memory that a cohort may take; beyond, patches are read from disk."""
@@ -111,9 +114,12 @@ def _load_case(case: CaseArrays, plan: Plan, held: bool) -> TrainingCase:
 def data_digest(cases: Sequence[CaseArrays] | Sequence[TissueMap]) -> str:
     """Digest of prepared cases, by the checksums of their images and labels, or of their label maps."""
     described = [
-        [case.dataset, case.case, case.parts.checksum, case.structures, case.tissues]
-        if isinstance(case, TissueMap)
-        else [case.dataset, case.case, case.image.checksum, case.label.checksum]
+        [case.dataset, case.case, *case.spacing_mm]
+        + (
+            [case.parts.checksum, case.structures, case.tissues]
+            if isinstance(case, TissueMap)
+            else [case.image.checksum, case.label.checksum, case.moments]
+        )
         for case in cases
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
@@ -294,6 +300,7 @@ def fit(
     code: str,
     workers: int = 0,
     rank: Rank = ALONE,
+    kept: Finished = NOTHING,
 ) -> None:
     """Train a network and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
@@ -303,6 +310,7 @@ def fit(
     code: digest of the code; a checkpoint of other code is not used.
     workers: processes that cut patches; 0: a thread of this one.
     rank: of the processes that share the training, and all call this alike; the first one writes.
+    kept: where finished trainings are kept; one that would end with the same weights is taken from there.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
     had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
@@ -311,6 +319,11 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     folder = output / "checkpoint"
     digest = resolved.digest(data_digest([*training, *validation]), code)
+    key = finished.key("train", digest, decides_bits(device), rank.size, finished.versions_of())
+    if rank.gathered(rank.writes and kept.restore(key, output))[0]:
+        if rank.writes:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
     trainer = Trainer(resolved, device, rank)
     if rank.writes:
         write_json(output / "settings.json", _described(trainer, threads))
@@ -364,6 +377,7 @@ def fit(
         drawn = trainer.synth.samples(sampler, resolved, _generator(resolved, "samples"))
         with writing(output / "samples.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **drawn)
+    kept.keep(key, output, [*FILES, *(["samples.npz"] if trainer.synth else [])])
     shutil.rmtree(folder, ignore_errors=True)
 
 

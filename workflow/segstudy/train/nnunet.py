@@ -21,11 +21,15 @@ import numpy as np
 import pandas
 import torch
 
+from segstudy import finished
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text
+from segstudy.finished import NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.files import read_grid
+from segstudy.images.parts import content_digest
 from segstudy.log import log, versions
+from segstudy.networks.device import decides_bits
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import save_weights
 from segstudy.study import NnunetModel, TrainSettings
@@ -52,6 +56,7 @@ def fit(
     device: torch.device,
     threads: int,
     code: str,
+    kept: Finished = NOTHING,
 ) -> None:
     """Train nnU-Net and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
 
@@ -59,6 +64,7 @@ def fit(
         validation cases it trains on all of them (its fold `all`).
     threads: processes for its preprocessing; all but one of them make batches in training.
     code: digest of the code; what other code left in the folder is not used.
+    kept: where finished trainings are kept; one of the same settings, data and code is taken from there.
 
     A training that was killed goes on after its last whole epoch, as nnU-Net's `--c` does. The seed
     settles the weights at the start, and with one thread the batches too; nnU-Net draws those of
@@ -75,12 +81,16 @@ def fit(
     work = output.resolve() / "nnunet"
     prepare(work, threads)
     key = _key(settings, training, validation, fold, seed, code)
+    torch.set_num_threads(threads)
+    name = finished.key("train", key, decides_bits(device), finished.versions_of(NNUNET_LIBRARIES))
+    if kept.restore(name, output):
+        shutil.rmtree(work, ignore_errors=True)
+        return
     if work.exists() and _read(work / "key") != key:
         log.info("nnU-Net's files of other settings, data or code: removed, training starts anew")
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     write_text(work / "key", key)
-    torch.set_num_threads(threads)
     for line in remarks(settings):
         log.warning("%s", line)
     with _stopping():
@@ -115,6 +125,7 @@ def fit(
                 f"{'x'.join(map(str, described['patch_size']))} voxels; lower gpu_memory_gb"
             ) from None
         _save(settings, plan, trainer, described, output)
+    kept.keep(name, output, ["weights.pt", "best.pt", "history.csv", "settings.json"])
     shutil.rmtree(work)
 
 
@@ -202,13 +213,7 @@ def _key(
     found = hashlib.sha256(json.dumps(text).encode())
     for case in (*training, *validation):
         for path in (*case.case.images, case.case.label):
-            try:
-                with path.open("rb") as file:
-                    found.update(hashlib.file_digest(file, "sha256").digest())
-            except OSError as error:
-                raise InputError(
-                    f"{path}: case {case.name}: cannot be read: {error.strerror}"
-                ) from None
+            found.update(content_digest(path, f"case {case.name}").encode())
     return found.hexdigest()
 
 
