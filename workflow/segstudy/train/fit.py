@@ -297,7 +297,7 @@ def fit(
     rank: of the processes that share the training, and all call this alike; the first one writes.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
-    had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
+    had not been. SIGINT, SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
     Raises InputError where the loss or the gradient is not finite, and where a GPU's memory is too small.
     """
     output.mkdir(parents=True, exist_ok=True)
