@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from segstudy.study import Study, read_study
+from segstudy.study import Study, check_sources, read_study
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def run(options: Namespace) -> None:
         print(reference(), end="")
     else:
         study = read_study(options.file)
+        check_sources(study, options.file)
         print(
             f"{options.file}: {study.name}: {len(study.datasets)} dataset(s), "
             f"{len(study.models)} model(s), {len(study.folds)} fold(s), "
@@ -97,7 +98,8 @@ def _classes(annotation: typing.Any) -> list[type[BaseModel]]:
 def _title(kind: type[BaseModel]) -> str:
     return {
         "PhantomSource": "source: phantom",
-        "FolderSource": "source: msd, nnunet, segthor",
+        "MsdSource": "source: msd",
+        "FolderSource": "source: nnunet, segthor",
         "SlicesSource": "source: oasis_slices",
         "NeuriteSource": "source: neurite_oasis",
         "BidsSource": "source: bids",
