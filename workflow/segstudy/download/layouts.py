@@ -665,7 +665,29 @@ def _compare_description(
             f"{len(dataset.channels)} ({', '.join(dataset.channels)}): set channels to the names "
             "of all, in this order"
         )
-    return _compare_names(_label_names(description.get("labels")), file.name, dataset)
+    names = _label_names(description.get("labels"))
+    regions = _regions(description.get("labels"))
+    parts = {value for values in regions.values() for value in values}
+    inside = {value: name for name, value in dataset.structures.items() if value in parts}
+    return [
+        *_compare_names({**inside, **names}, file.name, dataset),
+        *(_region_problem(name, values, dataset) for name, values in regions.items()),
+    ]
+
+
+def _regions(labels: Any) -> dict[str, list[int]]:
+    """nnU-Net's regions, structures that overlap: name -> values, from `{"tumour": [1, 2]}`."""
+    named = labels.items() if isinstance(labels, dict) else ()
+    return {str(name): values for name, values in named if isinstance(values, list)}
+
+
+def _region_problem(region: str, values: list[int], dataset: Dataset) -> Problem:
+    inside = [name for name, value in dataset.structures.items() if value in values]
+    text = (
+        f"labels: {region} is a region of the values {', '.join(map(str, values))}; a study learns the "
+        f"values' structures, and measures the region by metrics.groups: {{{region}: [{', '.join(inside)}]}}"
+    )
+    return Problem("", "dataset.json", text, WARNING)
 
 
 def _compare_names(names: Mapping[int, str], file: str, dataset: Dataset) -> list[Problem]:

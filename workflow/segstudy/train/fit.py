@@ -339,6 +339,14 @@ def fit(
     try:
         with stop_requests() as requests:
             _run(trainer, progress, sampler, apart, output, folder, digest, requests, workers)
+    except ValueError as error:
+        if "Expected more than 1" not in str(error):  # torch's words
+            raise
+        raise InputError(
+            f"patch_size: a patch of {times(resolved.patch_size)} voxels shrinks to one voxel in this "
+            f"{resolved.model.network}, and {sampler.own_size} of them cannot be normalised; give a larger "
+            "patch_size, or a larger batch_size with batch normalisation"
+        ) from None
     except torch.cuda.OutOfMemoryError:
         raise InputError(
             f"the GPU's memory is too small for a batch of {sampler.own_size} patches of "
