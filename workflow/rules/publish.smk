@@ -77,6 +77,7 @@ rule publish_figures:
 rule publish_viewer:
     input:
         metrics=f"{RESULTS}/metrics/metrics.csv",
+        values=f"{RESULTS}/statistics/values.csv",
         cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
         images=lambda w: [
             file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)
