@@ -46,7 +46,8 @@ One file in `config/studies/` describes a study; `snakemake --config study=NAME`
 from the types in `workflow/segstudy/study/`; a test fails when they drift.
 
 `config/config.yaml` holds what is no part of a study: `study` (which one), `results` (where results go)
-and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`; nothing is downloaded then).
+and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`, from the working directory; nothing is
+downloaded then).
 
 **Where an image lies.** NIfTI: by the sform where its code is above 0, else by the qform, else by the voxel
 sizes alone, with a warning; where they disagree, or voxel sizes by sform and by pixdim, a warning says so. NRRD
