@@ -90,6 +90,8 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ),
         ({"datasets__thorax__structures": {"a": 1, "b": 1}}, r"value 1 stands for two structures"),
         ({"datasets__thorax__repair": {"structure": "liver", "reference_case": "x"}}, r"'liver' is none"),
+        ({"datasets__thorax__structures": {"whole": [1, 2], "core": 2}}, r"value 2 .*regions that overlap, .*metrics\.groups"),
+        ({"datasets__thorax__background_labels": [-1]}, r"datasets\.thorax\.background_labels\.0: found -1\. Input should be greater"),
         ({"splits__run_folds": [7]}, r"run_folds: 7 is not in 0\.\.4"),
         ({"preprocess__default__spacing_mm": [1, 1]}, r"preprocess\.default\.spacing_mm"),
         ({"preprocess__default__spacing_mm": [1, 1, 0]}, r"preprocess\.default\.spacing_mm"),

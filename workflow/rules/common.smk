@@ -1,5 +1,4 @@
 # The study, and what the rules need to know of it: settings, cases, shards, code.
-import csv
 import json
 import math
 import os
@@ -37,6 +36,7 @@ from segstudy.errors import InputError
 from segstudy.images.names import grid_name, parse_grid
 from segstudy import owner
 from segstudy.networks import modules
+from segstudy.paths import followed, listed_files
 from segstudy.publish import catalogue
 from segstudy.study import (
     ExternalSettings,
@@ -50,6 +50,7 @@ from segstudy.study import (
     TableSource,
     TissueSettings,
     TrainSettings,
+    check_sources,
     read_study,
 )
 from segstudy.train.memory import training_memory_mb
@@ -76,6 +77,7 @@ def read_config() -> Study:
         study = read_study(file, config.get("path"))
         sources = {name: dataset.source for name, dataset in study.datasets.items()}
         refuse_by_hand(sources, chosen)
+        check_sources(study, file)
         return study
     except InputError as error:
         raise WorkflowError(str(error)) from None
@@ -104,22 +106,6 @@ def is_fetched(dataset: str) -> bool:
     return isinstance(source, PhantomSource) or not source.path
 
 
-def listed_files(table: Path) -> list[str]:
-    """Files that a user's case table names, as far as they exist; the audit says what is missing."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError):
-        return []
-    named = {
-        table.parent / value
-        for row in rows
-        for column, value in row.items()
-        if value and str(column).startswith(("image", "label", "reference_label"))
-    }
-    return sorted(str(path) for path in named if path.is_file())
-
-
 def delivered_files(wildcards) -> list[str]:
     """What an audit looks at: the fetched folder, or every file of the user's."""
     source = STUDY.datasets[wildcards.dataset].source
@@ -127,13 +113,14 @@ def delivered_files(wildcards) -> list[str]:
         return [f"{RESULTS}/download/{wildcards.dataset}/raw"]
     if isinstance(source, TableSource):
         return [source.path, *listed_files(Path(source.path))]
-    if not Path(source.path).is_dir():
-        raise WorkflowError(f"datasets.{wildcards.dataset}.source.path: {source.path} is no folder")
-    return sorted(
-        str(path)
-        for path in Path(source.path).rglob("*")
-        if path.is_file() and not path.name.startswith(".")
-    )
+    try:
+        return followed(
+            path
+            for path in Path(source.path).rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        )
+    except InputError as error:
+        raise WorkflowError(f"datasets.{wildcards.dataset}: {error}") from None
 
 
 @cache
@@ -168,7 +155,7 @@ def selected(wildcards) -> list[str]:
 def shard_files(wildcards, kind: str) -> list[str]:
     """Files of a shard's cases: `images`, or all `files` (labels too)."""
     cases = cases_of(wildcards.dataset)
-    return [str(file) for name in selected(wildcards) for file in getattr(cases[name], kind)]
+    return followed(file for name in selected(wildcards) for file in getattr(cases[name], kind))
 
 
 def training_tables(model: str) -> list[str]:
@@ -177,7 +164,7 @@ def training_tables(model: str) -> list[str]:
 
 
 def dataset_images(dataset: str) -> list[str]:
-    return [str(file) for case in cases_of(dataset).values() for file in case.images]
+    return followed(file for case in cases_of(dataset).values() for file in case.images)
 
 
 def is_repaired(dataset: str) -> bool:
@@ -189,14 +176,14 @@ def shard_labels(wildcards) -> list[str]:
     if is_repaired(wildcards.dataset):
         return [f"{RESULTS}/repair/{wildcards.dataset}/labels/{wildcards.shard}"]
     cases = cases_of(wildcards.dataset)
-    return [str(cases[name].label) for name in selected(wildcards)]
+    return followed(cases[name].label for name in selected(wildcards))
 
 
 def dataset_labels(dataset: str) -> list[str]:
     """The labels of a whole dataset as later stages see them."""
     if is_repaired(dataset):
         return [f"{RESULTS}/repair/{dataset}/labels/{shard}" for shard in shards_of(dataset)]
-    return [str(case.label) for case in cases_of(dataset).values()]
+    return followed(case.label for case in cases_of(dataset).values())
 
 
 def labels_option(dataset: str) -> list[str]:
@@ -212,7 +199,7 @@ def estimate_files(wildcards) -> list[str]:
         asked = cases.values()
     else:
         asked = [cases[repair.reference_case or min(cases)]]
-    return [str(file) for case in asked for file in case.files]
+    return followed(file for case in asked for file in case.files)
 
 
 # --- whose results ------------------------------------------------------------------------------

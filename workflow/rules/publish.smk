@@ -170,7 +170,8 @@ rule publish_package:
     params:
         results=subpath(output[0], parent=True),
         folder=lambda w, input: str(Path(input.figures[0]).parent),
-        options=str(config["package"]),
+        # An empty value (`package=`) is none.
+        options=config["package"] or "",
         settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
         code=digest("publish.command"),

@@ -9,8 +9,10 @@ import errno
 import importlib
 import os
 import shlex
+import signal
 import sys
 import time
+from contextlib import suppress
 
 import segstudy
 from segstudy import log
@@ -70,6 +72,10 @@ def _guarded(call) -> int:
         return 1
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        with suppress(OSError):  # Ctrl-C ends what listens, too
+            print("segstudy: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except MemoryError as error:
         more = f" ({error})" if str(error) else ""
         print(

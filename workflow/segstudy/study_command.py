@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from segstudy.study import Study, read_study
+from segstudy.study import Study, check_sources, read_study
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,6 +26,7 @@ def run(options: Namespace) -> None:
         print(reference(), end="")
     else:
         study = read_study(options.file)
+        check_sources(study, options.file)
         print(
             f"{options.file}: {study.name}: {len(study.datasets)} dataset(s), "
             f"{len(study.models)} model(s), {len(study.folds)} fold(s), "
@@ -45,7 +46,8 @@ One file in `config/studies/` describes a study; `snakemake --config study=NAME`
 from the types in `workflow/segstudy/study/`; a test fails when they drift.
 
 `config/config.yaml` holds what is no part of a study: `study` (which one), `results` (where results go)
-and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`; nothing is downloaded then).
+and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`, from the working directory; nothing is
+downloaded then).
 
 **Where an image lies.** NIfTI: by the sform where its code is above 0, else by the qform, else by the voxel
 sizes alone, with a warning; where they disagree, or voxel sizes by sform and by pixdim, a warning says so. NRRD
@@ -97,7 +99,8 @@ def _classes(annotation: typing.Any) -> list[type[BaseModel]]:
 def _title(kind: type[BaseModel]) -> str:
     return {
         "PhantomSource": "source: phantom",
-        "FolderSource": "source: msd, nnunet, segthor",
+        "MsdSource": "source: msd",
+        "FolderSource": "source: nnunet, segthor",
         "SlicesSource": "source: oasis_slices",
         "NeuriteSource": "source: neurite_oasis",
         "BidsSource": "source: bids",

@@ -99,6 +99,34 @@ def test_a_structure_that_the_dataset_does_not_name_is_warned_of(tmp_path):
     assert "no value 9, which the study file calls liver" in found(list_cases(odd), "warning")[0]
 
 
+def test_labelled_validation_cases_are_named_and_taken_where_asked_for(tmp_path):
+    """As in AMOS, whose validation cases have labels."""
+    decathlon(tmp_path)
+    entries = json.loads((tmp_path / "dataset.json").read_text())["training"]
+    describe(tmp_path, training=entries[:1], validation=entries[1:], test=[{"image": "a.nii.gz"}])
+    listing = list_cases(settings("msd", tmp_path))
+    assert [case.case for case in listing.cases] == ["case_000"]
+    said = (
+        "dataset.json: validation: 2 cases with a label, which are not used; source.entries: "
+        "[training, validation] takes them as further cases"
+    )
+    assert said in found(listing, "warning")
+    both = settings("msd", source={"layout": "msd", "path": str(tmp_path), "entries": ["training", "validation"]})  # fmt: skip
+    listing = list_cases(both)
+    assert [case.case for case in listing.cases] == ["case_000", "case_001", "case_002"]
+    assert listing.problems == []
+
+
+def test_entries_written_by_windows_monai_and_an_editor_with_byte_order_mark(tmp_path):
+    file = decathlon(tmp_path, cases=1) / "dataset.json"
+    entry = {"image": ["imagesTr\\case_000.nii.gz"], "label": "labelsTr\\case_000.nii.gz"}
+    describe(tmp_path, training=[entry])
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    listing = list_cases(settings("msd", tmp_path))
+    assert [case.case for case in listing.cases] == ["case_000"]
+    assert listing.problems == []
+
+
 # --- nnU-Net ------------------------------------------------------------------------------------
 
 
@@ -146,6 +174,35 @@ def test_nnunet_files_left_over_are_reported_each(nnunet):
     assert "imagesTr/plain.nii.gz: the name does not end in a channel" in texts
     assert "d: labelsTr/d.nii.gz: label without image" in texts
     assert len(found(listing)) == 4
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".gipl.gz", None])
+def test_nnunet_in_a_format_that_is_not_read(nnunet, ending):
+    describe(nnunet, file_ending=ending)
+    with pytest.raises(
+        InputError, match=rf"file_ending: found {ending!r}; expected \.nii, .*convert"
+    ):
+        list_cases(nnunet_settings(nnunet))
+
+
+def test_nnunet_without_a_folder_of_labels(nnunet):
+    (nnunet / "labelsTr").rename(nnunet / "labelTr")
+    with pytest.raises(
+        InputError, match=r"no folder labelsTr in it; did you mean labelTr\? Rename it"
+    ):
+        list_cases(nnunet_settings(nnunet))
+
+
+def test_nnunet_regions_are_groups_of_a_study(nnunet):
+    describe(
+        nnunet, labels={"background": 0, "organ": [1, 2], "aorta": 2}, regions_class_order=[1, 2]
+    )
+    listing = list_cases(nnunet_settings(nnunet))
+    assert len(listing.cases) == 2
+    assert found(listing, "warning") == [
+        "dataset.json: labels: organ is a region of the values 1, 2; a study learns the values' structures, "
+        "and measures the region by metrics.groups: {organ: [heart, aorta]}"
+    ]
 
 
 def test_nnunet_other_number_of_channels(nnunet):

@@ -4,7 +4,14 @@ import pytest
 
 from segstudy.download.registry import archive_of, read_registry, refuse_by_hand
 from segstudy.errors import InputError
-from segstudy.study import BidsSource, FolderSource, LabelMapsSource, NeuriteSource, SlicesSource
+from segstudy.study import (
+    BidsSource,
+    FolderSource,
+    LabelMapsSource,
+    MsdSource,
+    NeuriteSource,
+    SlicesSource,
+)
 
 MIRROR = "http://127.0.0.1:1/mirror.tar"
 
@@ -35,7 +42,7 @@ def test_what_is_given_out_on_application_says_where_and_how(name, layout, words
     with pytest.raises(InputError, match=r"datasets.mine.source.path is missing"):
         refuse_by_hand({"mine": layout})
     refuse_by_hand({"mine": layout.model_copy(update={"path": "here"})})
-    refuse_by_hand({"mine": FolderSource(layout="msd", registered="Task04_Hippocampus")})
+    refuse_by_hand({"mine": MsdSource(layout="msd", registered="Task04_Hippocampus")})
 
 
 def test_all_that_is_missing_is_told_at_once_with_the_command():
@@ -60,7 +67,7 @@ def test_all_that_is_missing_is_told_at_once_with_the_command():
 
 
 def test_a_registered_name_brings_address_checksum_licence_and_citation():
-    archive = archive_of(FolderSource(layout="msd", registered="Task04_Hippocampus"))
+    archive = archive_of(MsdSource(layout="msd", registered="Task04_Hippocampus"))
     assert archive.url.endswith("/Task04_Hippocampus.tar")
     assert archive.checksums == {"md5": "9d24dba78a72977dbd1d2e110310f31b"}
     assert any("CC-BY-SA" in note for note in archive.notes)
@@ -68,9 +75,7 @@ def test_a_registered_name_brings_address_checksum_licence_and_citation():
 
 
 def test_the_studys_own_address_goes_before_the_registered_one():
-    source = FolderSource(
-        layout="msd", registered="Task04_Hippocampus", url=MIRROR, sha256="a" * 64
-    )
+    source = MsdSource(layout="msd", registered="Task04_Hippocampus", url=MIRROR, sha256="a" * 64)
     archive = archive_of(source)
     assert (archive.url, archive.checksums) == (MIRROR, {"sha256": "a" * 64})
     assert any("CC-BY-SA" in note for note in archive.notes)
@@ -78,7 +83,7 @@ def test_the_studys_own_address_goes_before_the_registered_one():
 
 def test_a_misspelt_name_is_answered_with_the_nearest():
     with pytest.raises(InputError, match="did you mean Task04_Hippocampus"):
-        archive_of(FolderSource(layout="msd", registered="Task4_hippocampus"))
+        archive_of(MsdSource(layout="msd", registered="Task4_hippocampus"))
 
 
 def test_the_layout_must_be_the_registered_one():

@@ -203,6 +203,7 @@ def test_files_that_are_no_images_are_refused(tmp_path, suffix):
 
 
 def test_another_suffix_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"picture")
     with pytest.raises(InputError, match=r"expected an image file \(\.nii"):
         read_image(tmp_path / "a.png")
 

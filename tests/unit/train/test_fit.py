@@ -225,6 +225,14 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_cases(cohort, tmp_path, 
     assert not (tmp_path / "out" / "weights.pt").exists()
 
 
+def test_a_patch_that_shrinks_to_a_single_voxel_says_so(cohort, tmp_path, capsys):
+    """torch cannot normalise one value by itself."""
+    model = FLAT | {"patch_size": [8, 8], "batch_size": 1}
+    assert main(cohort.words(tmp_path / "out", model)) == 1
+    said = capsys.readouterr().err
+    assert "shrinks to one voxel in this" in said and "Traceback" not in said
+
+
 def test_out_of_memory_says_what_was_tried_and_what_to_lower(cohort, tmp_path, capsys, monkeypatch):
     def full(self, number, batch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")

@@ -60,6 +60,20 @@ def test_focal_is_monais(batch, gamma):
     torch.testing.assert_close(loss(focal=1.0, focal_gamma=gamma)(logits, labels), expected)
 
 
+def test_focal_below_gamma_1_has_a_slope_where_a_voxel_is_certain():
+    """(1 - p)^0.5 has an infinite slope at p = 1, which float32 reaches at logits 20 apart."""
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 0, 0] = 30.0
+    logits.requires_grad_()
+    labels = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    value = loss(focal=1.0, focal_gamma=0.5)(logits, labels)
+    value.backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[:, :, 0].abs().max() < 1e-6 < logits.grad[:, :, 1].abs().min()
+    # Twelve of sixteen voxels at p = 1/2.
+    torch.testing.assert_close(value.detach(), torch.tensor(0.75 * 0.5**0.5 * math.log(2)))
+
+
 def test_shares_add_up(batch):
     logits, labels = batch
     parts = [loss(dice=1.0), loss(cross_entropy=1.0), loss(focal=1.0)]

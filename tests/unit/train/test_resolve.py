@@ -71,6 +71,14 @@ def test_an_automatic_patch_suits_network_and_budget(shape, spacing, levels, dev
     assert math.prod(patch) <= 2.5 * PATCH_VOXELS[device][3]
 
 
+def test_an_automatic_patch_grows_to_what_the_levels_need():
+    """Five levels of a large isotropic image: 4 voxels at the last are 64 at the first."""
+    model = UnetModel(network="unet", channels=(8,) * 5)
+    assert automatic_patch(model, plan((180, 220, 180)), "cpu") == (64, 64, 64)
+    with pytest.raises(InputError, match="can be halved 2 times"):
+        automatic_patch(model, plan((20, 20, 20)), "cpu")
+
+
 def test_a_2d_patch_holds_the_slices_of_all_its_planes():
     shape = (35, 51, 43)
     for planes, expected in [

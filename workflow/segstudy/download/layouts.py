@@ -19,7 +19,9 @@ from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.contents import WARNING
-from segstudy.images.names import is_image, stem
+from segstudy.images.names import NIFTI, OTHER, is_image, stem
+from segstudy.images.strangers import explain
+from segstudy.paths import cell_path
 from segstudy.study import Dataset
 
 
@@ -73,22 +75,12 @@ def _msd(root: Path, dataset: Dataset) -> Listing:
     description = _description(root)
     file = root / "dataset.json"
     problems = _compare_description(description, file, dataset, "modality")
-    entries = description.get("training")
-    if not isinstance(entries, list):
-        raise InputError(f"{file}: training: expected a list of image and label files")
     cases = []
-    for number, entry in enumerate(entries, start=1):
-        where = f"{file}: training, entry {number}"
-        if not isinstance(entry, dict) or not all(
-            isinstance(entry.get(key), str) for key in ("image", "label")
-        ):
-            raise InputError(
-                f"{where}: found {json.dumps(entry)[:80]}; expected an image and a label"
-            )
-        if Path(entry["image"]).name.startswith("."):
-            continue
-        name = stem(entry["image"])
-        cases.append(Case(name, name, (root / entry["image"],), root / entry["label"]))
+    for part in dataset.source.entries:
+        cases += _msd_entries(root, description.get(part), f"{file}: {part}")
+    for part in ("validation", "test"):
+        if part not in dataset.source.entries:
+            problems += _labelled_entries(description.get(part), part)
     images, labels = _images(root / "imagesTr"), _images(root / "labelsTr")
     used = {path.resolve() for case in cases for path in case.files}
     unlisted = {path.name for path in images + labels if path.resolve() not in used}
@@ -108,6 +100,46 @@ def _msd(root: Path, dataset: Dataset) -> Listing:
     return Listing(root, *_present(cases, problems, root))
 
 
+def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
+    """The cases of a list of pairs; an image may be a list of files, one a channel, as MONAI writes."""
+    if not isinstance(entries, list):
+        raise InputError(f"{where}: expected a list of image and label files")
+    cases = []
+    for number, entry in enumerate(entries, start=1):
+        image, label = (
+            (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        )
+        images = [image] if isinstance(image, str) else image
+        named = isinstance(images, list) and all(isinstance(one, str) for one in images)
+        if not (named and images and isinstance(label, str)):
+            raise InputError(
+                f"{where}, entry {number}: found {json.dumps(entry)[:80]}; expected an image and a label"
+            )
+        *images, label = (_plain_path(root, text) for text in (*images, label))
+        if not images[0].name.startswith("."):
+            name = stem(images[0])
+            cases.append(Case(name, name, tuple(images), label))
+    return cases
+
+
+def _plain_path(root: Path, text: str) -> Path:
+    """A file of the list, below the root; Windows writes backslashes."""
+    return root / text.replace("\\", "/")
+
+
+def _labelled_entries(entries: Any, part: str) -> list[Problem]:
+    """A warning where a part of dataset.json that is not read has labels."""
+    listed = entries if isinstance(entries, list) else []
+    count = sum(isinstance(entry, dict) and bool(entry.get("label")) for entry in listed)
+    if not count:
+        return []
+    text = (
+        f"{part}: {count} cases with a label, which are not used; source.entries: [training, {part}] "
+        "takes them as further cases"
+    )
+    return [Problem("", "dataset.json", text, WARNING)]
+
+
 # --- nnU-Net ------------------------------------------------------------------------------------
 
 
@@ -123,7 +155,7 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
     problems += _compare_ignore(description.get("labels"), file.name, dataset)
     if "dataset" in description:
         return _nnunet_listed(root, description["dataset"], problems)
-    ending = description.get("file_ending", ".nii.gz")
+    ending = _ending(root, description.get("file_ending", ".nii.gz"))
     images: dict[str, dict[int, Path]] = {}
     for path in _images(root / "imagesTr"):
         found = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
@@ -168,6 +200,24 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
             paths = tuple(channels[number] for number in sorted(channels))
             cases.append(Case(name, name, paths, labels[name]))
     return Listing(root, cases, problems)
+
+
+def _ending(root: Path, ending: Any) -> str:
+    """The ending of all files of an nnU-Net folder, whose two folders must be there."""
+    file = root / "dataset.json"
+    if not isinstance(ending, str) or not is_image(f"case{ending}"):
+        raise InputError(
+            f"{file}: file_ending: found {ending!r}; expected {', '.join(NIFTI + OTHER)}: convert images "
+            "and labels to .nii.gz, with the voxel size in the header, and write that ending here"
+        )
+    for name in ("imagesTr", "labelsTr"):
+        if not (root / name).is_dir():
+            near = difflib.get_close_matches(
+                name, [path.name for path in root.iterdir() if path.is_dir()], n=1, cutoff=0.8
+            )
+            hint = f"; did you mean {near[0]}? Rename it" if near else _elsewhere(root, name)
+            raise InputError(f"{root}: no folder {name} in it{hint}")
+    return ending
 
 
 def _nnunet_listed(root: Path, entries: Any, problems: list[Problem]) -> Listing:
@@ -540,7 +590,9 @@ def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str
 
 
 def _table_case(row: dict[str, str], images: Iterable[str], table: Path, number: int) -> Case:
-    folder = table.parent
+    def own(column: str) -> Path:
+        return cell_path(table.parent, row[column], f"{table}: row {number}, column {column}")
+
     fold, split = row.get("fold", ""), row.get("split", "")
     if fold and not re.fullmatch(r"\d{1,3}", fold):
         raise InputError(
@@ -553,9 +605,9 @@ def _table_case(row: dict[str, str], images: Iterable[str], table: Path, number:
     return Case(
         case=row["case"],
         subject=row.get("subject") or row["case"],
-        images=tuple(folder / row[column] for column in images),
-        label=folder / row["label"],
-        reference_label=folder / row["reference_label"] if row.get("reference_label") else None,
+        images=tuple(own(column) for column in images),
+        label=own("label"),
+        reference_label=own("reference_label") if row.get("reference_label") else None,
         fold=int(fold) if fold else None,
         split=split or None,
     )
@@ -604,7 +656,29 @@ def _compare_description(
             f"{len(dataset.channels)} ({', '.join(dataset.channels)}): set channels to the names "
             "of all, in this order"
         )
-    return compare_names(label_names(description.get("labels")), file.name, dataset)
+    names = label_names(description.get("labels"))
+    regions = _regions(description.get("labels"))
+    parts = {value for values in regions.values() for value in values}
+    inside = {value: name for name, value in dataset.structures.items() if value in parts}
+    return [
+        *compare_names({**inside, **names}, file.name, dataset),
+        *(_region_problem(name, values, dataset) for name, values in regions.items()),
+    ]
+
+
+def _regions(labels: Any) -> dict[str, list[int]]:
+    """nnU-Net's regions, structures that overlap: name -> values, from `{"tumour": [1, 2]}`."""
+    named = labels.items() if isinstance(labels, dict) else ()
+    return {str(name): values for name, values in named if isinstance(values, list)}
+
+
+def _region_problem(region: str, values: list[int], dataset: Dataset) -> Problem:
+    inside = [name for name, value in dataset.structures.items() if value in values]
+    text = (
+        f"labels: {region} is a region of the values {', '.join(map(str, values))}; a study learns the "
+        f"values' structures, and measures the region by metrics.groups: {{{region}: [{', '.join(inside)}]}}"
+    )
+    return Problem("", "dataset.json", text, WARNING)
 
 
 def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:
@@ -640,7 +714,7 @@ def _present(
     for case in cases:
         missing = [path for path in case.files if not path.is_file()]
         problems = problems + [
-            Problem(case.case, _name(path, root), "no such file") for path in missing
+            Problem(case.case, _name(path, root), explain(path)) for path in missing
         ]
         if not missing:
             present.append(case)

@@ -25,9 +25,11 @@ from segstudy.images.headers import (
     open_nifti,
     text_scale,
 )
-from segstudy.images.names import NIFTI, OTHER, is_image, times
+from segstudy.images.names import NIFTI, times
+from segstudy.images.strangers import explain
 from segstudy.images.whole import to_whole
 from segstudy.log import log
+from segstudy.paths import data_file
 
 GZIP_RATIO = 1032
 """Bytes that one byte of a gzip stream can stand for at most (deflate's limit)."""
@@ -182,8 +184,9 @@ def _check_grid(path: Path | str, shape: Sequence[int], affine: np.ndarray) -> N
 
 def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Array (i, j, k[, channel]) in the stored axis order, and affine to RAS mm."""
-    if not is_image(path):
-        raise InputError(f"{path}: expected an image file ({', '.join(NIFTI + OTHER)})")
+    stranger = explain(path)
+    if stranger:
+        raise InputError(f"{path}: {stranger}")
     if not str(path).endswith(NIFTI):
         return _read_other(path)
     image = open_nifti(path)
@@ -253,16 +256,19 @@ def _decompressed(path: Path | str, most: int) -> bytes:
 def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     import SimpleITK
 
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file")
+    _check_data_file(path)
     try:
         image = SimpleITK.ReadImage(str(path))
     except MemoryError:
         raise InputError(_too_large(path)) from None
     except Exception as error:
         raise InputError(f"{path}: not readable as an image ({one_line(error)})") from None
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
+        image = image[..., 0]  # an axis of time or channels, of length one
     if image.GetDimension() != 3:
-        raise InputError(f"{path}: {image.GetDimension()} axes; expected a 3D image")
+        raise InputError(
+            f"{path}: {image.GetDimension()} axes ({times(image.GetSize())}); expected a 3D image"
+        )
     array = SimpleITK.GetArrayFromImage(image)
     array = np.moveaxis(array, [0, 1, 2], [2, 1, 0])
     affine = np.eye(4)
@@ -274,6 +280,13 @@ def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     _check_shape(path, array.shape)
     _check_grid(path, array.shape, affine)
     return array, affine
+
+
+def _check_data_file(path: Path | str) -> None:
+    """Refuse a header whose voxels lie in another file that is not there."""
+    name = data_file(path)
+    if name is not None and not name.is_file():
+        raise InputError(f"{path}: its voxels are expected in {name.name} beside it: no such file")
 
 
 def _check_type(dtype: np.dtype, path: Path | str) -> None:

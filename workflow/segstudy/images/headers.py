@@ -23,6 +23,7 @@ import numpy as np
 from segstudy.errors import InputError
 from segstudy.images.grids import LONGEST_MM, SHORTEST_MM, Grid, compare_grids, longest_mm
 from segstudy.images.names import NIFTI, is_image, times
+from segstudy.images.strangers import explain
 from segstudy.log import log
 
 PLACEMENT_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
@@ -117,10 +118,9 @@ def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
         if isinstance(image, nibabel.Nifti1Pair):
             image.shape, image.affine, image.header.get_data_dtype()
             return image
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except Exception as error:  # nibabel's own errors are of a dozen kinds
-        raise InputError(f"{path}: not readable as an image ({one_line(error)})") from None
+        stranger = explain(path) or f"not readable as an image ({one_line(error)})"
+        raise InputError(f"{path}: {stranger}") from None
     kind = type(image).__name__.removesuffix("Image")
     raise InputError(f"{path}: a {kind} file; expected a NIfTI volume")
 
@@ -274,7 +274,13 @@ def _unit_warning(unit: str, length: float) -> list[str]:
 def one_line(error: BaseException) -> str:
     """The reason that a reader gives, in one line: ITK's ends with it, after places in memory and sources."""
     text = str(error).strip()
-    if "ITK" in text or "itk" in text:
-        text = text.splitlines()[-1]
-        text = re.sub(r"^.*?\(0x[0-9a-f]+\): |^\[nrrd\] \w+: ", "", text)
+    if "[nrrd]" in text:
+        text = re.sub(r"^\[nrrd\] \w+: ", "", text.splitlines()[-1])
+    elif "File cannot be read" in text:  # MetaImage, which adds the reason of some earlier error
+        text = "fields of its header are missing or damaged, or voxels are"
+    elif "ITK" in text or "itk" in text:
+        text = re.sub(r"^.*?(?:ERROR:\s*)", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r"\w*\(0x[0-9a-f]+\):? ?|\b0x[0-9a-f]{6,}\b|\S*/\S+\.(?:cxx|h|hxx|cpp|txx):\d+:?", "", text
+    )
     return " ".join(text.split())[:200] or type(error).__name__

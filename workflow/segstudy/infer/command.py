@@ -13,6 +13,7 @@ EXAMPLES = """
 images outside any study:
   segstudy infer --weights weights.pt --output predictions scan_1.nii.gz scan_2.nii.gz
   segstudy infer --weights weights.pt --output predictions t1.nii.gz,t2.nii.gz
+  segstudy infer --weights weights.pt --output predictions scans/
 the tested cases of a study's fold (the workflow calls this):
   segstudy infer --weights weights.pt --output DIR --cases cases.tsv --dataset NAME \\
     --splits splits.tsv --fold 0 --structures '{"heart": 2}' --training-cases NAME=cases.tsv
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="an image file, with all channels in its fourth axis; or a file a channel, with commas between",
+        help="an image file, with all channels in its fourth axis; or a file a channel, with commas between; "
+        "or a folder of image files, where case_0000.nii.gz, case_0001.nii.gz are channels of a case",
     )
     outside.add_argument(
         "--postprocessing",
@@ -189,10 +191,11 @@ def _labelled(names: list[str], options: argparse.Namespace, structures: dict[st
 def _predict_images(options: argparse.Namespace) -> None:
     from segstudy.files import read_json
     from segstudy.infer import postprocess
+    from segstudy.infer.given import named_images
     from segstudy.infer.predict import predict_images, values_of
     from segstudy.log import log
 
-    images = _named(options.images, options.output)
+    images = named_images(options.images, options.output)
     trained, device = _load(options)
     structures = {name: number for number, name in enumerate(trained.structures, 1)}
     if options.structures is not None:
@@ -221,28 +224,6 @@ def _listing(structures: dict[str, int], reduced: list[str]) -> str:
         for name, row in zip(structures, rows, strict=True)
     ]
     return "\n".join(["value  structure", *rows])
-
-
-def _named(texts: list[str], output: Path) -> dict[str, tuple[Path, ...]]:
-    """Images by the name that their label file gets; refuses what would overwrite."""
-    from segstudy.images.names import stem
-
-    images: dict[str, tuple[Path, ...]] = {}
-    for text in texts:
-        paths = tuple(Path(part) for part in text.split(","))
-        name = stem(paths[0])
-        if name in images:
-            raise InputError(
-                f"{paths[0]} and {images[name][0]}: both would be written to {name}.nii.gz; "
-                "predict them into two folders"
-            )
-        for path in paths:
-            if not path.is_file():
-                raise InputError(f"{path}: no such file")
-            if path.resolve() == (output / f"{name}.nii.gz").resolve():
-                raise InputError(f"{path}: its label would overwrite it; choose another --output")
-        images[name] = paths
-    return images
 
 
 def _load(options: argparse.Namespace):

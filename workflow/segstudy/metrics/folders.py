@@ -5,12 +5,14 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.images.names import is_image, stem
+from segstudy.images.strangers import holds_dicom
 
 
 def label_files(folder: Path) -> dict[str, Path]:
     """Name without suffix -> file, sorted."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        what = "a file; expected a folder of label maps" if folder.is_file() else "no such folder"
+        raise InputError(f"{folder}: {what}")
     found: dict[str, Path] = {}
     for path in _images(folder):
         if stem(path) in found:
@@ -33,7 +35,17 @@ def check_layout(folder: Path, found: Collection[str], lacking: Collection[str] 
     if inside:
         raise InputError(f"{folder}: {_described(inside)}")
     if not found:
-        raise InputError(f"{folder}: no label maps; expected files such as case.nii.gz")
+        raise InputError(
+            f"{folder}: no label maps; expected files such as case.nii.gz{_others(folder)}"
+        )
+
+
+def _others(folder: Path) -> str:
+    """What lies in a folder in place of label maps."""
+    if holds_dicom(folder):
+        return "; found DICOM files: convert each series to one file, such as by dcm2niix"
+    found = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return f"; found {found[0]}{', ...' if len(found) > 1 else ''}" if found else ""
 
 
 def one_file_per_structure(files: Iterable[Path]) -> str:

@@ -23,13 +23,14 @@ from segstudy.study.networks import (
 )
 from segstudy.study.nnunet import NnunetInfer, NnunetModel
 from segstudy.study.preprocessing import Preprocess, Splits
-from segstudy.study.reading import from_json, read_study
+from segstudy.study.reading import check_sources, from_json, read_study
 from segstudy.study.repair import Elastix, Repair
 from segstudy.study.settings import Settings
 from segstudy.study.sources import (
     BidsSource,
     FolderSource,
     LabelMapsSource,
+    MsdSource,
     NeuriteSource,
     Origin,
     PhantomSource,
@@ -71,6 +72,7 @@ __all__ = [
     "MeasureSettings",
     "Metrics",
     "Model",
+    "MsdSource",
     "NeuriteSource",
     "NnunetInfer",
     "NnunetModel",
@@ -99,6 +101,7 @@ __all__ = [
     "TrainingSubset",
     "UnetModel",
     "UnetrModel",
+    "check_sources",
     "from_json",
     "merged_sides",
     "read_study",

@@ -53,7 +53,7 @@ class Cohort(Settings):
         description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
         "and need not be written",
     )
-    background_labels: tuple[int, ...] = Field(
+    background_labels: tuple[LabelValue, ...] = Field(
         (), description="further values that label files may hold, treated as background"
     )
     ignore: IgnoreValues = Field(
@@ -89,7 +89,11 @@ class Cohort(Settings):
         values = [*self.structures.values(), *self.merged_labels]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
-            raise ValueError(f"structures: value {twice[0]} stands for two structures")
+            raise ValueError(
+                f"structures: value {twice[0]} stands for two structures; regions that overlap, as "
+                "nnU-Net's, are measured by metrics.groups: give each value a structure, and each "
+                "region a group of structures"
+            )
         if "background" in self.structures:
             raise ValueError("structures: background is always 0 and is not listed")
         if "ignore" in self.structures:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from segstudy import paths
 from segstudy.errors import InputError
 from segstudy.grid import expand
 from segstudy.study.arms import NOT_LEARNED
@@ -23,13 +24,15 @@ def read_study(
 
     `source_path` is where the data are (`--config path=DIR`), in place of `source.path`: a folder for
     the datasets that are on disk or downloaded, where these are one or parts of one, or a folder
-    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`).
+    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`); it is one from the working directory.
 
+    Paths of the file are expanded, and taken from its folder (`paths.from_study_file`).
     Raises InputError that names the file, the key, what was found and what was expected.
     """
     path = Path(path)
     content = _content(path)
     content.setdefault("name", path.stem)
+    _place_sources(content, path)
     if source_path is not None:
         _replace_path(content, source_path, path)
     _expand_grids(content, path)
@@ -91,16 +94,49 @@ def _content(path: Path) -> dict:
     return content
 
 
-def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
-    """Put the folders of `--config path` into the sources, each for its dataset or one for all."""
+def check_sources(study: Study, file: Path | str) -> None:
+    """Raise InputError where a table or folder that a study names is not there, or is something else."""
+    for name, dataset in study.datasets.items():
+        text = getattr(dataset.source, "path", None)
+        if not text:
+            continue
+        path, table = Path(text), dataset.source.layout == "table"
+        where = f"{file}: datasets.{name}.source.path: {text}"
+        wanted = "the table, a .tsv file" if table else "the dataset's folder"
+        if not path.exists():
+            inside = "" if path.is_absolute() else f" ({path.absolute()})"
+            raise InputError(f"{where}: no such {'table' if table else 'folder'}{inside}")
+        if path.is_dir() == table:
+            found = ("a file", "a folder")[table]
+            archive = not table and path.name.endswith((".zip", ".tar", ".gz", ".tgz", ".7z"))
+            raise InputError(
+                f"{where}: {found}; expected {wanted}" + ("; unpack the archive" if archive else "")
+            )
+
+
+def _sources(content: dict) -> dict[str, dict]:
+    """The sources that a study file gives its datasets, but for phantoms."""
     datasets = content.get("datasets")
-    sources = {
+    return {
         name: dataset["source"]
         for name, dataset in (datasets.items() if isinstance(datasets, dict) else ())
         if isinstance(dataset, dict)
         and isinstance(dataset.get("source"), dict)
         and dataset["source"].get("layout") != "phantom"
     }
+
+
+def _place_sources(content: dict, file: Path) -> None:
+    """Expand the paths of the sources, and take relative ones from the file's folder."""
+    for name, source in _sources(content).items():
+        if isinstance(source.get("path"), str) and source["path"]:
+            where = f"{file}: datasets.{name}.source.path"
+            source["path"] = paths.from_study_file(source["path"], file, where)
+
+
+def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
+    """Put the folders of `--config path` into the sources, each for its dataset or one for all."""
+    sources = _sources(content)
     known = ", ".join(sources) or "none"
     if isinstance(source_path, typing.Mapping):
         odd = [name for name in source_path if name not in sources]
@@ -110,7 +146,7 @@ def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], fi
                 f"study has {known}"
             )
         for name, folder in source_path.items():
-            sources[name]["path"] = str(folder)
+            sources[name]["path"] = paths.expanded(str(folder), "--config path")
         return
     origins = {
         tuple(str(source.get(key)) for key in ("layout", "path", "url", "registered"))
@@ -122,7 +158,7 @@ def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], fi
             f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
     for source in sources.values():
-        source["path"] = str(source_path)
+        source["path"] = paths.expanded(str(source_path), "--config path")
 
 
 def _expand_grids(content: dict, file: Path) -> None:

@@ -25,7 +25,11 @@ class PhantomSource(Settings):
 class Origin(Settings):
     """Where a dataset's files are: in a folder, in an archive to fetch, or as the registry says."""
 
-    path: str | None = Field(None, description="folder already on disk; nothing is downloaded then")
+    path: str | None = Field(
+        None,
+        description="folder already on disk; nothing is downloaded then. Relative from the study file's folder; "
+        "`~` and variables (`${DATA}`) are put in",
+    )
     url: str | None = Field(None, description="address of the archive (http or https)")
     md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$", description="MD5 of the archive")
     sha256: str | None = Field(
@@ -49,13 +53,24 @@ class Origin(Settings):
 class FolderSource(Origin):
     """A dataset in a layout that other programs write.
 
-    `msd`: Decathlon (`dataset.json`, `imagesTr`, `labelsTr`; channels in a fourth axis).
     `nnunet`: nnU-Net raw (`dataset.json`, `imagesTr/<case>_0000.nii.gz`, `labelsTr/<case>.nii.gz`).
     `segthor`: `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a second, right label,
     where there is one.
     """
 
-    layout: Literal["msd", "nnunet", "segthor"]
+    layout: Literal["nnunet", "segthor"]
+
+
+class MsdSource(Origin):
+    """Decathlon: `dataset.json` lists the files, in `imagesTr` and `labelsTr`; channels in a fourth axis."""
+
+    layout: Literal["msd"]
+    entries: tuple[Literal["training", "validation", "test"], ...] = Field(
+        ("training",),
+        min_length=1,
+        description="lists of dataset.json that are read, all as cases alike; others are named where they have labels, "
+        "as AMOS's `validation` has",
+    )
 
 
 class SlicesSource(Origin):
@@ -132,11 +147,15 @@ class TableSource(Settings):
     """
 
     layout: Literal["table"]
-    path: str = Field(description="the table, a .tsv file")
+    path: str = Field(
+        description="the table, a .tsv file. Relative from the study file's folder; `~` and variables (`${DATA}`) "
+        "are put in"
+    )
 
 
 Source = Annotated[
     PhantomSource
+    | MsdSource
     | FolderSource
     | SlicesSource
     | NeuriteSource

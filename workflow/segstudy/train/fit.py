@@ -313,7 +313,7 @@ def fit(
     kept: where finished trainings are kept; one that would end with the same weights is taken from there.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
-    had not been. SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
+    had not been. SIGINT, SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
     Raises InputError where the loss or the gradient is not finite, and where a GPU's memory is too small.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -365,6 +365,14 @@ def fit(
     try:
         with stop_requests() as requests:
             _run(trainer, progress, sampler, apart, output, folder, digest, requests, workers)
+    except ValueError as error:
+        if "Expected more than 1" not in str(error):  # torch's words
+            raise
+        raise InputError(
+            f"patch_size: a patch of {times(resolved.patch_size)} voxels shrinks to one voxel in this "
+            f"{resolved.model.network}, and {sampler.own_size} of them cannot be normalised; give a larger "
+            "patch_size, or a larger batch_size with batch normalisation"
+        ) from None
     except torch.cuda.OutOfMemoryError:
         raise InputError(
             f"the GPU's memory is too small for a batch of {sampler.own_size} patches of "

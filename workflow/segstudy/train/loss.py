@@ -16,6 +16,8 @@ from segstudy.study import Loss
 
 SMOOTH = 1e-5
 """Added to both sides of the Dice quotient, so that a class that is nowhere divides by no zero."""
+CERTAIN = 1e-7
+"""Doubt in the true class below which the focal loss has no slope: less than float32 tells from none."""
 
 
 def dice_weights(loss: Loss, structures: Sequence[str]) -> Tensor:
@@ -146,8 +148,12 @@ def dice_loss(
 
 
 def focal_loss(log_true: Tensor, gamma: float) -> Tensor:
-    """Focal loss (Lin et al. 2017) of each voxel, from the true class's log-probability."""
-    return -((1 - log_true.exp()) ** gamma * log_true)
+    """Focal loss (Lin et al. 2017) of each voxel, from the true class's log-probability.
+
+    Below gamma 1 its slope is without bound where a voxel is certain: such voxels have none here.
+    """
+    doubt = (-torch.expm1(log_true)).clamp_min(CERTAIN)
+    return -(doubt**gamma * log_true)
 
 
 def thinned(labels: Tensor, size: Sequence[int]) -> Tensor:

@@ -27,12 +27,18 @@ def training_memory_mb(
     if model.device != "cpu":
         return 4000 + 2 * held_mb + followed_mb
     patch = (
-        PATCH_VOXELS["cpu"][model.dims]
+        max(PATCH_VOXELS["cpu"][model.dims], _least_side(model) ** model.dims)
         if model.patch_size == "auto"
         else math.prod(model.patch_size)
     )
     batch_mb = 4 * 24 * model.batch_size * patch * width(model) / 1e6
     return 1500 + 2 * held_mb + followed_mb + batch_mb
+
+
+def _least_side(model: Model) -> int:
+    """Voxels along an axis of the smallest patch that a U-Net's levels can halve: 4 are left at the last."""
+    features = getattr(model, "channels", 1)
+    return 1 if isinstance(features, int) else 4 * 2 ** (len(features) - 1)
 
 
 def width(model: Model) -> int:

@@ -34,6 +34,7 @@ from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import save_weights
 from segstudy.study import NnunetModel, TrainSettings
 from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
+from segstudy.train.ranks import STOPPING
 from segstudy.train.structures import check_structures
 
 DATASET_ID = 1
@@ -437,10 +438,10 @@ def _save(
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
+    """Ctrl-C, SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
 
     This process alone answers them. nnU-Net ends its own by SIGTERM, and one that kept the handler
-    would hang if it got that before it waits for work: so they are forked with both signals held
+    would hang if it got that before it waits for work: so they are forked with these signals held
     back, and die of them as any process does.
     """
 
@@ -448,7 +449,7 @@ def _stopping() -> Iterator[None]:
         log.info("stopped by %s; start the job again to go on", signal.Signals(number).name)
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, stop) for number in STOPPING}
     inside = True
 
     def hold() -> None:

@@ -30,8 +30,8 @@ from torch.nn.parallel import DistributedDataParallel
 from segstudy import log
 from segstudy.errors import InputError
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1)
-"""Signals that ask a training to stop: SIGTERM, and SLURM's warning SIGUSR1."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals that ask a training to stop: Ctrl-C, SIGTERM, and SLURM's warning SIGUSR1."""
 GRACE_S = 5.0
 """How long the other ranks have to end by themselves once one has failed."""
 PATIENCE = timedelta(days=2)
@@ -213,6 +213,8 @@ def _run(
             timeout=PATIENCE,
         )
         function(*arguments, rank)
+    except KeyboardInterrupt:  # before it listened, and so with nothing new to save
+        os._exit(128 + signal.SIGINT)
     except Exception as error:
         told = error if isinstance(error, InputError | OSError) else None
         failures.send(_Failure(time.time(), traceback.format_exc()[-20_000:], told))

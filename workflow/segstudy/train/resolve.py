@@ -88,8 +88,8 @@ def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]
     """The patch for `patch_size: auto`, in voxels of the plan's grid.
 
     The median case where that is small enough; else as many millimetres along each axis as the
-    device's budget allows, and along no axis more than the median case. Each axis is a multiple
-    of what the network shrinks it by. A 2D patch holds a slice of any of the model's planes.
+    device's budget allows, and along no axis more than the median case; more than the budget where
+    the network's levels need it. Each axis is a multiple of what the network shrinks it by. A 2D patch holds a slice of any of the model's planes.
     """
     if model.dims == 3:
         shape, spacing = plan.median_shape, plan.spacing_mm
@@ -97,8 +97,21 @@ def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]
         planes = [[axis for axis in range(3) if axis != NORMAL_AXIS[p]] for p in model.planes]
         shape = tuple(max(plan.median_shape[axes[n]] for axes in planes) for n in (0, 1))
         spacing = patch_spacing(plan.spacing_mm, model.dims, model.planes)
-    wanted = _largest(shape, spacing, PATCH_VOXELS[device][model.dims])
-    steps = networks.strides(model, wanted, spacing)
+    budget = PATCH_VOXELS[device][model.dims]
+    while True:
+        wanted = _largest(shape, spacing, budget)
+        try:
+            patch = _multiple(wanted, shape, networks.strides(model, wanted, spacing))
+            networks.strides(model, patch, spacing)
+            return patch
+        except InputError:
+            if math.prod(shape) <= budget:
+                raise  # the whole case is too small for so many levels
+            budget = 5 * budget // 4
+
+
+def _multiple(wanted: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> tuple[int, ...]:
+    """The multiple of the steps that is nearest, or that holds an axis of the case which is wanted whole."""
     return tuple(
         max(1, round(want / step) if have > want else math.ceil(want / step)) * step
         for want, have, step in zip(wanted, shape, steps, strict=True)

@@ -22,6 +22,7 @@ from segstudy.images.prepare import IGNORED
 from segstudy.log import log
 from segstudy.networks import NORMAL_AXIS
 from segstudy.study import Slices
+from segstudy.train.ranks import STOPPING
 
 ALL_SLICES = Slices()
 
@@ -312,7 +313,7 @@ def _by_processes(sampler: Sampler, steps: range, pin: bool, workers: int) -> It
 
 def _ignore_requests(_: int) -> None:
     """A request to stop reaches all processes of a job; its first one saves the state and ends the others."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 

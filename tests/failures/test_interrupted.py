@@ -1,0 +1,85 @@
+"""Ctrl-C in the middle of a training, then the same command once more."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from builders import tiny_study, write_cohort
+from workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+WEIGHTS = "results/tiny/train/flat/fold-0/seed-0/weights.pt"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    folder = tmp_path_factory.mktemp("interrupted")
+    study = tiny_study(write_cohort(folder / "data", 4, moved=False), moved=False)
+    study["models"] = {"flat": study["models"]["flat"] | {"epochs": 120}}
+    return Workspace(folder, study)
+
+
+def interrupt(workspace: Workspace, words: list[str], when: str) -> tuple[int, str]:
+    """Run Snakemake, send Ctrl-C to all of it, as a terminal does, once its log shows a line.
+
+    Returns the exit code and the log.
+    """
+    log = workspace.folder / "interrupted.log"
+    with log.open("w") as file:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--nocolor", "--cores", "1", *words],
+            cwd=workspace.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # A job in the background is born deaf to Ctrl-C, one of a terminal is not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+    while run.poll() is None and not re.search(when, log.read_text()):
+        time.sleep(0.02)
+    assert run.poll() is None, log.read_text()
+    os.killpg(run.pid, signal.SIGINT)
+    return run.wait(), log.read_text()
+
+
+def test_ctrl_c_saves_a_training_and_the_same_command_goes_on(workspace):
+    command = [WEIGHTS, "--config", "study=tiny"]
+    code, text = interrupt(workspace, command, r"epoch 3/120")
+    assert code != 0
+    assert re.search(r"stopped by SIGINT after step \d+ of 240; state saved", text)
+    assert "Traceback" not in text
+    assert not (workspace.folder / WEIGHTS).exists()
+    again = workspace.run(*command)
+    assert re.search(r"going on from the checkpoint after step \d+", again.text)
+    assert (workspace.folder / WEIGHTS).exists()
+
+
+def test_what_a_killed_job_left_is_made_anew_without_being_asked(workspace):
+    """Settings are written first, so that a training that is killed leaves a part of its outputs."""
+    (workspace.folder / WEIGHTS).unlink(missing_ok=True)
+    command = [WEIGHTS, "--config", "study=tiny"]
+    log = workspace.folder / "killed.log"
+    with log.open("w") as file:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--nocolor", "--cores", "1", *command],
+            cwd=workspace.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    while run.poll() is None and "epoch 3/120" not in log.read_text():
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert (workspace.folder / WEIGHTS).with_name("settings.json").exists()
+    workspace.run("--unlock", *command[1:])
+    workspace.run(*command)
+    assert (workspace.folder / WEIGHTS).exists()

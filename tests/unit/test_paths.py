@@ -1,0 +1,139 @@
+"""Paths of a study file: put in full, from where they are meant, and checked before anything runs."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segstudy.cli import main
+from segstudy.errors import InputError
+from segstudy.paths import data_file, followed, listed_files
+from segstudy.study import check_sources, read_study
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working directory with a study file in `my/`, whose table is wherever a test puts it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATA", str(tmp_path / "home"))
+    (tmp_path / "my").mkdir()
+    (tmp_path / "home").mkdir()
+    return tmp_path
+
+
+def study(path: str, layout: str = "table") -> Path:
+    content = {
+        "datasets": {
+            "chest": {
+                "source": {"layout": layout, "path": path},
+                "modality": "CT",
+                "structures": {"heart": 1},
+            }
+        },
+        "models": {"flat": {"network": "enet"}},
+    }
+    file = Path("my/study.yaml")
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def source(path: str, layout: str = "table", **options) -> str:
+    file = study(path, layout)
+    found = read_study(file, **options)
+    check_sources(found, file)
+    return found.datasets["chest"].source.path
+
+
+@pytest.mark.parametrize("text", ["~/c.tsv", "$DATA/c.tsv", "${DATA}/c.tsv", "{place}/home/c.tsv"])
+def test_home_and_variables_are_put_in(place, text):
+    (place / "home/c.tsv").touch()
+    assert source(text.replace("{place}", str(place))) == str(place / "home/c.tsv")
+
+
+def test_a_relative_path_is_one_from_the_study_files_folder(place, caplog):
+    (place / "my/c.tsv").touch()
+    assert source("c.tsv") == "my/c.tsv"
+    assert not caplog.records
+    (place / "outside").mkdir()
+    assert source("../outside", "msd") == "outside"
+
+
+def test_one_from_the_working_directory_is_taken_with_a_note(place, caplog):
+    (place / "my/c.tsv").touch()
+    with caplog.at_level(logging.WARNING):
+        assert source("my/c.tsv") == "my/c.tsv"
+    assert "is taken from the working directory" in caplog.text and "write c.tsv" in caplog.text
+
+
+def test_one_that_is_in_both_places_is_refused(place):
+    for folder in (place, place / "my"):
+        (folder / "c.tsv").touch()
+    with pytest.raises(InputError, match=r"c\.tsv is there twice, from the study file's folder"):
+        source("c.tsv")
+    (place / "c.tsv").unlink()
+    (place / "c.tsv").symlink_to(place / "my/c.tsv")
+    assert source("c.tsv") == "my/c.tsv"
+
+
+@pytest.mark.parametrize(
+    ("path", "layout", "words"),
+    [
+        ("none.tsv", "table", r"no such table \(.*/my/none\.tsv\)"),
+        ("/none", "nnunet", "/none: no such folder"),
+        ("folder", "table", "a folder; expected the table"),
+        ("file.zip", "msd", "a file; expected the dataset's folder; unpack the archive"),
+        ("${NOWHERE}/c.tsv", "table", r"the variable \$\{NOWHERE\} is not set"),
+        ("$NOWHERE/c.tsv", "table", r"the variable \$NOWHERE is not set"),
+        ("~nobody_of_that_name/c.tsv", "table", "no such user"),
+        ("{site}/c.tsv", "table", "braces stand for wildcards"),
+    ],
+)
+def test_what_is_not_there_is_said_when_the_study_is_read(place, capsys, path, layout, words):
+    (place / "my/folder").mkdir()
+    (place / "my/file.zip").touch()
+    with pytest.raises(
+        InputError, match=rf"my/study\.yaml: datasets\.chest\.source\.path: .*{words}"
+    ):
+        source(path, layout)
+    assert main(["study", "my/study.yaml"]) == 1
+    assert "segstudy: error: my/study.yaml: datasets.chest.source.path" in capsys.readouterr().err
+
+
+def test_a_path_of_the_command_line_is_one_from_the_working_directory(place):
+    (place / "d").mkdir()
+    assert source("none", "msd", source_path="d") == "d"
+    assert source("none", "msd", source_path="~") == str(place / "home")
+
+
+def test_files_of_a_table_are_followed_whatever_the_table_looks_like(tmp_path):
+    """A byte-order mark before the first column, cells padded with blanks, voxels beside a header."""
+    for name in ("i.mhd", "i.raw", "l.nii.gz", "other.nii.gz"):
+        (tmp_path / name).touch()
+    (tmp_path / "i.mhd").write_text("ObjectType = Image\nElementDataFile = i.raw\n")
+    table = tmp_path / "t.tsv"
+    table.write_text("\ufeffimage\tcase\t label\ni.mhd \tc0\tl.nii.gz \n", encoding="utf-8")
+    names = [Path(file).name for file in listed_files(table)]
+    assert names == ["i.mhd", "i.raw", "l.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "expected"),
+    [
+        ("a.mhd", b"NDims = 3\nElementDataFile = b.raw\r\n", "b.raw"),
+        ("a.mhd", b"NDims = 3\nElementDataFile = LOCAL\n\0\1", None),
+        ("a.mhd", b"NDims = 3\nElementDataFile = b%03d.raw 1 9 1\n", None),
+        ("a.nrrd", b"NRRD0004\ndata file: my b.raw\n", "my b.raw"),
+        ("a.nrrd", b"NRRD0004\nencoding: raw\n\ndata file: b.raw\n", None),
+        ("a.nii.gz", b"ElementDataFile = b.raw\n", None),
+    ],
+)
+def test_the_file_that_holds_a_headers_voxels(tmp_path, name, header, expected):
+    (tmp_path / name).write_bytes(header)
+    assert data_file(tmp_path / name) == (tmp_path / expected if expected else None)
+
+
+def test_a_file_with_braces_in_its_name_is_refused():
+    with pytest.raises(InputError, match="braces stand for wildcards"):
+        followed(["a/{site}.nii.gz"])

@@ -1,0 +1,230 @@
+"""Every command that the README and the help texts show runs as it is printed, in one workspace.
+
+Its demo is the built-in study made tiny; its files have the names that the commands use. What needs
+a network, a cluster, nnU-Net, data under agreement or a person is skipped, with the reason.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from builders import AFFINE, chest
+from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.cli import STAGES, TOOLS
+from segstudy.images.files import write_label, write_nifti
+from segstudy.images.prepare import Plan
+from segstudy.networks import build
+from segstudy.networks.weights import save_weights
+from segstudy.study import UnetModel
+from workspace import REPOSITORY, Workspace
+
+pytestmark = pytest.mark.slow
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SKIPPED = {
+    r"git clone|make nnunet|study=hippocampus|download fetch --dataset hippocampus": "needs a network",
+    r"path=DIR": "needs data under agreement",
+    r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
+    r"\$EDITOR|tmux|firefox": "needs a person",
+    r"make (test|lint|format|bench)|kills.py": "is the tests or the benchmarks themselves",
+    r"^segstudy \w+$": "is a command's name alone",
+}
+
+
+def fenced(language: str, before: str = "") -> list[str]:
+    """Contents of the README's fenced blocks of a language, from a place of it on."""
+    text = README[README.index(before) :]
+    blocks = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(r"^   (?=\S| )", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def commands(lines: list[str]) -> list[str]:
+    """Commands of a text, one a line or going on while a backslash or an open quote asks for it."""
+    found, open_lines = [], ""
+    for line in lines:
+        open_lines += line
+        try:
+            whole = not line.endswith("\\") and bool(shlex.split(open_lines, comments=True) or 1)
+        except ValueError:
+            whole = False
+        if whole:
+            found.append(open_lines.strip())
+        open_lines = "" if whole else f"{open_lines}\n"
+    return [command for command in found if command]
+
+
+def shown_in_help() -> list[str]:
+    """Commands of the epilogs: lines that are set in, and what belongs to them."""
+    found = []
+    for name in STAGES | TOOLS:
+        parser = argparse.ArgumentParser()
+        module = f"segstudy.{name}" + (".command" if name in STAGES else "_command")
+        importlib.import_module(module).add_arguments(parser)
+        lines = (parser.epilog or "").removeprefix("example: ").splitlines()
+        starts = [n for n, line in enumerate(lines) if re.match(r" *segstudy ", line)]
+        for start in starts:
+            found += commands(lines[start:])[:1]
+    return found
+
+
+def shown_in_readme() -> list[str]:
+    """Commands of the README's blocks, then those within its sentences."""
+    blocks = [line for block in fenced("sh") for line in block.splitlines()]
+    inline = re.findall(r"`((?:segstudy|snakemake|make|pytest|python) [^`]+)`", README)
+    return [re.sub(r"\s+#.*", "", command) for command in [*commands(blocks), *inline]]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    """A checkout with the demo made tiny, and the study of the README's five steps in `my/`."""
+    folder = tmp_path_factory.mktemp("commands")
+    demo = yaml.safe_load((REPOSITORY / "config/studies/demo.yaml").read_text())
+    thorax = demo["datasets"]["thorax"]
+    thorax["source"] |= {"patients": 4, "size_voxels": [40, 40, 16]}
+    thorax["repair"] |= {"reference_case": "Patient_02", "methods": ["sweep"]}
+    demo["splits"]["run_folds"] = [0]
+    demo["models"] = {"unet3d": demo["models"]["unet3d"]}
+    demo["models"]["unet3d"] |= {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
+    demo["metrics"] = {}
+    demo["publish"] = {"metrics": ["dice"]}
+    found = Workspace(folder, demo)
+    (folder / "config/studies/demo.yaml").write_text(yaml.safe_dump(demo, sort_keys=False))
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    (folder / ".venv/installed").touch()
+    own = README[README.index("## Your own data") :]
+    table = re.search(r"```\n *(case\tsubject.*?)```", own, re.DOTALL)[1]
+    rows = [line.strip() for line in table.strip().splitlines()]
+    (folder / "my").mkdir()
+    (folder / "my/cases.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "my/study.yaml").write_text(fenced("yaml", "## Your own data")[0])
+    for number, row in enumerate(rows[1:]):
+        image, label = chest(number)
+        *_, image_name, label_name = row.split("\t")
+        for name in (image_name, label_name):
+            (folder / "my" / name).parent.mkdir(exist_ok=True)
+        write_nifti(folder / "my" / image_name, image, AFFINE)
+        write_label(folder / "my" / label_name, label, AFFINE)
+    return found
+
+
+def write_weights(path: Path, structures: list[str], channels: list[str]) -> None:
+    """An untrained network that claims to have learned from case b of dataset NAME in fold 0."""
+    model = UnetModel(network="unet", channels=(4, 8), patch_size=(16, 16, 8), device="cpu")
+    plan = Plan(
+        spacing_mm=(6.0, 6.0, 5.0),
+        crop="none",
+        margin_mm=0,
+        normalise="zscore",
+        anisotropy_threshold=3,
+        median_shape=(24, 22, 16),
+    )
+    network = build(model, len(channels), 1 + len(structures), model.patch_size, plan.spacing_mm)
+    provenance = {"fold": 0, "training": ["NAME/b"], "validation": []}
+    save_weights(
+        path, network, model, structures, channels, plan.to_dict(), model.patch_size, provenance
+    )
+
+
+def prepare(folder: Path, command: str) -> None:
+    """Write the files that a command names and no command before it made."""
+    image, label = chest(0)
+    for name in ("scan", "scan_1", "scan_2", "t1", "t2", "scans/one", "a", "b"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_nifti(folder / f"{name}.nii.gz", image, AFFINE)
+    if command.startswith("segstudy metrics --reference"):
+        # The values that a command says its files hold.
+        of = {
+            "putamen": ((12, 51), (12, 51)),
+            '"liver": 5': ((1,), (5,)),
+            '"liver": [5': ((1,), (5, 6)),
+        }
+        of |= {'"heart": 2': ((2, 4), (2, 4))}
+        values = next((own for word, own in of.items() if word in command), ((1, 2), (1, 2)))
+        for where, own in zip(
+            (("labels/scan", "a"), ("predictions/scan", "b")), values, strict=True
+        ):
+            for name in where:
+                (folder / name).parent.mkdir(exist_ok=True)
+                array = np.array([0, own[0], own[-1]], np.uint8)[label]
+                write_label(folder / f"{name}.nii.gz", array, AFFINE)
+    if "--collect" in command:
+        table = (folder / "metrics.csv").read_text()
+        for name, model in (("a.csv", "predictions"), ("b.csv", "other")):
+            (folder / name).write_text(table.replace("predictions", model))
+    if "summary.json" in command and "statistics" in command:
+        for name in ("fold_0", "other"):
+            (folder / name).mkdir(exist_ok=True)
+            shutil.copy(folder / "predictions/summary.json", folder / name)
+    if command.startswith("segstudy infer --weights weights.pt"):
+        of_study = "--cases" in command
+        channels = ["t1", "t2"] if "t1.nii.gz" in command else ["ct"]
+        write_weights(folder / "weights.pt", ["heart"], channels)
+        if of_study:
+            write_label(folder / "l.nii.gz", (label == 1).astype(np.uint8) * 2, AFFINE)
+            cases = [
+                Case(name, name, (folder / "a.nii.gz",), folder / "l.nii.gz", voxels={"heart": 9})
+                for name in "ab"
+            ]
+            write_cases(folder / "cases.tsv", cases, ["ct"])
+            write_splits(
+                folder / "splits.tsv", [Split("NAME", name, name, n) for n, name in enumerate("ab")]
+            )
+    if command.startswith("segstudy download audit"):
+        raw = folder / "raw"
+        for name in ("imagesTr", "labelsTr"):
+            (raw / name).mkdir(parents=True, exist_ok=True)
+        write_nifti(raw / "imagesTr/one.nii.gz", image, AFFINE)
+        write_label(raw / "labelsTr/one.nii.gz", label, AFFINE)
+        entry = {"image": "imagesTr/one.nii.gz", "label": "labelsTr/one.nii.gz"}
+        (raw / "dataset.json").write_text(json.dumps({"training": [entry]}))
+
+
+def test_commands_are_found():
+    shown = [*shown_in_readme(), *shown_in_help()]
+    for part in ("make publish STUDY=demo", "--anonymous", "segstudy study", "--confusion", "{"):
+        assert any(part in command for command in shown)
+    assert len(shown) > 30
+
+
+@pytest.mark.parametrize("command", list(dict.fromkeys([*shown_in_readme(), *shown_in_help()])))
+def test_a_command_runs_as_printed(workspace, command):
+    reason = next((why for what, why in SKIPPED.items() if re.search(what, command)), "")
+    if reason:
+        pytest.skip(reason)
+    prepare(workspace.folder, command)
+    path = os.pathsep.join([str(workspace.folder / ".venv/bin"), os.environ["PATH"]])
+    run = subprocess.run(
+        ["bash", "-c", command],
+        cwd=workspace.folder,
+        env={
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": str(workspace.folder / "workflow"),
+            "OMP_NUM_THREADS": "1",
+            "CORES": "2",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, f"{command}\n{run.stdout[-5000:]}"
+    assert "Traceback" not in run.stdout
+
+
+def test_what_make_publish_wrote_is_there(workspace):
+    assert (workspace.folder / "results/demo/demo.zip").is_file()

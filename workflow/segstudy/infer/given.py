@@ -1,0 +1,64 @@
+"""The images that a person names on the command line: files, channels with commas between, folders."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from segstudy.errors import InputError
+from segstudy.images.names import is_image, stem
+from segstudy.images.strangers import EXPECTED, explain, holds_dicom
+
+
+def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ...]]:
+    """Images by the name that their label file gets; each has one file, or one a channel.
+
+    A folder stands for the image files right in it. Where all are named as nnU-Net names channels
+    (`case_0000.nii.gz`, `case_0001.nii.gz`), those of a case are one image of that name.
+
+    Raises InputError for what is no image file, and for what would be overwritten in `output`.
+    """
+    images: dict[str, tuple[Path, ...]] = {}
+    for name, paths in (image for text in texts for image in _images(text)):
+        if name in images:
+            raise InputError(
+                f"{paths[0]} and {images[name][0]}: both would be written to {name}.nii.gz; "
+                "predict them into two folders"
+            )
+        for path in paths:
+            stranger = explain(path)
+            if stranger:
+                raise InputError(f"{path}: {stranger}")
+            if path.resolve() == (output / f"{name}.nii.gz").resolve():
+                raise InputError(f"{path}: its label would overwrite it; choose another --output")
+        images[name] = paths
+    return images
+
+
+def _images(text: str) -> list[tuple[str, tuple[Path, ...]]]:
+    """Name and files of the images that one word of the command line stands for."""
+    if Path(text).is_dir():
+        return _in_folder(Path(text))
+    paths = [Path(part) for part in (text.split(",") if not Path(text).exists() else [text])]
+    return [(stem(paths[0]), tuple(paths))]
+
+
+def _in_folder(folder: Path) -> list[tuple[str, tuple[Path, ...]]]:
+    files = sorted(
+        path for path in folder.iterdir() if is_image(path.name) and not path.name.startswith(".")
+    )
+    if not files:
+        what = explain(folder) if holds_dicom(folder) else f"no image file in it; {EXPECTED}"
+        raise InputError(f"{folder}: {what}")
+    channels = [re.fullmatch(r"(.+)_(\d{4})", stem(path)) for path in files]
+    if not all(channels):
+        return [(stem(path), (path,)) for path in files]
+    cases: dict[str, dict[int, Path]] = {}
+    for path, found in zip(files, channels, strict=True):
+        cases.setdefault(found[1], {})[int(found[2])] = path
+    for case, own in cases.items():
+        if sorted(own) != list(range(len(own))):
+            numbers = ", ".join(f"{number:04d}" for number in sorted(own))
+            raise InputError(
+                f"{folder}: case {case}: found channels {numbers}; expected 0000 to {len(own) - 1:04d}"
+            )
+    return [(case, tuple(own[number] for number in sorted(own))) for case, own in cases.items()]
