@@ -63,8 +63,9 @@ def test_simultaneous_intervals_are_wider_and_agree_with_p():
 
 def test_the_interval_of_a_single_test_is_its_own():
     sample = [0.031, 0.012, -0.004, 0.025, 0.008, 0.017, -0.010, 0.022]
-    _, found = by_max_t([sample])
-    assert found.intervals == [swap(np.array(sample), np.arange(8), seed=1).interval(0.05)]
+    for one in (sample, [0.1] * 8, [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]):
+        _, found = by_max_t([one])
+        assert found.intervals == [swap(np.array(one), np.arange(len(one)), seed=1).interval(0.05)]
 
 
 @pytest.mark.parametrize("effect", [0.0, 3.0])

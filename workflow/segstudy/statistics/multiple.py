@@ -57,7 +57,8 @@ def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) 
     """The level at which intervals hold at once, with a probability of 1 - alpha, by all shared swaps.
 
     It is the quantile of the smallest p (min-P), of swaps of samples without their estimates: a
-    difference that is there would make all tests swap alike.
+    difference that is there would make all tests swap alike. It is never below Bonferroni's, which
+    holds as well, and is larger where few subjects leave few values of p.
     """
     smallest = None
     for test, own in zip(tests, choices, strict=True):
@@ -69,7 +70,7 @@ def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) 
     rank = int(alpha * len(smallest) + 1e-9)
     ordered = np.sort(smallest)
     below = ordered[ordered < ordered[rank]] if rank < len(ordered) else ordered
-    return min(float(below[-1]), alpha) if len(below) else 0.0
+    return min(max(float(below[-1]) if len(below) else 0.0, alpha / len(tests)), alpha)
 
 
 def _scaled(t: np.ndarray, df: int) -> np.ndarray:
