@@ -103,7 +103,7 @@ def scaled(folder, factor):
 
 FAULTS = {
     "sheared": (lambda f: sheared(image_of(f)), "the axes j and k meet at 110.00 degrees"),
-    "metres": (lambda f: scaled(f, 0.001), "2 of 3 cases, e.g. case_002: voxels of 1x1x2.5 mm"),
+    "metres": (lambda f: scaled(f, 0.001), "2 of 3 cases, e.g. case_000: voxels of 1x1x2.5 mm"),
     "ten times": (lambda f: scaled(f, 10), "voxels of 10x10x25 mm, 60x70x125 mm in all"),
     "a thousand times": (lambda f: scaled(f, 1000), "expected at most 3000 mm"),
     "no image": (lambda f: image_of(f).unlink(), "imagesTr/case_001.nii.gz: no such file"),

@@ -94,8 +94,8 @@ def read_label(path: Path | str) -> Image:
             raise InputError(f"{path}: a label map with non-finite values; expected whole numbers")
         whole = np.rint(array)
         if not np.array_equal(whole, array):
-            odd = float(array[whole != array].flat[0])
-            raise InputError(f"{path}: value {odd:g}; expected whole numbers in a label map")
+            odd = array[whole != array].flat[0]  # as float32, with the digits that tell it apart
+            raise InputError(f"{path}: value {odd}; expected whole numbers in a label map")
         array = whole
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 65535:
@@ -243,6 +243,8 @@ def _decompressed(path: Path | str, most: int) -> bytes:
 def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     import SimpleITK
 
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder, though it is named as a file; expected an image file")
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     try:

@@ -73,9 +73,10 @@ def judged(sizes: Mapping[str, Size]) -> dict[str, str]:
     apart = _apart_of_most(logs)
     odd = [name for name, far in zip(names, apart, strict=True) if far]
     like = [name for name in names if name not in set(odd)]
-    usual = sizes[names[_centre(logs, ~apart)]]
+    centre = names[_centre(logs, ~apart)]
+    usual = sizes[centre]
     if len(odd) <= MINORITY * len(names):
-        whose = f"{len(like)} of {len(names)} cases, e.g. {like[0]}"
+        whose = f"{len(like)} of {len(names)} cases, e.g. {centre}"
         return {name: stands_out(sizes[name], usual, whose) for name in odd}
     other = sizes[names[_centre(logs, apart)]]
     groups = f"{_named(like)} ({usual}) and {_named(odd)} ({other})"
