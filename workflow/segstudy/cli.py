@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import time
+from functools import partial
 
 import segstudy
 from segstudy import log
@@ -49,6 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     module = f"segstudy.{options.stage}" + (".command" if options.stage in STAGES else "_command")
     if options.stage in TOOLS:
         return _guarded(lambda: importlib.import_module(module).run(options))
+    for name in ("threads", "processes"):
+        number = getattr(options, name, None)
+        if number is not None and number < 1:
+            return _guarded(partial(_refuse_number, name, number))
     _set_threads(getattr(options, "threads", None), getattr(options, "processes", None))
     log.start()
     log.log.info("segstudy %s", shlex.join(arguments))
@@ -59,6 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
         "%s after %s; %s", "ended" if code else "done", log.duration(time.monotonic() - began), used
     )
     return code
+
+
+def _refuse_number(name: str, number: int) -> None:
+    raise InputError(f"--{name}: {number}; expected 1 or more")
 
 
 def _guarded(call) -> int:

@@ -261,7 +261,10 @@ def test_of_two_cases_out_of_proportion_both_are_refused(tmp_path):
     dataset = settings("msd", folder)
     cases, problems = audit(list_cases(dataset), dataset)
     assert cases == []
-    assert ["the cases fall into two sizes" in problem.problem for problem in problems] == [True, True]
+    assert ["the cases fall into two sizes" in problem.problem for problem in problems] == [
+        True,
+        True,
+    ]
 
 
 def test_measurements_of_a_good_case(folder):

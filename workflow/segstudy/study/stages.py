@@ -102,7 +102,8 @@ class MeasureSettings(Settings):
     )
     ignore_labels: Ignored = Field(
         (),
-        description="further values of the predictions, treated as background; `all`: any other",
+        description="further values of the predictions, treated as background; `all`: any other. References may "
+        "hold them too",
     )
 
     @model_validator(mode="after")
