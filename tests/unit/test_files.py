@@ -10,7 +10,15 @@ import pytest
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.files import listed, read_json, write_json, write_text, writing, writing_folder
+from segstudy.files import (
+    listed,
+    make_folder,
+    read_json,
+    write_json,
+    write_text,
+    writing,
+    writing_folder,
+)
 
 
 def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path):
@@ -156,5 +164,8 @@ def test_places_where_nothing_can_be_written_are_said(tmp_path):
         for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
             with pytest.raises(InputError, match="x: cannot be written there"), way(path):
                 pass
+    for path in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(InputError, match=f"{path}: cannot be written there"):
+            make_folder(path)
     assert (tmp_path / "file").read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

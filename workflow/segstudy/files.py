@@ -52,8 +52,7 @@ def writing(path: Path | str) -> Iterator[Path]:
 def writing_folder(path: Path | str) -> Iterator[Path]:
     """Like `writing`, for a folder that is to appear complete; an older one is replaced."""
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: a file; expected the name of a folder, which is written there")
+    check_folder_name(path)
     with _told(path):
         temporary = Path(tempfile.mkdtemp(**_temporary(path)))
     try:
@@ -71,6 +70,18 @@ def check_file_name(path: Path | str) -> None:
     """Raise InputError where a folder has the name of a file that is to be written."""
     if Path(path).is_dir():
         raise InputError(f"{path}: a folder; expected the name of a file, which is written there")
+
+
+def check_folder_name(path: Path | str) -> None:
+    """Raise InputError where a file has the name of a folder that is to be written."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise InputError(f"{path}: a file; expected the name of a folder, which is written there")
+
+
+def make_folder(path: Path | str) -> None:
+    """Make a folder, and those above it, where it is not there yet. Raises InputError where it can't be."""
+    with _told(Path(path)):
+        Path(path).mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

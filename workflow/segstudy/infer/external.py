@@ -12,7 +12,7 @@ import numpy as np
 
 from segstudy import code
 from segstudy.errors import InputError
-from segstudy.files import writing_folder
+from segstudy.files import make_folder, writing_folder
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
 from segstudy.images.headers import say_warnings
 from segstudy.infer.unfinished import files_of, waiting
@@ -46,7 +46,7 @@ def predict_fold(
         [model.learning().model_dump(), *structures.items(), code.digest("infer.external")]
     )
     folder = waiting(output, hashlib.sha256(key.encode()).hexdigest()[:16])
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files = files_of(folder, tested)
     errors = []
     for case, paths in progress(tested.items(), "predicted"):

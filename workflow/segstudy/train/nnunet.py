@@ -23,7 +23,7 @@ import torch
 
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
-from segstudy.files import read_json, write_json, write_table, write_text
+from segstudy.files import make_folder, read_json, write_json, write_table, write_text
 from segstudy.images.files import read_grid
 from segstudy.log import log, versions
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
@@ -74,7 +74,7 @@ def fit(
     if work.exists() and _read(work / "key") != key:
         log.info("nnU-Net's files of other settings, data or code: removed, training starts anew")
         shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     write_text(work / "key", key)
     torch.set_num_threads(threads)
     for line in remarks(settings):
