@@ -185,8 +185,10 @@ def test_no_voxel_size_is_not_1_mm(tmp_path, codes, zooms, ending):
             read(path)
 
 
-def test_a_voxel_size_of_0_beside_the_sform_is_said_as_it_is(tmp_path):
+def test_a_voxel_size_of_0_beside_the_sform_is_said_as_it_is(tmp_path, caplog):
     path = raw(tmp_path / "a.nii", codes=(0, 1), zooms=(0, 1.2, 3))
+    read_image(path)
+    assert "setting 0 dims to 1" not in caplog.text
     assert read_grid(path).spacing_mm == (0.7, 1.2, 3)
     (told,) = warnings(path)
     assert "voxels are 0.7x1.2x3 mm by the sform and 0x1.2x3 mm by pixdim" in told

@@ -53,7 +53,7 @@ def test_values_that_nothing_has_are_refused(measured):
     """The values of TotalSegmentator's liver and another of its structures."""
     cases = {"a": organ(), "b": organ()}
     error = measured(cases, {"a": organ(5, 99), "b": organ(5, 2)}, structures=STRUCTURES)
-    assert "predicted/a.nii.gz: case a, and 1 more of the predictions" in error
+    assert "predicted/a.nii.gz: case a, and 1 more (b) of the predictions" in error
     assert "5 (144 voxels), 99 (8 voxels)" in error
     assert "which no structure has (liver 1, tumour 2) and no reference holds" in error
     assert '"prediction_labels": {"liver": VALUE, "tumour": VALUE}' in error
@@ -64,7 +64,9 @@ def test_references_of_another_scheme_are_refused(measured):
     """A mask of 0 and 255, and a liver that is 1 in the settings: no table of empty references."""
     masks = {name: (organ() > 0).astype(np.uint8) * 255 for name in "ab"}
     error = measured(masks, {name: organ(1, 1) for name in "ab"}, structures={"liver": 1})
-    assert "labels/a.nii.gz: case a: references hold values 255 (160 voxels)" in error
+    assert (
+        "labels/a.nii.gz: case a, and 1 more (b): references hold values 255 (160 voxels)" in error
+    )
     assert "which no structure has (liver 1), and none of them holds liver" in error
     assert '"structures": {"liver": VALUE IN THE REFERENCES}' in error
     assert '"ignore_labels": [255]' in error

@@ -115,7 +115,7 @@ def compare_grids(one: Grid, other: Grid, tolerance_mm: float = 1e-2) -> str:
         return ""
     if one.orientation != other.orientation:
         return f"orientation {one.orientation} against {other.orientation}"
-    if np.abs(between[:3, 3]).max() > tolerance_mm:
+    if not np.abs(between[:3, 3]).max() <= tolerance_mm:  # nan too
         origins = [tuple(np.round(grid.affine[:3, 3], 3).tolist()) for grid in (one, other)]
         return f"origin {origins[0]} against {origins[1]} mm"
     apart = np.abs(between[:3, :3] @ corners).max()

@@ -13,6 +13,7 @@ What is refused here and in `grids.unusable` is refused wherever a file is read;
 said by audit, infer and metrics.
 """
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,10 @@ _PLACEMENT_FIELDS = (
     *("sform_code", "srow_x", "srow_y", "srow_z"),
 )
 _TEXT_HEADER_BYTES = 1 << 20
+# nibabel says that it takes 1 mm for 0, which is not so here: such a file is refused, or `warnings` tell.
+logging.getLogger("nibabel.global").addFilter(
+    lambda record: "pixdim[1,2,3]" not in record.getMessage()
+)
 
 
 def say_warnings(paths: Sequence[Path | str], case: str = "") -> None:

@@ -13,7 +13,7 @@ from segstudy.log import log
 from segstudy.study import MeasureSettings
 
 TOLD = 10
-"""Values that a message lists."""
+"""Values, and further cases, that a message lists."""
 
 RUN = 256
 """Voxels that are looked at together: most are background."""
@@ -87,9 +87,10 @@ def check_references(cases: Sequence[Held], settings: MeasureSettings) -> None:
     if not absent or not other:
         return
     named = ", ".join(f"{name} {value}" for name, value in settings.structures.items())
-    first = next(one for one in cases if set(one.reference) & set(other))
+    first, *more = [one for one in cases if set(one.reference) & set(other)]
+    others = f", and {_cases([one.case for one in more])}" if more else ""
     text = (
-        f"{first.reference_path}: case {first.case}: references hold values {_listed(other)}, which no "
+        f"{first.reference_path}: case {first.case}{others}: references hold values {_listed(other)}, which no "
         f"structure has ({named}), and none of them holds {', '.join(absent)}"
     )
     if settings.ignore_labels == "all":
@@ -169,9 +170,14 @@ def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureS
 
 
 def _where(wrong: Sequence[tuple[Held, Mapping[int, int]]]) -> str:
-    first, _ = wrong[0]
-    more = f", and {len(wrong) - 1} more of the predictions" if len(wrong) > 1 else ""
+    first, others = wrong[0][0], [one.case for one, _ in wrong[1:]]
+    more = f", and {_cases(others)} of the predictions" if others else ""
     return f"{first.path}: case {first.case}{more}"
+
+
+def _cases(names: Sequence[str]) -> str:
+    """`3 more (b, c, d)`."""
+    return f"{len(names)} more ({', '.join(names[:TOLD])}{', ...' * (len(names) > TOLD)})"
 
 
 def _total(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
