@@ -10,7 +10,15 @@ import pytest
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.files import listed, read_json, write_json, writing, writing_folder
+from segstudy.files import (
+    listed,
+    make_folder,
+    read_json,
+    write_json,
+    write_text,
+    writing,
+    writing_folder,
+)
 
 
 def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path):
@@ -143,3 +151,21 @@ def test_what_an_attempt_asks_for_grows_up_to_the_limit(first, most, attempt, as
     found: dict = {}
     exec(re.search(r"^def grown.*?(?=^\S)", rules.read_text(), re.M | re.S)[0], found)
     assert found["grown"](first, most, attempt) == asked
+
+
+def test_places_where_nothing_can_be_written_are_said(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="folder: a folder; expected the name of a file"):
+        write_text(tmp_path / "folder", "")
+    with pytest.raises(InputError, match="file: a file; exp"), writing_folder(tmp_path / "file"):
+        pass
+    for way in (writing, writing_folder):
+        for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
+            with pytest.raises(InputError, match="x: cannot be written there"), way(path):
+                pass
+    for path in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(InputError, match=f"{path}: cannot be written there"):
+            make_folder(path)
+    assert (tmp_path / "file").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import segstudy
 from segstudy import log
@@ -51,6 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
     module = f"segstudy.{options.stage}" + (".command" if options.stage in STAGES else "_command")
     if options.stage in TOOLS:
         return _guarded(lambda: importlib.import_module(module).run(options))
+    for name in ("threads", "processes"):
+        number = getattr(options, name, None)
+        if number is not None and number < 1:
+            return _guarded(partial(_refuse_number, name, number))
     _set_threads(getattr(options, "threads", None), getattr(options, "processes", None))
     log.start()
     log.log.info("segstudy %s", shlex.join(arguments))
@@ -61,6 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
         "%s after %s; %s", "ended" if code else "done", log.duration(time.monotonic() - began), used
     )
     return code
+
+
+def _refuse_number(name: str, number: int) -> None:
+    raise InputError(f"--{name}: {number}; expected 1 or more")
 
 
 def _guarded(call) -> int:

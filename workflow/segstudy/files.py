@@ -1,5 +1,6 @@
 """Writing so that a file is either whole or absent."""
 
+import errno
 import glob
 import json
 import os
@@ -13,6 +14,16 @@ from typing import Any
 
 from segstudy.errors import InputError
 
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+"""What the system answers where the user gave a place at which nothing can be written."""
+
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[Path]:
@@ -22,7 +33,9 @@ def writing(path: Path | str) -> Iterator[Path]:
     suffix (`.nii.gz`) go on working.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(**_temporary(path))
+    check_file_name(path)
+    with _told(path):
+        handle, name = tempfile.mkstemp(**_temporary(path))
     os.close(handle)
     temporary = Path(name)
     try:
@@ -39,7 +52,9 @@ def writing(path: Path | str) -> Iterator[Path]:
 def writing_folder(path: Path | str) -> Iterator[Path]:
     """Like `writing`, for a folder that is to appear complete; an older one is replaced."""
     path = Path(path)
-    temporary = Path(tempfile.mkdtemp(**_temporary(path)))
+    check_folder_name(path)
+    with _told(path):
+        temporary = Path(tempfile.mkdtemp(**_temporary(path)))
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
@@ -49,6 +64,37 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_file_name(path: Path | str) -> None:
+    """Raise InputError where a folder has the name of a file that is to be written."""
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder; expected the name of a file, which is written there")
+
+
+def check_folder_name(path: Path | str) -> None:
+    """Raise InputError where a file has the name of a folder that is to be written."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise InputError(f"{path}: a file; expected the name of a folder, which is written there")
+
+
+def make_folder(path: Path | str) -> None:
+    """Make a folder, and those above it, where it is not there yet. Raises InputError where it can't be."""
+    with _told(Path(path)):
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Answer by InputError where nothing can be written beside `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise InputError(
+            f"{path}: cannot be written there ({error.strerror}: {error.filename}); give another place"
+        ) from None
 
 
 def _temporary(path: Path) -> dict[str, Any]:

@@ -50,12 +50,18 @@ and `path` (a folder in place of the `source.path`, or `{dataset: folder, ...}`,
 downloaded then).
 
 **Where an image lies.** NIfTI: by the sform where its code is above 0, else by the qform, else by the voxel
-sizes alone, with a warning; where they disagree, or voxel sizes by sform and by pixdim, a warning says so. NRRD
-and MetaImage: as ITK reads them; without a voxel size they are refused. Lengths are mm. Of a header in another
-unit the length of the image decides, 5 mm to 3 m being taken for real: it is converted, or taken as mm, with a
-warning, or refused. Axes further than 0.1 degrees from right angles (a tilted gantry) are refused, as is an
-image longer than 3 m, and a case whose voxel size and image size are both out of proportion to its cohort
-(8 times in the mean of the axes, 20 times along one) or, in `infer`, to what the weights were trained on.
+sizes alone, with a warning; where they disagree, or voxel sizes by sform and by pixdim, or pixdim is negative, a
+warning says so. NRRD and MetaImage: as ITK reads them. A header without a voxel size is refused (none, nan or 0,
+unless NIfTI's sform tells it), and so are a unit that is not known, units that differ by axis, and a scale of values that is
+infinite. Lengths are mm. Of a header in another unit the length of the image decides, 1 mm to 3 m by the unit and
+5 mm to 3 m as mm being taken for real: what leaves one reading is converted, or taken as mm, with a warning; else
+it is refused with both. Axes further than 0.1 degrees from right angles (a tilted gantry) are refused, as is an
+image longer than 3 m; one shorter than 1 mm is warned of.
+
+A case whose voxel size and image size are both out of proportion to most cases (8 times in the mean of the axes,
+20 times along one) is refused; where more than a third of the cases are, all are refused, with both groups. The
+audit compares the cohort, `segstudy metrics` the references of two folders (those of a study were audited), and
+`infer` each image with what the weights were trained on.
 Audit, infer and metrics say the same of a file. Predictions keep the image's own header.
 
 Units stand in a key's name or description. Keys without a default are required.

@@ -12,7 +12,7 @@ from orientations import TURNS, affine_of
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_grid, read_image, read_label, write_nifti
 from segstudy.images.geometry import turned_to
-from segstudy.images.grids import Grid, cleaned, unusable
+from segstudy.images.grids import Grid, cleaned, compare_grids, unusable
 from segstudy.metrics.measure import measure
 from segstudy.study import MeasureSettings
 
@@ -154,3 +154,21 @@ def test_no_rotation_is_taken_for_a_shear(angles_deg, spacing_mm):
 def test_an_image_longer_than_any_scanner_is_refused(shape, spacing_mm, refused):
     problem = unusable(shape, np.diag([*spacing_mm, 1]))
     assert ("mm long; expected at most 3000 mm" in problem) is refused
+
+
+@pytest.mark.parametrize("angle_deg", [45, np.rad2deg(np.arcsin(1 / np.sqrt(3)))])
+def test_axes_that_tie_are_compared_by_their_corners(angle_deg):
+    """At 45 degrees rounding decides which letter an axis has; the voxels are where they were."""
+    grids = [
+        Grid((20, 30, 10), affine_of(np.eye(3), (1, 1, 2.5), (0, 0, angle_deg + more)))
+        for more in (-1e-6, 1e-6)
+    ]
+    assert compare_grids(*grids) == ""
+    if angle_deg == 45:
+        assert grids[0].orientation != grids[1].orientation
+
+
+def test_a_flip_in_place_is_told_by_its_letters():
+    one = Grid((5, 6, 7), np.eye(4))
+    other = Grid((5, 6, 7), np.diag([-1.0, 1, 1, 1]))
+    assert "orientation RAS against LAS" in compare_grids(one, other)

@@ -1,5 +1,6 @@
 """What headers say of place and lengths: where readers disagree a warning says so, or the file is refused."""
 
+import gzip
 import logging
 
 import nibabel
@@ -19,7 +20,7 @@ VOXELS = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
 OBLIQUE = affine_of(TURNS[13], (0.7, 1.2, 3.0), (5, -8, 12))
 
 
-def raw(path, affine=OBLIQUE, qform=None, codes=(1, 1), zooms=None, unit=2):
+def raw(path, affine=OBLIQUE, qform=None, codes=(1, 1), zooms=None, unit=2, scale=(1, 0)):
     """A NIfTI file with these header fields, whatever libraries think of them. codes: qform, sform."""
     image = nibabel.Nifti1Image(VOXELS, affine)
     image.set_qform(affine if qform is None else qform, 1)
@@ -30,6 +31,7 @@ def raw(path, affine=OBLIQUE, qform=None, codes=(1, 1), zooms=None, unit=2):
         header["pixdim"][1:4] = zooms
     header["xyzt_units"] = unit
     header["vox_offset"] = 352
+    header["scl_slope"], header["scl_inter"] = scale
     path.write_bytes(header.binaryblock + bytes(4) + VOXELS.tobytes(order="F"))
     return path
 
@@ -124,7 +126,9 @@ def test_the_length_of_the_image_decides_what_a_unit_means(
         )
 
 
-@pytest.mark.parametrize(("unit", "spacing"), [(MICRON, 0.01), (METER, 1e-6), (MICRON, 1e6)])
+@pytest.mark.parametrize(
+    ("unit", "spacing"), [(MICRON, 0.01), (METER, 1e-6), (MICRON, 1e6), (MICRON, 100)]
+)
 def test_a_unit_that_cannot_be_right_either_way_is_refused(tmp_path, unit, spacing):
     path = raw(tmp_path / "a.nii", np.diag([spacing, spacing, spacing, 1.0]), unit=unit)
     for read in (read_grid, read_image, read_label):
@@ -132,6 +136,90 @@ def test_a_unit_that_cannot_be_right_either_way_is_refused(tmp_path, unit, spaci
             InputError, match=r"a\.nii: the header gives lengths in m.* Correct voxel size"
         ):
             read(path)
+
+
+def test_a_short_crop_in_microns_is_not_made_a_thousand_times_larger(tmp_path):
+    """24 voxels of 100 micron are 2.4 mm, and 2.4 m as millimetres: both are named."""
+    path = raw(tmp_path / "a.nii", np.diag([100.0, 100, 100, 1]), unit=MICRON)
+    with pytest.raises(InputError, match=r"would be 2\.4 mm long, or 2400 mm were they mill"):
+        read_grid(path)
+    path = raw(tmp_path / "b.nii", np.diag([150.0, 150, 150, 1]), unit=MICRON)
+    assert read_grid(path).spacing_mm == (0.15, 0.15, 0.15)  # 3.6 m would be no image
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7])
+def test_a_unit_that_nifti_does_not_define_is_refused(tmp_path, code):
+    for read in (read_grid, read_image, read_label):
+        with pytest.raises(InputError, match=f"lengths in code {code}; expected one unit"):
+            read(raw(tmp_path / "a.nii", unit=code))
+
+
+def test_an_image_shorter_than_any_scanner_makes_is_warned_of(tmp_path):
+    (told,) = warnings(raw(tmp_path / "a.nii", np.diag([1e-6, 1e-6, 1e-6, 1])))
+    assert "the image is 2.4e-05 mm long, shorter than any scanner of patients" in told
+    path = nrrd(
+        tmp_path / "a.nrrd",
+        SPACE,
+        DIRECTIONS.replace("0.7", "0.0007").replace("1.2", "0.0012").replace("3)", "0.003)"),
+    )
+    assert "the image is 0.03 mm long" in warnings(path)[0]
+    path = metaimage(tmp_path / "a.mha", "ElementSpacing = 0.001 0.001 0.001", AXES)
+    assert "the image is 0.024 mm long" in warnings(path)[0]
+
+
+# --- voxel sizes that libraries make up -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 0)])
+@pytest.mark.parametrize("zooms", [(0, 1.2, 3), (0, 0, 0), (0.7, np.nan, 3)])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_no_voxel_size_is_not_1_mm(tmp_path, codes, zooms, ending):
+    path = raw(tmp_path / "a.nii", codes=codes, zooms=zooms)
+    if ending == ".nii.gz":
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()))
+    for read in (read_grid, read_image, read_label):
+        with pytest.raises(
+            InputError, match=r"a\.nii.*no voxel size: pixdim is .* Write the right"
+        ):
+            read(path)
+
+
+def test_a_voxel_size_of_0_beside_the_sform_is_said_as_it_is(tmp_path, caplog):
+    path = raw(tmp_path / "a.nii", codes=(0, 1), zooms=(0, 1.2, 3))
+    read_image(path)
+    assert "setting 0 dims to 1" not in caplog.text
+    assert read_grid(path).spacing_mm == (0.7, 1.2, 3)
+    (told,) = warnings(path)
+    assert "voxels are 0.7x1.2x3 mm by the sform and 0x1.2x3 mm by pixdim" in told
+    assert "and 1 mm for 0" in told
+    write_label(tmp_path / "label.nii.gz", VOXELS % 3, read_grid(path).affine, like=path)
+    assert SimpleITK.ReadImage(str(tmp_path / "label.nii.gz")).GetSpacing() == pytest.approx(
+        (0.7, 1.2, 3)
+    )
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(np.inf, 0), (-np.inf, 0), (2, np.inf), (2, np.nan)])
+def test_a_scale_that_is_not_finite_is_refused(tmp_path, slope, inter):
+    path = raw(tmp_path / "a.nii", scale=(slope, inter))
+    for read in (read_image, read_label):
+        with pytest.raises(
+            InputError, match=r"a\.nii: (values are scaled by|not readable .*inter)"
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize("scale", [(np.nan, np.nan), (0, 0), (1, 0)])
+def test_no_scale_is_none(tmp_path, scale):
+    np.testing.assert_array_equal(read_image(raw(tmp_path / "a.nii", scale=scale)).array[0], VOXELS)
+
+
+def test_a_folder_named_as_a_file_is_said_to_be_one(tmp_path):
+    for name in ("a.nii.gz", "a.mha"):
+        (tmp_path / name).mkdir()
+        for read in (read_image, read_label, read_grid):
+            with pytest.raises(InputError, match=f"{name}: a folder, though"):
+                read(tmp_path / name)
 
 
 # --- NRRD and MetaImage -----------------------------------------------------------------------------
@@ -144,12 +232,28 @@ def nrrd(path, *fields):
     return path
 
 
+AXES = "TransformMatrix = 1 0 0 0 1 0 0 0 1"
+
+
+def metaimage(path, *fields):
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 24 22 10\nElementType = MET_SHORT"
+    lines = [header, *fields, "ElementDataFile = LOCAL\n"]
+    path.write_bytes("\n".join(lines).encode() + VOXELS.tobytes(order="F"))
+    return path
+
+
 SPACE = "space: left-posterior-superior"
 DIRECTIONS = "space directions: (0.7,0,0) (0,1.2,0) (0,0,3)"
 
 
 def test_an_nrrd_file_without_voxel_size_is_refused(tmp_path):
-    for fields in ((), ("spacings: nan nan nan",), (SPACE,)):
+    for fields in (
+        (),
+        ("spacings: nan nan nan",),
+        (SPACE,),
+        (SPACE, "space directions: none none none"),
+        (SPACE, "space directions: (nan,nan,nan) (nan,nan,nan) (nan,nan,nan)"),
+    ):
         path = nrrd(tmp_path / "a.nrrd", *fields)
         assert SimpleITK.ReadImage(str(path)).GetSpacing() == (1, 1, 1)  # ITK makes them up
         for read in (read_image, read_label, read_grid):
@@ -191,6 +295,48 @@ def test_units_of_an_nrrd_file(tmp_path):
     path = nrrd(tmp_path / "c.nrrd", SPACE, DIRECTIONS, 'space units: "cm" "cm" "cm"')
     with pytest.raises(InputError, match="lengths in centimeter"):
         read_grid(path)  # 30 mm and 300 mm are both likely
+
+
+UNITS = {
+    **{"centimetres": 10, "cm": 10, "MET_DISTANCE_UNITS_CM": 10, "in": 25.4, "inches": 25.4},
+    **{"micrometers": 1e-3, "um": 1e-3, "Microns": 1e-3, "metres": 1000, "nm": 1e-6},
+    **{"millimeters": 1, "mm": 1, "?": 1},
+}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("write", ["nrrd", "metaimage"])
+def test_units_by_their_names(tmp_path, unit, write):
+    """Of an image that is 0.8, or 8, or 80 m long as mm, or so short, that the unit must be right."""
+    factor = UNITS[unit]
+    # 24 voxels: 120 mm at the right unit.
+    step = 5 / factor
+    if factor in (10, 25.4):
+        step = 100 / factor  # 2.4 m: as mm it were 240 or 94 mm, which is likely too
+    if write == "nrrd":
+        directions = f"space directions: ({step},0,0) (0,{step},0) (0,0,{step})"
+        path = nrrd(
+            tmp_path / "a.nrrd", SPACE, directions, f'space units: "{unit}" "{unit}" "{unit}"'
+        )
+    else:
+        sizes = f"ElementSpacing = {step} {step} {step}"
+        path = metaimage(tmp_path / "a.mha", sizes, AXES, f"DistanceUnits = {unit}")
+    if factor in (10, 25.4):
+        with pytest.raises(InputError, match=r"lengths in (inch|centimeter): .* 2400 mm long, or"):
+            read_grid(path)
+        return
+    assert read_grid(path).spacing_mm == pytest.approx((5, 5, 5), rel=1e-6)
+    assert bool(warnings(path)) == (factor != 1)
+
+
+@pytest.mark.parametrize("units", ['"pixels" "pixels" "pixels"', '"mm" "mm" "um"'])
+def test_units_that_are_none_are_refused(tmp_path, units):
+    path = nrrd(tmp_path / "a.nrrd", SPACE, DIRECTIONS, f"space units: {units}")
+    with pytest.raises(InputError, match=r"lengths in (pixels|micron and mm); expected one"):
+        read_image(path)
+    path = metaimage(tmp_path / "a.mha", "ElementSpacing = 1 1 1", "DistanceUnits = parsec")
+    with pytest.raises(InputError, match=r"lengths in parsec"):
+        read_image(path)
 
 
 # --- any reader's error -------------------------------------------------------------------------------
@@ -292,6 +438,22 @@ def test_every_reader_sees_a_label_where_it_sees_its_image(tmp_path, name):
     one, other = (nibabel.load(path).header for path in (image, label))
     assert one.get_xyzt_units()[0] == other.get_xyzt_units()[0]
     assert (one["qform_code"], one["sform_code"]) == (other["qform_code"], other["sform_code"])
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("zooms", [(-0.7, 1.2, 3), (-0.7, -1.2, -3)])
+def test_negative_voxel_sizes_are_said_and_not_written(tmp_path, codes, zooms):
+    """ITK mirrors such an image, nibabel does not; a label is where nibabel has the image."""
+    image = raw(tmp_path / "image.nii", codes=codes, zooms=zooms)
+    assert "pixdim gives negative voxel sizes" in "\n".join(warnings(image))
+    write_label(tmp_path / "label.nii.gz", VOXELS % 3, read_grid(image).affine, like=image)
+    label = tmp_path / "label.nii.gz"
+    affine = nibabel.load(image).affine
+    np.testing.assert_allclose(nibabel.load(label).affine, affine, atol=1e-6)
+    corners = np.array([(0, 0, 0, 1), (23, 0, 0, 1), (0, 21, 0, 1), (0, 0, 9, 1)])
+    places = (np.diag([-1, -1, 1, 1]) @ affine @ corners.T).T[:, :3]
+    np.testing.assert_allclose(itk_place(label), places, atol=1e-4)
+    assert warnings(label) == []
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segstudy.images.grids import Grid
-from segstudy.images.proportion import Size, out_of_proportion, size_of, stands_out, typical
+from segstudy.images.proportion import Size, judged, out_of_proportion, size_of, stands_out
 
 CT = ((512, 512, 120), (0.8, 0.8, 3.0))
 
@@ -56,6 +56,41 @@ def test_axes_are_compared_by_where_they_point():
     assert found.extent_mm[found.spacing_mm.index(30)] == 300
 
 
-def test_the_median_is_taken_along_each_axis():
-    sizes = [Size((1, 1, z), (100, 100, 10 * z)) for z in (1, 2, 30)]
-    assert typical(sizes) == Size((1, 1, 2), (100, 100, 20))
+def cohort(*groups):
+    """Sizes by name of groups (number of cases, shape, spacing in mm)."""
+    names = iter("abcdefghijklmnop")
+    return {next(names): size(*one) for number, *one in groups for _ in range(number)}
+
+
+SHAPE = (90, 90, 40)
+
+
+@pytest.mark.parametrize("fine", [(0.1, 0.1, 0.1), (0.1, 0.1, 0.3)])
+@pytest.mark.parametrize("numbers", [(2, 2), (1, 1), (3, 2), (2, 3), (10, 6)])
+def test_a_cohort_of_two_sizes_is_refused_whole(fine, numbers):
+    """The mean of both is a size that no case has: it would spare the wrong ones."""
+    coarse = (100.0, 100, 100) if fine[2] == 0.1 else (1.0, 1, 3)
+    sizes = cohort((numbers[0], SHAPE, fine), (numbers[1], SHAPE, coarse))
+    told = judged(sizes)
+    assert set(told) == set(sizes)
+    (text,) = set(told.values())
+    assert f"voxels of {'x'.join(f'{one:g}' for one in fine)} mm" in text
+    assert f"voxels of {'x'.join(f'{one:g}' for one in coarse)} mm" in text
+    assert "50.05" not in text
+    assert "a" in text.partition("unit: ")[2].partition(" and ")[0]
+
+
+@pytest.mark.parametrize("factor", [10, 25.4, 1000, 0.1, 0.001])
+@pytest.mark.parametrize("numbers", [(2, 1), (5, 2), (10, 5), (15, 1)])
+def test_a_minority_stands_out_alone(factor, numbers):
+    wrong = tuple(np.multiply((0.8, 0.8, 3), factor))
+    sizes = cohort((numbers[0], *CT), (numbers[1], CT[0], wrong))
+    told = judged(sizes)
+    assert list(told) == list(sizes)[numbers[0] :]
+    assert all("cases, e.g. a: voxels of 0.8x0.8x3 mm" in text for text in told.values())
+
+
+def test_a_mixed_but_sound_cohort_passes():
+    assert judged(cohort(*((1, *one) for one in SOUND.values()), (2, *CT))) == {}
+    assert judged(cohort((1, *CT))) == {}
+    assert judged({}) == {}

@@ -79,6 +79,48 @@ def test_a_file_per_structure(capsys):
     assert "expected two files or two folders; if predicted holds one file per structure" in error
 
 
+def test_a_file_of_one_structure(capsys):
+    files("predicted/liver.nii.gz")
+    pair = ("--reference", "labels/case_1.nii.gz", "--prediction", "predicted/liver.nii.gz")
+    two = json.dumps({"structures": {"liver": 1, "spleen": 2}})
+    assert "predicted/liver.nii.gz: one file per structure" in refused(
+        capsys, *pair, "--settings", two
+    )
+    one = json.dumps({"structures": {"liver": 1}})
+    assert main(["metrics", *pair, "--settings", one, "--output", "metrics.csv"]) == 0
+
+
+@pytest.mark.parametrize("ending", [".NII.GZ", ".mgz", ".hdr", ".Nii", ".nii.bz2"])
+def test_a_case_whose_ending_is_not_read_is_not_missing(capsys, ending):
+    files("predicted/case_1.nii.gz")
+    Path(f"predicted/case_2{ending}").write_bytes(b"")
+    error = refused(capsys, *FOLDERS)
+    assert (
+        f"predicted: case_2{ending}: the ending is not read; expected one of .nii, .nii.gz" in error
+    )
+    # Where no file is read at all, and among the references.
+    Path("predicted/case_1.nii.gz").unlink()
+    assert f"case_2{ending}: the ending is not read" in refused(capsys, *FOLDERS)
+    turned = ("--reference", "predicted", "--prediction", "labels")
+    files("predicted/case_1.nii.gz")
+    assert f"predicted: case_2{ending}: the ending" in refused(capsys, *turned)
+
+
+def test_a_folder_named_as_a_case_is_not_missing(capsys):
+    files("predicted/case_1.nii.gz")
+    Path("predicted/case_2.nii.gz").mkdir()
+    assert "predicted/case_2.nii.gz: a folder, though it is named as a file" in refused(
+        capsys, *FOLDERS
+    )
+
+
+def test_other_files_of_a_missing_case_say_nothing():
+    files("predicted/case_1.nii.gz")
+    for ending in (".npz", ".pkl", ".json"):
+        Path(f"predicted/case_2{ending}").write_bytes(b"")
+    assert main(["metrics", *FOLDERS, "--output", "metrics.csv"]) == 0
+
+
 def test_references_too(capsys):
     files("nested/case_1/case_1_seg.nii.gz", "predicted/case_1.nii.gz")
     assert f"nested: {MONAI}" in refused(

@@ -278,7 +278,7 @@ def test_a_sheared_header_is_refused(tmp_path, capsys):
     affine[1, 2] = 1.0
     path = with_header(tmp_path / "a.nii", affine)
     assert metrics("--reference", path, "--prediction", path, "--output", tmp_path / "o.csv") == 1
-    assert f"{path}: the axes j and k meet at 71.57 degrees" in capsys.readouterr().err
+    assert f"{path}: case a: the axes j and k meet at 71.57 degrees" in capsys.readouterr().err
     assert not (tmp_path / "o.csv").exists()
 
 
@@ -382,3 +382,59 @@ def test_what_cannot_be_is_not_written(metric, value, status):
     row = dict.fromkeys(COLUMNS, "") | {"metric": metric, "value": value, "status": status}
     with pytest.raises(AssertionError, match="out of range"):
         check_ranges(pd.DataFrame([row]))
+
+
+# --- what cannot be measured, all of it -----------------------------------------------------------
+
+
+def test_all_pairs_that_cannot_be_measured_are_named_with_their_case(tmp_path, capsys):
+    reference = folder_of(tmp_path / "r", {name: label() for name in "abcd"})
+    prediction = folder_of(tmp_path / "p", {name: label() for name in "abcd"})
+    write_label(prediction / "a.nii.gz", label()[1:], AFFINE)
+    odd = nibabel.Nifti1Image(label() * np.float32(1000.0625), AFFINE)
+    nibabel.save(odd, prediction / "b.nii.gz")
+    (reference / "d.nii.gz").write_bytes(b"no image")
+    out = tmp_path / "o.csv"
+    assert metrics("--reference", reference, "--prediction", prediction, "--output", out) == 1
+    error = capsys.readouterr().err
+    assert f"{prediction}/a.nii.gz: case a: other grid than its reference" in error
+    assert f"{prediction}/b.nii.gz: case b: value 1000.0625; expected whole numbers" in error
+    assert f"{reference}/d.nii.gz: case d: not readable as an image" in error
+    assert "3 of 4 cases cannot be measured" in error
+    assert "case c" not in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("wrong", "refused"), [("d", "d"), ("cd", "abcd")])
+def test_cases_out_of_proportion_to_the_run_are_refused(tmp_path, capsys, wrong, refused):
+    """Their distances would be a thousand times too large, in the mean of the others."""
+    for folder in "rp":
+        for name in "abcd":
+            factor = 100 if name in wrong else 1
+            write_label(tmp_path / folder / f"{name}.nii.gz", label(), AFFINE * factor)
+    folders = ("--reference", tmp_path / "r", "--prediction", tmp_path / "p")
+    assert metrics(*folders, "--output", tmp_path / "o.csv") == 1
+    error = capsys.readouterr().err
+    for name in "abcd":
+        assert (f"r/{name}.nii.gz: case {name}: " in error) == (name in refused)
+    assert "voxels of 100x200x300 mm" in error
+    assert "voxels of 1x2x3 mm" in error
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("option", ["--output", "--confusion", "--summary-json"])
+def test_a_folder_in_the_place_of_an_output_is_said(tmp_path, capsys, option):
+    path = folder_of(tmp_path, {"a": label()}) / "a.nii.gz"
+    (tmp_path / "there").mkdir()
+    out = () if option == "--output" else ("--output", tmp_path / "o.csv")
+    arguments = ("--reference", path, "--prediction", path, *out, option, tmp_path / "there")
+    assert metrics(*arguments) == 1
+    assert f"{tmp_path}/there: a folder; expected the name of a file" in capsys.readouterr().err
+    assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_no_threads_are_refused(tmp_path, capsys, threads):
+    arguments = ("--reference", tmp_path, "--prediction", tmp_path, "--output", tmp_path / "o.csv")
+    assert metrics(*arguments, "--threads", threads) == 1
+    assert f"--threads: {threads}; expected 1 or more" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Predictions with a label scheme of their own: refused with their values, or measured by a map of them."""
 
 import json
+import logging
 
 import numpy as np
 import pandas as pd
@@ -52,11 +53,55 @@ def test_values_that_nothing_has_are_refused(measured):
     """The values of TotalSegmentator's liver and another of its structures."""
     cases = {"a": organ(), "b": organ()}
     error = measured(cases, {"a": organ(5, 99), "b": organ(5, 2)}, structures=STRUCTURES)
-    assert "predicted/a.nii.gz: case a, and 1 more of the predictions" in error
+    assert "predicted/a.nii.gz: case a, and 1 more (b) of the predictions" in error
     assert "5 (144 voxels), 99 (8 voxels)" in error
     assert "which no structure has (liver 1, tumour 2) and no reference holds" in error
     assert '"prediction_labels": {"liver": VALUE, "tumour": VALUE}' in error
     assert '"background_labels": [5, 99]' in error
+
+
+def test_references_of_another_scheme_are_refused(measured):
+    """A mask of 0 and 255, and a liver that is 1 in the settings: no table of empty references."""
+    masks = {name: (organ() > 0).astype(np.uint8) * 255 for name in "ab"}
+    error = measured(masks, {name: organ(1, 1) for name in "ab"}, structures={"liver": 1})
+    assert (
+        "labels/a.nii.gz: case a, and 1 more (b): references hold values 255 (160 voxels)" in error
+    )
+    assert "which no structure has (liver 1), and none of them holds liver" in error
+    assert '"structures": {"liver": VALUE IN THE REFERENCES}' in error
+    assert '"background_labels": [255]' in error
+    found = measured(
+        masks,
+        {name: organ(1, 1) for name in "ab"},
+        structures={"liver": 255},
+        prediction_labels={"liver": 1},
+    )
+    assert (found.loc[found["metric"] == "dice", "value"] == 1).all()
+
+
+@pytest.mark.parametrize(("ignored", "said"), [([7], False), ("all", True)])
+def test_a_structure_that_no_reference_has_may_be_right(measured, caplog, ignored, said):
+    asked = {"structures": {"liver": 1, "tumour": 2}, "background_labels": ignored}
+    with caplog.at_level(logging.WARNING, logger="segstudy"):
+        found = measured({"a": organ(1, 7)}, {"a": organ(1, 1)}, **asked)
+    assert set(found.loc[found["structure"] == "tumour", "status"]) == {"both_empty"}
+    assert ("and none of them holds tumour" in caplog.text) == said
+    # Nothing but structures is there: the cohort has no tumour.
+    assert set(measured({"a": organ(1, 1)}, {"a": organ(1, 1)}, structures=STRUCTURES)["case"]) == {
+        "a"
+    }
+
+
+def test_values_of_predictions_alone_are_said(measured, caplog):
+    with caplog.at_level(logging.WARNING, logger="segstudy"):
+        measured({"a": organ(1, 2), "b": organ()}, {"a": organ(2, 7), "b": organ(1, 2)})
+    assert (
+        "predicted/a.nii.gz: case a: values 7 (8 voxels), which no reference holds" in caplog.text
+    )
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="segstudy"):
+        measured({"a": organ(1, 2)}, {"a": organ(2, 1)})
+    assert "which no reference holds" not in caplog.text
 
 
 def test_a_map_of_the_values_is_as_good_as_the_references_own(measured):

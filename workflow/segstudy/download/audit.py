@@ -20,7 +20,7 @@ from segstudy.images import headers
 from segstudy.images.contents import REFUSED, WARNING, image_problems
 from segstudy.images.files import Image, compare_grids, read_image, read_label, within_memory
 from segstudy.images.geometry import to_ras
-from segstudy.images.proportion import Size, size_of, stands_out, typical
+from segstudy.images.proportion import Size, judged, size_of
 from segstudy.images.same import Look, look, same_images
 from segstudy.images.segments import nifti_names
 from segstudy.labels import read_table
@@ -278,25 +278,17 @@ def _digest(image: Image) -> str:
 def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
     """The findings; cases whose voxel and image are out of all proportion to the others are refused.
 
-    The measure is the median of the cases that are good; of two, each is measured by the other.
+    Compared are the cases that are good.
     """
-    sizes = {id(one): one.size for one in findings if one.size and not one.refused}
-    if len(sizes) < 2:
-        return list(findings)
-    median = typical(list(sizes.values()))
-    judged = []
+    texts = judged({one.case.case: one.size for one in findings if one.size and not one.refused})
+    out = []
     for finding in findings:
-        text = ""
-        if id(finding) in sizes:
-            others = [size for key, size in sizes.items() if key != id(finding)]
-            alone = len(others) == 1
-            whose = "the other case" if alone else f"the median of {len(sizes)} cases"
-            text = stands_out(finding.size, others[0] if alone else median, whose)
+        text = texts.get(finding.case.case, "")
         if text:
             problem = Problem(finding.case.case, str(finding.case.files[0]), text)
             finding = replace(finding, problems=[*finding.problems, problem])
-        judged.append(finding)
-    return judged
+        out.append(finding)
+    return out
 
 
 def _of_the_cohort(

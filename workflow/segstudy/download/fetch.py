@@ -16,7 +16,7 @@ import segstudy
 from segstudy.download.registry import Archive
 from segstudy.download.unpack import unpack
 from segstudy.errors import InputError
-from segstudy.files import write_json, writing_folder
+from segstudy.files import make_folder, write_json, writing_folder
 from segstudy.log import duration, log
 
 ATTEMPTS = 4  # transfers in a row that bring nothing new
@@ -130,7 +130,7 @@ def _prepare(partial: Path, archive: Archive) -> bool:
     same = {key: note.get(key) for key in wanted} == wanted
     if partial.exists() and not same:
         shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
+    make_folder(partial)
     if not same:
         write_json(_note_path(file), wanted)
     if _size(file):

@@ -15,6 +15,8 @@ SHEAR_DEG = 0.1
 """How far two axes may be from a right angle; 0.1 degrees change a distance by 0.2 % at most."""
 LONGEST_MM = 3000.0
 """The longest image taken for real: scanners reach 2 m."""
+LEAST_MM = 1.0
+"""The shortest image that a scanner of patients makes; shorter ones are warned of: microscopy may be right."""
 SHORTEST_MM = 5.0
 """The shortest image whose unit is beyond doubt; less than `LONGEST_MM` / 1000 tells units apart."""
 
@@ -99,20 +101,22 @@ def longest_mm(shape: Sequence[int], affine: np.ndarray) -> float:
 def compare_grids(one: Grid, other: Grid, tolerance_mm: float = 1e-2) -> str:
     """What differs between two grids, in words; empty if nothing does.
 
-    Compares shape, spacing, origin and direction, in this order; positions of the corner voxels
-    may differ by `tolerance_mm`.
+    Compares shape and spacing, and then where the corner voxels lie, which may differ by
+    `tolerance_mm`; only words for that are sought in orientation, origin and direction.
     """
     if one.shape != other.shape:
         return f"shape {times(one.shape)} against {times(other.shape)} voxels"
     if not np.allclose(one.spacing_mm, other.spacing_mm, atol=1e-4, rtol=1e-3):
         return f"spacing {times(one.spacing_mm)} against {times(other.spacing_mm)} mm"
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in one.shape])).reshape(3, -1)
+    between = one.affine - other.affine
+    tolerance_mm = max(tolerance_mm, 1e-2)
+    if np.abs(between[:3, :3] @ corners + between[:3, 3:]).max() <= tolerance_mm:
+        return ""
     if one.orientation != other.orientation:
         return f"orientation {one.orientation} against {other.orientation}"
-    if not np.allclose(one.affine[:3, 3], other.affine[:3, 3], atol=max(tolerance_mm, 1e-2)):
+    if not np.abs(between[:3, 3]).max() <= tolerance_mm:  # nan too
         origins = [tuple(np.round(grid.affine[:3, 3], 3).tolist()) for grid in (one, other)]
         return f"origin {origins[0]} against {origins[1]} mm"
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in one.shape])).reshape(3, -1)
-    apart = np.abs((one.affine - other.affine)[:3, :3] @ corners).max()
-    if apart > max(tolerance_mm, 1e-2):
-        return f"direction: corners lie up to {apart:.3g} mm apart"
-    return ""
+    apart = np.abs(between[:3, :3] @ corners).max()
+    return f"direction: corners lie up to {apart:.3g} mm apart"

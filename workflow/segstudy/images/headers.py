@@ -5,13 +5,15 @@ NIfTI: the sform places an image where its code is above 0, else the qform, else
 choose otherwise (ITK takes voxel sizes from pixdim), so where these disagree a warning says so.
 
 Lengths are millimetres. Where a header names another unit, programs differ (ITK converts, nibabel
-and FSL do not), and the unit is often wrong. So the length of the image decides: 5 mm to 3 m are
-taken for real. That leaves one reading, with a warning, or the file is refused.
+and FSL do not), and the unit is often wrong. So the length of the image decides: by the unit 1 mm
+to 3 m, as millimetres 5 mm to 3 m are taken for real. That leaves one reading, with a warning, or
+the file is refused with both. A unit that is not known is refused.
 
 What is refused here and in `grids.unusable` is refused wherever a file is read; `warnings` are
 said by audit, infer and metrics.
 """
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,25 +23,42 @@ import nibabel
 import numpy as np
 
 from segstudy.errors import InputError
-from segstudy.images.grids import LONGEST_MM, SHORTEST_MM, Grid, compare_grids, longest_mm
+from segstudy.images.grids import (
+    LEAST_MM,
+    LONGEST_MM,
+    SHORTEST_MM,
+    Grid,
+    compare_grids,
+    longest_mm,
+)
 from segstudy.images.names import NIFTI, is_image, times
 from segstudy.images.strangers import explain
 from segstudy.log import log
 
 PLACEMENT_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
 PIXDIM_TOLERANCE = 1e-3  # between voxel sizes by sform and by pixdim, as between two grids
-UNITS_MM = {"meter": 1000.0, "centimeter": 10.0, "micron": 1e-3, "nanometer": 1e-6}
-_UNIT_NAMES = {
-    **dict.fromkeys(("m", "meters", "metre", "metres"), "meter"),
-    **dict.fromkeys(("cm", "centimeters", "centimetre"), "centimeter"),
-    **dict.fromkeys(("um", "µm", "μm", "microns", "micrometer", "micrometre"), "micron"),
-    **dict.fromkeys(("nm", "nanometers", "nanometre"), "nanometer"),
+UNITS_MM = {
+    **{"meter": 1000.0, "inch": 25.4, "centimeter": 10.0, "mm": 1.0},
+    **{"micron": 1e-3, "nanometer": 1e-6},
 }
+_UNIT_NAMES = {
+    **dict.fromkeys(("m", "metre"), "meter"),
+    **dict.fromkeys(("in", "inches", '"'), "inch"),
+    **dict.fromkeys(("cm", "centimetre"), "centimeter"),
+    **dict.fromkeys(("", "?", "millimeter", "millimetre"), "mm"),
+    **dict.fromkeys(("um", "µm", "μm", "micrometer", "micrometre"), "micron"),
+    **dict.fromkeys(("nm", "nanometre"), "nanometer"),
+}
+_NIFTI_UNITS = {0: "mm", 1: "meter", 2: "mm", 3: "micron"}
 _PLACEMENT_FIELDS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z"),
 )
 _TEXT_HEADER_BYTES = 1 << 20
+# nibabel says that it takes 1 mm for 0, which is not so here: such a file is refused, or `warnings` tell.
+logging.getLogger("nibabel.global").addFilter(
+    lambda record: "pixdim[1,2,3]" not in record.getMessage()
+)
 
 
 def say_warnings(paths: Sequence[Path | str], case: str = "") -> None:
@@ -68,7 +87,7 @@ def _nifti_warnings(path: Path | str) -> list[str]:
     try:
         sform, sform_code = header.get_sform(coded=True)
         qform, qform_code = header.get_qform(coded=True)
-        sizes = np.abs(np.asarray(header.get_zooms()[:3], float))
+        stored = stored_sizes(path, image)
     except Exception as error:  # whatever nibabel makes of a damaged header
         return [f"the header's qform or sform cannot be read ({one_line(error)[:120]})"]
     found = []
@@ -85,12 +104,19 @@ def _nifti_warnings(path: Path | str) -> list[str]:
         if difference:
             found.append(f"qform and sform disagree: {difference}; the sform is used")
         own = Grid(shape, sform).spacing_mm
+        sizes = np.abs(stored)
         if not np.allclose(own[: len(sizes)], sizes, rtol=PIXDIM_TOLERANCE, atol=0):
             found.append(
                 f"voxels are {times(own)} mm by the sform and {times(sizes)} mm by pixdim; the sform is "
                 "used, while ITK-based programs use pixdim"
+                + (", and 1 mm for 0" * (not sizes.all()))
             )
-    return [*found, *_unit_warning(_nifti_unit(header), longest_mm(shape, image.affine))]
+    if (stored < 0).any():
+        found.append(
+            f"pixdim gives negative voxel sizes, {times(stored)} mm: taken as positive, while ITK-based "
+            "programs mirror the image there; correct pixdim in the header"
+        )
+    return [*found, *_length_warnings(_nifti_unit(header), longest_mm(shape, image.affine))]
 
 
 def _text_warnings(path: Path | str) -> list[str]:
@@ -102,7 +128,7 @@ def _text_warnings(path: Path | str) -> list[str]:
         found.append(
             "the header does not say which way the axes point: which side is left is a guess"
         )
-    return [*found, *_unit_warning(_text_unit(fields), _text_length(fields))]
+    return [*found, *_length_warnings(_text_unit(fields), _text_length(fields))]
 
 
 # --- NIfTI --------------------------------------------------------------------------------------
@@ -111,47 +137,86 @@ def _text_warnings(path: Path | str) -> list[str]:
 def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
     """The header of a NIfTI file; voxels are read when they are asked for.
 
-    Raises InputError for whatever goes wrong, and for a file that holds no volume (CIFTI).
+    Raises InputError for whatever goes wrong, for a file that holds no volume (CIFTI), and for a
+    header that gives no voxel size or an infinite scale, which nibabel mends in silence.
     """
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder, though it is named as a file; expected a NIfTI file")
     try:
         image = nibabel.load(path)
         if isinstance(image, nibabel.Nifti1Pair):
             image.shape, image.affine, image.header.get_data_dtype()
-            return image
+            as_stored = _as_stored(path, image)
     except Exception as error:  # nibabel's own errors are of a dozen kinds
         stranger = explain(path) or f"not readable as an image ({one_line(error)})"
         raise InputError(f"{path}: {stranger}") from None
-    kind = type(image).__name__.removesuffix("Image")
-    raise InputError(f"{path}: a {kind} file; expected a NIfTI volume")
+    if not isinstance(image, nibabel.Nifti1Pair):
+        kind = type(image).__name__.removesuffix("Image")
+        raise InputError(f"{path}: a {kind} file; expected a NIfTI volume")
+    _check_stored(path, as_stored)
+    return image
+
+
+def _as_stored(path: Path | str, image: nibabel.Nifti1Image) -> nibabel.Nifti1Header:
+    """The header as it stands in the file: what nibabel loads has pixdim and scale mended."""
+    with nibabel.openers.ImageOpener(path) as file:
+        return image.header_class.from_fileobj(file, check=False)
+
+
+def _check_stored(path: Path | str, header: nibabel.Nifti1Header) -> None:
+    scale = [float(header[name]) for name in ("scl_slope", "scl_inter")]
+    if np.isinf(scale[0]) or (np.isfinite(scale[0]) and scale[0] and not np.isfinite(scale[1])):
+        raise InputError(
+            f"{path}: values are scaled by {scale[0]:g} and shifted by {scale[1]:g} (scl_slope, scl_inter); "
+            "expected finite numbers. Correct them in the header, or export the image again"
+        )
+    sizes = _pixdim(header)
+    if not header["sform_code"] > 0 and not (np.isfinite(sizes) & (sizes != 0)).all():
+        raise InputError(
+            f"{path}: the header gives no voxel size: pixdim is {times(sizes)} mm, and there is no sform "
+            "that tells it. Write the right voxel sizes to the header, or export the image again"
+        )
+
+
+def stored_sizes(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
+    """Voxel sizes in pixdim as they stand in the file, up to three: 0 and negative ones too."""
+    return _pixdim(_as_stored(path, image))
+
+
+def _pixdim(header: nibabel.Nifti1Header) -> np.ndarray:
+    return np.asarray(header["pixdim"][1 : 1 + min(int(header["dim"][0]), 3)], float)
 
 
 def nifti_affine(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
     """The affine to RAS millimetres. Raises InputError where the unit of lengths cannot be told."""
     affine = np.asarray(image.affine, float)
-    unit = _nifti_unit(image.header)
-    if unit in UNITS_MM:
-        affine = affine.copy()
-        affine[:3] *= _in_mm(path, unit, longest_mm(_three(image.shape), affine))
-    return affine
+    factor = _in_mm(path, _nifti_unit(image.header), longest_mm(_three(image.shape), affine))
+    return affine * [[factor], [factor], [factor], [1.0]]
 
 
 def copy_placement(path: Path | str, header: nibabel.Nifti1Header) -> bool:
     """Give a header the place that a NIfTI file has: qform, sform, codes, voxel sizes, unit.
 
-    So any reader, whichever of these it goes by, sees both in one place. False for other formats.
+    So any reader, whichever of these it goes by, sees both in one place. Voxel sizes of pixdim that
+    are not above 0, of which programs make different things, are those of the affine instead.
+    False for other formats.
     """
     if not str(path).endswith(NIFTI):
         return False
-    source = open_nifti(path).header
+    image = open_nifti(path)
+    source = image.header
     for field in _PLACEMENT_FIELDS:
         header[field] = source[field]
     header["pixdim"][:4] = source["pixdim"][:4]
+    if not (stored_sizes(path, image) > 0).all():
+        header["pixdim"][1:4] = np.linalg.norm(image.affine[:3, :3], axis=0)
     header["xyzt_units"] = int(source["xyzt_units"]) & 7  # the bits of the unit of length
     return True
 
 
 def _nifti_unit(header: nibabel.Nifti1Header) -> str:
-    return {1: "meter", 3: "micron"}.get(int(header["xyzt_units"]) & 7, "mm")
+    code = int(header["xyzt_units"]) & 7
+    return _NIFTI_UNITS.get(code, f"code {code}")
 
 
 def _three(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -200,23 +265,44 @@ def text_scale(path: Path | str) -> float:
 
 
 def _has_sizes(fields: Mapping[str, str]) -> bool:
-    return any(
-        name in fields for name in ("space directions", "elementspacing", "elementsize")
-    ) or (len(_numbers(fields.get("spacings", ""))) >= 3)
+    """Whether each of three axes has a size; `none`, nan and 0, in whose place ITK takes 1 mm, are none."""
+    return len([step for step in _text_steps(fields) if step]) >= 3
+
+
+def _text_steps(fields: Mapping[str, str]) -> list[float]:
+    """Voxel sizes along the axes in the header's own unit, 0 for what is none."""
+    if "space directions" in fields:
+        words = re.findall(r"\(([^)]*)\)", fields["space directions"])
+        vectors = [(_numbers(word), word.count(",") + 1) for word in words]
+        return [math.hypot(*found) if len(found) == n else 0.0 for found, n in vectors]
+    for name in ("spacings", "elementspacing", "elementsize"):
+        if name in fields:
+            return [abs(step) for step in _numbers(fields[name])][-3:]
+    return []
 
 
 def _text_unit(fields: Mapping[str, str]) -> str:
-    named = re.findall(r'"([^"]*)"', fields.get("space units") or fields.get("units", ""))
-    unit = next((name.strip().lower() for name in named if name.strip()), "mm")
-    return _UNIT_NAMES.get(unit, unit)
+    """The unit of length; where axes have different ones, all of them, which is no unit."""
+    text = next(
+        (fields[name] for name in ("space units", "units", "distanceunits") if name in fields), ""
+    )
+    named = (re.findall(r'"([^"]*)"', text) if '"' in text else text.split())[-3:]
+    units = {_unit_named(name) for name in named}
+    return " and ".join(sorted(units)) or "mm"
+
+
+def _unit_named(name: str) -> str:
+    name = name.strip().lower().removeprefix("met_distance_units_")
+    for one in (name, name.removesuffix("s")):
+        if one in _UNIT_NAMES or one in UNITS_MM:
+            return _UNIT_NAMES.get(one, one)
+    return name
 
 
 def _text_length(fields: Mapping[str, str]) -> float:
-    """Length of the longest side of an NRRD file in its own unit; 0 where it cannot be told."""
-    sizes = _numbers(fields.get("sizes", ""))[-3:]
-    vectors = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
-    steps = [math.hypot(*_numbers(vector)) for vector in vectors]
-    steps = steps or _numbers(fields.get("spacings", ""))[-3:]
+    """Length of the longest side in the header's own unit; 0 where it cannot be told."""
+    sizes = _numbers(fields.get("sizes", "") or fields.get("dimsize", ""))[-3:]
+    steps = _text_steps(fields)
     return max((n * step for n, step in zip(sizes, steps, strict=False) if n > 1), default=0.0)
 
 
@@ -234,6 +320,11 @@ def _numbers(text: str) -> list[float]:
 
 
 def _in_mm(path: Path | str, unit: str, length: float) -> float:
+    if unit not in UNITS_MM:
+        raise InputError(
+            f"{path}: the header gives lengths in {unit}; expected one unit for all axes, of "
+            f"{', '.join(UNITS_MM)}. Correct the unit, or voxel size and unit, in the header"
+        )
     factor, _ = _judged(unit, length)
     if not factor:
         raise InputError(
@@ -246,10 +337,10 @@ def _in_mm(path: Path | str, unit: str, length: float) -> float:
 
 def _judged(unit: str, length: float) -> tuple[float, str]:
     """Millimetres a unit and a warning; 0 where both readings of the unit are likely, or none is."""
-    if unit not in UNITS_MM:
+    if unit == "mm":
         return 1.0, ""
     stated = length * UNITS_MM[unit]
-    likely = [SHORTEST_MM <= one <= LONGEST_MM for one in (stated, length)]
+    likely = [LEAST_MM <= stated <= LONGEST_MM, SHORTEST_MM <= length <= LONGEST_MM]
     if likely == [True, False]:
         return UNITS_MM[unit], (
             f"the header gives lengths in {unit}: converted to mm, which makes the image {stated:.6g} mm "
@@ -263,8 +354,15 @@ def _judged(unit: str, length: float) -> tuple[float, str]:
     return 0.0, ""
 
 
-def _unit_warning(unit: str, length: float) -> list[str]:
-    text = _judged(unit, length)[1]
+def _length_warnings(unit: str, length: float) -> list[str]:
+    if unit not in UNITS_MM:
+        return []  # the file is refused
+    factor, text = _judged(unit, length)
+    if 0 < factor * length < LEAST_MM:
+        text = (
+            f"the image is {length:.6g} mm long, shorter than any scanner of patients makes it: is the "
+            "voxel size in mm?"
+        )
     return [text] if text else []
 
 

@@ -1,6 +1,6 @@
 """Voxel sizes and image sizes that are out of all proportion to the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,10 @@ A wrong unit changes both by 10 (cm), 25.4 (inch) or 1000. Sound cohorts change 
 little: voxels of 0.45 to 6 mm in one direction are 2.4 in the mean, a PET of 5.3 x 5.3 x 3.3 mm
 beside a CT of 0.7 x 0.7 x 1 mm is 5.7 at the same size of the body; a crop has the same voxels.
 """
+MINORITY = 1 / 3
+"""The share of a cohort up to which what is out of proportion is wrong, and the rest right."""
+NAMED = 5
+"""Cases that a message names."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +43,9 @@ def size_of(grid: Grid) -> Size:
     )
 
 
-def typical(sizes: Sequence[Size]) -> Size:
-    """The median along each axis."""
-    spacing = np.median([size.spacing_mm for size in sizes], axis=0)
-    extent = np.median([size.extent_mm for size in sizes], axis=0)
-    return Size(tuple(spacing.tolist()), tuple(extent.tolist()))
-
-
 def out_of_proportion(size: Size, usual: Size) -> bool:
     """Whether voxel and image are both far larger, or both far smaller, than is usual."""
-    factors = np.log(
-        [
-            np.divide(size.spacing_mm, usual.spacing_mm),
-            np.divide(size.extent_mm, usual.extent_mm),
-        ]
-    )
-    factors = np.column_stack([factors, factors.mean(axis=1)])
-    limits = np.log([ONE_AXIS, ONE_AXIS, ONE_AXIS, OVERALL])
-    return bool(((factors > limits).all(axis=0) | (factors < -limits).all(axis=0)).any())
+    return bool(_apart(_logs([size])[0], _logs([usual]))[0])
 
 
 def stands_out(size: Size, usual: Size, whose: str) -> str:
@@ -70,3 +59,64 @@ def stands_out(size: Size, usual: Size, whose: str) -> str:
         f"{size}; {whose}: {usual}. Both are out of proportion, as with a wrong unit: correct the "
         "voxel size in the header; if it is right, resample the image to voxels like those"
     )
+
+
+def judged(sizes: Mapping[str, Size]) -> dict[str, str]:
+    """What stands out in a cohort: case -> why, for those that do.
+
+    Usual is the size of the case with which the most others are in proportion. Where more than
+    `MINORITY` are not, it can't be told which are wrong: every case is named, with both groups.
+    """
+    if len(sizes) < 2:
+        return {}
+    names, logs = list(sizes), _logs(list(sizes.values()))
+    apart = _apart_of_most(logs)
+    odd = [name for name, far in zip(names, apart, strict=True) if far]
+    like = [name for name in names if name not in set(odd)]
+    centre = names[_centre(logs, ~apart)]
+    usual = sizes[centre]
+    if len(odd) <= MINORITY * len(names):
+        whose = f"{len(like)} of {len(names)} cases, e.g. {centre}"
+        return {name: stands_out(sizes[name], usual, whose) for name in odd}
+    other = sizes[names[_centre(logs, apart)]]
+    groups = f"{_named(like)} ({usual}) and {_named(odd)} ({other})"
+    text = (
+        f"the cases fall into two sizes that are out of proportion, as with a wrong unit: {groups}; "
+        "which is right cannot be told. Correct the voxel size in the headers; if all are right, "
+        "resample to like voxels, or make them two datasets"
+    )
+    return dict.fromkeys(names, text)
+
+
+def _logs(sizes: Sequence[Size]) -> np.ndarray:
+    """Logarithms of voxel and image (case, 2, 4): the three axes and their mean."""
+    logs = np.log([[size.spacing_mm, size.extent_mm] for size in sizes])
+    return np.concatenate([logs, logs.mean(axis=2, keepdims=True)], axis=2)
+
+
+def _apart(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether a size (2, 4) and others (case, 2, 4) are out of proportion (case,)."""
+    factors = others - one
+    limits = np.log([ONE_AXIS, ONE_AXIS, ONE_AXIS, OVERALL])
+    return ((factors > limits).all(axis=1) | (factors < -limits).all(axis=1)).any(axis=1)
+
+
+def _apart_of_most(logs: np.ndarray) -> np.ndarray:
+    """Which cases (case,) are out of proportion to the case that most are in proportion with."""
+    counts = [int(_apart(one, logs).sum()) for one in logs]
+    best = np.flatnonzero(np.equal(counts, min(counts)))
+    chosen = np.zeros(len(logs), bool)
+    chosen[best] = True
+    return _apart(logs[_centre(logs, chosen)], logs)
+
+
+def _centre(logs: np.ndarray, chosen: np.ndarray) -> int:
+    """The chosen case that is nearest to the median of the chosen."""
+    middle = np.median(logs[chosen], axis=0)
+    far = np.abs(logs - middle).sum(axis=(1, 2))
+    return int(np.argmin(np.where(chosen, far, np.inf)))
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -13,7 +13,7 @@ import numpy as np
 
 from segstudy import code, finished
 from segstudy.errors import InputError
-from segstudy.files import writing_folder
+from segstudy.files import make_folder, writing_folder
 from segstudy.finished import NOTHING, Finished
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
 from segstudy.images.headers import say_warnings
@@ -57,7 +57,7 @@ def predict_fold(
         ]
     )
     folder = waiting(output, hashlib.sha256(key.encode()).hexdigest()[:16])
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files = files_of(folder, tested)
     contents = {case: file.name for case, file in files.items()}
     whole = finished.key("infer", key, contents, threads, finished.versions_of())

@@ -58,11 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from segstudy.files import check_file_name
     from segstudy.metrics import pairs, table
     from segstudy.metrics.measure import with_groups
     from segstudy.metrics.nnunet import write_summary
     from segstudy.study import MeasureSettings, from_json
 
+    for path in (options.output, options.confusion, options.summary_json):
+        if path:
+            check_file_name(path)  # now, not after hours
     if options.collect:
         table.collect(options.collect, options.output)
         return
@@ -90,7 +94,9 @@ def run(options: argparse.Namespace) -> None:
             else options.prediction.resolve().parent.name
         }
     labels |= _columns(options.columns)
-    rows, confused = pairs.measured(found, settings, labels, options.threads)
+    rows, confused = pairs.measured(
+        found, settings, labels, options.threads, audited=bool(options.cases)
+    )
     table.write_measures(options.output, rows, bool(settings.ignore))
     if options.confusion:
         table.write_confusion(options.confusion, confused)

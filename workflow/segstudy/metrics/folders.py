@@ -4,8 +4,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.images.names import is_image, stem
+from segstudy.images.names import NIFTI, OTHER, is_image, stem
 from segstudy.images.strangers import holds_dicom
+
+NOT_READ = (
+    *(".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".nhdr", ".mnc", ".gipl", ".gipl.gz", ".vti"),
+    *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".npy"),
+)
+"""Endings of volumes that other programs write; and those that are read, in capitals."""
 
 
 def label_files(folder: Path) -> dict[str, Path]:
@@ -22,7 +28,9 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 
 def check_layout(folder: Path, found: Collection[str], lacking: Collection[str] = ()) -> None:
-    """Raise InputError where a folder holds no label map, or those that lack lie in folders of their own.
+    """Raise InputError where a folder holds no label map, or those that lack are there in another way.
+
+    That is: in folders of their own, or in files whose ending is not read.
 
     found: the cases that have a file right in the folder. lacking: those that should, and have none.
     """
@@ -34,6 +42,7 @@ def check_layout(folder: Path, found: Collection[str], lacking: Collection[str] 
                 inside[path.name] = files
     if inside:
         raise InputError(f"{folder}: {_described(inside)}")
+    check_endings(folder, lacking if found else unread(folder))
     if not found:
         raise InputError(
             f"{folder}: no label maps; expected files such as case.nii.gz{_others(folder)}"
@@ -46,6 +55,34 @@ def _others(folder: Path) -> str:
         return "; found DICOM files: convert each series to one file, such as by dcm2niix"
     found = sorted(path.name for path in folder.iterdir() if path.is_file())
     return f"; found {found[0]}{', ...' if len(found) > 1 else ''}" if found else ""
+
+
+def check_endings(folder: Path, lacking: Collection[str]) -> None:
+    """Raise InputError where cases that lack have files, but of an ending that is not read."""
+    files = [path for case, path in unread(folder).items() if case in lacking]
+    if not files:
+        return
+    if files[0].is_dir():
+        raise InputError(
+            f"{files[0]}: a folder, though it is named as a file; expected a label map"
+        )
+    raise InputError(
+        f"{folder}: {_some(files)}: the ending is not read; expected one of "
+        f"{', '.join(NIFTI + OTHER)}, in small letters. Rename or convert these files, or take "
+        "them away"
+    )
+
+
+def unread(folder: Path) -> dict[str, Path]:
+    """What looks like a case's volume and is not read: name without ending -> file, sorted."""
+    found = {}
+    endings = sorted((*NIFTI, *OTHER, *NOT_READ), key=len, reverse=True)
+    for path in sorted(folder.iterdir()):
+        ending = next((one for one in endings if path.name.lower().endswith(one)), "")
+        read = is_image(path) and not path.is_dir()
+        if ending and not read and not path.name.startswith("."):
+            found.setdefault(path.name[: -len(ending)], path)
+    return found
 
 
 def one_file_per_structure(files: Iterable[Path]) -> str:

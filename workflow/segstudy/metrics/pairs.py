@@ -1,7 +1,7 @@
 """Which prediction belongs to which reference, and measuring many pairs at a time."""
 
-from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,15 +12,23 @@ from segstudy.errors import InputError
 from segstudy.images.files import compare_grids, read_label, within_memory
 from segstudy.images.headers import say_warnings
 from segstudy.images.names import stem
+from segstudy.images.proportion import Size, judged, size_of
 from segstudy.log import log, progress
 from segstudy.metrics import slices, values
-from segstudy.metrics.folders import check_layout, label_files, one_file_per_structure
+from segstudy.metrics.folders import (
+    check_endings,
+    check_layout,
+    label_files,
+    one_file_per_structure,
+    unread,
+)
 from segstudy.metrics.measure import UNDEFINED, Measures, absent, measure, missing, with_groups
 from segstudy.metrics.overlap import Confusion, confusion
 from segstudy.metrics.table import confusion_rows, rows
 from segstudy.study import MeasureSettings
 
 BACKGROUND = "background"
+SHOWN = 20  # cases that a message lists
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Measured:
     diagonal_mm: float
     voxel_mm3: float
     held: values.Held
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,16 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
         raise InputError(told)
     if not reference.is_dir():
         case = stem(reference)
+        for path in (prediction, reference):
+            if len(structures) > 1 and stem(path) in structures:
+                raise InputError(f"{path}: {one_file_per_structure([path])}")
         return [Pair(case, "", reference, prediction)]
     references, predictions = label_files(reference), label_files(prediction)
     check_layout(reference, references)
     check_layout(prediction, predictions, set(references) - set(predictions))
+    check_endings(reference, set(predictions) - set(references))
+    for path in (path for case, path in unread(reference).items() if case not in references):
+        log.warning("%s: not read, by its ending; a case of this name is not measured", path)
     for folder, files in ((reference, references), (prediction, predictions)):
         if set(files) & set(structures):
             raise InputError(f"{folder}: {one_file_per_structure(files.values())}")
@@ -103,15 +118,22 @@ def of_study(
 
 
 def measured(
-    pairs: list[Pair], settings: MeasureSettings, labels: Mapping[str, object], threads: int = 1
+    pairs: list[Pair],
+    settings: MeasureSettings,
+    labels: Mapping[str, object],
+    threads: int = 1,
+    audited: bool = False,
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Rows of the tables of measures and of confusion for all pairs, in their order.
 
     `threads` pairs are measured at a time.
 
     Without named structures every label value that a pair holds is one, named by its value; a
-    value that only other pairs hold is there as empty. Raises InputError for predictions whose
-    values have no meaning.
+    value that only other pairs hold is there as empty. audited: whether sizes and values of the
+    references have been judged, in the whole cohort.
+
+    Raises InputError for all pairs that cannot be measured, for references out of proportion to
+    the others, and for values that have no meaning.
     """
     for pair in pairs:
         if pair.prediction is None:
@@ -120,10 +142,14 @@ def measured(
     try:
         # The kernels release the interpreter's lock, as does unpacking the files.
         running = [pool.submit(_within_memory, pair, settings) for pair in pairs]
-        results = [job.result() for job in progress(running, "cases measured")]
+        results = _all_or_none(pairs, progress(running, "cases measured"))
     finally:
         pool.shutdown(cancel_futures=True)
-    values.check([found.held for found in results], settings)
+    held = [found.held for found in results]
+    if not audited:
+        _check_sizes(pairs, results)
+        values.check_references(held, settings)
+    values.check(held, settings)
     names = list(with_groups(settings.structures, settings.groups))
     if not names:
         seen = {one.structure for found in results for one in found.measures}
@@ -140,6 +166,44 @@ def measured(
     return table, confused
 
 
+def _all_or_none(pairs: Sequence[Pair], running: Iterable[Future]) -> list[Measured]:
+    results, errors = [], []
+    for pair, job in zip(pairs, running, strict=True):
+        try:
+            results.append(job.result())
+        except InputError as error:
+            errors.append(_with_case(pair, str(error)))
+    _raise(errors, f"{len(errors)} of {len(pairs)} cases cannot be measured")
+    return results
+
+
+def _check_sizes(pairs: Sequence[Pair], results: Sequence[Measured]) -> None:
+    """Refuse references whose voxels and size are out of all proportion to the others'."""
+    sizes = {pair.case: found.size for pair, found in zip(pairs, results, strict=True)}
+    told = judged(sizes)
+    lines = [
+        f"{one.reference}: case {one.case}: {told[one.case]}" for one in pairs if one.case in told
+    ]
+    _raise(lines, f"{len(lines)} of {len(pairs)} cases are out of proportion")
+
+
+def _raise(lines: Sequence[str], total: str) -> None:
+    if len(lines) > SHOWN:
+        lines = [*lines[:SHOWN], f"... and {len(lines) - SHOWN} more"]
+    if lines:
+        raise InputError("\n".join([*lines, total] if len(lines) > 1 else lines))
+
+
+def _with_case(pair: Pair, text: str) -> str:
+    """An error of one of a pair's files, with the case behind the file's name."""
+    if f"case {pair.case}:" in text:
+        return text
+    path = next(
+        (one for one in (pair.reference, pair.prediction) if text.startswith(f"{one}: ")), ""
+    )
+    return f"{path}: case {pair.case}: {text.removeprefix(f'{path}: ')}".removeprefix(": ")
+
+
 def _within_memory(pair: Pair, settings: MeasureSettings) -> Measured:
     with within_memory(pair.case, pair.reference):
         return _measured(pair, settings)
@@ -151,7 +215,8 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
     prediction = read_label(pair.prediction) if pair.prediction else None
     ignored = values.ignored(reference.array, settings.ignore)
     known = values.without(reference.array, ignored)
-    held = values.Held(pair.case, pair.prediction, values.held(known), None)
+    held = values.Held(pair.case, pair.reference, pair.prediction, values.held(known), None)
+    size = size_of(reference.grid)
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
     voxel_mm3 = float(np.prod(reference.spacing_mm))
     sides = settings.left_right_pairs
@@ -159,7 +224,7 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
     if prediction is None:
         structures = structures or _by_value(held.reference)
         found = missing(known, structures, settings.metrics, sides)
-        return Measured(found, None, diagonal_mm, voxel_mm3, held)
+        return Measured(found, None, diagonal_mm, voxel_mm3, held, size)
     difference = compare_grids(reference.grid, prediction.grid)
     if difference:
         raise InputError(
@@ -182,7 +247,7 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
             if not one.n_reference_voxels:
                 sliced[one.structure]["slice_dice"] = UNDEFINED
         measures = [replace(one, values=one.values | sliced[one.structure]) for one in measures]
-    return Measured(measures, counted, diagonal_mm, voxel_mm3, held)
+    return Measured(measures, counted, diagonal_mm, voxel_mm3, held, size)
 
 
 def _by_value(found: Iterable[int]) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Which values label maps hold, what they stand for, and which have no meaning: never a silent zero."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import numpy as np
 from numba import njit
 
 from segstudy.errors import InputError
+from segstudy.log import log
 from segstudy.study import MeasureSettings
 
 TOLD = 10
-"""Values that a message lists."""
+"""Values, and further cases, that a message lists."""
 
 RUN = 256
 """Voxels that are looked at together: most are background."""
@@ -25,6 +27,7 @@ class Held:
     """
 
     case: str
+    reference_path: Path
     path: Path | None
     reference: Mapping[int, int]
     prediction: Mapping[int, int] | None
@@ -88,11 +91,42 @@ def translated(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
     return meaning.astype(np.min_scalar_type(meaning.max()))[prediction]
 
 
+def check_references(cases: Sequence[Held], settings: MeasureSettings) -> None:
+    """Refuse structures that no reference holds, where references hold values that no structure has.
+
+    So 255 for `liver: 1` is no row of empty references. Values that `background_labels` names are known;
+    with `all`, which says it of any, there is a warning. Raises InputError with values and what to do.
+    """
+    total = _total(one.reference for one in cases)
+    absent = [name for name, value in settings.structures.items() if value not in total]
+    ignored = () if settings.background_labels == "all" else settings.background_labels
+    known = {*settings.structures.values(), *ignored}
+    other = {value: voxels for value, voxels in total.items() if value not in known}
+    if not absent or not other:
+        return
+    named = ", ".join(f"{name} {value}" for name, value in settings.structures.items())
+    first, *more = [one for one in cases if set(one.reference) & set(other)]
+    others = f", and {_cases([one.case for one in more])}" if more else ""
+    text = (
+        f"{first.reference_path}: case {first.case}{others}: references hold values {_listed(other)}, which no "
+        f"structure has ({named}), and none of them holds {', '.join(absent)}"
+    )
+    if settings.background_labels == "all":
+        log.warning("%s", text)
+        return
+    labels = ", ".join(f'"{name}": VALUE IN THE REFERENCES' for name in absent)
+    raise InputError(
+        f'{text}. Give the right values in the settings, "structures": {{{labels}}}; if they are right, '
+        f'leave out what no reference holds, or name the other values: "background_labels": {_first(other)}'
+    )
+
+
 def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
     """Refuse predictions whose values say that they have another label scheme than the references.
 
     With named structures: a value that no structure has and no reference of all the cases holds.
-    Without: a prediction that holds nothing but such values, beside a reference that is not empty.
+    Without: a prediction that holds nothing but such values, beside a reference that is not empty;
+    other such values are warned of.
     Raises InputError with the values, their voxels, and what to do.
     """
     if settings.background_labels == "all":
@@ -103,7 +137,7 @@ def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
     else:
         known.update(settings.structures.values())
         known.update(value for one in cases for value in one.reference)
-    wrong = []
+    wrong, odd = [], []
     for one in cases:
         found = one.prediction or {}
         if not settings.structures:
@@ -112,20 +146,22 @@ def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
         whole = len(unknown) == len(found) and one.reference
         if unknown and (settings.structures or whole):
             wrong.append((one, unknown))
+        elif unknown:
+            odd.append((one, unknown))
     if wrong:
         raise InputError(_refusal(wrong, settings))
+    if odd:
+        log.warning(
+            "%s: values %s, which no reference holds: each is measured as a structure of its own",
+            _where(odd),
+            _listed(_total(unknown for _, unknown in odd)),
+        )
 
 
 def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureSettings) -> str:
     """Which values have no meaning, what is known, and what to do."""
-    first, _ = wrong[0]
-    total: dict[int, int] = {}
-    for _, unknown in wrong:
-        for value, voxels in unknown.items():
-            total[value] = total.get(value, 0) + voxels
-    where = f"{first.path}: case {first.case}"
-    if len(wrong) > 1:
-        where += f", and {len(wrong) - 1} more of the predictions"
+    first, where = wrong[0][0], _where(wrong)
+    total = _total(unknown for _, unknown in wrong)
     if settings.prediction_labels:
         scheme = "; ".join(
             f"{name} {', '.join(map(str, own))}" for name, own in settings.prediction_labels.items()
@@ -141,7 +177,7 @@ def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureS
             f"{where}: values {_listed(total)}, which no structure has ({known}) and no reference "
             "holds. If the predictions have a label scheme of their own, give their values in the "
             f'settings, "prediction_labels": {{{labels}}}; what is to be background goes in '
-            f'"background_labels": [{", ".join(map(str, sorted(total)[:TOLD]))}] (or "all": any other)'
+            f'"background_labels": {_first(total)} (or "all": any other)'
         )
     return (
         f"{where}: no value in common with the reference: predicted {_listed(total)}; the reference "
@@ -149,6 +185,29 @@ def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureS
         'name the structures in the settings, "structures": {"NAME": VALUE IN THE REFERENCE}, '
         '"prediction_labels": {"NAME": VALUE IN THE PREDICTION}'
     )
+
+
+def _where(wrong: Sequence[tuple[Held, Mapping[int, int]]]) -> str:
+    first, others = wrong[0][0], [one.case for one, _ in wrong[1:]]
+    more = f", and {_cases(others)} of the predictions" if others else ""
+    return f"{first.path}: case {first.case}{more}"
+
+
+def _cases(names: Sequence[str]) -> str:
+    """`3 more (b, c, d)`."""
+    return f"{len(names)} more ({', '.join(names[:TOLD])}{', ...' * (len(names) > TOLD)})"
+
+
+def _total(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """Voxels of each value in all."""
+    total: Counter[int] = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(total)
+
+
+def _first(values: Iterable[int]) -> list[int]:
+    return sorted(values)[:TOLD]
 
 
 def _listed(voxels: Mapping[int, int]) -> str:

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from segstudy.errors import InputError
-    from segstudy.files import write_table, write_text
+    from segstudy.files import check_folder_name, write_table, write_text
     from segstudy.log import log
     from segstudy.statistics.analysis import analyse
     from segstudy.statistics.comparisons import counted
@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.statistics.report import about_subjects, report
     from segstudy.study import GridSettings, Statistics, from_json
 
+    check_folder_name(options.output)
     settings = from_json(Statistics, options.settings)
     grid = from_json(GridSettings, options.grid) if options.grid else None
     if grid and not options.train:

@@ -107,7 +107,8 @@ class MeasureSettings(Settings):
     )
     background_labels: Background = Field(
         (),
-        description="further values of the predictions, treated as background; `all`: any other",
+        description="further values of the predictions, treated as background; `all`: any other. References may "
+        "hold them too",
     )
     ignore: IgnoreValues = Field(
         (),

@@ -19,7 +19,7 @@ import torch
 
 from segstudy import finished, networks
 from segstudy.errors import InputError
-from segstudy.files import write_json, write_text, writing
+from segstudy.files import make_folder, write_json, write_text, writing
 from segstudy.finished import NOTHING, Finished
 from segstudy.images.arrays import CaseArrays, TissueMap
 from segstudy.images.names import times
@@ -316,7 +316,7 @@ def fit(
     had not been. SIGINT, SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
     Raises InputError where the loss or the gradient is not finite, and where a GPU's memory is too small.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     folder = output / "checkpoint"
     digest = resolved.digest(data_digest([*training, *validation]), code)
     key = finished.key("train", digest, decides_bits(device), rank.size, finished.versions_of())

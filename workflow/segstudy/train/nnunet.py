@@ -24,7 +24,7 @@ import torch
 from segstudy import finished
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
-from segstudy.files import read_json, write_json, write_table, write_text
+from segstudy.files import make_folder, read_json, write_json, write_table, write_text
 from segstudy.finished import NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.files import read_grid
 from segstudy.images.parts import content_digest
@@ -90,7 +90,7 @@ def fit(
     if work.exists() and _read(work / "key") != key:
         log.info("nnU-Net's files of other settings, data or code: removed, training starts anew")
         shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     write_text(work / "key", key)
     for line in remarks(settings):
         log.warning("%s", line)
