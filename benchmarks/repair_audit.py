@@ -21,7 +21,9 @@ from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.images.files import Image, read_image, read_label
 from segstudy.images.moving import move_structure, translation
 from segstudy.repair import tamper
-from segstudy.repair.audit import FAULTS, Described, audit, describe
+from segstudy.repair.audit import audit
+from segstudy.repair.described import Described, describe
+from segstudy.repair.findings import FAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGSTUDY_DATA", REPOSITORY.parent / "shared" / "data"))

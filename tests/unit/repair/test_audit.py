@@ -12,7 +12,10 @@ from segstudy.cli import main
 from segstudy.images.files import Image, read_image, read_label, write_label, write_nifti
 from segstudy.images.moving import move_structure, translation
 from segstudy.repair import tamper
-from segstudy.repair.audit import FAULTS, audit, describe, turns
+from segstudy.repair.audit import audit
+from segstudy.repair.described import describe
+from segstudy.repair.findings import FAULTS
+from segstudy.repair.places import turns
 from segstudy.repair.points import evidence, sample, scene
 
 SHAPE = (44, 40, 36)

@@ -118,7 +118,8 @@ def _apply(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from segstudy.errors import InputError
     from segstudy.files import write_table, writing_folder
-    from segstudy.repair.audit import audit_files, fault_table, folder_pairs, table_pairs
+    from segstudy.repair.audit import audit_files, folder_pairs, table_pairs
+    from segstudy.repair.findings import fault_table
 
     if options.cases and options.settings and not options.images and not options.structures:
         pairs, structures, channels = table_pairs(options.cases, options.labels, options.settings)
