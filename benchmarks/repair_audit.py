@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
 
 import numpy as np
+from scipy import ndimage
 
 from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.images.files import Image, read_image, read_label
@@ -29,6 +30,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGSTUDY_DATA", REPOSITORY.parent / "shared" / "data"))
 PLANTED = [fault for fault in FAULTS if fault != "unreadable"]
 ONE_IN = 4
+#: Seed of the sides, shares and directions; thresholds were chosen with others.
+SEED = int(os.environ.get("SEED", 2026))
 
 Case = tuple[str, Image, Image]
 
@@ -98,7 +101,55 @@ def plant(fault: str, image: Image, label: Image, values: list[int], turn: int):
         moved = affine.copy()
         moved[:3, 3] += affine[:3, axis] * start
         affine = moved
+    elif fault == "missing_part":
+        array = without_part(array, value, turn)
+    elif fault == "outline":
+        array = other_outline(array, value, turn)
+    elif fault == "size":
+        array = with_more(array, value, turn)
     return Image(pixels, affine), Image(np.ascontiguousarray(array), affine)
+
+
+def without_part(array: np.ndarray, value: int, turn: int) -> np.ndarray:
+    """Take 40 to 60 % of a structure away, by a plane across an axis, an oblique one, or a ball."""
+    draw = np.random.default_rng([SEED, 1, turn])
+    share, places = draw.uniform(0.4, 0.6), np.argwhere(array == value)
+    way = turn % 5
+    if way < 3:
+        depth = places[:, way] * draw.choice((-1, 1))
+    elif way == 3:
+        depth = places @ draw.normal(size=3)
+    else:  # about one of its outermost voxels
+        far = places[np.argmax(places @ draw.normal(size=3))]
+        depth = np.linalg.norm(places - far, axis=1)
+    lost = np.sort(depth)[int(np.ceil(share * len(places))) - 1]
+    kept = array.copy()
+    kept[tuple(places[depth <= lost].T)] = 0
+    return kept
+
+
+def other_outline(array: np.ndarray, value: int, turn: int) -> np.ndarray:
+    """Draw the outline two or three voxels wider, or two narrower where that leaves something."""
+    mask = array == value
+    if turn % 2:
+        narrow = ndimage.distance_transform_edt(mask) > 2
+        if np.count_nonzero(narrow) >= 20:
+            return np.where(mask & ~narrow, 0, array).astype(array.dtype)
+    wide = ndimage.distance_transform_edt(~mask) <= 2 + (turn // 2) % 2
+    return np.where(wide & (array == 0), value, array).astype(array.dtype)
+
+
+def with_more(array: np.ndarray, value: int, turn: int) -> np.ndarray:
+    """Let a structure run out into the background on one side, until it is 1.6 to 2 times as large."""
+    draw = np.random.default_rng([SEED, 2, turn])
+    mask = array == value
+    shift = np.eye(3, dtype=int)[turn % 3] * draw.choice((-1, 1))
+    more, target = mask.copy(), draw.uniform(1.6, 2.0) * np.count_nonzero(mask)
+    for _ in range(max(array.shape)):
+        if np.count_nonzero(more) >= target:
+            break
+        more |= ndimage.shift(more.astype(np.uint8), shift, order=0).astype(bool) & (array == 0)
+    return np.where(more, value, array).astype(array.dtype)
 
 
 def countable(case: Described) -> dict[str, list]:

@@ -1,12 +1,13 @@
 """Labels that do not fit the rest of their cohort, found without any reference.
 
 Three kinds of finding, a module each: labels that lie elsewhere (`places`), what can be counted
-(`counts`).
+(`counts`), and structures of another form: a part missing, outline or size (`misfit`).
 
 A fault that most of the cohort shares is the cohort's norm and is not seen here.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from segstudy.log import log, progress
 from segstudy.repair.counts import count
 from segstudy.repair.described import Described, describe
 from segstudy.repair.findings import SMALLEST_COHORT, Finding
+from segstudy.repair.misfit import misfits
 from segstudy.repair.places import explain, norms
 from segstudy.study import Cohort, from_json
 
@@ -33,23 +35,29 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
     cases = list(cases)
     if not cases:
         return []
-    found = count(cases)
     usual = norms(cases)
-    for case in cases:
-        explained = explain(case, usual)
-        follows = {
-            (name, fault)
-            for one in explained
-            for name in one.structure.split("+")
-            for fault in (("cut", "stray", "holes") if one.fault == "swapped" else ("cut",))
-        }
-        found = [
-            one
-            for one in found
-            if one.case != case.case or (one.structure, one.fault) not in follows
-        ]
-        found += explained
+    explained = {case.case: explain(case, usual) for case in cases}
+    follows = {
+        (case, name, fault)
+        for case, there in explained.items()
+        for one in there
+        for name in one.structure.split("+")
+        for fault in (("cut", "stray", "holes") if one.fault == "swapped" else ("cut",))
+    }
+    found = [one for one in count(cases) if (one.case, one.structure, one.fault) not in follows]
+    found += [one for there in explained.values() for one in there]
+    found += misfits(cases, _left_out(found))
     return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))
+
+
+def _left_out(found: Iterable[Finding]) -> dict[str, set[str]]:
+    """By structure, the cases whose form is not looked at: it follows from what was found already."""
+    cases = defaultdict(set)
+    for one in found:
+        if one.fault not in ("stray", "holes"):
+            for name in one.structure.split("+"):
+                cases[name].add(one.case)
+    return cases
 
 
 # --- files --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from scipy import ndimage
 from segstudy.images.files import Image
 from segstudy.images.geometry import to_ras
 from segstudy.images.moving import bounding_box
+from segstudy.repair.forms import Forms, forms
 from segstudy.repair.points import Points, Scene, middle_of, sample, scene
 
 #: Gap, in voxels, over which pieces still count as one: a thin structure breaks without fault.
@@ -37,24 +38,34 @@ class Shape:
 
 @dataclass(frozen=True)
 class Described:
-    """A case as the audit sees it: its structures (None where empty) and its image."""
+    """A case as the audit sees it: its structures (None where empty), their form (None also where
+    there are too few voxels to have one) and its image."""
 
     case: str
     shapes: Mapping[str, Shape | None]
     image: Scene
+    forms: Mapping[str, Forms | None]
     voxel_mm: float  # size of a voxel of the scene
 
 
-def describe(case: str, image: Image, label: Image, structures: Mapping[str, int]) -> Described:
+def describe(
+    case: str, image: Image, label: Image, structures: Mapping[str, int], plant: bool = True
+) -> Described:
     """Measure one case.
 
     image: (channel, i, j, k), finite. label: (i, j, k) on the same grid.
-    structures: name to value.
+    structures: name to value. plant: whether faults of form are planted in its structures, to be
+    learnt from.
     """
     ras = to_ras(label)
     shapes = {name: _shape(ras, value) for name, value in structures.items()}
     looked_up = scene(image)
-    return Described(case, shapes, looked_up, float(np.prod(looked_up.spacing_mm) ** (1 / 3)))
+    found = {
+        name: shapes[name] and forms(ras.array, value, looked_up, plant)
+        for name, value in structures.items()
+    }
+    voxel_mm = float(np.prod(looked_up.spacing_mm) ** (1 / 3))
+    return Described(case, shapes, looked_up, found, voxel_mm)
 
 
 def _shape(label: Image, value: int) -> Shape | None:

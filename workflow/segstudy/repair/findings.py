@@ -13,6 +13,9 @@ FAULTS = (
     "stray",
     "holes",
     "cut",
+    "missing_part",
+    "outline",
+    "size",
     "unreadable",
 )
 #: Cases below which there is no cohort to be compared with: only what can be counted is told.

@@ -1,0 +1,227 @@
+"""Structures that are out of their cohort's form: a part missing, an outline too wide or narrow, size.
+
+The cohort teaches what is a fault. Faults are planted in its own labels (`forms.planted`), and
+linear discriminants between labels as they are and each kind of planted fault, fitted to the other
+cases, give a case's log odds. So that no labelled example is needed, a structure that differs
+much from case to case, or has no edge in the image, is judged by what does tell there (as in
+Tan et al., Detecting outliers with foreign patch interpolation, MELBA 2022, for images).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segstudy.repair.described import Described
+from segstudy.repair.findings import Finding
+from segstudy.repair.forms import ALONG, DIRECTIONS, KINDS, ONCE, Form
+
+#: Cases with a structure below which nothing is said of its form.
+SMALLEST_COHORT = 10
+#: Log odds that name a fault.
+CLEAR_ODDS = 3.0
+#: Robust z-score of volume, or of its ratio to another structure's, that is a finding by itself.
+CLEAR_Z = 6.0
+#: Cases are judged by the others: one is left out at a time, or one group of this many.
+GROUPS = 24
+#: Times that cases found faulty are taken out of what is usual.
+ROUNDS = 3
+#: A robust z-score is taken for no more than this.
+LARGEST_Z = 8.0
+#: The least spread that a cohort is granted, of what is measured once and along each direction.
+LEAST_SPREAD = np.concatenate(
+    [np.full(len(ONCE), 0.05), np.repeat([0.03, 0.05, 0.1, 0.01], len(DIRECTIONS)), [0.05]]
+)
+VOLUME, RATIO = 0, -1
+FAULT = {"part": "missing_part", "wide": "outline", "narrow": "outline", "extra": "size"}
+ENDS = {(0, 1): "right", (0, -1): "left", (1, 1): "front", (1, -1): "back", (2, 1): "head", (2, -1): "foot"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Measures of one structure through a cohort, a row a case, and those of its planted faults.
+
+    sound: (n, m). planted: (k, m), with the kind (k,), an index of KINDS, and the case (k,), an index of cases.
+    open: (n,), whether the field of view cuts the structure.
+    """
+
+    cases: tuple[str, ...]
+    delivered: np.ndarray
+    planted: np.ndarray
+    kind: np.ndarray
+    of: np.ndarray
+    open: np.ndarray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is found of one structure of one case: log odds by kind, and z-scores of its measures."""
+
+    odds: np.ndarray
+    kind: int
+    z: np.ndarray
+    usual: np.ndarray
+
+
+def misfits(cases: Sequence[Described], left_out: Mapping[str, frozenset[str]]) -> list[Finding]:
+    """Structures whose form does not fit their cohort.
+
+    left_out: by structure, the cases in which it has another fault, and tells nothing of its form.
+    """
+    judged: dict[str, dict[str, Verdict]] = {}
+    found = []
+    names = list(cases[0].shapes)
+    for name in names:
+        rows = gather(cases, name, left_out.get(name, frozenset()))
+        if len(rows.cases) >= SMALLEST_COHORT:
+            judged[name] = judge(rows)
+    for name, verdicts in judged.items():
+        shapes = {case.case: case.shapes[name] for case in cases}
+        for case, verdict in verdicts.items():
+            if verdict.odds.max() >= CLEAR_ODDS:
+                kind = KINDS[verdict.kind]
+                text = words(kind, shapes[case].voxels, verdict)
+                found.append(Finding(case, name, FAULT[kind], text, float(verdict.odds.max())))
+            elif abs(verdict.z[VOLUME]) >= CLEAR_Z:
+                text = words("extra", shapes[case].voxels, verdict)
+                found.append(Finding(case, name, "size", text, float(abs(verdict.z[VOLUME]))))
+    return found
+
+
+def gather(cases: Sequence[Described], name: str, left_out: frozenset[str]) -> Rows:
+    """The measures of a structure through a cohort."""
+    there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
+    partner = _partner(there, name)
+    delivered, planted, kind, of = [], [], [], []
+    for index, case in enumerate(there):
+        forms = case.forms[name]
+        other = case.forms.get(partner) if partner else None
+        against = other.delivered.once[VOLUME] if other else np.nan
+        delivered.append(_row(forms.delivered, against))
+        for number, word in enumerate(KINDS):
+            for one in forms.planted[word]:
+                planted.append(_row(one, against))
+                kind.append(number)
+                of.append(index)
+    return Rows(
+        tuple(case.case for case in there),
+        np.array(delivered),
+        np.array(planted),
+        np.array(kind),
+        np.array(of),
+        np.array([case.forms[name].open for case in there], bool),
+    )
+
+
+def _row(form: Form, against: float) -> np.ndarray:
+    return np.concatenate([form.once, form.along.ravel(), [form.once[VOLUME] - against]])
+
+
+def _partner(cases: Sequence[Described], name: str) -> str | None:
+    """The other structure whose volume goes with this one's best: least spread of their ratio."""
+    found = []
+    for other in cases[0].shapes if cases else ():
+        if other == name:
+            continue
+        ratios = [
+            case.forms[name].delivered.once[VOLUME] - case.forms[other].delivered.once[VOLUME]
+            for case in cases
+            if case.forms.get(other)
+        ]
+        if len(ratios) >= max(SMALLEST_COHORT, 0.8 * len(cases)):
+            found.append((np.median(np.abs(ratios - np.median(ratios))), other))
+    return min(found)[1] if found else None
+
+
+def judge(rows: Rows) -> dict[str, Verdict]:
+    """Judge each case by the others, again without those found faulty until none is added."""
+    number = len(rows.cases)
+    sound = np.ones(number, bool)
+    for _ in range(ROUNDS):
+        verdicts = [None] * number
+        groups = min(number, GROUPS)
+        for group in range(groups):
+            out = np.arange(number) % groups == group
+            for index, verdict in zip(np.flatnonzero(out), _judge(rows, sound, out), strict=True):
+                verdicts[index] = verdict
+        kept = np.array([one.odds.max() < CLEAR_ODDS for one in verdicts])
+        if np.array_equal(kept, sound) or kept.sum() < SMALLEST_COHORT:
+            break
+        sound = kept
+    return dict(zip(rows.cases, verdicts, strict=True))
+
+
+def _judge(rows: Rows, sound: np.ndarray, out: np.ndarray) -> list[Verdict]:
+    learnt = sound & ~out
+    table = rows.delivered[learnt]
+    with np.errstate(all="ignore"):
+        usual = np.nanmedian(table, axis=0)
+        spread = 1.4826 * np.nanmedian(np.abs(table - usual), axis=0)
+    spread = np.fmax(spread, LEAST_SPREAD)
+
+    def seen(measures: np.ndarray, is_open: np.ndarray) -> np.ndarray:
+        z = np.nan_to_num((measures - usual) / spread).clip(-LARGEST_Z, LARGEST_Z)
+        for column in (VOLUME, RATIO):  # what the field of view takes away is no fault
+            z[is_open, column] = z[is_open, column].clip(0)
+        return z
+
+    delivered = seen(rows.delivered, rows.open)
+    right = features(delivered[learnt])
+    mine = features(delivered[out])
+    use = learnt[rows.of]
+    wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]))
+    kinds = rows.kind[use]
+    odds = np.full((len(mine), len(KINDS)), -np.inf)
+    for number in np.unique(kinds):
+        odds[:, number] = log_odds(mine, right, wrong[kinds == number])
+    named = nearest(mine, wrong, kinds)
+    return [
+        Verdict(one, int(kind), z, usual)
+        for one, kind, z in zip(odds, named, delivered[out], strict=True)
+    ]
+
+
+def features(z: np.ndarray) -> np.ndarray:
+    """What the discriminants look at: z-scores (n, m) of single measures, and summaries over directions."""
+    along = z[:, len(ONCE) : RATIO].reshape(len(z), len(ALONG), -1)
+    width, cap, contrast, facing = np.moveaxis(along, 1, 0)
+    # A cut: a large end, that reaches less far, at which the image has less of an edge.
+    cut = (cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)).max(axis=1)
+    least = [np.sort(one, axis=1)[:, :6].mean(axis=1) for one in (width, contrast)]
+    summaries = [
+        one
+        for way in (width, cap, contrast, facing)
+        for one in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
+    ]
+    return np.column_stack([z[:, : len(ONCE)], z[:, RATIO], *summaries, *least, cut])
+
+
+def log_odds(found: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Log odds of wrong against right by Fisher's linear discriminant, equal before.
+
+    found: (k, m). right, wrong: (n, m). Covariances are shrunk towards their diagonal, the more the fewer cases.
+    """
+    share = right.shape[1] / (right.shape[1] + len(right))
+    covariance = (np.cov(right.T) + np.cov(wrong.T)) / 2
+    covariance = (1 - share) * covariance + share * np.diag(np.diag(covariance))
+    covariance += 0.05 * np.eye(len(covariance))
+    weights = np.linalg.solve(covariance, wrong.mean(axis=0) - right.mean(axis=0))
+    return (found - (right.mean(axis=0) + wrong.mean(axis=0)) / 2) @ weights
+
+
+def nearest(found: np.ndarray, wrong: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """The kind of planted fault (n,) that each of `found` (n, m) is most like."""
+    numbers = np.unique(kinds)
+    covariance = np.mean([np.cov(wrong[kinds == number].T) for number in numbers], axis=0)
+    share = found.shape[1] / (found.shape[1] + len(wrong) / len(numbers))
+    covariance = (1 - share) * covariance + share * np.diag(np.diag(covariance))
+    covariance += 0.05 * np.eye(len(covariance))
+    distances = []
+    for number in numbers:
+        away = found - wrong[kinds == number].mean(axis=0)
+        distances.append((away * np.linalg.solve(covariance, away.T).T).sum(axis=1))
+    return numbers[np.argmin(distances, axis=0)]
+
+
+def words(kind: str, voxels: int, verdict: Verdict) -> str:
+    return kind
