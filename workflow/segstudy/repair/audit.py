@@ -20,7 +20,7 @@ from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
 from segstudy.repair.counts import count
 from segstudy.repair.described import Described, describe
-from segstudy.repair.findings import SMALLEST_COHORT, Finding
+from segstudy.repair.findings import FAULTS, SMALLEST_COHORT, Finding
 from segstudy.repair.misfit import misfits
 from segstudy.repair.places import explain, norms
 from segstudy.study import Cohort, from_json
@@ -46,18 +46,27 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
     }
     found = [one for one in count(cases) if (one.case, one.structure, one.fault) not in follows]
     found += [one for there in explained.values() for one in there]
-    found += misfits(cases, _left_out(found))
+    left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes"})
+    formed = misfits(cases, left_out, _by_structure(found, {"shifted"}))
+    # What has lost a part, or gained one, has its middle elsewhere too.
+    of_form = {(one.case, one.structure) for one in formed}
+    found = [
+        one
+        for one in found
+        if one.fault != "shifted"
+        or not any((one.case, name) in of_form for name in one.structure.split("+"))
+    ] + formed
     return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))
 
 
-def _left_out(found: Iterable[Finding]) -> dict[str, set[str]]:
-    """By structure, the cases whose form is not looked at: it follows from what was found already."""
+def _by_structure(found: Iterable[Finding], faults: set[str]) -> dict[str, frozenset[str]]:
+    """The cases that have one of some faults, by structure."""
     cases = defaultdict(set)
     for one in found:
-        if one.fault not in ("stray", "holes"):
+        if one.fault in faults:
             for name in one.structure.split("+"):
                 cases[name].add(one.case)
-    return cases
+    return {name: frozenset(there) for name, there in cases.items()}
 
 
 # --- files --------------------------------------------------------------------------------------------

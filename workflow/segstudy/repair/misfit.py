@@ -33,6 +33,12 @@ LEAST_SPREAD = np.concatenate(
     [np.full(len(ONCE), 0.05), np.repeat([0.03, 0.05, 0.1, 0.01], len(DIRECTIONS)), [0.05]]
 )
 VOLUME, RATIO = 0, -1
+#: Columns that the image gives.
+IMAGE = np.flatnonzero(
+    [word in ("spread", "edge", "outer", "inner", "rim") for word in ONCE]
+    + [word == "contrast" for word in ALONG for _ in DIRECTIONS]
+    + [False]
+)
 FAULT = {"part": "missing_part", "wide": "outline", "narrow": "outline", "extra": "size"}
 ENDS = {(0, 1): "right", (0, -1): "left", (1, 1): "front", (1, -1): "back", (2, 1): "head", (2, -1): "foot"}
 
@@ -42,7 +48,8 @@ class Rows:
     """Measures of one structure through a cohort, a row a case, and those of its planted faults.
 
     sound: (n, m). planted: (k, m), with the kind (k,), an index of KINDS, and the case (k,), an index of cases.
-    open: (n,), whether the field of view cuts the structure.
+    open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
+    the others, so that the image tells nothing of its form.
     """
 
     cases: tuple[str, ...]
@@ -51,6 +58,7 @@ class Rows:
     kind: np.ndarray
     of: np.ndarray
     open: np.ndarray
+    elsewhere: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -63,17 +71,22 @@ class Verdict:
     usual: np.ndarray
 
 
-def misfits(cases: Sequence[Described], left_out: Mapping[str, frozenset[str]]) -> list[Finding]:
+Cases = Mapping[str, frozenset[str]]
+
+
+def misfits(cases: Sequence[Described], left_out: Cases, elsewhere: Cases) -> list[Finding]:
     """Structures whose form does not fit their cohort.
 
-    left_out: by structure, the cases in which it has another fault, and tells nothing of its form.
+    left_out: by structure, the cases in which it has a fault of which its form follows.
+    elsewhere: by structure, the cases in which it seems to lie elsewhere.
     """
     judged: dict[str, dict[str, Verdict]] = {}
     found = []
     names = list(cases[0].shapes)
     for name in names:
-        rows = gather(cases, name, left_out.get(name, frozenset()))
-        if len(rows.cases) >= SMALLEST_COHORT:
+        nobody: frozenset[str] = frozenset()
+        rows = gather(cases, name, left_out.get(name, nobody), elsewhere.get(name, nobody))
+        if np.count_nonzero(~rows.elsewhere) >= SMALLEST_COHORT:
             judged[name] = judge(rows)
     for name, verdicts in judged.items():
         shapes = {case.case: case.shapes[name] for case in cases}
@@ -88,7 +101,9 @@ def misfits(cases: Sequence[Described], left_out: Mapping[str, frozenset[str]]) 
     return found
 
 
-def gather(cases: Sequence[Described], name: str, left_out: frozenset[str]) -> Rows:
+def gather(
+    cases: Sequence[Described], name: str, left_out: frozenset[str], elsewhere: frozenset[str]
+) -> Rows:
     """The measures of a structure through a cohort."""
     there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
     partner = _partner(there, name)
@@ -110,6 +125,7 @@ def gather(cases: Sequence[Described], name: str, left_out: frozenset[str]) -> R
         np.array(kind),
         np.array(of),
         np.array([case.forms[name].open for case in there], bool),
+        np.array([case.case in elsewhere for case in there], bool),
     )
 
 
@@ -145,14 +161,14 @@ def judge(rows: Rows) -> dict[str, Verdict]:
             for index, verdict in zip(np.flatnonzero(out), _judge(rows, sound, out), strict=True):
                 verdicts[index] = verdict
         kept = np.array([one.odds.max() < CLEAR_ODDS for one in verdicts])
-        if np.array_equal(kept, sound) or kept.sum() < SMALLEST_COHORT:
+        if np.array_equal(kept, sound) or (kept & ~rows.elsewhere).sum() < SMALLEST_COHORT:
             break
         sound = kept
     return dict(zip(rows.cases, verdicts, strict=True))
 
 
 def _judge(rows: Rows, sound: np.ndarray, out: np.ndarray) -> list[Verdict]:
-    learnt = sound & ~out
+    learnt = sound & ~out & ~rows.elsewhere
     table = rows.delivered[learnt]
     with np.errstate(all="ignore"):
         usual = np.nanmedian(table, axis=0)
@@ -166,6 +182,7 @@ def _judge(rows: Rows, sound: np.ndarray, out: np.ndarray) -> list[Verdict]:
         return z
 
     delivered = seen(rows.delivered, rows.open)
+    delivered[np.ix_(rows.elsewhere, IMAGE)] = 0
     right = features(delivered[learnt])
     mine = features(delivered[out])
     use = learnt[rows.of]
