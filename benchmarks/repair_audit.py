@@ -144,11 +144,13 @@ def with_more(array: np.ndarray, value: int, turn: int) -> np.ndarray:
     draw = np.random.default_rng([SEED, 2, turn])
     mask = array == value
     shift = np.eye(3, dtype=int)[turn % 3] * draw.choice((-1, 1))
+    room = np.zeros(mask.shape, bool)
+    room[1:-1, 1:-1, 1:-1] = array[1:-1, 1:-1, 1:-1] == 0
     more, target = mask.copy(), draw.uniform(1.6, 2.0) * np.count_nonzero(mask)
     for _ in range(max(array.shape)):
         if np.count_nonzero(more) >= target:
             break
-        more |= ndimage.shift(more.astype(np.uint8), shift, order=0).astype(bool) & (array == 0)
+        more |= ndimage.shift(more.astype(np.uint8), shift, order=0).astype(bool) & room
     return np.where(more, value, array).astype(array.dtype)
 
 

@@ -29,7 +29,7 @@ STEPS = np.arange(-3, 4)
 LEAST = 0.003
 #: Faults that are planted: the part that is lost, as a share; the outline's shift, in voxels.
 SHARES = (0.4, 0.6)
-OUTLINE_VOXELS = 2
+OUTLINE_VOXELS = (1.5, 2, 3)
 
 #: The 26 directions to the neighbours of a voxel.
 DIRECTIONS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(way)], float)
@@ -216,9 +216,10 @@ def planted(box: Box) -> dict[str, list[Form]]:
     found = {kind: [] for kind in KINDS}
     for way in ("x", "y", "z", "oblique", "ball"):
         found["part"].append(without_part(box.mask, way, draw.uniform(*SHARES), draw))
-    ball = ndimage.distance_transform_edt(~box.mask) <= OUTLINE_VOXELS
-    found["wide"].append(box.mask | (ball & box.free))
-    found["narrow"].append(ndimage.distance_transform_edt(box.mask) > OUTLINE_VOXELS)
+    inside, outside = (ndimage.distance_transform_edt(mask) for mask in (box.mask, ~box.mask))
+    for voxels in OUTLINE_VOXELS:
+        found["wide"].append(box.mask | ((outside <= voxels) & box.free))
+        found["narrow"].append(inside > voxels)
     for _ in range(2):
         found["extra"].append(with_extra(box, draw.uniform(0.5, 1.0), draw))
     forms = {kind: [form(box, mask) for mask in masks] for kind, masks in found.items()}

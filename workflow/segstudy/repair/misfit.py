@@ -158,8 +158,12 @@ def judge(rows: Rows) -> dict[str, Verdict]:
         groups = min(number, GROUPS)
         for group in range(groups):
             out = np.arange(number) % groups == group
-            for index, verdict in zip(np.flatnonzero(out), _judge(rows, sound, out), strict=True):
-                verdicts[index] = verdict
+            for blind in (False, True):
+                asked = np.flatnonzero(out & (rows.elsewhere == blind))
+                if len(asked):
+                    learnt = sound & ~out & ~rows.elsewhere
+                    for index, verdict in zip(asked, _judge(rows, learnt, asked, blind), strict=True):
+                        verdicts[index] = verdict
         kept = np.array([one.odds.max() < CLEAR_ODDS for one in verdicts])
         if np.array_equal(kept, sound) or (kept & ~rows.elsewhere).sum() < SMALLEST_COHORT:
             break
@@ -167,35 +171,44 @@ def judge(rows: Rows) -> dict[str, Verdict]:
     return dict(zip(rows.cases, verdicts, strict=True))
 
 
-def _judge(rows: Rows, sound: np.ndarray, out: np.ndarray) -> list[Verdict]:
-    learnt = sound & ~out & ~rows.elsewhere
-    table = rows.delivered[learnt]
-    with np.errstate(all="ignore"):
-        usual = np.nanmedian(table, axis=0)
-        spread = 1.4826 * np.nanmedian(np.abs(table - usual), axis=0)
-    spread = np.fmax(spread, LEAST_SPREAD)
+def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> list[Verdict]:
+    """Judge some cases (indices) by others (n, bool), without what the image tells if `blind`."""
+    usual, spread = _usual(rows.delivered[learnt])
 
     def seen(measures: np.ndarray, is_open: np.ndarray) -> np.ndarray:
         z = np.nan_to_num((measures - usual) / spread).clip(-LARGEST_Z, LARGEST_Z)
         for column in (VOLUME, RATIO):  # what the field of view takes away is no fault
             z[is_open, column] = z[is_open, column].clip(0)
+        if blind:
+            z[:, IMAGE] = 0
         return z
 
-    delivered = seen(rows.delivered, rows.open)
-    delivered[np.ix_(rows.elsewhere, IMAGE)] = 0
-    right = features(delivered[learnt])
-    mine = features(delivered[out])
+    mine = seen(rows.delivered[asked], rows.open[asked])
+    right = features(seen(rows.delivered[learnt], rows.open[learnt]))
     use = learnt[rows.of]
     wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]))
-    kinds = rows.kind[use]
-    odds = np.full((len(mine), len(KINDS)), -np.inf)
-    for number in np.unique(kinds):
-        odds[:, number] = log_odds(mine, right, wrong[kinds == number])
-    named = nearest(mine, wrong, kinds)
+    by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
+    odds = np.column_stack([log_odds(features(mine), right, one) for one in by_kind])
+    likelihood = np.column_stack([log_likelihood(features(mine), one) for one in by_kind])
     return [
         Verdict(one, int(kind), z, usual)
-        for one, kind, z in zip(odds, named, delivered[out], strict=True)
+        for one, kind, z in zip(odds, likelihood.argmax(axis=1), mine, strict=True)
     ]
+
+
+def _usual(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and robust standard deviation of each column; NaN of no account."""
+    usual = _median(table)
+    return usual, np.fmax(1.4826 * _median(np.abs(table - usual)), LEAST_SPREAD)
+
+
+def _median(table: np.ndarray) -> np.ndarray:
+    """Median of each column without its NaN: what numpy.nanmedian gives, but fast for few rows."""
+    known = np.count_nonzero(~np.isnan(table), axis=0)
+    ordered = np.sort(table, axis=0)  # NaN last
+    columns = np.arange(table.shape[1])
+    last = np.maximum(known - 1, 0)
+    return (ordered[last // 2, columns] + ordered[(last + 1) // 2, columns]) / 2
 
 
 def features(z: np.ndarray) -> np.ndarray:
@@ -214,30 +227,26 @@ def features(z: np.ndarray) -> np.ndarray:
 
 
 def log_odds(found: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Log odds of wrong against right by Fisher's linear discriminant, equal before.
+    """Log odds (k,) of wrong against right by Fisher's linear discriminant, equal before.
 
-    found: (k, m). right, wrong: (n, m). Covariances are shrunk towards their diagonal, the more the fewer cases.
+    found: (k, m). right, wrong: (n, m).
     """
-    share = right.shape[1] / (right.shape[1] + len(right))
-    covariance = (np.cov(right.T) + np.cov(wrong.T)) / 2
-    covariance = (1 - share) * covariance + share * np.diag(np.diag(covariance))
-    covariance += 0.05 * np.eye(len(covariance))
+    covariance = (_covariance(right) + _covariance(wrong)) / 2
     weights = np.linalg.solve(covariance, wrong.mean(axis=0) - right.mean(axis=0))
     return (found - (right.mean(axis=0) + wrong.mean(axis=0)) / 2) @ weights
 
 
-def nearest(found: np.ndarray, wrong: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """The kind of planted fault (n,) that each of `found` (n, m) is most like."""
-    numbers = np.unique(kinds)
-    covariance = np.mean([np.cov(wrong[kinds == number].T) for number in numbers], axis=0)
-    share = found.shape[1] / (found.shape[1] + len(wrong) / len(numbers))
-    covariance = (1 - share) * covariance + share * np.diag(np.diag(covariance))
-    covariance += 0.05 * np.eye(len(covariance))
-    distances = []
-    for number in numbers:
-        away = found - wrong[kinds == number].mean(axis=0)
-        distances.append((away * np.linalg.solve(covariance, away.T).T).sum(axis=1))
-    return numbers[np.argmin(distances, axis=0)]
+def log_likelihood(found: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Log density (k,), but for a constant, of found (k, m) under a normal of the rows of alike (n, m)."""
+    covariance, away = _covariance(alike), found - alike.mean(axis=0)
+    squares = (away * np.linalg.solve(covariance, away.T).T).sum(axis=1)
+    return -(squares + np.linalg.slogdet(covariance)[1]) / 2
+
+
+def _covariance(rows: np.ndarray) -> np.ndarray:
+    """Covariance of rows (n, m), shrunk towards its diagonal, the more the fewer rows."""
+    found, share = np.cov(rows.T), rows.shape[1] / (rows.shape[1] + len(rows))
+    return (1 - share) * found + np.diag(share * np.diag(found) + 0.1)
 
 
 def words(kind: str, voxels: int, verdict: Verdict) -> str:
