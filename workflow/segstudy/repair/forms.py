@@ -20,7 +20,7 @@ BOX_VOXELS = 100_000
 #: Voxels around the structure: room for an outline to be widened, and for looks beyond it.
 ROOM = 5
 #: Voxels below which a structure has no form to speak of.
-LEAST_VOXELS = 40
+LEAST_VOXELS = 12
 #: Points of the surface at which the image is looked at.
 POINTS = 500
 #: Steps of the finest voxel size along the normal at which the image is looked at, outwards.
@@ -226,9 +226,7 @@ def planted(box: Box) -> dict[str, list[Form]]:
     return {kind: [one for one in there if one is not None] for kind, there in forms.items()}
 
 
-def without_part(
-    mask: np.ndarray, way: str, share: float, draw: np.random.Generator
-) -> np.ndarray:
+def without_part(mask: np.ndarray, way: str, share: float, draw: np.random.Generator) -> np.ndarray:
     """A mask (x, y, z) that has lost a share of its voxels.
 
     way: `x`, `y`, `z`: all beyond a plane across that axis; `oblique`: beyond any plane; `ball`: all

@@ -1,10 +1,10 @@
 """Structures that are out of their cohort's form: a part missing, an outline too wide or narrow, size.
 
-The cohort teaches what is a fault. Faults are planted in its own labels (`forms.planted`), and
-linear discriminants between labels as they are and each kind of planted fault, fitted to the other
-cases, give a case's log odds. So that no labelled example is needed, a structure that differs
-much from case to case, or has no edge in the image, is judged by what does tell there (as in
-Tan et al., Detecting outliers with foreign patch interpolation, MELBA 2022, for images).
+The cohort itself teaches what a fault looks like: faults are planted in its own labels
+(`forms.planted`), and linear discriminants between labels as they are and each kind of planted
+fault, fitted to the other cases, give a case's log odds. So no wrong example is needed, and a
+structure that differs much from case to case, or has no edge in the image, is judged by what does
+tell there. Measures are robust z-scores, by the medians of the other cases.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,13 @@ from segstudy.repair.forms import ALONG, DIRECTIONS, KINDS, ONCE, Form
 #: Cases with a structure below which nothing is said of its form.
 SMALLEST_COHORT = 10
 #: Log odds that name a fault.
-CLEAR_ODDS = 3.0
+CLEAR_ODDS = 4.0
 #: Robust z-score of volume, or of its ratio to another structure's, that is a finding by itself.
 CLEAR_Z = 6.0
 #: Cases are judged by the others: one is left out at a time, or one group of this many.
 GROUPS = 24
+#: Planted faults of a kind below which the kind is not looked for: a thin structure is never narrower.
+FEWEST_PLANTED = 6
 #: Times that cases found faulty are taken out of what is usual.
 ROUNDS = 3
 #: A robust z-score is taken for no more than this.
@@ -40,7 +42,8 @@ IMAGE = np.flatnonzero(
     + [False]
 )
 FAULT = {"part": "missing_part", "wide": "outline", "narrow": "outline", "extra": "size"}
-ENDS = {(0, 1): "right", (0, -1): "left", (1, 1): "front", (1, -1): "back", (2, 1): "head", (2, -1): "foot"}
+#: Robust z-score from which a measure is told as evidence.
+CLEAR_EVIDENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is found of one structure of one case: log odds by kind, and z-scores of its measures."""
+    """What is found of one structure of one case.
+
+    odds: (len(KINDS),) log odds of a fault of that kind. kind: the likeliest of them.
+    z, measured, usual: (m,) robust z-scores of its measures, themselves, and their medians.
+    """
 
     odds: np.ndarray
-    kind: int
+    kind: str
     z: np.ndarray
+    measured: np.ndarray
     usual: np.ndarray
 
 
@@ -89,15 +97,32 @@ def misfits(cases: Sequence[Described], left_out: Cases, elsewhere: Cases) -> li
         if np.count_nonzero(~rows.elsewhere) >= SMALLEST_COHORT:
             judged[name] = judge(rows)
     for name, verdicts in judged.items():
-        shapes = {case.case: case.shapes[name] for case in cases}
+        voxels = {case.case: case.shapes[name].voxels for case in cases if case.shapes[name]}
         for case, verdict in verdicts.items():
-            if verdict.odds.max() >= CLEAR_ODDS:
-                kind = KINDS[verdict.kind]
-                text = words(kind, shapes[case].voxels, verdict)
-                found.append(Finding(case, name, FAULT[kind], text, float(verdict.odds.max())))
-            elif abs(verdict.z[VOLUME]) >= CLEAR_Z:
-                text = words("extra", shapes[case].voxels, verdict)
-                found.append(Finding(case, name, "size", text, float(abs(verdict.z[VOLUME]))))
+            clear, z = float(verdict.odds.max()), float(abs(verdict.z[VOLUME]))
+            if clear >= CLEAR_ODDS or z >= CLEAR_Z:
+                kind = verdict.kind if clear >= CLEAR_ODDS else "extra"
+                text = f"{voxels[case]} voxels, {words(kind, verdict)}"
+                found.append(Finding(case, name, FAULT[kind], text, max(clear, z)))
+    return found + _specks(cases, judged)
+
+
+def _specks(
+    cases: Sequence[Described], judged: Mapping[str, Mapping[str, Verdict]]
+) -> list[Finding]:
+    """Structures of too few voxels to have a form, though the cohort's have one."""
+    found = []
+    for name, verdicts in judged.items():
+        usual = float(np.median([np.exp(one.measured[VOLUME]) for one in verdicts.values()]))
+        for case in cases:
+            shape = case.shapes[name]
+            if shape and not case.forms[name] and shape.volume_ml < usual / 4:
+                text = (
+                    f"{shape.voxels} voxels, {shape.volume_ml / usual:.2g} times the usual volume"
+                )
+                found.append(
+                    Finding(case.case, name, "size", text, np.log(usual / shape.volume_ml))
+                )
     return found
 
 
@@ -105,7 +130,14 @@ def gather(
     cases: Sequence[Described], name: str, left_out: frozenset[str], elsewhere: frozenset[str]
 ) -> Rows:
     """The measures of a structure through a cohort."""
-    there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
+    # Moved to the edge of the grid, a structure has lost a part by that.
+    there = [
+        case
+        for case in cases
+        if (forms := case.forms.get(name))
+        and case.case not in left_out
+        and not (forms.open and case.case in elsewhere)
+    ]
     partner = _partner(there, name)
     delivered, planted, kind, of = [], [], [], []
     for index, case in enumerate(there):
@@ -162,7 +194,9 @@ def judge(rows: Rows) -> dict[str, Verdict]:
                 asked = np.flatnonzero(out & (rows.elsewhere == blind))
                 if len(asked):
                     learnt = sound & ~out & ~rows.elsewhere
-                    for index, verdict in zip(asked, _judge(rows, learnt, asked, blind), strict=True):
+                    for index, verdict in zip(
+                        asked, _judge(rows, learnt, asked, blind), strict=True
+                    ):
                         verdicts[index] = verdict
         kept = np.array([one.odds.max() < CLEAR_ODDS for one in verdicts])
         if np.array_equal(kept, sound) or (kept & ~rows.elsewhere).sum() < SMALLEST_COHORT:
@@ -188,11 +222,16 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
     use = learnt[rows.of]
     wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]))
     by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
-    odds = np.column_stack([log_odds(features(mine), right, one) for one in by_kind])
-    likelihood = np.column_stack([log_likelihood(features(mine), one) for one in by_kind])
+    odds, likelihood = np.full((2, len(asked), len(KINDS)), -np.inf)
+    for number, there in enumerate(by_kind):
+        if len(there) >= FEWEST_PLANTED:
+            odds[:, number] = log_odds(features(mine), right, there)
+            likelihood[:, number] = log_likelihood(features(mine), there)
     return [
-        Verdict(one, int(kind), z, usual)
-        for one, kind, z in zip(odds, likelihood.argmax(axis=1), mine, strict=True)
+        Verdict(one, KINDS[kind], z, measured, usual)
+        for one, kind, z, measured in zip(
+            odds, likelihood.argmax(axis=1), mine, rows.delivered[asked], strict=True
+        )
     ]
 
 
@@ -249,5 +288,39 @@ def _covariance(rows: np.ndarray) -> np.ndarray:
     return (1 - share) * found + np.diag(share * np.diag(found) + 0.1)
 
 
-def words(kind: str, voxels: int, verdict: Verdict) -> str:
-    return kind
+def words(kind: str, verdict: Verdict) -> str:
+    """What speaks for a kind of fault, in words."""
+    change = np.exp(verdict.measured - verdict.usual)
+    z = dict(zip(ONCE, verdict.z[: len(ONCE)], strict=True))
+    said = [f"{change[VOLUME]:.2f} times the usual volume"]
+    if kind == "part":
+        width, cap, contrast, _ = verdict.z[len(ONCE) : RATIO].reshape(len(ALONG), -1)
+        at = int(np.argmax(cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)))
+        said.append(
+            f"ends early or flat towards {_side(DIRECTIONS[at])}, {change[len(ONCE) + at]:.2f} times the "
+            "usual extent that way"
+        )
+        if contrast[at] < -CLEAR_EVIDENCE:
+            said.append("and the image goes on beyond that end with less of an edge than usual")
+    elif kind in ("wide", "narrow"):
+        volume, area = (
+            np.array([np.exp(row[VOLUME]) * 1000 for row in (verdict.measured, verdict.usual)]),
+            np.array([np.exp(row[:2].sum()) * 1000 for row in (verdict.measured, verdict.usual)]),
+        )
+        off = abs(volume[0] - volume[1]) / area.mean()
+        said.append(f"its outline about {off:.1f} mm too {kind}")
+        if z["inner" if kind == "wide" else "outer"] > CLEAR_EVIDENCE:
+            said.append(f"the image's edge lies further {'in' if kind == 'wide' else 'out'}")
+        elif z["edge"] < -CLEAR_EVIDENCE:
+            said.append("less of an edge than usual in the image along it")
+    elif abs(verdict.z[RATIO]) > CLEAR_EVIDENCE:
+        said.append(f"{change[RATIO]:.2f} times the usual ratio to another structure's")
+    return ", ".join(said).replace(", and", " and")
+
+
+def _side(direction: np.ndarray) -> str:
+    """A direction on right, front, head in words."""
+    pairs = (("left", "right"), ("back", "front"), ("feet", "head"))
+    return " ".join(
+        pair[int(part > 0)] for pair, part in zip(pairs, direction, strict=True) if abs(part) > 0.1
+    )
