@@ -21,6 +21,8 @@ BOX_VOXELS = 100_000
 ROOM = 5
 #: Voxels below which a structure has no form to speak of.
 LEAST_VOXELS = 12
+#: Pieces of less than this share of a structure have no part in its form.
+SMALL_PIECE = 0.05
 #: Points of the surface at which the image is looked at.
 POINTS = 500
 #: Steps of the finest voxel size along the normal at which the image is looked at, outwards.
@@ -87,11 +89,13 @@ class Box:
 def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
     """Cut a structure out of a label map (x, y, z) in RAS, on the grid of its scene; None if tiny."""
     block = np.maximum(np.array(label.shape) // image.intensity.shape[1:], 1)
-    full = label == value
-    mask, free = _averaged(full, block) >= 0.5, _averaged(label == 0, block) >= 0.5
+    mask, free = _averaged(label == value, block) >= 0.5, _averaged(label == 0, block) >= 0.5
     found = bounding_box(mask)
     if found is None:
         return None
+    around = tuple(slice(low, high) for low, high in found)
+    mask[around] = _main(mask[around])
+    found = bounding_box(mask)
     lows, highs = np.array(found).T
     touched = np.stack([lows == 0, highs == mask.shape], axis=1)
     part = tuple(
@@ -114,6 +118,13 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
         spacing * block,
         touched,
     )
+
+
+def _main(mask: np.ndarray) -> np.ndarray:
+    """A mask (x, y, z) without its small pieces, which are a fault of their own."""
+    pieces, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces[mask])
+    return mask & (sizes >= SMALL_PIECE * sizes.sum())[pieces]
 
 
 def _averaged(array: np.ndarray, block: np.ndarray) -> np.ndarray:
