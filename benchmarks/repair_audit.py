@@ -29,9 +29,14 @@ from segstudy.repair.findings import FAULTS
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGSTUDY_DATA", REPOSITORY.parent / "shared" / "data"))
 PLANTED = [fault for fault in FAULTS if fault != "unreadable"]
+#: Planted three times as often as the others, and held to a recall of their own.
+OF_FORM = ("missing_part", "outline")
+ROUND = [*PLANTED, *OF_FORM, *OF_FORM]
 ONE_IN = 4
+#: Findings in 100 structures of labels as delivered, at most.
+MOST_FALSE = 1.0
 #: Seed of the sides, shares and directions; thresholds were chosen with others.
-SEED = int(os.environ.get("SEED", 2026))
+SEED = 2026
 
 Case = tuple[str, Image, Image]
 
@@ -39,16 +44,19 @@ Case = tuple[str, Image, Image]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few cases: a smoke run")
-    quick = parser.parse_args().quick
+    parser.add_argument("--cohort", default="", help="only cohorts whose name contains this")
+    options = parser.parse_args()
     reached = []
-    for name, cases, structures in cohorts(quick):
+    for name, cases, structures in cohorts(options.quick, options.cohort):
         reached += measure(name, cases, structures)
     return 0 if all(reached) else 1
 
 
-def cohorts(quick: bool):
+def cohorts(quick: bool, only: str):
     folder = DATA / "Task04_Hippocampus"
-    if folder.is_dir():
+    if only not in "hippocampus":
+        pass
+    elif folder.is_dir():
         files = sorted((folder / "labelsTr").glob("*.nii.gz"))[: 36 if quick else None]
         cases = [
             (file.name, read_image(folder / "imagesTr" / file.name), read_label(file))
@@ -57,7 +65,7 @@ def cohorts(quick: bool):
         yield "hippocampus (real MR)", cases, {"anterior": 1, "posterior": 2}
     else:
         print(f"no real labels: {folder} is no folder (set SEGSTUDY_DATA)\n")
-    if not quick:
+    if not quick and only in "thorax":
         scans = [patient(2026, index, (96, 96, 44)) for index in range(36)]
         cases = [
             (f"p{index:02d}", Image(image[None].astype(np.float32), affine), Image(label, affine))
@@ -169,6 +177,7 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     began = time.process_time()
     clean = [describe(case, image, label, structures) for case, image, label in cases]
     natural = audit(clean)
+    per_100 = 100 * len(natural) / (len(cases) * len(structures))
     seconds = time.process_time() - began
     print(f"{name}: {len(cases)} cases, {seconds / len(cases):.2f} s a case; as delivered:")
     for one in natural:
@@ -176,13 +185,17 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     if not natural:
         print("- no findings")
     planted, right, wrong, missed, blamed = Counter(), Counter(), Counter(), Counter(), 0
-    number = 0
+    number, kinds = 0, []
     for offset in range(ONE_IN):
         cohort, truth = list(clean), {}
         for index in range(offset, len(cases), ONE_IN):
-            fault, turn = PLANTED[number % len(PLANTED)], number // len(PLANTED)
+            fault, turn = ROUND[number % len(ROUND)], number // len(ROUND)
+            if fault in OF_FORM:
+                turn = sum(planted_already == fault for planted_already in kinds)
+            kinds.append(fault)
             case, image, label = cases[index]
-            cohort[index] = describe(case, *plant(fault, image, label, values, turn), structures)
+            faulty = plant(fault, image, label, values, turn)
+            cohort[index] = describe(case, *faulty, structures, plant=False)
             truth[case] = fault
             number += 1
         before = {case.case: countable(case) for case in clean}
@@ -207,11 +220,15 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     precision = all_right / (all_right + sum(wrong.values()))
     recall = all_right / total
     print(f"\nUntouched cases with a finding: {blamed} of {ONE_IN * len(cases) - total}.\n")
-    for what, figure in (("precision", precision), ("recall", recall)):
-        verdict = "ok" if figure >= 0.95 else "short"
-        print(f"target audit {what}, {name}: {figure:.3f} (asked at least 0.95) {verdict}")
-    print()
-    return [precision >= 0.95, recall >= 0.95]
+    asked = [("precision", precision, 0.95), ("recall", recall, 0.95)]
+    asked += [(f"recall of {one}", right[one] / max(planted[one], 1), 0.9) for one in OF_FORM]
+    for what, figure, least in asked:
+        verdict = "ok" if figure >= least else "short"
+        print(f"target audit {what}, {name}: {figure:.3f} (asked at least {least}) {verdict}")
+    verdict = "ok" if per_100 <= MOST_FALSE else "short"
+    what = "findings in 100 labels as delivered"
+    print(f"target {what}, {name}: {per_100:.2f} (asked at most {MOST_FALSE}) {verdict}\n")
+    return [*(figure >= least for _, figure, least in asked), per_100 <= MOST_FALSE]
 
 
 if __name__ == "__main__":

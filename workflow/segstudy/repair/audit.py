@@ -21,16 +21,20 @@ from segstudy.log import log, progress
 from segstudy.repair.counts import count
 from segstudy.repair.described import Described, describe
 from segstudy.repair.findings import FAULTS, SMALLEST_COHORT, Finding
+from segstudy.repair.misfit import SMALLEST_COHORT as FORM_COHORT
 from segstudy.repair.misfit import misfits
 from segstudy.repair.places import explain, norms
 from segstudy.study import Cohort, from_json
+
+#: Cases, spread over the cohort, in which faults of form are planted to be learnt from, at most.
+PLANTED_CASES = 150
 
 
 def audit(cases: Iterable[Described]) -> list[Finding]:
     """All findings of a cohort, by case; the clearest first within a case.
 
     What follows from a fault that explains the case is not told again: a structure moved to the
-    border is cut there, and one under another's number has the other's pieces and holes.
+    border is cut there, and one under another's number has the other's pieces, holes and form.
     """
     cases = list(cases)
     if not cases:
@@ -124,7 +128,10 @@ def folder_pairs(images: Path, labels: Path, structures: str) -> tuple[Pairs, di
 def audit_files(pairs: Pairs, structures: Mapping[str, int], channels: int) -> list[Finding]:
     """Audit files. What cannot be read, or lies on other grids, is a finding too."""
     described, unreadable = [], []
-    for case, (images, label_file) in progress(sorted(pairs.items()), "cases described"):
+    apart = -(-len(pairs) // PLANTED_CASES)
+    for index, (case, (images, label_file)) in enumerate(
+        progress(sorted(pairs.items()), "cases described")
+    ):
         try:
             label, image = read_label(label_file), read_image(images, channels)
             difference = compare_grids(image.grid, label.grid)
@@ -141,13 +148,20 @@ def audit_files(pairs: Pairs, structures: Mapping[str, int], channels: int) -> l
                 )
             )
         else:
-            described.append(describe(case, image, label, structures))
+            described.append(describe(case, image, label, structures, index % apart == 0))
     if len(described) < SMALLEST_COHORT:
         log.warning(
             "%d cases: too few to say what is usual (%d are needed); only empty structures, pieces, "
             "holes and cuts are looked for",
             len(described),
             SMALLEST_COHORT,
+        )
+    elif len(described) < FORM_COHORT:
+        log.warning(
+            "%d cases: too few to say which form is usual (%d are needed); missing parts, outlines and "
+            "sizes are not looked for",
+            len(described),
+            FORM_COHORT,
         )
     found = sorted(unreadable + audit(described), key=lambda one: (one.case, -one.score))
     for one in found:
