@@ -139,9 +139,16 @@ def _averaged(array: np.ndarray, block: np.ndarray) -> np.ndarray:
 
 def form(box: Box, mask: np.ndarray) -> Form | None:
     """Measure a structure, or a version of it, in its box; None if it is tiny."""
-    places = np.argwhere(mask)
-    if len(places) < LEAST_VOXELS:
+    if np.count_nonzero(mask) < LEAST_VOXELS:
         return None
+    # As much around it as the smoothing and the walk along the normals reach.
+    margin = np.ceil(np.abs(STEPS).max() * box.spacing_mm.min() / box.spacing_mm).astype(int) + 1
+    part = tuple(
+        slice(max(low - more, 0), high + more)
+        for (low, high), more in zip(bounding_box(mask), margin, strict=True)
+    )
+    mask, image = mask[part], box.intensity[(slice(None), *part)]
+    places = np.argwhere(mask)
     spacing, step = box.spacing_mm, box.spacing_mm.min()
     sigma = step / spacing
     normal = np.stack(
@@ -159,12 +166,12 @@ def form(box: Box, mask: np.ndarray) -> Form | None:
     outwards = -(normal[(slice(None), *at)] / length[at]).T
     volume = len(places) * spacing.prod()
     depth = ndimage.distance_transform_edt(mask, spacing)
-    inside = np.median(box.intensity[:, mask], axis=1)
-    spread = np.abs(box.intensity[:, mask] - inside[:, None]).mean(axis=1).sum()
+    inside = np.median(image[:, mask], axis=1)
+    spread = np.abs(image[:, mask] - inside[:, None]).mean(axis=1).sum()
 
     walk = surface.T[:, None] + (outwards / spacing).T[:, None] * (STEPS * step)[:, None]
     seen = np.stack(
-        [ndimage.map_coordinates(one, walk, order=1, mode="nearest") for one in box.intensity]
+        [ndimage.map_coordinates(one, walk, order=1, mode="nearest") for one in image]
     )  # (c, step, point)
     edge = np.abs(seen[:, 2:] - seen[:, :-2]).sum(axis=0).mean(axis=1) + LEAST  # steps -2..2
     rim = np.abs(seen[:, 2] - inside[:, None]).sum(axis=0).mean() + LEAST

@@ -211,8 +211,9 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
 
     def seen(measures: np.ndarray, is_open: np.ndarray) -> np.ndarray:
         z = np.nan_to_num((measures - usual) / spread).clip(-LARGEST_Z, LARGEST_Z)
-        for column in (VOLUME, RATIO):  # what the field of view takes away is no fault
-            z[is_open, column] = z[is_open, column].clip(0)
+        if rows.open[learnt].mean() < 0.5:  # what the field of view takes away is no fault
+            for column in (VOLUME, RATIO):
+                z[is_open, column] = z[is_open, column].clip(0)
         if blind:
             z[:, IMAGE] = 0
         return z

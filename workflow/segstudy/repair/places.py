@@ -16,6 +16,8 @@ from segstudy.repair.described import Described
 from segstudy.repair.findings import SMALLEST_COHORT, Finding
 from segstudy.repair.points import evidence
 
+#: The six different parts of a symmetric 3x3 matrix.
+UPPER = np.triu_indices(3)
 #: A robust z-score is taken for no more than this, so that one odd measure does not decide alone.
 LARGEST_Z = 8.0
 #: Gain, in units of half a squared z-score, that names a fault. The greatest of any shift of 208
@@ -67,7 +69,7 @@ def features(case: Described, name: str, undo: Undo, moved: frozenset[str]) -> n
             [np.log(shape.volume_ml)],
             own,
             *beside,
-            log_spread[np.triu_indices(3)],
+            log_spread[UPPER],
             np.log(across + 1e-4),
             mean,
             np.log(spread + 1e-3),
