@@ -50,14 +50,16 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
     }
     found = [one for one in count(cases) if (one.case, one.structure, one.fault) not in follows]
     found += [one for there in explained.values() for one in there]
-    left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes"})
-    formed = misfits(cases, left_out, _by_structure(found, {"shifted"}))
-    # What has lost a part, or gained one, has its middle elsewhere too.
+    left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
+    formed = misfits(
+        cases, left_out, _by_structure(found, {"shifted"}), _by_structure(found, {"cut"})
+    )
+    # What has lost or gained a part has its middle elsewhere too, and what is wider more of a border.
     of_form = {(one.case, one.structure) for one in formed}
     found = [
         one
         for one in found
-        if one.fault != "shifted"
+        if one.fault not in ("shifted", "cut")
         or not any((one.case, name) in of_form for name in one.structure.split("+"))
     ] + formed
     return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))

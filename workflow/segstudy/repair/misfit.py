@@ -52,7 +52,7 @@ class Rows:
 
     sound: (n, m). planted: (k, m), with the kind (k,), an index of KINDS, and the case (k,), an index of cases.
     open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
-    the others, so that the image tells nothing of its form.
+    the others, so that the image tells nothing of its form. cropped: (n,), whether the field of view cuts more than usual.
     """
 
     cases: tuple[str, ...]
@@ -62,48 +62,92 @@ class Rows:
     of: np.ndarray
     open: np.ndarray
     elsewhere: np.ndarray
+    cropped: np.ndarray
+
+    @property
+    def odd(self) -> np.ndarray:
+        """Whether a case cannot tell what is usual (n,)."""
+        return self.elsewhere | self.cropped
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What is found of one structure of one case.
 
-    odds: (len(KINDS),) log odds of a fault of that kind. kind: the likeliest of them.
+    odds: (len(KINDS),) log odds of a fault of that kind. kind: the likeliest of them. least: the
+        log odds from which it is one.
     z, measured, usual: (m,) robust z-scores of its measures, themselves, and their medians.
     """
 
     odds: np.ndarray
     kind: str
+    least: float
     z: np.ndarray
     measured: np.ndarray
     usual: np.ndarray
+
+    @property
+    def of_a_kind(self) -> bool:
+        """Whether a kind of fault explains it."""
+        return self.odds.max() >= self.least
+
+    @property
+    def found(self) -> bool:
+        """Whether it is a finding: of a kind, or by its volume alone."""
+        return self.of_a_kind or abs(self.z[VOLUME]) >= CLEAR_Z
+
+    @property
+    def clear(self) -> float:
+        """How clear it is."""
+        return float(max(self.odds.max(), abs(self.z[VOLUME])))
 
 
 Cases = Mapping[str, frozenset[str]]
 
 
-def misfits(cases: Sequence[Described], left_out: Cases, elsewhere: Cases) -> list[Finding]:
+def misfits(
+    cases: Sequence[Described], left_out: Cases, elsewhere: Cases, cropped: Cases
+) -> list[Finding]:
     """Structures whose form does not fit their cohort.
 
     left_out: by structure, the cases in which it has a fault of which its form follows.
     elsewhere: by structure, the cases in which it seems to lie elsewhere.
+    cropped: by structure, the cases in which the field of view cuts more of it than is usual.
     """
+    nobody: frozenset[str] = frozenset()
     judged: dict[str, dict[str, Verdict]] = {}
+    partners = {}
+    for name in cases[0].shapes:
+        asked = [left_out.get(name, nobody), elsewhere.get(name, nobody), cropped.get(name, nobody)]
+        rows, partners[name] = gather(cases, name, *asked)
+        if np.count_nonzero(~rows.odd) < SMALLEST_COHORT:
+            continue
+        judged[name] = judge(rows)
+    for name, verdicts in judged.items():
+        # Which of two structures is out of their ratio? The one that is odder otherwise.
+        other = judged.get(partners[name], {})
+        blamed = [
+            case
+            for case, verdict in verdicts.items()
+            if verdict.found and case in other and other[case].clear > verdict.clear
+        ]
+        if blamed:
+            asked = [
+                left_out.get(name, nobody),
+                elsewhere.get(name, nobody),
+                cropped.get(name, nobody),
+            ]
+            rows, _ = gather(cases, name, *asked)
+            rows.delivered[[rows.cases.index(case) for case in blamed], RATIO] = np.nan
+            verdicts |= {case: one for case, one in judge(rows).items() if case in blamed}
     found = []
-    names = list(cases[0].shapes)
-    for name in names:
-        nobody: frozenset[str] = frozenset()
-        rows = gather(cases, name, left_out.get(name, nobody), elsewhere.get(name, nobody))
-        if np.count_nonzero(~rows.elsewhere) >= SMALLEST_COHORT:
-            judged[name] = judge(rows)
     for name, verdicts in judged.items():
         voxels = {case.case: case.shapes[name].voxels for case in cases if case.shapes[name]}
         for case, verdict in verdicts.items():
-            clear, z = float(verdict.odds.max()), float(abs(verdict.z[VOLUME]))
-            if clear >= CLEAR_ODDS or z >= CLEAR_Z:
-                kind = verdict.kind if clear >= CLEAR_ODDS else "extra"
+            if verdict.found:
+                kind = verdict.kind if verdict.of_a_kind else "extra"
                 text = f"{voxels[case]} voxels, {words(kind, verdict)}"
-                found.append(Finding(case, name, FAULT[kind], text, max(clear, z)))
+                found.append(Finding(case, name, FAULT[kind], text, verdict.clear))
     return found + _specks(cases, judged)
 
 
@@ -127,17 +171,17 @@ def _specks(
 
 
 def gather(
-    cases: Sequence[Described], name: str, left_out: frozenset[str], elsewhere: frozenset[str]
-) -> Rows:
-    """The measures of a structure through a cohort."""
-    # Moved to the edge of the grid, a structure has lost a part by that.
-    there = [
-        case
-        for case in cases
-        if (forms := case.forms.get(name))
-        and case.case not in left_out
-        and not (forms.open and case.case in elsewhere)
-    ]
+    cases: Sequence[Described],
+    name: str,
+    left_out: frozenset[str],
+    elsewhere: frozenset[str],
+    cropped: frozenset[str],
+) -> tuple[Rows, str | None]:
+    """The measures of a structure through a cohort, and the structure that its volume is compared with."""
+    there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
+    if np.mean([case.forms[name].open for case in there] or 0) < 0.5:
+        # Moved to the edge of the grid, a structure has lost a part by that.
+        there = [case for case in there if not (case.forms[name].open and case.case in elsewhere)]
     partner = _partner(there, name)
     delivered, planted, kind, of = [], [], [], []
     for index, case in enumerate(there):
@@ -150,7 +194,7 @@ def gather(
                 planted.append(_row(one, against))
                 kind.append(number)
                 of.append(index)
-    return Rows(
+    rows = Rows(
         tuple(case.case for case in there),
         np.array(delivered),
         np.array(planted),
@@ -158,7 +202,9 @@ def gather(
         np.array(of),
         np.array([case.forms[name].open for case in there], bool),
         np.array([case.case in elsewhere for case in there], bool),
+        np.array([case.case in cropped for case in there], bool),
     )
+    return rows, partner
 
 
 def _row(form: Form, against: float) -> np.ndarray:
@@ -193,13 +239,13 @@ def judge(rows: Rows) -> dict[str, Verdict]:
             for blind in (False, True):
                 asked = np.flatnonzero(out & (rows.elsewhere == blind))
                 if len(asked):
-                    learnt = sound & ~out & ~rows.elsewhere
+                    learnt = sound & ~out & ~rows.odd
                     for index, verdict in zip(
                         asked, _judge(rows, learnt, asked, blind), strict=True
                     ):
                         verdicts[index] = verdict
-        kept = np.array([one.odds.max() < CLEAR_ODDS for one in verdicts])
-        if np.array_equal(kept, sound) or (kept & ~rows.elsewhere).sum() < SMALLEST_COHORT:
+        kept = np.array([not one.of_a_kind for one in verdicts])
+        if np.array_equal(kept, sound) or (kept & ~rows.odd).sum() < SMALLEST_COHORT:
             break
         sound = kept
     return dict(zip(rows.cases, verdicts, strict=True))
@@ -228,8 +274,13 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
         if len(there) >= FEWEST_PLANTED:
             odds[:, number] = log_odds(features(mine), right, there)
             likelihood[:, number] = log_likelihood(features(mine), there)
+    # A crop takes a part away, and no label is drawn too narrow by it.
+    less = [KINDS.index(kind) for kind in ("part", "narrow")]
+    for table in (odds, likelihood):
+        table[np.ix_(rows.cropped[asked], less)] = -np.inf
+    least = 0.0 if blind else CLEAR_ODDS  # that something is wrong with it is known already
     return [
-        Verdict(one, KINDS[kind], z, measured, usual)
+        Verdict(one, KINDS[kind], least, z, measured, usual)
         for one, kind, z, measured in zip(
             odds, likelihood.argmax(axis=1), mine, rows.delivered[asked], strict=True
         )
