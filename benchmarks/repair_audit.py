@@ -35,8 +35,8 @@ ROUND = [*PLANTED, *OF_FORM, *OF_FORM]
 ONE_IN = 4
 #: Findings in 100 structures of labels as delivered, at most.
 MOST_FALSE = 1.0
-#: Seed of the sides, shares and directions; thresholds were chosen with others.
-SEED = 2026
+#: Seed of the phantoms, and of the sides, shares and directions; thresholds were chosen with others.
+SEED = 4711
 
 Case = tuple[str, Image, Image]
 
@@ -66,7 +66,7 @@ def cohorts(quick: bool, only: str):
     else:
         print(f"no real labels: {folder} is no folder (set SEGSTUDY_DATA)\n")
     if not quick and only in "thorax":
-        scans = [patient(2026, index, (96, 96, 44)) for index in range(36)]
+        scans = [patient(SEED, index, (96, 96, 44)) for index in range(36)]
         cases = [
             (f"p{index:02d}", Image(image[None].astype(np.float32), affine), Image(label, affine))
             for index, (image, label, affine) in enumerate(scans)

@@ -260,20 +260,19 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
         if rows.open[learnt].mean() < 0.5:  # what the field of view takes away is no fault
             for column in (VOLUME, RATIO):
                 z[is_open, column] = z[is_open, column].clip(0)
-        if blind:
-            z[:, IMAGE] = 0
         return z
 
-    mine = seen(rows.delivered[asked], rows.open[asked])
-    right = features(seen(rows.delivered[learnt], rows.open[learnt]))
+    scores = seen(rows.delivered[asked], rows.open[asked])
+    mine = features(scores, blind)
+    right = features(seen(rows.delivered[learnt], rows.open[learnt]), blind)
     use = learnt[rows.of]
-    wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]))
+    wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]), blind)
     by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
     odds, likelihood = np.full((2, len(asked), len(KINDS)), -np.inf)
     for number, there in enumerate(by_kind):
         if len(there) >= FEWEST_PLANTED:
-            odds[:, number] = log_odds(features(mine), right, there)
-            likelihood[:, number] = log_likelihood(features(mine), there)
+            odds[:, number] = log_odds(mine, right, there)
+            likelihood[:, number] = log_likelihood(mine, there)
     # A crop takes a part away, and no label is drawn too narrow by it.
     less = [KINDS.index(kind) for kind in ("part", "narrow")]
     for table in (odds, likelihood):
@@ -282,7 +281,7 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
     return [
         Verdict(one, KINDS[kind], least, z, measured, usual)
         for one, kind, z, measured in zip(
-            odds, likelihood.argmax(axis=1), mine, rows.delivered[asked], strict=True
+            odds, likelihood.argmax(axis=1), scores, rows.delivered[asked], strict=True
         )
     ]
 
@@ -302,8 +301,14 @@ def _median(table: np.ndarray) -> np.ndarray:
     return (ordered[last // 2, columns] + ordered[(last + 1) // 2, columns]) / 2
 
 
-def features(z: np.ndarray) -> np.ndarray:
-    """What the discriminants look at: z-scores (n, m) of single measures, and summaries over directions."""
+def features(z: np.ndarray, blind: bool) -> np.ndarray:
+    """What the discriminants look at: z-scores (n, m) of single measures, and summaries over directions.
+
+    blind: whether what the image gives is left out.
+    """
+    if blind:
+        z = z.copy()
+        z[:, IMAGE] = 0
     along = z[:, len(ONCE) : RATIO].reshape(len(z), len(ALONG), -1)
     width, cap, contrast, facing = np.moveaxis(along, 1, 0)
     # A cut: a large end, that reaches less far, at which the image has less of an edge.
