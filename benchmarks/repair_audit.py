@@ -16,17 +16,27 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
 
 import numpy as np
+from scipy import ndimage
 
 from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.images.files import Image, read_image, read_label
 from segstudy.images.moving import move_structure, translation
 from segstudy.repair import tamper
-from segstudy.repair.audit import FAULTS, Described, audit, describe
+from segstudy.repair.audit import audit
+from segstudy.repair.described import Described, describe
+from segstudy.repair.findings import FAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGSTUDY_DATA", REPOSITORY.parent / "shared" / "data"))
 PLANTED = [fault for fault in FAULTS if fault != "unreadable"]
+#: Planted three times as often as the others, and held to a recall of their own.
+OF_FORM = ("missing_part", "outline")
+ROUND = [*PLANTED, *OF_FORM, *OF_FORM]
 ONE_IN = 4
+#: Findings in 100 structures of labels as delivered, at most.
+MOST_FALSE = 1.0
+#: Seed of the phantoms, and of the sides, shares and directions; thresholds were chosen with others.
+SEED = 4711
 
 Case = tuple[str, Image, Image]
 
@@ -34,16 +44,19 @@ Case = tuple[str, Image, Image]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few cases: a smoke run")
-    quick = parser.parse_args().quick
+    parser.add_argument("--cohort", default="", help="only cohorts whose name contains this")
+    options = parser.parse_args()
     reached = []
-    for name, cases, structures in cohorts(quick):
+    for name, cases, structures in cohorts(options.quick, options.cohort):
         reached += measure(name, cases, structures)
     return 0 if all(reached) else 1
 
 
-def cohorts(quick: bool):
+def cohorts(quick: bool, only: str):
     folder = DATA / "Task04_Hippocampus"
-    if folder.is_dir():
+    if only not in "hippocampus":
+        pass
+    elif folder.is_dir():
         files = sorted((folder / "labelsTr").glob("*.nii.gz"))[: 36 if quick else None]
         cases = [
             (file.name, read_image(folder / "imagesTr" / file.name), read_label(file))
@@ -52,8 +65,8 @@ def cohorts(quick: bool):
         yield "hippocampus (real MR)", cases, {"anterior": 1, "posterior": 2}
     else:
         print(f"no real labels: {folder} is no folder (set SEGSTUDY_DATA)\n")
-    if not quick:
-        scans = [patient(2026, index, (96, 96, 44)) for index in range(36)]
+    if not quick and only in "thorax":
+        scans = [patient(SEED, index, (96, 96, 44)) for index in range(36)]
         cases = [
             (f"p{index:02d}", Image(image[None].astype(np.float32), affine), Image(label, affine))
             for index, (image, label, affine) in enumerate(scans)
@@ -96,7 +109,57 @@ def plant(fault: str, image: Image, label: Image, values: list[int], turn: int):
         moved = affine.copy()
         moved[:3, 3] += affine[:3, axis] * start
         affine = moved
+    elif fault == "missing_part":
+        array = without_part(array, value, turn)
+    elif fault == "outline":
+        array = other_outline(array, value, turn)
+    elif fault == "size":
+        array = with_more(array, value, turn)
     return Image(pixels, affine), Image(np.ascontiguousarray(array), affine)
+
+
+def without_part(array: np.ndarray, value: int, turn: int) -> np.ndarray:
+    """Take 40 to 60 % of a structure away, by a plane across an axis, an oblique one, or a ball."""
+    draw = np.random.default_rng([SEED, 1, turn])
+    share, places = draw.uniform(0.4, 0.6), np.argwhere(array == value)
+    way = turn % 5
+    if way < 3:
+        depth = places[:, way] * draw.choice((-1, 1))
+    elif way == 3:
+        depth = places @ draw.normal(size=3)
+    else:  # about one of its outermost voxels
+        far = places[np.argmax(places @ draw.normal(size=3))]
+        depth = np.linalg.norm(places - far, axis=1)
+    lost = np.sort(depth)[int(np.ceil(share * len(places))) - 1]
+    kept = array.copy()
+    kept[tuple(places[depth <= lost].T)] = 0
+    return kept
+
+
+def other_outline(array: np.ndarray, value: int, turn: int) -> np.ndarray:
+    """Draw the outline two or three voxels wider, or two narrower where that leaves something."""
+    mask = array == value
+    if turn % 2:
+        narrow = ndimage.distance_transform_edt(mask) > 2
+        if np.count_nonzero(narrow) >= 20:
+            return np.where(mask & ~narrow, 0, array).astype(array.dtype)
+    wide = ndimage.distance_transform_edt(~mask) <= 2 + (turn // 2) % 2
+    return np.where(wide & (array == 0), value, array).astype(array.dtype)
+
+
+def with_more(array: np.ndarray, value: int, turn: int) -> np.ndarray:
+    """Let a structure run out into the background on one side, until it is 1.6 to 2 times as large."""
+    draw = np.random.default_rng([SEED, 2, turn])
+    mask = array == value
+    shift = np.eye(3, dtype=int)[turn % 3] * draw.choice((-1, 1))
+    room = np.zeros(mask.shape, bool)
+    room[1:-1, 1:-1, 1:-1] = array[1:-1, 1:-1, 1:-1] == 0
+    more, target = mask.copy(), draw.uniform(1.6, 2.0) * np.count_nonzero(mask)
+    for _ in range(max(array.shape)):
+        if np.count_nonzero(more) >= target:
+            break
+        more |= ndimage.shift(more.astype(np.uint8), shift, order=0).astype(bool) & room
+    return np.where(more, value, array).astype(array.dtype)
 
 
 def countable(case: Described) -> dict[str, list]:
@@ -114,6 +177,7 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     began = time.process_time()
     clean = [describe(case, image, label, structures) for case, image, label in cases]
     natural = audit(clean)
+    per_100 = 100 * len(natural) / (len(cases) * len(structures))
     seconds = time.process_time() - began
     print(f"{name}: {len(cases)} cases, {seconds / len(cases):.2f} s a case; as delivered:")
     for one in natural:
@@ -121,13 +185,17 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     if not natural:
         print("- no findings")
     planted, right, wrong, missed, blamed = Counter(), Counter(), Counter(), Counter(), 0
-    number = 0
+    number, kinds = 0, []
     for offset in range(ONE_IN):
         cohort, truth = list(clean), {}
         for index in range(offset, len(cases), ONE_IN):
-            fault, turn = PLANTED[number % len(PLANTED)], number // len(PLANTED)
+            fault, turn = ROUND[number % len(ROUND)], number // len(ROUND)
+            if fault in OF_FORM:
+                turn = sum(planted_already == fault for planted_already in kinds)
+            kinds.append(fault)
             case, image, label = cases[index]
-            cohort[index] = describe(case, *plant(fault, image, label, values, turn), structures)
+            faulty = plant(fault, image, label, values, turn)
+            cohort[index] = describe(case, *faulty, structures, plant=False)
             truth[case] = fault
             number += 1
         before = {case.case: countable(case) for case in clean}
@@ -152,11 +220,15 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     precision = all_right / (all_right + sum(wrong.values()))
     recall = all_right / total
     print(f"\nUntouched cases with a finding: {blamed} of {ONE_IN * len(cases) - total}.\n")
-    for what, figure in (("precision", precision), ("recall", recall)):
-        verdict = "ok" if figure >= 0.95 else "short"
-        print(f"target audit {what}, {name}: {figure:.3f} (asked at least 0.95) {verdict}")
-    print()
-    return [precision >= 0.95, recall >= 0.95]
+    asked = [("precision", precision, 0.95), ("recall", recall, 0.95)]
+    asked += [(f"recall of {one}", right[one] / max(planted[one], 1), 0.9) for one in OF_FORM]
+    for what, figure, least in asked:
+        verdict = "ok" if figure >= least else "short"
+        print(f"target audit {what}, {name}: {figure:.3f} (asked at least {least}) {verdict}")
+    verdict = "ok" if per_100 <= MOST_FALSE else "short"
+    what = "findings in 100 labels as delivered"
+    print(f"target {what}, {name}: {per_100:.2f} (asked at most {MOST_FALSE}) {verdict}\n")
+    return [*(figure >= least for _, figure, least in asked), per_100 <= MOST_FALSE]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from segstudy.cli import main
 from segstudy.images.files import Image, read_image, read_label, write_label, write_nifti
 from segstudy.images.moving import move_structure, translation
 from segstudy.repair import tamper
-from segstudy.repair.audit import FAULTS, audit, describe, turns
+from segstudy.repair.audit import audit
+from segstudy.repair.described import describe
+from segstudy.repair.findings import FAULTS
+from segstudy.repair.places import turns
 from segstudy.repair.points import evidence, sample, scene
 
 SHAPE = (44, 40, 36)
@@ -43,6 +46,26 @@ def relabel(change):
     return lambda image, label: (image, Image(change(label.array), label.affine))
 
 
+def without_half(label, value):
+    """The half of a structure that lies to the left of its median column is lost."""
+    columns = np.nonzero(label == value)[0]
+    kept = label.copy()
+    kept[: int(np.median(columns))][kept[: int(np.median(columns))] == value] = 0
+    return kept
+
+
+def widened(label, value):
+    wide = ndimage.distance_transform_edt(label != value) <= 2
+    return np.where(wide & (label == 0), value, label).astype(np.uint8)
+
+
+def run_out(label, value):
+    """A structure runs out to the back, as far again as it is thick."""
+    mask = label == value
+    more = [np.roll(mask, -step, axis=1) for step in range(8)]
+    return np.where(np.any(more, axis=0) & (label == 0), value, label).astype(np.uint8)
+
+
 QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 PLANTED = {
     "empty": relabel(lambda label: np.where(label == SPLEEN, 0, label).astype(np.uint8)),
@@ -54,6 +77,9 @@ PLANTED = {
     "stray": relabel(lambda label: tamper.add_piece(label, LIVER, 2)),
     "holes": relabel(lambda label: tamper.add_hole(label, LIVER, 2)),
     "cut": cut,
+    "missing_part": relabel(lambda label: without_half(label, LIVER)),
+    "outline": relabel(lambda label: widened(label, SPLEEN)),
+    "size": relabel(lambda label: run_out(label, SPLEEN)),
 }
 
 

@@ -27,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "audit",
         help="flag labels that do not fit the rest of their cohort",
         description="Flag labels that are shifted, flipped, rotated, in another orientation, with "
-        "swapped numbers, stray pieces or holes, empty, or cut off at the border. No reference is "
-        "needed; a fault that most of the cohort shares is not seen. Writes faults.csv.",
+        "swapped numbers, stray pieces or holes, empty, cut off at the border, or of another form than "
+        "in the other cases: a part missing, an outline too wide or too narrow, or a size out of range "
+        "(from 10 cases of a structure on). No reference is needed; a fault that most of the cohort "
+        "shares is not seen. Writes faults.csv.",
     )
     step.add_argument("--cases", type=Path, help="case table of the dataset")
     step.add_argument("--images", type=Path, help="or a folder of images, one file a case")
@@ -118,7 +120,8 @@ def _apply(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from segstudy.errors import InputError
     from segstudy.files import write_table, writing_folder
-    from segstudy.repair.audit import audit_files, fault_table, folder_pairs, table_pairs
+    from segstudy.repair.audit import audit_files, folder_pairs, table_pairs
+    from segstudy.repair.findings import fault_table
 
     if options.cases and options.settings and not options.images and not options.structures:
         pairs, structures, channels = table_pairs(options.cases, options.labels, options.settings)

@@ -116,9 +116,9 @@ def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int =
     )
     length = np.sqrt((normal**2).sum(axis=0))
     places = np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
-    places = _strided(places, most)
+    places = strided(places, most)
     at = tuple(places.T)
-    inside = _strided(np.argwhere(crop), most)
+    inside = strided(np.argwhere(crop), most)
     return Points(
         surface=(places + origin) * spacing,
         normal=(normal[(slice(None), *at)] / length[at]).T.astype(float),
@@ -126,7 +126,8 @@ def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int =
     )
 
 
-def _strided(places: np.ndarray, most: int) -> np.ndarray:
+def strided(places: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the places (n, 3), evenly picked."""
     if len(places) <= most:
         return places
     return places[np.linspace(0, len(places) - 1, most).astype(int)]

@@ -1,0 +1,216 @@
+"""Forms and what is learnt from planted faults: measures of known bodies, and cohorts with known truth."""
+
+import numpy as np
+import pytest
+from repair_shapes import ellipsoid
+from scipy import ndimage
+
+from segstudy.images.files import Image
+from segstudy.repair.audit import audit
+from segstudy.repair.described import describe
+from segstudy.repair.forms import ALONG, DIRECTIONS, ONCE, Box, cut_out, form, planted, without_part
+from segstudy.repair.misfit import _median, log_odds, misfits
+from segstudy.repair.points import scene
+
+SHAPE = (40, 44, 40)
+LEFT, RIGHT = 1, 2
+KIDNEYS = {"left": LEFT, "right": RIGHT}
+
+
+def along(found, what, direction) -> float:
+    at = int(np.argmax(DIRECTIONS @ np.array(direction, float)))
+    return float(found.along[ALONG.index(what), at])
+
+
+def box_of(mask, intensity=None, spacing=(1.0, 1.0, 1.0)) -> Box:
+    intensity = mask.astype(np.float32) if intensity is None else intensity
+    return Box(mask, ~mask, intensity[None], np.array(spacing), np.zeros((3, 2), bool))
+
+
+def test_form_of_a_brick_and_of_half_of_it():
+    mask = np.zeros((30, 40, 30), bool)
+    mask[8:20, 8:32, 10:18] = True  # 12 x 24 x 8 voxels of 1 x 1 x 2 mm
+    half = mask.copy()
+    half[:, 20:] = False
+    image = np.where(mask, 1, 0).astype(np.float32)
+    box = box_of(mask, image, (1.0, 1.0, 2.0))
+    whole, cut = form(box, mask), form(box, half)
+    assert np.exp(whole.once[ONCE.index("volume")]) == pytest.approx(12 * 24 * 8 * 2 / 1000)
+    surface = 2 * (12 * 24 + 12 * 16 + 24 * 16) / (12 * 24 * 16)
+    assert np.exp(whole.once[ONCE.index("surface")]) == pytest.approx(surface, rel=0.15)
+    extents = [np.exp(along(whole, "width", way)) for way in np.eye(3)]
+    assert extents == pytest.approx([12, 24, 16])
+    assert np.exp(along(cut, "width", (0, 1, 0))) == pytest.approx(12)
+    # The image goes on beyond the cut, and ends at the other faces.
+    assert along(cut, "contrast", (0, 1, 0)) < -2 < -1 < along(cut, "contrast", (0, -1, 0))
+    assert along(whole, "contrast", (0, 1, 0)) > -1
+    assert along(cut, "cap", (0, 1, 0)) > along(whole, "cap", (0, 1, 0))
+
+
+def test_where_the_grid_ends_nothing_is_known():
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[5:15, 5:15, 12:] = 1
+    box = cut_out(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
+    found = form(box, box.mask)
+    assert box.open.tolist() == [[False, False], [False, False], [False, True]]
+    assert np.isnan(along(found, "cap", (0, 0, 1)))
+    assert np.isnan(along(found, "width", (0, 0, 1)))
+    assert np.isnan(along(found, "width", (0, 0, -1)))
+    assert np.isfinite(along(found, "cap", (0, 0, -1)))
+
+
+@pytest.mark.parametrize("way", ["x", "y", "z", "oblique", "ball"])
+def test_a_part_is_lost_by_its_share(way):
+    mask = ellipsoid(SHAPE, (20, 22, 20), (9, 12, 8))
+    kept = without_part(mask, way, 0.5, np.random.default_rng(3))
+    assert not (kept & ~mask).any()
+    assert kept.sum() / mask.sum() == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_same_label_gets_the_same_faults():
+    mask = ellipsoid(SHAPE, (20, 22, 20), (6, 8, 5))
+    first, second = planted(box_of(mask)), planted(box_of(mask))
+    assert {kind: len(forms) for kind, forms in first.items()} == {
+        "part": 5,
+        "wide": 3,
+        "narrow": 3,
+        "extra": 2,
+    }
+    for kind, forms in first.items():
+        for one, other in zip(forms, second[kind], strict=True):
+            assert np.array_equal(one.along, other.along)
+            assert np.array_equal(one.once, other.once)
+
+
+def test_log_odds_of_two_normals():
+    """Against the closed form: for equal unit covariances, (x - (a + b) / 2) . (b - a)."""
+    draw = np.random.default_rng(0)
+    right, wrong = draw.normal(size=(4000, 2)), draw.normal(size=(4000, 2)) + (3, 0)
+    found = log_odds(np.array([[0.0, 0], [1.5, 5], [3, 0]]), right, wrong)
+    assert found == pytest.approx([-4.5, 0, 4.5], abs=0.6)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 6])
+def test_medians_leave_out_what_is_not_known(number):
+    draw = np.random.default_rng(number)
+    table = draw.normal(size=(number, 40))
+    table[1:][draw.random((number - 1, 40)) < 0.3] = np.nan
+    assert np.array_equal(_median(table), np.nanmedian(table, axis=0))
+
+
+# --- cohorts ------------------------------------------------------------------------------------------
+
+
+def kidneys(seed: int, top: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Two bodies left and right of the same size in a case, of different sizes from case to case.
+
+    top: the field of view ends below this slice.
+    """
+    draw = np.random.default_rng(seed)
+    size = draw.uniform(0.85, 1.15)
+    label = np.zeros(SHAPE, np.uint8)
+    for value, x in ((LEFT, 10), (RIGHT, 29)):
+        radii = np.array([6, 8, 10]) * size * draw.uniform(0.97, 1.03, 3)
+        label[ellipsoid(SHAPE, (x, 22, 20) + draw.uniform(-1, 1, 3), radii)] = value
+    image = ndimage.gaussian_filter(np.where(label > 0, 100.0, 0.0), 0.7)
+    image += draw.normal(0, 8, SHAPE)
+    return image[..., :top], label[..., :top]
+
+
+def described(case: str, image: np.ndarray, label: np.ndarray):
+    affine = np.diag([1.5, 1.5, 2.0, 1.0])
+    return describe(
+        case, Image(image[None].astype(np.float32), affine), Image(label, affine), KIDNEYS
+    )
+
+
+@pytest.fixture(scope="module")
+def sound():
+    return [described(f"k{seed:02d}", *kidneys(seed)) for seed in range(14)]
+
+
+def with_faults(sound, faults):
+    """The cohort with the labels of some cases (an index) changed by a function."""
+    cases = list(sound)
+    for index, change in faults.items():
+        image, label = kidneys(index)
+        cases[index] = described(f"k{index:02d}", image, change(label))
+    return cases
+
+
+def cut_at(value, axis, share):
+    def change(label):
+        kept = label.copy()
+        at = int(np.quantile(np.nonzero(label == value)[axis], share))
+        part = np.moveaxis(kept, axis, 0)[:at]
+        part[part == value] = 0
+        return kept
+
+    return change
+
+
+def narrowed(value, voxels):
+    def change(label):
+        rim = (label == value) & (ndimage.distance_transform_edt(label == value) <= voxels)
+        return np.where(rim, 0, label).astype(np.uint8)
+
+    return change
+
+
+def told(cases):
+    return {(one.case, one.structure, one.fault) for one in audit(cases)}
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_missing_part_is_told_with_its_side(sound, axis):
+    [found] = audit(with_faults(sound, {5: cut_at(RIGHT, axis, 0.45)}))
+    assert (found.case, found.structure, found.fault) == ("k05", "right", "missing_part")
+    assert ("left", "back", "feet")[axis] in found.evidence.split("towards ")[1].split(",")[0]
+    assert "image goes on" in found.evidence
+
+
+def test_an_outline_is_told_with_its_amount(sound):
+    [found] = audit(with_faults(sound, {2: narrowed(LEFT, 2)}))
+    assert (found.case, found.structure, found.fault) == ("k02", "left", "outline")
+    amount = float(found.evidence.split("about ")[1].split(" mm")[0])
+    assert amount == pytest.approx(2 * 1.65, abs=1.0)  # two voxels of 1.5 x 1.5 x 2 mm
+    assert "further out" in found.evidence
+
+
+def test_a_quarter_of_the_cohort_at_fault(sound):
+    faults = {1: cut_at(LEFT, 2, 0.5), 6: narrowed(RIGHT, 2), 11: cut_at(RIGHT, 1, 0.5)}
+    assert told(with_faults(sound, faults)) == {
+        ("k01", "left", "missing_part"),
+        ("k06", "right", "outline"),
+        ("k11", "right", "missing_part"),
+    }
+
+
+def test_a_small_pair_is_no_fault(sound):
+    """Both sides of one case a fifth smaller along each axis: a small patient."""
+    draw = np.random.default_rng(99)
+    label = np.zeros(SHAPE, np.uint8)
+    for value, x in ((LEFT, 11), (RIGHT, 29)):
+        label[ellipsoid(SHAPE, (x, 22, 20), np.array([6, 8, 10]) * 0.83)] = value
+    image = ndimage.gaussian_filter(np.where(label > 0, 100.0, 0.0), 0.7)
+    small = described("small", image + draw.normal(0, 8, SHAPE), label)
+    assert told([*sound, small]) == set()
+
+
+def test_what_the_field_of_view_takes_away_is_no_missing_part(sound):
+    cropped = [described(f"c{seed}", *kidneys(seed + 50, top=22)) for seed in range(2)]
+    assert not {one for one in told([*sound, *cropped]) if one[2] != "cut"}
+
+
+def test_nothing_is_said_of_form_in_a_small_cohort(sound):
+    cases = with_faults(sound, {5: narrowed(RIGHT, 2)})[:9]
+    assert not misfits(cases, {}, {}, {})
+
+
+def test_a_speck_that_is_left_is_a_size(sound):
+    def speck(label):
+        kept = np.where(label == LEFT, 0, label).astype(np.uint8)
+        kept[10, 22, 20] = LEFT
+        return kept
+
+    assert told(with_faults(sound, {7: speck})) == {("k07", "left", "size")}

@@ -1,0 +1,98 @@
+"""A case as the label audit sees it: where its structures lie, how they are made up, its image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from segstudy.images.files import Image
+from segstudy.images.geometry import to_ras
+from segstudy.images.moving import bounding_box
+from segstudy.repair.forms import Forms, forms
+from segstudy.repair.points import Points, Scene, middle_of, sample, scene
+
+#: Gap, in voxels, over which pieces still count as one: a thin structure breaks without fault.
+GAP_VOXELS = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A structure of one case, in RAS mm from the middle of the grid.
+
+    voxels, volume_ml: its size. centroid: (3,). spread: 3x3 covariance of its voxels.
+    stray: voxels of each piece but the largest, greatest first; pieces lie GAP_VOXELS apart.
+    holes: background voxels that it encloses. border: its voxels on the face of the grid that has most of them.
+    points: for look-ups in the image.
+    """
+
+    voxels: int
+    volume_ml: float
+    centroid: np.ndarray
+    spread: np.ndarray
+    stray: tuple[int, ...]
+    holes: int
+    border: int
+    points: Points
+
+
+@dataclass(frozen=True)
+class Described:
+    """A case as the audit sees it: its structures (None where empty), their form (None also where
+    there are too few voxels to have one) and its image."""
+
+    case: str
+    shapes: Mapping[str, Shape | None]
+    image: Scene
+    forms: Mapping[str, Forms | None]
+    voxel_mm: float  # size of a voxel of the scene
+
+
+def describe(
+    case: str, image: Image, label: Image, structures: Mapping[str, int], plant: bool = True
+) -> Described:
+    """Measure one case.
+
+    image: (channel, i, j, k), finite. label: (i, j, k) on the same grid.
+    structures: name to value. plant: whether faults of form are planted in its structures, to be
+    learnt from.
+    """
+    ras = to_ras(label)
+    shapes = {name: _shape(ras, value) for name, value in structures.items()}
+    looked_up = scene(image)
+    found = {
+        name: shapes[name] and forms(ras.array, value, looked_up, plant)
+        for name, value in structures.items()
+    }
+    voxel_mm = float(np.prod(looked_up.spacing_mm) ** (1 / 3))
+    return Described(case, shapes, looked_up, found, voxel_mm)
+
+
+def _shape(label: Image, value: int) -> Shape | None:
+    mask = label.array == value
+    box = bounding_box(mask)
+    if box is None:
+        return None
+    spacing = np.array(label.spacing_mm)
+    crop = mask[tuple(slice(low, high) for low, high in box)]
+    places = np.argwhere(crop)
+    origin = np.array([low for low, _ in box]) - middle_of(mask.shape)
+    centred = (places - places.mean(axis=0)) * spacing
+    joined = ndimage.binary_dilation(crop, np.ones((3, 3, 3)), GAP_VOXELS // 2)
+    pieces, _ = ndimage.label(joined, np.ones((3, 3, 3)))
+    sizes = sorted(np.bincount(pieces[crop])[1:].tolist(), reverse=True)
+    # What it encloses lies in its box; a face of the box is open towards the rest of the grid.
+    enclosed = ndimage.binary_fill_holes(crop) & ~crop
+    background = label.array[tuple(slice(low, high) for low, high in box)] == 0
+    faces = [np.take(mask, index, axis) for axis in range(3) for index in (0, -1)]
+    return Shape(
+        voxels=len(places),
+        volume_ml=float(len(places) * spacing.prod() / 1000),
+        centroid=(places.mean(axis=0) + origin) * spacing,
+        # The voxels themselves spread by a twelfth of their size squared.
+        spread=centred.T @ centred / len(places) + np.diag(spacing**2 / 12),
+        stray=tuple(sizes[1:]),
+        holes=int(np.count_nonzero(enclosed & background)),
+        border=max(int(np.count_nonzero(face)) for face in faces),
+        points=sample(mask, label.spacing_mm),
+    )

@@ -1,0 +1,275 @@
+"""The form of a structure and how it meets the image, as numbers; and the same for planted faults.
+
+A structure is looked at on the grid of its case's scene, cut to its box and made coarser until it
+is small. Faults of form are planted in it here, so that the audit learns from the cohort itself
+how a label looks with a part missing, with too much, or with an outline too wide or too narrow.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from segstudy.images.moving import bounding_box
+from segstudy.repair.points import Scene, strided
+
+#: Voxels of a structure's box, at most: finer ones are averaged over blocks.
+BOX_VOXELS = 100_000
+#: Voxels around the structure: room for an outline to be widened, and for looks beyond it.
+ROOM = 5
+#: Voxels below which a structure has no form to speak of.
+LEAST_VOXELS = 12
+#: Pieces of less than this share of a structure have no part in its form.
+SMALL_PIECE = 0.05
+#: Points of the surface at which the image is looked at.
+POINTS = 500
+#: Steps of the finest voxel size along the normal at which the image is looked at, outwards.
+STEPS = np.arange(-3, 4)
+#: Added before logarithms of intensities, which are scaled to 0..1.
+LEAST = 0.003
+#: Faults that are planted: the part that is lost, as a share; the outline's shift, in voxels.
+SHARES = (0.4, 0.6)
+OUTLINE_VOXELS = (1.5, 2, 3)
+
+#: The 26 directions to the neighbours of a voxel.
+DIRECTIONS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(way)], float)
+DIRECTIONS /= np.linalg.norm(DIRECTIONS, axis=1, keepdims=True)
+#: What is measured once, and what along each direction.
+ONCE = ("volume", "surface", "thickness", "depth", "spread", "edge", "outer", "inner", "rim")
+ALONG = ("width", "cap", "contrast", "facing")
+#: What is planted.
+KINDS = ("part", "wide", "narrow", "extra")
+
+
+@dataclass(frozen=True)
+class Form:
+    """Measures of a structure, all as logarithms or shares; NaN where the field of view ends.
+
+    once: (len(ONCE),): volume in mL; surface by volume; mean and greatest depth within; spread of
+        the intensity inside; edge of the image across the surface, and how much of it lies two
+        steps outwards and inwards; how far the outermost voxels are from the intensity inside.
+    along: (len(ALONG), 26), by direction: extent; area of the last voxels by volume^(2/3); contrast
+        of the image across the surface that faces so; share of the surface that does.
+    """
+
+    once: np.ndarray
+    along: np.ndarray
+
+
+@dataclass(frozen=True)
+class Forms:
+    """A structure's form as delivered, and with faults planted in it, by kind.
+
+    open: whether the field of view cuts the structure.
+    """
+
+    delivered: Form
+    planted: Mapping[str, list[Form]]
+    open: bool
+
+
+@dataclass(frozen=True)
+class Box:
+    """A structure cut out of a label map, in RAS.
+
+    mask, free: (x, y, z) bool, the structure and the background that it could grow into.
+    intensity: (c, x, y, z). open: (3, 2), whether the structure ends at the low and at the high end of an axis
+    because the grid does.
+    """
+
+    mask: np.ndarray
+    free: np.ndarray
+    intensity: np.ndarray
+    spacing_mm: np.ndarray
+    open: np.ndarray
+
+
+def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
+    """Cut a structure out of a label map (x, y, z) in RAS, on the grid of its scene; None if tiny."""
+    block = np.maximum(np.array(label.shape) // image.intensity.shape[1:], 1)
+    mask, free = _averaged(label == value, block) >= 0.5, _averaged(label == 0, block) >= 0.5
+    found = bounding_box(mask)
+    if found is None:
+        return None
+    around = tuple(slice(low, high) for low, high in found)
+    mask[around] = _main(mask[around])
+    found = bounding_box(mask)
+    lows, highs = np.array(found).T
+    touched = np.stack([lows == 0, highs == mask.shape], axis=1)
+    part = tuple(
+        slice(max(low - ROOM, 0), high + ROOM) for low, high in zip(lows, highs, strict=True)
+    )
+    intensity, spacing = image.intensity[(slice(None), *part)], image.spacing_mm
+    mask, free = mask[part], free[part]
+    block = np.ones(3, int)
+    while np.prod(np.array(mask.shape) // block) > BOX_VOXELS:
+        block[np.argmin(spacing * block)] += 1
+    if block.max() > 1:
+        mask, free = _averaged(mask, block) >= 0.5, _averaged(free, block) >= 0.5
+        intensity = np.stack([_averaged(one, block) for one in intensity])
+    # Room all around, also where the grid ends.
+    pad = [(ROOM, ROOM)] * 3
+    return Box(
+        np.pad(mask, pad),
+        np.pad(free, pad),
+        np.pad(intensity, [(0, 0), *pad], mode="edge"),
+        spacing * block,
+        touched,
+    )
+
+
+def _main(mask: np.ndarray) -> np.ndarray:
+    """A mask (x, y, z) without its small pieces, which are a fault of their own."""
+    pieces, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces[mask])
+    return mask & (sizes >= SMALL_PIECE * sizes.sum())[pieces]
+
+
+def _averaged(array: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Means over blocks of voxels; what is left over at the high ends is dropped."""
+    if block.max() == 1:
+        return array.astype(np.float32)
+    keep = np.array(array.shape) // block
+    parts = [length for axis in range(3) for length in (keep[axis], block[axis])]
+    cut = array[tuple(slice(0, size) for size in keep * block)]
+    return cut.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32)
+
+
+def form(box: Box, mask: np.ndarray) -> Form | None:
+    """Measure a structure, or a version of it, in its box; None if it is tiny."""
+    if np.count_nonzero(mask) < LEAST_VOXELS:
+        return None
+    # As much around it as the smoothing and the walk along the normals reach.
+    margin = np.ceil(np.abs(STEPS).max() * box.spacing_mm.min() / box.spacing_mm).astype(int) + 1
+    part = tuple(
+        slice(max(low - more, 0), high + more)
+        for (low, high), more in zip(bounding_box(mask), margin, strict=True)
+    )
+    mask, image = mask[part], box.intensity[(slice(None), *part)]
+    places = np.argwhere(mask)
+    spacing, step = box.spacing_mm, box.spacing_mm.min()
+    sigma = step / spacing
+    normal = np.stack(
+        [
+            ndimage.gaussian_filter(
+                mask.astype(np.float32), sigma, [int(axis == a) for a in range(3)], mode="nearest"
+            )
+            / np.float32(spacing[axis])
+            for axis in range(3)
+        ]
+    )
+    length = np.sqrt((normal**2).sum(axis=0))
+    surface = strided(np.argwhere(length > 0.5 * length.max()), POINTS)
+    at = tuple(surface.T)
+    outwards = -(normal[(slice(None), *at)] / length[at]).T
+    volume = len(places) * spacing.prod()
+    depth = ndimage.distance_transform_edt(mask, spacing)
+    inside = np.median(image[:, mask], axis=1)
+    spread = np.abs(image[:, mask] - inside[:, None]).mean(axis=1).sum()
+
+    walk = surface.T[:, None] + (outwards / spacing).T[:, None] * (STEPS * step)[:, None]
+    seen = np.stack(
+        [ndimage.map_coordinates(one, walk, order=1, mode="nearest") for one in image]
+    )  # (c, step, point)
+    edge = np.abs(seen[:, 2:] - seen[:, :-2]).sum(axis=0).mean(axis=1) + LEAST  # steps -2..2
+    rim = np.abs(seen[:, 2] - inside[:, None]).sum(axis=0).mean() + LEAST
+    contrast = np.abs(seen[:, 4:6].mean(axis=1) - seen[:, 1:3].mean(axis=1)).sum(axis=0)
+    faces = (outwards @ DIRECTIONS.T) > 0.8
+    once = np.array(
+        [
+            np.log(volume / 1000),
+            np.log(length.sum() * spacing.prod() / volume),
+            np.log(depth[mask].mean()),
+            np.log(depth.max()),
+            np.log(spread + LEAST),
+            np.log(edge[2]),
+            np.log(edge[4] / edge[2]),
+            np.log(edge[0] / edge[2]),
+            np.log(rim),
+        ]
+    )
+    reach = (places * spacing) @ DIRECTIONS.T
+    thick = np.abs(DIRECTIONS) @ spacing
+    ends = reach.max(axis=0)
+    cap = (reach >= ends - 0.55 * thick).sum(axis=0) * spacing.prod() / thick / volume ** (2 / 3)
+    shown = faces.sum(axis=0)
+    facing = (contrast[:, None] * faces).sum(axis=0) / np.maximum(shown, 1)
+    along = np.stack(
+        [
+            np.log(ends - reach.min(axis=0) + thick),
+            np.sqrt(cap),
+            np.where(shown > 2, np.log(facing + LEAST), np.nan),
+            shown / len(surface),
+        ]
+    )
+    if box.open.any():
+        lost = (DIRECTIONS[:, :, None] * np.array([-1, 1]) > 0.5) & box.open
+        beyond = lost.any(axis=(1, 2))
+        along[1:, beyond] = np.nan
+        along[0, beyond | beyond[::-1]] = np.nan
+    return Form(once, along)
+
+
+def forms(label: np.ndarray, value: int, image: Scene, plant: bool = True) -> Forms | None:
+    """Measure a structure of a label map (x, y, z) in RAS on its scene; None if it is tiny or empty.
+
+    plant: whether faults are planted in it too.
+    """
+    box = cut_out(label, value, image)
+    delivered = None if box is None else form(box, box.mask)
+    if delivered is None:
+        return None
+    wrong = planted(box) if plant else {kind: [] for kind in KINDS}
+    return Forms(delivered, wrong, bool(box.open.any()))
+
+
+def planted(box: Box) -> dict[str, list[Form]]:
+    """The forms of a structure with faults planted in it, by kind.
+
+    The same mask gives the same faults: its voxels choose the side and the share.
+    """
+    draw = np.random.default_rng(int(np.count_nonzero(box.mask)))
+    found = {kind: [] for kind in KINDS}
+    for way in ("x", "y", "z", "oblique", "ball"):
+        found["part"].append(without_part(box.mask, way, draw.uniform(*SHARES), draw))
+    inside, outside = (ndimage.distance_transform_edt(mask) for mask in (box.mask, ~box.mask))
+    for voxels in OUTLINE_VOXELS:
+        found["wide"].append(box.mask | ((outside <= voxels) & box.free))
+        found["narrow"].append(inside > voxels)
+    for _ in range(2):
+        found["extra"].append(with_extra(box, draw.uniform(0.5, 1.0), draw))
+    forms = {kind: [form(box, mask) for mask in masks] for kind, masks in found.items()}
+    return {kind: [one for one in there if one is not None] for kind, there in forms.items()}
+
+
+def without_part(mask: np.ndarray, way: str, share: float, draw: np.random.Generator) -> np.ndarray:
+    """A mask (x, y, z) that has lost a share of its voxels.
+
+    way: `x`, `y`, `z`: all beyond a plane across that axis; `oblique`: beyond any plane; `ball`: all
+    about a point of the surface.
+    """
+    places = np.argwhere(mask)
+    if way == "ball":
+        edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+        order = ((places - edge[draw.integers(len(edge))]) ** 2).sum(axis=1)
+    elif way == "oblique":
+        order = places @ draw.normal(size=3)
+    else:
+        order = places[:, "xyz".index(way)] * draw.choice((-1, 1))
+    kept = mask.copy()
+    kept[tuple(places[order <= np.quantile(order, share)].T)] = False
+    return kept
+
+
+def with_extra(box: Box, share: float, draw: np.random.Generator) -> np.ndarray:
+    """A mask that has grown by a share of its voxels, into the background about a point of its surface."""
+    edge = np.argwhere(box.mask & ~ndimage.binary_erosion(box.mask))
+    middle = edge[draw.integers(len(edge))]
+    room = np.argwhere(box.free & ~box.mask)
+    order = ((room - middle) ** 2).sum(axis=1)
+    nearest = np.argsort(order, kind="stable")[: int(share * np.count_nonzero(box.mask))]
+    grown = box.mask.copy()
+    grown[tuple(room[nearest].T)] = True
+    return grown

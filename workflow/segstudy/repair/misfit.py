@@ -1,0 +1,383 @@
+"""Structures that are out of their cohort's form: a part missing, an outline too wide or narrow, size.
+
+The cohort itself teaches what a fault looks like: faults are planted in its own labels
+(`forms.planted`), and linear discriminants between labels as they are and each kind of planted
+fault, fitted to the other cases, give a case's log odds. So no wrong example is needed, and a
+structure that differs much from case to case, or has no edge in the image, is judged by what does
+tell there. Measures are robust z-scores, by the medians of the other cases.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segstudy.repair.described import Described
+from segstudy.repair.findings import Finding
+from segstudy.repair.forms import ALONG, DIRECTIONS, KINDS, ONCE, Form
+
+#: Cases with a structure below which nothing is said of its form.
+SMALLEST_COHORT = 10
+#: Log odds that name a fault.
+CLEAR_ODDS = 4.0
+#: Robust z-score of volume, or of its ratio to another structure's, that is a finding by itself.
+CLEAR_Z = 6.0
+#: Cases are judged by the others: one is left out at a time, or one group of this many.
+GROUPS = 24
+#: Planted faults of a kind below which the kind is not looked for: a thin structure is never narrower.
+FEWEST_PLANTED = 6
+#: Times that cases found faulty are taken out of what is usual.
+ROUNDS = 3
+#: A robust z-score is taken for no more than this.
+LARGEST_Z = 8.0
+#: The least spread that a cohort is granted, of what is measured once and along each direction.
+LEAST_SPREAD = np.concatenate(
+    [np.full(len(ONCE), 0.05), np.repeat([0.03, 0.05, 0.1, 0.01], len(DIRECTIONS)), [0.05]]
+)
+VOLUME, RATIO = 0, -1
+#: Columns that the image gives.
+IMAGE = np.flatnonzero(
+    [word in ("spread", "edge", "outer", "inner", "rim") for word in ONCE]
+    + [word == "contrast" for word in ALONG for _ in DIRECTIONS]
+    + [False]
+)
+FAULT = {"part": "missing_part", "wide": "outline", "narrow": "outline", "extra": "size"}
+#: Robust z-score from which a measure is told as evidence.
+CLEAR_EVIDENCE = 2.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Measures of one structure through a cohort, a row a case, and those of its planted faults.
+
+    sound: (n, m). planted: (k, m), with the kind (k,), an index of KINDS, and the case (k,), an index of cases.
+    open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
+    the others, so that the image tells nothing of its form. cropped: (n,), whether the field of view cuts more than usual.
+    """
+
+    cases: tuple[str, ...]
+    delivered: np.ndarray
+    planted: np.ndarray
+    kind: np.ndarray
+    of: np.ndarray
+    open: np.ndarray
+    elsewhere: np.ndarray
+    cropped: np.ndarray
+
+    @property
+    def odd(self) -> np.ndarray:
+        """Whether a case cannot tell what is usual (n,)."""
+        return self.elsewhere | self.cropped
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is found of one structure of one case.
+
+    odds: (len(KINDS),) log odds of a fault of that kind. kind: the likeliest of them. least: the
+        log odds from which it is one.
+    z, measured, usual: (m,) robust z-scores of its measures, themselves, and their medians.
+    """
+
+    odds: np.ndarray
+    kind: str
+    least: float
+    z: np.ndarray
+    measured: np.ndarray
+    usual: np.ndarray
+
+    @property
+    def of_a_kind(self) -> bool:
+        """Whether a kind of fault explains it."""
+        return self.odds.max() >= self.least
+
+    @property
+    def found(self) -> bool:
+        """Whether it is a finding: of a kind, or by its volume alone."""
+        return self.of_a_kind or abs(self.z[VOLUME]) >= CLEAR_Z
+
+    @property
+    def clear(self) -> float:
+        """How clear it is."""
+        return float(max(self.odds.max(), abs(self.z[VOLUME])))
+
+
+Cases = Mapping[str, frozenset[str]]
+
+
+def misfits(
+    cases: Sequence[Described], left_out: Cases, elsewhere: Cases, cropped: Cases
+) -> list[Finding]:
+    """Structures whose form does not fit their cohort.
+
+    left_out: by structure, the cases in which it has a fault of which its form follows.
+    elsewhere: by structure, the cases in which it seems to lie elsewhere.
+    cropped: by structure, the cases in which the field of view cuts more of it than is usual.
+    """
+    nobody: frozenset[str] = frozenset()
+    judged: dict[str, dict[str, Verdict]] = {}
+    partners = {}
+    for name in cases[0].shapes:
+        asked = [left_out.get(name, nobody), elsewhere.get(name, nobody), cropped.get(name, nobody)]
+        rows, partners[name] = gather(cases, name, *asked)
+        if np.count_nonzero(~rows.odd) < SMALLEST_COHORT:
+            continue
+        judged[name] = judge(rows)
+    for name, verdicts in judged.items():
+        # Which of two structures is out of their ratio? The one that is odder otherwise.
+        other = judged.get(partners[name], {})
+        blamed = [
+            case
+            for case, verdict in verdicts.items()
+            if verdict.found and case in other and other[case].clear > verdict.clear
+        ]
+        if blamed:
+            asked = [
+                left_out.get(name, nobody),
+                elsewhere.get(name, nobody),
+                cropped.get(name, nobody),
+            ]
+            rows, _ = gather(cases, name, *asked)
+            rows.delivered[[rows.cases.index(case) for case in blamed], RATIO] = np.nan
+            verdicts |= {case: one for case, one in judge(rows).items() if case in blamed}
+    found = []
+    for name, verdicts in judged.items():
+        voxels = {case.case: case.shapes[name].voxels for case in cases if case.shapes[name]}
+        for case, verdict in verdicts.items():
+            if verdict.found:
+                kind = verdict.kind if verdict.of_a_kind else "extra"
+                text = f"{voxels[case]} voxels, {words(kind, verdict)}"
+                found.append(Finding(case, name, FAULT[kind], text, verdict.clear))
+    return found + _specks(cases, judged)
+
+
+def _specks(
+    cases: Sequence[Described], judged: Mapping[str, Mapping[str, Verdict]]
+) -> list[Finding]:
+    """Structures of too few voxels to have a form, though the cohort's have one."""
+    found = []
+    for name, verdicts in judged.items():
+        usual = float(np.median([np.exp(one.measured[VOLUME]) for one in verdicts.values()]))
+        for case in cases:
+            shape = case.shapes[name]
+            if shape and not case.forms[name] and shape.volume_ml < usual / 4:
+                text = (
+                    f"{shape.voxels} voxels, {shape.volume_ml / usual:.2g} times the usual volume"
+                )
+                found.append(
+                    Finding(case.case, name, "size", text, np.log(usual / shape.volume_ml))
+                )
+    return found
+
+
+def gather(
+    cases: Sequence[Described],
+    name: str,
+    left_out: frozenset[str],
+    elsewhere: frozenset[str],
+    cropped: frozenset[str],
+) -> tuple[Rows, str | None]:
+    """The measures of a structure through a cohort, and the structure that its volume is compared with."""
+    there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
+    if np.mean([case.forms[name].open for case in there] or 0) < 0.5:
+        # Moved to the edge of the grid, a structure has lost a part by that.
+        there = [case for case in there if not (case.forms[name].open and case.case in elsewhere)]
+    partner = _partner(there, name)
+    delivered, planted, kind, of = [], [], [], []
+    for index, case in enumerate(there):
+        forms = case.forms[name]
+        other = case.forms.get(partner) if partner else None
+        against = other.delivered.once[VOLUME] if other else np.nan
+        delivered.append(_row(forms.delivered, against))
+        for number, word in enumerate(KINDS):
+            for one in forms.planted[word]:
+                planted.append(_row(one, against))
+                kind.append(number)
+                of.append(index)
+    rows = Rows(
+        tuple(case.case for case in there),
+        np.array(delivered),
+        np.array(planted),
+        np.array(kind),
+        np.array(of),
+        np.array([case.forms[name].open for case in there], bool),
+        np.array([case.case in elsewhere for case in there], bool),
+        np.array([case.case in cropped for case in there], bool),
+    )
+    return rows, partner
+
+
+def _row(form: Form, against: float) -> np.ndarray:
+    return np.concatenate([form.once, form.along.ravel(), [form.once[VOLUME] - against]])
+
+
+def _partner(cases: Sequence[Described], name: str) -> str | None:
+    """The other structure whose volume goes with this one's best: least spread of their ratio."""
+    found = []
+    for other in cases[0].shapes if cases else ():
+        if other == name:
+            continue
+        ratios = [
+            case.forms[name].delivered.once[VOLUME] - case.forms[other].delivered.once[VOLUME]
+            for case in cases
+            if case.forms.get(other)
+        ]
+        if len(ratios) >= max(SMALLEST_COHORT, 0.8 * len(cases)):
+            found.append((np.median(np.abs(ratios - np.median(ratios))), other))
+    return min(found)[1] if found else None
+
+
+def judge(rows: Rows) -> dict[str, Verdict]:
+    """Judge each case by the others, again without those found faulty until none is added."""
+    number = len(rows.cases)
+    sound = np.ones(number, bool)
+    for _ in range(ROUNDS):
+        verdicts = [None] * number
+        groups = min(number, GROUPS)
+        for group in range(groups):
+            out = np.arange(number) % groups == group
+            for blind in (False, True):
+                asked = np.flatnonzero(out & (rows.elsewhere == blind))
+                if len(asked):
+                    learnt = sound & ~out & ~rows.odd
+                    for index, verdict in zip(
+                        asked, _judge(rows, learnt, asked, blind), strict=True
+                    ):
+                        verdicts[index] = verdict
+        kept = np.array([not one.of_a_kind for one in verdicts])
+        if np.array_equal(kept, sound) or (kept & ~rows.odd).sum() < SMALLEST_COHORT:
+            break
+        sound = kept
+    return dict(zip(rows.cases, verdicts, strict=True))
+
+
+def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> list[Verdict]:
+    """Judge some cases (indices) by others (n, bool), without what the image tells if `blind`."""
+    usual, spread = _usual(rows.delivered[learnt])
+
+    def seen(measures: np.ndarray, is_open: np.ndarray) -> np.ndarray:
+        z = np.nan_to_num((measures - usual) / spread).clip(-LARGEST_Z, LARGEST_Z)
+        if rows.open[learnt].mean() < 0.5:  # what the field of view takes away is no fault
+            for column in (VOLUME, RATIO):
+                z[is_open, column] = z[is_open, column].clip(0)
+        return z
+
+    scores = seen(rows.delivered[asked], rows.open[asked])
+    mine = features(scores, blind)
+    right = features(seen(rows.delivered[learnt], rows.open[learnt]), blind)
+    use = learnt[rows.of]
+    wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]), blind)
+    by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
+    odds, likelihood = np.full((2, len(asked), len(KINDS)), -np.inf)
+    for number, there in enumerate(by_kind):
+        if len(there) >= FEWEST_PLANTED:
+            odds[:, number] = log_odds(mine, right, there)
+            likelihood[:, number] = log_likelihood(mine, there)
+    # A crop takes a part away, and no label is drawn too narrow by it.
+    less = [KINDS.index(kind) for kind in ("part", "narrow")]
+    for table in (odds, likelihood):
+        table[np.ix_(rows.cropped[asked], less)] = -np.inf
+    least = 0.0 if blind else CLEAR_ODDS  # that something is wrong with it is known already
+    return [
+        Verdict(one, KINDS[kind], least, z, measured, usual)
+        for one, kind, z, measured in zip(
+            odds, likelihood.argmax(axis=1), scores, rows.delivered[asked], strict=True
+        )
+    ]
+
+
+def _usual(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and robust standard deviation of each column; NaN of no account."""
+    usual = _median(table)
+    return usual, np.fmax(1.4826 * _median(np.abs(table - usual)), LEAST_SPREAD)
+
+
+def _median(table: np.ndarray) -> np.ndarray:
+    """Median of each column without its NaN: what numpy.nanmedian gives, but fast for few rows."""
+    known = np.count_nonzero(~np.isnan(table), axis=0)
+    ordered = np.sort(table, axis=0)  # NaN last
+    columns = np.arange(table.shape[1])
+    last = np.maximum(known - 1, 0)
+    return (ordered[last // 2, columns] + ordered[(last + 1) // 2, columns]) / 2
+
+
+def features(z: np.ndarray, blind: bool) -> np.ndarray:
+    """What the discriminants look at: z-scores (n, m) of single measures, and summaries over directions.
+
+    blind: whether what the image gives is left out.
+    """
+    if blind:
+        z = z.copy()
+        z[:, IMAGE] = 0
+    along = z[:, len(ONCE) : RATIO].reshape(len(z), len(ALONG), -1)
+    width, cap, contrast, facing = np.moveaxis(along, 1, 0)
+    # A cut: a large end, that reaches less far, at which the image has less of an edge.
+    cut = (cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)).max(axis=1)
+    least = [np.sort(one, axis=1)[:, :6].mean(axis=1) for one in (width, contrast)]
+    summaries = [
+        one
+        for way in (width, cap, contrast, facing)
+        for one in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
+    ]
+    return np.column_stack([z[:, : len(ONCE)], z[:, RATIO], *summaries, *least, cut])
+
+
+def log_odds(found: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Log odds (k,) of wrong against right by Fisher's linear discriminant, equal before.
+
+    found: (k, m). right, wrong: (n, m).
+    """
+    covariance = (_covariance(right) + _covariance(wrong)) / 2
+    weights = np.linalg.solve(covariance, wrong.mean(axis=0) - right.mean(axis=0))
+    return (found - (right.mean(axis=0) + wrong.mean(axis=0)) / 2) @ weights
+
+
+def log_likelihood(found: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Log density (k,), but for a constant, of found (k, m) under a normal of the rows of alike (n, m)."""
+    covariance, away = _covariance(alike), found - alike.mean(axis=0)
+    squares = (away * np.linalg.solve(covariance, away.T).T).sum(axis=1)
+    return -(squares + np.linalg.slogdet(covariance)[1]) / 2
+
+
+def _covariance(rows: np.ndarray) -> np.ndarray:
+    """Covariance of rows (n, m), shrunk towards its diagonal, the more the fewer rows."""
+    found, share = np.cov(rows.T), rows.shape[1] / (rows.shape[1] + len(rows))
+    return (1 - share) * found + np.diag(share * np.diag(found) + 0.1)
+
+
+def words(kind: str, verdict: Verdict) -> str:
+    """What speaks for a kind of fault, in words."""
+    change = np.exp(verdict.measured - verdict.usual)
+    z = dict(zip(ONCE, verdict.z[: len(ONCE)], strict=True))
+    said = [f"{change[VOLUME]:.2f} times the usual volume"]
+    if kind == "part":
+        width, cap, contrast, _ = verdict.z[len(ONCE) : RATIO].reshape(len(ALONG), -1)
+        at = int(np.argmax(cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)))
+        said.append(
+            f"ends early or flat towards {_side(DIRECTIONS[at])}, {change[len(ONCE) + at]:.2f} times the "
+            "usual extent that way"
+        )
+        if contrast[at] < -CLEAR_EVIDENCE:
+            said.append("and the image goes on beyond that end with less of an edge than usual")
+    elif kind in ("wide", "narrow"):
+        volume, area = (
+            np.array([np.exp(row[VOLUME]) * 1000 for row in (verdict.measured, verdict.usual)]),
+            np.array([np.exp(row[:2].sum()) * 1000 for row in (verdict.measured, verdict.usual)]),
+        )
+        off = abs(volume[0] - volume[1]) / area.mean()
+        said.append(f"its outline about {off:.1f} mm too {kind}")
+        if z["inner" if kind == "wide" else "outer"] > CLEAR_EVIDENCE:
+            said.append(f"the image's edge lies further {'in' if kind == 'wide' else 'out'}")
+        elif z["edge"] < -CLEAR_EVIDENCE:
+            said.append("less of an edge than usual in the image along it")
+    elif abs(verdict.z[RATIO]) > CLEAR_EVIDENCE:
+        said.append(f"{change[RATIO]:.2f} times the usual ratio to another structure's")
+    return ", ".join(said).replace(", and", " and")
+
+
+def _side(direction: np.ndarray) -> str:
+    """A direction on right, front, head in words."""
+    pairs = (("left", "right"), ("back", "front"), ("feet", "head"))
+    return " ".join(
+        pair[int(part > 0)] for pair, part in zip(pairs, direction, strict=True) if abs(part) > 0.1
+    )

@@ -1,0 +1,246 @@
+"""Labels that lie elsewhere, or otherwise, than in the rest of their cohort.
+
+Each structure is described by its place, shape, neighbours and image evidence, and each
+description is held against the cohort's median in units of its spread. For a label map that
+stands out, every fault of a kind is undone in thought (48 orientations, swapped numbers, shifts),
+and the one after which it looks like the others is the fault that is named.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segstudy.repair.described import Described
+from segstudy.repair.findings import SMALLEST_COHORT, Finding
+from segstudy.repair.points import evidence
+
+#: The six different parts of a symmetric 3x3 matrix.
+UPPER = np.triu_indices(3)
+#: A robust z-score is taken for no more than this, so that one odd measure does not decide alone.
+LARGEST_Z = 8.0
+#: Gain, in units of half a squared z-score, that names a fault. The greatest of any shift of 208
+#: hippocampi as delivered, where the image agrees, is 17.
+CLEAR_GAIN = 20.0
+#: Shifts below this many voxels are within what annotators differ by.
+LEAST_SHIFT_VOXELS = 2.0
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What is undone in thought: a turn about the middle of the grid, a shift of some structures,
+    and which structure's label stands for which."""
+
+    turn: np.ndarray
+    shift: np.ndarray
+    stands_for: Mapping[str, str]
+
+
+def features(case: Described, name: str, undo: Undo, moved: frozenset[str]) -> np.ndarray | None:
+    """The description of a structure, with a fault undone; None where it is empty.
+
+    Order: log volume; place (3 mm); place beside each other structure (3 mm each, NaN where that
+    is empty); log of its spread (6); by channel: log gradient across its surface, mean and log
+    spread of the intensity inside.
+    """
+    shape = case.shapes[undo.stands_for.get(name, name)]
+    if shape is None:
+        return None
+
+    def place(of: str) -> np.ndarray | None:
+        there = case.shapes[undo.stands_for.get(of, of)]
+        if there is None:
+            return None
+        return undo.turn @ there.centroid + (undo.shift if of in moved else 0.0)
+
+    own = place(name)
+    beside = [
+        np.full(3, np.nan) if (other := place(of)) is None else own - other
+        for of in case.shapes
+        if of != name
+    ]
+    values, vectors = np.linalg.eigh(undo.turn @ shape.spread @ undo.turn.T)
+    log_spread = (vectors * np.log(np.maximum(values, 1e-6))) @ vectors.T / 2
+    shift = undo.shift if name in moved else np.zeros(3)
+    across, mean, spread = evidence(shape.points, case.image, undo.turn, shift)
+    return np.concatenate(
+        [
+            [np.log(shape.volume_ml)],
+            own,
+            *beside,
+            log_spread[UPPER],
+            np.log(across + 1e-4),
+            mean,
+            np.log(spread + 1e-3),
+        ]
+    )
+
+
+def least_spread(structures: int, channels: int, voxel_mm: float) -> np.ndarray:
+    """The least spread that a cohort is granted, feature by feature, in the order of `features`."""
+    place = [voxel_mm] * 3
+    return np.array(
+        [0.1, *place, *place * (structures - 1), *[0.05] * 6]
+        + [0.1] * channels
+        + [0.02] * channels
+        + [0.1] * channels
+    )
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What is usual for a structure: median and robust standard deviation of each feature."""
+
+    median: np.ndarray
+    sd: np.ndarray
+
+    def z(self, found: np.ndarray) -> np.ndarray:
+        """Robust z-scores, within +-LARGEST_Z; 0 for what is not known."""
+        z = (found - self.median) / self.sd
+        return np.nan_to_num(z, nan=0.0).clip(-LARGEST_Z, LARGEST_Z)
+
+
+def norms(cases: Sequence[Described]) -> dict[str, Norm]:
+    """What is usual for each structure that enough cases have."""
+    as_is = Undo(np.eye(3), np.zeros(3), {})
+    voxel_mm = float(np.median([case.voxel_mm for case in cases]))
+    found = {}
+    for name in cases[0].shapes:
+        rows = [features(case, name, as_is, frozenset()) for case in cases]
+        rows = [row for row in rows if row is not None]
+        if len(rows) < SMALLEST_COHORT:
+            continue
+        table = np.array(rows)
+        channels = len(cases[0].image.intensity)
+        with np.errstate(all="ignore"):
+            median = np.nanmedian(table, axis=0)
+            sd = 1.4826 * np.nanmedian(np.abs(table - median), axis=0)
+        floor = least_spread(len(cases[0].shapes), channels, voxel_mm)
+        found[name] = Norm(median, np.fmax(sd, floor))
+    return found
+
+
+# --- what explains a case that stands out -----------------------------------------------------------
+
+AS_IT_IS = Undo(np.eye(3), np.zeros(3), {})
+
+
+def turns() -> dict[str, tuple[str, np.ndarray]]:
+    """The 47 ways to lay a label wrongly on its image: name to (fault, 3x3 on right, front, head)."""
+    found = {}
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            matrix = np.zeros((3, 3))
+            matrix[range(3), order] = signs
+            changed = [axis for axis in range(3) if order[axis] != axis]
+            name = " ".join(
+                f"{'-' if sign < 0 else '+'}{'RFH'[axis]}"
+                for axis, sign in zip(order, signs, strict=True)
+            )
+            if not changed and signs == (1, 1, 1):
+                continue
+            if not changed and signs == (-1, 1, 1):
+                fault = "flipped"
+            elif len(changed) == 2 and np.linalg.det(matrix) > 0 and matrix.trace() == 1:
+                fault = "rotated"
+            else:
+                fault = "orientation"
+            found[name] = fault, matrix
+    return found
+
+
+def cost(
+    case: Described, usual: Mapping[str, Norm], undo: Undo, moved: frozenset[str]
+) -> tuple[float, float]:
+    """How unusual a case is with a fault undone, half the sum of squared z-scores: all of it, and
+    the part of it that the image gives."""
+    total = image = 0.0
+    for name, norm in usual.items():
+        found = features(case, name, undo, moved)
+        if found is None:
+            continue
+        squares = norm.z(found) ** 2 / 2
+        total += float(squares.sum())
+        image += float(squares[-3 * len(case.image.intensity) :].sum())
+    return total, image
+
+
+def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
+    """The fault of the label map, or of structures that lie elsewhere, that explains a case best.
+
+    A gain is the fall of `cost` when the fault is undone: a log odds, as far as features are
+    normal and independent, which they are not quite.
+    """
+    present = [name for name in usual if case.shapes[name] is not None]
+    if not present:
+        return []
+    nobody: frozenset[str] = frozenset()
+    before, _ = cost(case, usual, AS_IT_IS, nobody)
+    if before < CLEAR_GAIN:
+        return []  # no explanation can gain enough
+    found: list[Finding] = []
+    whole = "+".join(present)
+    for name, (fault, turn) in turns().items():
+        gain = before - cost(case, usual, Undo(turn, np.zeros(3), {}), nobody)[0]
+        if gain >= CLEAR_GAIN:
+            text = f"fits with its axes (right, front, head) read as {name}"
+            found.append(Finding(case.case, whole, fault, text, gain))
+    for one, other in itertools.combinations(present, 2):
+        undo = Undo(np.eye(3), np.zeros(3), {one: other, other: one})
+        gain = before - cost(case, usual, undo, nobody)[0]
+        if gain >= CLEAR_GAIN:
+            text = f"fits with {one} and {other} exchanged"
+            found.append(Finding(case.case, f"{one}+{other}", "swapped", text, gain))
+    groups = [frozenset(present), *(frozenset([name]) for name in present if len(present) > 1)]
+    for group in groups:
+        shift, gain = best_shift(case, usual, group)
+        if shift is not None:
+            parts = ", ".join(f"{-part:+.0f}" for part in shift)
+            text = f"lies ({parts}) mm to the right, front, head of where it fits"
+            names = "+".join(name for name in present if name in group)
+            found.append(Finding(case.case, names, "shifted", text, gain))
+    if not found:
+        return []
+    best = max(found, key=lambda one: one.score)
+    others = [
+        one
+        for one in found
+        if best.fault == one.fault == "shifted" and "+" not in best.structure + one.structure
+    ]
+    return others or [best]
+
+
+def best_shift(
+    case: Described, usual: Mapping[str, Norm], group: frozenset[str]
+) -> tuple[np.ndarray | None, float]:
+    """The shift of some structures that makes a case look most usual, in mm, and its gain.
+
+    The search starts where the cohort would have them and goes by ever smaller steps. None where
+    the gain is not clear, the image speaks against it, or annotators differ by as much.
+    """
+    before, image_before = cost(case, usual, AS_IT_IS, group)
+
+    def tried(shift: np.ndarray) -> float:
+        return cost(case, usual, Undo(np.eye(3), shift, {}), group)[0]
+
+    expected = np.mean(
+        [usual[name].median[1:4] - case.shapes[name].centroid for name in group], axis=0
+    )
+    best, least = expected, tried(expected)
+    if before - least < 0:  # where it is, it looks better than where the cohort has it
+        best, least = np.zeros(3), before
+    step = 4 * case.voxel_mm
+    while step > case.voxel_mm / 2:
+        around = [best + step * np.array(move) for move in itertools.product((-1, 0, 1), repeat=3)]
+        costs = [tried(shift) for shift in around]
+        if min(costs) < least:
+            best, least = around[int(np.argmin(costs))], min(costs)
+        else:
+            step /= 2
+    _, image_after = cost(case, usual, Undo(np.eye(3), best, {}), group)
+    gain = before - least
+    clear = gain >= CLEAR_GAIN and image_after < image_before
+    if not clear or np.linalg.norm(best) < LEAST_SHIFT_VOXELS * case.voxel_mm:
+        return None, gain
+    return best, gain
