@@ -218,7 +218,7 @@ def test_a_folder_named_as_a_file_is_said_to_be_one(tmp_path):
     for name in ("a.nii.gz", "a.mha"):
         (tmp_path / name).mkdir()
         for read in (read_image, read_label, read_grid):
-            with pytest.raises(InputError, match=f"{name}: a folder, though"):
+            with pytest.raises(InputError, match=f"{name}: a folder; expected an image file"):
                 read(tmp_path / name)
 
 
