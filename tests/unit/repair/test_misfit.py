@@ -203,7 +203,7 @@ def test_what_the_field_of_view_takes_away_is_no_missing_part(sound):
 
 
 def test_nothing_is_said_of_form_in_a_small_cohort(sound):
-    cases = with_faults(sound, {5: narrowed(RIGHT, 2)})[:9]
+    cases = with_faults(sound, {5: narrowed(RIGHT, 2)})[:11]
     assert not misfits(cases, {}, {}, {})
 
 

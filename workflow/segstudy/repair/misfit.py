@@ -17,9 +17,11 @@ from segstudy.repair.findings import Finding
 from segstudy.repair.forms import ALONG, DIRECTIONS, KINDS, ONCE, Form
 
 #: Cases with a structure below which nothing is said of its form.
-SMALLEST_COHORT = 10
-#: Log odds that name a fault.
+SMALLEST_COHORT = 12
+#: Log odds that name a fault in a large cohort; in a small one, where they are less sure, more is asked: this times
+#: 1 + FEW / cases.
 CLEAR_ODDS = 4.0
+FEW = 20
 #: Robust z-score of volume, or of its ratio to another structure's, that is a finding by itself.
 CLEAR_Z = 6.0
 #: Cases are judged by the others: one is left out at a time, or one group of this many.
@@ -277,7 +279,8 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
     less = [KINDS.index(kind) for kind in ("part", "narrow")]
     for table in (odds, likelihood):
         table[np.ix_(rows.cropped[asked], less)] = -np.inf
-    least = 0.0 if blind else CLEAR_ODDS  # that something is wrong with it is known already
+    clear = CLEAR_ODDS * (1 + FEW / np.count_nonzero(learnt))
+    least = 0.0 if blind else clear  # that something is wrong with it is known already
     return [
         Verdict(one, KINDS[kind], least, z, measured, usual)
         for one, kind, z, measured in zip(
