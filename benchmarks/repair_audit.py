@@ -66,7 +66,7 @@ def cohorts(quick: bool, only: str):
     else:
         print(f"no real labels: {folder} is no folder (set SEGSTUDY_DATA)\n")
     if not quick and only in "thorax":
-        scans = [patient(SEED, index, (96, 96, 44)) for index in range(36)]
+        scans = [patient(SEED, index, (96, 96, 44)) for index in range(64)]
         cases = [
             (f"p{index:02d}", Image(image[None].astype(np.float32), affine), Image(label, affine))
             for index, (image, label, affine) in enumerate(scans)
