@@ -66,7 +66,7 @@ def cohorts(quick: bool, only: str):
     else:
         print(f"no real labels: {folder} is no folder (set SEGSTUDY_DATA)\n")
     if not quick and only in "thorax":
-        scans = [patient(SEED, index, (96, 96, 44)) for index in range(36)]
+        scans = [patient(SEED, index, (96, 96, 44)) for index in range(64)]
         cases = [
             (f"p{index:02d}", Image(image[None].astype(np.float32), affine), Image(label, affine))
             for index, (image, label, affine) in enumerate(scans)
@@ -185,7 +185,7 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     if not natural:
         print("- no findings")
     planted, right, wrong, missed, blamed = Counter(), Counter(), Counter(), Counter(), 0
-    number, kinds = 0, []
+    number, kinds, misnamed = 0, [], []
     for offset in range(ONE_IN):
         cohort, truth = list(clean), {}
         for index in range(offset, len(cases), ONE_IN):
@@ -207,6 +207,7 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
             elif fault not in before[case] or before[case][fault] == after[case][fault]:
                 wrong[fault] += 1
                 blamed += case not in truth
+                misnamed.append(f"- {case}: {truth.get(case, 'nothing')} planted, {fault} named")
         for case, fault in truth.items():
             planted[fault] += 1
             missed[fault] += (case, fault) not in found
@@ -219,7 +220,10 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     total, all_right = sum(planted.values()), sum(right.values())
     precision = all_right / (all_right + sum(wrong.values()))
     recall = all_right / total
-    print(f"\nUntouched cases with a finding: {blamed} of {ONE_IN * len(cases) - total}.\n")
+    print(
+        f"\nUntouched cases with a finding: {blamed} of {ONE_IN * len(cases) - total}. Wrongly named:"
+    )
+    print("\n".join(sorted(misnamed)) or "- none", end="\n\n")
     asked = [("precision", precision, 0.95), ("recall", recall, 0.95)]
     asked += [(f"recall of {one}", right[one] / max(planted[one], 1), 0.9) for one in OF_FORM]
     for what, figure, least in asked:

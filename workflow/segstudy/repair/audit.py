@@ -8,7 +8,7 @@ A fault that most of the cohort shares is the cohort's norm and is not seen here
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ from segstudy.study import Cohort, from_json
 
 #: Cases, spread over the cohort, in which faults of form are planted to be learnt from, at most.
 PLANTED_CASES = 150
+#: Voxels on the border, by what is usual, from which a field of view takes more than it does elsewhere.
+MORE_OF_BORDER = 1.3
 
 
 def audit(cases: Iterable[Described]) -> list[Finding]:
@@ -51,8 +53,9 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
     found = [one for one in count(cases) if (one.case, one.structure, one.fault) not in follows]
     found += [one for there in explained.values() for one in there]
     left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
+    cut = [one for one in found if one.fault != "cut" or _more_of_border(cases, one)]
     formed = misfits(
-        cases, left_out, _by_structure(found, {"shifted"}), _by_structure(found, {"cut"})
+        cases, left_out, _by_structure(found, {"shifted"}), _by_structure(cut, {"cut"})
     )
     # What has lost or gained a part has its middle elsewhere too, and what is wider more of a border.
     of_form = {(one.case, one.structure) for one in formed}
@@ -63,6 +66,14 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
         or not any((one.case, name) in of_form for name in one.structure.split("+"))
     ] + formed
     return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))
+
+
+def _more_of_border(cases: Sequence[Described], cut: Finding) -> bool:
+    """Whether a cut structure has more voxels on the border than is usual, not just more for its size."""
+    borders = {
+        case.case: case.shapes[cut.structure].border for case in cases if case.shapes[cut.structure]
+    }
+    return borders[cut.case] > MORE_OF_BORDER * np.median(list(borders.values()))
 
 
 def _by_structure(found: Iterable[Finding], faults: set[str]) -> dict[str, frozenset[str]]:

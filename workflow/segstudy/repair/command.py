@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Flag labels that are shifted, flipped, rotated, in another orientation, with "
         "swapped numbers, stray pieces or holes, empty, cut off at the border, or of another form than "
         "in the other cases: a part missing, an outline too wide or too narrow, or a size out of range "
-        "(from 10 cases of a structure on). No reference is needed; a fault that most of the cohort "
+        "(from 12 cases of a structure on). No reference is needed; a fault that most of the cohort "
         "shares is not seen. Writes faults.csv.",
     )
     step.add_argument("--cases", type=Path, help="case table of the dataset")

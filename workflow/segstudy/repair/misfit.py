@@ -13,13 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from segstudy.repair.described import Described
+from segstudy.repair.discriminants import log_likelihood, log_odds, median
 from segstudy.repair.findings import Finding
 from segstudy.repair.forms import ALONG, DIRECTIONS, KINDS, ONCE, Form
 
 #: Cases with a structure below which nothing is said of its form.
-SMALLEST_COHORT = 10
-#: Log odds that name a fault.
+SMALLEST_COHORT = 12
+#: Of them, those that must be without a fault.
+FEWEST_USUAL = 8
+#: Log odds that name a fault in a large cohort; in a small one, where they are less sure, more is asked: this times
+#: 1 + FEW / cases.
 CLEAR_ODDS = 4.0
+FEW = 20
 #: Robust z-score of volume, or of its ratio to another structure's, that is a finding by itself.
 CLEAR_Z = 6.0
 #: Cases are judged by the others: one is left out at a time, or one group of this many.
@@ -116,28 +121,22 @@ def misfits(
     """
     nobody: frozenset[str] = frozenset()
     judged: dict[str, dict[str, Verdict]] = {}
-    partners = {}
+    gathered = {}
     for name in cases[0].shapes:
-        asked = [left_out.get(name, nobody), elsewhere.get(name, nobody), cropped.get(name, nobody)]
-        rows, partners[name] = gather(cases, name, *asked)
-        if np.count_nonzero(~rows.odd) < SMALLEST_COHORT:
-            continue
-        judged[name] = judge(rows)
+        asked = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
+        rows, _ = gathered[name] = gather(cases, name, *asked)
+        if len(rows.cases) >= SMALLEST_COHORT and np.count_nonzero(~rows.odd) >= FEWEST_USUAL:
+            judged[name] = judge(rows)
     for name, verdicts in judged.items():
         # Which of two structures is out of their ratio? The one that is odder otherwise.
-        other = judged.get(partners[name], {})
+        rows, partner = gathered[name]
+        other = judged.get(partner, {})
         blamed = [
             case
             for case, verdict in verdicts.items()
             if verdict.found and case in other and other[case].clear > verdict.clear
         ]
         if blamed:
-            asked = [
-                left_out.get(name, nobody),
-                elsewhere.get(name, nobody),
-                cropped.get(name, nobody),
-            ]
-            rows, _ = gather(cases, name, *asked)
             rows.delivered[[rows.cases.index(case) for case in blamed], RATIO] = np.nan
             verdicts |= {case: one for case, one in judge(rows).items() if case in blamed}
     found = []
@@ -148,25 +147,24 @@ def misfits(
                 kind = verdict.kind if verdict.of_a_kind else "extra"
                 text = f"{voxels[case]} voxels, {words(kind, verdict)}"
                 found.append(Finding(case, name, FAULT[kind], text, verdict.clear))
-    return found + _specks(cases, judged)
+        odd = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
+        rest = [case for case in cases if not any(case.case in there for there in odd)]
+        found += _specks(rest, name, verdicts)
+    return found
 
 
 def _specks(
-    cases: Sequence[Described], judged: Mapping[str, Mapping[str, Verdict]]
+    cases: Sequence[Described], name: str, verdicts: Mapping[str, Verdict]
 ) -> list[Finding]:
     """Structures of too few voxels to have a form, though the cohort's have one."""
     found = []
-    for name, verdicts in judged.items():
-        usual = float(np.median([np.exp(one.measured[VOLUME]) for one in verdicts.values()]))
-        for case in cases:
-            shape = case.shapes[name]
-            if shape and not case.forms[name] and shape.volume_ml < usual / 4:
-                text = (
-                    f"{shape.voxels} voxels, {shape.volume_ml / usual:.2g} times the usual volume"
-                )
-                found.append(
-                    Finding(case.case, name, "size", text, np.log(usual / shape.volume_ml))
-                )
+    usual = float(np.median([np.exp(one.measured[VOLUME]) for one in verdicts.values()]))
+    for case in cases:
+        shape = case.shapes[name]
+        if shape and not case.forms[name] and shape.volume_ml < usual / 4:
+            ratio = shape.volume_ml / usual
+            text = f"{shape.voxels} voxels, {ratio:.2g} times the usual volume"
+            found.append(Finding(case.case, name, "size", text, float(-np.log(ratio))))
     return found
 
 
@@ -197,9 +195,9 @@ def gather(
     rows = Rows(
         tuple(case.case for case in there),
         np.array(delivered),
-        np.array(planted),
-        np.array(kind),
-        np.array(of),
+        np.array(planted).reshape(len(planted), -1),
+        np.array(kind, int),
+        np.array(of, int),
         np.array([case.forms[name].open for case in there], bool),
         np.array([case.case in elsewhere for case in there], bool),
         np.array([case.case in cropped for case in there], bool),
@@ -245,7 +243,7 @@ def judge(rows: Rows) -> dict[str, Verdict]:
                     ):
                         verdicts[index] = verdict
         kept = np.array([not one.of_a_kind for one in verdicts])
-        if np.array_equal(kept, sound) or (kept & ~rows.odd).sum() < SMALLEST_COHORT:
+        if np.array_equal(kept, sound) or (kept & ~rows.odd).sum() < FEWEST_USUAL:
             break
         sound = kept
     return dict(zip(rows.cases, verdicts, strict=True))
@@ -277,7 +275,8 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
     less = [KINDS.index(kind) for kind in ("part", "narrow")]
     for table in (odds, likelihood):
         table[np.ix_(rows.cropped[asked], less)] = -np.inf
-    least = 0.0 if blind else CLEAR_ODDS  # that something is wrong with it is known already
+    clear = CLEAR_ODDS * (1 + FEW / np.count_nonzero(learnt))
+    least = 0.0 if blind else clear  # that something is wrong with it is known already
     return [
         Verdict(one, KINDS[kind], least, z, measured, usual)
         for one, kind, z, measured in zip(
@@ -288,17 +287,8 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
 
 def _usual(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Median and robust standard deviation of each column; NaN of no account."""
-    usual = _median(table)
-    return usual, np.fmax(1.4826 * _median(np.abs(table - usual)), LEAST_SPREAD)
-
-
-def _median(table: np.ndarray) -> np.ndarray:
-    """Median of each column without its NaN: what numpy.nanmedian gives, but fast for few rows."""
-    known = np.count_nonzero(~np.isnan(table), axis=0)
-    ordered = np.sort(table, axis=0)  # NaN last
-    columns = np.arange(table.shape[1])
-    last = np.maximum(known - 1, 0)
-    return (ordered[last // 2, columns] + ordered[(last + 1) // 2, columns]) / 2
+    usual = median(table)
+    return usual, np.fmax(1.4826 * median(np.abs(table - usual)), LEAST_SPREAD)
 
 
 def features(z: np.ndarray, blind: bool) -> np.ndarray:
@@ -320,29 +310,6 @@ def features(z: np.ndarray, blind: bool) -> np.ndarray:
         for one in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
     ]
     return np.column_stack([z[:, : len(ONCE)], z[:, RATIO], *summaries, *least, cut])
-
-
-def log_odds(found: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Log odds (k,) of wrong against right by Fisher's linear discriminant, equal before.
-
-    found: (k, m). right, wrong: (n, m).
-    """
-    covariance = (_covariance(right) + _covariance(wrong)) / 2
-    weights = np.linalg.solve(covariance, wrong.mean(axis=0) - right.mean(axis=0))
-    return (found - (right.mean(axis=0) + wrong.mean(axis=0)) / 2) @ weights
-
-
-def log_likelihood(found: np.ndarray, alike: np.ndarray) -> np.ndarray:
-    """Log density (k,), but for a constant, of found (k, m) under a normal of the rows of alike (n, m)."""
-    covariance, away = _covariance(alike), found - alike.mean(axis=0)
-    squares = (away * np.linalg.solve(covariance, away.T).T).sum(axis=1)
-    return -(squares + np.linalg.slogdet(covariance)[1]) / 2
-
-
-def _covariance(rows: np.ndarray) -> np.ndarray:
-    """Covariance of rows (n, m), shrunk towards its diagonal, the more the fewer rows."""
-    found, share = np.cov(rows.T), rows.shape[1] / (rows.shape[1] + len(rows))
-    return (1 - share) * found + np.diag(share * np.diag(found) + 0.1)
 
 
 def words(kind: str, verdict: Verdict) -> str:

@@ -153,7 +153,7 @@ class Dataset(RepairedCohort):
     audit_labels: bool = Field(
         False,
         description="look for labels that do not fit the rest of the cohort (shifted, flipped, rotated, "
-        "swapped, stray pieces, holes, empty, cut; from 10 cases on also with a part missing, an outline too "
+        "swapped, stray pieces, holes, empty, cut; from 12 cases on also with a part missing, an outline too "
         "wide or narrow, or a size out of range), after the repair if there is one; the report lists them",
     )
     on_bad_case: Literal["fail", "drop"] = Field(
