@@ -95,7 +95,10 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
         if settings.datasets[dataset].repair:
             _repair(root, settings, dataset, names)
         if settings.datasets[dataset].audit_labels:
-            faults = [(names[0], "aorta", "stray", "9 voxels in pieces apart, of 300", 12.5)]
+            faults = [
+                (names[0], "aorta", "stray", "9 voxels in pieces apart, of 300", 12.5),
+                (names[1], "aorta", "missing_part", "0.52 times the usual volume", 9.1),
+            ]
             columns = ["case", "structure", "fault", "evidence", "score"]
             write_table(
                 root / f"repair/{dataset}/audit/faults.csv",

@@ -333,7 +333,10 @@ def test_a_repair_from_images_is_told_without_a_right_label(scenario, tmp_path):
     assert "estimated from 5 images together" in methods_text
     assert "best IoU" not in methods_text
     assert "raised the IoU" not in methods_text
-    assert "9 voxels in pieces apart" in text[text.index('id="data"') : text.index('id="repair"')]
+    data = text[text.index('id="data"') : text.index('id="repair"')]
+    assert "9 voxels in pieces apart" in data
+    assert "missing part" in data
+    assert "missing_part" not in data
 
 
 def test_a_missing_table_is_named(plain, figures_folder, tmp_path):

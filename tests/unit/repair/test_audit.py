@@ -278,24 +278,47 @@ def test_audit_refuses_what_it_cannot_pair(tmp_path, capsys, change, words):
 # --- real labels ------------------------------------------------------------------------------------
 
 
-def test_faults_planted_in_real_labels(real_data):
+HIPPOCAMPUS = {"anterior": LIVER, "posterior": SPLEEN}
+
+
+def hippocampi(real_data, number):
+    """Name, image and label of so many real cases."""
     folder = real_data / "Task04_Hippocampus"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    names = sorted(path.name for path in (folder / "labelsTr").glob("*.nii.gz"))[:36]
-    structures = {"anterior": LIVER, "posterior": SPLEEN}
+    for path in sorted((folder / "labelsTr").glob("*.nii.gz"))[:number]:
+        yield path.name, read_image(folder / "imagesTr" / path.name), read_label(path)
+
+
+def test_faults_planted_in_real_labels(real_data):
     cases, truth = [], set()
     kinds = sorted(PLANTED)
-    for index, name in enumerate(names):
-        image, label = (
-            read_image(folder / "imagesTr" / name),
-            read_label(folder / "labelsTr" / name),
-        )
+    for index, (name, image, label) in enumerate(hippocampi(real_data, 48)):
         if index % 4 == 0:
             fault = kinds[index // 4]
             truth.add((name, fault))
             image, label = PLANTED[fault](image, label)
-        cases.append(describe(name, image, label, structures))
+        cases.append(describe(name, image, label, HIPPOCAMPUS))
     found = {(one.case, one.fault) for one in audit(cases)}
     assert truth <= found
     assert {case for case, _ in found} == {case for case, _ in truth}
+
+
+def test_half_of_a_real_structure_missing_and_an_outline_two_voxels_too_wide(real_data):
+    def without_front(label):
+        kept = label.copy()
+        middle = int(np.median(np.nonzero(label == LIVER)[1]))
+        kept[:, middle:][kept[:, middle:] == LIVER] = 0
+        return kept
+
+    cases, truth = [], set()
+    for index, (name, image, label) in enumerate(hippocampi(real_data, 50)):
+        change, fault = ((without_front, "missing_part"), (lambda a: widened(a, LIVER), "outline"))[
+            index % 2
+        ]
+        if index % 5 == 0:
+            truth.add((name, "anterior", fault))
+            label = Image(change(label.array), label.affine)
+        cases.append(describe(name, image, label, HIPPOCAMPUS))
+    assert {(one.case, one.structure, one.fault) for one in audit(cases)} == truth
+    assert len(truth) == 10
