@@ -166,7 +166,7 @@ def main() -> int:
         parts = {
             "paired": lambda: paired_tables(pool, studies, sizes),
             "family": lambda: family_tables(
-                pool, 8 if options.quick else max(studies // 5, 1), 10 if options.quick else 20
+                pool, 8 if options.quick else max(studies // 5, 1), 10 if options.quick else 12
             ),
             "sites": lambda: site_tables(pool, studies, options.quick),
         }
