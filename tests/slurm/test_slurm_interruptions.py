@@ -70,7 +70,8 @@ def disturbed(slurm, slurm_jobs, tmp_path_factory):
         run = subprocess.Popen(
             [
                 *(sys.executable, "-m", "snakemake", *targets, "--profile", "slurm"),
-                *("--cores", "8", "--nocolor", "--config", "study=tiny"),
+                # Equal models would take each other's finished work.
+                *("--cores", "8", "--nocolor", "--config", "study=tiny", "keep_finished_gb=0"),
             ],
             cwd=workspace.folder,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
