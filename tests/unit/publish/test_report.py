@@ -287,7 +287,7 @@ def test_two_sites_are_compared_unpaired_and_said_so(scenario):
     assert {row[4].text for row in across} == {"3 and 3, unpaired"}
     text = dict(methods.methods(results))["Statistics"]
     assert "The results of a model on thorax and other were compared as independent samples" in text
-    assert "(3 subjects each)" in text and "Welch's t test [[welch1947]]" in text
+    assert "(3 subjects each)" in text and "Welch's t [[welch1947]]" in text
     assert "within each of 3 families" in text
     # What concerns one dataset never meets a row of two.
     assert (results.tests["dataset"] == results.tests["dataset_b"]).all()

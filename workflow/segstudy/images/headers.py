@@ -140,8 +140,6 @@ def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
     Raises InputError for whatever goes wrong, for a file that holds no volume (CIFTI), and for a
     header that gives no voxel size or an infinite scale, which nibabel mends in silence.
     """
-    if Path(path).is_dir():
-        raise InputError(f"{path}: a folder, though it is named as a file; expected a NIfTI file")
     try:
         image = nibabel.load(path)
         if isinstance(image, nibabel.Nifti1Pair):
