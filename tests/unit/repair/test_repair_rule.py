@@ -26,7 +26,8 @@ KNOWN = [[1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 )
 def test_the_estimate_reads_every_case_only_where_the_images_are_asked(tmp_path, asked, read):
     text = RULES.read_text()
-    function = text[text.index("def estimate_files") : text.index("# --- plans and arrays")]
+    begin = text.index("def estimate_files")
+    function = text[begin : text.index("# ---", begin)]
     cases = {case.case: case for case in cohort(tmp_path)}
     study = SimpleNamespace(datasets={"chest": settings(**asked)})
     names = {"STUDY": study, "cases_of": {"chest": cases}.__getitem__}
