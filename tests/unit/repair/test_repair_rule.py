@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 from repair_shapes import cohort, settings
 
+from segstudy.paths import followed
+
 RULES = Path(__file__).resolve().parents[3] / "workflow" / "rules" / "common.smk"
 
 
@@ -30,7 +32,7 @@ def test_the_estimate_reads_every_case_only_where_the_images_are_asked(tmp_path,
     function = text[begin : text.index("# ---", begin)]
     cases = {case.case: case for case in cohort(tmp_path)}
     study = SimpleNamespace(datasets={"chest": settings(**asked)})
-    names = {"STUDY": study, "cases_of": {"chest": cases}.__getitem__}
+    names = {"STUDY": study, "cases_of": {"chest": cases}.__getitem__, "followed": followed}
     exec(function, names)
     found = names["estimate_files"](SimpleNamespace(dataset="chest"))
     assert found == [
