@@ -177,7 +177,7 @@ def _runs(number: int) -> bool:
     ("further", "words", "message"),
     [
         ({}, ["--processes", "3"], "they do not share a batch of 4 equally"),
-        ({}, ["--processes", "-1"], "--processes -1: expected at least 1"),
+        ({}, ["--processes", "-1"], "--processes: -1; expected 1 or more"),
         ({"gpus": 3}, [], "gpus: 3 do not share a batch of 4 equally"),
         ({"gpus": 2, "device": "cpu"}, [], "gpus: 2, but device is cpu"),
         ({"gpus": 2, "trainer": "synth"}, [], "gpus: 2, but trainer: synth draws images on one"),

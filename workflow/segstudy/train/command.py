@@ -111,8 +111,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _processes(model, options: argparse.Namespace) -> int:
     count = options.processes or getattr(model, "gpus", 1)
-    if count < 1:
-        raise InputError(f"--processes {count}: expected at least 1")
     if count > 1 and model.trainer != "images":
         raise InputError(f"--processes {count}: trainer: {model.trainer} trains in one; expected 1")
     if count > 1 and model.batch_size % count:
