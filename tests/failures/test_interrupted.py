@@ -64,7 +64,7 @@ def test_ctrl_c_saves_a_training_and_the_same_command_goes_on(workspace):
 def test_what_a_killed_job_left_is_made_anew_without_being_asked(workspace):
     """Settings are written first, so that a training that is killed leaves a part of its outputs."""
     (workspace.folder / WEIGHTS).unlink(missing_ok=True)
-    command = [WEIGHTS, "--config", "study=tiny"]
+    command = [WEIGHTS, "--config", "study=tiny", "keep_finished_gb=0"]
     log = workspace.folder / "killed.log"
     with log.open("w") as file:
         run = subprocess.Popen(
