@@ -293,6 +293,15 @@ def test_two_sites_are_compared_unpaired_and_said_so(scenario):
     assert (results.tests["dataset"] == results.tests["dataset_b"]).all()
 
 
+def test_what_is_not_compared_is_no_independent_sample(plain):
+    results = Results(plain.study, plain.root)
+    tests = plain.all_tests.copy()
+    tests.loc[tests.index[0], ["design", "test", "p"]] = ["", "", np.nan]
+    results.all_tests = tests
+    assert "independent samples" not in dict(methods.methods(results))["Statistics"]
+    assert len(tables.test_table(results)["rows"]) == len(tests)
+
+
 def test_text_of_the_study_file_cannot_break_the_page(plain, figures_folder):
     study = plain.study.model_copy(update={"title": "<script>alert(1)</script> & more"})
     text = render(Results(study, plain.root), figures_folder, figures_folder / "report.html")

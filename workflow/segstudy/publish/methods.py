@@ -551,7 +551,7 @@ def _statistics(results: Results) -> str:
             f"{_paired_rule(settings)}."
         )
     for rows, what in (
-        (within[~is_paired], "Models that were measured on different cases"),
+        (within[within["design"] == "unpaired"], "Models that were measured on different cases"),
         (results.dataset_tests, _datasets(results)),
     ):
         if len(rows):
@@ -570,10 +570,9 @@ def _statistics(results: Results) -> str:
     family = f" within each of {families} families (datasets)" if families > 1 else ""
     if len(results.dataset_tests):
         family = f" within each of {families} families (datasets, and pairs of datasets)"
-    level = f"{100 * (1 - settings.alpha):g} %"
     text.append(
         f"p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}{family}, and "
-        f"{settings.alpha:g} was the level of significance. {level} confidence intervals of differences are those of "
+        f"{settings.alpha:g} was the level of significance. {settings.level} confidence intervals of differences are those of "
         f"the tests, by inversion; those of a model's mean are by Student's t on subjects' means."
     )
     if len(results.study.folds) > 1:

@@ -102,7 +102,7 @@ def render(
         tests=tables.test_table(results),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
-        level=f"{100 * (1 - study.statistics.alpha):g} %",
+        level=study.statistics.level,
         layers=layers,
         cases=explorer(results, layers, images, FILES if not embedded else ""),
         embedded=embedded,

@@ -286,7 +286,7 @@ def test_table(results: Results) -> dict:
     """Every comparison with its own test, statistic, degrees of freedom and number of subjects."""
     table = results.all_tests
     several = len(results.study.tested_datasets) > 1
-    level = f"{100 * (1 - results.study.statistics.alpha):g} % CI"
+    level = f"{results.study.statistics.level} CI"
     head = ["Structure", "Metric", "A − B", "Subjects", "Difference", level, "Test", "Statistic"]
     head += [
         "df",

@@ -39,8 +39,7 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     makes the values undefined (NaN); `runs`, `fold` (empty where several), `surface`, `diagonal_mm`.
     Raises InputError where a case has two subjects, or models were measured with two references.
     """
-    runs = with_subjects(runs)
-    runs = _filled(runs.assign(absent=_absent(runs)))
+    runs = _expected(runs)
     undefined = runs["value"].isna() & ~runs["absent"]
     empty = (runs["status"] == "pred_empty") | (
         (runs["n_predicted_voxels"] == 0) & (runs["status"] != "missing_file")
@@ -74,6 +73,12 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     limit = found["metric"].map(_worst_values(runs, settings))
     found["failed"] = ~found["absent"] & (found["missing"] | (found["value"] == limit))
     return found
+
+
+def _expected(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows with subjects and `absent`, and one for each run that is expected and not there."""
+    runs = with_subjects(runs)
+    return _filled(runs.assign(absent=_absent(runs)))
 
 
 OTHER = {"worst": "exclude", "exclude": "worst"}
@@ -203,10 +208,10 @@ def false_positives(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     `missing: worst` a missing prediction counts as a false positive, of infinite volume. A model of
     which some table does not tell what it predicted there is left out, with a warning.
     """
-    runs = with_subjects(runs)
-    runs = _filled(runs.assign(absent=_absent(runs)))
+    runs = _expected(runs)
     runs = runs[runs["absent"]]
-    valued = _false_positive_values(runs, settings)
+    # A worst value tells of a false positive: a clean model has none.
+    valued = runs["value"] == runs["metric"].map(_worst_values(runs, settings))
     # A row a run, whatever metrics there are.
     once = ["dataset", "structure", "model", "case", "fold", "seed"]
     runs = runs.assign(valued=valued.groupby([runs[name] for name in once]).transform("any"))
@@ -252,11 +257,6 @@ def false_positives(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     found = found[told.astype(bool)].reset_index(drop=True)
     found["failed"] = found["value"] > 0
     return found
-
-
-def _false_positive_values(runs: pd.DataFrame, settings: Statistics) -> pd.Series:
-    """Whether a value tells of a false positive: it is the worst, where a clean model has none."""
-    return runs["value"] == runs["metric"].map(_worst_values(runs, settings))
 
 
 def listing(names: Iterable[str], most: int = 5) -> str:

@@ -130,15 +130,10 @@ def _of_model(path: Path, model: str, directions: Mapping[str, str]) -> pd.DataF
     return of_text(table, separator, path, directions, model)
 
 
-def read_monai(path: Path, model: str, directions: Mapping[str, str] = {}) -> pd.DataFrame:
-    """Read a `<metric>_raw.csv` of MONAI's MetricsSaver: a row a file, a column a class."""
-    table, separator = read_delimited(path, (*COLUMNS, "filename", "mean"))
-    return _monai(table, separator, path, model, directions)
-
-
 def _monai(
     wide: pd.DataFrame, separator: str, path: Path, model: str, directions: Mapping[str, str]
 ) -> pd.DataFrame:
+    """A `<metric>_raw.csv` of MONAI's MetricsSaver: a row a file, a column a class."""
     name = path.name.split(".")[0].removesuffix("_raw")
     for phase in ("val_", "train_", "test_"):
         name = name.removeprefix(phase)

@@ -51,6 +51,9 @@ def _welch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         parts.append((mean, np.where(variance * number <= 1e-14 * squares, 0.0, variance)))
     (mean, variance), (other, other_variance) = parts
     apart = mean - other
+    # What is left of equal means by rounding is no difference.
+    size = np.sqrt(first[2] + second[2])
+    apart = np.where(np.abs(apart) <= ROUNDING * size, 0.0, apart)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = apart / np.sqrt(variance + other_variance)
     # A group of one subject has no spread to judge by: as far out as can be.

@@ -102,7 +102,7 @@ def methods(settings: Statistics, subjects: str) -> str:
         f"{unit} Where a model predicted a case several times (seeds, or folds on another site), its "
         "values were averaged first; a distance that is infinite in one of them stays infinite. "
         f"{_tests(settings)} All tests are two-sided, and each interval of a difference is the "
-        f"{_percent(settings)} interval of the test shown: it leaves out 0 exactly where p ≤ α = "
+        f"{settings.level} interval of the test shown: it leaves out 0 exactly where p ≤ α = "
         f"{settings.alpha:g}. {_corrected(settings)} Infinite distances, to an empty mask, "
         f"rank worst, and two of them are a tie. {missing}; the other outcome stands beside it. Where the "
         "reference lacks a structure, its metrics are undefined for every model, and false positives are "
@@ -146,10 +146,6 @@ def _corrected(settings: Statistics) -> str:
     )
 
 
-def _percent(settings: Statistics) -> str:
-    return f"{100 * (1 - settings.alpha):g} %"
-
-
 def _of_datasets(settings: Statistics) -> str:
     if not settings.compare_datasets:
         return ""
@@ -180,7 +176,7 @@ def places(ranks: pd.DataFrame, settings: Statistics) -> str:
         for row in rows
     )
     row = rows[0]
-    said = f"{row['structure']}: mean ranks (1 is best, {_percent(settings)} CI) {order}"
+    said = f"{row['structure']}: mean ranks (1 is best, {settings.level} CI) {order}"
     if row["friedman_p"] == row["friedman_p"]:
         said += (
             f"; Friedman's χ²({row['friedman_df']:g}, N = {row['n_subjects']}) = "
@@ -206,7 +202,7 @@ def sentence(row: Mapping, settings: Statistics) -> str:
     return (
         f"{head}: {verdict} {TESTS[row['test']]}, {_statistic(row)}, p {_p(row['p'])}"
         f"{_adjusted(row, settings)}, {ESTIMATES[row['estimate_name']]} {_signed(row['estimate'])}, "
-        f"{_percent(settings)} CI {_interval(row, 'ci_low', 'ci_high')}{_at_once(row, settings)}, median "
+        f"{settings.level} CI {_interval(row, 'ci_low', 'ci_high')}{_at_once(row, settings)}, median "
         f"difference {_signed(row['median_difference'])}{_effect(row)}; {a} was better for "
         f"{row['share_a_better']:.0%} and equal for {row['share_tied']:.0%} of {_count(row)}"
         f"{_other(row, settings)}{remark}."

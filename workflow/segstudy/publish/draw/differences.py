@@ -98,7 +98,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         if len(counts) > 1
         else count(counts[0] if counts else 0, "subject")
     )
-    level = f"{100 * (1 - study.statistics.alpha):g} %"
+    level = study.statistics.level
     ranked = any(row["estimate_name"] == "hodges_lehmann" for _, row in rows)
     columns = ["structure", "model_a", "model_b", "n_subjects", "estimate", "estimate_name"]
     columns += ["ci_low", "ci_high", "ci_low_adjusted", "ci_high_adjusted"]

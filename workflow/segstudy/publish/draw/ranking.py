@@ -62,7 +62,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         style.hide(right)
     alpha, correction = study.statistics.alpha, CORRECTIONS[study.statistics.correction]
     subjects = int(ranking["n_subjects"].max()) if len(ranking) else 0
-    level = f"{100 * (1 - alpha):g} %"
+    level = study.statistics.level
     return parts.Drawing(
         drawn,
         f"Ranks by {what.title}, {figure.dataset}",

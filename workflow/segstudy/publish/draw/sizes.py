@@ -89,7 +89,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         drawn,
         f"{what.title} and training size, {figure.dataset}",
         f"Mean {what.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
-        f"subjects that a model was trained on (log scale), with its {100 * (1 - study.statistics.alpha):g} % confidence interval; "
+        f"subjects that a model was trained on (log scale), with its {study.statistics.level} confidence interval; "
         "those kept apart to follow the training are counted. A line joins models that differ in nothing else."
         + (" Dashes: the mean of each draw of the training subjects." if draws else "")
         + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else ""),

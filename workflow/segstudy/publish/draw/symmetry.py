@@ -84,7 +84,7 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     found = pandas.DataFrame(table)
     infinite = int(found["infinite"].sum())
     n = results.values(figure.dataset, names[0])["subject"].nunique()
-    level = f"{100 * (1 - study.statistics.alpha):g} %"
+    level = study.statistics.level
     return parts.Drawing(
         drawn,
         f"Sides apart and merged, {figure.dataset}",
