@@ -49,7 +49,7 @@ def test_every_rule_is_a_job_of_its_own_but_the_local_ones(finished):
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
 
 
-@pytest.mark.parametrize("rule", ["train", "infer"])
+@pytest.mark.parametrize("rule", ["train_fit", "infer_predict"])
 def test_a_gpu_job_is_given_the_gpu_and_what_the_study_says(finished, rule):
     job = of(finished[2], rule, "_flat_")
     given = dict(part.split("=") for part in job["TRES"].split(","))
@@ -61,7 +61,7 @@ def test_a_gpu_job_is_given_the_gpu_and_what_the_study_says(finished, rule):
 
 
 def test_a_model_on_the_cpu_is_given_no_gpu(finished):
-    job = of(finished[2], "train", "_deep_")
+    job = of(finished[2], "train_fit", "_deep_")
     assert not {"TresPerJob", "TresPerNode"} & set(job)
     assert "mem=1500M" in job["TRES"]
 
@@ -78,8 +78,8 @@ def test_a_gpu_by_gres(finished, slurm_jobs):
     edit_profile(workspace, gres=True)
     before = {job["JobId"] for job in slurm_jobs()}
     arguments = ("--profile", "slurm", "--cores", "2", "--until", "train")
-    workspace.run(*arguments, "--forcerun", "train")
-    job = of([job for job in slurm_jobs() if job["JobId"] not in before], "train", "_flat_")
+    workspace.run(*arguments, "--forcerun", "train_fit")
+    job = of([job for job in slurm_jobs() if job["JobId"] not in before], "train_fit", "_flat_")
     assert "TresPerJob" not in job
     assert job["TresPerNode"] == "gres:gpu:1"
 

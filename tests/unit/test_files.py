@@ -1,7 +1,6 @@
 """A file is whole or absent."""
 
 import errno
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,17 +139,6 @@ def test_too_little_memory_is_one_line_and_no_trace(monkeypatch, capsys):
         "segstudy: error: not enough memory (Unable to allocate 119. GiB for an array with" in told
     )
     assert "Traceback" not in told
-
-
-@pytest.mark.parametrize(
-    ("first", "most", "attempt", "asked"),
-    [(4000, 16000, 1, 4000), (4000, 16000, 2, 8000), (4000, 10000, 3, 10000), (90, 60, 2, 90)],
-)
-def test_what_an_attempt_asks_for_grows_up_to_the_limit(first, most, attempt, asked):
-    rules = Path(__file__).resolve().parents[2] / "workflow" / "rules" / "common.smk"
-    found: dict = {}
-    exec(re.search(r"^def grown.*?(?=^\S)", rules.read_text(), re.M | re.S)[0], found)
-    assert found["grown"](first, most, attempt) == asked
 
 
 def test_places_where_nothing_can_be_written_are_said(tmp_path):

@@ -137,3 +137,17 @@ def test_the_file_that_holds_a_headers_voxels(tmp_path, name, header, expected):
 def test_a_file_with_braces_in_its_name_is_refused():
     with pytest.raises(InputError, match="braces stand for wildcards"):
         followed(["a/{site}.nii.gz"])
+
+
+def test_a_table_is_followed_as_the_audit_reads_it(tmp_path):
+    """A byte-order mark, spaces around names and cells, the voxels of a header, tables of labels beside."""
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (tmp_path / "a.mhd").write_text("ElementDataFile = a.raw\n")
+    for name in ("a.raw", "labels/a.nii.gz", "labels/sub_dseg.tsv", "labels/notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "dataset.json").touch()
+    table = tmp_path / "cases.tsv"
+    table.write_text("\ufeffimage \tcase\t label\n a.mhd \ta\tlabels/a.nii.gz \n", encoding="utf-8")
+    found = [str(Path(path).relative_to(tmp_path)) for path in listed_files(table)]
+    assert found == ["a.mhd", "a.raw", "dataset.json", "labels/a.nii.gz", "labels/sub_dseg.tsv"]

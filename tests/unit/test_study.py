@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segstudy.errors import InputError
+from segstudy.mirroring import mirrored_axes
 from segstudy.study import Dataset, NnunetInfer, TrainSettings, from_json, read_study
 from segstudy.study_command import schema
 
@@ -277,13 +278,13 @@ def test_nnunet_mirrors_no_sides_where_pairs_are_declared(tmp_path):
     """Unless it is asked to, which the study then tells."""
     sided = {"datasets__thorax__structures": KIDNEYS, "datasets__thorax__left_right_pairs": PAIRS}
     read = study(tmp_path, models__nnunet={"trainer": "nnunet"}, **sided)
-    assert read.models["nnunet"].mirrored(read.left_right_pairs) == "not_right_left"
+    assert mirrored_axes(read.models["nnunet"], read.left_right_pairs) == "not_right_left"
     assert read.side_blind_models == []
     plain = study(tmp_path, models__nnunet={"trainer": "nnunet", "mirror": "all"}, **sided)
-    assert plain.models["nnunet"].mirrored(plain.left_right_pairs) == "all"
+    assert mirrored_axes(plain.models["nnunet"], plain.left_right_pairs) == "all"
     assert plain.side_blind_models == ["nnunet"]
     sideless = study(tmp_path, models__nnunet={"trainer": "nnunet"})
-    assert sideless.models["nnunet"].mirrored(sideless.left_right_pairs) == "all"
+    assert mirrored_axes(sideless.models["nnunet"], sideless.left_right_pairs) == "all"
     assert sideless.side_blind_models == []
 
 

@@ -23,7 +23,7 @@ def first(tmp_path_factory) -> Workspace:
     study["models"] = {"flat": study["models"]["flat"]}
     workspace = Workspace(folder, study)
     run = workspace.run("--until", "infer")
-    assert (run.jobs["train"], run.jobs["infer"]) == (1, 1)
+    assert (run.jobs["train_fit"], run.jobs["infer_predict"]) == (1, 1)
     assert TAKEN not in run.text
     return workspace
 
@@ -59,7 +59,11 @@ def test_data_in_another_folder(first, tmp_path):
     source["path"] = str(workspace.folder / "scans" / "cohort.tsv")
     workspace.write_study(workspace.study)
     run = workspace.run("--until", "infer")
-    assert (run.jobs["download_audit"], run.jobs["train"], run.jobs["infer"]) == (1, 1, 1)
+    assert (run.jobs["download_audit"], run.jobs["train_fit"], run.jobs["infer_predict"]) == (
+        1,
+        1,
+        1,
+    )
     assert taken(workspace) == {"train": True, "infer": True}
     assert made(workspace) == made(first)
     assert not workspace.dry_run("--until", "infer").jobs
@@ -72,8 +76,8 @@ def test_more_cases_in_a_job(first, tmp_path):
     run = workspace.run("--until", "infer")
     assert not run.jobs["download_audit"]
     assert run.jobs["preprocess_resample"] == 1
-    assert run.jobs["train"] == 1
-    assert taken(workspace) == {"train": True, "infer": run.jobs["infer"] == 1}
+    assert run.jobs["train_fit"] == 1
+    assert taken(workspace) == {"train": True, "infer": run.jobs["infer_predict"] == 1}
     assert made(workspace) == made(first)
     assert not workspace.dry_run("--until", "infer").jobs
 
@@ -81,7 +85,8 @@ def test_more_cases_in_a_job(first, tmp_path):
 def test_a_copy_that_lost_the_times_of_its_files(first, tmp_path):
     workspace = copied(first, tmp_path / "copied", keep_times=False)
     run = workspace.run("--until", "infer")
-    assert taken(workspace) == {rule: run.jobs[rule] == 1 for rule in ("train", "infer")}
+    ran = {"train": run.jobs["train_fit"] == 1, "infer": run.jobs["infer_predict"] == 1}
+    assert taken(workspace) == ran
     assert made(workspace) == made(first)
     assert not workspace.dry_run("--until", "infer").jobs
 
@@ -103,7 +108,7 @@ def test_settings_there_and_back_train_once(first, tmp_path):
 def test_nothing_is_kept_where_the_setting_says_so(first, tmp_path):
     workspace = copied(first, tmp_path / "none")
     config = ("--config", "study=tiny", "keep_finished_gb=0")
-    workspace.run("--until", "infer", "--forcerun", "train", *config)
+    workspace.run("--until", "infer", "--forcerun", "train_fit", *config)
     assert taken(workspace) == {"train": False, "infer": False}
     assert made(workspace) == made(first)
     assert not (workspace.results / ".finished").exists()
@@ -150,7 +155,7 @@ def test_another_study_of_the_same_name_is_refused(first, tmp_path):
         assert "Give it a name of its own (`name: ...`" in run.text
         assert "Traceback" not in run.text
     assert made(workspace) == before
-    assert workspace.dry_run("--config", study, "results=elsewhere").jobs["train"] == 1
+    assert workspace.dry_run("--config", study, "results=elsewhere").jobs["train_fit"] == 1
     assert workspace.dry_run("--config", study, "adopt=true").jobs["download_audit"] == 1
 
 

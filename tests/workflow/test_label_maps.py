@@ -57,7 +57,7 @@ def finished(tmp_path_factory) -> Workspace:
 
 def test_one_training_and_no_prediction_of_maps(finished):
     jobs = finished.ran.jobs
-    assert (jobs["train_synth"], jobs["infer"], jobs["metrics_measure"]) == (1, 1, 1)
+    assert (jobs["train_synth"], jobs["infer_predict"], jobs["metrics_measure"]) == (1, 1, 1)
     assert jobs["preprocess_resample"] == 0
     assert not finished.dry_run().jobs
 

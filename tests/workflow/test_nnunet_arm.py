@@ -43,7 +43,7 @@ echo '{"conda_version": "24.7.1", "conda_prefix": "/nowhere", "platform": "linux
 
 def test_a_dry_run_needs_no_nnunet(workspace):
     run = workspace.dry_run()
-    assert run.jobs["train"] == run.jobs["infer"] == 2
+    assert run.jobs["train_fit"] == run.jobs["infer_predict"] == 2
 
 
 def test_its_jobs_have_an_environment_of_their_own(workspace, monkeypatch, tmp_path):
@@ -89,10 +89,10 @@ def test_how_it_predicts_trains_nothing_anew(finished):
     study["models"]["nnunet"]["infer"]["mirroring"] = True
     finished.write_study(study)
     jobs = finished.dry_run().jobs
-    assert (jobs["train"], jobs["infer"]) == (0, 1)
+    assert (jobs["train_fit"], jobs["infer_predict"]) == (0, 1)
 
 
 def test_an_edit_to_its_code_leaves_the_others_alone(finished):
     file = finished.folder / "workflow/segstudy/train/nnunet.py"
     file.write_text(file.read_text() + "\n\nEDITED = 1\n")
-    assert finished.dry_run().jobs["train"] == 1
+    assert finished.dry_run().jobs["train_fit"] == 1

@@ -45,7 +45,12 @@ def finished(tmp_path_factory) -> Workspace:
 
 def test_each_runs_what_it_needs_and_no_more(finished):
     jobs = finished.ran.jobs
-    assert (jobs["train"], jobs["train_synth"], jobs["infer"], jobs["infer_external"]) == (
+    assert (
+        jobs["train_fit"],
+        jobs["train_synth"],
+        jobs["infer_predict"],
+        jobs["infer_external"],
+    ) == (
         1,
         1,
         2,
@@ -94,8 +99,8 @@ def test_the_same_data_elsewhere_are_taken_from_what_was_kept(finished):
         finished.folder / "scans/cohort.tsv"
     )
     finished.write_study(finished.study)
-    jobs = finished.run("--until", "infer", "infer_external").jobs
-    names = ("train", "train_synth", "infer", "infer_external")
+    jobs = finished.run("infer").jobs
+    names = ("train_fit", "train_synth", "infer_predict", "infer_external")
     assert [jobs[name] for name in names] == [1, 1, 2, 1]
     logs = [*finished.results.glob("logs/train/*.log"), *finished.results.glob("logs/infer/*.log")]
     assert len(logs) == 5
@@ -109,6 +114,6 @@ def test_an_edit_reruns_its_own_arm(finished):
     """The generator's code concerns the synthetic arm alone, that of the program's runner only it."""
     finished.edit("train/synth.py", "EDITED = 1")
     jobs = finished.dry_run().jobs
-    assert (jobs["train"], jobs["train_synth"], jobs["infer_external"]) == (0, 1, 0)
+    assert (jobs["train_fit"], jobs["train_synth"], jobs["infer_external"]) == (0, 1, 0)
     finished.edit("infer/external.py", "EDITED = 1")
     assert finished.dry_run().jobs["infer_external"] == 1

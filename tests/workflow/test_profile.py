@@ -34,7 +34,7 @@ def resources(text: str, rule: str, model: str = "") -> dict[str, str]:
 
 
 def test_a_training_job_asks_for_gpu_memory_time_and_cpus(dry_run):
-    asked = resources(dry_run, "train", "deep")
+    asked = resources(dry_run, "train_fit", "deep")
     assert asked["gpu"] == "1"
     assert asked["mem_mb"] == "7000"
     assert asked["runtime"] == "90"
@@ -42,14 +42,14 @@ def test_a_training_job_asks_for_gpu_memory_time_and_cpus(dry_run):
 
 
 def test_a_training_on_two_gpus_asks_for_twice_as_much_of_one_node(dry_run):
-    asked = resources(dry_run, "train", "shared")
+    asked = resources(dry_run, "train_fit", "shared")
     names = ("gpu", "processes", "nodes", "mem_mb", "threads", "runtime")
     assert [asked[name] for name in names] == ["2", "2", "1", "14000", "6", "90"]
-    assert resources(dry_run, "infer", "shared")["gpu"] == "1"
+    assert resources(dry_run, "infer_predict", "shared")["gpu"] == "1"
 
 
 def test_a_job_on_the_cpu_asks_for_no_gpu(dry_run):
-    assert resources(dry_run, "train", "flat")["gpu"] == "0"
+    assert resources(dry_run, "train_fit", "flat")["gpu"] == "0"
 
 
 def test_memory_and_time_follow_from_the_images(tmp_path):
@@ -58,7 +58,7 @@ def test_memory_and_time_follow_from_the_images(tmp_path):
     for model in study["models"].values():
         model.pop("memory_mb")
     workspace = Workspace(tmp_path, study)
-    workspace.run("--until", "download_audit")
+    workspace.run("download")
     table = workspace.results / "download" / "chest" / "cases.tsv"
     asked = {}
     for shape in ("64x64x32", "512x512x200"):
@@ -66,7 +66,7 @@ def test_memory_and_time_follow_from_the_images(tmp_path):
         text = workspace.run("--dry-run").text
         asked[shape] = {
             rule: {key: int(resources(text, rule)[key]) for key in ("mem_mb", "runtime")}
-            for rule in ("preprocess_fingerprint", "train", "infer")
+            for rule in ("preprocess_fingerprint", "train_fit", "infer_predict")
         }
     small, large = asked.values()
     image_mb = 4e-6 * 512 * 512 * 200
@@ -75,7 +75,7 @@ def test_memory_and_time_follow_from_the_images(tmp_path):
         "runtime": round(10 + 0.02 * 2 * image_mb),
     }
     assert small["preprocess_fingerprint"]["mem_mb"] < 510
-    for rule in ("train", "infer"):
+    for rule in ("train_fit", "infer_predict"):
         assert large[rule]["mem_mb"] > small[rule]["mem_mb"] + image_mb
 
 

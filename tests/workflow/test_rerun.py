@@ -13,7 +13,13 @@ from workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
-DOWNSTREAM = {"infer", "metrics_measure", "metrics_collect", "statistics", "publish_figures"}
+DOWNSTREAM = {
+    "infer_predict",
+    "metrics_measure",
+    "metrics_collect",
+    "statistics",
+    "publish_figures",
+}
 DOWNSTREAM |= {"publish_report", "publish_viewer"}
 
 
@@ -24,7 +30,7 @@ def workspace(tmp_path_factory) -> Workspace:
     table = write_cohort(folder / "data")
     workspace = Workspace(folder, tiny_study(table))
     first = workspace.run()
-    assert first.jobs["train"] == 4
+    assert first.jobs["train_fit"] == 4
     assert first.jobs["repair_apply"] == len(first.shards("repair_apply"))
     return workspace
 
@@ -91,7 +97,7 @@ def test_a_metric_setting_does_not_retrain(restored):
     study = copy.deepcopy(restored.study)
     study["metrics"] = {"nsd_tolerance_mm": [1.0]}
     restored.write_study(study)
-    assert set(restored.dry_run().jobs) == DOWNSTREAM - {"infer"}
+    assert set(restored.dry_run().jobs) == DOWNSTREAM - {"infer_predict"}
 
 
 def test_settings_of_one_model_retrain_that_model(restored):
@@ -99,15 +105,15 @@ def test_settings_of_one_model_retrain_that_model(restored):
     study["models"]["flat"]["epochs"] = 2
     restored.write_study(study)
     jobs = restored.dry_run().jobs
-    assert jobs["train"] == 2
-    assert set(jobs) == DOWNSTREAM | {"train"}
+    assert jobs["train_fit"] == 2
+    assert set(jobs) == DOWNSTREAM | {"train_fit"}
 
 
 def test_an_edit_to_the_loss_retrains(restored):
     restored.edit("train/loss.py", "EDITED = 1")
     jobs = restored.dry_run().jobs
-    assert jobs["train"] == 4
-    assert set(jobs) == DOWNSTREAM | {"train"}
+    assert jobs["train_fit"] == 4
+    assert set(jobs) == DOWNSTREAM | {"train_fit"}
 
 
 def test_an_edit_to_a_figure_publishes_only(restored):
@@ -155,7 +161,7 @@ def test_how_to_predict_trains_nothing(restored):
     study["models"]["flat"]["infer"] = {"overlap": 0.25}
     restored.write_study(study)
     jobs = restored.dry_run().jobs
-    assert jobs["infer"] == 2
+    assert jobs["infer_predict"] == 2
     assert set(jobs) == DOWNSTREAM
 
 
@@ -170,7 +176,7 @@ def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):
     assert run.shards("repair_apply") == {shard}
     assert run.shards("preprocess_fingerprint") == {shard}
     assert run.shards("preprocess_resample") == {shard}
-    assert run.jobs["train"] == 4
+    assert run.jobs["train_fit"] == 4
     assert run.jobs["download_audit"] == 1
     assert not run.jobs["repair_estimate"]
     assert not workspace.dry_run().jobs

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+TARGETS = {"default", "all", "download", "download_all", "repair", "preprocess", "train", "infer"}
+TARGETS |= {"metrics", "publish"}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -23,7 +25,7 @@ class Run:
     def jobs(self) -> Counter:
         """Rules that ran, or that a dry run would run, and how often; targets do not count."""
         rules = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):$", self.text, re.MULTILINE)
-        return Counter(rule for rule in rules if rule not in {"default", "all"})
+        return Counter(rule for rule in rules if rule not in TARGETS)
 
     def shards(self, rule: str) -> set[str]:
         """Shards for which a rule ran."""

@@ -1,20 +1,33 @@
 # One job a dataset fetches it; one audits every image and label.
 
 
+rule download:
+    input:
+        [PATHS.cases(dataset) for dataset in STUDY.datasets],
+    localrule: True
+
+
+# What needs a network: to be run where there is one, before a study runs where there is none.
+rule download_all:
+    input:
+        [PATHS.raw(dataset) for dataset in STUDY.datasets if INPUTS.is_fetched(dataset)],
+    localrule: True
+
+
 rule download_fetch:
     output:
-        directory(f"{RESULTS}/download/{{dataset}}/raw"),
+        directory(PATHS.raw()),
     log:
-        f"{RESULTS}/logs/download/{{dataset}}-fetch.log",
+        PATHS.log("download", "{dataset}-fetch"),
     benchmark:
-        f"{RESULTS}/benchmarks/download/{{dataset}}-fetch.tsv"
+        PATHS.benchmark("download", "{dataset}-fetch")
     # Compute nodes often have no network.
     localrule: True
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(fetch_mb),
+        mem_mb=memory_mb(lambda w: RESOURCES.fetch_mb(w.dataset)),
         runtime=runtime_min(600),
     params:
         source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
@@ -33,15 +46,39 @@ rule download_fetch:
         " --structures {params.structures:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
+# The user's own files. Every job asks whether the audit's inputs are what it makes: one is asked fast.
+rule download_list:
+    input:
+        in_a_sentence(lambda w: INPUTS.delivered(w.dataset)),
+    output:
+        PATHS.delivered_list(),
+    log:
+        PATHS.log("download", "{dataset}-list"),
+    benchmark:
+        PATHS.benchmark("download", "{dataset}-list")
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=runtime_min(60),
+    params:
+        source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
+    shell:
+        "python -m segstudy download list --settings {params.source:q} --output {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
 checkpoint download_audit:
     input:
-        delivered_files,
+        lambda w: INPUTS.looked_at(w.dataset),
     output:
-        cases=f"{RESULTS}/download/{{dataset}}/cases.tsv",
+        cases=PATHS.cases(),
     log:
-        f"{RESULTS}/logs/download/{{dataset}}-audit.log",
+        PATHS.log("download", "{dataset}-audit"),
     benchmark:
-        f"{RESULTS}/benchmarks/download/{{dataset}}-audit.tsv"
+        PATHS.benchmark("download", "{dataset}-audit")
     conda:
         "../../envs/cpu.yaml"
     threads: 2
@@ -51,8 +88,8 @@ checkpoint download_audit:
         runtime=runtime_min(240),
     params:
         # Not declared: what a failed job declared is deleted, and this says why it failed.
-        problems=lambda w, output: str(Path(output.cases).with_name("problems.tsv")),
-        raw=lambda w, input: ["--raw", input[0]] if is_fetched(w.dataset) else [],
+        problems=lambda w: PATHS.problems(w.dataset),
+        raw=lambda w, input: ["--raw", input[0]] if INPUTS.is_fetched(w.dataset) else [],
         settings=lambda w: STUDY.datasets[w.dataset].delivered().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].delivered().digest(),
         code=digest("download.audit"),

@@ -1,51 +1,52 @@
 # One job predicts the cases of a dataset that a fold's model is tested on.
 
 
+# All of them: the target `infer`; of some models, --config only=MODEL,MODEL.
 rule infer:
     input:
+        runs(PATHS.predictions(), models=ONLY),
+    localrule: True
+
+
+rule infer_predict:
+    input:
         weights=lambda w: (
-            f"{RESULTS}/train/{w.model}/fold-{w.fold}/seed-{w.seed}/"
+            f"{PATHS.training(w.model, w.fold, w.seed)}/"
             + ("best.pt" if STUDY.models[w.model].infer.weights == "best" else "weights.pt")
         ),
-        splits=f"{RESULTS}/preprocess/splits.tsv",
-        images=lambda w: dataset_images(w.dataset),
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        splits=PATHS.splits,
+        images=PATHS.image_list(),
+        cases=ancient(PATHS.cases()),
         # Which components to keep is decided on training cases; a new label of theirs retrains anyway.
-        training=lambda w: ancient(training_tables(w.model)),
+        training=lambda w: ancient(INPUTS.training_tables(w.model)),
     output:
-        directory(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+        directory(PATHS.predictions()),
     log:
-        f"{RESULTS}/logs/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
+        PATHS.log("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+        PATHS.benchmark("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}")
     wildcard_constraints:
-        model=any_of(TRAINED),
+        model=targets.any_of(targets.trained_models(STUDY)),
     conda:
-        environment
+        conda_file
     threads: lambda w: STUDY.models[w.model].threads
     resources:
-        mem_mb=memory_mb(prediction_mb),
+        mem_mb=memory_mb(lambda w: RESOURCES.prediction_mb(w.model, w.dataset)),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
-        gpu=lambda w: needs_gpu(w.model),
+        gpu=lambda w: RESOURCES.gpu(w.model),
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: STUDY.models[w.model].device,
-        finished=FINISHED,
+        finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:
-        labels=lambda w: labels_option(w.dataset),
-        training=lambda w, input: [
-            f"{dataset}={path}"
-            + (f":{RESULTS}/repair/{dataset}/labels" if is_repaired(dataset) else "")
-            for dataset, path in zip(STUDY.trained_on(w.model), input.training)
-        ],
-        training_structures=lambda w: json.dumps(
-            {dataset: STUDY.datasets[dataset].structures for dataset in STUDY.trained_on(w.model)}
-        ),
+        labels=lambda w: INPUTS.labels_option(w.dataset),
+        training=lambda w: slices.training_cases(STUDY, PATHS, w.model),
+        training_structures=lambda w: slices.structures_option(STUDY, STUDY.trained_on(w.model)),
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
-        ignore=lambda w: ignore_option(STUDY.trained_on(w.model)),
+        ignore=lambda w: slices.ignore_option(STUDY, STUDY.trained_on(w.model)),
         settings=lambda w: STUDY.models[w.model].infer.to_json(),
         defaults=lambda w: STUDY.models[w.model].infer.digest(),
-        code=lambda w: prediction_code(w.model),
+        code=lambda w: prediction_code(STUDY.models[w.model]),
     shell:
         "python -m segstudy infer --weights {input.weights:q} --cases {input.cases:q}"
         " {params.labels:q} --dataset {wildcards.dataset} --splits {input.splits:q}"
@@ -59,31 +60,31 @@ rule infer:
 
 rule infer_external:
     input:
-        splits=f"{RESULTS}/preprocess/splits.tsv",
-        images=lambda w: dataset_images(w.dataset),
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        splits=PATHS.splits,
+        images=PATHS.image_list(),
+        cases=ancient(PATHS.cases()),
     output:
-        directory(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+        directory(PATHS.predictions()),
     log:
-        f"{RESULTS}/logs/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
+        PATHS.log("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/infer/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+        PATHS.benchmark("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}")
     wildcard_constraints:
-        model=any_of(models_of("external")),
+        model=targets.any_of(targets.models_of(STUDY, "external")),
     conda:
         "../../envs/cpu.yaml"
     threads: lambda w: STUDY.models[w.model].threads
     resources:
         mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
-        gpu=lambda w: needs_gpu(w.model),
+        gpu=lambda w: RESOURCES.gpu(w.model),
         # Not params: what is kept, and where, is no reason to run again.
-        finished=FINISHED,
+        finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
-        settings=lambda w: external_settings(w.model).to_json(),
-        defaults=lambda w: external_settings(w.model).digest(),
+        settings=lambda w: slices.external_settings(STUDY, w.model).to_json(),
+        defaults=lambda w: slices.external_settings(STUDY, w.model).digest(),
         code=digest("infer.external"),
     shell:
         "python -m segstudy infer --external {params.settings:q} --cases {input.cases:q}"

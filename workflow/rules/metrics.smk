@@ -1,38 +1,37 @@
 # One job measures a folder of predictions; all tables are then put into one.
 
 
+# All of it: the target `metrics`; of some models, --config only=MODEL,MODEL.
+rule metrics:
+    input:
+        PATHS.metrics if ONLY == list(STUDY.models) else runs(PATHS.measures(), models=ONLY),
+    localrule: True
+
+
 rule metrics_measure:
     input:
-        prediction=f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}",
-        labels=lambda w: dataset_labels(w.dataset),
-        splits=f"{RESULTS}/preprocess/splits.tsv",
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        prediction=PATHS.predictions(),
+        labels=PATHS.label_list(),
+        splits=PATHS.splits,
+        cases=ancient(PATHS.cases()),
     output:
-        measures=f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}.csv",
-        confusion=f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/confusion/{{dataset}}.csv",
+        measures=PATHS.measures(),
+        confusion=PATHS.confusion(),
     log:
-        f"{RESULTS}/logs/metrics/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.log",
+        PATHS.log("metrics", "{model}-fold-{fold}-seed-{seed}-{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/metrics/{{model}}-fold-{{fold}}-seed-{{seed}}-{{dataset}}.tsv"
+        PATHS.benchmark("metrics", "{model}-fold-{fold}-seed-{seed}-{dataset}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(lambda w: 1000 + 4 * image_mb(w.dataset)),
-        runtime=runtime_min(lambda w: 30 + 0.04 * all_mb(w.dataset)),
+        mem_mb=memory_mb(lambda w: 1000 + 4 * RESOURCES.image_mb(w.dataset)),
+        runtime=runtime_min(lambda w: 30 + 0.04 * RESOURCES.all_mb(w.dataset)),
     params:
-        labels=lambda w: labels_option(w.dataset),
-        settings=lambda w: measure_settings(w.dataset).to_json(),
-        defaults=lambda w: measure_settings(w.dataset).digest(),
-        columns=lambda w: json.dumps(
-            {
-                "study": STUDY.name,
-                "dataset": w.dataset,
-                "model": w.model,
-                "fold": int(w.fold),
-                "seed": int(w.seed),
-            }
-        ),
+        labels=lambda w: INPUTS.labels_option(w.dataset),
+        settings=lambda w: slices.measure_settings(STUDY, w.dataset).to_json(),
+        defaults=lambda w: slices.measure_settings(STUDY, w.dataset).digest(),
+        columns=lambda w: slices.measured_columns(STUDY, w.model, w.fold, w.seed, w.dataset),
         code=digest("metrics.pairs"),
     shell:
         "python -m segstudy metrics --cases {input.cases:q} {params.labels:q}"
@@ -44,13 +43,13 @@ rule metrics_measure:
 
 rule metrics_collect:
     input:
-        runs(f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}.csv"),
+        in_a_sentence(lambda w: options.check_all(ONLY, STUDY) or runs(PATHS.measures())),
     output:
-        f"{RESULTS}/metrics/metrics.csv",
+        PATHS.metrics,
     log:
-        f"{RESULTS}/logs/metrics/collect.log",
+        PATHS.log("metrics", "collect"),
     benchmark:
-        f"{RESULTS}/benchmarks/metrics/collect.tsv"
+        PATHS.benchmark("metrics", "collect")
     localrule: True
     conda:
         "../../envs/cpu.yaml"

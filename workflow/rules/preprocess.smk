@@ -3,13 +3,13 @@
 
 rule preprocess_split:
     input:
-        [f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
+        [PATHS.cases(dataset) for dataset in STUDY.datasets],
     output:
-        f"{RESULTS}/preprocess/splits.tsv",
+        PATHS.splits,
     log:
-        f"{RESULTS}/logs/preprocess/split.log",
+        PATHS.log("preprocess", "split"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/split.tsv"
+        PATHS.benchmark("preprocess", "split")
     localrule: True
     conda:
         "../../envs/cpu.yaml"
@@ -19,8 +19,8 @@ rule preprocess_split:
         runtime=runtime_min(10),
     params:
         cases=lambda w, input: [f"{dataset}={path}" for dataset, path in zip(STUDY.datasets, input)],
-        settings=split_settings().to_json(),
-        defaults=split_settings().digest(),
+        settings=slices.split_settings(STUDY).to_json(),
+        defaults=slices.split_settings(STUDY).digest(),
         code=digest("preprocess.split"),
     shell:
         "python -m segstudy preprocess split --cases {params.cases:q}"
@@ -29,24 +29,24 @@ rule preprocess_split:
 
 rule preprocess_fingerprint:
     input:
-        images=lambda w: shard_files(w, "images"),
-        labels=shard_labels,
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        images=lambda w: INPUTS.shard_images(w.dataset, w.shard),
+        labels=lambda w: INPUTS.shard_labels(w.dataset, w.shard),
+        cases=ancient(PATHS.cases()),
     output:
-        f"{RESULTS}/preprocess/{{dataset}}/fingerprints/{{shard}}.json",
+        PATHS.fingerprint(),
     log:
-        f"{RESULTS}/logs/preprocess/{{dataset}}-fingerprint-{{shard}}.log",
+        PATHS.log("preprocess", "{dataset}-fingerprint-{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-fingerprint-{{shard}}.tsv"
+        PATHS.benchmark("preprocess", "{dataset}-fingerprint-{shard}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
-        runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
+        mem_mb=memory_mb(lambda w: 500 + 5 * RESOURCES.image_mb(w.dataset)),
+        runtime=runtime_min(lambda w: 10 + 0.02 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        select=selected,
-        labels=lambda w: labels_option(w.dataset),
+        select=lambda w: INPUTS.selected(w.dataset, w.shard),
+        labels=lambda w: INPUTS.labels_option(w.dataset),
         settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].cohort().digest(),
         code=digest("preprocess.fingerprint"),
@@ -58,17 +58,16 @@ rule preprocess_fingerprint:
 
 checkpoint preprocess_plan:
     input:
-        splits=f"{RESULTS}/preprocess/splits.tsv",
+        splits=PATHS.splits,
         fingerprints=lambda w: [
-            f"{RESULTS}/preprocess/{dataset}/fingerprints.txt"
-            for dataset in STUDY.fitted_on(w.plan)
+            PATHS.fingerprint_list(dataset) for dataset in STUDY.fitted_on(w.plan)
         ],
     output:
-        f"{RESULTS}/preprocess/plans/{{plan}}/fold-{{fold}}.json",
+        PATHS.plan(),
     log:
-        f"{RESULTS}/logs/preprocess/plan-{{plan}}-fold-{{fold}}.log",
+        PATHS.log("preprocess", "plan-{plan}-fold-{fold}"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/plan-{{plan}}-fold-{{fold}}.tsv"
+        PATHS.benchmark("preprocess", "plan-{plan}-fold-{fold}")
     localrule: True
     conda:
         "../../envs/cpu.yaml"
@@ -77,8 +76,8 @@ checkpoint preprocess_plan:
         mem_mb=memory_mb(2000),
         runtime=runtime_min(20),
     params:
-        settings=lambda w: plan_settings(w.plan).to_json(),
-        defaults=lambda w: plan_settings(w.plan).digest(),
+        settings=lambda w: slices.plan_settings(STUDY, w.plan).to_json(),
+        defaults=lambda w: slices.plan_settings(STUDY, w.plan).digest(),
         code=digest("preprocess.plan"),
     shell:
         "python -m segstudy preprocess plan --splits {input.splits:q}"
@@ -88,28 +87,30 @@ checkpoint preprocess_plan:
 
 rule preprocess_resample:
     input:
-        images=lambda w: shard_files(w, "images"),
-        labels=shard_labels,
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        images=lambda w: INPUTS.shard_images(w.dataset, w.shard),
+        labels=lambda w: INPUTS.shard_labels(w.dataset, w.shard),
+        cases=ancient(PATHS.cases()),
     output:
-        directory(f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/{{grid}}/{{shard}}"),
+        directory(f"{PATHS.arrays()}/{{shard}}"),
     log:
-        f"{RESULTS}/logs/preprocess/{{dataset}}-{{plan}}-{{grid}}-{{shard}}.log",
+        PATHS.log("preprocess", "{dataset}-{plan}-{grid}-{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-{{plan}}-{{grid}}-{{shard}}.tsv"
+        PATHS.benchmark("preprocess", "{dataset}-{plan}-{grid}-{shard}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(
-            lambda w: 500 + 4 * image_mb(w.dataset) + 4 * image_mb(w.dataset, parse_grid(w.grid))
+            lambda w: 500
+            + 4 * RESOURCES.image_mb(w.dataset)
+            + 4 * RESOURCES.image_mb(w.dataset, parse_grid(w.grid))
         ),
-        runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
+        runtime=runtime_min(lambda w: 10 + 0.04 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        select=selected,
-        labels=lambda w: labels_option(w.dataset),
-        settings=lambda w: resample_settings(w.dataset, w.plan).to_json(),
-        defaults=lambda w: resample_settings(w.dataset, w.plan).digest(),
+        select=lambda w: INPUTS.selected(w.dataset, w.shard),
+        labels=lambda w: INPUTS.labels_option(w.dataset),
+        settings=lambda w: slices.resample_settings(STUDY, w.dataset, w.plan).to_json(),
+        defaults=lambda w: slices.resample_settings(STUDY, w.dataset, w.plan).digest(),
         code=digest("preprocess.resample"),
     shell:
         "python -m segstudy preprocess resample --dataset {wildcards.dataset}"
@@ -120,27 +121,29 @@ rule preprocess_resample:
 
 rule preprocess_tissues:
     input:
-        labels=shard_labels,
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        labels=lambda w: INPUTS.shard_labels(w.dataset, w.shard),
+        cases=ancient(PATHS.cases()),
     output:
-        directory(f"{RESULTS}/preprocess/{{dataset}}/tissues/{{plan}}/{{grid}}/{{shard}}"),
+        directory(f"{PATHS.tissues()}/{{shard}}"),
     log:
-        f"{RESULTS}/logs/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-{{shard}}.log",
+        PATHS.log("preprocess", "{dataset}-tissues-{plan}-{grid}-{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-{{shard}}.tsv"
+        PATHS.benchmark("preprocess", "{dataset}-tissues-{plan}-{grid}-{shard}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
         mem_mb=memory_mb(
-            lambda w: 500 + 4 * image_mb(w.dataset) + 4 * image_mb(w.dataset, parse_grid(w.grid))
+            lambda w: 500
+            + 4 * RESOURCES.image_mb(w.dataset)
+            + 4 * RESOURCES.image_mb(w.dataset, parse_grid(w.grid))
         ),
-        runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
+        runtime=runtime_min(lambda w: 10 + 0.04 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        select=selected,
-        labels=lambda w: labels_option(w.dataset),
-        settings=lambda w: tissue_settings(w.dataset, w.plan).to_json(),
-        defaults=lambda w: tissue_settings(w.dataset, w.plan).digest(),
+        select=lambda w: INPUTS.selected(w.dataset, w.shard),
+        labels=lambda w: INPUTS.labels_option(w.dataset),
+        settings=lambda w: slices.tissue_settings(STUDY, w.dataset, w.plan).to_json(),
+        defaults=lambda w: slices.tissue_settings(STUDY, w.dataset, w.plan).digest(),
         code=digest("preprocess.tissues"),
     shell:
         "python -m segstudy preprocess tissues --dataset {wildcards.dataset}"
@@ -149,20 +152,20 @@ rule preprocess_tissues:
         " 2>&1 | tee {log:q}"
 
 
-# Lists of shards. A command line holds some 2,000 paths, and a study's trainings would each depend
-# on every one.
+# Lists. A command line holds some 2,000 paths, and trainings, predictions and measurements would each
+# depend on every one, which takes Snakemake long to plan.
 
 
 rule preprocess_list_fingerprints:
     input:
-        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/fingerprints", ".json"),
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        listed=lambda w: INPUTS.in_shards(w.dataset, PATHS.fingerprints(w.dataset), ".json"),
+        cases=ancient(PATHS.cases()),
     output:
-        f"{RESULTS}/preprocess/{{dataset}}/fingerprints.txt",
+        PATHS.fingerprint_list(),
     log:
-        f"{RESULTS}/logs/preprocess/{{dataset}}-list-fingerprints.log",
+        PATHS.log("preprocess", "{dataset}-list-fingerprints"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-list-fingerprints.tsv"
+        PATHS.benchmark("preprocess", "{dataset}-list-fingerprints")
     localrule: True
     conda:
         "../../envs/cpu.yaml"
@@ -171,49 +174,84 @@ rule preprocess_list_fingerprints:
         mem_mb=memory_mb(1000),
         runtime=runtime_min(10),
     params:
-        folder=lambda w, input: str(Path(input.shards[0]).parent),
-        cases_per_job=lambda w: STUDY.datasets[w.dataset].cases_per_job,
+        what=lambda w: INPUTS.shards_option(w.dataset, PATHS.fingerprints(w.dataset), ".json"),
         code=digest("cases"),
     shell:
         "python -m segstudy preprocess list --cases {input.cases:q}"
-        " --cases-per-job {params.cases_per_job} --folder {params.folder:q} --suffix .json"
-        " --output {output:q} 2>&1 | tee {log:q}"
+        " {params.what:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
-rule preprocess_list_arrays:
+use rule preprocess_list_fingerprints as preprocess_list_arrays with:
     input:
-        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/{{grid}}"),
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        listed=lambda w: INPUTS.in_shards(w.dataset, PATHS.arrays(w.dataset, w.plan, w.grid)),
+        cases=ancient(PATHS.cases()),
     output:
-        f"{RESULTS}/preprocess/{{dataset}}/{{plan}}/shards-{{grid}}.txt",
+        PATHS.array_list(),
     log:
-        f"{RESULTS}/logs/preprocess/{{dataset}}-{{plan}}-{{grid}}-list.log",
+        PATHS.log("preprocess", "{dataset}-{plan}-{grid}-list"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-{{plan}}-{{grid}}-list.tsv"
-    localrule: True
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory_mb(1000),
-        runtime=runtime_min(10),
+        PATHS.benchmark("preprocess", "{dataset}-{plan}-{grid}-list")
     params:
-        folder=lambda w, input: str(Path(input.shards[0]).parent),
-        cases_per_job=lambda w: STUDY.datasets[w.dataset].cases_per_job,
+        what=lambda w: INPUTS.shards_option(w.dataset, PATHS.arrays(w.dataset, w.plan, w.grid)),
         code=digest("cases"),
-    shell:
-        "python -m segstudy preprocess list --cases {input.cases:q}"
-        " --cases-per-job {params.cases_per_job} --folder {params.folder:q}"
-        " --output {output:q} 2>&1 | tee {log:q}"
 
 
-use rule preprocess_list_arrays as preprocess_list_tissues with:
+use rule preprocess_list_fingerprints as preprocess_list_tissues with:
     input:
-        shards=shards_in(f"{RESULTS}/preprocess/{{dataset}}/tissues/{{plan}}/{{grid}}"),
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        listed=lambda w: INPUTS.in_shards(w.dataset, PATHS.tissues(w.dataset, w.plan, w.grid)),
+        cases=ancient(PATHS.cases()),
     output:
-        f"{RESULTS}/preprocess/{{dataset}}/tissues/{{plan}}/shards-{{grid}}.txt",
+        PATHS.tissue_list(),
     log:
-        f"{RESULTS}/logs/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-list.log",
+        PATHS.log("preprocess", "{dataset}-tissues-{plan}-{grid}-list"),
     benchmark:
-        f"{RESULTS}/benchmarks/preprocess/{{dataset}}-tissues-{{plan}}-{{grid}}-list.tsv"
+        PATHS.benchmark("preprocess", "{dataset}-tissues-{plan}-{grid}-list")
+    params:
+        what=lambda w: INPUTS.shards_option(w.dataset, PATHS.tissues(w.dataset, w.plan, w.grid)),
+        code=digest("cases"),
+
+
+use rule preprocess_list_fingerprints as preprocess_list_images with:
+    input:
+        listed=lambda w: INPUTS.images(w.dataset),
+        cases=ancient(PATHS.cases()),
+    output:
+        PATHS.image_list(),
+    log:
+        PATHS.log("preprocess", "{dataset}-list-images"),
+    benchmark:
+        PATHS.benchmark("preprocess", "{dataset}-list-images")
+    params:
+        what=["--files", "images"],
+        code=digest("cases"),
+
+
+use rule preprocess_list_fingerprints as preprocess_list_labels with:
+    input:
+        listed=lambda w: INPUTS.labels(w.dataset),
+        cases=ancient(PATHS.cases()),
+    output:
+        PATHS.label_list(),
+    log:
+        PATHS.log("preprocess", "{dataset}-list-labels"),
+    benchmark:
+        PATHS.benchmark("preprocess", "{dataset}-list-labels")
+    params:
+        what=lambda w: INPUTS.files_option(w.dataset),
+        code=digest("cases"),
+
+
+# All that the models are trained on.
+rule preprocess:
+    input:
+        lambda w: [
+            file
+            for model in ONLY
+            for fold in STUDY.folds
+            for file in [
+                *INPUTS.training_arrays(model, str(fold)),
+                *INPUTS.training_plan(model, str(fold)),
+            ]
+        ],
+        PATHS.splits,
+    localrule: True

@@ -1,45 +1,38 @@
 # Figures, and the report that holds them.
+from segstudy.publish import catalogue
+
+
+rule publish:
+    input:
+        PATHS.report,
+        lambda w: rules.publish_figures.output,
+    localrule: True
 
 
 rule publish_figures:
     input:
-        metrics=f"{RESULTS}/metrics/metrics.csv",
-        confusion=runs(
-            f"{RESULTS}/metrics/{{model}}/fold-{{fold}}/seed-{{seed}}/confusion/{{dataset}}.csv"
-        ),
+        metrics=PATHS.metrics,
+        confusion=runs(PATHS.confusion()),
         statistics=rules.statistics.output,
-        splits=f"{RESULTS}/preprocess/splits.tsv",
-        cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
-        images=lambda w: [
-            file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)
-        ],
+        splits=PATHS.splits,
+        cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
+        images=[PATHS.image_list(dataset) for dataset in STUDY.tested_datasets],
         estimates=[
-            f"{RESULTS}/repair/{dataset}/estimate"
-            for dataset in STUDY.datasets
-            if is_repaired(dataset)
+            PATHS.estimate(dataset) for dataset in STUDY.datasets if INPUTS.is_repaired(dataset)
         ],
-        labels=lambda w: [
-            labels for dataset in STUDY.tested_datasets for labels in dataset_labels(dataset)
-        ],
-        plans=[
-            f"{RESULTS}/preprocess/plans/{plan}/fold-{fold}.json"
-            for plan in dict.fromkeys(model.plan for model in STUDY.models.values() if model.plan)
-            for fold in STUDY.folds
-        ],
+        labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
+        plans=targets.plans(STUDY, PATHS),
         trainings=[
             f"{folder}/{file}"
-            for folder in runs(f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}", TRAINED)
+            for folder in runs(PATHS.training(), models=targets.trained_models(STUDY))
             for file in ("history.csv", "settings.json")
         ],
-        drawn=runs(
-            f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz",
-            models_of("synth"),
-        ),
-        predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+        drawn=runs(f"{PATHS.training()}/samples.npz", models=targets.models_of(STUDY, "synth")),
+        predictions=runs(PATHS.predictions()),
     output:
         [
             report(
-                f"{RESULTS}/figures/{figure.name}.png",
+                f"{PATHS.figures}/{figure.name}.png",
                 caption=f"../report/{figure.caption_file}",
                 category=figure.category,
                 labels=figure.labels,
@@ -47,26 +40,26 @@ rule publish_figures:
             for figure in catalogue.figures(STUDY)
         ],
         other=[
-            f"{RESULTS}/figures/{file}"
+            f"{PATHS.figures}/{file}"
             for file in catalogue.files(STUDY)
             if not file.endswith(".png")
         ],
     log:
-        f"{RESULTS}/logs/publish/figures.log",
+        PATHS.log("publish", "figures"),
     benchmark:
-        f"{RESULTS}/benchmarks/publish/figures.tsv"
+        PATHS.benchmark("publish", "figures")
     conda:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=memory_mb(lambda w: 4000 + 4 * largest_mb()),
+        mem_mb=memory_mb(lambda w: 4000 + 4 * RESOURCES.largest_mb()),
         runtime=runtime_min(60),
     params:
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
         # A function, so that the placeholders of an external command are not taken for wildcards.
-        settings=lambda w: STUDY.to_json(),
-        defaults=STUDY.digest(),
+        settings=lambda w: slices.figure_settings(STUDY).to_json(),
+        defaults=slices.figure_settings(STUDY).digest(),
         code=digest("publish.command"),
     shell:
         "python -m segstudy publish figures --settings {params.settings:q}"
@@ -76,36 +69,33 @@ rule publish_figures:
 
 rule publish_viewer:
     input:
-        metrics=f"{RESULTS}/metrics/metrics.csv",
-        values=rules.statistics.output.values,
-        cases=[f"{RESULTS}/download/{dataset}/cases.tsv" for dataset in STUDY.datasets],
-        images=lambda w: [
-            file for dataset in STUDY.tested_datasets for file in dataset_images(dataset)
-        ],
-        labels=lambda w: [
-            labels for dataset in STUDY.tested_datasets for labels in dataset_labels(dataset)
-        ],
-        predictions=runs(f"{RESULTS}/infer/{{model}}/fold-{{fold}}/seed-{{seed}}/{{dataset}}"),
+        metrics=PATHS.metrics,
+        # Made anew whenever models are compared in another way; what decides these values is in `settings`.
+        values=ancient(rules.statistics.output.values),
+        cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
+        images=[PATHS.image_list(dataset) for dataset in STUDY.tested_datasets],
+        labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
+        predictions=runs(PATHS.predictions()),
         page=[
             PACKAGE / f"segstudy/publish/{file}"
             for file in ("viewer.html", "niivue/niivue.umd.js")
         ],
     output:
-        directory(f"{RESULTS}/viewer"),
+        directory(PATHS.viewer),
     log:
-        f"{RESULTS}/logs/publish/viewer.log",
+        PATHS.log("publish", "viewer"),
     benchmark:
-        f"{RESULTS}/benchmarks/publish/viewer.tsv"
+        PATHS.benchmark("publish", "viewer")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(lambda w: 4000 + 4 * largest_mb()),
+        mem_mb=memory_mb(lambda w: 4000 + 4 * RESOURCES.largest_mb()),
         runtime=runtime_min(30),
     params:
         results=subpath(output[0], parent=True),
-        settings=lambda w: STUDY.to_json(),
-        defaults=STUDY.digest(),
+        settings=lambda w: slices.viewer_settings(STUDY).to_json(),
+        defaults=slices.viewer_settings(STUDY).digest(),
         code=digest("publish.command"),
     shell:
         "python -m segstudy publish viewer --settings {params.settings:q}"
@@ -116,20 +106,20 @@ rule publish_report:
     input:
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
-        tables=[rules.statistics.output, f"{RESULTS}/metrics/metrics.csv"],
+        tables=[rules.statistics.output, PATHS.metrics],
         audits=[
-            f"{RESULTS}/repair/{dataset}/audit"
+            PATHS.label_audit(dataset)
             for dataset, settings in STUDY.datasets.items()
             if settings.audit_labels
         ],
         page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
         published=PACKAGE.parent / "resources/published.csv",
     output:
-        f"{RESULTS}/report.html",
+        PATHS.report,
     log:
-        f"{RESULTS}/logs/publish/report.log",
+        PATHS.log("publish", "report"),
     benchmark:
-        f"{RESULTS}/benchmarks/publish/report.tsv"
+        PATHS.benchmark("publish", "report")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -156,11 +146,11 @@ rule publish_package:
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
     output:
-        f"{RESULTS}/{STUDY.name}.zip",
+        PATHS.package(STUDY.name),
     log:
-        f"{RESULTS}/logs/publish/package.log",
+        PATHS.log("publish", "package"),
     benchmark:
-        f"{RESULTS}/benchmarks/publish/package.tsv"
+        PATHS.benchmark("publish", "package")
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -2,21 +2,33 @@
 # study asks for it, one job looks for labels that do not fit the rest.
 
 
+rule repair:
+    input:
+        lambda w: [
+            labels
+            for dataset in STUDY.datasets
+            if INPUTS.is_repaired(dataset)
+            for labels in INPUTS.labels(dataset)
+        ],
+        [PATHS.label_audit(name) for name, own in STUDY.datasets.items() if own.audit_labels],
+    localrule: True
+
+
 rule repair_estimate:
     input:
-        files=estimate_files,
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
+        files=lambda w: INPUTS.estimated_from(w.dataset),
+        cases=ancient(PATHS.cases()),
     output:
-        directory(f"{RESULTS}/repair/{{dataset}}/estimate"),
+        directory(PATHS.estimate()),
     log:
-        f"{RESULTS}/logs/repair/{{dataset}}-estimate.log",
+        PATHS.log("repair", "{dataset}-estimate"),
     benchmark:
-        f"{RESULTS}/benchmarks/repair/{{dataset}}-estimate.tsv"
+        PATHS.benchmark("repair", "{dataset}-estimate")
     conda:
         "../../envs/cpu.yaml"
     threads: 2
     resources:
-        mem_mb=memory_mb(lambda w: 3000 + 5 * image_mb(w.dataset)),
+        mem_mb=memory_mb(lambda w: 3000 + 5 * RESOURCES.image_mb(w.dataset)),
         runtime=runtime_min(120),
     params:
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
@@ -29,24 +41,24 @@ rule repair_estimate:
 
 rule repair_apply:
     input:
-        files=lambda w: shard_files(w, "files"),
+        files=lambda w: INPUTS.shard_files(w.dataset, w.shard),
         # Which cases a shard holds is in its name; that others came or went does not matter here.
-        cases=ancient(f"{RESULTS}/download/{{dataset}}/cases.tsv"),
-        estimate=f"{RESULTS}/repair/{{dataset}}/estimate",
+        cases=ancient(PATHS.cases()),
+        estimate=PATHS.estimate(),
     output:
-        directory(f"{RESULTS}/repair/{{dataset}}/labels/{{shard}}"),
+        directory(PATHS.repaired_shard()),
     log:
-        f"{RESULTS}/logs/repair/{{dataset}}-{{shard}}.log",
+        PATHS.log("repair", "{dataset}-{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/repair/{{dataset}}-{{shard}}.tsv"
+        PATHS.benchmark("repair", "{dataset}-{shard}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
-        runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
+        mem_mb=memory_mb(lambda w: 500 + 5 * RESOURCES.image_mb(w.dataset)),
+        runtime=runtime_min(lambda w: 10 + 0.02 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        select=selected,
+        select=lambda w: INPUTS.selected(w.dataset, w.shard),
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
         code=digest("repair.apply"),
@@ -58,15 +70,15 @@ rule repair_apply:
 
 rule repair_audit:
     input:
-        cases=f"{RESULTS}/download/{{dataset}}/cases.tsv",
-        images=lambda w: dataset_images(w.dataset),
-        labels=lambda w: dataset_labels(w.dataset),
+        cases=PATHS.cases(),
+        images=PATHS.image_list(),
+        labels=PATHS.label_list(),
     output:
-        directory(f"{RESULTS}/repair/{{dataset}}/audit"),
+        directory(PATHS.label_audit()),
     log:
-        f"{RESULTS}/logs/repair/{{dataset}}-audit.log",
+        PATHS.log("repair", "{dataset}-audit"),
     benchmark:
-        f"{RESULTS}/benchmarks/repair/{{dataset}}-audit.tsv"
+        PATHS.benchmark("repair", "{dataset}-audit")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -74,7 +86,7 @@ rule repair_audit:
         mem_mb=memory_mb(16000),
         runtime=runtime_min(240),
     params:
-        labels=lambda w: labels_option(w.dataset),
+        labels=lambda w: INPUTS.labels_option(w.dataset),
         settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].cohort().digest(),
         code=digest("repair.audit"),

@@ -3,22 +3,22 @@
 
 rule statistics:
     input:
-        metrics=f"{RESULTS}/metrics/metrics.csv",
-        trainings=grid_trainings(),
+        metrics=PATHS.metrics,
+        trainings=targets.grid_trainings(STUDY, PATHS),
     output:
-        **({"grid": f"{RESULTS}/statistics/grid.csv"} if STUDY.grids else {}),
-        values=f"{RESULTS}/statistics/values.csv",
-        summary=f"{RESULTS}/statistics/summary.csv",
-        tests=f"{RESULTS}/statistics/tests.csv",
-        ranking=f"{RESULTS}/statistics/ranking.csv",
-        places=f"{RESULTS}/statistics/places.csv",
-        false_positives=f"{RESULTS}/statistics/false_positives.csv",
-        false_positive_tests=f"{RESULTS}/statistics/false_positive_tests.csv",
-        report=f"{RESULTS}/statistics/report.md",
+        **({"grid": PATHS.statistic("grid")} if STUDY.grids else {}),
+        values=PATHS.statistic("values"),
+        summary=PATHS.statistic("summary"),
+        tests=PATHS.statistic("tests"),
+        ranking=PATHS.statistic("ranking"),
+        places=PATHS.statistic("places"),
+        false_positives=PATHS.statistic("false_positives"),
+        false_positive_tests=PATHS.statistic("false_positive_tests"),
+        report=f"{PATHS.statistics}/report.md",
     log:
-        f"{RESULTS}/logs/statistics/statistics.log",
+        PATHS.log("statistics", "statistics"),
     benchmark:
-        f"{RESULTS}/benchmarks/statistics/statistics.tsv"
+        PATHS.benchmark("statistics", "statistics")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -29,7 +29,7 @@ rule statistics:
         folder=subpath(output.summary, parent=True),
         settings=STUDY.statistics.to_json(),
         defaults=STUDY.statistics.digest(),
-        grid=grid_options(),
+        grid=slices.grid_options(STUDY, PATHS),
         code=digest("statistics.command"),
     shell:
         "python -m segstudy statistics --metrics {input.metrics:q} --settings {params.settings:q}"

@@ -1,45 +1,56 @@
 # One job a model, fold and seed.
 
 
+# All of them: the target `train`; of some models, --config only=MODEL,MODEL.
 rule train:
     input:
-        arrays=training_arrays,
-        splits=f"{RESULTS}/preprocess/splits.tsv",
-        plan=training_plan,
-        images=training_images,
-        cases=lambda w: ancient(training_tables(w.model) if is_nnunet(w.model) else []),
+        runs(f"{PATHS.training()}/weights.pt", models=targets.trained_models(STUDY, ONLY)),
+    localrule: True
+
+
+rule train_fit:
+    input:
+        arrays=lambda w: INPUTS.training_arrays(w.model, w.fold),
+        splits=PATHS.splits,
+        plan=lambda w: INPUTS.training_plan(w.model, w.fold),
+        images=lambda w: INPUTS.training_images(w.model),
+        cases=lambda w: ancient(
+            INPUTS.training_tables(w.model) if targets.is_nnunet(STUDY, w.model) else []
+        ),
     output:
         # The running checkpoint lies beside these and is not declared: it survives a killed job.
-        weights=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/weights.pt",
-        best=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/best.pt",
-        history=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv",
-        settings=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/settings.json",
+        weights=f"{PATHS.training()}/weights.pt",
+        best=f"{PATHS.training()}/best.pt",
+        history=f"{PATHS.training()}/history.csv",
+        settings=f"{PATHS.training()}/settings.json",
     log:
-        f"{RESULTS}/logs/train/{{model}}-fold-{{fold}}-seed-{{seed}}.log",
+        PATHS.log("train", "{model}-fold-{fold}-seed-{seed}"),
     benchmark:
-        f"{RESULTS}/benchmarks/train/{{model}}-fold-{{fold}}-seed-{{seed}}.tsv"
+        PATHS.benchmark("train", "{model}-fold-{fold}-seed-{seed}")
     wildcard_constraints:
-        model=any_of(models_of("images", "nnunet")),
+        model=targets.any_of(targets.models_of(STUDY, "images", "nnunet")),
     conda:
-        environment
-    threads: lambda w: STUDY.models[w.model].threads * processes(w.model)
+        conda_file
+    threads: lambda w: STUDY.models[w.model].threads * RESOURCES.processes(w.model)
     resources:
-        mem_mb=memory_mb(training_mb),
+        mem_mb=memory_mb(lambda w: RESOURCES.training_mb(w.model)),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
-        gpu=lambda w: needs_gpu(w.model) * processes(w.model),
+        gpu=lambda w: RESOURCES.gpus(w.model),
         nodes=1,
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: STUDY.models[w.model].device,
-        processes=lambda w: processes(w.model),
+        processes=lambda w: RESOURCES.processes(w.model),
         workers=lambda w: getattr(STUDY.models[w.model], "workers", 0),
-        finished=FINISHED,
+        finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:
         folder=subpath(output.weights, parent=True),
-        data=training_data,
-        settings=lambda w: train_settings(w.model).to_json(),
-        defaults=lambda w: train_settings(w.model).digest(),
-        code=lambda w: training_code(w.model),
+        data=lambda w, input: slices.training_options(
+            STUDY, PATHS, w.model, input.arrays, input.plan
+        ),
+        settings=lambda w: slices.train_settings(STUDY, w.model).to_json(),
+        defaults=lambda w: slices.train_settings(STUDY, w.model).digest(),
+        code=lambda w: training_code(STUDY.models[w.model]),
     shell:
         # Ctrl-C and SLURM's warnings go to every process of a job. Only the training acts on them; the
         # shell and tee outlive them, so that its state is saved and its last words are heard.
@@ -52,12 +63,12 @@ rule train:
         " 2>&1 | (trap '' INT TERM USR1; exec tee {log:q})"
 
 
-use rule train as train_synth with:
+use rule train_fit as train_synth with:
     output:
-        weights=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/weights.pt",
-        best=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/best.pt",
-        history=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/history.csv",
-        settings=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/settings.json",
-        samples=f"{RESULTS}/train/{{model}}/fold-{{fold}}/seed-{{seed}}/samples.npz",
+        weights=f"{PATHS.training()}/weights.pt",
+        best=f"{PATHS.training()}/best.pt",
+        history=f"{PATHS.training()}/history.csv",
+        settings=f"{PATHS.training()}/settings.json",
+        samples=f"{PATHS.training()}/samples.npz",
     wildcard_constraints:
-        model=any_of(models_of("synth")),
+        model=targets.any_of(targets.models_of(STUDY, "synth")),

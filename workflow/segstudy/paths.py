@@ -1,6 +1,5 @@
 """Paths as people write them, and which files a name stands for; light, since the workflow itself uses them."""
 
-import csv
 import os
 import re
 from collections.abc import Iterable
@@ -9,7 +8,10 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.log import log
+from segstudy.tables import FILE_COLUMNS, read_rows
 
+LABEL_TABLES = ("*dseg.tsv", "dataset.json")
+"""Names of files that say what the values of labels mean."""
 _HEADER_BYTES = 1 << 16
 _DETACHED = {
     ".mhd": rb"^ElementDataFile[ \t]*=[ \t]*(\S.*?)[ \t\r]*$",
@@ -79,19 +81,49 @@ def cell_path(folder: Path, text: str, where: str) -> Path:
 
 
 def listed_files(table: Path) -> list[str]:
-    """Files that a user's case table names, as far as they exist; the audit says what is missing."""
+    """Return the files that a user's case table names and the label tables beside them, as far as they exist.
+
+    What is wrong with the table, or missing, is said by the audit.
+    """
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        (_, header), *rows = read_rows(table)
+    except InputError:
         return []
-    named = set()
-    for column, value in (cell for row in rows for cell in row.items()):
-        files = str(column).strip().startswith(("image", "label", "reference_label"))
-        if files and isinstance(value, str) and value.strip():
-            with suppress(InputError):
-                named.add(cell_path(table.parent, value, str(table)))
+    files = [place for place, name in enumerate(header) if name.startswith(FILE_COLUMNS)]
+    named, labels = set(), set()
+    for _, row in rows:
+        for place in files:
+            if place < len(row) and row[place]:
+                with suppress(InputError):
+                    path = cell_path(table.parent, row[place], str(table))
+                    (labels if header[place] == "label" else named).add(path)
+    named |= labels | label_tables(labels, table.parent)
     return followed(path for path in named if path.is_file())
+
+
+def label_tables(labels: Iterable[Path], root: Path) -> set[Path]:
+    """Return the files that may say what the values of labels mean: beside them, and above up to a root.
+
+    Of a label that is not below the root, its folder and the one above count.
+    """
+    folders: set[Path] = set()
+    for label in labels:
+        above = [label.parent, *label.parent.parents]
+        inside = [one for one in above if one == root or one.is_relative_to(root)]
+        folders.update(inside or above[:2])
+    return {path for folder in folders for name in LABEL_TABLES for path in folder.glob(name)}
+
+
+def delivered_files(path: str, is_table: bool) -> list[str]:
+    """Return every file of a dataset that the user has: a case table and its files, or all of a folder.
+
+    Hidden files do not count. Raises InputError for a name with braces.
+    """
+    if is_table:
+        return [path, *listed_files(Path(path))]
+    return followed(
+        file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(".")
+    )
 
 
 def followed(paths: Iterable[Path | str]) -> list[str]:

@@ -290,7 +290,7 @@ def test_whatever_decides_a_prediction_predicts_anew(study, predicted, monkeypat
         values = {"core": 3, "shell": 7}
         choosing = [replace(one, structures=VALUES) for one in choosing]
     elif change == "code":
-        monkeypatch.setattr("segstudy.code.digest", lambda *modules: "another")
+        monkeypatch.setattr("segstudy.jobs.code.digest", lambda *modules: "another")
     else:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     _, seen = predicted(model, tested, choosing, values)

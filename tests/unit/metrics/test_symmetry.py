@@ -13,7 +13,8 @@ from segstudy.cli import main
 from segstudy.images.files import write_label
 from segstudy.metrics.measure import SWAPPED, measure, with_groups
 from segstudy.metrics.overlap import confusion
-from segstudy.study import MeasureSettings, Metrics, merged_sides
+from segstudy.regions import merged_sides
+from segstudy.study import MeasureSettings, Metrics
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 STRUCTURES = {"left_putamen": 12, "right_putamen": 51, "left_caudate": 11, "brainstem": 16}

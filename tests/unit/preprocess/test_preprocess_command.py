@@ -224,7 +224,7 @@ def test_a_list_names_every_shard_and_stands_for_them(cohort, tmp_path):
     (folder / "000-of-064").mkdir()  # of an older, larger cohort
     table = str(cohort / "cases.tsv")
     arguments = ["preprocess", "list", "--cases", table, "--cases-per-job", "2"]
-    arguments += ["--folder", str(folder), "--output", str(output)]
+    arguments += ["--shards", str(folder), "--output", str(output)]
     assert main(arguments) == 0
     assert listed([output]) == [folder / name for name in names]
     (folder / names[-1]).rmdir()

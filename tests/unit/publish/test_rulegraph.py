@@ -26,17 +26,19 @@ def benchmarked() -> list[tuple[str, str, str]]:
             flags=re.MULTILINE,
         )
         for rule, body in zip(parts[1::2], parts[2::2], strict=True):
-            if rule == "train_synth":  # its benchmark is that of `train`
+            if rule == "train_synth":  # its benchmark is that of `train_fit`
                 continue
-            path = re.search(r'benchmarks/(\w+)/(.+)\.tsv"', body)
-            job = re.sub(r"\{\{(\w+)\}\}", lambda one: WILDCARDS[one[1]], path[2])
+            path = re.search(r'PATHS\.benchmark\(\s*"(\w+)", "(.+)"', body)
+            if path is None:  # a target
+                continue
+            job = re.sub(r"\{(\w+)\}", lambda one: WILDCARDS[one[1]], path[2])
             found.append((rule, path[1], job))
     return found
 
 
 @pytest.mark.parametrize(("rule", "stage", "job"), benchmarked())
 def test_each_rule_is_known_by_its_benchmark(rule, stage, job):
-    assert rule_of(stage, job) == {"infer_external": "infer"}.get(rule, rule)
+    assert rule_of(stage, job) == {"infer_external": "infer_predict"}.get(rule, rule)
 
 
 def test_no_other_rule_is_known():
@@ -45,12 +47,12 @@ def test_no_other_rule_is_known():
 
 
 def test_a_rule_that_did_not_run_is_passed_over():
-    ran = ["download_audit", "preprocess_resample", "train", "infer"]
+    ran = ["download_audit", "preprocess_resample", "train_fit", "infer_predict"]
     assert waits(ran) == {
         "download_audit": [],
         "preprocess_resample": ["download_audit"],
-        "train": ["preprocess_resample"],
-        "infer": ["train"],
+        "train_fit": ["preprocess_resample"],
+        "infer_predict": ["train_fit"],
     }
 
 
@@ -60,7 +62,7 @@ def test_every_job_is_counted_and_no_box_lies_on_another():
     found = graph(pandas.DataFrame(rows, columns=["stage", "job", "s", "max_rss"]))
     notes = {node.rule: node.note for node in found.nodes}
     assert set(notes) == set(RULES)
-    assert notes["train"] == "4 jobs · 3 min 02 s"
+    assert notes["train_fit"] == "4 jobs · 3 min 02 s"
     assert notes["statistics"] == "1 job · 2.0 s"
     for one, other in combinations(found.nodes, 2):
         assert abs(one.x - other.x) >= BOX[0] or abs(one.y - other.y) >= BOX[1]

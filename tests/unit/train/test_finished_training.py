@@ -89,7 +89,7 @@ def test_what_shapes_the_weights_is_trained_anew(cohort, train, monkeypatch, cha
         file = cohort.folder / "plan.json"
         file.write_text(file.read_text().replace("250.0", "251.0"))
     elif change == "code":
-        monkeypatch.setattr("segstudy.code.digest", lambda *modules: "another")
+        monkeypatch.setattr("segstudy.jobs.code.digest", lambda *modules: "another")
     elif change == "threads":
         further = ["--threads", "2"]
     elif change == "torch":

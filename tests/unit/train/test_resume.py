@@ -114,7 +114,7 @@ def test_a_checkpoint_of_something_else_is_not_used(cohort, tmp_path, monkeypatc
     elif change == "data":
         write_case(cohort.folder, 3, SHAPE, look=99)
     else:
-        monkeypatch.setattr("segstudy.code.digest", lambda *modules: "another")
+        monkeypatch.setattr("segstudy.jobs.code.digest", lambda *modules: "another")
     with caplog.at_level(logging.INFO):
         assert main(cohort.words(output, model)) == 0
     assert "training starts anew" in caplog.text

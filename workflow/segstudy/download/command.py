@@ -1,4 +1,4 @@
-"""`segstudy download`: fetch a dataset, then audit it."""
+"""`segstudy download`: fetch a dataset, or list its files, then audit it."""
 
 import argparse
 import json
@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder to fill; an unfinished transfer waits in OUTPUT.partial",
     )
 
+    listing = steps.add_parser("list", help="list the files of a dataset that is on disk")
+    listing.add_argument("--settings", required=True, help="its `source`, as JSON")
+    listing.add_argument("--output", type=Path, required=True, metavar="FILE.txt")
+
     audit = steps.add_parser("audit", help="check every image and label, and list the good cases")
     audit.add_argument("--dataset", required=True, help="its name in the study file")
     audit.add_argument("--settings", required=True, help="its entry in the study file, as JSON")
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    {"fetch": _fetch, "audit": _audit}[options.step](options)
+    {"fetch": _fetch, "list": _list, "audit": _audit}[options.step](options)
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -81,6 +85,17 @@ def _make_phantom(options: argparse.Namespace, source) -> None:
         raise InputError('--structures: expected JSON such as {"heart": 2, "aorta": 4}')
     with writing_folder(options.output) as folder:
         write_cohort(folder, source, structures)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from segstudy.files import write_text
+    from segstudy.log import log
+    from segstudy.paths import delivered_files
+
+    source = _source(options.settings)
+    found = delivered_files(source.path, source.layout == "table")
+    write_text(options.output, "".join(f"{path}\n" for path in found))
+    log.info("%s: %d files", source.path, len(found))
 
 
 def _audit(options: argparse.Namespace) -> None:

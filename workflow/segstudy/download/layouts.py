@@ -4,7 +4,6 @@ Each layout is a function from a folder (or table) and the study's settings of t
 `Listing`. Only names are looked at here; the audit opens the files.
 """
 
-import csv
 import difflib
 import json
 import re
@@ -23,6 +22,7 @@ from segstudy.images.names import NIFTI, OTHER, is_image, stem
 from segstudy.images.strangers import explain
 from segstudy.paths import cell_path
 from segstudy.study import Dataset
+from segstudy.tables import read_rows
 
 
 @dataclass(frozen=True)
@@ -518,7 +518,7 @@ _OPTIONAL = ("subject", "reference_label", "fold", "split")
 
 def _table(table: Path, dataset: Dataset) -> Listing:
     """A TSV with a row a case; file names are relative to the table's folder."""
-    rows = _rows(table)
+    rows = read_rows(table)
     header = rows[0][1]
     images = _check_columns(table, header, dataset)
     cases = []
@@ -528,32 +528,13 @@ def _table(table: Path, dataset: Dataset) -> Listing:
                 f"{table}: row {number}: {len(values)} cells; expected {len(header)}, as in the "
                 "header, with a tab between them"
             )
-        row = dict(zip(header, (value.strip() for value in values), strict=True))
+        row = dict(zip(header, values, strict=True))
         for column in ("case", *images, "label"):
             if not row[column]:
                 raise InputError(f"{table}: row {number}, column {column}: empty")
         cases.append(_table_case(row, images, table, number))
     _check_folds(table, [number for number, _ in rows[1:]], cases)
     return Listing(table.parent, *_present(cases, [], table.parent))
-
-
-def _rows(table: Path) -> list[tuple[int, list[str]]]:
-    """Rows that are not empty, with their number in the file, counted from 1."""
-    if table.is_dir():
-        raise InputError(f"{table}: a folder; expected the table, a .tsv file")
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t", strict=True)
-            rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{table}: not UTF-8 text ({error.reason})") from None
-    except csv.Error as error:
-        raise InputError(
-            f"{table}: row {reader.line_num}: not readable as a table ({error})"
-        ) from None
-    if not rows:
-        raise InputError(f"{table}: empty; expected a header (case, image, label, ...) and rows")
-    return [(rows[0][0], [cell.strip() for cell in rows[0][1]]), *rows[1:]]
 
 
 def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str]:

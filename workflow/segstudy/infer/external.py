@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segstudy import code, finished
+from segstudy import finished
 from segstudy.errors import InputError
 from segstudy.files import make_folder, writing_folder
 from segstudy.finished import NOTHING, Finished
@@ -19,6 +19,7 @@ from segstudy.images.files import Image, compare_grids, read_grid, read_label, w
 from segstudy.images.headers import say_warnings
 from segstudy.images.parts import content_digest
 from segstudy.infer.unfinished import files_of, waiting
+from segstudy.jobs import code
 from segstudy.log import log, progress
 from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segstudy import code, finished, networks
+from segstudy import finished, networks
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
@@ -20,6 +20,7 @@ from segstudy.infer.batch import predict_each
 from segstudy.infer.image import with_classes, with_values
 from segstudy.infer.postprocess import Choice
 from segstudy.infer.unfinished import files_of, waiting
+from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained

@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from segstudy.files import check_file_name
     from segstudy.metrics import pairs, table
-    from segstudy.metrics.measure import with_groups
     from segstudy.metrics.nnunet import write_summary
     from segstudy.study import MeasureSettings, from_json
 
@@ -101,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
     if options.confusion:
         table.write_confusion(options.confusion, confused)
     if options.summary_json:
-        structures = with_groups(settings.structures, settings.groups)
+        structures = pairs.measured_structures(settings)
         write_summary(options.summary_json, found, rows, structures)
 
 

@@ -25,6 +25,7 @@ from segstudy.metrics.folders import (
 from segstudy.metrics.measure import UNDEFINED, Measures, absent, measure, missing, with_groups
 from segstudy.metrics.overlap import Confusion, confusion
 from segstudy.metrics.table import confusion_rows, rows
+from segstudy.regions import measured_regions
 from segstudy.study import MeasureSettings
 
 BACKGROUND = "background"
@@ -54,6 +55,13 @@ class Pair:
     subject: str
     reference: Path
     prediction: Path | None
+
+
+def measured_structures(settings: MeasureSettings) -> dict[str, tuple[int, ...]]:
+    """Return the structures and composite regions that are measured: name -> values in the labels."""
+    structures = list(settings.structures)
+    regions = measured_regions(settings.metrics.groups, settings.left_right_pairs, structures)
+    return with_groups(settings.structures, regions)
 
 
 def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()) -> list[Pair]:
@@ -150,7 +158,7 @@ def measured(
         _check_sizes(pairs, results)
         values.check_references(held, settings)
     values.check(held, settings)
-    names = list(with_groups(settings.structures, settings.groups))
+    names = list(measured_structures(settings))
     if not names:
         seen = {one.structure for found in results for one in found.measures}
         names = sorted(seen, key=int)
@@ -220,7 +228,7 @@ def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
     voxel_mm3 = float(np.prod(reference.spacing_mm))
     sides = settings.left_right_pairs
-    structures = with_groups(settings.structures, settings.groups)
+    structures = measured_structures(settings)
     if prediction is None:
         structures = structures or _by_value(held.reference)
         found = missing(known, structures, settings.metrics, sides)

@@ -46,11 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     tissues.add_argument("--output", required=True, metavar="FOLDER")
 
-    listing = steps.add_parser("list", help="list what the shards of a dataset left in a folder")
+    listing = steps.add_parser(
+        "list", help="list a dataset's files, or what its shards left in a folder"
+    )
     listing.add_argument("--cases", required=True, metavar="cases.tsv")
-    listing.add_argument("--cases-per-job", type=int, required=True, metavar="N")
-    listing.add_argument("--folder", required=True, metavar="FOLDER")
-    listing.add_argument("--suffix", default="", help="of each shard's file, as in .json")
+    what = listing.add_mutually_exclusive_group(required=True)
+    what.add_argument("--files", choices=["images", "labels"], help="files of the cases themselves")
+    what.add_argument("--shards", metavar="FOLDER", help="what each shard left in this folder")
+    listing.add_argument("--cases-per-job", type=int, default=1, metavar="N", help="with --shards")
+    listing.add_argument("--suffix", default="", help="with --shards: of each one's file, as .json")
     listing.add_argument("--output", required=True, metavar="FILE.txt")
 
     for step in (split, fingerprint, plan, resample, tissues, listing):
@@ -169,13 +173,18 @@ def _list(options: argparse.Namespace) -> None:
     from segstudy.errors import InputError
     from segstudy.files import write_text
 
-    names = [case.case for case in read_cases(options.cases)]
-    folder = Path(options.folder)
-    paths = [folder / f"{shard}{options.suffix}" for shard in shards(names, options.cases_per_job)]
+    cases = read_cases(options.cases)
+    if options.files == "images":
+        paths = [image for case in cases for image in case.images]
+    elif options.files == "labels":
+        paths = [case.label for case in cases]
+    else:
+        found = shards((case.case for case in cases), options.cases_per_job)
+        paths = [Path(options.shards) / f"{shard}{options.suffix}" for shard in found]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise InputError(
-            f"{missing[0]}: not there, and {len(missing) - 1} more of {len(paths)} shards; "
+            f"{missing[0]}: not there, and {len(missing) - 1} more of {len(paths)}; "
             "run the step that makes them"
         )
     write_text(options.output, "".join(f"{path}\n" for path in paths))

@@ -10,8 +10,9 @@ import numpy as np
 import pandas
 
 from segstudy import metric
+from segstudy.mirroring import averages_mirrored, mirrored_axes
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, listing, plain
+from segstudy.publish.words import listing, plain
 from segstudy.study import (
     Arm,
     Augmentation,
@@ -24,6 +25,7 @@ from segstudy.study import (
     Study,
     Synthesis,
 )
+from segstudy.words import confidence, count
 
 RANK_WORDS = {
     "shapiro_then_wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
@@ -307,7 +309,7 @@ def _mirrored(study: Study, name: str, model: NnunetModel) -> str:
         "not_right_left": "Images were not mirrored from right to left, in training and prediction, since it knows "
         "no sides. ",
         "none": "Images were not mirrored. ",
-    }[model.mirrored(pairs)]
+    }[mirrored_axes(model, pairs)]
 
 
 def _architecture(name: str, model: Model, runs: list[dict]) -> str:
@@ -464,7 +466,7 @@ def _prediction(results: Results) -> str:
             "Gaussian; class probabilities were resampled to the image's own grid, where each "
             "voxel was given the most probable class."
         )
-    for names, mirroring in _grouped(results, lambda name, model: model.averages_mirrored):
+    for names, mirroring in _grouped(results, lambda name, model: averages_mirrored(model)):
         if mirroring:
             text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
     words = {
@@ -572,7 +574,7 @@ def _statistics(results: Results) -> str:
         family = f" within each of {families} families (datasets, and pairs of datasets)"
     text.append(
         f"p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}{family}, and "
-        f"{settings.alpha:g} was the level of significance. {settings.level} confidence intervals of differences are those of "
+        f"{settings.alpha:g} was the level of significance. {confidence(settings.alpha)} confidence intervals of differences are those of "
         f"the tests, by inversion; those of a model's mean are by Student's t on subjects' means."
     )
     if len(results.study.folds) > 1:

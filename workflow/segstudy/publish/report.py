@@ -24,7 +24,8 @@ from segstudy.publish.explorer import explorer, stack_files
 from segstudy.publish.methods import methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, expand, listing, plain, regions
+from segstudy.publish.words import expand, listing, plain, regions
+from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
 VIEWER = "viewer"  # folder beside the report
@@ -102,7 +103,7 @@ def render(
         tests=tables.test_table(results),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
-        level=study.statistics.level,
+        level=confidence(study.statistics.alpha),
         layers=layers,
         cases=explorer(results, layers, images, FILES if not embedded else ""),
         embedded=embedded,

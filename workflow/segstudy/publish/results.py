@@ -12,7 +12,7 @@ import pandas
 from segstudy.cases import Case, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
-from segstudy.images.names import stem
+from segstudy.jobs.results import ResultPaths
 from segstudy.study import ExternalModel, Study
 
 
@@ -26,17 +26,22 @@ class Results:
     study: Study
     root: Path
 
+    @cached_property
+    def paths(self) -> ResultPaths:
+        """Where everything lies."""
+        return ResultPaths(self.root)
+
     # --- data -----------------------------------------------------------------------------------
 
     def cases(self, dataset: str) -> list[Case]:
         """Cases of the dataset that passed the audit, with the labels as delivered."""
-        path = self._needed(f"download/{dataset}/cases.tsv", "download", f"audit of {dataset}")
+        path = self._needed(self.paths.cases(dataset), "download", f"audit of {dataset}")
         return read_cases(path)
 
     def problems(self, dataset: str) -> pandas.DataFrame:
         """What the audit found; columns dataset, case, file, problem, verdict."""
         return self._table(
-            f"download/{dataset}/problems.tsv",
+            self.paths.problems(dataset),
             "download",
             f"audit of {dataset}",
             ("case", "file", "problem", "verdict"),
@@ -54,7 +59,7 @@ class Results:
         """Columns dataset, case, subject, fold (None for cases that every fold's model is tested on, -1 for
         label maps, which none is tested on).
         """
-        path = self._needed("preprocess/splits.tsv", "preprocess", "split")
+        path = self._needed(self.paths.splits, "preprocess", "split")
         rows = [vars(split) for split in read_splits(path)]
         return pandas.DataFrame(rows, columns=["dataset", "case", "subject", "fold"], dtype=object)
 
@@ -62,13 +67,13 @@ class Results:
 
     def transform(self, dataset: str) -> dict:
         """The transform that repair found, with IoU before and after on the reference case."""
-        path = f"repair/{dataset}/estimate/transform.json"
+        path = f"{self.paths.estimate(dataset)}/transform.json"
         return read_json(self._needed(path, "repair", f"estimate of {dataset}"))
 
     def sweep(self, dataset: str) -> pandas.DataFrame:
         """IoU, or evidence of the images, over angle; columns angle_deg, iou, evidence."""
         return self._table(
-            f"repair/{dataset}/estimate/sweep.csv",
+            f"{self.paths.estimate(dataset)}/sweep.csv",
             "repair",
             f"estimate of {dataset}",
             ("angle_deg", "iou", "evidence"),
@@ -77,13 +82,13 @@ class Results:
     def attempts(self, dataset: str) -> pandas.DataFrame:
         """A row a method of repair."""
         return self._table(
-            f"repair/{dataset}/estimate/attempts.csv", "repair", f"estimate of {dataset}", ()
+            f"{self.paths.estimate(dataset)}/attempts.csv", "repair", f"estimate of {dataset}", ()
         )
 
     def attempt_seconds(self, dataset: str) -> pandas.DataFrame:
         """How long each attempt of a repair took; columns method, frame, seconds."""
         return self._table(
-            f"repair/{dataset}/estimate/seconds.csv",
+            f"{self.paths.estimate(dataset)}/seconds.csv",
             "repair",
             f"estimate of {dataset}",
             ("method", "frame", "seconds"),
@@ -91,18 +96,18 @@ class Results:
 
     def moved_back(self, dataset: str) -> Path:
         """The moved structure (value 1) of the reference case as the repair put it back."""
-        path = f"repair/{dataset}/estimate/repaired.nii.gz"
+        path = f"{self.paths.estimate(dataset)}/repaired.nii.gz"
         return self._needed(path, "repair", f"estimate of {dataset}")
 
     def faults(self, dataset: str) -> pandas.DataFrame:
         """Labels that do not fit their cohort; columns case, structure, fault, evidence, score."""
         columns = ("case", "structure", "fault", "evidence", "score")
-        path = f"repair/{dataset}/audit/faults.csv"
+        path = f"{self.paths.label_audit(dataset)}/faults.csv"
         return self._table(path, "repair", f"audit of {dataset}", columns)
 
     def repaired(self, dataset: str) -> Path:
         """The folder of the repaired labels."""
-        folder = self.root / "repair" / dataset / "labels"
+        folder = Path(self.paths.repaired(dataset))
         if not folder.is_dir():
             raise _missing(folder, "repair", f"apply of {dataset}")
         return folder
@@ -120,7 +125,7 @@ class Results:
     # --- preprocessing and training -------------------------------------------------------------
 
     def plan(self, plan: str, fold: int) -> dict:
-        path = f"preprocess/plans/{plan}/fold-{fold}.json"
+        path = self.paths.plan(plan, fold)
         return read_json(self._needed(path, "preprocess", f"plan {plan}, fold {fold}"))
 
     def trainings(self) -> list[tuple[str, int, int]]:
@@ -136,7 +141,7 @@ class Results:
     def history(self, model: str, fold: int, seed: int) -> pandas.DataFrame:
         """A row an epoch; columns epoch, lr, train_loss, seconds, and validation_* where validated."""
         return self._table(
-            f"train/{model}/fold-{fold}/seed-{seed}/history.csv",
+            f"{self.paths.training(model, fold, seed)}/history.csv",
             "train",
             f"{model}, fold {fold}, seed {seed}",
             ("epoch", "train_loss"),
@@ -144,13 +149,13 @@ class Results:
 
     def trained(self, model: str, fold: int, seed: int) -> dict:
         """What a training resolved its settings to."""
-        path = f"train/{model}/fold-{fold}/seed-{seed}/settings.json"
+        path = f"{self.paths.training(model, fold, seed)}/settings.json"
         return read_json(self._needed(path, "train", f"{model}, fold {fold}, seed {seed}"))
 
     def samples(self, model: str, fold: int, seed: int) -> dict[str, np.ndarray]:
         """Images that a training with `trainer: synth` drew; see `train.synth.samples`."""
         path = self._needed(
-            f"train/{model}/fold-{fold}/seed-{seed}/samples.npz",
+            f"{self.paths.training(model, fold, seed)}/samples.npz",
             "train",
             f"{model}, fold {fold}, seed {seed}",
         )
@@ -158,7 +163,7 @@ class Results:
             return dict(file)
 
     def prediction(self, model: str, fold: int, seed: int, dataset: str, case: str) -> Path:
-        path = f"infer/{model}/fold-{fold}/seed-{seed}/{dataset}/{case}.nii.gz"
+        path = f"{self.paths.predictions(model, fold, seed, dataset)}/{case}.nii.gz"
         return self._needed(path, "infer", f"{model}, fold {fold}, seed {seed}, {dataset}")
 
     # --- measured -------------------------------------------------------------------------------
@@ -168,7 +173,7 @@ class Results:
         """Every measurement, a row a metric."""
         columns = ("dataset", "model", "fold", "seed", "case", "structure", "metric", "value")
         columns += ("status", "n_reference_voxels", "n_predicted_voxels")
-        return self._table("metrics/metrics.csv", "metrics", "collect", columns)
+        return self._table(self.paths.metrics, "metrics", "collect", columns)
 
     def confusion(self, dataset: str, model: str) -> pandas.DataFrame:
         """Voxels of each reference structure (rows) that were predicted as each (columns), over all runs.
@@ -178,7 +183,7 @@ class Results:
         columns = ("case", "reference", "prediction", "n_voxels")
         tables = [
             self._table(
-                f"metrics/{model}/fold-{fold}/seed-{seed}/confusion/{dataset}.csv",
+                self.paths.confusion(model, fold, seed, dataset),
                 "metrics", f"{model}, fold {fold}, seed {seed}, {dataset}", columns,
             )
             for fold in self.study.folds
@@ -205,7 +210,7 @@ class Results:
             "ci_low",
             "ci_high",
         )
-        return self._table("statistics/summary.csv", "statistics", "statistics", columns)
+        return self._table(self.paths.statistic("summary"), "statistics", "statistics", columns)
 
     @cached_property
     def all_tests(self) -> pandas.DataFrame:
@@ -221,7 +226,7 @@ class Results:
         )
         columns += ("test", "estimate", "ci_low", "ci_high", "statistic", "df", "p", "p_adjusted")
         columns += ("ci_low_adjusted", "ci_high_adjusted", "significant", "verdict", "design")
-        return self._table("statistics/tests.csv", "statistics", "statistics", columns)
+        return self._table(self.paths.statistic("tests"), "statistics", "statistics", columns)
 
     def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
         """The arms of a grid search, tested on a dataset; as `statistics/grid.csv` has them."""
@@ -234,7 +239,7 @@ class Results:
             "parameters",
             "n_subjects",
         )
-        table = self._table("statistics/grid.csv", "statistics", "statistics", columns)
+        table = self._table(self.paths.statistic("grid"), "statistics", "statistics", columns)
         own = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
         # Other grids' settings are columns too.
         kept = [name for name in table if name in columns or own[name].notna().any()]
@@ -255,25 +260,27 @@ class Results:
         """Mean ranks of the models in each dataset, structure and metric."""
         columns = ("dataset", "structure", "metric", "model", "n_subjects", "mean_rank", "rank_low")
         columns += ("rank_high", "friedman_statistic", "friedman_df", "friedman_p", "kendall_tau")
-        return self._table("statistics/ranking.csv", "statistics", "statistics", columns)
+        return self._table(self.paths.statistic("ranking"), "statistics", "statistics", columns)
 
     @cached_property
     def places(self) -> pandas.DataFrame:
         """Share of the resamples in which a model comes in at a place."""
         columns = ("dataset", "structure", "metric", "model", "place", "share")
-        return self._table("statistics/places.csv", "statistics", "statistics", columns)
+        return self._table(self.paths.statistic("places"), "statistics", "statistics", columns)
 
     @cached_property
     def all_values(self) -> pandas.DataFrame:
         """What was compared: one value a dataset, structure, metric, model and case."""
         columns = ("dataset", "structure", "metric", "model", "case", "subject", "value", "missing")
-        return self._table("statistics/values.csv", "statistics", "statistics", columns)
+        return self._table(self.paths.statistic("values"), "statistics", "statistics", columns)
 
     @cached_property
     def false_positives(self) -> pandas.DataFrame:
         """How often each model found a structure that the reference lacks, as `summary`."""
         columns = ("dataset", "model", "structure", "metric", "n_cases", "n_missing", "mean")
-        return self._table("statistics/false_positives.csv", "statistics", "statistics", columns)
+        return self._table(
+            self.paths.statistic("false_positives"), "statistics", "statistics", columns
+        )
 
     def values(self, dataset: str, metric: str) -> pandas.DataFrame:
         """One value a case, structure and model: the mean over folds and seeds that predicted the case.
@@ -294,7 +301,7 @@ class Results:
         ]
         if rows.empty:
             raise InputError(
-                f"{self.root / 'metrics/metrics.csv'}: no row of model {model}, case {case} of "
+                f"{self.paths.metrics}: no row of model {model}, case {case} of "
                 f"{dataset}; run the metrics stage again"
             )
         first = rows.sort_values(["fold", "seed"], kind="stable").iloc[0]
@@ -305,8 +312,8 @@ class Results:
     def benchmarks(self) -> pandas.DataFrame:
         """Snakemake's benchmark files, a row a file: stage, job, s, max_rss (MB). Empty without Snakemake."""
         rows = []
-        for path in sorted((self.root / "benchmarks").glob("**/*.tsv")):
-            parts = path.relative_to(self.root / "benchmarks").parts
+        for path in sorted(Path(self.paths.benchmarks).glob("**/*.tsv")):
+            parts = path.relative_to(self.paths.benchmarks).parts
             if len(parts) < 2:
                 continue
             table = _read(path, ("s",))
@@ -319,7 +326,7 @@ class Results:
     def warnings(self) -> pandas.DataFrame:
         """Lines of the logs that warn or tell an error: stage, job, line (without its time)."""
         rows = []
-        for path in sorted((self.root / "logs").glob("*/*.log")):
+        for path in sorted(Path(self.paths.logs).glob("*/*.log")):
             text = path.read_text(encoding="utf-8", errors="replace")
             lines = (re.sub(r"^\d\d:\d\d:\d\d ", "", line.strip()) for line in text.splitlines())
             found = dict.fromkeys(line for line in lines if _WARNS.search(line))
@@ -327,9 +334,9 @@ class Results:
         return pandas.DataFrame(rows, columns=["stage", "job", "line"])
 
     def _needed(self, path: str, stage: str, job: str) -> Path:
-        if not (self.root / path).is_file():
-            raise _missing(self.root / path, stage, job)
-        return self.root / path
+        if not Path(path).is_file():
+            raise _missing(Path(path), stage, job)
+        return Path(path)
 
     def _table(self, path: str, stage: str, job: str, columns: Sequence[str]) -> pandas.DataFrame:
         return _read(self._needed(path, stage, job), columns)
@@ -392,8 +399,3 @@ def _read(path: Path, columns: Sequence[str]) -> pandas.DataFrame:
         if column in _TEXT:
             table[column] = table[column].fillna("")
     return table
-
-
-def case_names(folder: Path) -> list[str]:
-    """Names of the label files in a folder, without suffix."""
-    return sorted(stem(path) for path in folder.glob("*.nii.gz"))

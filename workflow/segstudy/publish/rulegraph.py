@@ -7,34 +7,37 @@ from dataclasses import dataclass
 import pandas
 
 from segstudy.log import duration
-from segstudy.publish.words import count
+from segstudy.words import count
 
 RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     # rule: its jobs' benchmarks (the first that matches), rules that it waits for
     "download_fetch": (r".*-fetch", ()),
-    "download_audit": (r".*", ("download_fetch",)),
+    "download_list": (r".*-list", ()),
+    "download_audit": (r".*", ("download_fetch", "download_list")),
     "repair_estimate": (r".*-estimate", ("download_audit",)),
-    "repair_audit": (r".*-audit", ("repair_apply",)),
+    "repair_audit": (r".*-audit", ("preprocess_list_images", "preprocess_list_labels")),
     "repair_apply": (r".*", ("repair_estimate",)),
     "preprocess_split": (r"split", ("download_audit",)),
     "preprocess_plan": (r"plan-.*", ("preprocess_split", "preprocess_list_fingerprints")),
     "preprocess_fingerprint": (r".*-fingerprint-.*", ("repair_apply",)),
     "preprocess_list_fingerprints": (r".*-list-fingerprints", ("preprocess_fingerprint",)),
+    "preprocess_list_images": (r".*-list-images", ("download_audit",)),
+    "preprocess_list_labels": (r".*-list-labels", ("repair_apply",)),
     "preprocess_list_tissues": (r".*-tissues-.*-list", ("preprocess_tissues",)),
     "preprocess_tissues": (r".*-tissues-.*", ("repair_apply",)),
     "preprocess_list_arrays": (r".*-list", ("preprocess_resample",)),
     "preprocess_resample": (r".*", ("repair_apply",)),
-    "train": (r".*", ("preprocess_plan", "preprocess_list_arrays", "preprocess_list_tissues")),
-    "infer": (r".*", ("train",)),
+    "train_fit": (r".*", ("preprocess_plan", "preprocess_list_arrays", "preprocess_list_tissues")),
+    "infer_predict": (r".*", ("train_fit", "preprocess_list_images")),
     "metrics_collect": (r"collect", ("metrics_measure",)),
-    "metrics_measure": (r".*", ("infer",)),
+    "metrics_measure": (r".*", ("infer_predict", "preprocess_list_labels")),
     "statistics": (r".*", ("metrics_collect",)),
     "publish_figures": (r"figures", ("statistics",)),
     "publish_viewer": (r"viewer", ("statistics",)),
     "publish_package": (r"package", ("publish_report",)),
     "publish_report": (r".*", ("publish_figures", "publish_viewer", "repair_audit")),
 }
-"""Tested against Snakemake's own graph. `infer_external` counts as `infer`, `train_synth` as `train`."""
+"""Tested against Snakemake's own graph. `infer_external` counts as `infer_predict`, `train_synth` as `train_fit`."""
 
 BOX = (136, 36)  # width and height of a box, px of the SVG
 GAP, STEP = 22, 54  # between columns; from row to row

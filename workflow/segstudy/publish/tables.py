@@ -12,6 +12,7 @@ from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
 from segstudy.publish.words import expand, p_value, plain, regions
 from segstudy.study import Dataset
+from segstudy.words import confidence
 
 TESTS = {
     "swap_mean": "swap per subject",
@@ -286,7 +287,7 @@ def test_table(results: Results) -> dict:
     """Every comparison with its own test, statistic, degrees of freedom and number of subjects."""
     table = results.all_tests
     several = len(results.study.tested_datasets) > 1
-    level = f"{results.study.statistics.level} CI"
+    level = f"{confidence(results.study.statistics.alpha)} CI"
     head = ["Structure", "Metric", "A − B", "Subjects", "Difference", level, "Test", "Statistic"]
     head += [
         "df",

@@ -39,11 +39,6 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def count(number: int, singular: str, plural: str = "") -> str:
-    """`1 case`, `2 cases`."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
-
-
 def listing(words: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     words = list(words)

@@ -52,12 +52,12 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.files import check_folder_name, write_table, write_text
     from segstudy.log import log
     from segstudy.statistics.analysis import analyse
-    from segstudy.statistics.comparisons import counted
     from segstudy.statistics.completion import unnamed_subjects
     from segstudy.statistics.foreign import read_tables
     from segstudy.statistics.grid import grid_table, read_trainings
     from segstudy.statistics.report import about_subjects, report
     from segstudy.study import GridSettings, Statistics, from_json
+    from segstudy.words import count
 
     check_folder_name(options.output)
     settings = from_json(Statistics, options.settings)
@@ -78,6 +78,6 @@ def run(options: argparse.Namespace) -> None:
     models = found.values["model"].nunique()
     log.info(
         "%s of %s",
-        counted((found.tests["test"] != "").sum(), "comparison"),
-        counted(models, "model"),
+        count((found.tests["test"] != "").sum(), "comparison"),
+        count(models, "model"),
     )

@@ -25,6 +25,7 @@ from segstudy.statistics.swap import (
 from segstudy.statistics.values import chosen_metrics
 from segstudy.statistics.variance import GROUP
 from segstudy.study import Statistics
+from segstudy.words import count
 
 Test = MeanSwap | RankSwap | MeanRelabel | RankRelabel | rule.Classical
 
@@ -207,7 +208,7 @@ def _compared(
             remarks.append("no common case: paired by subject")
         elif same:
             remarks.append(
-                f"{counted(len(same), 'subject')} with the same name on both sides, taken as different people"
+                f"{count(len(same), 'subject')} with the same name on both sides, taken as different people"
             )
     build = _paired if within and len(one.index.intersection(other.index)) else _unpaired
     found = build(one, other, column, direction, labels, settings)
@@ -282,7 +283,7 @@ def _paired(
     if len(subjects) < fewest:
         remarks.append(f"fewer than {fewest} subjects: cannot be told")
     if not finite.all():
-        number_infinite = counted(int((~finite).sum()), "infinite difference")
+        number_infinite = count(int((~finite).sum()), "infinite difference")
         remarks.append(f"{number_infinite}: ranked as largest, left out of the mean")
     remarks += _choice_matters(test, carried, settings)
     better = _shares(test.scores if isinstance(test, MeanSwap | RankSwap) else apart, direction)
@@ -345,7 +346,7 @@ def _unpaired(
     infinite = sum(int(np.isinf(side).sum()) for side in values)
     if infinite:
         remarks.append(
-            f"{counted(infinite, 'infinite value')}: ranked as worst, left out of the means"
+            f"{count(infinite, 'infinite value')}: ranked as worst, left out of the means"
         )
     remarks += _choice_matters(test, carried, settings)
     apart = paired.differences(*(side.ravel() for side in np.meshgrid(of_a, of_b)))
@@ -436,8 +437,8 @@ def _add_other(found: Comparison, turned: Comparison, settings: Statistics) -> N
     if not found.lacking:
         return
     remark = {
-        "worst": f"{counted(found.lacking, 'missing prediction')} taken as worst",
-        "exclude": f"{counted(found.lacking, 'case')} left out for want of a prediction",
+        "worst": f"{count(found.lacking, 'missing prediction')} taken as worst",
+        "exclude": f"{count(found.lacking, 'case')} left out for want of a prediction",
     }[settings.missing]
     names = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "verdict")
     found.row |= {f"other_{name}": turned.row[name] for name in names}
@@ -454,11 +455,6 @@ def verdict_words(row: Mapping) -> str:
         a, b = f"{a} on {row['dataset']}", f"{b} on {row['dataset_b']}"
     better = {"a_better": f"{a} is better", "b_better": f"{b} is better"}
     return better.get(row["verdict"], "it cannot be told which is better")
-
-
-def counted(number: int, thing: str) -> str:
-    """`1 case`, `2 cases`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _leaning(test: Test) -> float:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from segstudy.statistics.analysis import Analysis
-from segstudy.statistics.comparisons import counted
 from segstudy.statistics.completion import OTHER, listing
 from segstudy.study import Statistics
+from segstudy.words import confidence, count
 
 TESTS = {
     "swap_mean": "a test that swaps the models' labels per subject",
@@ -102,7 +102,7 @@ def methods(settings: Statistics, subjects: str) -> str:
         f"{unit} Where a model predicted a case several times (seeds, or folds on another site), its "
         "values were averaged first; a distance that is infinite in one of them stays infinite. "
         f"{_tests(settings)} All tests are two-sided, and each interval of a difference is the "
-        f"{settings.level} interval of the test shown: it leaves out 0 exactly where p ≤ α = "
+        f"{confidence(settings.alpha)} interval of the test shown: it leaves out 0 exactly where p ≤ α = "
         f"{settings.alpha:g}. {_corrected(settings)} Infinite distances, to an empty mask, "
         f"rank worst, and two of them are a tie. {missing}; the other outcome stands beside it. Where the "
         "reference lacks a structure, its metrics are undefined for every model, and false positives are "
@@ -161,7 +161,7 @@ def _missing(found: Analysis, settings: Statistics) -> list[str]:
     for (dataset, model), rows in lacking.groupby(["dataset", "model"], sort=False):
         cases = list(dict.fromkeys(rows["case"]))
         where = f" of {dataset}" if dataset else ""
-        said.append(f"{model} lacks {counted(len(cases), 'case')}{where} ({listing(cases, 20)})")
+        said.append(f"{model} lacks {count(len(cases), 'case')}{where} ({listing(cases, 20)})")
     taken = {"worst": "count as worst", "exclude": "are left out"}[settings.missing]
     return [f"**Missing predictions**, which {taken}: {'; '.join(said)}.", ""]
 
@@ -176,7 +176,7 @@ def places(ranks: pd.DataFrame, settings: Statistics) -> str:
         for row in rows
     )
     row = rows[0]
-    said = f"{row['structure']}: mean ranks (1 is best, {settings.level} CI) {order}"
+    said = f"{row['structure']}: mean ranks (1 is best, {confidence(settings.alpha)} CI) {order}"
     if row["friedman_p"] == row["friedman_p"]:
         said += (
             f"; Friedman's χ²({row['friedman_df']:g}, N = {row['n_subjects']}) = "
@@ -202,7 +202,7 @@ def sentence(row: Mapping, settings: Statistics) -> str:
     return (
         f"{head}: {verdict} {TESTS[row['test']]}, {_statistic(row)}, p {_p(row['p'])}"
         f"{_adjusted(row, settings)}, {ESTIMATES[row['estimate_name']]} {_signed(row['estimate'])}, "
-        f"{settings.level} CI {_interval(row, 'ci_low', 'ci_high')}{_at_once(row, settings)}, median "
+        f"{confidence(settings.alpha)} CI {_interval(row, 'ci_low', 'ci_high')}{_at_once(row, settings)}, median "
         f"difference {_signed(row['median_difference'])}{_effect(row)}; {a} was better for "
         f"{row['share_a_better']:.0%} and equal for {row['share_tied']:.0%} of {_count(row)}"
         f"{_other(row, settings)}{remark}."
@@ -212,7 +212,7 @@ def sentence(row: Mapping, settings: Statistics) -> str:
 def _adjusted(row: Mapping, settings: Statistics) -> str:
     if settings.correction == "none" or row["p_adjusted"] != row["p_adjusted"]:
         return ""
-    return f", adjusted p {_p(row['p_adjusted'])} ({counted(row['n_family'], 'test')})"
+    return f", adjusted p {_p(row['p_adjusted'])} ({count(row['n_family'], 'test')})"
 
 
 def _at_once(row: Mapping, settings: Statistics) -> str:
@@ -272,8 +272,8 @@ def _count(row: Mapping) -> str:
     if row["design"] == "unpaired":
         return f"the pairs of {row['n_a']} and {row['n_b']} different subjects"
     subjects, cases = row["n_subjects"], row["n_cases"]
-    number = counted(subjects, "subject") + (f" ({cases} cases)" if cases != subjects else "")
-    left_out = f", {counted(row['n_left_out'], 'case')} left out" if row["n_left_out"] else ""
+    number = count(subjects, "subject") + (f" ({cases} cases)" if cases != subjects else "")
+    left_out = f", {count(row['n_left_out'], 'case')} left out" if row["n_left_out"] else ""
     return f"{number}{left_out}"
 
 
@@ -294,7 +294,7 @@ def _false_positives(found: Analysis, settings: Statistics) -> list[str]:
         )  # fmt: skip
         where = f", {key[0]}" if key[0] else ""
         number = int(group["n_cases"].max())
-        cases = counted(number, "case")
+        cases = count(number, "case")
         lines.append(f"- {key[1]}{where}: false positives in {cases} without it: {said}.")
     lines += [f"- {sentence(row, settings)}" for row in tests.to_dict("records")]
     return [*lines, ""]

@@ -9,7 +9,6 @@ from segstudy.study.analysis import Metrics, Statistics
 from segstudy.study.arms import Arm, TrainingSubset
 from segstudy.study.datasets import Cohort, Dataset, RepairedCohort
 from segstudy.study.external import PLACEHOLDER, ExternalModel
-from segstudy.study.groups import merged_sides
 from segstudy.study.models import AnyModel
 from segstudy.study.networks import (
     AttentionUnetModel,
@@ -103,7 +102,6 @@ __all__ = [
     "UnetrModel",
     "check_sources",
     "from_json",
-    "merged_sides",
     "read_study",
     "source_kinds",
 ]

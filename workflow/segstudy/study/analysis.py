@@ -94,11 +94,6 @@ class Statistics(Settings):
     bootstrap_samples: int = Field(2000, ge=100, description="resamples of the ranking")
     seed: int = Field(1, ge=0, description="seed of random swaps and resamples")
 
-    @property
-    def level(self) -> str:
-        """The level of confidence intervals, as `95 %`."""
-        return f"{100 * (1 - self.alpha):g} %"
-
     @model_validator(mode="after")
     def _has_swaps(self) -> Self:
         if self.correction == "max_t" and self.rule != "swap":

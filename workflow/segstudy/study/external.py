@@ -84,11 +84,6 @@ class ExternalModel(Arm):
         return self
 
     @property
-    def mirrors_sides(self) -> list[str]:
-        """No setting of the study mirrors what the program sees."""
-        return []
-
-    @property
     def plan(self) -> None:
         """None of the study's plans: the program is given images as they are."""
         return None

@@ -106,24 +106,6 @@ class Model(Arm):
     memory_mb: AutoMemoryMb = "auto"
     runtime_min: RuntimeMin = 1440
 
-    @property
-    def averages_mirrored(self) -> bool:
-        return bool(self.infer.mirror_axes)
-
-    @property
-    def mirrors_sides(self) -> list[str]:
-        """The settings by which this network sees, in training or prediction, left where right was.
-
-        Sagittal slices never show the right-left axis.
-        """
-        if self.dims == 2 and set(self.planes) == {"sagittal"}:
-            return []
-        named = {
-            "augmentation.flip_axes": self.augmentation.flip_axes,
-            "infer.mirror_axes": self.infer.mirror_axes,
-        }
-        return [f"{key}: right_left" for key, axes in named.items() if "right_left" in axes]
-
     @model_validator(mode="after")
     def _patch_fits(self) -> "Model":
         if self.dims == 3 and self.slices != Slices():

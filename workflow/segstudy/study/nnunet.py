@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from segstudy.study.arms import Arm, Device, Infer, MemoryMb, RuntimeMin, Seeds, Threads
-from segstudy.study.settings import Pairs, Positive
+from segstudy.study.settings import Positive
 
 
 class NnunetInfer(Infer):
@@ -62,21 +62,6 @@ class NnunetModel(Arm):
     infer: NnunetInfer = NnunetInfer()
     memory_mb: MemoryMb = 32000
     runtime_min: RuntimeMin = 2880
-
-    @property
-    def averages_mirrored(self) -> bool:
-        return self.infer.mirroring and self.mirror != "none"
-
-    def mirrored(self, pairs: Pairs) -> Literal["all", "not_right_left", "none"]:
-        """Which axes are mirrored in a study with these pairs of left and right."""
-        if self.mirror != "auto":
-            return self.mirror
-        return "not_right_left" if pairs else "all"
-
-    @property
-    def mirrors_sides(self) -> list[str]:
-        """The setting by which this network sees left where right was, in a study that declares no pairs."""
-        return [f"mirror: {self.mirror}"] if self.mirrored(()) == "all" else []
 
     @property
     def plan(self) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from segstudy.study.analysis import Metrics
 from segstudy.study.datasets import Cohort, check_ignore, check_pairs
 from segstudy.study.external import ExternalModel
-from segstudy.study.groups import check_groups, merged_sides
+from segstudy.study.groups import check_groups
 from segstudy.study.models import AnyModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.settings import (
@@ -147,9 +147,3 @@ class MeasureSettings(Settings):
         # What is background in the predictions may be anything in the references.
         check_ignore(self.ignore, list(self.structures.values()), ())
         return self
-
-    @property
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Merged structures that are measured: the study's own, then those of left and right."""
-        own = self.metrics.groups
-        return own | merged_sides(self.left_right_pairs, list(self.structures), own)

@@ -5,12 +5,14 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from segstudy.mirroring import mirrored_axes, side_blind_settings
+from segstudy.regions import measured_regions
 from segstudy.sides import likely_pairs, other_side
 from segstudy.study.analysis import Metrics, Publish, Statistics
 from segstudy.study.arms import Arm
 from segstudy.study.datasets import Dataset, pairs_of
 from segstudy.study.external import ExternalModel
-from segstudy.study.groups import check_groups, merged_sides
+from segstudy.study.groups import check_groups
 from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
 from segstudy.study.nnunet import NnunetModel
@@ -97,14 +99,13 @@ class Study(Settings):
         return [
             name
             for name, model in self.models.items()
-            if pairs and isinstance(model, NnunetModel) and model.mirrored(pairs) == "all"
+            if pairs and isinstance(model, NnunetModel) and mirrored_axes(model, pairs) == "all"
         ]
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Merged structures that are measured: the study's own, then those of left and right."""
-        own = self.metrics.groups
-        return own | merged_sides(self.left_right_pairs, self.structures, own)
+        return measured_regions(self.metrics.groups, self.left_right_pairs, self.structures)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -266,7 +267,7 @@ def _check_sides(study: Study) -> None:
         return
     pairs = ", ".join(f"[{left}, {right}]" for left, right in likely_pairs(cohort.structures))
     for name, model in study.models.items():
-        for setting in model.mirrors_sides:
+        for setting in side_blind_settings(model):
             without = (
                 "mirror: not_right_left"
                 if isinstance(model, NnunetModel)

@@ -123,11 +123,12 @@ def _processes(model, options: argparse.Namespace) -> int:
 
 def _train(settings, options: argparse.Namespace, rank=None) -> None:
     """Train, as one of several processes where `rank` says so."""
-    from segstudy import code, networks
+    from segstudy import networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import listed, read_json
     from segstudy.images.arrays import open_arrays, open_tissues
     from segstudy.images.prepare import Plan
+    from segstudy.jobs import code
     from segstudy.networks.device import choose_device
     from segstudy.train.fit import fit, prepare_torch
     from segstudy.train.ranks import ALONE
@@ -189,8 +190,8 @@ def _memory_mb(model, options: argparse.Namespace) -> int:
 
 
 def _train_nnunet(settings, options: argparse.Namespace) -> None:
-    from segstudy import code
     from segstudy.cases import read_splits, trained
+    from segstudy.jobs import code
     from segstudy.networks.device import choose_device
 
     # By name, so that an edit to it is no change of the other networks' code.

@@ -29,6 +29,7 @@ from segstudy.finished import NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.files import read_grid
 from segstudy.images.parts import content_digest
 from segstudy.log import log, versions
+from segstudy.mirroring import mirrored_axes
 from segstudy.networks.device import decides_bits
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import save_weights
@@ -101,7 +102,7 @@ def fit(
         if settings.left_right_pairs:
             refuse_turned(cases)
         not_mirrored = None
-        mirror = model.mirrored(settings.left_right_pairs)
+        mirror = mirrored_axes(model, settings.left_right_pairs)
         if mirror == "not_right_left":
             not_mirrored = right_left_axis(plan, cases)
         trainer = _trainer(
@@ -234,7 +235,7 @@ def remarks(settings: TrainSettings) -> list[str]:
             "ignore: nnU-Net leaves these voxels out of its loss, but takes them for foreground in the intensities by "
             "which it normalises CT (nnUNet#3055)"
         )
-    if not pairs or settings.model.mirrored(pairs) != "all":
+    if not pairs or mirrored_axes(settings.model, pairs) != "all":
         return found
     named = ", ".join(" and ".join(pair) for pair in pairs)
     return [

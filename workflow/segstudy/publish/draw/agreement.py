@@ -6,7 +6,8 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, plain, regions
+from segstudy.publish.words import plain, regions
+from segstudy.words import count
 
 
 def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:

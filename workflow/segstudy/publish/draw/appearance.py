@@ -10,7 +10,8 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.samples import spread_over
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, plain
+from segstudy.publish.words import plain
+from segstudy.words import count
 
 MOST_CASES = 12
 MOST_VOXELS = 4000  # of a structure and case, evenly spaced

@@ -10,7 +10,8 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, listing
+from segstudy.publish.words import listing
+from segstudy.words import count
 
 BOX_MM, LEVEL_MM = 7.5, 11.5
 

@@ -13,7 +13,8 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, plain, regions
+from segstudy.publish.words import plain, regions
+from segstudy.words import count
 
 DATA_MM, LANE_MM, BRACKET_MM = 40.0, 5.5, 4.0
 MOST_BRACKETS = 6

@@ -13,7 +13,8 @@ from segstudy.publish.draw import parts
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
-from segstudy.publish.words import count, plain, regions
+from segstudy.publish.words import plain, regions
+from segstudy.words import confidence, count
 
 MOST_PAIRS = 6
 NOISE = "#dfe3e8"
@@ -98,7 +99,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         if len(counts) > 1
         else count(counts[0] if counts else 0, "subject")
     )
-    level = study.statistics.level
+    level = confidence(study.statistics.alpha)
     ranked = any(row["estimate_name"] == "hodges_lehmann" for _, row in rows)
     columns = ["structure", "model_a", "model_b", "n_subjects", "estimate", "estimate_name"]
     columns += ["ci_low", "ci_high", "ci_low_adjusted", "ci_high_adjusted"]

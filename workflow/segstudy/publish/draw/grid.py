@@ -8,7 +8,8 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, plain
+from segstudy.publish.words import plain
+from segstudy.words import count
 
 ROW_MM = 4.6
 

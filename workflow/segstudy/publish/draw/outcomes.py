@@ -8,7 +8,8 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
-from segstudy.publish.words import count, plain
+from segstudy.publish.words import plain
+from segstudy.words import count
 
 MOST_OTHERS = 4  # outlines of more models would hide one another
 FEW_STRUCTURES = 4  # more of them stand in two blocks side by side

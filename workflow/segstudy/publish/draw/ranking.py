@@ -13,7 +13,8 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, p_value, plain, regions
+from segstudy.publish.words import p_value, plain, regions
+from segstudy.words import confidence, count
 
 ROW_MM = 5.0
 NAME_MM = 1.45
@@ -62,7 +63,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         style.hide(right)
     alpha, correction = study.statistics.alpha, CORRECTIONS[study.statistics.correction]
     subjects = int(ranking["n_subjects"].max()) if len(ranking) else 0
-    level = study.statistics.level
+    level = confidence(study.statistics.alpha)
     return parts.Drawing(
         drawn,
         f"Ranks by {what.title}, {figure.dataset}",

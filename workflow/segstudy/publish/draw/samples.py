@@ -8,7 +8,8 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
 from segstudy.publish.views import Viewer
-from segstudy.publish.words import count, plain
+from segstudy.publish.words import plain
+from segstudy.words import count
 
 MOST = 6
 

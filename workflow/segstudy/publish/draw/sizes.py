@@ -10,7 +10,8 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure, families
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, listing, plain, regions
+from segstudy.publish.words import listing, plain, regions
+from segstudy.words import confidence, count
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
@@ -89,7 +90,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         drawn,
         f"{what.title} and training size, {figure.dataset}",
         f"Mean {what.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
-        f"subjects that a model was trained on (log scale), with its {study.statistics.level} confidence interval; "
+        f"subjects that a model was trained on (log scale), with its {confidence(study.statistics.alpha)} confidence interval; "
         "those kept apart to follow the training are counted. A line joins models that differ in nothing else."
         + (" Dashes: the mean of each draw of the training subjects." if draws else "")
         + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else ""),

@@ -21,7 +21,8 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.outcomes import ranked_at
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, plain
+from segstudy.publish.words import plain
+from segstudy.words import count
 
 MOST_STRUCTURES = 6
 MOST_TRIANGLES = 20_000

@@ -14,8 +14,9 @@ from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, expand, listing, plain
+from segstudy.publish.words import expand, listing, plain
 from segstudy.study import Study
+from segstudy.words import confidence, count
 
 KINDS = {"apart": "#0072B2", "merged": "#56B4E9", "foreground": "#B8BEC6"}
 WORDS = {
@@ -84,7 +85,7 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     found = pandas.DataFrame(table)
     infinite = int(found["infinite"].sum())
     n = results.values(figure.dataset, names[0])["subject"].nunique()
-    level = study.statistics.level
+    level = confidence(study.statistics.alpha)
     return parts.Drawing(
         drawn,
         f"Sides apart and merged, {figure.dataset}",

@@ -7,7 +7,8 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import count, plain
+from segstudy.publish.words import plain
+from segstudy.words import count
 
 PLANES = {0: "sagittal", 1: "coronal", 2: "axial"}
 """The plane across each RAS axis."""

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from segstudy import code
+from segstudy.jobs import code
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def package(tmp_path, monkeypatch):
 
 
 def _forget():
-    code.imports.cache_clear()
-    code._fingerprint.cache_clear()
+    code.digest.cache_clear()
+    code._read.cache_clear()
 
 
 def changed(package, file: str, edit, *entries: str) -> bool:
@@ -109,6 +109,23 @@ def test_settings_are_values_and_not_code(package):
         file.write_text(append("EDITED = 1")(file.read_text()))
     _forget()
     assert code.digest("late", *UNET) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "entry"),
+    [
+        ("regions.py", "metrics.pairs"),
+        ("mirroring.py", "train.nnunet"),
+        ("mirroring.py", "publish.command"),
+        ("study/study.py", "publish.command"),
+    ],
+)
+def test_what_computes_with_settings_is_code(package, file, entry):
+    assert changed(package, file, append("EDITED = 1"), entry)
+
+
+def test_the_whole_study_is_known_to_no_training(package):
+    assert not changed(package, "study/study.py", append("EDITED = 1"), *UNET, "metrics.pairs")
 
 
 def test_an_unknown_module_is_an_error():

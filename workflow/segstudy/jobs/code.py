@@ -9,14 +9,21 @@ import ast
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-PACKAGE = Path(__file__).parent
+if TYPE_CHECKING:
+    from segstudy.study import AnyModel
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 # Modules, or packages with all that is in them. Settings reach a job as values on its command line,
 # which Snakemake compares by itself; finished work is taken with the checksums it was kept with.
 WITHOUT_EFFECT = frozenset({"errors", "finished", "log", "study"})
+# The one type of settings that computes, with its module; the others hold fields and validators alone.
+COMPUTES = {"study.Study": "study.study"}
 
 
+@cache
 def digest(*modules: str) -> str:
     """Digest of modules, e.g. `train.fit`, and of all project modules that they import.
 
@@ -39,33 +46,38 @@ def reached(*modules: str) -> set[str]:
             waiting.extend(
                 other
                 for other in imports(module) - found
-                if other.split(".")[0] not in WITHOUT_EFFECT
+                if other in COMPUTES.values() or other.split(".")[0] not in WITHOUT_EFFECT
             )
     return found
 
 
-@cache
 def imports(module: str) -> frozenset[str]:
     """Project modules that a module imports, by its import statements."""
+    return _read(module)[0]
+
+
+def _fingerprint(module: str) -> str:
+    return _read(module)[1]
+
+
+@cache
+def _read(module: str) -> tuple[frozenset[str], str]:
+    """Imports and fingerprint of a module, which is parsed once."""
+    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
     names: set[str] = set()
-    for node in ast.walk(_parsed(module)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    inside = {name.removeprefix("segstudy.") for name in names if name.startswith("segstudy.")}
-    return frozenset(name for name in inside if _file(name) is not None)
-
-
-@cache
-def _fingerprint(module: str) -> str:
-    tree = _parsed(module)
-    for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
             del body[0]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    inside = {name.removeprefix("segstudy.") for name in names if name.startswith("segstudy.")}
+    inside = {COMPUTES.get(name, name) for name in inside}
+    known = frozenset(name for name in inside if _file(name) is not None)
+    return known, hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_docstring(node: ast.stmt) -> bool:
@@ -74,10 +86,6 @@ def _is_docstring(node: ast.stmt) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-def _parsed(module: str) -> ast.Module:
-    return ast.parse(_file(module).read_text(encoding="utf-8"))
 
 
 def _file(module: str) -> Path | None:
@@ -92,3 +100,20 @@ def _existing(module: str) -> str:
     if _file(module) is None:
         raise ValueError(f"no module {module!r} in {PACKAGE}")
     return module
+
+
+def training_code(model: "AnyModel") -> str:
+    """Return the digest of a training of a model: its trainer's modules and its own network's."""
+    from segstudy.networks import modules
+
+    trainer = ["train.nnunet"] if model.network == "nnunet" else ["train.fit"]
+    synth = ["train.synth"] if model.trainer == "synth" else []
+    return digest(*trainer, *synth, *modules(model))
+
+
+def prediction_code(model: "AnyModel") -> str:
+    """Return the digest of a prediction with a model."""
+    from segstudy.networks import modules
+
+    nnunet = ["infer.nnunet"] if model.network == "nnunet" else []
+    return digest("infer.predict", *nnunet, *modules(model))

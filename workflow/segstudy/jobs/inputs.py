@@ -1,0 +1,205 @@
+"""Which files a job reads: of a dataset, of a shard of it, of what a model is trained on."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from segstudy.cases import Case, read_cases, shards
+from segstudy.errors import InputError
+from segstudy.images.names import grid_name
+from segstudy.jobs.results import ResultPaths
+from segstudy.jobs.targets import is_nnunet, is_synth
+from segstudy.owner import data_checksum
+from segstudy.paths import delivered_files, followed
+from segstudy.study import PhantomSource, Study, TableSource
+
+
+class Inputs:
+    """The inputs of a study's jobs.
+
+    Tables are read again only when they have changed, since a plan of thousands of jobs asks for the
+    same ones again and again.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        paths: ResultPaths,
+        audited: Callable[[str], str],
+        fitted: Callable[[str, str], str],
+    ):
+        """Take the study and the two ways to what only a finished job can tell.
+
+        audited: dataset -> its case table. fitted: plan, fold -> the fold's plan. Both raise while the
+        job that makes it has not run; what they raise passes through.
+        """
+        self.study, self.paths = study, paths
+        self._audited, self._fitted = audited, fitted
+        self._cases: dict[str, tuple[int, dict[str, Case]]] = {}
+        self._shards: dict[str, tuple[int, dict[str, list[str]]]] = {}
+
+    # --- files of a dataset ---------------------------------------------------------------------
+
+    def is_fetched(self, dataset: str) -> bool:
+        """Return whether the download stage puts the files there; otherwise the user has."""
+        source = self.study.datasets[dataset].source
+        return isinstance(source, PhantomSource) or not source.path
+
+    def delivered(self, dataset: str) -> list[str]:
+        """Return every file that the user delivered."""
+        source = self.study.datasets[dataset].source
+        try:
+            return delivered_files(source.path, isinstance(source, TableSource))
+        except InputError as error:
+            raise InputError(f"datasets.{dataset}: {error}") from None
+
+    def looked_at(self, dataset: str) -> str:
+        """Return what an audit looks at: the fetched folder, or the list of the user's files."""
+        fetched = self.is_fetched(dataset)
+        return self.paths.raw(dataset) if fetched else self.paths.delivered_list(dataset)
+
+    def checksums(self) -> dict[str, str]:
+        """Return of each dataset what tells its data from others, wherever they lie."""
+        found = {}
+        for name, dataset in self.study.datasets.items():
+            files = None if self.is_fetched(name) else self.delivered(name)
+            if files and isinstance(dataset.source, TableSource):
+                files = files[1:]  # A table of other paths may name the same files.
+            found[name] = data_checksum(dataset.source.to_json(), files)
+        return found
+
+    def known_cases(self, dataset: str) -> dict[str, Case]:
+        """Return the cases of the table that is there, by name; none before the audit has run."""
+        path = self.paths.cases(dataset)
+        return self._read_cases(dataset, path)[1] if os.path.exists(path) else {}
+
+    def cases(self, dataset: str) -> dict[str, Case]:
+        """Return the cases that passed the audit, by name."""
+        return self._read_cases(dataset, self._audited(dataset))[1]
+
+    def shards(self, dataset: str) -> dict[str, list[str]]:
+        """Return the names of each shard's cases."""
+        modified_ns, cases = self._read_cases(dataset, self._audited(dataset))
+        if self._shards.get(dataset, (None,))[0] != modified_ns:
+            found = shards(cases, self.study.datasets[dataset].cases_per_job)
+            self._shards[dataset] = modified_ns, found
+        return self._shards[dataset][1]
+
+    def in_shards(self, dataset: str, folder: str, suffix: str = "") -> list[str]:
+        """Return what each shard of a dataset leaves in a folder."""
+        return [f"{folder}/{shard}{suffix}" for shard in self.shards(dataset)]
+
+    def selected(self, dataset: str, shard: str) -> list[str]:
+        """Return the names of a shard's cases."""
+        return self.shards(dataset)[shard]
+
+    def _read_cases(self, dataset: str, path: str) -> tuple[int, dict[str, Case]]:
+        modified_ns = os.stat(path).st_mtime_ns
+        if self._cases.get(dataset, (None,))[0] != modified_ns:
+            self._cases[dataset] = modified_ns, {case.case: case for case in read_cases(path)}
+        return self._cases[dataset]
+
+    def images(self, dataset: str) -> list[str]:
+        """Return all images of a dataset."""
+        return followed(file for case in self.cases(dataset).values() for file in case.images)
+
+    def is_repaired(self, dataset: str) -> bool:
+        """Return whether later stages see repaired labels in place of the delivered ones."""
+        return self.study.datasets[dataset].repair is not None
+
+    def labels(self, dataset: str) -> list[str]:
+        """Return the labels of a dataset as later stages see them."""
+        if self.is_repaired(dataset):
+            return self.in_shards(dataset, self.paths.repaired(dataset))
+        return followed(case.label for case in self.cases(dataset).values())
+
+    def labels_option(self, dataset: str) -> list[str]:
+        """Return the option that names the folder of repaired labels, where there is one."""
+        return ["--labels", self.paths.repaired(dataset)] if self.is_repaired(dataset) else []
+
+    def shards_option(self, dataset: str, folder: str, suffix: str = "") -> list[str]:
+        """Return the options of `segstudy preprocess list` for `in_shards`."""
+        cases_per_job = str(self.study.datasets[dataset].cases_per_job)
+        ending = ["--suffix", suffix] if suffix else []
+        return ["--shards", folder, *ending, "--cases-per-job", cases_per_job]
+
+    def files_option(self, dataset: str) -> list[str]:
+        """Return the options of `segstudy preprocess list` for `labels`."""
+        if self.is_repaired(dataset):
+            return self.shards_option(dataset, self.paths.repaired(dataset))
+        return ["--files", "labels"]
+
+    # --- files of a shard -----------------------------------------------------------------------
+
+    def shard_images(self, dataset: str, shard: str) -> list[str]:
+        """Return the images of a shard's cases."""
+        return followed(file for case in self._of_shard(dataset, shard) for file in case.images)
+
+    def shard_files(self, dataset: str, shard: str) -> list[str]:
+        """Return the images and delivered labels of a shard's cases."""
+        return followed(file for case in self._of_shard(dataset, shard) for file in case.files)
+
+    def shard_labels(self, dataset: str, shard: str) -> list[str]:
+        """Return the labels of a shard as later stages see them."""
+        if self.is_repaired(dataset):
+            return [self.paths.repaired_shard(dataset, shard)]
+        return followed(case.label for case in self._of_shard(dataset, shard))
+
+    def _of_shard(self, dataset: str, shard: str) -> Iterable[Case]:
+        cases = self.cases(dataset)
+        return [cases[name] for name in self.selected(dataset, shard)]
+
+    def estimated_from(self, dataset: str) -> list[str]:
+        """Return the files that tell how a structure was moved.
+
+        They are the reference case's; where the images are asked, every case's; where the transform is
+        given and there is no reference case, the first's.
+        """
+        repair, cases = self.study.datasets[dataset].repair, self.cases(dataset)
+        if repair.frame == "auto" or repair.estimate_from == "images":
+            asked = list(cases.values())
+        else:
+            asked = [cases[repair.reference_case or min(cases)]]
+        return followed(file for case in asked for file in case.files)
+
+    # --- what a model is trained on -------------------------------------------------------------
+
+    def grid(self, plan: str, fold: str) -> str:
+        """Return the name of the grid that a fold's arrays lie on.
+
+        Where the spacing is fitted, the fold's plan tells it; folds that were fitted the same spacing
+        share their arrays.
+        """
+        spacing_mm = self.study.preprocess[plan].spacing_mm
+        if spacing_mm == "auto":
+            spacing_mm = json.loads(Path(self._fitted(plan, fold)).read_text())["spacing_mm"]
+        return grid_name(spacing_mm)
+
+    def training_tables(self, model: str) -> list[str]:
+        """Return the case tables of what a model learns from."""
+        return [self.paths.cases(dataset) for dataset in self.study.trained_on(model)]
+
+    def training_arrays(self, model: str, fold: str) -> list[str]:
+        """Return the lists of prepared cases, or of label maps; nnU-Net prepares the images itself."""
+        if is_nnunet(self.study, model):
+            return []
+        plan = self.study.models[model].plan
+        grid = self.grid(plan, fold)
+        lists = self.paths.tissue_list if is_synth(self.study, model) else self.paths.array_list
+        return [lists(dataset, plan, grid) for dataset in self.study.trained_on(model)]
+
+    def training_plan(self, model: str, fold: str) -> list[str]:
+        """Return the fold's plan; nnU-Net makes its own."""
+        plan = self.study.models[model].plan
+        return [self.paths.plan(plan, fold)] if plan else []
+
+    def training_images(self, model: str) -> list[str]:
+        """Return the lists of images and labels that nnU-Net is trained on; none for other models."""
+        if not is_nnunet(self.study, model):
+            return []
+        return [
+            file
+            for dataset in self.study.trained_on(model)
+            for file in (self.paths.image_list(dataset), self.paths.label_list(dataset))
+        ]

@@ -1,0 +1,147 @@
+"""What `--config` says beside the study: which file, which models, what may be kept; and what is refused."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segstudy.errors import InputError
+from segstudy.study import Study
+
+ARRAY_TASKS, AT_ONCE = 25, 10_000
+
+
+RENAMED_RULES = {"train": "train_fit", "infer": "infer_predict"}
+"""Rules of version 0.1 that are targets now, with the rules that run in their place."""
+
+
+def job_environment(package: Path) -> dict[str, str]:
+    """Return the variables by which `python -m segstudy` is this Python and the package of this folder.
+
+    It is so where nothing is activated; a conda environment (--sdm conda) is activated later and comes first.
+    """
+    return {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(package), os.getenv("PYTHONPATH")])),
+    }
+
+
+def study_file(chosen: str, folder: Path) -> Path:
+    """Return the file of a study. chosen: a name in `folder`, or a path that ends in .yaml.
+
+    Raises InputError where there is none, with the names that there are.
+    """
+    file = Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise InputError(
+            f"{file}: no such study file. --config study=NAME takes one of {known}; "
+            "a path to your own file ends in .yaml"
+        )
+    return file
+
+
+def chosen_models(only: Any, study: Study) -> list[str]:
+    """Return the models that `--config only=a,b` names, in the study's order; all where it is empty.
+
+    Raises InputError for a model that the study does not have.
+    """
+    names = only if isinstance(only, list) else str(only or "").split(",")
+    names = [str(name).strip() for name in names if str(name).strip()]
+    for name in names:
+        if name not in study.models:
+            raise InputError(
+                f"--config only: {name}: no such model; the study has {', '.join(study.models)}"
+            )
+    return [name for name in study.models if not names or name in names]
+
+
+def check_all(chosen: list[str], study: Study) -> None:
+    """Refuse to compare models of which some are left out. chosen: as `chosen_models`."""
+    left_out = [name for name in study.models if name not in chosen]
+    if left_out:
+        raise InputError(
+            f"--config only: {', '.join(left_out)} left out; statistics and report compare all models of a "
+            "study. Name a target before them: snakemake train, infer or metrics"
+        )
+
+
+def finished_gb(asked: Any) -> str:
+    """Return how much finished work may be kept beyond the results themselves, in GB, as an option has it."""
+    if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not asked >= 0:
+        raise InputError(f"config: keep_finished_gb: {asked!r}; expected a number, 0 or more")
+    return f"{asked:g}"
+
+
+def check_profile(resources: Iterable[str]) -> None:
+    """Refuse a profile that sets resources of a rule by its old name, which Snakemake would pass over.
+
+    resources: names of the rules under `set-resources`. Raises InputError.
+    """
+    for rule in resources:
+        if rule in RENAMED_RULES:
+            raise InputError(
+                f"set-resources: {rule}: this rule is called {RENAMED_RULES[rule]} now; rename it in your profile, "
+                "or its jobs would run without these resources"
+            )
+
+
+def check_until(until: Iterable[str], targets: Iterable[str]) -> None:
+    """Refuse `--until RULE` for a rule with wildcards.
+
+    Behind a checkpoint Snakemake (9.27) finds none of its jobs, does nothing and ends well. targets:
+    the rules that gather a stage, after which one may stop.
+
+    Raises InputError, with the target to name.
+    """
+    targets = list(targets)
+    for rule in until:
+        if rule not in targets and "/" not in rule:
+            stage = rule.split("_")[0]
+            instead = f"snakemake {stage}" if stage in targets else "snakemake TARGET"
+            raise InputError(
+                f"--until {rule}: Snakemake would do nothing, as which of its jobs there are is known only "
+                f"after the audit. Name the target: {instead} (targets: {', '.join(targets)}); for some models "
+                "alone, add --config only=MODEL"
+            )
+
+
+def check_groups(components: Any) -> None:
+    """Refuse groups of several components.
+
+    Snakemake (9.27) submits them again and again where a workflow has checkpoints (its issues 1217 and
+    1628); ours has. Raises InputError.
+    """
+    if components:
+        raise InputError(
+            "group-components: Snakemake would submit the same shards again and again, as this "
+            "workflow has checkpoints. More cases in a job: cases_per_job of the dataset, in the study file"
+        )
+
+
+def check_arrays(
+    array_limit: int, as_script: bool, jobs: int, rate: int | None, rate_text: str | None = None
+) -> None:
+    """Refuse job arrays under which Snakemake's SLURM executor (2.8) would lose shards.
+
+    What is ready for an array but held back by --jobs or the rate of submission it never submits, and
+    the run never ends. Passed as a script, which it does by itself above 128 KiB of command line (66
+    tasks of a small study), each task of an array runs the first one's shard.
+
+    array_limit: tasks of an array at most. rate: jobs that are submitted in a timespan, at most; None:
+    no limit. Raises InputError.
+    """
+    told = {
+        "slurm-array-limit": (array_limit, array_limit <= ARRAY_TASKS),
+        "slurm-pass-command-as-script": (as_script, not as_script),
+        "jobs": (jobs, jobs >= AT_ONCE),
+        "max-jobs-per-timespan": (rate_text, rate is None or rate >= AT_ONCE),
+    }
+    wrong = ", ".join(f"{name}: {value}" for name, (value, right) in told.items() if not right)
+    if wrong:
+        raise InputError(
+            f"slurm-array-jobs with {wrong}: shards would be lost or the run would never end. Job arrays "
+            f"need --slurm-array-limit {ARRAY_TASKS} --jobs {AT_ONCE} --max-jobs-per-timespan {AT_ONCE}/1s; "
+            "more cases in a job (cases_per_job of the dataset, in the study file) need none of it"
+        )

@@ -1,0 +1,112 @@
+"""What a job asks of a machine: memory, time, GPUs, processes.
+
+How memory and time grow with the images was measured by Snakemake's benchmarks, on thoracic CT of 1
+and of 65 million voxels. What is asked for is about twice the memory and ten times the time.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+from segstudy.jobs.inputs import Inputs
+from segstudy.study import PhantomSource
+
+Spacing = tuple[float, float, float]
+
+
+def grown(first: float, most: float, attempt: int) -> int:
+    """Return what an attempt asks for: twice what the one before did, up to a limit."""
+    return round(max(first, min(first * 2 ** (attempt - 1), most)))
+
+
+class JobResources:
+    """What the jobs of a study ask for. Sizes are known from the audit on; before it they count as 0."""
+
+    def __init__(self, inputs: Inputs, training_memory_mb: Callable[..., float]):
+        """Take the study's inputs. training_memory_mb: as `train.memory.training_memory_mb`."""
+        self.inputs, self.study = inputs, inputs.study
+        self._training_memory_mb = training_memory_mb
+        self._voxels: dict[tuple, tuple[dict, dict[str, float]]] = {}
+
+    def fetch_mb(self, dataset: str) -> float:
+        """Return the memory of a download, in MB; a phantom is painted much finer than it is given out."""
+        source = self.study.datasets[dataset].source
+        painted = math.prod(source.size_voxels) if isinstance(source, PhantomSource) else 0
+        return 1000 + 1.2e-3 * painted
+
+    # --- sizes of images ------------------------------------------------------------------------
+
+    def voxels(self, dataset: str, spacing_mm: Spacing | None = None) -> dict[str, float]:
+        """Return the voxels of each case, as stored or on a grid of that spacing."""
+        cases, key = self.inputs.known_cases(dataset), (dataset, spacing_mm)
+        # The same table is the same object; every job of a plan asks for it.
+        if key not in self._voxels or self._voxels[key][0] is not cases:
+            voxels = {
+                name: math.prod(case.shape)
+                * (math.prod(case.spacing_mm) / math.prod(spacing_mm) if spacing_mm else 1)
+                for name, case in cases.items()
+            }
+            self._voxels[key] = cases, voxels
+        return self._voxels[key][1]
+
+    def image_mb(self, dataset: str, spacing_mm: Spacing | None = None) -> float:
+        """Return the size of the largest image of a dataset, all its channels, in MB of float32."""
+        largest = max(self.voxels(dataset, spacing_mm).values(), default=0)
+        return 4e-6 * largest * len(self.study.datasets[dataset].channels)
+
+    def largest_mb(self) -> float:
+        """Return the size of the largest image of the study, as `image_mb`."""
+        return max(map(self.image_mb, self.study.tested_datasets))
+
+    def all_mb(self, dataset: str, cases: Iterable[str] | None = None) -> float:
+        """Return the size of all images of a dataset, or of some cases of it, as `image_mb`."""
+        voxels = self.voxels(dataset)
+        total = sum(voxels.get(name, 0) for name in (voxels if cases is None else cases))
+        return 4e-6 * total * len(self.study.datasets[dataset].channels)
+
+    def shard_mb(self, dataset: str, shard: str) -> float:
+        """Return the size of all images of a shard, as `image_mb`."""
+        return self.all_mb(dataset, self.inputs.selected(dataset, shard))
+
+    # --- jobs of a model ------------------------------------------------------------------------
+
+    def gpus(self, model: str) -> int:
+        """Return the GPUs of a training."""
+        return self.gpu(model) * self.processes(model)
+
+    def gpu(self, model: str) -> int:
+        """Return the GPUs of a prediction: one, or none on a CPU."""
+        return 0 if self.study.models[model].device == "cpu" else 1
+
+    def processes(self, model: str) -> int:
+        """Return how many processes share a training, one a GPU; nnU-Net's is one."""
+        return getattr(self.study.models[model], "gpus", 1)
+
+    def training_mb(self, model: str) -> float:
+        """Return the memory of a training, all its processes, in MB."""
+        own = self.study.models[model]
+        if own.memory_mb != "auto":
+            return own.memory_mb * self.processes(model)
+        spacing_mm = self._plan_spacing_mm(own.plan)
+        voxels = [
+            voxels
+            for dataset in self.study.trained_on(model)
+            for voxels in self.voxels(dataset, spacing_mm).values()
+        ]
+        channels, classes = len(self.study.channels), 1 + len(self.study.structures)
+        return self._training_memory_mb(own, voxels, channels, classes) * self.processes(model)
+
+    def prediction_mb(self, model: str, dataset: str) -> float:
+        """Return the memory of a prediction, in MB: the image, and a value a class on the plan's grid."""
+        own = self.study.models[model]
+        if own.memory_mb != "auto":
+            return own.memory_mb
+        spacing_mm = self._plan_spacing_mm(own.plan)
+        on_grid_mb = self.image_mb(dataset, spacing_mm) / len(self.study.channels)
+        classes = 1 + len(self.study.structures)
+        base = 1500 if own.device == "cpu" else 4000
+        return base + 2 * self.image_mb(dataset) + 2 * classes * on_grid_mb
+
+    def _plan_spacing_mm(self, plan: str) -> Spacing | None:
+        """Return the spacing of a plan's grid; None where it is fitted, near that of the images."""
+        spacing_mm = self.study.preprocess[plan].spacing_mm
+        return None if spacing_mm == "auto" else spacing_mm

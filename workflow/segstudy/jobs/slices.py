@@ -1,0 +1,162 @@
+"""The settings that a job is given: its own slice of the study, so that no other setting reruns it."""
+
+import json
+
+from segstudy.jobs.results import ResultPaths
+from segstudy.jobs.targets import is_nnunet, is_synth
+from segstudy.study import (
+    ExternalSettings,
+    FitSettings,
+    GridSettings,
+    MeasureSettings,
+    ResampleSettings,
+    SplitSettings,
+    Study,
+    TissueSettings,
+    TrainSettings,
+)
+
+
+def split_settings(study: Study) -> SplitSettings:
+    """Return the settings of the split; which folds are run does not change what is in them."""
+    return SplitSettings(
+        splits=study.splits.model_copy(update={"run_folds": None}),
+        roles={name: dataset.role for name, dataset in study.datasets.items()},
+    )
+
+
+def plan_settings(study: Study, plan: str) -> FitSettings:
+    """Return the settings of a plan's fit."""
+    return FitSettings(
+        plan=study.preprocess[plan],
+        modality=study.modality,
+        channels=study.channels,
+        datasets=study.fitted_on(plan),
+    )
+
+
+def resample_settings(study: Study, dataset: str, plan: str) -> ResampleSettings:
+    """Return the settings of a resampling, without the spacing, which is in the name of the folder."""
+    return ResampleSettings(
+        plan=study.preprocess[plan].model_copy(update={"spacing_mm": "auto"}),
+        # Label maps have no channels of their own; the images drawn of them have the study's.
+        dataset=study.datasets[dataset].cohort().model_copy(update={"channels": study.channels}),
+        structures=study.structures,
+    )
+
+
+def tissue_settings(study: Study, dataset: str, plan: str) -> TissueSettings:
+    """Return the settings that prepare label maps to draw images from."""
+    return TissueSettings(
+        **dict(resample_settings(study, dataset, plan)),
+        left_right_pairs=study.left_right_pairs,
+        tissues=study.datasets[dataset].tissues,
+    )
+
+
+def train_settings(study: Study, model: str) -> TrainSettings:
+    """Return the settings of a training."""
+    return TrainSettings(
+        model=study.models[model].learning(),
+        structures=study.structures,
+        channels=study.channels,
+        modality=study.modality,
+        left_right_pairs=study.left_right_pairs,
+        ignores=study.ignores(model),
+    )
+
+
+def external_settings(study: Study, model: str) -> ExternalSettings:
+    """Return the settings of a program that predicts without being trained here."""
+    return ExternalSettings(model=study.models[model].learning(), channels=study.channels)
+
+
+def measure_settings(study: Study, dataset: str) -> MeasureSettings:
+    """Return the settings of the measurements on a dataset."""
+    cohort = study.datasets[dataset]
+    return MeasureSettings(
+        metrics=study.metrics,
+        structures=cohort.structures,
+        left_right_pairs=study.left_right_pairs,
+        ignore=cohort.ignore,
+    )
+
+
+def structures_option(study: Study, datasets: list[str]) -> str:
+    """Return the value of each structure in the labels of datasets, as JSON."""
+    return json.dumps({name: study.datasets[name].structures for name in datasets})
+
+
+def ignore_option(study: Study, datasets: list[str]) -> list[str]:
+    """Return the option of the values of voxels that nobody has labelled, where there are some."""
+    values = {name: study.datasets[name].ignore for name in datasets if study.datasets[name].ignore}
+    return ["--ignore", json.dumps(values)] if values else []
+
+
+def training_options(
+    study: Study, paths: ResultPaths, model: str, arrays: list[str], plan: list[str]
+) -> list[str]:
+    """Return the options that name what a model is trained on."""
+    if not is_nnunet(study, model):
+        option = "--tissues" if is_synth(study, model) else "--arrays"
+        return [option, *arrays, "--plan", *plan]
+    datasets = study.trained_on(model)
+    labels = [f"{name}={paths.repaired(name)}" for name in datasets if study.datasets[name].repair]
+    return [
+        *("--cases", *(f"{name}={paths.cases(name)}" for name in datasets)),
+        *(["--labels", *labels] if labels else []),
+        *("--structures", structures_option(study, datasets)),
+        *ignore_option(study, datasets),
+    ]
+
+
+def training_cases(study: Study, paths: ResultPaths, model: str) -> list[str]:
+    """Return `DATASET=TABLE`, with `:LABELS` where labels are repaired, of what a model is trained on."""
+    return [
+        f"{name}={paths.cases(name)}"
+        + (f":{paths.repaired(name)}" if study.datasets[name].repair else "")
+        for name in study.trained_on(model)
+    ]
+
+
+def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: str) -> str:
+    """Return the columns that every row of a table of measurements has, as JSON."""
+    return json.dumps(
+        {
+            "study": study.name,
+            "dataset": dataset,
+            "model": model,
+            "fold": int(fold),
+            "seed": int(seed),
+        }
+    )
+
+
+WHERE_JOBS_RUN = ("device", "gpus", "threads", "workers", "memory_mb", "runtime_min")
+COMPARED_BY = (
+    *("alpha", "rule", "compare", "compare_datasets", "correction", "bootstrap_samples", "seed"),
+)
+
+
+def figure_settings(study: Study) -> Study:
+    """Return the settings of the figures: all but where jobs run and how cases are divided into them."""
+    models = {name: model.at_default(WHERE_JOBS_RUN) for name, model in study.models.items()}
+    datasets = {name: own.at_default(("cases_per_job",)) for name, own in study.datasets.items()}
+    return study.model_copy(update={"models": models, "datasets": datasets})
+
+
+def viewer_settings(study: Study) -> Study:
+    """Return the settings of the viewer: those of the figures but for how models are compared."""
+    statistics = study.statistics.at_default(COMPARED_BY)
+    return figure_settings(study).model_copy(update={"statistics": statistics})
+
+
+def grid_options(study: Study, paths: ResultPaths) -> list[str]:
+    """Return the options of `segstudy statistics` for a study with a grid search."""
+    if not study.grids:
+        return []
+    models = [model for grid in study.grids.values() for model in grid]
+    settings = GridSettings(
+        grids=study.grids, weights={model: study.models[model].infer.weights for model in models}
+    )
+    return ["--grid", settings.to_json(), "--train", paths.trainings]

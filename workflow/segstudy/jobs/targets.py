@@ -1,0 +1,64 @@
+"""What a study is to end with: the runs of its models, and the files that gather them."""
+
+from collections.abc import Iterable
+
+from segstudy.jobs.results import ResultPaths
+from segstudy.study import Study
+
+
+def is_nnunet(study: Study, model: str) -> bool:
+    """Return whether a model is the genuine nnU-Net."""
+    return study.models[model].network == "nnunet"
+
+
+def is_synth(study: Study, model: str) -> bool:
+    """Return whether a model is trained on images synthesised from label maps."""
+    return study.models[model].trainer == "synth"
+
+
+def models_of(study: Study, *trainers: str) -> list[str]:
+    """Return the models with one of these trainers."""
+    return [name for name, model in study.models.items() if model.trainer in trainers]
+
+
+def trained_models(study: Study, among: Iterable[str] | None = None) -> list[str]:
+    """Return the models, or those of them `among` others, that are trained here, not programs of others."""
+    trained = models_of(study, "images", "synth", "nnunet")
+    return trained if among is None else [name for name in among if name in trained]
+
+
+def any_of(models: list[str]) -> str:
+    """Return a wildcard's constraint: one of the models; no model, no match."""
+    return "|".join(models) or "(?!)"
+
+
+def runs(study: Study, pattern: str, models: Iterable[str] | None = None) -> list[str]:
+    """Return a pattern filled in for every fold and seed of models, and tested dataset where it names one.
+
+    models: their names; None: all of the study.
+    """
+    return list(
+        dict.fromkeys(
+            pattern.format(model=name, fold=fold, seed=seed, dataset=dataset)
+            for name in (study.models if models is None else models)
+            for fold in study.folds
+            for seed in study.models[name].seeds
+            for dataset in study.tested_datasets
+        )
+    )
+
+
+def plans(study: Study, paths: ResultPaths) -> list[str]:
+    """Return every fold's plan of the plans that a model uses."""
+    used = dict.fromkeys(model.plan for model in study.models.values() if model.plan)
+    return [paths.plan(plan, fold) for plan in used for fold in study.folds]
+
+
+def grid_trainings(study: Study, paths: ResultPaths) -> list[str]:
+    """Return what training leaves of each model of a grid search."""
+    return [
+        f"{folder}/{file}"
+        for grid in study.grids.values()
+        for folder in runs(study, paths.training(), grid)
+        for file in ("history.csv", "settings.json")
+    ]

@@ -1,0 +1,39 @@
+"""Reading the case table that a user writes; the workflow and the audit read it alike."""
+
+import csv
+from pathlib import Path
+
+from segstudy.errors import InputError
+
+FILE_COLUMNS = ("image", "label", "reference_label")
+"""What the names of columns that hold files begin with."""
+
+
+def read_rows(table: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows that are not empty, with their number in the file, counted from 1.
+
+    Cells have no space around them. The first row is the header.
+
+    Raises
+    ------
+    InputError
+        Where the table cannot be read, or has no row.
+    """
+    if table.is_dir():
+        raise InputError(f"{table}: a folder; expected the table, a .tsv file")
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter="\t", strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except OSError as error:
+        raise InputError(f"{table}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{table}: not UTF-8 text ({error.reason})") from None
+    except csv.Error as error:
+        raise InputError(
+            f"{table}: row {reader.line_num}: not readable as a table ({error})"
+        ) from None
+    rows = [(number, cells) for number, cells in rows if any(cells)]
+    if not rows:
+        raise InputError(f"{table}: empty; expected a header (case, image, label, ...) and rows")
+    return rows
