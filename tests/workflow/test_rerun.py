@@ -81,32 +81,16 @@ def test_nothing_changed_nothing_runs(workspace):
     assert not workspace.dry_run().jobs
 
 
-def test_alpha_reruns_statistics_and_publish(restored):
+def test_how_models_are_compared_and_where_jobs_run_redraw_what_tells_of_it(restored):
+    """The other slices of a study are told apart in tests/unit/jobs."""
     study = copy.deepcopy(restored.study)
+    study["models"]["flat"].update(memory_mb=3000, threads=2)
+    restored.write_study(study)
+    assert set(restored.dry_run().jobs) == {"publish_report"}
     study["statistics"] = {"alpha": 0.01}
     restored.write_study(study)
-    assert set(restored.dry_run().jobs) == {
-        "statistics",
-        "publish_figures",
-        "publish_report",
-        "publish_viewer",
-    }
-
-
-def test_a_metric_setting_does_not_retrain(restored):
-    study = copy.deepcopy(restored.study)
-    study["metrics"] = {"nsd_tolerance_mm": [1.0]}
-    restored.write_study(study)
-    assert set(restored.dry_run().jobs) == DOWNSTREAM - {"infer_predict"}
-
-
-def test_settings_of_one_model_retrain_that_model(restored):
-    study = copy.deepcopy(restored.study)
-    study["models"]["flat"]["epochs"] = 2
-    restored.write_study(study)
-    jobs = restored.dry_run().jobs
-    assert jobs["train_fit"] == 2
-    assert set(jobs) == DOWNSTREAM | {"train_fit"}
+    again = {"statistics", "publish_figures", "publish_report"}
+    assert set(restored.dry_run().jobs) == again
 
 
 def test_an_edit_to_the_loss_retrains(restored):
@@ -114,28 +98,6 @@ def test_an_edit_to_the_loss_retrains(restored):
     jobs = restored.dry_run().jobs
     assert jobs["train_fit"] == 4
     assert set(jobs) == DOWNSTREAM | {"train_fit"}
-
-
-def test_an_edit_to_a_figure_publishes_only(restored):
-    restored.edit("publish/style.py", "EDITED = 1")
-    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report", "publish_viewer"}
-
-
-def test_an_edit_to_another_network_retrains_nothing(restored):
-    restored.edit("networks/enet.py", "EDITED = 1")
-    assert not restored.dry_run().jobs
-
-
-def test_a_comment_reruns_nothing(restored):
-    restored.edit("train/loss.py", "# a remark")
-    assert not restored.dry_run().jobs
-
-
-def test_memory_and_cpus_are_no_reason_to_train_again(restored):
-    study = copy.deepcopy(restored.study)
-    study["models"]["flat"].update(memory_mb=3000, threads=2)
-    restored.write_study(study)
-    assert set(restored.dry_run().jobs) == {"publish_figures", "publish_report", "publish_viewer"}
 
 
 def test_how_cases_are_divided_into_jobs_audits_and_estimates_nothing_anew(restored):
@@ -154,15 +116,6 @@ def test_a_shard_is_planned_where_the_audit_has_to_run_again(restored):
     shard = next((restored.results / "repair/chest/labels").iterdir())
     jobs = restored.dry_run(str(shard.relative_to(restored.folder))).jobs
     assert {"download_audit", "repair_apply"} <= set(jobs)
-
-
-def test_how_to_predict_trains_nothing(restored):
-    study = copy.deepcopy(restored.study)
-    study["models"]["flat"]["infer"] = {"overlap": 0.25}
-    restored.write_study(study)
-    jobs = restored.dry_run().jobs
-    assert jobs["infer_predict"] == 2
-    assert set(jobs) == DOWNSTREAM
 
 
 def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):
