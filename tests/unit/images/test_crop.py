@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segstudy.images.crop import Box, body_box, crop_box, widened
+from segstudy.images.crop import Box, body_box, crop_box, cut_off, widened
 
 
 def ellipsoid(shape, spacing_mm, centre_mm, radii_mm):
@@ -67,3 +67,40 @@ def test_nonzero_of_any_channel_counts():
 def test_a_margin_is_at_least_its_length_and_stays_inside(margin_mm, expected):
     box = Box((2, 2, 2), (4, 4, 4))
     assert widened(box, (10, 10, 10), (1, 2, 4), margin_mm) == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(45, 70), st.floats(20, 70), st.floats(1, 6), st.booleans())
+def test_every_part_of_the_body_is_kept(first, second, slices_mm, one_slice):
+    """Two legs in air, an arm beside a trunk: cylinders of any thickness, a table's shell below."""
+    spacing = (3.0, 3.0, slices_mm)
+    shape = (100, 60, 12)
+    x, y, z = np.ogrid[:100, :60, :12]
+    image = np.full(shape, -1000.0, np.float32)
+    parts = np.zeros(shape, bool)
+    for centre, radius in (26, first), (76, second):
+        parts |= ((x - centre) ** 2 + (y - 30) ** 2 < (radius / 3) ** 2) & (z >= 0)
+    image[parts] = 40
+    image[:, 1] = 300
+    if one_slice:
+        image, parts = image[:, :, :1], parts[:, :, :1]
+    found, exact = body_box(image[None], spacing), extent(parts)
+    assert all(low <= start for low, start in zip(found.start, exact.start, strict=True))
+    assert all(high >= stop for high, stop in zip(found.stop, exact.stop, strict=True))
+    assert found.start[1] > 1
+
+
+def test_where_nothing_is_thick_everything_is_kept():
+    image = np.full((1, 40, 40, 40), -1000, np.float32)
+    image[0, 5:8, 5:8, 5:8] = 50
+    image[0, 30:33, 30:33, 30:33] = 50
+    found = body_box(image, (1, 1, 1))
+    assert found.start <= (5, 5, 5) and found.stop >= (33, 33, 33)
+
+
+def test_what_a_crop_takes_is_counted_by_value():
+    label = np.zeros((10, 10, 10), np.uint16)
+    label[2:6, 2:6, 2:6], label[6:8, 0, 0], label[4, 4, 4] = 7, 300, 9
+    box = Box((3, 0, 1), (7, 9, 9))
+    assert cut_off(label, box, (300, 7, 9, 5)) == {300: (2, 2), 7: (16, 63)}
+    assert cut_off(label, Box((0, 0, 0), (10, 10, 10)), (300, 7, 9)) == {}

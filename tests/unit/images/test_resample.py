@@ -12,7 +12,6 @@ from segstudy.images.resample import (
     LINEAR,
     NEAREST,
     coarse_axis,
-    most_likely,
     orders,
     resample,
     resampled_shape,
@@ -27,7 +26,7 @@ def centres(size, target):
 
 
 @settings(max_examples=60, deadline=None)
-@given(shapes, shapes, st.sampled_from([NEAREST, LINEAR, CUBIC]), st.integers(0, 99))
+@given(shapes, shapes, st.sampled_from([LINEAR, CUBIC]), st.integers(0, 99))
 def test_equals_scipys_interpolation_in_3d(shape, target, order, seed):
     array = np.random.default_rng(seed).uniform(-5, 5, shape).astype(np.float32)
     ours = resample(array[None], target, (order,) * 3, antialias=False)[0]
@@ -45,13 +44,26 @@ def test_nearest_takes_the_voxel_that_holds_the_centre(shape, target):
         np.floor(centres(old, new) + 0.5).astype(int)
         for old, new in zip(shape, target, strict=True)
     ]
-    # Where a centre lies on the border between two voxels, either is right.
+    # A centre on the border between two voxels has a test of its own.
     unsure = [
         np.isclose((centres(old, new) + 0.5) % 1, [[0], [1]]).any(axis=0)
         for old, new in zip(shape, target, strict=True)
     ]
     sure = ~(unsure[0][:, None, None] | unsure[1][:, None] | unsure[2])
     np.testing.assert_array_equal(ours[sure], array[np.ix_(*places)][sure])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_nearest_shifts_nothing(size, target):
+    """On the mean over the new voxels; half way between two slices, both count by half."""
+    ramp = np.broadcast_to(np.arange(size, dtype=np.float32), (1, 2, 2, size))
+    found = resample(ramp, (2, 2, target), (NEAREST,) * 3)[0, 0, 0]
+    places = centres(size, target)
+    np.testing.assert_allclose((found - places).mean(), 0, atol=1e-5)
+    assert (np.abs(found - places) < 0.5 + 1e-5).all()
+    half_way = np.isclose(places % 1, 0.5)
+    np.testing.assert_allclose(found[half_way], places[half_way], atol=1e-5)
 
 
 @pytest.mark.parametrize("target", [(20, 25, 40), (61, 90, 33), (40, 30, 24), (13, 13, 13)])
@@ -145,42 +157,22 @@ def test_shapes_keep_the_extent():
     assert resampled_shape((512, 512, 180), (0.98, 0.98, 2.5), (0.98, 0.98, 2.5)) == (512, 512, 180)
     assert resampled_shape((100, 100, 10), (1, 0.5, 5), (2, 1, 1)) == (50, 50, 50)
     assert resampled_shape((3, 1, 1), (1, 1, 0.1), (100, 1, 1)) == (1, 1, 1)
+    # 46.5 but for rounding, and nnU-Net's order of operations says which side of it.
+    assert resampled_shape((124, 1, 1), (2.067, 1, 1), (5.512, 1, 1)) == (47, 1, 1)
 
 
-@settings(max_examples=40, deadline=None)
-@given(shapes, shapes, st.integers(2, 5), st.integers(0, 99))
-def test_most_likely_is_the_argmax_of_all_layers(shape, target, classes, seed):
-    layers = np.random.default_rng(seed).random((classes, *shape)).astype(np.float32)
-    found = most_likely(
-        lambda index, rows: layers[index, rows], classes, shape, target, (LINEAR,) * 3
-    )
-    whole = resample(layers, target, (LINEAR,) * 3, antialias=False)
-    best = np.take_along_axis(whole, found[None].astype(int), 0)[0]
-    assert found.dtype == np.uint8
-    np.testing.assert_allclose(best, whole.max(axis=0), atol=1e-6)
-
-
-def test_ties_go_to_the_lower_class():
-    layers = np.ones((3, 4, 4, 4), np.float32)
-    layers[0, :2] = 0
-    found = most_likely(lambda k, rows: layers[k, rows], 3, (4, 4, 4), (4, 4, 4), (LINEAR,) * 3)
-    assert (found[:2] == 1).all()
-    assert (found[2:] == 0).all()
+def test_shapes_are_nnunets():
+    peer = pytest.importorskip("nnunetv2.preprocessing.resampling.default_resampling")
+    draw = np.random.default_rng(0)
+    for _ in range(20_000):
+        shape = draw.integers(20, 600, 3)
+        old, new = draw.uniform(0.3, 6, (2, 3)).round(3)
+        assert resampled_shape(shape, old, new) == tuple(peer.compute_new_shape(shape, old, new))
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 3000, 1 << 30])
 def test_the_size_of_the_slabs_does_not_matter(monkeypatch, slab_bytes):
     array = np.random.default_rng(2).random((1, 20, 11, 13)).astype(np.float32)
-    layers = np.random.default_rng(3).random((3, 20, 11, 13)).astype(np.float32)
-
-    def both():
-        image = resample(array, (31, 9, 17), orders(CUBIC, 2))
-        label = most_likely(
-            lambda k, rows: layers[k, rows], 3, (20, 11, 13), (31, 9, 17), orders(LINEAR, 2)
-        )
-        return image, label
-
-    expected = both()
+    expected = resample(array, (31, 9, 17), orders(CUBIC, 2))
     monkeypatch.setattr(resampling, "_SLAB_BYTES", slab_bytes)
-    for one, other in zip(expected, both(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(resample(array, (31, 9, 17), orders(CUBIC, 2)), expected)

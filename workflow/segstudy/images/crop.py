@@ -7,6 +7,12 @@ import numpy as np
 from scipy import ndimage
 
 BODY_ABOVE_HU = -500
+BODY_PART_ML, BODY_PART_SHARE = 20.0, 0.05
+"""A part of the body has at least this volume, or this share of the largest part."""
+TABLE_MM = 8.0
+"""A part of the body lies deeper than this under its surface somewhere; a table's shell does not."""
+MOST_CUT = 0.001
+"""The share of a labelled structure that a crop may take at most."""
 _BODY_STEP_MM = 4.0
 
 
@@ -40,9 +46,11 @@ def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
 def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     """The box of the patient in a CT image (channel, x, y, z) in Hounsfield units.
 
-    The largest connected part above -500 HU, lungs inside it included since only its box is
-    asked for. Sought on voxels about 4 mm apart; the box is widened by two such steps, since what is
-    pointed can end between them.
+    It holds every connected part above -500 HU, lungs inside included since only the box is asked
+    for, of at least 20 ml or a twentieth of the largest part's volume: two legs, arms beside the
+    trunk. Specks are none, nor is what is thin throughout, such as a table's shell or a blanket.
+    Where no part is like that, all of them count. Sought on voxels about 4 mm apart; the box is
+    widened by two such steps, since what is pointed can end between them.
     """
     steps = tuple(
         max(1, min(int(_BODY_STEP_MM / size), voxels // 32))
@@ -52,9 +60,8 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     parts, count = ndimage.label((coarse > BODY_ABOVE_HU).any(axis=0))
     if count == 0:
         return _whole(array.shape[1:])
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    found = _box_of(parts == sizes.argmax())
+    step_mm = np.multiply(steps, spacing_mm)
+    found = _box_of(_body_parts(parts, count, step_mm))
     start = tuple(
         max(0, (low - 2) * step + 1) for low, step in zip(found.start, steps, strict=True)
     )
@@ -63,6 +70,34 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
         for size, high, step in zip(array.shape[1:], found.stop, steps, strict=True)
     )
     return Box(start, stop)
+
+
+def _body_parts(parts: np.ndarray, count: int, spacing_mm: Sequence[float]) -> np.ndarray:
+    """Which voxels are part of the body, of the numbered parts 1 .. count of an image (x, y, z)."""
+    depth_mm = ndimage.distance_transform_edt(parts, spacing_mm)
+    thick = np.unique(parts[depth_mm > TABLE_MM])
+    volumes_ml = np.bincount(parts.ravel(), minlength=count + 1) * np.prod(spacing_mm) / 1000
+    kept = np.zeros(count + 1, bool)
+    kept[thick] = True
+    if not kept[1:].any():
+        return parts > 0
+    least_ml = min(BODY_PART_ML, BODY_PART_SHARE * volumes_ml[thick].max())
+    return (kept & (volumes_ml >= least_ml))[parts] & (parts > 0)
+
+
+def cut_off(label: np.ndarray, box: Box, values: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Of each value of a label map (x, y, z), how many voxels lie outside the box, and how many it has.
+
+    Those of which none does are left out.
+    """
+    size = int(max(*values, label.max(initial=0), 0)) + 1
+    everywhere = np.bincount(label.ravel(), minlength=size)
+    inside = np.bincount(label[box.slices].ravel(), minlength=size)
+    return {
+        value: (int(everywhere[value] - inside[value]), int(everywhere[value]))
+        for value in values
+        if everywhere[value] > inside[value]
+    }
 
 
 def widened(box: Box, shape: Sequence[int], spacing_mm: Sequence[float], margin_mm: float) -> Box:

@@ -20,6 +20,7 @@ from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import from_ras, ras_grid, to_ras
 from segstudy.images.names import grid_name, parse_grid, times
 from segstudy.images.normalise import measured
+from segstudy.images.resample_classes import most_likely, resample_label
 
 __all__ = [
     "Geometry",
@@ -232,8 +233,9 @@ def prepare_label(
     values: value of each structure in the label map, in the order of the classes. ignore: values of
     voxels that nobody has labelled; all others become background. Returns uint8 (x, y, z), class
     indices 1 .. n, and IGNORED. Each class, the background and the ignored too, is interpolated
-    linearly (nearest neighbour along a coarse axis) and the highest one wins, so that borders
-    stay smooth where nearest neighbour would leave steps.
+    (nearest neighbour along a coarse axis) and the highest one wins, so that borders stay smooth
+    where nearest neighbour would leave steps, and structures keep place and volume on average
+    (`resample_classes`).
 
     Raises InputError where the label's shape is not the image's, or for more than 254 structures.
     """
@@ -254,13 +256,7 @@ def prepare_label(
     cropped = to_ras(Image(label.array, restore.native.affine)).array[restore.box.slices]
     classes = indices[cropped]
     if not restore.unchanged:
-        classes = resampling.most_likely(
-            lambda index, rows: classes[rows] == index,
-            unknown + bool(ignore),
-            restore.box.shape,
-            restore.shape,
-            resampling.orders(resampling.LINEAR, restore.coarse),
-        )
+        classes = resample_label(classes, restore.shape, restore.coarse)
     if ignore:
         classes = np.where(classes == unknown, np.uint8(IGNORED), classes)
     return np.ascontiguousarray(classes)
@@ -269,21 +265,15 @@ def prepare_label(
 def restore(probabilities: np.ndarray, way: Restore) -> np.ndarray:
     """Bring class probabilities (class, x, y, z) back to the stored grid, as class indices (i, j, k).
 
-    Probabilities are interpolated linearly (nearest neighbour along a coarse axis) to the stored
-    voxels and the highest class wins; outside the crop: 0. Logits serve as well. Works slab by
-    slab and class by class: beside the probabilities, memory is one label map and a few MB.
+    Probabilities are interpolated by cubic convolution (nearest neighbour along a coarse axis) to
+    the stored voxels and the highest class wins (`resample_classes`); outside the crop: 0. Logits
+    serve as well. Beside the probabilities, memory is a few label maps.
     """
     if probabilities.shape[1:] != tuple(way.shape):
         raise ValueError(
             f"probabilities of shape {probabilities.shape}, expected (class, {way.shape})"
         )
-    cropped = resampling.most_likely(
-        lambda index, rows: probabilities[index, rows],
-        len(probabilities),
-        way.shape,
-        way.box.shape,
-        resampling.orders(resampling.LINEAR, way.coarse),
-    )
+    cropped = most_likely(probabilities, way.box.shape, way.coarse)
     full = np.zeros(way.ras.shape, cropped.dtype)
     full[way.box.slices] = cropped
     return from_ras(full, way.native)

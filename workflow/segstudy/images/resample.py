@@ -6,6 +6,9 @@ skimage's `resize`, nnU-Net). Voxel i of the new grid has its centre at (i + 0.5
 indices of the old one. So the way back is the same operation with n and m exchanged, and a new
 spacing is kept up to the rounding of m to a whole number.
 
+Nearest neighbour takes the voxel that holds the new centre. Where that lies on the border between
+two voxels it takes the mean of both: either one alone would shift the image by half a voxel.
+
 Interpolation is separable: along one axis it is a sparse matrix, here a few times faster than
 interpolating in 3D, and worked through in slabs along the first axis, so that only the input and
 the output are ever whole in memory.
@@ -30,9 +33,12 @@ _SLAB_BYTES = 8 << 20
 def resampled_shape(
     shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]
 ) -> Shape:
-    """Voxels along each axis at the target spacing: the extent divided by it, rounded, at least 1."""
+    """Voxels along each axis at the target spacing: the extent divided by it, rounded, at least 1.
+
+    In the order of nnU-Net's operations, which decides where the quotient is a half.
+    """
     return tuple(
-        max(1, round(size * old / new))
+        max(1, round(float(old) / float(new) * size))
         for size, old, new in zip(shape, spacing_mm, target_mm, strict=True)
     )
 
@@ -80,34 +86,14 @@ def resample(array: np.ndarray, shape: Shape, order: Orders, antialias: bool = T
     return result
 
 
-def most_likely(
-    layer: Callable[[int, slice], np.ndarray],
-    classes: int,
-    shape: Shape,
-    target_shape: Shape,
-    order: Orders,
-) -> np.ndarray:
-    """Resample each class's layer and name the class that is highest in each voxel.
+def centres(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each new voxel's centre along an axis: the old voxel below it, from -1 on, and how far beyond.
 
-    layer: given a class and a slice of the first axis, the layer's rows (n, y, z) on `shape`; truth
-        values for a label's classes.
-
-    Returns class indices (*target_shape), uint8 up to 256 classes. A tie goes to the lower
-    index. Never more than a slab of two layers is held on the target grid.
+    Returns whole numbers and fractions in [0, 1) of the old voxel, (target,) each; exact, so that
+    half way is 0.5 to the last bit.
     """
-    result = np.zeros(target_shape, np.uint8 if classes <= 256 else np.uint16)
-    for rows, needed, slab in _slabs(shape, target_shape, order, antialias=False):
-        highest = slab(layer(0, needed))
-        winner = result[rows]
-        for index in range(1, classes):
-            values = layer(index, needed)
-            if values.dtype == bool and not values.any():
-                continue  # most structures of a label are in few slabs
-            values = slab(values)
-            higher = values > highest
-            winner[higher] = index
-            np.maximum(highest, values, out=highest)
-    return result
+    lower, rest = np.divmod((2 * np.arange(target) + 1) * size - target, 2 * target)
+    return lower, rest / (2 * target)
 
 
 def _slabs(
@@ -151,8 +137,10 @@ def _operator(size: int, target: int, order: int, antialias: bool) -> sparse.csr
         return None
     if size == 1:
         return sparse.csr_array(np.ones((target, 1), np.float32))
+    if order == NEAREST:
+        return _nearest(size, target)
     weights = np.eye(size)
-    if antialias and order != NEAREST and size > target:
+    if antialias and size > target:
         # Widths at half maximum add in squares; 2.355 turns a width into a standard deviation.
         sigma = np.sqrt((size / target) ** 2 - 1) / 2.355
         weights = ndimage.gaussian_filter1d(weights, sigma, axis=0, mode="nearest")
@@ -160,3 +148,12 @@ def _operator(size: int, target: int, order: int, antialias: bool) -> sparse.csr
     weights[np.abs(weights) < _SMALLEST_WEIGHT] = 0
     weights /= weights.sum(axis=1, keepdims=True)
     return sparse.csr_array(weights.astype(np.float32))
+
+
+def _nearest(size: int, target: int) -> sparse.csr_array:
+    """The matrix (target, size) of nearest neighbours; half way between two, the mean of both."""
+    lower, beyond = centres(size, target)
+    pair = np.stack([lower + (beyond > 0.5), lower + (beyond >= 0.5)], axis=1).clip(0, size - 1)
+    rows = np.repeat(np.arange(target), 2)
+    halves = np.full(2 * target, 0.5, np.float32)  # twice the same voxel adds up to 1
+    return sparse.coo_array((halves, (rows, pair.ravel())), (target, size)).tocsr()

@@ -7,8 +7,10 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import writing_folder
 from segstudy.images.arrays import write_arrays
-from segstudy.images.files import read_image, read_label, within_memory
-from segstudy.images.prepare import prepare, prepare_label
+from segstudy.images.crop import MOST_CUT, cut_off
+from segstudy.images.files import Image, read_image, read_label, within_memory
+from segstudy.images.geometry import to_ras
+from segstudy.images.prepare import Restore, prepare, prepare_label
 from segstudy.log import log, progress
 from segstudy.preprocess.choices import geometry
 from segstudy.study import ResampleSettings
@@ -24,6 +26,9 @@ def resample_shard(
     """Write the arrays of a dataset's cases into the folder `output`, which appears when all are done.
 
     name: the dataset's. spacing_mm: voxel size (right, front, head) of the arrays.
+
+    Raises InputError for a label of another shape than its image's, and where the crop takes more
+    than 0.1 % of a structure's voxels.
     """
     dataset = settings.dataset
     way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
@@ -40,9 +45,28 @@ def resample_shard(
                         f"{case.label}: shape {label.grid.shape}, its image has {restore.native.shape} "
                         f"(case {case.case}); expected the same"
                     )
+                _check_crop(case, label, restore, values, way.crop)
                 classes = prepare_label(label, restore, values, dataset.ignore)
                 write_arrays(folder, name, case.case, array, classes, restore)
                 _say_what_was_lost(case, label.array, classes, values)
+
+
+def _check_crop(
+    case: Case, label: Image, restore: Restore, values: Sequence[int], crop: str
+) -> None:
+    """Log what the crop takes from a case's structures; InputError where it is more than 0.1 % of one."""
+    turned = to_ras(Image(label.array, restore.native.affine)).array
+    for value, (lost, voxels) in cut_off(turned, restore.box, values).items():
+        text = (
+            f"case {case.case}: {lost} of {voxels} voxels ({lost / voxels:.2%}) of the structure of "
+            f"value {value} lie outside what `crop: {crop}` keeps of {case.images[0]}"
+        )
+        if lost > MOST_CUT * voxels:
+            raise InputError(
+                f"{case.label}: {text}; expected at most {MOST_CUT:.1%}. Check that the label belongs "
+                "to the image; if it does, set `crop: none` or a larger margin_mm in preprocess"
+            )
+        log.warning("%s", text)
 
 
 def _say_what_was_lost(case: Case, stored, prepared, values: Sequence[int]) -> None:

@@ -197,7 +197,7 @@ def _preprocessing(results: Results) -> str:
         fitted = [results.plan(name, fold) for fold in study.folds]
         spacing = _same([_mm(one["spacing_mm"]) for one in fitted])
         crop = {
-            "body": "the region above -500 HU",
+            "body": "the parts of the body above -500 HU",
             "nonzero": "the region that is not zero",
             "none": "",
         }[fitted[0]["crop"]]
@@ -208,7 +208,7 @@ def _preprocessing(results: Results) -> str:
             + (f", cropped to {crop}{margin}" if crop else "")
             + f" and resampled to {spacing} mm"
             + (" (chosen from the training cases)" if plan.spacing_mm == "auto" else "")
-            + " by cubic splines; an axis more than "
+            + " by cubic splines, labels by cubic convolution of each class [[keys1981]]; an axis more than "
             f"{plan.anisotropy_threshold:g} times coarser than the others was resampled by nearest "
             "neighbour [[isensee2021]]."
         )
@@ -463,8 +463,8 @@ def _prediction(results: Results) -> str:
         )
         text.append(
             f"{who} were predicted in overlapping windows ({_percent(overlap)}) weighted by a "
-            "Gaussian; class probabilities were resampled to the image's own grid, where each "
-            "voxel was given the most probable class."
+            "Gaussian; class probabilities were resampled to the image's own grid by cubic convolution, "
+            "where each voxel was given the most probable class."
         )
     for names, mirroring in _grouped(results, lambda name, model: averages_mirrored(model)):
         if mirroring:

@@ -38,11 +38,14 @@ class Preprocess(Settings):
 
     spacing_mm: Literal["auto"] | SpacingMm = Field(
         "auto",
-        description="voxel size (right-left, back-front, foot-head) in mm; `auto`: the median of the training cases",
+        description="voxel size (right-left, back-front, foot-head) in mm; `auto`: the median of the training cases. "
+        "The number of voxels is the extent divided by it, rounded as nnU-Net rounds it",
     )
     crop: Literal["auto", "body", "nonzero", "none"] = Field(
         "auto",
-        description="region kept: `body` above -500 HU, `nonzero`; `auto`: body for CT, else nonzero",
+        description="region kept: `body`: every part above -500 HU of at least 20 ml, or a twentieth of the largest, "
+        "that is thicker than a table's shell (16 mm); `nonzero`; `auto`: body for CT, else nonzero. A case of which "
+        "it would take more than 0.1 % of a structure is refused",
     )
     margin_mm: NotNegative = Field(5.0, description="margin around the cropped region, in mm")
     normalise: Literal["auto", "ct", "zscore"] = Field(
@@ -55,7 +58,8 @@ class Preprocess(Settings):
     )
     anisotropy_threshold: Positive = Field(
         3.0,
-        description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by nearest neighbour",
+        description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by "
+        "nearest neighbour; half way between two slices an image has their mean, a label the lower and the upper in turn",
     )
     channels: tuple[Name, ...] | None = Field(
         None,

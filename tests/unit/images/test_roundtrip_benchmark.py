@@ -1,0 +1,9 @@
+"""The benchmark of the way there and back runs, and measures what it says."""
+
+from benchmark_runs import run_quickly
+
+
+def test_it_runs():
+    run = run_quickly("roundtrip")
+    assert run.returncode == 0, run.stderr
+    assert "| all | segstudy | 240 |" in run.stdout
