@@ -4,9 +4,7 @@ NIfTI goes through nibabel, which keeps the stored axis order; everything else t
 reads (NRRD, MetaImage, ...) is brought to the same form.
 """
 
-import gzip
 import math
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from isal import igzip, isal_zlib
 
 from segstudy.errors import InputError
 from segstudy.files import writing
@@ -33,6 +32,8 @@ from segstudy.paths import data_file
 
 GZIP_RATIO = 1032
 """Bytes that one byte of a gzip stream can stand for at most (deflate's limit)."""
+GZIP_LEVEL = 2
+"""Of ISA-L's 0 to 3: images are as small as zlib's, label maps up to twice as large, in a twentieth of the time."""
 AFTER_VOXELS = 1_000_000
 """Bytes after the voxels that are let pass."""
 
@@ -158,7 +159,7 @@ def write_nifti(
         image.set_sform(affine, code=1)
     content = image.to_bytes()
     if str(path).endswith(".gz"):
-        content = gzip.compress(content, compresslevel=6, mtime=0)
+        content = igzip.compress(content, compresslevel=GZIP_LEVEL, mtime=0)
     with writing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -238,7 +239,7 @@ def _decompressed(path: Path | str, most: int) -> bytes:
     rest = Path(path).read_bytes()
     parts = []
     while rest:
-        member = zlib.decompressobj(wbits=31)
+        member = isal_zlib.decompressobj(wbits=31)
         if parts and not rest.startswith(b"\x1f\x8b"):
             if rest.strip(b"\0"):
                 log.warning("%s: %d bytes after its end; left out", path, len(rest))

@@ -1,0 +1,29 @@
+"""Sphinx's settings: pages in Markdown, docstrings in numpydoc; `make docs` builds them, warnings are errors."""
+
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPOSITORY / "workflow"), str(REPOSITORY / "docs")]
+
+import licences  # noqa: E402
+
+import segstudy  # noqa: E402
+
+project = "segstudy"
+author = "The segstudy authors"
+copyright = author
+version = release = segstudy.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+autodoc_mock_imports = ["torch", "monai", "SimpleITK", "itk", "numba", "nnunetv2"]
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"segstudy {version}"
+# Written anew from what is locked, so that it cannot drift.
+(REPOSITORY / "docs" / "licences.md").write_text(
+    licences.page(REPOSITORY / "requirements.lock"), encoding="utf-8"
+)
