@@ -24,7 +24,7 @@ from segstudy.cases import Case, Split, write_splits
 from segstudy.files import write_json
 from segstudy.images.arrays import open_tissues
 from segstudy.images.files import Image, read_label, write_label, write_nifti
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.infer.image import predict_image, with_classes
 from segstudy.networks.weights import load_weights
 from segstudy.preprocess.resample import resample_shard

@@ -31,8 +31,9 @@ from segstudy.images.moving import (
     translation,
 )
 from segstudy.repair.apply import judge, undo
+from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.elastix import register
-from segstudy.repair.estimate import angle_about, estimate_cohort
+from segstudy.repair.estimate import angle_about
 from segstudy.repair.evidence import measure
 from segstudy.repair.sweep import also, iou, replayed_iou, superior_axis, sweep
 from segstudy.study import Elastix, RepairedCohort

@@ -24,7 +24,8 @@ import scipy
 
 from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import from_ras, to_ras
-from segstudy.images.prepare import Geometry, prepare, prepare_label, restore
+from segstudy.images.plan import Geometry
+from segstudy.images.prepare import prepare, prepare_label, restore
 
 PAIRS = {
     "halved": [((1, 1, 1), (2, 2, 2)), ((0.8, 0.8, 1.5), (1.6, 1.6, 3)), ((1, 1, 2), (2, 2, 2))],

@@ -145,3 +145,21 @@ def test_every_rule_states_log_benchmark_threads_and_resources():
                 assert f"    {word}" in rule, f"{path.name}: {name} has no {word}"
             assert "mem_mb=" in rule
             assert "runtime=" in rule
+
+
+def test_imports_run_one_way():
+    """No modules import each other in a circle, at whatever place in the file."""
+    names = {
+        ".".join(("segstudy", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    reached = {name: imported(path) & names.keys() for name, path in names.items()}
+    for name in names:
+        waiting, seen = list(reached[name]), set()
+        while waiting:
+            other = waiting.pop()
+            assert other != name, f"{name} is imported by what it imports: {sorted(seen)}"
+            if other not in seen:
+                seen.add(other)
+                waiting.extend(reached[other])

@@ -23,7 +23,7 @@ from builders import AFFINE, chest
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.cli import STAGES, TOOLS
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.networks import build
 from segstudy.networks.weights import save_weights
 from segstudy.study import UnetModel

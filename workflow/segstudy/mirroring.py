@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from segstudy.study import AnyModel, NnunetModel
+    from segstudy.study.models import AnyModel
+    from segstudy.study.nnunet import NnunetModel
 
 Pairs = Sequence[tuple[str, str]]
 

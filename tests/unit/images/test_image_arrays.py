@@ -12,7 +12,8 @@ from segstudy.errors import InputError
 from segstudy.images.arrays import FOREGROUND_SAMPLE, open_arrays, write_arrays
 from segstudy.images.files import Image
 from segstudy.images.normalise import moments
-from segstudy.images.prepare import IGNORED, Geometry, prepare, prepare_label
+from segstudy.images.plan import Geometry
+from segstudy.images.prepare import IGNORED, prepare, prepare_label
 
 GEOMETRY = Geometry((1.0, 1.0, 2.0), "none", 0.0, "zscore", 3.0)
 AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])

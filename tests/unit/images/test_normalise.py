@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segstudy.images.normalise import moments, normalise
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 
 ZSCORE = Plan((1, 1, 1), "nonzero", 0, "zscore", 3)
 CT = Plan(

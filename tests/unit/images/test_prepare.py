@@ -16,16 +16,8 @@ from segstudy.images.files import Grid, Image, read_image, read_label
 from segstudy.images.geometry import ras_grid
 from segstudy.images.names import grid_name, parse_grid
 from segstudy.images.overlap import dice
-from segstudy.images.prepare import (
-    IGNORED,
-    Geometry,
-    Plan,
-    Restore,
-    check_size,
-    prepare,
-    prepare_label,
-    restore,
-)
+from segstudy.images.plan import Geometry, Plan, Restore
+from segstudy.images.prepare import IGNORED, check_size, prepare, prepare_label, restore
 
 MR = Geometry((1, 1, 1), "nonzero", 2.0, "zscore", 3.0)
 
@@ -73,7 +65,7 @@ def test_a_place_in_the_patient_stays_where_it_is(affine, spacing, crop):
 @settings(max_examples=40, deadline=None)
 @given(affines(), st.tuples(*[st.floats(0.5, 5)] * 3))
 def test_the_extent_is_kept_and_the_spacing_up_to_whole_voxels(affine, spacing):
-    image = Image(np.ones((1, 12, 9, 15), np.float32), affine)
+    image = Image(np.ones((1, 24, 18, 30), np.float32), affine)
     _, way = prepare(image, Geometry(spacing, "none", 0, "other", 3))
     native, new = ras_grid(image.grid), way.grid
     for corner in (-0.5, 0.5):

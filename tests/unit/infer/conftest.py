@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segstudy.images.files import write_nifti
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.networks import build, patch_spacing
 from segstudy.networks.weights import save_weights
 from segstudy.study import UnetModel

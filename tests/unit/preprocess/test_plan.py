@@ -8,7 +8,7 @@ import pytest
 
 from segstudy.cases import Split
 from segstudy.errors import InputError
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.preprocess.fingerprint import Fingerprint, Intensities
 from segstudy.preprocess.plan import fit, fit_intensities, target_spacing, training_cases
 from segstudy.study import Preprocess

@@ -13,7 +13,7 @@ from segstudy.cli import main
 from segstudy.files import listed
 from segstudy.images.arrays import open_arrays
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 
 DATASET = {
     "modality": "CT",

@@ -12,7 +12,7 @@ from segstudy.errors import InputError
 from segstudy.images.files import Image, read_image, read_label, write_label, write_nifti
 from segstudy.images.moving import move_structure, segthor_fault, translation
 from segstudy.repair.apply import Undone, fill, judge, repair_case, undo
-from segstudy.repair.estimate import estimate_cohort
+from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.evidence import Evidence, measure, smoothness
 from segstudy.repair.sweep import iou, superior_axis, sweep
 

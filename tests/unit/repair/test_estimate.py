@@ -13,8 +13,9 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, read_label, write_label, write_nifti
 from segstudy.images.moving import rotation, segthor_fault, translation
+from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.elastix import register
-from segstudy.repair.estimate import angle_about, estimate, estimate_cohort, read_estimate
+from segstudy.repair.estimate import angle_about, estimate, read_estimate
 from segstudy.repair.sweep import iou, replayed_iou
 from segstudy.study import Elastix
 

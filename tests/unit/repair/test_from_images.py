@@ -14,7 +14,8 @@ from segstudy.errors import InputError
 from segstudy.images.files import Grid, read_grid, read_label
 from segstudy.images.moving import move_structure
 from segstudy.repair import from_images
-from segstudy.repair.estimate import estimate_cohort, read_estimate
+from segstudy.repair.cohort import estimate_cohort
+from segstudy.repair.estimate import read_estimate
 from segstudy.repair.sweep import iou
 from segstudy.study import Repair
 

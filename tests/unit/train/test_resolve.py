@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segstudy.errors import InputError
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.networks import strides
 from segstudy.study import EnetModel, TrainSettings, UnetModel
 from segstudy.train.resolve import PATCH_VOXELS, automatic_patch, resolve

@@ -12,7 +12,8 @@ from segstudy.images.arrays import open_arrays
 from segstudy.images.crop import Box
 from segstudy.images.files import Grid, Image
 from segstudy.images.normalise import normalise
-from segstudy.images.prepare import IGNORED, Restore, prepare_label
+from segstudy.images.plan import Restore
+from segstudy.images.prepare import IGNORED, prepare_label
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import predict_volume
 from segstudy.train.fit import VALIDATION_OVERLAP

@@ -12,7 +12,7 @@ from segstudy.files import write_json
 from segstudy.images.arrays import write_arrays
 from segstudy.images.crop import Box
 from segstudy.images.files import Grid
-from segstudy.images.prepare import Plan, Restore
+from segstudy.images.plan import Plan, Restore
 
 SHAPE = (24, 20, 16)
 SPACING_MM = (1.0, 1.0, 2.0)

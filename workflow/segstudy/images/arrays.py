@@ -24,7 +24,8 @@ from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing
 from segstudy.images.names import seed_of
 from segstudy.images.normalise import moments
-from segstudy.images.prepare import IGNORED, Restore
+from segstudy.images.plan import Restore
+from segstudy.images.prepare import IGNORED
 
 FOREGROUND_SAMPLE = 5000
 _CHUNK, _BLOCK = 64, 16

@@ -1,12 +1,10 @@
 """Intensities as networks see them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 
 # From this share of zero voxels on, zero is taken for "nothing measured here" (a brain without
 # its skull), and is left out of an image's mean and SD.
@@ -46,7 +44,7 @@ def _mean_and_sd(values: np.ndarray) -> dict[str, float]:
 
 
 def normalise(
-    array: np.ndarray, plan: "Plan", image_moments: Sequence[dict[str, float]] | None = None
+    array: np.ndarray, plan: Plan, image_moments: Sequence[dict[str, float]] | None = None
 ) -> np.ndarray:
     """Normalise a prepared image, or a patch of one, (channel, x, y, z) to float32.
 

@@ -9,7 +9,7 @@ from segstudy.errors import InputError
 from segstudy.images.contents import REFUSED, image_problems
 from segstudy.images.files import Image, read_image
 from segstudy.images.headers import say_warnings
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.images.proportion import Size, size_of, stands_out
 from segstudy.log import log
 from segstudy.networks.weights import Trained

@@ -12,7 +12,7 @@ import torch
 from segstudy.images import prepare as preparing
 from segstudy.images.files import Image
 from segstudy.images.normalise import normalise
-from segstudy.images.prepare import Restore
+from segstudy.images.plan import Restore
 from segstudy.infer.checks import read_checked
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import predict_volume

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from segstudy.images.prepare import Geometry
+from segstudy.images.plan import Geometry
 from segstudy.study import Preprocess
 
 

@@ -9,7 +9,7 @@ from segstudy.cases import Split, training_side
 from segstudy.errors import InputError
 from segstudy.images.crop import Box, widened
 from segstudy.images.names import grid_name, parse_grid
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.images.resample import resampled_shape
 from segstudy.preprocess.choices import geometry
 from segstudy.preprocess.fingerprint import Fingerprint, Intensities

@@ -10,7 +10,8 @@ from segstudy.images.arrays import write_arrays
 from segstudy.images.crop import MOST_CUT, cut_off
 from segstudy.images.files import Image, read_image, read_label, within_memory
 from segstudy.images.geometry import to_ras
-from segstudy.images.prepare import Restore, prepare, prepare_label
+from segstudy.images.plan import Restore
+from segstudy.images.prepare import prepare, prepare_label
 from segstudy.log import log, progress
 from segstudy.preprocess.choices import geometry
 from segstudy.study import ResampleSettings

@@ -12,10 +12,11 @@ from scipy import ndimage
 
 from segstudy.cases import Case
 from segstudy.errors import InputError
-from segstudy.images.files import Image, compare_grids, read_image, read_label
+from segstudy.images.files import Image, compare_grids, read_label
 from segstudy.images.moving import bounding_box, move_structure
-from segstudy.repair.estimate import Estimate
 from segstudy.repair.evidence import Evidence, gain, measure
+from segstudy.repair.model import Estimate
+from segstudy.repair.pair import read_pair
 from segstudy.repair.sweep import superior_axis
 from segstudy.study import RepairedCohort
 
@@ -241,24 +242,6 @@ def _reference(case: Case, label: Image, image: Image, value: int) -> tuple[Imag
         **_columns(before, after),
         remark="the right label was delivered",
     )
-
-
-def read_pair(case: Case, settings: RepairedCohort) -> tuple[Image, Image]:
-    """Label (i, j, k) and image (channel, i, j, k) of a case, on one grid and finite, or InputError."""
-    label = read_label(case.label)
-    image = read_image(case.images, len(settings.channels))
-    difference = compare_grids(image.grid, label.grid)
-    if difference:
-        raise InputError(
-            f"{case.label}: case {case.case}: other grid than {case.images[0]}: {difference}"
-        )
-    bad = int(image.array.size - np.count_nonzero(np.isfinite(image.array)))
-    if bad:
-        raise InputError(
-            f"{case.images[0]}: case {case.case}: {bad} voxels are not finite; the verdict of the "
-            "repair rests on the image. Mend the file, or set on_bad_case: drop"
-        )
-    return label, image
 
 
 def _columns(before: Evidence, after: Evidence) -> dict[str, float]:

@@ -72,7 +72,8 @@ def _estimate(options: argparse.Namespace) -> None:
     from segstudy.cases import read_cases
     from segstudy.files import writing_folder
     from segstudy.log import log
-    from segstudy.repair.estimate import estimate_cohort, write_estimate
+    from segstudy.repair.cohort import estimate_cohort
+    from segstudy.repair.estimate import write_estimate
     from segstudy.study import RepairedCohort, from_json
 
     settings = from_json(RepairedCohort, options.settings)
@@ -99,7 +100,8 @@ def _apply(options: argparse.Namespace) -> None:
     from segstudy.images.files import within_memory, write_label
     from segstudy.log import log, progress
     from segstudy.repair.apply import repair_case, verdict_table
-    from segstudy.repair.estimate import needs_repair, read_estimate
+    from segstudy.repair.estimate import read_estimate
+    from segstudy.repair.pair import needs_repair
     from segstudy.study import RepairedCohort, from_json
 
     settings = from_json(RepairedCohort, options.settings)

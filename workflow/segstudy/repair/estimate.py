@@ -4,140 +4,20 @@ from the images (from_images.py)."""
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table
-from segstudy.images.files import Grid, Image, compare_grids, read_label, write_label
+from segstudy.images.files import Grid, Image, write_label
 from segstudy.images.moving import move_structure
 from segstudy.log import log
+from segstudy.repair.model import Attempt, Estimate, Found
 from segstudy.repair.sweep import Sweep, also, iou, replayed_iou, superior_axis, sweep
-from segstudy.study import Repair, RepairedCohort
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One method's answer, or why it has none.
-
-    frame: `voxel` or `physical`, in which the method took the fault to be a rotation and a shift.
-    matrix: 4x4 fault on voxel indices of the reference case, output to input.
-    iou: of the right mask, moved by the fault, with the wrong mask.
-    iou_after: of the wrong mask, moved back, with the right mask.
-    Both are NaN where there is no pair to tell.
-    seconds: that the method took, with the steps that it started from; NaN where nothing was sought.
-    """
-
-    method: str
-    frame: str
-    matrix: np.ndarray | None
-    iou: float = math.nan
-    iou_after: float = math.nan
-    angle_deg: float = math.nan
-    reason: str = ""
-    seconds: float = math.nan
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """How a structure was moved in every case of a cohort.
-
-    matrix_voxel: the fault on voxel indices (i, j, k) of the reference case, 4x4, output to input.
-    matrix_mm: the same fault on RAS millimetres of the reference case. Without a reference case
-        (None): of the first case by name.
-    frame: which of the two is the same for all cases.
-    angle_deg: rotation about the foot-head array axis, right-handed in array axes; the fault's.
-    translation_voxels: what the fault adds, besides turning, to the place of the wrong mask's centroid.
-    iou_before, iou_after: of the delivered and of the repaired with the right mask.
-    iou_replayed: of the right mask, moved by the fault, with the delivered mask. All None without a
-        reference case.
-    peak_deg: angles within 0.01 IoU of the optimum, from the sweep.
-    rotation: `determined`, `ambiguous`, `undetermined` (see sweep.Sweep), or `not swept`.
-    frame_evidence: with `frame: auto`, how well each frame suits the images of the cohort, the
-        greater the better (see frame.choose).
-    image_evidence: with `estimate_from: images`: `cases` looked at, `gain` of the log evidence over
-        the labels as delivered, and its `t` (see from_images.Agreed).
-    """
-
-    structure: str
-    method: str
-    frame: str
-    matrix_voxel: np.ndarray
-    matrix_mm: np.ndarray
-    angle_deg: float
-    translation_voxels: tuple[float, float, float]
-    reference_case: str | None = None
-    iou_before: float | None = None
-    iou_after: float | None = None
-    iou_replayed: float | None = None
-    peak_deg: tuple[float, float] | None = None
-    rotation: str = "not swept"
-    rival_deg: float | None = None
-    frame_evidence: dict[str, float] | None = None
-    image_evidence: dict[str, float] | None = None
-
-    def on(self, grid: Grid) -> np.ndarray:
-        """The fault on another case's voxel indices, output to input."""
-        if self.frame == "voxel":
-            return self.matrix_voxel
-        return np.linalg.inv(grid.affine) @ self.matrix_mm @ grid.affine
-
-
-@dataclass(frozen=True)
-class Found:
-    """An estimate with everything that was tried, and the reference case as repaired by it.
-
-    repaired: None without a reference case. evidence_curve: angles in degrees and how well each
-    suits the images, where these were asked.
-    """
-
-    estimate: Estimate
-    attempts: list[Attempt]
-    sweep: Sweep | None
-    repaired: Image | None
-    evidence_curve: tuple[np.ndarray, np.ndarray] | None = None
-
-
-def reference_pair(
-    cases: Sequence[Case], structure: str, value: int, reference_case: str
-) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Masks of the right and of the wrong label of the reference case, and their grid.
-
-    Raises InputError where there is no such pair or it cannot tell how the structure moved.
-    """
-    named = {case.case: case for case in cases}
-    if reference_case not in named:
-        raise InputError(
-            f"repair.reference_case: {reference_case!r} is not in the case table; "
-            f"expected one of {_some(sorted(named))}"
-        )
-    case = named[reference_case]
-    if case.reference_label is None:
-        raise InputError(
-            f"repair.reference_case: {reference_case} has no reference_label; repair needs one "
-            "case with both the delivered label and the right one"
-        )
-    right, wrong = read_label(case.reference_label), read_label(case.label)
-    difference = compare_grids(right.grid, wrong.grid)
-    if difference:
-        raise InputError(
-            f"{case.reference_label}: other grid than {case.label} of the same case "
-            f"{reference_case}: {difference}; repair compares them voxel by voxel"
-        )
-    masks = right.array == value, wrong.array == value
-    for mask, path in zip(masks, (case.reference_label, case.label), strict=True):
-        count = int(np.count_nonzero(mask))
-        if count < 2:
-            raise InputError(
-                f"{path}: case {reference_case}: {'no voxel' if count == 0 else 'one voxel'} of "
-                f"{structure} (value {value}); expected the whole structure in the delivered and "
-                "in the right label"
-            )
-    return *masks, right.grid
+from segstudy.study import Repair
 
 
 def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair) -> Found:
@@ -362,45 +242,6 @@ def read_estimate(path: Path | str) -> Estimate:
         ) from None
 
 
-def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> Found:
-    """The fault of a cohort, as the `repair` section of its dataset asks."""
-    repair = needs_repair(settings)
-    value = settings.structures[repair.structure]
-    if repair.estimate_from == "images":
-        from segstudy.repair.from_images import shared_fault
-
-        return shared_fault(cases, settings)
-    if repair.reference_case is None:
-        log.warning(
-            "%s: the given transform is taken as it is: there is no reference_case to check it on",
-            repair.structure,
-        )
-        first = min(cases, key=lambda case: case.case)
-        return unchecked(read_label(first.label), repair, value)
-    right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
-    if repair.frame != "auto":
-        return estimate(right, wrong, grid.affine, repair)
-    from segstudy.repair.frame import choose
-
-    found, refused = {}, []
-    for frame in ("voxel", "physical"):
-        log.info("frame %s:", frame)
-        try:
-            one = repair.model_copy(update={"frame": frame})
-            found[frame] = estimate(right, wrong, grid.affine, one)
-        except InputError as error:
-            refused.append(str(error))
-    if not found:
-        raise InputError("\n".join(refused))
-    frame, evidence = choose({name: one.estimate for name, one in found.items()}, cases, settings)
-    chosen = found[frame]
-    return replace(
-        chosen,
-        estimate=replace(chosen.estimate, frame_evidence=evidence),
-        attempts=[attempt for one in found.values() for attempt in one.attempts],
-    )
-
-
 def unchecked(label: Image, repair: Repair, value: int) -> Found:
     """A known transform as an estimate, where no right label tells whether it is the fault.
 
@@ -423,14 +264,3 @@ def unchecked(label: Image, repair: Repair, value: int) -> Found:
     )
     attempt = Attempt("given", repair.frame, matrix, angle_deg=angle_deg)
     return Found(found, [attempt], None, None)
-
-
-def needs_repair(settings: RepairedCohort) -> Repair:
-    """The dataset's repair section, or InputError."""
-    if settings.repair is None:
-        raise InputError("--settings: repair: this dataset has no repair section; nothing to do")
-    return settings.repair
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

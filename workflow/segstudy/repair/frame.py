@@ -15,9 +15,9 @@ from segstudy.errors import InputError
 from segstudy.images.files import read_grid
 from segstudy.images.moving import move_structure
 from segstudy.log import log, progress
-from segstudy.repair.apply import read_pair
-from segstudy.repair.estimate import Estimate
 from segstudy.repair.evidence import gain, measure
+from segstudy.repair.model import Estimate
+from segstudy.repair.pair import read_pair
 from segstudy.study import RepairedCohort
 
 #: Cases that are looked at: those on which the frames differ most.

@@ -26,8 +26,9 @@ from segstudy.images.files import Grid, Image, read_label
 from segstudy.images.geometry import to_ras
 from segstudy.images.moving import rotation, translation
 from segstudy.log import log, progress
-from segstudy.repair.apply import read_pair
-from segstudy.repair.estimate import Found, estimate, reference_pair, unchecked
+from segstudy.repair.estimate import estimate, unchecked
+from segstudy.repair.model import Found
+from segstudy.repair.pair import read_pair, reference_pair
 from segstudy.repair.points import POINTS, Points, Scene, evidence, middle_of, sample, scene
 from segstudy.repair.sweep import superior_axis
 from segstudy.study import RepairedCohort

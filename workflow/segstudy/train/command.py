@@ -127,7 +127,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     from segstudy.cases import read_splits, trained
     from segstudy.files import listed, read_json
     from segstudy.images.arrays import open_arrays, open_tissues
-    from segstudy.images.prepare import Plan
+    from segstudy.images.plan import Plan
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
     from segstudy.train.fit import fit, prepare_torch

@@ -25,7 +25,8 @@ from segstudy.images.arrays import CaseArrays, TissueMap
 from segstudy.images.names import times
 from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
-from segstudy.images.prepare import IGNORED, Plan
+from segstudy.images.plan import Plan
+from segstudy.images.prepare import IGNORED
 from segstudy.log import duration, log, versions
 from segstudy.networks.describe import describe
 from segstudy.networks.device import decides_bits, half_precision

@@ -11,7 +11,7 @@ from typing import Any
 from segstudy import networks
 from segstudy.errors import InputError
 from segstudy.images.names import times
-from segstudy.images.prepare import Plan
+from segstudy.images.plan import Plan
 from segstudy.networks import NORMAL_AXIS, patch_spacing
 from segstudy.study import AnyModel, TrainSettings
 

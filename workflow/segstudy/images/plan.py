@@ -1,0 +1,126 @@
+"""The plan of a fold: how images are brought to a common grid, and the way back."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.images.crop import Box
+from segstudy.images.files import Grid
+from segstudy.images.geometry import ras_grid
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How images are brought to a common grid.
+
+    spacing_mm: voxel size along right, front, head in mm.
+    crop: `body` (CT), `nonzero` or `none`; margin_mm is kept around it.
+    normalise: `ct` or `zscore`; decides what is done before interpolation.
+    anisotropy_threshold: see `resample.coarse_axis`.
+    channels: indices of the image's channels that are kept, in this order; None: all.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    crop: str
+    margin_mm: float
+    normalise: str
+    anisotropy_threshold: float
+    channels: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Plan(Geometry):
+    """A geometry with what was fitted on the training cases of a fold.
+
+    intensities: for `ct`, a dict of `low`, `high`, `mean`, `sd` a channel; empty for `zscore`.
+    median_shape: median shape (right, front, head) of the training cases on the plan's grid.
+    """
+
+    intensities: tuple[dict[str, float], ...] = ()
+    median_shape: tuple[int, int, int] = (1, 1, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Plan":
+        try:
+            return cls(
+                spacing_mm=tuple(float(size) for size in values["spacing_mm"]),
+                crop=str(values["crop"]),
+                margin_mm=float(values["margin_mm"]),
+                normalise=str(values["normalise"]),
+                anisotropy_threshold=float(values["anisotropy_threshold"]),
+                channels=None
+                if values.get("channels") is None
+                else tuple(int(index) for index in values["channels"]),
+                intensities=tuple(dict(channel) for channel in values["intensities"]),
+                median_shape=tuple(int(size) for size in values["median_shape"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"a plan with a missing or unusable entry ({error}); run `segstudy preprocess plan` again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What is needed to bring an array from the prepared grid back to the stored one.
+
+    native: the stored grid. box: what was kept of it, in voxels of the grid turned to RAS.
+    shape: the prepared grid's shape. coarse: the axis (0, 1, 2 in RAS) resampled by nearest
+    neighbour, or None.
+    """
+
+    native: Grid
+    box: Box
+    shape: tuple[int, int, int]
+    coarse: int | None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the spacing was kept, so that nothing is interpolated in either direction."""
+        return self.shape == self.box.shape
+
+    @property
+    def ras(self) -> Grid:
+        """The stored grid turned to RAS, before cropping."""
+        return ras_grid(self.native)
+
+    @property
+    def grid(self) -> Grid:
+        """The prepared grid: its shape, and the affine that places its voxels in the patient.
+
+        Its spacing differs from the plan's by the rounding of the shape to whole voxels.
+        """
+        step = np.array(self.box.shape) / self.shape
+        affine = self.ras.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ (np.array(self.box.start) + 0.5 * step - 0.5)
+        affine[:3, :3] *= step
+        return Grid(self.shape, affine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "native_shape": list(self.native.shape),
+            "native_affine": self.native.affine.tolist(),
+            "start": list(self.box.start),
+            "stop": list(self.box.stop),
+            "shape": list(self.shape),
+            "coarse": self.coarse,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Restore":
+        return cls(
+            native=Grid(tuple(values["native_shape"]), np.array(values["native_affine"], float)),
+            box=Box(tuple(values["start"]), tuple(values["stop"])),
+            shape=tuple(values["shape"]),
+            coarse=values["coarse"],
+        )
