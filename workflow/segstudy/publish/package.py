@@ -7,8 +7,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import yaml
-
 import segstudy
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text, writing
@@ -21,6 +19,7 @@ from segstudy.publish.methods import methods
 from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
 from segstudy.publish.viewer import write_viewer
+from segstudy.yaml_files import read_yaml
 
 CHECKSUMS = "SHA256SUMS"
 NEVER = (".nii", ".gz", ".dcm", ".nrrd", ".mha", ".pt", ".log")
@@ -109,7 +108,7 @@ def collect(results: Results, figure_folder: Path, top: Path, with_images: bool,
 def licences(results: Results) -> str:
     """What may be done with the parts of the zip, and what to cite."""
     registry = Path(segstudy.__file__).parents[2] / "resources" / "datasets.yaml"
-    known = yaml.safe_load(registry.read_text(encoding="utf-8")) if registry.is_file() else {}
+    known = read_yaml(registry) if registry.is_file() else {}
     lines = [
         "# Licences and citation",
         "",
