@@ -5,6 +5,7 @@ in any case, with and without accents and separators, inside longer words, and i
 into a file: PNG's texts, PDF's streams, base64 in pages and scripts, gzip, NIfTI headers.
 """
 
+import ast
 import base64
 import csv
 import gzip
@@ -16,6 +17,7 @@ import struct
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -77,9 +79,9 @@ class Sought:
     @property
     def is_ordinary(self) -> bool:
         """Whether it is made of words that every report holds, and so tells nothing."""
-        return all(
-            run in ordinary_words() if not run.isdigit() else len(run) < 4 for run in self.runs
-        ) or not any(len(run) > 2 or run.isdigit() for run in self.runs)
+        return len(self.key) < 3 or all(
+            len(run) < 4 if run.isdigit() else run in ordinary_words() for run in self.runs
+        )
 
 
 @dataclass
@@ -112,10 +114,17 @@ class Leaks:
             one
             for one in self.folders
             if not any(one.key in word for word in self._published)
-            and not one.is_ordinary
+            and not self._beyond(one).is_ordinary
             and not one.is_number
         ]
         return [*names, *folders]
+
+    def _beyond(self, one: Sought) -> Sought:
+        """What a file's or folder's name has beyond what is published: `T1` of `<case>_T1`."""
+        rest = one.key
+        for word in sorted(self._published, key=len, reverse=True):
+            rest = rest.replace(word, " ") if len(word) > 2 else rest
+        return one if rest == one.key else Sought(rest, one.what)
 
     @cached_property
     def marks(self) -> set[str]:
@@ -163,18 +172,34 @@ def _around(text: str, start: int, stop: int, more: int = 40) -> str:
 
 @cache
 def ordinary_words() -> frozenset[str]:
-    """Words of this program itself, which stand in every report; not those of the works it cites."""
+    """Words that this program itself writes, which stand in every report; not those of the works it cites."""
     folder = Path(segstudy.__file__).parent
-    files = [
-        path
-        for suffix in ("py", "html", "css", "js")
-        for path in folder.rglob(f"*.{suffix}")
-        if "niivue" not in path.parts and path.stem != "citations"
+    written = [
+        path.read_text(encoding="utf-8")
+        for suffix in ("html", "css", "js")
+        for path in folder.glob(f"publish/*.{suffix}")
     ]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
-    return frozenset(_RUNS.findall(plain(text))) | frozenset(
-        _RUNS.findall(plain(_CAMEL.sub(" ", text)))
-    )
+    for path in folder.rglob("*.py"):
+        if path.stem != "citations":
+            written += _written(ast.parse(path.read_text(encoding="utf-8")))
+    text = "\n".join(written)
+    return frozenset(_RUNS.findall(plain(text)) + _RUNS.findall(plain(_CAMEL.sub(" ", text))))
+
+
+def _written(module: ast.Module) -> Iterator[str]:
+    """Texts and names of a module, which may be columns and keys; neither remarks nor docstrings."""
+    remarks = {
+        id(node.value)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield "" if id(node) in remarks else node.value
+        elif isinstance(node, ast.Name | ast.Attribute | ast.arg | ast.keyword):
+            yield (
+                getattr(node, {ast.Name: "id", ast.Attribute: "attr"}.get(type(node), "arg")) or ""
+            )
 
 
 def check(
@@ -233,26 +258,30 @@ def _text(content: bytes) -> Iterator[tuple[str, str]]:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    packed = _BASE64.findall(text)
-    text = _DIGEST.sub(" ", _BASE64.sub(" ", text))
+    packed = []
+
+    def taken_out(match: re.Match) -> str:
+        inside = _unpacked(match[0])
+        packed.append(inside)
+        return match[0] if inside is None else " "
+
+    text = _DIGEST.sub(" ", _BASE64.sub(taken_out, text))
     text = html.unescape(text)
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
-    text = re.sub(r"(?:%[0-9a-fA-F]{2})+", _percent, text)
-    yield "", text
-    for one in packed:
-        yield from _unpacked(one)
+    yield "", re.sub(r"(?:%[0-9a-fA-F]{2})+", _percent, text)
+    for inside in filter(None, packed):
+        yield from (("packed in it", text) for _, text in texts("", inside))
 
 
-def _unpacked(word: str) -> Iterator[tuple[str, str]]:
-    """What a long word holds as base64; the word itself where it only looks like that, as a path may."""
+def _unpacked(word: str) -> bytes | None:
+    """What a long word holds as base64; None where it only looks like that, as a path may."""
     try:
         inside = base64.b64decode(word + "=" * (-len(word) % 4))
         if not inside.startswith((b"\x89PNG", b"RIFF", b"\x1f\x8b")):
             inside.decode("utf-8")
     except ValueError:
-        yield "", word
-        return
-    yield from (("packed in it", text) for _, text in texts("", inside))
+        return None
+    return inside
 
 
 def _percent(match: re.Match) -> str:
@@ -268,6 +297,8 @@ def _png(content: bytes) -> Iterator[tuple[str, str]]:
         if kind not in (b"IDAT", b"fdAT", b"PLTE", b"tRNS"):
             yield kind.decode("latin-1"), _inflated(data)
         at += 12 + length
+        if kind == b"IEND":
+            break
     yield "after its end", content[at:].decode("latin-1")
 
 
@@ -297,18 +328,36 @@ def _webp(content: bytes) -> Iterator[tuple[str, str]]:
 
 def _pdf(content: bytes) -> Iterator[tuple[str, str]]:
     """A PDF's objects, and the words drawn on its pages, put together from their pieces."""
-    rest = re.sub(rb"stream\r?\n.*?endstream", b" ", content, flags=re.DOTALL)
-    yield "objects", rest.decode("latin-1")
+    yield (
+        "objects",
+        re.sub(rb"stream\r?\n.*?endstream", b" ", content, flags=re.DOTALL).decode("latin-1"),
+    )
+    streams = []
     for stream in re.findall(rb"stream\r?\n(.*?)endstream", content, re.DOTALL):
-        try:
-            data = zlib.decompressobj().decompress(stream)
-        except zlib.error:
-            continue
+        with suppress(zlib.error):
+            streams.append(zlib.decompressobj().decompress(stream))
+    special = _ligatures(streams)
+    for stream in streams:
         drawn = []
-        for block in re.findall(rb"\bBT\b(.*?)\bET\b", data, re.DOTALL):
+        for block in re.findall(rb"\bBT\b(.*?)\bET\b", stream, re.DOTALL):
             pieces = re.findall(rb"\(((?:\\.|[^()\\])*)\)", block, re.DOTALL)
-            drawn.append(re.sub(rb"\\(.)", rb"\1", b"".join(pieces)).decode("latin-1"))
+            letters = re.sub(rb"\\(.)", rb"\1", b"".join(pieces), flags=re.DOTALL)
+            text = letters.decode("utf-16-be" if b"\0" in letters else "latin-1", "replace")
+            drawn.append("".join(special.get(ord(sign), sign) for sign in text))
         yield "words drawn", "\n".join(drawn)
+
+
+def _ligatures(streams: Iterable[bytes]) -> dict[int, str]:
+    """Low codes that a font's table (ToUnicode) gives to ligatures and rare signs -> what they stand for."""
+    found: dict[int, str] = {}
+    for stream in streams:
+        if b"begincmap" not in stream:
+            continue
+        for first, signs in re.findall(rb"<(00[01][0-9a-f])> <[0-9a-f]{4}> \[(.*?)\]", stream):
+            for place, sign in enumerate(re.findall(rb"<([0-9a-f]+)>", signs)):
+                text = bytes.fromhex(sign.decode()).decode("utf-16-be", "replace")
+                found.setdefault(int(first, 16) + place, text)
+    return {code: text for code, text in found.items() if code < 32}
 
 
 def _case_names(name: str, text: str) -> Iterator[str]:
