@@ -11,7 +11,6 @@ import csv
 import gzip
 import html
 import io
-import json
 import re
 import struct
 import unicodedata
@@ -371,4 +370,4 @@ def _case_names(name: str, text: str) -> Iterator[str]:
                     yield row[column]
     elif name.endswith((".html", ".js", ".json")):
         for found in re.findall(r'"((?:\\.|[^"\\]){1,200})":', text):
-            yield json.loads(f'"{found}"') if "\\" in found else found
+            yield re.sub(r"\\(.)", r"\1", found)
