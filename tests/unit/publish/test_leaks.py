@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+from pathlib import Path
 
 import matplotlib.figure
 import nibabel
@@ -17,7 +18,17 @@ from PIL.PngImagePlugin import PngInfo
 from segstudy.errors import InputError
 from segstudy.files import write_text
 from segstudy.publish.leaks import Leaks, Sought, check
-from segstudy.publish.outward import WITHHELD, command, role_of_file, stage_text
+from segstudy.publish.outward import (
+    WITHHELD,
+    command,
+    outward,
+    role_of_file,
+    settings_yaml,
+    stage_text,
+)
+from segstudy.study import read_study
+
+STUDIES = Path(__file__).resolve().parents[3] / "config" / "studies"
 
 NAME = "DOE_Jane_1957"
 
@@ -278,3 +289,39 @@ def test_a_stage_s_text_that_can_name_a_file_is_withheld(text):
 def test_a_file_has_its_role():
     files = ["/a b/c.nii.gz", "x/labels.tsv", "../../x.raw", ""]
     assert [role_of_file(file) for file in files] == ["image file", "table", "file", ""]
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_settings_that_are_published_are_a_study_file(file, tmp_path):
+    """It says the same as the study file, but for where the data are."""
+    study = read_study(file, "/mnt/Jane Doe/scans 1957" if file.stem == "oasis_slices" else None)
+    text = settings_yaml(study)
+    assert "Jane" not in text and "1957" not in text
+    write_text(tmp_path / "settings.yaml", text)
+    again = read_study(tmp_path / "settings.yaml")
+    before, after = (one.model_dump(mode="json", exclude={"grids"}) for one in (study, again))
+    for content in (before, after):
+        for dataset in content["datasets"].values():
+            dataset["source"].pop("path", None)
+    assert after == before
+
+
+def test_roles_stand_where_paths_were_written(tmp_path):
+    text = """
+datasets:
+  a: {source: {layout: table, path: "/mnt/Jane Doe/scans 1957/t.tsv"}, modality: MR, structures: {heart: 1}}
+  b: {source: {layout: msd, url: "http://me:pw@pacs/Jane Doe.tar", md5: 0123456789abcdef0123456789abcdef},
+      modality: MR, structures: {heart: 1}}
+models:
+  x: {trainer: external, labels: {heart: 1}, command: "/home/jane/seg --i {image} --o {output} -w '/x y/w.pt'"}
+description: Of /mnt/Jane Doe/scans 1957/t.tsv.
+"""
+    write_text(tmp_path / "s.yaml", text)
+    told = outward(read_study(tmp_path / "s.yaml"))
+    sources = [dataset.source for dataset in told.datasets.values()]
+    assert sources[0].path == "the case table of dataset a"
+    assert (sources[1].url, sources[1].md5[:4]) == ("the archive of dataset b", "0123")
+    assert told.models["x"].command == (
+        *("seg", "--i", "{image}", "--o", "{output}", "-w", "(a path)"),
+    )
+    assert told.description == "Of the case table of dataset a."

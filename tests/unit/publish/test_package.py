@@ -244,8 +244,11 @@ def test_the_zip_is_still_of_use(anonymous, private):
     """What may be read stays: verdicts, problems in plain words, and settings that are a study file."""
     page = html.unescape(anonymous["report.html"].decode())
     names = numbered(private)["cases"]
-    assert f"3 voxels in {names[NAMES[0]]} of an unknown value" in page
-    assert f"<td>{names[NAMES[0]]}</td><td>{WITHHELD}</td><td>image</td>" in page
+    for text, role in (
+        (f"3 voxels in {names[NAMES[0]]} of an unknown value", "label"),
+        (WITHHELD, "image file"),
+    ):
+        assert f"<td>{names[NAMES[0]]}</td><td>{text}</td><td>{role}</td>" in page
     assert "Hearts and aortas, from the case table of dataset thorax." in page
     assert f"train/{names[NAMES[2]]}" not in page and f"<td>{names[NAMES[2]]}</td>" in page
 

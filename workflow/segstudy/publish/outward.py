@@ -13,13 +13,16 @@ from typing import Any
 import pandas
 import yaml
 
+import segstudy
 from segstudy.cases import Case
 from segstudy.images.names import is_image
 from segstudy.publish.results import Results
 from segstudy.publish.words import count
 from segstudy.study import ExternalModel, Study
+from segstudy.yaml_files import read_yaml
 
 WITHHELD = "(its words name files, and are not published)"
+ROLES = ("image", "label", "second label", "image file", "table", "file")
 _PLAIN_WORD = re.compile(r"(--?)?[\w.+,{}-]+(=[\w.+,{}-]+)?", re.ASCII)
 """A word of a command that can hold no path: an option, a value, a placeholder."""
 _FILE_LIKE = re.compile(
@@ -46,7 +49,10 @@ def outward(study: Study) -> Study:
 def settings_yaml(study: Study) -> str:
     """Every setting of the study as a study file, defaults included, with a role for each path."""
     content: dict[str, Any] = outward(study).model_dump(mode="json")
-    del content["grids"]  # its arms are models already, and a study file does not hold it
+    # What a grid became are models already; a study file has no empty `grid`.
+    del content["grids"]
+    for model in content["models"].values():
+        model.pop("grid", None)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=88)
 
 
@@ -56,11 +62,16 @@ def role_of_source(dataset: str, layout: str) -> str:
     return f"the {what} of dataset {dataset}"
 
 
+def registry() -> dict[str, dict[str, Any]]:
+    """Datasets that anybody may fetch or ask for, by name; their addresses are public."""
+    path = Path(segstudy.__file__).parents[2] / "resources" / "datasets.yaml"
+    return read_yaml(path) if path.is_file() else {}
+
+
 def _source(dataset: str, source: Any) -> Any:
-    roles = {
-        "path": role_of_source(dataset, source.layout),
-        "url": f"the archive of dataset {dataset}",
-    }
+    roles = {"path": role_of_source(dataset, source.layout)}
+    if getattr(source, "url", None) not in {entry.get("url") for entry in registry().values()}:
+        roles["url"] = f"the archive of dataset {dataset}"
     told = {key: role for key, role in roles.items() if getattr(source, key, None)}
     return source.model_copy(update=told)
 
@@ -109,8 +120,8 @@ def role_of_file(file: str, case: Case | None = None) -> str:
         for role, path in known:
             if path is not None and (str(path) == file or str(path).endswith(f"/{file}")):
                 return role
-    if not file:
-        return ""
+    if not file or file in ROLES:
+        return file
     if is_image(file):
         return "image file"
     return "table" if file.endswith((".tsv", ".csv", ".txt")) else "file"

@@ -21,12 +21,11 @@ from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.leaks import Leaks, Sought, check
 from segstudy.publish.methods import methods
-from segstudy.publish.outward import outward, settings_yaml
+from segstudy.publish.outward import outward, registry, settings_yaml
 from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
 from segstudy.publish.viewer import write_viewer
 from segstudy.study import Study
-from segstudy.yaml_files import read_yaml
 
 CHECKSUMS = "SHA256SUMS"
 _PATH = re.compile(
@@ -93,7 +92,9 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
         ]
         if path := getattr(source, "path", None):
             paths += [Path(path), Path(path).absolute()]
-        address = urllib.parse.urlsplit(getattr(source, "url", None) or "")
+        url = getattr(source, "url", None)
+        is_public = url == getattr(outward(study).datasets[dataset].source, "url", None)
+        address = urllib.parse.urlsplit(url if url and not is_public else "")
         places |= {address.username, address.password, address.hostname} - {None}
         paths.append(Path(urllib.parse.unquote(address.path)))
         cases = results.cases(dataset)
@@ -192,8 +193,7 @@ def collect(
 
 def licences(results: Results) -> str:
     """What may be done with the parts of the zip, and what to cite."""
-    registry = Path(segstudy.__file__).parents[2] / "resources" / "datasets.yaml"
-    known = read_yaml(registry) if registry.is_file() else {}
+    known = registry()
     lines = [
         "# Licences and citation",
         "",
@@ -259,7 +259,7 @@ def _to_fill_in(results: Results) -> str:
     for dataset, settings in told.datasets.items():
         for key in ("path", "url"):
             role = getattr(settings.source, key, None)
-            if role:
+            if role and "://" not in role:
                 found.append(f"`datasets.{dataset}.source.{key}` is {role}")
         if settings.repair and settings.repair.reference_case:
             found.append(f"`datasets.{dataset}.repair.reference_case` is the name of a case")
