@@ -33,6 +33,7 @@ from segstudy.cases import Case, read_cases, shards
 from segstudy.code import digest
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
+from segstudy.files import read_json
 from segstudy.images.names import grid_name, parse_grid
 from segstudy import owner
 from segstudy.networks import modules
@@ -268,7 +269,7 @@ def grid_of(plan: str, fold: str) -> str:
     spacing_mm = STUDY.preprocess[plan].spacing_mm
     if spacing_mm == "auto":
         path = checkpoints.preprocess_plan.get(plan=plan, fold=fold).output[0]
-        spacing_mm = json.loads(Path(path).read_text())["spacing_mm"]
+        spacing_mm = read_json(path)["spacing_mm"]
     return grid_name(spacing_mm)
 
 
