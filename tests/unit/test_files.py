@@ -1,6 +1,7 @@
 """A file is whole or absent."""
 
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from segstudy.errors import InputError
 from segstudy.files import (
     listed,
     make_folder,
+    parse_json,
     read_json,
     write_json,
     write_text,
@@ -157,3 +159,31 @@ def test_places_where_nothing_can_be_written_are_said(tmp_path):
             make_folder(path)
     assert (tmp_path / "file").read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+BAD_JSON = {
+    "deep": "[" * 100_000 + "]" * 100_000,
+    "deeper than is followed": '{"a":' * 101 + "1" + "}" * 101,
+    "long": '{"channels": ' + "9" * 5000 + "}",
+    "longer than is meant": "[" + "9" * 31 + "]",
+    "none": "{",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("text", BAD_JSON.values(), ids=BAD_JSON)
+def test_json_that_no_program_means_is_one_line(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    for read in (lambda: read_json(tmp_path / "a.json"), lambda: parse_json(text, "--columns")):
+        with pytest.raises(
+            InputError, match="(a.json|--columns): not readable as JSON "
+        ) as refused:
+            read()
+        assert "\n" not in str(refused.value)
+        assert len(str(refused.value)) < 200 + len(str(tmp_path))
+
+
+def test_json_within_bounds_is_read(tmp_path):
+    for text in ("[" * 100 + "]" * 100, '{"a": [1, -2.5, 1e3, "x", null, true]}', "9" * 30):
+        (tmp_path / "a.json").write_text(text)
+        assert read_json(tmp_path / "a.json") == json.loads(text)

@@ -50,6 +50,20 @@ def test_who_may_import_whom(path):
         assert ".".join(name.split(".")[:2]) not in others, f"{path} imports {name}"
 
 
+READERS = {"json": "files.py", "yaml": "yaml_files.py", "tarfile": "download/unpack.py"}
+"""Libraries that read what others wrote, and the one module that bounds what they may do."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_others_wrote_is_read_in_one_place(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        library = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+        if library in READERS and re.match("load|safe_load|open|extract", node.func.attr):
+            assert str(path.relative_to(PACKAGE)) == READERS[library], f"line {node.lineno}"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_one_word_everywhere(stage):
     assert (PACKAGE / stage / "command.py").is_file()

@@ -3,14 +3,13 @@
 import csv
 import hashlib
 import io
-import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.files import write_text
+from segstudy.files import parse_json, write_text
 from segstudy.images.names import stem
 
 
@@ -178,10 +177,10 @@ def ignored_values(text: str) -> dict[str, tuple[int, ...]]:
 
     Raises InputError for anything else.
     """
+    values = parse_json(text, "--ignore")
     try:
-        values = json.loads(text)
         found = {name: tuple(own) for name, own in values.items()}
-    except (json.JSONDecodeError, AttributeError, TypeError):
+    except (AttributeError, TypeError):
         found = {"": (None,)}
     if not all(type(value) is int for own in found.values() for value in own):
         raise InputError(f'--ignore {text}: expected JSON, {{"DATASET": [VALUE, ...]}}')

@@ -25,6 +25,12 @@ UNWRITABLE = (
 """What the system answers where the user gave a place at which nothing can be written."""
 
 
+LONGEST_NUMBER = 30
+"""Digits of the longest whole number that is read: Python itself refuses to print very long ones."""
+DEEPEST = 100
+"""How many lists and objects may lie in one another: Python's own functions follow some hundred."""
+
+
 @contextmanager
 def writing(path: Path | str) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when not.
@@ -146,12 +152,54 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
+    """Read a JSON file. Raises InputError where it is not there or is no JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of a JSON text, the one reader of JSON that others may have written.
+
+    Raises InputError, begun with `where`, for what is no JSON, for a value nested more than 100 deep,
+    and for a whole number of more than 30 digits.
+    """
+    try:
+        value = json.loads(text, parse_int=_whole)
+        _check_depth(value)
+    except RecursionError:
+        raise InputError(f"{where}: not readable as JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not readable as JSON ({error})") from None
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raise RecursionError for values nested deeper than what is done with them later can follow."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            part
+            for whole in level
+            if isinstance(whole, dict | list)
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+            if isinstance(part, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a whole number of {len(digits):,} digits")
+    return int(digits)
 
 
 def listed(paths: Iterable[Path | str]) -> list[Path]:

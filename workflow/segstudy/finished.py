@@ -169,6 +169,8 @@ def _verified(kept: Path) -> list[str]:
     if not checksums:
         raise InputError(f"{MANIFEST} is that of something else")
     for name, checksum in checksums.items():
+        if Path(name).name != name:
+            raise InputError(f"{name!r} is not the name of a file in it")
         if _sha256(kept / name) != checksum:
             raise InputError(f"{name} has another checksum than it was kept with")
     return list(checksums)

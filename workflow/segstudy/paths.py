@@ -7,16 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from segstudy.errors import InputError
+from segstudy.images.parts import voxel_files
 from segstudy.log import log
 from segstudy.tables import FILE_COLUMNS, read_rows
 
 LABEL_TABLES = ("*dseg.tsv", "dataset.json")
 """Names of files that say what the values of labels mean."""
-_HEADER_BYTES = 1 << 16
-_DETACHED = {
-    ".mhd": rb"^ElementDataFile[ \t]*=[ \t]*(\S.*?)[ \t\r]*$",
-    ".nrrd": rb"^data ?file:[ \t]*(\S.*?)[ \t\r]*$",
-}
 
 
 def expanded(text: str, where: str) -> str:
@@ -129,22 +125,7 @@ def delivered_files(path: str, is_table: bool) -> list[str]:
 def followed(paths: Iterable[Path | str]) -> list[str]:
     """Files, sorted, and with each header those that hold its voxels: a change of either is one of the image."""
     found = {str(path) for path in paths}
-    found |= {str(data) for path in found if (data := data_file(path)) and data.is_file()}
+    for path in tuple(found):
+        with suppress(InputError):  # the audit says what is wrong with it, and of which case
+            found |= {str(data) for data in voxel_files(path) if data.is_file()}
     return sorted(refuse_braces(path, "file") for path in found)
-
-
-def data_file(path: Path | str) -> Path | None:
-    """The file beside a MetaImage or NRRD header that holds its voxels; None where they follow the header."""
-    pattern = _DETACHED.get(Path(path).suffix)
-    if pattern is None:
-        return None
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(_HEADER_BYTES)
-    except OSError:
-        return None
-    head = head.partition(b"\n\n")[0] if str(path).endswith(".nrrd") else head
-    found = re.search(pattern, head, re.MULTILINE)
-    name = found[1].decode("utf-8", "replace") if found else "LOCAL"
-    several = name.split()[0] in ("LOCAL", "LIST") or "%" in name
-    return None if several else Path(path).parent / name

@@ -150,3 +150,102 @@ def test_a_flipped_byte_in_a_zip_is_found(tmp_path, folder):
     file.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         unpack(file, folder)
+
+
+def chain_of_links(depth=16, step=247):
+    """Members that lead Python's own filter astray (CVE-2025-4517): a path of links so long that it is not resolved."""
+    members, path = [], ""
+    for letter in "abcdefghijklmnop"[:depth]:
+        folder = tarfile.TarInfo(path + "d" * step)
+        folder.type = tarfile.DIRTYPE
+        link = tarfile.TarInfo(path + letter)
+        link.type, link.linkname = tarfile.SYMTYPE, "d" * step
+        members += [(folder, b""), (link, b"")]
+        path += "d" * step + "/"
+    short = "/".join("abcdefghijklmnop"[:depth])
+    up = tarfile.TarInfo(f"{short}/{'l' * 254}")
+    up.type, up.linkname = tarfile.SYMTYPE, "../" * depth
+    out = tarfile.TarInfo("escape")
+    out.type, out.linkname = tarfile.SYMTYPE, f"{short}/{'l' * 254}/../../evil"
+    hard = tarfile.TarInfo("file")
+    hard.type, hard.linkname = tarfile.LNKTYPE, "escape/evil.txt"
+    return [*members, (up, b""), (out, b""), (hard, b""), ("file", b"evil")]
+
+
+def test_a_chain_of_links_writes_nothing_outside(tmp_path, folder):
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "evil.txt").write_text("untouched")
+    with pytest.raises(InputError, match=r"not safe.*is a link.*source\.path"):
+        unpack(tar(tmp_path, chain_of_links()), folder)
+    assert (tmp_path / "evil" / "evil.txt").read_text() == "untouched"
+    assert not [path for path in folder.rglob("*") if path.is_symlink()]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_within_the_folder_is_none_of_what_comes_out(tmp_path, folder, kind):
+    link = tarfile.TarInfo("top/link")
+    link.type, link.linkname = kind, "top/a"
+    with pytest.raises(InputError, match="'top/link' is a link"):
+        unpack(tar(tmp_path, [("top/a", b"a"), (link, b"")]), folder)
+
+
+@pytest.mark.parametrize("name", ["/evil.txt", "a/../../evil.txt", "..", "top/.."])
+def test_names_that_lead_out_are_refused_before_anything_is_written(tmp_path, folder, name):
+    with pytest.raises(InputError, match="not safe"):
+        unpack(tar(tmp_path, [(name, b"evil")]), folder)
+    assert not list(folder.iterdir()) and not outside(tmp_path)
+
+
+def test_a_name_with_a_zero_in_it_is_refused(tmp_path, folder):
+    with pytest.raises(InputError, match="not safe"):
+        module._place(folder, "a\0b")
+
+
+def test_what_comes_out_has_the_rights_of_this_machine(tmp_path, folder):
+    member = tarfile.TarInfo("run")
+    member.mode, member.uid, member.mtime = 0o6777, 12345, 1
+    unpack(tar(tmp_path, [(member, b"#!/bin/sh"), ("b", b"")]), folder)
+    found, usual = (folder / "run").stat(), (folder / "b").stat()
+    assert (found.st_mode, found.st_uid) == (usual.st_mode, usual.st_uid)
+    assert not found.st_mode & 0o7111
+
+
+def test_a_later_member_of_the_same_name_counts(tmp_path, folder):
+    unpack(tar(tmp_path, [("a", b"first"), ("a", b"second"), ("b", b"")]), folder)
+    assert (folder / "a").read_bytes() == b"second"
+
+
+@pytest.mark.parametrize("make", [lambda p, m: tar(p, m, "w:gz"), zipped])
+def test_very_many_empty_files_are_stopped(tmp_path, folder, monkeypatch, make):
+    monkeypatch.setattr(module, "SMALL_BYTES", 100_000)
+    monkeypatch.setattr(module, "MAXIMUM_RATIO", 1)
+    with pytest.raises(InputError, match="grows"):
+        unpack(make(tmp_path, [(f"x/{number}", b"") for number in range(1000)]), folder)
+
+
+@pytest.mark.parametrize(
+    "pax",
+    [
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9" * 5000},
+        {"GNU.sparse.map": "a,b,c", "GNU.sparse.size": "5"},
+        {"size": "-5"},
+    ],
+)
+def test_numbers_that_no_program_writes_are_damage(tmp_path, folder, pax):
+    file = tmp_path / "archive"
+    with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a")
+        member.pax_headers, member.size = pax, 5
+        archive.addfile(member, io.BytesIO(b"99999"))
+    with pytest.raises(InputError, match="damaged|does not fit"):
+        unpack(file, folder)
+    assert not outside(tmp_path)
+
+
+def test_a_long_chain_of_headers_is_damage(tmp_path, folder):
+    long = tarfile.TarInfo("././@LongLink")
+    long.type, long.size = tarfile.GNUTYPE_LONGNAME, 5
+    file = tmp_path / "archive"
+    file.write_bytes((long.tobuf(tarfile.GNU_FORMAT) + b"name\0".ljust(512, b"\0")) * 3000)
+    with pytest.raises(InputError, match="damaged"):
+        unpack(file, folder)

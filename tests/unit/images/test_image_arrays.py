@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from segstudy.errors import InputError
-from segstudy.images.arrays import FOREGROUND_SAMPLE, open_arrays, write_arrays
+from segstudy.images.arrays import (
+    FOREGROUND_SAMPLE,
+    open_arrays,
+    open_tissues,
+    write_arrays,
+    write_tissues,
+)
 from segstudy.images.files import Image
 from segstudy.images.normalise import moments
 from segstudy.images.plan import Geometry
@@ -218,3 +224,53 @@ def test_voxels_that_nobody_has_labelled_are_no_class(tmp_path):
         assert plain[index][tuple(voxels.T)].all()
     write_arrays(tmp_path / "all", "d", "p", array, np.minimum(label, 3), way)
     assert open_arrays([tmp_path / "all"])["d", "p"].labelled is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("case", "../arr/c"),
+        ("case", "/etc/passwd"),
+        ("case", "p2"),
+        ("case", ["p1"]),
+        ("case", None),
+        ("dataset", ["thorax"]),
+        ("channels", float("inf")),
+        ("foreground", "9" * 5000),
+        ("checksums", {"image": 1e999}),
+        ("restore", [[]]),
+        ("spacing_mm", 1),
+    ],
+)
+def test_a_description_of_other_files_is_damage(written, key, value):
+    """Also one whose names lead to files elsewhere, which are there."""
+    folder, array, label, way = written
+    write_arrays(folder.parent / "arr", "thorax", "c", array, label, way)
+    content = json.loads((folder / "p1.json").read_text())
+    (folder / "p1.json").write_text(json.dumps({**content, key: value}))
+    with pytest.raises(InputError, match="p1.json: .*damaged description of a case") as refused:
+        open_arrays([folder])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 9999, '{"case": ' + "9" * 5000 + "}", "[]", "null", '"x"'])
+def test_a_description_that_is_none_is_one_line(written, text):
+    folder, *_ = written
+    (folder / "p1.json").write_text(text)
+    with pytest.raises(InputError, match="p1.json: ") as refused:
+        open_arrays([folder])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("case", "../arr/c"), ("case", 5), ("dataset", {}), ("checksum", 1e999), ("tissues", 1)],
+)
+def test_a_label_map_of_other_files_is_damage(tmp_path, key, value):
+    parts = np.ones((4, 4, 4), np.uint8)
+    for folder, case in (("maps", "m"), ("arr", "c")):
+        write_tissues(tmp_path / folder, "d", case, (1, 1, 1), parts, 1, [1])
+    path = tmp_path / "maps/m.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(InputError, match="m.json: damaged description of a label map"):
+        open_tissues([tmp_path / "maps"])

@@ -79,7 +79,7 @@ def folder(tmp_path, write_weights, write_image, oblique):
         (["a/scan.nii.gz,b/scan.nii.gz"], "2 files, expected 1 channel"),
         (["a/scan.nii.gz", "--structures", '{"lung": 1}'], "expected those of the weights"),
         (["a/scan.nii.gz", "--structures", '{"shell": 1, "core": 1}'], "expected different"),
-        (["a/scan.nii.gz", "--structures", "shell=1"], "no JSON"),
+        (["a/scan.nii.gz", "--structures", "shell=1"], "not readable as JSON"),
         (["a/scan.nii.gz", "--weights", "table.csv"], "not readable as weights"),
         (["a/scan.nii.gz", "--fold", "0"], "--fold is for the cases of a study"),
         (["--cases", "cases.tsv"], "--dataset is missing"),

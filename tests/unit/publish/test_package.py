@@ -1,53 +1,98 @@
 """The zip for the paper: complete, checked, and with nothing that tells who the patients are."""
 
 import base64
+import binascii
+import contextlib
 import gzip
 import hashlib
+import html
 import io
 import json
 import re
 import zipfile
+import zlib
+from collections.abc import Iterator
 
 import builder
 import nibabel
 import pandas
 import pytest
+import yaml
 from PIL import Image
 
 from benchmark_runs import run_quickly
 from segstudy.errors import InputError
-from segstudy.files import write_text
+from segstudy.files import write_table, write_text
 from segstudy.publish.anonymous import numbered, renamed
 from segstudy.publish.catalogue import PICTURES, figures
 from segstudy.publish.drawing import draw_all
+from segstudy.publish.outward import WITHHELD
 from segstudy.publish.package import write_package
 from segstudy.publish.results import Results
+from segstudy.study import check_sources, read_study
 
 NAMES = ["DOE_JANE_1957", "smith-john-0042", "mueller_1933_02"]
-SECRETS = ("Jane Doe", "/home/somebody", "/data/private", "hospital-pacs-7")
+SECRETS = ("Jane Doe", "scans 1957", "somebody", "hospital-pacs-7", "dr.whoever.else")
+"""What stands in folders, in headers, in logs and in remarks, and in no text that is published."""
 
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory) -> Results:
-    """A study whose cases have patients' names, with secrets in every free field."""
+    """A study of a made-up patient: her name in folders, cases, headers, and in every text of a stage."""
+    home = tmp_path_factory.mktemp("home") / "somebody" / "Jane Doe"
+    path = str(home / "scans 1957" / "table.tsv")
     settings = builder.study(
         models=("enet", "unet_3d"),
         structures=("heart", "aorta"),
-        description=f"Images of {NAMES[0]} and others, from /data/private/scans/list.csv.",
+        description=f"Hearts and aortas, from {path}.",
     )
+    source = settings.datasets["thorax"].source.model_copy(update={"path": path})
     repair = settings.datasets["thorax"].repair.model_copy(update={"reference_case": NAMES[0]})
-    thorax = settings.datasets["thorax"].model_copy(update={"repair": repair})
+    update = {"repair": repair, "source": source, "audit_labels": True}
+    thorax = settings.datasets["thorax"].model_copy(update=update)
     settings = settings.model_copy(update={"datasets": {"thorax": thorax}})
-    root = builder.build(tmp_path_factory.mktemp("private"), settings, names=NAMES)
-    for path in [*root.glob("download/**/*.nii.gz"), *root.glob("infer/**/*.nii.gz")]:
-        image = nibabel.load(path)
+    root = builder.build(home / "scans 1957" / "results", settings, names=NAMES)
+    for file in [*root.glob("download/**/*.nii.gz"), *root.glob("infer/**/*.nii.gz")]:
+        image = nibabel.load(file)
         array = image.dataobj.get_unscaled()
         image.header["descrip"] = b"Jane Doe, hospital-pacs-7"
-        nibabel.save(nibabel.Nifti1Image(array, image.affine, image.header), path)
+        nibabel.save(nibabel.Nifti1Image(array, image.affine, image.header), file)
     write_text(
-        root / "logs/train/enet.log", f"12:00:00 warning: {NAMES[1]} in /home/somebody/x.nii\n"
+        root / "logs/train/enet.log",
+        f"12:00:00 warning: {NAMES[1]} in {path}\n12:00:01 warning: Jane Doe is small\n",
     )
+    _plant(root, path)
     return Results(settings, root)
+
+
+def _plant(root, path) -> None:
+    """Put names into what the stages say, as they say it: longer words, other case, paths with spaces."""
+    rows = [
+        ("", f"{path}", f"{path}: no such file; did you mean //server/Jane Doe/x?"),
+        (NAMES[0], f"raw/{NAMES[0]}_T1.nii.gz", f"other grid than {NAMES[0]}_T1.nii.gz"),
+        (
+            NAMES[1],
+            "file:///home/dr.whoever.else/x",
+            "see http://dr.whoever.else:secret@hospital-pacs-7/Jane Doe",
+        ),
+        (NAMES[2], "../../Jane Doe/t.tsv", f"segments in the header are '{NAMES[2]}_seg' 1"),
+        (NAMES[0], f"raw/{NAMES[0]}_label.nii.gz", f"3 voxels in {NAMES[0]} of an unknown value"),
+        (NAMES[0], "", f"segment '{NAMES[0].lower()}' has no structure's name"),
+    ]
+    problems = pandas.DataFrame(rows, columns=["case", "file", "problem"])
+    problems.insert(0, "dataset", "thorax")
+    write_table(root / "download/thorax/problems.tsv", problems.assign(verdict="warning"))
+    faults = [(NAMES[1], "aorta", "stray", "9 voxels, as in smith_john-0042", 12.5)]
+    columns = ["case", "structure", "fault", "evidence", "score"]
+    write_table(root / "repair/thorax/audit/faults.csv", pandas.DataFrame(faults, columns=columns))
+    for file, column, text in (
+        ("labels/S/verdicts.csv", "remark", "as in doe_jane_1957 T1"),
+        ("estimate/attempts.csv", "reason", f"{NAMES[2].upper()}x failed"),
+    ):
+        table = pandas.read_csv(root / "repair/thorax" / file)
+        table[column] = text
+        write_table(root / "repair/thorax" / file, table)
+    (root / "benchmarks/train/a.tsv").rename(root / f"benchmarks/train/{NAMES[2]}.tsv")
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +109,38 @@ def _content(path) -> dict[str, bytes]:
 
 
 def _everything(content: dict[str, bytes]) -> str:
-    """All bytes as text, with what is compressed inside PNG and PDF files opened."""
+    """All that can be read in all bytes, opened by other means than the check itself uses."""
     found = []
     for name, data in content.items():
-        found.append(name + " " + data.decode("latin-1"))
-        if name.endswith(".png"):
-            found.append(str(Image.open(io.BytesIO(data)).info))
+        found += [name, *_readable(data)]
     return "\n".join(found)
+
+
+def _readable(data: bytes) -> Iterator[str]:
+    if data.startswith(b"\x1f\x8b"):
+        yield from _readable(gzip.decompress(data))
+        return
+    yield data.decode("latin-1")
+    yield html.unescape(data.decode("utf-8", "replace"))
+    if data.startswith(b"\x89PNG") or data[8:12] == b"WEBP":
+        image = Image.open(io.BytesIO(data))
+        yield f"{image.info} {dict(image.getexif())}"
+    if data.startswith(b"%PDF"):
+        for packed in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", data, re.DOTALL):
+            with contextlib.suppress(zlib.error):
+                text = zlib.decompress(packed).decode("latin-1")
+                yield text
+                yield "".join(re.findall(r"\((.*?)\)", text))
+    for packed in re.findall(rb"base64,([A-Za-z0-9+/=]+)", data) + re.findall(
+        rb'"([A-Za-z0-9+/]{200,}={0,2})"', data
+    ):
+        with contextlib.suppress(binascii.Error):
+            yield from _readable(base64.b64decode(packed + b"=="))
+
+
+def _pressed(text: str) -> str:
+    """Without case and separators: `Doe, JANE` gives `doejane`."""
+    return re.sub(r"[\W_]+", "", text.lower())
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +205,30 @@ def test_images_when_asked(private, drawn, tmp_path):
     assert not [secret for secret in SECRETS if secret in _everything(content)]
 
 
-def test_anonymous_replaces_every_name(private, drawn, tmp_path):
-    write_package(private, drawn, tmp_path / "x.zip", with_images=True, anonymous=True)
-    content = _content(tmp_path / "x.zip")
+@pytest.fixture(scope="module")
+def anonymous_zip(private, drawn, tmp_path_factory):
+    path = tmp_path_factory.mktemp("zip") / "x.zip"
+    write_package(private, drawn, path, with_images=True, anonymous=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def anonymous(anonymous_zip) -> dict[str, bytes]:
+    return _content(anonymous_zip)
+
+
+def test_anonymous_replaces_every_name(private, anonymous_zip, anonymous):
+    content = anonymous
     text = _everything(content)
-    assert not [word for word in (*NAMES, *SECRETS) if word in text]
-    key = pandas.read_csv(tmp_path / "x.zip.names.csv")
+    pressed = _pressed(text)
+    assert not [word for word in (*NAMES, *SECRETS) if word in text or _pressed(word) in pressed]
+    words = "\n".join(
+        re.sub(r"[A-Za-z0-9+/]{200,}", " ", data.decode())
+        for name, data in content.items()
+        if not name.endswith((".png", ".pdf", "niivue.umd.js"))
+    ).lower()
+    assert not [word for word in ("jane", "smith", "mueller", "somebody") if word in words]
+    key = pandas.read_csv(f"{anonymous_zip}.names.csv")
     new = dict(zip(key["name"], key["published_as"], strict=True))
     assert set(NAMES) <= set(new)
     table = pandas.read_csv(io.BytesIO(content["tables/metrics.csv"]))
@@ -152,12 +240,60 @@ def test_anonymous_replaces_every_name(private, drawn, tmp_path):
         assert after.loc[(names[case], structure, model), "value"] == pytest.approx(value)
 
 
-def test_a_folder_in_the_open_is_refused(private, drawn, tmp_path, monkeypatch):
-    title = f"Study of {private.root.resolve()}"
-    study = private.study.model_copy(update={"title": title})
-    with pytest.raises(InputError, match="must not be published"):
-        write_package(Results(study, private.root), drawn, tmp_path / "x.zip")
-    assert not (tmp_path / "x.zip").exists()
+def test_the_zip_is_still_of_use(anonymous, private):
+    """What may be read stays: verdicts, problems in plain words, and settings that are a study file."""
+    page = html.unescape(anonymous["report.html"].decode())
+    names = numbered(private)["cases"]
+    for text, role in (
+        (f"3 voxels in {names[NAMES[0]]} of an unknown value", "label"),
+        (WITHHELD, "image file"),
+    ):
+        assert f"<td>{names[NAMES[0]]}</td><td>{text}</td><td>{role}</td>" in page
+    assert "Hearts and aortas, from the case table of dataset thorax." in page
+    assert f"train/{names[NAMES[2]]}" not in page and f"<td>{names[NAMES[2]]}</td>" in page
+
+
+def test_the_settings_of_the_zip_are_a_study_file_that_runs_again(anonymous, private, tmp_path):
+    """As the README says: with the path and the name of the reference case put in, it is the study."""
+    readme = anonymous["README.md"].decode()
+    assert "`datasets.thorax.source.path` is the case table of dataset thorax" in readme
+    assert "`datasets.thorax.repair.reference_case` is the name of a case" in readme
+    content = yaml.safe_load(anonymous["settings.yaml"])
+    (tmp_path / "settings.yaml").write_bytes(anonymous["settings.yaml"])
+    with pytest.raises(InputError, match="the case table of dataset thorax: no such table"):
+        check_sources(read_study(tmp_path / "settings.yaml"), "settings.yaml")
+    thorax = private.study.datasets["thorax"]
+    content["datasets"]["thorax"]["source"]["path"] = thorax.source.path
+    content["datasets"]["thorax"]["repair"]["reference_case"] = NAMES[0]
+    content["description"] = private.study.description
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content))
+    assert read_study(tmp_path / "settings.yaml") == private.study
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "told"),
+    [
+        ("title", "Study of {root}", "a part of the study's paths, 'somebody'|the path"),
+        ("description", "For Jane-Doe.", "'Jane Doe': \u201cfor jane-doe.\u201d"),
+        (
+            "description",
+            "See /data/private/list.csv.",
+            "a path or an address .*'/data/private/list",
+        ),
+        ("description", "From file:///x", "a path or an address"),
+        ("description", "From http://me:pass@here/x", "a path or an address"),
+        ("description", "Like doe jane 1957", "the name 'DOE_JANE_1957'"),
+        ("description", "Like xsmithjohn0042y", "the name 'smith-john-0042'"),
+    ],
+)
+def test_the_authors_own_words_are_refused_where_they_tell(
+    private, drawn, tmp_path, key, text, told
+):
+    text = text.format(root=private.root.resolve())
+    study = private.study.model_copy(update={key: text})
+    with pytest.raises(InputError, match=f"^{key} of the study file: .*({told})"):
+        write_package(Results(study, private.root), drawn, tmp_path / "x.zip", anonymous=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_results_give_the_same_zip(private, drawn, usual, tmp_path):

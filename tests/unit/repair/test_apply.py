@@ -311,7 +311,7 @@ def test_tamper_plants_the_fault_that_estimate_finds(tmp_path):
     [
         (["--value", "9"], "no voxel of value 9"),
         (["--value", "2", "--matrix", "[[1, 0], [0, 1]]"], "expected 4x4"),
-        (["--value", "2", "--matrix", "nonsense"], "not a matrix in JSON"),
+        (["--value", "2", "--matrix", "nonsense"], "--matrix: not readable as JSON"),
         (["--value", "2", "--matrix", str(np.diag([0, 1, 1, 1]).tolist())], "cannot be inverted"),
     ],
 )

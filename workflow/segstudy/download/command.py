@@ -1,10 +1,10 @@
 """`segstudy download`: fetch a dataset, or list its files, then audit it."""
 
 import argparse
-import json
 from pathlib import Path
 
 from segstudy.errors import InputError
+from segstudy.files import parse_json
 
 _EXAMPLES = """examples:
   segstudy download fetch --dataset hippocampus --output raw \\
@@ -80,7 +80,7 @@ def _make_phantom(options: argparse.Namespace, source) -> None:
         raise InputError(
             f"{options.dataset}: modality: found {options.modality}; the phantom is CT"
         )
-    structures = _parse(options.structures, "--structures")
+    structures = parse_json(options.structures, "--structures")
     if not isinstance(structures, dict) or not structures:
         raise InputError('--structures: expected JSON such as {"heart": 2, "aorta": 4}')
     with writing_folder(options.output) as folder:
@@ -130,13 +130,6 @@ def _source(text: str):
     from segstudy import study
 
     kinds = study.source_kinds()
-    content = _parse(text, "--settings")
+    content = parse_json(text, "--settings")
     layout = content.get("layout") if isinstance(content, dict) else None
     return study.from_json(kinds.get(layout, study.FolderSource), text)
-
-
-def _parse(text: str, option: str):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{option}: not readable as JSON ({error})") from None

@@ -2,7 +2,7 @@
 
 import hashlib
 import http
-import json
+import re
 import shutil
 import socket
 import time
@@ -16,7 +16,7 @@ import segstudy
 from segstudy.download.registry import Archive
 from segstudy.download.unpack import unpack
 from segstudy.errors import InputError
-from segstudy.files import make_folder, write_json, writing_folder
+from segstudy.files import make_folder, read_json, write_json, writing_folder
 from segstudy.log import duration, log
 
 ATTEMPTS = 4  # transfers in a row that bring nothing new
@@ -227,12 +227,17 @@ def _total(answer: requests.Response) -> int | None:
     whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
     if answer.status_code == http.HTTPStatus.OK:
         whole = answer.headers.get("Content-Length", "")
-    return int(whole) if whole.isdecimal() else None
+    return _bytes_told(whole)
 
 
 def _start(answer: requests.Response) -> int | None:
     start = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    return int(start) if start.isdecimal() else None
+    return _bytes_told(start)
+
+
+def _bytes_told(text: str) -> int | None:
+    """A number of bytes as a server tells it; None where it is none."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _version(answer: requests.Response) -> str | None:
@@ -281,9 +286,10 @@ def _note_path(file: Path) -> Path:
 def _note(file: Path) -> dict:
     """What is known of the partial file: its address and checksums, the server's version of it."""
     try:
-        return json.loads(_note_path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        note = read_json(_note_path(file))
+    except InputError:
         return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _write_note(file: Path, note: dict) -> None:

@@ -19,6 +19,7 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.contents import WARNING
 from segstudy.images.names import NIFTI, OTHER, is_image, stem
+from segstudy.images.segments import label_value
 from segstudy.images.strangers import explain
 from segstudy.paths import cell_path
 from segstudy.study import Dataset
@@ -420,7 +421,8 @@ def _colour_table(file: Path) -> dict[int, str]:
     except (OSError, UnicodeDecodeError):
         return {}
     rows = [line.split() for line in lines]
-    return {int(row[0]): row[1] for row in rows if len(row) > 1 and row[0].isdecimal()}
+    values = [(label_value(row[0]), row[1]) for row in rows if len(row) > 1]
+    return {value: name for value, name in values if value is not None}
 
 
 # --- BIDS ---------------------------------------------------------------------------------------

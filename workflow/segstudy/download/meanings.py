@@ -7,7 +7,6 @@ is a warning.
 
 import csv
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
+from segstudy.files import read_json
 from segstudy.images.contents import WARNING
-from segstudy.images.segments import slicer_segments
+from segstudy.images.segments import label_value, slicer_segments
 from segstudy.labels import read_table
 from segstudy.study import Dataset
 
@@ -192,15 +192,15 @@ def label_names(labels: Any) -> dict[int, str]:
     for key, other in labels.items():
         if isinstance(other, int):
             names[other] = str(key)
-        elif isinstance(other, str) and str(key).isdecimal():
-            names[int(key)] = other
+        elif isinstance(other, str) and (value := label_value(str(key))) is not None:
+            names[value] = other
     return names
 
 
 def _json_names(file: Path) -> dict[int, str]:
     """The names of a `dataset.json` that no layout needs; empty where it has none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        content = read_json(file)
+    except InputError:
         return {}
     return label_names(content.get("labels")) if isinstance(content, dict) else {}

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from segstudy.errors import InputError
 from segstudy.study import Origin, Settings
+from segstudy.yaml_files import read_yaml
 
 REGISTRY = Path(__file__).resolve().parents[3] / "resources" / "datasets.yaml"
 
@@ -55,11 +55,8 @@ class Archive:
 
 def read_registry(path: Path = REGISTRY) -> dict[str, Registered]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TypeAdapter(dict[str, Registered]).validate_python(content)
-    except OSError as error:
-        raise InputError(f"{path}: the registry cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValidationError) as error:
+        return TypeAdapter(dict[str, Registered]).validate_python(read_yaml(path, "registry"))
+    except ValidationError as error:
         raise InputError(f"{path}: the registry is damaged: {error}") from None
 
 

@@ -3,11 +3,13 @@
 import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from segstudy.errors import InputError
 from segstudy.log import progress
@@ -15,6 +17,8 @@ from segstudy.log import progress
 # gzip and zip reach 1032 at most, on zeros alone; label maps stay far below.
 MAXIMUM_RATIO = 1000
 SMALL_BYTES = 100_000_000
+_UNSAFE = "the archive is not safe to unpack"
+_BY_HAND = "unpack it by hand, look at what it holds, and set source.path"
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -22,9 +26,10 @@ def unpack(archive: Path, folder: Path) -> None:
 
     If all of it lies in one top folder, that folder's content is what comes into `folder`.
 
-    Raises InputError for a file that is no archive, that is damaged or ends early, that names
-    files outside the folder, devices or links that lead out of it, and for one whose content
-    does not fit on the disk or is suspiciously large for its size.
+    What comes out are regular files and folders, written here and by nothing of the archive's: no
+    rights, owners or times. Raises InputError for a file that is no archive, that is damaged or ends
+    early, that names files outside the folder, holds links or devices, and for one whose content does
+    not fit on the disk or is suspiciously large for its size.
     """
     try:
         if tarfile.is_tarfile(archive):
@@ -37,16 +42,18 @@ def unpack(archive: Path, folder: Path) -> None:
             raise InputError(
                 f"neither a tar nor a zip archive, or one that is cut off (it begins with {start!r})"
             )
-    except tarfile.FilterError as error:
-        raise InputError(f"the archive is not safe to unpack: {error}") from None
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
         EOFError,
         zlib.error,
         lzma.LZMAError,
+        struct.error,
         NotImplementedError,
-    ) as error:
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # the last three: numbers and chains of headers that no program writes
         raise InputError(f"the archive is damaged or ends early ({error})") from None
     except OSError as error:
         if error.errno is None:  # gzip and bz2 report damage so
@@ -73,12 +80,16 @@ def _watch(members: Iterator[int], archive: Path, folder: Path) -> None:
 
 
 def _tar(archive: Path, folder: Path) -> Iterator[int]:
-    if not hasattr(tarfile, "data_filter"):
-        raise InputError("this Python cannot unpack tar archives safely; use 3.11.4 or newer")
     with tarfile.open(archive) as content:
         for member in content:
-            yield member.size
-            content.extract(member, folder, filter="data")
+            place = _place(folder, member.name)
+            if not (member.isreg() or member.isdir()):
+                kind = "a link" if member.islnk() or member.issym() else "a device or a pipe"
+                raise InputError(f"{_UNSAFE}: {member.name!r} is {kind}; {_BY_HAND}")
+            if member.size < 0:
+                raise tarfile.ReadError(f"{member.name!r} has {member.size} bytes")
+            yield max(member.size, tarfile.BLOCKSIZE)
+            _write(place, content.extractfile(member), member.size)
         # tarfile stops without a word at a damaged header and at the end of the file.
         content.fileobj.seek(content.offset)
         if content.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -90,19 +101,46 @@ def _tar(archive: Path, folder: Path) -> Iterator[int]:
 def _zip(archive: Path, folder: Path) -> Iterator[int]:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
-            name = PurePosixPath(member.filename.replace("\\", "/"))
-            if name.is_absolute() or ".." in name.parts:
-                raise InputError(
-                    f"the archive is not safe to unpack: {member.filename!r} lies outside the folder"
-                )
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise InputError(
-                    f"the archive is not safe to unpack: {member.filename!r} is a link"
-                )
+            place = _place(folder, member.filename.replace("\\", "/"))
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                named = "a link" if kind == stat.S_IFLNK else "a device or a pipe"
+                raise InputError(f"{_UNSAFE}: {member.filename!r} is {named}; {_BY_HAND}")
             if member.flag_bits & 1:
                 raise InputError(f"the archive is encrypted ({member.filename!r})")
-            yield member.file_size
-            content.extract(member, folder)
+            yield max(member.file_size, tarfile.BLOCKSIZE)
+            if member.is_dir():
+                _write(place, None, 0)
+            else:
+                with content.open(member) as source:
+                    _write(place, source, member.file_size)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a member goes: below the folder. Raises InputError for a name that leads elsewhere."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise InputError(f"{_UNSAFE}: {name!r} lies outside the folder; {_BY_HAND}")
+    place = folder / path
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{_UNSAFE}: {name!r} leads out of the folder; {_BY_HAND}")
+    return place
+
+
+def _write(place: Path, source: IO[bytes] | None, size: int) -> None:
+    """Write a member's content, of `size` bytes; without a source it is a folder.
+
+    Only new files and folders are made, with this machine's own rights: no link is followed.
+    """
+    if source is None:
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)  # a later member of the same name counts
+    with place.open("xb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        if file.tell() != size:
+            raise tarfile.ReadError(f"{place.name!r} ends early")
 
 
 def _lift_top_folder(folder: Path) -> None:

@@ -32,6 +32,10 @@ _CHUNK, _BLOCK = 64, 16
 _PARTS = {"image": np.float32, "label": np.uint8, "foreground": np.int32}
 
 
+_UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a description raises in which a key is missing or holds something else."""
+
+
 class CompressedArray:
     """An array in a file, sliced like numpy: `image[:, x0:x1, y0:y1, z0:z1]` reads just that.
 
@@ -111,7 +115,8 @@ class CaseArrays:
             self._present: list[int] = content["classes"]
             channels, count = int(content["channels"]), int(content["foreground"])
             checksums = {part: int(content["checksums"][part]) for part in _PARTS}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            _check_name(path, self.case, self.dataset)
+        except _UNUSABLE as error:
             raise InputError(
                 f"{path}: damaged description of a case ({type(error).__name__}: {error}); remove "
                 "its folder and run `segstudy preprocess resample` again"
@@ -144,6 +149,12 @@ class CaseArrays:
     @cached_property
     def _sampled(self) -> np.ndarray:
         return self._foreground[...]
+
+
+def _check_name(path: Path, case: Any, dataset: Any) -> None:
+    """Raise ValueError where a description is not that of the files beside it, which it is named after."""
+    if case != path.stem or not isinstance(dataset, str):
+        raise ValueError(f"it is of case {str(case)[:80]!r} of {str(dataset)[:80]!r}")
 
 
 def write_arrays(
@@ -280,6 +291,7 @@ def open_tissues(folders: Iterable[Path | str]) -> dict[tuple[str, str], TissueM
         for path in paths:
             content = read_json(path)
             try:
+                _check_name(path, content["case"], content["dataset"])
                 parts = CompressedArray(
                     path.with_name(f"{content['case']}.parts.b2nd"),
                     content["shape"],
@@ -294,7 +306,7 @@ def open_tissues(folders: Iterable[Path | str]) -> dict[tuple[str, str], TissueM
                     int(content["structures"]),
                     tuple(content["tissues"]),
                 )
-            except (KeyError, TypeError, ValueError) as error:
+            except _UNUSABLE as error:
                 raise InputError(
                     f"{path}: damaged description of a label map ({type(error).__name__}: {error}); "
                     "remove its folder and run `segstudy preprocess tissues` again"

@@ -25,10 +25,10 @@ from segstudy.images.headers import (
     text_scale,
 )
 from segstudy.images.names import NIFTI, times
+from segstudy.images.parts import NRRD, voxel_files
 from segstudy.images.strangers import explain
 from segstudy.images.whole import to_whole
 from segstudy.log import log
-from segstudy.paths import data_file
 
 GZIP_RATIO = 1032
 """Bytes that one byte of a gzip stream can stand for at most (deflate's limit)."""
@@ -257,9 +257,11 @@ def _decompressed(path: Path | str, most: int) -> bytes:
 def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     import SimpleITK
 
-    _check_data_file(path)
+    _check_voxel_files(path)
+    # By its format's own reader: others would be tried by content, and some follow further files.
+    reader = "NrrdImageIO" if Path(path).suffix in NRRD else "MetaImageIO"
     try:
-        image = SimpleITK.ReadImage(str(path))
+        image = SimpleITK.ReadImage(str(path), imageIO=reader)
     except MemoryError:
         raise InputError(_too_large(path)) from None
     except Exception as error:
@@ -283,11 +285,13 @@ def _read_other(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     return array, affine
 
 
-def _check_data_file(path: Path | str) -> None:
-    """Refuse a header whose voxels lie in another file that is not there."""
-    name = data_file(path)
-    if name is not None and not name.is_file():
-        raise InputError(f"{path}: its voxels are expected in {name.name} beside it: no such file")
+def _check_voxel_files(path: Path | str) -> None:
+    """Refuse a header whose voxels lie in another file that is not there, or that is not beside it."""
+    for file in voxel_files(path):
+        if not file.is_file():
+            raise InputError(
+                f"{path}: its voxels are expected in {file.name} beside it: no such file"
+            )
 
 
 def _check_type(dtype: np.dtype, path: Path | str) -> None:

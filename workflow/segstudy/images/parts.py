@@ -2,13 +2,18 @@
 
 import hashlib
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from segstudy.errors import InputError
 
-HEADERS = (".mhd", ".nrrd", ".nhdr")
-_HEAD_BYTES = 1 << 16
-_NAMED = re.compile(r"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*)$", re.MULTILINE)
+META, NRRD = (".mhd", ".mha"), (".nrrd", ".nhdr")
+_HEAD_BYTES = 1 << 20
+# Readers are more generous than the formats: other case, `:` for `=`. Whatever one of them may take is looked at.
+_NAMED = {
+    META: re.compile(r"\s*ElementDataFile\s*[:=]+(.*)", re.IGNORECASE),
+    NRRD: re.compile(r"\s*data\s*file\s*:(?!=)(.*)", re.IGNORECASE),
+}
+_NUMBERED = re.compile(r"[^%]*%0?\d?d[^%]*")
 
 
 def content_digest(path: Path, what: str) -> str:
@@ -26,22 +31,83 @@ def content_digest(path: Path, what: str) -> str:
     return found.hexdigest()
 
 
-def voxel_files(path: Path) -> list[Path]:
-    """The files beside a MetaImage's or NRRD's header that hold its voxels; none where it holds them itself."""
-    if path.suffix not in HEADERS or not path.is_file():
+def voxel_files(path: Path | str) -> list[Path]:
+    """The files beside a MetaImage's or NRRD's header that hold its voxels; none where it holds them itself.
+
+    Raises InputError where the header names a file that is not beside it: a header that came with a
+    dataset could else name any file of this machine. A file that is not there is named all the same.
+    """
+    path = Path(path)
+    kind = next((kind for kind in _NAMED if path.suffix in kind), None)
+    if kind is None or not path.is_file():
         return []
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES).partition(b"\n\n")[0].decode("latin-1")
-    named = _NAMED.search(head)
-    if named is None or named[1].strip().upper() == "LOCAL":
+    lines = _header(path, kind)
+    places = [place for place, line in enumerate(lines) if _NAMED[kind].match(line)]
+    if not places:
+        if kind is META:
+            raise InputError(
+                f"{path}: no `ElementDataFile = ...` in its header; expected MetaImage"
+            )
         return []
-    value = named[1].strip()
-    if value.startswith("LIST"):
-        names = [line.strip() for line in head[named.end() :].splitlines() if line.strip()]
+    if kind is META:
+        places = places[:1]  # the header ends there
+        _check_end(path, lines, places[0])
+    if len(places) > 1:
+        raise InputError(f"{path}: its header says {len(places)} times where its voxels are")
+    value = _NAMED[kind].match(lines[places[0]])[1].strip()
+    words = value.split() or [""]
+    if kind is META and words[0].upper() == "LOCAL":
+        return []
+    if words[0].upper() == "LIST":
+        names = [line.strip() for line in lines[places[0] + 1 :] if line.strip()]
     elif "%" in value:
-        # A printf pattern with the first and last number: `slice%03d.raw 1 40 1`.
-        pattern = re.sub(r"%\d*d", "*", value.split()[0])
-        return sorted(path.parent.glob(pattern))
+        if not _NUMBERED.fullmatch(words[0]) or not all(word.isdecimal() for word in words[1:]):
+            raise InputError(
+                f"{path}: its voxels are expected in {value!r}; expected a name with one number, such as "
+                "slice%03d.raw 1 40 1"
+            )
+        pattern = re.sub(r"%0?\d?d", "*", re.sub(r"([*?\[])", r"[\1]", words[0]))
+        _beside(path, words[0])
+        names = sorted(found.name for found in path.parent.glob(pattern))
     else:
         names = [value]
-    return [path.parent / name for name in names]
+    return [_beside(path, name) for name in names]
+
+
+def _header(path: Path, kind: tuple[str, ...]) -> list[str]:
+    """The lines of a header, and of a MetaImage what follows it too: where it ends is told by a line."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    lines = [line.removesuffix("\r") for line in content.decode("utf-8", "replace").split("\n")]
+    if kind is META:
+        return lines
+    if "" in lines:
+        return lines[: lines.index("")]
+    if len(content) == _HEAD_BYTES:
+        raise InputError(f"{path}: its header has no end in the first {_HEAD_BYTES:,} bytes")
+    return lines
+
+
+def _check_end(path: Path, lines: list[str], place: int) -> None:
+    """Refuse a line that one reader takes for the end of a MetaImage's header and another does not."""
+    before = re.search(r"[=:]\s*\S", lines[place - 1]) if place else True
+    if not lines[place].startswith("ElementDataFile") or not before:
+        raise InputError(
+            f"{path}: its header is not written as MetaImage is, around {lines[place][:80]!r}; expected "
+            "`name = value` in each line, and `ElementDataFile = ...` in the last"
+        )
+
+
+def _beside(path: Path, name: str) -> Path:
+    """The file of this name beside the header."""
+    file = path.parent / name
+    plain = len(PurePath(name).parts) == 1 and not re.search(r"[\\:\0]|^~|^\.\.$", name)
+    if plain and file.resolve().parent == path.parent.resolve():
+        return file
+    raise InputError(
+        f"{path}: its voxels are expected in {name!r}; expected a file beside the header, in the same folder "
+        "and no link out of it: put it there, and its name into the header"
+    )

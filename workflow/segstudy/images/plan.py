@@ -63,7 +63,7 @@ class Plan(Geometry):
                 intensities=tuple(dict(channel) for channel in values["intensities"]),
                 median_shape=tuple(int(size) for size in values["median_shape"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InputError(
                 f"a plan with a missing or unusable entry ({error}); run `segstudy preprocess plan` again"
             ) from None

@@ -23,10 +23,11 @@ def slicer_segments(path: Path | str) -> list[tuple[str, int]]:
         return []
     fields = text_header(path)
     numbers = sorted(
-        int(found[1]) for key in fields if (found := re.fullmatch(r"segment(\d+)_name", key))
+        int(found[1]) for key in fields if (found := re.fullmatch(r"segment(\d{1,9})_name", key))
     )
     values = {n: fields.get(f"segment{n}_labelvalue", "") for n in numbers}
-    return [(fields[f"segment{n}_name"], int(values[n])) for n in numbers if values[n].isdecimal()]
+    named = [(fields[f"segment{n}_name"], label_value(values[n])) for n in numbers]
+    return [(name, value) for name, value in named if value is not None]
 
 
 def nifti_names(path: Path | str) -> dict[int, str]:
@@ -46,5 +47,11 @@ def nifti_names(path: Path | str) -> dict[int, str]:
         except (ElementTree.ParseError, UnicodeDecodeError):
             continue
         labels = [(label.get("Key", ""), label.text or "") for label in table.iter("Label")]
-        return {int(key): name.strip() for key, name in labels if key.isdecimal()}
+        values = [(label_value(key), name.strip()) for key, name in labels]
+        return {value: name for value, name in values if value is not None}
     return {}
+
+
+def label_value(text: str) -> int | None:
+    """A label's value as it stands in a header or table; None where it is no whole number of a voxel's."""
+    return int(text) if re.fullmatch(r"[0-9]{1,10}", text) else None

@@ -2,12 +2,12 @@
 
 import argparse
 import importlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from segstudy import finished
 from segstudy.errors import InputError
+from segstudy.files import parse_json
 
 EXAMPLES = """
 images outside any study:
@@ -273,10 +273,7 @@ def _structures(text: str, option: str) -> dict[str, int]:
 
 
 def _json(text: str, option: str) -> dict:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{option}: no JSON ({error}): {text}") from None
+    value = parse_json(text, option)
     if not isinstance(value, dict):
         raise InputError(f"{option} {text}: expected a JSON object")
     return value

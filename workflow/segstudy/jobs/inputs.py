@@ -1,12 +1,11 @@
 """Which files a job reads: of a dataset, of a shard of it, of what a model is trained on."""
 
-import json
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from segstudy.cases import Case, read_cases, shards
 from segstudy.errors import InputError
+from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_nnunet, is_synth
@@ -173,7 +172,7 @@ class Inputs:
         """
         spacing_mm = self.study.preprocess[plan].spacing_mm
         if spacing_mm == "auto":
-            spacing_mm = json.loads(Path(self._fitted(plan, fold)).read_text())["spacing_mm"]
+            spacing_mm = read_json(self._fitted(plan, fold))["spacing_mm"]
         return grid_name(spacing_mm)
 
     def training_tables(self, model: str) -> list[str]:

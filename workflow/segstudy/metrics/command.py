@@ -1,10 +1,10 @@
 """`segstudy metrics`: compare predictions with references."""
 
 import argparse
-import json
 from pathlib import Path
 
 from segstudy.errors import InputError
+from segstudy.files import parse_json
 
 EXAMPLE = """
 A pair of files, or two folders whose files have the same names; every label value is measured:
@@ -105,10 +105,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _columns(text: str) -> dict[str, object]:
-    try:
-        columns = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--columns: not readable as JSON ({error})") from None
+    columns = parse_json(text, "--columns")
     known = ("study", "dataset", "model", "fold", "seed")
     if not isinstance(columns, dict) or set(columns) - set(known):
         raise InputError(f"--columns: found {text}; expected an object of {', '.join(known)}")

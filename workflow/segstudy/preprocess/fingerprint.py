@@ -71,7 +71,7 @@ class Fingerprint:
                     for channel in values["channels"]
                 ),
             )
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InputError(
                 f"{file}: damaged fingerprint ({type(error).__name__}: {error}); remove it and run "
                 "`segstudy preprocess fingerprint` again"

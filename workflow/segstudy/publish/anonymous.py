@@ -4,7 +4,7 @@ Figures and report are drawn anew from it, so that no name can be left in a pict
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import pandas
 
 from segstudy.cases import read_cases, write_cases
 from segstudy.files import read_json, write_json, write_table
+from segstudy.publish.leaks import Leaks
+from segstudy.publish.outward import WITHHELD, role_of_file, stage_text
 from segstudy.publish.results import Results
 from segstudy.study import Study
 
@@ -41,8 +43,18 @@ def _numbers(names: Iterable[str], word: str, random: np.random.Generator) -> di
     return {name: f"{word}_{place:0{digits}d}" for place, name in enumerate(ordered, start=1)}
 
 
-def anonymised(results: Results, names: Mapping[str, Mapping[str, str]], folder: Path) -> Results:
-    """The results under new names, in `folder`: tables written anew, images and predictions linked."""
+def anonymised(
+    results: Results, names: Mapping[str, Mapping[str, str]], leaks: Leaks, folder: Path
+) -> Results:
+    """The results under new names, in `folder`: tables written anew, images and predictions linked.
+
+    leaks: texts of the stages in which it finds a name or a folder are withheld.
+    """
+
+    def told(text: str) -> str:
+        text = stage_text(renamed(text, names))
+        return WITHHELD if leaks.find(text) else text
+
     study, root = results.study, results.root.resolve()
     cases, subjects = names["cases"], names["subjects"]
     for dataset, settings in study.datasets.items():
@@ -59,18 +71,28 @@ def anonymised(results: Results, names: Mapping[str, Mapping[str, str]], folder:
         write_cases(here / "cases.tsv", table, study.channels)
         problems = results.problems(dataset).copy()
         problems["case"] = problems["case"].map(lambda name: cases.get(name, name))
-        problems["problem"] = problems["problem"].map(lambda text: renamed(text, names))
-        problems["file"] = ""
+        roles = {one.case: one for one in results.cases(dataset)}
+        problems["file"] = [
+            role_of_file(file, roles.get(case))
+            for case, file in zip(results.problems(dataset)["case"], problems["file"], strict=True)
+        ]
+        problems["problem"] = problems["problem"].map(told)
         write_table(here / "problems.tsv", problems)
         if settings.repair:
-            _repair(results, dataset, cases, folder)
+            _repair(results, dataset, cases, told, folder)
+        if settings.audit_labels:
+            _faults(results, dataset, cases, told, folder)
     splits = results.splits.copy()
     splits["case"], splits["subject"] = splits["case"].map(cases), splits["subject"].map(subjects)
     write_table(folder / "preprocess/splits.tsv", splits)
     _link(root / "preprocess/plans", folder / "preprocess/plans")
-    for name in ("train", "benchmarks"):
-        if (root / name).is_dir():
-            _link(root / name, folder / name)
+    if (root / "train").is_dir():
+        _link(root / "train", folder / "train")
+    for path in sorted((root / "benchmarks").glob("**/*.tsv")):
+        # A job of one case bears its name.
+        parts = path.relative_to(root).with_suffix("").parts
+        place = Path(*(cases.get(part, part) for part in parts))
+        _link(path, folder / place.with_name(f"{place.name}.tsv"))
     for path in [*root.glob("statistics/*.csv"), *root.glob("metrics/*/**/*.csv")]:
         _rename_table(path, folder / path.relative_to(root), cases)
     metrics = results.metrics.copy()
@@ -111,10 +133,32 @@ def _study(study: Study, names) -> Study:
     return study.model_copy(update={"datasets": datasets, **words})
 
 
-def _repair(results: Results, dataset: str, cases: Mapping[str, str], folder: Path) -> None:
+def _faults(
+    results: Results,
+    dataset: str,
+    cases: Mapping[str, str],
+    told: Callable[[str], str],
+    folder: Path,
+) -> None:
+    faults = results.faults(dataset).copy()
+    faults["case"], faults["evidence"] = faults["case"].map(cases), faults["evidence"].map(told)
+    write_table(folder / "repair" / dataset / "audit/faults.csv", faults)
+
+
+def _repair(
+    results: Results,
+    dataset: str,
+    cases: Mapping[str, str],
+    told: Callable[[str], str],
+    folder: Path,
+) -> None:
     old, here = results.root.resolve() / "repair" / dataset, folder / "repair" / dataset
-    for path in [*old.glob("estimate/*.csv"), *old.glob("audit/*.csv")]:
+    for path in old.glob("estimate/*.csv"):
         _rename_table(path, here / path.relative_to(old), cases)
+    attempts = results.attempts(dataset).copy()
+    if "reason" in attempts:
+        attempts["reason"] = attempts["reason"].map(told)
+        write_table(here / "estimate/attempts.csv", attempts)
     for path in old.glob("estimate/*.nii.gz"):
         _link(path, here / "estimate" / path.name)
     transform = read_json(old / "estimate/transform.json")
@@ -127,6 +171,8 @@ def _repair(results: Results, dataset: str, cases: Mapping[str, str], folder: Pa
             _link(path, here / "labels/all" / f"{name}.nii.gz")
     verdicts: pandas.DataFrame = results.verdicts(dataset).copy()
     verdicts["case"] = verdicts["case"].map(cases)
+    if "remark" in verdicts:
+        verdicts["remark"] = verdicts["remark"].map(told)
     write_table(here / "labels/all/verdicts.csv", verdicts)
 
 

@@ -4,13 +4,13 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas
 
 from segstudy import metric
 from segstudy.mirroring import averages_mirrored, mirrored_axes
+from segstudy.publish import outward
 from segstudy.publish.results import Results
 from segstudy.publish.words import listing, plain
 from segstudy.study import (
@@ -263,7 +263,7 @@ def _external(name: str, model: ExternalModel) -> str:
         if len(values) > 1
     ]
     return (
-        f"{name} is the program {Path(model.command[0]).name}, which was not trained here; it was given "
+        f"{name} is the program {outward.command(model.command)[0]}, which was not trained here; it was given "
         "the images as they are, and its labels are used as it wrote them"
         + (f", merged into {listing(merged)}." if merged else ".")
     )

@@ -1,30 +1,37 @@
 """One zip to put beside a paper: report, figures, tables, methods, licences, checksums."""
 
 import hashlib
+import platform
 import re
 import shutil
 import tempfile
+import urllib.parse
 import zipfile
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
-
-import yaml
 
 import segstudy
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text, writing
+from segstudy.images.names import stem
 from segstudy.log import log
-from segstudy.publish import provenance
-from segstudy.publish.anonymous import anonymised, numbered, renamed
+from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
+from segstudy.publish.leaks import Leaks, Sought, check
 from segstudy.publish.methods import methods
+from segstudy.publish.outward import outward, registry, settings_yaml
 from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
 from segstudy.publish.viewer import write_viewer
+from segstudy.study import Study
 
 CHECKSUMS = "SHA256SUMS"
-NEVER = (".nii", ".gz", ".dcm", ".nrrd", ".mha", ".pt", ".log")
-TEXTS = (".html", ".js", ".csv", ".tsv", ".md", ".bib", ".yaml", ".json", ".txt", ".svg", "")
+_PATH = re.compile(
+    r"(?<![\w.])(/[\w.][^\s/]*(/|\s[^\s/]*/)|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
+)
+"""What the author's words may not hold: an absolute path, one from a home, of Windows, an address with a login."""
 
 
 def write_package(
@@ -38,24 +45,31 @@ def write_package(
 
     figure_folder: what `segstudy publish figures` drew. with_images: keep the figures that show
     patients. anonymous: numbers for the names of cases and subjects; the key is written beside the
-    zip, as `<output>.names.csv`, and figures are drawn anew. Raises InputError where a folder of
-    this machine or, if anonymous, a name would be in the zip.
+    zip, as `<output>.names.csv`, and figures are drawn anew. Raises InputError, with the file and the
+    place, where a folder of the study's paths or, if anonymous, a name would be in the zip.
     """
-    hidden = [str(results.root.resolve()), str(Path.home())] if Path.home() != Path("/") else []
+    names = numbered(results) if anonymous else None
+    leaks = sought(results, names)
+    if leaks.too_ordinary:
+        log.warning(
+            "names that are ordinary words, which are replaced, but not looked for in the zip: %s",
+            ", ".join(leaks.too_ordinary),
+        )
     with tempfile.TemporaryDirectory(prefix="segstudy-") as temporary:
         top = Path(temporary) / f"{results.study.name}"
-        names = None
-        if anonymous:
+        if names:
             from segstudy.publish.drawing import draw_all
 
-            names = numbered(results)
             mirror = Path(temporary) / "results"
-            results = anonymised(results, names, mirror)
+            results = anonymised(results, names, leaks, mirror)
             figure_folder = mirror / "figures"
+        _check_words(results.study, leaks)
+        if names:
             draw_all(results, figure_folder)
-            hidden.append(str(mirror))
-        collect(results, figure_folder, top, with_images, names)
-        _check(top, hidden, names)
+        collect(results, figure_folder, top, with_images, anonymous)
+        cited = [(found.text, found.bibtex, found.link) for found in REFERENCES.values()]
+        constant = [text for texts in cited for text in texts if text]
+        check(top, leaks, (*constant, *REFERENCES), _of_others())
         write_text(top / CHECKSUMS, checksums(top))
         _zip(top, output)
     if names:
@@ -63,7 +77,79 @@ def write_package(
     log.info("%s: %.1f MB", output, output.stat().st_size / 1e6)
 
 
-def collect(results: Results, figure_folder: Path, top: Path, with_images: bool, names) -> None:
+def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> Leaks:
+    """What must not be in the zip: parts of the study's paths and, where cases get new names, the old ones."""
+    study, paths, files = results.study, [results.root.resolve(), Path.home(), Path.cwd()], []
+    published = [study.name, *study.models, *study.preprocess, *study.grids, *study.channels]
+    published += [*study.structures, *study.groups, *study.datasets]
+    own, places = set(), set()
+    for dataset, settings in study.datasets.items():
+        source = settings.source
+        published += [
+            word
+            for key in ("registered", "pipeline", "image_desc", "label_desc", "layout")
+            if (word := getattr(source, key, None))
+        ]
+        if path := getattr(source, "path", None):
+            paths += [Path(path), Path(path).absolute()]
+        url = getattr(source, "url", None)
+        is_public = url == getattr(outward(study).datasets[dataset].source, "url", None)
+        address = urllib.parse.urlsplit(url if url and not is_public else "")
+        places |= {address.username, address.password, address.hostname} - {None}
+        paths.append(Path(urllib.parse.unquote(address.path)))
+        cases = results.cases(dataset)
+        own |= {name for case in cases for name in (case.case, case.subject)}
+        files += [file for case in cases for file in case.files]
+        problems = results.problems(dataset)
+        own |= set(problems["case"]) - {""}
+        files += [Path(file) for file in problems["file"] if file]
+    for model in study.models.values():
+        for word in getattr(model, "command", ())[1:]:
+            paths += [Path(part) for part in re.split("[=,:]", word) if "/" in part]
+    published += [new for kind in names.values() for new in kind.values()] if names else sorted(own)
+    folders = {part for path in (*paths, *(file.parent for file in files)) for part in path.parts}
+    folders |= {stem(file) for file in (*files, *paths)} | places | {platform.node()}
+    return Leaks(
+        names=[Sought(name, "the name") for name in sorted(own)] if names else [],
+        folders=[Sought(name, "a part of the study's paths,") for name in sorted(folders)],
+        paths=[
+            Sought(str(path), "the path")
+            for path in sorted(
+                {path for path in paths if path.is_absolute() and len(path.parts) > 2}
+            )
+        ],
+        published=published,
+    )
+
+
+def _check_words(study: Study, leaks: Leaks) -> None:
+    """Raise InputError where the author's own words tell a name or a folder, or any path."""
+    told = outward(study)
+    for key in ("title", "description"):
+        text = getattr(told, key)
+        hit = leaks.find(text)
+        if hit:
+            raise InputError(
+                f"{key} of the study file: tells {hit[0].what} {hit[0].text!r}: \u201c{hit[1]}\u201d; say it "
+                "without"
+            )
+        path = _PATH.search(text)
+        if path:
+            raise InputError(
+                f"{key} of the study file: a path or an address with a name in it: {path[0]!r}; say it "
+                "without: others cannot follow it, and it may tell more than it should"
+            )
+
+
+def _of_others() -> list[bytes]:
+    """Files of NiiVue, which are published as they are."""
+    folder = resources.files("segstudy.publish").joinpath("niivue")
+    return [folder.joinpath(name).read_bytes() for name in ("niivue.umd.js", "LICENSE")]
+
+
+def collect(
+    results: Results, figure_folder: Path, top: Path, with_images: bool, anonymous: bool
+) -> None:
     """Put everything that is published into the folder `top`."""
     study = results.study
     captions = read_json(figure_folder / CAPTIONS)
@@ -82,7 +168,7 @@ def collect(results: Results, figure_folder: Path, top: Path, with_images: bool,
     shutil.copyfile(figure_folder / LAYERS, drawn / LAYERS)
     if with_images:
         write_viewer(results, top / VIEWER)
-    write_report(results, drawn, top / "report.html", images=with_images)
+    write_report(results, drawn, top / "report.html", images=with_images, published=True)
     (drawn / LAYERS).unlink()
 
     tables = top / "tables"
@@ -100,16 +186,14 @@ def collect(results: Results, figure_folder: Path, top: Path, with_images: bool,
         + "\n\nThis text is free to use (CC0 1.0).\n",
     )  # fmt: skip
     write_text(top / "references.bib", "\n\n".join(REFERENCES[key].bibtex for key in cited) + "\n")
-    settings = provenance.settings_yaml(study)
-    write_text(top / "settings.yaml", renamed(settings, names) if names else settings)
+    write_text(top / "settings.yaml", settings_yaml(study))
     write_text(top / "LICENCE.md", licences(results))
-    write_text(top / "README.md", _readme(results, with_images, names is not None))
+    write_text(top / "README.md", _readme(results, with_images, anonymous))
 
 
 def licences(results: Results) -> str:
     """What may be done with the parts of the zip, and what to cite."""
-    registry = Path(segstudy.__file__).parents[2] / "resources" / "datasets.yaml"
-    known = yaml.safe_load(registry.read_text(encoding="utf-8")) if registry.is_file() else {}
+    known = registry()
     lines = [
         "# Licences and citation",
         "",
@@ -147,7 +231,7 @@ def _readme(results: Results, with_images: bool, anonymous: bool) -> str:
     study = results.study
     return "\n".join(
         [
-            f"# {study.title or study.name}",
+            f"# {outward(study).title or study.name}",
             "",
             "| file | holds |",
             "|---|---|",
@@ -155,42 +239,34 @@ def _readme(results: Results, with_images: bool, anonymous: bool) -> str:
             "| `figures/` | each figure as PNG (300 dpi), SVG and PDF, and the table it was drawn from |",
             "| `tables/` | every measurement, summary, tests, ranking, folds |",
             "| `methods.md`, `references.bib` | the methods text and what it cites |",
-            "| `settings.yaml` | every setting of the study, defaults included |",
+            "| `settings.yaml` | the study file: every setting, defaults included |",
             "| `LICENCE.md` | licences, and what to cite |",
             f"| `{CHECKSUMS}` | check with `sha256sum --check {CHECKSUMS}` |",
             "",
             "Images of patients are in it." if with_images else "No image of a patient is in it.",
             "Cases have numbers for names." if anonymous else "Cases have their own names.",
             "",
+            "To run the study again: install segstudy, put your path to the data of each dataset into "
+            f"`settings.yaml`, and call `snakemake --config study=settings.yaml`. {_to_fill_in(results)}",
+            "",
         ]
     )
 
 
-def _check(top: Path, hidden: list[str], names) -> None:
-    """Raise InputError where a file tells what it should not."""
-    words = []
-    if names:
-        ordinary = set(names["cases"].values()) | set(names["subjects"].values())
-        words = [
-            name
-            for name in {*names["cases"], *names["subjects"]} - ordinary
-            if len(name) > 3 and not name.isalpha()
-        ]
-    pattern = re.compile(
-        "|".join([re.escape(text) for text in hidden]
-                 + [rf"(?<![\w-]){re.escape(word)}(?![\w-])" for word in sorted(words)]) or r"(?!)"
-    )  # fmt: skip
-    for path in _files(top):
-        if path.suffix in NEVER:
-            raise InputError(f"{path.name}: a {path.suffix} file is not to be published")
-        if path.suffix not in TEXTS:
-            continue
-        found = pattern.search(path.read_text(encoding="utf-8"))
-        if found:
-            raise InputError(
-                f"{path.relative_to(top)}: holds {found[0]!r}, which must not be published; "
-                "look for it in the study file's title and description, and in the case table"
-            )
+def _to_fill_in(results: Results) -> str:
+    """Which settings have a role in place of a path or a name."""
+    told, found = outward(results.study), []
+    for dataset, settings in told.datasets.items():
+        for key in ("path", "url"):
+            role = getattr(settings.source, key, None)
+            if role and "://" not in role:
+                found.append(f"`datasets.{dataset}.source.{key}` is {role}")
+        if settings.repair and settings.repair.reference_case:
+            found.append(f"`datasets.{dataset}.repair.reference_case` is the name of a case")
+    for name, model in told.models.items():
+        if "(a path)" in getattr(model, "command", ()):
+            found.append(f"`models.{name}.command` lacks its paths")
+    return f"To fill in: {'; '.join(found)}." if found else "Nothing is to be filled in."
 
 
 def _files(folder: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pandas
-import yaml
 
 import segstudy
 from segstudy.log import duration
@@ -123,26 +122,3 @@ def seeds(study: Study) -> list[tuple[str, str]]:
     return found + [
         (f"model {name}", ", ".join(map(str, model.seeds))) for name, model in study.models.items()
     ]
-
-
-def settings_yaml(study: Study) -> str:
-    """Every setting of the study, defaults included, with no folder of the machine in it."""
-    content = study.model_dump(mode="json")
-    return yaml.safe_dump(_anonymous(content), sort_keys=False, allow_unicode=True, width=88)
-
-
-def _anonymous(value):
-    if isinstance(value, dict):
-        return {key: _anonymous(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_anonymous(part) for part in value]
-    return without_folders(value) if isinstance(value, str) else value
-
-
-def without_folders(text: str) -> str:
-    """The text with absolute paths cut down to the file's own name; addresses stay."""
-    return re.sub(
-        r"(?<![\w:/.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:;,'\"]+[/\\])*([^\s/\\:;,'\"]+)[/\\]?",
-        lambda match: f"…/{match[1]}",
-        text,
-    )

@@ -16,7 +16,7 @@ from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
-from segstudy.publish import provenance, rulegraph, style, tables
+from segstudy.publish import outward, provenance, rulegraph, style, tables
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
@@ -39,18 +39,21 @@ def write_report(
     output: Path,
     images: bool = True,
     most_bytes: int = MOST_BYTES,
+    published: bool = False,
 ) -> None:
     """Write the report.
 
     folder: the figures of the study, which are embedded. images: False leaves out whatever shows
     a patient's image. most_bytes: of the one file; above that the page refers to the figures where
-    they lie, and slices through cases go to `report_files/` beside it. Raises InputError where a
-    table or a figure is missing.
+    they lie, and slices through cases go to `report_files/` beside it. published: True tells how
+    many warnings there are in the logs, and not their words. Raises InputError where a table or a
+    figure is missing.
     """
-    text, beside = render(results, folder, output, images), output.parent / FILES
+    text = render(results, folder, output, images, published=published)
+    beside = output.parent / FILES
     embedded = len(text.encode()) <= most_bytes
     if not embedded:
-        text = render(results, folder, output, images, embedded=False)
+        text = render(results, folder, output, images, embedded=False, published=published)
     if images and not embedded:
         with writing_folder(beside) as temporary:
             for name, content in stack_files(_figure_file(folder / LAYERS)):
@@ -63,10 +66,15 @@ def write_report(
 
 
 def render(
-    results: Results, folder: Path, output: Path, images: bool = True, embedded: bool = True
+    results: Results,
+    folder: Path,
+    output: Path,
+    images: bool = True,
+    embedded: bool = True,
+    published: bool = False,
 ) -> str:
     """The page. embedded: False refers to figures and to slices through cases as files."""
-    study = results.study
+    study, told = results.study, outward.outward(results.study)
     captions, layers = _figure_file(folder / CAPTIONS), _figure_file(folder / LAYERS)
     shown = [
         _plate(figure, folder, output, captions, embedded)
@@ -87,10 +95,11 @@ def render(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["plain"] = plain
-    environment.filters["scrubbed"] = provenance.without_folders
+    environment.filters["stage_text"] = outward.stage_text
     return environment.get_template("report.html").render(
         study=study,
-        title=study.title or plain(study.name),
+        title=told.title or plain(study.name),
+        description=told.description,
         sentence=_sentence(results),
         findings=_findings(results),
         facts=_facts(results),
@@ -125,8 +134,8 @@ def render(
         total_time=_total(results),
         seeds=provenance.seeds(study),
         trained_on=_devices(results),
-        warnings=results.warnings(),
-        settings=provenance.settings_yaml(study),
+        warnings=outward.warned(results.warnings(), published),
+        settings=outward.settings_yaml(study),
         style=Markup(_package_file("report.css")),
         script=Markup(_package_file("report.js")),
     )
@@ -442,7 +451,7 @@ def _attempt(row) -> dict:
 
 
 def _words(value) -> str:
-    return "" if value is None or value != value else provenance.without_folders(str(value))
+    return outward.stage_text(value)
 
 
 def _evidence(value) -> tables.Cell:

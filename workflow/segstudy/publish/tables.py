@@ -8,6 +8,7 @@ import pandas
 
 from segstudy import metric
 from segstudy.metric import Metric, number
+from segstudy.publish import outward
 from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
 from segstudy.publish.words import expand, p_value, plain, regions
@@ -398,7 +399,8 @@ def cohort_tables(results: Results) -> list[dict]:
         refused = problems[problems["verdict"] == "refused"]["case"].nunique()
         rows.append(("Refused by the audit", str(refused)))
         faults = results.faults(dataset) if settings.audit_labels else None
-        found.append({"dataset": dataset, "rows": rows, "problems": problems, "faults": faults})
+        told = outward.problems(results, dataset)
+        found.append({"dataset": dataset, "rows": rows, "problems": told, "faults": faults})
     return found
 
 

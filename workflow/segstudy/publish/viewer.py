@@ -19,7 +19,7 @@ from segstudy.errors import InputError
 from segstudy.files import write_text, writing_folder
 from segstudy.images.files import Image, read_label
 from segstudy.log import log, progress
-from segstudy.publish import slices, style
+from segstudy.publish import outward, slices, style
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.explorer import json_in_page
 from segstudy.publish.results import Results
@@ -55,7 +55,7 @@ def write_viewer(results: Results, folder: Path) -> None:
         )
         colours = style.structure_colours(study.structures)
         page = environment.get_template("viewer.html").render(
-            title=study.title or plain(study.name),
+            title=outward.outward(study).title or plain(study.name),
             version=NIIVUE,
             cases=cases,
             models=list(study.models),

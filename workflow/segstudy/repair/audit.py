@@ -6,7 +6,6 @@ Three kinds of finding, a module each: labels that lie elsewhere (`places`), wha
 A fault that most of the cohort shares is the cohort's norm and is not seen here.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from segstudy.cases import read_cases, repaired_labels
 from segstudy.errors import InputError
+from segstudy.files import parse_json
 from segstudy.images.files import compare_grids, read_image, read_label
 from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
@@ -110,8 +110,9 @@ def folder_pairs(images: Path, labels: Path, structures: str) -> tuple[Pairs, di
     structures: JSON {name: value}. Raises InputError for a file without its other half.
     """
     try:
-        values = {str(name): int(value) for name, value in json.loads(structures).items()}
-    except (ValueError, TypeError, AttributeError):
+        given = parse_json(structures, "--structures")
+        values = {str(name): int(value) for name, value in given.items()}
+    except (ValueError, OverflowError, TypeError, AttributeError):
         values = {}
     if not values or min(values.values()) < 1:
         raise InputError(

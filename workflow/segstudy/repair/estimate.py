@@ -236,7 +236,7 @@ def read_estimate(path: Path | str) -> Estimate:
         for key in ("translation_voxels", "peak_deg"):
             content[key] = None if content[key] is None else tuple(content[key])
         return Estimate(**content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: not a transform that `segstudy repair estimate` wrote ({error})"
         ) from None

@@ -1,6 +1,5 @@
 """Planting a known fault in label files, so that a repair can be held against its answer."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from segstudy.errors import InputError
+from segstudy.files import parse_json
 from segstudy.images.files import read_grid, read_label, write_label
 from segstudy.images.moving import move_structure, segthor_fault
 from segstudy.images.names import is_image, stem
@@ -38,7 +38,7 @@ def read_matrix(text: str | None, files: Sequence[Path]) -> np.ndarray:
     if text is None:
         return segthor_fault(np.mean([read_grid(file).shape for file in files], axis=0))
     try:
-        matrix = np.array(json.loads(text), float)
+        matrix = np.array(parse_json(text, "--matrix"), float)
     except (ValueError, TypeError) as error:
         raise InputError(
             f"--matrix: not a matrix in JSON ({error}); expected 4 rows of 4"

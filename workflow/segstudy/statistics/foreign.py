@@ -1,7 +1,6 @@
 """Tables of other programs: `summary.json` of nnU-Net and the raw tables of MONAI."""
 
 import contextlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ import pandas as pd
 
 from segstudy import metric
 from segstudy.errors import InputError
+from segstudy.files import read_json
 from segstudy.images.names import stem
 from segstudy.log import log
 from segstudy.statistics.delimited import read_delimited
@@ -78,8 +78,9 @@ def read_nnunet(path: Path, model: str, directions: Mapping[str, str] = {}) -> p
     """Read nnU-Net's summary.json: Dice and IoU, and what follows from its counts of voxels."""
     if not model:
         raise InputError(f"{path}: a summary.json names no model; give it as MODEL={path}")
+    content = read_json(path)
     try:
-        cases = json.loads(path.read_text(encoding="utf-8-sig"))["metric_per_case"]
+        cases = content["metric_per_case"]
         files = [case.get("reference_file") or case["prediction_file"] for case in cases]
         rows = []
         for name, case in zip(_names(files), cases, strict=True):
@@ -97,10 +98,7 @@ def read_nnunet(path: Path, model: str, directions: Mapping[str, str] = {}) -> p
                     (model, name, structure, key, str(value), str(reference), str(predicted))
                     for key, value in values.items()
                 ]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError,
-            RecursionError) as error:  # fmt: skip
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(
             f"{path}: not a summary.json of nnU-Net ({type(error).__name__}: {error}); expected "
             "metric_per_case, with Dice, IoU, TP, n_pred and n_ref of every label"

@@ -36,11 +36,20 @@ def read_trainings(folder: Path, settings: GridSettings) -> pd.DataFrame:
                     "validation_dice": (measured.max() if best else measured.iloc[-1])
                     if len(measured)
                     else np.nan,
-                    "parameters": read_json(file.with_name("settings.json"))["parameters"],
+                    "parameters": _parameters(file.with_name("settings.json")),
                     "seconds": history["seconds"].sum() if "seconds" in history else np.nan,
                 }
             )
     return pd.DataFrame(rows, columns=list(TRAINING))
+
+
+def _parameters(path: Path) -> int:
+    """Parameters of a trained network, from its settings.json."""
+    content = read_json(path)
+    found = content.get("parameters") if isinstance(content, dict) else None
+    if type(found) is not int:
+        raise InputError(f"{path}: found no number of parameters; run `segstudy train` again")
+    return found
 
 
 def grid_table(

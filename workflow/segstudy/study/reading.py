@@ -5,7 +5,6 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from segstudy import paths
@@ -15,6 +14,7 @@ from segstudy.study.arms import NOT_LEARNED
 from segstudy.study.mistakes import describe, keys_at
 from segstudy.study.settings import Settings
 from segstudy.study.study import Study
+from segstudy.yaml_files import read_yaml
 
 
 def read_study(
@@ -47,6 +47,8 @@ def from_json(kind: type[Settings], text: str) -> Any:
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{text[1:]}: not UTF-8 text ({error.reason})") from None
         except OSError as error:
             raise InputError(f"{text[1:]}: cannot be read: {error.strerror}") from None
     try:
@@ -55,40 +57,9 @@ def from_json(kind: type[Settings], text: str) -> Any:
         raise InputError(describe(error, "--settings", kind)) from None
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error, not a silent overwrite."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue  # `<<: *other`: keys written here override those
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, typing.Hashable) and key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
-                )
-            if isinstance(key, typing.Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _content(path: Path) -> dict:
-    """The keys and values of a YAML file."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such study file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{where}: not readable as YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    """The keys and values of a study file."""
+    content = read_yaml(path, "study file")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected keys and values (datasets, models, ...) at the top")
     return content

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import json
 from pathlib import Path
 
 from segstudy import finished
@@ -223,13 +222,11 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
 def _labelled(splits: list, options: argparse.Namespace) -> list:
     """The cases that the splits name, in their order."""
     from segstudy.cases import Labelled, ignored_values, read_cases, repaired_labels
+    from segstudy.files import parse_json
 
     ignore = ignored_values(options.ignore)
     tables, labels = _named(options.cases, "--cases"), _named(options.labels, "--labels")
-    try:
-        values = json.loads(options.structures)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--structures: no JSON ({error}): {options.structures}") from None
+    values = parse_json(options.structures, "--structures")
     found = {}
     for dataset in dict.fromkeys(split.dataset for split in splits):
         if dataset not in tables:

@@ -1,0 +1,373 @@
+"""The last look at what leaves the house: no name and no folder of the study in any text of any file.
+
+Names and paths are replaced where they are written; this finds what slipped through. A name is found
+in any case, with and without accents and separators, inside longer words, and inside what is packed
+into a file: PNG's texts, PDF's streams, base64 in pages and scripts, gzip, NIfTI headers.
+"""
+
+import ast
+import base64
+import csv
+import gzip
+import html
+import io
+import re
+import struct
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+import segstudy
+from segstudy.errors import InputError
+
+TEXTS = (".html", ".js", ".csv", ".tsv", ".md", ".bib", ".yaml", ".json", ".txt", ".svg", "")
+_SHOWN = 5
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{48,}={0,2}")
+_DIGEST = re.compile(r"\b[0-9a-f]{32,128}\b")
+_RUNS = re.compile(r"[^\W\d_]+|\d+")
+_CAMEL = re.compile(r"(?<=[a-z\u00df-\u00ff])(?=[A-Z\u00c0-\u00de])")
+_GAP = r"[\W_]{0,3}"
+
+
+@dataclass(frozen=True)
+class Sought:
+    """A text that must not be published. what: whose it is, for the message."""
+
+    text: str
+    what: str
+
+    @cached_property
+    def runs(self) -> list[str]:
+        """Its words and numbers, plain: `DOE_Jane1957` gives doe, jane, 1957."""
+        return _RUNS.findall(plain(_CAMEL.sub(" ", self.text)))
+
+    @cached_property
+    def key(self) -> str:
+        return "".join(self.runs)
+
+    @cached_property
+    def pattern(self) -> re.Pattern:
+        """It, as it may be written: at the edge of a number where it ends with one, and of a word where it is short."""
+        # A long one is found however it is parted: `doejane1957` in `Doe, Jane: 1957`.
+        body = _GAP.join(self.key if len(self.key) > 7 else self.runs)
+        short = len(self.key) < 6 or re.fullmatch(r"[0-9a-f]{1,8}", self.key)
+        edges = [r"[^\W_]" if short else r"\d" if run.isdigit() else "" for run in self._ends]
+        before, after = (
+            f"(?{kind}{edge})" if edge else ""
+            for kind, edge in zip(("<!", "!"), edges, strict=True)
+        )
+        if self.key.isdigit():  # no part of a decimal number
+            before, after = r"(?<![^\W_])(?<!\d[.,])", r"(?![^\W_])(?![.,]\d)"
+        return re.compile(before + body + after)
+
+    @property
+    def _ends(self) -> tuple[str, str]:
+        return (self.runs[0], self.runs[-1])
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it cannot be told from a number, or a mark, that a table holds anyway."""
+        return len(self.key) < 3 or (
+            self.key.isdigit() and len(self.key) < 8 and not self.text.startswith("0")
+        )
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it is made of words that every report holds, and so tells nothing."""
+        return len(self.key) < 3 or all(
+            len(run) < 4 if run.isdigit() else run in ordinary_words() for run in self.runs
+        )
+
+
+@dataclass
+class Leaks:
+    """What is looked for. names: of cases and subjects. folders: parts of the study's paths. paths: these whole.
+
+    published: words that are published on purpose: names in the study file, the new names of cases.
+    """
+
+    names: list[Sought] = field(default_factory=list)
+    folders: list[Sought] = field(default_factory=list)
+    paths: list[Sought] = field(default_factory=list)
+    published: Iterable[str] = ()
+
+    @cached_property
+    def _published(self) -> set[str]:
+        return {Sought(word, "").key for word in self.published}
+
+    @cached_property
+    def texts(self) -> list[Sought]:
+        """What is looked for in every text."""
+        names = [
+            one
+            for one in self.names
+            if one.key not in self._published
+            and not one.is_number
+            and not (one.is_ordinary and one.key.isalpha())
+        ]
+        folders = [
+            one
+            for one in self.folders
+            if not any(one.key in word for word in self._published)
+            and not self._beyond(one).is_ordinary
+            and not one.is_number
+        ]
+        return [*names, *folders]
+
+    def _beyond(self, one: Sought) -> Sought:
+        """What a file's or folder's name has beyond what is published: `T1` of `<case>_T1`."""
+        rest = one.key
+        for word in sorted(self._published, key=len, reverse=True):
+            rest = rest.replace(word, " ") if len(word) > 2 else rest
+        return one if rest == one.key else Sought(rest, one.what)
+
+    @cached_property
+    def marks(self) -> set[str]:
+        """Names that are numbers or marks, looked for where a table or a page names a case."""
+        return {one.text for one in self.names if one.is_number and one.key not in self._published}
+
+    @property
+    def too_ordinary(self) -> list[str]:
+        """Names that are ordinary words, which no search could tell from these."""
+        return [one.text for one in self.names if one.is_ordinary and one.key.isalpha()]
+
+    def find(self, text: str) -> tuple[Sought, str] | None:
+        """What of it stands in a text, and the place with what is around it."""
+        forms = plain(text), plain(_CAMEL.sub(" ", text))
+        squeezed = ["".join(_RUNS.findall(form)) for form in forms]
+        for one in self.paths:
+            at = text.find(one.text)
+            if at >= 0:
+                return one, _around(text, at, at + len(one.text))
+        for one in self.texts:
+            for form, pressed in zip(forms, squeezed, strict=True):
+                if one.key in pressed and (found := one.pattern.search(form)):
+                    return one, _around(form, *found.span())
+        return None
+
+    def find_mark(self, name: str, text: str) -> tuple[Sought, str] | None:
+        """A name that is a number, where a table's column or a page's values name a case."""
+        found = self.marks & set(_case_names(name, text))
+        return (Sought(found := min(found), "a case's or subject's name"), found) if found else None
+
+
+def plain(text: str) -> str:
+    """The text without case and accents."""
+    apart = unicodedata.normalize("NFKD", text)
+    return (
+        "".join(sign for sign in apart if not unicodedata.combining(sign)).casefold()
+        if not (text.isascii())
+        else text.casefold()
+    )
+
+
+def _around(text: str, start: int, stop: int, more: int = 40) -> str:
+    return " ".join(text[max(0, start - more) : stop + more].split())
+
+
+@cache
+def ordinary_words() -> frozenset[str]:
+    """Words that this program itself writes, which stand in every report; not those of the works it cites."""
+    folder = Path(segstudy.__file__).parent
+    written = [
+        path.read_text(encoding="utf-8")
+        for suffix in ("html", "css", "js")
+        for path in folder.glob(f"publish/*.{suffix}")
+    ]
+    for path in folder.rglob("*.py"):
+        if path.stem != "citations":
+            written += _written(ast.parse(path.read_text(encoding="utf-8")))
+    text = "\n".join(written)
+    return frozenset(_RUNS.findall(plain(text)) + _RUNS.findall(plain(_CAMEL.sub(" ", text))))
+
+
+def _written(module: ast.Module) -> Iterator[str]:
+    """Texts and names of a module, which may be columns and keys; neither remarks nor docstrings."""
+    remarks = {
+        id(node.value)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield "" if id(node) in remarks else node.value
+        elif isinstance(node, ast.Name | ast.Attribute | ast.arg | ast.keyword):
+            yield (
+                getattr(node, {ast.Name: "id", ast.Attribute: "attr"}.get(type(node), "arg")) or ""
+            )
+
+
+def check(
+    folder: Path, leaks: Leaks, constant: Iterable[str] = (), known: Iterable[bytes] = ()
+) -> None:
+    """Look through every file of a folder. Raises InputError that names the files and the texts found.
+
+    constant: texts that may stand in them as they are, such as references. known: files that others
+    made, let out by their bytes.
+    """
+    known, found = set(known), []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        content = path.read_bytes()
+        if content in known:
+            continue
+        for where, text in (("its name", name), *texts(path.name, content)):
+            for allowed in constant:
+                text = text.replace(allowed, " ")
+            hit = leaks.find(text) or leaks.find_mark(name, text)
+            if hit:
+                found.append(
+                    f"{name}{where and f' ({where})'}: {hit[0].what} {hit[0].text!r}: \u201c{hit[1]}\u201d"
+                )
+                break
+    if found:
+        more = f"\n... and {len(found) - _SHOWN} files more" if len(found) > _SHOWN else ""
+        raise InputError("not published, since it would tell:\n" + "\n".join(found[:_SHOWN]) + more)
+
+
+def texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
+    """(where, text) of all that can be read in a file: its own text, and that of what is packed in it.
+
+    Raises InputError for a kind of file that is not published.
+    """
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        yield from _png(content)
+    elif content.startswith(b"%PDF-"):
+        yield from _pdf(content)
+    elif content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        yield from _webp(content)
+    elif content.startswith(b"\x1f\x8b"):
+        yield from texts("", gzip.decompress(content))
+    elif content[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and content[344:347] in (b"n+1", b"ni1"):
+        start = int(struct.unpack("<f" if content[0] else ">f", content[108:112])[0])
+        yield "header", content[: max(352, start)].decode("latin-1")
+    elif Path(name).suffix in TEXTS:
+        yield from _text(content)
+    else:
+        raise InputError(f"{name}: a {Path(name).suffix} file is not to be published")
+
+
+def _text(content: bytes) -> Iterator[tuple[str, str]]:
+    """A text with its escapes undone, without digests; then what is packed in it as base64."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    packed = []
+
+    def taken_out(match: re.Match) -> str:
+        inside = _unpacked(match[0])
+        packed.append(inside)
+        return match[0] if inside is None else " "
+
+    text = _DIGEST.sub(" ", _BASE64.sub(taken_out, text))
+    text = html.unescape(text)
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text)
+    yield "", re.sub(r"(?:%[0-9a-fA-F]{2})+", _percent, text)
+    for inside in filter(None, packed):
+        yield from (("packed in it", text) for _, text in texts("", inside))
+
+
+def _unpacked(word: str) -> bytes | None:
+    """What a long word holds as base64; None where it only looks like that, as a path may."""
+    try:
+        inside = base64.b64decode(word + "=" * (-len(word) % 4))
+        if not inside.startswith((b"\x89PNG", b"RIFF", b"\x1f\x8b")):
+            inside.decode("utf-8")
+    except ValueError:
+        return None
+    return inside
+
+
+def _percent(match: re.Match) -> str:
+    return bytes.fromhex(match[0].replace("%", "")).decode("utf-8", "replace")
+
+
+def _png(content: bytes) -> Iterator[tuple[str, str]]:
+    """All of a PNG but its pixels."""
+    at = 8
+    while at + 8 <= len(content):
+        (length,), kind = struct.unpack(">I", content[at : at + 4]), content[at + 4 : at + 8]
+        data = content[at + 8 : at + 8 + length]
+        if kind not in (b"IDAT", b"fdAT", b"PLTE", b"tRNS"):
+            yield kind.decode("latin-1"), _inflated(data)
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    yield "after its end", content[at:].decode("latin-1")
+
+
+def _inflated(data: bytes) -> str:
+    """Text of a chunk; where a part after its key is deflated (zTXt, iTXt, iCCP), that too."""
+    text = data.decode("utf-8", "replace")
+    for start in [at for at in range(len(data) - 1) if data[at] == 0x78][:20]:
+        try:
+            text += " " + zlib.decompressobj().decompress(data[start:]).decode("utf-8", "replace")
+        except zlib.error:
+            continue
+    return text
+
+
+def _webp(content: bytes) -> Iterator[tuple[str, str]]:
+    """All of a WebP but its pixels."""
+    at = 12
+    while at + 8 <= len(content):
+        kind, (length,) = content[at : at + 4], struct.unpack("<I", content[at + 4 : at + 8])
+        if kind not in (b"VP8 ", b"VP8L", b"ALPH", b"ANMF"):
+            yield (
+                kind.decode("latin-1"),
+                content[at + 8 : at + 8 + length].decode("utf-8", "replace"),
+            )
+        at += 8 + length + length % 2
+
+
+def _pdf(content: bytes) -> Iterator[tuple[str, str]]:
+    """A PDF's objects, and the words drawn on its pages, put together from their pieces."""
+    yield (
+        "objects",
+        re.sub(rb"stream\r?\n.*?endstream", b" ", content, flags=re.DOTALL).decode("latin-1"),
+    )
+    streams = []
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", content, re.DOTALL):
+        with suppress(zlib.error):
+            streams.append(zlib.decompressobj().decompress(stream))
+    special = _ligatures(streams)
+    for stream in streams:
+        drawn = []
+        for block in re.findall(rb"\bBT\b(.*?)\bET\b", stream, re.DOTALL):
+            pieces = re.findall(rb"\(((?:\\.|[^()\\])*)\)", block, re.DOTALL)
+            letters = re.sub(rb"\\(.)", rb"\1", b"".join(pieces), flags=re.DOTALL)
+            text = letters.decode("utf-16-be" if b"\0" in letters else "latin-1", "replace")
+            drawn.append("".join(special.get(ord(sign), sign) for sign in text))
+        yield "words drawn", "\n".join(drawn)
+
+
+def _ligatures(streams: Iterable[bytes]) -> dict[int, str]:
+    """Low codes that a font's table (ToUnicode) gives to ligatures and rare signs -> what they stand for."""
+    found: dict[int, str] = {}
+    for stream in streams:
+        if b"begincmap" not in stream:
+            continue
+        for first, signs in re.findall(rb"<(00[01][0-9a-f])> <[0-9a-f]{4}> \[(.*?)\]", stream):
+            for place, sign in enumerate(re.findall(rb"<([0-9a-f]+)>", signs)):
+                text = bytes.fromhex(sign.decode()).decode("utf-16-be", "replace")
+                found.setdefault(int(first, 16) + place, text)
+    return {code: text for code, text in found.items() if code < 32}
+
+
+def _case_names(name: str, text: str) -> Iterator[str]:
+    """What stands where a case or subject is named: columns of a table, keys of values in a page."""
+    yield Path(name).stem
+    if name.endswith((".csv", ".tsv")):
+        rows = csv.DictReader(io.StringIO(text), delimiter="\t" if name.endswith(".tsv") else ",")
+        for row in rows:
+            for column in ("case", "subject", "same_image_as", "reference_case"):
+                if row.get(column):
+                    yield row[column]
+    elif name.endswith((".html", ".js", ".json")):
+        for found in re.findall(r'"((?:\\.|[^"\\]){1,200})":', text):
+            yield re.sub(r"\\(.)", r"\1", found)

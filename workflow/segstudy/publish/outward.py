@@ -1,0 +1,147 @@
+"""What may leave the house: words of the study, and for each of its paths what it stands for.
+
+A path is replaced where it is written, by its role ("the case table of dataset thorax"); it is not
+looked for in texts. Texts that the stages wrote are let out only where nothing in them can be a path
+or a name; else a remark stands for them.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Any
+
+import pandas
+import yaml
+
+import segstudy
+from segstudy.cases import Case
+from segstudy.images.names import is_image
+from segstudy.publish.results import Results
+from segstudy.publish.words import count
+from segstudy.study import ExternalModel, Study
+from segstudy.yaml_files import read_yaml
+
+WITHHELD = "(its words name files, and are not published)"
+ROLES = ("image", "label", "second label", "image file", "table", "file")
+_PLAIN_WORD = re.compile(r"(--?)?[\w.+,{}-]+(=[\w.+,{}-]+)?", re.ASCII)
+"""A word of a command that can hold no path: an option, a value, a placeholder."""
+_FILE_LIKE = re.compile(
+    r"[/\\~]|\.(nii|gz|nrrd|nhdr|mh[ad]|raw|hdr|img|dcm|png|tsv|csv|json|ya?ml|txt|py|pt|zip|tar)\b"
+)
+
+
+def outward(study: Study) -> Study:
+    """The study as it may be read by others: roles for paths and addresses, nothing else changed."""
+    datasets = {
+        name: dataset.model_copy(update={"source": _source(name, dataset.source)})
+        for name, dataset in study.datasets.items()
+    }
+    models = {
+        name: model.model_copy(update={"command": command(model.command)})
+        if isinstance(model, ExternalModel)
+        else model
+        for name, model in study.models.items()
+    }
+    words = {key: without_sources(getattr(study, key), study) for key in ("title", "description")}
+    return study.model_copy(update={"datasets": datasets, "models": models, **words})
+
+
+def settings_yaml(study: Study) -> str:
+    """Every setting of the study as a study file, defaults included, with a role for each path."""
+    content: dict[str, Any] = outward(study).model_dump(mode="json")
+    # What a grid became are models already; a study file has no empty `grid`.
+    del content["grids"]
+    for model in content["models"].values():
+        model.pop("grid", None)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=88)
+
+
+def role_of_source(dataset: str, layout: str) -> str:
+    """What the path of a dataset's source stands for."""
+    what = "case table" if layout == "table" else "folder"
+    return f"the {what} of dataset {dataset}"
+
+
+def registry() -> dict[str, dict[str, Any]]:
+    """Datasets that anybody may fetch or ask for, by name; their addresses are public."""
+    path = Path(segstudy.__file__).parents[2] / "resources" / "datasets.yaml"
+    return read_yaml(path) if path.is_file() else {}
+
+
+def _source(dataset: str, source: Any) -> Any:
+    roles = {"path": role_of_source(dataset, source.layout)}
+    if getattr(source, "url", None) not in {entry.get("url") for entry in registry().values()}:
+        roles["url"] = f"the archive of dataset {dataset}"
+    told = {key: role for key, role in roles.items() if getattr(source, key, None)}
+    return source.model_copy(update=told)
+
+
+def command(words: Iterable[str]) -> tuple[str, ...]:
+    """The words of a command: the program by its name, and of the others those that can be no path."""
+    first, *others = words
+    name = PurePath(first.replace("\\", "/")).name
+    program = name if _PLAIN_WORD.fullmatch(name) else "program"
+    return (program, *(word if _PLAIN_WORD.fullmatch(word) else "(a path)" for word in others))
+
+
+def without_sources(text: str, study: Study) -> str:
+    """The author's own text; where it holds the very path of a dataset, that path's role."""
+    for name, dataset in study.datasets.items():
+        given = getattr(dataset.source, "path", None)
+        role = role_of_source(name, dataset.source.layout)
+        for path in sorted({given, str(Path(given).absolute())} if given else (), key=len)[::-1]:
+            if len(PurePath(path).parts) > 1:
+                text = text.replace(path, role)
+    return text
+
+
+def problems(results: Results, dataset: str) -> list[dict[str, str]]:
+    """What the audit found, for readers: case, role of the file, problem and verdict of each."""
+    cases = {case.case: case for case in results.cases(dataset)}
+    return [
+        {
+            "case": row["case"],
+            "file": role_of_file(row["file"], cases.get(row["case"])),
+            "problem": stage_text(row["problem"]),
+            "verdict": row["verdict"],
+        }
+        for _, row in results.problems(dataset).iterrows()
+    ]
+
+
+def role_of_file(file: str, case: Case | None = None) -> str:
+    """What a file is to a case; to none that is known, of which kind it is."""
+    if case is not None and file:
+        known = [
+            *(("image", image) for image in case.images),
+            ("label", case.label),
+            ("second label", case.reference_label),
+        ]
+        for role, path in known:
+            if path is not None and (str(path) == file or str(path).endswith(f"/{file}")):
+                return role
+    if not file or file in ROLES:
+        return file
+    if is_image(file):
+        return "image file"
+    return "table" if file.endswith((".tsv", ".csv", ".txt")) else "file"
+
+
+def stage_text(text: object, instead: str = WITHHELD) -> str:
+    """A text that a stage wrote, where nothing in it can be a path; else what is said instead."""
+    text = "" if text is None or text != text else str(text)
+    return instead if _FILE_LIKE.search(text) else text
+
+
+def warned(warnings: pandas.DataFrame, published: bool) -> list[dict[str, str]]:
+    """Lines of the logs that warn (stage, job, line); published: of each log how many there are."""
+    if published:
+        counts = warnings.groupby(["stage", "job"], sort=False).size()
+        return [
+            {"stage": stage, "job": job, "line": f"{count(number, 'line')}, in the log"}
+            for (stage, job), number in counts.items()
+        ]
+    return [
+        {**row, "line": stage_text(row["line"], f"(it names files: see {row['job']}.log)")}
+        for row in warnings.to_dict("records")
+    ]
