@@ -118,10 +118,10 @@ def test_every_automatic_patch_is_one_that_its_network_takes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("levels", range(2, 8))
-def test_no_automatic_patch_of_a_thousand_plans_is_refused(levels):
+@pytest.mark.parametrize("levels", [4, 5, 6, 7])
+def test_no_automatic_patch_of_hundreds_of_plans_is_refused(levels):
     draw = np.random.default_rng(levels)
-    for _ in range(1000):
+    for _ in range(300):
         resolved_or_refused(
             draw.choice(["unet", "unet_2d"]),
             levels,
