@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from segstudy.errors import InputError
 from segstudy.networks import build, patch_spacing, strides
-from segstudy.networks.topology import topology
+from segstudy.networks.topology import product, topology
 from segstudy.networks.unet import InstanceNorm
 from segstudy.study import UnetModel
 
@@ -71,6 +71,50 @@ def test_an_axis_of_few_voxels_is_halved_no_further():
 def test_too_many_levels_are_refused_with_the_number_that_fits():
     with pytest.raises(InputError, match=r"5 levels.*16x16x16.*halved 2 times.*at most 3 levels"):
         topology(5, (16, 16, 16), (1.0, 1.0, 1.0))
+
+
+def test_an_axis_of_seven_is_not_halved_and_voxels_of_twice_the_size_wait():
+    steps, kernels = topology(5, (112, 160, 8), (1.0, 1.0, 2.0))
+    assert steps == [(1, 1, 1), (2, 2, 1), (2, 2, 2), (2, 2, 1), (2, 2, 1)]
+    # Of nnU-Net, get_pool_and_conv_props.
+    assert kernels == [(3, 3, 1), *[(3, 3, 3)] * 4]
+    steps, _ = topology(6, (112, 160, 8), (1.0, 1.0, 2.0))
+    assert steps[-1] == (1, 2, 1)
+
+
+SPACINGS = st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0]) | st.floats(0.3, 8)
+"""Also of ratios that are exactly 2, 4, ..."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(2, 3), st.data())
+def test_strides_and_kernels_are_nnunets(dims, data):
+    """For as many levels as nnU-Net gives a patch, and for the patch that it rounds it to."""
+    module = "nnunetv2.experiment_planning.experiment_planners.network_topology"
+    props = pytest.importorskip(module).get_pool_and_conv_props
+    patch = data.draw(st.tuples(*[st.integers(8, 400)] * dims))
+    spacing = data.draw(st.tuples(*[SPACINGS] * dims))
+    _, steps, kernels, rounded, multiple = props(spacing, patch, 4, 999_999)
+    if len(steps) < 2:
+        return
+    for size in (patch, tuple(map(int, rounded))):
+        assert topology(len(steps), size, spacing) == (list(steps), list(kernels))
+    assert product(steps) == tuple(multiple)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(2, 3), st.integers(2, 7), st.data())
+def test_a_patch_rounded_to_the_nearest_multiple_keeps_its_strides(dims, levels, data):
+    patch = data.draw(st.tuples(*[st.integers(8, 600)] * dims))
+    spacing = data.draw(st.tuples(*[SPACINGS] * dims))
+    try:
+        steps, kernels = topology(levels, patch, spacing)
+    except InputError:
+        return
+    nearest = [
+        max(1, round(size / step)) * step for size, step in zip(patch, product(steps), strict=True)
+    ]
+    assert topology(levels, nearest, spacing) == (steps, kernels)
 
 
 @given(

@@ -82,6 +82,18 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path, change, message):
     assert str(path) in str(refused.value)
 
 
+def test_weights_of_an_earlier_enet_are_refused_in_a_sentence(tmp_path):
+    """Until its decoder was the authors', ENet doubled the resolution by 2x2 kernels."""
+    path = tmp_path / "weights.pt"
+    save(path, *MODELS[2])
+    key = "up4.branch.3.weight"
+    changed(path, lambda c: c["state"].update({key: c["state"][key][:, :, :2, :2].clone()}))
+    with pytest.raises(InputError) as refused:
+        load_weights(path)
+    said = str(refused.value)
+    assert f"size mismatch for {key}" in said and "or train again" in said and "\n" not in said
+
+
 @pytest.mark.parametrize("keep", [0, 10, 1000, -1])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     path = tmp_path / "weights.pt"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from benchmark_runs import run_quickly
 from segstudy.study import Augmentation
@@ -103,6 +103,40 @@ def test_a_coarse_axis_stays_as_it_is():
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     flat = matrices([30.0], 1.2, spacing=(1.0, 5.0), threshold=3.0)[0]
     assert flat[:, :2].tolist() == [[pytest.approx(1.2), 0.0], [0.0, 1.0]]
+
+
+def test_a_coarse_axis_is_not_shifted():
+    shift = [2.5, -1.25, 0.5]
+    found = matrices([0.0] * 3, shift=shift, spacing=(1.0, 1.0, 5.0), threshold=3.0)[0]
+    assert found[:, 3].tolist() == [2.5, -1.25, 0.0]
+    flat = matrices([0.0], shift=[2.5, 0.5], spacing=(1.0, 5.0), threshold=3.0)[0]
+    assert flat[:, 2].tolist() == [2.5, 0.0]
+    fine = matrices([0.0] * 3, shift=shift, spacing=(1.0, 1.0, 3.0), threshold=3.0)[0]
+    assert fine[:, 3].tolist() == shift
+
+
+@pytest.mark.parametrize("coarse", [0, 1, 2])
+def test_no_spatial_change_mixes_far_apart_slices(coarse):
+    """Slices of one value each keep it, whatever the largest moves of all kinds are."""
+    change = Augmentation(
+        **NOTHING | {"affine_share": 1.0, "elastic_share": 1.0},
+        rotation_deg=180,
+        scale=(0.7, 1.4),
+        shear=0.2,
+        translation_voxels=5,
+    )
+    spacing_mm = tuple(4.0 if axis == coarse else 1.0 for axis in range(3))
+    patch = (8, 8, 8)
+    source = source_size(patch, change, spacing_mm, 3.0)
+    assert source[coarse] == 8 < min(s for axis, s in enumerate(source) if axis != coarse)
+    values = torch.arange(1.0, 9).reshape([8 if axis == coarse else 1 for axis in range(3)])
+    images = values.expand(6, 1, *source).contiguous()
+    out, label = augment(
+        images, images[:, 0].byte(), change, patch, torch.tensor([spacing_mm] * 6),
+        torch.arange(3).repeat(6, 1), 3.0, generator(),
+    )  # fmt: skip
+    torch.testing.assert_close(out, values.expand(6, 1, *patch), rtol=0, atol=1e-4)
+    assert torch.equal(label.float(), values.expand(6, *patch))
 
 
 def test_what_is_not_turned_is_cut_from_the_middle_unchanged():
@@ -242,6 +276,36 @@ def test_blur_is_scipys():
             assert found[n, c] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("limits", [(0.7, 1.5), (0.75, 1.25), (1.2, 3.0)])
+def test_factors_are_drawn_as_nnunet_draws_them(limits):
+    peer = pytest.importorskip("batchgeneratorsv2.transforms.intensity.contrast").BGContrast(limits)
+    np.random.seed(0)
+    theirs = [peer() for _ in range(4000)]
+    ours = module.Draw(generator(), 4000).factor(*limits, 1)[:, 0].numpy()
+    assert stats.ks_2samp(ours, theirs).pvalue > 0.05
+    assert limits[0] <= ours.min() and ours.max() <= limits[1]
+
+
+def test_half_of_the_exponents_lie_below_1(monkeypatch):
+    """Uniform from 0.7 to 1.5, it would be 3 of 8."""
+    seen = []
+    for name in ("gamma", "contrast", "brighten"):
+        monkeypatch.setattr(module, name, lambda images, factor: seen.append(factor) or images)
+    shares = dict.fromkeys(("gamma_share", "inverted_gamma_share", "contrast_share"), 1.0)
+    limits = dict.fromkeys(("gamma", "contrast", "brightness"), (0.7, 1.5))
+    change = Augmentation(**NOTHING | shares | {"brightness_share": 1.0} | limits)
+    flat = torch.zeros(4000, 1, 2, 2)
+    module.intensities(flat, change, module.Draw(generator(), 4000), torch.zeros(4000, 2).bool())
+    assert len(seen) == 4
+    for factor in seen:
+        drawn = factor.flatten().numpy()
+        assert (drawn < 1).mean() == pytest.approx(0.5, abs=0.03)
+        assert stats.kstest(drawn[drawn < 1], stats.uniform(0.7, 0.3).cdf).pvalue > 0.01
+        assert stats.kstest(drawn[drawn > 1], stats.uniform(1, 0.5).cdf).pvalue > 0.01
+    below = module.Draw(generator(), 4000).factor(0.5, 0.8, 1).numpy().ravel()
+    assert stats.kstest(below, stats.uniform(0.5, 0.3).cdf).pvalue > 0.01
+
+
 def test_contrast_keeps_mean_and_range_and_gamma_keeps_mean_and_sd():
     torch.manual_seed(0)
     images = torch.rand(2, 2, 16, 16) * 3 - 1
@@ -267,7 +331,7 @@ def test_a_constant_patch_stays_finite():
 @given(
     st.tuples(*[st.integers(8, 40)] * 3),
     st.tuples(*[st.floats(0.5, 2)] * 3),
-    st.floats(0, 30),
+    st.floats(0, 180),
     st.integers(0, 10**6),
 )
 def test_a_turned_patch_has_no_empty_corners(patch, spacing, rotation, seed):
@@ -282,8 +346,39 @@ def test_a_turned_patch_has_no_empty_corners(patch, spacing, rotation, seed):
     found = affine(angles, scale, shift, torch.tensor(spacing).expand(50, -1))
     places = module.places_of(found, source, patch).flip(1).movedim(1, -1)
     middle = (torch.tensor(source) - 1) / 2
-    # 1.01: the largest reach is sought on a raster of angles.
-    assert ((places - middle).abs() / (middle + 0.5)).max() < 1.01
+    assert ((places - middle).abs() / (middle + 0.5)).max() < 1 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("patch", "most_deg", "expected"),
+    [
+        # The diagonal of a square, and what it spans before its corner gets to an axis.
+        ((64, 64), 180, 64 * math.sqrt(2)),
+        ((64, 64), 45, 64 * math.sqrt(2)),
+        ((64, 64), 30, 64 * (math.cos(math.radians(30)) + 0.5)),
+        ((64, 64), 15, 64 * (math.cos(math.radians(15)) + math.sin(math.radians(15)))),
+        ((48, 20), 180, math.hypot(48, 20)),
+        ((48, 20), 10, 48 * math.cos(math.radians(10)) + 20 * math.sin(math.radians(10))),
+        ((64, 64, 64), 180, 64 * math.sqrt(3)),
+        ((60, 40, 24), 180, math.sqrt(60**2 + 40**2 + 24**2)),
+    ],
+)
+def test_the_source_holds_a_turned_patch_and_nothing_beyond(patch, most_deg, expected):
+    change = Augmentation(rotation_deg=most_deg, scale=(1.0, 1.0))
+    found = source_size(patch, change, (1.0,) * len(patch), math.inf)[0]
+    assert found == patch[0] + 2 * math.ceil((expected - patch[0]) / 2)
+
+
+def test_no_corner_is_empty_at_any_angle():
+    change = Augmentation(**NOTHING | {"affine_share": 1.0}, rotation_deg=180, scale=(1.0, 1.0))
+    source = source_size((64, 64), change, (1.0, 1.0), 3.0)
+    assert source == (92, 92)
+    full = torch.ones(200, *source, dtype=torch.uint8)
+    out, label = augment(
+        full[:, None].float(), full, change, (64, 64), torch.ones(200, 2),
+        torch.tensor([[0, 1]] * 200), 3.0, generator(),
+    )  # fmt: skip
+    assert label.all() and out.min() > 1 - 1e-4
 
 
 def test_without_rotation_and_scale_no_more_is_read_than_needed():
@@ -336,10 +431,22 @@ def test_an_elastic_field_has_mean_0_and_the_sd_asked_for_in_every_voxel(size):
         assert at.std(0).numpy() == pytest.approx(expected, rel=0.09, abs=1e-9)
 
 
+def test_each_patch_has_a_field_as_smooth_as_its_own_spacing_says():
+    """The mean square of a B-spline's slope is (2/3) / (151/315) over the square of the spacing."""
+    gaps = torch.tensor([[6.0, 12.0], [12.0, 24.0]]).repeat(1500, 1)
+    values = module.Draw(generator(), 3000).field(1, gaps, (20, 20)).values((20, 20))[:, 0]
+    for which, (along, across) in enumerate(gaps[:2].tolist()):
+        own = values[which::2]
+        assert own.std().item() == pytest.approx(1, rel=0.05)
+        for axis, gap in ((1, along), (2, across)):
+            slope = own.diff(dim=axis).square().mean().item()
+            assert slope == pytest.approx(2 / 3 / (151 / 315) / gap**2, rel=0.08)
+
+
 def test_a_field_is_scipys_cubic_b_spline():
     draw = module.Draw(generator(), 2)
     field = draw.field(1, (5.0, 7.0), (11, 9))
-    weights = [field._weights(axis, size, gap) for axis, size, gap in ((0, 11, 5.0), (1, 9, 7.0))]
+    weights = [field._weights(axis, size) for axis, size in ((0, 11), (1, 9))]
     assert all(torch.allclose(w.sum(1), torch.ones(2, w.shape[2])) for w in weights)
     expected = np.zeros((11, 9))
     for i in range(11):

@@ -277,6 +277,22 @@ def test_optimizers_are_as_asked(settings, kind):
     optimizer.step()
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_weight_decay_takes_normalisations_and_biases_in(name):
+    """As nnU-Net's SGD: without a gradient, every parameter shrinks."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(1.0)
+            parameter.grad = torch.zeros_like(parameter)
+    settings = Optimizer(name=name, lr=0.1, weight_decay=0.5, momentum=0.0)
+    module.build_optimizer(settings, network).step()
+    # Adam's first step has the size of its rate.
+    expected = 0.9 if name == "adam" else 0.95
+    for parameter in network.parameters():
+        torch.testing.assert_close(parameter, torch.full_like(parameter, expected))
+
+
 def test_a_structure_that_is_nowhere_is_left_out_of_the_mean():
     values = np.array([[0.5, np.nan, np.nan], [0.7, 0.2, np.nan]])
     found = module._mean_known(values)

@@ -74,6 +74,42 @@ def test_focal_below_gamma_1_has_a_slope_where_a_voxel_is_certain():
     torch.testing.assert_close(value.detach(), torch.tensor(0.75 * 0.5**0.5 * math.log(2)))
 
 
+TERMS = [
+    {"dice": 1.0},
+    {"dice": 1.0, "batch_dice": False, "dice_background": True},
+    {"cross_entropy": 1.0},
+    *[{"focal": 1.0, "focal_gamma": gamma} for gamma in (0.0, 0.1, 0.5, 0.9, 1.0, 1.5, 2.0, 5.0)],
+]
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: "-".join(map(str, term.values())))
+def test_no_term_has_a_gradient_without_bound(term, kind, ignores):
+    """Sure of the right class, of the wrong one, and undecided, up to the largest float16."""
+    steps = torch.tensor([0.0, 1e-4, 1, 8, 16, 16.7, 17, 20, 40, 88, 104, 200, 1e4, 65504.0])
+    logits = torch.stack([torch.cat([steps, -steps]), torch.zeros(28), torch.zeros(28)])
+    logits = logits.repeat(2, 1, 1).to(kind).requires_grad_()
+    labels = torch.tensor([0, 1], dtype=torch.uint8)[:, None].repeat(1, 28)
+    shares = {"dice": 0.0, "cross_entropy": 0.0, "focal": 0.0} | term
+    found = SegmentationLoss(Loss(**shares), ["a", "b"], ignores=ignores)(logits, labels)
+    found.backward()
+    assert found.isfinite() and logits.grad.isfinite().all()
+    assert logits.grad.any()
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 0.9])
+def test_the_slope_of_focal_below_gamma_1_is_that_of_its_formula(gamma):
+    """-(1 - p)^gamma log p, by the logit of the true class of two, in double precision."""
+    away = torch.linspace(-10, 15, 51)
+    logits = torch.stack([away, torch.zeros(51)])[None].requires_grad_()
+    loss(focal=1.0, focal_gamma=gamma)(logits, torch.zeros(1, 51).byte()).backward()
+    z = away.double().requires_grad_()
+    log_p = functional.logsigmoid(z)
+    (functional.logsigmoid(-z).mul(gamma).exp() * -log_p).mean().backward()
+    torch.testing.assert_close(logits.grad[0, 0].double(), z.grad, rtol=2e-3, atol=1e-9)
+
+
 def test_shares_add_up(batch):
     logits, labels = batch
     parts = [loss(dice=1.0), loss(cross_entropy=1.0), loss(focal=1.0)]

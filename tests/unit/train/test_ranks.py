@@ -77,7 +77,9 @@ def numbers(folder) -> np.ndarray:
 
 def assert_alike(one, two):
     assert numbers(one).shape == (12, 7)
-    np.testing.assert_allclose(numbers(two), numbers(one), rtol=1e-4)
+    np.testing.assert_allclose(numbers(two)[:, :4], numbers(one)[:, :4], rtol=1e-4)
+    # Of Dice, a voxel or two, in which two classes are as likely.
+    np.testing.assert_allclose(numbers(two)[:, 4:], numbers(one)[:, 4:], rtol=0, atol=1e-4)
     for name in ("weights.pt", "best.pt"):
         first, second = (load_weights(folder / name).network.state_dict() for folder in (one, two))
         for key, values in first.items():

@@ -2,14 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from segstudy.errors import InputError
 from segstudy.images.plan import Plan
-from segstudy.networks import strides
-from segstudy.study import EnetModel, TrainSettings, UnetModel
+from segstudy.networks import NORMAL_AXIS, build, patch_spacing, strides
+from segstudy.study import AnyModel, EnetModel, SwinUnetrModel, TrainSettings, UnetModel
 from segstudy.train.resolve import PATCH_VOXELS, automatic_patch, resolve
 
 
@@ -52,6 +55,83 @@ def test_a_thin_case_leaves_its_share_to_the_other_axes():
     assert patch[0] == patch[1] > 100
 
 
+UNET, SMALL = {"network": "unet"}, {"feature_size": 4, "hidden_size": 8, "heads": 2}
+NETWORKS = {
+    "enet": {"network": "enet", "channels": 4},
+    "unet": UNET,
+    "unet_2d": UNET | {"dims": 2},
+    "attention_unet": {"network": "attention_unet"},
+    "attention_unet_2d": {"network": "attention_unet", "dims": 2},
+    "unetr": {"network": "unetr"} | SMALL,
+    "unetr_2d": {"network": "unetr", "dims": 2} | SMALL,
+    "swin_unetr": {"network": "swin_unetr", "feature_size": 12, "depths": [1] * 4},
+    "swin_unetr_2d": {"network": "swin_unetr", "feature_size": 12, "depths": [1] * 4, "dims": 2},
+}
+"""Every network, as narrow as it can be."""
+PLANES = [("axial",), ("coronal",), ("sagittal",), ("axial", "coronal", "sagittal")]
+
+
+def resolved_or_refused(name, levels, shape, spacing, planes, device):
+    """What `auto` settles on, its patch checked; None where a median case is rightly refused."""
+    given = dict(NETWORKS[name])
+    if "unet" in (given["network"], given["network"].removeprefix("attention_")):
+        given["channels"] = (4,) * levels
+    if given.get("dims") == 2 or given["network"] == "enet":
+        given["planes"] = planes
+    model = TypeAdapter(AnyModel).validate_python(given)
+    try:
+        found = resolved(model, device=device, shape=shape, spacing=spacing)
+    except InputError as refused:
+        # The network would be refused on the whole median case, too.
+        axes = [[a for a in range(3) if a != NORMAL_AXIS[p]] for p in model.planes]
+        sizes = [max(shape[own[n]] for own in axes) for n in (0, 1)] if model.dims == 2 else shape
+        with pytest.raises(InputError, match="can be halved"):
+            strides(model, sizes, patch_spacing(spacing, model.dims, model.planes))
+        assert "levels" in str(refused)
+        return None
+    steps = strides(model, found.patch_size, found.spacing_mm)
+    assert all(size % step == 0 for size, step in zip(found.patch_size, steps, strict=True))
+    assert math.prod(found.patch_size) > math.prod(steps)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(NETWORKS)),
+    st.integers(2, 6),
+    st.tuples(*[st.integers(4, 300)] * 3),
+    st.tuples(*[st.sampled_from([0.5, 1.0, 2.0, 4.0]) | st.floats(0.4, 6)] * 3),
+    st.sampled_from(PLANES),
+    st.sampled_from(["cpu", "cuda"]),
+)
+def test_every_automatic_patch_is_one_that_its_network_takes(
+    name, levels, shape, spacing, planes, device
+):
+    """Built for it, and run forward on tensors without data: deep supervision needs whole multiples."""
+    found = resolved_or_refused(name, levels, shape, spacing, planes, device)
+    if found is None:
+        return
+    network = build(found.model, 1, 2, found.patch_size, found.spacing_mm).to("meta").train()
+    logits = network(torch.empty(2, 1, *found.patch_size, device="meta"))
+    full = logits if isinstance(logits, torch.Tensor) else logits[0]
+    assert full.shape == (2, 2, *found.patch_size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("levels", [4, 5, 6, 7])
+def test_no_automatic_patch_of_hundreds_of_plans_is_refused(levels):
+    draw = np.random.default_rng(levels)
+    for _ in range(300):
+        resolved_or_refused(
+            draw.choice(["unet", "unet_2d"]),
+            levels,
+            tuple(draw.integers(8, 400, 3).tolist()),
+            tuple(np.exp(draw.uniform(np.log(0.4), np.log(6), 3)).tolist()),
+            PLANES[draw.integers(4)],
+            draw.choice(["cpu", "cuda"]),
+        )
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.tuples(*[st.integers(16, 500)] * 3),
@@ -59,16 +139,27 @@ def test_a_thin_case_leaves_its_share_to_the_other_axes():
     st.integers(2, 3),
     st.sampled_from(["cpu", "cuda"]),
 )
-def test_an_automatic_patch_suits_network_and_budget(shape, spacing, levels, device):
+def test_an_automatic_patch_suits_the_budget(shape, spacing, levels, device):
     model = UnetModel(network="unet", channels=(8,) * levels)
-    try:
-        patch = automatic_patch(model, plan(shape, spacing), device)
-    except InputError as error:
-        assert "halved" in str(error)
-        return
-    steps = strides(model, patch, spacing)
-    assert all(size % step == 0 for size, step in zip(patch, steps, strict=True))
+    patch = automatic_patch(model, plan(shape, spacing), device)
     assert math.prod(patch) <= 2.5 * PATCH_VOXELS[device][3]
+
+
+def test_what_one_voxel_at_the_bottom_would_be_normalised_by():
+    """A SwinUNETR of 32^3 and an ENet of 8 x 8 leave one voxel; the case's longest side gets two."""
+    swin = SwinUnetrModel(network="swin_unetr")
+    assert automatic_patch(swin, plan((30, 28, 20), (1.0, 1.0, 2.0)), "cpu") == (32, 32, 64)
+    assert automatic_patch(swin, plan((30, 33, 20)), "cpu") == (32, 64, 32)
+    assert automatic_patch(EnetModel(network="enet"), plan((7, 8, 8)), "cpu") == (8, 16)
+
+
+def test_a_case_that_lacks_little_for_its_levels_is_padded():
+    """Four levels take 32 voxels, which hold 28 with a margin, as five take 64 and hold 50."""
+    for levels, size, expected in ((4, 28, 32), (5, 50, 64), (4, 26, 32)):
+        model = UnetModel(network="unet", channels=(8,) * levels)
+        assert automatic_patch(model, plan((size, size, 10)), "cpu") == (expected, expected, 10)
+    with pytest.raises(InputError, match="24x24x10 voxels can be halved 2 times"):
+        automatic_patch(UnetModel(network="unet"), plan((24, 24, 10)), "cpu")
 
 
 def test_an_automatic_patch_grows_to_what_the_levels_need():

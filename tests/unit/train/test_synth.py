@@ -172,6 +172,34 @@ def test_the_elastic_deformation_never_folds(monkeypatch):
     assert float(torch.linalg.det(gradients).min()) > 0
 
 
+@pytest.mark.parametrize("own", [(1.0, 1.0), (1.0, 3.0), (3.0, 1.0)])
+def test_a_slices_deformation_is_that_of_its_own_pixels(own, monkeypatch):
+    """However large the others' of its batch are: SD of 2 mm, as a spline whose points are bounded has it."""
+    seen = []
+    monkeypatch.setattr(synth, "nearest", lambda both, places: seen.append(places) or both)
+    spacing_mm = torch.tensor([own, (1.0, 1.0), (1.0, 3.0), (3.0, 1.0)]).repeat(300, 1)
+    count, size = len(spacing_mm), (24, 24)
+    tissues = torch.zeros(count, *size, dtype=torch.uint8)
+    of = still(elastic_sd_mm=2, elastic_spacing_mm=25)
+    synth.deform(
+        *(tissues, tissues, of, size, spacing_mm, torch.tensor([[0, 1]] * count), (), 3.0),
+        Draw(torch.Generator().manual_seed(0), count),
+    )
+    grid = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 2, indexing="ij"))
+    moved = (seen[0].flip(1) - grid)[::4] * torch.tensor(own).view(2, 1, 1)
+    # Coefficients of SD 2 mm, cut off at 0.4 control spacings times the spline's own SD.
+    edge = 0.4 * 25 * (151 / 315) / 2
+    inside = stats.norm.cdf(edge) - stats.norm.cdf(-edge)
+    variance = inside - 2 * edge * stats.norm.pdf(edge) + edge**2 * (1 - inside)
+    for axis in range(2):
+        assert moved[:, axis].std().item() == pytest.approx(2 * variance**0.5, rel=0.06)
+        # Of slopes, by mm: those of a spline whose points are 25 mm apart.
+        for along, pixel_mm in enumerate(own):
+            slope = moved[:, axis].diff(dim=along + 1).div(pixel_mm).square().mean().item()
+            expected = 4 * variance * 2 / 3 / (151 / 315) / 25**2
+            assert slope == pytest.approx(expected, rel=0.12)
+
+
 def test_what_moves_into_a_patch_is_read():
     """A map without background, read as large as asked, leaves none in the patch."""
     of = still(rotation_deg=20, scale=(0.8, 1.2), elastic_sd_mm=2, elastic_spacing_mm=12)

@@ -12,7 +12,7 @@ import torch
 from segstudy.images import prepare as preparing
 from segstudy.images.files import Image
 from segstudy.images.normalise import normalise
-from segstudy.images.plan import Restore
+from segstudy.images.plan import Plan, Restore
 from segstudy.infer.checks import read_checked
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import predict_volume
@@ -33,7 +33,7 @@ def predict_image(trained: Trained, paths: Sequence[Path], device: torch.device)
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
     """An image as the network sees it, float32 (channel, x, y, z), and the way back."""
-    plan = preparing.Plan.from_dict(trained.plan)
+    plan = Plan.from_dict(trained.plan)
     name = ", ".join(str(path) for path in paths)
     image = read_checked(trained, paths)
     array, way = preparing.prepare(image, plan, name)

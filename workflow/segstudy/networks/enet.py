@@ -1,8 +1,11 @@
 """ENet (Paszke, Chaurasia, Kim, Culurciello 2016, arXiv:1606.02147), for slices.
 
-Written from the paper; where it leaves a choice, as the authors' Torch code has it: inner width
-a quarter of a block's output, batch normalisation after every convolution, a transposed
-convolution at the end. The paper's widths are those of `channels: 16`.
+Written from the paper; where it leaves a choice, as the authors' Torch code has it
+(github.com/e-lab/ENet-training): inner width a quarter of a block's output, a 3x3 transposed
+convolution where the decoder doubles the resolution and a 2x2 one at the end, batch normalisation
+after every convolution, with their epsilon. Two things differ from that code, not from the paper:
+it has biases in front of normalisations, which take them away, and no dropout in the decoder.
+The paper's widths are those of `channels: 16`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +18,8 @@ from segstudy.networks.padding import crop, pad_to_multiple
 from segstudy.study import EnetModel
 
 MULTIPLE = (8, 8)
+EPSILON = 1e-3
+"""Of batch normalisation, as the authors' code sets it."""
 
 
 def build(
@@ -82,7 +87,7 @@ class Initial(nn.Module):
             in_channels, channels - in_channels, 3, stride=2, padding=1, bias=False
         )
         self.pool = nn.MaxPool2d(2)
-        self.out = nn.Sequential(nn.BatchNorm2d(channels), nn.PReLU(channels))
+        self.out = nn.Sequential(_normalisation(channels), nn.PReLU(channels))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.out(torch.cat([self.convolution(images), self.pool(images)], dim=1))
@@ -155,13 +160,17 @@ class Upsampling(nn.Module):
         super().__init__()
         inner = max(outputs // 4, 1)
         self.main = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+            nn.Conv2d(inputs, outputs, 1, bias=False), _normalisation(outputs)
         )
         self.unpool = nn.MaxUnpool2d(2)
         self.branch = nn.Sequential(
             *_normalised(nn.Conv2d(inputs, inner, 1, bias=False), inner, relu=True),
             *_normalised(
-                nn.ConvTranspose2d(inner, inner, 2, stride=2, bias=False), inner, relu=True
+                nn.ConvTranspose2d(
+                    inner, inner, 3, stride=2, padding=1, output_padding=1, bias=False
+                ),
+                inner,
+                relu=True,
             ),
             *_expansion(inner, outputs, dropout),
         )
@@ -184,13 +193,17 @@ def _context(channels: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
+def _normalisation(channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels, EPSILON)
+
+
 def _normalised(convolution: nn.Module, channels: int, relu: bool = False) -> list[nn.Module]:
-    return [convolution, nn.BatchNorm2d(channels), _activation(channels, relu)]
+    return [convolution, _normalisation(channels), _activation(channels, relu)]
 
 
 def _expansion(inner: int, channels: int, dropout: float) -> list[nn.Module]:
     expand = nn.Conv2d(inner, channels, 1, bias=False)
-    return [expand, nn.BatchNorm2d(channels), nn.Dropout2d(dropout)]
+    return [expand, _normalisation(channels), nn.Dropout2d(dropout)]
 
 
 def _activation(channels: int, relu: bool = False) -> nn.Module:

@@ -1,6 +1,7 @@
 """Which axes a level of a U-Net halves and convolves: coarse ones wait for the finer ones.
 
-As in nnU-Net (Isensee et al. 2021).
+As in nnU-Net (Isensee et al. 2021, `get_pool_and_conv_props` of nnunetv2), but for the number of
+levels, which a study sets.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from segstudy.errors import InputError
 from segstudy.study import AttentionUnetModel, UnetModel
 
 SMALLEST = 4
-"""No axis is halved below this many voxels."""
+"""No axis is halved below this many voxels: a patch of 7 stays as it is."""
 
 
 def topology(
@@ -17,9 +18,12 @@ def topology(
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Strides and kernels of each level, finest first; the first level's stride is 1.
 
-    An axis is halved if its voxels are less than twice as large as the smallest that may still
-    be halved, and at least 4 of them remain. Its kernel is 1 until its voxels are at most twice
-    the smallest, and 3 from then on.
+    An axis of at least 8 voxels is halved if they are less than twice as large as the smallest of
+    those that may still be halved. Its kernel is 1 until its voxels are less than twice the
+    smallest, and 3 from then on; at the last level all kernels are 3.
+
+    A patch rounded to the nearest multiple of what its strides shrink it by has the same strides:
+    an axis halved k times has more than 3.5 * 2^k voxels, so at least 4 * 2^k after rounding.
     """
     size, spacing = list(patch_size), list(spacing_mm)
     axes = range(len(size))
@@ -28,7 +32,7 @@ def topology(
     for level in range(levels):
         step = [1] * len(size)
         if level > 0:
-            able = [axis for axis in axes if -(-size[axis] // 2) >= SMALLEST]
+            able = [axis for axis in axes if size[axis] >= 2 * SMALLEST]
             if not able:
                 raise InputError(
                     f"channels: {levels} levels, but a patch of {'x'.join(map(str, patch_size))} "
@@ -42,7 +46,7 @@ def topology(
                     size[axis] = -(-size[axis] // 2)
                     spacing[axis] *= 2
         for axis in axes:
-            if spacing[axis] <= 2 * min(spacing):
+            if spacing[axis] < 2 * min(spacing) or level == levels - 1:
                 kernel[axis] = 3
         steps.append(tuple(step))
         kernels.append(tuple(kernel))

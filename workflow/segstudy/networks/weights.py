@@ -32,7 +32,7 @@ class Trained:
     model: the model's settings in its study (overlap, planes, keep_largest_component, ...).
     structures: names of the classes 1, 2, ...; class 0 is the background.
     channels: names of an image's channels, in order; the plan may keep some of them only.
-    plan: the preprocessing as plain values (`images.prepare.Plan.from_dict` reads it; nnU-Net's is
+    plan: the preprocessing as plain values (`images.plan.Plan.from_dict` reads it; nnU-Net's is
         described in `networks.nnunet`).
     patch_size: voxels a patch, on the plan's grid in RAS order (nnU-Net: z, y, x); two numbers for
         a 2D network.
@@ -107,9 +107,12 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        # torch's first line names the class alone, and each further one a tensor.
+        reason = (str(error).strip().splitlines()[1:] or [str(error)])[0].strip().rstrip(".")[:300]
         raise InputError(
-            f"{path}: weights do not fit the network {model.network}: {reason}"
+            f"{path}: weights do not fit the network {model.network} as segstudy {__version__} "
+            f"builds it ({reason}); they are damaged, or an earlier segstudy wrote them (here "
+            f"{content['version']}): use the one that wrote them, or train again"
         ) from None
     return Trained(
         network=network.to(device).eval(),

@@ -17,8 +17,8 @@ import segstudy
 from segstudy.cases import Case
 from segstudy.images.names import is_image
 from segstudy.publish.results import Results
-from segstudy.publish.words import count
 from segstudy.study import ExternalModel, Study
+from segstudy.words import count
 from segstudy.yaml_files import read_yaml
 
 WITHHELD = "(its words name files, and are not published)"

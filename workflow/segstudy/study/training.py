@@ -46,7 +46,11 @@ class Optimizer(Settings):
         "adamw", description="sgd is with Nesterov momentum"
     )
     lr: Positive = Field(1e-3, description="peak learning rate")
-    weight_decay: NotNegative = Field(1e-4, description="weight decay")
+    weight_decay: NotNegative = Field(
+        1e-4,
+        description="weight decay, of all parameters, those of normalisations and biases too, as nnU-Net has it; adamw "
+        "decouples it from the gradient, adam and sgd add it there",
+    )
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="Adam's betas")
     momentum: Share = Field(0.99, description="momentum of sgd")
 
@@ -69,7 +73,9 @@ class Augmentation(Settings):
     shear: NotNegative = Field(
         0.0, description="largest shear of an axis along another, as a tangent"
     )
-    translation_voxels: NotNegative = Field(0.0, description="largest shift, voxels")
+    translation_voxels: NotNegative = Field(
+        0.0, description="largest shift along each axis but coarse ones, voxels"
+    )
     elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
     elastic_voxels: NotNegative = Field(
         2.0, description="largest SD of the field's displacement along each axis, voxels"
@@ -88,9 +94,13 @@ class Augmentation(Settings):
     bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
     bias_sd: NotNegative = Field(0.2, description="largest SD of the field's logarithm")
     brightness_share: Share = Field(0.15, description="share with another brightness")
-    brightness: Range = Field((0.75, 1.25), description="range of the brightness factor")
+    brightness: Range = Field(
+        (0.75, 1.25), description="range of the brightness factor; half of the draws lie below 1"
+    )
     contrast_share: Share = Field(0.15, description="share with another contrast")
-    contrast: Range = Field((0.75, 1.25), description="range of the contrast factor")
+    contrast: Range = Field(
+        (0.75, 1.25), description="range of the contrast factor; half of the draws lie below 1"
+    )
     low_resolution_share: Share = Field(0.1, description="share made to look coarser")
     low_resolution_scale: Range = Field(
         (0.5, 1.0), description="range of the lower resolution, as a share of the patch's"
@@ -99,7 +109,10 @@ class Augmentation(Settings):
     inverted_gamma_share: Share = Field(
         0.0, description="share with another gamma of the inverted patch"
     )
-    gamma: Range = Field((0.7, 1.5), description="range of gamma")
+    gamma: Range = Field(
+        (0.7, 1.5),
+        description="range of gamma; half of the draws lie below 1, as in nnU-Net",
+    )
 
     @field_validator(
         *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")

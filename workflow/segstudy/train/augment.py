@@ -8,7 +8,7 @@ caller seeds for each step.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,6 +114,16 @@ class Draw:
         drawn = torch.rand(self.whole, number, generator=self.generator)[self.own]
         return low + (high - low) * drawn
 
+    def factor(self, low: float, high: float, number: int) -> Tensor:
+        """(batch, number) in [low, high): half of them below 1 and half above, where both are possible.
+
+        Uniform on each side, as nnU-Net draws contrast, brightness and gamma (Isensee et al. 2021).
+        """
+        if not low < 1 < high:
+            return self.uniform(low, high, number)
+        drawn = self.uniform(-1, 1, number)
+        return 1 + drawn * torch.where(drawn < 0, 1 - low, high - 1)
+
     def normal(self, number: int) -> Tensor:
         """(batch, number) of mean 0 and SD 1."""
         return torch.randn(self.whole, number, generator=self.generator)[self.own]
@@ -122,12 +132,19 @@ class Draw:
         """A seed for each patch."""
         return torch.randint(2**62, (self.whole,), generator=self.generator)[self.own].tolist()
 
-    def field(self, parts: int, spacing: Sequence[float], size: Sequence[int]) -> "SmoothField":
-        """A smooth random field (batch, parts, *size), its control points `spacing` voxels apart."""
+    def field(
+        self, parts: int, spacing: Sequence[float] | Tensor, size: Sequence[int]
+    ) -> "SmoothField":
+        """A smooth random field (batch, parts, *size), its control points `spacing` voxels apart.
+
+        spacing: (dims,), the same for all patches, or (batch, dims).
+        """
+        spacing = torch.as_tensor(spacing).float().expand(self.count, len(size))
         phase = self.uniform(0, 1, len(size))
-        points = [math.ceil(have / gap) + 4 for have, gap in zip(size, spacing, strict=True)]
+        closest = spacing.amin(0).tolist()
+        points = [math.ceil(have / gap) + 4 for have, gap in zip(size, closest, strict=True)]
         drawn = torch.randn(self.whole, parts, *points, generator=self.generator)[self.own]
-        return SmoothField(drawn, phase, tuple(spacing))
+        return SmoothField(drawn, phase, spacing)
 
 
 # --- geometry -----------------------------------------------------------------------------------
@@ -141,22 +158,23 @@ class SmoothField:
     same in every voxel. A product of B-splines has the mean square (151/315)^dims, which is divided out.
 
     coefficients: (batch, part, *control points); phase: (batch, dims), in control points;
-    spacing: voxels between control points along each axis.
+    spacing: (batch, dims), voxels between control points along each axis of each patch.
     """
 
     coefficients: Tensor
     phase: Tensor
-    spacing: tuple[float, ...]
+    spacing: Tensor
 
     def times(self, factor: Tensor) -> "SmoothField":
         """Each part of each field, times a factor (batch, part)."""
-        shape = (*self.coefficients.shape[:2], *[1] * len(self.spacing))
+        shape = (*self.coefficients.shape[:2], *[1] * self.phase.shape[1])
         values = self.coefficients * factor.expand(shape[:2]).reshape(shape)
         return SmoothField(values, self.phase, self.spacing)
 
     def bounded(self, limit: Tensor) -> "SmoothField":
-        """The field with part n between plus and minus `limit` (part,), at its control points and so everywhere."""
-        limit = (limit * self._scale).to(self.coefficients).view(-1, *[1] * len(self.spacing))
+        """The field with part n between plus and minus `limit` (batch, part), at its control points and so everywhere."""
+        limit = (limit * self._scale).to(self.coefficients)
+        limit = limit.reshape(*limit.shape, *[1] * self.phase.shape[1])
         return SmoothField(self.coefficients.clamp(-limit, limit), self.phase, self.spacing)
 
     def mixed(self, matrices: Tensor) -> "SmoothField":
@@ -168,13 +186,13 @@ class SmoothField:
 
     def of(self, chosen: Tensor) -> "SmoothField":
         """The fields of some patches, by number."""
-        return SmoothField(self.coefficients[chosen], self.phase[chosen], self.spacing)
+        return SmoothField(self.coefficients[chosen], self.phase[chosen], self.spacing[chosen])
 
     def values(self, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """(batch, part, *size)."""
         found = self.coefficients.to(device)
-        for axis, (have, gap) in enumerate(zip(size, self.spacing, strict=True)):
-            weights = self._weights(axis, have, gap).to(device)
+        for axis, have in enumerate(size):
+            weights = self._weights(axis, have).to(device)
             folded = found.movedim(axis + 2, -1)
             found = (folded @ weights[(slice(None), *[None] * (folded.ndim - 3))]).movedim(
                 -1, axis + 2
@@ -183,12 +201,12 @@ class SmoothField:
 
     @property
     def _scale(self) -> float:
-        return math.sqrt((151 / 315) ** len(self.spacing))
+        return math.sqrt((151 / 315) ** self.phase.shape[1])
 
-    def _weights(self, axis: int, size: int, gap: float) -> Tensor:
+    def _weights(self, axis: int, size: int) -> Tensor:
         """(batch, control point, voxel): the cubic B-spline of each control point in each voxel."""
         points = self.coefficients.shape[axis + 2]
-        place = torch.arange(size) / gap + self.phase[:, axis, None] + 1
+        place = torch.arange(size) / self.spacing[:, axis, None] + self.phase[:, axis, None] + 1
         away = (place[:, None] - torch.arange(points)[:, None]).abs()
         near = 2 / 3 - away**2 + away**3 / 2
         return torch.where(away < 1, near, (2 - away).clamp(min=0) ** 3 / 6)
@@ -245,7 +263,8 @@ def affine(
 
     Input and output are voxels counted from the patch's centre; scaling, shearing and turning, in
     this order, happen in millimetres between. A coarse axis (voxels more than `anisotropy_threshold`
-    times the smallest) keeps its place and scale: interpolating across far-apart slices would blur them.
+    times the smallest) keeps its place and scale: interpolating across far-apart slices would blur them,
+    and which of them a patch holds is drawn where it is cut.
 
     angles_deg, shear: (batch, 1 | 3); scale: (batch, 1); shift: (batch, dims) in voxels; spacing_mm:
     (batch, dims).
@@ -266,7 +285,7 @@ def affine(
         millimetres = millimetres @ (sheared(shear, dims) * fine)
     millimetres = millimetres * sizes[:, None, :]
     linear = millimetres * spacing[:, None, :] / spacing[:, :, None]
-    return torch.cat([linear, shift.double()[:, :, None]], dim=2)
+    return torch.cat([linear, (shift.double() * ~coarse)[:, :, None]], dim=2)
 
 
 def resample(
@@ -404,38 +423,61 @@ def source_size(
     Nor does an elastic displacement of up to three standard deviations.
     """
     dims = len(patch_size)
-    turns = shears = [0.0]
-    smallest, shift = 1.0, 0.0
+    spacing = torch.tensor([spacing_mm]).double()
+    most_deg, shears, smallest, shift = 0.0, [0.0], 1.0, 0.0
     if settings.affine_share:
-        turns = torch.linspace(-settings.rotation_deg, settings.rotation_deg, 13).tolist()
-        shears = sorted({-settings.shear, settings.shear})
+        most_deg, shears = settings.rotation_deg, sorted({-settings.shear, settings.shear})
         smallest, shift = settings.scale[0], settings.translation_voxels
     if settings.elastic_share:
         shift += ELASTIC_REACH * settings.elastic_voxels
-    number = 3 if dims == 3 else 1
-    drawn = torch.tensor(
-        [
-            [*angles, *amounts]
-            for angles in itertools.product(turns, repeat=number)
-            for amounts in itertools.product(shears, repeat=number)
-        ]
-    )
-    count = len(drawn)
-    matrices = affine(
-        drawn[:, :number],
-        torch.full((count, 1), smallest),
-        torch.zeros(count, dims),
-        torch.tensor(spacing_mm).double().expand(count, -1),
-        anisotropy_threshold,
-        drawn[:, number:],
-    )
-    back = torch.linalg.inv(matrices[:, :, :dims]).abs()
-    moved = torch.tensor(patch_size, dtype=back.dtype) + 2 * shift
-    reach = (back @ moved).max(dim=0).values
+    fine = ~coarse_axes(spacing, anisotropy_threshold)[0]
+    moved = torch.tensor(patch_size).double() + 2 * shift * fine
+    turns = 3 if dims == 3 else 1
+    # The inverse is linear in each shear, so that the largest ones reach furthest.
+    amounts = torch.tensor(list(itertools.product(shears, repeat=turns)))
+
+    def reach(angles_deg: Tensor) -> Tensor:
+        """Voxels of the source (number, dims) that a patch spans, turned by angles (number, turns)."""
+        count = len(angles_deg) * len(amounts)
+        matrices = affine(
+            angles_deg.repeat_interleave(len(amounts), 0),
+            torch.full((count, 1), smallest),
+            torch.zeros(count, dims),
+            spacing.expand(count, -1),
+            anisotropy_threshold,
+            amounts.repeat(len(angles_deg), 1),
+        )
+        spans = torch.linalg.inv(matrices[:, :, :dims]).abs() @ moved
+        return spans.unflatten(0, (-1, len(amounts))).amax(1)
+
+    furthest = [_furthest(reach, axis, turns, most_deg) for axis in range(dims)]
     return tuple(
-        want + 2 * max(math.ceil((float(have) - want) / 2 - 1e-6), 0)
-        for have, want in zip(reach, patch_size, strict=True)
+        want + 2 * max(math.ceil((have - want) / 2 - 1e-6), 0)
+        for have, want in zip(furthest, patch_size, strict=True)
     )
+
+
+def _furthest(reach: Callable[[Tensor], Tensor], axis: int, turns: int, most_deg: float) -> float:
+    """The largest reach along an axis by angles up to plus and minus `most_deg` degrees.
+
+    On a raster of 13 values an angle, and around its best ever closer by: a maximum between two of
+    its angles lies up to 1 - cos(15 degrees) above them.
+    """
+
+    def raster(values: Tensor) -> Tensor:
+        return torch.cartesian_prod(*[values] * turns).reshape(-1, turns)
+
+    steps = most_deg * torch.linspace(-1, 1, 13, dtype=torch.float64)
+    best, step = torch.zeros(turns, dtype=torch.float64), most_deg / 12
+    near = raster(steps)
+    while True:
+        found = reach(near)[:, axis]
+        best = near[found.argmax()]
+        if step < 1e-3:
+            return float(found.max())
+        around = step * torch.linspace(-1, 1, 3, dtype=torch.float64)
+        near = (best + raster(around)).clamp(-most_deg, most_deg)
+        step /= 2
 
 
 # --- intensities --------------------------------------------------------------------------------
@@ -445,17 +487,17 @@ def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tens
     """Change intensities of some patches (batch, channel, *patch), in place.
 
     In this order: noise, blur, bias field, brightness, contrast, low resolution, gamma, gamma of
-    the inverted patch. Each channel of a patch gets numbers of its own. Contrast, low resolution
-    and gamma as in nnU-Net (Isensee et al. 2021): contrast and gamma keep the range of a patch,
-    gamma its mean and SD as well.
+    the inverted patch. Each channel of a patch gets numbers of its own. Brightness, contrast, low
+    resolution and gamma as in nnU-Net (Isensee et al. 2021): contrast and gamma keep the range of a
+    patch, gamma its mean and SD as well.
 
     coarse: (batch, dims), axes along which resolution is low already.
     """
     channels, size = images.shape[1], images.shape[2:]
     spread = (-1, channels, *[1] * len(size))
 
-    def change(share: float, limits: Sequence[float], function, *further) -> None:
-        chosen, values = draw.chosen(share), draw.uniform(*limits, channels)
+    def change(share: float, limits: Sequence[float], function, *further, of=draw.uniform) -> None:
+        chosen, values = draw.chosen(share), of(*limits, channels)
         where = torch.nonzero(chosen)[:, 0]
         if len(where):
             there = where.to(images.device)
@@ -475,14 +517,15 @@ def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tens
             lambda some, sd, which: bias(some, sd, field.of(which).values(size, some.device)),
             numbers,
         )
-    change(settings.brightness_share, settings.brightness, brighten)
-    change(settings.contrast_share, settings.contrast, contrast)
+    change(settings.brightness_share, settings.brightness, brighten, of=draw.factor)
+    change(settings.contrast_share, settings.contrast, contrast, of=draw.factor)
     change(settings.low_resolution_share, settings.low_resolution_scale, lower_resolution, coarse)
-    change(settings.gamma_share, settings.gamma, gamma)
+    change(settings.gamma_share, settings.gamma, gamma, of=draw.factor)
     change(
         settings.inverted_gamma_share,
         settings.gamma,
         lambda some, exponent: -gamma(-some, exponent),
+        of=draw.factor,
     )
     return images
 

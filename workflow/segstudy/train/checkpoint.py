@@ -21,11 +21,13 @@ from segstudy.train.ema import WeightAverage
 class Progress:
     """How far a training is.
 
-    step: steps done. losses, seconds: of the epoch under way. history: a row an epoch that ended.
+    step: steps done, the last `skipped` of them without a finite gradient, and so without effect.
+    losses, seconds: of the epoch under way. history: a row an epoch that ended.
     best_dice, best: the highest mean Dice in validation, and the weights that reached it.
     """
 
     step: int = 0
+    skipped: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)

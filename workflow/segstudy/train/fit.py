@@ -48,6 +48,9 @@ from segstudy.train.structures import check_structures
 FILES = ("weights.pt", "best.pt", "history.csv", "settings.json")
 """What every training leaves."""
 CHECKPOINT_EVERY_S = 60.0
+MOST_SKIPPED = 10
+"""Steps in a row without a finite gradient, which half precision skips, that end a training: the scale
+is halved each time, and 2^10 less is no matter of range any more."""
 MEMORY_SHARE = 0.5
 """Share of a job's memory that a cohort may take; beyond, patches are read from disk."""
 VALIDATION_OVERLAP = 0.25
@@ -315,7 +318,8 @@ def fit(
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
     had not been. SIGINT, SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
-    Raises InputError where the loss or the gradient is not finite, and where a GPU's memory is too small.
+    Raises InputError where the loss or the gradient is not finite (in float16: ten gradients in a
+    row), and where a GPU's memory is too small.
     """
     make_folder(output)
     folder = output / "checkpoint"
@@ -424,8 +428,11 @@ def _run(
     pin = trainer.device.type == "cuda"
     for batch in sampler.batches(progress.step, resolved.steps, pin, workers):
         loss, norm = trainer.step(progress.step, batch)
-        if not math.isfinite(loss) or not (math.isfinite(norm) or trainer.scaler.is_enabled()):
-            _refuse(resolved, progress.step, sampler.cases_of(progress.step), loss)
+        progress.skipped = 0 if math.isfinite(norm) else progress.skipped + 1
+        # The scaler skips a step whose gradient is not finite, and tries a smaller scale.
+        most = MOST_SKIPPED if trainer.scaler.is_enabled() else 1
+        if not math.isfinite(loss) or progress.skipped >= most:
+            _refuse(trainer, progress, sampler.cases_of(progress.step), loss)
         progress.losses.append(loss)
         progress.step += 1
         if progress.step % resolved.steps_per_epoch == 0:
@@ -536,13 +543,22 @@ def history_text(rows: Sequence[dict[str, float]]) -> str:
     return text.getvalue()
 
 
-def _refuse(resolved: Resolved, step: int, cases: Sequence[str], loss: float) -> None:
-    epoch, place = divmod(step, resolved.steps_per_epoch)
-    what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+def _refuse(trainer: Trainer, progress: Progress, cases: Sequence[str], loss: float) -> None:
+    resolved = trainer.resolved
+    epoch, place = divmod(progress.step, resolved.steps_per_epoch)
+    what, further = "the gradient is not finite", ""
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif trainer.scaler.is_enabled():
+        what = (
+            f"the gradient is not finite for the {progress.skipped}th step in a row, so that no "
+            "weight moves"
+        )
+        further = ", or set amp: false"
     raise InputError(
         f"epoch {epoch + 1}, step {place + 1} of {resolved.steps_per_epoch}: {what}; cases in the "
         f"batch: {', '.join(cases)}. Look at these images, or lower optimizer.lr "
-        f"({resolved.model.optimizer.lr:g})"
+        f"({resolved.model.optimizer.lr:g}){further}"
     )
 
 

@@ -89,7 +89,11 @@ def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]
 
     The median case where that is small enough; else as many millimetres along each axis as the
     device's budget allows, and along no axis more than the median case; more than the budget where
-    the network's levels need it. Each axis is a multiple of what the network shrinks it by. A 2D patch holds a slice of any of the model's planes.
+    the network's levels need it. Each axis is a multiple of what the network shrinks it by, and at
+    least two voxels are left at the bottom, since one has no spread to normalise by. A 2D patch
+    holds a slice of any of the model's planes.
+
+    Raises InputError where the whole median case is too small for the network's levels.
     """
     if model.dims == 3:
         shape, spacing = plan.median_shape, plan.spacing_mm
@@ -97,17 +101,33 @@ def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]
         planes = [[axis for axis in range(3) if axis != NORMAL_AXIS[p]] for p in model.planes]
         shape = tuple(max(plan.median_shape[axes[n]] for axes in planes) for n in (0, 1))
         spacing = patch_spacing(plan.spacing_mm, model.dims, model.planes)
-    budget = PATCH_VOXELS[device][model.dims]
+    wanted, steps = _wanted(model, shape, spacing, PATCH_VOXELS[device][model.dims])
+    patch = _multiple(wanted, shape, steps)
+    if patch != steps:
+        return patch
+    longest = max(range(model.dims), key=lambda axis: shape[axis] * spacing[axis])
+    return tuple(size * (1 + (axis == longest)) for axis, size in enumerate(patch))
+
+
+def _wanted(
+    model: AnyModel, shape: Sequence[int], spacing_mm: Sequence[float], budget: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A box of the budget, or the least above it that the network's levels fit, and its strides."""
     while True:
-        wanted = _largest(shape, spacing, budget)
+        wanted = _largest(shape, spacing_mm, budget)
         try:
-            patch = _multiple(wanted, shape, networks.strides(model, wanted, spacing))
-            networks.strides(model, patch, spacing)
-            return patch
-        except InputError:
-            if math.prod(shape) <= budget:
-                raise  # the whole case is too small for so many levels
+            return wanted, networks.strides(model, wanted, spacing_mm)
+        except InputError as error:
+            if wanted == tuple(shape):
+                whole_refused = error
+                break
             budget = 5 * budget // 4
+    # An axis that a padding of up to a sixth makes long enough for one more level is padded.
+    padded = [math.ceil(size * 7 / 6) for size in wanted]
+    try:
+        return wanted, networks.strides(model, padded, spacing_mm)
+    except InputError:
+        raise whole_refused from None
 
 
 def _multiple(wanted: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> tuple[int, ...]:

@@ -186,9 +186,9 @@ def deform(
     )
     flipped = draw.chosen(settings.left_right_share)[:, None] & (axes == RAS_AXES["right_left"])
     flipped &= bool(pairs)
-    gaps = settings.elastic_spacing_mm / spacing_mm.max(0).values
+    gaps = settings.elastic_spacing_mm / spacing_mm
     sd = settings.elastic_sd_mm / spacing_mm * ~coarse_axes(spacing_mm, anisotropy_threshold)
-    bend = draw.field(dims, gaps.tolist(), patch_size).times(sd).bounded(INJECTIVE * gaps)
+    bend = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
     places = places_of(
         matrices * (1 - 2 * flipped.double())[:, :, None],
         tissues.shape[1:],
@@ -239,8 +239,7 @@ def paint(
     sds = draw.uniform(*settings.sd, channels * TISSUES).view(items, TISSUES)
     cut_out = draw.chosen(settings.zero_background_share)
     bias_sd = draw.uniform(0, settings.bias_field_sd, channels)
-    gaps = settings.bias_field_spacing_mm / spacing_mm.max(0).values
-    bias = draw.field(channels, gaps.tolist(), patch).times(bias_sd)
+    bias = draw.field(channels, settings.bias_field_spacing_mm / spacing_mm, patch).times(bias_sd)
     exponents = torch.exp(settings.gamma_sd * draw.normal(channels)).flatten()
     operators = resolution(patch, spacing_mm.repeat_interleave(channels, 0), settings, draw)
     shift = settings.shift_sd * draw.normal(channels)
