@@ -43,7 +43,7 @@ def test_images_outside_any_study(tmp_path, write_weights, write_image, oblique)
     found = read_label(tmp_path / "out" / "one.nii.gz")
     assert np.array_equal(found.affine, np.float32(affine))
     assert set(np.unique(found.array)) == {0, 5, 300}
-    assert ((found.array > 0) == (truth > 0)).mean() > 0.999
+    assert ((found.array > 0) == (truth > 0)).mean() > 0.9985
     other = tmp_path / "out" / "two.nii.gz"
     assert (tmp_path / "out" / "one.nii.gz").read_bytes() == other.read_bytes()
 
