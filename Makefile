@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 STUDY ?= demo
 
-.PHONY: help demo fetch publish nnunet test lint format bench reference lock clean
+.PHONY: help demo fetch publish nnunet test lint format bench reference docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,9 +56,14 @@ reference: .venv/installed ## write config/README.md and the schema from the typ
 	.venv/bin/segstudy study --reference > config/README.md
 	.venv/bin/segstudy study --schema > config/study.schema.json
 
+docs: .venv/installed ## build the documentation in docs/_build
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-docs.lock
+	.venv/bin/sphinx-build -W --quiet -b html docs docs/_build
+	@echo "Look at:  docs/_build/index.html"
+
 lock: .venv/installed ## write requirements.lock from what is installed
 	.venv/bin/pip freeze --exclude-editable --exclude segstudy | sed 's/+cpu//' > requirements.lock
 
 clean: ## remove results, caches and the environment
-	rm -rf results .snakemake .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf results docs/_build .snakemake .venv .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

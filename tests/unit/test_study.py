@@ -62,7 +62,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"models__small__plan": "fine"}, r"models\.small\.plan: 'fine' is none of the plans \(default\)"),
         ({"models__small__epochs": "many"}, r"models\.small\.epochs: found 'many'"),
         ({"models__small": {"network": {}, "grid": {"channels": [16, 32]}}}, r"models\.small_c16\.network: found '\{\}'"),
-        ({"str": 3}, r"unknown key\. Allowed here: name, title"),
+        ({"str": 3}, r"unknown key\. Allowed here: schema_version, name, title"),
         ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),
         ({"models__a/b": {"network": "enet"}}, r"models\.a/b"),
         ({"models__nnunet": {"trainer": "nnunet", "epocs": 3}}, r"models\.nnunet\.epocs: unknown key; did you mean epochs\?"),
@@ -98,6 +98,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"preprocess__default__spacing_mm": [1, 1, 0]}, r"preprocess\.default\.spacing_mm"),
         ({"statistics__compare": [["small", "big"]]}, r"statistics\.compare: 'big' is none of the models"),
         ({"datasets__thorax__role": "test"}, r"at least one needs `role: train`"),
+        ({"schema_version": 99}, r"schema_version: 99: the file was written for a newer segstudy"),
     ],
 )  # fmt: skip
 def test_an_error_names_file_key_and_what_is_allowed(tmp_path, change, expected):

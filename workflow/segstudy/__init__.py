@@ -1,3 +1,3 @@
 """Reproducible segmentation studies in medical images: eight stages that meet only through files."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -3,8 +3,9 @@
 import itertools
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from segstudy import __version__
 from segstudy.mirroring import mirrored_axes, side_blind_settings
 from segstudy.regions import measured_regions
 from segstudy.sides import likely_pairs, other_side
@@ -19,10 +20,16 @@ from segstudy.study.nnunet import NnunetModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.settings import Name, Pairs, Settings
 
+SCHEMA_VERSION = 2
+"""Of the keys of a study file; docs/versions.md says what each version changed."""
+
 
 class Study(Settings):
     """A study: which data, which models, how they are measured and compared."""
 
+    schema_version: int = Field(
+        SCHEMA_VERSION, ge=1, description="version of the keys of this file; left out: today's"
+    )
     name: Name = Field(description="name of the results folder; left out: the file's name")
     title: str = Field("", description="title of the report")
     description: str = Field("", description="a paragraph for the report")
@@ -39,6 +46,16 @@ class Study(Settings):
         {},
         description="not written: what each `grid` of a model became, arm by arm",
     )
+
+    @field_validator("schema_version")
+    @classmethod
+    def _is_known(cls, value: int) -> int:
+        if value > SCHEMA_VERSION:
+            raise ValueError(
+                f"{value}: the file was written for a newer segstudy; this one, {__version__}, reads "
+                f"versions up to {SCHEMA_VERSION}. Install the newer one"
+            )
+        return value
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Study":
