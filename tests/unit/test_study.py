@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from segstudy.errors import InputError
 from segstudy.mirroring import mirrored_axes
-from segstudy.study import Dataset, NnunetInfer, TrainSettings, from_json, read_study
+from segstudy.study import Augmentation, Dataset, NnunetInfer, TrainSettings, from_json, read_study
 from segstudy.study_command import schema
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "config" / "studies").glob("*.yaml"))
@@ -375,3 +375,21 @@ def test_a_field_that_would_fold_and_a_finer_resolution_are_refused(tmp_path):
         study(tmp_path, models__small__augmentation={"elastic_voxels": 4})
     with pytest.raises(InputError, match="low_resolution_scale: expected at most 1"):
         study(tmp_path, models__small__augmentation={"low_resolution_scale": [0.5, 2]})
+
+
+def test_a_word_stands_for_a_set_of_random_changes():
+    none, strong = Augmentation.model_validate("none"), Augmentation.model_validate("strong")
+    assert not any(value for name, value in none if name.endswith("_share"))
+    assert strong.rotation_deg == 30
+    assert Augmentation.model_validate("default") == Augmentation()
+    changed = Augmentation.model_validate({"preset": "strong", "rotation_deg": 5})
+    assert changed == strong.model_copy(update={"rotation_deg": 5.0})
+    for one in (none, strong, changed):
+        assert Augmentation.model_validate_json(one.to_json()) == one
+
+
+def test_an_unknown_set_is_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r"augmentation: preset 'wild'; expected one of none, light"
+    ):
+        study(tmp_path, models__unet={"network": "unet", "augmentation": "wild"})

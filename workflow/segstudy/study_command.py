@@ -6,9 +6,11 @@ import typing
 from argparse import ArgumentParser, Namespace
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from segstudy.study import Study, check_sources, read_study
+from segstudy.study import Model, Study, check_sources, read_study
+from segstudy.study.settings import EXPERT, INTERNAL
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,7 +38,22 @@ def run(options: Namespace) -> None:
 
 def schema() -> str:
     """The JSON schema of a study file, which editors use to complete and check it."""
-    return json.dumps(Study.model_json_schema(), indent=1) + "\n"
+    return json.dumps(_without_internals(Study.model_json_schema()), indent=1) + "\n"
+
+
+def _without_internals(schema: typing.Any) -> typing.Any:
+    """The schema without keys that nobody writes."""
+    if isinstance(schema, list):
+        return [_without_internals(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        key: _without_internals(part)
+        for key, part in schema.items()
+        if not (isinstance(part, dict) and INTERNAL.items() <= part.items())
+    }
+    kept.pop("tier", None)
+    return kept
 
 
 HEAD = """# The study file
@@ -70,21 +87,47 @@ Units stand in a key's name or description. Keys without a default are required.
 
 def reference() -> str:
     """`config/README.md`: a table of keys for each part of a study file."""
-    parts = [HEAD]
+    parts, shared = [HEAD], False
     for kind in _settings_of(Study):
-        doc = " ".join((kind.__doc__ or "").split())
-        parts.append(
-            f"\n## {_title(kind)}\n\n{doc}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
-        )
-        for name, field in kind.model_fields.items():
-            default = (
-                "required"
-                if field.is_required()
-                else _shown(field.get_default(call_default_factory=True))
-            )
-            meaning = (field.description or _meaning(field.annotation)).replace("|", "\\|")
-            parts.append(f"| `{name}` | {_type(field.annotation)} | {default} | {meaning} |\n")
+        if issubclass(kind, Model) and not shared:
+            shared = True
+            parts.append(_section(Model, "models: what all networks share"))
+        base = Model if issubclass(kind, Model) else None
+        parts.append(_section(kind, _title(kind), base))
     return "".join(parts)
+
+
+def _section(kind: type[BaseModel], title: str, base: type[BaseModel] | None = None) -> str:
+    """A part of the study file: its keys, then those that only experts need.
+
+    base: settings whose keys stand in a table of their own, and here only where they differ.
+    """
+    rows = {name: _row(name, field) for name, field in kind.model_fields.items()}
+    if base is not None:
+        common = {name: _row(name, field) for name, field in base.model_fields.items()}
+        rows = {name: row for name, row in rows.items() if common.get(name) != row}
+    rows = {name: row for name, row in rows.items() if not _is(kind, name, INTERNAL)}
+    plain = [row for name, row in rows.items() if not _is(kind, name, EXPERT)]
+    expert = [row for name, row in rows.items() if _is(kind, name, EXPERT)]
+    doc = " ".join((kind.__doc__ or "").split())
+    if base is not None:
+        shared = "[what all networks share](#models-what-all-networks-share)"
+        doc = f"{doc}\n\nThe keys of {shared}, and:".strip()
+    head = "| key | type | default | meaning |\n|---|---|---|---|\n"
+    text = f"\n## {title}\n\n{doc}\n\n" + (head + "".join(plain) if plain else "")
+    return text + (f"\nFor experts:\n\n{head}{''.join(expert)}" if expert else "")
+
+
+def _is(kind: type[BaseModel], name: str, tier: dict) -> bool:
+    return kind.model_fields[name].json_schema_extra == tier
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default = (
+        "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+    )
+    meaning = (field.description or _meaning(field.annotation)).replace("|", "\\|")
+    return f"| `{name}` | {_type(field.annotation)} | {default} | {meaning} |\n"
 
 
 def _settings_of(kind: type[BaseModel]) -> list[type[BaseModel]]:

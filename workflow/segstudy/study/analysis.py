@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from segstudy.errors import InputError
 from segstudy.metric import MEASURED, Direction, check_directions, find_all
-from segstudy.study.settings import Name, Positive, Settings
+from segstudy.study.settings import EXPERT, Name, Positive, Settings
 
 
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
@@ -91,8 +91,12 @@ class Statistics(Settings):
         description="correction for multiple tests: `max_t`, step-down with the swaps that all tests share (Westfall "
         "and Young), for `rule: swap` alone",
     )
-    bootstrap_samples: int = Field(2000, ge=100, description="resamples of the ranking")
-    seed: int = Field(1, ge=0, description="seed of random swaps and resamples")
+    bootstrap_samples: int = Field(
+        2000, ge=100, description="resamples of the ranking", json_schema_extra=EXPERT
+    )
+    seed: int = Field(
+        1, ge=0, description="seed of random swaps and resamples", json_schema_extra=EXPERT
+    )
 
     @model_validator(mode="after")
     def _has_swaps(self) -> Self:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from segstudy import labels
 from segstudy.study.repair import Repair
 from segstudy.study.settings import (
+    INTERNAL,
     IgnoreValues,
     LabelValue,
     Name,
@@ -52,6 +53,7 @@ class Cohort(Settings):
         {},
         description="value in the label files: value of the structure that it is a part of; follows from `structures`, "
         "and need not be written",
+        json_schema_extra=INTERNAL,
     )
     background_labels: tuple[LabelValue, ...] = Field(
         (), description="further values that label files may hold, treated as background"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from segstudy.study.arms import Arm, AutoMemoryMb, Device, Infer, RuntimeMin, Seeds, Threads
-from segstudy.study.settings import Axes, Name, Positive, Settings, Share
+from segstudy.study.settings import EXPERT, Axes, Name, Positive, Settings, Share
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
 
@@ -31,6 +31,7 @@ class SirenHead(Settings):
     omega: Positive = Field(
         10.0,
         description="frequency factor of the sines; the paper's 30 is for coordinates alone, and learns slowly here",
+        json_schema_extra=EXPERT,
     )
 
 
@@ -64,19 +65,27 @@ class Model(Arm):
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
     synthesis: Synthesis = Synthesis()
-    deep_supervision: bool = Field(True, description="losses on lower resolutions too (3D U-Net)")
-    gradient_clip_norm: Positive = Field(12.0, description="largest norm of the gradient")
+    deep_supervision: bool = Field(
+        True, description="losses on lower resolutions too (3D U-Net)", json_schema_extra=EXPERT
+    )
+    gradient_clip_norm: Positive = Field(
+        12.0, description="largest norm of the gradient", json_schema_extra=EXPERT
+    )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
         description="decay a step of a moving average of the weights, which is then validated and kept "
         "in their place, e.g. 0.999; 0: none",
+        json_schema_extra=EXPERT,
     )
     compile: bool = Field(
-        False, description="train through torch.compile; stops where that cannot be done"
+        False,
+        description="train through torch.compile; stops where that cannot be done",
+        json_schema_extra=EXPERT,
     )
     amp: bool = Field(
         True,
         description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
+        json_schema_extra=EXPERT,
     )
     device: Device = "auto"
     gpus: int = Field(
@@ -90,6 +99,7 @@ class Model(Arm):
         0,
         ge=0,
         description="processes that cut patches, taken from `threads`, for each GPU; 0: a thread beside the training",
+        json_schema_extra=EXPERT,
     )
     seeds: Seeds = (0,)
     validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
@@ -97,7 +107,7 @@ class Model(Arm):
         description="share of a fold's training cases kept apart to follow the training; the fold's test cases are never seen",
     )
     validate_every_epochs: int = Field(
-        5, ge=1, description="epochs between validations on whole volumes"
+        5, ge=1, description="epochs between validations on whole volumes", json_schema_extra=EXPERT
     )
     head: SirenHead | None = Field(
         None, description="coordinate head in place of the last layer; left out: none"
@@ -169,12 +179,18 @@ class UnetModel(Model):
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of each level"
     )
-    convolutions_per_level: int = Field(2, ge=1, le=4, description="convolutions of each block")
+    convolutions_per_level: int = Field(
+        2, ge=1, le=4, description="convolutions of each block", json_schema_extra=EXPERT
+    )
     downsampling: Literal["stride", "max_pool"] = Field(
-        "stride", description="`stride`: of a level's first convolution; `max_pool` before it"
+        "stride",
+        description="`stride`: of a level's first convolution; `max_pool` before it",
+        json_schema_extra=EXPERT,
     )
     upsampling: Literal["transposed", "linear", "nearest"] = Field(
-        "transposed", description="transposed convolution, or interpolation"
+        "transposed",
+        description="transposed convolution, or interpolation",
+        json_schema_extra=EXPERT,
     )
     normalisation: Literal["instance", "batch", "none"] = Field(
         "instance", description="normalisation layer; `none`: convolutions have a bias in its place"
@@ -188,7 +204,9 @@ class UnetModel(Model):
         "channels and places (Woo et al. 2018)",
     )
     initialisation: Literal["he", "he_uniform", "default"] = Field(
-        "he", description="first weights: He et al. 2015, normal or uniform; `default`: torch's"
+        "he",
+        description="first weights: He et al. 2015, normal or uniform; `default`: torch's",
+        json_schema_extra=EXPERT,
     )
     dropout: Share = Field(0.0, description="dropout of the blocks")
 

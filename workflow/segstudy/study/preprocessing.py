@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from segstudy.study.settings import Name, NotNegative, Positive, Range, Settings, SpacingMm
+from segstudy.study.settings import EXPERT, Name, NotNegative, Positive, Range, Settings, SpacingMm
 
 
 class Splits(Settings):
@@ -54,12 +54,15 @@ class Preprocess(Settings):
         "`zscore`: each image by itself; `auto`: by modality",
     )
     clip_percentiles: Range = Field(
-        (0.5, 99.5), description="foreground percentiles that CT values are clipped to"
+        (0.5, 99.5),
+        description="foreground percentiles that CT values are clipped to",
+        json_schema_extra=EXPERT,
     )
     anisotropy_threshold: Positive = Field(
         3.0,
         description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by "
         "nearest neighbour; half way between two slices an image has their mean, a label the lower and the upper in turn",
+        json_schema_extra=EXPERT,
     )
     channels: tuple[Name, ...] | None = Field(
         None,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from segstudy.study.settings import Positive, Settings, Share
+from segstudy.study.settings import EXPERT, Positive, Settings, Share
 
 
 class Elastix(Settings):
@@ -51,7 +51,7 @@ class Repair(Settings):
         "or on RAS mm with `frame: physical`; nothing is estimated then, only checked on the reference case, if any",
     )
     angle_step_deg: Positive = Field(
-        1.0, description="first step of the rotation sweep, in degrees"
+        1.0, description="first step of the rotation sweep, in degrees", json_schema_extra=EXPERT
     )
     angle_tolerance_deg: Positive = Field(0.01, description="last step of the sweep, in degrees")
     sweep_also: tuple[Literal["tilt", "scale"], ...] = Field(

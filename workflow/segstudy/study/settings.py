@@ -95,6 +95,10 @@ def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], background: Back
             raise ValueError(f"{key}: no value for {name}")
 
 
+EXPERT, INTERNAL = {"tier": "expert"}, {"tier": "internal"}
+"""`json_schema_extra` of keys that most studies leave alone, and of those that nobody writes."""
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values never change after reading."""
 

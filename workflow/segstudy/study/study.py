@@ -18,7 +18,7 @@ from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
 from segstudy.study.nnunet import NnunetModel
 from segstudy.study.preprocessing import Preprocess, Splits
-from segstudy.study.settings import Name, Pairs, Settings
+from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
 
 SCHEMA_VERSION = 2
 """Of the keys of a study file; docs/versions.md says what each version changed."""
@@ -45,6 +45,7 @@ class Study(Settings):
     grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
         {},
         description="not written: what each `grid` of a model became, arm by arm",
+        json_schema_extra=INTERNAL,
     )
 
     @field_validator("schema_version")

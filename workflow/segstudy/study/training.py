@@ -1,10 +1,10 @@
 """How a network of segstudy learns: its slices, loss, optimizer, and the changes or synthesis of its images."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from segstudy.study.settings import Axes, NotNegative, Positive, Range, Settings, Share
+from segstudy.study.settings import EXPERT, Axes, NotNegative, Positive, Range, Settings, Share
 
 
 class Slices(Settings):
@@ -25,10 +25,16 @@ class Loss(Settings):
     dice: NotNegative = Field(0.5, description="share of the Dice loss")
     cross_entropy: NotNegative = Field(0.5, description="share of the cross-entropy")
     focal: NotNegative = Field(0.0, description="share of the focal loss")
-    focal_gamma: NotNegative = Field(2.0, description="focusing exponent of the focal loss")
-    batch_dice: bool = Field(True, description="Dice over the whole batch, not image by image")
+    focal_gamma: NotNegative = Field(
+        2.0, description="focusing exponent of the focal loss", json_schema_extra=EXPERT
+    )
+    batch_dice: bool = Field(
+        True, description="Dice over the whole batch, not image by image", json_schema_extra=EXPERT
+    )
     dice_background: bool = Field(
-        False, description="count the background as a class of the Dice loss"
+        False,
+        description="count the background as a class of the Dice loss",
+        json_schema_extra=EXPERT,
     )
     class_weights: dict[str, NotNegative] | None = Field(
         None, description="weights inside Dice: `background` and each structure; left out: equal"
@@ -51,8 +57,10 @@ class Optimizer(Settings):
         description="weight decay, of all parameters, those of normalisations and biases too, as nnU-Net has it; adamw "
         "decouples it from the gradient, adam and sgd add it there",
     )
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Adam's betas")
-    momentum: Share = Field(0.99, description="momentum of sgd")
+    betas: tuple[Share, Share] = Field(
+        (0.9, 0.999), description="Adam's betas", json_schema_extra=EXPERT
+    )
+    momentum: Share = Field(0.99, description="momentum of sgd", json_schema_extra=EXPERT)
 
 
 class Schedule(Settings):
@@ -62,8 +70,43 @@ class Schedule(Settings):
     warmup_epochs: NotNegative = Field(0, description="epochs of linear warm-up")
 
 
+SHARES = (
+    *("affine", "elastic", "noise", "blur", "bias", "brightness", "contrast"),
+    *("low_resolution", "gamma", "inverted_gamma"),
+)
+PRESETS: dict[str, dict[str, Any]] = {
+    "none": {f"{name}_share": 0.0 for name in SHARES},
+    "light": {
+        **{"affine_share": 0.3, "rotation_deg": 10.0, "scale": (0.9, 1.1)},
+        **{"noise_share": 0.1, "brightness_share": 0.1, "contrast_share": 0.1, "gamma_share": 0.1},
+        **{"blur_share": 0.0, "low_resolution_share": 0.0},
+    },
+    "default": {},
+    "strong": {
+        **{"affine_share": 0.8, "rotation_deg": 30.0, "scale": (0.7, 1.4), "elastic_share": 0.3},
+        **{"noise_share": 0.2, "blur_share": 0.2, "brightness_share": 0.25, "contrast_share": 0.25},
+        **{"low_resolution_share": 0.25, "gamma_share": 0.3, "inverted_gamma_share": 0.1},
+    },
+}
+"""Sets of random changes; what is not named is at its default."""
+
+
+def _with_presets(schema: dict[str, Any]) -> None:
+    """Let the schema take a set's word in place of the keys, or beside them."""
+    word = {"enum": list(PRESETS), "description": "a set of changes"}
+    keys = {**schema, "properties": {"preset": word, **schema["properties"]}}
+    schema.clear()
+    schema["anyOf"] = [word, keys]
+
+
 class Augmentation(Settings):
-    """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch."""
+    """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch.
+
+    A word stands for a set of them: `augmentation: none`, `light`, `default` or `strong`; with `preset: strong`, the
+    keys beside it change that set.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_with_presets)
 
     affine_share: Share = Field(
         0.5, description="share of patches rotated, scaled, sheared and shifted"
@@ -71,17 +114,21 @@ class Augmentation(Settings):
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.85, 1.2), description="range of the scale factor")
     shear: NotNegative = Field(
-        0.0, description="largest shear of an axis along another, as a tangent"
+        0.0,
+        description="largest shear of an axis along another, as a tangent",
+        json_schema_extra=EXPERT,
     )
     translation_voxels: NotNegative = Field(
         0.0, description="largest shift along each axis but coarse ones, voxels"
     )
     elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
     elastic_voxels: NotNegative = Field(
-        2.0, description="largest SD of the field's displacement along each axis, voxels"
+        2.0,
+        description="largest SD of the field's displacement along each axis, voxels",
+        json_schema_extra=EXPERT,
     )
     elastic_spacing_voxels: Annotated[float, Field(ge=4)] = Field(
-        16.0, description="distance of the field's control points, voxels"
+        16.0, description="distance of the field's control points, voxels", json_schema_extra=EXPERT
     )
     flip_axes: Axes = Field(
         (),
@@ -90,29 +137,52 @@ class Augmentation(Settings):
     noise_share: Share = Field(0.15, description="share with Gaussian noise")
     noise_sd: NotNegative = Field(0.1, description="largest SD of the noise, in SD of the image")
     blur_share: Share = Field(0.1, description="share blurred")
-    blur_sigma_voxels: Range = Field((0.5, 1.0), description="range of the blur's sigma, voxels")
+    blur_sigma_voxels: Range = Field(
+        (0.5, 1.0), description="range of the blur's sigma, voxels", json_schema_extra=EXPERT
+    )
     bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
-    bias_sd: NotNegative = Field(0.2, description="largest SD of the field's logarithm")
+    bias_sd: NotNegative = Field(
+        0.2, description="largest SD of the field's logarithm", json_schema_extra=EXPERT
+    )
     brightness_share: Share = Field(0.15, description="share with another brightness")
     brightness: Range = Field(
-        (0.75, 1.25), description="range of the brightness factor; half of the draws lie below 1"
+        (0.75, 1.25),
+        description="range of the brightness factor; half of the draws lie below 1",
+        json_schema_extra=EXPERT,
     )
     contrast_share: Share = Field(0.15, description="share with another contrast")
     contrast: Range = Field(
-        (0.75, 1.25), description="range of the contrast factor; half of the draws lie below 1"
+        (0.75, 1.25),
+        description="range of the contrast factor; half of the draws lie below 1",
+        json_schema_extra=EXPERT,
     )
     low_resolution_share: Share = Field(0.1, description="share made to look coarser")
     low_resolution_scale: Range = Field(
-        (0.5, 1.0), description="range of the lower resolution, as a share of the patch's"
+        (0.5, 1.0),
+        description="range of the lower resolution, as a share of the patch's",
+        json_schema_extra=EXPERT,
     )
     gamma_share: Share = Field(0.15, description="share with another gamma")
     inverted_gamma_share: Share = Field(
-        0.0, description="share with another gamma of the inverted patch"
+        0.0, description="share with another gamma of the inverted patch", json_schema_extra=EXPERT
     )
     gamma: Range = Field(
         (0.7, 1.5),
         description="range of gamma; half of the draws lie below 1, as in nnU-Net",
+        json_schema_extra=EXPERT,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, content: Any) -> Any:
+        if isinstance(content, str):
+            content = {"preset": content}
+        if not isinstance(content, dict) or "preset" not in content:
+            return content
+        named, own = content["preset"], {k: v for k, v in content.items() if k != "preset"}
+        if named not in PRESETS:
+            raise ValueError(f"preset {named!r}; expected one of {', '.join(PRESETS)}")
+        return PRESETS[named] | own
 
     @field_validator(
         *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")
@@ -140,46 +210,71 @@ class Synthesis(Settings):
 
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.8, 1.2), description="range of the scale factor")
-    shear: NotNegative = Field(0.02, description="largest shear of each two axes, as a tangent")
+    shear: NotNegative = Field(
+        0.02, description="largest shear of each two axes, as a tangent", json_schema_extra=EXPERT
+    )
     elastic_sd_mm: NotNegative = Field(
-        2.0, description="SD of the elastic shift along each axis, mm; it never folds"
+        2.0,
+        description="SD of the elastic shift along each axis, mm; it never folds",
+        json_schema_extra=EXPERT,
     )
     elastic_spacing_mm: Positive = Field(
-        25.0, description="distance of the control points of the elastic deformation, mm"
+        25.0,
+        description="distance of the control points of the elastic deformation, mm",
+        json_schema_extra=EXPERT,
     )
     left_right_share: Share = Field(
         0.5,
         description="share of patches whose sides are swapped, image and labels; none without `left_right_pairs`",
     )
-    mean: Range = Field((0.0, 1.0), description="range of a tissue's mean grey value")
-    sd: Range = Field((0.0, 0.12), description="range of the SD of a tissue's grey values")
+    mean: Range = Field(
+        (0.0, 1.0), description="range of a tissue's mean grey value", json_schema_extra=EXPERT
+    )
+    sd: Range = Field(
+        (0.0, 0.12),
+        description="range of the SD of a tissue's grey values",
+        json_schema_extra=EXPERT,
+    )
     zero_background_share: Share = Field(
         0.3,
         description="share of images whose background is 0, as without skull; else it is a tissue",
+        json_schema_extra=EXPERT,
     )
     bias_field_sd: NotNegative = Field(
-        0.3, description="largest SD of the logarithm of the bias field"
+        0.3, description="largest SD of the logarithm of the bias field", json_schema_extra=EXPERT
     )
     bias_field_spacing_mm: Positive = Field(
-        60.0, description="distance of the control points of the bias field, mm"
+        60.0,
+        description="distance of the control points of the bias field, mm",
+        json_schema_extra=EXPERT,
     )
-    gamma_sd: NotNegative = Field(0.4, description="SD of the logarithm of gamma")
+    gamma_sd: NotNegative = Field(
+        0.4, description="SD of the logarithm of gamma", json_schema_extra=EXPERT
+    )
     low_resolution_share: Share = Field(
         0.8, description="share of images that lose resolution, half of them along all axes"
     )
     isotropic_mm: Positive = Field(
-        4.0, description="coarsest voxels of an image that is coarse along all axes, mm"
+        4.0,
+        description="coarsest voxels of an image that is coarse along all axes, mm",
+        json_schema_extra=EXPERT,
     )
     slice_spacing_mm: Positive = Field(
         8.0,
         description="largest distance of slices, mm; their thickness lies between a voxel and that",
+        json_schema_extra=EXPERT,
     )
     shift_sd: NotNegative = Field(
         0.2,
         description="SD of a shift of all grey values, in SD of the patch: mean and SD are taken of a patch "
         "in training, and of the whole image in prediction",
+        json_schema_extra=EXPERT,
     )
-    gain: Range = Field((0.8, 1.25), description="range of a factor of all grey values, likewise")
+    gain: Range = Field(
+        (0.8, 1.25),
+        description="range of a factor of all grey values, likewise",
+        json_schema_extra=EXPERT,
+    )
 
     @field_validator("scale", "mean", "sd", "gain")
     @classmethod
