@@ -50,7 +50,7 @@ def predict_fold(
         )
     key = json.dumps(
         [
-            model.learning().model_dump(),
+            settings.model_copy(update={"model": model.learning()}).model_dump(mode="json"),
             *structures.items(),
             code.digest("infer.external"),
             programs(model.command),
