@@ -84,6 +84,7 @@ rule infer_external:
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
         settings=lambda w: external_settings(w.model).to_json(),
         defaults=lambda w: external_settings(w.model).digest(),
+        named=lambda w: stamp(STUDY.models[w.model].command),
         code=digest("infer.external"),
     shell:
         "python -m segstudy infer --external {params.settings:q} --cases {input.cases:q}"

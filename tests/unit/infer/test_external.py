@@ -235,3 +235,35 @@ def test_unfinished_work_waits_under_all_settings_that_decide_it(
             )
         names.append(waiting())
     assert names[0] == names[1] != names[2]
+
+
+def test_other_weights_named_within_a_word_are_another_prediction(images, tmp_path):
+    change = (
+        "path = next(word for word in images if word.startswith('--w')).partition('=')[2]\n"
+        "values[values > int(open(path).read())] = 0"
+    )
+    weights = tmp_path / "w.txt"
+    tool = PROGRAM.replace("images[0]", "images[1]").format(change=change)
+    (tmp_path / "tool.py").write_text(tool)
+    words = [sys.executable, str(tmp_path / "tool.py"), f"--w={weights}", "{image}", "{output}"]
+    for highest in (1, 2):
+        weights.write_text(str(highest))
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        predict(settings(words), images, tmp_path / "out", kept=Finished(tmp_path / "kept"))
+        given = read_label(images["case 0"][0]).array
+        label = read_label(tmp_path / "out" / "case 0.nii.gz").array
+        meant = np.array([0, 7, 300, 300]) * (np.arange(4) <= highest)
+        assert np.array_equal(label, meant[given])
+
+
+def test_what_a_program_changes_that_its_command_names_is_not_kept(images, tmp_path, caplog):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    change = f"open({str(scratch / 'x')!r}, 'a').write('x')"
+    words = f"{program(tmp_path, change)} {{image}} {{output}} --tmp={scratch}"
+    # The script takes its last word for the output.
+    text = (tmp_path / "tool.py").read_text()
+    (tmp_path / "tool.py").write_text(text.replace("sys.argv[1:]", "sys.argv[1:-1]"))
+    predict(settings(words), images, tmp_path / "out", kept=Finished(tmp_path / "kept"))
+    assert not (tmp_path / "kept").exists()
+    assert "have the program write elsewhere" in caplog.text
