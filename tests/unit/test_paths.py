@@ -1,6 +1,8 @@
 """Paths of a study file: put in full, from where they are meant, and checked before anything runs."""
 
 import logging
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import yaml
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.paths import data_file, followed, listed_files
+from segstudy.paths import data_file, followed, listed_files, state_of
 from segstudy.study import check_sources, read_study
 
 
@@ -137,3 +139,43 @@ def test_the_file_that_holds_a_headers_voxels(tmp_path, name, header, expected):
 def test_a_file_with_braces_in_its_name_is_refused():
     with pytest.raises(InputError, match="braces stand for wildcards"):
         followed(["a/{site}.nii.gz"])
+
+
+@pytest.fixture
+def cohort(tmp_path) -> list[Path]:
+    files = [tmp_path / "data" / name for name in ("a/i.nii", "a/l.nii", "b/i.nii", "b/l.nii")]
+    for number, file in enumerate(files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * (10 + number))
+        os.utime(file, (10**9, 10**9))
+    return files
+
+
+@pytest.mark.parametrize("seconds", [-9, 9])
+def test_a_file_of_the_same_size_with_another_time_is_another_state(cohort, seconds):
+    """A corrected label that arrives by `rsync -a` is older than what was made of the one before."""
+    before = state_of(cohort)
+    os.utime(cohort[1], (10**9 + seconds, 10**9 + seconds))
+    assert state_of(cohort) != before
+    assert state_of(cohort[:1]) == state_of([cohort[0]]), "others do not count"
+
+
+def test_another_size_or_name_or_number_of_files_is_another_state(cohort):
+    found = [state_of(cohort), state_of(cohort[:3])]
+    cohort[0].write_bytes(b"x" * 11)
+    os.utime(cohort[0], (10**9, 10**9))
+    found.append(state_of(cohort))
+    cohort[3] = cohort[3].rename(cohort[3].with_name("m.nii"))
+    found.append(state_of(cohort))
+    assert len(set(found)) == 4
+
+
+def test_data_moved_or_copied_with_their_times_are_in_the_same_state(cohort, tmp_path):
+    shutil.copytree(tmp_path / "data", tmp_path / "far" / "away")
+    moved = [tmp_path / "far" / "away" / file.relative_to(tmp_path / "data") for file in cohort]
+    assert state_of(moved[::-1]) == state_of(cohort[:2], cohort[2:])
+
+
+def test_folders_and_what_is_not_there_yet_have_no_state(cohort, tmp_path):
+    assert state_of(cohort, [tmp_path, tmp_path / "repaired"]) == state_of(cohort)
+    assert state_of([]) == state_of([tmp_path])

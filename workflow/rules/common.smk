@@ -34,10 +34,10 @@ from segstudy.code import digest
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import grid_name, parse_grid
-from segstudy.infer.named import stamp
+from segstudy.infer import named
 from segstudy import owner
 from segstudy.networks import modules
-from segstudy.paths import followed, listed_files
+from segstudy.paths import followed, listed_files, state_of
 from segstudy.publish import catalogue
 from segstudy.study import (
     ExternalSettings,

@@ -53,6 +53,8 @@ checkpoint download_audit:
         # Not declared: what a failed job declared is deleted, and this says why it failed.
         problems=lambda w, output: str(Path(output.cases).with_name("problems.tsv")),
         raw=lambda w, input: ["--raw", input[0]] if is_fetched(w.dataset) else [],
+        # Snakemake passes over a file that was replaced by an older one.
+        files=lambda w: state_of(delivered_files(w)),
         settings=lambda w: STUDY.datasets[w.dataset].delivered().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].delivered().digest(),
         code=digest("download.audit"),

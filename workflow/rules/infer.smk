@@ -32,6 +32,7 @@ rule infer:
         finished=FINISHED,
         finished_gb=FINISHED_GB,
     params:
+        files=lambda w: state_of(dataset_images(w.dataset)),
         labels=lambda w: labels_option(w.dataset),
         training=lambda w, input: [
             f"{dataset}={path}"
@@ -81,10 +82,11 @@ rule infer_external:
         finished=FINISHED,
         finished_gb=FINISHED_GB,
     params:
+        files=lambda w: state_of(dataset_images(w.dataset)),
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
         settings=lambda w: external_settings(w.model).to_json(),
         defaults=lambda w: external_settings(w.model).digest(),
-        named=lambda w: stamp(STUDY.models[w.model].command),
+        named=lambda w: named.state(STUDY.models[w.model].command),
         code=digest("infer.external"),
     shell:
         "python -m segstudy infer --external {params.settings:q} --cases {input.cases:q}"

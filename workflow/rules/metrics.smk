@@ -21,6 +21,7 @@ rule metrics_measure:
         mem_mb=memory_mb(lambda w: 1000 + 4 * image_mb(w.dataset)),
         runtime=runtime_min(lambda w: 30 + 0.04 * all_mb(w.dataset)),
     params:
+        files=lambda w: state_of(dataset_labels(w.dataset)),
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: measure_settings(w.dataset).to_json(),
         defaults=lambda w: measure_settings(w.dataset).digest(),

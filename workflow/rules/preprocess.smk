@@ -45,6 +45,7 @@ rule preprocess_fingerprint:
         mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
         runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
     params:
+        files=lambda w: state_of(shard_files(w, "images"), shard_labels(w)),
         select=selected,
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),
@@ -106,6 +107,7 @@ rule preprocess_resample:
         ),
         runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
     params:
+        files=lambda w: state_of(shard_files(w, "images"), shard_labels(w)),
         select=selected,
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: resample_settings(w.dataset, w.plan).to_json(),
@@ -137,6 +139,7 @@ rule preprocess_tissues:
         ),
         runtime=runtime_min(lambda w: 10 + 0.04 * shard_mb(w)),
     params:
+        files=lambda w: state_of(shard_labels(w)),
         select=selected,
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: tissue_settings(w.dataset, w.plan).to_json(),

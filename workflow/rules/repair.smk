@@ -19,6 +19,7 @@ rule repair_estimate:
         mem_mb=memory_mb(lambda w: 3000 + 5 * image_mb(w.dataset)),
         runtime=runtime_min(120),
     params:
+        files=lambda w: state_of(estimate_files(w)),
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
         code=digest("repair.estimate"),
@@ -46,6 +47,7 @@ rule repair_apply:
         mem_mb=memory_mb(lambda w: 500 + 5 * image_mb(w.dataset)),
         runtime=runtime_min(lambda w: 10 + 0.02 * shard_mb(w)),
     params:
+        files=lambda w: state_of(shard_files(w, "files")),
         select=selected,
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
@@ -74,6 +76,7 @@ rule repair_audit:
         mem_mb=memory_mb(16000),
         runtime=runtime_min(240),
     params:
+        files=lambda w: state_of(dataset_images(w.dataset), dataset_labels(w.dataset)),
         labels=lambda w: labels_option(w.dataset),
         settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].cohort().digest(),

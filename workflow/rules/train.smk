@@ -35,6 +35,7 @@ rule train:
         finished=FINISHED,
         finished_gb=FINISHED_GB,
     params:
+        files=lambda w: state_of(training_images(w)),
         folder=subpath(output.weights, parent=True),
         data=training_data,
         settings=lambda w: train_settings(w.model).to_json(),

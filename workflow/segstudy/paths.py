@@ -1,8 +1,10 @@
 """Paths as people write them, and which files a name stands for; light, since the workflow itself uses them."""
 
 import csv
+import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -116,3 +118,21 @@ def data_file(path: Path | str) -> Path | None:
     name = found[1].decode("utf-8", "replace") if found else "LOCAL"
     several = name.split()[0] in ("LOCAL", "LIST") or "%" in name
     return None if several else Path(path).parent / name
+
+
+def state_of(*groups: Iterable[Path | str]) -> str:
+    """A text that changes when a file is replaced, be it by one with an older time, which Snakemake passes over.
+
+    It is a digest of the files' names below their common folder, sizes, and times in whole seconds, which a copy
+    keeps (`cp -p`, `rsync -a`, `tar`). Folders, and what is not there, do not count.
+    """
+    paths = sorted({os.path.abspath(path) for files in groups for path in files})
+    found = []
+    for path in paths:
+        with suppress(OSError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                found.append((path, status.st_size, int(status.st_mtime)))
+    top = os.path.commonpath([os.path.dirname(path) for path, *_ in found]) if found else ""
+    named = [(os.path.relpath(path, top), *state) for path, *state in found]
+    return hashlib.sha256(repr(named).encode()).hexdigest()[:16]

@@ -93,15 +93,15 @@ def test_a_folder_of_too_many_files_is_never_the_same(model, monkeypatch, caplog
     words = command(model, "@model")
     assert named.contents(named.stamps(words)) != named.contents(named.stamps(words))
     assert "a folder of more than 1 files" in caplog.text
-    assert named.stamp(words) == named.stamp(words), "no reason to run again at each start"
+    assert named.state(words) == named.state(words), "no reason to run again at each start"
 
 
-def test_the_stamp_of_a_command_changes_with_size_or_time_of_a_file(model):
+def test_the_state_of_a_command_changes_with_size_or_time_of_a_file(model):
     words = command(model, "--model_dir=@model", "--weights=@w.pt")
-    seen = [named.stamp(words), named.stamp(words)]
+    seen = [named.state(words), named.state(words)]
     os.utime(model / "w.pt", ns=(1, 1))
-    seen.append(named.stamp(words))
+    seen.append(named.state(words))
     (model / "model" / "plans.json").write_text("longer than it was before")
-    seen.append(named.stamp(words))
+    seen.append(named.state(words))
     assert seen[0] == seen[1]
     assert len(set(seen)) == 3

@@ -12,6 +12,7 @@ from pathlib import Path
 from segstudy.errors import InputError
 from segstudy.images.parts import content_digest
 from segstudy.log import log
+from segstudy.paths import state_of
 
 MOST_FILES = 20_000
 """A folder of more is not looked into."""
@@ -72,10 +73,9 @@ def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
     return found
 
 
-def stamp(command: Sequence[str]) -> str:
+def state(command: Sequence[str]) -> str:
     """A text that changes where a file that a command names is replaced, told by its size and time."""
-    named = [files and list(files.values()) for files in stamps(command)]
-    return hashlib.sha256(repr(named).encode()).hexdigest()[:16]
+    return " ".join(state_of(files or ()) for files in stamps(command))
 
 
 def _parts(word: str) -> list[str]:
