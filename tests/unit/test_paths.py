@@ -90,9 +90,15 @@ def test_one_that_is_in_both_places_is_refused(place):
         ("$NOWHERE/c.tsv", "table", r"the variable \$NOWHERE is not set"),
         ("~nobody_of_that_name/c.tsv", "table", "no such user"),
         ("{site}/c.tsv", "table", "braces stand for wildcards"),
+        ("", "table", "'': empty; expected a path"),
+        (" ", "msd", "' ': empty; expected a path"),
+        ("$EMPTY", "nnunet", r"'\$EMPTY': empty; expected a path"),
     ],
 )
-def test_what_is_not_there_is_said_when_the_study_is_read(place, capsys, path, layout, words):
+def test_what_is_not_there_is_said_when_the_study_is_read(
+    place, capsys, monkeypatch, path, layout, words
+):
+    monkeypatch.setenv("EMPTY", "")
     (place / "my/folder").mkdir()
     (place / "my/file.zip").touch()
     with pytest.raises(
@@ -107,6 +113,18 @@ def test_a_path_of_the_command_line_is_one_from_the_working_directory(place):
     (place / "d").mkdir()
     assert source("none", "msd", source_path="d") == "d"
     assert source("none", "msd", source_path="~") == str(place / "home")
+    with pytest.raises(InputError, match="--config path: '': empty; expected a path"):
+        source("none", "msd", source_path="")
+
+
+@pytest.mark.parametrize("path", ["${NOWHERE}/c.tsv", "~nobody_of_that_name", "{site}", "both", ""])
+@pytest.mark.parametrize("option", ["d", {"chest": "d"}])
+def test_a_path_that_the_command_line_replaces_is_not_looked_at(place, caplog, path, option):
+    for folder in ("d", "both", "my/both"):
+        (place / folder).mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert source(path, "msd", source_path=option) == "d"
+    assert not caplog.records
 
 
 def test_files_of_a_table_are_followed_whatever_the_table_looks_like(tmp_path):

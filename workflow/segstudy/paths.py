@@ -22,10 +22,12 @@ _DETACHED = {
 def expanded(text: str, where: str) -> str:
     """A path with `~` and variables (`$DATA`, `${DATA}`) put in.
 
-    Raises InputError, begun with `where`, for a variable that is not set and for braces that are
-    left, which Snakemake takes for wildcards.
+    Raises InputError, begun with `where`, for no path at all, for a variable that is not set and for
+    braces that are left, which Snakemake takes for wildcards.
     """
     found = os.path.expanduser(os.path.expandvars(text))
+    if not found.strip():
+        raise InputError(f"{where}: {text!r}: empty; expected a path")
     unset = re.search(r"\$(?:\w+|\{\w+\})", found)
     if unset:
         raise InputError(
