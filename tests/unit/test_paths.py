@@ -69,6 +69,20 @@ def test_one_from_the_working_directory_is_taken_with_a_note(place, caplog):
     assert "is taken from the working directory" in caplog.text and "write c.tsv" in caplog.text
 
 
+def test_the_study_file_itself_may_lie_at_home_or_where_a_variable_says(place, capsys):
+    (place / "my/c.tsv").touch()
+    (place / "home/study.yaml").write_text(study("../my/c.tsv").read_text())
+    for text in ("~/study.yaml", "$DATA/study.yaml"):
+        assert read_study(text).datasets["chest"].source.path == "my/c.tsv"
+        assert main(["study", text]) == 0
+        assert capsys.readouterr().out.startswith(f"{place}/home/study.yaml: study: 1 dataset")
+    assert main(["study", "$NOWHERE/study.yaml"]) == 1
+    assert (
+        "study file: $NOWHERE/study.yaml: the variable $NOWHERE is not set"
+        in capsys.readouterr().err
+    )
+
+
 def test_one_that_is_in_both_places_is_refused(place):
     for folder in (place, place / "my"):
         (folder / "c.tsv").touch()

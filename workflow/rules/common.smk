@@ -37,7 +37,7 @@ from segstudy.images.names import grid_name, parse_grid
 from segstudy.infer import named
 from segstudy import owner
 from segstudy.networks import modules
-from segstudy.paths import followed, listed_files, state_of
+from segstudy.paths import expanded, followed, listed_files, state_of
 from segstudy.publish import catalogue
 from segstudy.study import (
     ExternalSettings,
@@ -59,16 +59,16 @@ from segstudy.train.memory import training_memory_mb
 
 def study_file() -> Path:
     """The file that `--config study=...` names: one of config/studies, or a path."""
-    chosen = str(config["study"])
+    chosen = expanded(str(config["study"]), "--config study")
     folder = PACKAGE.parent / "config" / "studies"
     return Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
 
 
 def read_config() -> Study:
     """The study that `--config study=...` names."""
-    chosen, file = str(config["study"]), study_file()
     folder = PACKAGE.parent / "config" / "studies"
     try:
+        chosen, file = str(config["study"]), study_file()
         if not file.is_file():
             known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
             raise InputError(

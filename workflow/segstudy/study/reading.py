@@ -29,7 +29,7 @@ def read_study(
     Paths of the file are expanded, and taken from its folder (`paths.from_study_file`).
     Raises InputError that names the file, the key, what was found and what was expected.
     """
-    path = Path(path)
+    path = Path(paths.expanded(str(path), "study file"))
     content = _content(path)
     content.setdefault("name", path.stem)
     replaced = {} if source_path is None else _replacements(content, source_path, path)
