@@ -37,6 +37,7 @@ def files(command, apart=()) -> set[str]:
         (["--model_dir=@model"], {"plans.json", "best.pt"}),
         (["-v", "@model:/model:ro"], {"plans.json", "best.pt"}),
         (["--threads={threads}", "--fast", "", "=", ":"], set()),
+        (["-c", "echo a; " * 100], set()),
     ],
 )
 def test_files_and_folders_are_found_wherever_a_word_names_them(model, words, expected):

@@ -85,7 +85,7 @@ def predict_fold(
             shutil.copyfile(file, done / f"{case}.nii.gz")
     if None not in used and named.stamps(model.command, apart) == used:
         kept.keep(whole, output)
-    else:
+    elif kept.folder:
         log.warning(
             "not kept for later runs: files that the command names have changed meanwhile, or are too many; "
             "have the program write elsewhere than into a folder that its command names"

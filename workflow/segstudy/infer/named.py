@@ -38,9 +38,10 @@ def stamps(command: Sequence[str], apart: Collection[Path] = ()) -> list[dict[Pa
     around = given | {parent for path in given for parent in path.parents}
     found: list[dict[Path, Stamp] | None] = []
     for path in dict.fromkeys(Path(part) for part in [program, *parts] if part):
-        if path.is_file():
+        # Of `os`, which takes a word that is too long for a name for none.
+        if os.path.isfile(path):
             found.append(_stamped([path]))
-        elif path.is_dir() and Path(os.path.realpath(path)) not in around:
+        elif os.path.isdir(path) and Path(os.path.realpath(path)) not in around:
             files = list(islice(_files(path), MOST_FILES + 1))
             found.append(_stamped(sorted(files)) if len(files) <= MOST_FILES else None)
     return found
