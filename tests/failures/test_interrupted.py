@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,15 +56,19 @@ def test_ctrl_c_saves_a_training_and_the_same_command_goes_on(workspace):
     assert code != 0
     assert re.search(r"stopped by SIGINT after step \d+ of 240; state saved", text)
     assert "Traceback" not in text
-    assert not (workspace.folder / WEIGHTS).exists()
-    again = workspace.run(*command)
+    assert left(workspace) == ["checkpoint"]
+    # Also with a profile that does not say `rerun-incomplete`.
+    again = workspace.run("--workflow-profile", "none", *command)
     assert re.search(r"going on from the checkpoint after step \d+", again.text)
     assert (workspace.folder / WEIGHTS).exists()
 
 
-def test_what_a_killed_job_left_is_made_anew_without_being_asked(workspace):
-    """Settings are written first, so that a training that is killed leaves a part of its outputs."""
-    (workspace.folder / WEIGHTS).unlink(missing_ok=True)
+def left(workspace: Workspace) -> list[str]:
+    return [path.name for path in (workspace.folder / WEIGHTS).parent.iterdir()]
+
+
+def test_a_killed_training_leaves_nothing_that_snakemake_calls_incomplete(workspace):
+    shutil.rmtree((workspace.folder / WEIGHTS).parent, ignore_errors=True)
     command = [WEIGHTS, "--config", "study=tiny", "keep_finished_gb=0"]
     log = workspace.folder / "killed.log"
     with log.open("w") as file:
@@ -79,7 +84,7 @@ def test_what_a_killed_job_left_is_made_anew_without_being_asked(workspace):
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    assert (workspace.folder / WEIGHTS).with_name("settings.json").exists()
+    assert left(workspace) == ["checkpoint"]
     workspace.run("--unlock", *command[1:])
-    workspace.run(*command)
+    workspace.run("--workflow-profile", "none", *command)
     assert (workspace.folder / WEIGHTS).exists()

@@ -82,7 +82,7 @@ def disturbed(slurm, slurm_jobs, tmp_path_factory):
     while run.poll() is None:
         for name in sorted(waiting):
             # Its first epoch is over, so that it is at work.
-            if weights(workspace, name).with_name("history.csv").exists():
+            if weights(workspace, name).with_name("checkpoint").joinpath("history.csv").exists():
                 disturb(jobs_of(slurm_jobs, name)[0], name)
                 waiting.remove(name)
         time.sleep(0.5)

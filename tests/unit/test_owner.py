@@ -47,11 +47,35 @@ def test_a_project_that_was_moved_with_its_results_goes_on(owned, tmp_path):
     assert claim(tmp_path / "two/results/study", tmp_path / "two/study.yaml", never) is None
 
 
-def test_another_file_with_the_same_data_is_adopted_with_a_note(owned, tmp_path):
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_study_that_was_moved_or_copied_is_adopted_with_a_note(owned, tmp_path, moved):
     results, study = owned
+    shutil.copy(study, tmp_path / "moved.yaml")
+    if moved:
+        study.unlink()
+        (tmp_path / "moved.yaml").write_text("models: {more: {}}\n")
     note = claim(results, tmp_path / "moved.yaml", lambda: {"site": "a"})
     assert f"{results} holds the results of {study}" in note
     assert "moved.yaml" in note
+
+
+def test_another_study_of_the_same_name_on_the_same_data_is_refused(owned, tmp_path):
+    """A colleague's: its weights would take the place of those that the first one's figures are of."""
+    results, study = owned
+    (tmp_path / "other.yaml").write_text("models: {other: {}}\n")
+    with pytest.raises(InputError) as refused:
+        claim(results, tmp_path / "other.yaml", lambda: {"site": "a"})
+    for words in (str(results), str(study), "other.yaml", "other settings", "`name: ...`"):
+        assert words in str(refused.value)
+    assert "--config adopt=true" in str(refused.value)
+
+
+def test_results_that_say_not_whose_they_are_are_taken_with_a_note(owned):
+    results, study = owned
+    (results / FILE).unlink()
+    assert claim(results, study, never) is None
+    (results / "train").mkdir()
+    assert f"taken for those of {study}" in claim(results, study, never)
 
 
 @pytest.mark.parametrize(
@@ -73,12 +97,14 @@ def test_another_file_with_other_data_is_refused_with_what_to_do(owned, tmp_path
         claim(results, study, lambda: {"site": "a"})
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"data": 3}'])
+@pytest.mark.parametrize("text", ["{", "", "[]", "3", '{"data": 3}'])
 def test_a_damaged_record_is_named(owned, text):
     results, study = owned
     (results / FILE).write_text(text)
-    with pytest.raises(InputError, match=FILE):
+    with pytest.raises(InputError, match=f"{FILE}: damaged record") as refused:
         claim(results, study, never)
+    assert "remove that file, and it is written anew" in str(refused.value)
+    assert str(study) in str(refused.value)
 
 
 def test_data_are_the_same_wherever_they_lie(tmp_path):

@@ -1,6 +1,8 @@
 """Paths of a study file: put in full, from where they are meant, and checked before anything runs."""
 
 import logging
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import yaml
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.paths import followed, listed_files
+from segstudy.paths import followed, listed_files, state_of
 from segstudy.study import check_sources, read_study
 
 
@@ -67,6 +69,20 @@ def test_one_from_the_working_directory_is_taken_with_a_note(place, caplog):
     assert "is taken from the working directory" in caplog.text and "write c.tsv" in caplog.text
 
 
+def test_the_study_file_itself_may_lie_at_home_or_where_a_variable_says(place, capsys):
+    (place / "my/c.tsv").touch()
+    (place / "home/study.yaml").write_text(study("../my/c.tsv").read_text())
+    for text in ("~/study.yaml", "$DATA/study.yaml"):
+        assert read_study(text).datasets["chest"].source.path == "my/c.tsv"
+        assert main(["study", text]) == 0
+        assert capsys.readouterr().out.startswith(f"{place}/home/study.yaml: study: 1 dataset")
+    assert main(["study", "$NOWHERE/study.yaml"]) == 1
+    assert (
+        "study file: $NOWHERE/study.yaml: the variable $NOWHERE is not set"
+        in capsys.readouterr().err
+    )
+
+
 def test_one_that_is_in_both_places_is_refused(place):
     for folder in (place, place / "my"):
         (folder / "c.tsv").touch()
@@ -88,9 +104,15 @@ def test_one_that_is_in_both_places_is_refused(place):
         ("$NOWHERE/c.tsv", "table", r"the variable \$NOWHERE is not set"),
         ("~nobody_of_that_name/c.tsv", "table", "no such user"),
         ("{site}/c.tsv", "table", "braces stand for wildcards"),
+        ("", "table", "'': empty; expected a path"),
+        (" ", "msd", "' ': empty; expected a path"),
+        ("$EMPTY", "nnunet", r"'\$EMPTY': empty; expected a path"),
     ],
 )
-def test_what_is_not_there_is_said_when_the_study_is_read(place, capsys, path, layout, words):
+def test_what_is_not_there_is_said_when_the_study_is_read(
+    place, capsys, monkeypatch, path, layout, words
+):
+    monkeypatch.setenv("EMPTY", "")
     (place / "my/folder").mkdir()
     (place / "my/file.zip").touch()
     with pytest.raises(
@@ -105,6 +127,18 @@ def test_a_path_of_the_command_line_is_one_from_the_working_directory(place):
     (place / "d").mkdir()
     assert source("none", "msd", source_path="d") == "d"
     assert source("none", "msd", source_path="~") == str(place / "home")
+    with pytest.raises(InputError, match="--config path: '': empty; expected a path"):
+        source("none", "msd", source_path="")
+
+
+@pytest.mark.parametrize("path", ["${NOWHERE}/c.tsv", "~nobody_of_that_name", "{site}", "both", ""])
+@pytest.mark.parametrize("option", ["d", {"chest": "d"}])
+def test_a_path_that_the_command_line_replaces_is_not_looked_at(place, caplog, path, option):
+    for folder in ("d", "both", "my/both"):
+        (place / folder).mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert source(path, "msd", source_path=option) == "d"
+    assert not caplog.records
 
 
 def test_files_of_a_table_are_followed_whatever_the_table_looks_like(tmp_path):
@@ -144,3 +178,43 @@ def test_a_table_is_followed_as_the_audit_reads_it(tmp_path):
     table.write_text("\ufeffimage \tcase\t label\n a.mhd \ta\tlabels/a.nii.gz \n", encoding="utf-8")
     found = [str(Path(path).relative_to(tmp_path)) for path in listed_files(table)]
     assert found == ["a.mhd", "a.raw", "dataset.json", "labels/a.nii.gz", "labels/sub_dseg.tsv"]
+
+
+@pytest.fixture
+def cohort(tmp_path) -> list[Path]:
+    files = [tmp_path / "data" / name for name in ("a/i.nii", "a/l.nii", "b/i.nii", "b/l.nii")]
+    for number, file in enumerate(files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * (10 + number))
+        os.utime(file, (10**9, 10**9))
+    return files
+
+
+@pytest.mark.parametrize("seconds", [-9, 9])
+def test_a_file_of_the_same_size_with_another_time_is_another_state(cohort, seconds):
+    """A corrected label that arrives by `rsync -a` is older than what was made of the one before."""
+    before = state_of(cohort)
+    os.utime(cohort[1], (10**9 + seconds, 10**9 + seconds))
+    assert state_of(cohort) != before
+    assert state_of(cohort[:1]) == state_of([cohort[0]]), "others do not count"
+
+
+def test_another_size_or_name_or_number_of_files_is_another_state(cohort):
+    found = [state_of(cohort), state_of(cohort[:3])]
+    cohort[0].write_bytes(b"x" * 11)
+    os.utime(cohort[0], (10**9, 10**9))
+    found.append(state_of(cohort))
+    cohort[3] = cohort[3].rename(cohort[3].with_name("m.nii"))
+    found.append(state_of(cohort))
+    assert len(set(found)) == 4
+
+
+def test_data_moved_or_copied_with_their_times_are_in_the_same_state(cohort, tmp_path):
+    shutil.copytree(tmp_path / "data", tmp_path / "far" / "away")
+    moved = [tmp_path / "far" / "away" / file.relative_to(tmp_path / "data") for file in cohort]
+    assert state_of(moved[::-1]) == state_of(cohort[:2], cohort[2:])
+
+
+def test_folders_and_what_is_not_there_yet_have_no_state(cohort, tmp_path):
+    assert state_of(cohort, [tmp_path, tmp_path / "repaired"]) == state_of(cohort)
+    assert state_of([]) == state_of([tmp_path])

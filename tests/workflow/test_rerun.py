@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import os
 import re
 
 import pytest
@@ -125,6 +126,9 @@ def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):
     }
     shard = next(name for name, path in verdicts.items() if "p3," in path.read_text())
     write_case(workspace.data, 3, moved=False)
+    # As `rsync -a` brings it: older than all that was made of the one before.
+    for file in workspace.data.glob("p3*"):
+        os.utime(file, (10**9, 10**9))
     run = workspace.run()
     assert run.shards("repair_apply") == {shard}
     assert run.shards("preprocess_fingerprint") == {shard}

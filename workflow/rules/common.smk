@@ -28,6 +28,7 @@ from segstudy.jobs.code import digest, prediction_code, training_code
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.resources import JobResources, grown
 from segstudy.jobs.results import ResultPaths
+from segstudy.paths import state_of
 from segstudy.study import PhantomSource, check_sources, read_study
 from segstudy.train.memory import training_memory_mb
 

@@ -64,6 +64,8 @@ rule download_list:
         mem_mb=memory_mb(1000),
         runtime=runtime_min(60),
     params:
+        # Snakemake passes over a file that was replaced by an older one.
+        files=lambda w, input: state_of(input),
         source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
     shell:
         "python -m segstudy download list --settings {params.source:q} --output {output:q}"

@@ -52,15 +52,15 @@ rule train_fit:
         defaults=lambda w: slices.train_settings(STUDY, w.model).digest(),
         code=lambda w: training_code(STUDY.models[w.model]),
     shell:
-        # Ctrl-C and SLURM's warnings go to every process of a job. Only the training acts on them; the
+        # Ctrl-C, a closed terminal and SLURM's warnings go to every process of a job. Only the training acts on them; the
         # shell and tee outlive them, so that its state is saved and its last words are heard.
-        "trap : INT TERM USR1; python -m segstudy train {params.data:q} --splits {input.splits:q}"
+        "trap : INT TERM HUP USR1; python -m segstudy train {params.data:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
         " --processes {resources.processes} --threads {threads} --workers {resources.workers}"
         " --memory-mb {resources.mem_mb} --finished {resources.finished:q}"
         " --finished-gb {resources.finished_gb} --output {params.folder:q}"
-        " 2>&1 | (trap '' INT TERM USR1; exec tee {log:q})"
+        " 2>&1 | (trap '' INT TERM HUP USR1; exec tee {log:q})"
 
 
 use rule train_fit as train_synth with:

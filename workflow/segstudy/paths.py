@@ -1,7 +1,9 @@
 """Paths as people write them, and which files a name stands for; light, since the workflow itself uses them."""
 
+import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,10 +20,12 @@ LABEL_TABLES = ("*dseg.tsv", "dataset.json")
 def expanded(text: str, where: str) -> str:
     """A path with `~` and variables (`$DATA`, `${DATA}`) put in.
 
-    Raises InputError, begun with `where`, for a variable that is not set and for braces that are
-    left, which Snakemake takes for wildcards.
+    Raises InputError, begun with `where`, for no path at all, for a variable that is not set and for
+    braces that are left, which Snakemake takes for wildcards.
     """
     found = os.path.expanduser(os.path.expandvars(text))
+    if not found.strip():
+        raise InputError(f"{where}: {text!r}: empty; expected a path")
     unset = re.search(r"\$(?:\w+|\{\w+\})", found)
     if unset:
         raise InputError(
@@ -129,3 +133,21 @@ def followed(paths: Iterable[Path | str]) -> list[str]:
         with suppress(InputError):  # the audit says what is wrong with it, and of which case
             found |= {str(data) for data in voxel_files(path) if data.is_file()}
     return sorted(refuse_braces(path, "file") for path in found)
+
+
+def state_of(*groups: Iterable[Path | str]) -> str:
+    """A text that changes when a file is replaced, be it by one with an older time, which Snakemake passes over.
+
+    It is a digest of the files' names below their common folder, sizes, and times in whole seconds, which a copy
+    keeps (`cp -p`, `rsync -a`, `tar`). Folders, and what is not there, do not count.
+    """
+    paths = sorted({os.path.abspath(path) for files in groups for path in files})
+    found = []
+    for path in paths:
+        with suppress(OSError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                found.append((path, status.st_size, int(status.st_mtime)))
+    top = os.path.commonpath([os.path.dirname(path) for path, *_ in found]) if found else ""
+    named = [(os.path.relpath(path, top), *state) for path, *state in found]
+    return hashlib.sha256(repr(named).encode()).hexdigest()[:16]

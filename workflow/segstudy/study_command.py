@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from segstudy.paths import expanded
 from segstudy.study import Model, Study, check_sources, read_study
 from segstudy.study.settings import EXPERT, INTERNAL
 
@@ -27,10 +28,11 @@ def run(options: Namespace) -> None:
     elif options.reference:
         print(reference(), end="")
     else:
-        study = read_study(options.file)
-        check_sources(study, options.file)
+        file = expanded(options.file, "study file")
+        study = read_study(file)
+        check_sources(study, file)
         print(
-            f"{options.file}: {study.name}: {len(study.datasets)} dataset(s), "
+            f"{file}: {study.name}: {len(study.datasets)} dataset(s), "
             f"{len(study.models)} model(s), {len(study.folds)} fold(s), "
             f"structures {', '.join(study.structures)}"
         )

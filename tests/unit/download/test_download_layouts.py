@@ -147,8 +147,8 @@ def nnunet(tmp_path):
     return tmp_path
 
 
-def nnunet_settings(folder):
-    return settings("nnunet", folder, channels=["T1", "T2"], modality="MR")
+def nnunet_settings(folder, **changes):
+    return settings("nnunet", folder, channels=["T1", "T2"], modality="MR", **changes)
 
 
 def test_nnunet_channels_in_order(nnunet):
@@ -191,6 +191,28 @@ def test_nnunet_without_a_folder_of_labels(nnunet):
         InputError, match=r"no folder labelsTr in it; did you mean labelTr\? Rename it"
     ):
         list_cases(nnunet_settings(nnunet))
+
+
+@pytest.mark.parametrize(
+    ("regions", "structures", "told"),
+    [
+        (
+            {"core": [3]},
+            {"heart": 1, "aorta": 2},
+            "{core: [NAME OF 3]}, or learns it as one, structures: {core: [3]}",
+        ),
+        ({"heart": [1, 2]}, {"heart": 1, "aorta": 2}, "{heart: [aorta, NAME OF 1]}, or learns"),
+        ({"organ": [1, 2, 3]}, {"heart": [1, 2]}, "{organ: [heart, NAME OF 3]}, or learns it"),
+        ({"organ": [1, 2]}, {"organ": [1, 2]}, None),
+        ({"organ": [1, 2]}, {"organ": [2, 1], "other": 3}, None),
+    ],
+)
+def test_a_region_is_said_with_names_that_a_study_takes(nnunet, regions, structures, told):
+    describe(nnunet, labels={"background": 0, **regions}, regions_class_order=[1])
+    found = list_cases(nnunet_settings(nnunet, structures=structures)).problems
+    said = [one.problem for one in found if "is a region of" in one.problem]
+    assert len(said) == (told is not None)
+    assert not told or f"metrics.groups: {told}" in said[0]
 
 
 def test_nnunet_regions_are_groups_of_a_study(nnunet):

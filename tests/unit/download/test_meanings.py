@@ -9,9 +9,9 @@ from segstudy.cases import read_cases
 from segstudy.cli import main
 from segstudy.download.audit import audit
 from segstudy.download.layouts import list_cases
-from segstudy.download.meanings import is_name
+from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_nifti
-from segstudy.images.segments import nifti_names, slicer_segments
+from segstudy.images.segments import by_name, is_name, nifti_names, slicer_segments
 
 STRUCTURES = {"heart": 1, "aorta": 2}
 
@@ -83,8 +83,8 @@ def test_in_files_of_slicer_the_name_decides(tmp_path, segments):
 @pytest.mark.parametrize(
     ("segments", "words"),
     [
-        ([("heart", 1), ("liver", 2)], "value 2 is 'liver', the study file calls it aorta"),
-        ([("heart", 2), ("Segment_1", 1)], "value 1 is 'Segment_1', the study file calls it heart"),
+        ([("heart", 1), ("liver", 2)], "value 2 is 'liver', expected aorta"),
+        ([("heart", 2), ("Segment_1", 1)], "value 1 is 'Segment_1', expected heart"),
         ([("heart", 1), ("aorta", 1)], "value 1 has two names"),
     ],
 )
@@ -139,6 +139,51 @@ def test_words_in_another_order_are_the_same_name():
     assert is_name("RightKidney", "right_kidney")
     assert not is_name("left kidney", "kidney_right")
     assert not is_name("kidney", "kidney_right")
+    assert is_name("LeftLung", "lung_left")
+    assert is_name("Leber", "leber") and not is_name("心脏", "肝脏")
+
+
+@pytest.mark.parametrize(
+    ("said", "structure", "taken"),
+    [
+        ("Segment_1", "heart", True),
+        ("anteriour", "anterior", True),
+        ("Oesophagus", "esophagus", True),
+        ("Vertebra L5", "vertebrae_L5", True),
+        ("aorta1", "aorta", True),
+        ("right kidny", "kidney_right", True),
+        ("vertebrae_L4", "vertebrae_L5", False),
+        ("vertebrae_T4", "vertebrae_L4", False),
+        ("vertebrae_T1", "vertebrae_T11", False),
+        ("nerve12", "nerve13", False),
+        ("cranial nerve XII", "cranial_nerve_XIII", False),
+        ("lung_upper_lobe_left", "lung_upper_lobe_right", False),
+        ("lung_upper_lobe_left", "lung_lower_lobe_left", False),
+        ("kidney_l", "kidney_r", False),
+        ("kidney_l", "kidney", False),
+        ("ascending_aorta", "descending_aorta", False),
+        ("internal_carotid", "external_carotid", False),
+        ("superior_colliculus", "inferior_colliculus", False),
+        ("hypothalamus", "thalamus", False),
+        ("ileum", "ilium", False),
+    ],
+)
+def test_another_spelling_is_taken_and_another_number_or_side_is_not(
+    tmp_path, said, structure, taken
+):
+    """A cohort where another segment has its right name, so that names decide."""
+    segments = [("trachea", 1), (said, 2)]
+    segmentation(tmp_path / "a.seg.nrrd", mask(), segments)
+    named = {"trachea": (1,), structure: (2,)}
+    if taken:
+        moved, (doubt,) = by_name(tmp_path / "a.seg.nrrd", named)
+        assert moved == {}
+        assert f"taken for {structure} by its value 2" in doubt
+    else:
+        with pytest.raises(InputError, match=f"value 2 is '{said}', expected {structure}"):
+            by_name(tmp_path / "a.seg.nrrd", named)
+        moved, _ = by_name(tmp_path / "a.seg.nrrd", named, rest_is_background=True)
+        assert moved == {2: 0}
 
 
 # --- names that are compared --------------------------------------------------------------------

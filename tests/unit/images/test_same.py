@@ -34,6 +34,8 @@ COPIES = {
     "float32": lambda array: (array * 3.7e-4 + 12).astype(np.float32),
     "float16": lambda array: array.astype(np.float16).astype(np.float32),
     "standardised": lambda array: (array - array.mean()) / array.std(),
+    "inverted": lambda array: 800 - array,
+    "background zeroed": lambda array: np.where(array < -500, 0, array),
     "ends cut off": lambda array: np.clip(array, *np.percentile(array, [1, 99])),
 }
 
@@ -46,6 +48,25 @@ def test_a_copy_is_found_among_patients_that_look_alike(kind, orientation):
     copy = turned_to(Image(COPIES[kind](own.array).astype(np.float32), own.affine), orientation)
     looks = {name: look(one) for name, one in {**patients, "copy": copy}.items()}
     assert list(same_images(looks)) == [("p2", "copy")]
+
+
+@pytest.mark.parametrize("change", [
+    lambda array: array[:, :, ::-1],
+    lambda array: array.transpose(0, 3, 1, 2)[:, :, ::-1],
+    lambda array: np.pad(array, ((0, 0), (0, 1), (2, 0), (0, 0)), constant_values=-1100),
+    lambda array: array[:, 2:, :-1],
+])  # fmt: skip
+def test_a_copy_without_its_orientation_or_with_other_background_is_found(change):
+    def framed(array):
+        return np.where(np.pad(np.ones((16, 18, 12)), ((2, 2), (2, 2), (0, 0))), array, -1100)
+
+    patients = {f"p{seed}": patient(seed) for seed in range(4)}
+    patients = {name: Image(framed(one.array), AFFINE) for name, one in patients.items()}
+    array = np.ascontiguousarray(change(patients["p1"].array))
+    looks = {name: look(one) for name, one in patients.items()}
+    assert list(same_images(looks | {"copy": look(Image(array, np.eye(4)))})) == [("p1", "copy")]
+    array[0, 9, 9, 6] += 1
+    assert list(same_images(looks | {"other": look(Image(array, np.eye(4)))})) == []
 
 
 @settings(deadline=None, max_examples=60)

@@ -67,6 +67,10 @@ def test_a_missing_file_names_the_one_of_another_ending(tmp_path):
     (tmp_path / "a.nii").write_bytes(b"x")
     assert refusal(tmp_path / "a.nii.gz") == "no such file; there is a.nii"
     assert refusal(tmp_path / "b.nii.gz") == "no such file"
+    assert (
+        refusal(tmp_path / "imgs" / "b.nii.gz")
+        == f"no such file; its folder {tmp_path / 'imgs'} is not there either"
+    )
 
 
 def test_endings_that_disagree_with_the_content(tmp_path):

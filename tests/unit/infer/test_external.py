@@ -33,10 +33,9 @@ def program(folder: Path, change: str = "", name: str = "tool.py") -> str:
     return f"{sys.executable} '{path}'"
 
 
-def settings(command, **further) -> ExternalSettings:
+def settings(command, channels=("image",), **further) -> ExternalSettings:
     model = {"trainer": "external", "network": "external", "command": command}
     model["labels"] = {"heart": 1, "aorta": [2, 3]}
-    channels = further.pop("channels", ("image",))
     return ExternalSettings.model_validate({"model": {**model, **further}, "channels": channels})
 
 
@@ -192,3 +191,79 @@ def test_what_was_predicted_before_is_taken_until_the_program_or_an_image_change
     image = images["case 1"][0]
     image.write_bytes(image.read_bytes() + b"\0")
     assert run() == 2
+
+
+def test_what_channels_of_other_names_gave_is_not_taken(images, tmp_path):
+    """The same files in the same order, but the command names the channel that is now the other one."""
+    command = f"{program(tmp_path)} {{image_t1}} {{image_t2}} {{output}}"
+    pair = {"both": (images["case 0"][0], images["case 1"][0])}
+    for channels, first in ((("t1", "t2"), "case 0"), (("t2", "t1"), "case 1")):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        found = settings(command, channels=channels)
+        predict(found, pair, tmp_path / "out", kept=Finished(tmp_path / "kept"))
+        given = read_label(images[first][0]).array
+        label = read_label(tmp_path / "out" / "both.nii.gz").array
+        assert np.array_equal(label, np.array([0, 7, 300, 300])[given])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channels": ("b",)},
+        {"labels": {"heart": 1, "aorta": [2]}, "background_labels": (3,)},
+        {"background_labels": (9,)},
+        {"timeout_min": 1},
+        {"command": "tool {image} {output} --fast"},
+    ],
+)
+def test_unfinished_work_waits_under_all_settings_that_decide_it(
+    images, tmp_path, monkeypatch, change
+):
+    def failed(*_):
+        raise InputError("stopped")
+
+    def waiting() -> str:
+        (found,) = (tmp_path / "out.partial").iterdir()
+        return found.name
+
+    monkeypatch.setattr(external, "run", failed)
+    names = []
+    for further in ({}, {"memory_mb": 5, "runtime_min": 9}, change):
+        with pytest.raises(InputError, match="stopped"):
+            predict(
+                settings(**{"command": "tool {image} {output}"} | further), images, tmp_path / "out"
+            )
+        names.append(waiting())
+    assert names[0] == names[1] != names[2]
+
+
+def test_other_weights_named_within_a_word_are_another_prediction(images, tmp_path):
+    change = (
+        "path = next(word for word in images if word.startswith('--w')).partition('=')[2]\n"
+        "values[values > int(open(path).read())] = 0"
+    )
+    weights = tmp_path / "w.txt"
+    tool = PROGRAM.replace("images[0]", "images[1]").format(change=change)
+    (tmp_path / "tool.py").write_text(tool)
+    words = [sys.executable, str(tmp_path / "tool.py"), f"--w={weights}", "{image}", "{output}"]
+    for highest in (1, 2):
+        weights.write_text(str(highest))
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        predict(settings(words), images, tmp_path / "out", kept=Finished(tmp_path / "kept"))
+        given = read_label(images["case 0"][0]).array
+        label = read_label(tmp_path / "out" / "case 0.nii.gz").array
+        meant = np.array([0, 7, 300, 300]) * (np.arange(4) <= highest)
+        assert np.array_equal(label, meant[given])
+
+
+def test_what_a_program_changes_that_its_command_names_is_not_kept(images, tmp_path, caplog):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    change = f"open({str(scratch / 'x')!r}, 'a').write('x')"
+    words = f"{program(tmp_path, change)} {{image}} {{output}} --tmp={scratch}"
+    # The script takes its last word for the output.
+    text = (tmp_path / "tool.py").read_text()
+    (tmp_path / "tool.py").write_text(text.replace("sys.argv[1:]", "sys.argv[1:-1]"))
+    predict(settings(words), images, tmp_path / "out", kept=Finished(tmp_path / "kept"))
+    assert not (tmp_path / "kept").exists()
+    assert "have the program write elsewhere" in caplog.text

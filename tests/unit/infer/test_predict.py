@@ -1,7 +1,7 @@
 """A fold's tested cases: which files are opened, what is chosen on what, and going on after a kill."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +304,47 @@ def test_a_kept_prediction_that_was_damaged_is_made_anew(tmp_path, study, predic
     label.write_bytes(label.read_bytes()[:-1] + b"\1")
     again, seen = predicted(model, tested, choosing)
     assert seen and again == first
+
+
+def test_what_was_chosen_or_named_otherwise_is_not_taken(tmp_path, study):
+    """The same weights and files, but classes of other names, or training labels of other values."""
+    model, tested, choosing = study
+
+    def predicted(model, choosing, kept) -> dict[str, bytes]:
+        output = tmp_path / "out"
+        predict_fold(model, tested, VALUES, choosing, CPU, output, kept)
+        found = {path.name: path.read_bytes() for path in output.iterdir()}
+        shutil.rmtree(output)
+        return found
+
+    kept = Finished(tmp_path / "kept")
+    exchanged = {"core": 7, "shell": 2}
+    variants = [
+        (model, choosing),
+        (replace(model, structures=model.structures[::-1]), choosing),
+        (model, [replace(labelled, structures=exchanged) for labelled in choosing]),
+    ]
+    taken = [predicted(*variant, kept) for variant in variants]
+    assert taken[0] != taken[1] != taken[2] != taken[0]
+    # Truth: predicted with nothing kept.
+    for variant, found in zip(variants, taken, strict=True):
+        assert predicted(*variant, Finished()) == found
+
+
+def test_every_field_of_the_weights_decides_what_is_taken(study):
+    model, _, choosing = study
+    changed = {
+        "structures": ("core", "shell"),
+        "channels": ("other",),
+        "model": model.model.model_copy(update={"planes": ("coronal",)}),
+        "plan": model.plan | {"margin_mm": 3},
+        "patch_size": (16, 16, 16),
+        "left_right_pairs": (("shell", "core"),),
+    }
+    # What a training saw decides no more than whose cases choose.
+    assert {*changed, "network", "provenance"} == {field.name for field in fields(model)}
+    keys = {
+        predict._key(replace(model, **{name: value}), VALUES, choosing)
+        for name, value in changed.items()
+    }
+    assert len(keys | {predict._key(model, VALUES, choosing)}) == 1 + len(changed)

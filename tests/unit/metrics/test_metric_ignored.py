@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 from test_surface import samples, spacings, to_all
 
 from segstudy.cli import main
+from segstudy.errors import InputError
 from segstudy.images.files import write_label
 from segstudy.metrics import measure as measuring
 from segstudy.metrics.cells import EDGES, polygons, shapes, surfel_areas
@@ -22,7 +23,7 @@ from segstudy.metrics.overlap import confusion
 from segstudy.metrics.surface import Distances, surface_distances
 from segstudy.metrics.table import check_ranges
 from segstudy.metrics.values import without
-from segstudy.study import Metrics
+from segstudy.study import MeasureSettings, Metrics, from_json
 
 IGNORED = 255
 CORNERS = np.array(np.meshgrid(*[[0, 1]] * 3, indexing="ij")).reshape(3, -1).T
@@ -321,6 +322,16 @@ def test_a_structure_of_which_no_surface_is_left(measured, shown, predicted, dis
 )
 def test_settings_that_are_refused(measured, asked, message):
     assert message in measured(lesions(), lesions(), **asked)
+
+
+@pytest.mark.parametrize("value", ["x", True, 2.5, [3, "x"], None, {"a": 3}])
+def test_what_is_no_value_to_ignore_is_said_in_plain_words(value):
+    with pytest.raises(InputError) as refused:
+        from_json(MeasureSettings, json.dumps({"structures": {"liver": 1}, "ignore": value}))
+    told = (
+        f"--settings: ignore: found {value!r}; expected a whole number from 1 to 65535, or several"
+    )
+    assert str(refused.value) == told
 
 
 def test_the_old_name_of_background_labels_is_taken_with_a_note(measured, caplog):

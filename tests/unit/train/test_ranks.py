@@ -141,7 +141,7 @@ def test_what_one_of_them_ends_of_ends_all(cohort, tmp_path, fault, error, messa
     with pytest.raises(error, match=message):
         ranks.launch(2, rank_faults.train, cohort.words(tmp_path, MODEL), fault)
     assert not (tmp_path / "weights.pt").exists()
-    assert len(history(tmp_path)) == rank_faults.STEP
+    assert len(history(tmp_path / "checkpoint")) == rank_faults.STEP
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def test_they_do_not_outlive_the_command(cohort, tmp_path):
     command = subprocess.Popen(
         [sys.executable, "-m", "segstudy", *words], stderr=subprocess.DEVNULL
     )
-    while command.poll() is None and not (tmp_path / "history.csv").exists():
+    while command.poll() is None and not (tmp_path / "checkpoint" / "history.csv").exists():
         time.sleep(0.1)
     with open(f"/proc/{command.pid}/task/{command.pid}/children") as file:
         children = [int(number) for number in file.read().split()]

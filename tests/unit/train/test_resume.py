@@ -12,6 +12,7 @@ from toy_cohort import SHAPE, write_case
 
 from segstudy.cli import main
 from segstudy.train import fit as module
+from segstudy.train.ranks import STOPPING, stop_requests
 
 MODEL = {
     "network": "unet",
@@ -53,7 +54,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(cohort, tmp_path):
     child.kill()
     child.communicate()
     assert child.returncode == -signal.SIGKILL
-    assert not (killed / "weights.pt").exists()
+    assert [path.name for path in killed.iterdir()] == ["checkpoint"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "going on from the checkpoint after step" in done.stderr
     assert outputs(killed) == outputs(whole)
@@ -61,7 +62,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(cohort, tmp_path):
     assert not (killed / "checkpoint").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", list(STOPPING))
 @pytest.mark.parametrize("stop_after", [1, 4, 10])
 @pytest.mark.parametrize("further", [{}, {"ema": 0.9, "normalisation": "batch"}], ids=str)
 def test_asked_to_stop_it_saves_its_state_and_says_so(
@@ -83,12 +84,42 @@ def test_asked_to_stop_it_saves_its_state_and_says_so(
         main(cohort.words(stopped, model))
     assert left.value.code == 128 + number
     assert f"stopped by {number.name} after step {stop_after} of 24" in caplog.text
+    # Nothing that a rule declares: Snakemake would call it incomplete.
+    assert [path.name for path in stopped.iterdir()] == ["checkpoint"]
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     assert signal.getsignal(number) == usual
     monkeypatch.setattr(module.Trainer, "step", original)
     assert main(cohort.words(stopped, model)) == 0
     assert f"going on from the checkpoint after step {stop_after}" in caplog.text
     assert outputs(stopped) == outputs(whole)
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_asked_to_stop_while_it_writes_its_last_it_ends_with_all(
+    cohort, tmp_path, monkeypatch, number
+):
+    original = module.save_weights
+
+    def asked(*arguments):
+        os.kill(os.getpid(), number)
+        original(*arguments)
+
+    monkeypatch.setattr(module, "save_weights", asked)
+    assert main(cohort.words(tmp_path / "out", MODEL)) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(module.FILES)
+    assert len(losses(tmp_path / "out")) == 1 + MODEL["epochs"]
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def stopped_half_way(cohort, output, monkeypatch):

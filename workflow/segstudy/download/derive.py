@@ -6,7 +6,7 @@ not computed again.
 
 import filecmp
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import numpy as np
 
 from segstudy.cases import Case
 from segstudy.download.layouts import Listing
-from segstudy.download.meanings import by_name, renamed
+from segstudy.download.meanings import by_name
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.names import NIFTI, times
+from segstudy.images.segments import renamed, replaced
 from segstudy.images.whole import to_whole
 from segstudy.log import log, progress
 from segstudy.study import Dataset
@@ -99,17 +100,6 @@ def read_slice(file: Path) -> np.ndarray:
     return SimpleITK.GetArrayFromImage(picture).T
 
 
-def merge_values(label: np.ndarray, merged: Mapping[int, int]) -> np.ndarray:
-    """A label map with each key of `merged` replaced by its value."""
-    if not merged:
-        return label
-    top = max(int(label.max(initial=0)), *merged, *merged.values())
-    table = np.arange(top + 1, dtype=np.uint16)
-    table[list(merged)] = list(merged.values())
-    result = table[label]
-    return result.astype(np.uint8) if result.max(initial=0) < 256 else result
-
-
 def in_study_values(
     label: np.ndarray, path: Path, dataset: Dataset
 ) -> tuple[np.ndarray, list[str]]:
@@ -119,9 +109,7 @@ def in_study_values(
     of each structure become one. Raises InputError where the names contradict the study.
     """
     moved, doubts = by_name(path, dataset)
-    if moved:
-        renamed(np.flatnonzero(np.bincount(label.ravel())).tolist(), moved, path)
-    return merge_values(merge_values(label, moved), dataset.merged_labels), doubts
+    return replaced(renamed(label, moved, path), dataset.merged_labels), doubts
 
 
 def write_merged(cases: Sequence[Case], dataset: Dataset, derived: Path) -> list[Case]:

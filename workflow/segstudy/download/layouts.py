@@ -645,7 +645,11 @@ def _compare_description(
     inside = {value: name for name, value in dataset.structures.items() if value in parts}
     return [
         *compare_names({**inside, **names}, file.name, dataset),
-        *(_region_problem(name, values, dataset) for name, values in regions.items()),
+        *(
+            Problem("", "dataset.json", text, WARNING)
+            for name, values in regions.items()
+            if (text := _region_text(name, values, dataset))
+        ),
     ]
 
 
@@ -655,13 +659,24 @@ def _regions(labels: Any) -> dict[str, list[int]]:
     return {str(name): values for name, values in named if isinstance(values, list)}
 
 
-def _region_problem(region: str, values: list[int], dataset: Dataset) -> Problem:
-    inside = [name for name, value in dataset.structures.items() if value in values]
-    text = (
-        f"labels: {region} is a region of the values {', '.join(map(str, values))}; a study learns the "
-        f"values' structures, and measures the region by metrics.groups: {{{region}: [{', '.join(inside)}]}}"
+def _region_text(region: str, values: list[int], dataset: Dataset) -> str:
+    """What to do about a region; nothing where the study learns just this as one structure."""
+    merged = dataset.merged_labels.items()
+    own = {
+        name: {value, *(one for one, into in merged if into == value)}
+        for name, value in dataset.structures.items()
+    }
+    if own.get(region) == set(values):
+        return ""
+    listed = ", ".join(map(str, values))
+    inside = [name for name, held in own.items() if held & set(values) and name != region]
+    named = set().union(*(own[name] for name in inside))
+    others = [f"NAME OF {value}" for value in values if value not in named]
+    one = f", or learns it as one, structures: {{{region}: [{listed}]}}" if others else ""
+    return (
+        f"labels: {region} is a region of the values {listed}; a study learns the values' structures, and "
+        f"measures the region by metrics.groups: {{{region}: [{', '.join([*inside, *others])}]}}{one}"
     )
-    return Problem("", "dataset.json", text, WARNING)
 
 
 def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:

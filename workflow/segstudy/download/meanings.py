@@ -6,8 +6,6 @@ is a warning.
 """
 
 import csv
-import difflib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,11 @@ from typing import Any
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.files import read_json
+from segstudy.images import segments
 from segstudy.images.contents import WARNING
-from segstudy.images.segments import label_value, slicer_segments
+from segstudy.images.segments import is_name, label_value
 from segstudy.labels import read_table
 from segstudy.study import Dataset
-
-NEAR = 0.8
-"""Likeness of two spellings (`difflib`), from which a name may be meant for another one."""
 
 
 def compare_names(names: Mapping[int, str], file: str, dataset: Dataset) -> list[Problem]:
@@ -47,90 +43,17 @@ def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
     return found
 
 
-def is_name(said: str, structure: str) -> bool:
-    """Whether two names are one but for case, separators and the order of words."""
-    one, other = (re.findall(r"[a-z0-9]+", name.lower()) for name in (said, structure))
-    return "".join(one) == "".join(other) or sorted(one) == sorted(other)
-
-
 # --- 3D Slicer ----------------------------------------------------------------------------------
 
 
 def by_name(path: Path | str, dataset: Dataset) -> tuple[dict[int, int], list[str]]:
-    """Which values of a Slicer file stand for other ones of the study, and what is doubtful.
-
-    Returns a map of value -> the study's value, of those that differ, and warnings. Where no name
-    is one of the study's, values are taken as they are, with a warning.
-    Raises InputError where a name contradicts the study and leaves open what the value is.
-    """
-    segments = slicer_segments(path)
-    if not segments:
-        return {}, []
-    meant = [(name, value, _named(name, dataset)) for name, value in segments]
-    listed = ", ".join(f"{name!r} {value}" for name, value in segments)
-    if all(target is None for *_, target in meant):
-        structures = ", ".join(dataset.structures)
-        return {}, [
-            f"segments in the header are {listed}: none is called as a structure ({structures}), so the "
-            "values decide"
-        ]
-    taken = {target for *_, target in meant if target is not None}
-    known = {value: name for name, value in dataset.structures.items()}
-    moved, warnings = {}, []
-    for name, value, target in meant:
-        if target is not None:
-            if moved.setdefault(value, target) != target:
-                raise InputError(
-                    f"{path}: segments in the header are {listed}: value {value} has two names"
-                )
-        elif value in known:
-            if value in taken or not _may_be(name, known[value]):
-                raise InputError(
-                    f"{path}: segments in the header are {listed}: value {value} is {name!r}, the study file calls "
-                    f"it {known[value]}. In files of 3D Slicer the name decides: rename the segment, or "
-                    "remove it"
-                )
-            warnings.append(
-                f"segment {name!r} of the header has no structure's name; taken for {known[value]} by its "
-                f"value {value}"
-            )
-            moved[value] = value
-    moved = {value: target for value, target in moved.items() if value != target}
-    if moved:
-        changes = ", ".join(
-            f"{name!r} {value} -> {moved[value]}" for name, value, _ in meant if value in moved
-        )
-        warnings.append(f"values in the file by the names in its header: {changes}")
-    return moved, warnings
-
-
-def renamed(present: Iterable[int], moved: Mapping[int, int], path: Path | str) -> None:
-    """Raise InputError where a value without a name in the header would be taken for a structure.
-
-    present: values in the label map. moved: as `by_name` gives it.
-    """
-    clash = sorted((set(present) - moved.keys() - {0}) & set(moved.values()))
-    if clash:
-        raise InputError(
-            f"{path}: value {clash[0]} has no name in the header, and another one has that of its structure; "
-            "name its segment, or remove it"
-        )
-
-
-def _named(name: str, dataset: Dataset) -> int | None:
-    """The study's value for a segment's name: of its structures, or of its label table."""
-    for structure, value in dataset.structures.items():
-        if is_name(name, structure):
-            return value
+    """Which values of a Slicer file stand for other ones of the study, and what is doubtful: `segments.by_name`."""
+    structures = {
+        name: [value, *(one for one, into in dataset.merged_labels.items() if into == value)]
+        for name, value in dataset.structures.items()
+    }
     table = read_table(dataset.label_table) if dataset.label_table else {}
-    return next((row.value for row in table.values() if is_name(name, row.name)), None)
-
-
-def _may_be(name: str, structure: str) -> bool:
-    """Whether a segment's name is Slicer's own (Segment_1), or another spelling of the structure's."""
-    if re.fullmatch(r"(segment|label)?[ _-]*\d*", name.strip().lower()):
-        return True
-    return difflib.SequenceMatcher(None, name.lower(), structure.lower()).ratio() >= NEAR
+    return segments.by_name(path, structures, {row.name: row.value for row in table.values()})
 
 
 # --- files beside the labels --------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """The same image saved twice: in another type, orientation or format, or with its numbers rescaled.
 
-Such a copy has, voxel by voxel, the numbers of the other one up to a factor, an offset and the
-rounding of both, and nothing else has. Images are compared by some thousand voxels at places that
-follow from the shape alone, once both are turned to RAS. Numbers at an image's ends, such as air
-and what a copy cut off, say nothing and are left out.
+Such a copy has, voxel by voxel, the numbers of the other one up to a factor (below 0, too), an offset
+and the rounding of both, and nothing else has. Images are compared by some thousand voxels at places that
+follow from the shape alone, once both are turned to RAS. Numbers at an image's ends, such as air,
+a background set to zero and what a copy cut off, say nothing and are left out.
+
+A copy whose numbers are unchanged is also recognised where its header says nothing of the orientation any
+more, or where rows of background were added or cut away: by the sums of all numbers above the lowest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +35,15 @@ AGREE = 0.999
 
 @dataclass(frozen=True)
 class Look:
-    """What an image is recognised by: its shape in RAS and its numbers at some places, float32 (n,)."""
+    """What an image is recognised by: its shape in RAS and its numbers at some places, float32 (n,).
+
+    sums: of its numbers above the lowest, counted from that: how many, their sum and that of their squares,
+    the last two to nine digits; None where the places show too few different numbers.
+    """
 
     shape: tuple[int, int, int]
     values: np.ndarray
+    sums: tuple[int, str, str] | None = None
 
 
 def look(image: Image) -> Look:
@@ -45,11 +53,34 @@ def look(image: Image) -> Look:
     if flat.size > POINTS:
         draw = np.random.default_rng(seed_of("look", times(turned.shape)))
         flat = flat[draw.integers(0, flat.size, POINTS)]
-    return Look(turned.shape, flat.astype(np.float32))
+    told = len(np.unique(flat)) >= LEAST_VALUES
+    return Look(turned.shape, flat.astype(np.float32), _sums(turned) if told else None)
+
+
+def _sums(array: np.ndarray) -> tuple[int, str, str]:
+    lowest = array.min()
+    number, total, squares = 0, 0.0, 0.0
+    for part in array:  # float64 of a part only
+        above = part[part > lowest].astype(float) - float(lowest)
+        number, total, squares = number + above.size, total + above.sum(), squares + above @ above
+    return number, f"{total:.8e}", f"{squares:.8e}"
 
 
 def same_images(looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
     """Pairs of names whose images are the same, the one that comes first named first."""
+    seen = set()
+    for first, second in _by_shape(looks):
+        seen.add((first, second))
+        yield first, second
+    whole: dict[tuple[int, str, str], str] = {}
+    for name, one in looks.items():
+        first = whole.setdefault(one.sums, name) if one.sums else name
+        if first != name and (first, name) not in seen:
+            yield first, name
+
+
+def _by_shape(looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
+    """Pairs of names whose images agree voxel by voxel."""
     shapes: dict[tuple[int, int, int], list[str]] = {}
     for name, one in looks.items():
         shapes.setdefault(one.shape, []).append(name)
@@ -60,17 +91,22 @@ def same_images(looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
 
 
 def _alike(values: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
-    """Pairs of arrays (n,) that correlate, once their extremes are cut off."""
+    """Pairs of arrays (n,) that correlate, up to the sign, where both are `_inside`."""
     if len(values) < 2:
         return
     some = np.array([one[:ALIKE_POINTS] for one in values], float)
-    low, high = np.percentile(some, [1, 99], axis=1, keepdims=True)
-    some = np.clip(some, low, high)
-    some -= some.mean(axis=1, keepdims=True)
-    norm = np.linalg.norm(some, axis=1, keepdims=True)
-    some = (some / np.where(norm > 0, norm, 1)).astype(np.float32)
+    inside = np.array([_inside(one) for one in some], float)
+    some = np.clip(some, *np.percentile(some, [1, 99], axis=1, keepdims=True))
+    some = (some - some.mean(axis=1, keepdims=True)) * inside
+    squares = some**2
     for first in range(len(some) - 1):
-        for second in np.flatnonzero(some[first + 1 :] @ some[first] >= ALIKE):
+        rest = slice(first + 1, None)
+        number = np.maximum(inside[rest] @ inside[first], 1)
+        mean, other = some[rest] @ inside[first] / number, inside[rest] @ some[first] / number
+        spread = squares[rest] @ inside[first] / number - mean**2
+        spread *= inside[rest] @ squares[first] / number - other**2
+        product = np.abs(some[rest] @ some[first] / number - mean * other)
+        for second in np.flatnonzero((spread > 0) & (product >= ALIKE * np.sqrt(abs(spread)))):
             yield first, first + 1 + int(second)
 
 
@@ -87,7 +123,7 @@ def is_rescaled(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _agree(one: np.ndarray, other: np.ndarray) -> bool | None:
     """As `is_rescaled`; None where there is too little to tell by."""
-    inside = [(array > array.min()) & (array < array.max()) for array in (one, other)]
+    inside = [_inside(array) for array in (one, other)]
     both = inside[0] & inside[1]
     if both.sum() < max(LEAST_POINTS, 0.5 * min(part.sum() for part in inside)):
         return None
@@ -103,6 +139,12 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool | None:
     difference = np.abs(coarse - offset - slope * fine)
     rounding = SLACK * (_step(coarse) + abs(slope) * _step(fine)) + RELATIVE * np.ptp(coarse)
     return bool((difference <= rounding).mean() >= AGREE)
+
+
+def _inside(array: np.ndarray) -> np.ndarray:
+    """Where an array (n,) has neither its lowest nor its highest number, nor the most frequent one: bool (n,)."""
+    levels, count = np.unique(array, return_counts=True)
+    return (array > levels[0]) & (array < levels[-1]) & (array != levels[count.argmax()])
 
 
 def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

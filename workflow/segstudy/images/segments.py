@@ -1,17 +1,29 @@
-"""Names of label values that an image file's own header gives.
+"""Names of label values that an image file's own header gives, and which values they stand for.
 
 3D Slicer writes a segment's name and value into the header of a `.seg.nrrd`, in the order in which
 they were drawn: the values of two patients often differ. TotalSegmentator and others write a table
 of labels into the header extension of NIfTI (the XML of GIFTI and CIFTI).
 """
 
+import difflib
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
+
+import numpy as np
 
 from segstudy.errors import InputError
 from segstudy.images.headers import open_nifti, text_header
 from segstudy.images.names import NIFTI
+
+NEAR = 0.85
+"""Likeness of two words (`difflib`), from which one may be another spelling of the other."""
+SHORT = 4
+"""Letters of a word so short that another spelling is another word: `left`, `L4`, `xii`."""
+
+
+# --- what headers say ---------------------------------------------------------------------------
 
 
 def slicer_segments(path: Path | str) -> list[tuple[str, int]]:
@@ -55,3 +67,162 @@ def nifti_names(path: Path | str) -> dict[int, str]:
 def label_value(text: str) -> int | None:
     """A label's value as it stands in a header or table; None where it is no whole number of a voxel's."""
     return int(text) if re.fullmatch(r"[0-9]{1,10}", text) else None
+
+
+# --- which values names stand for ---------------------------------------------------------------
+
+
+def is_name(said: str, structure: str) -> bool:
+    """Whether two names are one but for case, separators and the order of words."""
+    one, other = _words(said), _words(structure)
+    return "".join(one) == "".join(other) or sorted(one) == sorted(other)
+
+
+def _words(name: str) -> list[str]:
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W_]+", parted.casefold())
+
+
+def _may_be(name: str, structure: str) -> bool:
+    """Whether a segment's name is Slicer's own (Segment_1), or another spelling of the structure's.
+
+    Other numbers, and other short words such as sides and levels, are other structures.
+    """
+    if re.fullmatch(r"(segment|label)?[ _-]*\d*", name.strip().lower()):
+        return True
+    numbers, others = (re.findall(r"\d+", text) for text in (name, structure))
+    if numbers and others and sorted(numbers) != sorted(others):
+        return False
+    one, other = sorted(_words(name)), sorted(_words(structure))
+    return len(one) == len(other) and all(map(_spelled_alike, one, other))
+
+
+def _spelled_alike(one: str, other: str) -> bool:
+    if min(len(one), len(other)) <= SHORT:
+        return one == other
+    return difflib.SequenceMatcher(None, one, other).ratio() >= NEAR
+
+
+def by_name(
+    path: Path | str,
+    structures: Mapping[str, Sequence[int]],
+    further: Mapping[str, int] | None = None,
+    rest_is_background: bool = False,
+) -> tuple[dict[int, int], list[str]]:
+    """Which values of a Slicer file stand for other ones, and what is doubtful.
+
+    structures: name -> its values. further: other names of values. rest_is_background: whether
+    a segment with another name than its value's structure becomes background; else it is refused.
+
+    Returns a map of value -> the value that it stands for, of those that differ, and warnings. Where
+    no name is one of the structures', values are taken as they are, with a warning.
+    Raises InputError where a name contradicts the structures and leaves open what the value is.
+    """
+    segments = slicer_segments(path)
+    if not segments:
+        return {}, []
+    names = [*((name, list(own)) for name, own in structures.items())]
+    names += [(name, [value]) for name, value in (further or {}).items()]
+    meant = [
+        (name, value, next((own for other, own in names if is_name(name, other)), None))
+        for name, value in segments
+    ]
+    listed = ", ".join(f"{name!r} {value}" for name, value in segments)
+    if all(own is None for *_, own in meant):
+        return {}, [
+            f"segments in the header are {listed}: none is called as a structure ({', '.join(structures)}), "
+            "so the values decide"
+        ]
+    taken = {value for *_, own in meant for value in own or ()}
+    known = {value: name for name, own in structures.items() for value in own}
+    moved, warnings = {}, []
+    for name, value, own in meant:
+        if own is not None:
+            target = value if value in own else own[0]
+            if moved.setdefault(value, target) != target:
+                raise InputError(
+                    f"{path}: segments in the header are {listed}: value {value} has two names"
+                )
+        elif value in known:
+            if value not in taken and _may_be(name, known[value]):
+                warnings.append(
+                    f"segment {name!r} of the header has no structure's name; taken for {known[value]} by its "
+                    f"value {value}"
+                )
+                moved[value] = value
+            elif rest_is_background:
+                moved[value] = 0
+            else:
+                raise InputError(
+                    f"{path}: segments in the header are {listed}: value {value} is {name!r}, expected "
+                    f"{known[value]}. In files of 3D Slicer the name decides: rename the segment, or "
+                    "remove it"
+                )
+    moved = {value: target for value, target in moved.items() if value != target}
+    if moved:
+        changes = ", ".join(
+            f"{name!r} {value} -> {moved[value]}" for name, value, _ in meant if value in moved
+        )
+        warnings.append(f"values in the file by the names in its header: {changes}")
+    return moved, warnings
+
+
+def renamed(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np.ndarray:
+    """A label map with the values that names in its header stand for.
+
+    moved: as `by_name` gives it. Raises InputError where a value without a name in the header would
+    be taken for a structure.
+    """
+    if not moved:
+        return label
+    present = np.flatnonzero(np.bincount(label.ravel())).tolist()
+    clash = sorted((set(present) - moved.keys() - {0}) & set(moved.values()))
+    if clash:
+        raise InputError(
+            f"{path}: value {clash[0]} has no name in the header, and another one has that of its structure; "
+            "name its segment, or remove it"
+        )
+    return replaced(label, moved)
+
+
+def replaced(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+    """A label map with each key of `values` replaced by its value."""
+    if not values:
+        return label
+    top = max(int(label.max(initial=0)), *values, *values.values())
+    table = np.arange(top + 1, dtype=np.uint16)
+    table[list(values)] = list(values.values())
+    result = table[label]
+    return result.astype(np.uint8) if result.max(initial=0) < 256 else result
+
+
+def told_otherwise(path: Path | str, structures: Mapping[str, Sequence[int]]) -> list[str]:
+    """In words, which values the label table of a NIfTI header gives to another one of the structures."""
+    known = {value: name for name, own in structures.items() for value in own}
+    return [
+        f"the table in the header calls value {value} {said!r}, but it is taken for {known[value]}"
+        for value, said in nifti_names(path).items()
+        if value in known
+        and not is_name(said, known[value])
+        and any(is_name(said, name) for name in structures)
+    ]
+
+
+def agree(files: Iterable[Path]) -> None:
+    """Raise InputError where two files of 3D Slicer call one value by different names, or the other way round.
+
+    Slicer's own names (Segment_1) say nothing.
+    """
+    seen: dict[tuple[str, int], Path] = {}
+    for path in files:
+        for name, value in slicer_segments(path):
+            if (name, value) in seen or _may_be(name, ""):
+                continue
+            for (other, its), where in seen.items():
+                if is_name(name, other) != (value == its):
+                    raise InputError(
+                        f"{path}: value {value} is called {name!r} in the header, but in that of {where} {other!r} is "
+                        f'{its}. Name the structures in the settings, "structures": {{"NAME": VALUE}}: then the '
+                        "names decide"
+                    )
+            seen[name, value] = path

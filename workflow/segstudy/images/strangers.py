@@ -126,6 +126,8 @@ def _meant(path: Path) -> str:
             for file in path.parent.iterdir()
             if stem(file) == stem(path) and file.is_file() and file.name[0] != "."
         )
+    except FileNotFoundError:
+        return f"; its folder {path.parent} is not there either"
     except OSError:
         return ""
     return f"; there is {near[0]}" if near else ""

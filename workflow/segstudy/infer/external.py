@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from segstudy.files import make_folder, writing_folder
 from segstudy.finished import NOTHING, Finished
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
 from segstudy.images.headers import say_warnings
-from segstudy.images.parts import content_digest
+from segstudy.infer import named
 from segstudy.infer.unfinished import files_of, waiting
 from segstudy.jobs import code
 from segstudy.log import log, progress
@@ -37,8 +36,8 @@ def predict_fold(
     """Have a program label the tested cases of a fold: `output/<case>.nii.gz`.
 
     tested: case -> its image files. structures: the values that the labels are written with.
-    kept: where finished folds are kept; one of the same command, files that it names and images is taken
-        from there.
+    kept: where finished folds are kept; one of the same command, files and folders that it names
+        (`named`) and images is taken from there.
 
     A case whose label cannot be made does not stop the others: InputError names all such at the
     end. Finished labels wait in `<output>.partial/`, so that the job goes on where it stopped.
@@ -49,12 +48,14 @@ def predict_fold(
             f"--structures: {', '.join(structures)}; expected those of the model's labels: "
             f"{', '.join(model.labels)}"
         )
+    apart = [output, *(path for paths in tested.values() for path in paths)]
+    used = named.stamps(model.command, apart)
     key = json.dumps(
         [
-            model.learning().model_dump(),
+            settings.model_copy(update={"model": model.learning()}).model_dump(mode="json"),
             *structures.items(),
             code.digest("infer.external"),
-            programs(model.command),
+            named.contents(used),
         ]
     )
     folder = waiting(output, hashlib.sha256(key.encode()).hexdigest()[:16])
@@ -83,15 +84,14 @@ def predict_fold(
     with writing_folder(output) as done:
         for case, file in files.items():
             shutil.copyfile(file, done / f"{case}.nii.gz")
-    kept.keep(whole, output)
+    if None not in used and named.stamps(model.command, apart) == used:
+        kept.keep(whole, output)
+    elif kept.folder:
+        log.warning(
+            "not kept for later runs: files that the command names have changed meanwhile, or are too many; "
+            "have the program write elsewhere than into a folder that its command names"
+        )
     shutil.rmtree(folder.parent)
-
-
-def programs(command: Sequence[str]) -> list[str]:
-    """The contents of the program and of the scripts and files that its command names, as digests."""
-    words = [shutil.which(command[0]) or command[0], *command[1:]]
-    readable = [word for word in words if Path(word).is_file() and os.access(word, os.R_OK)]
-    return [content_digest(Path(word), word) for word in readable]
 
 
 def run(

@@ -210,11 +210,16 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         found.update(tensor.cpu().contiguous().numpy().tobytes())
     settings = (
         trained.model.model_dump_json(),
+        trained.structures,
+        trained.channels,
         trained.plan,
         trained.patch_size,
         trained.left_right_pairs,
         list(structures.items()),
-        [(labelled.name, *_contents(labelled), labelled.ignore) for labelled in choosing],
+        [
+            (labelled.name, *_contents(labelled), dict(labelled.structures), labelled.ignore)
+            for labelled in choosing
+        ],
         code.digest("infer.predict", *code_of(trained.model)),
     )
     found.update(repr(settings).encode())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.errors import InputError
+from segstudy.paths import expanded
 from segstudy.study import Study
 
 ARRAY_TASKS, AT_ONCE = 25, 10_000
@@ -32,6 +33,7 @@ def study_file(chosen: str, folder: Path) -> Path:
 
     Raises InputError where there is none, with the names that there are.
     """
+    chosen = expanded(chosen, "--config study")
     file = Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))

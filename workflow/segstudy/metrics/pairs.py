@@ -9,10 +9,11 @@ import numpy as np
 
 from segstudy.cases import read_cases, read_splits, repaired_labels, tested
 from segstudy.errors import InputError
-from segstudy.images.files import compare_grids, read_label, within_memory
+from segstudy.images.files import Image, compare_grids, read_label, within_memory
 from segstudy.images.headers import say_warnings
 from segstudy.images.names import stem
 from segstudy.images.proportion import Size, judged, size_of
+from segstudy.images.segments import agree, by_name, renamed, told_otherwise
 from segstudy.log import log, progress
 from segstudy.metrics import slices, values
 from segstudy.metrics.folders import (
@@ -146,10 +147,12 @@ def measured(
     for pair in pairs:
         if pair.prediction is None:
             log.warning("case %s: no prediction; its rows say missing_file", pair.case)
+    if not settings.structures:
+        agree(path for pair in pairs for path in (pair.reference, pair.prediction) if path)
     pool = ThreadPoolExecutor(threads)
     try:
         # The kernels release the interpreter's lock, as does unpacking the files.
-        running = [pool.submit(_within_memory, pair, settings) for pair in pairs]
+        running = [pool.submit(_within_memory, pair, settings, audited) for pair in pairs]
         results = _all_or_none(pairs, progress(running, "cases measured"))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -212,15 +215,33 @@ def _with_case(pair: Pair, text: str) -> str:
     return f"{path}: case {pair.case}: {text.removeprefix(f'{path}: ')}".removeprefix(": ")
 
 
-def _within_memory(pair: Pair, settings: MeasureSettings) -> Measured:
+def _within_memory(pair: Pair, settings: MeasureSettings, audited: bool) -> Measured:
     with within_memory(pair.case, pair.reference):
-        return _measured(pair, settings)
+        return _measured(pair, settings, audited)
 
 
-def _measured(pair: Pair, settings: MeasureSettings) -> Measured:
+def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: bool) -> Image:
+    """A label map, its values those of the structures that a file of 3D Slicer names in its header.
+
+    named: structure -> its values. others: whether segments of other names are background.
+    """
+    label = read_label(path)
+    if not named:
+        return label
+    moved, doubts = by_name(path, named, rest_is_background=others)
+    for text in [*doubts, *told_otherwise(path, named)]:
+        log.warning("%s: case %s: %s", path, case, text)
+    return replace(label, array=renamed(label.array, moved, path))
+
+
+def _measured(pair: Pair, settings: MeasureSettings, audited: bool) -> Measured:
     say_warnings([path for path in (pair.reference, pair.prediction) if path], pair.case)
-    reference = read_label(pair.reference)
-    prediction = read_label(pair.prediction) if pair.prediction else None
+    own = {name: (value,) for name, value in settings.structures.items()}
+    others = settings.background_labels == "all"
+    # What the audit has passed has the study's values.
+    reference = _read(pair.reference, pair.case, {} if audited else own, others)
+    predicted_as = settings.prediction_labels or own
+    prediction = pair.prediction and _read(pair.prediction, pair.case, predicted_as, others)
     ignored = values.ignored(reference.array, settings.ignore)
     known = values.without(reference.array, ignored)
     held = values.Held(pair.case, pair.reference, pair.prediction, values.held(known), None)

@@ -29,12 +29,11 @@ def read_study(
     Paths of the file are expanded, and taken from its folder (`paths.from_study_file`).
     Raises InputError that names the file, the key, what was found and what was expected.
     """
-    path = Path(path)
+    path = Path(paths.expanded(str(path), "study file"))
     content = _content(path)
     content.setdefault("name", path.stem)
-    _place_sources(content, path)
-    if source_path is not None:
-        _replace_path(content, source_path, path)
+    replaced = {} if source_path is None else _replacements(content, source_path, path)
+    _place_sources(content, path, replaced)
     _expand_grids(content, path)
     try:
         return Study.model_validate(content)
@@ -97,16 +96,23 @@ def _sources(content: dict) -> dict[str, dict]:
     }
 
 
-def _place_sources(content: dict, file: Path) -> None:
-    """Expand the paths of the sources, and take relative ones from the file's folder."""
+def _place_sources(content: dict, file: Path, replaced: typing.Mapping[str, str]) -> None:
+    """Expand the paths of the sources, and take relative ones from the file's folder.
+
+    replaced: dataset -> the path in place of the file's, which is not looked at.
+    """
     for name, source in _sources(content).items():
-        if isinstance(source.get("path"), str) and source["path"]:
+        if name in replaced:
+            source["path"] = replaced[name]
+        elif isinstance(source.get("path"), str):
             where = f"{file}: datasets.{name}.source.path"
             source["path"] = paths.from_study_file(source["path"], file, where)
 
 
-def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], file: Path) -> None:
-    """Put the folders of `--config path` into the sources, each for its dataset or one for all."""
+def _replacements(
+    content: dict, source_path: str | typing.Mapping[str, str], file: Path
+) -> dict[str, str]:
+    """The paths of `--config path`, by dataset: each for its own, or one for all."""
     sources = _sources(content)
     known = ", ".join(sources) or "none"
     if isinstance(source_path, typing.Mapping):
@@ -116,9 +122,10 @@ def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], fi
                 f"{file}: --config path={{{odd[0]}: ...}}: no dataset on disk of that name; this "
                 f"study has {known}"
             )
-        for name, folder in source_path.items():
-            sources[name]["path"] = paths.expanded(str(folder), "--config path")
-        return
+        return {
+            name: paths.expanded(str(folder), "--config path")
+            for name, folder in source_path.items()
+        }
     origins = {
         tuple(str(source.get(key)) for key in ("layout", "path", "url", "registered"))
         for source in sources.values()
@@ -128,8 +135,7 @@ def _replace_path(content: dict, source_path: str | typing.Mapping[str, str], fi
             f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
             f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
-    for source in sources.values():
-        source["path"] = paths.expanded(str(source_path), "--config path")
+    return dict.fromkeys(sources, paths.expanded(str(source_path), "--config path"))
 
 
 def _expand_grids(content: dict, file: Path) -> None:

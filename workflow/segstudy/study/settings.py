@@ -49,8 +49,11 @@ Background = Literal["all"] | tuple[int, ...]
 
 
 def _one_or_several(value: Any) -> Any:
-    """A single value stands for a list of one."""
-    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+    """A single value stands for a list of one. Raises ValueError for what is no whole number or list of such."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(one, bool) or not isinstance(one, int) for one in values):
+        raise ValueError(f"found {value!r}; expected a whole number from 1 to 65535, or several")
+    return tuple(values)
 
 
 IgnoreValues = Annotated[

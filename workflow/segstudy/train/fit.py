@@ -317,9 +317,10 @@ def fit(
     kept: where finished trainings are kept; one that would end with the same weights is taken from there.
 
     A training that was killed goes on from `output/checkpoint`, on CPU to the same bits as if it
-    had not been. SIGINT, SIGTERM and SIGUSR1 save the state at the next step and raise Interrupted.
-    Raises InputError where the loss or the gradient is not finite (in float16: ten gradients in a
-    row), and where a GPU's memory is too small.
+    had not been. SIGINT, SIGTERM, SIGHUP and SIGUSR1 save the state at the next step and raise Interrupted.
+    Until it has ended, all that it leaves is in `output/checkpoint`, its history so far too.
+    Raises InputError where the loss or the gradient is not finite (in float16: ten gradients
+    in a row), and where a GPU's memory is too small.
     """
     make_folder(output)
     folder = output / "checkpoint"
@@ -330,8 +331,7 @@ def fit(
             shutil.rmtree(folder, ignore_errors=True)
         return
     trainer = Trainer(resolved, device, rank)
-    if rank.writes:
-        write_json(output / "settings.json", _described(trainer, threads))
+    described = _described(trainer, threads) if rank.writes else {}
     progress = checkpoint.read(
         folder,
         digest,
@@ -369,7 +369,7 @@ def fit(
     _log_start(trainer, threads)
     try:
         with stop_requests() as requests:
-            _run(trainer, progress, sampler, apart, output, folder, digest, requests, workers)
+            _run(trainer, progress, sampler, apart, folder, digest, requests, workers)
     except ValueError as error:
         if "Expected more than 1" not in str(error):  # torch's words
             raise
@@ -385,11 +385,17 @@ def fit(
         ) from None
     if not rank.writes:
         return
-    _save(trainer, progress, output)
-    if trainer.synth is not None:
-        drawn = trainer.synth.samples(sampler, resolved, _generator(resolved, "samples"))
-        with writing(output / "samples.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **drawn)
+    drawn = trainer.synth and trainer.synth.samples(
+        sampler, resolved, _generator(resolved, "samples")
+    )
+    # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
+    with stop_requests():
+        _save(trainer, progress, output)
+        if drawn:
+            with writing(output / "samples.npz") as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **drawn)
+        write_text(output / "history.csv", history_text(progress.history))
+        write_json(output / "settings.json", described)
     kept.keep(key, output, [*FILES, *(["samples.npz"] if trainer.synth else [])])
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -399,7 +405,6 @@ def _run(
     progress: Progress,
     sampler: Sampler,
     validation: Sequence[TrainingCase],
-    output: Path,
     folder: Path,
     digest: str,
     requests: list[int],
@@ -423,7 +428,7 @@ def _run(
 
     def write_history() -> None:
         if rank.writes:
-            write_text(output / "history.csv", history_text(progress.history))
+            write_text(folder / "history.csv", history_text(progress.history))
 
     pin = trainer.device.type == "cuda"
     for batch in sampler.batches(progress.step, resolved.steps, pin, workers):
@@ -459,8 +464,6 @@ def _run(
             progress.seconds, began = progress.seconds + now - began, now
             save()
             saved = time.monotonic()
-    # After a kill during the very last writing, nothing is left to train but all is to be written.
-    write_history()
 
 
 def _end_epoch(

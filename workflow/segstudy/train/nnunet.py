@@ -35,7 +35,7 @@ from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import save_weights
 from segstudy.study import NnunetModel, TrainSettings
 from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
-from segstudy.train.ranks import STOPPING
+from segstudy.train.ranks import heeded, stop_requests
 from segstudy.train.structures import check_structures
 
 DATASET_ID = 1
@@ -110,7 +110,7 @@ def fit(
             model,
             settings.structures,
             bool(validation),
-            output,
+            work,
             device,
             threads,
             seed,
@@ -118,7 +118,6 @@ def fit(
             not_mirrored,
         )
         described = _described(settings, plan, trainer, training, validation, fold, seed, threads)
-        write_json(output / "settings.json", described)
         try:
             trainer.run_training()
         except torch.cuda.OutOfMemoryError:
@@ -126,7 +125,11 @@ def fit(
                 f"the GPU's memory is too small for a batch of {described['batch_size']} patches of "
                 f"{'x'.join(map(str, described['patch_size']))} voxels; lower gpu_memory_gb"
             ) from None
+    # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
+    with stop_requests():
         _save(settings, plan, trainer, described, output)
+        shutil.copyfile(work / "history.csv", output / "history.csv")
+        write_json(output / "settings.json", described)
     kept.keep(name, output, ["weights.pt", "best.pt", "history.csv", "settings.json"])
     shutil.rmtree(work)
 
@@ -300,7 +303,7 @@ def _trainer(
     model: NnunetModel,
     structures: Sequence[str],
     validated: bool,
-    output: Path,
+    work: Path,
     device: torch.device,
     threads: int,
     seed: int,
@@ -318,7 +321,7 @@ def _trainer(
     trainer = SegstudyTrainer(plans, model.configuration, fold, dict(plan["dataset"]), device)
     trainer.follow(
         model,
-        lambda logged: write_table(output / "history.csv", history(logged, structures, validated)),
+        lambda logged: write_table(work / "history.csv", history(logged, structures, validated)),
         mirror,
         not_mirrored,
     )
@@ -439,7 +442,7 @@ def _save(
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
+    """Ctrl-C, SIGTERM, SIGHUP and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
 
     This process alone answers them. nnU-Net ends its own by SIGTERM, and one that kept the handler
     would hang if it got that before it waits for work: so they are forked with these signals held
@@ -450,7 +453,7 @@ def _stopping() -> Iterator[None]:
         log.info("stopped by %s; start the job again to go on", signal.Signals(number).name)
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in STOPPING}
+    before = {number: signal.signal(number, stop) for number in heeded()}
     inside = True
 
     def hold() -> None:

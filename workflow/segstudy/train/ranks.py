@@ -30,8 +30,8 @@ from torch.nn.parallel import DistributedDataParallel
 from segstudy import log
 from segstudy.errors import InputError
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that ask a training to stop: Ctrl-C, SIGTERM, and SLURM's warning SIGUSR1."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Signals that ask a training to stop: Ctrl-C, SIGTERM, a closed terminal, and SLURM's warning SIGUSR1."""
 GRACE_S = 5.0
 """How long the other ranks have to end by themselves once one has failed."""
 PATIENCE = timedelta(days=2)
@@ -137,11 +137,20 @@ class _Total(torch.autograd.Function):
         return _Total.apply(gradient)
 
 
+def heeded() -> list[int]:
+    """The signals of `STOPPING`, but for SIGHUP where `nohup` has it ignored."""
+    return [
+        number
+        for number in STOPPING
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
+
+
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
     """Signals that ask this process to stop, in order of arrival."""
     received: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in STOPPING}
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in heeded()}
     try:
         yield received
     finally:
