@@ -64,8 +64,8 @@ rule download_list:
         mem_mb=memory_mb(1000),
         runtime=runtime_min(60),
     params:
-        # Snakemake passes over a file that was replaced by an older one.
-        files=lambda w, input: state_of(input),
+        # Snakemake passes over a file that was replaced by an older one, and over a param that uses `input`.
+        files=lambda w: state_of(INPUTS.delivered(w.dataset)),
         source=lambda w: STUDY.datasets[w.dataset].source.to_json(),
     shell:
         "python -m segstudy download list --settings {params.source:q} --output {output:q}"

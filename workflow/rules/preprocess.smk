@@ -45,7 +45,9 @@ rule preprocess_fingerprint:
         mem_mb=memory_mb(lambda w: 500 + 5 * RESOURCES.image_mb(w.dataset)),
         runtime=runtime_min(lambda w: 10 + 0.02 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        files=lambda w, input: state_of(input.images, input.labels),
+        files=lambda w: state_of(
+            INPUTS.shard_images(w.dataset, w.shard), INPUTS.shard_labels(w.dataset, w.shard)
+        ),
         select=lambda w: INPUTS.selected(w.dataset, w.shard),
         labels=lambda w: INPUTS.labels_option(w.dataset),
         settings=lambda w: STUDY.datasets[w.dataset].cohort().to_json(),
@@ -108,7 +110,9 @@ rule preprocess_resample:
         ),
         runtime=runtime_min(lambda w: 10 + 0.04 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        files=lambda w, input: state_of(input.images, input.labels),
+        files=lambda w: state_of(
+            INPUTS.shard_images(w.dataset, w.shard), INPUTS.shard_labels(w.dataset, w.shard)
+        ),
         select=lambda w: INPUTS.selected(w.dataset, w.shard),
         labels=lambda w: INPUTS.labels_option(w.dataset),
         settings=lambda w: slices.resample_settings(STUDY, w.dataset, w.plan).to_json(),
@@ -142,7 +146,7 @@ rule preprocess_tissues:
         ),
         runtime=runtime_min(lambda w: 10 + 0.04 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        files=lambda w, input: state_of(input.labels),
+        files=lambda w: state_of(INPUTS.shard_labels(w.dataset, w.shard)),
         select=lambda w: INPUTS.selected(w.dataset, w.shard),
         labels=lambda w: INPUTS.labels_option(w.dataset),
         settings=lambda w: slices.tissue_settings(STUDY, w.dataset, w.plan).to_json(),
@@ -225,7 +229,7 @@ use rule preprocess_list_fingerprints as preprocess_list_images with:
     benchmark:
         PATHS.benchmark("preprocess", "{dataset}-list-images")
     params:
-        files=lambda w, input: state_of(input.listed),
+        files=lambda w: state_of(INPUTS.images(w.dataset)),
         what=["--files", "images"],
         code=digest("cases"),
 
@@ -241,7 +245,7 @@ use rule preprocess_list_fingerprints as preprocess_list_labels with:
     benchmark:
         PATHS.benchmark("preprocess", "{dataset}-list-labels")
     params:
-        files=lambda w, input: state_of(input.listed),
+        files=lambda w: state_of(INPUTS.labels(w.dataset)),
         what=lambda w: INPUTS.files_option(w.dataset),
         code=digest("cases"),
 

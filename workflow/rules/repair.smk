@@ -31,7 +31,7 @@ rule repair_estimate:
         mem_mb=memory_mb(lambda w: 3000 + 5 * RESOURCES.image_mb(w.dataset)),
         runtime=runtime_min(120),
     params:
-        files=lambda w, input: state_of(input.files),
+        files=lambda w: state_of(INPUTS.estimated_from(w.dataset)),
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
         code=digest("repair.estimate"),
@@ -59,7 +59,7 @@ rule repair_apply:
         mem_mb=memory_mb(lambda w: 500 + 5 * RESOURCES.image_mb(w.dataset)),
         runtime=runtime_min(lambda w: 10 + 0.02 * RESOURCES.shard_mb(w.dataset, w.shard)),
     params:
-        files=lambda w, input: state_of(input.files),
+        files=lambda w: state_of(INPUTS.shard_files(w.dataset, w.shard)),
         select=lambda w: INPUTS.selected(w.dataset, w.shard),
         settings=lambda w: STUDY.datasets[w.dataset].repaired_cohort().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].repaired_cohort().digest(),
