@@ -15,7 +15,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.plan import Plan, Restore
 from segstudy.infer.checks import read_checked
 from segstudy.networks.weights import Trained
-from segstudy.networks.window import predict_volume
+from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.sides import class_pairs
 
 
@@ -43,19 +43,22 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> np.ndarray:
-    """Class probabilities (class, x, y, z) of an image that `read` gave; the background is class 0."""
-    return predict_volume(
-        trained.network,
-        array,
+    """Predict class probabilities (class, x, y, z) of an image that `read` gave; class 0 is the background."""
+    window = SlidingWindow(
         patch_size=trained.patch_size,
         dims=trained.model.dims,
         planes=trained.model.planes,
-        classes=len(trained.structures) + 1,
         overlap=trained.model.infer.overlap,
-        device=device,
-        amp=trained.model.amp,
         mirror_axes=trained.model.infer.mirror_axes,
         pairs=class_pairs(trained.structures, trained.left_right_pairs),
+    )
+    return predict_volume(
+        trained.network,
+        array,
+        len(trained.structures) + 1,
+        window,
+        device,
+        trained.model.amp,
     )
 
 
