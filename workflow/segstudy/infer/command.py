@@ -21,6 +21,7 @@ the tested cases of a study's fold (the workflow calls this):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `segstudy infer`."""
     parser.epilog = EXAMPLES
     by = parser.add_mutually_exclusive_group(required=True)
     by.add_argument("--weights", type=Path, help="weights file of `segstudy train`")
@@ -94,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Predict as the options say."""
     of_study = ["cases", "dataset", "splits", "fold", "structures"]
     given = [name for name in of_study[:-1] if getattr(options, name) is not None]
     if options.external and options.images:

@@ -115,6 +115,7 @@ class Unet(nn.Module):
         self.heads = nn.ModuleList(convolution(channels[i], classes, 1) for i in range(heads))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return logits (batch, class, *size) of images (batch, channel, *size)."""
         size = images.shape[2:]
         features = pad_to_multiple(images, self.multiple)
         supervised = self.training and self.deep_supervision
@@ -136,7 +137,7 @@ class Unet(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation (Ulyanov et al. 2016) with scale and shift a channel.
+    """Normalise each image by its own mean and SD (Ulyanov et al. 2016), with scale and shift a channel.
 
     On CPU torch's own brings tensors out of the channels-last layout, and the convolution after
     it has to bring them back; for a batch of one, torch 2.13 then even gives wrong gradients.
@@ -152,6 +153,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise features (batch, channel, *size)."""
         if features.device.type != "cpu":
             return functional.instance_norm(
                 features, weight=self.weight, bias=self.bias, eps=self.EPSILON

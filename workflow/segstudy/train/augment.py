@@ -128,7 +128,7 @@ def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tens
 
 
 def add_noise(images: Tensor, sd: Tensor, seeds: Tensor) -> Tensor:
-    """Gaussian noise of that SD (batch, channel, 1, ...), each patch's from a seed of its own (batch,)."""
+    """Add Gaussian noise of SD `sd` (batch, channel, 1, ...), each patch's from a seed of its own (batch,)."""
     noise = torch.empty_like(images)
     for patch, seed in zip(noise, seeds.tolist(), strict=True):
         patch.normal_(generator=torch.Generator(images.device).manual_seed(seed))
@@ -136,7 +136,7 @@ def add_noise(images: Tensor, sd: Tensor, seeds: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur along every axis; sigma in voxels, (batch, channel, 1, ...). Borders repeat."""
+    """Blur by a Gaussian along every axis; sigma in voxels, (batch, channel, 1, ...). Borders repeat."""
     dims = images.ndim - 2
     radius = max(1, math.ceil(3 * float(sigma.max())))
     away = torch.arange(radius + 1, device=images.device, dtype=images.dtype)
@@ -172,10 +172,12 @@ def bias(images: Tensor, sd: Tensor, field: Tensor) -> Tensor:
 
 
 def brighten(images: Tensor, factor: Tensor) -> Tensor:
+    """Multiply intensities by a factor (batch, channel, 1, ...)."""
     return images * factor
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Stretch intensities about their mean by a factor (batch, channel, 1, ...), within a patch's own range."""
     axes = tuple(range(2, images.ndim))
     mean = images.mean(axes, keepdim=True)
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
@@ -183,7 +185,7 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def lower_resolution(images: Tensor, scale: Tensor, coarse: Tensor) -> Tensor:
-    """Patches as if taken at a lower resolution: nearest voxels of a smaller grid, linearly enlarged.
+    """Lower the resolution of patches: nearest voxels of a smaller grid, linearly enlarged.
 
     scale: (batch, channel, 1, ...), up to 1; coarse: (batch, dims), axes that stay as they are.
     """
@@ -201,6 +203,7 @@ def lower_resolution(images: Tensor, scale: Tensor, coarse: Tensor) -> Tensor:
 
 
 def gamma(images: Tensor, exponent: Tensor) -> Tensor:
+    """Raise intensities, scaled to 0 .. 1, to a power (batch, channel, 1, ...); mean and SD stay."""
     axes = tuple(range(2, images.ndim))
     mean = images.mean(axes, keepdim=True)
     sd = torch.linalg.vector_norm(images - mean, dim=axes, keepdim=True)

@@ -21,9 +21,11 @@ from segstudy.log import log
 class Stateful(Protocol):
     """Hold a state that torch can save: a network, an optimiser, ..."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as values that torch saves."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take up a state."""
 
 
 @dataclass

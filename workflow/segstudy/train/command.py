@@ -9,6 +9,7 @@ from segstudy.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `segstudy train`."""
     parser.description = (
         "Train one network on one fold. A run that was stopped goes on where it was. "
         "Writes weights.pt (last), best.pt (best validation Dice), history.csv, settings.json."
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Train as the options say."""
     from segstudy import study
 
     settings = study.from_json(study.TrainSettings, options.settings)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Draw:
-    """Random numbers for each patch of a batch. As many are drawn whatever is chosen.
+    """Draw random numbers for each patch of a batch: as many whatever is chosen.
 
     count: patches of this part of the batch; the numbers of all parts are drawn, and its own kept.
     """
@@ -25,16 +25,16 @@ class Draw:
         self.own = slice(count * number, count * (number + 1))
 
     def chosen(self, share: float) -> Tensor:
-        """Which patches (batch,) are changed."""
+        """Choose the patches (batch,) that are changed, each with the probability `share`."""
         return torch.rand(self.whole, generator=self.generator)[self.own] < share
 
     def uniform(self, low: float, high: float, number: int) -> Tensor:
-        """(batch, number) uniform in [low, high)."""
+        """Draw (batch, number) uniformly in [low, high)."""
         drawn = torch.rand(self.whole, number, generator=self.generator)[self.own]
         return low + (high - low) * drawn
 
     def factor(self, low: float, high: float, number: int) -> Tensor:
-        """(batch, number) in [low, high): half of them below 1 and half above, where both are possible.
+        """Draw (batch, number) in [low, high): half of them below 1 and half above, where both are possible.
 
         Uniform on each side, as nnU-Net draws contrast, brightness and gamma (Isensee et al. 2021).
         """
@@ -44,17 +44,17 @@ class Draw:
         return 1 + drawn * torch.where(drawn < 0, 1 - low, high - 1)
 
     def normal(self, number: int) -> Tensor:
-        """(batch, number) of mean 0 and SD 1."""
+        """Draw (batch, number) of mean 0 and SD 1."""
         return torch.randn(self.whole, number, generator=self.generator)[self.own]
 
     def seeds(self) -> list[int]:
-        """A seed for each patch."""
+        """Draw a seed for each patch."""
         return torch.randint(2**62, (self.whole,), generator=self.generator)[self.own].tolist()
 
     def field(
         self, parts: int, spacing: Sequence[float] | Tensor, size: Sequence[int]
     ) -> "SmoothField":
-        """A smooth random field (batch, parts, *size), its control points `spacing` voxels apart.
+        """Draw a smooth field (batch, parts, *size), its control points `spacing` voxels apart.
 
         spacing: (dims,), the same for all patches, or (batch, dims).
         """
@@ -68,7 +68,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class SmoothField:
-    """A cubic B-spline of normally distributed coefficients: smooth, of mean 0 and SD 1 everywhere.
+    """Hold a cubic B-spline of normally distributed coefficients: smooth, of mean 0 and SD 1 everywhere.
 
     The SD is that over all fields; since the control points lie at random (`phase`), it is the
     same in every voxel. A product of B-splines has the mean square (151/315)^dims, which is divided out.
@@ -82,30 +82,30 @@ class SmoothField:
     spacing: Tensor
 
     def times(self, factor: Tensor) -> "SmoothField":
-        """Each part of each field, times a factor (batch, part)."""
+        """Multiply each part of each field by a factor (batch, part)."""
         shape = (*self.coefficients.shape[:2], *[1] * self.phase.shape[1])
         values = self.coefficients * factor.expand(shape[:2]).reshape(shape)
         return SmoothField(values, self.phase, self.spacing)
 
     def bounded(self, limit: Tensor) -> "SmoothField":
-        """The field with part n between plus and minus `limit` (batch, part), at its control points and so everywhere."""
+        """Bound part n by plus and minus `limit` (batch, part), at its control points and so everywhere."""
         limit = (limit * self._scale).to(self.coefficients)
         limit = limit.reshape(*limit.shape, *[1] * self.phase.shape[1])
         return SmoothField(self.coefficients.clamp(-limit, limit), self.phase, self.spacing)
 
     def mixed(self, matrices: Tensor) -> "SmoothField":
-        """Parts mixed by matrices (batch, new part, part)."""
+        """Mix the parts by matrices (batch, new part, part)."""
         mixed = (matrices.to(self.coefficients.dtype) @ self.coefficients.flatten(2)).reshape(
             len(matrices), -1, *self.coefficients.shape[2:]
         )
         return SmoothField(mixed, self.phase, self.spacing)
 
     def of(self, chosen: Tensor) -> "SmoothField":
-        """The fields of some patches, by number."""
+        """Return the fields of some patches, by number."""
         return SmoothField(self.coefficients[chosen], self.phase[chosen], self.spacing[chosen])
 
     def values(self, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """(batch, part, *size)."""
+        """Return the field's values (batch, part, *size) in all voxels."""
         found = self.coefficients.to(device)
         for axis, have in enumerate(size):
             weights = self._weights(axis, have).to(device)

@@ -13,7 +13,7 @@ LARGEST_HELD_MB = 32_000
 def training_memory_mb(
     model: Model, voxels: Collection[float], channels: int, classes: int
 ) -> float:
-    """Memory of one training process for `memory_mb: auto`, in MB; about twice what was measured.
+    """Estimate the memory of one training process for `memory_mb: auto`, in MB; about twice what was measured.
 
     voxels: of each training case on the grid of the model's plan; classes: the background counted.
     Cases are held where half of the memory holds them. Following the training predicts whole cases,
@@ -42,6 +42,6 @@ def _least_side(model: Model) -> int:
 
 
 def width(model: Model) -> int:
-    """Features that a network has for each voxel of a patch, at its finest level."""
+    """Return how many features a network has for each voxel of a patch, at its finest level."""
     features = getattr(model, "channels", None) or model.feature_size
     return features if isinstance(features, int) else features[0]

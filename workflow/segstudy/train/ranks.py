@@ -46,22 +46,23 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Rank:
-    """One of the processes that share a training: `number`, from 0, of `size`."""
+    """Identify one of the processes that share a training: `number`, from 0, of `size`."""
 
     number: int = 0
     size: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this one writes what the training leaves behind."""
+        """Tell whether this process writes the training's results."""
         return self.number == 0
 
     @property
     def part(self) -> tuple[int, int]:
+        """Return the number of the process and how many there are."""
         return self.number, self.size
 
     def device(self, device: torch.device) -> torch.device:
-        """The rank's own one of the GPUs. Raises InputError where there are not enough."""
+        """Choose the rank's own one of the GPUs. Raises InputError where there are not enough."""
         if self.size == 1 or device.type != "cuda":
             return device
         if torch.cuda.device_count() < self.size:
@@ -73,7 +74,7 @@ class Rank:
         return torch.device("cuda", self.number)
 
     def normalised(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network, its batch normalisation over the whole batch and not over the rank's part.
+        """Make batch normalisation act over the whole batch and not over the rank's part.
 
         torch's works on GPUs alone. Raises InputError for batch normalisation on CPU.
         """
@@ -88,7 +89,7 @@ class Rank:
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
     def wrapped(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network, its gradients averaged over all ranks."""
+        """Wrap the network so that its gradients are averaged over all ranks."""
         if self.size == 1:
             return network
         # Of a convolution of one voxel, whose strides are as good as the others.
@@ -102,7 +103,7 @@ class Rank:
         return values if self.size == 1 else _Total.apply(values)
 
     def gathered(self, item: Item) -> list[Item]:
-        """The items of all ranks, in their order."""
+        """Gather the items of all ranks, in their order."""
         if self.size == 1:
             return [item]
         found: list[Any] = [None] * self.size
@@ -110,12 +111,12 @@ class Rank:
         return found
 
     def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """What a function gives for each item, in their order; each is worked out by one rank."""
+        """Apply a function to each item, each on one rank, and return all results in the items' order."""
         found = self.gathered([function(item) for item in items[self.number :: self.size]])
         return [found[place % self.size][place // self.size] for place in range(len(items))]
 
     def asked(self, requests: Sequence[int]) -> int:
-        """The signal that asked any of the ranks to stop, the same for all; 0: none did."""
+        """Return the signal that asked any of the ranks to stop, the same for all; 0: none did."""
         return max(self.gathered(requests[0] if requests else 0))
 
 
@@ -139,7 +140,7 @@ class _Total(torch.autograd.Function):
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Signals that ask this process to stop, in order of arrival."""
+    """Collect the signals that ask this process to stop, in order of arrival."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in STOPPING}
     try:

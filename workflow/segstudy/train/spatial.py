@@ -44,7 +44,7 @@ class PatchGeometry:
 
 
 def rotation(angles_deg: Tensor) -> Tensor:
-    """Rotation matrices (batch, dims, dims) from angles (batch, 1) in 2D or (batch, 3) in 3D.
+    """Build rotation matrices (batch, dims, dims) from angles (batch, 1) in 2D or (batch, 3) in 3D.
 
     An angle turns the first towards the second of the axes that it moves, about axis 0, 1, 2 in
     turn in 3D: the matrix is Rz Ry Rx.
@@ -67,7 +67,7 @@ def _plane_rotation(angle: Tensor, dims: int, first: int, second: int) -> Tensor
 
 
 def sheared(amounts: Tensor, dims: int) -> Tensor:
-    """Shears (batch, dims, dims): axis 0 moves along by axis 1 (and 2), axis 1 by axis 2; a tangent each.
+    """Build shears (batch, dims, dims): axis 0 moves along by axis 1 (and 2), axis 1 by axis 2; a tangent each.
 
     amounts: (batch, 1) in 2D, (batch, 3) in 3D, for 0 by 1, 0 by 2, 1 by 2.
     """
@@ -78,7 +78,7 @@ def sheared(amounts: Tensor, dims: int) -> Tensor:
 
 
 def coarse_axes(spacing_mm: Tensor, anisotropy_threshold: float) -> Tensor:
-    """(batch, dims): axes whose voxels are that many times larger than the smallest."""
+    """Return (batch, dims): axes whose voxels are that many times larger than the smallest."""
     return spacing_mm > anisotropy_threshold * spacing_mm.min(dim=1, keepdim=True).values
 
 
@@ -90,7 +90,7 @@ def affine(
     anisotropy_threshold: float = math.inf,
     shear: Tensor | None = None,
 ) -> Tensor:
-    """Matrices (batch, dims, dims + 1) that say where the content of a patch goes.
+    """Build matrices (batch, dims, dims + 1) that say where the content of a patch goes.
 
     Input and output are voxels counted from the patch's centre; scaling, shearing and turning, in
     this order, happen in millimetres between. A coarse axis (voxels more than `anisotropy_threshold`
@@ -182,7 +182,7 @@ def places_of(
     bend: SmoothField | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """For each voxel of a patch the place in the source that its content comes from.
+    """Return for each voxel of a patch the place in the source that its content comes from.
 
     Returns (batch, dims, *patch): index along each axis of the source, the last axis first.
     """
@@ -210,7 +210,7 @@ def places_of(
 
 
 def nearest(labels: Tensor, places: Tensor) -> Tensor:
-    """Labels (batch, *patch) of the voxels nearest to places in labels (batch, *source); outside: 0."""
+    """Return labels (batch, *patch) of the voxels nearest to places in labels (batch, *source); outside: 0."""
     source = labels.shape[1:]
     # With a border of 0, what lies outside is found there.
     padded = functional.pad(labels, [1, 1] * len(source)).flatten(1)
@@ -249,7 +249,7 @@ def source_size(
     spacing_mm: Sequence[float],
     anisotropy_threshold: float,
 ) -> tuple[int, ...]:
-    """How large a patch must be read so that no rotation, scale, shear and shift looks beyond its border.
+    """Return the voxels to read so that no rotation, scale, shear and shift looks beyond their border.
 
     Nor does an elastic displacement of up to three standard deviations.
     """

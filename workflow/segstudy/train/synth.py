@@ -125,7 +125,7 @@ def source_size(
     spacing_mm: Sequence[float],
     anisotropy_threshold: float,
 ) -> tuple[int, ...]:
-    """How large a label map must be read so that the deformation finds what moves into the patch."""
+    """Return the voxels of a label map that hold all that the deformation can move into the patch."""
     elastic_voxels = settings.elastic_sd_mm / min(spacing_mm)
     moves = Augmentation(
         affine_share=1,
@@ -149,7 +149,7 @@ def paint(
     spacing_mm: Tensor,
     draw: Draw,
 ) -> Tensor:
-    """Images float32 (batch, channel, *patch) of the tissues uint8 (batch, *patch)."""
+    """Synthesise images float32 (batch, channel, *patch) of the tissues uint8 (batch, *patch)."""
     count, *patch = tissues.shape
     items, voxels, device = count * channels, math.prod(patch), tissues.device
     means = draw.uniform(*settings.mean, channels * TISSUES).view(items, TISSUES)
@@ -184,7 +184,7 @@ def paint(
 def resolution(
     patch: Sequence[int], spacing_mm: Tensor, settings: Synthesis, draw: Draw
 ) -> list[Tensor | None]:
-    """For each axis the matrices (item, size, size) that give images the resolution of some scanner.
+    """Build for each axis the matrices (item, size, size) that give images the resolution of some scanner.
 
     Half of those that lose any are coarse along all axes, the others along one, as slices are.
     Slices are as thick as they are far apart, or thinner. spacing_mm: (item, dims).
@@ -218,7 +218,7 @@ def resolution(
 
 
 def slices(size: int, distance: float, thickness: float) -> Tensor:
-    """The matrix (size, size) of an axis imaged in slices and interpolated back to its voxels.
+    """Build the matrix (size, size) of an axis imaged in slices and interpolated back to its voxels.
 
     distance: between slices, thickness: of each, both in voxels, at least 1. A slice is a Gaussian
     whose width at half maximum, together with a voxel's, is the thickness (Cardoso et al. 2015);
