@@ -375,7 +375,7 @@ def test_a_turned_patch_has_no_empty_corners(patch, spacing, rotation, seed):
     scale = 0.8 + 0.4 * torch.rand(50, 1, generator=draw)
     shift = (torch.rand(50, 3, generator=draw) * 2 - 1) * 2
     found = affine(angles, scale, shift, torch.tensor(spacing).expand(50, -1))
-    places = spatial.places_of(found, source, patch).flip(1).movedim(1, -1)
+    places = spatial.sampling_grid(found, source, patch).flip(1).movedim(1, -1)
     middle = (torch.tensor(source) - 1) / 2
     assert ((places - middle).abs() / (middle + 0.5)).max() < 1 + 1e-5
 
@@ -505,7 +505,7 @@ def test_an_elastic_field_moves_content_by_its_displacement():
         torch.eye(3, 4, dtype=torch.float64)[None],
         torch.tensor([True]),
         size,
-        bend=field,
+        displacement=field,
     )
     places = torch.arange(12.0)[:, None, None] + 6
     torch.testing.assert_close(out[0, 0], places + field.values(size)[0, 0], rtol=0, atol=1e-3)

@@ -65,16 +65,18 @@ def augment(
     if turned.any():
         *moves, shear = (one[turned] for one in drawn)
         matrices[turned] = affine(*moves, spacing_mm[turned], anisotropy_threshold, shear)
-    bend = None
+    displacement = None
     if settings.elastic_share:
         bent = draw.chosen(settings.elastic_share)
         sd = draw.uniform(0, settings.elastic_voxels, 1) * bent[:, None] * ~coarse
-        bend = draw.field(dims, (settings.elastic_spacing_voxels,) * dims, patch_size).times(sd)
+        displacement = draw.field(
+            dims, (settings.elastic_spacing_voxels,) * dims, patch_size
+        ).times(sd)
         turned |= bent
     flipped = torch.zeros(count, dims, dtype=torch.bool)
     for name in settings.flip_axes:
         flipped |= draw.chosen(0.5)[:, None] & (axes == RAS_AXES[name])
-    images, labels = resample(images, labels, matrices, turned, patch_size, flipped, bend)
+    images, labels = resample(images, labels, matrices, turned, patch_size, flipped, displacement)
     mirrored = (flipped & (axes == RAS_AXES["right_left"])).any(1)
     labels = swap_sides(labels, mirrored, pairs)
     return intensities(images, settings, draw, coarse), labels

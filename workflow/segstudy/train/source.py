@@ -2,6 +2,9 @@
 
 `from_images` learns from prepared images, `from_label_maps` from label maps alone. Who trains is
 given one of them and knows neither, so an edit to one retrains no model of the other.
+
+Each module has a class `Patches`, which is the source; `open_cases`, which opens the prepared cases
+in folders by (dataset, case); and `OPTION`, the option of the command line that names the folders.
 """
 
 from collections.abc import Sequence

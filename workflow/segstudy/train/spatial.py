@@ -126,13 +126,13 @@ def resample(
     turned: Tensor,
     patch_size: Sequence[int],
     flipped: Tensor | None = None,
-    bend: SmoothField | None = None,
+    displacement: SmoothField | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cut the middle of each patch, moved by its matrix where `turned` says so, and then flipped.
 
     images: (batch, channel, *source), linear interpolation; labels: (batch, *source), nearest
     neighbour; outside the source: 0. Sizes of source and patch are even or odd together.
-    flipped: (batch, dims), along which axes. bend: displacement (batch, dims, *patch) in voxels of
+    flipped: (batch, dims), along which axes. displacement: (batch, dims, *patch) in voxels of
     the patch, added before the matrix.
     """
     count, channels, *source = images.shape
@@ -155,8 +155,8 @@ def resample(
             cut_labels[own] = labelled.flip([a + 1 for a in axes]) if axes else labelled
     for numbers, own in _pieces(turned, images.device):
         mirror = 1 - 2 * flipped[numbers].double()
-        field = None if bend is None else bend.of(numbers)
-        places = places_of(
+        field = None if displacement is None else displacement.of(numbers)
+        places = sampling_grid(
             matrices[numbers] * mirror[:, :, None], source, patch_size, field, images.device
         )
         cut_labels[own] = nearest(labels[own], places)
@@ -175,11 +175,11 @@ def _pieces(chosen: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor |
     return [(numbers, numbers.to(device))] if len(numbers) else []
 
 
-def places_of(
+def sampling_grid(
     matrices: Tensor,
     source: Sequence[int],
     patch_size: Sequence[int],
-    bend: SmoothField | None = None,
+    displacement: SmoothField | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Return for each voxel of a patch the place in the source that its content comes from.
@@ -194,17 +194,17 @@ def places_of(
     corner = matrices[:, :, dims] + (want - 1) / 2
     start = (have - 1) / 2 - (back @ corner[:, :, None])[:, :, 0]
     back, start = back.flip(1).float(), start.flip(1).float()
-    if bend is None:
+    if displacement is None:
         places = torch.empty(len(back), dims, *patch_size, device=device)
     else:
-        places = bend.mixed(back).values(patch_size, device).contiguous()
+        places = displacement.mixed(back).values(patch_size, device).contiguous()
     steps, total = back.to(device), start.to(device)
     for axis, size in enumerate(patch_size[:-1]):
         along = steps[:, :, axis, None] * torch.arange(size, device=device)
         total = total[..., None] + along.reshape(len(back), dims, *[1] * axis, size)
     along = steps[:, :, -1, None] * torch.arange(patch_size[-1], device=device)
     along = along.reshape(len(back), dims, *[1] * (dims - 1), patch_size[-1])
-    if bend is None:
+    if displacement is None:
         return torch.add(total[..., None], along, out=places)
     return places.add_(total[..., None]).add_(along)
 

@@ -26,7 +26,7 @@ from segstudy.train.spatial import (
     affine,
     coarse_axes,
     nearest,
-    places_of,
+    sampling_grid,
     swap_sides,
 )
 
@@ -105,12 +105,12 @@ def deform(
     flipped &= bool(pairs)
     gaps = settings.elastic_spacing_mm / spacing_mm
     sd = settings.elastic_sd_mm / spacing_mm * ~coarse_axes(spacing_mm, anisotropy_threshold)
-    bend = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
-    places = places_of(
+    displacement = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
+    places = sampling_grid(
         matrices * (1 - 2 * flipped.double())[:, :, None],
         tissues.shape[1:],
         patch_size,
-        bend,
+        displacement,
         tissues.device,
     )
     # Both at once: where a voxel comes from is half of the work.
