@@ -72,17 +72,6 @@ def test_what_belongs_together_is_passed_together(path):
             assert len(parameters(node)) <= MOST_PARAMETERS, f"{node.name}, line {node.lineno}"
 
 
-@pytest.mark.parametrize("path", LEARNING, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_public_names_say_what_they_do(path):
-    """Each public class, function and method has a docstring; a class tells of its __init__."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    for node in waiting:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.FunctionDef | ast.ClassDef) and child.name[0] != "_":
-                assert ast.get_docstring(child), f"{child.name}, line {child.lineno}"
-                waiting.extend([child] if isinstance(child, ast.ClassDef) else [])
-
-
 @pytest.mark.parametrize(
     ("code", "names"),
     [

@@ -35,7 +35,7 @@ def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ..
 
 
 def _images(text: str) -> list[tuple[str, tuple[Path, ...]]]:
-    """Name and files of the images that one word of the command line stands for."""
+    """Return name and files of the images that one word of the command line stands for."""
     if Path(text).is_dir():
         return _in_folder(Path(text))
     paths = [Path(part) for part in (text.split(",") if not Path(text).exists() else [text])]

@@ -203,7 +203,7 @@ def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> li
 
 
 def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Labelled]) -> str:
-    """Names all that decides a prediction but its image: weights, settings, post-processing, code."""
+    """Return the key of all that decides a prediction but its image: weights, settings, post-processing, code."""
     found = hashlib.sha256()
     for name, tensor in sorted(trained.network.state_dict().items()):
         found.update(name.encode())
@@ -227,7 +227,7 @@ def _contents(labelled: Labelled) -> list[str]:
 
 
 def _whole_key(trained: Trained, key: str, files: Mapping[str, Path], device: torch.device) -> str:
-    """Names a fold's predictions by all that decides them; the files' names tell of the images' contents."""
+    """Return the key of all that decides a fold's predictions; the files' names tell of the images' contents."""
     libraries = NNUNET_LIBRARIES if trained.model.network == "nnunet" else LIBRARIES
     contents = {case: file.name for case, file in files.items()}
     return finished.key(

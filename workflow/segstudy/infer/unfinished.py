@@ -28,7 +28,7 @@ def files_of(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
 
 
 def _digest(case: str, paths: Iterable[Path]) -> str:
-    """Names a case and the content of its image."""
+    """Return a digest of a case's name and the content of its image."""
     found = hashlib.sha256(case.encode())
     for path in paths:
         found.update(content_digest(path, f"case {case}").encode())

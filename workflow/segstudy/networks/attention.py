@@ -60,5 +60,5 @@ class Cbam(nn.Module):
 
 
 def _spread(weights: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Factors (batch, channel) shaped to multiply features (batch, channel, *size)."""
+    """Shape factors (batch, channel) so that they multiply features (batch, channel, *size)."""
     return weights.sigmoid()[(..., *[None] * (features.ndim - 2))]

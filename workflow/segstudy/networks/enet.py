@@ -187,7 +187,7 @@ class Upsampling(nn.Module):
 
 
 def _context(channels: int, dropout: float) -> nn.Sequential:
-    """Stages 2 and 3: a regular, dilated and asymmetric bottlenecks in turn, ever wider dilation."""
+    """Build stages 2 and 3: a regular, dilated and asymmetric bottlenecks in turn, ever wider dilation."""
     blocks: list[nn.Module] = []
     for near, far in ((2, 4), (8, 16)):
         blocks += [
@@ -213,12 +213,12 @@ def _expansion(inner: int, channels: int, dropout: float) -> list[nn.Module]:
 
 
 def _activation(channels: int, relu: bool = False) -> nn.Module:
-    """PReLU with a slope a channel in the encoder, ReLU in the decoder."""
+    """Build PReLU with a slope a channel in the encoder, ReLU in the decoder."""
     return nn.ReLU(inplace=True) if relu else nn.PReLU(channels)
 
 
 def _initialise(layer: nn.Module) -> None:
-    """He initialisation (He et al. 2015) of every convolution, with PReLU's first slope."""
+    """Initialise every convolution after He et al. 2015, with PReLU's first slope."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(layer.weight, a=0.25, nonlinearity="leaky_relu")
         if layer.bias is not None:

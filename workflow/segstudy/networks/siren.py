@@ -52,7 +52,7 @@ class CoordinateHead(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """As in the paper, 3.2: uniform in +-1/n for the first layer, else in +-sqrt(6/n)/omega."""
+        """Initialise as in the paper, 3.2: uniform in +-1/n for the first layer, else in +-sqrt(6/n)/omega."""
         for number, layer in enumerate([*self.sines, self.out]):
             inputs = layer.in_channels
             bound = math.sqrt(6 / inputs) / self.omega if number else 1 / inputs

@@ -174,7 +174,7 @@ def _normalisation(name: str, dims: int, channels: int) -> nn.Module:
 
 
 def _initialise(layer: nn.Module, initialisation: str, activation: str) -> None:
-    """He initialisation (He et al. 2015) of every convolution; biases 0."""
+    """Initialise every convolution after He et al. 2015; biases 0."""
     if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         uniform = initialisation == "he_uniform"
         draw = nn.init.kaiming_uniform_ if uniform else nn.init.kaiming_normal_

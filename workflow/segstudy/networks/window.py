@@ -73,6 +73,7 @@ class SlidingWindow:
     pairs: Sequence[tuple[int, int]] = ()
 
     def __post_init__(self) -> None:
+        """Refuse a patch of other than `dims` axes."""
         if len(self.patch_size) != self.dims:
             raise ValueError(f"patch {self.patch_size} of a network in {self.dims}D")
 
@@ -162,18 +163,18 @@ def predict_volume(
 
 
 def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """All choices of one or more of them."""
+    """Yield all choices of one or more of them."""
     for number in range(1, len(names) + 1):
         yield from itertools.combinations(names, number)
 
 
 def _as_stack(volume: Tensor, axis: int | None) -> Tensor:
-    """A view with axes (item, channel, *space): the slices along `axis`, or one whole volume."""
+    """View a volume with axes (item, channel, *space): the slices along `axis`, or one whole volume."""
     return volume[None] if axis is None else volume.movedim(axis + 1, 0)
 
 
 def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
-    """Where the image and its probabilities are held: on the GPU if they take at most half of it."""
+    """Choose where the image and its probabilities are held: on the GPU if they take at most half of it."""
     needed = 4 * image[0].numel() * (len(image) + classes)
     if device.type == "cuda" and needed > 0.5 * torch.cuda.mem_get_info(device)[0]:
         return torch.device("cpu")
@@ -181,7 +182,7 @@ def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
 
 
 def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.device) -> Tensor:
-    """Sums of probabilities (class, x, y, z), to begin with 0.
+    """Return sums of probabilities (class, x, y, z), to begin with 0.
 
     In memory a slice along `axis` lies in one piece, since slices are what is added.
     """
@@ -237,7 +238,7 @@ def _add_windows(
 
 
 def _forward(network: nn.Module, windows: Tensor) -> Tensor:
-    """Logits of windows; where the GPU's memory is too small for all at once, of halves of them."""
+    """Return logits of windows; where the GPU's memory is too small for all at once, of halves of them."""
     try:
         return network(windows)
     except torch.OutOfMemoryError:
@@ -289,6 +290,6 @@ def _pad(stack: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
 
 
 def _batches(windows: Iterator, size: int) -> Iterator[list]:
-    """Like itertools.batched, which Python 3.11 lacks."""
+    """Yield batches like itertools.batched, which Python 3.11 lacks."""
     while batch := list(itertools.islice(windows, size)):
         yield batch

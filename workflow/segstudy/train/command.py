@@ -179,7 +179,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
 
 
 def _memory_mb(model, options: argparse.Namespace) -> int:
-    """Memory of the whole job; without a word on it, what is free."""
+    """Return the memory of the whole job in MB; without a word on it, what is free."""
     import psutil
 
     if options.memory_mb:
@@ -218,7 +218,7 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
 
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:
-    """The cases that the splits name, in their order."""
+    """Read the cases that the splits name, in their order."""
     from segstudy.cases import Labelled, ignored_values, read_cases, repaired_labels
     from segstudy.files import parse_json
 
@@ -244,7 +244,7 @@ def _labelled(splits: list, options: argparse.Namespace) -> list:
 
 
 def _named(texts: list[str], option: str) -> dict[str, Path]:
-    """DATASET=PATH as name and path."""
+    """Split DATASET=PATH into name and path."""
     parts = [text.partition("=") for text in texts]
     for name, _, path in parts:
         if not (name and path):

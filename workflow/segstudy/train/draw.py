@@ -120,7 +120,7 @@ class SmoothField:
         return math.sqrt((151 / 315) ** self.phase.shape[1])
 
     def _weights(self, axis: int, size: int) -> Tensor:
-        """(batch, control point, voxel): the cubic B-spline of each control point in each voxel."""
+        """Return (batch, control point, voxel): the cubic B-spline of each control point in each voxel."""
         points = self.coefficients.shape[axis + 2]
         place = torch.arange(size) / self.spacing[:, axis, None] + self.phase[:, axis, None] + 1
         away = (place[:, None] - torch.arange(points)[:, None]).abs()

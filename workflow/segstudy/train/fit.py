@@ -177,7 +177,7 @@ def _take_steps(
 def _end_epoch(
     trainer: Trainer, progress: Progress, validation: Sequence[TrainingCase]
 ) -> dict[str, float]:
-    """The epoch's row of the history; keeps the weights if they are the best so far."""
+    """Return the epoch's row of the history; keep the weights if they are the best so far."""
     resolved = trainer.resolved
     epoch = progress.step // resolved.steps_per_epoch
     structures = resolved.settings.structures

@@ -70,6 +70,7 @@ class SegmentationLoss:
         self.total = total
 
     def __call__(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Compute the loss, of several resolutions with weights that halve from one to the next."""
         if isinstance(logits, Tensor):
             return self.at_one_resolution(logits, labels)
         shares = [0.5**level for level in range(len(logits))]

@@ -36,7 +36,7 @@ def training_memory_mb(
 
 
 def _least_side(model: Model) -> int:
-    """Voxels along an axis of the smallest patch that a U-Net's levels can halve: 4 are left at the last."""
+    """Return the voxels along an axis of the smallest patch that a U-Net's levels can halve: 4 are left at the last."""
     features = getattr(model, "channels", 1)
     return 1 if isinstance(features, int) else 4 * 2 ** (len(features) - 1)
 

@@ -143,7 +143,7 @@ def fit(fold: Fold, run: Run) -> None:
 
 
 def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
-    """Fingerprint, plans and preprocessed cases, made once; the plan that a weights file holds."""
+    """Make fingerprint, plans and preprocessed cases, once; return the plan that a weights file holds."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
@@ -201,7 +201,7 @@ def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
 
 
 def _key(fold: Fold, code: str) -> str:
-    """Digest of all that shapes the weights, the content of the files too."""
+    """Return the digest of all that shapes the weights, the content of the files too."""
     settings = fold.settings
     text = [
         settings.model_copy(update={"model": settings.model.learning()}).model_dump_json(),
@@ -356,7 +356,7 @@ def history(
 
 
 def _described(fold: Fold, plan: Mapping[str, Any], trainer, threads: int) -> dict[str, Any]:
-    """What `settings.json` holds: the study's settings, and what nnU-Net made of them."""
+    """Return the content of `settings.json`: the study's settings, and what nnU-Net made of them."""
     settings = fold.settings
     configuration, device = trainer.configuration_manager, trainer.device
     cuda = device.type == "cuda"
@@ -423,7 +423,7 @@ def _save(
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
+    """End the job in order on Ctrl-C, SIGTERM and SLURM's warning SIGUSR1; its last whole epoch is on disk.
 
     This process alone answers them. nnU-Net ends its own by SIGTERM, and one that kept the handler
     would hang if it got that before it waits for work: so they are forked with these signals held

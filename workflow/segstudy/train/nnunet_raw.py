@@ -121,7 +121,7 @@ def _write_label(
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether nnU-Net reads from this file what segstudy does: compressed NIfTI, 3D, one spacing."""
+    """Tell whether nnU-Net reads from this file what segstudy does: compressed NIfTI, 3D, one spacing."""
     if not str(path).endswith(ENDING):
         return False
     image = open_nifti(path)

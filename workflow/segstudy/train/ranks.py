@@ -184,7 +184,7 @@ def launch(size: int, function: Callable[..., None], *arguments: Any) -> None:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What a rank ended of: an error that is told to people, or else a stack trace."""
+    """Hold the error that ended a rank: one that is told to people, or else a stack trace."""
 
     time_s: float
     trace: str
@@ -198,7 +198,7 @@ def _run(
     function: Callable[..., None],
     arguments: Sequence[Any],
 ) -> None:
-    """A rank's process."""
+    """Run one rank: a process of its own."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if rank.writes:
         log.start()
@@ -226,13 +226,13 @@ def _run(
 
 
 def _end_with_parent() -> None:
-    """Nobody else would end a rank that waits for another one."""
+    """End this rank once its parent has ended: nobody else would, where it waits for another rank."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def _wait(ranks: Sequence[BaseProcess], asked: Sequence[int]) -> list[int | None]:
-    """Exit codes once all ranks have ended, or a while after one has failed: None, that one is left.
+    """Return exit codes once all ranks have ended, or a while after one has failed: None, that one is left.
 
     Requests to stop are passed on.
     """
@@ -261,7 +261,7 @@ def _received(pipes: Sequence[Connection]) -> list[_Failure]:
 
 
 def _judge(codes: Sequence[int | None], failures: Sequence[_Failure], asked: Sequence[int]) -> None:
-    """Raise what the ranks have ended of; what others suffered in consequence is left out."""
+    """Raise the error that the ranks have ended of; errors that followed from it are left out."""
     failures = sorted(failures, key=lambda failure: failure.time_s)
     for failure in failures:
         if isinstance(failure.error, InputError):

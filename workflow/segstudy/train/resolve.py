@@ -47,7 +47,7 @@ def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]
 def _wanted(
     model: AnyModel, shape: Sequence[int], spacing_mm: Sequence[float], budget: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """A box of the budget, or the least above it that the network's levels fit, and its strides."""
+    """Return a box of the budget, or the least above it that the network's levels fit, and its strides."""
     while True:
         wanted = _largest(shape, spacing_mm, budget)
         try:
@@ -66,7 +66,7 @@ def _wanted(
 
 
 def _multiple(wanted: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> tuple[int, ...]:
-    """The multiple of the steps that is nearest, or that holds an axis of the case which is wanted whole."""
+    """Return the multiple of the steps that is nearest, or that holds an axis of the case which is wanted whole."""
     return tuple(
         max(1, round(want / step) if have > want else math.ceil(want / step)) * step
         for want, have, step in zip(wanted, shape, steps, strict=True)
@@ -74,7 +74,7 @@ def _multiple(wanted: Sequence[int], shape: Sequence[int], steps: Sequence[int])
 
 
 def _largest(shape: Sequence[int], spacing_mm: Sequence[float], voxels: int) -> tuple[int, ...]:
-    """A box of at most `voxels`, equally long in mm along each axis that the shape does not limit."""
+    """Return a box of at most `voxels`, equally long in mm along each axis that the shape does not limit."""
     if math.prod(shape) <= voxels:
         return tuple(shape)
 

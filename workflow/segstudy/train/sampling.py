@@ -266,7 +266,7 @@ def with_slices(cases: Sequence[TrainingCase], slices: Slices) -> list[TrainingC
 def _within(
     foreground: dict[int, np.ndarray], kept: np.ndarray | None, normal: int | None
 ) -> dict[int, np.ndarray]:
-    """The voxels that lie in slices that are kept (None: all), of the classes that have some."""
+    """Return the voxels that lie in slices that are kept (None: all), of the classes that have some."""
     if kept is None:
         return foreground
     inside = {n: found[np.isin(found[:, normal], kept)] for n, found in foreground.items()}
@@ -274,7 +274,7 @@ def _within(
 
 
 class _Steps(Dataset):
-    """The batches of a sampler by step, as torch's loader asks for them in another process."""
+    """Offer the batches of a sampler by step, as torch's loader asks for them in another process."""
 
     def __init__(self, sampler: Sampler):
         self.sampler = sampler
@@ -314,7 +314,7 @@ def _by_processes(sampler: Sampler, steps: range, pin: bool, workers: int) -> It
 
 
 def _ignore_requests(_: int) -> None:
-    """A request to stop reaches all processes of a job; its first one saves the state and ends the others."""
+    """Ignore requests to stop: they reach all processes of a job, and its first one ends the others."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -322,7 +322,7 @@ def _ignore_requests(_: int) -> None:
 def _foreground_voxel(
     foreground: dict[int, np.ndarray], generator: np.random.Generator
 ) -> np.ndarray | None:
-    """A voxel of a structure; None where there is none."""
+    """Draw a voxel of a structure; None where there is none."""
     if not foreground:
         return None
     classes = sorted(foreground)
@@ -331,7 +331,7 @@ def _foreground_voxel(
 
 
 def _start(have: int, want: int, centre: int | None, generator: np.random.Generator) -> int:
-    """First voxel of a patch along an axis: about `centre`, or anywhere; inside where it fits.
+    """Return the first voxel of a patch along an axis: about `centre`, or anywhere; inside where it fits.
 
     An axis shorter than the patch lies in its middle, as in prediction.
     """

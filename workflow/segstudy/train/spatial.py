@@ -165,7 +165,7 @@ def resample(
 
 
 def _pieces(chosen: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor | slice]]:
-    """The chosen patches as they are worked on: numbers on the CPU, and an index on the device.
+    """Split the chosen patches as they are worked on: numbers on the CPU, and an index on the device.
 
     A GPU takes all at once. A CPU takes each by itself, as a view: nothing is copied to begin with.
     """
@@ -226,7 +226,7 @@ def nearest(labels: Tensor, places: Tensor) -> Tensor:
 
 
 def _linear(images: Tensor, places: Tensor) -> Tensor:
-    """Images (batch, channel, *patch) at places in images (batch, channel, *source); outside: 0.
+    """Interpolate images (batch, channel, *patch) at places in images (batch, channel, *source); outside: 0.
 
     Overwrites `places`. grid_sample counts from -1 to 1 between the outer faces of the source.
     """
@@ -289,7 +289,7 @@ def source_size(
 
 
 def _furthest(reach: Callable[[Tensor], Tensor], axis: int, turns: int, most_deg: float) -> float:
-    """The largest reach along an axis by angles up to plus and minus `most_deg` degrees.
+    """Return the largest reach along an axis by angles up to plus and minus `most_deg` degrees.
 
     On a raster of 13 values an angle, and around its best ever closer by: a maximum between two of
     its angles lies up to 1 - cos(15 degrees) above them.

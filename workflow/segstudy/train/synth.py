@@ -252,7 +252,7 @@ def _along(operators: Tensor, images: Tensor, axis: int) -> Tensor:
 def _settle(
     images: Tensor, tissues: Tensor, cut_out: Tensor, shift: Tensor, gain: Tensor
 ) -> Tensor:
-    """Mean and SD as prediction will find them, up to `shift` and `gain`; images (batch, channel, voxels).
+    """Normalise images (batch, channel, voxels) to prediction's mean and SD, up to `shift` and `gain`.
 
     Prediction takes them of whole images, and leaves a background of zeros out and as it is.
     """

@@ -162,7 +162,7 @@ class Trainer:
         }
 
     def _validate_case(self, case: TrainingCase) -> tuple[float, np.ndarray]:
-        """Loss, and Dice of each structure."""
+        """Return the loss, and Dice of each structure."""
         resolved, model = self.resolved, self.resolved.model
         image, label = case.cut((0, 0, 0), case.shape)
         probabilities = predict_volume(
