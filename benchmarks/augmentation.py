@@ -175,7 +175,7 @@ def settings():
 
 def source_of(shape) -> tuple[int, ...]:
     """What is read for a patch that may be turned, the same for both."""
-    from segstudy.train.augment import source_size
+    from segstudy.train.spatial import source_size
 
     return source_size(shape, settings(), (1.0, 1.0, 1.0), 3.0)
 
@@ -184,14 +184,17 @@ def ours(image, label, shape, device, batch=CORES):
     import torch
 
     from segstudy.train.augment import augment
+    from segstudy.train.draw import Draw
+    from segstudy.train.spatial import PatchGeometry
 
     images = image[None].repeat(batch, 1, 1, 1, 1).to(device)
     labels = label.to(torch.uint8).repeat(batch, 1, 1, 1).to(device)
-    spacing, axes, asked = torch.ones(batch, 3), torch.arange(3).repeat(batch, 1), settings()
+    geometry = PatchGeometry(shape, torch.ones(batch, 3), torch.arange(3).repeat(batch, 1), 3.0)
+    asked = settings()
 
     def make(number: int):
-        generator = torch.Generator().manual_seed(number + 1)
-        return augment(images, labels, asked, shape, spacing, axes, 3.0, generator)
+        draw = Draw(torch.Generator().manual_seed(number + 1), batch)
+        return augment(images, labels, asked, geometry, draw)
 
     return make, batch
 

@@ -29,6 +29,8 @@ from scipy import ndimage
 
 from segstudy.images.files import read_label
 from segstudy.study import Synthesis
+from segstudy.train.draw import Draw
+from segstudy.train.spatial import PatchGeometry
 from segstudy.train.synth import source_size, synthesise
 
 SIZES = (96, 160)
@@ -75,12 +77,9 @@ def ours(label: np.ndarray, size: int) -> Callable[[], tuple[torch.Tensor, torch
             tissues,
             settings,
             channels=1,
-            patch_size=(size,) * 3,
-            spacing_mm=torch.ones(1, 3),
-            axes=torch.tensor([[0, 1, 2]]),
+            geometry=PatchGeometry((size,) * 3, torch.ones(1, 3), torch.tensor([[0, 1, 2]]), 3.0),
             pairs=(),
-            anisotropy_threshold=3.0,
-            generator=generator,
+            draw=Draw(generator, 1),
         )
 
     return draw

@@ -15,6 +15,7 @@ from segstudy.cli import STAGES
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "workflow" / "segstudy"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+LEARNING_PACKAGES = {"train", "infer", "networks"}
 HEAVY = {"torch", "monai", "SimpleITK", "itk", "matplotlib", "seaborn", "numba", "scipy", "skimage"}
 
 
@@ -48,6 +49,38 @@ def test_who_may_import_whom(path):
         others = {f"segstudy.{stage}" for stage in STAGES}
     for name in names:
         assert ".".join(name.split(".")[:2]) not in others, f"{path} imports {name}"
+
+
+LEARNING = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in LEARNING_PACKAGES]
+MOST_PARAMETERS = 7
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """All parameters of a function, by name, but for the object that a method is called on."""
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    starred = [one for one in (arguments.vararg, arguments.kwarg) if one]
+    names = [argument.arg for argument in (*named, *starred)]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+
+@pytest.mark.parametrize("path", LEARNING, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_belongs_together_is_passed_together(path):
+    """No function takes more than seven parameters: state that belongs together is an object."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert len(parameters(node)) <= MOST_PARAMETERS, f"{node.name}, line {node.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("def f(a, b, /, c, *d, e, **g): ...", ["a", "b", "c", "e", "d", "g"]),
+        ("def f(self, a): ...", ["a"]),
+    ],
+)
+def test_parameters_of_all_kinds_are_counted(code, names):
+    assert parameters(ast.parse(code).body[0]) == names
 
 
 READERS = {"json": "files.py", "yaml": "yaml_files.py", "tarfile": "download/unpack.py"}

@@ -25,7 +25,7 @@ from segstudy.cli import STAGES, TOOLS
 from segstudy.images.files import write_label, write_nifti
 from segstudy.images.plan import Plan
 from segstudy.networks import build
-from segstudy.networks.weights import save_weights
+from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import UnetModel
 from workspace import REPOSITORY, Workspace
 
@@ -134,9 +134,8 @@ def write_weights(path: Path, structures: list[str], channels: list[str]) -> Non
     )
     network = build(model, len(channels), 1 + len(structures), model.patch_size, plan.spacing_mm)
     provenance = {"fold": 0, "training": ["NAME/b"], "validation": []}
-    save_weights(
-        path, network, model, structures, channels, plan.to_dict(), model.patch_size, provenance
-    )
+    names, patch = (tuple(structures), tuple(channels)), model.patch_size
+    save_weights(path, Trained(network, model, *names, plan.to_dict(), patch, provenance))
 
 
 def prepare(folder: Path, command: str) -> None:

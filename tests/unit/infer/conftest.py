@@ -9,7 +9,7 @@ import torch
 from segstudy.images.files import write_nifti
 from segstudy.images.plan import Plan
 from segstudy.networks import build, patch_spacing
-from segstudy.networks.weights import save_weights
+from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import UnetModel
 
 LEVELS = (0.25, 0.75)
@@ -63,9 +63,10 @@ def _write_weights(
         head.weight[1, 0], head.bias[1] = 20, -20 * LEVELS[0]
         head.weight[2, 0], head.bias[2] = 40, -20 * (LEVELS[0] + LEVELS[1])
     provenance = {"fold": fold, "training": list(seen[0]), "validation": list(seen[1])}
-    names = [f"c{number}" for number in range(channels)]
+    names = tuple(f"c{number}" for number in range(channels))
+    structures, patch = ("shell", "core"), model.patch_size
     save_weights(
-        path, network, model, ["shell", "core"], names, plan.to_dict(), model.patch_size, provenance
+        path, Trained(network, model, structures, names, plan.to_dict(), patch, provenance)
     )
     return path
 

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from segstudy.jobs import code
+from segstudy.study import EnetModel, UnetModel
 
 
 @pytest.fixture
@@ -32,8 +33,9 @@ def changed(package, file: str, edit, *entries: str) -> bool:
     return code.digest(*entries) != before
 
 
-ENET = ("train.fit", "networks.enet")
-UNET = ("train.fit", "networks.unet")
+ENET = ("train.fit", *code.training_modules(EnetModel(network="enet")))
+UNET = ("train.fit", *code.training_modules(UnetModel(network="unet")))
+SYNTH = ("train.fit", *code.training_modules(UnetModel(network="unet", trainer="synth")))
 
 
 def append(line: str):
@@ -47,6 +49,24 @@ def test_an_edit_to_the_loss_retrains(package):
 def test_an_edit_to_enet_retrains_enet_alone(package):
     assert not changed(package, "networks/enet.py", append("EDITED = 1"), *UNET)
     assert changed(package, "networks/enet.py", append("EDITED = 2"), *ENET)
+
+
+@pytest.mark.parametrize("file", ["train/from_images.py", "train/augment.py"])
+def test_an_edit_to_image_patches_retrains_no_model_of_label_maps(package, file):
+    assert not changed(package, file, append("EDITED = 1"), *SYNTH)
+    assert changed(package, file, append("EDITED = 2"), *UNET)
+
+
+@pytest.mark.parametrize("file", ["train/from_label_maps.py", "train/synth.py"])
+def test_an_edit_to_synthesis_retrains_no_model_of_images(package, file):
+    assert not changed(package, file, append("EDITED = 1"), *UNET)
+    assert changed(package, file, append("EDITED = 2"), *SYNTH)
+
+
+@pytest.mark.parametrize("file", ["train/trainer.py", "train/spatial.py", "train/source.py"])
+def test_an_edit_to_what_both_share_retrains_both(package, file):
+    assert changed(package, file, append("EDITED = 1"), *UNET)
+    assert changed(package, file, append("EDITED = 2"), *SYNTH)
 
 
 @pytest.mark.parametrize(

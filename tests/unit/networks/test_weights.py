@@ -7,7 +7,7 @@ import torch
 
 from segstudy.errors import InputError
 from segstudy.networks import build
-from segstudy.networks.weights import load_weights, save_weights
+from segstudy.networks.weights import Trained, load_weights, save_weights
 from segstudy.study import EnetModel, UnetModel
 
 PLAN = {"spacing_mm": [1.0, 1.0, 3.0], "normalise": "ct", "intensities": [{"low": -5.0}]}
@@ -22,7 +22,9 @@ def save(path, model, patch, seed=0):
     torch.manual_seed(seed)
     spacing = (1.0, 1.0, 3.0) if model.dims == 3 else (1.0, 3.0)
     network = build(model, 2, 3, patch, spacing)
-    save_weights(path, network, model, ["left", "right"], ["t1", "t2"], PLAN, patch, {"fold": 1})
+    save_weights(
+        path, Trained(network, model, ("left", "right"), ("t1", "t2"), PLAN, patch, {"fold": 1})
+    )
     return network
 
 

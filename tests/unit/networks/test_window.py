@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from segstudy.networks.window import predict_volume, window_starts, window_weights
+from segstudy.networks.window import SlidingWindow, predict_volume, window_starts, window_weights
 
 
 def convolution(dims: int, channels: int, classes: int, size: int = 3, seed: int = 0) -> nn.Module:
@@ -20,6 +20,10 @@ def convolution(dims: int, channels: int, classes: int, size: int = 3, seed: int
 
 def volume(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def predict(network: nn.Module, image: np.ndarray, classes: int, **window) -> np.ndarray:
+    return predict_volume(network, image, classes, SlidingWindow(**window))
 
 
 def on_whole(network: nn.Module, image: np.ndarray) -> np.ndarray:
@@ -82,7 +86,7 @@ def test_equals_monai(patch, shape, overlap):
             mode="gaussian",
             sigma_scale=0.25,
         )[0].numpy()
-    found = predict_volume(
+    found = predict(
         network,
         image,
         patch_size=patch,
@@ -97,7 +101,7 @@ def test_equals_monai(patch, shape, overlap):
 
 def test_equals_the_whole_volume_where_context_does_not_matter():
     network, image = convolution(3, 1, 3, size=1), volume(1, 23, 9, 31)
-    found = predict_volume(network, image, patch_size=(10, 12, 8), dims=3, classes=3)
+    found = predict(network, image, patch_size=(10, 12, 8), dims=3, classes=3)
     np.testing.assert_allclose(found, on_whole(network, image), atol=1e-5)
 
 
@@ -110,7 +114,7 @@ def test_a_plane_gives_what_its_slices_give(plane, turned, batch_size):
     network, image = convolution(2, 2, 3), volume(2, 9, 12, 15)
     axis = turned[0]
     sizes = tuple(image.shape[a] for a in turned[1:])
-    found = predict_volume(
+    found = predict(
         network,
         image,
         patch_size=sizes,
@@ -128,8 +132,8 @@ def test_planes_are_averaged():
     network, image = convolution(2, 1, 3), volume(1, 20, 18, 22)
     options = {"patch_size": (12, 16), "dims": 2, "classes": 3}
     planes = ["sagittal", "axial", "coronal"]
-    each = [predict_volume(network, image, planes=[plane], **options) for plane in planes]
-    together = predict_volume(network, image, planes=planes, **options)
+    each = [predict(network, image, planes=[plane], **options) for plane in planes]
+    together = predict(network, image, planes=planes, **options)
     np.testing.assert_allclose(together, np.mean(each, axis=0), atol=1e-6)
 
 
@@ -137,7 +141,7 @@ def test_planes_are_averaged():
 def test_a_volume_smaller_than_the_patch_is_padded_evenly_with_zero(dims):
     network, image = convolution(dims, 1, 2), volume(1, 7, 6, 5)
     patch = (12, 9, 16)[:dims]
-    found = predict_volume(network, image, patch_size=patch, dims=dims, classes=2)
+    found = predict(network, image, patch_size=patch, dims=dims, classes=2)
     assert found.shape == (2, 7, 6, 5)
     widths = [(2, 3), (1, 2), (5, 6)][:dims] + [(0, 0)] * (3 - dims)
     padded = np.pad(image, [(0, 0), *widths])
@@ -158,7 +162,7 @@ def test_a_volume_smaller_than_the_patch_is_padded_evenly_with_zero(dims):
     batch_size=st.integers(1, 9),
 )
 def test_probabilities_add_up_to_one(shape, patch, dims, overlap, batch_size):
-    found = predict_volume(
+    found = predict(
         convolution(dims, 1, 3),
         volume(1, *shape),
         patch_size=patch[:dims],
@@ -178,9 +182,7 @@ def test_same_bytes_twice_and_mode_and_image_are_left_alone():
     network.train()
     image = volume(1, 20, 20, 20)
     kept = image.copy()
-    one, two = (
-        predict_volume(network, image, patch_size=(12, 12, 12), dims=3, classes=2) for _ in "ab"
-    )
+    one, two = (predict(network, image, patch_size=(12, 12, 12), dims=3, classes=2) for _ in "ab")
     assert one.tobytes() == two.tobytes()
     assert network.training
     assert np.array_equal(image, kept)
@@ -198,7 +200,7 @@ def test_the_middle_of_a_window_counts_more_than_its_border():
     image = np.zeros((1, 24, 8, 8), np.float32)
     image[:, :16] = -1
     image[:, 16:] = 2  # windows start at 0, 8 and see means of -1 and 0.5
-    found = predict_volume(ByBrightness(), image, patch_size=(16, 8, 8), dims=3, classes=2)
+    found = predict(ByBrightness(), image, patch_size=(16, 8, 8), dims=3, classes=2)
     share = found[1, :, 4, 4]
     assert share[0] < 1e-6
     assert share[-1] > 1 - 1e-6
@@ -209,9 +211,7 @@ def test_the_middle_of_a_window_counts_more_than_its_border():
 
 def test_patch_of_wrong_dimension_is_refused():
     with pytest.raises(ValueError, match="patch"):
-        predict_volume(
-            convolution(3, 1, 2), volume(1, 8, 8, 8), patch_size=(8, 8), dims=3, classes=2
-        )
+        predict(convolution(3, 1, 2), volume(1, 8, 8, 8), patch_size=(8, 8), dims=3, classes=2)
 
 
 def test_a_batch_that_does_not_fit_is_halved():
@@ -227,9 +227,9 @@ def test_a_batch_that_does_not_fit_is_halved():
             return network(windows)
 
     options = {"patch_size": (12, 12, 12), "dims": 3, "classes": 2, "batch_size": 10}
-    found = predict_volume(Small(), image, **options)
+    found = predict(Small(), image, **options)
     assert max(sizes) == 10
-    np.testing.assert_allclose(found, predict_volume(network, image, **options), atol=1e-6)
+    np.testing.assert_allclose(found, predict(network, image, **options), atol=1e-6)
 
 
 def test_one_window_that_does_not_fit_is_an_error():
@@ -238,9 +238,7 @@ def test_one_window_that_does_not_fit_is_an_error():
             raise torch.OutOfMemoryError("planted")
 
     with pytest.raises(torch.OutOfMemoryError):
-        predict_volume(
-            TooSmall(), volume(1, 20, 20, 20), patch_size=(12, 12, 12), dims=3, classes=2
-        )
+        predict(TooSmall(), volume(1, 20, 20, 20), patch_size=(12, 12, 12), dims=3, classes=2)
 
 
 class BySide(nn.Module):
@@ -268,12 +266,12 @@ def test_mirrored_from_right_to_left_a_pair_is_swapped_back(dims, plane, axis):
     image = volume(1, 12, 12, 12)
     options = {"patch_size": (12,) * dims, "dims": dims, "planes": [plane], "classes": 3}
     network = BySide(axis)
-    plain = predict_volume(network, image, **options)
-    mirrored = predict_volume(
+    plain = predict(network, image, **options)
+    mirrored = predict(
         network, image, mirror_axes=["right_left", "foot_head"], pairs=[(1, 2)], **options
     )
     np.testing.assert_allclose(mirrored, plain, atol=1e-6)
-    mixed = predict_volume(network, image, mirror_axes=["right_left"], **options)
+    mixed = predict(network, image, mirror_axes=["right_left"], **options)
     np.testing.assert_allclose(mixed[1], mixed[2], atol=1e-6)
 
 
@@ -281,8 +279,8 @@ def test_a_sagittal_slice_is_never_mirrored_from_right_to_left():
     image = volume(1, 10, 12, 14)
     options = {"patch_size": (8, 8), "dims": 2, "planes": ["sagittal"], "classes": 3}
     network = convolution(2, 1, 3)
-    plain = predict_volume(network, image, **options)
-    asked = predict_volume(network, image, mirror_axes=["right_left"], pairs=[(1, 2)], **options)
+    plain = predict(network, image, **options)
+    asked = predict(network, image, mirror_axes=["right_left"], pairs=[(1, 2)], **options)
     assert np.array_equal(plain, asked)
 
 
@@ -290,11 +288,11 @@ def test_mirrored_predictions_are_the_mean_of_predictions_of_mirrored_images():
     """Windows lie evenly, so mirroring each is mirroring the image."""
     network, image = convolution(3, 1, 3), volume(1, 16, 12, 8)
     options = {"patch_size": (8, 8, 8), "dims": 3, "classes": 3}
-    found = predict_volume(
+    found = predict(
         network, image, mirror_axes=["right_left", "back_front"], pairs=[(1, 2)], **options
     )
     each = []
     for axes in [(), (1,), (2,), (1, 2)]:
-        one = np.flip(predict_volume(network, np.flip(image, axes).copy(), **options), axes)
+        one = np.flip(predict(network, np.flip(image, axes).copy(), **options), axes)
         each.append(one[[0, 2, 1]] if 1 in axes else one)
     np.testing.assert_allclose(found, np.mean(each, 0), atol=1e-5)

@@ -12,7 +12,10 @@ from scipy import ndimage, stats
 from benchmark_runs import run_quickly
 from segstudy.study import Augmentation
 from segstudy.train import augment as module
-from segstudy.train.augment import affine, augment, resample, source_size
+from segstudy.train import spatial
+from segstudy.train.augment import augment
+from segstudy.train.draw import Draw
+from segstudy.train.spatial import PatchGeometry, affine, resample, source_size
 
 SHARES = [name for name in Augmentation.model_fields if name.endswith("_share")]
 NOTHING = dict.fromkeys(SHARES, 0.0)
@@ -132,9 +135,12 @@ def test_no_spatial_change_mixes_far_apart_slices(coarse):
     values = torch.arange(1.0, 9).reshape([8 if axis == coarse else 1 for axis in range(3)])
     images = values.expand(6, 1, *source).contiguous()
     out, label = augment(
-        images, images[:, 0].byte(), change, patch, torch.tensor([spacing_mm] * 6),
-        torch.arange(3).repeat(6, 1), 3.0, generator(),
-    )  # fmt: skip
+        images,
+        images[:, 0].byte(),
+        change,
+        PatchGeometry(patch, torch.tensor([spacing_mm] * 6), torch.arange(3).repeat(6, 1), 3.0),
+        Draw(generator(), 6),
+    )
     torch.testing.assert_close(out, values.expand(6, 1, *patch), rtol=0, atol=1e-4)
     assert torch.equal(label.float(), values.expand(6, *patch))
 
@@ -180,7 +186,13 @@ def test_labels_stay_where_the_image_says(seed):
         translation_voxels=3,
         flip_axes=("right_left", "foot_head"),
     )
-    out, label = augment(images, labels, settings, (12, 10, 8), spacing, axes, 3.0, generator(seed))
+    out, label = augment(
+        images,
+        labels,
+        settings,
+        PatchGeometry((12, 10, 8), spacing, axes, 3.0),
+        Draw(generator(seed), len(images)),
+    )
     assert out.shape == (4, 1, 12, 10, 8)
     assert label.shape == (4, 12, 10, 8)
     assert not torch.equal(label, labels[:, 4:16, 4:14, 4:12])
@@ -194,7 +206,13 @@ def test_flips_run_along_the_named_anatomical_axis():
     images, labels, spacing, _ = batch_of(64, (6, 5), dims=2)
     axes = torch.tensor([[1, 2]]).repeat(64, 1)  # sagittal slices: back-front, foot-head
     settings = Augmentation(**NOTHING, flip_axes=("right_left", "foot_head"))
-    out, label = augment(images, labels, settings, (6, 5), spacing, axes, 3.0, generator())
+    out, label = augment(
+        images,
+        labels,
+        settings,
+        PatchGeometry((6, 5), spacing, axes, 3.0),
+        Draw(generator(), len(images)),
+    )
     as_is = (out == images).flatten(1).all(1)
     flipped = (out == images.flip(3)).flatten(1).all(1)
     assert (as_is | flipped).all()
@@ -206,7 +224,11 @@ def test_without_changes_a_batch_is_only_cut():
     images, labels, spacing, axes = batch_of()
     before = images.clone()
     out, label = augment(
-        images, labels, Augmentation(**NOTHING), (20, 18, 16), spacing, axes, 3.0, generator()
+        images,
+        labels,
+        Augmentation(**NOTHING),
+        PatchGeometry((20, 18, 16), spacing, axes, 3.0),
+        Draw(generator(), len(images)),
     )
     assert torch.equal(out, images)
     assert torch.equal(label, labels)
@@ -219,7 +241,13 @@ def test_the_input_is_left_alone():
     everything = Augmentation(
         **dict.fromkeys(NOTHING, 1.0), flip_axes=("right_left", "back_front", "foot_head")
     )
-    augment(images, labels, everything, (20, 18, 16), spacing, axes, 3.0, generator())
+    augment(
+        images,
+        labels,
+        everything,
+        PatchGeometry((20, 18, 16), spacing, axes, 3.0),
+        Draw(generator(), len(images)),
+    )
     assert torch.equal(images, before[0])
     assert torch.equal(labels, before[1])
 
@@ -230,7 +258,13 @@ def test_the_same_seed_gives_the_same_batch_and_another_another():
     for seed in (1, 1, 2):
         images, labels, spacing, axes = batch_of()
         results.append(
-            augment(images, labels, everything, (12, 10, 8), spacing, axes, 3.0, generator(seed))
+            augment(
+                images,
+                labels,
+                everything,
+                PatchGeometry((12, 10, 8), spacing, axes, 3.0),
+                Draw(generator(seed), len(images)),
+            )
         )
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
@@ -253,11 +287,8 @@ def test_each_change_touches_its_share_of_the_patches_and_no_label(change):
         images,
         labels,
         settings,
-        (6, 6),
-        torch.ones(400, 2),
-        torch.tensor([[0, 1]]).repeat(400, 1),
-        3.0,
-        generator(),
+        PatchGeometry((6, 6), torch.ones(400, 2), torch.tensor([[0, 1]]).repeat(400, 1), 3.0),
+        Draw(generator(), 400),
     )
     touched = (out != images).flatten(1).any(1).float().mean().item()
     assert touched == pytest.approx(0.3, abs=0.08)
@@ -281,7 +312,7 @@ def test_factors_are_drawn_as_nnunet_draws_them(limits):
     peer = pytest.importorskip("batchgeneratorsv2.transforms.intensity.contrast").BGContrast(limits)
     np.random.seed(0)
     theirs = [peer() for _ in range(4000)]
-    ours = module.Draw(generator(), 4000).factor(*limits, 1)[:, 0].numpy()
+    ours = Draw(generator(), 4000).factor(*limits, 1)[:, 0].numpy()
     assert stats.ks_2samp(ours, theirs).pvalue > 0.05
     assert limits[0] <= ours.min() and ours.max() <= limits[1]
 
@@ -295,14 +326,14 @@ def test_half_of_the_exponents_lie_below_1(monkeypatch):
     limits = dict.fromkeys(("gamma", "contrast", "brightness"), (0.7, 1.5))
     change = Augmentation(**NOTHING | shares | {"brightness_share": 1.0} | limits)
     flat = torch.zeros(4000, 1, 2, 2)
-    module.intensities(flat, change, module.Draw(generator(), 4000), torch.zeros(4000, 2).bool())
+    module.intensities(flat, change, Draw(generator(), 4000), torch.zeros(4000, 2).bool())
     assert len(seen) == 4
     for factor in seen:
         drawn = factor.flatten().numpy()
         assert (drawn < 1).mean() == pytest.approx(0.5, abs=0.03)
         assert stats.kstest(drawn[drawn < 1], stats.uniform(0.7, 0.3).cdf).pvalue > 0.01
         assert stats.kstest(drawn[drawn > 1], stats.uniform(1, 0.5).cdf).pvalue > 0.01
-    below = module.Draw(generator(), 4000).factor(0.5, 0.8, 1).numpy().ravel()
+    below = Draw(generator(), 4000).factor(0.5, 0.8, 1).numpy().ravel()
     assert stats.kstest(below, stats.uniform(0.5, 0.3).cdf).pvalue > 0.01
 
 
@@ -344,7 +375,7 @@ def test_a_turned_patch_has_no_empty_corners(patch, spacing, rotation, seed):
     scale = 0.8 + 0.4 * torch.rand(50, 1, generator=draw)
     shift = (torch.rand(50, 3, generator=draw) * 2 - 1) * 2
     found = affine(angles, scale, shift, torch.tensor(spacing).expand(50, -1))
-    places = module.places_of(found, source, patch).flip(1).movedim(1, -1)
+    places = spatial.sampling_grid(found, source, patch).flip(1).movedim(1, -1)
     middle = (torch.tensor(source) - 1) / 2
     assert ((places - middle).abs() / (middle + 0.5)).max() < 1 + 1e-5
 
@@ -375,9 +406,12 @@ def test_no_corner_is_empty_at_any_angle():
     assert source == (92, 92)
     full = torch.ones(200, *source, dtype=torch.uint8)
     out, label = augment(
-        full[:, None].float(), full, change, (64, 64), torch.ones(200, 2),
-        torch.tensor([[0, 1]] * 200), 3.0, generator(),
-    )  # fmt: skip
+        full[:, None].float(),
+        full,
+        change,
+        PatchGeometry((64, 64), torch.ones(200, 2), torch.tensor([[0, 1]] * 200), 3.0),
+        Draw(generator(), 200),
+    )
     assert label.all() and out.min() > 1 - 1e-4
 
 
@@ -421,7 +455,7 @@ def test_a_coarse_axis_is_not_sheared():
 
 @pytest.mark.parametrize("size", [(24, 20), (14, 12, 10)])
 def test_an_elastic_field_has_mean_0_and_the_sd_asked_for_in_every_voxel(size):
-    draw = module.Draw(generator(), 4000)
+    draw = Draw(generator(), 4000)
     sd = torch.tensor([[1.5, 0.5, 0.0]])[:, : len(size)]
     values = draw.field(len(size), (8.0,) * len(size), size).times(sd).values(size)
     assert values.shape == (4000, len(size), *size)
@@ -434,7 +468,7 @@ def test_an_elastic_field_has_mean_0_and_the_sd_asked_for_in_every_voxel(size):
 def test_each_patch_has_a_field_as_smooth_as_its_own_spacing_says():
     """The mean square of a B-spline's slope is (2/3) / (151/315) over the square of the spacing."""
     gaps = torch.tensor([[6.0, 12.0], [12.0, 24.0]]).repeat(1500, 1)
-    values = module.Draw(generator(), 3000).field(1, gaps, (20, 20)).values((20, 20))[:, 0]
+    values = Draw(generator(), 3000).field(1, gaps, (20, 20)).values((20, 20))[:, 0]
     for which, (along, across) in enumerate(gaps[:2].tolist()):
         own = values[which::2]
         assert own.std().item() == pytest.approx(1, rel=0.05)
@@ -444,7 +478,7 @@ def test_each_patch_has_a_field_as_smooth_as_its_own_spacing_says():
 
 
 def test_a_field_is_scipys_cubic_b_spline():
-    draw = module.Draw(generator(), 2)
+    draw = Draw(generator(), 2)
     field = draw.field(1, (5.0, 7.0), (11, 9))
     weights = [field._weights(axis, size) for axis, size in ((0, 11), (1, 9))]
     assert all(torch.allclose(w.sum(1), torch.ones(2, w.shape[2])) for w in weights)
@@ -463,7 +497,7 @@ def test_an_elastic_field_moves_content_by_its_displacement():
     """Of a ramp along an axis, each voxel shows the place that its displacement points to."""
     size = (12, 10, 8)
     ramp = torch.arange(24.0)[:, None, None].expand(24, 22, 20)
-    field = module.Draw(generator(3), 1).field(3, (8.0,) * 3, size)
+    field = Draw(generator(3), 1).field(3, (8.0,) * 3, size)
     field = field.times(torch.tensor([[1.0, 1.0, 1.0]]))
     out, _ = resample(
         ramp[None, None].contiguous(),
@@ -471,7 +505,7 @@ def test_an_elastic_field_moves_content_by_its_displacement():
         torch.eye(3, 4, dtype=torch.float64)[None],
         torch.tensor([True]),
         size,
-        bend=field,
+        displacement=field,
     )
     places = torch.arange(12.0)[:, None, None] + 6
     torch.testing.assert_close(out[0, 0], places + field.values(size)[0, 0], rtol=0, atol=1e-3)
@@ -484,7 +518,7 @@ def test_labels_are_those_of_the_nearest_voxel(dims):
     source, patch = (13, 11, 9)[:dims], (12, 14, 10)[:dims]
     labels = torch.randint(0, 4, (3, *source), dtype=torch.uint8, generator=draw)
     places = torch.rand(3, dims, *patch, generator=draw) * 18 - 3
-    found = module.nearest(labels, places.clone())
+    found = spatial.nearest(labels, places.clone())
     sizes = torch.tensor(source[::-1]).reshape(-1, *[1] * dims)
     grid = ((2 * places + 1) / sizes - 1).movedim(1, -1)
     expected = torch.nn.functional.grid_sample(
@@ -501,7 +535,13 @@ def test_more_threads_give_the_same_patch(own_torch):
     for threads in (1, 2):
         torch.set_num_threads(threads)
         found.append(
-            augment(images, labels, settings, (12, 10, 8), spacing, axes, 3.0, generator())
+            augment(
+                images,
+                labels,
+                settings,
+                PatchGeometry((12, 10, 8), spacing, axes, 3.0),
+                Draw(generator(), len(images)),
+            )
         )
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
@@ -510,7 +550,7 @@ def test_more_threads_give_the_same_patch(own_torch):
 def test_a_bias_field_has_mean_1_and_leaves_the_darkest_voxel():
     images = torch.rand(3, 2, 12, 10) + 4
     sd = torch.full((3, 2, 1, 1), 0.3)
-    field = module.Draw(generator(), 3).field(2, (6.0, 5.0), (12, 10)).values((12, 10))
+    field = Draw(generator(), 3).field(2, (6.0, 5.0), (12, 10)).values((12, 10))
     flat = torch.cat([torch.full((3, 2, 12, 1), 5.0), torch.full((3, 2, 12, 1), 4.0)], 3)
     # On a patch that is 1 above its darkest voxel, what comes out is the factor itself.
     out = module.bias(images, sd, field)
@@ -545,13 +585,21 @@ def test_a_part_of_a_batch_is_changed_as_in_the_whole():
         **dict.fromkeys(NOTHING, 0.7), shear=0.1, flip_axes=("right_left", "foot_head")
     )
     images, labels, spacing, axes = batch_of(4)
-    whole = augment(images, labels, everything, (12, 10, 8), spacing, axes, 3.0, generator())
+    whole = augment(
+        images,
+        labels,
+        everything,
+        PatchGeometry((12, 10, 8), spacing, axes, 3.0),
+        Draw(generator(), len(images)),
+    )
     for number in range(2):
         own = slice(2 * number, 2 * number + 2)
         part = augment(
-            *(images[own], labels[own], everything, (12, 10, 8), spacing[own], axes[own], 3.0),
-            generator(),
-            part=(number, 2),
+            images[own],
+            labels[own],
+            everything,
+            PatchGeometry((12, 10, 8), spacing[own], axes[own], 3.0),
+            Draw(generator(), 2, (number, 2)),
         )
         torch.testing.assert_close(part[0], whole[0][own])
         assert torch.equal(part[1], whole[1][own])

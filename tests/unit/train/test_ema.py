@@ -7,7 +7,7 @@ from torch import nn
 from segstudy.cli import main
 from segstudy.networks.weights import load_weights
 from segstudy.train import fit as module
-from segstudy.train.ema import WeightAverage
+from segstudy.train.ema import weight_average
 
 MODEL = {
     "network": "unet",
@@ -23,20 +23,20 @@ MODEL = {
 def test_it_is_the_weighted_sum_of_all_weights_so_far():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    average = WeightAverage(network, 0.5)
+    average = weight_average(network, 0.5)
     expected = network[0].weight.detach().double().clone()
     for step in range(20):
         with torch.no_grad():
             network[0].weight.normal_()
         network(torch.randn(8, 3))
-        average.update(network, step)
+        average.update_parameters(network)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * network[0].weight.detach().double()
-    found = average.network[0].weight
+    found = average.module[0].weight
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
     assert not found.requires_grad
-    assert average.network[1].num_batches_tracked == 20
-    assert 0 < (average.network[1].running_mean - network[1].running_mean).abs().max() < 1
+    assert average.module[1].num_batches_tracked == 20
+    assert 0 < (average.module[1].running_mean - network[1].running_mean).abs().max() < 1
 
 
 @pytest.mark.usefixtures("own_torch")
@@ -87,7 +87,7 @@ def test_where_it_cannot_compile_it_says_so(cohort, tmp_path, monkeypatch, capsy
 
         return run
 
-    monkeypatch.setattr(module.torch, "compile", broken)
+    monkeypatch.setattr(torch, "compile", broken)
     assert main(cohort.words(tmp_path / "out", MODEL | {"compile": True})) != 0
     assert (
         "compile: true, but torch.compile fails here (no compiler found)" in capsys.readouterr().err

@@ -14,9 +14,10 @@ from segstudy.images.arrays import open_arrays
 from segstudy.images.normalise import normalise
 from segstudy.images.overlap import dice
 from segstudy.networks.weights import load_weights
-from segstudy.networks.window import predict_volume
+from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.study import Augmentation, Optimizer
 from segstudy.train import fit as module
+from segstudy.train import from_images, trainer
 
 QUICK = {
     "network": "unet",
@@ -108,7 +109,7 @@ def test_a_prepared_case_that_is_missing_is_named(cohort, tmp_path, capsys):
 
 def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkeypatch, caplog):
     held = train(cohort, tmp_path / "held", QUICK)
-    monkeypatch.setattr(module, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(from_images, "MEMORY_SHARE", 0.0)
     with caplog.at_level(logging.INFO):
         read = train(cohort, tmp_path / "read", QUICK)
     assert "read patch by patch" in caplog.text
@@ -121,7 +122,7 @@ UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_
 @pytest.mark.parametrize("held", [True, False])
 def test_processes_that_cut_patches_train_the_same_network(cohort, tmp_path, monkeypatch, held):
     if not held:
-        monkeypatch.setattr(module, "MEMORY_SHARE", 0.0)
+        monkeypatch.setattr(from_images, "MEMORY_SHARE", 0.0)
     found = set()
     for workers in (0, 1, 2):
         output = tmp_path / str(workers)
@@ -173,10 +174,8 @@ def test_a_case_is_learned(tmp_path, model):
     probabilities = predict_volume(
         trained.network,
         normalise(case.image[...], cohort.plan, case.moments),
-        patch_size=trained.patch_size,
-        dims=trained.model.dims,
-        planes=trained.model.planes,
-        classes=3,
+        3,
+        SlidingWindow(trained.patch_size, trained.model.dims, trained.model.planes),
     )
     found = dice(case.label[...], probabilities.argmax(0).astype(np.uint8), 3)
     assert found.min() > 0.9
@@ -204,7 +203,7 @@ def test_the_best_weights_are_those_of_the_best_validation(cohort, tmp_path, mon
 
 def test_a_loss_that_is_not_finite_names_epoch_step_and_cases(cohort, tmp_path, capsys):
     case = open_arrays(cohort.shards)["toy", "case_5"]
-    original = module._load_case
+    original = from_images._load_case
 
     def load(arrays, plan, held):
         loaded = original(arrays, plan, held)
@@ -212,11 +211,11 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_cases(cohort, tmp_path, 
             loaded.image[:] = np.nan
         return loaded
 
-    module._load_case = load
+    from_images._load_case = load
     try:
         code = main(cohort.words(tmp_path / "out", QUICK | {"validation_share": 0.0}))
     finally:
-        module._load_case = original
+        from_images._load_case = original
     assert code == 1
     message = capsys.readouterr().err
     assert "epoch 1, step " in message
@@ -264,7 +263,7 @@ def test_training_on_a_gpu(cohort, tmp_path, model):
 )
 def test_optimizers_are_as_asked(settings, kind):
     network = torch.nn.Linear(3, 2)
-    optimizer = module.build_optimizer(Optimizer(lr=0.1, weight_decay=0.01, **settings), network)
+    optimizer = trainer.build_optimizer(Optimizer(lr=0.1, weight_decay=0.01, **settings), network)
     group = optimizer.param_groups[0]
     assert type(optimizer) is kind
     assert (group["lr"], group["weight_decay"]) == (0.1, 0.01)
@@ -286,7 +285,7 @@ def test_weight_decay_takes_normalisations_and_biases_in(name):
             parameter.fill_(1.0)
             parameter.grad = torch.zeros_like(parameter)
     settings = Optimizer(name=name, lr=0.1, weight_decay=0.5, momentum=0.0)
-    module.build_optimizer(settings, network).step()
+    trainer.build_optimizer(settings, network).step()
     # Adam's first step has the size of its rate.
     expected = 0.9 if name == "adam" else 0.95
     for parameter in network.parameters():
@@ -295,7 +294,7 @@ def test_weight_decay_takes_normalisations_and_biases_in(name):
 
 def test_a_structure_that_is_nowhere_is_left_out_of_the_mean():
     values = np.array([[0.5, np.nan, np.nan], [0.7, 0.2, np.nan]])
-    found = module._mean_known(values)
+    found = trainer.mean_known(values)
     assert found[:2].tolist() == pytest.approx([0.6, 0.2])
     assert np.isnan(found[2])
-    assert float(module._mean_known(found)) == pytest.approx(0.4)
+    assert float(trainer.mean_known(found)) == pytest.approx(0.4)

@@ -1,6 +1,7 @@
 """What `auto` settles on, and what is refused before any training."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from segstudy.errors import InputError
 from segstudy.images.plan import Plan
 from segstudy.networks import NORMAL_AXIS, build, patch_spacing, strides
 from segstudy.study import AnyModel, EnetModel, SwinUnetrModel, TrainSettings, UnetModel
+from segstudy.train import from_images, from_label_maps
 from segstudy.train.resolve import PATCH_VOXELS, automatic_patch, resolve
 
 
@@ -22,15 +24,9 @@ def plan(shape=(35, 51, 35), spacing=(1.0, 1.0, 1.0)):
 
 def resolved(model, training=("a", "b", "c"), device="cpu", **plan_settings):
     stage = TrainSettings(model=model, structures=("x",), channels=("image",), modality="MR")
-    return resolve(
-        stage,
-        plan(**plan_settings),
-        fold=0,
-        seed=0,
-        training=training,
-        validation=(),
-        device=device,
-    )
+    patches = {"images": from_images, "synth": from_label_maps}[model.trainer].Patches
+    cases = [SimpleNamespace(dataset="toy", case=name) for name in training]
+    return resolve(stage, plan(**plan_settings), patches(cases, []), fold=0, seed=0, device=device)
 
 
 def test_a_small_median_case_is_covered_whole():

@@ -8,10 +8,12 @@ import sys
 import time
 
 import pytest
+import torch
 from toy_cohort import SHAPE, write_case
 
 from segstudy.cli import main
 from segstudy.train import fit as module
+from segstudy.train.checkpoint import Checkpoint
 from segstudy.train.ranks import STOPPING, stop_requests
 
 MODEL = {
@@ -164,3 +166,16 @@ def test_a_damaged_checkpoint_is_not_used(cohort, tmp_path, monkeypatch, caplog,
     with caplog.at_level(logging.INFO):
         assert main(cohort.words(output, MODEL)) == 0
     assert "checkpoint is damaged" in caplog.text
+
+
+def test_a_checkpoint_of_an_earlier_segstudy_is_said_to_be_of_other_code(tmp_path, caplog):
+    """As 0.1.0 wrote it: each part by its own name, the moving average without its count."""
+    network = torch.nn.Linear(2, 1)
+    state = {"digest": "that of other code", "progress": {"step": 7}, "average": {}}
+    state |= {"network": network.state_dict(), "optimizer": {}, "scaler": {}}
+    torch.save(state, tmp_path / "checkpoint.pt")
+    before = network.weight.clone()
+    with caplog.at_level(logging.INFO):
+        progress = Checkpoint(tmp_path, "ours").read({"network": network}, torch.device("cpu"))
+    assert "checkpoint of other settings, data or code: not used" in caplog.text
+    assert progress.step == 0 and torch.equal(network.weight, before)

@@ -8,6 +8,7 @@ import torch
 
 from segstudy.cli import main
 from segstudy.train import fit as module
+from segstudy.train import trainer
 
 MODEL = {
     "network": "unet",
@@ -16,7 +17,7 @@ MODEL = {
     "epochs": 3,
     "steps_per_epoch": 8,
 }
-BUILD, STEP, LOSS = module.Trainer.__init__, module.Trainer.step, module.SegmentationLoss.__call__
+BUILD, STEP, LOSS = module.Trainer.__init__, module.Trainer.step, trainer.SegmentationLoss.__call__
 
 pytestmark = pytest.mark.usefixtures("own_torch")
 
@@ -42,7 +43,7 @@ def without_slope(monkeypatch):
 
     monkeypatch.setattr(module.Trainer, "__init__", build)
     monkeypatch.setattr(module.Trainer, "step", step)
-    monkeypatch.setattr(module.SegmentationLoss, "__call__", loss)
+    monkeypatch.setattr(trainer.SegmentationLoss, "__call__", loss)
     return bad
 
 

@@ -9,7 +9,7 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.arrays import open_arrays
 from segstudy.networks.weights import load_weights
-from segstudy.networks.window import predict_volume
+from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.study import Slices, UnetModel
 from segstudy.train.sampling import Sampler, TrainingCase, with_slices
 from segstudy.train.structures import check_structures
@@ -118,7 +118,7 @@ def test_all_slices_are_predicted_either_way(cohort, tmp_path, slices):
     assert trained.model.slices == Slices(**slices)
     found = open_arrays(cohort.shards)["toy", "case_0"]
     probabilities = predict_volume(
-        trained.network, found.image[...], patch_size=(16, 16), dims=2, classes=3
+        trained.network, found.image[...], 3, SlidingWindow((16, 16), dims=2)
     )
     assert probabilities.shape == (3, *SHAPE)
     assert np.allclose(probabilities.sum(0), 1, atol=1e-5)

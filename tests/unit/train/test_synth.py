@@ -18,7 +18,8 @@ from segstudy.images.arrays import open_arrays, write_tissues
 from segstudy.networks.weights import load_weights
 from segstudy.study import Loss, Synthesis, UnetModel
 from segstudy.train import fit, synth
-from segstudy.train.augment import Draw
+from segstudy.train.draw import Draw
+from segstudy.train.spatial import PatchGeometry
 
 STILL = Synthesis(
     rotation_deg=0,
@@ -57,13 +58,15 @@ def drawn(tissues, of: Synthesis, *, labels=None, seed=0, patch=None, pairs=(), 
         tissues,
         tissues if labels is None else labels,
         of,
-        channels=channels,
-        patch_size=patch or source,
-        spacing_mm=torch.tensor([spacing_mm] * count),
-        axes=torch.tensor([[0, 1, 2]] * count),
-        pairs=pairs,
-        anisotropy_threshold=3.0,
-        generator=torch.Generator().manual_seed(seed),
+        channels,
+        PatchGeometry(
+            patch or source,
+            torch.tensor([spacing_mm] * count),
+            torch.tensor([[0, 1, 2]] * count),
+            3.0,
+        ),
+        pairs,
+        Draw(torch.Generator().manual_seed(seed), count),
     )
 
 
@@ -143,13 +146,10 @@ def test_slices_work_like_volumes():
         blocks()[:, :, :, 8],
         blocks()[:, :, :, 8],
         Synthesis(),
-        channels=1,
-        patch_size=(16, 16),
-        spacing_mm=torch.ones(2, 2),
-        axes=torch.tensor([[0, 1]] * 2),
-        pairs=(),
-        anisotropy_threshold=3.0,
-        generator=torch.Generator().manual_seed(0),
+        1,
+        PatchGeometry((16, 16), torch.ones(2, 2), torch.tensor([[0, 1]] * 2), 3.0),
+        (),
+        Draw(torch.Generator().manual_seed(0), 2),
     )
     assert images.shape == (2, 1, 16, 16) and labels.shape == (2, 16, 16)
 
@@ -182,7 +182,9 @@ def test_a_slices_deformation_is_that_of_its_own_pixels(own, monkeypatch):
     tissues = torch.zeros(count, *size, dtype=torch.uint8)
     of = still(elastic_sd_mm=2, elastic_spacing_mm=25)
     synth.deform(
-        *(tissues, tissues, of, size, spacing_mm, torch.tensor([[0, 1]] * count), (), 3.0),
+        *(tissues, tissues, of),
+        PatchGeometry(size, spacing_mm, torch.tensor([[0, 1]] * count), 3.0),
+        (),
         Draw(torch.Generator().manual_seed(0), count),
     )
     grid = torch.stack(torch.meshgrid(*[torch.arange(24.0)] * 2, indexing="ij"))

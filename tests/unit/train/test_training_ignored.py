@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from toy_cohort import SHAPE, write_case, write_cohort
 
 from segstudy.cli import main
@@ -15,8 +14,8 @@ from segstudy.images.normalise import normalise
 from segstudy.images.plan import Restore
 from segstudy.images.prepare import IGNORED, prepare_label
 from segstudy.networks.weights import load_weights
-from segstudy.networks.window import predict_volume
-from segstudy.train.fit import VALIDATION_OVERLAP
+from segstudy.networks.window import SlidingWindow, predict_volume
+from segstudy.train.trainer import VALIDATION_OVERLAP
 
 pytestmark = pytest.mark.usefixtures("own_torch")
 
@@ -83,9 +82,11 @@ def test_validation_dice_is_that_of_labelled_voxels(tmp_path):
     for name in read_json(output / "settings.json")["validation"]:
         case = open_arrays(cohort.shards)[tuple(name.split("/"))]
         predicted = predict_volume(
-            network.network, normalise(case.image[...], cohort.plan), patch_size=(8, 8, 8), dims=3,
-            planes=("axial",), classes=3, overlap=VALIDATION_OVERLAP, device=torch.device("cpu"), amp=False,
-        ).argmax(0)  # fmt: skip
+            network.network,
+            normalise(case.image[...], cohort.plan),
+            3,
+            SlidingWindow((8, 8, 8), dims=3, overlap=VALIDATION_OVERLAP),
+        ).argmax(0)
         known = case.label[...] != IGNORED
         label, predicted = case.label[...][known], predicted[known]
         scores.append(

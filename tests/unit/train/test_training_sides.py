@@ -11,7 +11,9 @@ from segstudy.errors import InputError
 from segstudy.images.files import write_nifti
 from segstudy.study import Augmentation, NnunetModel, TrainSettings
 from segstudy.train.augment import augment
+from segstudy.train.draw import Draw
 from segstudy.train.nnunet import orientations, refuse_turned, remarks, right_left_axis
+from segstudy.train.spatial import PatchGeometry
 
 LEFT, RIGHT, MIDDLE = 1, 2, 3
 NOTHING = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_share")}
@@ -46,8 +48,9 @@ def test_a_flip_across_the_sagittal_plane_swaps_the_pair(turned):
     )
     images[:, :, 0, 5] = 7.0  # a mark that tells a flipped patch
     out, found = augment(
-        *(images, labels, settings, (8, 6, 4), torch.ones(32, 3)),
-        *(torch.arange(3).repeat(32, 1), 3.0, torch.Generator().manual_seed(0)),
+        *(images, labels, settings),
+        PatchGeometry((8, 6, 4), torch.ones(32, 3), torch.arange(3).repeat(32, 1), 3.0),
+        Draw(torch.Generator().manual_seed(0), 32),
         pairs=[(LEFT, RIGHT)],
     )
     flipped = out[:, 0, 7, 5, 0] > 3
@@ -61,8 +64,9 @@ def test_without_pairs_the_label_goes_along_as_it_is():
     images, labels = bodies(32)
     settings = Augmentation(**NOTHING, flip_axes=("right_left",))
     _, found = augment(
-        *(images, labels, settings, (8, 6, 4), torch.ones(32, 3)),
-        *(torch.arange(3).repeat(32, 1), 3.0, torch.Generator().manual_seed(0)),
+        *(images, labels, settings),
+        PatchGeometry((8, 6, 4), torch.ones(32, 3), torch.arange(3).repeat(32, 1), 3.0),
+        Draw(torch.Generator().manual_seed(0), 32),
     )
     assert ({0, RIGHT, MIDDLE}, {0, LEFT, MIDDLE}) in of_one_side(found)
 
@@ -73,8 +77,9 @@ def test_slices_swap_where_their_plane_shows_the_right_left_axis(axes):
     images = labels[:, None].float()
     settings = Augmentation(**NOTHING, flip_axes=("right_left", "back_front", "foot_head"))
     out, found = augment(
-        *(images, labels, settings, (6, 6), torch.ones(64, 2), torch.tensor([axes] * 64), 3.0),
-        torch.Generator().manual_seed(0),
+        *(images, labels, settings),
+        PatchGeometry((6, 6), torch.ones(64, 2), torch.tensor([axes] * 64), 3.0),
+        Draw(torch.Generator().manual_seed(0), 64),
         pairs=[(LEFT, RIGHT)],
     )
     shown = out[:, 0].round().to(torch.uint8)

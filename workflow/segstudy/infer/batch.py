@@ -91,7 +91,7 @@ def predict_each(
 
 
 def steps_of(trained: Trained):
-    """The module that reads, predicts and restores an image: ours, or nnU-Net's."""
+    """Return the module that reads, predicts and restores an image: ours, or nnU-Net's."""
     if trained.model.network != "nnunet":
         return own
     # By name, so that an edit to it is no change of the other networks' code.
@@ -104,7 +104,7 @@ def _timed(function: Callable, *arguments) -> tuple[Any, float]:
 
 
 def peak_memory(device: torch.device) -> str:
-    """The largest memory this process has held, in words."""
+    """Return the largest memory this process has held, in words."""
     # getrusage counts kilobytes on Linux, bytes on macOS
     unit = 2**20 if sys.platform == "darwin" else 2**10
     text = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit:.0f} MB"

@@ -37,14 +37,14 @@ def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
 
 
 def is_ct(trained: Trained) -> bool:
-    """Whether the weights expect Hounsfield units."""
+    """Tell whether the weights expect Hounsfield units."""
     if trained.model.network == "nnunet":
         return "CT" in trained.plan["dataset"]["channel_names"].values()
     return trained.plan["normalise"] == "ct"
 
 
 def trained_on(trained: Trained) -> Size | None:
-    """The median voxel and image, after the crop, of the training cases; None where weights do not tell."""
+    """Return the median voxel and image, after the crop, of the training cases; None where weights do not tell."""
     if trained.model.network != "nnunet":
         plan = Plan.from_dict(trained.plan)
         spacing, shape = plan.spacing_mm, plan.median_shape

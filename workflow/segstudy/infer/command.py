@@ -21,6 +21,7 @@ the tested cases of a study's fold (the workflow calls this):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `segstudy infer`."""
     parser.epilog = EXAMPLES
     by = parser.add_mutually_exclusive_group(required=True)
     by.add_argument("--weights", type=Path, help="weights file of `segstudy train`")
@@ -94,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Predict as the options say."""
     of_study = ["cases", "dataset", "splits", "fold", "structures"]
     given = [name for name in of_study[:-1] if getattr(options, name) is not None]
     if options.external and options.images:
@@ -149,7 +151,7 @@ def _predict_external(
 
 
 def _label_maps(options: argparse.Namespace) -> list[str]:
-    """The training datasets that have no images, as the one that is predicted has."""
+    """List the training datasets that have no images, as the one that is predicted has."""
     from segstudy.cases import read_cases
 
     tables = {dataset: table for dataset, table, _ in map(_table, options.training_cases)}
@@ -161,7 +163,7 @@ def _label_maps(options: argparse.Namespace) -> list[str]:
 
 
 def _labelled(names: list[str], options: argparse.Namespace, structures: dict[str, int]) -> list:
-    """The cases `dataset/case` of the training side, with their labels and what these hold."""
+    """Read the cases `dataset/case` of the training side, with the structures in their labels."""
     from segstudy.cases import Labelled, ignored_values, read_cases, repaired_labels
 
     ignore = ignored_values(options.ignore)
@@ -217,7 +219,7 @@ def _predict_images(options: argparse.Namespace) -> None:
 
 
 def _listing(structures: dict[str, int], reduced: list[str]) -> str:
-    """What the values in the label files mean, as a table."""
+    """Return the meaning of the values in the label files, as a table."""
     width = max(len(name) for name in structures)
     rows = [f"{value:>5}  {name:<{width}}" for name, value in structures.items()]
     rows = [
@@ -228,7 +230,7 @@ def _listing(structures: dict[str, int], reduced: list[str]) -> str:
 
 
 def _load(options: argparse.Namespace):
-    """The weights, and the device that they were put on."""
+    """Load the weights onto their device; return both."""
     import torch
 
     from segstudy.log import log
@@ -257,7 +259,7 @@ def _load(options: argparse.Namespace):
 
 
 def _table(text: str) -> tuple[str, Path, Path | None]:
-    """DATASET=TABLE[:LABELS] as name, table, folder of labels."""
+    """Split DATASET=TABLE[:LABELS] into name, table, folder of labels."""
     name, equals, rest = text.partition("=")
     table, colon, labels = rest.partition(".tsv:")
     if not (name and equals and rest) or not (colon or rest.endswith(".tsv")):

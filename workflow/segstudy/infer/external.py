@@ -97,7 +97,7 @@ def predict_fold(
 def run(
     settings: ExternalSettings, case: str, images: Sequence[Path], threads: int, scratch: Path
 ) -> Image:
-    """The label map that the program makes of a case, on the image's grid, with the program's values.
+    """Run the program on a case; its label map on the image's grid, with the program's values.
 
     scratch: a folder for what the program writes.
 
@@ -163,7 +163,7 @@ def _call(command: list[str], case: str, timeout_min: float) -> None:
 def translated(
     label: Image, model: ExternalModel, structures: Mapping[str, int], case: str
 ) -> np.ndarray:
-    """The label with the dataset's values in the place of the program's.
+    """Return the label with the dataset's values in the place of the program's.
 
     Raises InputError for values that the model's `labels` and `background_labels` do not name.
     """

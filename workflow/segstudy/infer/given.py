@@ -10,7 +10,7 @@ from segstudy.images.strangers import EXPECTED, explain, holds_dicom
 
 
 def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ...]]:
-    """Images by the name that their label file gets; each has one file, or one a channel.
+    """Name images as their label files will be named; each has one file, or one a channel.
 
     A folder stands for the image files right in it. Where all are named as nnU-Net names channels
     (`case_0000.nii.gz`, `case_0001.nii.gz`), those of a case are one image of that name.
@@ -35,7 +35,7 @@ def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ..
 
 
 def _images(text: str) -> list[tuple[str, tuple[Path, ...]]]:
-    """Name and files of the images that one word of the command line stands for."""
+    """Return name and files of the images that one word of the command line stands for."""
     if Path(text).is_dir():
         return _in_folder(Path(text))
     paths = [Path(part) for part in (text.split(",") if not Path(text).exists() else [text])]

@@ -15,7 +15,7 @@ from segstudy.images.normalise import normalise
 from segstudy.images.plan import Plan, Restore
 from segstudy.infer.checks import read_checked
 from segstudy.networks.weights import Trained
-from segstudy.networks.window import predict_volume
+from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.sides import class_pairs
 
 
@@ -32,7 +32,7 @@ def predict_image(trained: Trained, paths: Sequence[Path], device: torch.device)
 
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
-    """An image as the network sees it, float32 (channel, x, y, z), and the way back."""
+    """Read an image as the network sees it, float32 (channel, x, y, z), and the way back."""
     plan = Plan.from_dict(trained.plan)
     name = ", ".join(str(path) for path in paths)
     image = read_checked(trained, paths)
@@ -43,35 +43,38 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> np.ndarray:
-    """Class probabilities (class, x, y, z) of an image that `read` gave; the background is class 0."""
-    return predict_volume(
-        trained.network,
-        array,
+    """Predict class probabilities (class, x, y, z) of an image that `read` gave; class 0 is the background."""
+    window = SlidingWindow(
         patch_size=trained.patch_size,
         dims=trained.model.dims,
         planes=trained.model.planes,
-        classes=len(trained.structures) + 1,
         overlap=trained.model.infer.overlap,
-        device=device,
-        amp=trained.model.amp,
         mirror_axes=trained.model.infer.mirror_axes,
         pairs=class_pairs(trained.structures, trained.left_right_pairs),
+    )
+    return predict_volume(
+        trained.network,
+        array,
+        len(trained.structures) + 1,
+        window,
+        device,
+        trained.model.amp,
     )
 
 
 def restore(found: np.ndarray, way: Restore) -> Image:
-    """Class indices (i, j, k) on the image's own grid: argmax of the resampled probabilities."""
+    """Return class indices (i, j, k) on the image's own grid: argmax of the resampled probabilities."""
     return Image(preparing.restore(found, way), way.native.affine)
 
 
 def with_values(classes: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Label values in place of class indices: class 1 gets `values[0]`, and so on; 0 stays 0."""
+    """Put label values in place of class indices: class 1 gets `values[0]`, and so on; 0 stays 0."""
     kind = np.uint8 if max(values) < 256 else np.uint16
     return np.array([0, *values], kind)[classes]
 
 
 def with_classes(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Class indices in place of label values, the other way round; other values become 0."""
+    """Put class indices in place of label values; other values become 0."""
     indices = np.zeros(max(int(label.max(initial=0)), *values) + 1, np.uint8)
     indices[list(values)] = np.arange(1, len(values) + 1)
     return indices[label]

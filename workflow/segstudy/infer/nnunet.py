@@ -23,7 +23,7 @@ from segstudy.networks.weights import Trained
 
 @dataclass(frozen=True)
 class Way:
-    """The way back: what nnU-Net noted while it prepared the image, and the image's grid, as seen and as stored."""
+    """Hold the way back: nnU-Net's notes on the image, and the image's grid, as seen and as stored."""
 
     trained: Trained
     properties: dict[str, Any]
@@ -32,7 +32,7 @@ class Way:
 
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
-    """An image as nnU-Net's network sees it, float32 (channel, z, y, x), and the way back."""
+    """Read an image as nnU-Net's network sees it, float32 (channel, z, y, x), and the way back."""
     stored = read_checked(trained, paths)
     image = as_trained(stored, trained.plan.get("orientations") or ())
     plans, configuration = managers(trained.plan)
@@ -49,7 +49,7 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
 
 
 def as_trained(image: Image, known: Sequence[str]) -> Image:
-    """The image, turned to the first of the orientations that are known where its own is none of them."""
+    """Reorient an image to the first of the known orientations, where its own is none of them."""
     own = image.grid.orientation
     if not known or own in known:
         return image
@@ -62,7 +62,7 @@ def as_trained(image: Image, known: Sequence[str]) -> Image:
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Logits (class, z, y, x) of an image that `read` gave, by nnU-Net's sliding windows."""
+    """Predict logits (class, z, y, x) of an image that `read` gave, by nnU-Net's sliding windows."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     plans, configuration = managers(trained.plan)
@@ -87,7 +87,7 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
 
 
 def restore(found: torch.Tensor, way: Way) -> Image:
-    """Class indices (i, j, k) on the image's own grid, as nnU-Net exports them."""
+    """Return class indices (i, j, k) on the image's own grid, as nnU-Net exports them."""
     from nnunetv2.inference.export_prediction import (
         convert_predicted_logits_to_segmentation_with_correct_shape as convert,
     )
@@ -106,7 +106,7 @@ def restore(found: torch.Tensor, way: Way) -> Image:
 
 
 def as_stored(classes: np.ndarray, seen: Grid, native: Grid) -> Image:
-    """Classes (i, j, k) on the grid that the network saw, on that of the image's file."""
+    """Reorient classes (i, j, k) from the grid that the network saw to that of the image's file."""
     if seen.orientation != native.orientation:
         classes = turned_to(Image(classes, seen.affine), native.orientation).array
     return Image(np.ascontiguousarray(classes), native.affine)

@@ -18,7 +18,7 @@ NEIGHBOURS = np.ones((3, 3, 3), bool)
 
 @dataclass(frozen=True)
 class Choice:
-    """Whether a structure is reduced to its largest component, and why.
+    """Record whether a structure is reduced to its largest component, and why.
 
     dice_all, dice_largest: mean Dice without and with the reduction over `cases`, those whose
     reference has the structure; None where nothing was measured.
@@ -31,7 +31,7 @@ class Choice:
 
 
 def keep_largest(classes: np.ndarray, reduced: Iterable[int]) -> np.ndarray:
-    """The class array (i, j, k) in which each class of `reduced` has kept its largest component.
+    """Return the class array (i, j, k) in which each class of `reduced` has kept its largest component.
 
     What is taken away becomes background (0). Of two components of equal size the one that comes
     first in the array stays. The array given is not changed.
@@ -56,7 +56,7 @@ def compare(
     classes: int,
     ignored: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Dice of each class 1 .. classes-1 as predicted, and with its largest component alone.
+    """Compute Dice of each class 1 .. classes-1 as predicted, and with its largest component alone.
 
     ignored: bool, voxels that nobody has labelled. They are not counted, but what is predicted there
     may join parts to a component.
@@ -69,7 +69,7 @@ def compare(
 def choose(
     compared: Mapping[str, tuple[np.ndarray, np.ndarray]], structures: Sequence[str]
 ) -> dict[str, Choice]:
-    """For each structure: does keeping the largest component raise the mean Dice?
+    """Choose for each structure whether to keep the largest component: where that raises the mean Dice.
 
     compared: case -> what `compare` gave for it, in the order of the structures.
 
@@ -95,18 +95,18 @@ def choose(
 def apply(
     classes: np.ndarray, choices: Mapping[str, Choice], structures: Sequence[str]
 ) -> np.ndarray:
-    """The class array with the chosen structures reduced to their largest component."""
+    """Reduce the chosen structures of a class array to their largest component."""
     reduced = [number for number, name in enumerate(structures, 1) if choices[name].keep_largest]
     return keep_largest(classes, reduced) if reduced else classes
 
 
 def to_record(choices: Mapping[str, Choice]) -> dict:
-    """What `postprocessing.json` holds: per structure the choice and what it rests on."""
+    """Return the content of `postprocessing.json`: per structure the choice and what it rests on."""
     return {name: asdict(choice) for name, choice in choices.items()}
 
 
 def from_record(record: object, structures: Sequence[str], file: str) -> dict[str, Choice]:
-    """The choices of a `postprocessing.json`; InputError where one is missing or unusable."""
+    """Return the choices of a `postprocessing.json`; InputError where one is missing or unusable."""
     choices = {}
     for name in structures:
         entry = record.get(name) if isinstance(record, dict) else None

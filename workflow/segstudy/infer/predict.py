@@ -102,7 +102,7 @@ def predict_images(
 
 
 def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str]:
-    """The cases (`dataset/case`) on which post-processing is chosen; none where no training case has an image.
+    """List the cases (`dataset/case`) on which post-processing is chosen; none where no training case has an image.
 
     label_maps: datasets without images, of which nothing can be predicted.
 
@@ -140,7 +140,7 @@ def refuse_leaks(trained: Trained, fold: int, dataset: str, tested: Iterable[str
 def choose_postprocessing(
     trained: Trained, choosing: Sequence[Labelled], device: torch.device
 ) -> dict[str, Choice]:
-    """For each structure, whether to keep its largest component only.
+    """Choose for each structure whether to keep its largest component only.
 
     As the model's `keep_largest_component` says; for `auto`, where that raises the mean Dice over
     the cases given, on their native grids.
@@ -187,7 +187,7 @@ def choose_postprocessing(
 
 
 def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> list[int]:
-    """The label values of the network's classes 1, 2, ..., in their order."""
+    """Return the label values of the network's classes 1, 2, ..., in their order."""
     if set(structures) != set(trained.structures):
         raise InputError(
             f"{where}: structures {', '.join(structures)}; expected those of the weights: "
@@ -203,7 +203,7 @@ def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> li
 
 
 def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Labelled]) -> str:
-    """Names all that decides a prediction but its image: weights, settings, post-processing, code."""
+    """Return the key of all that decides a prediction but its image: weights, settings, post-processing, code."""
     found = hashlib.sha256()
     for name, tensor in sorted(trained.network.state_dict().items()):
         found.update(name.encode())
@@ -232,7 +232,7 @@ def _contents(labelled: Labelled) -> list[str]:
 
 
 def _whole_key(trained: Trained, key: str, files: Mapping[str, Path], device: torch.device) -> str:
-    """Names a fold's predictions by all that decides them; the files' names tell of the images' contents."""
+    """Return the key of all that decides a fold's predictions; the files' names tell of the images' contents."""
     libraries = NNUNET_LIBRARIES if trained.model.network == "nnunet" else LIBRARIES
     contents = {case: file.name for case, file in files.items()}
     return finished.key(
@@ -241,5 +241,5 @@ def _whole_key(trained: Trained, key: str, files: Mapping[str, Path], device: to
 
 
 def code_of(model: AnyModel) -> list[str]:
-    """The modules that are imported by name to predict with a model."""
+    """Return the modules that are imported by name to predict with a model."""
     return [*networks.modules(model), *(["infer.nnunet"] if model.network == "nnunet" else [])]

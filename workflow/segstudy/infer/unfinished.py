@@ -10,7 +10,7 @@ from segstudy.log import log
 
 
 def waiting(output: Path, key: str) -> Path:
-    """The folder of unfinished work of this key, beside `output`; that of other keys is removed."""
+    """Return the folder of unfinished work of this key, beside `output`; that of other keys is removed."""
     found = Path(f"{output}.partial")
     for old in found.iterdir() if found.exists() else ():
         if old.name != key:
@@ -19,7 +19,7 @@ def waiting(output: Path, key: str) -> Path:
 
 
 def files_of(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
-    """Where the label of each case waits, by the case and the content of its images; says how many do."""
+    """Return where the label of each case waits, by the case and the content of its images; says how many do."""
     files = {case: folder / f"{_digest(case, paths)}.nii.gz" for case, paths in cases.items()}
     there = sum(file.exists() for file in files.values())
     if there:
@@ -28,7 +28,7 @@ def files_of(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
 
 
 def _digest(case: str, paths: Iterable[Path]) -> str:
-    """Names a case and the content of its image."""
+    """Return a digest of a case's name and the content of its image."""
     found = hashlib.sha256(case.encode())
     for path in paths:
         found.update(content_digest(path, f"case {case}").encode())

@@ -102,13 +102,22 @@ def _existing(module: str) -> str:
     return module
 
 
-def training_code(model: "AnyModel") -> str:
-    """Return the digest of a training of a model: its trainer's modules and its own network's."""
+PATCH_SOURCES = {"images": "train.from_images", "synth": "train.from_label_maps"}
+"""The modules that a training's patches come from, by the model's `trainer`."""
+
+
+def training_modules(model: "AnyModel") -> list[str]:
+    """Return the modules that a training of a model imports by name."""
     from segstudy.networks import modules
 
-    trainer = ["train.nnunet"] if model.network == "nnunet" else ["train.fit"]
-    synth = ["train.synth"] if model.trainer == "synth" else []
-    return digest(*trainer, *synth, *modules(model))
+    source = PATCH_SOURCES.get(model.trainer)
+    return [*([source] if source else ["train.nnunet"]), *modules(model)]
+
+
+def training_code(model: "AnyModel") -> str:
+    """Return the digest of a training of a model: its trainer's modules and its own network's."""
+    trainer = ["train.fit"] if model.trainer in PATCH_SOURCES else []
+    return digest(*trainer, *training_modules(model))
 
 
 def prediction_code(model: "AnyModel") -> str:

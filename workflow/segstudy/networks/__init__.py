@@ -28,7 +28,7 @@ def build(
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> "nn.Module":
-    """The network that `model.network` names, with fresh weights drawn from torch's generator.
+    """Build the network that `model.network` names, with fresh weights drawn from torch's generator.
 
     classes: number of classes, background included.
     patch_size: voxels along each axis of a training patch (two numbers for a 2D network).
@@ -46,7 +46,7 @@ def build(
 
 
 def modules(model: "AnyModel") -> list[str]:
-    """The modules that are imported by name to build a model's network, e.g. `networks.unet`."""
+    """Return the modules that are imported by name to build a model's network, e.g. `networks.unet`."""
     # nnU-Net's arm has no head of ours.
     head = ["networks.siren"] if getattr(model, "head", None) else []
     return [f"networks.{model.network}", *head]
@@ -55,13 +55,13 @@ def modules(model: "AnyModel") -> list[str]:
 def strides(
     model: "AnyModel", patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[int, ...]:
-    """By how much the network shrinks a patch along each axis: patches are best multiples of it."""
+    """Return by how much the network shrinks a patch along each axis: patches are best multiples of it."""
     module = module_of(model.network)
     return module.strides(model, tuple(patch_size), tuple(spacing_mm))
 
 
 def module_of(network: str):
-    """The module of a network, by name."""
+    """Import the module of a network, by name."""
     name = f"{__name__}.{network}"
     try:
         return importlib.import_module(name)
@@ -76,7 +76,7 @@ def module_of(network: str):
 def patch_spacing(
     spacing_mm: Sequence[float], dims: int, planes: Sequence[str]
 ) -> tuple[float, ...]:
-    """Voxel size along the axes of a patch, in mm: all three, or those of the slice plane.
+    """Return the voxel size along the axes of a patch, in mm: all three, or those of the slice plane.
 
     A network that sees several planes is told equal sizes, since no one pair holds for all.
     """

@@ -14,7 +14,7 @@ REDUCTION = 16
 
 
 def attention(name: str, channels: int, kernel: Sequence[int]) -> nn.Module:
-    """The attention `se` or `cbam`, for features (batch, channel, *size).
+    """Build the attention `se` or `cbam`, for features (batch, channel, *size).
 
     kernel: of the block's convolutions; along an axis where it is 1, CBAM does not look either.
     """
@@ -22,7 +22,7 @@ def attention(name: str, channels: int, kernel: Sequence[int]) -> nn.Module:
 
 
 class ChannelMlp(nn.Sequential):
-    """Two layers from pooled channels (batch, channel) to as many numbers."""
+    """Map pooled channels (batch, channel) to as many numbers by two layers."""
 
     def __init__(self, channels: int) -> None:
         hidden = max(channels // REDUCTION, 4)
@@ -30,18 +30,19 @@ class ChannelMlp(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels weighted by what all of them are on average (Hu et al. 2018, arXiv:1709.01507)."""
+    """Weight channels by what all of them are on average (Hu et al. 2018, arXiv:1709.01507)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.mlp = ChannelMlp(channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Weight features (batch, channel, *size)."""
         return features * _spread(self.mlp(features.flatten(2).mean(2)), features)
 
 
 class Cbam(nn.Module):
-    """Channels, then places, weighted by averages and maxima (Woo et al. 2018, arXiv:1807.06521)."""
+    """Weight channels, then places, by averages and maxima (Woo et al. 2018, arXiv:1807.06521)."""
 
     def __init__(self, channels: int, kernel: Sequence[int]) -> None:
         super().__init__()
@@ -51,6 +52,7 @@ class Cbam(nn.Module):
         self.places = convolution(2, 1, wide, padding=tuple(size // 2 for size in wide), bias=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Weight features (batch, channel, *size)."""
         flat = features.flatten(2)
         features = features * _spread(self.mlp(flat.mean(2)) + self.mlp(flat.amax(2)), features)
         pooled = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], dim=1)
@@ -58,5 +60,5 @@ class Cbam(nn.Module):
 
 
 def _spread(weights: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Factors (batch, channel) shaped to multiply features (batch, channel, *size)."""
+    """Shape factors (batch, channel) so that they multiply features (batch, channel, *size)."""
     return weights.sigmoid()[(..., *[None] * (features.ndim - 2))]

@@ -22,7 +22,7 @@ def build(
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> nn.Module:
-    """An attention U-Net with torch's initialisation.
+    """Build an attention U-Net with torch's initialisation.
 
     Raises InputError where the patch cannot be halved as often as `channels` has levels.
     """

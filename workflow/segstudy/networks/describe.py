@@ -8,7 +8,7 @@ from torch import nn
 
 
 def describe(network: nn.Module, in_channels: int, size: Sequence[int]) -> list[dict[str, Any]]:
-    """The network's stages in the order in which an image passes them.
+    """List the network's stages in the order in which an image passes them.
 
     size: voxels of the image. A stage is a child of the network, or of a list or sequence in it:
     `name`, `channels` and `size` of what it gives, `parameters`. A stage that prediction does not

@@ -8,7 +8,7 @@ from segstudy.errors import InputError
 
 
 def choose_device(asked: str) -> torch.device:
-    """`auto` is a CUDA GPU where there is one. Raises InputError for `cuda` where there is none."""
+    """Choose a device: `auto` is a CUDA GPU where there is one. Raises InputError for `cuda` where there is none."""
     available = torch.cuda.is_available()
     if asked == "cuda" and not available:
         raise InputError(
@@ -19,7 +19,7 @@ def choose_device(asked: str) -> torch.device:
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """What mixed precision computes in: bfloat16 where the device has instructions for it.
+    """Return the type of mixed precision: bfloat16 where the device has instructions for it.
 
     On CPU these are AVX512-BF16 or AMX; without them half precision is slower than single, and
     the answer is None. GPUs older than Ampere take float16.
@@ -31,7 +31,7 @@ def half_precision(device: torch.device) -> torch.dtype | None:
 
 
 def decides_bits(device: torch.device) -> list[str]:
-    """What of the machine decides the last bits of what a network computes, as far as they are settled.
+    """Return what of the machine decides the last bits of what a network computes, as far as they are settled.
 
     On a CPU these are its kind, its vector instructions and torch's threads. On a GPU no two trainings
     are the same to the bit, so that which one it is makes no difference of kind.

@@ -29,7 +29,7 @@ def build(
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> nn.Module:
-    """An ENet with He initialisation, stored channels last; patch size and spacing do not shape it."""
+    """Build an ENet with He initialisation, stored channels last; patch size and spacing do not shape it."""
     if in_channels >= model.channels:
         raise InputError(
             f"channels: {model.channels} for images of {in_channels} channels; "
@@ -43,11 +43,12 @@ def build(
 def strides(
     model: EnetModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[int, ...]:
+    """Return by how much an ENet shrinks a slice along each axis."""
     return MULTIPLE
 
 
 class Enet(nn.Module):
-    """ENet: slices (batch, channel, x, y) to logits (batch, class, x, y), any size.
+    """Map slices (batch, channel, x, y) of any size to logits (batch, class, x, y).
 
     channels: width of the initial block; the stages have 4 and 8 times as many.
     dropout: spatial dropout of the bottlenecks; a tenth of it in the first stage, as in the paper.
@@ -69,6 +70,7 @@ class Enet(nn.Module):
         self.head = nn.ConvTranspose2d(narrow, classes, 2, stride=2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, class, *size) of images (batch, channel, *size)."""
         features = self.initial(pad_to_multiple(images, MULTIPLE))
         features, places1 = self.down1(features)
         features, places2 = self.down2(self.stage1(features))
@@ -90,6 +92,7 @@ class Initial(nn.Module):
         self.out = nn.Sequential(_normalisation(channels), nn.PReLU(channels))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return features at half the size of the images."""
         return self.out(torch.cat([self.convolution(images), self.pool(images)], dim=1))
 
 
@@ -126,6 +129,7 @@ class Bottleneck(nn.Module):
         self.out = _activation(channels, relu)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features of the same size."""
         return self.out(features + self.branch(features))
 
 
@@ -148,6 +152,7 @@ class Downsampling(nn.Module):
         self.out = _activation(outputs)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return features at half the size, and the places of the maxima."""
         pooled, places = self.pool(features)
         wider = nn.functional.pad(pooled, (0, 0, 0, 0, 0, self.added))
         return self.out(wider + self.branch(features)), places
@@ -177,11 +182,12 @@ class Upsampling(nn.Module):
         self.out = _activation(outputs, relu=True)
 
     def forward(self, features: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return features at twice the size, unpooled to the places of the maxima."""
         return self.out(self.unpool(self.main(features), places) + self.branch(features))
 
 
 def _context(channels: int, dropout: float) -> nn.Sequential:
-    """Stages 2 and 3: a regular, dilated and asymmetric bottlenecks in turn, ever wider dilation."""
+    """Build stages 2 and 3: a regular, dilated and asymmetric bottlenecks in turn, ever wider dilation."""
     blocks: list[nn.Module] = []
     for near, far in ((2, 4), (8, 16)):
         blocks += [
@@ -207,12 +213,12 @@ def _expansion(inner: int, channels: int, dropout: float) -> list[nn.Module]:
 
 
 def _activation(channels: int, relu: bool = False) -> nn.Module:
-    """PReLU with a slope a channel in the encoder, ReLU in the decoder."""
+    """Build PReLU with a slope a channel in the encoder, ReLU in the decoder."""
     return nn.ReLU(inplace=True) if relu else nn.PReLU(channels)
 
 
 def _initialise(layer: nn.Module) -> None:
-    """He initialisation (He et al. 2015) of every convolution, with PReLU's first slope."""
+    """Initialise every convolution after He et al. 2015, with PReLU's first slope."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(layer.weight, a=0.25, nonlinearity="leaky_relu")
         if layer.bias is not None:

@@ -45,7 +45,7 @@ def prepare(folder: Path, threads: int = 1) -> None:
 
 
 def managers(plan: Mapping[str, Any]):
-    """nnU-Net's PlansManager and ConfigurationManager of a plan."""
+    """Return nnU-Net's PlansManager and ConfigurationManager of a plan."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     plans = PlansManager(plan["plans"])
@@ -53,7 +53,7 @@ def managers(plan: Mapping[str, Any]):
 
 
 def build_from_plan(plan: Mapping[str, Any], in_channels: int, classes: int) -> nn.Module:
-    """The network of a plan, without deep supervision, with fresh weights.
+    """Build the network of a plan, without deep supervision, with fresh weights.
 
     Raises InputError for a plan that names other classes than networks and layers: a plan is read
     from a file, and what it names is called.

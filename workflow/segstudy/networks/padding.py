@@ -22,7 +22,7 @@ def crop(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 class Padded(nn.Module):
-    """A network that takes multiples of `multiple` voxels, made to take any size."""
+    """Make a network that takes multiples of `multiple` voxels take any size."""
 
     def __init__(self, network: nn.Module, multiple: Sequence[int]) -> None:
         super().__init__()
@@ -30,4 +30,5 @@ class Padded(nn.Module):
         self.multiple = tuple(multiple)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, class, *size) of images (batch, channel, *size)."""
         return crop(self.network(pad_to_multiple(images, self.multiple)), images.shape[2:])

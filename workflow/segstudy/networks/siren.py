@@ -19,7 +19,7 @@ from segstudy.study import SirenHead
 
 
 class CoordinateHead(nn.Module):
-    """A network that gives features (batch, `head.hidden`, *size), and the head that makes logits of them.
+    """Join a network that gives features (batch, `head.hidden`, *size), and the head that makes logits of them.
 
     The features and a voxel's coordinates go through `head.layers` sine layers and a linear one.
     Outputs on lower resolutions (deep supervision) get a linear layer each.
@@ -52,13 +52,14 @@ class CoordinateHead(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """As in the paper, 3.2: uniform in +-1/n for the first layer, else in +-sqrt(6/n)/omega."""
+        """Initialise as in the paper, 3.2: uniform in +-1/n for the first layer, else in +-sqrt(6/n)/omega."""
         for number, layer in enumerate([*self.sines, self.out]):
             inputs = layer.in_channels
             bound = math.sqrt(6 / inputs) / self.omega if number else 1 / inputs
             layer.weight.uniform_(-bound, bound)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return logits (batch, class, *size) of images (batch, channel, *size)."""
         found = self.network(images)
         if isinstance(found, torch.Tensor):
             return self._logits(found)
@@ -74,7 +75,7 @@ class CoordinateHead(nn.Module):
             return self.out(values)
 
     def coordinates(self, features: torch.Tensor) -> torch.Tensor:
-        """Coordinates (batch, axis, *size) of the voxels of features (batch, channel, *size)."""
+        """Return the coordinates (batch, axis, *size) of the voxels of features (batch, channel, *size)."""
         axes = [
             (torch.arange(size, device=features.device) - (size - 1) / 2)
             * (spacing / self.half_side_mm)

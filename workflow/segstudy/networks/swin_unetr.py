@@ -22,7 +22,7 @@ def build(
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> nn.Module:
-    """A SwinUNETR with MONAI's initialisation.
+    """Build a SwinUNETR with MONAI's initialisation.
 
     Raises InputError for a patch that leaves a single token at the bottom: that has no spread to
     normalise by.
@@ -49,4 +49,5 @@ def build(
 def strides(
     model: SwinUnetrModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[int, ...]:
+    """Return by how much a SwinUNETR shrinks a patch along each axis."""
     return (MULTIPLE,) * model.dims

@@ -16,7 +16,7 @@ SMALLEST = 4
 def topology(
     levels: int, patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Strides and kernels of each level, finest first; the first level's stride is 1.
+    """Return strides and kernels of each level, finest first; the first level's stride is 1.
 
     An axis of at least 8 voxels is halved if they are less than twice as large as the smallest of
     those that may still be halved. Its kernel is 1 until its voxels are less than twice the
@@ -56,13 +56,13 @@ def topology(
 def strides(
     model: UnetModel | AttentionUnetModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[int, ...]:
-    """By how much a U-Net of the model's levels shrinks a patch, along each axis."""
+    """Return by how much a U-Net of the model's levels shrinks a patch, along each axis."""
     steps, _ = topology(len(model.channels), patch_size, spacing_mm)
     return product(steps)
 
 
 def product(steps: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """By how much strides shrink a patch in all, along each axis."""
+    """Return by how much strides shrink a patch in all, along each axis."""
     total = [1] * len(steps[0])
     for step in steps:
         total = [one * other for one, other in zip(total, step, strict=True)]

@@ -28,26 +28,12 @@ def build(
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> nn.Module:
-    """A U-Net with fresh weights, stored channels last.
+    """Build a U-Net with fresh weights, stored channels last.
 
     Raises InputError where the patch cannot be halved as often as `channels` has levels.
     """
     steps, kernels = topology(len(model.channels), patch_size, spacing_mm)
-    network = Unet(
-        in_channels,
-        classes,
-        model.channels,
-        steps,
-        kernels,
-        normalisation=model.normalisation,
-        activation=model.activation,
-        dropout=model.dropout,
-        convolutions=model.convolutions_per_level,
-        downsampling=model.downsampling,
-        upsampling=model.upsampling,
-        block_attention=model.attention,
-        deep_supervision=model.deep_supervision and model.dims == 3,
-    )
+    network = Unet(model, in_channels, classes, steps, kernels)
     if model.initialisation != "default":
         network.apply(lambda layer: _initialise(layer, model.initialisation, model.activation))
     # On CPU, convolutions forth and back are then 1.5 to 2 times faster (oneDNN).
@@ -56,64 +42,54 @@ def build(
 
 
 class Unet(nn.Module):
-    """U-Net: images (batch, channel, *size) to logits (batch, class, *size), any size.
+    """Map images (batch, channel, *size) of any size to logits (batch, class, *size) by a U-Net.
 
-    channels, strides, kernels: of each level, finest first. convolutions: of each block.
-    The other settings are those of `UnetModel`.
+    strides, kernels: of each level, finest first.
     In training with deep supervision: a list of logits, one a decoder level but the coarsest
     (all, if there is only one), full resolution first.
     """
 
     def __init__(
         self,
+        model: UnetModel,
         in_channels: int,
         classes: int,
-        channels: Sequence[int],
         strides: Sequence[Sequence[int]],
         kernels: Sequence[Sequence[int]],
-        *,
-        normalisation: str = "instance",
-        activation: str = "leaky_relu",
-        dropout: float = 0.0,
-        convolutions: int = 2,
-        downsampling: str = "stride",
-        upsampling: str = "transposed",
-        block_attention: str = "none",
-        deep_supervision: bool = True,
     ) -> None:
         super().__init__()
-        dims = len(strides[0])
+        dims, channels = model.dims, model.channels
         convolution, transposed = (
             (nn.Conv2d, nn.ConvTranspose2d) if dims == 2 else (nn.Conv3d, nn.ConvTranspose3d)
         )
 
         def block(inputs: int, outputs: int, kernel: Sequence[int], stride: Sequence[int]):
             layers: list[nn.Module] = []
-            if downsampling == "max_pool" and max(stride) > 1:
+            if model.downsampling == "max_pool" and max(stride) > 1:
                 layers.append((nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(tuple(stride)))
                 stride = (1,) * dims
             padding = tuple(size // 2 for size in kernel)
-            for number in range(convolutions):
+            for number in range(model.convolutions_per_level):
                 source, step = (outputs, (1,) * dims) if number else (inputs, stride)
                 # A normalisation takes away what a bias adds.
-                biased = normalisation == "none"
+                biased = model.normalisation == "none"
                 layers.append(convolution(source, outputs, kernel, step, padding, bias=biased))
                 if not biased:
-                    layers.append(_normalisation(normalisation, dims, outputs))
+                    layers.append(_normalisation(model.normalisation, dims, outputs))
                 layers.append(
                     nn.LeakyReLU(0.01, inplace=True)
-                    if activation == "leaky_relu"
+                    if model.activation == "leaky_relu"
                     else nn.ReLU(inplace=True)
                 )
-                if dropout > 0:
-                    layers.append((nn.Dropout2d if dims == 2 else nn.Dropout3d)(dropout))
-            if block_attention != "none":
-                layers.append(attention(block_attention, outputs, kernel))
+                if model.dropout > 0:
+                    layers.append((nn.Dropout2d if dims == 2 else nn.Dropout3d)(model.dropout))
+            if model.attention != "none":
+                layers.append(attention(model.attention, outputs, kernel))
             return nn.Sequential(*layers)
 
         levels = range(len(channels))
         self.multiple = product(strides)
-        self.deep_supervision = deep_supervision
+        self.deep_supervision = model.deep_supervision and dims == 3
         self.encoder = nn.ModuleList(
             block(channels[i - 1] if i else in_channels, channels[i], kernels[i], strides[i])
             for i in levels
@@ -121,24 +97,25 @@ class Unet(nn.Module):
 
         def up(level: int) -> nn.Module:
             step = tuple(strides[level + 1])
-            if upsampling == "transposed":
+            if model.upsampling == "transposed":
                 return transposed(channels[level + 1], channels[level], step, step)
             linear = "bilinear" if dims == 2 else "trilinear"
             return nn.Upsample(
                 scale_factor=tuple(map(float, step)),
-                mode=linear if upsampling == "linear" else "nearest",
+                mode=linear if model.upsampling == "linear" else "nearest",
             )
 
         # Channels that come from below: interpolation leaves them as many as they are.
-        below = channels if upsampling == "transposed" else channels[1:]
+        below = channels if model.upsampling == "transposed" else channels[1:]
         self.up = nn.ModuleList(map(up, levels[:-1]))
         self.decoder = nn.ModuleList(
             block(below[i] + channels[i], channels[i], kernels[i], (1,) * dims) for i in levels[:-1]
         )
-        heads = max(1, len(channels) - 2) if deep_supervision else 1
+        heads = max(1, len(channels) - 2) if self.deep_supervision else 1
         self.heads = nn.ModuleList(convolution(channels[i], classes, 1) for i in range(heads))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Return logits (batch, class, *size) of images (batch, channel, *size)."""
         size = images.shape[2:]
         features = pad_to_multiple(images, self.multiple)
         supervised = self.training and self.deep_supervision
@@ -160,7 +137,7 @@ class Unet(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation (Ulyanov et al. 2016) with scale and shift a channel.
+    """Normalise each image by its own mean and SD (Ulyanov et al. 2016), with scale and shift a channel.
 
     On CPU torch's own brings tensors out of the channels-last layout, and the convolution after
     it has to bring them back; for a batch of one, torch 2.13 then even gives wrong gradients.
@@ -176,6 +153,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise features (batch, channel, *size)."""
         if features.device.type != "cpu":
             return functional.instance_norm(
                 features, weight=self.weight, bias=self.bias, eps=self.EPSILON
@@ -196,7 +174,7 @@ def _normalisation(name: str, dims: int, channels: int) -> nn.Module:
 
 
 def _initialise(layer: nn.Module, initialisation: str, activation: str) -> None:
-    """He initialisation (He et al. 2015) of every convolution; biases 0."""
+    """Initialise every convolution after He et al. 2015; biases 0."""
     if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         uniform = initialisation == "he_uniform"
         draw = nn.init.kaiming_uniform_ if uniform else nn.init.kaiming_normal_

@@ -22,7 +22,7 @@ def build(
     patch_size: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> nn.Module:
-    """A UNETR for patches of just this size: it learns an embedding of each token's place.
+    """Build a UNETR for patches of just this size: it learns an embedding of each token's place.
 
     Raises InputError for a patch that is no multiple of 16 voxels along each axis.
     """
@@ -37,11 +37,12 @@ def build(
 def strides(
     model: UnetrModel, patch_size: Sequence[int], spacing_mm: Sequence[float]
 ) -> tuple[int, ...]:
+    """Return by how much a UNETR shrinks a patch along each axis."""
     return (TOKEN,) * model.dims
 
 
 class FixedUnetr(nn.Module):
-    """UNETR: images of at most the patch's size to logits of the images' own size."""
+    """Map images of at most the patch's size to logits of the images' own size by a UNETR."""
 
     def __init__(
         self, model: UnetrModel, in_channels: int, classes: int, patch_size: Sequence[int]
@@ -64,6 +65,7 @@ class FixedUnetr(nn.Module):
             block.norm_cross_attn = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, class, *size) of images (batch, channel, *size)."""
         size = images.shape[2:]
         missing = [want - have for want, have in zip(self.patch_size, size, strict=True)]
         if min(missing) < 0:

@@ -6,7 +6,6 @@ from a stranger runs no code.
 
 import io
 import pickle
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ FORMAT = "segstudy weights 1"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, in evaluation mode, and what it was trained for.
+    """Hold a trained network and what it was trained for.
 
-    network: on the device asked for.
+    network: from `load_weights` in evaluation mode, on the device asked for.
     model: the model's settings in its study (overlap, planes, keep_largest_component, ...).
     structures: names of the classes 1, 2, ...; class 0 is the background.
     channels: names of an image's channels, in order; the plan may keep some of them only.
@@ -50,32 +49,24 @@ class Trained:
     left_right_pairs: tuple[tuple[str, str], ...] = ()
 
 
-def save_weights(
-    path: Path | str,
-    network: nn.Module,
-    model: AnyModel,
-    structures: Sequence[str],
-    channels: Sequence[str],
-    plan: Mapping[str, Any],
-    patch_size: Sequence[int],
-    provenance: Mapping[str, Any],
-    left_right_pairs: Sequence[tuple[str, str]] = (),
-) -> None:
+def save_weights(path: Path | str, trained: Trained) -> None:
     """Write a weights file, atomically; equal content gives equal bytes.
 
-    The arguments are the fields of `Trained`; plan and provenance hold plain values only.
+    The plan and the provenance of `trained` hold plain values only.
     """
     content = {
         "format": FORMAT,
         "version": __version__,
-        "model": model.model_dump(mode="json"),
-        "structures": list(structures),
-        "channels": list(channels),
-        "plan": dict(plan),
-        "patch_size": list(patch_size),
-        "provenance": dict(provenance),
-        "left_right_pairs": [list(pair) for pair in left_right_pairs],
-        "state": {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()},
+        "model": trained.model.model_dump(mode="json"),
+        "structures": list(trained.structures),
+        "channels": list(trained.channels),
+        "plan": dict(trained.plan),
+        "patch_size": list(trained.patch_size),
+        "provenance": dict(trained.provenance),
+        "left_right_pairs": [list(pair) for pair in trained.left_right_pairs],
+        "state": {
+            name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()
+        },
     }
     # Through memory, since torch.save writes the (temporary) file's name into the file.
     memory = io.BytesIO()

@@ -12,6 +12,7 @@ voxel, and neither a second volume of counts nor a division at the end is needed
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,64 +24,109 @@ from segstudy.networks.device import half_precision
 from segstudy.sides import RAS_AXES
 
 SIGMA = 1 / 8
-"""Standard deviation of the Gaussian weights, as a share of the patch."""
+"""Standard deviation of the Gaussian weights, as a fraction of the patch."""
 
 BATCH_VOXELS = {"cpu": 2**18, "cuda": 2**22}
 """Voxels of a batch when its size is left open: as many as gain speed at little memory."""
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """Set how windows cover a volume and how their predictions are averaged.
+
+    Parameters
+    ----------
+    patch_size
+        Voxels of a window along each of its `dims` axes. In 2D these are a slice's two axes in RAS
+        order: (x, y) axial, (x, z) coronal, (y, z) sagittal.
+    dims
+        Dimensions of the network, 2 or 3.
+    planes
+        Slice planes of a 2D network; the probabilities of several planes are averaged.
+    overlap
+        Least fraction of a window that its neighbour covers, from 0 up to below 1.
+    batch_size
+        Windows in a forward pass; None: by the size of the patch and by the device.
+    sigma
+        Standard deviation of the Gaussian weights, as a fraction of the patch.
+    mirror_axes
+        Test-time mirroring: each window is predicted as it is and mirrored along each combination
+        of these axes (`right_left`, ...), and the probabilities are averaged. A slice is never
+        mirrored along the axis across it.
+    pairs
+        Classes that are the left and the right one of a structure: in a body mirrored from right
+        to left, a network finds each where the other is.
+
+    Raises
+    ------
+    ValueError
+        Where `patch_size` has other than `dims` numbers.
+    """
+
+    patch_size: tuple[int, ...]
+    dims: int
+    planes: Sequence[str] = ("axial",)
+    overlap: float = 0.5
+    batch_size: int | None = None
+    sigma: float = SIGMA
+    mirror_axes: Sequence[str] = ()
+    pairs: Sequence[tuple[int, int]] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a patch of other than `dims` axes."""
+        if len(self.patch_size) != self.dims:
+            raise ValueError(f"patch {self.patch_size} of a network in {self.dims}D")
+
+    @property
+    def normal_axes(self) -> list[int | None]:
+        """Return the RAS axis across each slice plane; [None] for whole volumes."""
+        return [NORMAL_AXIS[plane] for plane in self.planes] if self.dims == 2 else [None]
+
+    def windows_per_batch(self, device: torch.device) -> int:
+        """Return how many windows a forward pass on a device takes."""
+        return self.batch_size or max(1, BATCH_VOXELS[device.type] // math.prod(self.patch_size))
 
 
 @torch.inference_mode()
 def predict_volume(
     network: nn.Module,
     image: np.ndarray,
-    *,
-    patch_size: Sequence[int],
-    dims: int,
-    planes: Sequence[str] = ("axial",),
     classes: int,
-    overlap: float = 0.5,
-    batch_size: int | None = None,
+    window: SlidingWindow,
     device: torch.device | str = "cpu",
     amp: bool = False,
-    sigma: float = SIGMA,
-    mirror_axes: Sequence[str] = (),
-    pairs: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
-    """Class probabilities of a volume.
+    """Predict the class probabilities of a volume by sliding windows.
 
-    network: takes (batch, channel, *patch), gives logits (batch, class, *patch); it is put into
-      evaluation mode for the call.
-    image: (channel, x, y, z), normalised, axes RAS, on the grid that the network was trained on.
-    patch_size: `dims` sizes in voxels. In 2D they hold for the slice's two axes in RAS order:
-      (x, y) axial, (x, z) coronal, (y, z) sagittal.
-    planes: slice planes of a 2D network; probabilities of several are averaged.
-    classes: classes with the background.
-    overlap: the least share of a window that its neighbour covers, from 0 up to below 1.
-    batch_size: windows a pass; None: by the patch's size and the device.
-    amp: automatic mixed precision, where the device has it.
-    mirror_axes: each window is predicted as it is and mirrored along each combination of these
-      (`right_left`, ...), and the probabilities are averaged. A slice is not mirrored along the axis
-      across it.
-    pairs: classes that are the left and the right one of a structure: a network that is shown the
-      body mirrored from right to left finds each where the other is.
+    Parameters
+    ----------
+    network
+        Gives logits (batch, class, *patch) for images (batch, channel, *patch). It is in
+        evaluation mode during the call.
+    image
+        Normalised volume (channel, x, y, z), axes RAS, on the grid that the network was trained on.
+    classes
+        Number of classes, the background counted.
+    amp
+        Automatic mixed precision, where the device has it.
 
-    Returns float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than
-    the patch is padded with 0, as training patches are, evenly on both sides.
+    Returns
+    -------
+    np.ndarray
+        float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than the
+        patch is padded with 0 evenly on both sides, as training patches are.
     """
+    if image.ndim != 4:
+        raise ValueError(f"image of shape {image.shape}; expected (channel, x, y, z)")
     device = torch.device(device)
-    patch = tuple(int(size) for size in patch_size)
-    if len(patch) != dims or image.ndim != 4:
-        raise ValueError(f"patch {patch} in {dims}D for an image of shape {image.shape}")
-    if batch_size is None:
-        batch_size = max(1, BATCH_VOXELS[device.type] // math.prod(patch))
-    axes = [NORMAL_AXIS[plane] for plane in planes] if dims == 2 else [None]
+    axes = window.normal_axes
     source = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     total = _zeros(classes, image.shape[1:], axes[0], _home(source, classes, device))
     source = source.to(total.device)
 
     half = half_precision(device) if amp else None
     swapped = list(range(classes))
-    for left, right in pairs:
+    for left, right in window.pairs:
         swapped[left], swapped[right] = right, left
 
     def forward(windows: Tensor) -> Tensor:
@@ -91,7 +137,7 @@ def predict_volume(
     def probabilities(windows: Tensor, normal: int | None) -> Tensor:
         windows = windows.to(device)
         shown = [axis for axis in range(3) if axis != normal]
-        along = [name for name in mirror_axes if RAS_AXES[name] in shown]
+        along = [name for name in window.mirror_axes if RAS_AXES[name] in shown]
         found = forward(windows)
         for names in _combinations(along):
             axes = [2 + shown.index(RAS_AXES[name]) for name in names]
@@ -107,11 +153,9 @@ def predict_volume(
                 partial(probabilities, normal=axis),
                 _as_stack(source, axis),
                 _as_stack(total, axis),
-                patch=patch,
-                overlap=overlap,
-                sigma=sigma,
-                batch_size=batch_size,
-                share=1 / len(axes),
+                window,
+                window.windows_per_batch(device),
+                1 / len(axes),
             )
     finally:
         network.train(was_training)
@@ -119,18 +163,18 @@ def predict_volume(
 
 
 def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """All choices of one or more of them."""
+    """Yield all choices of one or more of them."""
     for number in range(1, len(names) + 1):
         yield from itertools.combinations(names, number)
 
 
 def _as_stack(volume: Tensor, axis: int | None) -> Tensor:
-    """A view with axes (item, channel, *space): the slices along `axis`, or one whole volume."""
+    """View a volume with axes (item, channel, *space): the slices along `axis`, or one whole volume."""
     return volume[None] if axis is None else volume.movedim(axis + 1, 0)
 
 
 def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
-    """Where the image and its probabilities are held: on the GPU if they take at most half of it."""
+    """Choose where the image and its probabilities are held: on the GPU if they take at most half of it."""
     needed = 4 * image[0].numel() * (len(image) + classes)
     if device.type == "cuda" and needed > 0.5 * torch.cuda.mem_get_info(device)[0]:
         return torch.device("cpu")
@@ -138,7 +182,7 @@ def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
 
 
 def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.device) -> Tensor:
-    """Sums of probabilities (class, x, y, z), to begin with 0.
+    """Return sums of probabilities (class, x, y, z), to begin with 0.
 
     In memory a slice along `axis` lies in one piece, since slices are what is added.
     """
@@ -152,24 +196,23 @@ def _add_windows(
     probabilities: Callable[[Tensor], Tensor],
     stack: Tensor,
     sums: Tensor,
-    *,
-    patch: tuple[int, ...],
-    overlap: float,
-    sigma: float,
+    window: SlidingWindow,
     batch_size: int,
-    share: float,
+    factor: float,
 ) -> None:
     """Add the weighted probabilities of all windows of a stack to its sums.
 
-    stack, sums: (item, channel or class, *space); share: factor of all weights.
+    stack, sums: (item, channel or class, *space); factor: of all weights.
     """
-    space = stack.shape[2:]
+    patch, space = window.patch_size, stack.shape[2:]
     before = [max(0, wide - size) // 2 for size, wide in zip(space, patch, strict=True)]
     after = [max(0, w - size - b) for size, w, b in zip(space, patch, before, strict=True)]
     stack = _pad(stack, before, after)
-    starts = [window_starts(s, p, overlap) for s, p in zip(stack.shape[2:], patch, strict=True)]
+    starts = [
+        window_starts(s, p, window.overlap) for s, p in zip(stack.shape[2:], patch, strict=True)
+    ]
     weights = [
-        window_weights(found, size, sigma).to(sums.device)
+        window_weights(found, size, window.sigma).to(sums.device)
         for found, size in zip(starts, patch, strict=True)
     ]
     # the part of a window that is no padding, and its size
@@ -186,7 +229,7 @@ def _add_windows(
         ]
         found = probabilities(torch.stack(cuts))
         for corner, (number, item), part in zip(corners, batch, found, strict=True):
-            weight = share
+            weight = factor
             for axis, which in enumerate(number):
                 profile = weights[axis][which, inside[axis]]
                 weight = weight * profile.reshape(-1, *[1] * (len(number) - 1 - axis))
@@ -195,7 +238,7 @@ def _add_windows(
 
 
 def _forward(network: nn.Module, windows: Tensor) -> Tensor:
-    """Logits of windows; where the GPU's memory is too small for all at once, of halves of them."""
+    """Return logits of windows; where the GPU's memory is too small for all at once, of halves of them."""
     try:
         return network(windows)
     except torch.OutOfMemoryError:
@@ -208,9 +251,9 @@ def _forward(network: nn.Module, windows: Tensor) -> Tensor:
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
-    """First voxels of the windows along one axis: evenly spread, neighbours share `overlap` or more.
+    """Return the first voxels of evenly spread windows along one axis; neighbours share `overlap` or more.
 
-    The share holds up to the rounding to whole voxels.
+    The overlap holds up to the rounding to whole voxels.
     """
     if size <= patch:
         return [0]
@@ -221,9 +264,9 @@ def window_starts(size: int, patch: int, overlap: float) -> list[int]:
 
 
 def window_weights(starts: Sequence[int], patch: int, sigma: float = SIGMA) -> Tensor:
-    """Weights (window, voxel of the window) along one axis: above 0, adding up to 1 in each voxel.
+    """Return weights (window, voxel of the window) along one axis: above 0, adding up to 1 in each voxel.
 
-    sigma: of the Gaussian, as a share of the patch.
+    sigma: of the Gaussian, as a fraction of the patch.
     """
     places = np.arange(patch)
     profile = np.exp(-0.5 * ((places - (patch - 1) / 2) / (sigma * patch)) ** 2)
@@ -247,6 +290,6 @@ def _pad(stack: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
 
 
 def _batches(windows: Iterator, size: int) -> Iterator[list]:
-    """Like itertools.batched, which Python 3.11 lacks."""
+    """Yield batches like itertools.batched, which Python 3.11 lacks."""
     while batch := list(itertools.islice(windows, size)):
         yield batch

@@ -5,21 +5,32 @@ There is no state of random numbers in it: all of them follow from the seed and 
 
 import io
 import pickle
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from segstudy.files import writing
 from segstudy.log import log
-from segstudy.train.ema import WeightAverage
+
+
+class Stateful(Protocol):
+    """Hold a state that torch can save: a network, an optimiser, ..."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as values that torch saves."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take up a state."""
 
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """Tell how far a training is.
 
     step: steps done, the last `skipped` of them without a finite gradient, and so without effect.
     losses, seconds: of the epoch under way. history: a row an epoch that ended.
@@ -35,65 +46,59 @@ class Progress:
     best: dict[str, Tensor] | None = None
 
 
-def write(
-    folder: Path,
-    digest: str,
-    progress: Progress,
-    network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    average: WeightAverage | None,
-) -> None:
-    """Write the checkpoint, atomically."""
-    content = {
-        "digest": digest,
-        "progress": vars(progress),
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "average": average.network.state_dict() if average else {},
-    }
-    memory = io.BytesIO()
-    torch.save(content, memory)
-    with writing(folder / "checkpoint.pt") as temporary:
-        temporary.write_bytes(memory.getvalue())
+@dataclass(frozen=True)
+class Checkpoint:
+    """Write and read the state of one training in a folder.
 
+    digest: of all that shapes the weights; a checkpoint of another digest is not used.
+    """
 
-def read(
-    folder: Path,
-    digest: str,
-    network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    average: WeightAverage | None,
-    device: torch.device,
-) -> Progress:
-    """Take up the state of a checkpoint; where there is none to use, that of a new training."""
-    path = folder / "checkpoint.pt"
-    content = _load(path, device)
-    if content is None:
-        return Progress()
-    if content["digest"] != digest:
-        log.info("checkpoint of other settings, data or code: not used, training starts anew")
-        return Progress()
-    network.load_state_dict(content["network"])
-    optimizer.load_state_dict(content["optimizer"])
-    scaler.load_state_dict(content["scaler"])
-    if average:
-        average.network.load_state_dict(content["average"])
-    progress = Progress(**content["progress"])
-    log.info("going on from the checkpoint after step %d", progress.step)
-    return progress
+    folder: Path
+    digest: str
 
+    @property
+    def file(self) -> Path:
+        """Return the path of the checkpoint, which need not exist."""
+        return self.folder / "checkpoint.pt"
 
-def _load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    if not path.is_file():
+    def write(self, progress: Progress, parts: Mapping[str, Stateful]) -> None:
+        """Write how far the training is and the state of its parts, atomically."""
+        content = {
+            "digest": self.digest,
+            "progress": vars(progress),
+            "parts": {name: part.state_dict() for name, part in parts.items()},
+        }
+        memory = io.BytesIO()
+        torch.save(content, memory)
+        with writing(self.file) as temporary:
+            temporary.write_bytes(memory.getvalue())
+
+    def read(self, parts: Mapping[str, Stateful], device: torch.device) -> Progress:
+        """Load the state of the parts, where there is a checkpoint to use; else start anew."""
+        content = self._load(device)
+        if content is None:
+            return Progress()
+        if content["digest"] != self.digest:
+            log.info("checkpoint of other settings, data or code: not used, training starts anew")
+            return Progress()
+        for name, part in parts.items():
+            part.load_state_dict(content["parts"][name])
+        progress = Progress(**content["progress"])
+        log.info("going on from the checkpoint after step %d", progress.step)
+        return progress
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _load(self, device: torch.device) -> dict[str, Any] | None:
+        if not self.file.is_file():
+            return None
+        try:
+            content = torch.load(self.file, map_location=device, weights_only=True)
+            if set(content) >= {"digest", "progress"}:
+                return content
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError):
+            pass
+        log.info("checkpoint is damaged: not used, training starts anew")
         return None
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        if set(content) >= {"digest", "progress", "network", "optimizer", "scaler", "average"}:
-            return content
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError):
-        pass
-    log.info("checkpoint is damaged: not used, training starts anew")
-    return None

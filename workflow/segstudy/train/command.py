@@ -9,6 +9,7 @@ from segstudy.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `segstudy train`."""
     parser.description = (
         "Train one network on one fold. A run that was stopped goes on where it was. "
         "Writes weights.pt (last), best.pt (best validation Dice), history.csv, settings.json."
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Train as the options say."""
     from segstudy import study
 
     settings = study.from_json(study.TrainSettings, options.settings)
@@ -122,16 +124,16 @@ def _processes(model, options: argparse.Namespace) -> int:
 
 def _train(settings, options: argparse.Namespace, rank=None) -> None:
     """Train, as one of several processes where `rank` says so."""
-    from segstudy import networks
     from segstudy.cases import read_splits, trained
     from segstudy.files import listed, read_json
-    from segstudy.images.arrays import open_arrays, open_tissues
     from segstudy.images.plan import Plan
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
-    from segstudy.train.fit import fit, prepare_torch
+    from segstudy.train.fit import fit
     from segstudy.train.ranks import ALONE
     from segstudy.train.resolve import resolve
+    from segstudy.train.run import Run
+    from segstudy.train.trainer import prepare_torch
 
     model = settings.model
     rank = rank or ALONE
@@ -147,38 +149,37 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         model.training_subset and model.training_subset.draw,
         model.train_on,
     )
-    synth = model.trainer == "synth"
-    found = open_tissues(listed(options.tissues)) if synth else open_arrays(listed(options.arrays))
-    option = "--tissues" if synth else "--arrays"
-    training, validation = ([_prepared(found, split, option) for split in part] for part in splits)
+    # By name, so that an edit to one source of patches is no change of the other's models.
+    patches = importlib.import_module(f"segstudy.{code.PATCH_SOURCES[model.trainer]}")
+    folders = getattr(options, patches.OPTION.removeprefix("--"))
+    found = patches.open_cases(listed(folders))
+    training, validation = (
+        [_prepared(found, split, patches.OPTION) for split in part] for part in splits
+    )
+    source = patches.Patches(training, validation)
     resolved = resolve(
         settings,
         Plan.from_dict(read_json(options.plan)),
+        source,
         fold=options.fold,
         seed=options.seed,
-        training=[f"{case.dataset}/{case.case}" for case in training],
-        validation=[f"{case.dataset}/{case.case}" for case in validation],
         device=device.type,
     )
-    fit(
-        resolved,
-        training,
-        validation,
+    run = Run(
         options.output,
-        device=device,
-        threads=threads,
+        device,
+        threads,
+        code.digest("train.command", *code.training_modules(model)),
         memory_mb=_memory_mb(model, options) // rank.size,
         workers=workers,
         rank=rank,
-        code=code.digest(
-            "train.command", *networks.modules(model), *(["train.synth"] if synth else [])
-        ),
         kept=finished.Finished.of(options),
     )
+    fit(resolved, source, run)
 
 
 def _memory_mb(model, options: argparse.Namespace) -> int:
-    """Memory of the whole job; without a word on it, what is free."""
+    """Return the memory of the whole job in MB; without a word on it, what is free."""
     import psutil
 
     if options.memory_mb:
@@ -192,6 +193,7 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     from segstudy.cases import read_splits, trained
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
+    from segstudy.train.run import Run
 
     # By name, so that an edit to it is no change of the other networks' code.
     nnunet = importlib.import_module("segstudy.train.nnunet")
@@ -205,22 +207,18 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
         model.train_on,
     )
     training, validation = (_labelled(part, options) for part in splits)
-    nnunet.fit(
-        settings,
-        training,
-        validation,
+    run = Run(
         options.output,
-        fold=options.fold,
-        seed=options.seed,
-        device=choose_device(options.device or model.device),
-        threads=options.threads or model.threads,
-        code=code.digest("train.command", "train.nnunet"),
+        choose_device(options.device or model.device),
+        options.threads or model.threads,
+        code.digest("train.command", "train.nnunet"),
         kept=finished.Finished.of(options),
     )
+    nnunet.fit(nnunet.Fold(settings, training, validation, options.fold, options.seed), run)
 
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:
-    """The cases that the splits name, in their order."""
+    """Read the cases that the splits name, in their order."""
     from segstudy.cases import Labelled, ignored_values, read_cases, repaired_labels
     from segstudy.files import parse_json
 
@@ -246,7 +244,7 @@ def _labelled(splits: list, options: argparse.Namespace) -> list:
 
 
 def _named(texts: list[str], option: str) -> dict[str, Path]:
-    """DATASET=PATH as name and path."""
+    """Split DATASET=PATH into name and path."""
     parts = [text.partition("=") for text in texts]
     for name, _, path in parts:
         if not (name and path):

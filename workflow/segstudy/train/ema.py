@@ -1,30 +1,29 @@
 """The exponential moving average of a network's weights, step by step (Polyak and Juditsky 1992)."""
 
-import copy
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-class WeightAverage:
-    """A copy of a network whose weights follow the other's slowly.
+def weight_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of a network whose weights follow the network's slowly.
 
-    After step n, counted from 0, the copy moves by 1 - d towards the network, where
+    After update n, counted from 0, the copy `module` has moved by 1 - d towards the network, where
     d = min(decay, (1 + n) / (10 + n)): a short training's average does not hang on to its first
-    weights. Statistics of batch normalisation follow alike; what is no number with a fraction is copied.
+    weights. Statistics of batch normalisation follow alike; whole numbers are copied.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        self.decay = decay
+    def move(means: Sequence[Tensor], new: Sequence[Tensor], averaged: Tensor) -> None:
+        if not means[0].is_floating_point():
+            torch._foreach_copy_(means, new)
+            return
+        count = int(averaged)
+        get_ema_multi_avg_fn(min(decay, count / (9 + count)))(means, new, averaged)
 
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights of `network` after step `step`."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        new = network.state_dict()
-        for name, mean in self.network.state_dict().items():
-            if mean.is_floating_point():
-                mean.lerp_(new[name], share)
-            else:
-                mean.copy_(new[name])
+    average = AveragedModel(network, multi_avg_fn=move, use_buffers=True)
+    average.requires_grad_(False).eval()
+    # The first update of torch's copies the weights, whatever the decay: these are the ones before step 0.
+    average.update_parameters(network)
+    return average

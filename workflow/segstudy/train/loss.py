@@ -21,7 +21,7 @@ CERTAIN = 1e-7
 
 
 def dice_weights(loss: Loss, structures: Sequence[str]) -> Tensor:
-    """Weights of the classes (background first) inside Dice, adding up to 1.
+    """Return the weights of the classes (background first) inside Dice, adding up to 1.
 
     The background counts if `dice_background` says so or if it is given a weight.
     Raises InputError for a structure that `class_weights` leaves out.
@@ -44,7 +44,7 @@ def dice_weights(loss: Loss, structures: Sequence[str]) -> Tensor:
 
 
 class SegmentationLoss:
-    """The loss of a study between logits (batch, class, *patch) and class indices (batch, *patch).
+    """Compute the loss of a study between logits (batch, class, *patch) and class indices (batch, *patch).
 
     A list of logits, full resolution first, is weighted 1, 1/2, 1/4, ... (divided by their sum);
     labels are thinned out to each resolution.
@@ -70,6 +70,7 @@ class SegmentationLoss:
         self.total = total
 
     def __call__(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Compute the loss, of several resolutions with weights that halve from one to the next."""
         if isinstance(logits, Tensor):
             return self.at_one_resolution(logits, labels)
         shares = [0.5**level for level in range(len(logits))]
@@ -79,6 +80,7 @@ class SegmentationLoss:
         )
 
     def at_one_resolution(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Compute the loss of logits and class indices of one size."""
         # In full precision: sums over a patch of half-precision numbers lose what is small.
         log_probabilities = functional.log_softmax(logits.float(), dim=1)
         known = labels != IGNORED if self.ignores else None
@@ -103,7 +105,7 @@ class SegmentationLoss:
 def mean_known(
     values: Tensor, known: Tensor | None, total: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Mean of the values that are known, 0 where none is; of all where `known` (bool) is None.
+    """Average the values that are known, 0 where none is; all of them where `known` (bool) is None.
 
     total: as of SegmentationLoss; the mean over the processes is then that of all their values.
     """
@@ -122,7 +124,7 @@ def dice_loss(
     total: Callable[[Tensor], Tensor] | None = None,
     known: Tensor | None = None,
 ) -> Tensor:
-    """1 - soft Dice (Milletari et al. 2016, without squares), averaged over classes by their weights.
+    """Compute 1 - soft Dice (Milletari et al. 2016, without squares), averaged over classes by their weights.
 
     probabilities: (batch, class, *patch); labels: class indices (batch, *patch); weights: (class,),
     adding up to 1. batch: sums run over the whole batch, not over each image by itself; `total`
@@ -148,7 +150,7 @@ def dice_loss(
 
 
 def focal_loss(log_true: Tensor, gamma: float) -> Tensor:
-    """Focal loss (Lin et al. 2017) of each voxel, from the true class's log-probability.
+    """Compute the focal loss (Lin et al. 2017) of each voxel, from the true class's log-probability.
 
     Below gamma 1 its slope is without bound where a voxel is certain: such voxels have none here.
     """
@@ -157,7 +159,7 @@ def focal_loss(log_true: Tensor, gamma: float) -> Tensor:
 
 
 def thinned(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Class indices (batch, *patch) at a lower resolution: every second, fourth, ... voxel."""
+    """Return class indices (batch, *patch) at a lower resolution: every second, fourth, ... voxel."""
     steps = [
         slice(None, None, full // low) for full, low in zip(labels.shape[1:], size, strict=True)
     ]

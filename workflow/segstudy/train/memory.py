@@ -13,7 +13,7 @@ LARGEST_HELD_MB = 32_000
 def training_memory_mb(
     model: Model, voxels: Collection[float], channels: int, classes: int
 ) -> float:
-    """Memory of one training process for `memory_mb: auto`, in MB; about twice what was measured.
+    """Estimate the memory of one training process for `memory_mb: auto`, in MB; about twice what was measured.
 
     voxels: of each training case on the grid of the model's plan; classes: the background counted.
     Cases are held where half of the memory holds them. Following the training predicts whole cases,
@@ -36,12 +36,12 @@ def training_memory_mb(
 
 
 def _least_side(model: Model) -> int:
-    """Voxels along an axis of the smallest patch that a U-Net's levels can halve: 4 are left at the last."""
+    """Return the voxels along an axis of the smallest patch that a U-Net's levels can halve: 4 are left at the last."""
     features = getattr(model, "channels", 1)
     return 1 if isinstance(features, int) else 4 * 2 ** (len(features) - 1)
 
 
 def width(model: Model) -> int:
-    """Features that a network has for each voxel of a patch, at its finest level."""
+    """Return how many features a network has for each voxel of a patch, at its finest level."""
     features = getattr(model, "channels", None) or model.feature_size
     return features if isinstance(features, int) else features[0]

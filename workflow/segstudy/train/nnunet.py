@@ -13,6 +13,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,18 @@ from segstudy import finished
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import make_folder, read_json, write_json, write_table, write_text
-from segstudy.finished import NNUNET_LIBRARIES, NOTHING, Finished
+from segstudy.finished import NNUNET_LIBRARIES
 from segstudy.images.files import read_grid
 from segstudy.images.parts import content_digest
 from segstudy.log import log, versions
 from segstudy.mirroring import mirrored_axes
 from segstudy.networks.device import decides_bits
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
-from segstudy.networks.weights import save_weights
+from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import NnunetModel, TrainSettings
 from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
 from segstudy.train.ranks import heeded, stop_requests
+from segstudy.train.run import Run
 from segstudy.train.structures import check_structures
 
 DATASET_ID = 1
@@ -47,45 +49,67 @@ PLANNERS = {
 }
 
 
-def fit(
-    settings: TrainSettings,
-    training: Sequence[Labelled],
-    validation: Sequence[Labelled],
-    output: Path,
-    *,
-    fold: int,
-    seed: int,
-    device: torch.device,
-    threads: int,
-    code: str,
-    kept: Finished = NOTHING,
-) -> None:
-    """Train nnU-Net and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `output`.
+@dataclass(frozen=True)
+class Fold:
+    """Name the cases and the settings of one training.
 
     training, validation: cases of the fold's training side; nnU-Net is shown no others. Without
         validation cases it trains on all of them (its fold `all`).
-    threads: processes for its preprocessing; all but one of them make batches in training.
-    code: digest of the code; what other code left in the folder is not used.
-    kept: where finished trainings are kept; one of the same settings, data and code is taken from there.
+    number: of the fold, from 0.
+    """
+
+    settings: TrainSettings
+    training: Sequence[Labelled]
+    validation: Sequence[Labelled]
+    number: int
+    seed: int
+
+    @property
+    def model(self) -> NnunetModel:
+        """Return the settings of the model."""
+        return self.settings.model
+
+    @property
+    def cases(self) -> list[Labelled]:
+        """Return all cases, those to train on first."""
+        return [*self.training, *self.validation]
+
+
+def fit(fold: Fold, run: Run) -> None:
+    """Train nnU-Net and leave `weights.pt`, `best.pt`, `history.csv` and `settings.json` in `run.output`.
 
     A training that was killed goes on after its last whole epoch, as nnU-Net's `--c` does. The seed
     settles the weights at the start, and with one thread the batches too; nnU-Net draws those of
     several processes in the order in which they come.
-    Raises InputError where nnunetv2 is missing, where its plans lack the configuration, where the loss
-    is not finite, and where a GPU's memory is too small.
+
+    Parameters
+    ----------
+    fold
+        Cases and settings of the training.
+    run
+        Where the training runs and where it writes; of its threads, all preprocess, and all but one
+        make batches in training.
+
+    Raises
+    ------
+    InputError
+        Where nnunetv2 is missing, where its plans lack the configuration, where the loss is not
+        finite, and where a GPU's memory is too small.
     """
-    model = settings.model
-    if not training:
-        raise InputError(f"fold {fold}: no case to train on; give more cases or fewer folds")
-    if all(case.case.voxels for case in training):
-        held = [[name for name, n in case.case.voxels.items() if n] for case in training]
-        check_structures(held, settings.structures, fold)
+    settings, output = fold.settings, run.output
+    if not fold.training:
+        raise InputError(f"fold {fold.number}: no case to train on; give more cases or fewer folds")
+    if all(case.case.voxels for case in fold.training):
+        held = [[name for name, n in case.case.voxels.items() if n] for case in fold.training]
+        check_structures(held, settings.structures, fold.number)
     work = output.resolve() / "nnunet"
-    prepare(work, threads)
-    key = _key(settings, training, validation, fold, seed, code)
-    torch.set_num_threads(threads)
-    name = finished.key("train", key, decides_bits(device), finished.versions_of(NNUNET_LIBRARIES))
-    if kept.restore(name, output):
+    prepare(work, run.threads)
+    key = _key(fold, run.code)
+    torch.set_num_threads(run.threads)
+    name = finished.key(
+        "train", key, decides_bits(run.device), finished.versions_of(NNUNET_LIBRARIES)
+    )
+    if run.kept.restore(name, output):
         shutil.rmtree(work, ignore_errors=True)
         return
     if work.exists() and _read(work / "key") != key:
@@ -96,28 +120,12 @@ def fit(
     for line in remarks(settings):
         log.warning("%s", line)
     with _stopping():
-        cases = [*training, *validation]
-        plan = _plan(settings, training, validation, work, threads)
-        plan["orientations"] = orientations(cases)
+        plan = _plan(fold, work, run.threads)
+        plan["orientations"] = orientations(fold.cases)
         if settings.left_right_pairs:
-            refuse_turned(cases)
-        not_mirrored = None
-        mirror = mirrored_axes(model, settings.left_right_pairs)
-        if mirror == "not_right_left":
-            not_mirrored = right_left_axis(plan, cases)
-        trainer = _trainer(
-            plan,
-            model,
-            settings.structures,
-            bool(validation),
-            work,
-            device,
-            threads,
-            seed,
-            mirror,
-            not_mirrored,
-        )
-        described = _described(settings, plan, trainer, training, validation, fold, seed, threads)
+            refuse_turned(fold.cases)
+        trainer = _trainer(fold, plan, work, run)
+        described = _described(fold, plan, trainer, run.threads)
         try:
             trainer.run_training()
         except torch.cuda.OutOfMemoryError:
@@ -130,40 +138,35 @@ def fit(
         _save(settings, plan, trainer, described, output)
         shutil.copyfile(work / "history.csv", output / "history.csv")
         write_json(output / "settings.json", described)
-    kept.keep(name, output, ["weights.pt", "best.pt", "history.csv", "settings.json"])
+    run.kept.keep(name, output, ["weights.pt", "best.pt", "history.csv", "settings.json"])
     shutil.rmtree(work)
 
 
 # --- data and plans -----------------------------------------------------------------------------
 
 
-def _plan(
-    settings: TrainSettings,
-    training: Sequence[Labelled],
-    validation: Sequence[Labelled],
-    work: Path,
-    threads: int,
-) -> dict[str, Any]:
-    """Fingerprint, plans and preprocessed cases, made once; the plan that a weights file holds."""
+def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
+    """Make fingerprint, plans and preprocessed cases, once; return the plan that a weights file holds."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
-    model = settings.model
+    settings, model = fold.settings, fold.model
     raw, preprocessed, _ = (work / name for name in FOLDERS)
     done = work / "planned.json"
     if not done.exists():
         for folder in (raw, preprocessed):
             shutil.rmtree(folder, ignore_errors=True)
-        cases = [*training, *validation]
         count = write_raw(
             raw,
-            cases,
+            fold.cases,
             settings.structures,
             settings.channels,
             settings.modality,
             settings.ignores,
         )
-        log.info("%d cases for nnU-Net: %d files linked, %d written", len(cases), *count.values())
+        log.info(
+            "%d cases for nnU-Net: %d files linked, %d written", len(fold.cases), *count.values()
+        )
         api.extract_fingerprint_dataset(
             DATASET_ID, num_processes=threads, verbose=False, show_progress_bar=False
         )
@@ -183,10 +186,10 @@ def _plan(
         api.preprocess_dataset(
             DATASET_ID, identifier, (model.configuration,), [threads], show_progress_bar=False
         )
-        if validation:
+        if fold.validation:
             split = {
-                "train": [raw_name(case) for case in training],
-                "val": [raw_name(case) for case in validation],
+                "train": [raw_name(case) for case in fold.training],
+                "val": [raw_name(case) for case in fold.validation],
             }
             write_json(preprocessed / DATASET / "splits_final.json", [split])
         write_json(done, {"plans": identifier})
@@ -200,23 +203,17 @@ def _plan(
     return {**plan, "spacing_mm": [float(size) for size in configuration.spacing]}
 
 
-def _key(
-    settings: TrainSettings,
-    training: Sequence[Labelled],
-    validation: Sequence[Labelled],
-    fold: int,
-    seed: int,
-    code: str,
-) -> str:
-    """Digest of all that shapes the weights, the content of the files too."""
+def _key(fold: Fold, code: str) -> str:
+    """Return the digest of all that shapes the weights, the content of the files too."""
+    settings = fold.settings
     text = [
         settings.model_copy(update={"model": settings.model.learning()}).model_dump_json(),
-        [fold, seed, code, metadata.version("nnunetv2")],
-        [[case.name, dict(case.structures), case.ignore] for case in (*training, *validation)],
-        len(training),
+        [fold.number, fold.seed, code, metadata.version("nnunetv2")],
+        [[case.name, dict(case.structures), case.ignore] for case in fold.cases],
+        len(fold.training),
     ]
     found = hashlib.sha256(json.dumps(text).encode())
-    for case in (*training, *validation):
+    for case in fold.cases:
         for path in (*case.case.images, case.case.label):
             found.update(content_digest(path, f"case {case.name}").encode())
     return found.hexdigest()
@@ -230,7 +227,7 @@ def _read(path: Path) -> str:
 
 
 def remarks(settings: TrainSettings) -> list[str]:
-    """What a reader of the results has to know of how nnU-Net was trained."""
+    """Return remarks that a reader of the results needs on how nnU-Net was trained."""
     pairs = settings.left_right_pairs
     found = []
     if settings.ignores and settings.modality == "CT":
@@ -249,7 +246,7 @@ def remarks(settings: TrainSettings) -> list[str]:
 
 
 def orientations(cases: Sequence[Labelled]) -> list[str]:
-    """Where the axes of the images point, e.g. `LPS`, what most do first."""
+    """Return the orientations of the images, e.g. `LPS`, the most frequent one first."""
     found = Counter(read_grid(case.case.images[0]).orientation for case in cases)
     return [orientation for orientation, _ in found.most_common()]
 
@@ -272,7 +269,7 @@ def refuse_turned(cases: Sequence[Labelled]) -> None:
 
 
 def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int | None:
-    """The axis of nnU-Net's patches that runs from right to left; None where slices lie across it.
+    """Return the axis of nnU-Net's patches that runs from right to left; None where slices lie across it.
 
     nnU-Net never looks at directions: its axes are those of the files, in reverse, then in the
     order of its plans. Raises InputError where the files' axes differ from case to case.
@@ -298,38 +295,33 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
 # --- training -----------------------------------------------------------------------------------
 
 
-def _trainer(
-    plan: Mapping[str, Any],
-    model: NnunetModel,
-    structures: Sequence[str],
-    validated: bool,
-    work: Path,
-    device: torch.device,
-    threads: int,
-    seed: int,
-    mirror: str,
-    not_mirrored: int | None,
-):
-    """The trainer, with fresh weights or with the state it was stopped in."""
+def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
+    """Make the trainer, with fresh weights or with the state it was stopped in. work: for its history so far."""
     from segstudy.train.nnunet_trainer import SegstudyTrainer
 
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    fold = 0 if validated else "all"
+    settings, model, validated = fold.settings, fold.model, bool(fold.validation)
+    mirror = mirrored_axes(model, settings.left_right_pairs)
+    not_mirrored = right_left_axis(plan, fold.cases) if mirror == "not_right_left" else None
+    random.seed(fold.seed)
+    np.random.seed(fold.seed % 2**32)
+    torch.manual_seed(fold.seed)
     plans = {**plan["plans"], "continue_training": True}
-    trainer = SegstudyTrainer(plans, model.configuration, fold, dict(plan["dataset"]), device)
+    trainer = SegstudyTrainer(
+        plans, model.configuration, 0 if validated else "all", dict(plan["dataset"]), run.device
+    )
     trainer.follow(
         model,
-        lambda logged: write_table(work / "history.csv", history(logged, structures, validated)),
+        lambda logged: write_table(
+            work / "history.csv", history(logged, settings.structures, validated)
+        ),
         mirror,
         not_mirrored,
     )
     trainer.initialize()
     # Only now, since plans are made with as many threads, and at least one: with none, batches are
     # made by this process.
-    os.environ.update({"nnUNet_n_proc_DA": str(threads - 1)})
-    if device.type == "cuda":
+    os.environ.update({"nnUNet_n_proc_DA": str(run.threads - 1)})
+    if run.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     for name in ("checkpoint_final.pth", "checkpoint_latest.pth"):
         checkpoint = Path(trainer.output_folder) / name
@@ -343,7 +335,7 @@ def _trainer(
 def history(
     logged: Mapping[str, Sequence], structures: Sequence[str], validated: bool
 ) -> pandas.DataFrame:
-    """A row an epoch, from what nnU-Net logged.
+    """Return a row for each epoch, from what nnU-Net logged.
 
     Its pseudo Dice is that of all patches of an epoch taken together. Columns are called
     `validation_...` where these were cut from cases kept apart, and `training_...` where not.
@@ -366,26 +358,18 @@ def history(
     return pandas.DataFrame({"epoch": range(1, epochs + 1), **rounded})
 
 
-def _described(
-    settings: TrainSettings,
-    plan: Mapping[str, Any],
-    trainer,
-    training: Sequence[Labelled],
-    validation: Sequence[Labelled],
-    fold: int,
-    seed: int,
-    threads: int,
-) -> dict[str, Any]:
-    """What `settings.json` holds: the study's settings, and what nnU-Net made of them."""
+def _described(fold: Fold, plan: Mapping[str, Any], trainer, threads: int) -> dict[str, Any]:
+    """Return the content of `settings.json`: the study's settings, and what nnU-Net made of them."""
+    settings = fold.settings
     configuration, device = trainer.configuration_manager, trainer.device
     cuda = device.type == "cuda"
     return {
         **settings.model_dump(mode="json"),
         **plan,
-        "fold": fold,
-        "seed": seed,
-        "training": [case.name for case in training],
-        "validation": [case.name for case in validation],
+        "fold": fold.number,
+        "seed": fold.seed,
+        "training": [case.name for case in fold.training],
+        "validation": [case.name for case in fold.validation],
         "patch_size": [int(size) for size in configuration.patch_size],
         "batch_size": int(trainer.batch_size),
         "steps_per_epoch": settings.model.steps_per_epoch,
@@ -427,22 +411,22 @@ def _save(
         network.load_state_dict(content["network_weights"])
         if not all(bool(values.isfinite().all()) for values in network.parameters()):
             raise InputError(f"{file}: weights are not finite; look at the images of the cohort")
-        save_weights(
-            output / file,
-            network,
-            settings.model,
-            settings.structures,
-            settings.channels,
-            plan,
-            described["patch_size"],
-            provenance,
-            settings.left_right_pairs,
+        trained = Trained(
+            network=network,
+            model=settings.model,
+            structures=settings.structures,
+            channels=settings.channels,
+            plan=plan,
+            patch_size=described["patch_size"],
+            provenance=provenance,
+            left_right_pairs=settings.left_right_pairs,
         )
+        save_weights(output / file, trained)
 
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Ctrl-C, SIGTERM, SIGHUP and SLURM's warning SIGUSR1 end the job in order; its last whole epoch is on disk.
+    """End the job in order on Ctrl-C, SIGTERM, SIGHUP and SLURM's warning SIGUSR1; its last whole epoch is on disk.
 
     This process alone answers them. nnU-Net ends its own by SIGTERM, and one that kept the handler
     would hang if it got that before it waits for work: so they are forked with these signals held

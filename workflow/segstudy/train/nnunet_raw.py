@@ -27,7 +27,7 @@ IGNORE = "ignore"
 
 
 def raw_name(case: Labelled) -> str:
-    """A case's name for nnU-Net; no dataset has a hyphen, so no two are alike."""
+    """Return a case's name for nnU-Net; no dataset has a hyphen, so no two are alike."""
     return f"{case.dataset}-{case.case.case}"
 
 
@@ -67,7 +67,7 @@ def description(
     modality: str,
     ignores: bool = False,
 ) -> dict:
-    """nnU-Net's `dataset.json`. Its names of channels choose the normalisation, and so are not ours."""
+    """Return nnU-Net's `dataset.json`. Its names of channels choose the normalisation, and so are not ours."""
     scheme = "CT" if modality == "CT" else "zscore"
     return {
         "channel_names": {str(number): scheme for number in range(len(channels))},
@@ -121,7 +121,7 @@ def _write_label(
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether nnU-Net reads from this file what segstudy does: compressed NIfTI, 3D, one spacing."""
+    """Tell whether nnU-Net reads from this file what segstudy does: compressed NIfTI, 3D, one spacing."""
     if not str(path).endswith(ENDING):
         return False
     image = open_nifti(path)

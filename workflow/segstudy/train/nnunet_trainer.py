@@ -24,7 +24,7 @@ LOGGED = (
 
 
 class SegstudyTrainer(nnUNetTrainer):
-    """`nnUNetTrainer` with the epochs and steps of a study, and a checkpoint after each epoch."""
+    """Train as `nnUNetTrainer` does, with the epochs and steps of a study, and a checkpoint after each epoch."""
 
     # No __init__ of its own: nnU-Net's keeps its parameters by name, and allows no further ones.
     def follow(
@@ -48,6 +48,7 @@ class SegstudyTrainer(nnUNetTrainer):
         self.ended = ended
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # its name is nnU-Net's
+        """Leave axes out of the mirroring, as the study asks for."""
         *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         if self.mirror != "all":
             kept = () if self.mirror == "none" else set(axes) - {self.not_mirrored}
@@ -56,6 +57,7 @@ class SegstudyTrainer(nnUNetTrainer):
         return *others, axes
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Refuse a loss that is not finite."""
         # Under mixed precision a step that is not finite is skipped; an epoch of them is no training.
         if not np.isfinite([output["loss"] for output in train_outputs]).any():
             raise InputError(
@@ -65,10 +67,11 @@ class SegstudyTrainer(nnUNetTrainer):
         super().on_train_epoch_end(train_outputs)
 
     def on_epoch_end(self) -> None:
+        """Write the history and a checkpoint after each epoch."""
         super().on_epoch_end()
         self.ended({key: self.logger.get_value(key, step=None) for key in LOGGED})
 
     def save_checkpoint(self, filename: str) -> None:
-        """Whole or not at all: a job may be killed while it writes."""
+        """Write a checkpoint whole or not at all: a job may be killed while it writes."""
         with writing(filename) as temporary:
             super().save_checkpoint(str(temporary))

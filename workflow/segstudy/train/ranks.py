@@ -46,22 +46,23 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Rank:
-    """One of the processes that share a training: `number`, from 0, of `size`."""
+    """Identify one of the processes that share a training: `number`, from 0, of `size`."""
 
     number: int = 0
     size: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this one writes what the training leaves behind."""
+        """Tell whether this process writes the training's results."""
         return self.number == 0
 
     @property
     def part(self) -> tuple[int, int]:
+        """Return the number of the process and how many there are."""
         return self.number, self.size
 
     def device(self, device: torch.device) -> torch.device:
-        """The rank's own one of the GPUs. Raises InputError where there are not enough."""
+        """Choose the rank's own one of the GPUs. Raises InputError where there are not enough."""
         if self.size == 1 or device.type != "cuda":
             return device
         if torch.cuda.device_count() < self.size:
@@ -73,7 +74,7 @@ class Rank:
         return torch.device("cuda", self.number)
 
     def normalised(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network, its batch normalisation over the whole batch and not over the rank's part.
+        """Make batch normalisation act over the whole batch and not over the rank's part.
 
         torch's works on GPUs alone. Raises InputError for batch normalisation on CPU.
         """
@@ -88,7 +89,7 @@ class Rank:
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
     def wrapped(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network, its gradients averaged over all ranks."""
+        """Wrap the network so that its gradients are averaged over all ranks."""
         if self.size == 1:
             return network
         # Of a convolution of one voxel, whose strides are as good as the others.
@@ -102,7 +103,7 @@ class Rank:
         return values if self.size == 1 else _Total.apply(values)
 
     def gathered(self, item: Item) -> list[Item]:
-        """The items of all ranks, in their order."""
+        """Gather the items of all ranks, in their order."""
         if self.size == 1:
             return [item]
         found: list[Any] = [None] * self.size
@@ -110,12 +111,12 @@ class Rank:
         return found
 
     def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """What a function gives for each item, in their order; each is worked out by one rank."""
+        """Apply a function to each item, each on one rank, and return all results in the items' order."""
         found = self.gathered([function(item) for item in items[self.number :: self.size]])
         return [found[place % self.size][place // self.size] for place in range(len(items))]
 
     def asked(self, requests: Sequence[int]) -> int:
-        """The signal that asked any of the ranks to stop, the same for all; 0: none did."""
+        """Return the signal that asked any of the ranks to stop, the same for all; 0: none did."""
         return max(self.gathered(requests[0] if requests else 0))
 
 
@@ -148,7 +149,7 @@ def heeded() -> list[int]:
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Signals that ask this process to stop, in order of arrival."""
+    """Collect the signals that ask this process to stop, in order of arrival."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in heeded()}
     try:
@@ -192,7 +193,7 @@ def launch(size: int, function: Callable[..., None], *arguments: Any) -> None:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What a rank ended of: an error that is told to people, or else a stack trace."""
+    """Hold the error that ended a rank: one that is told to people, or else a stack trace."""
 
     time_s: float
     trace: str
@@ -206,7 +207,7 @@ def _run(
     function: Callable[..., None],
     arguments: Sequence[Any],
 ) -> None:
-    """A rank's process."""
+    """Run one rank: a process of its own."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if rank.writes:
         log.start()
@@ -234,13 +235,13 @@ def _run(
 
 
 def _end_with_parent() -> None:
-    """Nobody else would end a rank that waits for another one."""
+    """End this rank once its parent has ended: nobody else would, where it waits for another rank."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def _wait(ranks: Sequence[BaseProcess], asked: Sequence[int]) -> list[int | None]:
-    """Exit codes once all ranks have ended, or a while after one has failed: None, that one is left.
+    """Return exit codes once all ranks have ended, or a while after one has failed: None, that one is left.
 
     Requests to stop are passed on.
     """
@@ -269,7 +270,7 @@ def _received(pipes: Sequence[Connection]) -> list[_Failure]:
 
 
 def _judge(codes: Sequence[int | None], failures: Sequence[_Failure], asked: Sequence[int]) -> None:
-    """Raise what the ranks have ended of; what others suffered in consequence is left out."""
+    """Raise the error that the ranks have ended of; errors that followed from it are left out."""
     failures = sorted(failures, key=lambda failure: failure.time_s)
     for failure in failures:
         if isinstance(failure.error, InputError):

@@ -1,12 +1,7 @@
-"""What a training will do, with every `auto` settled."""
+"""Settling of every `auto` of a training, from its plan and its cases."""
 
-import hashlib
-import importlib
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from segstudy import networks
 from segstudy.errors import InputError
@@ -14,6 +9,8 @@ from segstudy.images.names import times
 from segstudy.images.plan import Plan
 from segstudy.networks import NORMAL_AXIS, patch_spacing
 from segstudy.study import AnyModel, TrainSettings
+from segstudy.train.resolved import Resolved
+from segstudy.train.source import PatchSource
 
 PATCH_VOXELS = {"cpu": {2: 192**2, 3: 2**17}, "cuda": {2: 512**2, 3: 2**21}}
 """Voxels of an `auto` patch, by device and dimensions: what a step of seconds, or a GPU, can hold."""
@@ -21,71 +18,9 @@ PATCH_VOXELS = {"cpu": {2: 192**2, 3: 2**17}, "cuda": {2: 512**2, 3: 2**21}}
 SLICES_PER_CASE = 8
 """Slices of each case that an `auto` epoch of a 2D network shows."""
 
-SYNTH_STEPS = 250
-"""Least steps of an `auto` epoch with `trainer: synth`, as many as nnU-Net's: no map gives the same image twice."""
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """Settings of one training, all of them known.
-
-    patch_size, source_size: voxels of a patch, and of what is cut so that it can be turned.
-    spacing_mm: voxel size along the axes of a patch, in mm.
-    training, validation: cases as `dataset/case`.
-    """
-
-    settings: TrainSettings
-    plan: Plan
-    fold: int
-    seed: int
-    patch_size: tuple[int, ...]
-    source_size: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    steps_per_epoch: int
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
-
-    @property
-    def model(self) -> AnyModel:
-        return self.settings.model
-
-    @property
-    def steps(self) -> int:
-        return self.model.epochs * self.steps_per_epoch
-
-    @property
-    def in_channels(self) -> int:
-        return len(self.plan.channels or self.settings.channels)
-
-    @property
-    def classes(self) -> int:
-        """The background counted."""
-        return 1 + len(self.settings.structures)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            **{
-                key: value for key, value in asdict(self).items() if key not in ("settings", "plan")
-            },
-            **self.settings.model_dump(mode="json"),
-            "plan": self.plan.to_dict(),
-            "steps": self.steps,
-        }
-
-    def digest(self, *further: str) -> str:
-        """Digest of all that shapes the weights, and of `further` texts.
-
-        Device and threads are left out: a training may go on with others, if only to the last bit.
-        """
-        values = self.to_dict()
-        values["model"] = self.model.learning().model_dump(mode="json")
-        text = json.dumps([values, *further], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
 
 def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]:
-    """The patch for `patch_size: auto`, in voxels of the plan's grid.
+    """Choose the patch for `patch_size: auto`, in voxels of the plan's grid.
 
     The median case where that is small enough; else as many millimetres along each axis as the
     device's budget allows, and along no axis more than the median case; more than the budget where
@@ -112,7 +47,7 @@ def automatic_patch(model: AnyModel, plan: Plan, device: str) -> tuple[int, ...]
 def _wanted(
     model: AnyModel, shape: Sequence[int], spacing_mm: Sequence[float], budget: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """A box of the budget, or the least above it that the network's levels fit, and its strides."""
+    """Return a box of the budget, or the least above it that the network's levels fit, and its strides."""
     while True:
         wanted = _largest(shape, spacing_mm, budget)
         try:
@@ -131,28 +66,15 @@ def _wanted(
 
 
 def _multiple(wanted: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> tuple[int, ...]:
-    """The multiple of the steps that is nearest, or that holds an axis of the case which is wanted whole."""
+    """Return the multiple of the steps that is nearest, or that holds an axis of the case which is wanted whole."""
     return tuple(
         max(1, round(want / step) if have > want else math.ceil(want / step)) * step
         for want, have, step in zip(wanted, shape, steps, strict=True)
     )
 
 
-def _source_size(
-    model: AnyModel, patch: Sequence[int], spacing_mm: Sequence[float], plan: Plan
-) -> tuple[int, ...]:
-    # Here for these modules' sake: they import torch, which a dry look at settings need not.
-    if model.trainer == "synth":
-        # By name, so that an edit to it is no change of the other models' code.
-        synth = importlib.import_module("segstudy.train.synth")
-        return synth.source_size(patch, model.synthesis, spacing_mm, plan.anisotropy_threshold)
-    from segstudy.train.augment import source_size
-
-    return source_size(patch, model.augmentation, spacing_mm, plan.anisotropy_threshold)
-
-
 def _largest(shape: Sequence[int], spacing_mm: Sequence[float], voxels: int) -> tuple[int, ...]:
-    """A box of at most `voxels`, equally long in mm along each axis that the shape does not limit."""
+    """Return a box of at most `voxels`, equally long in mm along each axis that the shape does not limit."""
     if math.prod(shape) <= voxels:
         return tuple(shape)
 
@@ -170,20 +92,28 @@ def _largest(shape: Sequence[int], spacing_mm: Sequence[float], voxels: int) -> 
 def resolve(
     settings: TrainSettings,
     plan: Plan,
+    source: PatchSource,
     *,
     fold: int,
     seed: int,
-    training: Sequence[str],
-    validation: Sequence[str],
     device: str,
 ) -> Resolved:
     """Settle every `auto` of a model for one fold.
 
-    device: `cpu` or `cuda`. Raises InputError where no case is left to train on, or where the
-    patch does not suit the network.
+    Parameters
+    ----------
+    source
+        Where patches come from, with the cases of the fold.
+    device
+        `cpu` or `cuda`.
+
+    Raises
+    ------
+    InputError
+        Where no case is left to train on, or where the patch does not suit the network.
     """
     model = settings.model
-    if not training:
+    if not source.training:
         raise InputError(f"fold {fold}: no case to train on; give more cases or fewer folds")
     spacing = patch_spacing(plan.spacing_mm, model.dims, model.planes)
     if model.patch_size == "auto":
@@ -201,16 +131,14 @@ def resolve(
             )
     per_epoch = model.steps_per_epoch
     if per_epoch == "auto":
-        shown = len(training) * (SLICES_PER_CASE if model.dims == 2 else 1)
-        per_epoch = math.ceil(shown / model.batch_size)
-        if model.trainer == "synth":
-            per_epoch = max(per_epoch, SYNTH_STEPS)
+        shown = len(source.training) * (SLICES_PER_CASE if model.dims == 2 else 1)
+        per_epoch = max(math.ceil(shown / model.batch_size), source.least_steps)
     views = (
         [plan.spacing_mm]
         if model.dims == 3
         else [patch_spacing(plan.spacing_mm, 2, [plane]) for plane in model.planes]
     )
-    sources = [_source_size(model, patch, view, plan) for view in views]
+    sources = [source.source_size(model, patch, view, plan.anisotropy_threshold) for view in views]
     return Resolved(
         settings=settings,
         plan=plan,
@@ -220,6 +148,6 @@ def resolve(
         source_size=tuple(max(sizes) for sizes in zip(*sources, strict=True)),
         spacing_mm=spacing,
         steps_per_epoch=per_epoch,
-        training=tuple(training),
-        validation=tuple(validation),
+        training=tuple(f"{case.dataset}/{case.case}" for case in source.training),
+        validation=tuple(f"{case.dataset}/{case.case}" for case in source.validation),
     )

@@ -29,7 +29,7 @@ ALL_SLICES = Slices()
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A case that patches are cut from.
+    """Hold a case that patches are cut from.
 
     image: (channel, x, y, z) and label: class indices or IGNORED (x, y, z); arrays, or anything sliced alike.
     foreground: for each class that occurs, voxels (n, 3) of it.
@@ -48,22 +48,24 @@ class TrainingCase:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Return the voxels along x, y and z."""
         return tuple(self.label.shape)
 
     @property
     def name(self) -> str:
+        """Return `dataset/case`."""
         return f"{self.dataset}/{self.case}"
 
     @cached_property
     def slices_with_structure(self) -> tuple[np.ndarray, ...]:
-        """For each axis, the slices across it that hold a structure; the label is read once for it."""
+        """Return for each axis the slices across it that hold a structure; the label is read once for it."""
         label = np.asarray(self.label[...])
         held = (label > 0) & (label < IGNORED)
         others = ((1, 2), (0, 2), (0, 1))
         return tuple(np.flatnonzero(held.any(axis=axes)) for axes in others)
 
     def cut(self, starts: Sequence[int], size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """The box of `size` voxels that begins at `starts`; 0 where it leaves the case.
+        """Cut the box of `size` voxels that begins at `starts`; 0 where it leaves the case.
 
         Returns image (channel, *size) float32, normalised, and label (*size) uint8.
         """
@@ -88,7 +90,7 @@ class TrainingCase:
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches of one step.
+    """Hold the patches of one step.
 
     images: float32 (batch, channel, *source); labels: uint8 (batch, *source).
     spacing_mm, axes: (batch, dims), voxel size in mm and RAS axis of each axis of a patch.
@@ -102,13 +104,13 @@ class Batch:
     cases: tuple[str, ...]
 
     def pin_memory(self) -> "Batch":
-        """The same, its patches in page-locked memory; torch's loader calls this by its name."""
+        """Return the batch with its patches in page-locked memory; torch's loader calls this by its name."""
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws the batch of any step.
+    """Draw the batch of any step.
 
     Cases come in turn, in an order shuffled anew each time all have been seen. Of the patches,
     exactly `foreground_share` hold a voxel of a structure: first a class of the case is drawn,
@@ -134,11 +136,11 @@ class Sampler:
 
     @property
     def own_size(self) -> int:
-        """Patches of this part of a batch."""
+        """Return the number of patches in this part of a batch."""
         return self.batch_size // self.part[1]
 
     def batch(self, step: int) -> Batch:
-        """The patches of a step, counted from 0 over the whole training."""
+        """Cut the patches of a step, counted from 0 over the whole training."""
         first = step * self.batch_size + self.part[0] * self.own_size
         drawn = [self._patch(number) for number in range(first, first + self.own_size)]
         images, labels, spacings, axes, names = zip(*drawn, strict=True)
@@ -151,18 +153,18 @@ class Sampler:
         )
 
     def cases_of(self, step: int) -> list[str]:
-        """The cases of a step's whole batch, by name."""
+        """Return the names of the cases of a step's whole batch."""
         numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
         return [self.case_of(number).name for number in numbers]
 
     def case_of(self, number: int) -> TrainingCase:
-        """The case of the patch with this number, counted over the whole training."""
+        """Return the case of the patch with this number, counted over the whole training."""
         turn, place = divmod(number, len(self.cases))
         order = np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cases))
         return self.cases[order[place]]
 
     def slices_of(self, case: TrainingCase, normal: int) -> np.ndarray | None:
-        """The slices across an axis that are trained on; None where all of them are."""
+        """Return the slices across an axis that are trained on; None where all of them are."""
         if self.slices == ALL_SLICES:
             return None
         found = np.arange(case.shape[normal])
@@ -213,7 +215,7 @@ class Sampler:
     def batches(
         self, first: int, stop: int, pin: bool = False, workers: int = 0
     ) -> Iterator[Batch]:
-        """Batches of the steps first .. stop-1, cut while others are being used.
+        """Yield the batches of the steps first .. stop-1, cut while others are being used.
 
         pin: in page-locked memory, from which a GPU copies on its own.
         workers: processes that cut them, two steps ahead each; 0: a thread of this process, one ahead.
@@ -237,7 +239,7 @@ class Sampler:
 
 
 def with_slices(cases: Sequence[TrainingCase], slices: Slices) -> list[TrainingCase]:
-    """The cases that have a slice to train on: of `keep: foreground`, those with a structure.
+    """Keep the cases that have a slice to train on: of `keep: foreground`, those with a structure.
 
     The others are named. Raises InputError where none is left.
     """
@@ -264,7 +266,7 @@ def with_slices(cases: Sequence[TrainingCase], slices: Slices) -> list[TrainingC
 def _within(
     foreground: dict[int, np.ndarray], kept: np.ndarray | None, normal: int | None
 ) -> dict[int, np.ndarray]:
-    """The voxels that lie in slices that are kept (None: all), of the classes that have some."""
+    """Return the voxels that lie in slices that are kept (None: all), of the classes that have some."""
     if kept is None:
         return foreground
     inside = {n: found[np.isin(found[:, normal], kept)] for n, found in foreground.items()}
@@ -272,7 +274,7 @@ def _within(
 
 
 class _Steps(Dataset):
-    """The batches of a sampler by step, as torch's loader asks for them in another process."""
+    """Offer the batches of a sampler by step, as torch's loader asks for them in another process."""
 
     def __init__(self, sampler: Sampler):
         self.sampler = sampler
@@ -312,7 +314,7 @@ def _by_processes(sampler: Sampler, steps: range, pin: bool, workers: int) -> It
 
 
 def _ignore_requests(_: int) -> None:
-    """A request to stop reaches all processes of a job; its first one saves the state and ends the others."""
+    """Ignore requests to stop: they reach all processes of a job, and its first one ends the others."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -320,7 +322,7 @@ def _ignore_requests(_: int) -> None:
 def _foreground_voxel(
     foreground: dict[int, np.ndarray], generator: np.random.Generator
 ) -> np.ndarray | None:
-    """A voxel of a structure; None where there is none."""
+    """Draw a voxel of a structure; None where there is none."""
     if not foreground:
         return None
     classes = sorted(foreground)
@@ -329,7 +331,7 @@ def _foreground_voxel(
 
 
 def _start(have: int, want: int, centre: int | None, generator: np.random.Generator) -> int:
-    """First voxel of a patch along an axis: about `centre`, or anywhere; inside where it fits.
+    """Return the first voxel of a patch along an axis: about `centre`, or anywhere; inside where it fits.
 
     An axis shorter than the patch lies in its middle, as in prediction.
     """

@@ -6,7 +6,7 @@ from segstudy.study import Schedule
 
 
 def factor(schedule: Schedule, step: int, steps: int, steps_per_epoch: int) -> float:
-    """What the peak learning rate is multiplied by at a step (from 0) of `steps` in all.
+    """Return the factor of the peak learning rate at a step (from 0) of `steps` in all.
 
     Linear warm-up over the first `warmup_epochs`, the last of whose steps reaches 1; then decay
     towards 0, which is never quite reached: each of the steps teaches something.

@@ -12,115 +12,29 @@ gives each step.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segstudy.images.arrays import TissueMap, sample_foreground, sample_labelled
-from segstudy.images.prepare import IGNORED
-from segstudy.sides import RAS_AXES, class_pairs
+from segstudy.sides import RAS_AXES
 from segstudy.study import Augmentation, Synthesis
-from segstudy.train import augment
-from segstudy.train.augment import Draw, affine, coarse_axes, nearest, places_of, swap_sides
-from segstudy.train.resolve import Resolved
-from segstudy.train.sampling import Batch, Sampler, TrainingCase
+from segstudy.train import spatial
+from segstudy.train.draw import Draw
+from segstudy.train.spatial import (
+    PatchGeometry,
+    affine,
+    coarse_axes,
+    nearest,
+    sampling_grid,
+    swap_sides,
+)
 
 TISSUES = 256
 """Tissues a byte tells apart; numbers are drawn for all, so that they depend on the seed alone."""
 
 INJECTIVE = 0.4
 """Largest shift of a control point, in control spacings, at which a B-spline cannot fold (Choi and Lee 2000)."""
-
-SAMPLES = 5
-"""Images that a training leaves behind as pictures."""
-
-
-# --- a training's cases and steps ---------------------------------------------------------------
-
-
-def load_case(found: TissueMap) -> TrainingCase:
-    """A label map to draw from, held in memory: its tissues in the place of an image."""
-    tissues, classes = found.read()
-    return TrainingCase(
-        dataset=found.dataset,
-        case=found.case,
-        image=tissues[None],
-        label=classes,
-        foreground=sample_foreground(classes, found.dataset, found.case),
-        spacing_mm=found.spacing_mm,
-        labelled=sample_labelled(classes, found.dataset, found.case),
-    )
-
-
-def change(
-    batch: Batch, resolved: Resolved, device: torch.device, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The images and labels that a step trains on."""
-    settings = resolved.settings
-    return synthesise(
-        batch.images[:, 0].byte().to(device, non_blocking=True),
-        batch.labels.to(device, non_blocking=True),
-        settings.model.synthesis,
-        channels=resolved.in_channels,
-        patch_size=resolved.patch_size,
-        spacing_mm=batch.spacing_mm,
-        axes=batch.axes,
-        pairs=class_pairs(settings.structures, settings.left_right_pairs),
-        anisotropy_threshold=resolved.plan.anisotropy_threshold,
-        generator=generator,
-    )
-
-
-@torch.no_grad()
-def painted(case: TrainingCase, resolved: Resolved, generator: torch.Generator) -> TrainingCase:
-    """The case with one image drawn from its whole map, undeformed: what validation predicts."""
-    settings = resolved.model.synthesis.model_copy(update={"shift_sd": 0.0, "gain": (1.0, 1.0)})
-    tissues = torch.from_numpy(case.image)
-    spacing = torch.tensor([case.spacing_mm])
-    image = paint(tissues, settings, resolved.in_channels, spacing, Draw(generator, 1))
-    return replace(case, image=image[0].numpy())
-
-
-def samples(
-    sampler: Sampler, resolved: Resolved, generator: torch.Generator
-) -> dict[str, np.ndarray]:
-    """What a training saw, as pictures: one slice of a label map and of images drawn from it.
-
-    Returns `map` (x, y), and `images` float32 and `labels` uint8 (5, x, y): patches that a step
-    would see, axial slices of 3D ones, with the classes that it would learn, what is ignored shown as
-    background; `pixel_mm` and `axes`
-    (2,), the size of a pixel and the RAS axis along x and y.
-    """
-    first = sampler.batch(0)
-    alike = Batch(
-        first.images[:1].repeat_interleave(SAMPLES, 0),
-        first.labels[:1].repeat_interleave(SAMPLES, 0),
-        first.spacing_mm[:1].repeat_interleave(SAMPLES, 0),
-        first.axes[:1].repeat_interleave(SAMPLES, 0),
-        first.cases[:1] * SAMPLES,
-    )
-    images, labels = change(alike, resolved, torch.device("cpu"), generator)
-    middle = tuple(
-        slice((have - want) // 2, (have - want) // 2 + want)
-        for have, want in zip(first.labels.shape[1:], resolved.patch_size, strict=True)
-    )
-    plain = first.labels[0][middle]
-    labels, plain = labels * (labels != IGNORED), plain * (plain != IGNORED)
-    if plain.ndim == 3:
-        # The slice that shows most structures, and of these most.
-        shown = [(len(part.unique()), int((part > 0).sum())) for part in plain.unbind(2)]
-        at = max(range(len(shown)), key=shown.__getitem__)
-        images, labels, plain = images[..., at], labels[..., at], plain[..., at]
-    return {
-        "map": plain.numpy(),
-        "images": images[:, 0].numpy(),
-        "labels": labels.numpy(),
-        "pixel_mm": first.spacing_mm[0][:2].numpy(),
-        "axes": first.axes[0][:2].numpy(),
-    }
-
 
 # --- a batch ------------------------------------------------------------------------------------
 
@@ -130,33 +44,37 @@ def synthesise(
     tissues: Tensor,
     labels: Tensor,
     settings: Synthesis,
-    *,
     channels: int,
-    patch_size: Sequence[int],
-    spacing_mm: Tensor,
-    axes: Tensor,
+    geometry: PatchGeometry,
     pairs: Sequence[tuple[int, int]],
-    anisotropy_threshold: float,
-    generator: torch.Generator,
+    draw: Draw,
 ) -> tuple[Tensor, Tensor]:
-    """Images and labels of a batch of patches, cut from their label maps.
+    """Synthesise images and labels of a batch of patches that were cut from their label maps.
 
-    tissues: (batch, *source), what grey values are drawn for, 0 .. 255, 0 being the background.
-    labels: uint8 (batch, *source), classes. Both on the device.
-    channels: of the images; each has its own contrast, bias field, gamma and resolution.
-    spacing_mm: (batch, dims), voxel size along each axis of each patch.
-    axes: (batch, dims), which RAS axis each axis of each patch is.
-    pairs: classes that are the left and the right one of a structure; without, no sides are swapped.
-    generator: on the CPU, so that every device draws the same, but for the noise.
+    Parameters
+    ----------
+    tissues
+        (batch, *source), tissues that grey values are drawn for, 0 .. 255, 0 being the background;
+        on the device.
+    labels
+        uint8 (batch, *source), classes; on the device.
+    channels
+        Channels of the images; each has its own contrast, bias field, gamma and resolution.
+    geometry
+        Of the patches that are drawn.
+    pairs
+        Classes that are the left and the right one of a structure; without any, no sides are swapped.
+    draw
+        Random numbers of the batch, the same on every device but for the noise.
 
-    Returns images float32 (batch, channel, *patch), mean 0 and SD 1 but for `shift_sd` and
-    `gain`, and labels uint8 (batch, *patch).
+    Returns
+    -------
+    tuple of Tensor
+        Images float32 (batch, channel, *patch), mean 0 and SD 1 but for `shift_sd` and `gain`, and
+        labels uint8 (batch, *patch).
     """
-    draw = Draw(generator, len(tissues))
-    tissues, labels = deform(
-        tissues, labels, settings, patch_size, spacing_mm, axes, pairs, anisotropy_threshold, draw
-    )  # fmt: skip
-    return paint(tissues, settings, channels, spacing_mm, draw), labels
+    tissues, labels = deform(tissues, labels, settings, geometry, pairs, draw)
+    return paint(tissues, settings, channels, geometry.spacing_mm, draw), labels
 
 
 # --- geometry -----------------------------------------------------------------------------------
@@ -166,14 +84,13 @@ def deform(
     tissues: Tensor,
     labels: Tensor,
     settings: Synthesis,
-    patch_size: Sequence[int],
-    spacing_mm: Tensor,
-    axes: Tensor,
+    geometry: PatchGeometry,
     pairs: Sequence[tuple[int, int]],
-    anisotropy_threshold: float,
     draw: Draw,
 ) -> tuple[Tensor, Tensor]:
-    """Move label maps (batch, *source) at random and cut them to (batch, *patch), by nearest neighbour."""
+    """Deform label maps (batch, *source) at random and cut them to (batch, *patch), by nearest neighbour."""
+    spacing_mm, axes = geometry.spacing_mm, geometry.axes
+    patch_size, anisotropy_threshold = geometry.patch_size, geometry.anisotropy_threshold
     count, dims = spacing_mm.shape
     turns = 3 if dims == 3 else 1
     matrices = affine(
@@ -188,12 +105,12 @@ def deform(
     flipped &= bool(pairs)
     gaps = settings.elastic_spacing_mm / spacing_mm
     sd = settings.elastic_sd_mm / spacing_mm * ~coarse_axes(spacing_mm, anisotropy_threshold)
-    bend = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
-    places = places_of(
+    displacement = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
+    places = sampling_grid(
         matrices * (1 - 2 * flipped.double())[:, :, None],
         tissues.shape[1:],
         patch_size,
-        bend,
+        displacement,
         tissues.device,
     )
     # Both at once: where a voxel comes from is half of the work.
@@ -208,7 +125,7 @@ def source_size(
     spacing_mm: Sequence[float],
     anisotropy_threshold: float,
 ) -> tuple[int, ...]:
-    """How large a label map must be read so that the deformation finds what moves into the patch."""
+    """Return the voxels of a label map that hold all that the deformation can move into the patch."""
     elastic_voxels = settings.elastic_sd_mm / min(spacing_mm)
     moves = Augmentation(
         affine_share=1,
@@ -219,7 +136,7 @@ def source_size(
         elastic_voxels=elastic_voxels,
         elastic_spacing_voxels=max(4.0, 6 * elastic_voxels),  # only the shift counts here
     )
-    return augment.source_size(patch_size, moves, spacing_mm, anisotropy_threshold)
+    return spatial.source_size(patch_size, moves, spacing_mm, anisotropy_threshold)
 
 
 # --- grey values --------------------------------------------------------------------------------
@@ -232,7 +149,7 @@ def paint(
     spacing_mm: Tensor,
     draw: Draw,
 ) -> Tensor:
-    """Images float32 (batch, channel, *patch) of the tissues uint8 (batch, *patch)."""
+    """Synthesise images float32 (batch, channel, *patch) of the tissues uint8 (batch, *patch)."""
     count, *patch = tissues.shape
     items, voxels, device = count * channels, math.prod(patch), tissues.device
     means = draw.uniform(*settings.mean, channels * TISSUES).view(items, TISSUES)
@@ -267,7 +184,7 @@ def paint(
 def resolution(
     patch: Sequence[int], spacing_mm: Tensor, settings: Synthesis, draw: Draw
 ) -> list[Tensor | None]:
-    """For each axis the matrices (item, size, size) that give images the resolution of some scanner.
+    """Build for each axis the matrices (item, size, size) that give images the resolution of some scanner.
 
     Half of those that lose any are coarse along all axes, the others along one, as slices are.
     Slices are as thick as they are far apart, or thinner. spacing_mm: (item, dims).
@@ -301,7 +218,7 @@ def resolution(
 
 
 def slices(size: int, distance: float, thickness: float) -> Tensor:
-    """The matrix (size, size) of an axis imaged in slices and interpolated back to its voxels.
+    """Build the matrix (size, size) of an axis imaged in slices and interpolated back to its voxels.
 
     distance: between slices, thickness: of each, both in voxels, at least 1. A slice is a Gaussian
     whose width at half maximum, together with a voxel's, is the thickness (Cardoso et al. 2015);
@@ -335,7 +252,7 @@ def _along(operators: Tensor, images: Tensor, axis: int) -> Tensor:
 def _settle(
     images: Tensor, tissues: Tensor, cut_out: Tensor, shift: Tensor, gain: Tensor
 ) -> Tensor:
-    """Mean and SD as prediction will find them, up to `shift` and `gain`; images (batch, channel, voxels).
+    """Normalise images (batch, channel, voxels) to prediction's mean and SD, up to `shift` and `gain`.
 
     Prediction takes them of whole images, and leaves a background of zeros out and as it is.
     """

@@ -1,0 +1,116 @@
+"""Patches of prepared images and their labels, augmented at random."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segstudy.images.arrays import CaseArrays, open_arrays
+from segstudy.images.normalise import normalise
+from segstudy.images.plan import Plan
+from segstudy.log import log
+from segstudy.sides import class_pairs
+from segstudy.study import AnyModel
+from segstudy.train.augment import augment
+from segstudy.train.draw import Draw
+from segstudy.train.resolved import Resolved
+from segstudy.train.sampling import Batch, Sampler, TrainingCase
+from segstudy.train.spatial import PatchGeometry, source_size
+
+OPTION = "--arrays"
+"""Option of the command line that names the folders of the cases."""
+
+MEMORY_SHARE = 0.5
+"""Share of a job's memory that a cohort may take; beyond, patches are read from disk."""
+
+open_cases = open_arrays
+
+
+class Patches:
+    """Draw the patches of a training from prepared images; a `PatchSource`."""
+
+    least_steps = 1
+    files = ()
+
+    def __init__(self, training: Sequence[CaseArrays], validation: Sequence[CaseArrays]) -> None:
+        self.training = training
+        self.validation = validation
+
+    def digest(self) -> str:
+        """Return the digest of the checksums of all images and labels."""
+        described = [
+            [case.dataset, case.case, *case.spacing_mm]
+            + [case.image.checksum, case.label.checksum, case.moments]
+            for case in (*self.training, *self.validation)
+        ]
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+    def source_size(
+        self,
+        model: AnyModel,
+        patch_size: Sequence[int],
+        spacing_mm: Sequence[float],
+        anisotropy_threshold: float,
+    ) -> tuple[int, ...]:
+        """Return the voxels that augmentation needs of an image for a patch."""
+        return source_size(patch_size, model.augmentation, spacing_mm, anisotropy_threshold)
+
+    def load(
+        self, resolved: Resolved, memory_mb: int
+    ) -> tuple[list[TrainingCase], list[TrainingCase]]:
+        """Load all cases, normalised and held in memory if half of `memory_mb` holds them.
+
+        Otherwise they stay on disk, and each patch is read, decompressed and normalised when it is cut.
+        """
+        cases = [*self.training, *self.validation]
+        megabytes = sum((4 * len(case.image) + 1) * math.prod(case.shape) for case in cases) / 1e6
+        held = megabytes <= MEMORY_SHARE * memory_mb
+        log.info(
+            "%d cases, %.0f MB: %s",
+            len(cases),
+            megabytes,
+            "held in memory" if held else f"read patch by patch (memory_mb is {memory_mb})",
+        )
+        loaded = [_load_case(case, resolved.plan, held) for case in cases]
+        return loaded[: len(self.training)], loaded[len(self.training) :]
+
+    def patches(
+        self, batch: Batch, resolved: Resolved, device: torch.device, draw: Draw
+    ) -> tuple[Tensor, Tensor]:
+        """Return the augmented images (batch, channel, *patch) and labels (batch, *patch) of a step."""
+        settings = resolved.settings
+        return augment(
+            batch.images.to(device, non_blocking=True),
+            batch.labels.to(device, non_blocking=True),
+            settings.model.augmentation,
+            PatchGeometry(
+                resolved.patch_size,
+                batch.spacing_mm,
+                batch.axes,
+                resolved.plan.anisotropy_threshold,
+            ),
+            draw,
+            class_pairs(settings.structures, settings.left_right_pairs),
+        )
+
+    def write_samples(self, sampler: Sampler, resolved: Resolved, folder: Path) -> None:
+        """Write nothing: the images are there to be seen."""
+
+
+def _load_case(case: CaseArrays, plan: Plan, held: bool) -> TrainingCase:
+    change = partial(normalise, plan=plan, image_moments=case.moments)
+    return TrainingCase(
+        dataset=case.dataset,
+        case=case.case,
+        image=change(case.image[...]) if held else case.image,
+        label=case.label[...] if held else case.label,
+        foreground=case.foreground,
+        spacing_mm=case.spacing_mm,
+        normalise=None if held else change,
+        labelled=case.labelled,
+    )

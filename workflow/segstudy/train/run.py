@@ -1,0 +1,44 @@
+"""Where a training runs and where it writes: nothing that shapes its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from segstudy.finished import NOTHING, Finished
+from segstudy.train.ranks import ALONE, Rank
+
+
+@dataclass(frozen=True)
+class Run:
+    """Describe one run of a training.
+
+    Parameters
+    ----------
+    output
+        Folder for `weights.pt` and the other results.
+    device
+        Device that trains.
+    threads
+        CPU threads of all processes of the training.
+    code
+        Digest of the code; what other code left unfinished is not used.
+    memory_mb
+        Memory of this process in MB; 0 where the trainer does not ask for it.
+    workers
+        Processes that cut patches; 0: a thread of this process.
+    rank
+        Which of the processes that share the training this is. All of them make the same calls, and
+        the first one writes.
+    kept
+        Where finished trainings are kept; one that would end with the same weights is taken from there.
+    """
+
+    output: Path
+    device: torch.device
+    threads: int
+    code: str
+    memory_mb: int = 0
+    workers: int = 0
+    rank: Rank = ALONE
+    kept: Finished = NOTHING

@@ -1,0 +1,209 @@
+"""A network in training: one step of it, and its validation on whole volumes."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from segstudy import networks
+from segstudy.errors import InputError
+from segstudy.images.overlap import dice
+from segstudy.images.prepare import IGNORED
+from segstudy.networks.device import half_precision
+from segstudy.networks.window import SlidingWindow, predict_volume
+from segstudy.study import Optimizer
+from segstudy.train.checkpoint import Stateful
+from segstudy.train.draw import Draw
+from segstudy.train.ema import weight_average
+from segstudy.train.loss import SegmentationLoss
+from segstudy.train.ranks import ALONE, Rank
+from segstudy.train.resolved import Resolved
+from segstudy.train.sampling import Batch, TrainingCase
+from segstudy.train.schedule import factor
+from segstudy.train.seeds import seed_of
+from segstudy.train.source import PatchSource
+
+VALIDATION_OVERLAP = 0.25
+"""Overlap of windows in validation: half the work of prediction's 0.5, to follow a training by."""
+
+
+def prepare_torch(device: torch.device, threads: int) -> None:
+    """Set the threads, and on CPU only algorithms that give the same bits each time."""
+    torch.set_num_threads(threads)
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Unpooling depends on the order of writing only where places repeat; maxima never do.
+        warnings.filterwarnings("ignore", message="max_unpooling2d")
+        # Deterministic mode would fill every new tensor with NaN first, to no use here.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    else:
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+
+
+class Trainer:
+    """Hold a network in training, and take its steps.
+
+    source: turns cut patches into the images and labels of a step.
+    rank: which of the processes that share the training this is; all of them hold the same.
+    """
+
+    def __init__(
+        self, resolved: Resolved, source: PatchSource, device: torch.device, rank: Rank = ALONE
+    ) -> None:
+        model = resolved.model
+        self.resolved = resolved
+        self.source = source
+        self.device = device
+        self.rank = rank
+        torch.manual_seed(seed_of(resolved.seed, "weights"))
+        network = networks.build(
+            model,
+            resolved.in_channels,
+            resolved.classes,
+            resolved.patch_size,
+            resolved.spacing_mm,
+        )
+        self.network = rank.normalised(network, device).to(device)
+        self.average = weight_average(self.network, model.ema) if model.ema else None
+        # What is wrapped and compiled shares its weights with `network`, under whose names they are saved.
+        self.forward = rank.wrapped(self.network, device)
+        if model.compile:
+            self.forward = torch.compile(self.forward)
+        settings = resolved.settings
+        self.loss = SegmentationLoss(
+            model.loss, settings.structures, device, rank.total, settings.ignores
+        )
+        self.optimizer = build_optimizer(model.optimizer, self.network)
+        self.half = half_precision(device) if model.amp else None
+        # Only half precision with a narrow exponent range needs its loss scaled.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
+
+    @property
+    def evaluated(self) -> torch.nn.Module:
+        """Return the network that is validated and kept: the average of the weights, if there is one."""
+        return self.average.module if self.average else self.network
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """Return all that has a state which a checkpoint keeps."""
+        parts = {"network": self.network, "optimizer": self.optimizer, "scaler": self.scaler}
+        return parts | ({"average": self.average} if self.average else {})
+
+    @property
+    def parameters(self) -> int:
+        """Return the number of the network's parameters."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def step(self, number: int, batch: Batch) -> tuple[float, float]:
+        """Train on the rank's part of a batch.
+
+        Returns the loss of the whole batch, and the gradient's norm before it was clipped.
+        """
+        resolved, model, rank = self.resolved, self.resolved.model, self.rank
+        seed = seed_of(resolved.seed, f"step {number}")
+        # Dropout draws from here, on each rank for other patches.
+        torch.manual_seed(
+            seed_of(resolved.seed, f"step {number} rank {rank.number}") if rank.number else seed
+        )
+        draw = Draw(torch.Generator().manual_seed(seed), len(batch.labels), rank.part)
+        images, labels = self.source.patches(batch, resolved, self.device, draw)
+        rate = self.learning_rate(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+            logits = self._forward(images)
+        loss = self.loss(logits, labels)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), model.gradient_clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.update_parameters(self.network)
+        # Gradients were averaged, so that their norm is every rank's; the loss was its own.
+        whole = rank.total(loss.detach()) / rank.size
+        loss_value, norm_value = torch.stack([whole, norm.detach()]).tolist()
+        return loss_value, norm_value
+
+    def _forward(self, images: torch.Tensor):
+        try:
+            return self.forward(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
+                "(Triton on a GPU); set compile: false, or install one"
+            ) from None
+
+    def learning_rate(self, number: int) -> float:
+        """Return the learning rate of a step."""
+        model, resolved = self.resolved.model, self.resolved
+        return model.optimizer.lr * factor(
+            model.schedule, number, resolved.steps, resolved.steps_per_epoch
+        )
+
+    def validate(self, cases: Sequence[TrainingCase]) -> dict[str, float]:
+        """Return loss and Dice of each structure, averaged over whole volumes on the prepared grid.
+
+        A structure that is in no reference is NaN, and left out of the mean.
+        """
+        losses, scores = zip(*self.rank.spread(self._validate_case, cases), strict=True)
+        by_structure = mean_known(np.array(scores))
+        names = [f"validation_dice_{name}" for name in self.resolved.settings.structures]
+        return {
+            "validation_loss": float(np.mean(losses)),
+            **dict(zip(names, by_structure.tolist(), strict=True)),
+            "validation_dice_mean": float(mean_known(by_structure)),
+        }
+
+    def _validate_case(self, case: TrainingCase) -> tuple[float, np.ndarray]:
+        """Return the loss, and Dice of each structure."""
+        resolved, model = self.resolved, self.resolved.model
+        image, label = case.cut((0, 0, 0), case.shape)
+        probabilities = predict_volume(
+            self.evaluated,
+            image,
+            resolved.classes,
+            SlidingWindow(
+                resolved.patch_size, model.dims, model.planes, overlap=VALIDATION_OVERLAP
+            ),
+            self.device,
+            model.amp,
+        )
+        known = label != IGNORED
+        predicted = probabilities.argmax(0).astype(np.uint8)
+        scores = dice(label[known], predicted[known], resolved.classes)
+        # The loss takes logits; logarithms of probabilities are such.
+        logits = torch.from_numpy(probabilities).clamp_(min=1e-7).log_()[None]
+        return float(self.validation_loss(logits, torch.from_numpy(label)[None])), scores
+
+    @property
+    def validation_loss(self) -> SegmentationLoss:
+        """Return the loss of whole volumes, on the CPU."""
+        settings = self.resolved.settings
+        return SegmentationLoss(settings.model.loss, settings.structures, ignores=settings.ignores)
+
+
+def build_optimizer(settings: Optimizer, network: torch.nn.Module) -> torch.optim.Optimizer:
+    """Build the optimiser that a study asks for, for all of a network's parameters."""
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": True}
+    parameters = network.parameters()
+    if settings.name == "sgd":
+        # Nesterov's momentum is undefined for momentum 0.
+        nesterov = settings.momentum > 0
+        return torch.optim.SGD(parameters, momentum=settings.momentum, nesterov=nesterov, **common)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(parameters, betas=settings.betas, **common)
+
+
+def mean_known(values: np.ndarray) -> np.ndarray:
+    """Average over the first axis without NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
