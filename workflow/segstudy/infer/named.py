@@ -75,12 +75,12 @@ def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
 
 
 def state(command: Sequence[str]) -> str:
-    """A text that changes where a file that a command names is replaced, told by its size and time."""
+    """Return a text that changes where a file that a command names is replaced, told by its size and time."""
     return " ".join(state_of(files or ()) for files in stamps(command))
 
 
 def _parts(word: str) -> list[str]:
-    """What may be a path in a word, longest first: after an `=`, or between `=`, `,` and `:`."""
+    """Return what may be a path in a word, longest first: after an `=`, or between `=`, `,` and `:`."""
     return [word.partition("=")[2], *re.split("[=,:]", word)]
 
 

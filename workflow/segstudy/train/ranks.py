@@ -139,7 +139,7 @@ class _Total(torch.autograd.Function):
 
 
 def heeded() -> list[int]:
-    """The signals of `STOPPING`, but for SIGHUP where `nohup` has it ignored."""
+    """Return the signals of `STOPPING`, but for SIGHUP where `nohup` has it ignored."""
     return [
         number
         for number in STOPPING
