@@ -25,7 +25,8 @@ def along(found, what, direction) -> float:
 
 def box_of(mask, intensity=None, spacing=(1.0, 1.0, 1.0)) -> Box:
     intensity = mask.astype(np.float32) if intensity is None else intensity
-    return Box(mask, ~mask, intensity[None], np.array(spacing), np.zeros((3, 2), bool))
+    spacing = np.array(spacing)
+    return Box(mask, ~mask, intensity[None], spacing, np.zeros(3), mask.shape * spacing)
 
 
 def test_form_of_a_brick_and_of_half_of_it():
@@ -53,11 +54,16 @@ def test_where_the_grid_ends_nothing_is_known():
     label[5:15, 5:15, 12:] = 1
     box = cut_out(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
     found = form(box, box.mask)
-    assert box.open.tolist() == [[False, False], [False, False], [False, True]]
+    assert found.open.tolist() == [[False, False], [False, False], [False, True]]
+    assert box.room_mm(box.mask).tolist() == [[5, 5], [5, 5], [12, 0]]
+    assert box.in_grid.sum() == 20 * 20 * (8 + 10)  # twice five voxels of room, and none off the grid
     assert np.isnan(along(found, "cap", (0, 0, 1)))
     assert np.isnan(along(found, "width", (0, 0, 1)))
     assert np.isnan(along(found, "width", (0, 0, -1)))
     assert np.isfinite(along(found, "cap", (0, 0, -1)))
+    assert along(found, "room", (0, 0, -1)) == 12
+    assert along(found, "reach", (0, 0, -1)) == -2.5  # from the grid's middle to the last voxel's
+    assert along(found, "reach", (1, 0, 0)) == 4.5
 
 
 @pytest.mark.parametrize("way", ["x", "y", "z", "oblique", "ball"])
@@ -79,7 +85,7 @@ def test_the_same_label_gets_the_same_faults():
     }
     for kind, forms in first.items():
         for one, other in zip(forms, second[kind], strict=True):
-            assert np.array_equal(one.along, other.along)
+            assert np.array_equal(one.along, other.along, equal_nan=True)
             assert np.array_equal(one.once, other.once)
 
 

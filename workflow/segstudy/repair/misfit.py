@@ -35,16 +35,17 @@ FEWEST_PLANTED = 6
 ROUNDS = 3
 #: A robust z-score is taken for no more than this.
 LARGEST_Z = 8.0
-#: The least spread that a cohort is granted, of what is measured once and along each direction.
-LEAST_SPREAD = np.concatenate(
-    [np.full(len(ONCE), 0.05), np.repeat([0.03, 0.05, 0.1, 0.01], len(DIRECTIONS)), [0.05]]
-)
+#: The least spread that a cohort is granted, of what is measured once and along each direction; of lengths
+#: in voxels.
+LEAST_SPREAD = {"once": 0.05, "width": 0.03, "cap": 0.05, "contrast": 0.1, "facing": 0.01}
+LEAST_VOXELS = 1.0
 VOLUME, RATIO = 0, -1
-#: Columns that the image gives.
-IMAGE = np.flatnonzero(
-    [word in ("spread", "edge", "outer", "inner", "rim") for word in ONCE]
-    + [word == "contrast" for word in ALONG for _ in DIRECTIONS]
-    + [False]
+#: What each column of a row measures.
+COLUMNS = np.array([*ONCE, *(word for word in ALONG for _ in DIRECTIONS), "ratio"])
+REACH = np.flatnonzero(COLUMNS == "reach")
+#: Columns that say nothing of the form of a structure that lies elsewhere.
+OF_PLACE = np.flatnonzero(
+    np.isin(COLUMNS, ("spread", "edge", "outer", "inner", "rim", "contrast", "reach", "room"))
 )
 FAULT = {"part": "missing_part", "wide": "outline", "narrow": "outline", "extra": "size"}
 #: Robust z-score from which a measure is told as evidence.
@@ -56,7 +57,7 @@ class Rows:
     """Measures of one structure through a cohort, a row a case, and those of its planted faults.
 
     sound: (n, m). planted: (k, m), with the kind (k,), an index of KINDS, and the case (k,), an index of cases.
-    open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
+    least: (m,), the least spread that is granted. open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
     the others, so that the image tells nothing of its form. cropped: (n,), whether the field of view cuts more than usual.
     """
 
@@ -65,6 +66,7 @@ class Rows:
     planted: np.ndarray
     kind: np.ndarray
     of: np.ndarray
+    least: np.ndarray
     open: np.ndarray
     elsewhere: np.ndarray
     cropped: np.ndarray
@@ -137,7 +139,8 @@ def misfits(
             if verdict.found and case in other and other[case].clear > verdict.clear
         ]
         if blamed:
-            rows.delivered[[rows.cases.index(case) for case in blamed], RATIO] = np.nan
+            at = [rows.cases.index(case) for case in blamed]
+            rows.delivered[np.ix_(at, [RATIO, *REACH])] = np.nan
             verdicts |= {case: one for case, one in judge(rows).items() if case in blamed}
     found = []
     for name, verdicts in judged.items():
@@ -177,19 +180,25 @@ def gather(
 ) -> tuple[Rows, str | None]:
     """The measures of a structure through a cohort, and the structure that its volume is compared with."""
     there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
-    if np.mean([case.forms[name].open for case in there] or 0) < 0.5:
+    if np.mean([case.forms[name].delivered.open.any() for case in there] or 0) < 0.5:
         # Moved to the edge of the grid, a structure has lost a part by that.
-        there = [case for case in there if not (case.forms[name].open and case.case in elsewhere)]
+        there = [
+            case
+            for case in there
+            if not (case.forms[name].delivered.open.any() and case.case in elsewhere)
+        ]
     partner = _partner(there, name)
     delivered, planted, kind, of = [], [], [], []
     for index, case in enumerate(there):
         forms = case.forms[name]
         other = case.forms.get(partner) if partner else None
         against = other.delivered.once[VOLUME] if other else np.nan
-        delivered.append(_row(forms.delivered, against))
+        others = [shape.centroid for of, shape in case.shapes.items() if shape and of != name]
+        from_here = np.median(others, axis=0) if others else np.full(3, np.nan)
+        delivered.append(_row(forms.delivered, against, from_here))
         for number, word in enumerate(KINDS):
             for one in forms.planted[word]:
-                planted.append(_row(one, against))
+                planted.append(_row(one, against, from_here))
                 kind.append(number)
                 of.append(index)
     rows = Rows(
@@ -198,15 +207,26 @@ def gather(
         np.array(planted).reshape(len(planted), -1),
         np.array(kind, int),
         np.array(of, int),
-        np.array([case.forms[name].open for case in there], bool),
+        _least_spread(float(np.median([case.voxel_mm for case in cases]))),
+        np.array([case.forms[name].delivered.open.any() for case in there], bool),
         np.array([case.case in elsewhere for case in there], bool),
         np.array([case.case in cropped for case in there], bool),
     )
     return rows, partner
 
 
-def _row(form: Form, against: float) -> np.ndarray:
-    return np.concatenate([form.once, form.along.ravel(), [form.once[VOLUME] - against]])
+def _row(form: Form, against: float, from_here: np.ndarray) -> np.ndarray:
+    """A row: how far a structure reaches is told from the middle of the others, `from_here` (3,) mm."""
+    row = np.concatenate([form.once, form.along.ravel(), [form.once[VOLUME] - against]])
+    row[REACH] -= DIRECTIONS @ from_here
+    return row
+
+
+def _least_spread(voxel_mm: float) -> np.ndarray:
+    """The least spread that a cohort is granted, by column."""
+    length = LEAST_VOXELS * voxel_mm
+    least = LEAST_SPREAD | {"ratio": LEAST_SPREAD["once"], "reach": length, "room": length}
+    return np.array([least.get(word, least["once"]) for word in COLUMNS])
 
 
 def _partner(cases: Sequence[Described], name: str) -> str | None:
@@ -251,7 +271,7 @@ def judge(rows: Rows) -> dict[str, Verdict]:
 
 def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> list[Verdict]:
     """Judge some cases (indices) by others (n, bool), without what the image tells if `blind`."""
-    usual, spread = _usual(rows.delivered[learnt])
+    usual, spread = _usual(rows.delivered[learnt], rows.least)
 
     def seen(measures: np.ndarray, is_open: np.ndarray) -> np.ndarray:
         z = np.nan_to_num((measures - usual) / spread).clip(-LARGEST_Z, LARGEST_Z)
@@ -285,10 +305,10 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
     ]
 
 
-def _usual(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and robust standard deviation of each column; NaN of no account."""
+def _usual(table: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and robust standard deviation of each column, the least one granted; NaN of no account."""
     usual = median(table)
-    return usual, np.fmax(1.4826 * median(np.abs(table - usual)), LEAST_SPREAD)
+    return usual, np.fmax(1.4826 * median(np.abs(table - usual)), least)
 
 
 def features(z: np.ndarray, blind: bool) -> np.ndarray:
@@ -298,15 +318,15 @@ def features(z: np.ndarray, blind: bool) -> np.ndarray:
     """
     if blind:
         z = z.copy()
-        z[:, IMAGE] = 0
+        z[:, OF_PLACE] = 0
     along = z[:, len(ONCE) : RATIO].reshape(len(z), len(ALONG), -1)
-    width, cap, contrast, facing = np.moveaxis(along, 1, 0)
+    width, cap, contrast = np.moveaxis(along, 1, 0)[:3]
     # A cut: a large end, that reaches less far, at which the image has less of an edge.
     cut = (cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)).max(axis=1)
     least = [np.sort(one, axis=1)[:, :6].mean(axis=1) for one in (width, contrast)]
     summaries = [
         one
-        for way in (width, cap, contrast, facing)
+        for way in np.moveaxis(along, 1, 0)
         for one in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
     ]
     return np.column_stack([z[:, : len(ONCE)], z[:, RATIO], *summaries, *least, cut])
@@ -318,7 +338,7 @@ def words(kind: str, verdict: Verdict) -> str:
     z = dict(zip(ONCE, verdict.z[: len(ONCE)], strict=True))
     said = [f"{change[VOLUME]:.2f} times the usual volume"]
     if kind == "part":
-        width, cap, contrast, _ = verdict.z[len(ONCE) : RATIO].reshape(len(ALONG), -1)
+        width, cap, contrast, *_ = verdict.z[len(ONCE) : RATIO].reshape(len(ALONG), -1)
         at = int(np.argmax(cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)))
         said.append(
             f"ends early or flat towards {_side(DIRECTIONS[at])}, {change[len(ONCE) + at]:.2f} times the "
