@@ -292,9 +292,14 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
             odds[:, number] = log_odds(mine, right, there)
             likelihood[:, number] = log_likelihood(mine, there)
     # A crop takes a part away, and no label is drawn too narrow by it.
-    less = [KINDS.index(kind) for kind in ("part", "narrow")]
+    # What is small has gained nothing, and what is large has lost nothing.
+    less, more = (
+        [KINDS.index(kind) for kind in two] for two in (("part", "narrow"), ("wide", "extra"))
+    )
+    size = scores[:, [VOLUME, RATIO]]
     for table in (odds, likelihood):
-        table[np.ix_(rows.cropped[asked], less)] = -np.inf
+        table[np.ix_(rows.cropped[asked] | (size.min(axis=1) >= 0), less)] = -np.inf
+        table[np.ix_(size.max(axis=1) <= 0, more)] = -np.inf
     clear = CLEAR_ODDS * (1 + FEW / np.count_nonzero(learnt))
     least = 0.0 if blind else clear  # that something is wrong with it is known already
     return [
