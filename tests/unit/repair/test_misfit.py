@@ -56,7 +56,9 @@ def test_where_the_grid_ends_nothing_is_known():
     found = form(box, box.mask)
     assert found.open.tolist() == [[False, False], [False, False], [False, True]]
     assert box.room_mm(box.mask).tolist() == [[5, 5], [5, 5], [12, 0]]
-    assert box.in_grid.sum() == 20 * 20 * (8 + 10)  # twice five voxels of room, and none off the grid
+    assert box.in_grid.sum() == 20 * 20 * (
+        8 + 10
+    )  # twice five voxels of room, and none off the grid
     assert np.isnan(along(found, "cap", (0, 0, 1)))
     assert np.isnan(along(found, "width", (0, 0, 1)))
     assert np.isnan(along(found, "width", (0, 0, -1)))
@@ -221,3 +223,43 @@ def test_a_speck_that_is_left_is_a_size(sound):
         return kept
 
     assert told(with_faults(sound, {7: speck})) == {("k07", "left", "size")}
+
+
+# --- tubes that the field of view cuts in every case -------------------------------------------------
+
+
+def tubes(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two tubes from the lowest slice to the highest, that differ in calibre and course."""
+    draw = np.random.default_rng([7, seed])
+    x, y, z = np.indices(SHAPE)
+    label = np.zeros(SHAPE, np.uint8)
+    for value, middle in ((LEFT, 11), (RIGHT, 28)):
+        bend = draw.uniform(-2, 2, 2)[:, None] * np.sin(np.arange(SHAPE[2]) / draw.uniform(7, 13))
+        across = np.hypot(x - middle - bend[0][z], y - 22 - bend[1][z])
+        label[across < draw.uniform(3.4, 5.0)] = value
+    image = ndimage.gaussian_filter(np.where(label > 0, 100.0, 0.0), 0.7)
+    return image + draw.normal(0, 8, SHAPE), label
+
+
+@pytest.fixture(scope="module")
+def vessels():
+    return [described(f"v{seed:02d}", *tubes(seed)) for seed in range(16)]
+
+
+@pytest.mark.parametrize("top", [False, True])
+def test_a_tube_that_ends_within_the_field_of_view_misses_a_part(vessels, top):
+    image, label = tubes(3)
+    part = label[..., -18:] if top else label[..., :18]
+    part[part == RIGHT] = 0
+    cases = [*vessels[:3], described("v03", image, label), *vessels[4:]]
+    assert told(vessels) == set()
+    assert told(cases) == {("v03", "right", "missing_part")}
+
+
+def test_planted_outlines_stay_at_the_end_of_the_grid():
+    image, label = tubes(0)
+    box = cut_out(label, LEFT, scene(Image(image[None].astype(np.float32), np.eye(4))))
+    for kind, forms in planted(box).items():
+        if kind != "part":
+            assert all(form.open[2].all() for form in forms)
+    assert not all(form.open[2].all() for form in planted(box)["part"])
