@@ -256,6 +256,14 @@ def test_a_tube_that_ends_within_the_field_of_view_misses_a_part(vessels, top):
     assert told(cases) == {("v03", "right", "missing_part")}
 
 
+def test_a_shorter_scan_is_no_missing_part(vessels):
+    """The grid begins 18 of 40 slices higher, where all tubes always end with it."""
+    image, label = tubes(3)
+    assert not told(
+        [*vessels[:3], described("v03", image[..., 18:], label[..., 18:]), *vessels[4:]]
+    )
+
+
 def test_planted_outlines_stay_at_the_end_of_the_grid():
     image, label = tubes(0)
     box = cut_out(label, LEFT, scene(Image(image[None].astype(np.float32), np.eye(4))))

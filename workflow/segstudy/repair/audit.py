@@ -31,6 +31,9 @@ from segstudy.study import Cohort, from_json
 PLANTED_CASES = 150
 #: Voxels on the border, by what is usual, from which a field of view takes more than it does elsewhere.
 MORE_OF_BORDER = 1.3
+#: Robust z-score below which a grid is short, and the least spread of its sizes, as a share.
+SHORT_Z = 3.0
+LEAST_SPREAD = 0.05
 
 
 def audit(cases: Iterable[Described]) -> list[Finding]:
@@ -89,23 +92,24 @@ def _cropped(cases: Sequence[Described], found: Iterable[Finding]) -> dict[str, 
     """By structure, the cases in which the field of view takes more of it than is usual.
 
     That is seen where a cut structure has more voxels on the border than is usual, not just more
-    for its size; and where the same end of the grid that does so cuts another structure, which it
-    always cuts.
+    for its size; and where one ends with a grid that is shorter that way than is usual.
     """
-    cropped = defaultdict(set)
+    sizes = np.array([case.image.size_mm for case in cases])
+    usual = np.median(sizes, axis=0)
+    spread = 1.4826 * np.median(np.abs(sizes - usual), axis=0)
+    short = sizes < usual - SHORT_Z * np.maximum(spread, LEAST_SPREAD * usual)
+    cropped = {}
     for name in cases[0].shapes:
         borders = {case.case: case.shapes[name].border for case in cases if case.shapes[name]}
         most = MORE_OF_BORDER * np.median(list(borders.values()) or 0)
-        for one in found:
-            if one.fault == "cut" and one.structure == name and borders[one.case] > most:
-                cropped[name].add(one.case)
-    for case in cases:
-        open_ends = {name: forms.delivered.open for name, forms in case.forms.items() if forms}
-        for name in [name for name in open_ends if case.case in cropped[name]]:
-            for other, ends in open_ends.items():
-                if (ends & open_ends[name]).any():
-                    cropped[other].add(case.case)
-    return {name: frozenset(there) for name, there in cropped.items()}
+        cut = {one.case for one in found if one.fault == "cut" and one.structure == name}
+        cropped[name] = frozenset(
+            case.case
+            for case, axes in zip(cases, short, strict=True)
+            if (case.case in cut and borders[case.case] > most)
+            or (case.forms[name] and case.forms[name].delivered.open[axes].any())
+        )
+    return cropped
 
 
 def _by_structure(found: Iterable[Finding], faults: set[str]) -> dict[str, frozenset[str]]:
