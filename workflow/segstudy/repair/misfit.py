@@ -42,7 +42,7 @@ LEAST_VOXELS = 1.0
 VOLUME, RATIO = 0, -1
 #: What each column of a row measures.
 COLUMNS = np.array([*ONCE, *(word for word in ALONG for _ in DIRECTIONS), "ratio"])
-REACH = np.flatnonzero(COLUMNS == "reach")
+REACH, ROOM = (np.flatnonzero(word == COLUMNS) for word in ("reach", "room"))
 #: Columns that say nothing of the form of a structure that lies elsewhere.
 OF_PLACE = np.flatnonzero(
     np.isin(COLUMNS, ("spread", "edge", "outer", "inner", "rim", "contrast", "reach", "room"))
@@ -122,12 +122,16 @@ def misfits(
     cropped: by structure, the cases in which the field of view cuts more of it than is usual.
     """
     nobody: frozenset[str] = frozenset()
+    taken = nobody.union(*cropped.values())
     judged: dict[str, dict[str, Verdict]] = {}
     gathered = {}
     for name in cases[0].shapes:
         asked = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
         rows, _ = gathered[name] = gather(cases, name, *asked)
         if len(rows.cases) >= SMALLEST_COHORT and np.count_nonzero(~rows.odd) >= FEWEST_USUAL:
+            # What the field of view takes a part of is no measure for its neighbours.
+            partial = np.array([case in taken for case in rows.cases])
+            rows.delivered[np.ix_(partial, [RATIO, *REACH])] = np.nan
             judged[name] = judge(rows)
     for name, verdicts in judged.items():
         # Which of two structures is out of their ratio? The one that is odder otherwise.
@@ -272,33 +276,34 @@ def judge(rows: Rows) -> dict[str, Verdict]:
 def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> list[Verdict]:
     """Judge some cases (indices) by others (n, bool), without what the image tells if `blind`."""
     usual, spread = _usual(rows.delivered[learnt], rows.least)
+    # What the field of view takes away is no fault.
+    shrunk = rows.cropped | (rows.open & (rows.open[learnt].mean() < 0.5))
 
-    def seen(measures: np.ndarray, is_open: np.ndarray) -> np.ndarray:
+    def seen(measures: np.ndarray, of: np.ndarray) -> np.ndarray:
         z = np.nan_to_num((measures - usual) / spread).clip(-LARGEST_Z, LARGEST_Z)
-        if rows.open[learnt].mean() < 0.5:  # what the field of view takes away is no fault
-            for column in (VOLUME, RATIO):
-                z[is_open, column] = z[is_open, column].clip(0)
+        z[:, ROOM] = z[:, ROOM].clip(0)  # a smaller grid leaves less room to all
+        for column in (VOLUME, RATIO):
+            z[shrunk[of], column] = z[shrunk[of], column].clip(0)
         return z
 
-    scores = seen(rows.delivered[asked], rows.open[asked])
+    scores = seen(rows.delivered[asked], asked)
     mine = features(scores, blind)
-    right = features(seen(rows.delivered[learnt], rows.open[learnt]), blind)
+    right = features(seen(rows.delivered[learnt], np.flatnonzero(learnt)), blind)
     use = learnt[rows.of]
-    wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]), blind)
+    wrong = features(seen(rows.planted[use], rows.of[use]), blind)
     by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
     odds, likelihood = np.full((2, len(asked), len(KINDS)), -np.inf)
     for number, there in enumerate(by_kind):
         if len(there) >= FEWEST_PLANTED:
             odds[:, number] = log_odds(mine, right, there)
             likelihood[:, number] = log_likelihood(mine, there)
-    # A crop takes a part away, and no label is drawn too narrow by it.
     # What is small has gained nothing, and what is large has lost nothing.
     less, more = (
         [KINDS.index(kind) for kind in two] for two in (("part", "narrow"), ("wide", "extra"))
     )
     size = scores[:, [VOLUME, RATIO]]
     for table in (odds, likelihood):
-        table[np.ix_(rows.cropped[asked] | (size.min(axis=1) >= 0), less)] = -np.inf
+        table[np.ix_(size.min(axis=1) >= 0, less)] = -np.inf
         table[np.ix_(size.max(axis=1) <= 0, more)] = -np.inf
     clear = CLEAR_ODDS * (1 + FEW / np.count_nonzero(learnt))
     least = 0.0 if blind else clear  # that something is wrong with it is known already

@@ -176,7 +176,8 @@ def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
 
     A gain is the fall of `cost` when the fault is undone: a log odds, as far as features are
     normal and independent, which they are not quite. An explanation that leaves the case unusual
-    is none: then something else is wrong with it.
+    is none: then something else is wrong with it. But what was turned has been stretched by other
+    than cubic voxels too, and has lost what left the grid.
     """
     present = [name for name in usual if case.shapes[name] is not None]
     if not present:
@@ -214,6 +215,8 @@ def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
         for one in found
         if best.fault == one.fault == "shifted" and "+" not in best.structure + one.structure
     ] or [best]
+    if best.fault not in ("shifted", "swapped"):
+        return told
     unusual = before - sum(usual[name].cost for name in present)
     return told if unusual - sum(one.score for one in told) <= MOST_LEFT * unusual else []
 
