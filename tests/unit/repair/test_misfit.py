@@ -68,6 +68,19 @@ def test_where_the_grid_ends_nothing_is_known():
     assert along(found, "reach", (1, 0, 0)) == 4.5
 
 
+@pytest.mark.parametrize(
+    ("start", "size", "kept"),
+    [(13, 3, True), (17, 3, False), (17, 6, True), (13, 1, False)],
+    ids=["beside", "apart", "apart and large", "a speck"],
+)
+def test_what_has_a_part_in_a_form(start, size, kept):
+    """A cube of 6 voxels and a smaller one: pieces of an eighth, all, or a two hundredth of its voxels."""
+    label = np.zeros((30, 16, 16), np.uint8)
+    label[5:11, 5:11, 5:11] = label[start : start + size, 5 : 5 + size, 5 : 5 + size] = 1
+    box = cut_out(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
+    assert box.mask.sum() == 6**3 + (size**3 if kept else 0)
+
+
 @pytest.mark.parametrize("way", ["x", "y", "z", "oblique", "ball"])
 def test_a_part_is_lost_by_its_share(way):
     mask = ellipsoid(SHAPE, (20, 22, 20), (9, 12, 8))

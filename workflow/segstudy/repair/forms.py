@@ -21,8 +21,11 @@ BOX_VOXELS = 100_000
 ROOM = 5
 #: Voxels below which a structure has no form to speak of.
 LEAST_VOXELS = 12
-#: Pieces of less than this share of a structure have no part in its form.
+#: Gap, in voxels, over which pieces still count as one: a thin structure breaks without fault.
+GAP_VOXELS = 4
+#: What has no part in a structure's form: pieces of less than this share of it, and those apart, over a gap.
 SMALL_PIECE = 0.05
+SMALL_APART = 0.2
 #: Points of the surface at which the image is looked at.
 POINTS = 500
 #: Steps of the finest voxel size along the normal at which the image is looked at, outwards.
@@ -141,9 +144,13 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
 
 def _main(mask: np.ndarray) -> np.ndarray:
     """A mask (x, y, z) without its small pieces, which are a fault of their own."""
-    pieces, _ = ndimage.label(mask, np.ones((3, 3, 3)))
-    sizes = np.bincount(pieces[mask])
-    return mask & (sizes >= SMALL_PIECE * sizes.sum())[pieces]
+    touching = np.ones((3, 3, 3))
+    for share, gap in ((SMALL_PIECE, 0), (SMALL_APART, GAP_VOXELS // 2)):
+        near = ndimage.binary_dilation(mask, touching, gap) if gap else mask
+        pieces, _ = ndimage.label(near, touching)
+        sizes = np.bincount(pieces[mask])
+        mask = mask & (sizes >= share * sizes.sum())[pieces]
+    return mask
 
 
 def _averaged(array: np.ndarray, block: np.ndarray) -> np.ndarray:

@@ -197,7 +197,7 @@ def gather(
         forms = case.forms[name]
         other = case.forms.get(partner) if partner else None
         against = other.delivered.once[VOLUME] if other else np.nan
-        others = [shape.centroid for of, shape in case.shapes.items() if shape and of != name]
+        others = [shape.centroid for it, shape in case.shapes.items() if shape and it != name]
         from_here = np.median(others, axis=0) if others else np.full(3, np.nan)
         delivered.append(_row(forms.delivered, against, from_here))
         for number, word in enumerate(KINDS):
