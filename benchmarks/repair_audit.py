@@ -1,7 +1,8 @@
 """The audit of labels: precision and recall for each fault, planted in real and phantom cohorts.
 
 One case in four gets a fault, each kind in turn, in structures and directions that go round;
-this is repeated until every case has had one. A case counts once for each fault that it is said
+this is repeated until every case has had two. Thresholds and measures were chosen on phantoms of
+other seeds and on the first, third, ... of the hippocampus cases; measured are the others. A case counts once for each fault that it is said
 to have. What a planted fault brings with it (a moved structure that cuts another in two, a crop that
 leaves nothing of one) is true as well and counts for neither side.
 """
@@ -35,8 +36,9 @@ ROUND = [*PLANTED, *OF_FORM, *OF_FORM]
 ONE_IN = 4
 #: Findings in 100 structures of labels as delivered, at most.
 MOST_FALSE = 1.0
+FAULTS_A_CASE = 2
 #: Seed of the phantoms, and of the sides, shares and directions; thresholds were chosen with others.
-SEED = 4711
+SEED = 31337
 
 Case = tuple[str, Image, Image]
 
@@ -57,12 +59,12 @@ def cohorts(quick: bool, only: str):
     if only not in "hippocampus":
         pass
     elif folder.is_dir():
-        files = sorted((folder / "labelsTr").glob("*.nii.gz"))[: 36 if quick else None]
+        files = sorted((folder / "labelsTr").glob("*.nii.gz"))[1::2][: 36 if quick else None]
         cases = [
             (file.name, read_image(folder / "imagesTr" / file.name), read_label(file))
             for file in files
         ]
-        yield "hippocampus (real MR)", cases, {"anterior": 1, "posterior": 2}
+        yield "hippocampus (real MR, half held out)", cases, {"anterior": 1, "posterior": 2}
     else:
         print(f"no real labels: {folder} is no folder (set SEGSTUDY_DATA)\n")
     if not quick and only in "thorax":
@@ -70,8 +72,21 @@ def cohorts(quick: bool, only: str):
         cases = [
             (f"p{index:02d}", Image(image[None].astype(np.float32), affine), Image(label, affine))
             for index, (image, label, affine) in enumerate(scans)
+            if whole(label)
         ]
+        print(
+            f"thorax: {64 - len(cases)} of 64 phantoms have a structure in two, and are left out\n"
+        )
         yield "thorax (phantom CT)", cases, STRUCTURES
+
+
+def whole(label: np.ndarray) -> bool:
+    """Whether each structure is of one piece, gaps of four voxels aside: a phantom's heart can lie
+    over its esophagus and cut that in two, which is no sound label to plant faults in."""
+    return all(
+        ndimage.label(ndimage.distance_transform_edt(label != value) <= 2)[1] == 1
+        for value in STRUCTURES.values()
+    )
 
 
 def plant(fault: str, image: Image, label: Image, values: list[int], turn: int):
@@ -186,7 +201,7 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
         print("- no findings")
     planted, right, wrong, missed, blamed = Counter(), Counter(), Counter(), Counter(), 0
     number, kinds, misnamed = 0, [], []
-    for offset in range(ONE_IN):
+    for offset in [*range(ONE_IN)] * FAULTS_A_CASE:
         cohort, truth = list(clean), {}
         for index in range(offset, len(cases), ONE_IN):
             fault, turn = ROUND[number % len(ROUND)], number // len(ROUND)
@@ -220,9 +235,8 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
     total, all_right = sum(planted.values()), sum(right.values())
     precision = all_right / (all_right + sum(wrong.values()))
     recall = all_right / total
-    print(
-        f"\nUntouched cases with a finding: {blamed} of {ONE_IN * len(cases) - total}. Wrongly named:"
-    )
+    untouched = FAULTS_A_CASE * ONE_IN * len(cases) - total
+    print(f"\nUntouched cases with a finding: {blamed} of {untouched}. Wrongly named:")
     print("\n".join(sorted(misnamed)) or "- none", end="\n\n")
     asked = [("precision", precision, 0.95), ("recall", recall, 0.95)]
     asked += [(f"recall of {one}", right[one] / max(planted[one], 1), 0.9) for one in OF_FORM]

@@ -15,7 +15,7 @@ from segstudy.repair import tamper
 from segstudy.repair.audit import audit
 from segstudy.repair.described import describe
 from segstudy.repair.findings import FAULTS
-from segstudy.repair.places import turns
+from segstudy.repair.places import explain, norms, turns
 from segstudy.repair.points import evidence, sample, scene
 
 SHAPE = (44, 40, 36)
@@ -90,6 +90,18 @@ def clean():
 
 def test_a_clean_cohort_has_no_findings(clean):
     assert audit(clean) == []
+
+
+def test_a_shift_that_leaves_a_structure_unusual_explains_nothing(clean):
+    """The spleen five voxels to the back, and the same with all of it grown threefold."""
+    image, label = belly(5)
+    moved = move_structure(label.array, SPLEEN, translation((0, -5, 0)))
+    far = ndimage.distance_transform_edt(moved != SPLEEN)
+    grown = np.where((far <= 3) & (moved == 0), SPLEEN, moved).astype(np.uint8)
+    for array, faults in ((moved, ["shifted"]), (grown, [])):
+        case = describe("p05", image, Image(array, label.affine), STRUCTURES, plant=False)
+        cohort = [*clean[:5], case, *clean[6:]]
+        assert [one.fault for one in explain(case, norms(cohort))] == faults
 
 
 @pytest.mark.parametrize("fault", sorted(PLANTED))

@@ -25,7 +25,8 @@ def along(found, what, direction) -> float:
 
 def box_of(mask, intensity=None, spacing=(1.0, 1.0, 1.0)) -> Box:
     intensity = mask.astype(np.float32) if intensity is None else intensity
-    return Box(mask, ~mask, intensity[None], np.array(spacing), np.zeros((3, 2), bool))
+    spacing = np.array(spacing)
+    return Box(mask, ~mask, intensity[None], spacing, np.zeros(3), mask.shape * spacing)
 
 
 def test_form_of_a_brick_and_of_half_of_it():
@@ -53,11 +54,31 @@ def test_where_the_grid_ends_nothing_is_known():
     label[5:15, 5:15, 12:] = 1
     box = cut_out(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
     found = form(box, box.mask)
-    assert box.open.tolist() == [[False, False], [False, False], [False, True]]
+    assert found.open.tolist() == [[False, False], [False, False], [False, True]]
+    assert box.room_mm(box.mask).tolist() == [[5, 5], [5, 5], [12, 0]]
+    assert box.in_grid.sum() == 20 * 20 * (
+        8 + 10
+    )  # twice five voxels of room, and none off the grid
     assert np.isnan(along(found, "cap", (0, 0, 1)))
     assert np.isnan(along(found, "width", (0, 0, 1)))
     assert np.isnan(along(found, "width", (0, 0, -1)))
     assert np.isfinite(along(found, "cap", (0, 0, -1)))
+    assert along(found, "room", (0, 0, -1)) == 12
+    assert along(found, "reach", (0, 0, -1)) == -2.5  # from the grid's middle to the last voxel's
+    assert along(found, "reach", (1, 0, 0)) == 4.5
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "kept"),
+    [(13, 3, True), (17, 3, False), (17, 6, True), (13, 1, False)],
+    ids=["beside", "apart", "apart and large", "a speck"],
+)
+def test_what_has_a_part_in_a_form(start, size, kept):
+    """A cube of 6 voxels and a smaller one: pieces of an eighth, all, or a two hundredth of its voxels."""
+    label = np.zeros((30, 16, 16), np.uint8)
+    label[5:11, 5:11, 5:11] = label[start : start + size, 5 : 5 + size, 5 : 5 + size] = 1
+    box = cut_out(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
+    assert box.mask.sum() == 6**3 + (size**3 if kept else 0)
 
 
 @pytest.mark.parametrize("way", ["x", "y", "z", "oblique", "ball"])
@@ -79,7 +100,7 @@ def test_the_same_label_gets_the_same_faults():
     }
     for kind, forms in first.items():
         for one, other in zip(forms, second[kind], strict=True):
-            assert np.array_equal(one.along, other.along)
+            assert np.array_equal(one.along, other.along, equal_nan=True)
             assert np.array_equal(one.once, other.once)
 
 
@@ -215,3 +236,51 @@ def test_a_speck_that_is_left_is_a_size(sound):
         return kept
 
     assert told(with_faults(sound, {7: speck})) == {("k07", "left", "size")}
+
+
+# --- tubes that the field of view cuts in every case -------------------------------------------------
+
+
+def tubes(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two tubes from the lowest slice to the highest, that differ in calibre and course."""
+    draw = np.random.default_rng([7, seed])
+    x, y, z = np.indices(SHAPE)
+    label = np.zeros(SHAPE, np.uint8)
+    for value, middle in ((LEFT, 11), (RIGHT, 28)):
+        bend = draw.uniform(-2, 2, 2)[:, None] * np.sin(np.arange(SHAPE[2]) / draw.uniform(7, 13))
+        across = np.hypot(x - middle - bend[0][z], y - 22 - bend[1][z])
+        label[across < draw.uniform(3.4, 5.0)] = value
+    image = ndimage.gaussian_filter(np.where(label > 0, 100.0, 0.0), 0.7)
+    return image + draw.normal(0, 8, SHAPE), label
+
+
+@pytest.fixture(scope="module")
+def vessels():
+    return [described(f"v{seed:02d}", *tubes(seed)) for seed in range(16)]
+
+
+@pytest.mark.parametrize("top", [False, True])
+def test_a_tube_that_ends_within_the_field_of_view_misses_a_part(vessels, top):
+    image, label = tubes(3)
+    part = label[..., -18:] if top else label[..., :18]
+    part[part == RIGHT] = 0
+    cases = [*vessels[:3], described("v03", image, label), *vessels[4:]]
+    assert told(vessels) == set()
+    assert told(cases) == {("v03", "right", "missing_part")}
+
+
+def test_a_shorter_scan_is_no_missing_part(vessels):
+    """The grid begins 18 of 40 slices higher, where all tubes always end with it."""
+    image, label = tubes(3)
+    assert not told(
+        [*vessels[:3], described("v03", image[..., 18:], label[..., 18:]), *vessels[4:]]
+    )
+
+
+def test_planted_outlines_stay_at_the_end_of_the_grid():
+    image, label = tubes(0)
+    box = cut_out(label, LEFT, scene(Image(image[None].astype(np.float32), np.eye(4))))
+    for kind, forms in planted(box).items():
+        if kind != "part":
+            assert all(form.open[2].all() for form in forms)
+    assert not all(form.open[2].all() for form in planted(box)["part"])

@@ -8,6 +8,7 @@ A fault that most of the cohort shares is the cohort's norm and is not seen here
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from segstudy.log import log, progress
 from segstudy.repair.counts import count
 from segstudy.repair.described import Described, describe
 from segstudy.repair.findings import FAULTS, SMALLEST_COHORT, Finding
+from segstudy.repair.misfit import CLEAR_ODDS, misfits
 from segstudy.repair.misfit import SMALLEST_COHORT as FORM_COHORT
-from segstudy.repair.misfit import misfits
 from segstudy.repair.places import explain, norms
 from segstudy.study import Cohort, from_json
 
@@ -30,6 +31,9 @@ from segstudy.study import Cohort, from_json
 PLANTED_CASES = 150
 #: Voxels on the border, by what is usual, from which a field of view takes more than it does elsewhere.
 MORE_OF_BORDER = 1.3
+#: Robust z-score below which a grid is short, and the least spread of its sizes, as a share.
+SHORT_Z = 3.0
+LEAST_SPREAD = 0.05
 
 
 def audit(cases: Iterable[Described]) -> list[Finding]:
@@ -53,27 +57,59 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
     found = [one for one in count(cases) if (one.case, one.structure, one.fault) not in follows]
     found += [one for there in explained.values() for one in there]
     left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
-    cut = [one for one in found if one.fault != "cut" or _more_of_border(cases, one)]
-    formed = misfits(
-        cases, left_out, _by_structure(found, {"shifted"}), _by_structure(cut, {"cut"})
-    )
+    formed = misfits(cases, left_out, _by_structure(found, {"shifted"}), _cropped(cases, found))
+    # One structure's form, unless clear by itself, is no reason for all of them to lie elsewhere.
+    together = {one.case for one in found if one.fault == "shifted" and "+" in one.structure}
+    formed = [one for one in formed if one.case not in together or one.score >= CLEAR_ODDS]
     # What has lost or gained a part has its middle elsewhere too, and what is wider more of a border.
-    of_form = {(one.case, one.structure) for one in formed}
+    # It cannot tell where its neighbours lie either.
+    of_form = _by_structure(formed, set(FAULTS))
+    known = [
+        replace(
+            case,
+            shapes={
+                name: None if case.case in of_form.get(name, ()) else shape
+                for name, shape in case.shapes.items()
+            },
+        )
+        for case in cases
+        if any(one.case == case.case for one in formed)
+    ]
+    again = {case.case for case in known}
     found = [
         one
         for one in found
-        if one.fault not in ("shifted", "cut")
-        or not any((one.case, name) in of_form for name in one.structure.split("+"))
+        if (one.fault != "shifted" or one.case not in again)
+        and (one.fault != "cut" or one.case not in of_form.get(one.structure, ()))
+    ]
+    found += [
+        one for case in known for one in explain(case, usual) if one.fault == "shifted"
     ] + formed
     return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))
 
 
-def _more_of_border(cases: Sequence[Described], cut: Finding) -> bool:
-    """Whether a cut structure has more voxels on the border than is usual, not just more for its size."""
-    borders = {
-        case.case: case.shapes[cut.structure].border for case in cases if case.shapes[cut.structure]
-    }
-    return borders[cut.case] > MORE_OF_BORDER * np.median(list(borders.values()))
+def _cropped(cases: Sequence[Described], found: Iterable[Finding]) -> dict[str, frozenset[str]]:
+    """By structure, the cases in which the field of view takes more of it than is usual.
+
+    That is seen where a cut structure has more voxels on the border than is usual, not just more
+    for its size; and where one ends with a grid that is shorter that way than is usual.
+    """
+    sizes = np.array([case.image.size_mm for case in cases])
+    usual = np.median(sizes, axis=0)
+    spread = 1.4826 * np.median(np.abs(sizes - usual), axis=0)
+    short = sizes < usual - SHORT_Z * np.maximum(spread, LEAST_SPREAD * usual)
+    cropped = {}
+    for name in cases[0].shapes:
+        borders = {case.case: case.shapes[name].border for case in cases if case.shapes[name]}
+        most = MORE_OF_BORDER * np.median(list(borders.values()) or 0)
+        cut = {one.case for one in found if one.fault == "cut" and one.structure == name}
+        cropped[name] = frozenset(
+            case.case
+            for case, axes in zip(cases, short, strict=True)
+            if (case.case in cut and borders[case.case] > most)
+            or (case.forms[name] and case.forms[name].delivered.open[axes].any())
+        )
+    return cropped
 
 
 def _by_structure(found: Iterable[Finding], faults: set[str]) -> dict[str, frozenset[str]]:

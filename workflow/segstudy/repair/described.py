@@ -9,11 +9,8 @@ from scipy import ndimage
 from segstudy.images.files import Image
 from segstudy.images.geometry import to_ras
 from segstudy.images.moving import bounding_box
-from segstudy.repair.forms import Forms, forms
+from segstudy.repair.forms import GAP_VOXELS, Forms, forms
 from segstudy.repair.points import Points, Scene, middle_of, sample, scene
-
-#: Gap, in voxels, over which pieces still count as one: a thin structure breaks without fault.
-GAP_VOXELS = 4
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,11 @@ BOX_VOXELS = 100_000
 ROOM = 5
 #: Voxels below which a structure has no form to speak of.
 LEAST_VOXELS = 12
-#: Pieces of less than this share of a structure have no part in its form.
+#: Gap, in voxels, over which pieces still count as one: a thin structure breaks without fault.
+GAP_VOXELS = 4
+#: What has no part in a structure's form: pieces of less than this share of it, and those apart, over a gap.
 SMALL_PIECE = 0.05
+SMALL_APART = 0.2
 #: Points of the surface at which the image is looked at.
 POINTS = 500
 #: Steps of the finest voxel size along the normal at which the image is looked at, outwards.
@@ -38,36 +41,36 @@ DIRECTIONS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if
 DIRECTIONS /= np.linalg.norm(DIRECTIONS, axis=1, keepdims=True)
 #: What is measured once, and what along each direction.
 ONCE = ("volume", "surface", "thickness", "depth", "spread", "edge", "outer", "inner", "rim")
-ALONG = ("width", "cap", "contrast", "facing")
+ALONG = ("width", "cap", "contrast", "facing", "reach", "room")
 #: What is planted.
 KINDS = ("part", "wide", "narrow", "extra")
 
 
 @dataclass(frozen=True)
 class Form:
-    """Measures of a structure, all as logarithms or shares; NaN where the field of view ends.
+    """Measures of a structure, as logarithms or shares but for two; NaN where the field of view ends.
 
+    open: (3, 2), whether the structure ends at the low and at the high end of an axis because the grid does.
     once: (len(ONCE),): volume in mL; surface by volume; mean and greatest depth within; spread of
         the intensity inside; edge of the image across the surface, and how much of it lies two
         steps outwards and inwards; how far the outermost voxels are from the intensity inside.
     along: (len(ALONG), 26), by direction: extent; area of the last voxels by volume^(2/3); contrast
-        of the image across the surface that faces so; share of the surface that does.
+        of the image across the surface that faces so; share of the surface that does; how far it
+        reaches from the middle of the grid, and how far it ends before the grid does, in mm, the
+        latter along the axes only.
     """
 
     once: np.ndarray
     along: np.ndarray
+    open: np.ndarray
 
 
 @dataclass(frozen=True)
 class Forms:
-    """A structure's form as delivered, and with faults planted in it, by kind.
-
-    open: whether the field of view cuts the structure.
-    """
+    """A structure's form as delivered, and with faults planted in it, by kind."""
 
     delivered: Form
     planted: Mapping[str, list[Form]]
-    open: bool
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,37 @@ class Box:
     """A structure cut out of a label map, in RAS.
 
     mask, free: (x, y, z) bool, the structure and the background that it could grow into.
-    intensity: (c, x, y, z). open: (3, 2), whether the structure ends at the low and at the high end of an axis
-    because the grid does.
+    intensity: (c, x, y, z). corner_mm: (3,) of the box, from the grid's own. grid_mm: (3,), size of the grid.
     """
 
     mask: np.ndarray
     free: np.ndarray
     intensity: np.ndarray
     spacing_mm: np.ndarray
-    open: np.ndarray
+    corner_mm: np.ndarray
+    grid_mm: np.ndarray
+
+    @property
+    def in_grid(self) -> np.ndarray:
+        """Which voxels lie on the grid, (x, y, z) bool."""
+        low = [
+            corner + np.arange(size) * step
+            for corner, size, step in zip(
+                self.corner_mm, self.mask.shape, self.spacing_mm, strict=True
+            )
+        ]
+        there = [
+            (start > -step / 2) & (start + step < end + step / 2)
+            for start, step, end in zip(low, self.spacing_mm, self.grid_mm, strict=True)
+        ]
+        x, y, z = there
+        return x[:, None, None] & y[:, None] & z
+
+    def room_mm(self, mask: np.ndarray) -> np.ndarray:
+        """How far a mask ends before the grid does, at the low and at the high end of each axis (3, 2)."""
+        lows, highs = np.array(bounding_box(mask)).T * self.spacing_mm + self.corner_mm
+        room = np.stack([lows, self.grid_mm - highs], axis=1)
+        return np.where(room < self.spacing_mm[:, None] / 2, 0, room)
 
 
 def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
@@ -95,12 +120,8 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
         return None
     around = tuple(slice(low, high) for low, high in found)
     mask[around] = _main(mask[around])
-    found = bounding_box(mask)
-    lows, highs = np.array(found).T
-    touched = np.stack([lows == 0, highs == mask.shape], axis=1)
-    part = tuple(
-        slice(max(low - ROOM, 0), high + ROOM) for low, high in zip(lows, highs, strict=True)
-    )
+    part = tuple(slice(max(low - ROOM, 0), high + ROOM) for low, high in bounding_box(mask))
+    grid_mm = np.array(mask.shape) * image.spacing_mm
     intensity, spacing = image.intensity[(slice(None), *part)], image.spacing_mm
     mask, free = mask[part], free[part]
     block = np.ones(3, int)
@@ -116,15 +137,20 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
         np.pad(free, pad),
         np.pad(intensity, [(0, 0), *pad], mode="edge"),
         spacing * block,
-        touched,
+        np.array([one.start for one in part]) * spacing - ROOM * spacing * block,
+        grid_mm,
     )
 
 
 def _main(mask: np.ndarray) -> np.ndarray:
     """A mask (x, y, z) without its small pieces, which are a fault of their own."""
-    pieces, _ = ndimage.label(mask, np.ones((3, 3, 3)))
-    sizes = np.bincount(pieces[mask])
-    return mask & (sizes >= SMALL_PIECE * sizes.sum())[pieces]
+    touching = np.ones((3, 3, 3))
+    for share, gap in ((SMALL_PIECE, 0), (SMALL_APART, GAP_VOXELS // 2)):
+        near = ndimage.binary_dilation(mask, touching, gap) if gap else mask
+        pieces, _ = ndimage.label(near, touching)
+        sizes = np.bincount(pieces[mask])
+        mask = mask & (sizes >= share * sizes.sum())[pieces]
+    return mask
 
 
 def _averaged(array: np.ndarray, block: np.ndarray) -> np.ndarray:
@@ -147,6 +173,7 @@ def form(box: Box, mask: np.ndarray) -> Form | None:
         slice(max(low - more, 0), high + more)
         for (low, high), more in zip(bounding_box(mask), margin, strict=True)
     )
+    room = box.room_mm(mask)
     mask, image = mask[part], box.intensity[(slice(None), *part)]
     places = np.argwhere(mask)
     spacing, step = box.spacing_mm, box.spacing_mm.min()
@@ -190,26 +217,28 @@ def form(box: Box, mask: np.ndarray) -> Form | None:
             np.log(rim),
         ]
     )
+    faced = DIRECTIONS[:, :, None] * np.array([-1, 1]) > 0.5  # ends of axes, by direction
     reach = (places * spacing) @ DIRECTIONS.T
     thick = np.abs(DIRECTIONS) @ spacing
     ends = reach.max(axis=0)
     cap = (reach >= ends - 0.55 * thick).sum(axis=0) * spacing.prod() / thick / volume ** (2 / 3)
     shown = faces.sum(axis=0)
     facing = (contrast[:, None] * faces).sum(axis=0) / np.maximum(shown, 1)
+    corner = box.corner_mm + [one.start for one in part] * spacing + spacing / 2 - box.grid_mm / 2
     along = np.stack(
         [
             np.log(ends - reach.min(axis=0) + thick),
             np.sqrt(cap),
             np.where(shown > 2, np.log(facing + LEAST), np.nan),
             shown / len(surface),
+            ends + DIRECTIONS @ corner,
+            np.where(np.abs(DIRECTIONS).max(axis=1) == 1, (faced * room).sum(axis=(1, 2)), np.nan),
         ]
     )
-    if box.open.any():
-        lost = (DIRECTIONS[:, :, None] * np.array([-1, 1]) > 0.5) & box.open
-        beyond = lost.any(axis=(1, 2))
-        along[1:, beyond] = np.nan
-        along[0, beyond | beyond[::-1]] = np.nan
-    return Form(once, along)
+    beyond = (faced & (room == 0)).any(axis=(1, 2))
+    along[1:4, beyond] = np.nan
+    along[0, beyond | beyond[::-1]] = np.nan
+    return Form(once, along, room == 0)
 
 
 def forms(label: np.ndarray, value: int, image: Scene, plant: bool = True) -> Forms | None:
@@ -222,7 +251,7 @@ def forms(label: np.ndarray, value: int, image: Scene, plant: bool = True) -> Fo
     if delivered is None:
         return None
     wrong = planted(box) if plant else {kind: [] for kind in KINDS}
-    return Forms(delivered, wrong, bool(box.open.any()))
+    return Forms(delivered, wrong)
 
 
 def planted(box: Box) -> dict[str, list[Form]]:
@@ -234,10 +263,12 @@ def planted(box: Box) -> dict[str, list[Form]]:
     found = {kind: [] for kind in KINDS}
     for way in ("x", "y", "z", "oblique", "ball"):
         found["part"].append(without_part(box.mask, way, draw.uniform(*SHARES), draw))
-    inside, outside = (ndimage.distance_transform_edt(mask) for mask in (box.mask, ~box.mask))
+    # Where the grid ends, an outline has nowhere to be drawn.
+    inside = ndimage.distance_transform_edt(box.mask | ~box.in_grid)
+    outside = ndimage.distance_transform_edt(~box.mask)
     for voxels in OUTLINE_VOXELS:
         found["wide"].append(box.mask | ((outside <= voxels) & box.free))
-        found["narrow"].append(inside > voxels)
+        found["narrow"].append(box.mask & (inside > voxels))
     for _ in range(2):
         found["extra"].append(with_extra(box, draw.uniform(0.5, 1.0), draw))
     forms = {kind: [form(box, mask) for mask in masks] for kind, masks in found.items()}

@@ -35,16 +35,17 @@ FEWEST_PLANTED = 6
 ROUNDS = 3
 #: A robust z-score is taken for no more than this.
 LARGEST_Z = 8.0
-#: The least spread that a cohort is granted, of what is measured once and along each direction.
-LEAST_SPREAD = np.concatenate(
-    [np.full(len(ONCE), 0.05), np.repeat([0.03, 0.05, 0.1, 0.01], len(DIRECTIONS)), [0.05]]
-)
+#: The least spread that a cohort is granted, of what is measured once and along each direction; of lengths
+#: in voxels.
+LEAST_SPREAD = {"once": 0.05, "width": 0.03, "cap": 0.05, "contrast": 0.1, "facing": 0.01}
+LEAST_VOXELS = 1.0
 VOLUME, RATIO = 0, -1
-#: Columns that the image gives.
-IMAGE = np.flatnonzero(
-    [word in ("spread", "edge", "outer", "inner", "rim") for word in ONCE]
-    + [word == "contrast" for word in ALONG for _ in DIRECTIONS]
-    + [False]
+#: What each column of a row measures.
+COLUMNS = np.array([*ONCE, *(word for word in ALONG for _ in DIRECTIONS), "ratio"])
+REACH, ROOM = (np.flatnonzero(word == COLUMNS) for word in ("reach", "room"))
+#: Columns that say nothing of the form of a structure that lies elsewhere.
+OF_PLACE = np.flatnonzero(
+    np.isin(COLUMNS, ("spread", "edge", "outer", "inner", "rim", "contrast", "reach", "room"))
 )
 FAULT = {"part": "missing_part", "wide": "outline", "narrow": "outline", "extra": "size"}
 #: Robust z-score from which a measure is told as evidence.
@@ -56,7 +57,7 @@ class Rows:
     """Measures of one structure through a cohort, a row a case, and those of its planted faults.
 
     sound: (n, m). planted: (k, m), with the kind (k,), an index of KINDS, and the case (k,), an index of cases.
-    open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
+    least: (m,), the least spread that is granted. open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
     the others, so that the image tells nothing of its form. cropped: (n,), whether the field of view cuts more than usual.
     """
 
@@ -65,6 +66,7 @@ class Rows:
     planted: np.ndarray
     kind: np.ndarray
     of: np.ndarray
+    least: np.ndarray
     open: np.ndarray
     elsewhere: np.ndarray
     cropped: np.ndarray
@@ -120,12 +122,16 @@ def misfits(
     cropped: by structure, the cases in which the field of view cuts more of it than is usual.
     """
     nobody: frozenset[str] = frozenset()
+    taken = nobody.union(*cropped.values())
     judged: dict[str, dict[str, Verdict]] = {}
     gathered = {}
     for name in cases[0].shapes:
         asked = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
         rows, _ = gathered[name] = gather(cases, name, *asked)
         if len(rows.cases) >= SMALLEST_COHORT and np.count_nonzero(~rows.odd) >= FEWEST_USUAL:
+            # What the field of view takes a part of is no measure for its neighbours.
+            partial = np.array([case in taken for case in rows.cases])
+            rows.delivered[np.ix_(partial, [RATIO, *REACH])] = np.nan
             judged[name] = judge(rows)
     for name, verdicts in judged.items():
         # Which of two structures is out of their ratio? The one that is odder otherwise.
@@ -137,7 +143,8 @@ def misfits(
             if verdict.found and case in other and other[case].clear > verdict.clear
         ]
         if blamed:
-            rows.delivered[[rows.cases.index(case) for case in blamed], RATIO] = np.nan
+            at = [rows.cases.index(case) for case in blamed]
+            rows.delivered[np.ix_(at, [RATIO, *REACH])] = np.nan
             verdicts |= {case: one for case, one in judge(rows).items() if case in blamed}
     found = []
     for name, verdicts in judged.items():
@@ -177,19 +184,25 @@ def gather(
 ) -> tuple[Rows, str | None]:
     """The measures of a structure through a cohort, and the structure that its volume is compared with."""
     there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
-    if np.mean([case.forms[name].open for case in there] or 0) < 0.5:
+    if np.mean([case.forms[name].delivered.open.any() for case in there] or 0) < 0.5:
         # Moved to the edge of the grid, a structure has lost a part by that.
-        there = [case for case in there if not (case.forms[name].open and case.case in elsewhere)]
+        there = [
+            case
+            for case in there
+            if not (case.forms[name].delivered.open.any() and case.case in elsewhere)
+        ]
     partner = _partner(there, name)
     delivered, planted, kind, of = [], [], [], []
     for index, case in enumerate(there):
         forms = case.forms[name]
         other = case.forms.get(partner) if partner else None
         against = other.delivered.once[VOLUME] if other else np.nan
-        delivered.append(_row(forms.delivered, against))
+        others = [shape.centroid for it, shape in case.shapes.items() if shape and it != name]
+        from_here = np.median(others, axis=0) if others else np.full(3, np.nan)
+        delivered.append(_row(forms.delivered, against, from_here))
         for number, word in enumerate(KINDS):
             for one in forms.planted[word]:
-                planted.append(_row(one, against))
+                planted.append(_row(one, against, from_here))
                 kind.append(number)
                 of.append(index)
     rows = Rows(
@@ -198,15 +211,26 @@ def gather(
         np.array(planted).reshape(len(planted), -1),
         np.array(kind, int),
         np.array(of, int),
-        np.array([case.forms[name].open for case in there], bool),
+        _least_spread(float(np.median([case.voxel_mm for case in cases]))),
+        np.array([case.forms[name].delivered.open.any() for case in there], bool),
         np.array([case.case in elsewhere for case in there], bool),
         np.array([case.case in cropped for case in there], bool),
     )
     return rows, partner
 
 
-def _row(form: Form, against: float) -> np.ndarray:
-    return np.concatenate([form.once, form.along.ravel(), [form.once[VOLUME] - against]])
+def _row(form: Form, against: float, from_here: np.ndarray) -> np.ndarray:
+    """A row: how far a structure reaches is told from the middle of the others, `from_here` (3,) mm."""
+    row = np.concatenate([form.once, form.along.ravel(), [form.once[VOLUME] - against]])
+    row[REACH] -= DIRECTIONS @ from_here
+    return row
+
+
+def _least_spread(voxel_mm: float) -> np.ndarray:
+    """The least spread that a cohort is granted, by column."""
+    length = LEAST_VOXELS * voxel_mm
+    least = LEAST_SPREAD | {"ratio": LEAST_SPREAD["once"], "reach": length, "room": length}
+    return np.array([least.get(word, least["once"]) for word in COLUMNS])
 
 
 def _partner(cases: Sequence[Described], name: str) -> str | None:
@@ -251,30 +275,36 @@ def judge(rows: Rows) -> dict[str, Verdict]:
 
 def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> list[Verdict]:
     """Judge some cases (indices) by others (n, bool), without what the image tells if `blind`."""
-    usual, spread = _usual(rows.delivered[learnt])
+    usual, spread = _usual(rows.delivered[learnt], rows.least)
+    # What the field of view takes away is no fault.
+    shrunk = rows.cropped | (rows.open & (rows.open[learnt].mean() < 0.5))
 
-    def seen(measures: np.ndarray, is_open: np.ndarray) -> np.ndarray:
+    def seen(measures: np.ndarray, of: np.ndarray) -> np.ndarray:
         z = np.nan_to_num((measures - usual) / spread).clip(-LARGEST_Z, LARGEST_Z)
-        if rows.open[learnt].mean() < 0.5:  # what the field of view takes away is no fault
-            for column in (VOLUME, RATIO):
-                z[is_open, column] = z[is_open, column].clip(0)
+        z[:, ROOM] = z[:, ROOM].clip(0)  # a smaller grid leaves less room to all
+        for column in (VOLUME, RATIO):
+            z[shrunk[of], column] = z[shrunk[of], column].clip(0)
         return z
 
-    scores = seen(rows.delivered[asked], rows.open[asked])
+    scores = seen(rows.delivered[asked], asked)
     mine = features(scores, blind)
-    right = features(seen(rows.delivered[learnt], rows.open[learnt]), blind)
+    right = features(seen(rows.delivered[learnt], np.flatnonzero(learnt)), blind)
     use = learnt[rows.of]
-    wrong = features(seen(rows.planted[use], rows.open[rows.of[use]]), blind)
+    wrong = features(seen(rows.planted[use], rows.of[use]), blind)
     by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
     odds, likelihood = np.full((2, len(asked), len(KINDS)), -np.inf)
     for number, there in enumerate(by_kind):
         if len(there) >= FEWEST_PLANTED:
             odds[:, number] = log_odds(mine, right, there)
             likelihood[:, number] = log_likelihood(mine, there)
-    # A crop takes a part away, and no label is drawn too narrow by it.
-    less = [KINDS.index(kind) for kind in ("part", "narrow")]
+    # What is small has gained nothing, and what is large has lost nothing.
+    less, more = (
+        [KINDS.index(kind) for kind in two] for two in (("part", "narrow"), ("wide", "extra"))
+    )
+    size = scores[:, [VOLUME, RATIO]]
     for table in (odds, likelihood):
-        table[np.ix_(rows.cropped[asked], less)] = -np.inf
+        table[np.ix_(size.min(axis=1) >= 0, less)] = -np.inf
+        table[np.ix_(size.max(axis=1) <= 0, more)] = -np.inf
     clear = CLEAR_ODDS * (1 + FEW / np.count_nonzero(learnt))
     least = 0.0 if blind else clear  # that something is wrong with it is known already
     return [
@@ -285,10 +315,10 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
     ]
 
 
-def _usual(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and robust standard deviation of each column; NaN of no account."""
+def _usual(table: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and robust standard deviation of each column, the least one granted; NaN of no account."""
     usual = median(table)
-    return usual, np.fmax(1.4826 * median(np.abs(table - usual)), LEAST_SPREAD)
+    return usual, np.fmax(1.4826 * median(np.abs(table - usual)), least)
 
 
 def features(z: np.ndarray, blind: bool) -> np.ndarray:
@@ -298,15 +328,15 @@ def features(z: np.ndarray, blind: bool) -> np.ndarray:
     """
     if blind:
         z = z.copy()
-        z[:, IMAGE] = 0
+        z[:, OF_PLACE] = 0
     along = z[:, len(ONCE) : RATIO].reshape(len(z), len(ALONG), -1)
-    width, cap, contrast, facing = np.moveaxis(along, 1, 0)
+    width, cap, contrast = np.moveaxis(along, 1, 0)[:3]
     # A cut: a large end, that reaches less far, at which the image has less of an edge.
     cut = (cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)).max(axis=1)
     least = [np.sort(one, axis=1)[:, :6].mean(axis=1) for one in (width, contrast)]
     summaries = [
         one
-        for way in (width, cap, contrast, facing)
+        for way in np.moveaxis(along, 1, 0)
         for one in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
     ]
     return np.column_stack([z[:, : len(ONCE)], z[:, RATIO], *summaries, *least, cut])
@@ -318,7 +348,7 @@ def words(kind: str, verdict: Verdict) -> str:
     z = dict(zip(ONCE, verdict.z[: len(ONCE)], strict=True))
     said = [f"{change[VOLUME]:.2f} times the usual volume"]
     if kind == "part":
-        width, cap, contrast, _ = verdict.z[len(ONCE) : RATIO].reshape(len(ALONG), -1)
+        width, cap, contrast, *_ = verdict.z[len(ONCE) : RATIO].reshape(len(ALONG), -1)
         at = int(np.argmax(cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)))
         said.append(
             f"ends early or flat towards {_side(DIRECTIONS[at])}, {change[len(ONCE) + at]:.2f} times the "

@@ -8,7 +8,7 @@ and the one after which it looks like the others is the fault that is named.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,8 @@ LARGEST_Z = 8.0
 #: Gain, in units of half a squared z-score, that names a fault. The greatest of any shift of 208
 #: hippocampi as delivered, where the image agrees, is 17.
 CLEAR_GAIN = 20.0
+#: The share of what is unusual in a case that its explanation may leave: more, and something else is wrong.
+MOST_LEFT = 1 / 3
 #: Shifts below this many voxels are within what annotators differ by.
 LEAST_SHIFT_VOXELS = 2.0
 
@@ -90,10 +92,12 @@ def least_spread(structures: int, channels: int, voxel_mm: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Norm:
-    """What is usual for a structure: median and robust standard deviation of each feature."""
+    """What is usual for a structure: median and robust standard deviation of each feature; and
+    half the sum of squared z-scores of a case in the middle of the cohort."""
 
     median: np.ndarray
     sd: np.ndarray
+    cost: float = 0.0
 
     def z(self, found: np.ndarray) -> np.ndarray:
         """Robust z-scores, within +-LARGEST_Z; 0 for what is not known."""
@@ -117,7 +121,8 @@ def norms(cases: Sequence[Described]) -> dict[str, Norm]:
             median = np.nanmedian(table, axis=0)
             sd = 1.4826 * np.nanmedian(np.abs(table - median), axis=0)
         floor = least_spread(len(cases[0].shapes), channels, voxel_mm)
-        found[name] = Norm(median, np.fmax(sd, floor))
+        norm = Norm(median, np.fmax(sd, floor))
+        found[name] = replace(norm, cost=float(np.median((norm.z(table) ** 2).sum(axis=1) / 2)))
     return found
 
 
@@ -170,7 +175,9 @@ def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
     """The fault of the label map, or of structures that lie elsewhere, that explains a case best.
 
     A gain is the fall of `cost` when the fault is undone: a log odds, as far as features are
-    normal and independent, which they are not quite.
+    normal and independent, which they are not quite. An explanation that leaves the case unusual
+    is none: then something else is wrong with it. But what was turned has been stretched by other
+    than cubic voxels too, and has lost what left the grid.
     """
     present = [name for name in usual if case.shapes[name] is not None]
     if not present:
@@ -203,12 +210,15 @@ def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
     if not found:
         return []
     best = max(found, key=lambda one: one.score)
-    others = [
+    told = [
         one
         for one in found
         if best.fault == one.fault == "shifted" and "+" not in best.structure + one.structure
-    ]
-    return others or [best]
+    ] or [best]
+    if best.fault not in ("shifted", "swapped"):
+        return told
+    unusual = before - sum(usual[name].cost for name in present)
+    return told if unusual - sum(one.score for one in told) <= MOST_LEFT * unusual else []
 
 
 def best_shift(
