@@ -33,7 +33,8 @@ rule publish_figures:
         [
             report(
                 f"{PATHS.figures}/{figure.name}.png",
-                caption=f"../report/{figure.caption_file}",
+                # Written with the figure; a relative path would be one beside this file.
+                caption=os.path.abspath(f"{PATHS.figures}/{figure.caption}"),
                 category=figure.category,
                 labels=figure.labels,
             )
