@@ -89,8 +89,6 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         parts.label_models(by_fold, names, 0.85 * style.PAGE_MM / 2 / len(names))
     by_fold.set_xlim(-0.6, max(len(numbers), 1) - 0.4)
     handles = parts.structure_handles(results, structures)
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
     parts.legend(drawn, handles, style.PAGE_MM)
     stratified = (
         "stratified by foreground volume"

@@ -24,12 +24,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     longest = max(map(len, structures))
     names_mm = 1.3 * min(longest, 24) + 3
     widest = max(1, int((style.PAGE_MM - names_mm) / (side + 4)))
-    rows, columns = style.grid(len(models), widest)
-    width = max(style.COLUMN_MM, min(style.PAGE_MM, columns * (side + 4) + names_mm))
-    drawn = style.canvas(width, rows * (side * 0.85 + names_mm * 0.8 + 14))
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(models), widest, side + 4, names_mm)
+    grid.set_height(side * 0.85 + names_mm * 0.8 + 14)
     names = [parts.wrap(plain(name), 24) for name in structures]
-    for index, (panel, model) in enumerate(zip(axes, models, strict=False)):
+    for index, (panel, model) in enumerate(zip(grid.panels, models, strict=True)):
         share = shares[model].to_numpy()
         panel.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
         for row, column in np.argwhere(share > 0) if len(structures) <= MOST_NUMBERS else ():
@@ -43,14 +41,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             range(len(names) + 1), [*names, "Background"], rotation=50, ha="right", va="top",
             rotation_mode="anchor", linespacing=0.95,
         )  # fmt: skip
-        panel.set_yticks(range(len(names)), names if index % columns == 0 else [""] * len(names))
+        panel.set_yticks(range(len(names)), [""] * len(names) if index % grid.columns else names)
         panel.tick_params(length=0)
-        if index % columns == 0:
-            panel.set_ylabel("Reference")
         panel.set_xlabel("Predicted as")
         parts.title(panel, model, side)
-    for panel in axes[len(models) :]:
-        style.hide(panel)
+    grid.label_left("Reference")
     long = [
         frame.stack().rename("share").rename_axis(["reference", "prediction"]).reset_index()
         .assign(model=model)
@@ -58,7 +53,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ]  # fmt: skip
     n = len(results.cases(figure.dataset))
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Confusion of structures, {figure.dataset}",
         f"Which structure was taken for which on {figure.dataset}, n = {count(n, 'case')}: of all voxels of a "
         "reference structure (row), over all cases and runs, the percentage that was predicted as each structure "

@@ -24,20 +24,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     structures = [name for name in regions(study) if name in set(table["structure"])]
     models = list(study.models)
     widest = max(1, min(3, int(150 / (11 * len(models)))))
-    rows, columns = style.grid(max(len(names), 1), widest)
     labels = [parts.wrap(plain(name), 22) for name in structures]
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     beside = 4 + 1.4 * longest
-    width = float(
-        np.clip(beside + columns * max(13 * len(models), 30) + 8, style.COLUMN_MM, style.PAGE_MM)
-    )
-    slot = (width - beside - 6 * columns) / columns / len(models)
-    drawn = style.canvas(width, 10)
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(names), widest, max(13 * len(models), 30), beside + 8)
+    slot = (grid.panel_mm + 8 / grid.columns - 6) / len(models)
     below = above = 3.0
     cell = max(CELL_MM, 3.2 * lines)
-    for index, (panel, name) in enumerate(zip(axes, names, strict=False)):
+    for index, (panel, name) in enumerate(zip(grid.panels, names, strict=False)):
         what = metric.find(name)
         own = table[table["metric"] == name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
@@ -68,16 +63,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         panel.tick_params(length=0)
         for side in panel.spines.values():
             side.set_visible(False)
-        panel.set_yticks(range(len(structures)), labels if index % columns == 0 else [])
+        panel.set_yticks(range(len(structures)), [] if index % grid.columns else labels)
         below = max(below, parts.label_models(panel, models, slot))
         above = max(above, parts.title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
-    for panel in axes[len(names) :]:
-        style.hide(panel)
     if not names:
-        axes[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
-        axes[0].set_axis_off()
-    height = rows * (max(len(structures), 1) * cell + below + above + 5) + 2
-    drawn.set_size_inches(width / 25.4, height / 25.4)
+        grid.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
+        grid.panels[0].set_axis_off()
+    grid.set_height(max(len(structures), 1) * cell + below + above + 5, 2)
     shown = table[table["metric"].isin(names)]
     n = sorted(set(shown["n_subjects"].astype(int)))
     counted = (
@@ -88,7 +80,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         else "n = 0"
     )
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Means, {figure.dataset}",
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from segstudy.publish import style
 from segstudy.publish.results import Results
-from segstudy.publish.words import regions
+from segstudy.publish.words import plain, regions
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,56 @@ def placed(drawing: Drawing) -> list[list]:
         place = [round(float(x / width), 4), round(float(1 - y / height), 4)]
         found.append([*place, spot.case, spot.structure, spot.model, spot.text])
     return found
+
+
+@dataclass(frozen=True)
+class PanelGrid:
+    """A figure of like panels. columns: how many stand side by side; panel_mm: the width of one."""
+
+    figure: Figure
+    panels: list[Axes]
+    rows: int
+    columns: int
+    width_mm: float
+    panel_mm: float
+
+    def set_height(self, panel_mm: float, further_mm: float = 0.0) -> None:
+        """Give every panel this height, and the figure some more for what stands around them."""
+        height_mm = self.rows * panel_mm + further_mm
+        self.figure.set_size_inches(self.width_mm / 25.4, height_mm / 25.4)
+
+    def label_left(self, text: str) -> None:
+        """Name the vertical axis of the panels that stand on the left."""
+        for panel in self.panels[:: self.columns]:
+            panel.set_ylabel(text)
+
+
+def panel_grid(
+    count: int, widest: int, panel_mm: float, beside_mm: float = 0.0, **options
+) -> PanelGrid:
+    """Lay out `count` panels in rows that are evenly filled, at least one; its height is to be set.
+
+    widest: the most panels of a row. panel_mm: the width that a panel asks for; it gets what a
+    figure between a column and a page wide has for it. beside_mm: width that no panel takes.
+    options: as `subplots` takes them.
+    """
+    count = max(count, 1)
+    rows, columns = style.grid(count, widest)
+    width = min(max(columns * panel_mm + beside_mm, style.COLUMN_MM), style.PAGE_MM)
+    figure = style.canvas(width, 10)
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
+    for spare in axes[count:]:
+        style.hide(spare)
+    return PanelGrid(figure, axes[:count], rows, columns, width, (width - beside_mm) / columns)
+
+
+def nothing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
+    """Draw a sentence in place of a figure that has nothing to show."""
+    figure = style.canvas(style.PAGE_MM, 20)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.text(0, 0.5, text, va="center")
+    return Drawing(figure, title, text, text, table)
 
 
 def colours(results: Results) -> dict[str, str]:
@@ -154,7 +204,7 @@ def structure_handles(results: Results, names: Sequence[str] | None = None) -> l
     """Legend entries of the structures."""
     colour = colours(results)
     return [
-        Line2D([], [], color=colour[name], linewidth=2.2, label=name)
+        Line2D([], [], color=colour[name], linewidth=2.2, label=plain(name))
         for name in (names or regions(results.study))
     ]
 

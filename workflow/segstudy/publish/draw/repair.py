@@ -33,12 +33,8 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
     curve, found = results.sweep(dataset), results.transform(dataset)
     structure = found["structure"]
     if curve.empty:
-        drawn = style.canvas(style.PAGE_MM, 20)
-        axes = drawn.subplots()
-        axes.set_axis_off()
-        axes.text(0, 0.5, "The sweep was not among the methods of this repair.", va="center")
         text = f"No rotation sweep ran on {dataset}; the chosen method is {found['method']}."
-        return parts.Drawing(drawn, f"Rotation sweep, {dataset}", text, text, curve)
+        return parts.nothing(f"Rotation sweep, {dataset}", text, curve)
 
     best = curve.loc[curve["iou"].idxmax()]
     angle, iou = float(best["angle_deg"]), float(best["iou"])
@@ -242,18 +238,9 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
         if case != found["reference_case"]
     ]
     if not shown:
-        drawn = style.canvas(style.PAGE_MM, 20)
-        axes = drawn.subplots()
-        axes.set_axis_off()
         text = f"{dataset} has no case but the reference case."
-        axes.text(0, 0.5, text, va="center")
-        return parts.Drawing(
-            drawn,
-            f"Repaired cases, {dataset}",
-            text,
-            text,
-            pandas.DataFrame(columns=["case", "verdict"]),
-        )
+        table = pandas.DataFrame(columns=["case", "verdict"])
+        return parts.nothing(f"Repaired cases, {dataset}", text, table)
     side = (style.PAGE_MM - 12) / 3
     views = [moved(results, dataset, case) for case, _ in shown]
     boxes = [

@@ -56,8 +56,6 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
         style.hide(axes[row, 2 * column])
         style.hide(axes[row, 2 * column + 1])
     handles = parts.structure_handles(results, study.structures)
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
     parts.legend(drawn, handles, style.PAGE_MM)
     total = len(results.cases(dataset))
     channel = f", channel {study.channels[0]}" if len(study.channels) > 1 else ""

@@ -47,14 +47,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         if name in dice.index.get_level_values("structure")
     }
     if not cases:
-        drawn = style.canvas(style.COLUMN_MM, 20)
         text = f"No case of {dataset} has a defined Dice, so no surface is shown."
-        axes = drawn.subplots()
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, parts.wrap(text, 50), ha="center", va="center")
-        return parts.Drawing(
-            drawn, f"Surfaces, {dataset}", text, text, pandas.DataFrame({"case": []})
-        )
+        return parts.nothing(f"Surfaces, {dataset}", text, pandas.DataFrame({"case": []}))
     structures = [(name, value) for name, value in structures if name in cases]
     labels = {
         case: read_label(results.references(dataset)[case].label) for case in set(cases.values())

@@ -41,14 +41,10 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     """A panel a metric: for each model the mean over cases of three ways to score the same labels."""
     study = results.study
     names, models = expand(study.publish.metrics, study), list(study.models)
-    rows, columns = style.grid(len(names), 3)
-    panel = float(np.clip(17 * len(models), 42, 75))
-    width = float(np.clip(columns * panel + 8, style.COLUMN_MM, style.PAGE_MM))
-    slot = (width - 8) / columns * 0.8 / len(models)
-    drawn = style.canvas(width, 10)
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(names), 3, float(np.clip(17 * len(models), 42, 75)), 8)
+    slot = grid.panel_mm * 0.8 / len(models)
     table, below = [], 3.0
-    for place, name in zip(axes, names, strict=False):
+    for place, name in zip(grid.panels, names, strict=True):
         what = metric.find(name)
         values = results.values(figure.dataset, name)
         for x, model in enumerate(models):
@@ -77,17 +73,15 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         place.set_xlim(-0.55, len(models) - 0.45)
         place.set_ylabel(f"{what.axis} {what.arrow}")
         below = max(below, parts.label_models(place, models, slot))
-    for place in axes[len(names) :]:
-        style.hide(place)
-    drawn.set_size_inches(width / 25.4, (rows * (44 + below) + 8) / 25.4)
+    grid.set_height(44 + below, 8)
     handles = [Patch(color=KINDS[kind], label=WORDS[kind]) for kind in KINDS]
-    parts.legend(drawn, handles, width)
+    parts.legend(grid.figure, handles, grid.width_mm)
     found = pandas.DataFrame(table)
     infinite = int(found["infinite"].sum())
     n = results.values(figure.dataset, names[0])["subject"].nunique()
     level = confidence(study.statistics.alpha)
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Sides apart and merged, {figure.dataset}",
         f"{count(len(study.left_right_pairs), 'pair')} of left and right structures on {figure.dataset}, n = "
         f"{count(n, 'subject')}: each metric for the structures apart, for each pair merged, and for all foreground "
@@ -195,14 +189,12 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     colours, dataset = parts.colours(results), figure.dataset
     found = {model: _most_swapped(results, dataset, model) for model in models}
     chosen = {model: one for model, one in found.items() if one is not None}
-    rows, columns = style.grid(max(len(chosen), 1), 3)
-    width = float(np.clip(57 * columns, style.COLUMN_MM, style.PAGE_MM))
-    side = width / columns - 2 if chosen else 12
-    drawn = style.canvas(width, rows * (side + 9) + 12)
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(chosen), 3, panel_mm=57)
+    side = grid.panel_mm - 2 if chosen else 12
+    grid.set_height(side + 9, 12)
     values = study.datasets[dataset].structures
     shown = []
-    for panel, (model, one) in zip(axes, chosen.items(), strict=False):
+    for panel, (model, one) in zip(grid.panels, chosen.items(), strict=False):
         box = slices.around((one.reference > 0) | (one.prediction > 0), one.where.pixel_mm)
         overlay.show(panel, box.of(one.image), one.where.pixel_mm)
         for label, dashed in ((one.reference, False), (one.prediction, True)):
@@ -213,19 +205,16 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_title("\n".join(lines), fontsize=6.5, loc="center", fontweight="normal")
         shown.append((model, one.case, one.where.plane, one.where.index + 1, one.share))
     if not chosen:
-        axes[0].text(0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center",
-                     transform=axes[0].transAxes)  # fmt: skip
-        axes[0].set_axis_off()
-    for panel in axes[max(len(chosen), 1) :]:
-        style.hide(panel)
+        grid.panels[0].text(
+            0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center"
+        )
+        grid.panels[0].set_axis_off()
     others = [model for model in models if model not in chosen]
     handles = parts.structure_handles(results, kinds(study)["apart"])
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
-    parts.legend(drawn, [*handles, *overlay.line_handles()], width)
+    parts.legend(grid.figure, [*handles, *overlay.line_handles()], grid.width_mm)
     texts = [f"{model}: {case}, {100 * share:.1f} %." for model, case, _, _, share in shown]
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Most swapped cases, {dataset}",
         f"For each model the case of {dataset} with the most voxels under the wrong side's label, as a percentage of "
         "the predicted voxels of all pairs, on the slice that shows the most of them. Solid: reference, dashed: "

@@ -9,7 +9,6 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain
 from segstudy.words import count
 
 MOST_STRUCTURES = 6
@@ -100,10 +99,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         axes[block * kinds + 1, column].set_ylim(max(0, dice_low - 0.03), 1)
     handles = [Line2D([], [], color=style.INK, lw=1.4, label="mean of the structures")]
     if by_structure:
-        found = parts.structure_handles(results, structures)
-        for handle in found:
-            handle.set_label(plain(handle.get_label()))
-        handles = [*found, *handles]
+        handles = [*parts.structure_handles(results, structures), *handles]
     if "validation_loss" in table and table["validation_loss"].notna().any():
         handles.append(
             Line2D([], [], color=style.SOFT, lw=0.8, ls=(0, (3, 1.5)), label="validation loss")
