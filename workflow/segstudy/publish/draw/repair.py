@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from segstudy.publish import slices, style
+from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
@@ -175,7 +175,7 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     structure = results.study.datasets[dataset].repair.structure
     colour = parts.colours(results)[structure]
     views = moved(results, dataset, found["reference_case"])
-    boxes = [slices.around(view.anywhere, view.pixel_mm, margin=0.25) for view in views]
+    boxes = [view.around(margin=0.25) for view in views]
     shapes = [
         box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
         for view, box in zip(views, boxes, strict=True)
@@ -184,12 +184,14 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     drawn = style.canvas(style.PAGE_MM, 2 * side * min(max(shapes), 1.2) + 16)
     axes = drawn.subplots(2, 3)
     for column, (view, box) in enumerate(zip(views, boxes, strict=True)):
-        for row, mask in enumerate((view.delivered, view.repaired)):
+        for row, mask in enumerate((view.layers["delivered"], view.layers["repaired"])):
             panel = axes[row, column]
             image = box.of(view.image)
             overlay.show(panel, image, view.pixel_mm)
-            overlay.fill(panel, box.of(view.right), view.pixel_mm, colour, 0.28)
-            overlay.contour(panel, box.of(view.right), view.pixel_mm, colour, width_pt=0.9)
+            overlay.fill(panel, box.of(view.layers["right"]), view.pixel_mm, colour, 0.28)
+            overlay.contour(
+                panel, box.of(view.layers["right"]), view.pixel_mm, colour, width_pt=0.9
+            )
             overlay.contour(
                 panel, box.of(mask), view.pixel_mm, "#FFFFFF", dashed=True, width_pt=0.9
             )
@@ -243,9 +245,7 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
         return parts.nothing(f"Repaired cases, {dataset}", text, table)
     side = (style.PAGE_MM - 12) / 3
     views = [moved(results, dataset, case) for case, _ in shown]
-    boxes = [
-        [slices.around(view.anywhere, view.pixel_mm, margin=0.25) for view in row] for row in views
-    ]
+    boxes = [[view.around(margin=0.25) for view in row] for row in views]
     heights = [
         side
         * min(
@@ -264,9 +264,16 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
             image = box.of(view.image)
             overlay.show(panel, image, view.pixel_mm)
             overlay.contour(
-                panel, box.of(view.delivered), view.pixel_mm, "#FF8F8F", dashed=True, width_pt=0.9
+                panel,
+                box.of(view.layers["delivered"]),
+                view.pixel_mm,
+                "#FF8F8F",
+                dashed=True,
+                width_pt=0.9,
             )
-            overlay.contour(panel, box.of(view.repaired), view.pixel_mm, "#FFFFFF", width_pt=0.9)
+            overlay.contour(
+                panel, box.of(view.layers["repaired"]), view.pixel_mm, "#FFFFFF", width_pt=0.9
+            )
             overlay.letters(panel, view.plane, all_sides=True)
             if index == 0:
                 panel.set_title(plain(view.plane), loc="center")

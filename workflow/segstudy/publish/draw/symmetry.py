@@ -8,12 +8,12 @@ from matplotlib.patches import Patch
 from scipy import stats
 
 from segstudy import metric
-from segstudy.images.files import read_label
 from segstudy.metric import Metric, number
 from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
+from segstudy.publish.views import View, open_case
 from segstudy.publish.words import expand, listing, plain
 from segstudy.study import Study
 from segstudy.words import confidence, count
@@ -194,16 +194,18 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     grid.set_height(side + 9, 12)
     values = study.datasets[dataset].structures
     shown = []
-    for panel, (model, one) in zip(grid.panels, chosen.items(), strict=False):
-        box = slices.around((one.reference > 0) | (one.prediction > 0), one.where.pixel_mm)
-        overlay.show(panel, box.of(one.image), one.where.pixel_mm)
-        for label, dashed in ((one.reference, False), (one.prediction, True)):
-            overlay.labels(panel, box.of(label), values, colours, one.where.pixel_mm, dashed)
-        overlay.letters(panel, one.where.plane)
-        overlay.note(panel, f"{100 * one.share:.1f} % swapped")
-        lines = [parts.wrap(model, max(8, int(side / 1.6))), parts.wrap(one.case, int(side / 1.5))]
+    for panel, (model, (view, share)) in zip(grid.panels, chosen.items(), strict=False):
+        box = view.around()
+        overlay.show(panel, box.of(view.image), view.pixel_mm)
+        for name, label in view.layers.items():
+            overlay.labels(
+                panel, box.of(label), values, colours, view.pixel_mm, dashed=name == "prediction"
+            )
+        overlay.letters(panel, view.plane)
+        overlay.note(panel, f"{100 * share:.1f} % swapped")
+        lines = [parts.wrap(model, max(8, int(side / 1.6))), parts.wrap(view.case, int(side / 1.5))]
         panel.set_title("\n".join(lines), fontsize=6.5, loc="center", fontweight="normal")
-        shown.append((model, one.case, one.where.plane, one.where.index + 1, one.share))
+        shown.append((model, view.case, view.plane, view.position, share))
     if not chosen:
         grid.panels[0].text(
             0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center"
@@ -226,20 +228,11 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     )
 
 
-@dataclass(frozen=True)
-class Swapped:
-    """A slice of a case with sides exchanged; share: of the predicted voxels of all pairs."""
+def _most_swapped(results: Results, dataset: str, model: str) -> tuple[View, float] | None:
+    """The case with the most swapped voxels, and their share of the predicted voxels of all pairs.
 
-    case: str
-    share: float
-    where: slices.Cut
-    image: np.ndarray
-    reference: np.ndarray
-    prediction: np.ndarray
-
-
-def _most_swapped(results: Results, dataset: str, model: str) -> Swapped | None:
-    """The case with the most swapped voxels; None where there is none."""
+    Layers are `reference` and `prediction`. None where no voxel is swapped.
+    """
     table = results.metrics
     table = table[
         (table["dataset"] == dataset)
@@ -254,28 +247,18 @@ def _most_swapped(results: Results, dataset: str, model: str) -> Swapped | None:
         return None
     swapped = table["value"].astype(float) * table["n_predicted_voxels"].astype(float)
     case = swapped.groupby(table["case"]).sum().idxmax()
-    found = results.references(dataset)[case]
-    label = read_label(found.label)
-    prediction = read_label(results.first_prediction(dataset, model, case)).array
+    found = open_case(results, dataset, case)
+    reference, prediction = found.label.array, found.prediction(model)
     values = results.study.datasets[dataset].structures
     pairs = [[values[name] for name in pair] for pair in results.study.left_right_pairs]
-    wrong = np.zeros(label.array.shape, bool)
+    wrong = np.zeros(reference.shape, bool)
     for left, right in pairs:
-        wrong |= (label.array == left) & (prediction == right)
-        wrong |= (label.array == right) & (prediction == left)
+        wrong |= (reference == left) & (prediction == right)
+        wrong |= (reference == right) & (prediction == left)
     # A sagittal slice would show one side only.
-    plane = slices.best_plane(label.grid)
-    plane = "axial" if plane == "sagittal" else plane
-    axis = slices.cut(label.grid, plane, 0).axis
-    others = tuple(other for other in range(3) if other != axis)
-    where = slices.cut(label.grid, plane, int(wrong.sum(axis=others).argmax()))
-    image = slices.read_slice(found.images, where, label.grid)
+    plane = "axial" if found.plane == "sagittal" else found.plane
+    where = found.cut(int(slices.per_slice(wrong, found.label.grid, plane).argmax()), plane)
     sided = [value for pair in pairs for value in pair]
-    known = [np.where(np.isin(one, sided), one, 0) for one in (label.array, prediction)]
-    return Swapped(
-        case,
-        float(wrong.sum() / np.isin(prediction, sided).sum()),
-        where,
-        slices.grey(image, results.study.publish.window, results.study.modality),
-        *(where.take(one) for one in known),
-    )
+    layers = {"reference": where.take(reference), "prediction": where.take(prediction)}
+    layers = {name: np.where(np.isin(one, sided), one, 0) for name, one in layers.items()}
+    return found.view(where, layers), float(wrong.sum() / np.isin(prediction, sided).sum())
