@@ -131,7 +131,7 @@ def test_requirements_are_locked():
         assert normal(re.split(r"[=<>]", line)[0]) in versions, line
 
 
-NOT_IMPORTED = {"snakemake", "snakemake-executor-plugin-slurm", "einops", "seaborn"}
+NOT_IMPORTED = {"snakemake", "snakemake-executor-plugin-slurm", "einops"}
 """Requirements that are run, and einops, which networks of MONAI import."""
 
 

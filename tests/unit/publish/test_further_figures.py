@@ -29,7 +29,7 @@ def test_the_heat_map_holds_the_means_and_marks_the_best(plain):
     summary = plain.summary.set_index(["metric", "structure", "model"])
     names = ["dice", "hd95_mm", "nsd_2mm"]
     for axes, name in zip(drawing.figure.axes, names, strict=True):
-        cells = {(t.get_position()[1], t.get_position()[0]): t for t in axes.texts}
+        cells = {tuple(int(place) for place in t.get_position()[::-1]): t for t in axes.texts}
         assert len(cells) == 4
         for row, structure in enumerate(("heart", "aorta")):
             best = best_models(plain, "thorax", structure, name)

@@ -55,9 +55,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     for x, name in enumerate(structures):
         values = 100 * shares[name].to_numpy(float)
-        _column(by_case, x, values[values > 0], colour[name])
+        parts.strip(by_case, x, values[values > 0], colour[name])
         held = rows.loc[rows["structure"] == name, "slices_share"].to_numpy(float)
-        _column(by_slice, x, 100 * held, colour[name])
+        parts.strip(by_slice, x, 100 * held, colour[name])
     by_case.set_yscale("log")
     by_case.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     by_case.yaxis.set_minor_formatter(NullFormatter())
@@ -149,11 +149,3 @@ def _read(results: Results, dataset: str, chosen: list[str]):
         rows, columns=["case", "structure", "median_intensity", "slices_share"]
     )
     return table, {name: np.concatenate(found) for name, found in pooled.items()}
-
-
-def _column(axes, x: float, values: np.ndarray, colour: str) -> None:
-    if not len(values):
-        return
-    parts.points(axes, x - 0.14 + parts.spread(values, 0.14), values, colour)
-    if len(values) > 3:
-        parts.box(axes, x + 0.17, values, 0.16, colour)

@@ -29,20 +29,17 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     names = [parts.wrap(plain(name), 24) for name in structures]
     for index, (panel, model) in enumerate(zip(grid.panels, models, strict=True)):
         share = shares[model].to_numpy()
-        panel.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
-        for row, column in np.argwhere(share > 0) if len(structures) <= MOST_NUMBERS else ():
-            value = 100 * share[row, column]
-            panel.text(
-                column, row, "<1" if value < 0.5 else f"{value:.0f}", ha="center", va="center",
-                fontsize=6, color="white" if value > 55 else style.INK,
-            )  # fmt: skip
-        panel.grid(False)
+        words = np.vectorize(_percent, otypes=[object])(share)
+        if len(structures) > MOST_NUMBERS:
+            words[:] = ""
+        parts.heat_map(panel, np.sqrt(share), words, "Blues", 0, 1.15)
         panel.set_xticks(
-            range(len(names) + 1), [*names, "Background"], rotation=50, ha="right", va="top",
+            np.arange(len(names) + 1) + 0.5, [*names, "Background"], rotation=50, ha="right", va="top",
             rotation_mode="anchor", linespacing=0.95,
         )  # fmt: skip
-        panel.set_yticks(range(len(names)), [""] * len(names) if index % grid.columns else names)
-        panel.tick_params(length=0)
+        panel.set_yticks(
+            np.arange(len(names)) + 0.5, [""] * len(names) if index % grid.columns else names
+        )
         panel.set_xlabel("Predicted as")
         parts.title(panel, model, side)
     grid.label_left("Reference")
@@ -67,6 +64,11 @@ def shared(table):
     """Rows of voxel counts as shares of their sum, without the row of the background; 0 for an empty row."""
     rows = table.drop(index="background").astype(float)
     return rows.div(rows.sum(axis=1).where(lambda total: total > 0, 1.0), axis=0)
+
+
+def _percent(share: float) -> str:
+    """A share as whole per cent; nothing where it is 0."""
+    return "" if share == 0 else "<1" if share < 0.005 else f"{100 * share:.0f}"
 
 
 def _worst(model: str, share) -> str:

@@ -5,7 +5,6 @@ import math
 import numpy as np
 
 from segstudy import metric
-from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
@@ -48,23 +47,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         finite = costs[np.isfinite(costs)]
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         share = np.where(np.isfinite(costs), 1 - (costs - low) / max(high - low, 1e-12), np.nan)
-        picture = np.ma.masked_invalid(share)
-        panel.imshow(picture, cmap=MAP, vmin=0, vmax=1, aspect="auto")
-        panel.set_facecolor("#eef0f2")
-        for place in np.ndindex(costs.shape):
-            dark = math.isfinite(share[place]) and share[place] < 0.55
-            best = math.isfinite(costs[place]) and costs[place] == np.nanmin(costs[place[0]])
-            panel.text(
-                place[1], place[0], words[place], ha="center", va="center", fontsize=6,
-                color="white" if dark else style.INK, fontweight="bold" if best else "normal",
-                linespacing=0.95,
-            )  # fmt: skip
-        panel.grid(False)
-        panel.tick_params(length=0)
-        for side in panel.spines.values():
-            side.set_visible(False)
-        panel.set_yticks(range(len(structures)), [] if index % grid.columns else labels)
-        below = max(below, parts.label_models(panel, models, slot))
+        parts.heat_map(panel, share, words, MAP, 0, 1)
+        best = np.isfinite(costs) & (costs == costs.min(axis=1, keepdims=True))
+        for text in panel.texts:
+            column, row = (int(place) for place in text.get_position())
+            text.set_fontweight("bold" if best[row, column] else "normal")
+        if index % grid.columns == 0:
+            panel.set_yticks(np.arange(len(structures)) + 0.5, labels)
+        below = max(below, parts.label_models(panel, models, slot, first=0.5))
         above = max(above, parts.title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
     if not names:
         grid.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")

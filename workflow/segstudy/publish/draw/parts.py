@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from seaborn.utils import relative_luminance
 
 from segstudy.publish import style
 from segstudy.publish.results import Results
@@ -190,6 +192,38 @@ def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str = 
     )  # fmt: skip
 
 
+def strip(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
+    """Draw values at x: a point each on the left and, of more than three, a box on the right."""
+    if len(values):
+        points(axes, x - 0.14 + spread(values, 0.14), values, colour)
+    if len(values) > 3:
+        box(axes, x + 0.17, values, 0.16, colour)
+
+
+def heat_map(
+    axes: Axes, values: np.ndarray, words: np.ndarray, palette: str, low: float, high: float
+) -> None:
+    """Draw a matrix as cells, coloured from `low` to `high`, with words in them; NaN has no colour.
+
+    Cells are one unit wide and high, the first from 0 to 1, rows from top to bottom.
+    """
+    seaborn.heatmap(
+        values, vmin=low, vmax=high, cmap=palette, annot=words, fmt="", cbar=False,
+        annot_kws={"fontsize": 6, "linespacing": 0.95}, xticklabels=False, yticklabels=False,
+        ax=axes,
+    )  # fmt: skip
+    for row, column in np.argwhere(np.isnan(values)):  # seaborn leaves them without words
+        axes.text(column + 0.5, row + 0.5, words[row, column], ha="center", va="center", fontsize=6)
+    colours = axes.collections[0].get_facecolors().reshape(*values.shape, 4)
+    for text in axes.texts:  # seaborn writes white where black would have more contrast (WCAG 2)
+        column, row = (int(place) for place in text.get_position())
+        light = np.isnan(values[row, column]) or relative_luminance(colours[row, column]) > 0.18
+        text.set_color(style.INK if light else "white")
+    axes.set_facecolor("#eef0f2")
+    axes.grid(False)
+    axes.tick_params(length=0)
+
+
 def model_handles(models: Sequence[str], names: Sequence[str] | None = None) -> list[Line2D]:
     """Legend entries of the models."""
     colour, marker = style.model_colours(models), style.model_markers(models)
@@ -245,10 +279,11 @@ def title(axes: Axes, text: str, width_mm: float) -> float:
     return 3.2 * (wrapped.count("\n") + 1)
 
 
-def label_models(axes: Axes, names: Sequence[str], slot_mm: float) -> float:
+def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float = 0.0) -> float:
     """Name the models below an axis, level where they fit and slanted where not; gives the height in mm.
 
-    slot_mm: room of a model along the axis.
+    slot_mm: room of a model along the axis. first: where the first model stands; the others follow
+    one unit apart.
     """
     character = 1.35
     level = max(4, int(slot_mm / character))
@@ -257,7 +292,7 @@ def label_models(axes: Axes, names: Sequence[str], slot_mm: float) -> float:
     whole = all(
         len(part) <= level for name in names for part in name.replace("_", "_ ").split()
     )  # no word is broken
-    axes.set_xticks(range(len(names)))
+    axes.set_xticks(np.arange(len(names)) + first)
     axes.tick_params(axis="x", length=0)
     if whole and lines <= (1 if slot_mm < 10 else 2 if slot_mm < 15 else 4):
         axes.set_xticklabels(wrapped)

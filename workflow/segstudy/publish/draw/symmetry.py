@@ -152,19 +152,15 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
     drawn = style.canvas(width, 10)
     axes = drawn.subplots()
     highest = float(np.nanmax(mean.to_numpy(), initial=0.0))
-    axes.imshow(
-        mean.to_numpy(float), cmap="Oranges", vmin=0, vmax=max(1.8 * highest, 0.01), aspect="auto"
-    )
-    for y, name in enumerate(names):
-        for x, model in enumerate(models):
-            here, most = 100 * mean.loc[name, model], 100 * worst.loc[name, model]
-            text = f"{number(here, 1)}\n(max {number(most, 1)})" if here == here else "–"
-            axes.text(x, y, text, ha="center", va="center", fontsize=6, linespacing=1.05)
-    axes.set_yticks(range(len(names)), [parts.wrap(plain(name), 30) for name in names])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(False)
+    words = np.full(mean.shape, "–", dtype=object)
+    for place in np.argwhere(mean.notna().to_numpy()):
+        here, most = (100 * table.iloc[tuple(place)] for table in (mean, worst))
+        words[tuple(place)] = f"{number(here, 1)}\n(max {number(most, 1)})"
+    parts.heat_map(axes, mean.to_numpy(float), words, "Oranges", 0, max(1.8 * highest, 0.01))
+    names_shown = [parts.wrap(plain(name), 30) for name in names]
+    axes.set_yticks(np.arange(len(names)) + 0.5, names_shown)
     above = parts.title(axes, "Predicted voxels of the other side (%)", width - names_mm)
-    below = parts.label_models(axes, models, slot)
+    below = parts.label_models(axes, models, slot, first=0.5)
     drawn.set_size_inches(width / 25.4, (7.5 * len(names) + below + above + 7) / 25.4)
     n = values["case"].nunique()
     return parts.Drawing(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas
+import seaborn
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -138,15 +139,15 @@ def _throughput(results: Results, history: pandas.DataFrame, model: str, fold: i
 
 
 def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:
-    """The mean over the runs at each epoch, with the range as a band."""
-    groups = table.dropna(subset=column).groupby("epoch")[column]
-    if not len(groups):
-        return
-    mean, low, high = groups.mean(), groups.min(), groups.max()
-    marker = {"marker": "o", "markersize": 2} if len(mean) < 25 else {}
-    axes.plot(mean.index, mean, color=colour, lw=width, zorder=3, **marker)
-    if colour != style.INK:
-        axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
+    """The mean over the runs at each epoch, with the range as a band unless it is of all structures."""
+    there = table.dropna(subset=column)
+    marker = {"marker": "o", "markersize": 2} if there["epoch"].nunique() < 25 else {}
+    seaborn.lineplot(
+        there, x="epoch", y=column, color=colour, linewidth=width, zorder=3, markeredgewidth=0,
+        errorbar=None if colour == style.INK else ("pi", 100), ax=axes,
+        err_kws={"alpha": 0.18, "linewidth": 0}, **marker,
+    )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
 
 
 def _last(table: pandas.DataFrame) -> dict[str, float]:
