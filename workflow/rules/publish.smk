@@ -113,7 +113,10 @@ rule publish_report:
             for dataset, settings in STUDY.datasets.items()
             if settings.audit_labels
         ],
-        page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
+        page=[
+            PACKAGE / f"segstudy/publish/{file}"
+            for file in ("report.html", "report.css", "report.js", "methods.j2")
+        ],
         published=PACKAGE.parent / "resources/published.csv",
     output:
         PATHS.report,
