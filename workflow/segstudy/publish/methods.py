@@ -24,27 +24,10 @@ from segstudy.study import (
     Loss,
     Model,
     NnunetModel,
-    Statistics,
     Study,
     Synthesis,
 )
 from segstudy.words import confidence, count
-
-RANK_WORDS = {
-    "shapiro_then_wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
-    "shapiro_then_mannwhitneyu": "the Mann-Whitney U test, which discards the pairing [[mann1947]]",
-}
-CORRECTION_WORDS = {
-    "max_t": "adjusted by step-down max-T with the swaps that all tests share [[westfall1993]]",
-    "holm": "adjusted by Holm's method [[holm1979]]",
-    "benjamini_hochberg": "adjusted by the method of Benjamini and Hochberg [[benjamini1995]]",
-    "none": "not adjusted for multiple tests",
-}
-SURFACES = {
-    "mesh": "marching-cubes surfaces [[lorensen1987]], sampled at the centres of their polygons and weighted by area",
-    "surfel": "boundary elements weighted by area [[nikolov2021]]",
-    "voxel": "centres of boundary voxels",
-}
 
 
 def methods(results: Results) -> list[tuple[str, str]]:
@@ -73,6 +56,7 @@ def _template():
     environment.filters |= {
         "listing": listing,
         "count": count,
+        "plain": plain,
         "extract": lambda key, values: values[key],
     }
     return environment.get_template("methods.j2").module
@@ -369,38 +353,34 @@ def _synthesis(settings: Synthesis) -> str:
 
 
 def _prediction(results: Results) -> str:
-    text = []
-    for names, overlap in _grouped(results, lambda name, model: model.infer.overlap):
-        who = (
-            "Images" if len(names) == len(results.study.models) else f"For {listing(names)}, images"
-        )
-        text.append(
-            f"{who} were predicted in overlapping windows ({_percent(overlap)}) weighted by a "
-            "Gaussian; class probabilities were resampled to the image's own grid by cubic convolution, "
-            "where each voxel was given the most probable class."
-        )
-    for names, mirroring in _grouped(results, lambda name, model: averages_mirrored(model)):
-        if mirroring:
-            text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
-    words = {
-        "auto": "only the largest component of a structure was kept where this raised Dice on training cases",
-        "always": "only the largest component of each structure was kept",
-        "never": "no component was removed",
-    }
+    study = results.study
     unseen = [  # models that no training case could choose for
         name
-        for name in results.study.models
-        if not set(results.study.trained_on(name)) & set(results.study.tested_datasets)
+        for name in study.models
+        if not set(study.trained_on(name)) & set(study.tested_datasets)
     ]
 
     def kept(name: str, model: Arm) -> str:
         choice = model.infer.keep_largest_component
         return "never" if name in unseen and choice == "auto" else choice
 
-    for names, choice in _grouped(results, kept):
-        who = "" if len(names) == len(results.study.models) else f"For {listing(names)}, "
-        text.append(plain(f"{who}{words[choice]}.") if not who else f"{who}{words[choice]}.")
-    return " ".join(text)
+    def named(setting: Callable[[str, Arm], object]) -> list[tuple[list[str], object]]:
+        """The models of each value; none are named where all have the same."""
+        return [
+            ([] if len(names) == len(study.models) else names, value)
+            for names, value in _grouped(results, setting)
+        ]
+
+    return _filled(
+        "prediction",
+        named(lambda name, model: _percent(model.infer.overlap)),
+        [
+            names
+            for names, does in _grouped(results, lambda name, model: averages_mirrored(model))
+            if does
+        ],
+        named(kept),
+    )
 
 
 def _grouped(
@@ -415,111 +395,37 @@ def _grouped(
 
 def _evaluation(results: Results) -> str:
     study = results.study
-    names = list(dict.fromkeys(results.metrics["metric"]))
-    known = [metric.find(name) for name in names if metric.find(name).definition]
-    defined = "; ".join(
-        f"{what.title}, {what.definition}" + (f" [[{what.source}]]" if what.source else "")
-        for what in known
-    )
-    text = [
-        f"Predictions were measured on the image's own grid, in millimetres: {defined}.",
-        f"Surface distances were taken between {SURFACES[study.metrics.surface]}.",
-        "A distance to an empty mask is infinite: it is counted apart and ranked worst. Where the reference lacks a "
-        "structure, its metrics are undefined for every model, and false positives are counted apart.",
-    ]
+    measured = [metric.find(name) for name in dict.fromkeys(results.metrics["metric"])]
+    defined = [one for one in measured if one.definition]
     ignored = [name for name, dataset in study.datasets.items() if dataset.ignore]
-    if ignored:
-        text.append(
-            f"Voxels that nobody has labelled (in {listing(ignored)}) were left out of training and of all counts, and "
-            "what touches them out of all surfaces."
-        )
-    if study.metrics.groups:
-        groups = [
-            f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()
-        ]
-        text.append(f"Merged structures were measured too: {listing(groups)}.")
-    if study.left_right_pairs:
-        text.append(
-            "Structures of the left and the right side were measured apart, merged by pair, and as one with all "
-            "foreground."
-        )
-    return " ".join(text)
+    groups = [f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()]
+    return _filled("evaluation", study, defined, ignored, groups)
 
 
 def _statistics(results: Results) -> str:
     """What was compared, by which tests; the paired and the unpaired comparisons each where there are any."""
-    settings = results.study.statistics
-    tests = results.all_tests
-    if tests.empty:
-        return "There is one model, so nothing was compared."
-    names = listing([metric.find(name).title for name in dict.fromkeys(tests["metric"])])
-    within = results.tests
-    is_paired = within["design"] == "paired"
-    missing = {
-        "worst": "A missing prediction counted as the worst value.",
-        "exclude": "Cases without a prediction were left out of comparisons with that model.",
-    }[settings.missing]
-    text = [f"The unit was the subject; cases of a subject were averaged. {missing}"]
-    if is_paired.any():
-        text.append(
-            f"Models were compared on the same {_range(within[is_paired], 'n_subjects')} subjects in {names}, "
-            f"{_paired_rule(settings)}."
-        )
-    for rows, what in (
-        (within[within["design"] == "unpaired"], "Models that were measured on different cases"),
-        (results.dataset_tests, _datasets(results)),
-    ):
-        if len(rows):
-            text.append(
-                f"{what} were compared as independent samples ({_range(rows, 'n_a', 'n_b')} subjects each) in "
-                f"{names}, {_unpaired_rule(settings)}."
+    study, settings, tests = results.study, results.study.statistics, results.all_tests
+    within, across = results.tests, results.dataset_tests
+    paired, unpaired = (within[within["design"] == design] for design in ("paired", "unpaired"))
+    return _filled(
+        "statistics",
+        settings,
+        [metric.find(name).title for name in dict.fromkeys(tests["metric"])],
+        len(study.models),
+        len(study.folds),
+        _range(paired, "n_subjects") if len(paired) else "",
+        [
+            (what, _range(rows, "n_a", "n_b"))
+            for rows, what in (
+                (unpaired, "Models that were measured on different cases"),
+                (across, _datasets(results)),
             )
-    if len(results.study.models) > 2 and is_paired.any():
-        text.append(
-            "Over all models, ranks for each subject were tested with Friedman's test [[friedman1937]]; how firm the "
-            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the subjects [[wiesenfarth2021]]. "
-            "Diagrams of ranks join the models that do not differ significantly [[demsar2006]]."
-        )
-    tested = int(np.isfinite(tests["p"].astype(float)).sum())
-    families = tests.groupby(["dataset", "dataset_b"]).ngroups
-    family = f" within each of {families} families (datasets)" if families > 1 else ""
-    if len(results.dataset_tests):
-        family = f" within each of {families} families (datasets, and pairs of datasets)"
-    text.append(
-        f"p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}{family}, and "
-        f"{settings.alpha:g} was the level of significance. {confidence(settings.alpha)} confidence intervals of differences are those of "
-        f"the tests, by inversion; those of a model's mean are by Student's t on subjects' means."
-    )
-    if len(results.study.folds) > 1:
-        text.append(
-            "Models of a cross-validation share training data: p compares these trained models on these subjects, not "
-            "the learning algorithms; the t test of the folds' means that allows for it [[nadeau2003]] stands beside it."
-        )
-    return " ".join(text)
-
-
-def _paired_rule(settings: Statistics) -> str:
-    if settings.rule == "swap":
-        return (
-            "by exchanging the models' labels subject by subject, in all ways up to 13 subjects and in 99,999 random "
-            "ones above, with the mean difference as statistic, or the mean signed rank where distances were infinite "
-            "[[fisher1935]] [[datta2008]]"
-        )
-    return (
-        "with a paired t test where the differences were normal (Shapiro-Wilk "
-        f"[[shapiro1965]], α = {settings.alpha:g}) and with {RANK_WORDS[settings.rule]} where not"
-    )
-
-
-def _unpaired_rule(settings: Statistics) -> str:
-    if settings.rule == "swap":
-        return (
-            "by permuting which subjects belong to which, with Welch's t [[welch1947]] as statistic, or the sum of ranks "
-            "where distances were infinite"
-        )
-    return (
-        "with Welch's t test [[welch1947]] where both samples were normal (Shapiro-Wilk [[shapiro1965]], "
-        f"α = {settings.alpha:g}) and with the Mann-Whitney U test [[mann1947]] where not"
+            if len(rows)
+        ],
+        tests.groupby(["dataset", "dataset_b"]).ngroups,
+        len(across),
+        {"rows": len(tests), "finite": int(np.isfinite(tests["p"].astype(float)).sum())},
+        confidence(settings.alpha),
     )
 
 
