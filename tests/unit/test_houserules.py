@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,27 @@ def test_requirements_are_locked():
     versions = locked()
     for line in wanted:
         assert normal(re.split(r"[=<>]", line)[0]) in versions, line
+
+
+NOT_IMPORTED = {"snakemake", "snakemake-executor-plugin-slurm", "einops"}
+"""Requirements that are run, and einops, which networks of MONAI import."""
+
+
+def test_requirements_are_what_is_imported():
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["nnunet"]]
+    declared = {normal(re.split(r"[=<>]", line)[0]) for line in wanted}
+    names = {name.split(".")[0] for path in MODULES for name in imported(path)}
+    provided = packages_distributions()
+    used = set()
+    for name in (
+        names - sys.stdlib_module_names - {"segstudy", "pydantic_core"}
+    ):  # pinned by pydantic
+        found = {normal(one) for one in provided.get(name, [name])}
+        used.add(min(found & declared or found))
+    assert used == declared - NOT_IMPORTED
 
 
 def test_the_lock_of_nnunet_adds_to_the_other_and_changes_none():

@@ -33,7 +33,8 @@ rule publish_figures:
         [
             report(
                 f"{PATHS.figures}/{figure.name}.png",
-                caption=f"../report/{figure.caption_file}",
+                # Written with the figure; a relative path would be one beside this file.
+                caption=os.path.abspath(f"{PATHS.figures}/{figure.caption}"),
                 category=figure.category,
                 labels=figure.labels,
             )
@@ -112,7 +113,10 @@ rule publish_report:
             for dataset, settings in STUDY.datasets.items()
             if settings.audit_labels
         ],
-        page=[PACKAGE / f"segstudy/publish/report.{suffix}" for suffix in ("html", "css", "js")],
+        page=[
+            PACKAGE / f"segstudy/publish/{file}"
+            for file in ("report.html", "report.css", "report.js", "methods.j2")
+        ],
         published=PACKAGE.parent / "resources/published.csv",
     output:
         PATHS.report,

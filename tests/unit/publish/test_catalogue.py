@@ -1,18 +1,28 @@
 """The catalogue promises exactly the files that are drawn."""
 
+import html
+import re
+import string
 import subprocess
 import sys
-from pathlib import Path
 
 import builder
+import jinja2
+from docutils.core import publish_parts
+from hypothesis import given
+from hypothesis import strategies as st
 
-from segstudy.publish.catalogue import FORMATS, figures, files
-
-REPOSITORY = Path(__file__).resolve().parents[3]
+from segstudy.files import read_json
+from segstudy.publish.catalogue import CAPTIONS, FORMATS, figures, files
+from segstudy.publish.drawing import restructured
 
 
 def test_every_promised_file_is_written_and_no_other(plain, figures_folder):
-    written = sorted(path.name for path in figures_folder.iterdir())
+    written = sorted(
+        path.relative_to(figures_folder).as_posix()
+        for path in figures_folder.rglob("*")
+        if path.is_file()
+    )
     assert written == sorted(files(plain.study))
     assert all((figures_folder / name).stat().st_size > 0 for name in written)
 
@@ -43,11 +53,25 @@ def test_a_metric_with_several_tolerances_gives_a_figure_each():
     assert drawn == ["dice", "nsd_1mm", "nsd_2.5mm"]
 
 
-def test_each_figure_has_a_caption_for_snakemakes_report():
-    for figure in figures(builder.study()):
-        caption = REPOSITORY / "workflow/report" / figure.caption_file
-        assert caption.read_text(encoding="utf-8").strip(), caption
-    assert (REPOSITORY / "workflow/report/workflow.rst").is_file()
+def shown_by_snakemake(text: str) -> str:
+    """The words of a caption file after Jinja and docutils, as Snakemake's report passes it on."""
+    body = publish_parts(jinja2.Environment().from_string(text).render(), writer="html")["body"]
+    assert "system-message" not in body, body
+    return html.unescape(re.sub("<[^>]+>", "", body)).strip()
+
+
+def test_snakemakes_report_shows_the_captions_of_ours(plain, figures_folder):
+    captions = read_json(figures_folder / CAPTIONS)
+    assert len(captions) > 10
+    for figure in figures(plain.study):
+        text = (figures_folder / figure.caption).read_text(encoding="utf-8")
+        assert shown_by_snakemake(text) == captions[figure.name]["caption"], figure.name
+
+
+@given(st.text(string.ascii_letters + string.punctuation + " é∞", min_size=1))
+def test_no_caption_is_taken_for_markup(text):
+    words = " ".join(text.split())
+    assert " ".join(shown_by_snakemake(restructured(words)).split()) == words
 
 
 def test_importing_the_catalogue_is_light():

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from segstudy.images.files import Image
 from segstudy.publish import style
 from segstudy.publish.catalogue import families, figures
-from segstudy.publish.draw import architecture, differences, heatmap, sizes, surfaces
+from segstudy.publish.draw import agreement, architecture, differences, heatmap, sizes, surfaces
 from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
 from segstudy.study import Study
@@ -29,7 +29,7 @@ def test_the_heat_map_holds_the_means_and_marks_the_best(plain):
     summary = plain.summary.set_index(["metric", "structure", "model"])
     names = ["dice", "hd95_mm", "nsd_2mm"]
     for axes, name in zip(drawing.figure.axes, names, strict=True):
-        cells = {(t.get_position()[1], t.get_position()[0]): t for t in axes.texts}
+        cells = {tuple(int(place) for place in t.get_position()[::-1]): t for t in axes.texts}
         assert len(cells) == 4
         for row, structure in enumerate(("heart", "aorta")):
             best = best_models(plain, "thorax", structure, name)
@@ -50,6 +50,16 @@ def test_differences_are_those_of_the_tests(plain):
     shown = [float(line.get_xdata()[0]) for line in points]
     np.testing.assert_allclose(shown, tests.loc[["heart", "aorta"], "mean_difference"])
     assert "One seed" in drawing.caption
+
+
+def test_each_point_of_a_volume_figure_opens_its_case(plain):
+    with style.paper():
+        drawing = agreement.draw_volumes(plain, _figure(plain, "volumes"))
+    table = drawing.table.set_index(["case", "structure", "model"])
+    assert len(drawing.spots) == len(table) == 5 * 2 * 2
+    for spot in drawing.spots:
+        row = table.loc[(spot.case, spot.structure, spot.model)]
+        assert (spot.x, spot.y) == (row["mean_ml"], row["difference_ml"])
 
 
 def test_noise_of_the_seeds_is_drawn_where_it_is_known(plain):

@@ -1,5 +1,9 @@
 """What the methods text says of splits that leak, of subsets and of channels that are left out."""
 
+import re
+
+import pytest
+
 from segstudy.publish.methods import methods
 from segstudy.publish.report import _sentence
 from segstudy.publish.results import Results
@@ -33,3 +37,20 @@ def test_channels_that_a_plan_keeps_are_named(plain):
     kept = plan.model_copy(update={"channels": ("flair", "t1gd")})
     text = " ".join(dict(methods(changed(plain, preprocess={name: kept}))).values())
     assert "Of the channels, flair and t1gd were kept." in text
+
+
+def test_a_plan_with_given_spacing_and_no_margin(plain):
+    (name, plan), *_ = plain.study.preprocess.items()
+    given = plan.model_copy(update={"spacing_mm": (2.0, 2.0, 2.0), "margin_mm": 0.0})
+    text = dict(methods(changed(plain, preprocess={name: given})))["Preprocessing"]
+    assert "above −500 HU and resampled to 1.5 × 1.5 × 3 mm by cubic splines" in text
+    fitted = dict(methods(plain))["Preprocessing"]
+    assert "above −500 HU with a margin of 5 mm and resampled to" in fitted
+    assert "3 mm (chosen from the training cases) by cubic splines" in fitted
+
+
+@pytest.mark.parametrize("name", ["images", "two_sites", "nnunet"])
+def test_the_methods_text_is_spaced_as_a_sentence_is(scenario, name):
+    for heading, text in methods(scenario(name)):
+        assert re.search(r"\s\s|\s[.,;:)]|\(\s|[.;,][A-Za-z]", text) is None, (heading, text)
+        assert text.endswith(".") or text.endswith("]]."), heading

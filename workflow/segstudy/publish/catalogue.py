@@ -1,4 +1,4 @@
-"""Which figures a study gets: names and captions, from the study file alone.
+"""Which figures a study gets, and their files, from the study file alone.
 
 Light, since the workflow asks it while it parses its rules.
 """
@@ -23,15 +23,13 @@ class Figure:
     """A figure that `segstudy publish figures` draws.
 
     name: of its files, without suffix. kind: the module of `publish.draw` that draws it.
-    category: section of the report. labels: what tells it from others of its kind.
-    caption_file: in `workflow/report/`, for Snakemake's report. rank: of `RANKS`.
+    category: section of the report. labels: what tells it from others of its kind. rank: of `RANKS`.
     """
 
     name: str
     kind: str
     category: str
     labels: dict[str, str] = field(default_factory=dict)
-    caption_file: str = ""
     dataset: str = ""
     metric: str = ""
     model: str = ""
@@ -41,6 +39,11 @@ class Figure:
     def files(self) -> list[str]:
         """The figure in each format, and the table that it was drawn from."""
         return [*(f"{self.name}.{suffix}" for suffix in FORMATS), f"{self.name}.csv"]
+
+    @property
+    def caption(self) -> str:
+        """The file of its caption as reStructuredText, which Snakemake's report shows."""
+        return f"captions/{self.name}.rst"
 
 
 def figures(study: Study) -> list[Figure]:
@@ -120,7 +123,8 @@ def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
 
 def files(study: Study) -> list[str]:
     """Every file of the folder that `segstudy publish figures` writes."""
-    return [*(file for figure in figures(study) for file in figure.files), CAPTIONS, LAYERS]
+    found = [file for figure in figures(study) for file in (*figure.files, figure.caption)]
+    return [*found, CAPTIONS, LAYERS]
 
 
 def _figure(
@@ -139,7 +143,6 @@ def _figure(
         kind=kind,
         category=category,
         labels={key: value for key, value in labels.items() if value},
-        caption_file=f"{kind}.rst",
         dataset=dataset,
         metric=metric,
         model=model,

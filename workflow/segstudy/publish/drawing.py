@@ -1,10 +1,11 @@
 """Drawing all figures of a study into a folder."""
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from segstudy.files import write_json, write_table, writing_folder
+from segstudy.files import write_json, write_table, write_text, writing_folder
 from segstudy.log import progress
 from segstudy.publish import style
 from segstudy.publish.catalogue import CAPTIONS, FORMATS, LAYERS, Figure, figures
@@ -95,6 +96,12 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
         write_json(temporary / LAYERS, layers(results, workers) | {"spots": spots})
 
 
+def restructured(text: str) -> str:
+    """Escape plain text for reStructuredText and for Jinja, through which Snakemake passes it first."""
+    escaped = re.sub(r"(^.|[\\*_`|<:\[\]])", r"\\\1", text)
+    return "{% raw %}" + escaped + "{% endraw %}"
+
+
 _here: dict[str, Viewer] = {}  # of a process that draws: its viewer, which keeps what it has read
 
 
@@ -116,6 +123,7 @@ def _draw_and_save(
         for suffix in FORMATS:
             style.save(drawing.figure, folder / figure.name, suffix)
         write_table(folder / f"{figure.name}.csv", drawing.table)
+        write_text(folder / figure.caption, restructured(drawing.caption) + "\n")
         caption = {
             "title": drawing.title,
             "caption": drawing.caption,

@@ -3,8 +3,11 @@
 Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
 
+import re
 from collections.abc import Callable, Sequence
+from functools import cache
 
+import jinja2
 import numpy as np
 import pandas
 
@@ -21,27 +24,10 @@ from segstudy.study import (
     Loss,
     Model,
     NnunetModel,
-    Statistics,
     Study,
     Synthesis,
 )
 from segstudy.words import confidence, count
-
-RANK_WORDS = {
-    "shapiro_then_wilcoxon": "the Wilcoxon signed-rank test [[wilcoxon1945]]",
-    "shapiro_then_mannwhitneyu": "the Mann-Whitney U test, which discards the pairing [[mann1947]]",
-}
-CORRECTION_WORDS = {
-    "max_t": "adjusted by step-down max-T with the swaps that all tests share [[westfall1993]]",
-    "holm": "adjusted by Holm's method [[holm1979]]",
-    "benjamini_hochberg": "adjusted by the method of Benjamini and Hochberg [[benjamini1995]]",
-    "none": "not adjusted for multiple tests",
-}
-SURFACES = {
-    "mesh": "marching-cubes surfaces [[lorensen1987]], sampled at the centres of their polygons and weighted by area",
-    "surfel": "boundary elements weighted by area [[nikolov2021]]",
-    "voxel": "centres of boundary voxels",
-}
 
 
 def methods(results: Results) -> list[tuple[str, str]]:
@@ -61,171 +47,82 @@ def methods(results: Results) -> list[tuple[str, str]]:
     return parts
 
 
+@cache
+def _template():
+    """The macros of `methods.j2`, one a part of the text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("segstudy.publish", "."), undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {
+        "listing": listing,
+        "count": count,
+        "plain": plain,
+        "extract": lambda key, values: values[key],
+    }
+    return environment.get_template("methods.j2").module
+
+
+def _filled(part: str, *values) -> str:
+    """A part of the template with its values, as one paragraph."""
+    return re.sub("[ \n]+", " ", getattr(_template(), part)(*values)).strip()
+
+
 def _data(results: Results) -> str:
-    study, text = results.study, []
+    study, datasets = results.study, []
     for dataset, settings in study.datasets.items():
-        cases = results.cases(dataset)
+        cases, problems = results.cases(dataset), results.problems(dataset)
         subjects = len({case.subject for case in cases})
-        whole = "" if subjects == len(cases) else f" of {count(subjects, 'subject')}"
-        kind = "simulated " if settings.source.layout == "phantom" else ""
-        named = listing([name.replace("_", " ") for name in settings.structures])
-        text.append(
-            f"The dataset {dataset} holds {count(len(cases), kind + settings.modality + ' image')}{whole} "
-            f"with labels of {named}."
-            if settings.has_images
-            else f"The dataset {dataset} holds {count(len(cases), 'label map')}{whole} of {named}, without images; "
-            "it was used for training only."
+        datasets.append(
+            {
+                "name": dataset,
+                "settings": settings,
+                "cases": len(cases),
+                "whole": "" if subjects == len(cases) else f" of {count(subjects, 'subject')}",
+                "kind": "simulated " if settings.source.layout == "phantom" else "",
+                "named": [name.replace("_", " ") for name in settings.structures],
+                "refused": len(set(problems.loc[problems["verdict"] == "refused", "case"]) - {""}),
+                "same_image": sum(case.same_image_as is not None for case in cases),
+            }
         )
-        if len(settings.channels) > 1 and settings.has_images:
-            text.append(f"An image has the channels {listing(settings.channels)}.")
-        problems = results.problems(dataset)
-        refused = sorted(set(problems.loc[problems["verdict"] == "refused", "case"]) - {""})
-        if refused:
-            text.append(
-                f"{count(len(refused), 'case')} {'was' if len(refused) == 1 else 'were'} refused by the audit of "
-                "shape, spacing, origin, direction, finite values and label values."
-            )
-        elif settings.has_images:
-            text.append(
-                "Every pair of image and label passed an audit of shape, spacing, origin, "
-                "direction, finite values and label values."
-            )
-        else:
-            text.append("Every map passed an audit of its header and label values.")
-        same = sum(case.same_image_as is not None for case in cases)
-        if same:
-            text.append(
-                f"{count(same, 'case')} had the image of another case that was delivered under another subject; such "
-                "subjects were taken for one."
-            )
-        if settings.role == "test":
-            text.append("It was used for testing only, by the models of every fold.")
-    splits = study.splits
-    balanced = {
-        "foreground_volume": ", balanced by foreground volume",
-        "volume_and_presence": ", balanced by the structures present and foreground volume",
-        "none": "",
-    }[splits.stratify_by]
-    ran = "" if len(study.folds) == splits.folds else f", of which {len(study.folds)} were run"
-    leaky = splits.group_by == "case_though_it_leaks"
-    grouped = (
-        "cases were dealt out one by one" if leaky else "cases of one subject stayed in one fold"
-    )
-    text.append(
-        f"Models were cross-validated in {splits.folds} folds{ran}{balanced}; {grouped} (seed "
-        f"{splits.seed})."
-        if study.cross_validated_datasets
-        else "Nothing was cross-validated, since no case that is tested is trained on."
-    )
-    for name, model in study.models.items():
-        if model.train_on is not None and len(study.training_datasets) > 1:
-            text.append(f"{name} learned from {listing(study.trained_on(name))} alone.")
-    if leaky:
-        text.append(
-            "WARNING: this split leaks. Models were tested on subjects that they were trained on, so the "
-            "figures below are no estimate for new subjects; they are here to show what such a split pretends."
-        )
-    for name, model in study.models.items():
-        if model.training_subset is not None:
-            text.append(
-                f"{name} was trained on {count(model.training_subset.subjects, 'subject')} of a fold's, "
-                f"drawn anew for each of its {count(len(model.seeds), 'seed')}"
-                + (
-                    "; its plan was fitted on all of the fold's training cases."
-                    if model.plan
-                    else "."
-                )
-            )
-    return " ".join(text)
+    trained_on_part = {
+        name: study.trained_on(name)
+        for name, model in study.models.items()
+        if model.train_on is not None and len(study.training_datasets) > 1
+    }
+    return _filled("data", study, datasets, trained_on_part)
 
 
 def _repair(results: Results, dataset: str, settings: Dataset) -> str:
-    repair, found = settings.repair, results.transform(dataset)
     verdicts = results.verdicts(dataset)["verdict"].value_counts()
-    tried = {
-        "sweep": "a sweep of the rotation about the foot-head axis, after the centroids were laid "
-        f"on each other, from steps of {repair.angle_step_deg:g}° down to {repair.angle_tolerance_deg:g}°",
-        "elastix": f"{listing(repair.elastix.transforms)} registration with Elastix [[klein2010]]",
-    }
-    outcome = listing(
-        [f"{count(int(number), 'case')} {verdict}" for verdict, number in verdicts.items()]
-    )
-    outcome = outcome.replace(" review", " for review").replace(" left", " left as delivered")
-    peak = found.get("peak_deg")
-    width = (
-        f" (angles from {peak[0]:.2f}° to {peak[1]:.2f}° come within 0.01 of the best IoU)"
-        if peak
-        else ""
-    )
-    if repair.transform is not None:
-        origin = "The transform was known:"
-    elif repair.estimate_from == "images":
-        asked = found["image_evidence"]
-        origin = (
-            f"No right label was asked for it. The transform was estimated from {asked['cases']:.0f} images together, as "
-            "the rotation about the foot-head axis and shift without which the structure lies best in all of "
-            "them (gradient of the image across its surface, homogeneity inside, overlap with other "
-            f"structures; t = {asked['t']:.1f} for the gain over the labels as delivered):"
-        )
-    else:
-        origin = (
-            f"The transform was estimated on {found['reference_case']}, of which the right label is known, by "
-            f"{listing([tried[name] for name in repair.methods])}; the best IoU of the replayed fault won "
-            f"({found['method']}):"
-        )
-    checked = "was applied to every case"
-    if found["reference_case"]:
-        checked = (
-            f"raised the IoU with the right label of {found['reference_case']} from "
-            f"{found['iou_before']:.3f} to {found['iou_after']:.3f}"
-        )
-    return _minus(
-        f"In {dataset}, the label of the {repair.structure.replace('_', ' ')} had been moved by the same transform in every "
-        f"case. {origin} a rotation by {found['angle_deg']:.2f}°{width} and a shift by "
-        f"({', '.join(f'{part:.1f}' for part in found['translation_voxels'])}) voxels, on "
-        f"{'voxel indices' if found['frame'] == 'voxel' else 'millimetres'}. Its inverse, by "
-        f"nearest neighbour on the stored grid, {checked}. Outcome in the cohort: {outcome}."
-    )
+    words = {"review": "for review", "left": "left as delivered"}
+    outcome = [
+        f"{count(int(number), 'case')} {words.get(verdict, verdict)}"
+        for verdict, number in verdicts.items()
+    ]
+    return _minus(_filled("repair", dataset, settings.repair, results.transform(dataset), outcome))
 
 
 def _preprocessing(results: Results) -> str:
-    study, text = results.study, []
+    study, plans = results.study, []
     for name, plan in study.preprocess.items():
         users = [model for model, settings in study.models.items() if settings.plan == name]
         if not users:
             continue
         fitted = [results.plan(name, fold) for fold in study.folds]
-        spacing = _same([_mm(one["spacing_mm"]) for one in fitted])
-        crop = {
-            "body": "the parts of the body above -500 HU",
-            "nonzero": "the region that is not zero",
-            "none": "",
-        }[fitted[0]["crop"]]
-        who = "Images" if len(users) == len(study.models) else f"For {listing(users)}, images"
-        margin = f" with a margin of {plan.margin_mm:g} mm" if plan.margin_mm else ""
-        text.append(
-            f"{who} were brought to RAS orientation"
-            + (f", cropped to {crop}{margin}" if crop else "")
-            + f" and resampled to {spacing} mm"
-            + (" (chosen from the training cases)" if plan.spacing_mm == "auto" else "")
-            + " by cubic splines, labels by cubic convolution of each class [[keys1981]]; an axis more than "
-            f"{plan.anisotropy_threshold:g} times coarser than the others was resampled by nearest "
-            "neighbour [[isensee2021]]."
+        values = [one["intensities"][0] for one in fitted if one["intensities"]]
+        clip = _same([f"{one['low']:.0f} to {one['high']:.0f} HU" for one in values])
+        plans.append(
+            {
+                "plan": plan,
+                "who": "Images"
+                if len(users) == len(study.models)
+                else f"For {listing(users)}, images",
+                "crop": fitted[0]["crop"],
+                "spacing": _same([_mm(one["spacing_mm"]) for one in fitted]),
+                "clip": clip if fitted[0]["normalise"] == "ct" else "",
+            }
         )
-        if plan.channels is not None:
-            text.append(f"Of the channels, {listing(plan.channels)} were kept.")
-        if fitted[0]["normalise"] == "ct":
-            low, high = plan.clip_percentiles
-            values = [one["intensities"][0] for one in fitted if one["intensities"]]
-            clip = _same([f"{one['low']:.0f} to {one['high']:.0f} HU" for one in values])
-            text.append(
-                f"Intensities were clipped to the {low:g} and {high:g} percentiles of the training "
-                f"cases' labelled voxels ({clip}) and standardised by their mean and SD."
-            )
-        else:
-            text.append("Each channel of each image was standardised by its own mean and SD.")
-    text.append("All that is fitted was fitted on the training cases of each fold alone.")
-    return _minus(" ".join(text))
+    return _minus(_filled("preprocessing", plans))
 
 
 def _training(results: Results) -> str:
@@ -456,38 +353,34 @@ def _synthesis(settings: Synthesis) -> str:
 
 
 def _prediction(results: Results) -> str:
-    text = []
-    for names, overlap in _grouped(results, lambda name, model: model.infer.overlap):
-        who = (
-            "Images" if len(names) == len(results.study.models) else f"For {listing(names)}, images"
-        )
-        text.append(
-            f"{who} were predicted in overlapping windows ({_percent(overlap)}) weighted by a "
-            "Gaussian; class probabilities were resampled to the image's own grid by cubic convolution, "
-            "where each voxel was given the most probable class."
-        )
-    for names, mirroring in _grouped(results, lambda name, model: averages_mirrored(model)):
-        if mirroring:
-            text.append(f"Predictions of {listing(names)} were averaged over mirrored images.")
-    words = {
-        "auto": "only the largest component of a structure was kept where this raised Dice on training cases",
-        "always": "only the largest component of each structure was kept",
-        "never": "no component was removed",
-    }
+    study = results.study
     unseen = [  # models that no training case could choose for
         name
-        for name in results.study.models
-        if not set(results.study.trained_on(name)) & set(results.study.tested_datasets)
+        for name in study.models
+        if not set(study.trained_on(name)) & set(study.tested_datasets)
     ]
 
     def kept(name: str, model: Arm) -> str:
         choice = model.infer.keep_largest_component
         return "never" if name in unseen and choice == "auto" else choice
 
-    for names, choice in _grouped(results, kept):
-        who = "" if len(names) == len(results.study.models) else f"For {listing(names)}, "
-        text.append(plain(f"{who}{words[choice]}.") if not who else f"{who}{words[choice]}.")
-    return " ".join(text)
+    def named(setting: Callable[[str, Arm], object]) -> list[tuple[list[str], object]]:
+        """The models of each value; none are named where all have the same."""
+        return [
+            ([] if len(names) == len(study.models) else names, value)
+            for names, value in _grouped(results, setting)
+        ]
+
+    return _filled(
+        "prediction",
+        named(lambda name, model: _percent(model.infer.overlap)),
+        [
+            names
+            for names, does in _grouped(results, lambda name, model: averages_mirrored(model))
+            if does
+        ],
+        named(kept),
+    )
 
 
 def _grouped(
@@ -502,111 +395,37 @@ def _grouped(
 
 def _evaluation(results: Results) -> str:
     study = results.study
-    names = list(dict.fromkeys(results.metrics["metric"]))
-    known = [metric.find(name) for name in names if metric.find(name).definition]
-    defined = "; ".join(
-        f"{what.title}, {what.definition}" + (f" [[{what.source}]]" if what.source else "")
-        for what in known
-    )
-    text = [
-        f"Predictions were measured on the image's own grid, in millimetres: {defined}.",
-        f"Surface distances were taken between {SURFACES[study.metrics.surface]}.",
-        "A distance to an empty mask is infinite: it is counted apart and ranked worst. Where the reference lacks a "
-        "structure, its metrics are undefined for every model, and false positives are counted apart.",
-    ]
+    measured = [metric.find(name) for name in dict.fromkeys(results.metrics["metric"])]
+    defined = [one for one in measured if one.definition]
     ignored = [name for name, dataset in study.datasets.items() if dataset.ignore]
-    if ignored:
-        text.append(
-            f"Voxels that nobody has labelled (in {listing(ignored)}) were left out of training and of all counts, and "
-            "what touches them out of all surfaces."
-        )
-    if study.metrics.groups:
-        groups = [
-            f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()
-        ]
-        text.append(f"Merged structures were measured too: {listing(groups)}.")
-    if study.left_right_pairs:
-        text.append(
-            "Structures of the left and the right side were measured apart, merged by pair, and as one with all "
-            "foreground."
-        )
-    return " ".join(text)
+    groups = [f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()]
+    return _filled("evaluation", study, defined, ignored, groups)
 
 
 def _statistics(results: Results) -> str:
     """What was compared, by which tests; the paired and the unpaired comparisons each where there are any."""
-    settings = results.study.statistics
-    tests = results.all_tests
-    if tests.empty:
-        return "There is one model, so nothing was compared."
-    names = listing([metric.find(name).title for name in dict.fromkeys(tests["metric"])])
-    within = results.tests
-    is_paired = within["design"] == "paired"
-    missing = {
-        "worst": "A missing prediction counted as the worst value.",
-        "exclude": "Cases without a prediction were left out of comparisons with that model.",
-    }[settings.missing]
-    text = [f"The unit was the subject; cases of a subject were averaged. {missing}"]
-    if is_paired.any():
-        text.append(
-            f"Models were compared on the same {_range(within[is_paired], 'n_subjects')} subjects in {names}, "
-            f"{_paired_rule(settings)}."
-        )
-    for rows, what in (
-        (within[within["design"] == "unpaired"], "Models that were measured on different cases"),
-        (results.dataset_tests, _datasets(results)),
-    ):
-        if len(rows):
-            text.append(
-                f"{what} were compared as independent samples ({_range(rows, 'n_a', 'n_b')} subjects each) in "
-                f"{names}, {_unpaired_rule(settings)}."
+    study, settings, tests = results.study, results.study.statistics, results.all_tests
+    within, across = results.tests, results.dataset_tests
+    paired, unpaired = (within[within["design"] == design] for design in ("paired", "unpaired"))
+    return _filled(
+        "statistics",
+        settings,
+        [metric.find(name).title for name in dict.fromkeys(tests["metric"])],
+        len(study.models),
+        len(study.folds),
+        _range(paired, "n_subjects") if len(paired) else "",
+        [
+            (what, _range(rows, "n_a", "n_b"))
+            for rows, what in (
+                (unpaired, "Models that were measured on different cases"),
+                (across, _datasets(results)),
             )
-    if len(results.study.models) > 2 and is_paired.any():
-        text.append(
-            "Over all models, ranks for each subject were tested with Friedman's test [[friedman1937]]; how firm the "
-            f"order is was seen in {settings.bootstrap_samples} bootstrap resamples of the subjects [[wiesenfarth2021]]. "
-            "Diagrams of ranks join the models that do not differ significantly [[demsar2006]]."
-        )
-    tested = int(np.isfinite(tests["p"].astype(float)).sum())
-    families = tests.groupby(["dataset", "dataset_b"]).ngroups
-    family = f" within each of {families} families (datasets)" if families > 1 else ""
-    if len(results.dataset_tests):
-        family = f" within each of {families} families (datasets, and pairs of datasets)"
-    text.append(
-        f"p of the {count(tested, 'test')} was {CORRECTION_WORDS[settings.correction]}{family}, and "
-        f"{settings.alpha:g} was the level of significance. {confidence(settings.alpha)} confidence intervals of differences are those of "
-        f"the tests, by inversion; those of a model's mean are by Student's t on subjects' means."
-    )
-    if len(results.study.folds) > 1:
-        text.append(
-            "Models of a cross-validation share training data: p compares these trained models on these subjects, not "
-            "the learning algorithms; the t test of the folds' means that allows for it [[nadeau2003]] stands beside it."
-        )
-    return " ".join(text)
-
-
-def _paired_rule(settings: Statistics) -> str:
-    if settings.rule == "swap":
-        return (
-            "by exchanging the models' labels subject by subject, in all ways up to 13 subjects and in 99,999 random "
-            "ones above, with the mean difference as statistic, or the mean signed rank where distances were infinite "
-            "[[fisher1935]] [[datta2008]]"
-        )
-    return (
-        "with a paired t test where the differences were normal (Shapiro-Wilk "
-        f"[[shapiro1965]], α = {settings.alpha:g}) and with {RANK_WORDS[settings.rule]} where not"
-    )
-
-
-def _unpaired_rule(settings: Statistics) -> str:
-    if settings.rule == "swap":
-        return (
-            "by permuting which subjects belong to which, with Welch's t [[welch1947]] as statistic, or the sum of ranks "
-            "where distances were infinite"
-        )
-    return (
-        "with Welch's t test [[welch1947]] where both samples were normal (Shapiro-Wilk [[shapiro1965]], "
-        f"α = {settings.alpha:g}) and with the Mann-Whitney U test [[mann1947]] where not"
+            if len(rows)
+        ],
+        tests.groupby(["dataset", "dataset_b"]).ngroups,
+        len(across),
+        {"rows": len(tests), "finite": int(np.isfinite(tests["p"].astype(float)).sum())},
+        confidence(settings.alpha),
     )
 
 

@@ -81,19 +81,23 @@ def best_plane(grid: Grid) -> str:
     return names[coarsest] if spacing[coarsest] > 1.5 * others.max() else "axial"
 
 
+def per_slice(mask: np.ndarray, grid: Grid, plane: str) -> np.ndarray:
+    """Count a mask's voxels in each slice of the plane, in the order of the native axis that it cuts."""
+    axis = cut(grid, plane, 0).axis
+    return mask.sum(axis=tuple(other for other in range(3) if other != axis))
+
+
 def fullest(label: Image, plane: str, values: list[int], most: bool = False) -> int:
     """Index along the cut axis of the slice with the most voxels of the given values; the middle if none.
 
     most: of the slices that hold the most of the values, that with the most voxels.
     """
-    axis = cut(label.grid, plane, 0).axis
-    others = tuple(other for other in range(3) if other != axis)
     if most:
-        each = np.array([(label.array == value).sum(axis=others) for value in values])
+        each = np.array([per_slice(label.array == value, label.grid, plane) for value in values])
         counts = each.sum(axis=0) + (each > 0).sum(axis=0) * (label.array.size + 1)
     else:
-        counts = np.isin(label.array, values).sum(axis=others)
-    return int(counts.argmax()) if counts.any() else label.array.shape[axis] // 2
+        counts = per_slice(np.isin(label.array, values), label.grid, plane)
+    return int(counts.argmax()) if counts.any() else len(counts) // 2
 
 
 def read_slice(paths: tuple[Path, ...], where: Cut, grid: Grid) -> np.ndarray:

@@ -7,12 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from segstudy.errors import InputError
-from segstudy.images.files import compare_grids, read_label
 from segstudy.log import progress
 from segstudy.publish import slices
 from segstudy.publish.results import Results
 from segstudy.publish.slices import Box
+from segstudy.publish.views import open_case
 
 MOST_SLICES, FEWEST_SLICES = 24, 12  # a report that these make too large has a folder beside it
 MOST_BYTES = 18_000_000
@@ -48,52 +47,36 @@ def stack(results: Results, dataset: str, case: str, slices_shown: int = MOST_SL
     """
     study = results.study
     values = study.datasets[dataset].structures
-    found = results.references(dataset).get(case)
-    if found is None:
-        raise InputError(
-            f"case {case} of {dataset}: measured, but not in the case table; "
-            "run the workflow again from the download stage"
-        )
-    label = read_label(found.label)
-    grid = label.grid
-    plane = slices.best_plane(grid)
-    axis = slices.cut(grid, plane, 0).axis
-    labels = {"": label.array}
-    for model in study.models:
-        path = results.first_prediction(dataset, model, case)
-        prediction = read_label(path)
-        difference = compare_grids(grid, prediction.grid)
-        if difference:
-            raise InputError(f"{path}: lies on another grid than the reference label: {difference}")
-        labels[model] = prediction.array
+    found = open_case(results, dataset, case)
+    labels = {"": found.label.array} | {model: found.prediction(model) for model in study.models}
     known = np.zeros(max(256, *(int(array.max()) + 1 for array in labels.values())), bool)
     known[list(values.values())] = True
     masks = {name: known[array] for name, array in labels.items()}
-    others = tuple(other for other in range(3) if other != axis)
-    there = np.any([mask.any(axis=others) for mask in masks.values()], axis=0)
-    whole = np.any([mask.any(axis=axis) for mask in masks.values()], axis=0)
-    where = slices.cut(grid, plane, 0)
+    grid, where = found.label.grid, found.cut(0)
+    there = np.any(
+        [slices.per_slice(mask, grid, found.plane) > 0 for mask in masks.values()], axis=0
+    )
+    whole = np.any([mask.any(axis=where.axis) for mask in masks.values()], axis=0)
     box = slices.around(where.turn(whole), where.pixel_mm, margin=0.12)
     places = chosen(there, slices_shown)
-    image = slices.read_volume(found.images, grid)
-    window = study.publish.window
+    image = found.volume()
     shown: dict = {"images": [], "reference": [], "predictions": {m: [] for m in study.models}}
     areas = []
     for index in places:
-        one = slices.cut(grid, plane, int(index))
+        one = found.cut(int(index))
         flat = np.asarray(one.take(image), np.float32)
-        shown["images"].append(picture(box.of(slices.grey(flat, window, study.modality))))
+        shown["images"].append(picture(box.of(found.grey(flat))))
         for name, array in labels.items():
             outlines = _outlines(box.of(one.take(array)), values)
             (shown["predictions"][name] if name else shown["reference"]).append(outlines)
-        reference = one.take(label.array)
+        reference = one.take(found.label.array)
         areas.append([int((reference == value).sum()) for value in values.values()])
     area = np.array(areas)
     return {
-        "plane": plane,
-        "edges": slices.EDGES[plane],
+        "plane": found.plane,
+        "edges": slices.EDGES[found.plane],
         "slices": [int(index) + 1 for index in places],
-        "total": int(grid.shape[axis]),
+        "total": int(grid.shape[where.axis]),
         "width": box.right - box.left,
         "height": box.bottom - box.top,
         "pixel_mm": [round(float(size), 4) for size in where.pixel_mm],

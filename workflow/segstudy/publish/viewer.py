@@ -15,14 +15,14 @@ import jinja2
 import nibabel
 import numpy as np
 
-from segstudy.errors import InputError
 from segstudy.files import write_text, writing_folder
-from segstudy.images.files import Image, read_label
+from segstudy.images.files import Image
 from segstudy.log import log, progress
-from segstudy.publish import outward, slices, style
+from segstudy.publish import outward, style
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.explorer import json_in_page
 from segstudy.publish.results import Results
+from segstudy.publish.views import open_case
 from segstudy.publish.words import plain
 
 NIIVUE = "0.69.0"  # of the npm package @niivue/niivue, whose dist/niivue.umd.js lies in niivue/
@@ -80,20 +80,12 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
     Cut to what is labelled with a margin, and thinned out to three million voxels.
     """
     study = results.study
-    found = results.references(dataset).get(case)
-    if found is None:
-        raise InputError(f"case {case} of {dataset}: not in the case table; run download again")
-    label = read_label(found.label)
-    values = list(study.datasets[dataset].structures.values())
-    image = slices.grey(
-        slices.read_volume(found.images, label.grid), study.publish.window, study.modality
-    )
-    labels = {"reference": label.array}
-    for model in study.models:
-        labels[model] = read_label(results.first_prediction(dataset, model, case)).array
-    labels = {name: np.where(np.isin(one, values), one, 0) for name, one in labels.items()}
-    part, steps = _part(np.any([one > 0 for one in labels.values()], axis=0), label)
-    affine = label.affine.copy()
+    found = open_case(results, dataset, case)
+    image = found.grey(found.volume())
+    labels = {"reference": found.known(found.label.array)}
+    labels |= {model: found.known(found.prediction(model)) for model in study.models}
+    part, steps = _part(np.any([one > 0 for one in labels.values()], axis=0), found.label)
+    affine = found.label.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [one.start for one in part]
     affine[:3, :3] = affine[:3, :3] * steps
     return {

@@ -1,20 +1,27 @@
-"""What is shown of a case: one slice of the image, of the reference and of each model's prediction."""
+"""A case as it is shown: slices of its image, with labels on them."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from segstudy.cases import Case
 from segstudy.errors import InputError
-from segstudy.images.files import Image, read_label
+from segstudy.images.files import Image, compare_grids, read_label
 from segstudy.publish import slices
 from segstudy.publish.results import Results
+from segstudy.publish.slices import Box, Cut
+
+REFERENCE = ""
+"""Name of the layer that is compared with; no model can have it."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A slice of a case, the right way up; labels hold the dataset's own values.
+    """A slice of a case, the right way up.
 
     image: brightness in [0, 1]. position: number of the slice along its axis, counted from 1.
+    layers: what lies on it, by name: labels with the dataset's own values, or masks.
     """
 
     case: str
@@ -23,20 +30,92 @@ class View:
     positions: int
     pixel_mm: tuple[float, float]
     image: np.ndarray
-    reference: np.ndarray
-    predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    layers: dict[str, np.ndarray]
 
-    @property
-    def place(self) -> str:
-        return f"{self.plane} slice {self.position} of {self.positions}"
+    def around(self, margin: float = 0.18) -> Box:
+        """The part of the slice that holds all layers, with a margin."""
+        anywhere = np.any([layer > 0 for layer in self.layers.values()], axis=0)
+        return slices.around(anywhere, self.pixel_mm, margin=margin)
 
-    @property
-    def shown(self) -> np.ndarray:
-        """Where any structure lies, in the reference or in a prediction."""
-        found = self.reference > 0
-        for prediction in self.predictions.values():
-            found = found | (prediction > 0)
-        return found
+
+@dataclass(frozen=True)
+class OpenCase:
+    """A case of which slices are cut. label: the one that is compared with, read."""
+
+    results: Results
+    dataset: str
+    case: Case
+    label: Image
+
+    @cached_property
+    def plane(self) -> str:
+        """The plane of the finest pixels."""
+        return slices.best_plane(self.label.grid)
+
+    def cut(self, index: int, plane: str = "") -> Cut:
+        """The slice of this number along the native axis, in the plane of the finest pixels or another."""
+        return slices.cut(self.label.grid, plane or self.plane, index)
+
+    def known(self, label: np.ndarray) -> np.ndarray:
+        """A label without the values that are no structure of the dataset."""
+        values = list(self.results.study.datasets[self.dataset].structures.values())
+        return np.where(np.isin(label, values), label, 0)
+
+    def volume(self) -> np.ndarray:
+        """The image's first channel (i, j, k), of the type in the file."""
+        return slices.read_volume(self.case.images, self.label.grid)
+
+    def grey(self, image: np.ndarray) -> np.ndarray:
+        """Brightness of intensities in [0, 1], in the study's window."""
+        study = self.results.study
+        return slices.grey(image, study.publish.window, study.modality)
+
+    def prediction(self, model: str) -> np.ndarray:
+        """What a model predicted (i, j, k), of the first fold and seed that predicted the case.
+
+        Raises InputError where it lies on another grid than the label.
+        """
+        path = self.results.first_prediction(self.dataset, model, self.case.case)
+        found = read_label(path)
+        difference = compare_grids(self.label.grid, found.grid)
+        if difference:
+            raise InputError(f"{path}: lies on another grid than the reference label: {difference}")
+        return found.array
+
+    def predicted_slice(self, model: str, where: Cut) -> np.ndarray:
+        """The same of one slice, which alone is decoded."""
+        path = self.results.first_prediction(self.dataset, model, self.case.case)
+        return slices.read_label_slice(path, where, self.label.grid)
+
+    def view(self, where: Cut, layers: dict[str, np.ndarray]) -> View:
+        """The slice with these layers, given as displayed; of the image only the slice is decoded."""
+        image = slices.read_slice(self.case.images, where, self.label.grid)
+        return View(
+            case=self.case.case,
+            plane=where.plane,
+            position=where.index + 1,
+            positions=self.label.grid.shape[where.axis],
+            pixel_mm=where.pixel_mm,
+            image=self.grey(image),
+            layers=layers,
+        )
+
+
+def open_case(results: Results, dataset: str, name: str, delivered: bool = False) -> OpenCase:
+    """Read a case with the label that models are measured against, or with that as delivered.
+
+    Raises InputError where the case table has no such case.
+    """
+    if delivered:
+        cases = {case.case: case for case in results.cases(dataset)}
+    else:
+        cases = results.references(dataset)
+    if name not in cases:
+        raise InputError(
+            f"case {name} of {dataset}: there are results of it, but it is not in the case table; "
+            "run the workflow again from the download stage"
+        )
+    return OpenCase(results, dataset, cases[name], read_label(cases[name].label))
 
 
 @dataclass
@@ -47,7 +126,7 @@ class Viewer:
     _views: dict[tuple[str, str, bool, str], View] = field(default_factory=dict)
 
     def view(self, dataset: str, case: str, predictions: bool, structure: str = "") -> View:
-        """A slice in the plane of the finest pixels.
+        """A slice in the plane of the finest pixels; layers are REFERENCE and each model shown.
 
         predictions: with those of all models (of the first fold and seed that predicted the
         case), on the slice with the most reference area, of the structure if one is named. Without:
@@ -59,104 +138,42 @@ class Viewer:
         return self._views[key]
 
     def _cut(self, dataset: str, case: str, predictions: bool, structure: str) -> View:
-        study = self.results.study
-        settings = study.datasets[dataset]
-        found = self.results.references(dataset).get(case)
-        if found is None:
-            raise InputError(
-                f"case {case} of {dataset}: measured, but not in the case table; "
-                "run the workflow again from the download stage"
-            )
-        label = read_label(found.label)
-        values = list(settings.structures.values())
-        grid = label.grid
-        plane = slices.best_plane(grid)
-        sought = [settings.structures[structure]] if structure else values
-        index = slices.fullest(label, plane, sought, most=not predictions)
-        where = slices.cut(grid, plane, index)
-        window = study.publish.window
-        image = slices.grey(slices.read_slice(found.images, where, grid), window, study.modality)
-        shown = {}
-        for model in study.models if predictions else ():
-            path = self.results.first_prediction(dataset, model, case)
-            shown[model] = _known(slices.read_label_slice(path, where, grid), values)
-        return View(
-            case=case,
-            plane=plane,
-            position=index + 1,
-            positions=grid.shape[where.axis],
-            pixel_mm=where.pixel_mm,
-            image=image,
-            reference=_known(where.take(label.array), values),
-            predictions=shown,
-        )
+        values = self.results.study.datasets[dataset].structures
+        sought = [values[structure]] if structure else list(values.values())
+        found = open_case(self.results, dataset, case)
+        where = found.cut(slices.fullest(found.label, found.plane, sought, most=not predictions))
+        layers = {REFERENCE: found.known(where.take(found.label.array))}
+        for model in self.results.study.models if predictions else ():
+            layers[model] = found.known(found.predicted_slice(model, where))
+        return found.view(where, layers)
 
 
-def _known(label: np.ndarray, values: list[int]) -> np.ndarray:
-    return np.where(np.isin(label, values), label, 0)
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A moved structure in one plane: where it lay as delivered, where after repair, where it should.
-
-    right: None where nobody knows.
-    """
-
-    plane: str
-    pixel_mm: tuple[float, float]
-    image: np.ndarray
-    right: np.ndarray | None
-    delivered: np.ndarray
-    repaired: np.ndarray
-
-    @property
-    def anywhere(self) -> np.ndarray:
-        """Where any of the masks lies."""
-        both = self.delivered | self.repaired
-        return both if self.right is None else both | self.right
-
-
-def moved(results: Results, dataset: str, name: str) -> list[Moved]:
+def moved(results: Results, dataset: str, name: str) -> list[View]:
     """A case of a label repair in three planes through the middle of the structure.
 
-    Of the reference case the label that the cohort goes on with is its right one; shown as repaired
-    is what the repair made of the delivered one.
+    Layers are masks of the structure: `delivered`, `repaired`, and of the reference case `right`. Of
+    that case the label that the cohort goes on with is its right one; shown as repaired is what the
+    repair made of the delivered one.
     """
-    study = results.study
-    settings = study.datasets[dataset]
+    settings = results.study.datasets[dataset]
     value = settings.structures[settings.repair.structure]
-    delivered = {case.case: case for case in results.cases(dataset)}
-    if name not in delivered:
-        raise InputError(
-            f"case {name} of {dataset}: repaired, but not in the case table; run the workflow again "
-            "from the download stage"
-        )
-    case = delivered[name]
-    label = read_label(case.label)
-    before, right = label.array == value, None
+    found = open_case(results, dataset, name, delivered=True)
+    masks = {"delivered": found.label.array == value}
     if name == results.transform(dataset)["reference_case"]:
-        if case.reference_label is None:
+        if found.case.reference_label is None:
             raise InputError(
                 f"case {name} of {dataset}: no reference_label in the case table; the repair stage "
                 "needs one, so run the workflow again from the download stage"
             )
-        right = read_label(case.reference_label).array == value
-        after = read_label(results.moved_back(dataset)).array == 1
+        masks["repaired"] = read_label(results.moved_back(dataset)).array == 1
+        masks["right"] = read_label(found.case.reference_label).array == value
     else:
-        after = read_label(results.references(dataset)[name].label).array == value
-    middle = _middle(after if right is None else right, label)
-    found = []
-    for plane in ("axial", "coronal", "sagittal"):
-        axis = slices.cut(label.grid, plane, 0).axis
-        where = slices.cut(label.grid, plane, middle[axis])
-        image = slices.read_slice(case.images, where, label.grid)
-        image = slices.grey(image, study.publish.window, study.modality)
-        known = None if right is None else where.take(right)
-        found.append(
-            Moved(plane, where.pixel_mm, image, known, where.take(before), where.take(after))
-        )
-    return found
+        masks["repaired"] = read_label(results.references(dataset)[name].label).array == value
+    middle = _middle(masks.get("right", masks["repaired"]))
+    cuts = [found.cut(middle[found.cut(0, plane).axis], plane) for plane in reversed(slices.PLANES)]
+    return [
+        found.view(where, {key: where.take(mask) for key, mask in masks.items()}) for where in cuts
+    ]
 
 
 #: Cases for review that are shown in pictures, at most; all are in the table.
@@ -181,8 +198,8 @@ def repaired_cases(results: Results, dataset: str) -> list[tuple[str, str]]:
     ]
 
 
-def _middle(mask: np.ndarray, label: Image) -> list[int]:
+def _middle(mask: np.ndarray) -> list[int]:
     if not mask.any():
-        return [size // 2 for size in label.array.shape]
+        return [size // 2 for size in mask.shape]
     return [round(float(np.flatnonzero(mask.any(axis=others)).mean()))
             for others in ((1, 2), (0, 2), (0, 1))]  # fmt: skip

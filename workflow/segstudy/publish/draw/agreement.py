@@ -26,9 +26,9 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
     low = float(np.nanpercentile(values, 3)) if np.isfinite(values).any() else 0.0
     low = max(0.0, np.floor((low - 0.02) * 10) / 10)
     outside = int((values < low).any(axis=1).sum())
-    drawn, axes, columns, side = _panels(panels, len(models), square=True)
+    grid = _panels(panels, len(models), square=True)
     spots: list[parts.Spot] = []
-    for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
+    for panel, name in zip(grid.panels, panels, strict=False):
         _dice_curves(panel, low)
         for model in models:
             rows = table[(table["structure"] == name) & (table["model"] == model)]
@@ -59,16 +59,13 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_ylim(low, 1.0)
         panel.set_box_aspect(1)
         panel.grid(False)
-        parts.title(panel, plain(name), side + 5)
+        parts.title(panel, plain(name), grid.panel_mm - 3.5)
         ticks = [tick for tick in _ticks(low) if tick >= low - 1e-9]
         panel.set_xticks(ticks)
         panel.set_yticks(ticks)
         panel.set_xlabel("Recall")
-        if index % columns == 0:
-            panel.set_ylabel("Precision")
-    for panel in axes[len(panels) :]:
-        style.hide(panel)
-    parts.legend(drawn, parts.model_handles(models), drawn.get_figwidth() * 25.4)
+    grid.label_left("Precision")
+    parts.legend(grid.figure, parts.model_handles(models), grid.width_mm)
     cases = table["case"].nunique()
     undefined = int(np.isnan(values).any(axis=1).sum()) if len(values) else 0
     medians = table.groupby(["structure", "model"])[["precision", "recall"]].median()
@@ -77,7 +74,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         for (name, model), row in medians.iterrows()
     ]
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Precision and recall, {figure.dataset}",
         f"Precision against recall on {figure.dataset}, n = {count(cases, 'case')}. Small: a case; "
         "large: the model's median. Grey curves join places of equal Dice. Above the diagonal a "
@@ -114,9 +111,9 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     table["mean_ml"] = (table["reference_ml"] + table["predicted_ml"]) / 2
     table["difference_ml"] = table["predicted_ml"] - table["reference_ml"]
     panels = [name for name in regions(study) if name in set(table["structure"])]
-    drawn, axes, columns, side = _panels(panels, len(models))
+    grid = _panels(panels, len(models))
     texts, spots = [], []
-    for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
+    for panel, name in zip(grid.panels, panels, strict=False):
         own = table[table["structure"] == name]
         panel.axhline(0, color=style.SOFT, linewidth=0.7, zorder=1)
         low, high = float(own["mean_ml"].min()), float(own["mean_ml"].max())
@@ -144,15 +141,12 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
         panel.axvspan(high + 0.05 * extent, high + 0.15 * extent + len(models) * step,
                       color="#f3f4f6", zorder=0, linewidth=0)  # fmt: skip
         panel.set_xlim(low - 0.06 * extent, high + 0.15 * extent + len(models) * step)
-        parts.title(panel, plain(name), side + 5)
+        parts.title(panel, plain(name), grid.panel_mm - 3.5)
         panel.set_xlabel("Mean of both (mL)")
-        if index % columns == 0:
-            panel.set_ylabel("Predicted − reference (mL)")
-    for panel in axes[len(panels) :]:
-        style.hide(panel)
-    parts.legend(drawn, parts.model_handles(models), drawn.get_figwidth() * 25.4)
+    grid.label_left("Predicted − reference (mL)")
+    parts.legend(grid.figure, parts.model_handles(models), grid.width_mm)
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Volume agreement, {figure.dataset}",
         f"Predicted against reference volumes on {figure.dataset}, n = "
         f"{count(table['case'].nunique(), 'case')} (Bland-Altman plot). Each point is a case; on the shaded right, each "
@@ -160,20 +154,19 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
         "structure is predicted too large.",
         "Bland-Altman plots. " + " ".join(texts),
         table[[*keys, "reference_ml", "predicted_ml", "mean_ml", "difference_ml"]],
+        spots,
     )
 
 
-def _panels(panels: list[str], models: int, square: bool = False):
-    """A figure with a panel a structure, at most four side by side, and room for a legend."""
-    rows, columns = style.grid(max(len(panels), 1), 4)
-    width = {1: style.COLUMN_MM, 2: 120.0}.get(columns, style.PAGE_MM)
-    side = (width - 4) / columns - 8.5
-    lines = -(-models // max(1, int(width / 25)))
+def _panels(panels: list[str], models: int, square: bool = False) -> parts.PanelGrid:
+    """Lay out a panel a structure, with room for a legend of the models."""
+    grid = parts.panel_grid(len(panels), 4, panel_mm=58.0, beside_mm=4)
+    side = grid.panel_mm - 8.5
+    lines = -(-models // max(1, int(grid.width_mm / 25)))
     longest = max((len(name) for name in panels), default=0)
     above = 3.2 * -(-longest // int((side + 5) / 1.75))
-    height = (side if square else min(side, 36)) + above + 11
-    drawn = style.canvas(width, rows * height + 5 * lines)
-    return drawn, drawn.subplots(rows, columns, squeeze=False).ravel(), columns, side
+    grid.set_height((side if square else min(side, 36)) + above + 11, 5 * lines)
+    return grid
 
 
 def _ticks(low: float) -> list[float]:

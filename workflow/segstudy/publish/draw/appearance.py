@@ -4,12 +4,12 @@ import numpy as np
 import pandas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from segstudy.images.files import read_label
 from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.samples import spread_over
 from segstudy.publish.results import Results
+from segstudy.publish.views import open_case
 from segstudy.publish.words import plain
 from segstudy.words import count
 
@@ -55,9 +55,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     for x, name in enumerate(structures):
         values = 100 * shares[name].to_numpy(float)
-        _column(by_case, x, values[values > 0], colour[name])
+        parts.strip(by_case, x, values[values > 0], colour[name])
         held = rows.loc[rows["structure"] == name, "slices_share"].to_numpy(float)
-        _column(by_slice, x, 100 * held, colour[name])
+        parts.strip(by_slice, x, 100 * held, colour[name])
     by_case.set_yscale("log")
     by_case.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     by_case.yaxis.set_minor_formatter(NullFormatter())
@@ -89,8 +89,6 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         parts.label_models(by_fold, names, 0.85 * style.PAGE_MM / 2 / len(names))
     by_fold.set_xlim(-0.6, max(len(numbers), 1) - 0.4)
     handles = parts.structure_handles(results, structures)
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
     parts.legend(drawn, handles, style.PAGE_MM)
     stratified = (
         "stratified by foreground volume"
@@ -123,20 +121,16 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 def _read(results: Results, dataset: str, chosen: list[str]):
     """A row a case and structure (median intensity, share of the slices), and the pooled intensities."""
     study = results.study
-    references = results.references(dataset)
     rows: list[dict] = []
     pooled: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in study.structures}
     for case in chosen:
-        label = read_label(references[case].label)
-        plane = slices.best_plane(label.grid)
-        axis = slices.cut(label.grid, plane, 0).axis
-        others = tuple(other for other in range(3) if other != axis)
-        image = slices.read_volume(references[case].images, label.grid)
+        found = open_case(results, dataset, case)
+        image = found.volume()
         mean, sd = (0.0, 1.0)
         if study.modality != "CT":
             mean, sd = float(np.mean(image)), float(np.std(image)) or 1.0
         for name, value in study.datasets[dataset].structures.items():
-            mask = label.array == value
+            mask = found.label.array == value
             inside = np.asarray(image[mask], float)
             inside = (inside[np.isfinite(inside)] - mean) / sd
             step = max(1, inside.size // MOST_VOXELS)
@@ -146,18 +140,12 @@ def _read(results: Results, dataset: str, chosen: list[str]):
                     "case": case,
                     "structure": name,
                     "median_intensity": float(np.median(inside)) if inside.size else np.nan,
-                    "slices_share": float(mask.any(axis=others).mean()),
+                    "slices_share": float(
+                        (slices.per_slice(mask, found.label.grid, found.plane) > 0).mean()
+                    ),
                 }
             )
     table = pandas.DataFrame(
         rows, columns=["case", "structure", "median_intensity", "slices_share"]
     )
     return table, {name: np.concatenate(found) for name, found in pooled.items()}
-
-
-def _column(axes, x: float, values: np.ndarray, colour: str) -> None:
-    if not len(values):
-        return
-    parts.points(axes, x - 0.14 + parts.spread(values, 0.14), values, colour)
-    if len(values) > 3:
-        parts.box(axes, x + 0.17, values, 0.16, colour)

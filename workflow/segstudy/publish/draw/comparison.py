@@ -59,36 +59,25 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     scale = _Scale.of([table.to_numpy(float) for table in tables.values()], what, infinite, levels)
 
     widest = 4 if len(models) <= 3 else 3 if len(models) == 4 else 2 if len(models) <= 8 else 1
-    rows, columns = style.grid(max(len(panels), 1), widest)
-    panel = float(np.clip(14 * len(models), 36, 76))
-    width = float(np.clip(columns * panel + 12, style.COLUMN_MM, style.PAGE_MM))
-    panel = (width - 12) / columns
-    slot = panel * 0.92 / len(models)
-    drawn = style.canvas(width, 10)
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(panels), widest, float(np.clip(14 * len(models), 36, 76)), 12)
+    slot = grid.panel_mm * 0.92 / len(models)
     above = below = 3.0
     spots: list[parts.Spot] = []
-    for place, name in zip(axes, panels, strict=False):
+    for index, (place, name) in enumerate(zip(grid.panels, panels, strict=False)):
         names_mm, found = _panel(place, name, tables[name], brackets[name], scale, what, slot)
         below = max(below, names_mm)
         spots += found
         whole = tables[name].notna().sum()
         n = f"n\u00a0=\u00a0{whole.max()}" if whole.nunique() == 1 else "n differs"
-        above = max(above, parts.title(place, f"{plain(name)} ({n})", panel))
-    for index, place in enumerate(axes):
-        if index >= len(panels):
-            style.hide(place)
-        elif index % columns == 0:
-            place.set_ylabel(f"{what.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
-        else:
-            place.tick_params(labelleft=False)
-    height = rows * (scale.height_mm + below + above + 4.5) + 2
-    drawn.set_size_inches(width / 25.4, height / 25.4)
+        above = max(above, parts.title(place, f"{plain(name)} ({n})", grid.panel_mm))
+        place.tick_params(labelleft=index % grid.columns == 0)
+    grid.label_left(f"{what.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
+    grid.set_height(scale.height_mm + below + above + 4.5, 2)
 
     starred = any(not _roomy(one, slot) for found in brackets.values() for one in found)
     longest = max((len(table) for table in tables.values()), default=0)
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"{what.title}, {figure.dataset}",
         _caption(results, figure, what, tables, infinite, bool(levels), dropped, starred),
         f"Distribution of {what.title} per structure and model over {count(longest, 'case')}. "

@@ -24,33 +24,25 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     longest = max(map(len, structures))
     names_mm = 1.3 * min(longest, 24) + 3
     widest = max(1, int((style.PAGE_MM - names_mm) / (side + 4)))
-    rows, columns = style.grid(len(models), widest)
-    width = max(style.COLUMN_MM, min(style.PAGE_MM, columns * (side + 4) + names_mm))
-    drawn = style.canvas(width, rows * (side * 0.85 + names_mm * 0.8 + 14))
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(models), widest, side + 4, names_mm)
+    grid.set_height(side * 0.85 + names_mm * 0.8 + 14)
     names = [parts.wrap(plain(name), 24) for name in structures]
-    for index, (panel, model) in enumerate(zip(axes, models, strict=False)):
+    for index, (panel, model) in enumerate(zip(grid.panels, models, strict=True)):
         share = shares[model].to_numpy()
-        panel.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
-        for row, column in np.argwhere(share > 0) if len(structures) <= MOST_NUMBERS else ():
-            value = 100 * share[row, column]
-            panel.text(
-                column, row, "<1" if value < 0.5 else f"{value:.0f}", ha="center", va="center",
-                fontsize=6, color="white" if value > 55 else style.INK,
-            )  # fmt: skip
-        panel.grid(False)
+        words = np.vectorize(_percent, otypes=[object])(share)
+        if len(structures) > MOST_NUMBERS:
+            words[:] = ""
+        parts.heat_map(panel, np.sqrt(share), words, "Blues", 0, 1.15)
         panel.set_xticks(
-            range(len(names) + 1), [*names, "Background"], rotation=50, ha="right", va="top",
+            np.arange(len(names) + 1) + 0.5, [*names, "Background"], rotation=50, ha="right", va="top",
             rotation_mode="anchor", linespacing=0.95,
         )  # fmt: skip
-        panel.set_yticks(range(len(names)), names if index % columns == 0 else [""] * len(names))
-        panel.tick_params(length=0)
-        if index % columns == 0:
-            panel.set_ylabel("Reference")
+        panel.set_yticks(
+            np.arange(len(names)) + 0.5, [""] * len(names) if index % grid.columns else names
+        )
         panel.set_xlabel("Predicted as")
         parts.title(panel, model, side)
-    for panel in axes[len(models) :]:
-        style.hide(panel)
+    grid.label_left("Reference")
     long = [
         frame.stack().rename("share").rename_axis(["reference", "prediction"]).reset_index()
         .assign(model=model)
@@ -58,7 +50,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ]  # fmt: skip
     n = len(results.cases(figure.dataset))
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Confusion of structures, {figure.dataset}",
         f"Which structure was taken for which on {figure.dataset}, n = {count(n, 'case')}: of all voxels of a "
         "reference structure (row), over all cases and runs, the percentage that was predicted as each structure "
@@ -72,6 +64,11 @@ def shared(table):
     """Rows of voxel counts as shares of their sum, without the row of the background; 0 for an empty row."""
     rows = table.drop(index="background").astype(float)
     return rows.div(rows.sum(axis=1).where(lambda total: total > 0, 1.0), axis=0)
+
+
+def _percent(share: float) -> str:
+    """A share as whole per cent; nothing where it is 0."""
+    return "" if share == 0 else "<1" if share < 0.005 else f"{100 * share:.0f}"
 
 
 def _worst(model: str, share) -> str:

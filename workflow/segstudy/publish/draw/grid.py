@@ -8,7 +8,6 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain
 from segstudy.words import count
 
 ROW_MM = 4.6
@@ -56,13 +55,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     cost.set_title("b  Dice and size")
     handles = [
         *parts.structure_handles(results, structures),
-        Line2D([], [], color=style.SOFT, marker="o", ls="none", ms=4, label="mean, tested cases"),
+        Line2D([], [], color=style.SOFT, marker="o", ls="none", ms=4, label="Mean, tested cases"),
         Line2D(
-            [], [], color=style.INK, marker="D", mfc="none", ls="none", ms=4, label="validation"
+            [], [], color=style.INK, marker="D", mfc="none", ls="none", ms=4, label="Validation"
         ),
     ]
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
     parts.legend(drawn, handles, style.PAGE_MM)
 
     tested = count(int(table["n_subjects"].max()), "tested subject")

@@ -5,7 +5,6 @@ import math
 import numpy as np
 
 from segstudy import metric
-from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
@@ -24,20 +23,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     structures = [name for name in regions(study) if name in set(table["structure"])]
     models = list(study.models)
     widest = max(1, min(3, int(150 / (11 * len(models)))))
-    rows, columns = style.grid(max(len(names), 1), widest)
     labels = [parts.wrap(plain(name), 22) for name in structures]
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     beside = 4 + 1.4 * longest
-    width = float(
-        np.clip(beside + columns * max(13 * len(models), 30) + 8, style.COLUMN_MM, style.PAGE_MM)
-    )
-    slot = (width - beside - 6 * columns) / columns / len(models)
-    drawn = style.canvas(width, 10)
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(names), widest, max(13 * len(models), 30), beside + 8)
+    slot = (grid.panel_mm + 8 / grid.columns - 6) / len(models)
     below = above = 3.0
     cell = max(CELL_MM, 3.2 * lines)
-    for index, (panel, name) in enumerate(zip(axes, names, strict=False)):
+    for index, (panel, name) in enumerate(zip(grid.panels, names, strict=False)):
         what = metric.find(name)
         own = table[table["metric"] == name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
@@ -53,31 +47,19 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         finite = costs[np.isfinite(costs)]
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         share = np.where(np.isfinite(costs), 1 - (costs - low) / max(high - low, 1e-12), np.nan)
-        picture = np.ma.masked_invalid(share)
-        panel.imshow(picture, cmap=MAP, vmin=0, vmax=1, aspect="auto")
-        panel.set_facecolor("#eef0f2")
-        for place in np.ndindex(costs.shape):
-            dark = math.isfinite(share[place]) and share[place] < 0.55
-            best = math.isfinite(costs[place]) and costs[place] == np.nanmin(costs[place[0]])
-            panel.text(
-                place[1], place[0], words[place], ha="center", va="center", fontsize=6,
-                color="white" if dark else style.INK, fontweight="bold" if best else "normal",
-                linespacing=0.95,
-            )  # fmt: skip
-        panel.grid(False)
-        panel.tick_params(length=0)
-        for side in panel.spines.values():
-            side.set_visible(False)
-        panel.set_yticks(range(len(structures)), labels if index % columns == 0 else [])
-        below = max(below, parts.label_models(panel, models, slot))
+        parts.heat_map(panel, share, words, MAP, 0, 1)
+        best = np.isfinite(costs) & (costs == costs.min(axis=1, keepdims=True))
+        for text in panel.texts:
+            column, row = (int(place) for place in text.get_position())
+            text.set_fontweight("bold" if best[row, column] else "normal")
+        if index % grid.columns == 0:
+            panel.set_yticks(np.arange(len(structures)) + 0.5, labels)
+        below = max(below, parts.label_models(panel, models, slot, first=0.5))
         above = max(above, parts.title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
-    for panel in axes[len(names) :]:
-        style.hide(panel)
     if not names:
-        axes[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
-        axes[0].set_axis_off()
-    height = rows * (max(len(structures), 1) * cell + below + above + 5) + 2
-    drawn.set_size_inches(width / 25.4, height / 25.4)
+        grid.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
+        grid.panels[0].set_axis_off()
+    grid.set_height(max(len(structures), 1) * cell + below + above + 5, 2)
     shown = table[table["metric"].isin(names)]
     n = sorted(set(shown["n_subjects"].astype(int)))
     counted = (
@@ -88,7 +70,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         else "n = 0"
     )
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Means, {figure.dataset}",
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"

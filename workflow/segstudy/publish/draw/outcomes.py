@@ -7,7 +7,7 @@ from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.views import Viewer
+from segstudy.publish.views import REFERENCE, Viewer
 from segstudy.publish.words import plain
 from segstudy.words import count
 
@@ -48,8 +48,8 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
         for column, (rank, case) in enumerate(chosen):
             panel = axes[line, block * ranks + column]
             view = viewer.view(dataset, case, predictions=True, structure=name)
-            masks = {one: view.predictions[one] == values[name] for one in [*others, model]}
-            reference = view.reference == values[name]
+            masks = {one: view.layers[one] == values[name] for one in [*others, model]}
+            reference = view.layers[REFERENCE] == values[name]
             anywhere = reference.copy()
             for mask in masks.values():
                 anywhere |= mask

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from seaborn.utils import relative_luminance
 
 from segstudy.publish import style
 from segstudy.publish.results import Results
-from segstudy.publish.words import regions
+from segstudy.publish.words import plain, regions
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,56 @@ def placed(drawing: Drawing) -> list[list]:
         place = [round(float(x / width), 4), round(float(1 - y / height), 4)]
         found.append([*place, spot.case, spot.structure, spot.model, spot.text])
     return found
+
+
+@dataclass(frozen=True)
+class PanelGrid:
+    """A figure of like panels. columns: how many stand side by side; panel_mm: the width of one."""
+
+    figure: Figure
+    panels: list[Axes]
+    rows: int
+    columns: int
+    width_mm: float
+    panel_mm: float
+
+    def set_height(self, panel_mm: float, further_mm: float = 0.0) -> None:
+        """Give every panel this height, and the figure some more for what stands around them."""
+        height_mm = self.rows * panel_mm + further_mm
+        self.figure.set_size_inches(self.width_mm / 25.4, height_mm / 25.4)
+
+    def label_left(self, text: str) -> None:
+        """Name the vertical axis of the panels that stand on the left."""
+        for panel in self.panels[:: self.columns]:
+            panel.set_ylabel(text)
+
+
+def panel_grid(
+    count: int, widest: int, panel_mm: float, beside_mm: float = 0.0, **options
+) -> PanelGrid:
+    """Lay out `count` panels in rows that are evenly filled, at least one; its height is to be set.
+
+    widest: the most panels of a row. panel_mm: the width that a panel asks for; it gets what a
+    figure between a column and a page wide has for it. beside_mm: width that no panel takes.
+    options: as `subplots` takes them.
+    """
+    count = max(count, 1)
+    rows, columns = style.grid(count, widest)
+    width = min(max(columns * panel_mm + beside_mm, style.COLUMN_MM), style.PAGE_MM)
+    figure = style.canvas(width, 10)
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
+    for spare in axes[count:]:
+        style.hide(spare)
+    return PanelGrid(figure, axes[:count], rows, columns, width, (width - beside_mm) / columns)
+
+
+def nothing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
+    """Draw a sentence in place of a figure that has nothing to show."""
+    figure = style.canvas(style.PAGE_MM, 20)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.text(0, 0.5, text, va="center")
+    return Drawing(figure, title, text, text, table)
 
 
 def colours(results: Results) -> dict[str, str]:
@@ -140,6 +192,38 @@ def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str = 
     )  # fmt: skip
 
 
+def strip(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
+    """Draw values at x: a point each on the left and, of more than three, a box on the right."""
+    if len(values):
+        points(axes, x - 0.14 + spread(values, 0.14), values, colour)
+    if len(values) > 3:
+        box(axes, x + 0.17, values, 0.16, colour)
+
+
+def heat_map(
+    axes: Axes, values: np.ndarray, words: np.ndarray, palette: str, low: float, high: float
+) -> None:
+    """Draw a matrix as cells, coloured from `low` to `high`, with words in them; NaN has no colour.
+
+    Cells are one unit wide and high, the first from 0 to 1, rows from top to bottom.
+    """
+    seaborn.heatmap(
+        values, vmin=low, vmax=high, cmap=palette, annot=words, fmt="", cbar=False,
+        annot_kws={"fontsize": 6, "linespacing": 0.95}, xticklabels=False, yticklabels=False,
+        ax=axes,
+    )  # fmt: skip
+    for row, column in np.argwhere(np.isnan(values)):  # seaborn leaves them without words
+        axes.text(column + 0.5, row + 0.5, words[row, column], ha="center", va="center", fontsize=6)
+    colours = axes.collections[0].get_facecolors().reshape(*values.shape, 4)
+    for text in axes.texts:  # seaborn writes white where black would have more contrast (WCAG 2)
+        column, row = (int(place) for place in text.get_position())
+        light = np.isnan(values[row, column]) or relative_luminance(colours[row, column]) > 0.18
+        text.set_color(style.INK if light else "white")
+    axes.set_facecolor("#eef0f2")
+    axes.grid(False)
+    axes.tick_params(length=0)
+
+
 def model_handles(models: Sequence[str], names: Sequence[str] | None = None) -> list[Line2D]:
     """Legend entries of the models."""
     colour, marker = style.model_colours(models), style.model_markers(models)
@@ -154,7 +238,7 @@ def structure_handles(results: Results, names: Sequence[str] | None = None) -> l
     """Legend entries of the structures."""
     colour = colours(results)
     return [
-        Line2D([], [], color=colour[name], linewidth=2.2, label=name)
+        Line2D([], [], color=colour[name], linewidth=2.2, label=plain(name))
         for name in (names or regions(results.study))
     ]
 
@@ -195,10 +279,11 @@ def title(axes: Axes, text: str, width_mm: float) -> float:
     return 3.2 * (wrapped.count("\n") + 1)
 
 
-def label_models(axes: Axes, names: Sequence[str], slot_mm: float) -> float:
+def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float = 0.0) -> float:
     """Name the models below an axis, level where they fit and slanted where not; gives the height in mm.
 
-    slot_mm: room of a model along the axis.
+    slot_mm: room of a model along the axis. first: where the first model stands; the others follow
+    one unit apart.
     """
     character = 1.35
     level = max(4, int(slot_mm / character))
@@ -207,7 +292,7 @@ def label_models(axes: Axes, names: Sequence[str], slot_mm: float) -> float:
     whole = all(
         len(part) <= level for name in names for part in name.replace("_", "_ ").split()
     )  # no word is broken
-    axes.set_xticks(range(len(names)))
+    axes.set_xticks(np.arange(len(names)) + first)
     axes.tick_params(axis="x", length=0)
     if whole and lines <= (1 if slot_mm < 10 else 2 if slot_mm < 15 else 4):
         axes.set_xticklabels(wrapped)

@@ -1,5 +1,7 @@
 """Label repair: how well each angle explains the fault, cases before and after, and what images say."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas
 from matplotlib.axes import Axes
@@ -7,11 +9,11 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from segstudy.publish import slices, style
+from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.views import moved, repaired_cases
+from segstudy.publish.views import View, moved, repaired_cases
 from segstudy.publish.words import plain
 
 #: Colours of verdicts: dark for what needs a look.
@@ -33,12 +35,8 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
     curve, found = results.sweep(dataset), results.transform(dataset)
     structure = found["structure"]
     if curve.empty:
-        drawn = style.canvas(style.PAGE_MM, 20)
-        axes = drawn.subplots()
-        axes.set_axis_off()
-        axes.text(0, 0.5, "The sweep was not among the methods of this repair.", va="center")
         text = f"No rotation sweep ran on {dataset}; the chosen method is {found['method']}."
-        return parts.Drawing(drawn, f"Rotation sweep, {dataset}", text, text, curve)
+        return parts.nothing(f"Rotation sweep, {dataset}", text, curve)
 
     best = curve.loc[curve["iou"].idxmax()]
     angle, iou = float(best["angle_deg"]), float(best["iou"])
@@ -172,6 +170,48 @@ def _rivalled(found: dict, does: str) -> str:
     return "" if rival is None else f"; {rival:.2f}° {does} about as well"
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A case in three planes. outlines: layer -> (colour, dashed). filled: colour of the layer `right`."""
+
+    title: str
+    colour: str
+    views: list[View]
+    outlines: dict[str, tuple[str, bool]]
+    filled: str = ""
+
+
+def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
+    """Draw cases below one another, each around its structure."""
+    side = (style.PAGE_MM - 12) / 3
+    boxes = [[view.around(margin=0.25) for view in row.views] for row in rows]
+    heights = [
+        side * min(1.2, max(box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
+                            for view, box in zip(row.views, own, strict=True)))
+        for row, own in zip(rows, boxes, strict=True)
+    ]  # fmt: skip
+    drawn = style.canvas(style.PAGE_MM, sum(heights) + 16)
+    grid = drawn.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
+    for row, panels, own in zip(rows, grid, boxes, strict=True):
+        for panel, view, box in zip(panels, row.views, own, strict=True):
+            overlay.show(panel, box.of(view.image), view.pixel_mm)
+            if row.filled:
+                right = box.of(view.layers["right"])
+                overlay.fill(panel, right, view.pixel_mm, row.filled, 0.28)
+                overlay.contour(panel, right, view.pixel_mm, row.filled)
+            for layer, (colour, dashed) in row.outlines.items():
+                overlay.contour(panel, box.of(view.layers[layer]), view.pixel_mm, colour, dashed)
+            overlay.letters(panel, view.plane, all_sides=True)
+            if row is rows[0]:
+                panel.set_title(plain(view.plane), loc="center")
+                overlay.scale_bar(panel, box.width_mm(view.pixel_mm))
+        panels[0].text(
+            -0.03, 0.5, row.title, transform=panels[0].transAxes, rotation=90, ha="right",
+            va="center", fontsize=7, fontweight="bold", color=row.colour,
+        )  # fmt: skip
+    return drawn
+
+
 def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     """The moved structure of the reference case as delivered and as repaired, in three planes."""
     dataset = figure.dataset
@@ -179,35 +219,15 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     structure = results.study.datasets[dataset].repair.structure
     colour = parts.colours(results)[structure]
     views = moved(results, dataset, found["reference_case"])
-    boxes = [slices.around(view.anywhere, view.pixel_mm, margin=0.25) for view in views]
-    shapes = [
-        box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
-        for view, box in zip(views, boxes, strict=True)
-    ]
-    side = (style.PAGE_MM - 12) / 3
-    drawn = style.canvas(style.PAGE_MM, 2 * side * min(max(shapes), 1.2) + 16)
-    axes = drawn.subplots(2, 3)
-    for column, (view, box) in enumerate(zip(views, boxes, strict=True)):
-        for row, mask in enumerate((view.delivered, view.repaired)):
-            panel = axes[row, column]
-            image = box.of(view.image)
-            overlay.show(panel, image, view.pixel_mm)
-            overlay.fill(panel, box.of(view.right), view.pixel_mm, colour, 0.28)
-            overlay.contour(panel, box.of(view.right), view.pixel_mm, colour, width_pt=0.9)
-            overlay.contour(
-                panel, box.of(mask), view.pixel_mm, "#FFFFFF", dashed=True, width_pt=0.9
+    drawn = _in_three_planes(
+        [
+            _Row(f"{title}, IoU {iou:.3f}", style.INK, views, {layer: ("#FFFFFF", True)}, colour)
+            for layer, title, iou in (
+                ("delivered", "As delivered", found["iou_before"]),
+                ("repaired", "Repaired", found["iou_after"]),
             )
-            overlay.letters(panel, view.plane, all_sides=True)
-            if row == 0:
-                panel.set_title(plain(view.plane), loc="center")
-                overlay.scale_bar(panel, image.shape[1] * view.pixel_mm[1])
-            if column == 0:
-                name = ("As delivered", "Repaired")[row]
-                iou = (found["iou_before"], found["iou_after"])[row]
-                panel.text(
-                    -0.03, 0.5, f"{name}, IoU {iou:.3f}", transform=panel.transAxes, rotation=90,
-                    ha="right", va="center", fontsize=7, fontweight="bold",
-                )  # fmt: skip
+        ]
+    )
     handles = [
         Line2D([], [], color=colour, linewidth=2.2, label=f"right label of the {structure}"),
         Line2D([], [], color=style.SOFT, linewidth=1.0, linestyle=(0, (2.6, 1.4)),
@@ -242,53 +262,21 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
         if case != found["reference_case"]
     ]
     if not shown:
-        drawn = style.canvas(style.PAGE_MM, 20)
-        axes = drawn.subplots()
-        axes.set_axis_off()
         text = f"{dataset} has no case but the reference case."
-        axes.text(0, 0.5, text, va="center")
-        return parts.Drawing(
-            drawn,
-            f"Repaired cases, {dataset}",
-            text,
-            text,
-            pandas.DataFrame(columns=["case", "verdict"]),
-        )
-    side = (style.PAGE_MM - 12) / 3
-    views = [moved(results, dataset, case) for case, _ in shown]
-    boxes = [
-        [slices.around(view.anywhere, view.pixel_mm, margin=0.25) for view in row] for row in views
-    ]
-    heights = [
-        side
-        * min(
-            max(
-                box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
-                for view, box in zip(row, row_boxes, strict=True)
-            ),
-            1.2,
-        )
-        for row, row_boxes in zip(views, boxes, strict=True)
-    ]
-    drawn = style.canvas(style.PAGE_MM, sum(heights) + 16)
-    grid = drawn.subplots(len(shown), 3, squeeze=False, height_ratios=heights)
-    for index, (case, verdict) in enumerate(shown):
-        for panel, view, box in zip(grid[index], views[index], boxes[index], strict=True):
-            image = box.of(view.image)
-            overlay.show(panel, image, view.pixel_mm)
-            overlay.contour(
-                panel, box.of(view.delivered), view.pixel_mm, "#FF8F8F", dashed=True, width_pt=0.9
+        table = pandas.DataFrame(columns=["case", "verdict"])
+        return parts.nothing(f"Repaired cases, {dataset}", text, table)
+    outlines = {"delivered": ("#FF8F8F", True), "repaired": ("#FFFFFF", False)}
+    drawn = _in_three_planes(
+        [
+            _Row(
+                f"{case}: {verdict}",
+                style.darker(VERDICTS.get(verdict, style.INK), 0.9),
+                moved(results, dataset, case),
+                outlines,
             )
-            overlay.contour(panel, box.of(view.repaired), view.pixel_mm, "#FFFFFF", width_pt=0.9)
-            overlay.letters(panel, view.plane, all_sides=True)
-            if index == 0:
-                panel.set_title(plain(view.plane), loc="center")
-                overlay.scale_bar(panel, image.shape[1] * view.pixel_mm[1])
-        grid[index][0].text(
-            -0.03, 0.5, f"{case}: {verdict}", transform=grid[index][0].transAxes, rotation=90,
-            ha="right", va="center", fontsize=7, fontweight="bold",
-            color=style.darker(VERDICTS.get(verdict, style.INK), 0.9),
-        )  # fmt: skip
+            for case, verdict in shown
+        ]
+    )
     handles = [
         Line2D([], [], color="#FF8F8F", linewidth=1.2, linestyle=(0, (2.6, 1.4)), label="as delivered"),
         Line2D([], [], color=style.FAINT, linewidth=1.2, label="as the study goes on"),

@@ -7,7 +7,7 @@ from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.views import Viewer
+from segstudy.publish.views import REFERENCE, Viewer
 from segstudy.publish.words import plain
 from segstudy.words import count
 
@@ -21,7 +21,7 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
     chosen = spread_over(results, dataset)
     views = [viewer.view(dataset, case, predictions=False) for case in chosen]
     rows, across = style.grid(len(views), 3 if len(views) > 2 else 2)
-    boxes = [slices.around(np.ones_like(view.reference), view.pixel_mm) for view in views]
+    boxes = [slices.around(np.ones_like(view.layers[REFERENCE]), view.pixel_mm) for view in views]
     shapes = [
         box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
         for view, box in zip(views, boxes, strict=True)
@@ -35,7 +35,7 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
     for index, (view, box) in enumerate(zip(views, boxes, strict=True)):
         row, column = divmod(index, across)
         plainly, labelled = axes[row, 2 * column], axes[row, 2 * column + 1]
-        image, reference = box.of(view.image), box.of(view.reference)
+        image, reference = box.of(view.image), box.of(view.layers[REFERENCE])
         for place in (plainly, labelled):
             overlay.show(place, image, view.pixel_mm)
             place.set_anchor("N")
@@ -56,8 +56,6 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
         style.hide(axes[row, 2 * column])
         style.hide(axes[row, 2 * column + 1])
     handles = parts.structure_handles(results, study.structures)
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
     parts.legend(drawn, handles, style.PAGE_MM)
     total = len(results.cases(dataset))
     channel = f", channel {study.channels[0]}" if len(study.channels) > 1 else ""

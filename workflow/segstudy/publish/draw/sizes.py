@@ -35,12 +35,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ].assign(subjects=lambda table: table["model"].map(subjects))
     draws = _draws(results, figure)
     panels = [name for name in regions(study) if name in set(summary["structure"])]
-    rows, columns = style.grid(max(len(panels), 1), 4)
-    width = {1: style.COLUMN_MM, 2: 120.0}.get(columns, style.PAGE_MM)
-    drawn = style.canvas(width, 44 * rows + 6)
-    axes = drawn.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    grid = parts.panel_grid(len(panels), 4, panel_mm=60.0, sharey=True)
+    grid.set_height(44, 6)
     ticks = sorted(set(subjects.values()))
-    for index, (panel, name) in enumerate(zip(axes, panels, strict=False)):
+    for panel, name in zip(grid.panels, panels, strict=False):
         own = summary[summary["structure"] == name].set_index("model")
         for family in kin:
             line = own.reindex(sorted(family, key=subjects.get))
@@ -66,15 +64,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         panel.xaxis.set_major_locator(FixedLocator(ticks))
         panel.xaxis.set_major_formatter(FixedFormatter([str(tick) for tick in ticks]))
         panel.xaxis.set_minor_locator(NullLocator())
-        parts.title(panel, plain(name), width / columns - 6)
+        parts.title(panel, plain(name), grid.panel_mm - 6)
         panel.set_xlabel("Training subjects")
-        if index % columns == 0:
-            panel.set_ylabel(what.axis)
-    for panel in axes[len(panels) :]:
-        style.hide(panel)
+    grid.label_left(what.axis)
     shown = [model for model in study.models if model in models]
     handles = parts.model_handles(list(study.models))
-    parts.legend(drawn, [one for one in handles if one.get_label() in shown], width)
+    shown_handles = [one for one in handles if one.get_label() in shown]
+    parts.legend(grid.figure, shown_handles, grid.width_mm)
     tested = int(summary["n_subjects"].max()) if len(summary) else 0
     columns_shown = [
         "structure",
@@ -87,7 +83,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         "ci_high",
     ]
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"{what.title} and training size, {figure.dataset}",
         f"Mean {what.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
         f"subjects that a model was trained on (log scale), with its {confidence(study.statistics.alpha)} confidence interval; "

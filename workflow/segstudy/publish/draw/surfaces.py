@@ -15,12 +15,13 @@ from matplotlib.colors import Normalize
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from skimage.measure import marching_cubes
 
-from segstudy.images.files import Image, read_label
+from segstudy.images.files import Image
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.outcomes import ranked_at
 from segstudy.publish.results import Results
+from segstudy.publish.views import open_case
 from segstudy.publish.words import plain
 from segstudy.words import count
 
@@ -47,18 +48,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         if name in dice.index.get_level_values("structure")
     }
     if not cases:
-        drawn = style.canvas(style.COLUMN_MM, 20)
         text = f"No case of {dataset} has a defined Dice, so no surface is shown."
-        axes = drawn.subplots()
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, parts.wrap(text, 50), ha="center", va="center")
-        return parts.Drawing(
-            drawn, f"Surfaces, {dataset}", text, text, pandas.DataFrame({"case": []})
-        )
+        return parts.nothing(f"Surfaces, {dataset}", text, pandas.DataFrame({"case": []}))
     structures = [(name, value) for name, value in structures if name in cases]
-    labels = {
-        case: read_label(results.references(dataset)[case].label) for case in set(cases.values())
-    }
+    opened = {case: open_case(results, dataset, case) for case in set(cases.values())}
+    labels = {case: found.label for case, found in opened.items()}
     meshes, rows = {}, []
     for name, value in structures:
         case = cases[name]
@@ -67,7 +61,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         for model in models:
             distances = None
             if mesh is not None:
-                prediction = read_label(results.first_prediction(dataset, model, case)).array
+                prediction = opened[case].prediction(model)
                 distances = _signed(labels[case], prediction == value, mesh[0])
             meshes[name, model] = distances
             found = distances if distances is not None else np.full(1, math.nan)

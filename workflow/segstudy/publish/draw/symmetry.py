@@ -8,12 +8,12 @@ from matplotlib.patches import Patch
 from scipy import stats
 
 from segstudy import metric
-from segstudy.images.files import read_label
 from segstudy.metric import Metric, number
 from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
+from segstudy.publish.views import View, open_case
 from segstudy.publish.words import expand, listing, plain
 from segstudy.study import Study
 from segstudy.words import confidence, count
@@ -41,14 +41,10 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     """A panel a metric: for each model the mean over cases of three ways to score the same labels."""
     study = results.study
     names, models = expand(study.publish.metrics, study), list(study.models)
-    rows, columns = style.grid(len(names), 3)
-    panel = float(np.clip(17 * len(models), 42, 75))
-    width = float(np.clip(columns * panel + 8, style.COLUMN_MM, style.PAGE_MM))
-    slot = (width - 8) / columns * 0.8 / len(models)
-    drawn = style.canvas(width, 10)
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(names), 3, float(np.clip(17 * len(models), 42, 75)), 8)
+    slot = grid.panel_mm * 0.8 / len(models)
     table, below = [], 3.0
-    for place, name in zip(axes, names, strict=False):
+    for place, name in zip(grid.panels, names, strict=True):
         what = metric.find(name)
         values = results.values(figure.dataset, name)
         for x, model in enumerate(models):
@@ -77,17 +73,15 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         place.set_xlim(-0.55, len(models) - 0.45)
         place.set_ylabel(f"{what.axis} {what.arrow}")
         below = max(below, parts.label_models(place, models, slot))
-    for place in axes[len(names) :]:
-        style.hide(place)
-    drawn.set_size_inches(width / 25.4, (rows * (44 + below) + 8) / 25.4)
+    grid.set_height(44 + below, 8)
     handles = [Patch(color=KINDS[kind], label=WORDS[kind]) for kind in KINDS]
-    parts.legend(drawn, handles, width)
+    parts.legend(grid.figure, handles, grid.width_mm)
     found = pandas.DataFrame(table)
     infinite = int(found["infinite"].sum())
     n = results.values(figure.dataset, names[0])["subject"].nunique()
     level = confidence(study.statistics.alpha)
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Sides apart and merged, {figure.dataset}",
         f"{count(len(study.left_right_pairs), 'pair')} of left and right structures on {figure.dataset}, n = "
         f"{count(n, 'subject')}: each metric for the structures apart, for each pair merged, and for all foreground "
@@ -158,19 +152,15 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
     drawn = style.canvas(width, 10)
     axes = drawn.subplots()
     highest = float(np.nanmax(mean.to_numpy(), initial=0.0))
-    axes.imshow(
-        mean.to_numpy(float), cmap="Oranges", vmin=0, vmax=max(1.8 * highest, 0.01), aspect="auto"
-    )
-    for y, name in enumerate(names):
-        for x, model in enumerate(models):
-            here, most = 100 * mean.loc[name, model], 100 * worst.loc[name, model]
-            text = f"{number(here, 1)}\n(max {number(most, 1)})" if here == here else "–"
-            axes.text(x, y, text, ha="center", va="center", fontsize=6, linespacing=1.05)
-    axes.set_yticks(range(len(names)), [parts.wrap(plain(name), 30) for name in names])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(False)
+    words = np.full(mean.shape, "–", dtype=object)
+    for place in np.argwhere(mean.notna().to_numpy()):
+        here, most = (100 * table.iloc[tuple(place)] for table in (mean, worst))
+        words[tuple(place)] = f"{number(here, 1)}\n(max {number(most, 1)})"
+    parts.heat_map(axes, mean.to_numpy(float), words, "Oranges", 0, max(1.8 * highest, 0.01))
+    names_shown = [parts.wrap(plain(name), 30) for name in names]
+    axes.set_yticks(np.arange(len(names)) + 0.5, names_shown)
     above = parts.title(axes, "Predicted voxels of the other side (%)", width - names_mm)
-    below = parts.label_models(axes, models, slot)
+    below = parts.label_models(axes, models, slot, first=0.5)
     drawn.set_size_inches(width / 25.4, (7.5 * len(names) + below + above + 7) / 25.4)
     n = values["case"].nunique()
     return parts.Drawing(
@@ -195,37 +185,34 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     colours, dataset = parts.colours(results), figure.dataset
     found = {model: _most_swapped(results, dataset, model) for model in models}
     chosen = {model: one for model, one in found.items() if one is not None}
-    rows, columns = style.grid(max(len(chosen), 1), 3)
-    width = float(np.clip(57 * columns, style.COLUMN_MM, style.PAGE_MM))
-    side = width / columns - 2 if chosen else 12
-    drawn = style.canvas(width, rows * (side + 9) + 12)
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    grid = parts.panel_grid(len(chosen), 3, panel_mm=57)
+    side = grid.panel_mm - 2 if chosen else 12
+    grid.set_height(side + 9, 12)
     values = study.datasets[dataset].structures
     shown = []
-    for panel, (model, one) in zip(axes, chosen.items(), strict=False):
-        box = slices.around((one.reference > 0) | (one.prediction > 0), one.where.pixel_mm)
-        overlay.show(panel, box.of(one.image), one.where.pixel_mm)
-        for label, dashed in ((one.reference, False), (one.prediction, True)):
-            overlay.labels(panel, box.of(label), values, colours, one.where.pixel_mm, dashed)
-        overlay.letters(panel, one.where.plane)
-        overlay.note(panel, f"{100 * one.share:.1f} % swapped")
-        lines = [parts.wrap(model, max(8, int(side / 1.6))), parts.wrap(one.case, int(side / 1.5))]
+    for panel, (model, (view, share)) in zip(grid.panels, chosen.items(), strict=False):
+        box = view.around()
+        overlay.show(panel, box.of(view.image), view.pixel_mm)
+        for name, label in view.layers.items():
+            overlay.labels(
+                panel, box.of(label), values, colours, view.pixel_mm, dashed=name == "prediction"
+            )
+        overlay.letters(panel, view.plane)
+        overlay.note(panel, f"{100 * share:.1f} % swapped")
+        lines = [parts.wrap(model, max(8, int(side / 1.6))), parts.wrap(view.case, int(side / 1.5))]
         panel.set_title("\n".join(lines), fontsize=6.5, loc="center", fontweight="normal")
-        shown.append((model, one.case, one.where.plane, one.where.index + 1, one.share))
+        shown.append((model, view.case, view.plane, view.position, share))
     if not chosen:
-        axes[0].text(0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center",
-                     transform=axes[0].transAxes)  # fmt: skip
-        axes[0].set_axis_off()
-    for panel in axes[max(len(chosen), 1) :]:
-        style.hide(panel)
+        grid.panels[0].text(
+            0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center"
+        )
+        grid.panels[0].set_axis_off()
     others = [model for model in models if model not in chosen]
     handles = parts.structure_handles(results, kinds(study)["apart"])
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
-    parts.legend(drawn, [*handles, *overlay.line_handles()], width)
+    parts.legend(grid.figure, [*handles, *overlay.line_handles()], grid.width_mm)
     texts = [f"{model}: {case}, {100 * share:.1f} %." for model, case, _, _, share in shown]
     return parts.Drawing(
-        drawn,
+        grid.figure,
         f"Most swapped cases, {dataset}",
         f"For each model the case of {dataset} with the most voxels under the wrong side's label, as a percentage of "
         "the predicted voxels of all pairs, on the slice that shows the most of them. Solid: reference, dashed: "
@@ -237,20 +224,11 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     )
 
 
-@dataclass(frozen=True)
-class Swapped:
-    """A slice of a case with sides exchanged; share: of the predicted voxels of all pairs."""
+def _most_swapped(results: Results, dataset: str, model: str) -> tuple[View, float] | None:
+    """The case with the most swapped voxels, and their share of the predicted voxels of all pairs.
 
-    case: str
-    share: float
-    where: slices.Cut
-    image: np.ndarray
-    reference: np.ndarray
-    prediction: np.ndarray
-
-
-def _most_swapped(results: Results, dataset: str, model: str) -> Swapped | None:
-    """The case with the most swapped voxels; None where there is none."""
+    Layers are `reference` and `prediction`. None where no voxel is swapped.
+    """
     table = results.metrics
     table = table[
         (table["dataset"] == dataset)
@@ -265,28 +243,18 @@ def _most_swapped(results: Results, dataset: str, model: str) -> Swapped | None:
         return None
     swapped = table["value"].astype(float) * table["n_predicted_voxels"].astype(float)
     case = swapped.groupby(table["case"]).sum().idxmax()
-    found = results.references(dataset)[case]
-    label = read_label(found.label)
-    prediction = read_label(results.first_prediction(dataset, model, case)).array
+    found = open_case(results, dataset, case)
+    reference, prediction = found.label.array, found.prediction(model)
     values = results.study.datasets[dataset].structures
     pairs = [[values[name] for name in pair] for pair in results.study.left_right_pairs]
-    wrong = np.zeros(label.array.shape, bool)
+    wrong = np.zeros(reference.shape, bool)
     for left, right in pairs:
-        wrong |= (label.array == left) & (prediction == right)
-        wrong |= (label.array == right) & (prediction == left)
+        wrong |= (reference == left) & (prediction == right)
+        wrong |= (reference == right) & (prediction == left)
     # A sagittal slice would show one side only.
-    plane = slices.best_plane(label.grid)
-    plane = "axial" if plane == "sagittal" else plane
-    axis = slices.cut(label.grid, plane, 0).axis
-    others = tuple(other for other in range(3) if other != axis)
-    where = slices.cut(label.grid, plane, int(wrong.sum(axis=others).argmax()))
-    image = slices.read_slice(found.images, where, label.grid)
+    plane = "axial" if found.plane == "sagittal" else found.plane
+    where = found.cut(int(slices.per_slice(wrong, found.label.grid, plane).argmax()), plane)
     sided = [value for pair in pairs for value in pair]
-    known = [np.where(np.isin(one, sided), one, 0) for one in (label.array, prediction)]
-    return Swapped(
-        case,
-        float(wrong.sum() / np.isin(prediction, sided).sum()),
-        where,
-        slices.grey(image, results.study.publish.window, results.study.modality),
-        *(where.take(one) for one in known),
-    )
+    layers = {"reference": where.take(reference), "prediction": where.take(prediction)}
+    layers = {name: np.where(np.isin(one, sided), one, 0) for name, one in layers.items()}
+    return found.view(where, layers), float(wrong.sum() / np.isin(prediction, sided).sum())

@@ -47,8 +47,6 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     for name, value in classes.items():
         overlay.fill(axes[0, 0], plainly == value, pixel_mm, colours[name], alpha=1)
     handles = parts.structure_handles(results, study.structures)
-    for handle in handles:
-        handle.set_label(plain(handle.get_label()))
     parts.legend(drawn, handles, style.PAGE_MM)
     table = pandas.DataFrame(
         {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas
+import seaborn
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -9,7 +10,6 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain
 from segstudy.words import count
 
 MOST_STRUCTURES = 6
@@ -100,10 +100,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         axes[block * kinds + 1, column].set_ylim(max(0, dice_low - 0.03), 1)
     handles = [Line2D([], [], color=style.INK, lw=1.4, label="mean of the structures")]
     if by_structure:
-        found = parts.structure_handles(results, structures)
-        for handle in found:
-            handle.set_label(plain(handle.get_label()))
-        handles = [*found, *handles]
+        handles = [*parts.structure_handles(results, structures), *handles]
     if "validation_loss" in table and table["validation_loss"].notna().any():
         handles.append(
             Line2D([], [], color=style.SOFT, lw=0.8, ls=(0, (3, 1.5)), label="validation loss")
@@ -142,15 +139,15 @@ def _throughput(results: Results, history: pandas.DataFrame, model: str, fold: i
 
 
 def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:
-    """The mean over the runs at each epoch, with the range as a band."""
-    groups = table.dropna(subset=column).groupby("epoch")[column]
-    if not len(groups):
-        return
-    mean, low, high = groups.mean(), groups.min(), groups.max()
-    marker = {"marker": "o", "markersize": 2} if len(mean) < 25 else {}
-    axes.plot(mean.index, mean, color=colour, lw=width, zorder=3, **marker)
-    if colour != style.INK:
-        axes.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
+    """The mean over the runs at each epoch, with the range as a band unless it is of all structures."""
+    there = table.dropna(subset=column)
+    marker = {"marker": "o", "markersize": 2} if there["epoch"].nunique() < 25 else {}
+    seaborn.lineplot(
+        there, x="epoch", y=column, color=colour, linewidth=width, zorder=3, markeredgewidth=0,
+        errorbar=None if colour == style.INK else ("pi", 100), ax=axes,
+        err_kws={"alpha": 0.18, "linewidth": 0}, **marker,
+    )  # fmt: skip
+    axes.set(xlabel="", ylabel="")
 
 
 def _last(table: pandas.DataFrame) -> dict[str, float]:
