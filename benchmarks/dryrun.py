@@ -24,7 +24,7 @@ from segstudy.cases import Case, write_cases
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SIZES = ((400, 4, 5), (2000, 6, 5))
-ASKED_S = {400: 10.0, 2000: 30.0}
+ASKED_S = {400: 5.0, 2000: 15.0}
 ASKED_MB = 2048.0
 RECORDED = 400
 """Cases up to which Snakemake's notes on each job are made too, which takes longer than all the rest."""
@@ -172,7 +172,7 @@ def main() -> int:
         size = f"{cases} cases x {models} models x {folds} folds"
         show(cases, models, folds, "nothing to do", idle)
         for what, run in (("all to do", full), ("nothing to do", idle)):
-            asked_s = ASKED_S.get(cases, 10.0)
+            asked_s = ASKED_S.get(cases, 5.0)
             targets.append((f"{what}, {size}", run.cpu_s, asked_s, "s of CPU"))
             targets.append((f"{what}, {size}", run.memory_mb, ASKED_MB, "MB"))
     for what, figure, asked, unit in targets:
