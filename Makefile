@@ -20,16 +20,16 @@ help: ## list the targets
 	@touch $@
 
 demo: .venv/installed ## run the whole chain on the built-in cohort
-	.venv/bin/snakemake --cores $(CORES) --config study=$(STUDY)
+	.venv/bin/snakemake --cores $(CORES) --config "study=$(STUDY)"
 	@echo
 	@echo "Look at:  results/$(STUDY)/report.html"
 	@echo "          results/$(STUDY)/figures/"
 
 fetch: .venv/installed ## fetch the data of a study, where there is a network: make fetch STUDY=hippocampus
-	.venv/bin/snakemake download_all --cores 1 --config study=$(STUDY)
+	.venv/bin/snakemake download_all --cores 1 --config "study=$(STUDY)"
 
 publish: .venv/installed ## zip a finished STUDY for the paper; OPTIONS="--with-images --anonymous"
-	.venv/bin/snakemake --cores $(CORES) --config study=$(STUDY) package="$(OPTIONS)" -- publish_package
+	.venv/bin/snakemake --cores $(CORES) --config "study=$(STUDY)" package="$(OPTIONS)" -- publish_package
 
 nnunet: .venv/installed ## add nnU-Net to .venv, for studies with trainer: nnunet
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-nnunet.lock

@@ -104,3 +104,25 @@ def test_what_a_crop_takes_is_counted_by_value():
     box = Box((3, 0, 1), (7, 9, 9))
     assert cut_off(label, box, (300, 7, 9, 5)) == {300: (2, 2), 7: (16, 63)}
     assert cut_off(label, Box((0, 0, 0), (10, 10, 10)), (300, 7, 9)) == {}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(16.5, 20),
+    st.tuples(st.floats(0, 4), st.floats(0, 4)),
+    st.sampled_from([1.0, 2.0, 4.0]),
+)
+def test_a_thin_limb_is_kept_wherever_it_lies_and_a_shell_is_not(diameter, shift, spacing):
+    """The arm of a child beside the trunk, and a shell of 6 mm below both."""
+    shape = (int(200 / spacing), int(120 / spacing), int(160 / spacing))
+    x, y, _ = ((np.arange(size) + 0.5) * spacing for size in shape)
+    x, y = np.meshgrid(x, y, indexing="ij")
+    trunk = (x - 60) ** 2 + (y - 60) ** 2 < 40**2
+    limb = (x - 150 - shift[0]) ** 2 + (y - 60 - shift[1]) ** 2 < (diameter / 2) ** 2
+    image = np.full(shape, -1000.0, np.float32)
+    image[trunk | limb] = 20
+    image[:, y[0] > 120 - 6, :] = 20
+    box, body = body_box(image[None], (spacing,) * 3), np.argwhere(trunk | limb)
+    assert box.start[0] <= body[:, 0].min()
+    assert box.stop[0] > body[:, 0].max()
+    assert box.stop[1] * spacing < 116

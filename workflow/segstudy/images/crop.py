@@ -9,8 +9,9 @@ from scipy import ndimage
 BODY_ABOVE_HU = -500
 BODY_PART_ML, BODY_PART_SHARE = 20.0, 0.05
 """A part of the body has at least this volume, or this share of the largest part."""
-TABLE_MM = 8.0
-"""A part of the body lies deeper than this under its surface somewhere; a table's shell does not."""
+DEPTH_MM = 5.0
+"""A part of the body lies deeper than this under its surface somewhere. On voxels 4 mm apart all that is 16 mm
+thick does, wherever it lies among them; a table's shell of up to 8 mm does not."""
 MOST_CUT = 0.001
 """The share of a labelled structure that a crop may take at most."""
 _BODY_STEP_MM = 4.0
@@ -74,8 +75,10 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
 
 def _body_parts(parts: np.ndarray, count: int, spacing_mm: Sequence[float]) -> np.ndarray:
     """Which voxels are part of the body, of the numbered parts 1 .. count of an image (x, y, z)."""
-    depth_mm = ndimage.distance_transform_edt(parts, spacing_mm)
-    thick = np.unique(parts[depth_mm > TABLE_MM])
+    # A slab at the border of a slice is as thin as one within.
+    framed = np.pad(parts, ((1, 1), (1, 1), (0, 0)))
+    depth_mm = ndimage.distance_transform_edt(framed, spacing_mm)[1:-1, 1:-1]
+    thick = np.unique(parts[depth_mm > DEPTH_MM])
     volumes_ml = np.bincount(parts.ravel(), minlength=count + 1) * np.prod(spacing_mm) / 1000
     kept = np.zeros(count + 1, bool)
     kept[thick] = True

@@ -15,6 +15,7 @@ import re
 import struct
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,14 +32,26 @@ _DIGEST = re.compile(r"\b[0-9a-f]{32,128}\b")
 _RUNS = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL = re.compile(r"(?<=[a-z\u00df-\u00ff])(?=[A-Z\u00c0-\u00de])")
 _GAP = r"[\W_]{0,3}"
+_BETWEEN = r"(?:[\W_]|<[^<>]*>){0,9}"
+"""What may stand between two words of a name: signs, or the tags of a page."""
+_NOT_PARTED = str.maketrans(
+    {"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u00e6": "ae", "\u0153": "oe"}
+)
+_WRITTEN_OUT = {"\u00e4": "ae", "\u00f6": "oe", "\u00fc": "ue", "\u00f8": "oe", "\u00e5": "aa"}
+"""Letters that accents are no part of, and how letters with an accent are written without."""
 
 
 @dataclass(frozen=True)
 class Sought:
-    """A text that must not be published. what: whose it is, for the message."""
+    """A text that must not be published. what: whose it is, for the message.
+
+    whole: it is looked for as words of their own, not inside longer ones; so are folders, whose names are
+    often words.
+    """
 
     text: str
     what: str
+    whole: bool = False
 
     @cached_property
     def runs(self) -> list[str]:
@@ -52,8 +65,11 @@ class Sought:
     @cached_property
     def pattern(self) -> re.Pattern:
         """It, as it may be written: at the edge of a number where it ends with one, and of a word where it is short."""
+        if self.whole:
+            return re.compile(r"(?<![^\W_])" + _GAP.join(self.runs) + r"(?![^\W_])")
         # A long one is found however it is parted: `doejane1957` in `Doe, Jane: 1957`.
-        body = _GAP.join(self.key if len(self.key) > 7 else self.runs)
+        body = _BETWEEN.join(self.runs)
+        body = f"(?:{_GAP.join(self.key)}|{body})" if len(self.key) > 7 else body
         short = len(self.key) < 6 or re.fullmatch(r"[0-9a-f]{1,8}", self.key)
         edges = [r"[^\W_]" if short else r"\d" if run.isdigit() else "" for run in self._ends]
         before, after = (
@@ -61,8 +77,29 @@ class Sought:
             for kind, edge in zip(("<!", "!"), edges, strict=True)
         )
         if self.key.isdigit():  # no part of a decimal number
-            before, after = r"(?<![^\W_])(?<!\d[.,])", r"(?![^\W_])(?![.,]\d)"
+            edge = r"\d" if len(self.key) > 7 else r"[^\W_]"
+            before, after = rf"(?<!{edge})(?<!\d[.,])", rf"(?!{edge})(?![.,]\d)"
         return re.compile(before + body + after)
+
+    @cached_property
+    def in_a_word(self) -> re.Pattern:
+        """A number where letters stand beside it: `MRN4711234`, `4711234_v2`."""
+        return re.compile(
+            rf"(?<=[^\W\d]){self.key}(?![.,]?\d)|(?<!\d)(?<!\d[.,]){self.key}(?=[^\W\d])"
+        )
+
+    @cached_property
+    def others(self) -> list["Sought"]:
+        """Other ways to write it: the words of a name the other way round, letters with and without accents."""
+        folded = self.text.casefold()
+        spelled = {
+            "".join(_WRITTEN_OUT.get(sign, sign) for sign in folded),
+            re.sub("([aou])e", r"\1", folded),
+        }
+        if len(self.runs) > 1 and all(run.isalpha() and len(run) > 2 for run in self.runs):
+            spelled.add(" ".join(self.runs[::-1]))
+        found = [Sought(text, self.what, self.whole) for text in sorted(spelled)]
+        return [one for one in found if one.key != self.key and len(one.key) > 2]
 
     @property
     def _ends(self) -> tuple[str, str]:
@@ -71,9 +108,8 @@ class Sought:
     @property
     def is_number(self) -> bool:
         """Whether it cannot be told from a number, or a mark, that a table holds anyway."""
-        return len(self.key) < 3 or (
-            self.key.isdigit() and len(self.key) < 8 and not self.text.startswith("0")
-        )
+        most = 3 if self.text.startswith("0") else 7
+        return len(self.key) < 3 or (self.key.isdigit() and len(self.key) <= most)
 
     @property
     def is_ordinary(self) -> bool:
@@ -82,18 +118,31 @@ class Sought:
             len(run) < 4 if run.isdigit() else run in ordinary_words() for run in self.runs
         )
 
+    @property
+    def is_common(self) -> bool:
+        """Whether it is one ordinary word, or two of which one is short: no search could tell it from these."""
+        return (
+            self.is_ordinary
+            and self.key.isalpha()
+            and (len(self.runs) < 2 or min(map(len, self.runs)) < 3)
+        )
+
 
 @dataclass
 class Leaks:
     """What is looked for. names: of cases and subjects. folders: parts of the study's paths. paths: these whole.
 
     published: words that are published on purpose: names in the study file, the new names of cases.
+    labels: of these, the names that the author gave to the study, its datasets and models. new: the new
+    names of cases.
     """
 
     names: list[Sought] = field(default_factory=list)
     folders: list[Sought] = field(default_factory=list)
     paths: list[Sought] = field(default_factory=list)
     published: Iterable[str] = ()
+    labels: Iterable[str] = ()
+    new: Iterable[str] = ()
 
     @cached_property
     def _published(self) -> set[str]:
@@ -105,10 +154,23 @@ class Leaks:
         names = [
             one
             for one in self.names
-            if one.key not in self._published
-            and not one.is_number
-            and not (one.is_ordinary and one.key.isalpha())
+            if one.key not in self._published and not one.is_number and not one.is_common
         ]
+        # `Jane Doe` of `Jane_Doe_1957`, unless several have it: then it names no one.
+        people = [
+            Sought(" ".join(words), "a part of the name")
+            for one in names
+            if len(words := [run for run in one.runs if run.isalpha()]) > 1
+            and len(words) < len(one.runs)
+            and min(map(len, words)) > 2
+        ]
+        parts = Counter(one.key for one in people)
+        names += [
+            one
+            for one in people
+            if parts[one.key] == 1 and not one.is_ordinary and one.key not in self._published
+        ]
+        names += [other for one in names for other in one.others]
         folders = [
             one
             for one in self.folders
@@ -133,10 +195,46 @@ class Leaks:
     @property
     def too_ordinary(self) -> list[str]:
         """Names that are ordinary words, which no search could tell from these."""
-        return [one.text for one in self.names if one.is_ordinary and one.key.isalpha()]
+        return [one.text for one in self.names if one.is_common]
+
+    @cached_property
+    def numbers(self) -> list[Sought]:
+        """Names of five digits and more that a table may hold by chance, which are looked for inside words."""
+        return [
+            one
+            for one in self.names
+            if one.is_number and len(one.key) > 4 and one.key not in self._published
+        ]
+
+    def told_by(self, label: str) -> Sought | None:
+        """The name that a study, dataset or model bears too."""
+        key, text = Sought(label, "").key, plain(_CAMEL.sub(" ", label))
+        for one in self.names:
+            if one.key == key and len(key) > 2:
+                return one
+            if one.is_number or one.is_ordinary:
+                continue
+            for way in (one, *one.others):
+                if way.pattern.search(text) or way.pattern.search(plain(label)):
+                    return one
+        return None
+
+    def find_in_words(self, text: str) -> tuple[Sought, str] | None:
+        """As `find`, in the author's own words, where a number of three digits is a name too."""
+        for one in self.names:
+            if one.key.isdigit() and len(one.key) > 2 and (found := one.pattern.search(text)):
+                return one, _around(text, *found.span())
+        return self.find(text)
+
+    @cached_property
+    def _new(self) -> re.Pattern | None:
+        words = sorted(self.new, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, words))) if words else None
 
     def find(self, text: str) -> tuple[Sought, str] | None:
         """What of it stands in a text, and the place with what is around it."""
+        if self._new:
+            text = self._new.sub(" ", text)
         forms = plain(text), plain(_CAMEL.sub(" ", text))
         squeezed = ["".join(_RUNS.findall(form)) for form in forms]
         for one in self.paths:
@@ -145,8 +243,15 @@ class Leaks:
                 return one, _around(text, at, at + len(one.text))
         for one in self.texts:
             for form, pressed in zip(forms, squeezed, strict=True):
-                if one.key in pressed and (found := one.pattern.search(form)):
+                # A page's tags may stand between the words of a name.
+                there = one.key in pressed or (
+                    len(one.runs) > 1 and all(run in pressed for run in one.runs)
+                )
+                if there and (found := one.pattern.search(form)):
                     return one, _around(form, *found.span())
+        for one in self.numbers:
+            if one.key in text and (found := one.in_a_word.search(text)):
+                return one, _around(text, *found.span())
         return None
 
     def find_mark(self, name: str, text: str) -> tuple[Sought, str] | None:
@@ -157,12 +262,11 @@ class Leaks:
 
 def plain(text: str) -> str:
     """The text without case and accents."""
+    if text.isascii():
+        return text.casefold()
     apart = unicodedata.normalize("NFKD", text)
-    return (
-        "".join(sign for sign in apart if not unicodedata.combining(sign)).casefold()
-        if not (text.isascii())
-        else text.casefold()
-    )
+    letters = "".join(sign for sign in apart if not unicodedata.combining(sign))
+    return letters.casefold().translate(_NOT_PARTED)
 
 
 def _around(text: str, start: int, stop: int, more: int = 40) -> str:

@@ -29,7 +29,7 @@ from segstudy.study import Study
 
 CHECKSUMS = "SHA256SUMS"
 _PATH = re.compile(
-    r"(?<![\w.])(/[\w.][^\s/]*(/|\s[^\s/]*/)|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
+    r"(?<![\w./:])(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
 )
 """What the author's words may not hold: an absolute path, one from a home, of Windows, an address with a login."""
 
@@ -111,7 +111,9 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
     folders |= {stem(file) for file in (*files, *paths)} | places | {platform.node()}
     return Leaks(
         names=[Sought(name, "the name") for name in sorted(own)] if names else [],
-        folders=[Sought(name, "a part of the study's paths,") for name in sorted(folders)],
+        folders=[Sought(name, "a part of the study's paths,", True) for name in sorted(folders)],
+        labels=[study.name, *study.datasets, *study.models],
+        new=[new for kind in names.values() for new in kind.values()] if names else [],
         paths=[
             Sought(str(path), "the path")
             for path in sorted(
@@ -124,10 +126,17 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
 
 def _check_words(study: Study, leaks: Leaks) -> None:
     """Raise InputError where the author's own words tell a name or a folder, or any path."""
+    for label in leaks.labels:
+        if hit := leaks.told_by(label):
+            raise InputError(
+                f"the study file: {label!r} is published as the name of the study, a dataset or a model, and "
+                f"tells {hit.what} {hit.text!r} of a case or subject; give it another name (a study without "
+                "`name` has that of its file)"
+            )
     told = outward(study)
     for key in ("title", "description"):
         text = getattr(told, key)
-        hit = leaks.find(text)
+        hit = leaks.find_in_words(text)
         if hit:
             raise InputError(
                 f"{key} of the study file: tells {hit[0].what} {hit[0].text!r}: \u201c{hit[1]}\u201d; say it "

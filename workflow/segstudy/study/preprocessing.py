@@ -44,7 +44,7 @@ class Preprocess(Settings):
     crop: Literal["auto", "body", "nonzero", "none"] = Field(
         "auto",
         description="region kept: `body`: every part above -500 HU of at least 20 ml, or a twentieth of the largest, "
-        "that is thicker than a table's shell (16 mm); `nonzero`; `auto`: body for CT, else nonzero. A case of which "
+        "as far as it is 16 mm thick somewhere, as a table's shell is not; `nonzero`; `auto`: body for CT, else nonzero. A case of which "
         "it would take more than 0.1 % of a structure is refused",
     )
     margin_mm: NotNegative = Field(5.0, description="margin around the cropped region, in mm")
