@@ -154,7 +154,7 @@ def misfits(
                 kind = verdict.kind if verdict.of_a_kind else "extra"
                 text = f"{voxels[case]} voxels, {words(kind, verdict)}"
                 found.append(Finding(case, name, FAULT[kind], text, verdict.clear))
-        odd = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
+        odd = [left_out.get(name, nobody), elsewhere.get(name, nobody), taken]
         rest = [case for case in cases if not any(case.case in there for there in odd)]
         found += _specks(rest, name, verdicts)
     return found
