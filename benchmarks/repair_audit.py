@@ -38,7 +38,7 @@ ONE_IN = 4
 MOST_FALSE = 1.0
 FAULTS_A_CASE = 2
 #: Seed of the phantoms, and of the sides, shares and directions; thresholds were chosen with others.
-SEED = 31337
+SEED = 27182
 
 Case = tuple[str, Image, Image]
 

@@ -56,9 +56,12 @@ CLEAR_EVIDENCE = 2.0
 class Rows:
     """Measures of one structure through a cohort, a row a case, and those of its planted faults.
 
-    sound: (n, m). planted: (k, m), with the kind (k,), an index of KINDS, and the case (k,), an index of cases.
-    least: (m,), the least spread that is granted. open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies elsewhere than in
-    the others, so that the image tells nothing of its form. cropped: (n,), whether the field of view cuts more than usual.
+    delivered: (n, m), columns as in COLUMNS. planted: (k, m), with the kind (k,), an index of KINDS,
+        and the case, of (k,), an index of cases.
+    least: (m,), the least spread that is granted.
+    open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies
+        elsewhere than in the others, so that the image tells nothing of its form. cropped: (n,),
+        whether the field of view cuts more than usual.
     """
 
     cases: tuple[str, ...]
@@ -154,7 +157,7 @@ def misfits(
                 kind = verdict.kind if verdict.of_a_kind else "extra"
                 text = f"{voxels[case]} voxels, {words(kind, verdict)}"
                 found.append(Finding(case, name, FAULT[kind], text, verdict.clear))
-        odd = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
+        odd = [left_out.get(name, nobody), elsewhere.get(name, nobody), taken]
         rest = [case for case in cases if not any(case.case in there for there in odd)]
         found += _specks(rest, name, verdicts)
     return found
