@@ -39,7 +39,8 @@ class Preprocess(Settings):
     spacing_mm: Literal["auto"] | SpacingMm = Field(
         "auto",
         description="voxel size (right-left, back-front, foot-head) in mm; `auto`: the median of the training cases. "
-        "The number of voxels is the extent divided by it, rounded as nnU-Net rounds it",
+        "The number of voxels is the extent divided by it, rounded as nnU-Net rounds it. Of ellipsoids of 4 to 8 voxels radius 95 % of the volume comes back from voxels three "
+        "times as long, of smaller ones 86 %",
     )
     crop: Literal["auto", "body", "nonzero", "none"] = Field(
         "auto",
@@ -61,7 +62,7 @@ class Preprocess(Settings):
     anisotropy_threshold: Positive = Field(
         3.0,
         description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by "
-        "nearest neighbour; half way between two slices an image has their mean, a label the lower and the upper in turn",
+        "nearest neighbour; half way between two slices an image has their mean, a label the lower and the upper in turn, so that one of two slices can be lost",
         json_schema_extra=EXPERT,
     )
     channels: tuple[Name, ...] | None = Field(
