@@ -274,7 +274,7 @@ def test_the_settings_of_the_zip_are_a_study_file_that_runs_again(anonymous, pri
     ("key", "text", "told"),
     [
         ("title", "Study of {root}", "a part of the study's paths, 'somebody'|the path"),
-        ("description", "For Jane-Doe.", "'Jane Doe': \u201cfor jane-doe.\u201d"),
+        ("description", "For Jane-Doe.", "'(?i:jane doe)': \u201cfor jane-doe.\u201d"),
         (
             "description",
             "See /data/private/list.csv.",
