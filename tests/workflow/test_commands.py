@@ -37,7 +37,7 @@ SKIPPED = {
     r"path=DIR": "needs data under agreement",
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
-    r"make (test|lint|format|bench)|kills.py": "is the tests or the benchmarks themselves",
+    r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+$": "is a command's name alone",
 }
 
