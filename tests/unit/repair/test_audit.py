@@ -260,6 +260,22 @@ def test_audit_of_a_case_table(tmp_path):
     assert found[["case", "structure", "fault"]].values.tolist() == [["p4", "organ", "shifted"]]
 
 
+def test_healthy_controls_and_what_nobody_labelled_are_no_faults(tmp_path, caplog):
+    cohort(tmp_path, faulty=[index == 4 for index in range(9)])
+    for name, value in (("p7", 0), ("p8", 255)):  # a control; the upper half not labelled
+        path = tmp_path / f"{name}_label.nii.gz"
+        label = read_label(path)
+        array = label.array.copy()
+        array[..., 0 if value == 0 else array.shape[2] // 2 :] = value
+        write_label(path, array, label.affine)
+    cohort_settings = settings().cohort().model_copy(update={"ignore": (255,)}).to_json()
+    table = ["--cases", str(tmp_path / "cases.tsv"), "--settings", cohort_settings]
+    assert main(["repair", "audit", *table, "--output", str(tmp_path / "audit")]) == 0
+    found = pd.read_csv(tmp_path / "audit" / "faults.csv")
+    assert found[["case", "structure", "fault"]].values.tolist() == [["p4", "organ", "shifted"]]
+    assert "1 cases hold voxels that nobody has labelled: not judged" in caplog.text
+
+
 def test_few_cases_tell_what_can_be_counted(tmp_path, caplog):
     command = write_belly(tmp_path, "ab", planted="b")
     path = tmp_path / "labels" / "a.nii.gz"

@@ -7,7 +7,7 @@ A fault that most of the cohort shares is the cohort's norm and is not seen here
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,9 +175,20 @@ def folder_pairs(images: Path, labels: Path, structures: str) -> tuple[Pairs, di
     )
 
 
-def audit_files(pairs: Pairs, structures: Mapping[str, int], channels: int) -> list[Finding]:
-    """Audit files. What cannot be read, or lies on other grids, is a finding too."""
-    described, unreadable = [], []
+def audit_files(
+    pairs: Pairs,
+    structures: Mapping[str, int],
+    channels: int,
+    ignore: Collection[int] = (),
+    controls: bool = False,
+) -> list[Finding]:
+    """Audit files. What cannot be read, or lies on other grids, is a finding too.
+
+    ignore: values of voxels that nobody has labelled; a case with some is not judged, as what its
+    structures look like is not known. controls: whether a label without any structure is a healthy control, and
+    no fault.
+    """
+    described, unreadable, unknown, healthy = [], [], 0, 0
     apart = -(-len(pairs) // PLANTED_CASES)
     for index, (case, (images, label_file)) in enumerate(
         progress(sorted(pairs.items()), "cases described")
@@ -198,7 +209,17 @@ def audit_files(pairs: Pairs, structures: Mapping[str, int], channels: int) -> l
                 )
             )
         else:
+            if ignore and np.isin(label.array, list(ignore)).any():
+                unknown += 1
+                continue
+            if controls and not np.isin(label.array, list(structures.values())).any():
+                healthy += 1
+                continue
             described.append(describe(case, image, label, structures, index % apart == 0))
+    if unknown:
+        log.warning("%d cases hold voxels that nobody has labelled: not judged", unknown)
+    if healthy:
+        log.info("%d cases hold no structure: taken for healthy controls", healthy)
     if len(described) < SMALLEST_COHORT:
         log.warning(
             "%d cases: too few to say what is usual (%d are needed); only empty structures, pieces, "

@@ -124,9 +124,13 @@ def _audit(options: argparse.Namespace) -> None:
     from segstudy.files import write_table, writing_folder
     from segstudy.repair.audit import audit_files, folder_pairs, table_pairs
     from segstudy.repair.findings import fault_table
+    from segstudy.study import Cohort, from_json
 
-    if options.cases and options.settings and not options.images and not options.structures:
+    ignore: tuple[int, ...] = ()
+    of_study = bool(options.cases and options.settings)
+    if of_study and not options.images and not options.structures:
         pairs, structures, channels = table_pairs(options.cases, options.labels, options.settings)
+        ignore = from_json(Cohort, options.settings).ignore
     elif options.images and options.labels and options.structures and not options.cases:
         pairs, structures, channels = folder_pairs(
             options.images, options.labels, options.structures
@@ -135,7 +139,8 @@ def _audit(options: argparse.Namespace) -> None:
         raise InputError(
             "repair audit: expected --cases with --settings, or --images with --labels and --structures"
         )
-    found = audit_files(pairs, structures, channels)
+    # A study's own audit refuses labels without any structure where `empty_labels` asks for it.
+    found = audit_files(pairs, structures, channels, ignore, controls=of_study)
     with writing_folder(options.output) as folder:
         write_table(folder / "faults.csv", fault_table(found))
 
