@@ -62,7 +62,7 @@ class Preprocess(Settings):
     anisotropy_threshold: Positive = Field(
         3.0,
         description="ratio of coarsest to next voxel size above which the coarse axis is resampled apart, by "
-        "nearest neighbour; half way between two slices an image has their mean, a label the lower and the upper in turn, so that one of two slices can be lost",
+        "nearest neighbour; half way between two slices an image has their mean, a label the lower and the upper in turn, so that a structure of two slices can be lost",
         json_schema_extra=EXPERT,
     )
     channels: tuple[Name, ...] | None = Field(
