@@ -147,6 +147,10 @@ def test_points_can_be_reached_by_keyboard(page):
     page.keyboard.press("ArrowRight")
     said = page.locator(".tip").inner_text()
     page.keyboard.press("Enter")
+    # The page follows its address, which takes a moment.
+    case = json.dumps(said.split(" ")[0])
+    _wait(page, f"document.querySelector('#explorer select[name=case]').value === {case}")
+    _wait(page, "document.activeElement.id === 'explorer'")
     assert said.startswith(_chosen(page)["case"])
     assert page.evaluate("document.activeElement.id") == "explorer"
 
