@@ -34,7 +34,7 @@ def weights(workspace: Workspace, model: str) -> Path:
 
 def jobs_of(slurm_jobs, model: str) -> list[dict[str, str]]:
     return [
-        job for job in slurm_jobs() if job.get("Comment") == f"rule_train_wildcards_{model}_0_0"
+        job for job in slurm_jobs() if job.get("Comment") == f"rule_train_fit_wildcards_{model}_0_0"
     ]
 
 

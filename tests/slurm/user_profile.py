@@ -7,7 +7,7 @@ def edit_profile(workspace: Workspace, *, gres: bool = False) -> None:
     """Uncomment partitions, and with `gres` the lines that ask for a GPU that way; look at jobs sooner."""
     file = workspace.folder / "profiles" / "slurm" / "config.yaml"
     text = file.read_text()
-    lines = ["- slurm_partition=cpu", "infer:", "slurm_partition: gpu"]
+    lines = ["- slurm_partition=cpu", "infer_predict:", "slurm_partition: gpu"]
     lines += ["gpu: 0", "gres: \"'gpu:1'\""] if gres else []
     for line in lines:
         assert f"{line}\n" in text
