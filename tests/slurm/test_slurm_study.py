@@ -42,8 +42,8 @@ def test_every_rule_is_a_job_of_its_own_but_the_local_ones(finished):
         re.sub(r"_wildcards_.*", "", job["Comment"]).removeprefix("rule_") for job in jobs
     )
     local = set(re.findall(r"^local(?:rule|checkpoint) (\w+):", run.text, re.MULTILINE))
-    lists = {"preprocess_list_fingerprints", "preprocess_list_arrays"}
-    short = {"preprocess_split", "preprocess_plan", "metrics_collect"}
+    lists = {f"preprocess_list_{what}" for what in ("fingerprints", "arrays", "images", "labels")}
+    short = {"download_list", "preprocess_split", "preprocess_plan", "metrics_collect"}
     assert local - {"default", "all"} == lists | short
     assert submitted == Counter({rule: n for rule, n in run.jobs.items() if rule not in local})
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
