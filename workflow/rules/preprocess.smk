@@ -264,3 +264,11 @@ rule preprocess:
         ],
         PATHS.splits,
     localrule: True
+
+
+# `use rule` does not pass this on.
+localrules:
+    preprocess_list_arrays,
+    preprocess_list_tissues,
+    preprocess_list_images,
+    preprocess_list_labels,
