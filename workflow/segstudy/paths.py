@@ -101,16 +101,19 @@ def listed_files(table: Path) -> list[str]:
     return followed(path for path in named if path.is_file())
 
 
-def label_tables(labels: Iterable[Path], root: Path) -> set[Path]:
-    """Return the files that may say what the values of labels mean: beside them, and above up to a root.
+def described_in(label: Path, root: Path) -> list[Path]:
+    """Return the folders where a table may describe a label, nearest first: its own, and those above up to a root.
 
     Of a label that is not below the root, its folder and the one above count.
     """
-    folders: set[Path] = set()
-    for label in labels:
-        above = [label.parent, *label.parent.parents]
-        inside = [one for one in above if one == root or one.is_relative_to(root)]
-        folders.update(inside or above[:2])
+    above = [label.parent, *label.parent.parents]
+    inside = [folder for folder in above if folder == root or folder.is_relative_to(root)]
+    return inside or above[:2]
+
+
+def label_tables(labels: Iterable[Path], root: Path) -> set[Path]:
+    """Return the files that may say what the values of labels mean."""
+    folders = {folder for label in labels for folder in described_in(label, root)}
     return {path for folder in folders for name in LABEL_TABLES for path in folder.glob(name)}
 
 

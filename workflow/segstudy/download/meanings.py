@@ -17,6 +17,7 @@ from segstudy.images import segments
 from segstudy.images.contents import WARNING
 from segstudy.images.segments import is_name, label_value
 from segstudy.labels import read_table
+from segstudy.paths import described_in
 from segstudy.study import Dataset
 
 
@@ -68,9 +69,7 @@ def beside(labels: Iterable[Path], root: Path, dataset: Dataset, described: bool
     """
     tables: dict[Path, None] = {}
     for label in labels:
-        folders = [label.parent, *label.parent.parents]
-        inside = [folder for folder in folders if folder == root or folder.is_relative_to(root)]
-        folders = inside or folders[:2]
+        folders = described_in(label, root)
         for folder in folders:
             own = [path for path in _tables(folder) if _entities(path) <= _entities(label)]
             if own:
