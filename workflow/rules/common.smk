@@ -12,6 +12,7 @@ from snakemake.logging import logger
 
 # The folder `workflow/`, wherever the main Snakefile is.
 PACKAGE = Path(str(workflow.current_basedir)).resolve().parent
+STUDIES = PACKAGE.parent / "config" / "studies"
 if str(PACKAGE) not in sys.path:
     sys.path.insert(0, str(PACKAGE))
 # SLURM's warning before a time limit goes to every process of a job, to the Snakemake in it too. It
@@ -19,7 +20,7 @@ if str(PACKAGE) not in sys.path:
 if "SLURM_JOB_ID" in os.environ:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-from segstudy import owner
+from segstudy import folds, owner
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
@@ -51,7 +52,7 @@ def in_a_sentence(function):
 @in_a_sentence
 def read_config():
     """The study that `--config study=...` names, and its file."""
-    file = options.study_file(str(config["study"]), PACKAGE.parent / "config" / "studies")
+    file = options.study_file(str(config["study"]), STUDIES)
     study = read_study(file, config.get("path"))
     refuse_by_hand({name: own.source for name, own in study.datasets.items()}, str(config["study"]))
     check_sources(study, file)

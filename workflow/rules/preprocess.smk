@@ -1,9 +1,20 @@
 # Folds, then what each fold's training cases say about grid and intensities, then arrays by shard.
 
+FOLDS = folds.folds_file(STUDY_FILE, STUDIES, PATHS.root)
+
+
+@in_a_sentence
+def kept_folds(wildcards):
+    """The file of the study's folds, which a first run begins; a dry run leaves none behind."""
+    if workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun:
+        folds.begin(FOLDS, PATHS.splits, STUDY.splits)
+    return [str(FOLDS)] if FOLDS.exists() else []
+
 
 rule preprocess_split:
     input:
-        [PATHS.cases(dataset) for dataset in STUDY.datasets],
+        cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
+        folds=kept_folds,
     output:
         PATHS.splits,
     log:
@@ -18,13 +29,14 @@ rule preprocess_split:
         mem_mb=memory_mb(1000),
         runtime=runtime_min(10),
     params:
-        cases=lambda w, input: [f"{dataset}={path}" for dataset, path in zip(STUDY.datasets, input)],
+        cases=[f"{dataset}={PATHS.cases(dataset)}" for dataset in STUDY.datasets],
+        folds=str(FOLDS),
         settings=slices.split_settings(STUDY).to_json(),
         defaults=slices.split_settings(STUDY).digest(),
         code=digest("preprocess.split"),
     shell:
         "python -m segstudy preprocess split --cases {params.cases:q}"
-        " --settings {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+        " --settings {params.settings:q} --folds {params.folds:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule preprocess_fingerprint:

@@ -10,6 +10,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     split = steps.add_parser("split", help="give each case the fold that tests it")
     split.add_argument("--cases", nargs="+", required=True, metavar="DATASET=cases.tsv")
     split.add_argument("--settings", required=True, help='JSON: {"splits": ..., "roles": ...}')
+    split.add_argument(
+        "--folds",
+        metavar="FILE.splits.tsv",
+        help="each subject's fold of the run before; kept up to date",
+    )
     split.add_argument("--output", required=True, metavar="splits.tsv")
 
     fingerprint = steps.add_parser("fingerprint", help="describe the cases of a shard")
@@ -82,20 +87,34 @@ def run(options: argparse.Namespace) -> None:
 
 def _split(options: argparse.Namespace) -> None:
     from segstudy.cases import UNTESTED, read_cases, write_splits
+    from segstudy.folds import of_subjects, read_folds, write_folds
     from segstudy.log import log
     from segstudy.preprocess.split import split
     from segstudy.study import SplitSettings, from_json
 
     settings = from_json(SplitSettings, options.settings)
+    kept = Path(options.folds) if options.folds else None
+    known = read_folds(kept, settings.splits) if kept and kept.is_file() else {}
     splits = split(
-        _tables(options.cases, settings.roles, read_cases), settings.roles, settings.splits
+        _tables(options.cases, settings.roles, read_cases), settings.roles, settings.splits, known
     )
+    folds = of_subjects(splits, settings.splits)
+    new = [subject for subject in folds if subject not in known]
+    if known and new:
+        log.info("%d subjects are new: %s", len(new), ", ".join(new[:10]))
+    moved = [subject for subject in folds if known.get(subject, folds[subject]) != folds[subject]]
+    if moved:
+        log.warning("the case table moves %d subjects, e.g. %s", len(moved), moved[0])
     for fold in sorted({found.fold for found in splits} - {None, UNTESTED}):
         own = [found for found in splits if found.fold == fold]
         log.info("fold %d: %d cases, %d subjects", fold, len(own), len({s.subject for s in own}))
     maps = sum(found.fold == UNTESTED for found in splits)
     if maps:
         log.info("%d label maps, trained on by every fold", maps)
+    # In this order, so that the table of splits is newer than the file of folds that it depends on.
+    if kept:
+        write_folds(kept, {**known, **folds}, settings.splits)
+        log.info("folds are kept in %s", kept)
     write_splits(options.output, splits)
 
 

@@ -1,6 +1,7 @@
 """Which fold tests which case."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,18 +15,24 @@ Key = tuple[str, str]
 
 
 def split(
-    cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str], settings: Splits
+    cohorts: Mapping[str, Sequence[Case]],
+    roles: Mapping[str, str],
+    settings: Splits,
+    known: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Split]:
     """Give each case the fold that tests it, or None where every fold's model does.
 
-    cohorts: the cases of each dataset. roles: `train` or `test` of each dataset.
+    cohorts: the cases of each dataset. roles: `train` or `test` of each dataset. known: the fold of
+    each subject of an earlier run (of each case, as `dataset/case`, where these are dealt one by one).
 
     Cases of a `test` dataset, and those whose `split` is `test`, get None: no fold trains on
     them. Folds that the user wrote into the case table are kept. Otherwise subjects are dealt
     into folds: sorted by foreground volume (mm³), in groups of as many as there are folds, one
     of each group to every fold, by a seeded shuffle. Folds so differ by at most one subject and
     hold large and small structures alike; by `volume_and_presence` they hold as many subjects that
-    lack a structure, too. The result depends on names, volumes and seed alone.
+    lack a structure, too. The result depends on names, volumes and seed alone. A subject whose fold
+    is known stays there; new ones go to the fold with the fewest subjects, and among these to the one
+    that lacks such subjects most.
 
     A label map alone is tested by no fold and trained on by all of them (`UNTESTED`), unless images
     of its subject are tested: then it is left out by the folds that test these.
@@ -57,8 +64,10 @@ def split(
     if not training and maps:
         chosen = {}
     elif not given:
-        unit = {key: key if leaky else case.subject for key, case in training.items()}
-        folds = _deal(_volumes(training, unit), settings)
+        unit = {
+            key: f"{key[0]}/{key[1]}" if leaky else case.subject for key, case in training.items()
+        }
+        folds = _deal(_volumes(training, unit), settings, known)
         chosen = {key: folds[unit[key]] for key in training}
         if leaky:
             _warn_of_leaks(training, chosen)
@@ -227,13 +236,13 @@ def _warn_of_leaks(training: Mapping[Key, Case], chosen: Mapping[Key, int]) -> N
 
 
 def _volumes(
-    cases: Mapping[Key, Case], unit: Mapping[Key, Key | str]
-) -> dict[Key | str, tuple[tuple[bool, ...], float]]:
+    cases: Mapping[Key, Case], unit: Mapping[Key, str]
+) -> dict[str, tuple[tuple[bool, ...], float]]:
     """For each subject (or what else is dealt out): which structures it has, and its foreground's volume.
 
     The volume is in mm³, the mean over its cases; a structure counts that any of them has.
     """
-    found: dict[Key | str, list[Case]] = {}
+    found: dict[str, list[Case]] = {}
     for key, case in cases.items():
         found.setdefault(unit[key], []).append(case)
     return {
@@ -251,9 +260,11 @@ def _volume_mm3(case: Case) -> float:
 
 
 def _deal(
-    subjects: Mapping[Key | str, tuple[tuple[bool, ...], float]], settings: Splits
-) -> dict[Key | str, int]:
-    """A fold for each subject."""
+    subjects: Mapping[str, tuple[tuple[bool, ...], float]],
+    settings: Splits,
+    known: Mapping[str, int],
+) -> dict[str, int]:
+    """Return a fold for each subject: the known one, else a new one."""
     if len(subjects) < settings.folds:
         raise InputError(
             f"{settings.folds} folds for {len(subjects)} subjects to train on; expected at least one "
@@ -267,8 +278,46 @@ def _deal(
         names.sort(key=lambda name: (*subjects[name], name))
     else:
         generator.shuffle(names)
-    folds: dict[Key | str, int] = {}
+    folds = {name: known[name] for name in names if name in known}
+    if folds:
+        return _join(folds, names, subjects, settings)
     for start in range(0, len(names), settings.folds):
         block = names[start : start + settings.folds]
         folds.update(zip(block, generator.permutation(settings.folds).tolist(), strict=False))
+    return folds
+
+
+def _join(
+    folds: dict[str, int],
+    names: Sequence[str],
+    subjects: Mapping[str, tuple[tuple[bool, ...], float]],
+    settings: Splits,
+) -> dict[str, int]:
+    """Return the folds with new subjects in them, the largest first, each where it is missed most.
+
+    Raises InputError where a fold is left without a subject.
+    """
+    folds = dict(folds)
+    for name in reversed([name for name in names if name not in folds]):
+        kind, _ = subjects[name]
+        need = []
+        for fold in range(settings.folds):
+            others = [subjects[other] for other in folds if folds[other] == fold]
+            alike = sum(presence == kind for presence, _ in others)
+            volume = sum(volume for _, volume in others)
+            need.append(
+                (
+                    len(others),
+                    alike if settings.stratify_by == "volume_and_presence" else 0,
+                    volume if settings.stratify_by != "none" else 0,
+                    fold,
+                )
+            )
+        folds[name] = min(need)[-1]
+    empty = sorted(set(range(settings.folds)) - set(folds.values()))
+    if empty:
+        raise InputError(
+            f"fold {empty[0]} has no subject left: all that it tested are gone; deal folds afresh with "
+            "`segstudy new --splits STUDY`, or add cases"
+        )
     return folds

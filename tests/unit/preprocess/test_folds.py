@@ -1,0 +1,164 @@
+"""The file of folds: subjects stay where they are while the data around them change."""
+
+import os
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segstudy import folds
+from segstudy.cases import Case, Split, write_splits
+from segstudy.errors import InputError
+from segstudy.preprocess.split import split
+from segstudy.study import Splits
+
+
+def cohort(volumes, structures=("heart",)):
+    return [
+        Case(f"c{n:02d}", f"s{n:02d}", ("i",), "l", spacing_mm=(1.0, 1.0, 1.0), voxels=dict.fromkeys(structures, v))
+        for n, v in enumerate(volumes)
+    ]  # fmt: skip
+
+
+def deal(cases, chosen, known=None):
+    return folds.of_subjects(split({"a": cases}, {"a": "train"}, chosen, known or {}), chosen)
+
+
+volumes = st.lists(st.integers(1, 10**6), min_size=10, max_size=50)
+kinds = st.sampled_from(["foreground_volume", "volume_and_presence", "none"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(volumes, kinds, st.data())
+def test_adding_and_removing_subjects_moves_no_other(sizes, stratify_by, data):
+    chosen, everyone = Splits(folds=5, stratify_by=stratify_by), cohort(sizes)
+    new = data.draw(st.sets(st.sampled_from(everyone).map(lambda case: case.case), max_size=5))
+    first = deal([case for case in everyone if case.case not in new], chosen)
+    grown = deal(everyone, chosen, first)
+    assert {subject: grown[subject] for subject in first} == first
+    assert np.ptp(list(Counter(grown.values()).values())) <= 1
+    gone = data.draw(st.sampled_from(everyone))
+    rest = [case for case in everyone if case is not gone]
+    if Counter(grown.values())[grown[gone.subject]] > 1:
+        assert deal(rest, chosen, grown) == {
+            subject: fold for subject, fold in grown.items() if subject != gone.subject
+        }
+    # One that comes back stands where it stood.
+    assert deal(everyone, chosen, grown) == grown
+
+
+def test_a_corrected_label_moves_nobody():
+    chosen, cases = Splits(folds=4), cohort(range(100, 150))
+    first = deal(cases, chosen)
+    corrected = [replace(case, voxels={"heart": 10_000 - 7 * n}) for n, case in enumerate(cases)]
+    assert deal(corrected, chosen, first) == first
+    assert deal(corrected, chosen) != first
+
+
+def test_a_first_deal_is_the_one_of_versions_without_the_file():
+    # Each block of as many subjects as there are folds, by volume, has one subject of every fold.
+    dealt = deal(cohort(range(100, 150)), Splits(folds=5))
+    order = [dealt[f"s{n:02d}"] for n in range(50)]
+    assert all(sorted(order[start : start + 5]) == [0, 1, 2, 3, 4] for start in range(0, 50, 5))
+
+
+def test_new_subjects_go_where_their_volume_or_structure_is_missed():
+    chosen = Splits(folds=2, stratify_by="volume_and_presence")
+    cases = cohort([10, 10, 10, 10, 10, 10])
+    known = {"s00": 0, "s01": 0, "s02": 1, "s03": 1}
+    heavy = [
+        replace(case, voxels={"heart": 1000 if case.case in ("c00", "c04") else 10})
+        for case in cases
+    ]
+    # s00 is heavy and in fold 0, so the heavy newcomer goes to fold 1, the light one to fold 0.
+    assert deal(heavy, chosen, known) == known | {"s04": 1, "s05": 0}
+    rare = [
+        replace(case, voxels={"heart": 10, "tumour": int(case.case in ("c00", "c04"))})
+        for case in cases
+    ]
+    assert deal(rare, chosen, known)["s04"] == 1
+
+
+def test_a_fold_that_lost_all_its_subjects_is_refused():
+    with pytest.raises(InputError, match="fold 1 has no subject left"):
+        deal(cohort([1, 2, 3]), Splits(folds=2), {"s00": 0, "s01": 0, "s02": 0})
+
+
+def test_cases_dealt_one_by_one_stay_too():
+    chosen, cases = Splits(folds=2, group_by="case_though_it_leaks"), cohort([1, 2, 3, 4])
+    first = deal(cases, chosen)
+    assert set(first) == {"a/c00", "a/c01", "a/c02", "a/c03"}
+    assert deal([*cases, *cohort(range(5))[4:]], chosen, first).items() >= first.items()
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def test_the_file_reads_back_and_is_left_alone_where_nothing_changed(tmp_path):
+    file, chosen = tmp_path / "study.splits.tsv", Splits(folds=3)
+    folds.write_folds(file, {"b": 2, "a, b": 0, "#c": 1}, chosen)
+    os.utime(file, (1, 1))
+    folds.write_folds(file, {"a, b": 0, "#c": 1, "b": 2}, chosen)
+    assert file.stat().st_mtime == 1
+    assert folds.read_folds(file, chosen) == {"b": 2, "a, b": 0, "#c": 1}
+
+
+@pytest.mark.parametrize(
+    "change", [{"folds": 4}, {"seed": 1}, {"stratify_by": "none"}, {"group_by": "case_though_it_leaks"}]
+)  # fmt: skip
+def test_other_settings_deal_afresh(tmp_path, change):
+    file, chosen = tmp_path / "study.splits.tsv", Splits(folds=3)
+    folds.write_folds(file, {"a": 0}, chosen)
+    assert folds.read_folds(file, Splits(**{"folds": 3} | change)) == {}
+    assert folds.read_folds(file, Splits(folds=3, run_folds=(1,))) == {"a": 0}
+
+
+def test_a_file_written_by_hand_holds_for_any_settings(tmp_path):
+    file = tmp_path / "study.splits.tsv"
+    file.write_text("\ufeffsubject\tfold \nanna\t1\n\nbert \t0\n", encoding="utf-8")
+    assert folds.read_folds(file, Splits(seed=7)) == {"anna": 1, "bert": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("subject\tfold\nanna\t5\n", "row 2: subject 'anna' has fold '5'; expected 0 to 4"),
+        ("subject\tfold\nanna\n", "row 2: subject 'anna' has fold ''"),
+        ("subject\tfold\nanna\t1\nanna\t2\n", "row 3: subject 'anna' is in fold 2 and in fold 1"),
+        ("case\tfold\nanna\t1\n", "expected the columns subject and fold"),
+        ("", "empty"),
+    ],
+)
+def test_a_file_that_is_no_such_table_is_refused(tmp_path, text, told):
+    file = tmp_path / "study.splits.tsv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=told):
+        folds.read_folds(file, Splits())
+
+
+def test_results_of_older_versions_hand_their_folds_on(tmp_path):
+    file, splits = tmp_path / "study.splits.tsv", tmp_path / "splits.tsv"
+    write_splits(
+        splits,
+        [Split("a", "x", "anna", 1), Split("a", "y", "bert", 0), Split("a", "z", "carl", None)],
+    )
+    folds.begin(file, splits, Splits(folds=2))
+    assert folds.read_folds(file, Splits(folds=2)) == {"anna": 1, "bert": 0}
+    file.unlink()
+    folds.begin(file, splits, Splits(folds=3))
+    assert folds.read_folds(file, Splits(folds=3)) == {}
+
+
+def test_the_file_lies_beside_the_study_file_or_with_the_results(tmp_path, monkeypatch):
+    shipped, results = tmp_path / "studies", tmp_path / "results" / "liver"
+    mine = tmp_path / "my" / "liver.yaml"
+    assert folds.folds_file(shipped / "demo.yaml", shipped, results) == results / "demo.splits.tsv"
+    mine.parent.mkdir()
+    assert folds.folds_file(mine, shipped, results) == mine.parent / "liver.splits.tsv"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert folds.folds_file(mine, shipped, results) == results / "liver.splits.tsv"
+    (mine.parent / "liver.splits.tsv").touch()
+    assert folds.folds_file(mine, shipped, results) == mine.parent / "liver.splits.tsv"

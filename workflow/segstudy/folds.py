@@ -1,0 +1,144 @@
+"""The file of a study's folds, `<study>.splits.tsv`, which keeps every subject in its fold from run to run.
+
+It lies beside the study file, is made at the first run, and is an input like any other: a subject stands
+where the file says, however the data change around it.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from segstudy.cases import UNTESTED, Split, read_splits
+from segstudy.errors import InputError
+from segstudy.files import write_text
+from segstudy.study import Splits
+from segstudy.tables import read_rows
+
+COLUMNS = ["subject", "fold"]
+COMMENT = "# dealt by "
+DEALT_BY = ("folds", "seed", "stratify_by", "group_by")
+"""Settings after which, where they change, folds are dealt afresh."""
+
+
+def folds_file(study_file: Path, shipped: Path, results: Path | str) -> Path:
+    """Return where the folds of a study are kept.
+
+    Parameters
+    ----------
+    study_file : Path
+        The study file.
+    shipped : Path
+        The folder of the studies that come with segstudy, beside which nothing is written.
+    results : Path or str
+        The folder `results/<study>`, which holds the file of a shipped study, and of one whose folder
+        is read-only.
+    """
+    folder, name = study_file.parent, f"{study_file.stem}.splits.tsv"
+    beside = folder / name
+    if folder.resolve() == shipped.resolve() or not (beside.exists() or os.access(folder, os.W_OK)):
+        return Path(results) / name
+    return beside
+
+
+def begin(path: Path, splits: Path | str, settings: Splits) -> None:
+    """Make the file of folds where there is none, as the first run needs it for an input.
+
+    Parameters
+    ----------
+    path : Path
+        The file of folds.
+    splits : Path or str
+        `preprocess/splits.tsv` of the results. Results of a version that kept no such file hand their
+        folds on, so that nothing is trained anew.
+    settings : Splits
+        The study's settings; folds of another number are not handed on.
+    """
+    if path.exists():
+        return
+    folds = {}
+    if Path(splits).is_file():
+        folds = of_subjects(read_splits(splits), settings)
+    if set(folds.values()) != set(range(settings.folds)):
+        folds = {}
+    write_folds(path, folds)
+
+
+def of_subjects(splits: Iterable[Split], settings: Splits) -> dict[str, int]:
+    """Return the fold of each subject that some fold tests; of each case, where these are dealt one by one."""
+    leaky = settings.group_by == "case_though_it_leaks"
+    return {
+        f"{split.dataset}/{split.case}" if leaky else split.subject: split.fold
+        for split in splits
+        if split.fold not in (None, UNTESTED)
+    }
+
+
+def read_folds(path: Path, settings: Splits) -> dict[str, int]:
+    """Return the fold of each subject in the file; none where other settings dealt them.
+
+    Parameters
+    ----------
+    path : Path
+        The file of folds, with columns `subject` and `fold`, and a comment with the settings it was
+        dealt by. Without the comment, as of a file written by hand, the folds hold for any settings.
+    settings : Splits
+        The study's settings. Folds are 0 to `settings.folds` - 1.
+
+    Raises
+    ------
+    InputError
+        Where the file is no such table, a subject stands in two folds, or a fold does not exist.
+    """
+    rows = read_rows(path)
+    first = rows[0][1][0]
+    if first.startswith(COMMENT):
+        if first != _comment(settings):
+            return {}
+        rows = rows[1:]
+    if not rows or rows[0][1] != COLUMNS:
+        raise InputError(
+            f"{path}: expected the columns {' and '.join(COLUMNS)}, with a tab between them; "
+            "`segstudy new --splits STUDY` deals folds afresh"
+        )
+    folds: dict[str, int] = {}
+    for number, cells in rows[1:]:
+        subject, fold = (*cells, "", "")[:2]
+        if not (fold.isdecimal() and int(fold) < settings.folds):
+            raise InputError(
+                f"{path}: row {number}: subject {subject!r} has fold {fold!r}; expected 0 to "
+                f"{settings.folds - 1} (splits.folds is {settings.folds})"
+            )
+        if folds.setdefault(subject, int(fold)) != int(fold):
+            raise InputError(
+                f"{path}: row {number}: subject {subject!r} is in fold {fold} and in fold "
+                f"{folds[subject]}; expected one fold a subject"
+            )
+    return folds
+
+
+def write_folds(path: Path, folds: Mapping[str, int], settings: Splits | None = None) -> None:
+    """Write the file of folds, unless it holds the same; its time is then left alone.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    folds : mapping of str to int
+        The fold of each subject.
+    settings : Splits, optional
+        What the folds were dealt by.
+    """
+    text = io.StringIO()
+    if settings is not None:
+        text.write(_comment(settings) + "\n")
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(sorted(folds.items()))
+    if not path.is_file() or path.read_text(encoding="utf-8") != text.getvalue():
+        write_text(path, text.getvalue())
+
+
+def _comment(settings: Splits) -> str:
+    return COMMENT + ", ".join(f"{key}: {getattr(settings, key)}" for key in DEALT_BY)
