@@ -9,6 +9,7 @@ import re
 import pytest
 
 from builders import tiny_study, write_case, write_cohort, write_table
+from segstudy.cases import read_splits
 from segstudy.publish.rulegraph import RULES, waits
 from workspace import Workspace
 
@@ -22,6 +23,12 @@ DOWNSTREAM = {
     "publish_figures",
 }
 DOWNSTREAM |= {"publish_report", "publish_viewer"}
+
+
+def folds_of(workspace) -> dict[str, int]:
+    """The fold of each case."""
+    splits = read_splits(workspace.results / "preprocess" / "splits.tsv")
+    return {split.case: split.fold for split in splits}
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +146,19 @@ def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):
     assert not workspace.dry_run().jobs
 
 
-def test_one_new_case_runs_one_shard(workspace):
+def test_one_new_case_runs_one_shard_and_moves_no_other(workspace):
     write_case(workspace.data, 6, moved=True)
     write_table(workspace.data, 7, moved=True)
+    before = folds_of(workspace)
     run = workspace.run()
+    after = folds_of(workspace)
+    new = set(after) - set(before)
+    assert len(new) == 1
+    assert after.items() >= before.items()
+    # The fold that tests the new case learns from the same as before, and so is not trained again.
+    tested_by = after[new.pop()]
+    for log in workspace.results.glob("logs/train/*.log"):
+        assert ("made before" in log.read_text()) == (f"fold-{tested_by}" in log.name), log
     assert run.jobs["repair_apply"] == 1
     assert run.jobs["preprocess_fingerprint"] == 1
     assert run.jobs["preprocess_resample"] == 1

@@ -75,11 +75,18 @@ wildcard_constraints:
     grid=r"[0-9.x]+",
 
 
-# The tables that jobs before tell by; Snakemake makes them first where it has to.
+def audited(dataset) -> str:
+    """A dataset's case table; Snakemake makes it first where it has to."""
+    # What a plan asks ten thousand times is not to be expanded from wildcards each time.
+    if PATHS.cases(dataset) not in checkpoints.created_output:
+        checkpoints.download_audit.get(dataset=dataset)
+    return PATHS.cases(dataset)
+
+
 INPUTS = Inputs(
     STUDY,
     PATHS,
-    audited=lambda dataset: checkpoints.download_audit.get(dataset=dataset).output.cases,
+    audited=audited,
     fitted=lambda plan, fold: checkpoints.preprocess_plan.get(plan=plan, fold=fold).output[0],
 )
 RESOURCES = JobResources(INPUTS, training_memory_mb)

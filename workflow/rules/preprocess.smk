@@ -1,20 +1,15 @@
 # Folds, then what each fold's training cases say about grid and intensities, then arrays by shard.
 
 FOLDS = folds.folds_file(STUDY_FILE, STUDIES, PATHS.root)
-
-
-@in_a_sentence
-def kept_folds(wildcards):
-    """The file of the study's folds, which a first run begins; a dry run leaves none behind."""
-    if workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun:
-        folds.begin(FOLDS, PATHS.splits, STUDY.splits)
-    return [str(FOLDS)] if FOLDS.exists() else []
+# Snakemake has to see an input before it plans; a dry run leaves none behind.
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    in_a_sentence(folds.begin)(FOLDS, PATHS.splits, STUDY.splits)
 
 
 rule preprocess_split:
     input:
         cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
-        folds=kept_folds,
+        folds=[str(FOLDS)] if FOLDS.exists() else [],
     output:
         PATHS.splits,
     log:

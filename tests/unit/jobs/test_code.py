@@ -151,3 +151,43 @@ def test_the_whole_study_is_known_to_no_training(package):
 def test_an_unknown_module_is_an_error():
     with pytest.raises(ValueError, match="no module 'train.nothing'"):
         code.digest("train.nothing")
+
+
+# --- the cache of parsed sources ------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(package, tmp_path, monkeypatch):
+    """The file of parsed sources, in a cache folder of its own that starts empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for function in (code._cache_file, code._cache):
+        function.cache_clear()
+    yield code._cache_file()
+    for function in (code._cache_file, code._cache):
+        function.cache_clear()
+
+
+def test_a_digest_is_the_same_with_and_without_the_cache(cache, monkeypatch):
+    first = code.digest("train.fit")
+    code._keep(code._cache())
+    assert cache.is_file()
+    _forget()
+    code._cache.cache_clear()
+    monkeypatch.setattr(code, "_parse", lambda source: pytest.fail("parsed again"))
+    assert code.digest("train.fit") == first
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a": 1}', b'{"a": [1, 2, 3]}', b"\xff"])
+def test_a_damaged_cache_is_made_anew(cache, content):
+    first = code.digest("train.fit")
+    cache.parent.mkdir(parents=True)
+    cache.write_bytes(content)
+    _forget()
+    code._cache.cache_clear()
+    assert code.digest("train.fit") == first
+
+
+def test_where_no_cache_can_be_written_nothing_is_said(cache, monkeypatch):
+    code.digest("train.fit")
+    cache.parent.parent.write_text("no folder")
+    code._keep(code._cache())

@@ -6,15 +6,25 @@ import statements. It is taken over the parsed code: comments, docstrings and fo
 """
 
 import ast
+import atexit
 import hashlib
+import json
+import os
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from segstudy.errors import InputError
+from segstudy.files import write_json
 
 if TYPE_CHECKING:
     from segstudy.study import AnyModel
 
 PACKAGE = Path(__file__).resolve().parents[1]
+MOST_KEPT = 5000
+"""Parsed sources in the cache, beyond which it begins anew."""
 
 # Modules, or packages with all that is in them. Settings reach a job as values on its command line,
 # which Snakemake compares by itself; finished work is taken with the checksums it was kept with.
@@ -62,8 +72,49 @@ def _fingerprint(module: str) -> str:
 
 @cache
 def _read(module: str) -> tuple[frozenset[str], str]:
-    """Imports and fingerprint of a module, which is parsed once."""
-    tree = ast.parse(_file(module).read_text(encoding="utf-8"))
+    """Return the project modules that a module imports, and its fingerprint."""
+    names, fingerprint = _parsed(_file(module).read_bytes())
+    inside = {name.removeprefix("segstudy.") for name in names if name.startswith("segstudy.")}
+    inside = {COMPUTES.get(name, name) for name in inside}
+    return frozenset(name for name in inside if _file(name) is not None), fingerprint
+
+
+def _parsed(source: bytes) -> tuple[list[str], str]:
+    """Return the names that a module's source imports, and its fingerprint; of a source seen before, from the cache."""
+    key, known = hashlib.sha256(source).hexdigest(), _cache()
+    if key not in known:
+        known[key] = _parse(source)
+        atexit.unregister(_keep)
+        atexit.register(_keep, known)
+    names, fingerprint = known[key]
+    return names, fingerprint
+
+
+@cache
+def _cache_file() -> Path:
+    """Return the file of parsed sources: parsing takes a second of each start. Another Python or parser has its own."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segstudy"
+    parser = hashlib.sha256(sys.version.encode() + Path(__file__).read_bytes()).hexdigest()
+    return folder / f"parsed-{parser[:12]}.json"
+
+
+@cache
+def _cache() -> dict[str, tuple[list[str], str]]:
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        known = json.loads(_cache_file().read_text(encoding="utf-8"))
+        if len(known) <= MOST_KEPT:
+            return {key: (list(names), str(digest)) for key, (names, digest) in known.items()}
+    return {}
+
+
+def _keep(known: dict[str, tuple[list[str], str]]) -> None:
+    with suppress(OSError, InputError):
+        write_json(_cache_file(), known)
+
+
+def _parse(source: bytes) -> tuple[list[str], str]:
+    """Return the names that a module's source imports, and a digest of its code without docstrings."""
+    tree = ast.parse(source)
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -74,10 +125,7 @@ def _read(module: str) -> tuple[frozenset[str], str]:
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
             del body[0]
-    inside = {name.removeprefix("segstudy.") for name in names if name.startswith("segstudy.")}
-    inside = {COMPUTES.get(name, name) for name in inside}
-    known = frozenset(name for name in inside if _file(name) is not None)
-    return known, hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return sorted(names), hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_docstring(node: ast.stmt) -> bool:
