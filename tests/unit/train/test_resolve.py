@@ -15,7 +15,8 @@ from segstudy.images.plan import Plan
 from segstudy.networks import NORMAL_AXIS, build, patch_spacing, strides
 from segstudy.study import AnyModel, EnetModel, SwinUnetrModel, TrainSettings, UnetModel
 from segstudy.train import from_images, from_label_maps
-from segstudy.train.resolve import PATCH_VOXELS, automatic_patch, resolve
+from segstudy.train.memory import PATCH_VOXELS
+from segstudy.train.resolve import automatic_patch, resolve
 
 
 def plan(shape=(35, 51, 35), spacing=(1.0, 1.0, 1.0)):

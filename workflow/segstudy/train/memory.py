@@ -4,7 +4,9 @@ import math
 from collections.abc import Collection
 
 from segstudy.study import Model
-from segstudy.train.resolve import PATCH_VOXELS
+
+PATCH_VOXELS = {"cpu": {2: 192**2, 3: 2**17}, "cuda": {2: 512**2, 3: 2**21}}
+"""Voxels of an `auto` patch, by device and dimensions: what a step of seconds, or a GPU, can hold."""
 
 LARGEST_HELD_MB = 32_000
 """Training cases that take more than this are left on disk, and read patch by patch."""

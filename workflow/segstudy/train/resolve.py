@@ -9,11 +9,9 @@ from segstudy.images.names import times
 from segstudy.images.plan import Plan
 from segstudy.networks import NORMAL_AXIS, patch_spacing
 from segstudy.study import AnyModel, TrainSettings
+from segstudy.train.memory import PATCH_VOXELS
 from segstudy.train.resolved import Resolved
 from segstudy.train.source import PatchSource
-
-PATCH_VOXELS = {"cpu": {2: 192**2, 3: 2**17}, "cuda": {2: 512**2, 3: 2**21}}
-"""Voxels of an `auto` patch, by device and dimensions: what a step of seconds, or a GPU, can hold."""
 
 SLICES_PER_CASE = 8
 """Slices of each case that an `auto` epoch of a 2D network shows."""
