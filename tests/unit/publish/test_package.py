@@ -23,6 +23,7 @@ from PIL import Image
 from benchmark_runs import run_quickly
 from segstudy.errors import InputError
 from segstudy.files import write_table, write_text
+from segstudy.folds import read_folds
 from segstudy.publish.anonymous import numbered, renamed
 from segstudy.publish.catalogue import PICTURES, figures
 from segstudy.publish.drawing import draw_all
@@ -169,6 +170,15 @@ def test_what_a_paper_needs_is_in_it(usual, private):
     for figure in figures(private.study):
         for file in figure.files:
             assert (f"figures/{file}" in content) == (figure.kind not in PICTURES), file
+
+
+def test_folds_of_the_zip_are_those_of_the_study(usual, anonymous, private, tmp_path):
+    """A rerun takes them from beside its study file."""
+    (tmp_path / "settings.splits.tsv").write_bytes(_content(usual)["settings.splits.tsv"])
+    rows = private.splits[private.splits["fold"].isin(range(private.study.splits.folds))]
+    folds = read_folds(tmp_path / "settings.splits.tsv", private.study.splits)
+    assert folds == dict(zip(rows["subject"], rows["fold"], strict=True))
+    assert "settings.splits.tsv" not in anonymous
 
 
 def test_links_of_the_zipped_report_resolve(usual):

@@ -12,8 +12,10 @@ from importlib import resources
 from pathlib import Path
 
 import segstudy
+from segstudy.cases import Split
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text, writing
+from segstudy.folds import of_subjects, write_folds
 from segstudy.images.names import stem
 from segstudy.log import log
 from segstudy.publish.anonymous import anonymised, numbered
@@ -196,6 +198,9 @@ def collect(
     )  # fmt: skip
     write_text(top / "references.bib", "\n\n".join(REFERENCES[key].bibtex for key in cited) + "\n")
     write_text(top / "settings.yaml", settings_yaml(study))
+    if not anonymous:  # Under other names the folds of a rerun cannot be told.
+        rows = (Split(**row) for row in results.splits.to_dict("records"))
+        write_folds(top / "settings.splits.tsv", of_subjects(rows, study.splits), study.splits)
     write_text(top / "LICENCE.md", licences(results))
     write_text(top / "README.md", _readme(results, with_images, anonymous))
 
@@ -249,6 +254,13 @@ def _readme(results: Results, with_images: bool, anonymous: bool) -> str:
             "| `tables/` | every measurement, summary, tests, ranking, folds |",
             "| `methods.md`, `references.bib` | the methods text and what it cites |",
             "| `settings.yaml` | the study file: every setting, defaults included |",
+            *(
+                []
+                if anonymous
+                else [
+                    "| `settings.splits.tsv` | each subject's fold, which a rerun takes from there |"
+                ]
+            ),
             "| `LICENCE.md` | licences, and what to cite |",
             f"| `{CHECKSUMS}` | check with `sha256sum --check {CHECKSUMS}` |",
             "",

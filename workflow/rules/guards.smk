@@ -1,0 +1,48 @@
+# What a run must not do: overwrite another study's results, or be told what would lose jobs.
+from snakemake.logging import logger
+
+# --- whose results ------------------------------------------------------------------------------
+
+
+def record_owner() -> None:
+    # Where data are not there yet (`make fetch`), a later run writes it down.
+    with suppress(InputError):
+        owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums())
+
+
+# Another study file with other data does not write there, unless it is to adopt the results.
+if workflow.is_main_process and not config["adopt"]:
+    note = in_a_sentence(owner.claim)(PATHS.root, STUDY_FILE, INPUTS.checksums)
+    if note:
+        logger.warning(note)
+
+
+# --- what Snakemake is not to be told -----------------------------------------------------------
+
+
+# The rules that gather a stage, and what is made but once.
+TARGETS = ["download", "repair", "preprocess", "train", "infer", "metrics", "statistics", "publish"]
+
+
+def check_until() -> None:
+    """Not `--until` with a rule whose jobs are not known before the audit."""
+    options.check_until(workflow.dag_settings.until, TARGETS)
+
+
+in_a_sentence(options.check_profile)(workflow.resource_settings.overwrite_resources)
+
+
+@in_a_sentence
+def check_executor() -> None:
+    """Not settings of the executor under which jobs would be lost."""
+    options.check_groups(workflow.group_settings.group_components)
+    settings = workflow.executor_settings
+    if getattr(settings, "array_jobs", None):
+        rate = workflow.scheduling_settings.max_jobs_per_timespan
+        options.check_arrays(
+            settings.array_limit,
+            settings.pass_command_as_script,
+            workflow.resource_settings.nodes,
+            rate.max_jobs if rate else None,
+            f"{rate.max_jobs}/{rate.timespan}s" if rate else None,
+        )
