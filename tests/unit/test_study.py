@@ -61,7 +61,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"models__small__loss": {"class_weights": {"heart": 1}}}, r"class_weights: no weight for aorta"),
         ({"models__small__plan": "fine"}, r"models\.small\.plan: 'fine' is none of the plans \(default\)"),
         ({"models__small__epochs": "many"}, r"models\.small\.epochs: found 'many'"),
-        ({"models__small": {"network": {}, "grid": {"channels": [16, 32]}}}, r"models\.small_c16\.network: found '\{\}'"),
+        ({"models__small": {"network": {}, "grid_search": {"channels": [16, 32]}}}, r"models\.small_c16\.network: found '\{\}'"),
         ({"str": 3}, r"unknown key\. Allowed here: schema_version, name, title"),
         ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),
         ({"models__a/b": {"network": "enet"}}, r"models\.a/b"),
@@ -83,7 +83,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"statistics__metrics": ["foo"]}, r"statistics\.metrics: metric 'foo': not known.*statistics\.directions"),
         ({"statistics__directions": {"dice": "lower"}}, r"statistics\.directions: 'dice': found 'lower'"),
         ({"metrics__nsd_tolerance_cm": 2}, r"nsd_tolerance_cm: unknown key; did you mean nsd_tolerance_mm"),
-        ({"metrics__groups": {"all": ["liver"]}}, r"metrics\.groups\.all: 'liver' is none of"),
+        ({"metrics__composite_regions": {"all": ["liver"]}}, r"metrics\.composite_regions\.all: 'liver' is none of"),
         ({"datasets__thorax__source": {"layout": "dicom"}}, r"source\.layout: found 'dicom'.*phantom"),
         (
             {"datasets__thorax__source": {"layout": "msd", "url": "http://localhost/a.tar"}},
@@ -91,7 +91,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ),
         ({"datasets__thorax__structures": {"a": 1, "b": 1}}, r"value 1 stands for two structures"),
         ({"datasets__thorax__repair": {"structure": "liver", "reference_case": "x"}}, r"'liver' is none"),
-        ({"datasets__thorax__structures": {"whole": [1, 2], "core": 2}}, r"value 2 .*regions that overlap, .*metrics\.groups"),
+        ({"datasets__thorax__structures": {"whole": [1, 2], "core": 2}}, r"value 2 .*regions that overlap, .*metrics\.composite_regions"),
         ({"datasets__thorax__background_labels": [-1]}, r"datasets\.thorax\.background_labels\.0: found -1\. Input should be greater"),
         ({"splits__run_folds": [7]}, r"run_folds: 7 is not in 0\.\.4"),
         ({"preprocess__default__spacing_mm": [1, 1]}, r"preprocess\.default\.spacing_mm"),
@@ -174,7 +174,7 @@ VALUES = st.recursive(
 PLACES = [
     "datasets", "datasets__thorax", "datasets__thorax__source", "datasets__thorax__structures", "models",
     "models__small", "models__small__trainer", "models__small__loss", "models__small__patch_size", "models__small__loss__class_weights",
-    "splits", "preprocess", "preprocess__default", "metrics", "metrics__groups", "statistics", "publish", "name",
+    "splits", "preprocess", "preprocess__default", "metrics", "metrics__composite_regions", "statistics", "publish", "name",
 ]  # fmt: skip
 
 
@@ -379,7 +379,7 @@ def test_a_field_that_would_fold_and_a_finer_resolution_are_refused(tmp_path):
 
 def test_a_word_stands_for_a_set_of_random_changes():
     none, strong = Augmentation.model_validate("none"), Augmentation.model_validate("strong")
-    assert not any(value for name, value in none if name.endswith("_share"))
+    assert not any(value for name, value in none if name.endswith("_probability"))
     assert strong.rotation_deg == 30
     assert Augmentation.model_validate("default") == Augmentation()
     changed = Augmentation.model_validate({"preset": "strong", "rotation_deg": 5})

@@ -102,7 +102,7 @@ def test_ten_slices_lie_in_the_order_of_their_numbers(tmp_path):
 
 def test_each_slice_can_be_a_case_of_its_subject(tmp_path):
     folder = oasis_slices(tmp_path / "d", {"train": (1, 2)}, size=16)
-    source = {"parts": ["train"], "cases_are": "slices"}
+    source = {"parts": ["train"], "case_unit": "slices"}
     kept = dataset("oasis_slices", folder, TISSUES, source=source)
     assert len(audit(kept, tmp_path)[0]) == 8, "a slice without a structure is one to learn from"
     wishes = {"on_bad_case": "drop", "empty_labels": "refuse"}

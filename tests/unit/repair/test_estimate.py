@@ -305,7 +305,7 @@ def test_what_the_sweep_also_looks_for_is_one_more_attempt(tmp_path):
     cases = cohort(tmp_path, fault=pivot @ rotation(2, -20) @ tilt @ np.linalg.inv(pivot))
     asked = {"minimum_iou": 0.5, "angle_tolerance_deg": 0.2}
     plain = estimate_cohort(cases, settings(**asked))
-    found = estimate_cohort(cases, settings(sweep_also=["tilt"], **asked))
+    found = estimate_cohort(cases, settings(additional_degrees_of_freedom=["tilt"], **asked))
     assert [attempt.method for attempt in found.attempts] == ["sweep", "sweep with tilt"]
     assert found.estimate.method == "sweep with tilt"
     assert found.estimate.iou_replayed > plain.estimate.iou_replayed + 0.03

@@ -17,7 +17,7 @@ from segstudy.train.augment import augment
 from segstudy.train.draw import Draw
 from segstudy.train.spatial import PatchGeometry, affine, resample, source_size
 
-SHARES = [name for name in Augmentation.model_fields if name.endswith("_share")]
+SHARES = [name for name in Augmentation.model_fields if name.endswith("_probability")]
 NOTHING = dict.fromkeys(SHARES, 0.0)
 
 
@@ -122,7 +122,7 @@ def test_a_coarse_axis_is_not_shifted():
 def test_no_spatial_change_mixes_far_apart_slices(coarse):
     """Slices of one value each keep it, whatever the largest moves of all kinds are."""
     change = Augmentation(
-        **NOTHING | {"affine_share": 1.0, "elastic_share": 1.0},
+        **NOTHING | {"affine_probability": 1.0, "elastic_probability": 1.0},
         rotation_deg=180,
         scale=(0.7, 1.4),
         shear=0.2,
@@ -181,7 +181,7 @@ def test_labels_stay_where_the_image_says(seed):
     """An image that is its own label, with linear interpolation: its sign is the label, but at borders."""
     images, labels, spacing, axes = batch_of()
     settings = Augmentation(
-        **NOTHING | {"affine_share": 1.0},
+        **NOTHING | {"affine_probability": 1.0},
         rotation_deg=40,
         translation_voxels=3,
         flip_axes=("right_left", "foot_head"),
@@ -282,7 +282,7 @@ def test_each_change_touches_its_share_of_the_patches_and_no_label(change):
     draw = np.random.default_rng(0)
     images = torch.from_numpy(draw.normal(size=(400, 1, 6, 6)).astype(np.float32))
     labels = torch.zeros(400, 6, 6, dtype=torch.uint8)
-    settings = Augmentation(**NOTHING | {f"{change}_share": 0.3})
+    settings = Augmentation(**NOTHING | {f"{change}_probability": 0.3})
     out, label = augment(
         images,
         labels,
@@ -322,9 +322,11 @@ def test_half_of_the_exponents_lie_below_1(monkeypatch):
     seen = []
     for name in ("gamma", "contrast", "brighten"):
         monkeypatch.setattr(module, name, lambda images, factor: seen.append(factor) or images)
-    shares = dict.fromkeys(("gamma_share", "inverted_gamma_share", "contrast_share"), 1.0)
+    shares = dict.fromkeys(
+        ("gamma_probability", "inverted_gamma_probability", "contrast_probability"), 1.0
+    )
     limits = dict.fromkeys(("gamma", "contrast", "brightness"), (0.7, 1.5))
-    change = Augmentation(**NOTHING | shares | {"brightness_share": 1.0} | limits)
+    change = Augmentation(**NOTHING | shares | {"brightness_probability": 1.0} | limits)
     flat = torch.zeros(4000, 1, 2, 2)
     module.intensities(flat, change, Draw(generator(), 4000), torch.zeros(4000, 2).bool())
     assert len(seen) == 4
@@ -401,7 +403,9 @@ def test_the_source_holds_a_turned_patch_and_nothing_beyond(patch, most_deg, exp
 
 
 def test_no_corner_is_empty_at_any_angle():
-    change = Augmentation(**NOTHING | {"affine_share": 1.0}, rotation_deg=180, scale=(1.0, 1.0))
+    change = Augmentation(
+        **NOTHING | {"affine_probability": 1.0}, rotation_deg=180, scale=(1.0, 1.0)
+    )
     source = source_size((64, 64), change, (1.0, 1.0), 3.0)
     assert source == (92, 92)
     full = torch.ones(200, *source, dtype=torch.uint8)
@@ -416,7 +420,7 @@ def test_no_corner_is_empty_at_any_angle():
 
 
 def test_without_rotation_and_scale_no_more_is_read_than_needed():
-    still = Augmentation(affine_share=0.0)
+    still = Augmentation(affine_probability=0.0)
     assert source_size((32, 16), still, (1.0, 1.0), 3.0) == (32, 16)
     flat = Augmentation(rotation_deg=0.0, scale=(1.0, 1.2))
     assert source_size((32, 16), flat, (1.0, 1.0), 3.0) == (32, 16)
@@ -530,7 +534,7 @@ def test_labels_are_those_of_the_nearest_voxel(dims):
 
 def test_more_threads_give_the_same_patch(own_torch):
     images, labels, spacing, axes = batch_of(1)
-    settings = Augmentation(**NOTHING | {"affine_share": 1.0})
+    settings = Augmentation(**NOTHING | {"affine_probability": 1.0})
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)

@@ -116,7 +116,7 @@ def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkey
     assert (held / "weights.pt").read_bytes() == (read / "weights.pt").read_bytes()
 
 
-UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_share")}
+UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_probability")}
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -168,7 +168,7 @@ def test_a_case_is_learned(tmp_path, model):
     """Trained on one case, each network finds its structures, from the weights file alone."""
     shape = (48, 44, 8) if model["network"] == "enet" else SHAPE
     cohort = write_cohort(tmp_path / "cohort", count=2, shape=shape)
-    output = train(cohort, tmp_path / "out", model | {"validation_share": 0.0})
+    output = train(cohort, tmp_path / "out", model | {"validation_fraction": 0.0})
     trained = load_weights(output / "weights.pt")
     case = open_arrays(cohort.shards)["toy", "case_1"]
     probabilities = predict_volume(
@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_cases(cohort, tmp_path, 
 
     from_images._load_case = load
     try:
-        code = main(cohort.words(tmp_path / "out", QUICK | {"validation_share": 0.0}))
+        code = main(cohort.words(tmp_path / "out", QUICK | {"validation_fraction": 0.0}))
     finally:
         from_images._load_case = original
     assert code == 1

@@ -218,7 +218,7 @@ def emptied(tmp_path: Path, *names: str) -> None:
 def test_training_cases_without_any_structure_teach_nothing(tmp_path):
     write_tables(tmp_path)
     emptied(tmp_path, "p1", "p3")
-    run = segstudy(*training(tmp_path, epochs=1, validation_share=0), check=False)
+    run = segstudy(*training(tmp_path, epochs=1, validation_fraction=0), check=False)
     assert run.returncode == 1
     assert "fold 0: none of the 2 training cases has a voxel of aorta or heart" in run.stderr
 
@@ -228,10 +228,10 @@ def test_training_cases_without_any_structure_teach_nothing(tmp_path):
 @pytest.mark.parametrize("share", [0, 0.4])
 def test_a_healthy_control_is_trained_on_or_validated_on(tmp_path, share):
     write_tables(tmp_path)
-    words = training(tmp_path, epochs=1, validation_share=share)
+    words = training(tmp_path, epochs=1, validation_fraction=share)
     plan = TrainSettings.model_validate_json(words[words.index("--settings") + 1]).model
     splits = read_splits(tmp_path / "splits.tsv")
-    _, apart = trained(splits, 0, plan.validation_share, 3)
+    _, apart = trained(splits, 0, plan.validation_fraction, 3)
     emptied(tmp_path, apart[0].case if apart else "p3")
     segstudy(*words)
     assert load_weights(tmp_path / "train" / "weights.pt").structures == ("aorta", "heart")
@@ -310,7 +310,7 @@ def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
         *(tmp_path, ("c0", "c1"), "MR"),
         epochs=1,
         configuration="2d",
-        validation_share=0.4,
+        validation_fraction=0.4,
         pairs=(("aorta", "heart"),),
     )
     segstudy(*words)

@@ -28,7 +28,7 @@ MODEL = {
     "epochs": 12,
     "steps_per_epoch": 1,
     "validate_every_epochs": 4,
-    "validation_share": 0.45,
+    "validation_fraction": 0.45,
     "loss": {"batch_dice": True},
     "ema": 0.9,
     "amp": False,

@@ -6,7 +6,6 @@ these types (`segstudy study --reference`, `--schema`). This package imports nei
 """
 
 from segstudy.study.analysis import Metrics, Statistics
-from segstudy.study.arms import Arm, TrainingSubset
 from segstudy.study.datasets import Cohort, Dataset, RepairedCohort
 from segstudy.study.external import PLACEHOLDER, ExternalModel
 from segstudy.study.models import AnyModel
@@ -48,12 +47,12 @@ from segstudy.study.stages import (
     TrainSettings,
 )
 from segstudy.study.study import Study
+from segstudy.study.study_model import StudyModel, TrainingSubset
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
 __all__ = [
     "PLACEHOLDER",
     "AnyModel",
-    "Arm",
     "AttentionUnetModel",
     "Augmentation",
     "BidsSource",
@@ -92,6 +91,7 @@ __all__ = [
     "Splits",
     "Statistics",
     "Study",
+    "StudyModel",
     "SwinUnetrModel",
     "Synthesis",
     "TableSource",

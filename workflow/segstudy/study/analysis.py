@@ -29,6 +29,8 @@ def _refusing(function: Callable, *values: Any) -> Any:
 class Metrics(Settings):
     """Measured on the native grid, in millimetres."""
 
+    old_names = {"groups": "composite_regions"}
+
     surface: Literal["mesh", "surfel", "voxel"] = Field(
         "mesh",
         description="what distances are taken between: `mesh`, marching-cubes surfaces, weighted by area (the most "
@@ -37,8 +39,9 @@ class Metrics(Settings):
     nsd_tolerance_mm: tuple[Positive, ...] | Positive = Field(
         (2.0,), description="tolerances of the normalised surface distance, in mm"
     )
-    groups: dict[Name, tuple[str, ...]] = Field(
-        {}, description="merged structures that are measured too: name: [structures]"
+    composite_regions: dict[Name, tuple[str, ...]] = Field(
+        {},
+        description="regions of several structures, which are measured merged too: name: [structures]",
     )
     slice_axis: Literal["none", "axial", "coronal", "sagittal"] = Field(
         "none",
@@ -145,3 +148,31 @@ class Publish(Settings):
             raise ValueError(
                 f"found {', '.join(value)}; expected metrics that are measured: {', '.join(MEASURED)}, nsd"
             ) from None
+
+
+def check_composite_regions(regions: dict[str, tuple[str, ...]], structures: list[str]) -> None:
+    """Refuse a region that is named like a structure, or has members that are no structures.
+
+    Parameters
+    ----------
+    regions
+        `metrics.composite_regions`: region -> its structures.
+    structures
+        Names of the study's structures.
+
+    Raises
+    ------
+    ValueError
+        With the key of the first such region.
+    """
+    for name, members in regions.items():
+        if name in structures:
+            raise ValueError(
+                f"metrics.composite_regions.{name}: this is the name of a structure too"
+            )
+        for member in members:
+            if member not in structures:
+                raise ValueError(
+                    f"metrics.composite_regions.{name}: {member!r} is none of the structures "
+                    f"({', '.join(structures)})"
+                )

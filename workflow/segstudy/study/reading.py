@@ -9,11 +9,15 @@ from pydantic import ValidationError
 
 from segstudy import paths
 from segstudy.errors import InputError
+from segstudy.files import parse_json
 from segstudy.grid import expand
-from segstudy.study.arms import NOT_LEARNED
-from segstudy.study.mistakes import describe, keys_at
+from segstudy.log import log
+from segstudy.study.models import AnyModel
+from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name
 from segstudy.study.settings import Settings
 from segstudy.study.study import Study
+from segstudy.study.study_model import NOT_LEARNED
+from segstudy.study.validation_errors import describe, keys_at
 from segstudy.yaml_files import read_yaml
 
 
@@ -30,11 +34,12 @@ def read_study(
     Raises InputError that names the file, the key, what was found and what was expected.
     """
     path = Path(paths.expanded(str(path), "study file"))
-    content = _content(path)
+    content, old_names = by_todays_names(Study, _content(path))
     content.setdefault("name", path.stem)
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced)
-    _expand_grids(content, path)
+    old_names += _expand_grids(content, path)
+    _tell(old_names, path)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
@@ -50,10 +55,18 @@ def from_json(kind: type[Settings], text: str) -> Any:
             raise InputError(f"{text[1:]}: not UTF-8 text ({error.reason})") from None
         except OSError as error:
             raise InputError(f"{text[1:]}: cannot be read: {error.strerror}") from None
+    content, old_names = by_todays_names(kind, parse_json(text, "--settings"))
+    _tell(old_names, "--settings")
     try:
-        return kind.model_validate_json(text)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, "--settings", kind)) from None
+
+
+def _tell(old_names: list[OldName], file: Path | str) -> None:
+    """Log a note of each old name."""
+    for note in notes(old_names, file):
+        log.warning("%s", note)
 
 
 def _content(path: Path) -> dict:
@@ -138,40 +151,74 @@ def _replacements(
     return dict.fromkeys(sources, paths.expanded(str(source_path), "--config path"))
 
 
-def _expand_grids(content: dict, file: Path) -> None:
-    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+def _expand_grids(content: dict, file: Path) -> list[OldName]:
+    """Replace each model that has a `grid_search` by those that it stands for, and list them in `grids`.
+
+    Returns
+    -------
+    The old names that were among the settings searched.
+    """
     if "grids" in content:
-        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+        raise InputError(
+            f"{file}: grids: is filled in by segstudy; write `grid_search` into a model"
+        )
     models = content.get("models")
     if not isinstance(models, dict):
-        return
+        return []
+    old_names = [
+        old_name
+        for entry, model in models.items()
+        if isinstance(model, dict) and isinstance(model.get("grid_search"), dict)
+        for old_name in _rename_searched(model, entry)
+    ]
     try:
         for entry, model in models.items():
-            if isinstance(model, dict) and "grid" in model and model.get("trainer") == "external":
+            if (
+                isinstance(model, dict)
+                and "grid_search" in model
+                and model.get("trainer") == "external"
+            ):
                 raise ValueError(
-                    f"models.{entry}.grid: trainer: external trains nothing, so there is nothing to search; leave grid out"
+                    f"models.{entry}.grid_search: trainer: external trains nothing, so there is nothing to search; leave grid_search out"
                 )
         expanded, grids = expand(models)
         for entry in grids:
-            for setting in models[entry]["grid"]:
+            for setting in models[entry]["grid_search"]:
                 _check_setting(models[entry], entry, setting)
     except ValueError as error:
         raise InputError(f"{file}: {error}") from None
     if grids:
         content["models"], content["grids"] = expanded, grids
+    return old_names
+
+
+def _rename_searched(model: dict, entry: str) -> list[OldName]:
+    """Give the settings of a model's grid search today's names; return the old ones."""
+    searched, old_names = {}, []
+    for setting, values in model["grid_search"].items():
+        name = setting
+        if isinstance(setting, str):
+            name, old_here = setting_by_todays_name(AnyModel, model, setting)
+            above = ("models", entry, "grid_search")
+            old_names += [OldName((*above, *old.place), old.today) for old in old_here]
+        if name in searched:
+            return []  # by both names: the old one is refused as an unknown key
+        searched[name] = values
+    model["grid_search"] = searched
+    return old_names
 
 
 def _check_setting(model: dict, entry: str, setting: str) -> None:
-    """Raise ValueError for a setting of a grid that the model's network does not have, or that teaches it nothing."""
+    """Raise ValueError for a setting of a grid search that the model's network does not have, or that teaches it nothing."""
     first = setting.split(".")[0]
     if first in NOT_LEARNED:
         raise ValueError(
-            f"models.{entry}.grid.{setting}: {first} does not change what is learned, so that there is nothing to "
-            "choose by; leave it out of the grid"
+            f"models.{entry}.grid_search.{setting}: {first} does not change what is learned, so that there is nothing to "
+            "choose by; leave it out of the grid search"
         )
-    if first in ("train_on", "training_subset", "validation_share"):
+    if first in ("train_on", "training_subset", "validation_fraction"):
         raise ValueError(
-            f"models.{entry}.grid.{setting}: {first} changes the cases that a grid's best arm is chosen by; give each "
+            f"models.{entry}.grid_search.{setting}: {first} changes the cases that a grid search's best model is chosen by; give each "
             "value a model of its own"
         )
     place: tuple = ("models", entry, str(model.get("network", model.get("trainer"))))
@@ -181,7 +228,7 @@ def _check_setting(model: dict, entry: str, setting: str) -> None:
             near = difflib.get_close_matches(part, allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ValueError(
-                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"models.{entry}.grid_search.{setting}: unknown key {part}; {hint}"
                 f"Allowed here: {', '.join(allowed)}"
             )
         place = (*place, part)

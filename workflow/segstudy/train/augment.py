@@ -53,7 +53,7 @@ def augment(
     count, dims = spacing_mm.shape
     coarse = coarse_axes(spacing_mm, anisotropy_threshold)
 
-    turned = draw.chosen(settings.affine_share)
+    turned = draw.chosen(settings.affine_probability)
     turns = 3 if dims == 3 else 1
     drawn = (
         draw.uniform(-settings.rotation_deg, settings.rotation_deg, turns),
@@ -66,8 +66,8 @@ def augment(
         *moves, shear = (one[turned] for one in drawn)
         matrices[turned] = affine(*moves, spacing_mm[turned], anisotropy_threshold, shear)
     displacement = None
-    if settings.elastic_share:
-        bent = draw.chosen(settings.elastic_share)
+    if settings.elastic_probability:
+        bent = draw.chosen(settings.elastic_probability)
         sd = draw.uniform(0, settings.elastic_voxels, 1) * bent[:, None] * ~coarse
         displacement = draw.field(
             dims, (settings.elastic_spacing_voxels,) * dims, patch_size
@@ -104,24 +104,26 @@ def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tens
             images[there] = function(images[there], values, *(one[where] for one in further))
 
     seeds = torch.tensor(draw.seeds())
-    change(settings.noise_share, (0, settings.noise_sd), add_noise, seeds)
-    change(settings.blur_share, settings.blur_sigma_voxels, blur)
-    if settings.bias_share:
+    change(settings.noise_probability, (0, settings.noise_sd), add_noise, seeds)
+    change(settings.blur_probability, settings.blur_sigma_voxels, blur)
+    if settings.bias_probability:
         # A few control points across the patch: as smooth as a coil's sensitivity.
         field = draw.field(channels, [have / 2 for have in size], size)
         numbers = torch.arange(len(images))
         change(
-            settings.bias_share,
+            settings.bias_probability,
             (0, settings.bias_sd),
             lambda some, sd, which: bias(some, sd, field.of(which).values(size, some.device)),
             numbers,
         )
-    change(settings.brightness_share, settings.brightness, brighten, of=draw.factor)
-    change(settings.contrast_share, settings.contrast, contrast, of=draw.factor)
-    change(settings.low_resolution_share, settings.low_resolution_scale, lower_resolution, coarse)
-    change(settings.gamma_share, settings.gamma, gamma, of=draw.factor)
+    change(settings.brightness_probability, settings.brightness, brighten, of=draw.factor)
+    change(settings.contrast_probability, settings.contrast, contrast, of=draw.factor)
     change(
-        settings.inverted_gamma_share,
+        settings.low_resolution_probability, settings.low_resolution_scale, lower_resolution, coarse
+    )
+    change(settings.gamma_probability, settings.gamma, gamma, of=draw.factor)
+    change(
+        settings.inverted_gamma_probability,
         settings.gamma,
         lambda some, exponent: -gamma(-some, exponent),
         of=draw.factor,

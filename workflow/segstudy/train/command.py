@@ -144,7 +144,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     splits = trained(
         read_splits(options.splits),
         options.fold,
-        model.validation_share,
+        model.validation_fraction,
         options.seed,
         model.training_subset and model.training_subset.draw,
         model.train_on,
@@ -201,7 +201,7 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     splits = trained(
         read_splits(options.splits),
         options.fold,
-        model.validation_share,
+        model.validation_fraction,
         options.seed,
         model.training_subset and model.training_subset.draw,
         model.train_on,

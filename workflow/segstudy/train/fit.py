@@ -85,7 +85,7 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         source_size=resolved.source_size,
         planes=resolved.model.planes,
         batch_size=resolved.model.batch_size,
-        foreground_share=resolved.model.foreground_share,
+        foreground_fraction=resolved.model.foreground_fraction,
         seed=resolved.seed,
         slices=resolved.model.slices,
         part=rank.part,

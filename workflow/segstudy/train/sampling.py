@@ -113,7 +113,7 @@ class Sampler:
     """Draw the batch of any step.
 
     Cases come in turn, in an order shuffled anew each time all have been seen. Of the patches,
-    exactly `foreground_share` hold a voxel of a structure: first a class of the case is drawn,
+    exactly `foreground_fraction` hold a voxel of a structure: first a class of the case is drawn,
     then one of its voxels, so that small structures are seen as often as large ones. The others
     lie anywhere, as do all of a case without any structure (nnU-Net's way); in a case with ignored
     voxels about any that is not.
@@ -129,7 +129,7 @@ class Sampler:
     source_size: tuple[int, ...]
     planes: tuple[str, ...]
     batch_size: int
-    foreground_share: float
+    foreground_fraction: float
     seed: int
     slices: Slices = ALL_SLICES
     part: tuple[int, int] = (0, 1)
@@ -191,7 +191,7 @@ class Sampler:
             source = tuple(np.insert(source, normal, 1).tolist())
             kept = self.slices_of(case, normal)
         # Whole numbers of patches on either side of the share: an exact share, evenly spread.
-        before, after = (int(self.foreground_share * (number + n) + 1e-9) for n in (0, 1))
+        before, after = (int(self.foreground_fraction * (number + n) + 1e-9) for n in (0, 1))
         centre = None
         if after > before:
             centre = _foreground_voxel(_within(case.foreground, kept, normal), generator)

@@ -256,10 +256,10 @@ def source_size(
     dims = len(patch_size)
     spacing = torch.tensor([spacing_mm]).double()
     most_deg, shears, smallest, shift = 0.0, [0.0], 1.0, 0.0
-    if settings.affine_share:
+    if settings.affine_probability:
         most_deg, shears = settings.rotation_deg, sorted({-settings.shear, settings.shear})
         smallest, shift = settings.scale[0], settings.translation_voxels
-    if settings.elastic_share:
+    if settings.elastic_probability:
         shift += ELASTIC_REACH * settings.elastic_voxels
     fine = ~coarse_axes(spacing, anisotropy_threshold)[0]
     moved = torch.tensor(patch_size).double() + 2 * shift * fine

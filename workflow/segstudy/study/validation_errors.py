@@ -78,10 +78,11 @@ def _is_tag(loc: tuple, position: int) -> bool:
     )
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def settings_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the settings classes that a type is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return [model for part in typing.get_args(annotation) for model in settings_in(part)]
 
 
 def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel]], Any]:
@@ -101,7 +102,7 @@ def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel
         for kind in kinds:
             if part in kind.model_fields:
                 field = kind.model_fields[part]
-                kinds = _models_in(field.annotation)
+                kinds = settings_in(field.annotation)
                 break
     return kinds, field
 
