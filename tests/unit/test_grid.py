@@ -1,4 +1,4 @@
-"""Grids in a study file: arms with readable names, each a model as if it had been written out."""
+"""Grid searches in a study file: models with readable names, each a model as if it had been written out."""
 
 import itertools
 import re
@@ -35,9 +35,9 @@ def test_each_combination_is_an_arm_in_place_of_the_model(tmp_path):
         *("first", "u_c32_h32_lr0p001", "u_c32_h48_lr0p001"),
         *("u_c48_h32_lr0p001", "u_c48_h48_lr0p001", "last"),
     ]
-    arm = study.models["u_c48_h32_lr0p001"]
-    assert (arm.channels, arm.head.hidden, arm.optimizer.lr) == ((48, 96), 32, 0.001)
-    assert arm.optimizer.weight_decay == 0.5
+    model = study.models["u_c48_h32_lr0p001"]
+    assert (model.channels, model.head.hidden, model.optimizer.lr) == ((48, 96), 32, 0.001)
+    assert model.optimizer.weight_decay == 0.5
     assert list(study.grids) == ["u"]
     assert study.grids["u"]["u_c48_h32_lr0p001"] == {
         "channels": [48, 96],
@@ -53,9 +53,9 @@ def test_without_a_grid_nothing_is_said_of_any(tmp_path):
 
 
 def test_an_arm_is_trained_as_the_same_model_written_out_would_be(tmp_path):
-    arms = read(tmp_path, {"u": UNET | {"grid_search": {"optimizer.lr": [0.01, 0.1]}}}).models
+    models = read(tmp_path, {"u": UNET | {"grid_search": {"optimizer.lr": [0.01, 0.1]}}}).models
     one = read(tmp_path, {"u": UNET | {"optimizer": {"weight_decay": 0.5, "lr": 0.1}}}).models["u"]
-    assert arms["u_lr0p1"].learning() == one.learning()
+    assert models["u_lr0p1"].learning() == one.learning()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""nnU-Net as an arm: what needs no nnU-Net, and where it is installed a whole training and prediction."""
+"""nnU-Net as a model: what needs no nnU-Net, and where it is installed a whole training and prediction."""
 
 import importlib.util
 import json

@@ -1,7 +1,7 @@
 """The study file: its settings, its errors, and the slice of it that each stage is given.
 
 Every setting is here, with its unit and default: `study` holds all others; `reading` reads them, and
-`mistakes` words what is wrong. `config/README.md` and `config/study.schema.json` are generated from
+`validation_errors` words what is wrong. `config/README.md` and `config/study.schema.json` are generated from
 these types (`segstudy study --reference`, `--schema`). This package imports neither torch nor snakemake.
 """
 

@@ -13,7 +13,7 @@ from segstudy.study.settings import EXPERT, Name, Positive, Settings
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
     """The metrics' own names, for names of other programs."""
     return tuple(
-        dict.fromkeys(found.name for found in _refusing(find_all, names, directions).values())
+        dict.fromkeys(metric.name for metric in _refusing(find_all, names, directions).values())
     )
 
 
@@ -123,9 +123,9 @@ class Statistics(Settings):
     @field_validator("compare_datasets")
     @classmethod
     def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        for one, other in value:
-            if one == other:
-                raise ValueError(f"{one!r} stands against itself; expected two datasets")
+        for dataset, other in value:
+            if dataset == other:
+                raise ValueError(f"{dataset!r} stands against itself; expected two datasets")
         return value
 
 

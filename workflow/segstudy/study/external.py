@@ -93,13 +93,13 @@ class ExternalModel(StudyModel):
         """Raises ValueError where the command does not suit images of these channels."""
         images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
         allowed = [*images, "output", "threads"]
-        found = [key for word in self.command for key in PLACEHOLDER.findall(word)]
-        for key in found:
+        named = [key for word in self.command for key in PLACEHOLDER.findall(word)]
+        for key in named:
             if key not in allowed:
                 raise ValueError(
                     f"command: unknown placeholder {{{key}}}. Allowed: "
                     + ", ".join(f"{{{key}}}" for key in allowed)
                 )
         for key in (*images, "output"):
-            if key not in found:
+            if key not in named:
                 raise ValueError(f"command: {{{key}}} is missing")

@@ -90,10 +90,10 @@ def check_sources(study: Study, file: Path | str) -> None:
             inside = "" if path.is_absolute() else f" ({path.absolute()})"
             raise InputError(f"{where}: no such {'table' if table else 'folder'}{inside}")
         if path.is_dir() == table:
-            found = ("a file", "a folder")[table]
+            kind = ("a file", "a folder")[table]
             archive = not table and path.name.endswith((".zip", ".tar", ".gz", ".tgz", ".7z"))
             raise InputError(
-                f"{where}: {found}; expected {wanted}" + ("; unpack the archive" if archive else "")
+                f"{where}: {kind}; expected {wanted}" + ("; unpack the archive" if archive else "")
             )
 
 

@@ -34,7 +34,9 @@ def _lists(value: Any) -> Any:
     """A single value stands for a list of one."""
     if not isinstance(value, dict):
         return value
-    return {name: (own,) if isinstance(own, int) else own for name, own in value.items()}
+    return {
+        name: (values,) if isinstance(values, int) else values for name, values in value.items()
+    }
 
 
 LabelScheme = Annotated[
@@ -57,7 +59,7 @@ Background = Literal["all"] | tuple[int, ...]
 def _one_or_several(value: Any) -> Any:
     """A single value stands for a list of one. Raises ValueError for what is no whole number or list of such."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    if any(isinstance(one, bool) or not isinstance(one, int) for one in values):
+    if any(isinstance(item, bool) or not isinstance(item, int) for item in values):
         raise ValueError(f"found {value!r}; expected a whole number from 1 to 65535, or several")
     return tuple(values)
 
@@ -74,13 +76,13 @@ IgnoreValues = Annotated[
 
 def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], background: Background) -> None:
     """Raises ValueError for a structure without a value, or a value that stands for two things."""
-    values = [value for own in scheme.values() for value in own]
+    values = [value for of_structure in scheme.values() for value in of_structure]
     others = () if background == "all" else background
     for value in [*values, *others]:
         if (values + list(others)).count(value) > 1:
             raise ValueError(f"{key}: value {value} stands for two things")
-    for name, own in scheme.items():
-        if not own:
+    for name, of_structure in scheme.items():
+        if not of_structure:
             raise ValueError(f"{key}: no value for {name}")
 
 

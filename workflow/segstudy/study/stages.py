@@ -82,7 +82,7 @@ class GridSettings(Settings):
 
     grids: dict[Name, dict[Name, dict[str, Any]]]
     weights: dict[Name, Literal["last", "best"]] = Field(
-        description="which weights of each arm are used"
+        description="which weights of each model are used"
     )
 
 

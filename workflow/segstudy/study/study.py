@@ -43,7 +43,7 @@ class Study(Settings):
     publish: Publish = Publish()
     grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
         {},
-        description="not written: what each `grid` of a model became, arm by arm",
+        description="not written: what each `grid_search` of a model became, model by model",
         json_schema_extra=INTERNAL,
     )
 
@@ -86,10 +86,10 @@ class Study(Settings):
 
     def trained_on(self, model: str) -> list[str]:
         """The datasets that a model learns from, in the order of the study file."""
-        own = self.models[model]
-        if isinstance(own, ExternalModel):
+        settings = self.models[model]
+        if isinstance(settings, ExternalModel):
             return []
-        return [name for name in self.training_datasets if name in (own.train_on or [name])]
+        return [name for name in self.training_datasets if name in (settings.train_on or [name])]
 
     def fitted_on(self, plan: str) -> list[str]:
         """The datasets whose training cases decide a plan: those that its models learn from."""
@@ -215,9 +215,9 @@ def _check_data(study: Study, name: str, model: StudyModel) -> None:
                 f"models.{name}.train_on: {dataset!r} is none of the datasets to train on "
                 f"({', '.join(study.training_datasets)})"
             )
-    maps = [own for own in study.trained_on(name) if not study.datasets[own].has_images]
+    maps = [dataset for dataset in study.trained_on(name) if not study.datasets[dataset].has_images]
     if maps and model.trainer != "synth":
-        others = [own for own in study.cross_validated_datasets if own not in maps]
+        others = [dataset for dataset in study.cross_validated_datasets if dataset not in maps]
         instead = f"train_on: [{', '.join(others)}], or " if others else ""
         raise ValueError(
             f"models.{name}: learns from images, and {maps[0]} has label maps alone; say {instead}"

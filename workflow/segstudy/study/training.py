@@ -213,10 +213,10 @@ class Augmentation(Settings):
             content = {"preset": content}
         if not isinstance(content, dict) or "preset" not in content:
             return content
-        named, own = content["preset"], {k: v for k, v in content.items() if k != "preset"}
-        if named not in PRESETS:
-            raise ValueError(f"preset {named!r}; expected one of {', '.join(PRESETS)}")
-        return PRESETS[named] | own
+        preset, changes = content["preset"], {k: v for k, v in content.items() if k != "preset"}
+        if preset not in PRESETS:
+            raise ValueError(f"preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        return PRESETS[preset] | changes
 
     @field_validator(
         *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")

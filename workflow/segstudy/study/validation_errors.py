@@ -110,7 +110,7 @@ def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel
 def keys_at(kind: type[BaseModel], loc: tuple) -> list[str]:
     """The keys that may stand at a location; none where a person gives names, or below a value."""
     kinds, _ = _step([kind], loc)
-    return list(dict.fromkeys(name for found in kinds for name in found.model_fields))
+    return list(dict.fromkeys(name for settings in kinds for name in settings.model_fields))
 
 
 def _description_at(kind: type[BaseModel], loc: tuple) -> str:

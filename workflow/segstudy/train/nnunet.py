@@ -35,8 +35,8 @@ from segstudy.networks.device import decides_bits
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import NnunetModel, TrainSettings
+from segstudy.train.distributed import heeded, stop_requests
 from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
-from segstudy.train.ranks import heeded, stop_requests
 from segstudy.train.run import Run
 from segstudy.train.structures import check_structures
 
@@ -212,11 +212,11 @@ def _key(fold: Fold, code: str) -> str:
         [[case.name, dict(case.structures), case.ignore] for case in fold.cases],
         len(fold.training),
     ]
-    found = hashlib.sha256(json.dumps(text).encode())
+    digest = hashlib.sha256(json.dumps(text).encode())
     for case in fold.cases:
         for path in (*case.case.images, case.case.label):
-            found.update(content_digest(path, f"case {case.name}").encode())
-    return found.hexdigest()
+            digest.update(content_digest(path, f"case {case.name}").encode())
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> str:
@@ -229,17 +229,17 @@ def _read(path: Path) -> str:
 def remarks(settings: TrainSettings) -> list[str]:
     """Return remarks that a reader of the results needs on how nnU-Net was trained."""
     pairs = settings.left_right_pairs
-    found = []
+    notes = []
     if settings.ignores and settings.modality == "CT":
-        found.append(
+        notes.append(
             "ignore: nnU-Net leaves these voxels out of its loss, but takes them for foreground in the intensities by "
             "which it normalises CT (nnUNet#3055)"
         )
     if not pairs or mirrored_axes(settings.model, pairs) != "all":
-        return found
+        return notes
     named = ", ".join(" and ".join(pair) for pair in pairs)
     return [
-        *found,
+        *notes,
         f"mirror: all, as the study asks for: nnU-Net mirrors images from right to left and leaves the labels as they "
         f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart",
     ]
@@ -247,8 +247,8 @@ def remarks(settings: TrainSettings) -> list[str]:
 
 def orientations(cases: Sequence[Labelled]) -> list[str]:
     """Return the orientations of the images, e.g. `LPS`, the most frequent one first."""
-    found = Counter(read_grid(case.case.images[0]).orientation for case in cases)
-    return [orientation for orientation, _ in found.most_common()]
+    counted = Counter(read_grid(case.case.images[0]).orientation for case in cases)
+    return [orientation for orientation, _ in counted.most_common()]
 
 
 def refuse_turned(cases: Sequence[Labelled]) -> None:
@@ -279,11 +279,11 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
         points_to = read_grid(case.case.images[0]).orientation
         stored.setdefault(next(n for n in range(3) if points_to[n] in "RL"), case.name)
     if len(stored) > 1:
-        (first, one), (second, other), *_ = stored.items()
+        (first, first_image), (second, second_image), *_ = stored.items()
         raise InputError(
             "mirror: all but the right-left axis, since the study has left_right_pairs or says so; but the "
-            f"right-left axis is axis {'ijk'[first]} in the files of {one} and {'ijk'[second]} in those of "
-            f"{other}, which nnU-Net cannot tell; store all images in the same order of axes, or say mirror: none"
+            f"right-left axis is axis {'ijk'[first]} in the files of {first_image} and {'ijk'[second]} in those of "
+            f"{second_image}, which nnU-Net cannot tell; store all images in the same order of axes, or say mirror: none"
         )
     array_axis = 2 - next(iter(stored))
     axis = list(plan["plans"]["transpose_forward"]).index(array_axis)
@@ -338,7 +338,7 @@ def history(
     """Return a row for each epoch, from what nnU-Net logged.
 
     Its pseudo Dice is that of all patches of an epoch taken together. Columns are called
-    `validation_...` where these were cut from cases kept apart, and `training_...` where not.
+    `validation_...` where these were cut from held-out validation cases, and `training_...` where not.
     """
     where = "validation" if validated else "training"
     epochs = len(logged["epoch_end_timestamps"])

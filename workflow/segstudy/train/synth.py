@@ -74,7 +74,7 @@ def synthesise(
         labels uint8 (batch, *patch).
     """
     tissues, labels = deform(tissues, labels, settings, geometry, pairs, draw)
-    return paint(tissues, settings, channels, geometry.spacing_mm, draw), labels
+    return synthesise_images(tissues, settings, channels, geometry.spacing_mm, draw), labels
 
 
 # --- geometry -----------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def deform(
     gaps = settings.elastic_spacing_mm / spacing_mm
     sd = settings.elastic_sd_mm / spacing_mm * ~coarse_axes(spacing_mm, anisotropy_threshold)
     displacement = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
-    places = sampling_grid(
+    positions = sampling_grid(
         matrices * (1 - 2 * flipped.double())[:, :, None],
         tissues.shape[1:],
         patch_size,
@@ -116,7 +116,7 @@ def deform(
         tissues.device,
     )
     # Both at once: where a voxel comes from is half of the work.
-    both = nearest(tissues.int() * TISSUES + labels, places)
+    both = nearest(tissues.int() * TISSUES + labels, positions)
     tissues, labels = (both // TISSUES).byte(), (both % TISSUES).byte()
     return tissues, swap_sides(labels, flipped.any(1), pairs)
 
@@ -144,7 +144,7 @@ def source_size(
 # --- grey values --------------------------------------------------------------------------------
 
 
-def paint(
+def synthesise_images(
     tissues: Tensor,
     settings: Synthesis,
     channels: int,
