@@ -115,7 +115,8 @@ def test_each_old_name_is_told_of_once_with_file_key_and_new_name(told, tmp_path
     assert len(notes) == len(PLACES)
     for place, today in PLACES.items():
         (note,) = [note for note in notes if f" {place} is called {today} now" in note]
-        assert note.startswith(f"{tmp_path / 'mine.yaml'}: ")
+        line = next(n for n, text in enumerate(OLD.splitlines(), 1) if place.split(".")[-1] in text)
+        assert note.startswith(f"{tmp_path / 'mine.yaml'}, line {line}, column ")
     (fraction,) = [note for note in notes if "foreground_share" in note]
     assert "here and in 2 more places" in fraction  # the alias, and the grid search
 

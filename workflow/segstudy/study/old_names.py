@@ -1,19 +1,16 @@
 """Keys by the names of the version before: today's names in their place, and a note of each."""
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segstudy.study.settings import Settings
-from segstudy.study.validation_errors import settings_in
+from segstudy.study.validation_errors import Keys, settings_in
 
 TAGS = ("layout", "network", "trainer")
 """Keys whose values tell apart settings that may stand in one place."""
-
-Place = tuple[Any, ...]
-"""Keys from the top of a study file down to one of them."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,11 @@ class OldName:
         The name that it has now.
     """
 
-    place: Place
+    place: Keys
     today: str
 
 
-def by_todays_names(annotation: Any, content: Any, place: Place = ()) -> tuple[Any, list[OldName]]:
+def by_todays_names(annotation: Any, content: Any, place: Keys = ()) -> tuple[Any, list[OldName]]:
     """Rename keys that have old names, at any depth.
 
     Parameters
@@ -112,13 +109,25 @@ def setting_by_todays_name(
     return ".".join(parts), old_names
 
 
-def notes(old_names: Iterable[OldName], file: Path | str) -> list[str]:
-    """Return one note for each old name: the file, the first place of the key, and today's name."""
-    places: dict[tuple[str, str], list[Place]] = {}
+def notes(
+    old_names: Iterable[OldName], file: Path | str, place: Callable[[Keys], str]
+) -> list[str]:
+    """Return one note for each old name: the file, the first place of the key, and today's name.
+
+    Parameters
+    ----------
+    old_names
+        What was renamed.
+    file
+        Where it stands.
+    place
+        Gives the place of a key in the file, such as `, line 3, column 5`.
+    """
+    places: dict[tuple[str, str], list[Keys]] = {}
     for old_name in old_names:
         places.setdefault((old_name.place[-1], old_name.today), []).append(old_name.place)
     return [
-        f"{file}: {'.'.join(map(str, first))} is called {today} now"
+        f"{file}{place(first)}: {'.'.join(map(str, first))} is called {today} now"
         + (f", here and in {len(more)} more places" if more else "")
         + f"; rename it, as the next version refuses {old}"
         for (old, today), (first, *more) in places.items()
