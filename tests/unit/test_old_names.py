@@ -10,25 +10,17 @@ import yaml
 
 from segstudy.errors import InputError
 from segstudy.study import Study, TrainSettings, from_json, read_study
-from segstudy.study.validation_errors import settings_in
-from segstudy.study_command import schema
+from segstudy.study_command import schema, settings_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def all_settings() -> set[type]:
-    """Return the settings classes that a study file is made of."""
-    waiting, seen = [Study], set()
-    while waiting:
-        kind = waiting.pop()
-        seen.add(kind)
-        for field in kind.model_fields.values():
-            waiting += [inner for inner in settings_in(field.annotation) if inner not in seen]
-    return seen
-
-
 RENAMED = sorted(
-    {(kind.__name__, old, new) for kind in all_settings() for old, new in kind.old_names.items()}
+    {
+        (kind.__name__, old, new)
+        for kind in settings_of(Study)
+        for old, new in kind.old_names.items()
+    }
 )
 OLD = """
 datasets:
@@ -129,7 +121,7 @@ def test_a_name_that_a_person_chose_is_no_key(told):
 
 @pytest.mark.parametrize(("kind", "old", "new"), RENAMED)
 def test_a_key_by_both_names_is_refused(kind, old, new):
-    (settings,) = [found for found in all_settings() if found.__name__ == kind]
+    (settings,) = [found for found in settings_of(Study) if found.__name__ == kind]
     assert new in settings.model_fields and old not in settings.model_fields
     with pytest.raises(ValueError, match=f"{old}: is the old name of {new}, which stands here too"):
         settings.model_validate({old: 0, new: 0})

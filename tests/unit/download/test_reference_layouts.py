@@ -273,6 +273,23 @@ def test_bids_without_sessions(tmp_path):
     assert [case.case for case in list_cases(chosen).cases] == ["sub-01", "sub-02"]
 
 
+def test_bids_takes_images_of_the_pipeline_by_their_description(tmp_path):
+    bids(tmp_path)
+    for number, key in enumerate(("sub-01/ses-a", "sub-01/ses-b", "sub-02/ses-a")):
+        folder = tmp_path / "derivatives/freesurfer" / key / "anat"
+        name = key.replace("/", "_")
+        for description in ("preproc", "brain"):
+            write_nifti(folder / f"{name}_desc-{description}_T1w.nii.gz", voxels(number), AFFINE)
+    both = {"left": 17, "right": 53}
+    raw = list_cases(dataset("bids", tmp_path, both)).cases
+    chosen = list_cases(dataset("bids", tmp_path, both, source={"image_desc": "brain"})).cases
+    assert [case.images[0].name for case in raw] == [f"{case.case}_T1w.nii.gz" for case in raw]
+    assert [case.case for case in chosen] == [case.case for case in raw]
+    for case, plain in zip(chosen, raw, strict=True):
+        assert case.images[0].name == f"{case.case}_desc-brain_T1w.nii.gz"
+        assert case.images[0].parent == case.label.parent == plain.label.parent
+
+
 def test_bids_says_what_is_missing_and_what_is_ambiguous(tmp_path):
     bids(tmp_path)
     labels = tmp_path / "derivatives/freesurfer"

@@ -247,6 +247,27 @@ def test_resolution_is_lost_along_the_axes_that_are_chosen():
     assert none == [None, None, None]
 
 
+@pytest.mark.parametrize(("isotropic", "between_slices"), [(4.0, 8.0), (2.0, 5.0)])
+def test_resolution_is_lost_down_to_the_spacing_asked_for(monkeypatch, isotropic, between_slices):
+    """From voxels of 1 mm, uniformly to either limit: along all axes alike, or along one of them."""
+    distances = []
+    monkeypatch.setattr(
+        synth, "slices", lambda size, distance, _: distances.append(distance) or torch.eye(size)
+    )
+    of = still(
+        low_resolution_probability=1,
+        max_isotropic_spacing_mm=isotropic,
+        max_slice_spacing_mm=between_slices,
+    )
+    synth.resolution((4, 4, 4), torch.ones(800, 3), of, Draw(torch.Generator().manual_seed(0), 800))
+    along = np.reshape(distances, (3, 800))
+    alike = (along > 1).all(0)
+    np.testing.assert_array_equal(along[:, alike], along[:1, alike].repeat(3, 0))
+    for found, limit in ((along[0, alike], isotropic), (along.max(0)[~alike], between_slices)):
+        assert stats.kstest(found, stats.uniform(1, limit - 1).cdf).pvalue > 0.01
+    assert ((along[:, ~alike] > 1).sum(0) == 1).all()
+
+
 def test_the_bias_field_is_smooth_and_as_strong_as_asked():
     tissues = torch.ones(6, 48, 48, 48, dtype=torch.uint8)
     of = still(mean=(1, 1), sd=(0, 0), bias_field_sd=0.5, bias_field_spacing_mm=40)

@@ -148,7 +148,6 @@ def fit(fold: Fold, run: Run) -> None:
 def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
     """Make fingerprint, plans and preprocessed cases, once; return the plan that a weights file holds."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     settings, model = fold.settings, fold.model
     raw, preprocessed, _ = (work / name for name in FOLDERS)
@@ -170,13 +169,9 @@ def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
         api.extract_fingerprint_dataset(
             DATASET_ID, num_processes=threads, verbose=False, show_progress_bar=False
         )
-        planners = Path(api.nnunetv2.__path__[0]) / "experiment_planning"
-        planner = recursive_find_python_class(
-            str(planners), PLANNERS[model.planner], current_module="nnunetv2.experiment_planning"
-        )
         memory = None if model.gpu_memory_gb == "auto" else model.gpu_memory_gb
         plans, identifier = api.plan_experiment_dataset(
-            DATASET_ID, planner, gpu_memory_target_in_gb=memory
+            DATASET_ID, planner_class(model.planner), gpu_memory_target_in_gb=memory
         )
         if model.configuration not in plans["configurations"]:
             raise InputError(
@@ -201,6 +196,17 @@ def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
     }
     _, configuration = managers(plan)
     return {**plan, "spacing_mm": [float(size) for size in configuration.spacing]}
+
+
+def planner_class(planner: str) -> type:
+    """Return nnU-Net's class of a planner, a key of `PLANNERS`."""
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    folder = Path(nnunetv2.__path__[0]) / "experiment_planning"
+    return recursive_find_python_class(
+        str(folder), PLANNERS[planner], current_module="nnunetv2.experiment_planning"
+    )
 
 
 def _key(fold: Fold, code: str) -> str:
