@@ -153,23 +153,23 @@ def settings():
     from segstudy.study import Augmentation
 
     return Augmentation(
-        affine_share=0.36,
+        affine_probability=0.36,
         rotation_deg=30,
         scale=(1 / 1.4, 1 / 0.7),
         flip_axes=("right_left", "back_front", "foot_head"),
-        noise_share=0.1,
+        noise_probability=0.1,
         noise_sd=0.1**0.5,
-        blur_share=0.1,
+        blur_probability=0.1,
         blur_sigma_voxels=(0.5, 1.0),
-        brightness_share=0.15,
+        brightness_probability=0.15,
         brightness=(0.75, 1.25),
-        contrast_share=0.15,
+        contrast_probability=0.15,
         contrast=(0.75, 1.25),
-        low_resolution_share=0.125,
+        low_resolution_probability=0.125,
         low_resolution_scale=(0.5, 1.0),
-        gamma_share=0.3,
+        gamma_probability=0.3,
         gamma=(0.7, 1.5),
-        inverted_gamma_share=0.1,
+        inverted_gamma_probability=0.1,
     )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from segstudy.images.overlap import dice
 
 PAIRS = _brains.names(("left", "right"))
-SYNTHESIS = {"zero_background_share": 1.0}
+SYNTHESIS = {"zero_background_probability": 1.0}
 """Maps and tests are brains without skulls."""
 ARMS = {
     "T1 alone": _brains.Arm(_brains.NETWORK, PAIRS),

@@ -216,7 +216,7 @@ def frames(targets: list, patients: int) -> None:
 
 
 def tilts() -> None:
-    """Faults that tilt the heart too: what the sweep alone makes of them, and with `sweep_also: tilt`."""
+    """Faults that tilt the heart too: what the sweep alone makes of them, and with `additional_degrees_of_freedom: tilt`."""
     right = patient(2026, 0, SIZE)[1] == HEART
     middle = np.argwhere(right).mean(axis=0)
     print(

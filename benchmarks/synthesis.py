@@ -66,7 +66,7 @@ def cut(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def ours(label: np.ndarray, size: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
     """A call that draws an image and its labels; room for the deformation is read, as in training."""
-    settings = Synthesis(low_resolution_share=1)
+    settings = Synthesis(low_resolution_probability=1)
     source = source_size((size,) * 3, settings, (1.0, 1.0, 1.0), 3.0)
     tissues = torch.from_numpy(cut(label, source))[None]
     generator = torch.Generator().manual_seed(0)

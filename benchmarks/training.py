@@ -24,13 +24,13 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGSTUDY_DATA", REPOSITORY.parent / "shared" / "data"))
 STRUCTURES = {"anterior": 1, "posterior": 2}
-COMMON = {"threads": 2, "device": "cpu", "validation_share": 0}
+COMMON = {"threads": 2, "device": "cpu", "validation_fraction": 0}
 FAST = {
     **COMMON,
     "network": "unet",
     "optimizer": {"name": "adamw", "lr": 0.004},
     "schedule": {"name": "linear"},
-    "foreground_share": 0.67,
+    "foreground_fraction": 0.67,
 }
 ARMS = {
     "unet3d": {**FAST, "dims": 3, "channels": [16, 32, 64, 128], "batch_size": 2},

@@ -1,4 +1,4 @@
-"""Grids in a study file: arms with readable names, each a model as if it had been written out."""
+"""Grid searches in a study file: models with readable names, each a model as if it had been written out."""
 
 import itertools
 import re
@@ -29,15 +29,15 @@ def test_each_combination_is_an_arm_in_place_of_the_model(tmp_path):
     grid = {"channels": [[32, 64], [48, 96]], "head.hidden": [32, 48], "optimizer.lr": [0.001]}
     study = read(
         tmp_path,
-        {"first": UNET, "u": UNET | {"grid": grid}, "last": {"network": "enet", "dims": 2}},
+        {"first": UNET, "u": UNET | {"grid_search": grid}, "last": {"network": "enet", "dims": 2}},
     )
     assert list(study.models) == [
         *("first", "u_c32_h32_lr0p001", "u_c32_h48_lr0p001"),
         *("u_c48_h32_lr0p001", "u_c48_h48_lr0p001", "last"),
     ]
-    arm = study.models["u_c48_h32_lr0p001"]
-    assert (arm.channels, arm.head.hidden, arm.optimizer.lr) == ((48, 96), 32, 0.001)
-    assert arm.optimizer.weight_decay == 0.5
+    model = study.models["u_c48_h32_lr0p001"]
+    assert (model.channels, model.head.hidden, model.optimizer.lr) == ((48, 96), 32, 0.001)
+    assert model.optimizer.weight_decay == 0.5
     assert list(study.grids) == ["u"]
     assert study.grids["u"]["u_c48_h32_lr0p001"] == {
         "channels": [48, 96],
@@ -49,13 +49,13 @@ def test_each_combination_is_an_arm_in_place_of_the_model(tmp_path):
 
 
 def test_without_a_grid_nothing_is_said_of_any(tmp_path):
-    assert "grid" not in read(tmp_path, {"u": UNET}).to_json()
+    assert "grid_search" not in read(tmp_path, {"u": UNET}).to_json()
 
 
 def test_an_arm_is_trained_as_the_same_model_written_out_would_be(tmp_path):
-    arms = read(tmp_path, {"u": UNET | {"grid": {"optimizer.lr": [0.01, 0.1]}}}).models
+    models = read(tmp_path, {"u": UNET | {"grid_search": {"optimizer.lr": [0.01, 0.1]}}}).models
     one = read(tmp_path, {"u": UNET | {"optimizer": {"weight_decay": 0.5, "lr": 0.1}}}).models["u"]
-    assert arms["u_lr0p1"].learning() == one.learning()
+    assert models["u_lr0p1"].learning() == one.learning()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_arm_is_trained_as_the_same_model_written_out_would_be(tmp_path):
     ],
 )  # fmt: skip
 def test_names_are_short_and_tell_arms_apart(tmp_path, grid, names):
-    assert list(read(tmp_path, {"u": UNET | {"grid": grid}}).models) == names
+    assert list(read(tmp_path, {"u": UNET | {"grid_search": grid}}).models) == names
 
 
 @given(
@@ -88,7 +88,7 @@ def test_names_are_short_and_tell_arms_apart(tmp_path, grid, names):
 )
 def test_names_are_distinct_and_well_formed(grid):
     try:
-        models, grids = expand({"u": {"network": "unet", "grid": grid}})
+        models, grids = expand({"u": {"network": "unet", "grid_search": grid}})
     except ValueError as error:
         assert "one name" in str(error)
         return
@@ -101,27 +101,27 @@ def test_names_are_distinct_and_well_formed(grid):
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ({"u": UNET | {"grid": {"chanels": [1]}}},
-         r"models.u.grid.chanels: unknown key chanels; did you mean channels\? Allowed here: "),
-        ({"u": UNET | {"grid": {"head.omga": [1]}}}, "unknown key omga; did you mean omega"),
-        ({"u": UNET | {"grid": {"channels": []}}}, "u.grid.channels: expected a list of values"),
-        ({"u": UNET | {"grid": {"epochs": 3}}}, "u.grid.epochs: expected a list of values"),
-        ({"u": UNET | {"grid": {}}}, "u.grid: expected settings with lists of values"),
-        ({"u": UNET | {"grid": {"epochs": [3, 3]}}}, "a value stands twice"),
-        ({"u": UNET | {"grid": {"epochs": list(range(1, 66))}}}, "65 combinations; .* at most 64"),
-        ({"u": UNET | {"grid": {"network": ["enet"]}}}, "give each network a model of its own"),
-        ({"u": UNET | {"grid": {"head": [{}], "head.hidden": [2]}}}, "head.hidden: is part of head"),
-        ({"u": UNET | {"grid": {"epochs": [3]}}, "u_e3": UNET}, "would be named u_e3"),
+        ({"u": UNET | {"grid_search": {"chanels": [1]}}},
+         r"models.u.grid_search.chanels: unknown key chanels; did you mean channels\? Allowed here: "),
+        ({"u": UNET | {"grid_search": {"head.omga": [1]}}}, "unknown key omga; did you mean omega"),
+        ({"u": UNET | {"grid_search": {"channels": []}}}, "u.grid_search.channels: expected a list of values"),
+        ({"u": UNET | {"grid_search": {"epochs": 3}}}, "u.grid_search.epochs: expected a list of values"),
+        ({"u": UNET | {"grid_search": {}}}, "u.grid_search: expected settings with lists of values"),
+        ({"u": UNET | {"grid_search": {"epochs": [3, 3]}}}, "a value stands twice"),
+        ({"u": UNET | {"grid_search": {"epochs": list(range(1, 66))}}}, "65 combinations; .* at most 64"),
+        ({"u": UNET | {"grid_search": {"network": ["enet"]}}}, "give each network a model of its own"),
+        ({"u": UNET | {"grid_search": {"head": [{}], "head.hidden": [2]}}}, "head.hidden: is part of head"),
+        ({"u": UNET | {"grid_search": {"epochs": [3]}}, "u_e3": UNET}, "would be named u_e3"),
         ({"u": {"trainer": "external", "command": "a {image} {output}", "labels": {"heart": 1},
-                "grid": {"timeout_min": [1, 2]}}},
-         "models.u.grid: trainer: external trains nothing, so there is nothing to search"),
-        ({"u": UNET | {"grid": {"infer.overlap": [0.2, 0.5]}}},
-         "models.u.grid.infer.overlap: infer does not change what is learned"),
-        ({"u": UNET | {"grid": {"threads": [1, 2]}}}, "u.grid.threads: threads does not change what"),
-        ({"u": UNET | {"grid": {"validation_share": [0.1, 0.2]}}},
-         "u.grid.validation_share: .*give each value a model of its own"),
-        ({"u": UNET | {"grid": {"batch_size": [0]}}}, "models.u_bs0.batch_size: found 0"),
-        ({"u": UNET | {"epochs": 2, "grid": {"epochs.x": [0]}}}, "unknown key x|has no settings"),
+                "grid_search": {"timeout_min": [1, 2]}}},
+         "models.u.grid_search: trainer: external trains nothing, so there is nothing to search"),
+        ({"u": UNET | {"grid_search": {"infer.overlap": [0.2, 0.5]}}},
+         "models.u.grid_search.infer.overlap: infer does not change what is learned"),
+        ({"u": UNET | {"grid_search": {"threads": [1, 2]}}}, "u.grid_search.threads: threads does not change what"),
+        ({"u": UNET | {"grid_search": {"validation_fraction": [0.1, 0.2]}}},
+         "u.grid_search.validation_fraction: .*give each value a model of its own"),
+        ({"u": UNET | {"grid_search": {"batch_size": [0]}}}, "models.u_bs0.batch_size: found 0"),
+        ({"u": UNET | {"epochs": 2, "grid_search": {"epochs.x": [0]}}}, "unknown key x|has no settings"),
     ],
 )  # fmt: skip
 def test_what_is_refused(tmp_path, models, message):
@@ -143,7 +143,7 @@ def test_a_model_may_take_up_another_by_a_yaml_merge(tmp_path):
         "models:\n"
         "  one: &one {network: unet, epochs: 7, batch_size: 3}\n"
         "  two: &two {<<: *one, epochs: 8}\n"
-        "  three: {<<: *two, epochs: 9, grid: {batch_size: [4, 5]}}\n"
+        "  three: {<<: *two, epochs: 9, grid_search: {batch_size: [4, 5]}}\n"
     )
     found = read_study(file).models
     assert {name: (model.epochs, model.batch_size) for name, model in found.items()} == {

@@ -12,6 +12,7 @@ import yaml
 
 from segstudy import study_command
 from segstudy.cli import STAGES
+from segstudy.study import Study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "workflow" / "segstudy"
@@ -122,6 +123,24 @@ def test_reference_and_schema_are_those_of_the_types():
     config = REPOSITORY / "config"
     assert (config / "README.md").read_text(encoding="utf-8") == study_command.reference()
     assert (config / "study.schema.json").read_text(encoding="utf-8") == study_command.schema()
+
+
+ABOUT_NAMES = {"test_old_names.py"}
+"""Tests that name keys for their names alone, and show no effect of them."""
+
+
+def test_each_key_of_a_study_file_is_tested_or_used():
+    """A key that no test and no shipped study names is tested, or goes."""
+    files = [*REPOSITORY.glob("tests/**/*.py"), *REPOSITORY.glob("config/studies/*.yaml")]
+    named = set()
+    for path in files:
+        if path.name not in ABOUT_NAMES:
+            named.update(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    kinds = study_command.settings_of(Study)
+    untested = [
+        f"{kind.__name__}.{key}" for kind in kinds for key in kind.model_fields.keys() - named
+    ]
+    assert not untested
 
 
 def locked(file: str = "requirements.lock") -> dict[str, str]:

@@ -111,9 +111,8 @@ def test_ignore_is_a_value_or_several():
     assert cohort({"a": 1}, ignore=[254, 255]).ignore == (254, 255)
 
 
-def test_background_labels_are_taken_by_their_old_name_with_a_note(caplog):
+def test_background_labels_are_taken_by_their_old_name():
     assert cohort({"a": 1}, ignore_labels=[5]) == cohort({"a": 1}, background_labels=[5])
-    assert caplog.text.count("ignore_labels is now called background_labels") == 1
 
 
 def test_a_table_lists_a_pair_once():

@@ -1,11 +1,13 @@
 """A results folder belongs to a study file and its data."""
 
+import json
 import shutil
 
 import pytest
 
 from segstudy.errors import InputError
 from segstudy.owner import FILE, LOOKED_INTO, PIECE_BYTES, claim, data_checksum, record
+from segstudy.study.study import SCHEMA_VERSION
 
 
 def write(folder, count=3, fill=b"x", size=10):
@@ -97,7 +99,7 @@ def test_another_file_with_other_data_is_refused_with_what_to_do(owned, tmp_path
         claim(results, study, lambda: {"site": "a"})
 
 
-@pytest.mark.parametrize("text", ["{", "", "[]", "3", '{"data": 3}'])
+@pytest.mark.parametrize("text", ["{", "", "[]", "3", '{"data": 3}', '{"schema_version": "x"}'])
 def test_a_damaged_record_is_named(owned, text):
     results, study = owned
     (results / FILE).write_text(text)
@@ -105,6 +107,27 @@ def test_a_damaged_record_is_named(owned, text):
         claim(results, study, never)
     assert "remove that file, and it is written anew" in str(refused.value)
     assert str(study) in str(refused.value)
+
+
+def test_results_say_of_which_version_they_are(owned):
+    """Those of a version before it said so are taken, and say so from then on."""
+    results, study = owned
+    written = json.loads((results / FILE).read_text())
+    assert written.pop("schema_version") == SCHEMA_VERSION
+    (results / FILE).write_text(json.dumps(written))
+    assert claim(results, study, never) is None
+    record(results, study, {"site": "a"})
+    assert json.loads((results / FILE).read_text()) == {"schema_version": SCHEMA_VERSION, **written}
+
+
+def test_results_of_a_newer_version_are_refused_in_a_sentence(owned):
+    results, study = owned
+    content = json.loads((results / FILE).read_text())
+    (results / FILE).write_text(json.dumps(content | {"schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(InputError, match="of a newer segstudy.*Install the newer one") as refused:
+        claim(results, study, never)
+    assert f"{FILE}: schema_version: {SCHEMA_VERSION + 1}" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_data_are_the_same_wherever_they_lie(tmp_path):

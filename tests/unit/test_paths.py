@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -116,11 +117,15 @@ def test_what_is_not_there_is_said_when_the_study_is_read(
     (place / "my/folder").mkdir()
     (place / "my/file.zip").touch()
     with pytest.raises(
-        InputError, match=rf"my/study\.yaml: datasets\.chest\.source\.path: .*{words}"
+        InputError,
+        match=rf"my/study\.yaml, line \d+, column \d+: datasets\.chest\.source\.path: .*{words}",
     ):
         source(path, layout)
     assert main(["study", "my/study.yaml"]) == 1
-    assert "segstudy: error: my/study.yaml: datasets.chest.source.path" in capsys.readouterr().err
+    assert re.search(
+        r"segstudy: error: my/study\.yaml, line \d+, column \d+: datasets\.chest\.source\.path",
+        capsys.readouterr().err,
+    )
 
 
 def test_a_path_of_the_command_line_is_one_from_the_working_directory(place):

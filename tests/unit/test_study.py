@@ -55,14 +55,14 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"models__small__epocs": 3}, r"mine\.yaml: models\.small\.epocs: unknown key; did you mean epochs\?"),
+        ({"models__small__epocs": 3}, r"mine\.yaml, line \d+, column 5: models\.small\.epocs: unknown key; did you mean epochs\?"),
         ({"models__small__network": "resnet"}, r"models\.small\.network: found 'resnet'.*Allowed: enet, unet"),
         ({"models__small__loss": {"dise": 1}}, r"models\.small\.loss\.dise: unknown key; did you mean dice"),
         ({"models__small__loss": {"class_weights": {"heart": 1}}}, r"class_weights: no weight for aorta"),
         ({"models__small__plan": "fine"}, r"models\.small\.plan: 'fine' is none of the plans \(default\)"),
         ({"models__small__epochs": "many"}, r"models\.small\.epochs: found 'many'"),
-        ({"models__small": {"network": {}, "grid": {"channels": [16, 32]}}}, r"models\.small_c16\.network: found '\{\}'"),
-        ({"str": 3}, r"unknown key\. Allowed here: schema_version, name, title"),
+        ({"models__small": {"network": {}, "grid_search": {"channels": [16, 32]}}}, r"models\.small_c16\.network: found '\{\}'"),
+        ({"str": 3}, r": str: unknown key\. Allowed here: schema_version, name, title"),
         ({"models__small__patch_size": [8, 8, 8]}, r"patch_size: 3 numbers, but dims is 2"),
         ({"models__a/b": {"network": "enet"}}, r"models\.a/b"),
         ({"models__nnunet": {"trainer": "nnunet", "epocs": 3}}, r"models\.nnunet\.epocs: unknown key; did you mean epochs\?"),
@@ -83,7 +83,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ({"statistics__metrics": ["foo"]}, r"statistics\.metrics: metric 'foo': not known.*statistics\.directions"),
         ({"statistics__directions": {"dice": "lower"}}, r"statistics\.directions: 'dice': found 'lower'"),
         ({"metrics__nsd_tolerance_cm": 2}, r"nsd_tolerance_cm: unknown key; did you mean nsd_tolerance_mm"),
-        ({"metrics__groups": {"all": ["liver"]}}, r"metrics\.groups\.all: 'liver' is none of"),
+        ({"metrics__composite_regions": {"all": ["liver"]}}, r"metrics\.composite_regions\.all: 'liver' is none of"),
         ({"datasets__thorax__source": {"layout": "dicom"}}, r"source\.layout: found 'dicom'.*phantom"),
         (
             {"datasets__thorax__source": {"layout": "msd", "url": "http://localhost/a.tar"}},
@@ -91,7 +91,7 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
         ),
         ({"datasets__thorax__structures": {"a": 1, "b": 1}}, r"value 1 stands for two structures"),
         ({"datasets__thorax__repair": {"structure": "liver", "reference_case": "x"}}, r"'liver' is none"),
-        ({"datasets__thorax__structures": {"whole": [1, 2], "core": 2}}, r"value 2 .*regions that overlap, .*metrics\.groups"),
+        ({"datasets__thorax__structures": {"whole": [1, 2], "core": 2}}, r"value 2 .*regions that overlap, .*metrics\.composite_regions"),
         ({"datasets__thorax__background_labels": [-1]}, r"datasets\.thorax\.background_labels\.0: found -1\. Input should be greater"),
         ({"splits__run_folds": [7]}, r"run_folds: 7 is not in 0\.\.4"),
         ({"preprocess__default__spacing_mm": [1, 1]}, r"preprocess\.default\.spacing_mm"),
@@ -104,14 +104,18 @@ def test_the_order_of_structures_is_kept_on_the_command_line(tmp_path):
 def test_an_error_names_file_key_and_what_is_allowed(tmp_path, change, expected):
     with pytest.raises(InputError, match=expected) as error:
         study(tmp_path, **change)
-    assert all(line.startswith(f"{tmp_path}/mine.yaml: ") for line in str(error.value).splitlines())
+    for line in str(error.value).splitlines():
+        assert line.startswith(f"{tmp_path}/mine.yaml, line ")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: [", "line 1: not readable as YAML"),
-        ("a: 1\na: 2\n", "line 2: not readable as YAML: the key 'a' stands twice"),
+        ("a: [", "line 1, column 5: not readable as YAML"),
+        (
+            "a: 1\nb: {c: 1, c: 2}\n",
+            "line 2, column 11: not readable as YAML: the key 'c' stands twice, on line 2, column 5 and on line 2, column 11",
+        ),
         ("- a\n", "expected keys and values"),
         ("", "expected keys and values"),
         ("a: !!python/object:os.system {}\n", "not readable as YAML"),
@@ -120,6 +124,49 @@ def test_an_error_names_file_key_and_what_is_allowed(tmp_path, change, expected)
 def test_a_file_that_is_no_study(tmp_path, text, expected):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError, match=expected):
+        read_study(tmp_path / "mine.yaml")
+
+
+WRONG = """\
+datasets:
+  thorax:
+    source: {layout: phantom}
+    modality: CT
+    structures: {heart: 2, aorta: 4}
+models:
+  small: &small
+    network: unet
+    foreground_share: 2
+  other:
+    <<: *small
+    foreground_fraction: 0.5
+    plan: fine
+  search:
+    network: unet
+    grid_search: {batch_size: [0], optimizer.lr: [1]}
+metrics: {nsd_tolerance_mm: [1, x]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (WRONG, "line 9, column 5: models.small.foreground_fraction: found 2"),
+        (WRONG, "line 9, column 5: models.other: .*foreground_share: is the old name of"),
+        (WRONG, "line 16, column 19: models.search_bs0_lr1.batch_size: found 0"),
+        (WRONG, "line 17, column 33: metrics.nsd_tolerance_mm.1: found 'x'"),
+        (WRONG.replace("share: 2", "share: 0.2").replace("    foreground_fraction: 0.5\n", "").replace("[0]", "[1]").replace(", x", ""),
+         "line 12, column 5: models.other.plan: 'fine' is none"),
+        (WRONG.replace("[0]", "0"), "line 16, column 19: models.search.grid_search.batch_size: expected a list"),
+        (WRONG.replace("phantom", "msd, path: ''"), "line 3, column 27: datasets.thorax.source.path: ''"),
+        (WRONG.replace("    modality: CT\n", ""), "line 2, column 3: datasets.thorax.modality: this key is missing"),
+        (WRONG + "grids: {}\n", "line 18, column 1: grids: is filled in"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_line_of_its_key(tmp_path, text, expected):
+    """Also where an alias, an old name or a grid search stands between the file and what is read."""
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"mine\.yaml, {expected}"):
         read_study(tmp_path / "mine.yaml")
 
 
@@ -174,7 +221,7 @@ VALUES = st.recursive(
 PLACES = [
     "datasets", "datasets__thorax", "datasets__thorax__source", "datasets__thorax__structures", "models",
     "models__small", "models__small__trainer", "models__small__loss", "models__small__patch_size", "models__small__loss__class_weights",
-    "splits", "preprocess", "preprocess__default", "metrics", "metrics__groups", "statistics", "publish", "name",
+    "splits", "preprocess", "preprocess__default", "metrics", "metrics__composite_regions", "statistics", "publish", "name",
 ]  # fmt: skip
 
 
@@ -379,7 +426,7 @@ def test_a_field_that_would_fold_and_a_finer_resolution_are_refused(tmp_path):
 
 def test_a_word_stands_for_a_set_of_random_changes():
     none, strong = Augmentation.model_validate("none"), Augmentation.model_validate("strong")
-    assert not any(value for name, value in none if name.endswith("_share"))
+    assert not any(value for name, value in none if name.endswith("_probability"))
     assert strong.rotation_deg == 30
     assert Augmentation.model_validate("default") == Augmentation()
     changed = Augmentation.model_validate({"preset": "strong", "rotation_deg": 5})

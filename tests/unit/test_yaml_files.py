@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from segstudy.errors import InputError
 from segstudy.study.reading import read_study
-from segstudy.yaml_files import MOST_VALUES, read_yaml
+from segstudy.yaml_files import MOST_VALUES, KeyPlaces, read_yaml
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
@@ -29,18 +29,21 @@ def file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"{BOMB}\ntitle: *a9", "line 5: .*stands for more than 100,000 values"),
+        (f"{BOMB}\ntitle: *a9", "line 5, column \\d+: .*stands for more than 100,000 values"),
         (f"{MERGES}\ntitle: x", "stands for more than 100,000 values"),
         (f"{BOMB}\n*a9 : x", "stands for more than 100,000 values"),
-        ("a: &a [*a]", "line 1: .*inside what it names"),
+        ("a: &a [*a]", "line 1, column \\d+: .*inside what it names"),
         ("a: &a {<<: *a, b: 1}", "inside what it names"),
-        (DEEP, "line 1: .*nested too deeply"),
-        ("a: " + "9" * 5000, "line 1: .*a whole number of 5,000 digits"),
-        ("b: 1\na: 0x" + "f" * 5000, "line 2: .*a whole number of 5,002 digits"),
+        (DEEP, "line 1, column \\d+: .*nested too deeply"),
+        ("a: " + "9" * 5000, "line 1, column \\d+: .*a whole number of 5,000 digits"),
+        ("b: 1\na: 0x" + "f" * 5000, "line 2, column \\d+: .*a whole number of 5,002 digits"),
         ("a: " + "1:" * 3000 + "1", "a whole number of 6,001 digits"),
         ("a: 2001-99-99", "month must be in 1..12"),
-        ("a: !!python/object/apply:os.system [id]", "line 1: .*could not determine a constructor"),
-        ("a: 1\na: 2", "line 2: .*the key 'a' stands twice"),
+        (
+            "a: !!python/object/apply:os.system [id]",
+            "line 1, column \\d+: .*could not determine a constructor",
+        ),
+        ("a: 1\na: 2", "line 2, column \\d+: .*the key 'a' stands twice"),
     ],
 )
 def test_what_grows_without_end_is_one_line(file, text, words):
@@ -85,3 +88,57 @@ def test_plain_values_come_back(tmp_path_factory, value):
     file = tmp_path_factory.mktemp("yaml") / "a.yaml"
     file.write_text(yaml.safe_dump(value), encoding="utf-8")
     assert read_yaml(file) == value
+
+
+@given(
+    st.recursive(
+        st.integers(), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=20
+    ),
+    st.data(),
+)
+def test_a_key_is_told_with_its_line_and_column(tmp_path_factory, shape, data):
+    """Keys of one name each, so that a search of the text tells where they stand."""
+    paths = {}
+
+    def keyed(part, above):
+        if not isinstance(part, list):
+            return part
+        mapping = {}
+        for inner in part:
+            name = f"key{len(paths):03d}"
+            paths[(*above, name)] = name
+            mapping[name] = keyed(inner, (*above, name))
+        return mapping
+
+    text = yaml.safe_dump(
+        keyed(shape, ()) if isinstance(shape, list) else {},
+        default_flow_style=data.draw(st.sampled_from([True, False, None])),
+        sort_keys=False,
+        width=30,
+    )
+    file = tmp_path_factory.mktemp("yaml") / "a.yaml"
+    file.write_text(text)
+    place = KeyPlaces(file)
+    for path, name in paths.items():
+        start = text.index(f"{name}:")
+        line, column = text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
+        assert place(path) == f", line {line}, column {column}"
+        assert place((*path, "not there", 3)) == place(path)
+    assert place(("not there",)) == place(()) == ""
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        ([("b", "lr")], ", line 3, column 3"),
+        ([("b", "steps")], ", line 1, column 17"),  # merged in
+        ([("b", "steps", 1)], ", line 1, column 28"),
+        ([("c", "d", "lr")], ", line 1, column 8"),  # by alias
+        ([("b", "rate")], ", line 3, column 3"),  # the name that it has in the file
+        ([("c", "x"), ("b", "lr")], ", line 3, column 3"),
+        ([("b", 3)], ", line 2, column 1"),
+    ],
+)
+def test_the_place_of_a_key_that_is_written_elsewhere(file, paths, told):
+    file.write_text("a: &a {lr: 0.1, steps: [1, 20]}\nb:\n  lr: 0.2\n  <<: *a\nc: {d: *a}\n")
+    assert KeyPlaces(file, {"rate": "lr"})(*paths) == told

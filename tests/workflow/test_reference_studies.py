@@ -172,10 +172,10 @@ def test_slices_by_subject_and_by_slice(tmp_path, places, name):
 
 def test_few_scans_of_one_site_and_another_to_test(tmp_path, places):
     study = tiny("low_data_brain")
-    arm = {"network": "unet", "dims": 3, "patch_size": [16, 16, 16], "validation_share": 0}
+    training = {"network": "unet", "dims": 3, "patch_size": [16, 16, 16], "validation_fraction": 0}
     # The draws of several seeds differ: tests/unit/test_cases.py.
     study["models"] = {
-        f"unet{count}": {**TINY, **arm, "seeds": [1], "training_subset": {"subjects": count}}
+        f"unet{count}": {**TINY, **training, "seeds": [1], "training_subset": {"subjects": count}}
         for count in (1, 2)
     }
     study["splits"] |= {"folds": 2, "run_folds": [0]}

@@ -1,5 +1,6 @@
 # The study, and those whom the rules ask about it: paths, inputs, resources.
 import json
+import logging
 import os
 import signal
 import sys
@@ -28,11 +29,15 @@ from segstudy.jobs.code import digest, prediction_code, training_code
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.resources import JobResources, grown
 from segstudy.jobs.results import ResultPaths
+from segstudy.log import log
 from segstudy.paths import state_of
 from segstudy.study import PhantomSource, check_sources, read_study
 from segstudy.train.memory import training_memory_mb
 
 os.environ.update(options.job_environment(PACKAGE))
+# Notes on the study file are for the user who starts a run, not for the log of each of its jobs.
+if not workflow.is_main_process:
+    log.setLevel(logging.ERROR)
 
 
 def in_a_sentence(function):

@@ -256,7 +256,7 @@ def training_side(
 def trained(
     splits: Iterable[Split],
     fold: int,
-    validation_share: float,
+    validation_fraction: float,
     seed: int,
     subset: tuple[int, int] | None = None,
     datasets: Collection[str] | None = None,
@@ -265,7 +265,7 @@ def trained(
 
     Subjects are kept whole. The subjects kept apart follow from a hash of their name and the
     seed, so one more case changes no other's role. At least one subject is kept apart where
-    `validation_share` is above 0, and at least one is trained on.
+    `validation_fraction` is above 0, and at least one is trained on.
 
     subset: how many subjects the model may see at all, those kept apart among them, and the seed
     of the draw. They are drawn anew for each `seed`; of the same two seeds, the smaller draw lies
@@ -285,8 +285,8 @@ def trained(
         drawn = set(_shuffled(subjects, f"subset/{draw}/{seed}")[:wanted])
         subjects = [subject for subject in subjects if subject in drawn]
         training = [split for split in training if (split.dataset, split.subject) in drawn]
-    count = round(len(subjects) * validation_share)
-    if validation_share > 0 and len(subjects) > 1:
+    count = round(len(subjects) * validation_fraction)
+    if validation_fraction > 0 and len(subjects) > 1:
         count = max(count, 1)
     apart = set(subjects[:count])
     return (

@@ -1,8 +1,8 @@
-"""Grid search in a study file: a model with `grid` stands for an arm of each combination of values.
+"""Grid search in a study file: a model with `grid_search` stands for one of each combination of values.
 
     unet3d:
       network: unet
-      grid: {channels: [[32, 64], [48, 96]], head.hidden: [32, 64]}
+      grid_search: {channels: [[32, 64], [48, 96]], head.hidden: [32, 64]}
 
 becomes the models unet3d_c32_h32, unet3d_c32_h64, unet3d_c48_h32 and unet3d_c48_h64.
 """
@@ -12,70 +12,76 @@ import itertools
 import re
 from typing import Any
 
-MOST_ARMS = 64
+MOST_MODELS = 64
 
 Grids = dict[str, dict[str, dict[str, Any]]]
-"""Entry of the study file -> arm -> setting (`head.hidden`) -> its value in that arm."""
+"""Entry of the study file -> model -> setting (`head.hidden`) -> its value in that model."""
 
 
 def expand(models: dict[str, Any]) -> tuple[dict[str, Any], Grids]:
-    """The models with each grid replaced by its arms, in the order of the file, and the grids.
+    """The models with each grid search replaced by its models, in the order of the file, and the grids.
 
     models: the study file's `models`, as read. Raises ValueError that begins with the key.
     """
     found: dict[str, Any] = {}
     grids: Grids = {}
     for entry, model in models.items():
-        if not isinstance(model, dict) or "grid" not in model:
-            arms = {entry: model}
+        if not isinstance(model, dict) or "grid_search" not in model:
+            expanded = {entry: model}
         else:
-            arms, grids[entry] = _arms(entry, model)
-        for name, arm in arms.items():
+            expanded, grids[entry] = _combinations(entry, model)
+        for name, settings in expanded.items():
             if name in found or (name != entry and name in models):
                 raise ValueError(
-                    f"models.{entry}.grid: an arm would be named {name}, as another model is; "
+                    f"models.{entry}.grid_search: a model would be named {name}, as another one is; "
                     "rename one of them"
                 )
-            found[name] = arm
+            found[name] = settings
     return found, grids
 
 
-def _arms(entry: str, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    grid, key = model["grid"], f"models.{entry}.grid"
+def _combinations(
+    entry: str, model: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    grid, key = model["grid_search"], f"models.{entry}.grid_search"
     if not isinstance(grid, dict) or not grid:
         raise ValueError(f"{key}: expected settings with lists of values, e.g. optimizer.lr: [...]")
     for path, values in grid.items():
         if not isinstance(path, str) or not isinstance(values, list) or not values:
             raise ValueError(f"{key}.{path}: expected a list of values, and at least one")
-        if path.split(".")[0] in ("grid", "network", "trainer"):
-            raise ValueError(f"{key}.{path}: not in a grid; give each {path} a model of its own")
+        if path.split(".")[0] in ("grid_search", "network", "trainer"):
+            raise ValueError(
+                f"{key}.{path}: not in a grid search; give each {path} a model of its own"
+            )
         for other in grid:
             if other != path and str(other).startswith(f"{path}."):
-                raise ValueError(f"{key}.{other}: is part of {path}, which the grid sets too")
+                raise ValueError(
+                    f"{key}.{other}: is part of {path}, which the grid search sets too"
+                )
     count = 1
     for values in grid.values():
         count *= len(values)
-    if count > MOST_ARMS:
-        raise ValueError(f"{key}: {count} combinations; expected at most {MOST_ARMS} arms")
+    if count > MOST_MODELS:
+        raise ValueError(f"{key}: {count} combinations; expected at most {MOST_MODELS}")
     short = _short(list(grid))
     labels = {path: _labels(f"{key}.{path}", values) for path, values in grid.items()}
-    base = {name: value for name, value in model.items() if name != "grid"}
-    arms, chosen = {}, {}
+    base = {name: value for name, value in model.items() if name != "grid_search"}
+    models, chosen = {}, {}
     for places in itertools.product(*[range(len(values)) for values in grid.values()]):
         point = {path: grid[path][place] for path, place in zip(grid, places, strict=True)}
         parts = [f"{short[p]}{labels[p][place]}" for p, place in zip(grid, places, strict=True)]
         name = "_".join([entry, *parts])
-        arms[name] = _with(base, point, key)
+        models[name] = _with(base, point, key)
         chosen[name] = point
-    return arms, chosen
+    return models, chosen
 
 
 def _with(base: dict[str, Any], point: dict[str, Any], key: str) -> dict[str, Any]:
     """A model's settings with those of a point of the grid put in."""
-    arm = copy.deepcopy(base)
+    model = copy.deepcopy(base)
     for path, value in point.items():
         *above, last = path.split(".")
-        place = arm
+        place = model
         for part in above:
             inner = place.get(part)
             if inner is None:
@@ -84,7 +90,7 @@ def _with(base: dict[str, Any], point: dict[str, Any], key: str) -> dict[str, An
                 raise ValueError(f"{key}.{path}: {part} has no settings of its own, but a value")
             place = inner
         place[last] = copy.deepcopy(value)
-    return arm
+    return model
 
 
 def _short(paths: list[str]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Whose results a folder holds, so that another study of the same name does not overwrite them.
 
-`results/<study>/study.json` names the study file and has a checksum of each dataset. A study file is
-the same as before where its path is, or where results and study file have moved together. Another one
-takes its place where that one is gone, or has the same content, and the data are the same.
+`results/<study>/study.json` names the study file and holds a checksum of each dataset and the version of the
+keys of study files. A study file is the same as before where its path is, or where results and study file have
+moved together. Another one takes its place where that one is gone, or has the same content, and the data are
+the same.
 """
 
 import hashlib
@@ -11,8 +12,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from segstudy import __version__
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
+from segstudy.study.study import SCHEMA_VERSION
 
 FILE = "study.json"
 BEGUN = ("preprocess", "train", "infer")
@@ -73,11 +76,20 @@ def claim(
     here = _described(results, study)
     try:
         known = read_json(results / FILE)
+        version = int(known.get("schema_version", SCHEMA_VERSION))
+        if version > SCHEMA_VERSION:
+            raise _Newer(version)
         if here["file"] == known["file"] or here["from_results"] == known["from_results"]:
             return None
         owner, recorded = known["file"], dict(known["data"])
         copied = not os.path.isfile(owner) or _content(owner) == _content(study)
-    except (InputError, KeyError, TypeError, ValueError) as error:
+    except _Newer as newer:
+        raise InputError(
+            f"{results / FILE}: schema_version: {newer}: these results are of a newer segstudy; this one, "
+            f"{__version__}, knows versions up to {SCHEMA_VERSION}. Install the newer one, or give another "
+            "folder (--config results=DIR)"
+        ) from None
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{results / FILE}: damaged record of whose results these are ({type(error).__name__}: {error}); if "
             f"they are of {study}, remove that file, and it is written anew; if not, see `name` and --config results=DIR"
@@ -97,6 +109,10 @@ def claim(
     )
 
 
+class _Newer(Exception):
+    """Results of a version that is not known yet."""
+
+
 def _content(path: Path | str) -> bytes | None:
     """What a file holds; None where it cannot be read."""
     try:
@@ -107,7 +123,11 @@ def _content(path: Path | str) -> bytes | None:
 
 def record(results: Path | str, study: Path | str, data: Mapping[str, str]) -> None:
     """Write down whose results a folder holds."""
-    found = {**_described(Path(results), study), "data": dict(data)}
+    found = {
+        "schema_version": SCHEMA_VERSION,
+        **_described(Path(results), study),
+        "data": dict(data),
+    }
     path = Path(results) / FILE
     if not path.is_file() or path.read_text() != json.dumps(found, indent=1, sort_keys=True) + "\n":
         write_json(path, found)

@@ -14,7 +14,7 @@ def measured_regions(
 ) -> dict[str, tuple[str, ...]]:
     """Return the regions that are measured: the study's own, then those of left and right.
 
-    own: `metrics.groups`, region -> its structures. pairs: the left and the right one of structures.
+    own: `metrics.composite_regions`, region -> its structures. pairs: the left and the right one of structures.
     """
     return {**own, **merged_sides(pairs, list(structures), own)}
 

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from segstudy.paths import expanded
 from segstudy.study import Model, Study, check_sources, read_study
 from segstudy.study.settings import EXPERT, INTERNAL
+from segstudy.study.validation_errors import settings_in
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -90,7 +91,7 @@ Units stand in a key's name or description. Keys without a default are required.
 def reference() -> str:
     """`config/README.md`: a table of keys for each part of a study file."""
     parts, shared = [HEAD], False
-    for kind in _settings_of(Study):
+    for kind in settings_of(Study):
         if issubclass(kind, Model) and not shared:
             shared = True
             parts.append(_section(Model, "models: what all networks share"))
@@ -132,19 +133,13 @@ def _row(name: str, field: FieldInfo) -> str:
     return f"| `{name}` | {_type(field.annotation)} | {default} | {meaning} |\n"
 
 
-def _settings_of(kind: type[BaseModel]) -> list[type[BaseModel]]:
-    """The settings class and all that it holds, each once, outermost first."""
-    found = [kind]
-    for current in found:
+def settings_of(kind: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return the settings class and all that it holds, each once, outermost first."""
+    kinds = [kind]
+    for current in kinds:
         for field in current.model_fields.values():
-            found.extend(inner for inner in _classes(field.annotation) if inner not in found)
-    return found
-
-
-def _classes(annotation: typing.Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [inner for part in typing.get_args(annotation) for inner in _classes(part)]
+            kinds.extend(inner for inner in settings_in(field.annotation) if inner not in kinds)
+    return kinds
 
 
 def _title(kind: type[BaseModel]) -> str:
@@ -170,7 +165,7 @@ def _title(kind: type[BaseModel]) -> str:
 
 
 def _meaning(annotation: typing.Any) -> str:
-    kinds = _classes(annotation)
+    kinds = settings_in(annotation)
     return (
         "see " + ", ".join(f"[{_title(kind)}](#{_anchor(kind)})" for kind in kinds) if kinds else ""
     )

@@ -1,7 +1,7 @@
-"""Reading YAML that others may have written: no key twice, and no alias that grows without end."""
+"""YAML that others may have written: no key twice, no alias that grows without end, and the line of each key."""
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,20 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: set[Any] = set()
+        seen: dict[Any, yaml.Mark] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue  # `<<: *other`: keys written here override those
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, typing.Hashable) and key in seen:
+            if not isinstance(key, typing.Hashable):
+                continue  # refused below
+            mark = key_node.start_mark
+            if seen.setdefault(key, mark) is not mark:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
+                    problem=f"the key {key!r} stands twice, on {_at(seen[key])} and on {_at(mark)}; "
+                    "leave one of them out",
+                    problem_mark=mark,
                 )
-            if isinstance(key, typing.Hashable):
-                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -62,25 +65,104 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def read_yaml(path: Path | str, what: str = "file") -> Any:
-    """Read a YAML file. what: what it is, for the message where it is not there.
+    """Read a YAML file.
 
-    Raises InputError, with the line, for what is no YAML, for a key that stands twice, for a tag that
-    asks for more than plain values, and for aliases (`*a`, `<<: *a`) that stand for very many values.
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it is, for the message where it is not there.
+
+    Raises
+    ------
+    InputError
+        With line and column, for what is no YAML, for a key that stands twice, for a tag that asks for
+        more than plain values, and for aliases (`*a`, `<<: *a`) that stand for very many values.
     """
+    return _read(path, what)[0]
+
+
+def _read(path: Path | str, what: str) -> tuple[Any, yaml.Node | None]:
+    """Return the values of a file and its root node, in which keys that are merged (`<<`) are written out."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        loader = _Loader(Path(path).read_text(encoding="utf-8"))
+        try:
+            root = loader.get_single_node()
+            return None if root is None else loader.construct_document(root), root
+        finally:
+            loader.dispose()
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
+        where = f", {_at(mark)}" if mark else ""
         raise InputError(f"{path}{where}: not readable as YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _at(mark: yaml.Mark) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}"
+
+
+class KeyPlaces:
+    """Tell where the keys of a YAML file stand."""
+
+    def __init__(self, path: Path | str, aliases: Mapping[str, str] | None = None):
+        """Read the file again, as `read_yaml` does; that is done only where there is something to tell.
+
+        Parameters
+        ----------
+        path
+            The file.
+        aliases
+            Key -> the name that it may have in the file instead.
+        """
+        self.root, self.aliases = _read(path, "file")[1], aliases or {}
+
+    def __call__(self, *paths: Sequence[Any]) -> str:
+        """Return `, line 3, column 5` of a key, or of the nearest above it that is there; else nothing.
+
+        Parameters
+        ----------
+        paths
+            Keys from the top of the file down; numbers are items of a list. Of several such paths the one
+            counts that leads deepest, the first of equals.
+        """
+        deepest: list[yaml.Mark] = []
+        for path in paths:
+            marks = self._marks(path)
+            if len(marks) > len(deepest):
+                deepest = marks
+        return f", {_at(deepest[-1])}" if deepest else ""
+
+    def _marks(self, path: Sequence[Any]) -> list[yaml.Mark]:
+        marks, node = [], self.root
+        for key in path:
+            step = self._step(node, key)
+            if step is None:
+                break
+            mark, node = step
+            marks.append(mark)
+        return marks
+
+    def _step(self, node: yaml.Node | None, key: Any) -> tuple[yaml.Mark, yaml.Node] | None:
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            return node.value[key].start_mark, node.value[key]
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        # The last of equal keys counts: merged ones come first.
+        inside = {
+            name.value: (name.start_mark, value)
+            for name, value in node.value
+            if isinstance(name, yaml.ScalarNode)
+        }
+        return inside.get(str(key), inside.get(self.aliases.get(str(key))))
 
 
 def _check_size(root: yaml.Node) -> None:

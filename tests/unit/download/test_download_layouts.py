@@ -212,7 +212,7 @@ def test_a_region_is_said_with_names_that_a_study_takes(nnunet, regions, structu
     found = list_cases(nnunet_settings(nnunet, structures=structures)).problems
     said = [one.problem for one in found if "is a region of" in one.problem]
     assert len(said) == (told is not None)
-    assert not told or f"metrics.groups: {told}" in said[0]
+    assert not told or f"metrics.composite_regions: {told}" in said[0]
 
 
 def test_nnunet_regions_are_groups_of_a_study(nnunet):
@@ -223,7 +223,7 @@ def test_nnunet_regions_are_groups_of_a_study(nnunet):
     assert len(listing.cases) == 2
     assert found(listing, "warning") == [
         "dataset.json: labels: organ is a region of the values 1, 2; a study learns the values' structures, "
-        "and measures the region by metrics.groups: {organ: [heart, aorta]}"
+        "and measures the region by metrics.composite_regions: {organ: [heart, aorta]}"
     ]
 
 

@@ -199,7 +199,9 @@ def test_the_same_source_writes_the_same_bytes(cohort, tmp_path):
 
 
 def test_untampered_labels_are_right(tmp_path):
-    source = PhantomSource(layout="phantom", patients=2, size_voxels=SIZE, tampered=False)
+    source = PhantomSource(
+        layout="phantom", patients=2, size_voxels=SIZE, simulated_corruption=False
+    )
     write_cohort(tmp_path, source, STRUCTURES)
     label = read_label(tmp_path / "train" / "Patient_01" / "GT.nii.gz").array
     assert np.array_equal(label, made(source.seed, 0, SIZE)[1])
@@ -207,7 +209,9 @@ def test_untampered_labels_are_right(tmp_path):
 
 
 def test_the_study_chooses_structures_and_values(tmp_path):
-    source = PhantomSource(layout="phantom", patients=2, size_voxels=SIZE, tampered=False)
+    source = PhantomSource(
+        layout="phantom", patients=2, size_voxels=SIZE, simulated_corruption=False
+    )
     write_cohort(tmp_path, source, {"aorta": 300, "heart": 7})
     label = read_label(tmp_path / "train" / "Patient_01" / "GT.nii.gz").array
     right = made(source.seed, 0, SIZE)[1]

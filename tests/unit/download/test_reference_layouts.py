@@ -102,7 +102,7 @@ def test_ten_slices_lie_in_the_order_of_their_numbers(tmp_path):
 
 def test_each_slice_can_be_a_case_of_its_subject(tmp_path):
     folder = oasis_slices(tmp_path / "d", {"train": (1, 2)}, size=16)
-    source = {"parts": ["train"], "cases_are": "slices"}
+    source = {"parts": ["train"], "case_unit": "slices"}
     kept = dataset("oasis_slices", folder, TISSUES, source=source)
     assert len(audit(kept, tmp_path)[0]) == 8, "a slice without a structure is one to learn from"
     wishes = {"on_bad_case": "drop", "empty_labels": "refuse"}
@@ -271,6 +271,23 @@ def test_bids_sessions_are_cases_of_their_subject(tmp_path):
 def test_bids_without_sessions(tmp_path):
     chosen = dataset("bids", bids(tmp_path, sessions=False), {"left": 17, "right": 53})
     assert [case.case for case in list_cases(chosen).cases] == ["sub-01", "sub-02"]
+
+
+def test_bids_takes_images_of_the_pipeline_by_their_description(tmp_path):
+    bids(tmp_path)
+    for number, key in enumerate(("sub-01/ses-a", "sub-01/ses-b", "sub-02/ses-a")):
+        folder = tmp_path / "derivatives/freesurfer" / key / "anat"
+        name = key.replace("/", "_")
+        for description in ("preproc", "brain"):
+            write_nifti(folder / f"{name}_desc-{description}_T1w.nii.gz", voxels(number), AFFINE)
+    both = {"left": 17, "right": 53}
+    raw = list_cases(dataset("bids", tmp_path, both)).cases
+    chosen = list_cases(dataset("bids", tmp_path, both, source={"image_desc": "brain"})).cases
+    assert [case.images[0].name for case in raw] == [f"{case.case}_T1w.nii.gz" for case in raw]
+    assert [case.case for case in chosen] == [case.case for case in raw]
+    for case, plain in zip(chosen, raw, strict=True):
+        assert case.images[0].name == f"{case.case}_desc-brain_T1w.nii.gz"
+        assert case.images[0].parent == case.label.parent == plain.label.parent
 
 
 def test_bids_says_what_is_missing_and_what_is_ambiguous(tmp_path):

@@ -342,4 +342,4 @@ def test_the_old_name_of_background_labels_is_taken_with_a_note(measured, caplog
         for name in ("background_labels", "ignore_labels")
     ]
     pd.testing.assert_frame_equal(*found)
-    assert "ignore_labels is now called background_labels" in caplog.text
+    assert "--settings: ignore_labels is called background_labels now" in caplog.text

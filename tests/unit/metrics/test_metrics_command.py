@@ -124,7 +124,7 @@ def study(tmp_path):
     folder_of(tmp_path / "p", {"a": label(1), "c": label(1)})
     settings = {
         "structures": {"heart": 1, "aorta": 2},
-        "metrics": {"groups": {"all": ["heart", "aorta"]}},
+        "metrics": {"composite_regions": {"all": ["heart", "aorta"]}},
     }
     return [
         *("--cases", tmp_path / "cases.tsv", "--splits", tmp_path / "splits.tsv"),
@@ -205,7 +205,7 @@ def test_the_summary_of_nnunet(tmp_path):
     prediction = folder_of(tmp_path / "p", {"a": label(1), "c": label() * 0})
     settings = {
         "structures": {"heart": 1, "aorta": 2},
-        "metrics": {"groups": {"all": ["heart", "aorta"]}},
+        "metrics": {"composite_regions": {"all": ["heart", "aorta"]}},
     }
     arguments = ["--settings", json.dumps(settings), "--summary-json", tmp_path / "summary.json"]
     files = ["--reference", reference, "--prediction", prediction, "--output", tmp_path / "o.csv"]
@@ -351,7 +351,7 @@ def test_another_grid(tmp_path, capsys):
                 "--prediction",
                 "r",
                 "--settings",
-                '{"structures": {"a": 1}, "metrics": {"groups": {"g": ["b"]}}}',
+                '{"structures": {"a": 1}, "metrics": {"composite_regions": {"g": ["b"]}}}',
             ],
             "'b' is none of the structures",
         ),

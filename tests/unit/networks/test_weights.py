@@ -61,6 +61,38 @@ def changed(path, change):
     torch.save(content, path)
 
 
+def test_weights_of_the_version_before_are_read(tmp_path):
+    """Their settings have the keys of that version, all written out."""
+    settings = UnetModel(
+        network="unet",
+        channels=(4, 6, 8),
+        validation_fraction=0.2,
+        augmentation={"noise_probability": 0.7},
+    )
+    path = tmp_path / "weights.pt"
+    network = save(path, settings, (16, 16, 8)).eval()
+
+    def by_old_names(content):
+        model = content["model"]
+        model["grid"] = model.pop("grid_search")
+        for name in ("foreground", "validation"):
+            model[f"{name}_share"] = model.pop(f"{name}_fraction")
+        for part in ("augmentation", "synthesis"):
+            model[part] = {
+                name.replace("_probability", "_share"): value for name, value in model[part].items()
+            }
+        synthesis = model["synthesis"]
+        synthesis["isotropic_mm"] = synthesis.pop("max_isotropic_spacing_mm")
+        synthesis["slice_spacing_mm"] = synthesis.pop("max_slice_spacing_mm")
+
+    changed(path, by_old_names)
+    trained = load_weights(path)
+    assert trained.model == settings
+    image = torch.randn(1, 2, 16, 16, 8)
+    with torch.no_grad():
+        assert torch.equal(trained.network(image), network(image))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

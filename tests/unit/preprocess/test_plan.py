@@ -144,3 +144,11 @@ def test_a_plan_of_some_channels_fits_theirs_in_its_own_order():
     assert some.intensities == (whole.intensities[2], whole.intensities[0])
     assert Plan.from_dict(json.loads(json.dumps(some.to_dict()))) == some
     assert some.median_shape == whole.median_shape
+
+
+@pytest.mark.parametrize("percentiles", [(0.5, 99.5), (10, 75), (0, 100)])
+def test_values_are_clipped_to_the_percentiles_asked_for(percentiles):
+    """Of 1,000 values 0 to 999, two cases pooled, a percentile is ten times itself."""
+    cases = [planted("even", values=range(0, 1000, 2)), planted("odd", values=range(1, 1000, 2))]
+    (fitted,) = fit(cases, Preprocess(clip_percentiles=percentiles), "CT").intensities
+    assert (fitted["low"], fitted["high"]) == pytest.approx(np.multiply(10, percentiles), abs=1)

@@ -282,7 +282,7 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
             groups = {name: (value,) for name, value in values.items()}
             groups |= {
                 name: tuple(values[one] for one in members)
-                for name, members in settings.groups.items()
+                for name, members in settings.composite_regions.items()
             }
             for structure, chosen in groups.items():
                 measured = _measure(

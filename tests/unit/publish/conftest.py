@@ -79,7 +79,7 @@ def _scenario(name: str):
     if name == "images":
         return builder.study(models=("unet",), repair="images"), {"cases": 5}
     if name == "one_model":
-        groups = {"metrics": {"groups": {"both": ["heart", "aorta"]}}}
+        groups = {"metrics": {"composite_regions": {"both": ["heart", "aorta"]}}}
         return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}
     settings = builder.study(
         models=LONG_MODELS, structures=LONG_STRUCTURES, repair=False, pairs=[LONG_STRUCTURES]

@@ -41,6 +41,16 @@ def test_every_method_is_scored_and_the_best_wins(cases):
     assert found.estimate.iou_after > 0.95
 
 
+@pytest.mark.parametrize("step_deg", [1.0, 8.0])
+def test_the_circle_is_swept_in_steps_as_asked(cases, step_deg):
+    """Far from the optimum the curve has the first step, and the optimum is found from coarse steps too."""
+    found = estimate_cohort(cases, settings(angle_step_deg=step_deg))
+    assert found.estimate.angle_deg == pytest.approx(-27, abs=0.1)
+    far = found.sweep.angles_deg[np.abs(found.sweep.angles_deg) > 60]
+    np.testing.assert_allclose(np.diff(far[far > 0]), step_deg)
+    np.testing.assert_allclose(np.diff(far[far < 0]), step_deg)
+
+
 def test_elastix_finds_a_rigid_fault_with_axes_in_the_right_order():
     # Three different rotations would hide a swap of axes only if all were equal.
     shape = (60, 50, 40)
@@ -305,7 +315,7 @@ def test_what_the_sweep_also_looks_for_is_one_more_attempt(tmp_path):
     cases = cohort(tmp_path, fault=pivot @ rotation(2, -20) @ tilt @ np.linalg.inv(pivot))
     asked = {"minimum_iou": 0.5, "angle_tolerance_deg": 0.2}
     plain = estimate_cohort(cases, settings(**asked))
-    found = estimate_cohort(cases, settings(sweep_also=["tilt"], **asked))
+    found = estimate_cohort(cases, settings(additional_degrees_of_freedom=["tilt"], **asked))
     assert [attempt.method for attempt in found.attempts] == ["sweep", "sweep with tilt"]
     assert found.estimate.method == "sweep with tilt"
     assert found.estimate.iou_replayed > plain.estimate.iou_replayed + 0.03

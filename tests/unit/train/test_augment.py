@@ -17,7 +17,7 @@ from segstudy.train.augment import augment
 from segstudy.train.draw import Draw
 from segstudy.train.spatial import PatchGeometry, affine, resample, source_size
 
-SHARES = [name for name in Augmentation.model_fields if name.endswith("_share")]
+SHARES = [name for name in Augmentation.model_fields if name.endswith("_probability")]
 NOTHING = dict.fromkeys(SHARES, 0.0)
 
 
@@ -122,7 +122,7 @@ def test_a_coarse_axis_is_not_shifted():
 def test_no_spatial_change_mixes_far_apart_slices(coarse):
     """Slices of one value each keep it, whatever the largest moves of all kinds are."""
     change = Augmentation(
-        **NOTHING | {"affine_share": 1.0, "elastic_share": 1.0},
+        **NOTHING | {"affine_probability": 1.0, "elastic_probability": 1.0},
         rotation_deg=180,
         scale=(0.7, 1.4),
         shear=0.2,
@@ -181,7 +181,7 @@ def test_labels_stay_where_the_image_says(seed):
     """An image that is its own label, with linear interpolation: its sign is the label, but at borders."""
     images, labels, spacing, axes = batch_of()
     settings = Augmentation(
-        **NOTHING | {"affine_share": 1.0},
+        **NOTHING | {"affine_probability": 1.0},
         rotation_deg=40,
         translation_voxels=3,
         flip_axes=("right_left", "foot_head"),
@@ -282,7 +282,7 @@ def test_each_change_touches_its_share_of_the_patches_and_no_label(change):
     draw = np.random.default_rng(0)
     images = torch.from_numpy(draw.normal(size=(400, 1, 6, 6)).astype(np.float32))
     labels = torch.zeros(400, 6, 6, dtype=torch.uint8)
-    settings = Augmentation(**NOTHING | {f"{change}_share": 0.3})
+    settings = Augmentation(**NOTHING | {f"{change}_probability": 0.3})
     out, label = augment(
         images,
         labels,
@@ -322,9 +322,11 @@ def test_half_of_the_exponents_lie_below_1(monkeypatch):
     seen = []
     for name in ("gamma", "contrast", "brighten"):
         monkeypatch.setattr(module, name, lambda images, factor: seen.append(factor) or images)
-    shares = dict.fromkeys(("gamma_share", "inverted_gamma_share", "contrast_share"), 1.0)
+    shares = dict.fromkeys(
+        ("gamma_probability", "inverted_gamma_probability", "contrast_probability"), 1.0
+    )
     limits = dict.fromkeys(("gamma", "contrast", "brightness"), (0.7, 1.5))
-    change = Augmentation(**NOTHING | shares | {"brightness_share": 1.0} | limits)
+    change = Augmentation(**NOTHING | shares | {"brightness_probability": 1.0} | limits)
     flat = torch.zeros(4000, 1, 2, 2)
     module.intensities(flat, change, Draw(generator(), 4000), torch.zeros(4000, 2).bool())
     assert len(seen) == 4
@@ -401,7 +403,9 @@ def test_the_source_holds_a_turned_patch_and_nothing_beyond(patch, most_deg, exp
 
 
 def test_no_corner_is_empty_at_any_angle():
-    change = Augmentation(**NOTHING | {"affine_share": 1.0}, rotation_deg=180, scale=(1.0, 1.0))
+    change = Augmentation(
+        **NOTHING | {"affine_probability": 1.0}, rotation_deg=180, scale=(1.0, 1.0)
+    )
     source = source_size((64, 64), change, (1.0, 1.0), 3.0)
     assert source == (92, 92)
     full = torch.ones(200, *source, dtype=torch.uint8)
@@ -416,7 +420,7 @@ def test_no_corner_is_empty_at_any_angle():
 
 
 def test_without_rotation_and_scale_no_more_is_read_than_needed():
-    still = Augmentation(affine_share=0.0)
+    still = Augmentation(affine_probability=0.0)
     assert source_size((32, 16), still, (1.0, 1.0), 3.0) == (32, 16)
     flat = Augmentation(rotation_deg=0.0, scale=(1.0, 1.2))
     assert source_size((32, 16), flat, (1.0, 1.0), 3.0) == (32, 16)
@@ -530,7 +534,7 @@ def test_labels_are_those_of_the_nearest_voxel(dims):
 
 def test_more_threads_give_the_same_patch(own_torch):
     images, labels, spacing, axes = batch_of(1)
-    settings = Augmentation(**NOTHING | {"affine_share": 1.0})
+    settings = Augmentation(**NOTHING | {"affine_probability": 1.0})
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -609,3 +613,72 @@ def test_the_benchmark_runs():
     run = run_quickly("augmentation")
     assert run.returncode == 0, run.stderr
     assert "| small | 16x24x16 | segstudy |" in run.stdout
+
+
+def changed(images, margin=0, **settings):
+    """Patches (batch, 1, x, y) after the changes of these settings, their middle where a margin is given."""
+    count, _, *size = images.shape
+    patch = tuple(have - 2 * margin for have in size)
+    out, _ = augment(
+        images,
+        torch.zeros(count, *size, dtype=torch.uint8),
+        Augmentation(**NOTHING | settings),
+        PatchGeometry(patch, torch.ones(count, 2), torch.arange(2).repeat(count, 1), 3.0),
+        Draw(generator(), count),
+    )
+    return out
+
+
+@pytest.mark.parametrize("voxels", [0.5, 2.0])
+@pytest.mark.parametrize("spacing", [12.0, 24.0])
+def test_a_deformation_is_as_large_and_as_smooth_as_asked(voxels, spacing):
+    """A ramp shows the displacement along its axis, since it is interpolated exactly.
+
+    Its SD is uniform up to `elastic_voxels`, so its mean square is a third of the square of that. A cubic B-spline's
+    mean square slope is (2/3) / (151/315) of its mean square, in units of the distance of its control points.
+    """
+    ramp = torch.arange(64.0)[:, None].expand(600, 1, 64, 64).contiguous()
+    deformation = {"elastic_probability": 1.0, "elastic_voxels": voxels}
+    out = changed(ramp, margin=16, elastic_spacing_voxels=spacing, **deformation)
+    displacement = out - ramp[..., 16:-16, 16:-16]
+    square = displacement.square().mean()
+    assert float(square) == pytest.approx(voxels**2 / 3, rel=0.15)
+    slope = displacement.diff(dim=3).square().mean()
+    assert float(slope / square) == pytest.approx((2 / 3) / (151 / 315) / spacing**2, rel=0.15)
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.7])
+def test_as_many_patches_are_deformed_as_asked(probability):
+    ramp = torch.arange(16.0)[:, None].expand(500, 1, 16, 16).contiguous()
+    out = changed(ramp, margin=4, elastic_probability=probability, elastic_voxels=1.0)
+    moved = (out != ramp[..., 4:-4, 4:-4]).flatten(1).any(1).float().mean()
+    assert float(moved) == pytest.approx(probability, abs=0.06)
+
+
+@pytest.mark.parametrize("sd", [0.1, 0.3])
+def test_a_bias_field_is_as_strong_as_asked(sd):
+    """Its logarithm has an SD that is uniform up to `bias_sd`; within a patch its mean is taken out.
+
+    So fields of 0.3 are three times those of 0.1, drawn by the same numbers, and bounded by the closed form of
+    fields whose mean stays.
+    """
+    image = torch.ones(800, 1, 24, 24)
+    image[:, :, 0, 0] = 0  # intensities are counted from the darkest voxel
+    field = changed(image, bias_probability=1.0, bias_sd=sd)[:, :, 4:, 4:].log()
+    inside = (field - field.mean((1, 2, 3), keepdim=True)).square().mean().sqrt()
+    third = changed(image, bias_probability=1.0, bias_sd=sd / 3)[:, :, 4:, 4:].log()
+    weaker = (third - third.mean((1, 2, 3), keepdim=True)).square().mean().sqrt()
+    assert float(inside / weaker) == pytest.approx(3, rel=0.01)
+    assert 0.5 < float(inside) / (sd / math.sqrt(3)) < 1
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.5])
+def test_a_patch_is_blurred_by_the_sigma_asked_for(sigma):
+    """A narrow range settles the sigma; the peer is scipy's filter."""
+    image = torch.from_numpy(
+        np.random.default_rng(0).normal(size=(2, 1, 16, 16)).astype(np.float32)
+    )
+    out = changed(image.clone(), blur_probability=1.0, blur_sigma_voxels=(sigma, sigma))
+    for blurred, plain in zip(out[:, 0].numpy(), image[:, 0].numpy(), strict=True):
+        expected = ndimage.gaussian_filter(plain, sigma, mode="nearest", truncate=6)
+        assert blurred[5:-5, 5:-5] == pytest.approx(expected[5:-5, 5:-5], abs=0.01)

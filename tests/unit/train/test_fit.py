@@ -29,6 +29,7 @@ QUICK = {
 }
 FLAT = {"network": "enet", "channels": 4, "patch_size": [16, 16], "batch_size": 2, "epochs": 2}
 
+STEP = module.Trainer.step
 
 pytestmark = pytest.mark.usefixtures("own_torch")
 
@@ -116,7 +117,7 @@ def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkey
     assert (held / "weights.pt").read_bytes() == (read / "weights.pt").read_bytes()
 
 
-UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_share")}
+UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_probability")}
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -168,7 +169,7 @@ def test_a_case_is_learned(tmp_path, model):
     """Trained on one case, each network finds its structures, from the weights file alone."""
     shape = (48, 44, 8) if model["network"] == "enet" else SHAPE
     cohort = write_cohort(tmp_path / "cohort", count=2, shape=shape)
-    output = train(cohort, tmp_path / "out", model | {"validation_share": 0.0})
+    output = train(cohort, tmp_path / "out", model | {"validation_fraction": 0.0})
     trained = load_weights(output / "weights.pt")
     case = open_arrays(cohort.shards)["toy", "case_1"]
     probabilities = predict_volume(
@@ -213,7 +214,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_cases(cohort, tmp_path, 
 
     from_images._load_case = load
     try:
-        code = main(cohort.words(tmp_path / "out", QUICK | {"validation_share": 0.0}))
+        code = main(cohort.words(tmp_path / "out", QUICK | {"validation_fraction": 0.0}))
     finally:
         from_images._load_case = original
     assert code == 1
@@ -274,6 +275,28 @@ def test_optimizers_are_as_asked(settings, kind):
         assert group["betas"] == settings.get("betas", (0.9, 0.999))
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize("largest", [0.01, 1e6])
+def test_a_step_is_as_long_as_the_gradients_largest_norm(cohort, tmp_path, monkeypatch, largest):
+    """Plain SGD moves the weights by rate times gradient: by rate times `gradient_clip_norm` where that is less."""
+    moved = []
+
+    def step(self, number, batch):
+        before = torch.cat([p.detach().flatten().clone() for p in self.network.parameters()])
+        loss, norm = STEP(self, number, batch)
+        after = torch.cat([p.detach().flatten() for p in self.network.parameters()])
+        moved.append((float((after - before).norm()), norm))
+        return loss, norm
+
+    monkeypatch.setattr(module.Trainer, "step", step)
+    sgd = {"name": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0}
+    changes = {"optimizer": sgd, "schedule": {"name": "constant"}, "gradient_clip_norm": largest}
+    train(cohort, tmp_path, QUICK | {"epochs": 1, "validation_fraction": 0.0} | changes)
+    assert len(moved) == 2
+    for length, norm in moved:
+        assert norm > 0.01
+        assert length == pytest.approx(0.5 * min(norm, largest), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])

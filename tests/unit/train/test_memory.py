@@ -47,7 +47,7 @@ def test_on_a_gpu_the_batch_is_the_gpus_business():
 
 
 def test_following_the_training_predicts_whole_cases():
-    followed = asked(unet(device="cuda")) - asked(unet(device="cuda", validation_share=0))
+    followed = asked(unet(device="cuda")) - asked(unet(device="cuda", validation_fraction=0))
     assert followed > 5 * 4 * CASE / 1e6
 
 

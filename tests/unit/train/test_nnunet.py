@@ -1,6 +1,7 @@
-"""nnU-Net as an arm: what needs no nnU-Net, and where it is installed a whole training and prediction."""
+"""nnU-Net as a model: what needs no nnU-Net, and where it is installed a whole training and prediction."""
 
 import importlib.util
+import inspect
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -23,7 +25,8 @@ from segstudy.images.geometry import turned_to
 from segstudy.networks import nnunet as networks
 from segstudy.networks.weights import load_weights
 from segstudy.study import NnunetModel, TrainSettings
-from segstudy.train.nnunet import history
+from segstudy.train import nnunet as module
+from segstudy.train.nnunet import history, planner_class
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("nnunetv2") is None,
@@ -114,6 +117,43 @@ def test_by_default_it_is_trained_as_nnunet_is():
     model = NnunetModel(network="nnunet")
     assert (model.epochs, model.steps_per_epoch, model.validation_steps_per_epoch) == (1000, 250, 50)  # fmt: skip
     assert (model.configuration, model.infer.overlap, model.infer.mirroring) == ("3d_fullres", 0.5, True)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("planner", "network", "memory_gb"),
+    [
+        ("default", "PlainConvUNet", 8),
+        ("resenc_m", "ResidualEncoderUNet", 8),
+        ("resenc_l", "ResidualEncoderUNet", 24),
+        ("resenc_xl", "ResidualEncoderUNet", 40),
+    ],
+)
+def test_a_planner_is_nnunets_of_that_network_and_size(planner, network, memory_gb):
+    """Sizes as Isensee et al. (2024) give them: the GPU memory that a network is planned for."""
+    pytest.importorskip("nnunetv2")
+    found = planner_class(NnunetModel(network="nnunet", planner=planner).planner)
+    assert inspect.signature(found).parameters["gpu_memory_target_in_gb"].default == memory_gb
+    assert f"self.UNet_class = {network}\n" in inspect.getsource(found.__init__)
+
+
+@pytest.mark.parametrize(("asked", "given"), [("auto", None), (3.5, 3.5)])
+def test_nnunet_plans_for_the_memory_asked_for(tmp_path, monkeypatch, asked, given):
+    """None is the planner's own."""
+    api = pytest.importorskip("nnunetv2.experiment_planning.plan_and_preprocess_api")
+    seen = []
+
+    def plan(*planner, gpu_memory_target_in_gb):
+        seen.append((planner[1], gpu_memory_target_in_gb))
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "write_raw", lambda *_: {"linked": 0, "written": 0})
+    monkeypatch.setattr(api, "extract_fingerprint_dataset", lambda *_, **__: None)
+    monkeypatch.setattr(api, "plan_experiment_dataset", plan)
+    model = NnunetModel(network="nnunet", planner="resenc_l", gpu_memory_gb=asked)
+    settings = TrainSettings(model=model, structures=("a",), channels=("b",), modality="CT")
+    with pytest.raises(InterruptedError):
+        module._plan(SimpleNamespace(settings=settings, model=model, cases=[]), tmp_path, 1)
+    assert seen == [(planner_class("resenc_l"), given)]
 
 
 def segstudy(*words, check=True) -> subprocess.CompletedProcess:
@@ -218,7 +258,7 @@ def emptied(tmp_path: Path, *names: str) -> None:
 def test_training_cases_without_any_structure_teach_nothing(tmp_path):
     write_tables(tmp_path)
     emptied(tmp_path, "p1", "p3")
-    run = segstudy(*training(tmp_path, epochs=1, validation_share=0), check=False)
+    run = segstudy(*training(tmp_path, epochs=1, validation_fraction=0), check=False)
     assert run.returncode == 1
     assert "fold 0: none of the 2 training cases has a voxel of aorta or heart" in run.stderr
 
@@ -228,10 +268,10 @@ def test_training_cases_without_any_structure_teach_nothing(tmp_path):
 @pytest.mark.parametrize("share", [0, 0.4])
 def test_a_healthy_control_is_trained_on_or_validated_on(tmp_path, share):
     write_tables(tmp_path)
-    words = training(tmp_path, epochs=1, validation_share=share)
+    words = training(tmp_path, epochs=1, validation_fraction=share)
     plan = TrainSettings.model_validate_json(words[words.index("--settings") + 1]).model
     splits = read_splits(tmp_path / "splits.tsv")
-    _, apart = trained(splits, 0, plan.validation_share, 3)
+    _, apart = trained(splits, 0, plan.validation_fraction, 3)
     emptied(tmp_path, apart[0].case if apart else "p3")
     segstudy(*words)
     assert load_weights(tmp_path / "train" / "weights.pt").structures == ("aorta", "heart")
@@ -310,7 +350,7 @@ def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
         *(tmp_path, ("c0", "c1"), "MR"),
         epochs=1,
         configuration="2d",
-        validation_share=0.4,
+        validation_fraction=0.4,
         pairs=(("aorta", "heart"),),
     )
     segstudy(*words)

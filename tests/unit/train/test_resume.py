@@ -14,7 +14,7 @@ from toy_cohort import SHAPE, write_case
 from segstudy.cli import main
 from segstudy.train import fit as module
 from segstudy.train.checkpoint import Checkpoint
-from segstudy.train.ranks import STOPPING, stop_requests
+from segstudy.train.distributed import STOPPING, stop_requests
 
 MODEL = {
     "network": "unet",

@@ -49,7 +49,7 @@ def without_slope(monkeypatch):
 
 def test_nine_in_a_row_go_on_once_a_gradient_is_finite(cohort, tmp_path, without_slope):
     without_slope.update([*range(0, 9), *range(10, 19)])
-    assert main(cohort.words(tmp_path / "out", MODEL | {"validation_share": 0.0})) == 0
+    assert main(cohort.words(tmp_path / "out", MODEL | {"validation_fraction": 0.0})) == 0
     with (tmp_path / "out" / "history.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3
 

@@ -26,11 +26,11 @@ STILL = Synthesis(
     shear=0,
     scale=(1, 1),
     elastic_sd_mm=0,
-    left_right_share=0,
-    zero_background_share=0,
+    left_right_probability=0,
+    zero_background_probability=0,
     bias_field_sd=0,
     gamma_sd=0,
-    low_resolution_share=0,
+    low_resolution_probability=0,
     shift_sd=0,
     gain=(1, 1),
 )
@@ -99,14 +99,14 @@ def test_grey_values_are_gaussian():
 
 
 def test_an_image_has_mean_0_and_sd_1():
-    images, _ = drawn(blocks(), Synthesis(shift_sd=0, gain=(1, 1), zero_background_share=0))
+    images, _ = drawn(blocks(), Synthesis(shift_sd=0, gain=(1, 1), zero_background_probability=0))
     assert torch.allclose(images.mean((2, 3, 4)), torch.zeros(2, 1), atol=1e-4)
     assert torch.allclose(images.std((2, 3, 4)), torch.ones(2, 1), atol=1e-3)
 
 
 def test_a_background_of_zeros_stays_0_and_is_left_out_of_mean_and_sd():
     tissues = blocks()
-    images, _ = drawn(tissues, still(zero_background_share=1))
+    images, _ = drawn(tissues, still(zero_background_probability=1))
     assert (images[:, 0][tissues == 0] == 0).all()
     for image, tissue in zip(images[:, 0], tissues, strict=True):
         inside = image[tissue > 0]
@@ -122,15 +122,17 @@ def test_sides_are_swapped_in_image_and_label():
     labels = tissues.clone()
     labels[:, 11:18] *= 2
     pairs = [(1, 2)]
-    images, found = drawn(tissues, still(left_right_share=1, sd=(0, 0)), labels=labels, pairs=pairs)
+    images, found = drawn(
+        tissues, still(left_right_probability=1, sd=(0, 0)), labels=labels, pairs=pairs
+    )
     assert torch.equal(found, labels)
     assert torch.equal(images, images.flip(2))
     # Without pairs nothing is mirrored: which side is which would be lost.
     lop = labels.clone()
     lop[:, 11:18] = 0
-    _, same = drawn(lop, still(left_right_share=1), pairs=())
+    _, same = drawn(lop, still(left_right_probability=1), pairs=())
     assert torch.equal(same, lop)
-    _, other = drawn(lop, still(left_right_share=1), pairs=pairs)
+    _, other = drawn(lop, still(left_right_probability=1), pairs=pairs)
     assert torch.equal(other, labels * (labels == 2))
 
 
@@ -233,7 +235,7 @@ def test_slices_hold_no_more_than_their_number():
 
 
 def test_resolution_is_lost_along_the_axes_that_are_chosen():
-    of = still(low_resolution_share=1)
+    of = still(low_resolution_probability=1)
     found = synth.resolution(
         (32, 32, 32), torch.ones(64, 3), of, Draw(torch.Generator().manual_seed(1), 64)
     )
@@ -243,6 +245,27 @@ def test_resolution_is_lost_along_the_axes_that_are_chosen():
     assert 16 < along.count(3) < 48
     none = synth.resolution((32, 32, 32), torch.ones(4, 3), STILL, Draw(torch.Generator(), 4))
     assert none == [None, None, None]
+
+
+@pytest.mark.parametrize(("isotropic", "between_slices"), [(4.0, 8.0), (2.0, 5.0)])
+def test_resolution_is_lost_down_to_the_spacing_asked_for(monkeypatch, isotropic, between_slices):
+    """From voxels of 1 mm, uniformly to either limit: along all axes alike, or along one of them."""
+    distances = []
+    monkeypatch.setattr(
+        synth, "slices", lambda size, distance, _: distances.append(distance) or torch.eye(size)
+    )
+    of = still(
+        low_resolution_probability=1,
+        max_isotropic_spacing_mm=isotropic,
+        max_slice_spacing_mm=between_slices,
+    )
+    synth.resolution((4, 4, 4), torch.ones(800, 3), of, Draw(torch.Generator().manual_seed(0), 800))
+    along = np.reshape(distances, (3, 800))
+    alike = (along > 1).all(0)
+    np.testing.assert_array_equal(along[:, alike], along[:1, alike].repeat(3, 0))
+    for found, limit in ((along[0, alike], isotropic), (along.max(0)[~alike], between_slices)):
+        assert stats.kstest(found, stats.uniform(1, limit - 1).cdf).pvalue > 0.01
+    assert ((along[:, ~alike] > 1).sum(0) == 1).all()
 
 
 def test_the_bias_field_is_smooth_and_as_strong_as_asked():

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("own_torch")
 
 SMALL = {
     "network": "unet", "channels": [4, 8], "epochs": 2, "steps_per_epoch": 3, "batch_size": 2, "validate_every_epochs": 1,
-    "validation_share": 0.4, "foreground_share": 0.5, "optimizer": {"lr": 0.02},
+    "validation_fraction": 0.4, "foreground_fraction": 0.5, "optimizer": {"lr": 0.02},
 }  # fmt: skip
 
 

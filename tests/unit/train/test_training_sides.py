@@ -16,7 +16,7 @@ from segstudy.train.nnunet import orientations, refuse_turned, remarks, right_le
 from segstudy.train.spatial import PatchGeometry
 
 LEFT, RIGHT, MIDDLE = 1, 2, 3
-NOTHING = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_share")}
+NOTHING = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_probability")}
 
 
 def bodies(count, dims=3):
@@ -41,7 +41,7 @@ def of_one_side(labels):
 def test_a_flip_across_the_sagittal_plane_swaps_the_pair(turned):
     images, labels = bodies(32)
     settings = Augmentation(
-        **NOTHING | {"affine_share": turned},
+        **NOTHING | {"affine_probability": turned},
         rotation_deg=0,
         scale=(1, 1),
         flip_axes=("right_left", "foot_head"),

@@ -311,7 +311,7 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
         if wrong or name in refused:
             continue
         groups = {name: sorted(images)}
-        if source.cases_are == "slices":
+        if source.case_unit == "slices":
             groups = {f"{name}_slice_{number:02d}": [number] for number in sorted(images)}
         for case, numbers in groups.items():
             image, label = (
@@ -675,7 +675,7 @@ def _region_text(region: str, values: list[int], dataset: Dataset) -> str:
     one = f", or learns it as one, structures: {{{region}: [{listed}]}}" if others else ""
     return (
         f"labels: {region} is a region of the values {listed}; a study learns the values' structures, and "
-        f"measures the region by metrics.groups: {{{region}: [{', '.join([*inside, *others])}]}}{one}"
+        f"measures the region by metrics.composite_regions: {{{region}: [{', '.join([*inside, *others])}]}}{one}"
     )
 
 

@@ -39,7 +39,7 @@ def write_cohort(folder: Path, source: PhantomSource, structures: Mapping[str, i
 
     structures: name -> value in the label files; all of the phantom's structures or some.
 
-    With `source.tampered` the heart of every `GT` is moved by SegTHOR's fault, scaled to
+    With `source.simulated_corruption` the heart of every `GT` is moved by SegTHOR's fault, scaled to
     `source.size_voxels`: one matrix on voxel indices for all patients, as it was there. The
     patient in the middle then has the right label too, `GT2.nii.gz`.
 
@@ -53,10 +53,14 @@ def write_cohort(folder: Path, source: PhantomSource, structures: Mapping[str, i
         place = folder / "train" / name
         image, truth, affine = patient(source.seed, number - 1, source.size_voxels)
         right = values[truth]
-        label = move_structure(right, structures[MOVED], fault) if source.tampered else right
+        label = (
+            move_structure(right, structures[MOVED], fault)
+            if source.simulated_corruption
+            else right
+        )
         write_nifti(place / f"{name}.nii.gz", image, affine)
         write_label(place / "GT.nii.gz", label, affine)
-        if source.tampered and name == reference_case(source.patients):
+        if source.simulated_corruption and name == reference_case(source.patients):
             write_label(place / "GT2.nii.gz", right, affine)
 
 
@@ -67,10 +71,10 @@ def _label_values(source: PhantomSource, structures: Mapping[str, int]) -> np.nd
         raise InputError(
             f"structures: the phantom has no {unknown[0]!r}; it has {', '.join(STRUCTURES)}"
         )
-    if source.tampered and MOVED not in structures:
+    if source.simulated_corruption and MOVED not in structures:
         raise InputError(
             f"structures: {MOVED} is missing, whose label is to be moved; add it, or set "
-            "source.tampered: false"
+            "source.simulated_corruption: false"
         )
     if any(size < least for size, least in zip(source.size_voxels, SMALLEST_GRID, strict=True)):
         raise InputError(

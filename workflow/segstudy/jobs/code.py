@@ -40,25 +40,25 @@ def digest(*modules: str) -> str:
     Names are relative to the package. An import inside a function counts; one by a computed
     name does not, so such a module (a network, say) is named by the caller.
     """
-    found = sorted(reached(*modules))
-    content = "".join(f"{module} {_fingerprint(module)}\n" for module in found)
+    modules_reached = sorted(reached(*modules))
+    content = "".join(f"{module} {_fingerprint(module)}\n" for module in modules_reached)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def reached(*modules: str) -> set[str]:
     """The modules themselves and all project modules that they import, directly or not."""
-    found: set[str] = set()
+    visited: set[str] = set()
     waiting = [_existing(module) for module in modules]
     while waiting:
         module = waiting.pop()
-        if module not in found:
-            found.add(module)
+        if module not in visited:
+            visited.add(module)
             waiting.extend(
                 other
-                for other in imports(module) - found
+                for other in imports(module) - visited
                 if other in COMPUTES.values() or other.split(".")[0] not in WITHOUT_EFFECT
             )
-    return found
+    return visited
 
 
 def imports(module: str) -> frozenset[str]:

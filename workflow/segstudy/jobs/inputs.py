@@ -60,13 +60,13 @@ class Inputs:
 
     def checksums(self) -> dict[str, str]:
         """Return of each dataset what tells its data from others, wherever they lie."""
-        found = {}
+        checksums = {}
         for name, dataset in self.study.datasets.items():
             files = None if self.is_fetched(name) else self.delivered(name)
             if files and isinstance(dataset.source, TableSource):
                 files = files[1:]  # A table of other paths may name the same files.
-            found[name] = data_checksum(dataset.source.to_json(), files)
-        return found
+            checksums[name] = data_checksum(dataset.source.to_json(), files)
+        return checksums
 
     def known_cases(self, dataset: str) -> dict[str, Case]:
         """Return the cases of the table that is there, by name; none before the audit has run."""
@@ -81,8 +81,8 @@ class Inputs:
         """Return the names of each shard's cases."""
         modified_ns, cases = self._read_cases(dataset, self._audited(dataset))
         if self._shards.get(dataset, (None,))[0] != modified_ns:
-            found = shards(cases, self.study.datasets[dataset].cases_per_job)
-            self._shards[dataset] = modified_ns, found
+            shards_of_cases = shards(cases, self.study.datasets[dataset].cases_per_job)
+            self._shards[dataset] = modified_ns, shards_of_cases
         return self._shards[dataset][1]
 
     def in_shards(self, dataset: str, folder: str, suffix: str = "") -> list[str]:

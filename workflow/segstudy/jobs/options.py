@@ -134,13 +134,15 @@ def check_arrays(
     array_limit: tasks of an array at most. rate: jobs that are submitted in a timespan, at most; None:
     no limit. Raises InputError.
     """
-    told = {
+    requirements = {
         "slurm-array-limit": (array_limit, array_limit <= ARRAY_TASKS),
         "slurm-pass-command-as-script": (as_script, not as_script),
         "jobs": (jobs, jobs >= AT_ONCE),
         "max-jobs-per-timespan": (rate_text, rate is None or rate >= AT_ONCE),
     }
-    wrong = ", ".join(f"{name}: {value}" for name, (value, right) in told.items() if not right)
+    wrong = ", ".join(
+        f"{name}: {value}" for name, (value, right) in requirements.items() if not right
+    )
     if wrong:
         raise InputError(
             f"slurm-array-jobs with {wrong}: shards would be lost or the run would never end. Job arrays "

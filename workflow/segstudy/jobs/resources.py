@@ -28,10 +28,10 @@ class JobResources:
         self._voxels: dict[tuple, tuple[dict, dict[str, float]]] = {}
 
     def fetch_mb(self, dataset: str) -> float:
-        """Return the memory of a download, in MB; a phantom is painted much finer than it is given out."""
+        """Return the memory of a download, in MB; a phantom is made much finer than it is delivered."""
         source = self.study.datasets[dataset].source
-        painted = math.prod(source.size_voxels) if isinstance(source, PhantomSource) else 0
-        return 1000 + 1.2e-3 * painted
+        delivered_voxels = math.prod(source.size_voxels) if isinstance(source, PhantomSource) else 0
+        return 1000 + 1.2e-3 * delivered_voxels
 
     # --- sizes of images ------------------------------------------------------------------------
 
@@ -83,27 +83,27 @@ class JobResources:
 
     def training_mb(self, model: str) -> float:
         """Return the memory of a training, all its processes, in MB."""
-        own = self.study.models[model]
-        if own.memory_mb != "auto":
-            return own.memory_mb * self.processes(model)
-        spacing_mm = self._plan_spacing_mm(own.plan)
+        settings = self.study.models[model]
+        if settings.memory_mb != "auto":
+            return settings.memory_mb * self.processes(model)
+        spacing_mm = self._plan_spacing_mm(settings.plan)
         voxels = [
             voxels
             for dataset in self.study.trained_on(model)
             for voxels in self.voxels(dataset, spacing_mm).values()
         ]
         channels, classes = len(self.study.channels), 1 + len(self.study.structures)
-        return self._training_memory_mb(own, voxels, channels, classes) * self.processes(model)
+        return self._training_memory_mb(settings, voxels, channels, classes) * self.processes(model)
 
     def prediction_mb(self, model: str, dataset: str) -> float:
         """Return the memory of a prediction, in MB: the image, and a value a class on the plan's grid."""
-        own = self.study.models[model]
-        if own.memory_mb != "auto":
-            return own.memory_mb
-        spacing_mm = self._plan_spacing_mm(own.plan)
+        settings = self.study.models[model]
+        if settings.memory_mb != "auto":
+            return settings.memory_mb
+        spacing_mm = self._plan_spacing_mm(settings.plan)
         on_grid_mb = self.image_mb(dataset, spacing_mm) / len(self.study.channels)
         classes = 1 + len(self.study.structures)
-        base = 1500 if own.device == "cpu" else 4000
+        base = 1500 if settings.device == "cpu" else 4000
         return base + 2 * self.image_mb(dataset) + 2 * classes * on_grid_mb
 
     def _plan_spacing_mm(self, plan: str) -> Spacing | None:

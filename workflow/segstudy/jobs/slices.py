@@ -141,7 +141,9 @@ COMPARED_BY = (
 def figure_settings(study: Study) -> Study:
     """Return the settings of the figures: all but where jobs run and how cases are divided into them."""
     models = {name: model.at_default(WHERE_JOBS_RUN) for name, model in study.models.items()}
-    datasets = {name: own.at_default(("cases_per_job",)) for name, own in study.datasets.items()}
+    datasets = {
+        name: dataset.at_default(("cases_per_job",)) for name, dataset in study.datasets.items()
+    }
     return study.model_copy(update={"models": models, "datasets": datasets})
 
 

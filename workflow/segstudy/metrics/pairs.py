@@ -61,7 +61,9 @@ class Pair:
 def measured_structures(settings: MeasureSettings) -> dict[str, tuple[int, ...]]:
     """Return the structures and composite regions that are measured: name -> values in the labels."""
     structures = list(settings.structures)
-    regions = measured_regions(settings.metrics.groups, settings.left_right_pairs, structures)
+    regions = measured_regions(
+        settings.metrics.composite_regions, settings.left_right_pairs, structures
+    )
     return with_groups(settings.structures, regions)
 
 

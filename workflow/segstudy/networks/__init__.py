@@ -47,7 +47,7 @@ def build(
 
 def modules(model: "AnyModel") -> list[str]:
     """Return the modules that are imported by name to build a model's network, e.g. `networks.unet`."""
-    # nnU-Net's arm has no head of ours.
+    # nnU-Net has no head of ours.
     head = ["networks.siren"] if getattr(model, "head", None) else []
     return [f"networks.{model.network}", *head]
 

@@ -41,10 +41,10 @@ def describe(network: nn.Module, in_channels: int, size: Sequence[int]) -> list[
         _row(name, stages[name], list(shape[2:]), int(shape[1])) for name, shape in passed.items()
     ]
     rows += [_row(name, stage) for name, stage in stages.items() if name not in passed]
-    own = sum(parameter.numel() for parameter in network.parameters())
-    own -= sum(row["parameters"] for row in rows)
-    if own:
-        rows.append({"name": "(own)", "channels": None, "size": None, "parameters": own})
+    remaining = sum(parameter.numel() for parameter in network.parameters())
+    remaining -= sum(row["parameters"] for row in rows)
+    if remaining:
+        rows.append({"name": "(own)", "channels": None, "size": None, "parameters": remaining})
     return rows
 
 

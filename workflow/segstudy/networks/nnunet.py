@@ -75,6 +75,6 @@ def build_from_plan(plan: Mapping[str, Any], in_channels: int, classes: int) -> 
 
 
 def _check(name: str, package: str) -> None:
-    found = pydoc.locate(name) if str(name).startswith(package) else None
-    if not isinstance(found, type) or not issubclass(found, nn.Module):
+    architecture = pydoc.locate(name) if str(name).startswith(package) else None
+    if not isinstance(architecture, type) or not issubclass(architecture, nn.Module):
         raise InputError(f"the plan names {name!r}, which is no network or layer of nnU-Net's")

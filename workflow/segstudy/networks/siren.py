@@ -60,11 +60,11 @@ class CoordinateHead(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """Return logits (batch, class, *size) of images (batch, channel, *size)."""
-        found = self.network(images)
-        if isinstance(found, torch.Tensor):
-            return self._logits(found)
-        lower = [layer(features) for layer, features in zip(self.lower, found[1:], strict=True)]
-        return [self._logits(found[0]), *lower]
+        outputs = self.network(images)
+        if isinstance(outputs, torch.Tensor):
+            return self._logits(outputs)
+        lower = [layer(features) for layer, features in zip(self.lower, outputs[1:], strict=True)]
+        return [self._logits(outputs[0]), *lower]
 
     def _logits(self, features: torch.Tensor) -> torch.Tensor:
         # In half precision, omega times a coordinate is off by a good part of a period.

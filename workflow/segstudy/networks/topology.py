@@ -65,5 +65,5 @@ def product(steps: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Return by how much strides shrink a patch in all, along each axis."""
     total = [1] * len(steps[0])
     for step in steps:
-        total = [one * other for one, other in zip(total, step, strict=True)]
+        total = [factor * step_factor for factor, step_factor in zip(total, step, strict=True)]
     return tuple(total)

@@ -152,8 +152,8 @@ def _read(path: Path | str) -> dict[str, Any]:
             f"{path}: not readable as weights, damaged or of another program ({reason})"
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{path}: {found or 'no format'} found; expected a {FORMAT!r} file")
+        written = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: {written or 'no format'} found; expected a {FORMAT!r} file")
     for key, kind in _KINDS.items():
         whole = isinstance(content.get(key), kind)
         if not whole or (key == "plan" and "spacing_mm" not in content[key]):

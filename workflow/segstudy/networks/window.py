@@ -138,12 +138,12 @@ def predict_volume(
         windows = windows.to(device)
         shown = [axis for axis in range(3) if axis != normal]
         along = [name for name in window.mirror_axes if RAS_AXES[name] in shown]
-        found = forward(windows)
+        summed = forward(windows)
         for names in _combinations(along):
             axes = [2 + shown.index(RAS_AXES[name]) for name in names]
             mirrored = forward(windows.flip(axes)).flip(axes)
-            found += mirrored[:, swapped] if "right_left" in names else mirrored
-        return (found / 2 ** len(along)).to(total.device)
+            summed += mirrored[:, swapped] if "right_left" in names else mirrored
+        return (summed / 2 ** len(along)).to(total.device)
 
     was_training = network.training
     network.eval()
@@ -212,14 +212,14 @@ def _add_windows(
         window_starts(s, p, window.overlap) for s, p in zip(stack.shape[2:], patch, strict=True)
     ]
     weights = [
-        window_weights(found, size, window.sigma).to(sums.device)
-        for found, size in zip(starts, patch, strict=True)
+        window_weights(axis_starts, size, window.sigma).to(sums.device)
+        for axis_starts, size in zip(starts, patch, strict=True)
     ]
     # the part of a window that is no padding, and its size
     inside = _box(before, space)
     kept = [min(size, wide) for size, wide in zip(space, patch, strict=True)]
     # a window: its number along each axis, and the item of the stack that it is cut from
-    numbers = itertools.product(*[range(len(found)) for found in starts])
+    numbers = itertools.product(*[range(len(axis_starts)) for axis_starts in starts])
     windows = itertools.product(numbers, range(len(stack)))
     for batch in _batches(windows, batch_size):
         corners = [[s[n] for s, n in zip(starts, number, strict=True)] for number, _ in batch]
@@ -227,8 +227,8 @@ def _add_windows(
             stack[(item, slice(None), *_box(corner, patch))]
             for corner, (_, item) in zip(corners, batch, strict=True)
         ]
-        found = probabilities(torch.stack(cuts))
-        for corner, (number, item), part in zip(corners, batch, found, strict=True):
+        window_probabilities = probabilities(torch.stack(cuts))
+        for corner, (number, item), part in zip(corners, batch, window_probabilities, strict=True):
             weight = factor
             for axis, which in enumerate(number):
                 profile = weights[axis][which, inside[axis]]

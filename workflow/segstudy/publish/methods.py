@@ -17,7 +17,6 @@ from segstudy.publish import outward
 from segstudy.publish.results import Results
 from segstudy.publish.words import listing, plain
 from segstudy.study import (
-    Arm,
     Augmentation,
     Dataset,
     ExternalModel,
@@ -25,6 +24,7 @@ from segstudy.study import (
     Model,
     NnunetModel,
     Study,
+    StudyModel,
     Synthesis,
 )
 from segstudy.words import confidence, count
@@ -177,8 +177,8 @@ def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> st
     seeds = f", with {len(model.seeds)} seeds a fold" if len(model.seeds) > 1 else ""
     used = "best by its pseudo Dice" if model.infer.weights == "best" else "last"
     apart = (
-        f"{_percent(model.validation_share)} of training cases were kept apart to follow it"
-        if model.validation_share
+        f"{_percent(model.validation_fraction)} of training cases were kept apart to follow it"
+        if model.validation_fraction
         else "no training case was kept apart"
     )
     return (
@@ -254,7 +254,7 @@ def _patches(model: Model, runs: list[dict]) -> str:
         planes += f" (at most {model.slices.most_per_plane} of a plane and case)"
     return (
         f"shown patches{planes}{f' of {sizes} voxels' if sizes else ''}, {model.batch_size} a step"
-        f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_share)} of "
+        f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_fraction)} of "
         f"them centred on a structure, with "
         + (
             _synthesis(model.synthesis)
@@ -290,14 +290,16 @@ def _learning(model: Model, runs: list[dict]) -> str:
 
 
 def _validation(model: Model, runs: list[dict]) -> str:
-    if not model.validation_share:
+    if not model.validation_fraction:
         return "used with their last weights, and no training case was kept apart"
     chosen = (
         "used with the weights that did best on"
         if model.infer.weights == "best"
         else "used with the last weights, and followed by their Dice on"
     )
-    return f"{chosen} the {_percent(model.validation_share)} of training cases that were kept apart"
+    return (
+        f"{chosen} the {_percent(model.validation_fraction)} of training cases that were kept apart"
+    )
 
 
 def _loss(loss: Loss) -> str:
@@ -317,25 +319,25 @@ def _loss(loss: Loss) -> str:
 
 def _augmentation(settings: Augmentation) -> str:
     steps = []
-    if settings.affine_share:
+    if settings.affine_probability:
         steps.append(
             f"rotation up to ±{settings.rotation_deg:g}° and scaling by {settings.scale[0]:g} to "
             f"{settings.scale[1]:g}{', shear up to ±' + format(settings.shear, 'g') if settings.shear else ''} "
-            f"({_percent(settings.affine_share)} of patches)"
+            f"({_percent(settings.affine_probability)} of patches)"
         )
     if settings.flip_axes:
         axes = [axis.replace("_", "-") for axis in settings.flip_axes]
         steps.append(f"flips along {listing(axes)}")
     for share, name in (
-        (settings.elastic_share, "elastic deformation"),
-        (settings.noise_share, "Gaussian noise"),
-        (settings.blur_share, "blur"),
-        (settings.bias_share, "bias field"),
-        (settings.brightness_share, "brightness"),
-        (settings.contrast_share, "contrast"),
-        (settings.low_resolution_share, "lower resolution"),
-        (settings.gamma_share, "gamma"),
-        (settings.inverted_gamma_share, "gamma of the inverted patch"),
+        (settings.elastic_probability, "elastic deformation"),
+        (settings.noise_probability, "Gaussian noise"),
+        (settings.blur_probability, "blur"),
+        (settings.bias_probability, "bias field"),
+        (settings.brightness_probability, "brightness"),
+        (settings.contrast_probability, "contrast"),
+        (settings.low_resolution_probability, "lower resolution"),
+        (settings.gamma_probability, "gamma"),
+        (settings.inverted_gamma_probability, "gamma of the inverted patch"),
     ):
         if share:
             steps.append(f"{name} ({_percent(share)})")
@@ -348,7 +350,7 @@ def _synthesis(settings: Synthesis) -> str:
         f"±{settings.rotation_deg:g}°, scaling by {settings.scale[0]:g} to {settings.scale[1]:g}, elastic "
         f"shifts of control points {settings.elastic_spacing_mm:g} mm apart (SD {settings.elastic_sd_mm:g} mm), "
         "a Gaussian of random mean and SD for each tissue, a bias field, gamma, and voxels up to "
-        f"{settings.isotropic_mm:g} mm or slices up to {settings.slice_spacing_mm:g} mm apart"
+        f"{settings.max_isotropic_spacing_mm:g} mm or slices up to {settings.max_slice_spacing_mm:g} mm apart"
     )
 
 
@@ -360,11 +362,11 @@ def _prediction(results: Results) -> str:
         if not set(study.trained_on(name)) & set(study.tested_datasets)
     ]
 
-    def kept(name: str, model: Arm) -> str:
+    def kept(name: str, model: StudyModel) -> str:
         choice = model.infer.keep_largest_component
         return "never" if name in unseen and choice == "auto" else choice
 
-    def named(setting: Callable[[str, Arm], object]) -> list[tuple[list[str], object]]:
+    def named(setting: Callable[[str, StudyModel], object]) -> list[tuple[list[str], object]]:
         """The models of each value; none are named where all have the same."""
         return [
             ([] if len(names) == len(study.models) else names, value)
@@ -384,7 +386,7 @@ def _prediction(results: Results) -> str:
 
 
 def _grouped(
-    results: Results, setting: Callable[[str, Arm], object]
+    results: Results, setting: Callable[[str, StudyModel], object]
 ) -> list[tuple[list[str], object]]:
     groups: dict = {}
     for name, model in results.study.models.items():
@@ -398,7 +400,10 @@ def _evaluation(results: Results) -> str:
     measured = [metric.find(name) for name in dict.fromkeys(results.metrics["metric"])]
     defined = [one for one in measured if one.definition]
     ignored = [name for name, dataset in study.datasets.items() if dataset.ignore]
-    groups = [f"{name} ({', '.join(members)})" for name, members in study.metrics.groups.items()]
+    groups = [
+        f"{name} ({', '.join(members)})"
+        for name, members in study.metrics.composite_regions.items()
+    ]
     return _filled("evaluation", study, defined, ignored, groups)
 
 

@@ -83,7 +83,7 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
     """What must not be in the zip: parts of the study's paths and, where cases get new names, the old ones."""
     study, paths, files = results.study, [results.root.resolve(), Path.home(), Path.cwd()], []
     published = [study.name, *study.models, *study.preprocess, *study.grids, *study.channels]
-    published += [*study.structures, *study.groups, *study.datasets]
+    published += [*study.structures, *study.composite_regions, *study.datasets]
     own, places = set(), set()
     for dataset, settings in study.datasets.items():
         source = settings.source

@@ -23,7 +23,7 @@ def expand(names: Sequence[str], study: Study) -> list[str]:
 
 def regions(study: Study) -> list[str]:
     """What is measured: the structures, then the merged groups."""
-    return [*study.structures, *study.metrics.groups]
+    return [*study.structures, *study.metrics.composite_regions]
 
 
 def plain(name: str) -> str:

@@ -113,16 +113,16 @@ def _candidates(
             right, wrong, axis, spacing_mm, settings.angle_step_deg, settings.angle_tolerance_deg
         )
         found.append(("sweep", swept.matrix, "", time.perf_counter() - began))
-        if settings.sweep_also:
+        if settings.additional_degrees_of_freedom:
             matrix = also(
                 right,
                 wrong,
                 swept.matrix,
                 spacing_mm,
-                settings.sweep_also,
+                settings.additional_degrees_of_freedom,
                 settings.angle_tolerance_deg,
             )
-            name = f"sweep with {' and '.join(settings.sweep_also)}"
+            name = f"sweep with {' and '.join(settings.additional_degrees_of_freedom)}"
             found.append((name, matrix, "", time.perf_counter() - began))
     if "elastix" in settings.methods:
         from segstudy.repair.elastix import register

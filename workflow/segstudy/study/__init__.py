@@ -1,12 +1,11 @@
 """The study file: its settings, its errors, and the slice of it that each stage is given.
 
 Every setting is here, with its unit and default: `study` holds all others; `reading` reads them, and
-`mistakes` words what is wrong. `config/README.md` and `config/study.schema.json` are generated from
+`validation_errors` words what is wrong. `config/README.md` and `config/study.schema.json` are generated from
 these types (`segstudy study --reference`, `--schema`). This package imports neither torch nor snakemake.
 """
 
 from segstudy.study.analysis import Metrics, Statistics
-from segstudy.study.arms import Arm, TrainingSubset
 from segstudy.study.datasets import Cohort, Dataset, RepairedCohort
 from segstudy.study.external import PLACEHOLDER, ExternalModel
 from segstudy.study.models import AnyModel
@@ -48,12 +47,12 @@ from segstudy.study.stages import (
     TrainSettings,
 )
 from segstudy.study.study import Study
+from segstudy.study.study_model import StudyModel, TrainingSubset
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
 __all__ = [
     "PLACEHOLDER",
     "AnyModel",
-    "Arm",
     "AttentionUnetModel",
     "Augmentation",
     "BidsSource",
@@ -92,6 +91,7 @@ __all__ = [
     "Splits",
     "Statistics",
     "Study",
+    "StudyModel",
     "SwinUnetrModel",
     "Synthesis",
     "TableSource",

@@ -13,7 +13,7 @@ from segstudy.study.settings import EXPERT, Name, Positive, Settings
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
     """The metrics' own names, for names of other programs."""
     return tuple(
-        dict.fromkeys(found.name for found in _refusing(find_all, names, directions).values())
+        dict.fromkeys(metric.name for metric in _refusing(find_all, names, directions).values())
     )
 
 
@@ -29,6 +29,8 @@ def _refusing(function: Callable, *values: Any) -> Any:
 class Metrics(Settings):
     """Measured on the native grid, in millimetres."""
 
+    old_names = {"groups": "composite_regions"}
+
     surface: Literal["mesh", "surfel", "voxel"] = Field(
         "mesh",
         description="what distances are taken between: `mesh`, marching-cubes surfaces, weighted by area (the most "
@@ -37,8 +39,9 @@ class Metrics(Settings):
     nsd_tolerance_mm: tuple[Positive, ...] | Positive = Field(
         (2.0,), description="tolerances of the normalised surface distance, in mm"
     )
-    groups: dict[Name, tuple[str, ...]] = Field(
-        {}, description="merged structures that are measured too: name: [structures]"
+    composite_regions: dict[Name, tuple[str, ...]] = Field(
+        {},
+        description="regions of several structures, which are measured merged too: name: [structures]",
     )
     slice_axis: Literal["none", "axial", "coronal", "sagittal"] = Field(
         "none",
@@ -120,9 +123,9 @@ class Statistics(Settings):
     @field_validator("compare_datasets")
     @classmethod
     def _different(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        for one, other in value:
-            if one == other:
-                raise ValueError(f"{one!r} stands against itself; expected two datasets")
+        for dataset, other in value:
+            if dataset == other:
+                raise ValueError(f"{dataset!r} stands against itself; expected two datasets")
         return value
 
 
@@ -145,3 +148,31 @@ class Publish(Settings):
             raise ValueError(
                 f"found {', '.join(value)}; expected metrics that are measured: {', '.join(MEASURED)}, nsd"
             ) from None
+
+
+def check_composite_regions(regions: dict[str, tuple[str, ...]], structures: list[str]) -> None:
+    """Refuse a region that is named like a structure, or has members that are no structures.
+
+    Parameters
+    ----------
+    regions
+        `metrics.composite_regions`: region -> its structures.
+    structures
+        Names of the study's structures.
+
+    Raises
+    ------
+    ValueError
+        With the key of the first such region.
+    """
+    for name, members in regions.items():
+        if name in structures:
+            raise ValueError(
+                f"metrics.composite_regions.{name}: this is the name of a structure too"
+            )
+        for member in members:
+            if member not in structures:
+                raise ValueError(
+                    f"metrics.composite_regions.{name}: {member!r} is none of the structures "
+                    f"({', '.join(structures)})"
+                )

@@ -14,7 +14,6 @@ from segstudy.study.settings import (
     Name,
     Pairs,
     Settings,
-    background_by_its_old_name,
 )
 from segstudy.study.sources import LabelMapsSource, Source
 
@@ -33,6 +32,8 @@ def _structures_schema(schema: dict) -> None:
 
 class Cohort(Settings):
     """What the files of a dataset hold, wherever they come from."""
+
+    old_names = {"ignore_labels": "background_labels"}
 
     modality: Literal["CT", "MR", "other"] = Field(
         description="decides cropping and normalisation: CT in Hounsfield units, MR and other by image"
@@ -76,7 +77,6 @@ class Cohort(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_value_a_structure(cls, content: Any) -> Any:
-        content = background_by_its_old_name(content)
         return labels.settled(content) if isinstance(content, dict) else content
 
     @model_validator(mode="after")
@@ -93,7 +93,7 @@ class Cohort(Settings):
         if twice:
             raise ValueError(
                 f"structures: value {twice[0]} stands for two structures; regions that overlap, as "
-                "nnU-Net's, are measured by metrics.groups: give each value a structure, and each "
+                "nnU-Net's, are measured by metrics.composite_regions: give each value a structure, and each "
                 "region a group of structures"
             )
         if "background" in self.structures:

@@ -7,20 +7,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from segstudy.study.arms import Arm, Device, MemoryMb, RuntimeMin, Threads
 from segstudy.study.settings import (
     Background,
     LabelScheme,
     Positive,
-    background_by_its_old_name,
     check_scheme,
 )
+from segstudy.study.study_model import Device, MemoryMb, RuntimeMin, StudyModel, Threads
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 """What is filled into the command of an external model."""
 
 
-class ExternalModel(Arm):
+class ExternalModel(StudyModel):
     """Any program that maps an image to a label file, such as FreeSurfer's `mri_synthseg`. Nothing is trained: it
     predicts each tested case, and is measured like the other models.
     """
@@ -29,6 +28,8 @@ class ExternalModel(Arm):
     model_config = ConfigDict(
         json_schema_extra=lambda schema: schema.update(required=["trainer", "command", "labels"])
     )
+
+    old_names = {**StudyModel.old_names, "ignore_labels": "background_labels"}
 
     network: Literal["external"] = Field(
         description="follows from `trainer`, and need not be written"
@@ -66,11 +67,6 @@ class ExternalModel(Arm):
         except ValueError as error:
             raise ValueError(f"command: {error}: {value}") from None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _old_name(cls, content: Any) -> Any:
-        return background_by_its_old_name(content)
-
     @model_validator(mode="after")
     def _one_meaning_a_value(self) -> "ExternalModel":
         check_scheme("labels", self.labels, self.background_labels)
@@ -97,13 +93,13 @@ class ExternalModel(Arm):
         """Raises ValueError where the command does not suit images of these channels."""
         images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
         allowed = [*images, "output", "threads"]
-        found = [key for word in self.command for key in PLACEHOLDER.findall(word)]
-        for key in found:
+        named = [key for word in self.command for key in PLACEHOLDER.findall(word)]
+        for key in named:
             if key not in allowed:
                 raise ValueError(
                     f"command: unknown placeholder {{{key}}}. Allowed: "
                     + ", ".join(f"{{{key}}}" for key in allowed)
                 )
         for key in (*images, "output"):
-            if key not in found:
+            if key not in named:
                 raise ValueError(f"command: {{{key}}} is missing")

@@ -4,8 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from segstudy.study.arms import Arm, AutoMemoryMb, Device, Infer, RuntimeMin, Seeds, Threads
-from segstudy.study.settings import EXPERT, Axes, Name, Positive, Settings, Share
+from segstudy.study.settings import EXPERT, Axes, Fraction, Name, Positive, Settings
+from segstudy.study.study_model import (
+    AutoMemoryMb,
+    Device,
+    Infer,
+    RuntimeMin,
+    Seeds,
+    StudyModel,
+    Threads,
+)
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
 
@@ -35,8 +43,14 @@ class SirenHead(Settings):
     )
 
 
-class Model(Arm):
+class Model(StudyModel):
     """What every trained network shares."""
+
+    old_names = {
+        **StudyModel.old_names,
+        "foreground_share": "foreground_fraction",
+        "validation_share": "validation_fraction",
+    }
 
     trainer: Literal["images", "synth"] = Field(
         "images",
@@ -59,7 +73,9 @@ class Model(Arm):
         description="steps an epoch; `auto`: as many as show each training case once (2D: at least 8 slices of it), "
         "and with `trainer: synth` at least 250",
     )
-    foreground_share: Share = Field(0.5, description="share of patches centred on a structure")
+    foreground_fraction: Fraction = Field(
+        0.5, description="fraction of patches centred on a structure"
+    )
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -102,9 +118,9 @@ class Model(Arm):
         json_schema_extra=EXPERT,
     )
     seeds: Seeds = (0,)
-    validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.1,
-        description="share of a fold's training cases kept apart to follow the training; the fold's test cases are never seen",
+        description="fraction of a fold's training subjects held out for validation, from which nothing is learned; the fold's test cases are never seen",
     )
     validate_every_epochs: int = Field(
         5, ge=1, description="epochs between validations on whole volumes", json_schema_extra=EXPERT
@@ -169,7 +185,7 @@ class EnetModel(Model):
     network: Literal["enet"]
     dims: Literal[2] = Field(2, description="ENet works on slices")
     channels: int = Field(16, ge=4, description="channels of the initial block; 16 in the paper")
-    dropout: Share = Field(0.1, description="spatial dropout of the bottlenecks")
+    dropout: Fraction = Field(0.1, description="spatial dropout of the bottlenecks")
 
 
 class UnetModel(Model):
@@ -208,7 +224,7 @@ class UnetModel(Model):
         description="first weights: He et al. 2015, normal or uniform; `default`: torch's",
         json_schema_extra=EXPERT,
     )
-    dropout: Share = Field(0.0, description="dropout of the blocks")
+    dropout: Fraction = Field(0.0, description="dropout of the blocks")
 
 
 class AttentionUnetModel(Model):
@@ -218,7 +234,7 @@ class AttentionUnetModel(Model):
     channels: tuple[Annotated[int, Field(ge=2)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of each level"
     )
-    dropout: Share = Field(0.0, description="dropout of the convolutions")
+    dropout: Fraction = Field(0.0, description="dropout of the convolutions")
 
 
 class UnetrModel(Model):
@@ -228,7 +244,7 @@ class UnetrModel(Model):
     feature_size: int = Field(16, ge=1, description="channels of the decoder's last level")
     hidden_size: int = Field(768, ge=1, description="width of the transformer")
     heads: int = Field(12, ge=1, description="attention heads; they divide `hidden_size`")
-    dropout: Share = Field(0.0, description="dropout of the transformer")
+    dropout: Fraction = Field(0.0, description="dropout of the transformer")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "UnetrModel":
@@ -257,7 +273,7 @@ class SwinUnetrModel(Model):
     version: Literal[1, 2] = Field(
         1, description="2: a residual convolution before each stage (SwinUNETR-V2)"
     )
-    dropout: Share = Field(0.0, description="dropout of the transformer")
+    dropout: Fraction = Field(0.0, description="dropout of the transformer")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "SwinUnetrModel":

@@ -4,8 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from segstudy.study.arms import Arm, Device, Infer, MemoryMb, RuntimeMin, Seeds, Threads
 from segstudy.study.settings import Positive
+from segstudy.study.study_model import (
+    Device,
+    Infer,
+    MemoryMb,
+    RuntimeMin,
+    Seeds,
+    StudyModel,
+    Threads,
+)
 
 
 class NnunetInfer(Infer):
@@ -16,13 +24,15 @@ class NnunetInfer(Infer):
     )
 
 
-class NnunetModel(Arm):
+class NnunetModel(StudyModel):
     """nnU-Net itself (Isensee et al. 2021; extra `nnunet`): it plans, preprocesses, trains and predicts by its own
     rules, on the same folds as the other models. What it fits, it fits on a fold's training cases.
     """
 
     # For editors: what a person writes is `trainer`.
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["trainer"]))
+
+    old_names = {**StudyModel.old_names, "validation_share": "validation_fraction"}
 
     network: Literal["nnunet"] = Field(
         description="follows from `trainer`, and need not be written"
@@ -54,9 +64,9 @@ class NnunetModel(Arm):
     device: Device = "auto"
     threads: Threads = 8
     seeds: Seeds = (0,)
-    validation_share: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.0,
-        description="share of a fold's training cases kept apart to follow the training; 0: all are trained on "
+        description="fraction of a fold's training subjects held out for validation; 0: all are trained on "
         "(nnU-Net's fold `all`), and pseudo Dice is that of training cases",
     )
     infer: NnunetInfer = NnunetInfer()

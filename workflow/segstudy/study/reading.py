@@ -2,6 +2,9 @@
 
 import difflib
 import typing
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,16 @@ from pydantic import ValidationError
 
 from segstudy import paths
 from segstudy.errors import InputError
-from segstudy.grid import expand
-from segstudy.study.arms import NOT_LEARNED
-from segstudy.study.mistakes import describe, keys_at
+from segstudy.files import parse_json
+from segstudy.grid import Grids, expand
+from segstudy.log import log
+from segstudy.study.models import AnyModel
+from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name
 from segstudy.study.settings import Settings
 from segstudy.study.study import Study
-from segstudy.yaml_files import read_yaml
+from segstudy.study.study_model import NOT_LEARNED
+from segstudy.study.validation_errors import Keys, describe, keys_at, keys_named_by
+from segstudy.yaml_files import KeyPlaces, read_yaml
 
 
 def read_study(
@@ -30,15 +37,46 @@ def read_study(
     Raises InputError that names the file, the key, what was found and what was expected.
     """
     path = Path(paths.expanded(str(path), "study file"))
-    content = _content(path)
+    content, old_names = by_todays_names(Study, _content(path))
+    place = Places(path, old_names)
     content.setdefault("name", path.stem)
     replaced = {} if source_path is None else _replacements(content, source_path, path)
-    _place_sources(content, path, replaced)
-    _expand_grids(content, path)
+    _place_sources(content, path, replaced, place)
+    old_names += _expand_grids(content, path, place)
+    _tell(old_names, path, place)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise InputError(describe(error, path, Study)) from None
+        place.grids = content.get("grids", {})
+        raise InputError(describe(error, path, Study, place)) from None
+
+
+class Places:
+    """Tell the place of a key in a study file, `, line 3, column 5`; the file is read for the first one.
+
+    Of a file that is gone by then, no place is told.
+    """
+
+    def __init__(self, file: Path | str, old_names: Sequence[OldName] = ()):
+        self.file, self.old_names = file, old_names
+        self.grids: Grids = {}
+        """What the grid searches were replaced by, once they are."""
+
+    @cached_property
+    def _places(self) -> Callable[..., str]:
+        with suppress(InputError):
+            return KeyPlaces(self.file, {old.today: old.place[-1] for old in self.old_names})
+        return lambda *paths: ""
+
+    def __call__(self, keys: Keys) -> str:
+        """Return the place of a key, or of the nearest above it; of a grid search's model, in the one written."""
+        if len(keys) > 1 and keys[0] == "models":
+            for entry, models in self.grids.items():
+                if keys[1] in models:
+                    inside = keys[2:]
+                    searched = (*keys[:1], entry, "grid_search", ".".join(map(str, inside)))
+                    return self._places((*keys[:1], entry, *inside), searched)
+        return self._places(keys)
 
 
 def from_json(kind: type[Settings], text: str) -> Any:
@@ -50,10 +88,18 @@ def from_json(kind: type[Settings], text: str) -> Any:
             raise InputError(f"{text[1:]}: not UTF-8 text ({error.reason})") from None
         except OSError as error:
             raise InputError(f"{text[1:]}: cannot be read: {error.strerror}") from None
+    content, old_names = by_todays_names(kind, parse_json(text, "--settings"))
+    _tell(old_names, "--settings", lambda keys: "")
     try:
-        return kind.model_validate_json(text)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, "--settings", kind)) from None
+
+
+def _tell(old_names: list[OldName], file: Path | str, place: Callable[[Keys], str]) -> None:
+    """Log a note of each old name."""
+    for note in notes(old_names, file, place):
+        log.warning("%s", note)
 
 
 def _content(path: Path) -> dict:
@@ -71,17 +117,19 @@ def check_sources(study: Study, file: Path | str) -> None:
         if not text:
             continue
         path, table = Path(text), dataset.source.layout == "table"
-        where = f"{file}: datasets.{name}.source.path: {text}"
+        if path.exists() and path.is_dir() != table:
+            continue
+        place = Places(file)(("datasets", name, "source", "path"))
+        where = f"{file}{place}: datasets.{name}.source.path: {text}"
         wanted = "the table, a .tsv file" if table else "the dataset's folder"
         if not path.exists():
             inside = "" if path.is_absolute() else f" ({path.absolute()})"
             raise InputError(f"{where}: no such {'table' if table else 'folder'}{inside}")
-        if path.is_dir() == table:
-            found = ("a file", "a folder")[table]
-            archive = not table and path.name.endswith((".zip", ".tar", ".gz", ".tgz", ".7z"))
-            raise InputError(
-                f"{where}: {found}; expected {wanted}" + ("; unpack the archive" if archive else "")
-            )
+        kind = ("a file", "a folder")[table]
+        archive = not table and path.name.endswith((".zip", ".tar", ".gz", ".tgz", ".7z"))
+        raise InputError(
+            f"{where}: {kind}; expected {wanted}" + ("; unpack the archive" if archive else "")
+        )
 
 
 def _sources(content: dict) -> dict[str, dict]:
@@ -96,7 +144,9 @@ def _sources(content: dict) -> dict[str, dict]:
     }
 
 
-def _place_sources(content: dict, file: Path, replaced: typing.Mapping[str, str]) -> None:
+def _place_sources(
+    content: dict, file: Path, replaced: typing.Mapping[str, str], place: Callable[[Keys], str]
+) -> None:
     """Expand the paths of the sources, and take relative ones from the file's folder.
 
     replaced: dataset -> the path in place of the file's, which is not looked at.
@@ -105,7 +155,8 @@ def _place_sources(content: dict, file: Path, replaced: typing.Mapping[str, str]
         if name in replaced:
             source["path"] = replaced[name]
         elif isinstance(source.get("path"), str):
-            where = f"{file}: datasets.{name}.source.path"
+            key = ("datasets", name, "source", "path")
+            where = f"{file}{place(key)}: {'.'.join(key)}"
             source["path"] = paths.from_study_file(source["path"], file, where)
 
 
@@ -138,40 +189,74 @@ def _replacements(
     return dict.fromkeys(sources, paths.expanded(str(source_path), "--config path"))
 
 
-def _expand_grids(content: dict, file: Path) -> None:
-    """Replace each model that has a `grid` by its arms, and tell in `grids` what they are."""
+def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> list[OldName]:
+    """Replace each model that has a `grid_search` by those that it stands for, and list them in `grids`.
+
+    Returns
+    -------
+    The old names that were among the settings searched.
+    """
     if "grids" in content:
-        raise InputError(f"{file}: grids: is filled in by segstudy; write `grid` into a model")
+        raise InputError(
+            f"{file}{place(('grids',))}: grids: is filled in by segstudy; write `grid_search` into a model"
+        )
     models = content.get("models")
     if not isinstance(models, dict):
-        return
+        return []
+    old_names = [
+        old_name
+        for entry, model in models.items()
+        if isinstance(model, dict) and isinstance(model.get("grid_search"), dict)
+        for old_name in _rename_searched(model, entry)
+    ]
     try:
         for entry, model in models.items():
-            if isinstance(model, dict) and "grid" in model and model.get("trainer") == "external":
+            if (
+                isinstance(model, dict)
+                and "grid_search" in model
+                and model.get("trainer") == "external"
+            ):
                 raise ValueError(
-                    f"models.{entry}.grid: trainer: external trains nothing, so there is nothing to search; leave grid out"
+                    f"models.{entry}.grid_search: trainer: external trains nothing, so there is nothing to search; leave grid_search out"
                 )
         expanded, grids = expand(models)
         for entry in grids:
-            for setting in models[entry]["grid"]:
+            for setting in models[entry]["grid_search"]:
                 _check_setting(models[entry], entry, setting)
     except ValueError as error:
-        raise InputError(f"{file}: {error}") from None
+        raise InputError(f"{file}{place(keys_named_by(str(error)))}: {error}") from None
     if grids:
         content["models"], content["grids"] = expanded, grids
+    return old_names
+
+
+def _rename_searched(model: dict, entry: str) -> list[OldName]:
+    """Give the settings of a model's grid search today's names; return the old ones."""
+    searched, old_names = {}, []
+    for setting, values in model["grid_search"].items():
+        name = setting
+        if isinstance(setting, str):
+            name, old_here = setting_by_todays_name(AnyModel, model, setting)
+            above = ("models", entry, "grid_search")
+            old_names += [OldName((*above, *old.place), old.today) for old in old_here]
+        if name in searched:
+            return []  # by both names: the old one is refused as an unknown key
+        searched[name] = values
+    model["grid_search"] = searched
+    return old_names
 
 
 def _check_setting(model: dict, entry: str, setting: str) -> None:
-    """Raise ValueError for a setting of a grid that the model's network does not have, or that teaches it nothing."""
+    """Raise ValueError for a setting of a grid search that the model's network does not have, or that teaches it nothing."""
     first = setting.split(".")[0]
     if first in NOT_LEARNED:
         raise ValueError(
-            f"models.{entry}.grid.{setting}: {first} does not change what is learned, so that there is nothing to "
-            "choose by; leave it out of the grid"
+            f"models.{entry}.grid_search.{setting}: {first} does not change what is learned, so that there is nothing to "
+            "choose by; leave it out of the grid search"
         )
-    if first in ("train_on", "training_subset", "validation_share"):
+    if first in ("train_on", "training_subset", "validation_fraction"):
         raise ValueError(
-            f"models.{entry}.grid.{setting}: {first} changes the cases that a grid's best arm is chosen by; give each "
+            f"models.{entry}.grid_search.{setting}: {first} changes the cases that a grid search's best model is chosen by; give each "
             "value a model of its own"
         )
     place: tuple = ("models", entry, str(model.get("network", model.get("trainer"))))
@@ -181,7 +266,7 @@ def _check_setting(model: dict, entry: str, setting: str) -> None:
             near = difflib.get_close_matches(part, allowed, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ValueError(
-                f"models.{entry}.grid.{setting}: unknown key {part}; {hint}"
+                f"models.{entry}.grid_search.{setting}: unknown key {part}; {hint}"
                 f"Allowed here: {', '.join(allowed)}"
             )
         place = (*place, part)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from segstudy.study.settings import EXPERT, Positive, Settings, Share
+from segstudy.study.settings import EXPERT, Fraction, Positive, Settings
 
 
 class Elastix(Settings):
@@ -23,6 +23,8 @@ class Elastix(Settings):
 
 class Repair(Settings):
     """How a label that was moved in every case is put back."""
+
+    old_names = {"sweep_also": "additional_degrees_of_freedom"}
 
     structure: str = Field(description="the structure whose label was moved")
     estimate_from: Literal["pair", "images"] = Field(
@@ -54,12 +56,12 @@ class Repair(Settings):
         1.0, description="first step of the rotation sweep, in degrees", json_schema_extra=EXPERT
     )
     angle_tolerance_deg: Positive = Field(0.01, description="last step of the sweep, in degrees")
-    sweep_also: tuple[Literal["tilt", "scale"], ...] = Field(
+    additional_degrees_of_freedom: tuple[Literal["tilt", "scale"], ...] = Field(
         (),
-        description="what else the sweep looks for, from its own optimum on: `tilt`: rotation about the other two "
+        description="degrees of freedom that a further sweep adds, from the optimum on: `tilt`: rotation about the other two "
         "axes (tilts of 5 to 30 degrees of the phantom's heart were found to 0.1 degree); `scale`: one factor for all axes; a further attempt, its IoU decides",
     )
-    minimum_iou: Share = Field(
+    minimum_iou: Fraction = Field(
         0.9,
         description="IoU, on the reference case, of the right label moved by the fault found with the "
         "delivered one; below it the repair is refused",

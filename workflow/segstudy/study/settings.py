@@ -4,17 +4,23 @@ import hashlib
 import json
 import typing
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-
-from segstudy.log import log
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    WithJsonSchema,
+    model_validator,
+)
 
 Name = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", description="letters, digits and underscores"),
 ]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Range = tuple[float, float]
@@ -28,7 +34,9 @@ def _lists(value: Any) -> Any:
     """A single value stands for a list of one."""
     if not isinstance(value, dict):
         return value
-    return {name: (own,) if isinstance(own, int) else own for name, own in value.items()}
+    return {
+        name: (values,) if isinstance(values, int) else values for name, values in value.items()
+    }
 
 
 LabelScheme = Annotated[
@@ -51,7 +59,7 @@ Background = Literal["all"] | tuple[int, ...]
 def _one_or_several(value: Any) -> Any:
     """A single value stands for a list of one. Raises ValueError for what is no whole number or list of such."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    if any(isinstance(one, bool) or not isinstance(one, int) for one in values):
+    if any(isinstance(item, bool) or not isinstance(item, int) for item in values):
         raise ValueError(f"found {value!r}; expected a whole number from 1 to 65535, or several")
     return tuple(values)
 
@@ -66,35 +74,15 @@ IgnoreValues = Annotated[
 """Values of reference labels that mark voxels which nobody has labelled."""
 
 
-def background_by_its_old_name(content: Any) -> Any:
-    """Settings with `background_labels` where they were written with its old name, `ignore_labels`.
-
-    Says so in the log. Raises ValueError where both stand.
-    """
-    if not isinstance(content, dict) or "ignore_labels" not in content:
-        return content
-    if "background_labels" in content:
-        raise ValueError(
-            "ignore_labels: is the old name of background_labels, which stands here too; leave it out"
-        )
-    log.warning(
-        "ignore_labels is now called background_labels, as these values become background; voxels that "
-        "are to count as nothing at all are marked by `ignore`"
-    )
-    renamed = {**content, "background_labels": content["ignore_labels"]}
-    del renamed["ignore_labels"]
-    return renamed
-
-
 def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], background: Background) -> None:
     """Raises ValueError for a structure without a value, or a value that stands for two things."""
-    values = [value for own in scheme.values() for value in own]
+    values = [value for of_structure in scheme.values() for value in of_structure]
     others = () if background == "all" else background
     for value in [*values, *others]:
         if (values + list(others)).count(value) > 1:
             raise ValueError(f"{key}: value {value} stands for two things")
-    for name, own in scheme.items():
-        if not own:
+    for name, of_structure in scheme.items():
+        if not of_structure:
             raise ValueError(f"{key}: no value for {name}")
 
 
@@ -107,6 +95,22 @@ class Settings(BaseModel):
 
     # Deferred: a command builds the checks of the settings that it uses, not those of all.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    old_names: ClassVar[Mapping[str, str]] = {}
+    """Keys of the version before that are still read: old name -> today's."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_old_names(cls, content: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Rename keys before any other validator sees them."""
+        if not isinstance(content, dict) or cls.old_names.keys().isdisjoint(content):
+            return validate(content)
+        for old, new in cls.old_names.items():
+            if old in content and new in content:
+                raise ValueError(
+                    f"{old}: is the old name of {new}, which stands here too; leave it out"
+                )
+        return validate({cls.old_names.get(key, key): value for key, value in content.items()})
 
     def to_json(self) -> str:
         """One line of JSON without what is at its default: what a rule passes on its command line.

@@ -10,15 +10,17 @@ from segstudy.study.settings import Positive, Settings, kinds_of
 class PhantomSource(Settings):
     """A thorax phantom in the SegTHOR manner, made from a seed: no download, known truth."""
 
+    old_names = {"tampered": "simulated_corruption"}
+
     layout: Literal["phantom"]
     patients: int = Field(14, ge=2, description="number of patients")
     seed: int = Field(2026, ge=0, description="seed of anatomy and noise")
     size_voxels: tuple[int, int, int] = Field(
         (96, 96, 44), description="mean grid size (i, j, k) of a patient, in voxels"
     )
-    tampered: bool = Field(
+    simulated_corruption: bool = Field(
         True,
-        description="move the heart's label in every patient, as in SegTHOR; one patient keeps the right label too",
+        description="move the heart's label in every patient, as SegTHOR's was; one patient keeps the right label too",
     )
 
 
@@ -83,11 +85,13 @@ class SlicesSource(Origin):
     `slice_mm` do.
     """
 
+    old_names = {"cases_are": "case_unit"}
+
     layout: Literal["oasis_slices"]
     parts: tuple[Literal["train", "validate", "test"], ...] = Field(
         ("train", "validate", "test"), min_length=1, description="which of the folders are read"
     )
-    cases_are: Literal["subjects", "slices"] = Field(
+    case_unit: Literal["subjects", "slices"] = Field(
         "subjects",
         description="`subjects`: a case is a subject's volume; `slices`: each slice is a case of its subject, "
         "for measuring what a split by slice leaks",

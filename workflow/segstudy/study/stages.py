@@ -4,10 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from segstudy.study.analysis import Metrics
+from segstudy.study.analysis import Metrics, check_composite_regions
 from segstudy.study.datasets import Cohort, check_ignore, check_pairs
 from segstudy.study.external import ExternalModel
-from segstudy.study.groups import check_groups
 from segstudy.study.models import AnyModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.settings import (
@@ -18,7 +17,6 @@ from segstudy.study.settings import (
     Name,
     Pairs,
     Settings,
-    background_by_its_old_name,
     check_scheme,
 )
 
@@ -84,12 +82,14 @@ class GridSettings(Settings):
 
     grids: dict[Name, dict[Name, dict[str, Any]]]
     weights: dict[Name, Literal["last", "best"]] = Field(
-        description="which weights of each arm are used"
+        description="which weights of each model are used"
     )
 
 
 class MeasureSettings(Settings):
     """What `segstudy metrics` needs of a study."""
+
+    old_names = {"ignore_labels": "background_labels"}
 
     metrics: Metrics = Metrics()
     structures: dict[str, LabelValue] = Field(
@@ -116,14 +116,9 @@ class MeasureSettings(Settings):
         "nor any surface that touches them",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _old_name(cls, content: Any) -> Any:
-        return background_by_its_old_name(content)
-
     @model_validator(mode="after")
-    def _groups_exist(self) -> "MeasureSettings":
-        check_groups(self.metrics.groups, list(self.structures))
+    def _regions_exist(self) -> "MeasureSettings":
+        check_composite_regions(self.metrics.composite_regions, list(self.structures))
         check_pairs(self.left_right_pairs, list(self.structures))
         return self
 

@@ -9,16 +9,15 @@ from segstudy import __version__
 from segstudy.mirroring import mirrored_axes, side_blind_settings
 from segstudy.regions import measured_regions
 from segstudy.sides import likely_pairs, other_side
-from segstudy.study.analysis import Metrics, Publish, Statistics
-from segstudy.study.arms import Arm
+from segstudy.study.analysis import Metrics, Publish, Statistics, check_composite_regions
 from segstudy.study.datasets import Dataset, pairs_of
 from segstudy.study.external import ExternalModel
-from segstudy.study.groups import check_groups
 from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
 from segstudy.study.nnunet import NnunetModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
+from segstudy.study.study_model import StudyModel
 
 SCHEMA_VERSION = 2
 """Of the keys of a study file; docs/versions.md says what each version changed."""
@@ -44,7 +43,7 @@ class Study(Settings):
     publish: Publish = Publish()
     grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
         {},
-        description="not written: what each `grid` of a model became, arm by arm",
+        description="not written: what each `grid_search` of a model became, model by model",
         json_schema_extra=INTERNAL,
     )
 
@@ -67,7 +66,7 @@ class Study(Settings):
         _check_channels(self)
         _check_plans(self)
         _check_sides(self)
-        check_groups(self.metrics.groups, list(_first(self).structures))
+        check_composite_regions(self.metrics.composite_regions, list(_first(self).structures))
         _check_comparisons(self)
         return self
 
@@ -87,10 +86,10 @@ class Study(Settings):
 
     def trained_on(self, model: str) -> list[str]:
         """The datasets that a model learns from, in the order of the study file."""
-        own = self.models[model]
-        if isinstance(own, ExternalModel):
+        settings = self.models[model]
+        if isinstance(settings, ExternalModel):
             return []
-        return [name for name in self.training_datasets if name in (own.train_on or [name])]
+        return [name for name in self.training_datasets if name in (settings.train_on or [name])]
 
     def fitted_on(self, plan: str) -> list[str]:
         """The datasets whose training cases decide a plan: those that its models learn from."""
@@ -121,9 +120,11 @@ class Study(Settings):
         ]
 
     @property
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Merged structures that are measured: the study's own, then those of left and right."""
-        return measured_regions(self.metrics.groups, self.left_right_pairs, self.structures)
+    def composite_regions(self) -> dict[str, tuple[str, ...]]:
+        """Return the regions of several structures that are measured: the study's, then those of left and right."""
+        return measured_regions(
+            self.metrics.composite_regions, self.left_right_pairs, self.structures
+        )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -176,7 +177,7 @@ def _check_datasets(study: Study) -> None:
         )
 
 
-def _check_model(study: Study, name: str, model: Arm) -> None:
+def _check_model(study: Study, name: str, model: StudyModel) -> None:
     if isinstance(model, ExternalModel):
         _check_external(study, name, model)
     else:
@@ -206,7 +207,7 @@ def _check_external(study: Study, name: str, model: ExternalModel) -> None:
         raise ValueError(f"models.{name}.{error}") from None
 
 
-def _check_data(study: Study, name: str, model: Arm) -> None:
+def _check_data(study: Study, name: str, model: StudyModel) -> None:
     """A model learns from training datasets, and from label maps alone only by drawing images."""
     for dataset in model.train_on or ():
         if dataset not in study.training_datasets:
@@ -214,9 +215,9 @@ def _check_data(study: Study, name: str, model: Arm) -> None:
                 f"models.{name}.train_on: {dataset!r} is none of the datasets to train on "
                 f"({', '.join(study.training_datasets)})"
             )
-    maps = [own for own in study.trained_on(name) if not study.datasets[own].has_images]
+    maps = [dataset for dataset in study.trained_on(name) if not study.datasets[dataset].has_images]
     if maps and model.trainer != "synth":
-        others = [own for own in study.cross_validated_datasets if own not in maps]
+        others = [dataset for dataset in study.cross_validated_datasets if dataset not in maps]
         instead = f"train_on: [{', '.join(others)}], or " if others else ""
         raise ValueError(
             f"models.{name}: learns from images, and {maps[0]} has label maps alone; say {instead}"

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from segstudy.study.settings import EXPERT, Axes, NotNegative, Positive, Range, Settings, Share
+from segstudy.study.settings import EXPERT, Axes, Fraction, NotNegative, Positive, Range, Settings
 
 
 class Slices(Settings):
@@ -22,9 +22,9 @@ class Slices(Settings):
 class Loss(Settings):
     """Weighted sum of soft Dice, cross-entropy and focal loss (Lin et al. 2017)."""
 
-    dice: NotNegative = Field(0.5, description="share of the Dice loss")
-    cross_entropy: NotNegative = Field(0.5, description="share of the cross-entropy")
-    focal: NotNegative = Field(0.0, description="share of the focal loss")
+    dice: NotNegative = Field(0.5, description="weight of the Dice loss")
+    cross_entropy: NotNegative = Field(0.5, description="weight of the cross-entropy")
+    focal: NotNegative = Field(0.0, description="weight of the focal loss")
     focal_gamma: NotNegative = Field(
         2.0, description="focusing exponent of the focal loss", json_schema_extra=EXPERT
     )
@@ -57,10 +57,10 @@ class Optimizer(Settings):
         description="weight decay, of all parameters, those of normalisations and biases too, as nnU-Net has it; adamw "
         "decouples it from the gradient, adam and sgd add it there",
     )
-    betas: tuple[Share, Share] = Field(
+    betas: tuple[Fraction, Fraction] = Field(
         (0.9, 0.999), description="Adam's betas", json_schema_extra=EXPERT
     )
-    momentum: Share = Field(0.99, description="momentum of sgd", json_schema_extra=EXPERT)
+    momentum: Fraction = Field(0.99, description="momentum of sgd", json_schema_extra=EXPERT)
 
 
 class Schedule(Settings):
@@ -70,25 +70,49 @@ class Schedule(Settings):
     warmup_epochs: NotNegative = Field(0, description="epochs of linear warm-up")
 
 
-SHARES = (
+RANDOM_CHANGES = (
     *("affine", "elastic", "noise", "blur", "bias", "brightness", "contrast"),
     *("low_resolution", "gamma", "inverted_gamma"),
 )
 PRESETS: dict[str, dict[str, Any]] = {
-    "none": {f"{name}_share": 0.0 for name in SHARES},
+    "none": {f"{name}_probability": 0.0 for name in RANDOM_CHANGES},
     "light": {
-        **{"affine_share": 0.3, "rotation_deg": 10.0, "scale": (0.9, 1.1)},
-        **{"noise_share": 0.1, "brightness_share": 0.1, "contrast_share": 0.1, "gamma_share": 0.1},
-        **{"blur_share": 0.0, "low_resolution_share": 0.0},
+        **{"affine_probability": 0.3, "rotation_deg": 10.0, "scale": (0.9, 1.1)},
+        **{
+            "noise_probability": 0.1,
+            "brightness_probability": 0.1,
+            "contrast_probability": 0.1,
+            "gamma_probability": 0.1,
+        },
+        **{"blur_probability": 0.0, "low_resolution_probability": 0.0},
     },
     "default": {},
     "strong": {
-        **{"affine_share": 0.8, "rotation_deg": 30.0, "scale": (0.7, 1.4), "elastic_share": 0.3},
-        **{"noise_share": 0.2, "blur_share": 0.2, "brightness_share": 0.25, "contrast_share": 0.25},
-        **{"low_resolution_share": 0.25, "gamma_share": 0.3, "inverted_gamma_share": 0.1},
+        **{
+            "affine_probability": 0.8,
+            "rotation_deg": 30.0,
+            "scale": (0.7, 1.4),
+            "elastic_probability": 0.3,
+        },
+        **{
+            "noise_probability": 0.2,
+            "blur_probability": 0.2,
+            "brightness_probability": 0.25,
+            "contrast_probability": 0.25,
+        },
+        **{
+            "low_resolution_probability": 0.25,
+            "gamma_probability": 0.3,
+            "inverted_gamma_probability": 0.1,
+        },
     },
 }
 """Sets of random changes; what is not named is at its default."""
+
+
+def _shares(*names: str) -> dict[str, str]:
+    """The old names of probabilities: `noise_share` of `noise_probability`."""
+    return {f"{name}_share": f"{name}_probability" for name in names}
 
 
 def _with_presets(schema: dict[str, Any]) -> None:
@@ -100,7 +124,7 @@ def _with_presets(schema: dict[str, Any]) -> None:
 
 
 class Augmentation(Settings):
-    """Random changes of a training patch, made in batch on the training device. `share` is a probability a patch.
+    """Random changes of a training patch, made in batch on the training device. `..._probability` is that of a patch.
 
     A word stands for a set of them: `augmentation: none`, `light`, `default` or `strong`; with `preset: strong`, the
     keys beside it change that set.
@@ -108,8 +132,10 @@ class Augmentation(Settings):
 
     model_config = ConfigDict(json_schema_extra=_with_presets)
 
-    affine_share: Share = Field(
-        0.5, description="share of patches rotated, scaled, sheared and shifted"
+    old_names = _shares(*RANDOM_CHANGES)
+
+    affine_probability: Fraction = Field(
+        0.5, description="probability of rotation, scaling, shear and shift, together"
     )
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.85, 1.2), description="range of the scale factor")
@@ -121,7 +147,9 @@ class Augmentation(Settings):
     translation_voxels: NotNegative = Field(
         0.0, description="largest shift along each axis but coarse ones, voxels"
     )
-    elastic_share: Share = Field(0.0, description="share bent by a smooth random field")
+    elastic_probability: Fraction = Field(
+        0.0, description="probability of elastic deformation, by a smooth random displacement field"
+    )
     elastic_voxels: NotNegative = Field(
         2.0,
         description="largest SD of the field's displacement along each axis, voxels",
@@ -134,37 +162,43 @@ class Augmentation(Settings):
         (),
         description="axes that are flipped, each for half of the patches; `right_left` swaps `left_right_pairs`",
     )
-    noise_share: Share = Field(0.15, description="share with Gaussian noise")
+    noise_probability: Fraction = Field(0.15, description="probability of Gaussian noise")
     noise_sd: NotNegative = Field(0.1, description="largest SD of the noise, in SD of the image")
-    blur_share: Share = Field(0.1, description="share blurred")
+    blur_probability: Fraction = Field(0.1, description="probability of Gaussian blur")
     blur_sigma_voxels: Range = Field(
         (0.5, 1.0), description="range of the blur's sigma, voxels", json_schema_extra=EXPERT
     )
-    bias_share: Share = Field(0.0, description="share with a smooth bias field, as in MR")
+    bias_probability: Fraction = Field(
+        0.0, description="probability of a smooth bias field, as in MR"
+    )
     bias_sd: NotNegative = Field(
         0.2, description="largest SD of the field's logarithm", json_schema_extra=EXPERT
     )
-    brightness_share: Share = Field(0.15, description="share with another brightness")
+    brightness_probability: Fraction = Field(0.15, description="probability of another brightness")
     brightness: Range = Field(
         (0.75, 1.25),
         description="range of the brightness factor; half of the draws lie below 1",
         json_schema_extra=EXPERT,
     )
-    contrast_share: Share = Field(0.15, description="share with another contrast")
+    contrast_probability: Fraction = Field(0.15, description="probability of another contrast")
     contrast: Range = Field(
         (0.75, 1.25),
         description="range of the contrast factor; half of the draws lie below 1",
         json_schema_extra=EXPERT,
     )
-    low_resolution_share: Share = Field(0.1, description="share made to look coarser")
+    low_resolution_probability: Fraction = Field(
+        0.1, description="probability of a lower resolution"
+    )
     low_resolution_scale: Range = Field(
         (0.5, 1.0),
-        description="range of the lower resolution, as a share of the patch's",
+        description="range of the lower resolution, as a fraction of the patch's",
         json_schema_extra=EXPERT,
     )
-    gamma_share: Share = Field(0.15, description="share with another gamma")
-    inverted_gamma_share: Share = Field(
-        0.0, description="share with another gamma of the inverted patch", json_schema_extra=EXPERT
+    gamma_probability: Fraction = Field(0.15, description="probability of another gamma")
+    inverted_gamma_probability: Fraction = Field(
+        0.0,
+        description="probability of another gamma of the inverted patch",
+        json_schema_extra=EXPERT,
     )
     gamma: Range = Field(
         (0.7, 1.5),
@@ -179,10 +213,10 @@ class Augmentation(Settings):
             content = {"preset": content}
         if not isinstance(content, dict) or "preset" not in content:
             return content
-        named, own = content["preset"], {k: v for k, v in content.items() if k != "preset"}
-        if named not in PRESETS:
-            raise ValueError(f"preset {named!r}; expected one of {', '.join(PRESETS)}")
-        return PRESETS[named] | own
+        preset, changes = content["preset"], {k: v for k, v in content.items() if k != "preset"}
+        if preset not in PRESETS:
+            raise ValueError(f"preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        return PRESETS[preset] | changes
 
     @field_validator(
         *("scale", "blur_sigma_voxels", "brightness", "contrast", "gamma", "low_resolution_scale")
@@ -208,6 +242,12 @@ class Augmentation(Settings):
 class Synthesis(Settings):
     """Training images drawn from label maps (Billot et al. 2023, SynthSeg). Grey values run from 0 to 1."""
 
+    old_names = {
+        **_shares("left_right", "zero_background", "low_resolution"),
+        "isotropic_mm": "max_isotropic_spacing_mm",
+        "slice_spacing_mm": "max_slice_spacing_mm",
+    }
+
     rotation_deg: NotNegative = Field(15.0, description="largest rotation about each axis, degrees")
     scale: Range = Field((0.8, 1.2), description="range of the scale factor")
     shear: NotNegative = Field(
@@ -223,9 +263,9 @@ class Synthesis(Settings):
         description="distance of the control points of the elastic deformation, mm",
         json_schema_extra=EXPERT,
     )
-    left_right_share: Share = Field(
+    left_right_probability: Fraction = Field(
         0.5,
-        description="share of patches whose sides are swapped, image and labels; none without `left_right_pairs`",
+        description="probability that a patch is mirrored, image and labels; 0 without `left_right_pairs`",
     )
     mean: Range = Field(
         (0.0, 1.0), description="range of a tissue's mean grey value", json_schema_extra=EXPERT
@@ -235,9 +275,9 @@ class Synthesis(Settings):
         description="range of the SD of a tissue's grey values",
         json_schema_extra=EXPERT,
     )
-    zero_background_share: Share = Field(
+    zero_background_probability: Fraction = Field(
         0.3,
-        description="share of images whose background is 0, as without skull; else it is a tissue",
+        description="probability that an image's background is 0, as without skull; else it is a tissue",
         json_schema_extra=EXPERT,
     )
     bias_field_sd: NotNegative = Field(
@@ -251,15 +291,16 @@ class Synthesis(Settings):
     gamma_sd: NotNegative = Field(
         0.4, description="SD of the logarithm of gamma", json_schema_extra=EXPERT
     )
-    low_resolution_share: Share = Field(
-        0.8, description="share of images that lose resolution, half of them along all axes"
+    low_resolution_probability: Fraction = Field(
+        0.8,
+        description="probability that an image loses resolution, in half of the cases along all axes",
     )
-    isotropic_mm: Positive = Field(
+    max_isotropic_spacing_mm: Positive = Field(
         4.0,
-        description="coarsest voxels of an image that is coarse along all axes, mm",
+        description="largest voxel size of an image that is coarse along all axes, mm",
         json_schema_extra=EXPERT,
     )
-    slice_spacing_mm: Positive = Field(
+    max_slice_spacing_mm: Positive = Field(
         8.0,
         description="largest distance of slices, mm; their thickness lies between a voxel and that",
         json_schema_extra=EXPERT,

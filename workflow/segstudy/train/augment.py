@@ -53,7 +53,7 @@ def augment(
     count, dims = spacing_mm.shape
     coarse = coarse_axes(spacing_mm, anisotropy_threshold)
 
-    turned = draw.chosen(settings.affine_share)
+    moved = draw.chosen(settings.affine_probability)
     turns = 3 if dims == 3 else 1
     drawn = (
         draw.uniform(-settings.rotation_deg, settings.rotation_deg, turns),
@@ -62,21 +62,21 @@ def augment(
         draw.uniform(-settings.shear, settings.shear, turns),
     )
     matrices = torch.eye(dims, dims + 1, dtype=torch.float64).repeat(count, 1, 1)
-    if turned.any():
-        *moves, shear = (one[turned] for one in drawn)
-        matrices[turned] = affine(*moves, spacing_mm[turned], anisotropy_threshold, shear)
+    if moved.any():
+        *moves, shear = (numbers[moved] for numbers in drawn)
+        matrices[moved] = affine(*moves, spacing_mm[moved], anisotropy_threshold, shear)
     displacement = None
-    if settings.elastic_share:
-        bent = draw.chosen(settings.elastic_share)
-        sd = draw.uniform(0, settings.elastic_voxels, 1) * bent[:, None] * ~coarse
+    if settings.elastic_probability:
+        deformed = draw.chosen(settings.elastic_probability)
+        sd = draw.uniform(0, settings.elastic_voxels, 1) * deformed[:, None] * ~coarse
         displacement = draw.field(
             dims, (settings.elastic_spacing_voxels,) * dims, patch_size
         ).times(sd)
-        turned |= bent
+        moved |= deformed
     flipped = torch.zeros(count, dims, dtype=torch.bool)
     for name in settings.flip_axes:
         flipped |= draw.chosen(0.5)[:, None] & (axes == RAS_AXES[name])
-    images, labels = resample(images, labels, matrices, turned, patch_size, flipped, displacement)
+    images, labels = resample(images, labels, matrices, moved, patch_size, flipped, displacement)
     mirrored = (flipped & (axes == RAS_AXES["right_left"])).any(1)
     labels = swap_sides(labels, mirrored, pairs)
     return intensities(images, settings, draw, coarse), labels
@@ -101,27 +101,31 @@ def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tens
         if len(where):
             there = where.to(images.device)
             values = values[where].to(images.device).view(spread)
-            images[there] = function(images[there], values, *(one[where] for one in further))
+            images[there] = function(
+                images[there], values, *(values_too[where] for values_too in further)
+            )
 
     seeds = torch.tensor(draw.seeds())
-    change(settings.noise_share, (0, settings.noise_sd), add_noise, seeds)
-    change(settings.blur_share, settings.blur_sigma_voxels, blur)
-    if settings.bias_share:
+    change(settings.noise_probability, (0, settings.noise_sd), add_noise, seeds)
+    change(settings.blur_probability, settings.blur_sigma_voxels, blur)
+    if settings.bias_probability:
         # A few control points across the patch: as smooth as a coil's sensitivity.
         field = draw.field(channels, [have / 2 for have in size], size)
         numbers = torch.arange(len(images))
         change(
-            settings.bias_share,
+            settings.bias_probability,
             (0, settings.bias_sd),
             lambda some, sd, which: bias(some, sd, field.of(which).values(size, some.device)),
             numbers,
         )
-    change(settings.brightness_share, settings.brightness, brighten, of=draw.factor)
-    change(settings.contrast_share, settings.contrast, contrast, of=draw.factor)
-    change(settings.low_resolution_share, settings.low_resolution_scale, lower_resolution, coarse)
-    change(settings.gamma_share, settings.gamma, gamma, of=draw.factor)
+    change(settings.brightness_probability, settings.brightness, brighten, of=draw.factor)
+    change(settings.contrast_probability, settings.contrast, contrast, of=draw.factor)
     change(
-        settings.inverted_gamma_share,
+        settings.low_resolution_probability, settings.low_resolution_scale, lower_resolution, coarse
+    )
+    change(settings.gamma_probability, settings.gamma, gamma, of=draw.factor)
+    change(
+        settings.inverted_gamma_probability,
         settings.gamma,
         lambda some, exponent: -gamma(-some, exponent),
         of=draw.factor,
@@ -211,7 +215,7 @@ def gamma(images: Tensor, exponent: Tensor) -> Tensor:
     sd = torch.linalg.vector_norm(images - mean, dim=axes, keepdim=True)
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
     unit = (images - low).div_((high - low).clamp(min=1e-7))
-    bent = unit.pow_(exponent)
-    bent -= bent.mean(axes, keepdim=True)
-    bent *= sd / torch.linalg.vector_norm(bent, dim=axes, keepdim=True).clamp(min=1e-7)
-    return bent.add_(mean)
+    corrected = unit.pow_(exponent)
+    corrected -= corrected.mean(axes, keepdim=True)
+    corrected *= sd / torch.linalg.vector_norm(corrected, dim=axes, keepdim=True).clamp(min=1e-7)
+    return corrected.add_(mean)

@@ -43,22 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     finished.add_arguments(parser)
-    own = parser.add_argument_group("networks of segstudy learn from prepared cases")
-    own.add_argument(
+    prepared_group = parser.add_argument_group("networks of segstudy learn from prepared cases")
+    prepared_group.add_argument(
         "--arrays",
         nargs="+",
         type=Path,
         metavar="DIR",
         help="folders of prepared cases, or .txt files that list such folders",
     )
-    own.add_argument(
+    prepared_group.add_argument(
         "--tissues",
         nargs="+",
         type=Path,
         metavar="DIR",
         help="folders of label maps, in place of --arrays, for trainer: synth",
     )
-    own.add_argument("--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan")
+    prepared_group.add_argument(
+        "--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan"
+    )
     nnunet = parser.add_argument_group("nnU-Net prepares the images itself")
     nnunet.add_argument(
         "--cases",
@@ -105,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
     elif processes == 1:
         _train(settings, options)
     else:
-        from segstudy.train.ranks import launch
+        from segstudy.train.distributed import launch
 
         launch(processes, _train, settings, options)
 
@@ -129,8 +131,8 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     from segstudy.images.plan import Plan
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
+    from segstudy.train.distributed import ALONE
     from segstudy.train.fit import fit
-    from segstudy.train.ranks import ALONE
     from segstudy.train.resolve import resolve
     from segstudy.train.run import Run
     from segstudy.train.trainer import prepare_torch
@@ -144,7 +146,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     splits = trained(
         read_splits(options.splits),
         options.fold,
-        model.validation_share,
+        model.validation_fraction,
         options.seed,
         model.training_subset and model.training_subset.draw,
         model.train_on,
@@ -152,9 +154,9 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     # By name, so that an edit to one source of patches is no change of the other's models.
     patches = importlib.import_module(f"segstudy.{code.PATCH_SOURCES[model.trainer]}")
     folders = getattr(options, patches.OPTION.removeprefix("--"))
-    found = patches.open_cases(listed(folders))
+    opened = patches.open_cases(listed(folders))
     training, validation = (
-        [_prepared(found, split, patches.OPTION) for split in part] for part in splits
+        [_prepared(opened, split, patches.OPTION) for split in part] for part in splits
     )
     source = patches.Patches(training, validation)
     resolved = resolve(
@@ -201,7 +203,7 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
     splits = trained(
         read_splits(options.splits),
         options.fold,
-        model.validation_share,
+        model.validation_fraction,
         options.seed,
         model.training_subset and model.training_subset.draw,
         model.train_on,
@@ -225,7 +227,7 @@ def _labelled(splits: list, options: argparse.Namespace) -> list:
     ignore = ignored_values(options.ignore)
     tables, labels = _named(options.cases, "--cases"), _named(options.labels, "--labels")
     values = parse_json(options.structures, "--structures")
-    found = {}
+    labelled = {}
     for dataset in dict.fromkeys(split.dataset for split in splits):
         if dataset not in tables:
             raise InputError(f"--cases: no table of dataset {dataset}; add {dataset}=cases.tsv")
@@ -236,11 +238,11 @@ def _labelled(splits: list, options: argparse.Namespace) -> list:
         select = [split.case for split in splits if split.dataset == dataset]
         cases = repaired_labels(read_cases(tables[dataset], select), labels.get(dataset))
         ignored = ignore.get(dataset, ())
-        found |= {
+        labelled |= {
             (dataset, case.case): Labelled(dataset, case, values[dataset], ignored)
             for case in cases
         }
-    return [found[split.dataset, split.case] for split in splits]
+    return [labelled[split.dataset, split.case] for split in splits]
 
 
 def _named(texts: list[str], option: str) -> dict[str, Path]:
@@ -252,9 +254,9 @@ def _named(texts: list[str], option: str) -> dict[str, Path]:
     return {name: Path(path) for name, _, path in parts}
 
 
-def _prepared(found: dict, split, option: str):
+def _prepared(opened: dict, split, option: str):
     try:
-        return found[split.dataset, split.case]
+        return opened[split.dataset, split.case]
     except KeyError:
         raise InputError(
             f"{option}: no prepared case {split.case} of {split.dataset}, which the splits name; "

@@ -22,15 +22,15 @@ class Draw:
         self.count = count
         number, parts = part
         self.whole = count * parts
-        self.own = slice(count * number, count * (number + 1))
+        self.part = slice(count * number, count * (number + 1))
 
-    def chosen(self, share: float) -> Tensor:
-        """Choose the patches (batch,) that are changed, each with the probability `share`."""
-        return torch.rand(self.whole, generator=self.generator)[self.own] < share
+    def chosen(self, probability: float) -> Tensor:
+        """Choose the patches (batch,) that are changed, each with the probability `probability`."""
+        return torch.rand(self.whole, generator=self.generator)[self.part] < probability
 
     def uniform(self, low: float, high: float, number: int) -> Tensor:
         """Draw (batch, number) uniformly in [low, high)."""
-        drawn = torch.rand(self.whole, number, generator=self.generator)[self.own]
+        drawn = torch.rand(self.whole, number, generator=self.generator)[self.part]
         return low + (high - low) * drawn
 
     def factor(self, low: float, high: float, number: int) -> Tensor:
@@ -45,11 +45,11 @@ class Draw:
 
     def normal(self, number: int) -> Tensor:
         """Draw (batch, number) of mean 0 and SD 1."""
-        return torch.randn(self.whole, number, generator=self.generator)[self.own]
+        return torch.randn(self.whole, number, generator=self.generator)[self.part]
 
     def seeds(self) -> list[int]:
         """Draw a seed for each patch."""
-        return torch.randint(2**62, (self.whole,), generator=self.generator)[self.own].tolist()
+        return torch.randint(2**62, (self.whole,), generator=self.generator)[self.part].tolist()
 
     def field(
         self, parts: int, spacing: Sequence[float] | Tensor, size: Sequence[int]
@@ -62,7 +62,7 @@ class Draw:
         phase = self.uniform(0, 1, len(size))
         closest = spacing.amin(0).tolist()
         points = [math.ceil(have / gap) + 4 for have, gap in zip(size, closest, strict=True)]
-        drawn = torch.randn(self.whole, parts, *points, generator=self.generator)[self.own]
+        drawn = torch.randn(self.whole, parts, *points, generator=self.generator)[self.part]
         return SmoothField(drawn, phase, spacing)
 
 
@@ -106,14 +106,14 @@ class SmoothField:
 
     def values(self, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Return the field's values (batch, part, *size) in all voxels."""
-        found = self.coefficients.to(device)
+        values = self.coefficients.to(device)
         for axis, have in enumerate(size):
             weights = self._weights(axis, have).to(device)
-            folded = found.movedim(axis + 2, -1)
-            found = (folded @ weights[(slice(None), *[None] * (folded.ndim - 3))]).movedim(
+            folded = values.movedim(axis + 2, -1)
+            values = (folded @ weights[(slice(None), *[None] * (folded.ndim - 3))]).movedim(
                 -1, axis + 2
             )
-        return found / self._scale
+        return values / self._scale
 
     @property
     def _scale(self) -> float:

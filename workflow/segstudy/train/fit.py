@@ -20,7 +20,7 @@ from segstudy.networks.describe import describe
 from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.train.checkpoint import Checkpoint, Progress
-from segstudy.train.ranks import stop_requests
+from segstudy.train.distributed import stop_requests
 from segstudy.train.resolved import Resolved
 from segstudy.train.run import Run
 from segstudy.train.sampling import Sampler, TrainingCase, with_slices
@@ -85,7 +85,7 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         source_size=resolved.source_size,
         planes=resolved.model.planes,
         batch_size=resolved.model.batch_size,
-        foreground_share=resolved.model.foreground_share,
+        foreground_fraction=resolved.model.foreground_fraction,
         seed=resolved.seed,
         slices=resolved.model.slices,
         part=rank.part,
@@ -298,7 +298,7 @@ def _log_start(trainer: Trainer, threads: int) -> None:
         f", in {trainer.rank.size} processes" if trainer.rank.size > 1 else "",
     )
     log.info(
-        "%d cases to train on, %d kept apart to follow the training",
+        "%d cases to train on, %d held out for validation",
         len(resolved.training),
         len(resolved.validation),
     )

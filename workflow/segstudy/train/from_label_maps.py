@@ -71,11 +71,11 @@ class Patches:
     ) -> tuple[list[TrainingCase], list[TrainingCase]]:
         """Load all label maps into memory, those of validation with an image each."""
         validation = []
-        for found in self.validation:
-            case = load_case(found)
+        for tissue_map in self.validation:
+            case = load_case(tissue_map)
             generator = generator_of(resolved.seed, f"validation {case.name}")
             validation.append(synthesised(case, resolved, generator))
-        return [load_case(found) for found in self.training], validation
+        return [load_case(tissue_map) for tissue_map in self.training], validation
 
     def patches(
         self, batch: Batch, resolved: Resolved, device: torch.device, draw: Draw
@@ -136,17 +136,17 @@ class Patches:
             )
 
 
-def load_case(found: TissueMap) -> TrainingCase:
+def load_case(tissue_map: TissueMap) -> TrainingCase:
     """Load a label map into memory, its tissues in the place of an image."""
-    tissues, classes = found.read()
+    tissues, classes = tissue_map.read()
     return TrainingCase(
-        dataset=found.dataset,
-        case=found.case,
+        dataset=tissue_map.dataset,
+        case=tissue_map.case,
         image=tissues[None],
         label=classes,
-        foreground=sample_foreground(classes, found.dataset, found.case),
-        spacing_mm=found.spacing_mm,
-        labelled=sample_labelled(classes, found.dataset, found.case),
+        foreground=sample_foreground(classes, tissue_map.dataset, tissue_map.case),
+        spacing_mm=tissue_map.spacing_mm,
+        labelled=sample_labelled(classes, tissue_map.dataset, tissue_map.case),
     )
 
 
@@ -156,5 +156,7 @@ def synthesised(case: TrainingCase, resolved: Resolved, generator: torch.Generat
     settings = resolved.model.synthesis.model_copy(update={"shift_sd": 0.0, "gain": (1.0, 1.0)})
     tissues = torch.from_numpy(case.image)
     spacing = torch.tensor([case.spacing_mm])
-    image = synth.paint(tissues, settings, resolved.in_channels, spacing, Draw(generator, 1))
+    image = synth.synthesise_images(
+        tissues, settings, resolved.in_channels, spacing, Draw(generator, 1)
+    )
     return replace(case, image=image[0].numpy())

@@ -73,10 +73,10 @@ class SegmentationLoss:
         """Compute the loss, of several resolutions with weights that halve from one to the next."""
         if isinstance(logits, Tensor):
             return self.at_one_resolution(logits, labels)
-        shares = [0.5**level for level in range(len(logits))]
+        weights = [0.5**level for level in range(len(logits))]
         return sum(
-            share / sum(shares) * self.at_one_resolution(one, thinned(labels, one.shape[2:]))
-            for share, one in zip(shares, logits, strict=True)
+            weight / sum(weights) * self.at_one_resolution(level, thinned(labels, level.shape[2:]))
+            for weight, level in zip(weights, logits, strict=True)
         )
 
     def at_one_resolution(self, logits: Tensor, labels: Tensor) -> Tensor:

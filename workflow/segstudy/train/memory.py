@@ -25,7 +25,9 @@ def training_memory_mb(
     held_mb = (4 * channels + 1) * sum(voxels) / 1e6
     if held_mb > LARGEST_HELD_MB:
         held_mb = 0.0
-    followed_mb = 4 * 5 * classes * max(voxels, default=0) / 1e6 if model.validation_share else 0.0
+    followed_mb = (
+        4 * 5 * classes * max(voxels, default=0) / 1e6 if model.validation_fraction else 0.0
+    )
     if model.device != "cpu":
         return 4000 + 2 * held_mb + followed_mb
     patch = (

@@ -35,8 +35,8 @@ from segstudy.networks.device import decides_bits
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import NnunetModel, TrainSettings
+from segstudy.train.distributed import heeded, stop_requests
 from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
-from segstudy.train.ranks import heeded, stop_requests
 from segstudy.train.run import Run
 from segstudy.train.structures import check_structures
 
@@ -148,7 +148,6 @@ def fit(fold: Fold, run: Run) -> None:
 def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
     """Make fingerprint, plans and preprocessed cases, once; return the plan that a weights file holds."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     settings, model = fold.settings, fold.model
     raw, preprocessed, _ = (work / name for name in FOLDERS)
@@ -170,13 +169,9 @@ def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
         api.extract_fingerprint_dataset(
             DATASET_ID, num_processes=threads, verbose=False, show_progress_bar=False
         )
-        planners = Path(api.nnunetv2.__path__[0]) / "experiment_planning"
-        planner = recursive_find_python_class(
-            str(planners), PLANNERS[model.planner], current_module="nnunetv2.experiment_planning"
-        )
         memory = None if model.gpu_memory_gb == "auto" else model.gpu_memory_gb
         plans, identifier = api.plan_experiment_dataset(
-            DATASET_ID, planner, gpu_memory_target_in_gb=memory
+            DATASET_ID, planner_class(model.planner), gpu_memory_target_in_gb=memory
         )
         if model.configuration not in plans["configurations"]:
             raise InputError(
@@ -203,6 +198,17 @@ def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
     return {**plan, "spacing_mm": [float(size) for size in configuration.spacing]}
 
 
+def planner_class(planner: str) -> type:
+    """Return nnU-Net's class of a planner, a key of `PLANNERS`."""
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    folder = Path(nnunetv2.__path__[0]) / "experiment_planning"
+    return recursive_find_python_class(
+        str(folder), PLANNERS[planner], current_module="nnunetv2.experiment_planning"
+    )
+
+
 def _key(fold: Fold, code: str) -> str:
     """Return the digest of all that shapes the weights, the content of the files too."""
     settings = fold.settings
@@ -212,11 +218,11 @@ def _key(fold: Fold, code: str) -> str:
         [[case.name, dict(case.structures), case.ignore] for case in fold.cases],
         len(fold.training),
     ]
-    found = hashlib.sha256(json.dumps(text).encode())
+    digest = hashlib.sha256(json.dumps(text).encode())
     for case in fold.cases:
         for path in (*case.case.images, case.case.label):
-            found.update(content_digest(path, f"case {case.name}").encode())
-    return found.hexdigest()
+            digest.update(content_digest(path, f"case {case.name}").encode())
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> str:
@@ -229,17 +235,17 @@ def _read(path: Path) -> str:
 def remarks(settings: TrainSettings) -> list[str]:
     """Return remarks that a reader of the results needs on how nnU-Net was trained."""
     pairs = settings.left_right_pairs
-    found = []
+    notes = []
     if settings.ignores and settings.modality == "CT":
-        found.append(
+        notes.append(
             "ignore: nnU-Net leaves these voxels out of its loss, but takes them for foreground in the intensities by "
             "which it normalises CT (nnUNet#3055)"
         )
     if not pairs or mirrored_axes(settings.model, pairs) != "all":
-        return found
+        return notes
     named = ", ".join(" and ".join(pair) for pair in pairs)
     return [
-        *found,
+        *notes,
         f"mirror: all, as the study asks for: nnU-Net mirrors images from right to left and leaves the labels as they "
         f"are, so it is taught that {named} may be on either side; `mirror: auto` keeps them apart",
     ]
@@ -247,8 +253,8 @@ def remarks(settings: TrainSettings) -> list[str]:
 
 def orientations(cases: Sequence[Labelled]) -> list[str]:
     """Return the orientations of the images, e.g. `LPS`, the most frequent one first."""
-    found = Counter(read_grid(case.case.images[0]).orientation for case in cases)
-    return [orientation for orientation, _ in found.most_common()]
+    counted = Counter(read_grid(case.case.images[0]).orientation for case in cases)
+    return [orientation for orientation, _ in counted.most_common()]
 
 
 def refuse_turned(cases: Sequence[Labelled]) -> None:
@@ -279,11 +285,11 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
         points_to = read_grid(case.case.images[0]).orientation
         stored.setdefault(next(n for n in range(3) if points_to[n] in "RL"), case.name)
     if len(stored) > 1:
-        (first, one), (second, other), *_ = stored.items()
+        (first, first_image), (second, second_image), *_ = stored.items()
         raise InputError(
             "mirror: all but the right-left axis, since the study has left_right_pairs or says so; but the "
-            f"right-left axis is axis {'ijk'[first]} in the files of {one} and {'ijk'[second]} in those of "
-            f"{other}, which nnU-Net cannot tell; store all images in the same order of axes, or say mirror: none"
+            f"right-left axis is axis {'ijk'[first]} in the files of {first_image} and {'ijk'[second]} in those of "
+            f"{second_image}, which nnU-Net cannot tell; store all images in the same order of axes, or say mirror: none"
         )
     array_axis = 2 - next(iter(stored))
     axis = list(plan["plans"]["transpose_forward"]).index(array_axis)
@@ -338,7 +344,7 @@ def history(
     """Return a row for each epoch, from what nnU-Net logged.
 
     Its pseudo Dice is that of all patches of an epoch taken together. Columns are called
-    `validation_...` where these were cut from cases kept apart, and `training_...` where not.
+    `validation_...` where these were cut from held-out validation cases, and `training_...` where not.
     """
     where = "validation" if validated else "training"
     epochs = len(logged["epoch_end_timestamps"])

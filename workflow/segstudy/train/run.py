@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from segstudy.finished import NOTHING, Finished
-from segstudy.train.ranks import ALONE, Rank
+from segstudy.train.distributed import ALONE, Rank
 
 
 @dataclass(frozen=True)

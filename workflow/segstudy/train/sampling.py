@@ -22,7 +22,7 @@ from segstudy.images.prepare import IGNORED
 from segstudy.log import log
 from segstudy.networks import NORMAL_AXIS
 from segstudy.study import Slices
-from segstudy.train.ranks import STOPPING
+from segstudy.train.distributed import STOPPING
 
 ALL_SLICES = Slices()
 
@@ -75,15 +75,15 @@ class TrainingCase:
             for start, length, have in bounds
         )
         place = tuple(
-            slice(found.start - start, found.stop - start)
-            for found, (start, _, _) in zip(inside, bounds, strict=True)
+            slice(chosen.start - start, chosen.stop - start)
+            for chosen, (start, _, _) in zip(inside, bounds, strict=True)
         )
-        found = np.asarray(self.image[(slice(None), *inside)], np.float32)
+        content = np.asarray(self.image[(slice(None), *inside)], np.float32)
         if self.normalise is not None:
-            found = self.normalise(found)
-        image = np.zeros((len(found), *size), np.float32)
+            content = self.normalise(content)
+        image = np.zeros((len(content), *size), np.float32)
         label = np.zeros(size, np.uint8)
-        image[(slice(None), *place)] = found
+        image[(slice(None), *place)] = content
         label[place] = self.label[inside]
         return image, label
 
@@ -113,7 +113,7 @@ class Sampler:
     """Draw the batch of any step.
 
     Cases come in turn, in an order shuffled anew each time all have been seen. Of the patches,
-    exactly `foreground_share` hold a voxel of a structure: first a class of the case is drawn,
+    exactly `foreground_fraction` hold a voxel of a structure: first a class of the case is drawn,
     then one of its voxels, so that small structures are seen as often as large ones. The others
     lie anywhere, as do all of a case without any structure (nnU-Net's way); in a case with ignored
     voxels about any that is not.
@@ -129,7 +129,7 @@ class Sampler:
     source_size: tuple[int, ...]
     planes: tuple[str, ...]
     batch_size: int
-    foreground_share: float
+    foreground_fraction: float
     seed: int
     slices: Slices = ALL_SLICES
     part: tuple[int, int] = (0, 1)
@@ -167,17 +167,17 @@ class Sampler:
         """Return the slices across an axis that are trained on; None where all of them are."""
         if self.slices == ALL_SLICES:
             return None
-        found = np.arange(case.shape[normal])
+        kept = np.arange(case.shape[normal])
         if case.labelled is not None:
-            found = np.unique(case.labelled[:, normal])
+            kept = np.unique(case.labelled[:, normal])
         if self.slices.keep == "foreground":
-            found = case.slices_with_structure[normal]
+            kept = case.slices_with_structure[normal]
         most = self.slices.most_per_plane
-        if most is not None and most < len(found):
+        if most is not None and most < len(kept):
             name = int.from_bytes(hashlib.sha256(case.name.encode()).digest()[:8], "big")
             draw = np.random.default_rng((self.seed, 2, name, normal))
-            found = np.sort(draw.choice(found, most, replace=False))
-        return found
+            kept = np.sort(draw.choice(kept, most, replace=False))
+        return kept
 
     def _patch(self, number: int):
         case = self.case_of(number)
@@ -191,7 +191,7 @@ class Sampler:
             source = tuple(np.insert(source, normal, 1).tolist())
             kept = self.slices_of(case, normal)
         # Whole numbers of patches on either side of the share: an exact share, evenly spread.
-        before, after = (int(self.foreground_share * (number + n) + 1e-9) for n in (0, 1))
+        before, after = (int(self.foreground_fraction * (number + n) + 1e-9) for n in (0, 1))
         centre = None
         if after > before:
             centre = _foreground_voxel(_within(case.foreground, kept, normal), generator)
@@ -269,8 +269,8 @@ def _within(
     """Return the voxels that lie in slices that are kept (None: all), of the classes that have some."""
     if kept is None:
         return foreground
-    inside = {n: found[np.isin(found[:, normal], kept)] for n, found in foreground.items()}
-    return {n: found for n, found in inside.items() if len(found)}
+    inside = {n: voxels[np.isin(voxels[:, normal], kept)] for n, voxels in foreground.items()}
+    return {n: voxels for n, voxels in inside.items() if len(voxels)}
 
 
 class _Steps(Dataset):

@@ -123,12 +123,12 @@ def resample(
     images: Tensor,
     labels: Tensor,
     matrices: Tensor,
-    turned: Tensor,
+    moved: Tensor,
     patch_size: Sequence[int],
     flipped: Tensor | None = None,
     displacement: SmoothField | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cut the middle of each patch, moved by its matrix where `turned` says so, and then flipped.
+    """Cut the middle of each patch, moved by its matrix where `moved` says so, and then flipped.
 
     images: (batch, channel, *source), linear interpolation; labels: (batch, *source), nearest
     neighbour; outside the source: 0. Sizes of source and patch are even or odd together.
@@ -144,23 +144,23 @@ def resample(
         slice((have - want) // 2, (have - want) // 2 + want)
         for have, want in zip(source, patch_size, strict=True)
     )
-    for along in sorted({tuple(row) for row in flipped[~turned].tolist()}):
-        same = ~turned & (flipped == torch.tensor(along)).all(1)
+    for along in sorted({tuple(row) for row in flipped[~moved].tolist()}):
+        same = ~moved & (flipped == torch.tensor(along)).all(1)
         axes = [axis for axis, yes in enumerate(along) if yes]
-        for _, own in _pieces(same, images.device):
-            shown, labelled = images[own], labels[own]
+        for _, batch_part in _pieces(same, images.device):
+            shown, labelled = images[batch_part], labels[batch_part]
             shown = shown[(slice(None), slice(None), *middle)]
-            cut_images[own] = shown.flip([a + 2 for a in axes]) if axes else shown
+            cut_images[batch_part] = shown.flip([a + 2 for a in axes]) if axes else shown
             labelled = labelled[(slice(None), *middle)]
-            cut_labels[own] = labelled.flip([a + 1 for a in axes]) if axes else labelled
-    for numbers, own in _pieces(turned, images.device):
+            cut_labels[batch_part] = labelled.flip([a + 1 for a in axes]) if axes else labelled
+    for numbers, batch_part in _pieces(moved, images.device):
         mirror = 1 - 2 * flipped[numbers].double()
         field = None if displacement is None else displacement.of(numbers)
-        places = sampling_grid(
+        positions = sampling_grid(
             matrices[numbers] * mirror[:, :, None], source, patch_size, field, images.device
         )
-        cut_labels[own] = nearest(labels[own], places)
-        cut_images[own] = _linear(images[own], places)
+        cut_labels[batch_part] = nearest(labels[batch_part], positions)
+        cut_images[batch_part] = _linear(images[batch_part], positions)
     return cut_images, cut_labels
 
 
@@ -182,7 +182,7 @@ def sampling_grid(
     displacement: SmoothField | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Return for each voxel of a patch the place in the source that its content comes from.
+    """Return for each voxel of a patch the position in the source that its content comes from.
 
     Returns (batch, dims, *patch): index along each axis of the source, the last axis first.
     """
@@ -195,9 +195,9 @@ def sampling_grid(
     start = (have - 1) / 2 - (back @ corner[:, :, None])[:, :, 0]
     back, start = back.flip(1).float(), start.flip(1).float()
     if displacement is None:
-        places = torch.empty(len(back), dims, *patch_size, device=device)
+        positions = torch.empty(len(back), dims, *patch_size, device=device)
     else:
-        places = displacement.mixed(back).values(patch_size, device).contiguous()
+        positions = displacement.mixed(back).values(patch_size, device).contiguous()
     steps, total = back.to(device), start.to(device)
     for axis, size in enumerate(patch_size[:-1]):
         along = steps[:, :, axis, None] * torch.arange(size, device=device)
@@ -205,42 +205,42 @@ def sampling_grid(
     along = steps[:, :, -1, None] * torch.arange(patch_size[-1], device=device)
     along = along.reshape(len(back), dims, *[1] * (dims - 1), patch_size[-1])
     if displacement is None:
-        return torch.add(total[..., None], along, out=places)
-    return places.add_(total[..., None]).add_(along)
+        return torch.add(total[..., None], along, out=positions)
+    return positions.add_(total[..., None]).add_(along)
 
 
-def nearest(labels: Tensor, places: Tensor) -> Tensor:
-    """Return labels (batch, *patch) of the voxels nearest to places in labels (batch, *source); outside: 0."""
+def nearest(labels: Tensor, positions: Tensor) -> Tensor:
+    """Return labels (batch, *patch) of the voxels nearest to positions in labels (batch, *source); outside: 0."""
     source = labels.shape[1:]
     # With a border of 0, what lies outside is found there.
     padded = functional.pad(labels, [1, 1] * len(source)).flatten(1)
     index = torch.zeros((), device=labels.device)
     stride = 1.0
     for axis, size in enumerate(reversed(source)):
-        found = places[:, axis].round().clamp_(-1, size).add_(1)
+        coordinate = positions[:, axis].round().clamp_(-1, size).add_(1)
         # Whole numbers beyond 2^24 are not all float32.
-        exact = found.double() if padded.shape[1] >= 2**24 else found
+        exact = coordinate.double() if padded.shape[1] >= 2**24 else coordinate
         index = index + exact.mul_(stride)
         stride *= size + 2
     return padded.gather(1, index.long().flatten(1)).reshape(index.shape)
 
 
-def _linear(images: Tensor, places: Tensor) -> Tensor:
-    """Interpolate images (batch, channel, *patch) at places in images (batch, channel, *source); outside: 0.
+def _linear(images: Tensor, positions: Tensor) -> Tensor:
+    """Interpolate images (batch, channel, *patch) at positions in images (batch, channel, *source); outside: 0.
 
-    Overwrites `places`. grid_sample counts from -1 to 1 between the outer faces of the source.
+    Overwrites `positions`. grid_sample counts from -1 to 1 between the outer faces of the source.
     """
-    sizes = torch.tensor(images.shape[:1:-1], device=images.device, dtype=places.dtype)
-    sizes = sizes.reshape(-1, *[1] * (places.ndim - 2))
-    grid = places.mul_(2 / sizes).add_(1 / sizes - 1).movedim(1, -1)
+    sizes = torch.tensor(images.shape[:1:-1], device=images.device, dtype=positions.dtype)
+    sizes = sizes.reshape(-1, *[1] * (positions.ndim - 2))
+    grid = positions.mul_(2 / sizes).add_(1 / sizes - 1).movedim(1, -1)
     slabs = math.gcd(torch.get_num_threads(), grid.shape[1]) if images.is_cpu else 1
     if slabs == 1:
         return functional.grid_sample(images, grid, align_corners=False)
     # On a CPU grid_sample takes one thread an image: slabs of the patch are given to it as images.
     split = grid.unflatten(1, (slabs, -1)).flatten(0, 1)
     shared = images.expand(slabs, *images.shape[1:])
-    found = functional.grid_sample(shared, split, align_corners=False)
-    return found.movedim(0, 1).flatten(1, 2)[None]
+    sampled = functional.grid_sample(shared, split, align_corners=False)
+    return sampled.movedim(0, 1).flatten(1, 2)[None]
 
 
 def source_size(
@@ -256,10 +256,10 @@ def source_size(
     dims = len(patch_size)
     spacing = torch.tensor([spacing_mm]).double()
     most_deg, shears, smallest, shift = 0.0, [0.0], 1.0, 0.0
-    if settings.affine_share:
+    if settings.affine_probability:
         most_deg, shears = settings.rotation_deg, sorted({-settings.shear, settings.shear})
         smallest, shift = settings.scale[0], settings.translation_voxels
-    if settings.elastic_share:
+    if settings.elastic_probability:
         shift += ELASTIC_REACH * settings.elastic_voxels
     fine = ~coarse_axes(spacing, anisotropy_threshold)[0]
     moved = torch.tensor(patch_size).double() + 2 * shift * fine
@@ -302,10 +302,10 @@ def _furthest(reach: Callable[[Tensor], Tensor], axis: int, turns: int, most_deg
     best, step = torch.zeros(turns, dtype=torch.float64), most_deg / 12
     near = raster(steps)
     while True:
-        found = reach(near)[:, axis]
-        best = near[found.argmax()]
+        reaches = reach(near)[:, axis]
+        best = near[reaches.argmax()]
         if step < 1e-3:
-            return float(found.max())
+            return float(reaches.max())
         around = step * torch.linspace(-1, 1, 3, dtype=torch.float64)
         near = (best + raster(around)).clamp(-most_deg, most_deg)
         step /= 2

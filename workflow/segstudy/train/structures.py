@@ -12,7 +12,7 @@ def check_structures(held: Sequence[Collection[str]], structures: Sequence[str],
     held: for each training case, the names of the structures in its label.
     Raises InputError where the cases have none at all.
     """
-    missing = [name for name in structures if not any(name in own for own in held)]
+    missing = [name for name in structures if not any(name in names for names in held)]
     if held and len(missing) == len(structures):
         raise InputError(
             f"fold {fold}: none of the {len(held)} training cases has a voxel of {' or '.join(structures)}, "

@@ -74,7 +74,7 @@ def synthesise(
         labels uint8 (batch, *patch).
     """
     tissues, labels = deform(tissues, labels, settings, geometry, pairs, draw)
-    return paint(tissues, settings, channels, geometry.spacing_mm, draw), labels
+    return synthesise_images(tissues, settings, channels, geometry.spacing_mm, draw), labels
 
 
 # --- geometry -----------------------------------------------------------------------------------
@@ -101,12 +101,14 @@ def deform(
         anisotropy_threshold,
         draw.uniform(-settings.shear, settings.shear, turns),
     )
-    flipped = draw.chosen(settings.left_right_share)[:, None] & (axes == RAS_AXES["right_left"])
+    flipped = draw.chosen(settings.left_right_probability)[:, None] & (
+        axes == RAS_AXES["right_left"]
+    )
     flipped &= bool(pairs)
     gaps = settings.elastic_spacing_mm / spacing_mm
     sd = settings.elastic_sd_mm / spacing_mm * ~coarse_axes(spacing_mm, anisotropy_threshold)
     displacement = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
-    places = sampling_grid(
+    positions = sampling_grid(
         matrices * (1 - 2 * flipped.double())[:, :, None],
         tissues.shape[1:],
         patch_size,
@@ -114,7 +116,7 @@ def deform(
         tissues.device,
     )
     # Both at once: where a voxel comes from is half of the work.
-    both = nearest(tissues.int() * TISSUES + labels, places)
+    both = nearest(tissues.int() * TISSUES + labels, positions)
     tissues, labels = (both // TISSUES).byte(), (both % TISSUES).byte()
     return tissues, swap_sides(labels, flipped.any(1), pairs)
 
@@ -128,11 +130,11 @@ def source_size(
     """Return the voxels of a label map that hold all that the deformation can move into the patch."""
     elastic_voxels = settings.elastic_sd_mm / min(spacing_mm)
     moves = Augmentation(
-        affine_share=1,
+        affine_probability=1,
         rotation_deg=settings.rotation_deg,
         scale=settings.scale,
         shear=settings.shear,
-        elastic_share=1,
+        elastic_probability=1,
         elastic_voxels=elastic_voxels,
         elastic_spacing_voxels=max(4.0, 6 * elastic_voxels),  # only the shift counts here
     )
@@ -142,7 +144,7 @@ def source_size(
 # --- grey values --------------------------------------------------------------------------------
 
 
-def paint(
+def synthesise_images(
     tissues: Tensor,
     settings: Synthesis,
     channels: int,
@@ -154,7 +156,7 @@ def paint(
     items, voxels, device = count * channels, math.prod(patch), tissues.device
     means = draw.uniform(*settings.mean, channels * TISSUES).view(items, TISSUES)
     sds = draw.uniform(*settings.sd, channels * TISSUES).view(items, TISSUES)
-    cut_out = draw.chosen(settings.zero_background_share)
+    cut_out = draw.chosen(settings.zero_background_probability)
     bias_sd = draw.uniform(0, settings.bias_field_sd, channels)
     bias = draw.field(channels, settings.bias_field_spacing_mm / spacing_mm, patch).times(bias_sd)
     exponents = torch.exp(settings.gamma_sd * draw.normal(channels)).flatten()
@@ -196,10 +198,10 @@ def resolution(
     lost, alike, across, drawn, thick = (
         draw.uniform(0, 1, channels).view(items, 1) for _ in range(5)
     )
-    lost, alike = lost < settings.low_resolution_share, alike < 0.5
+    lost, alike = lost < settings.low_resolution_probability, alike < 0.5
     across = (across * dims).int()
     finest = spacing_mm.amin(1, keepdim=True)
-    coarsest = torch.where(alike, settings.isotropic_mm, settings.slice_spacing_mm)
+    coarsest = torch.where(alike, settings.max_isotropic_spacing_mm, settings.max_slice_spacing_mm)
     wanted = finest + drawn * (coarsest - finest).clamp(min=0)
     chosen = lost & (alike | (torch.arange(dims) == across))
     distance = torch.where(chosen, torch.maximum(wanted, spacing_mm), spacing_mm) / spacing_mm

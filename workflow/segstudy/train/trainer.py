@@ -14,10 +14,10 @@ from segstudy.networks.device import half_precision
 from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
+from segstudy.train.distributed import ALONE, Rank
 from segstudy.train.draw import Draw
 from segstudy.train.ema import weight_average
 from segstudy.train.loss import SegmentationLoss
-from segstudy.train.ranks import ALONE, Rank
 from segstudy.train.resolved import Resolved
 from segstudy.train.sampling import Batch, TrainingCase
 from segstudy.train.schedule import factor

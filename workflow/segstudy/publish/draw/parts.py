@@ -110,7 +110,7 @@ def nothing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
 def colours(results: Results) -> dict[str, str]:
     """A colour for each structure and merged group of the study."""
     study = results.study
-    return style.structure_colours(study.structures, list(study.metrics.groups))
+    return style.structure_colours(study.structures, list(study.metrics.composite_regions))
 
 
 def density(values: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ WORDS = {
 
 def kinds(study: Study) -> dict[str, list[str]]:
     """What is averaged in each bar: the structures of the pairs, the merged pairs, all foreground."""
-    by_members = {frozenset(members): name for name, members in study.groups.items()}
+    by_members = {frozenset(members): name for name, members in study.composite_regions.items()}
     pairs = study.left_right_pairs
     return {
         "apart": [name for pair in pairs for name in pair],

@@ -108,7 +108,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     parts.legend(drawn, handles, width)
     runs = len(results.trainings())
     pseudo = any(
-        model.network == "nnunet" and model.validation_share for model in study.models.values()
+        model.network == "nnunet" and model.validation_fraction for model in study.models.values()
     )
     last = _last(table)
     return parts.Drawing(

@@ -81,7 +81,7 @@ class Rank:
         if self.size == 1:
             return network
         batch = nn.modules.batchnorm._BatchNorm
-        if device.type == "cpu" and any(isinstance(one, batch) for one in network.modules()):
+        if device.type == "cpu" and any(isinstance(module, batch) for module in network.modules()):
             raise InputError(
                 "batch normalisation over several processes needs GPUs; on the CPU, train this "
                 "network in one process (gpus: 1, --processes 1), or set normalisation: instance"
@@ -94,9 +94,9 @@ class Rank:
             return network
         # Of a convolution of one voxel, whose strides are as good as the others.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        own = [device] if device.type == "cuda" else None
+        device_ids = [device] if device.type == "cuda" else None
         # Statistics of batch normalisation agree by themselves.
-        return DistributedDataParallel(network, device_ids=own, forward_sync_buffers=False)
+        return DistributedDataParallel(network, device_ids=device_ids, forward_sync_buffers=False)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over all ranks; gradients pass through."""
@@ -106,14 +106,14 @@ class Rank:
         """Gather the items of all ranks, in their order."""
         if self.size == 1:
             return [item]
-        found: list[Any] = [None] * self.size
-        distributed.all_gather_object(found, item)
-        return found
+        of_ranks: list[Any] = [None] * self.size
+        distributed.all_gather_object(of_ranks, item)
+        return of_ranks
 
     def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Apply a function to each item, each on one rank, and return all results in the items' order."""
-        found = self.gathered([function(item) for item in items[self.number :: self.size]])
-        return [found[place % self.size][place // self.size] for place in range(len(items))]
+        of_ranks = self.gathered([function(item) for item in items[self.number :: self.size]])
+        return [of_ranks[place % self.size][place // self.size] for place in range(len(items))]
 
     def asked(self, requests: Sequence[int]) -> int:
         """Return the signal that asked any of the ranks to stop, the same for all; 0: none did."""
@@ -178,8 +178,14 @@ def launch(size: int, function: Callable[..., None], *arguments: Any) -> None:
             for number in range(size):
                 receive, send = spawn.Pipe(duplex=False)
                 pipes.append(receive)
-                own = (Rank(number, size), f"file://{folder}/store", send, function, arguments)
-                ranks.append(spawn.Process(target=_run, args=own))
+                rank_arguments = (
+                    Rank(number, size),
+                    f"file://{folder}/store",
+                    send,
+                    function,
+                    arguments,
+                )
+                ranks.append(spawn.Process(target=_run, args=rank_arguments))
                 ranks[-1].start()
                 send.close()
             codes = _wait(ranks, asked)
@@ -226,8 +232,8 @@ def _run(
     except KeyboardInterrupt:  # before it listened, and so with nothing new to save
         os._exit(128 + signal.SIGINT)
     except Exception as error:
-        told = error if isinstance(error, InputError | OSError) else None
-        failures.send(_Failure(time.time(), traceback.format_exc()[-20_000:], told))
+        expected = error if isinstance(error, InputError | OSError) else None
+        failures.send(_Failure(time.time(), traceback.format_exc()[-20_000:], expected))
         os._exit(1)  # at once: an orderly end may wait for the others
     finally:
         if distributed.is_initialized():
@@ -261,12 +267,12 @@ def _wait(ranks: Sequence[BaseProcess], asked: Sequence[int]) -> list[int | None
 
 
 def _received(pipes: Sequence[Connection]) -> list[_Failure]:
-    found = []
+    received = []
     for pipe in pipes:
         with suppress(EOFError):  # nothing was sent
             if pipe.poll():
-                found.append(pipe.recv())
-    return found
+                received.append(pipe.recv())
+    return received
 
 
 def _judge(codes: Sequence[int | None], failures: Sequence[_Failure], asked: Sequence[int]) -> None:

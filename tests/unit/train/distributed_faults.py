@@ -9,7 +9,7 @@ import numpy as np
 
 from segstudy import study
 from segstudy.train import command, fit
-from segstudy.train.ranks import Rank
+from segstudy.train.distributed import Rank
 
 STEP = 5
 """The step, from 0, in which it happens; on rank 1."""

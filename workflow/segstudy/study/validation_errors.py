@@ -1,7 +1,9 @@
 """What pydantic finds wrong, in lines a person can act on."""
 
 import difflib
+import re
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,44 @@ from segstudy.study.models import AnyModel
 from segstudy.study.settings import kinds_of
 from segstudy.study.sources import Source
 
+Keys = tuple[Any, ...]
+"""Keys from the top of a study file down to one of them; numbers are items of a list."""
 
-def describe(error: ValidationError, file: Path | str, kind: type[BaseModel]) -> str:
-    """A validation error in lines: file, key, what was found, what is allowed.
 
-    kind: the settings class that did not fit.
+def describe(
+    error: ValidationError,
+    file: Path | str,
+    kind: type[BaseModel],
+    place: Callable[[Keys], str] = lambda keys: "",
+) -> str:
+    """Describe a validation error in lines: file, place, key, what was found, what is allowed.
+
+    Parameters
+    ----------
+    error
+        What pydantic raised.
+    file
+        Where the settings come from.
+    kind
+        The settings class that they did not fit.
+    place
+        Gives the place of a key in the file, such as `, line 3, column 5`.
     """
-    lines = [f"{file}: {_key(problem)}: {_message(problem, kind)}" for problem in error.errors()]
+    lines = []
+    for problem in error.errors():
+        keys, message = _keys(problem), _message(problem, kind)
+        named = keys_named_by(message)
+        shown = f"{'.'.join(map(str, keys)) or '(top level)'}: {message}"
+        if not keys and named[:1] and named[0] in kind.model_fields:
+            shown = message  # which begins with the key itself
+        lines.append(f"{file}{place((*keys, *named))}: {shown}")
     return "\n".join(dict.fromkeys(lines))
+
+
+def keys_named_by(message: str) -> Keys:
+    """Return the keys that a message begins with: models and unet of `models.unet: ...`."""
+    found = re.match(r"([\w.]+): ", message)
+    return tuple(found[1].split(".")) if found else ()
 
 
 def _allowed_instead(found: str, allowed: list[str], among: str) -> str:
@@ -28,15 +60,18 @@ def _allowed_instead(found: str, allowed: list[str], among: str) -> str:
     return (f"; did you mean {near[0]}? " if near else ". ") + f"{among}: {', '.join(allowed)}"
 
 
-def _key(problem: ErrorDetails) -> str:
-    """The key of the file, such as `models.unet.loss.dice`."""
+def _keys(problem: ErrorDetails) -> Keys:
+    """Return the keys of the file down to the one that a problem is about."""
     loc = problem["loc"]
-    parts = [str(part) for position, part in enumerate(loc) if not _is_tag(loc, position)]
-    key = ".".join(parts) or "(top level)"
+    unknown = problem["type"] == "extra_forbidden"  # the last step is what a person wrote
+    keys = tuple(
+        part
+        for position, part in enumerate(loc)
+        if (unknown and position == len(loc) - 1) or not _is_tag(loc, position)
+    )
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        discriminator = problem["ctx"]["discriminator"].strip("'")
-        return f"{key}.{discriminator}"
-    return key
+        keys += (problem["ctx"]["discriminator"].strip("'"),)
+    return keys
 
 
 def _message(problem: ErrorDetails, kind: type[BaseModel]) -> str:
@@ -78,10 +113,11 @@ def _is_tag(loc: tuple, position: int) -> bool:
     )
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def settings_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the settings classes that a type is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return [model for part in typing.get_args(annotation) for model in settings_in(part)]
 
 
 def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel]], Any]:
@@ -101,7 +137,7 @@ def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel
         for kind in kinds:
             if part in kind.model_fields:
                 field = kind.model_fields[part]
-                kinds = _models_in(field.annotation)
+                kinds = settings_in(field.annotation)
                 break
     return kinds, field
 
@@ -109,7 +145,7 @@ def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel
 def keys_at(kind: type[BaseModel], loc: tuple) -> list[str]:
     """The keys that may stand at a location; none where a person gives names, or below a value."""
     kinds, _ = _step([kind], loc)
-    return list(dict.fromkeys(name for found in kinds for name in found.model_fields))
+    return list(dict.fromkeys(name for settings in kinds for name in settings.model_fields))
 
 
 def _description_at(kind: type[BaseModel], loc: tuple) -> str:

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 
+import distributed_faults
 import numpy as np
 import pytest
-import rank_faults
 import torch
 from toy_cohort import Cohort, write_cohort
 
@@ -16,8 +16,8 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.networks.weights import load_weights
 from segstudy.study import UnetModel
-from segstudy.train import ranks
-from segstudy.train.ranks import Rank
+from segstudy.train import distributed
+from segstudy.train.distributed import Rank
 
 # An epoch a step, so that the history holds each step's loss.
 MODEL = {
@@ -28,7 +28,7 @@ MODEL = {
     "epochs": 12,
     "steps_per_epoch": 1,
     "validate_every_epochs": 4,
-    "validation_share": 0.45,
+    "validation_fraction": 0.45,
     "loss": {"batch_dice": True},
     "ema": 0.9,
     "amp": False,
@@ -107,11 +107,11 @@ def test_slices_cut_by_processes_of_their_own_too(cohort, tmp_path):
 def test_asked_to_stop_all_do_and_go_on_to_the_same_bits(cohort, whole, tmp_path, fault, code):
     words = cohort.words(tmp_path, MODEL)
     with pytest.raises(SystemExit) as left:
-        ranks.launch(2, rank_faults.train, words, fault)
+        distributed.launch(2, distributed_faults.train, words, fault)
     assert left.value.code == code
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     done = torch.load(tmp_path / "checkpoint" / "checkpoint.pt")["progress"]["step"]
-    assert rank_faults.STEP < done < MODEL["epochs"]
+    assert distributed_faults.STEP < done < MODEL["epochs"]
     assert not (tmp_path / "weights.pt").exists()
     assert main([*words, "--processes", "2"]) == 0
     assert history(tmp_path) == history(whole)
@@ -132,16 +132,16 @@ def test_asked_to_stop_all_do_and_go_on_to_the_same_bits(cohort, whole, tmp_path
         (
             "broken",
             RuntimeError,
-            r"(?s)in one of .*rank_faults.py.*ZeroDivisionError: a fault of ours",
+            r"(?s)in one of .*distributed_faults.py.*ZeroDivisionError: a fault of ours",
         ),
         ("no_room", OSError, r"No space left on device: 'history.csv'"),
     ],
 )
 def test_what_one_of_them_ends_of_ends_all(cohort, tmp_path, fault, error, message):
     with pytest.raises(error, match=message):
-        ranks.launch(2, rank_faults.train, cohort.words(tmp_path, MODEL), fault)
+        distributed.launch(2, distributed_faults.train, cohort.words(tmp_path, MODEL), fault)
     assert not (tmp_path / "weights.pt").exists()
-    assert len(history(tmp_path / "checkpoint")) == rank_faults.STEP
+    assert len(history(tmp_path / "checkpoint")) == distributed_faults.STEP
 
 
 @pytest.mark.slow
@@ -222,8 +222,8 @@ def test_one_process_asks_nobody():
     assert [alone.asked([]), alone.asked([15, 10])] == [0, 15]
 
 
-def failure(time_s: float, error: Exception | None = None) -> ranks._Failure:
-    return ranks._Failure(time_s, f"trace {time_s}", error)
+def failure(time_s: float, error: Exception | None = None) -> distributed._Failure:
+    return distributed._Failure(time_s, f"trace {time_s}", error)
 
 
 @pytest.mark.parametrize(
@@ -251,8 +251,8 @@ def failure(time_s: float, error: Exception | None = None) -> ranks._Failure:
 )
 def test_how_a_training_of_several_ended(codes, failures, asked, ends):
     if ends is None:
-        ranks._judge(codes, failures, asked)
+        distributed._judge(codes, failures, asked)
         return
     with pytest.raises(type(ends)) as left:
-        ranks._judge(codes, failures, asked)
+        distributed._judge(codes, failures, asked)
     assert str(ends) in str(left.value)

@@ -47,7 +47,8 @@ class TrainingSubset(Settings):
     """
 
     subjects: int = Field(
-        ge=1, description="how many, those of `validation_share` (at least one, above 0) included"
+        ge=1,
+        description="how many, those of `validation_fraction` (at least one, above 0) included",
     )
     seed: int = Field(1, ge=0, description="seed of the draw")
 
@@ -60,8 +61,10 @@ NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "ru
 """Settings of a model that do not shape its weights."""
 
 
-class Arm(Settings):
+class StudyModel(Settings):
     """What a study trains and compares: one of its models."""
+
+    old_names = {"grid": "grid_search"}
 
     training_subset: TrainingSubset | None = Field(
         None, description="train on some of the subjects only; left out: on all of the fold's"
@@ -74,20 +77,22 @@ class Arm(Settings):
         "tested on all that have images, a fold's cases each",
     )
 
-    grid: dict[str, tuple[Any, ...]] = Field(
+    grid_search: dict[str, tuple[Any, ...]] = Field(
         {},
-        description="grid search: settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is "
-        "replaced by an arm of each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
+        description="settings, e.g. `channels` or `optimizer.lr`, with lists of values; the model is replaced by one for "
+        "each combination, at most 64, e.g. `unet3d_c32_lr0p001`",
     )
 
-    @field_validator("grid")
+    @field_validator("grid_search")
     @classmethod
     def _is_expanded(cls, value: dict) -> dict:
         if value:
-            raise ValueError("a grid is expanded where a study file is read; give one model here")
+            raise ValueError(
+                "a grid search is expanded where a study file is read; give one model here"
+            )
         return value
 
-    def learning(self) -> "Arm":
+    def learning(self) -> "StudyModel":
         """The settings that shape the weights, with all others at their defaults.
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.

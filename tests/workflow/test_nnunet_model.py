@@ -1,4 +1,4 @@
-"""nnU-Net as one more arm of the workflow: same rules, same files, measured like any other."""
+"""nnU-Net as one more model of the workflow: same rules, same files, measured like any other."""
 
 import copy
 import csv

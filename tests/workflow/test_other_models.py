@@ -1,4 +1,4 @@
-"""Arms that see no real image, or are not trained at all: same rules, same files, measured like any other."""
+"""Models that see no real image, or are not trained at all: same rules, same files, measured like any other."""
 
 import csv
 import sys
@@ -23,7 +23,7 @@ nibabel.save(nibabel.Nifti1Image(label, image.affine), output)
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Workspace:
-    folder = tmp_path_factory.mktemp("arms")
+    folder = tmp_path_factory.mktemp("models")
     study = tiny_study(write_cohort(folder / "data", 4, moved=False), moved=False)
     study["datasets"]["chest"]["modality"] = "MR"
     study["splits"]["run_folds"] = [0]
@@ -84,7 +84,7 @@ def test_the_report_shows_what_was_drawn_and_tells_of_both(finished):
 
 
 def test_the_same_data_elsewhere_are_taken_from_what_was_kept(finished):
-    """Of each kind of arm: drawn images, a program of others, and for comparison an own network."""
+    """Of each kind of model: drawn images, a program of others, and for comparison an own network."""
 
     def made():
         files = [
@@ -111,7 +111,7 @@ def test_the_same_data_elsewhere_are_taken_from_what_was_kept(finished):
 
 
 def test_an_edit_reruns_its_own_arm(finished):
-    """The generator's code concerns the synthetic arm alone, that of the program's runner only it."""
+    """The generator's code concerns the synthetic model alone, that of the program's runner only it."""
     finished.edit("train/synth.py", "EDITED = 1")
     jobs = finished.dry_run().jobs
     assert (jobs["train_fit"], jobs["train_synth"], jobs["infer_external"]) == (0, 1, 0)
