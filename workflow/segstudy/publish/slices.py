@@ -93,8 +93,10 @@ def fullest(label: Image, plane: str, values: list[int], most: bool = False) -> 
     most: of the slices that hold the most of the values, that with the most voxels.
     """
     if most:
-        each = np.array([per_slice(label.array == value, label.grid, plane) for value in values])
-        counts = each.sum(axis=0) + (each > 0).sum(axis=0) * (label.array.size + 1)
+        by_value = np.array(
+            [per_slice(label.array == value, label.grid, plane) for value in values]
+        )
+        counts = by_value.sum(axis=0) + (by_value > 0).sum(axis=0) * (label.array.size + 1)
     else:
         counts = per_slice(np.isin(label.array, values), label.grid, plane)
     return int(counts.argmax()) if counts.any() else len(counts) // 2
@@ -136,8 +138,8 @@ def read_label_slice(path: Path, where: Cut, grid: Grid) -> np.ndarray:
     return np.rint(read_slice((path,), where, grid)).astype(np.int32)
 
 
-def _same_grid(path: Path, found: Grid, expected: Grid) -> None:
-    difference = compare_grids(expected, found)
+def _same_grid(path: Path, grid: Grid, expected: Grid) -> None:
+    difference = compare_grids(expected, grid)
     if difference:
         raise InputError(f"{path}: lies on another grid than the reference label: {difference}")
 

@@ -18,7 +18,7 @@ import numpy as np
 from segstudy.files import write_text, writing_folder
 from segstudy.images.files import Image
 from segstudy.log import log, progress
-from segstudy.publish import outward, style
+from segstudy.publish import redaction, style
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.explorer import json_in_page
 from segstudy.publish.results import Results
@@ -55,7 +55,7 @@ def write_viewer(results: Results, folder: Path) -> None:
         )
         colours = style.structure_colours(study.structures)
         page = environment.get_template("viewer.html").render(
-            title=outward.outward(study).title or plain(study.name),
+            title=redaction.redacted(study).title or plain(study.name),
             version=NIIVUE,
             cases=cases,
             models=list(study.models),
@@ -80,17 +80,17 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
     Cut to what is labelled with a margin, and thinned out to three million voxels.
     """
     study = results.study
-    found = open_case(results, dataset, case)
-    image = found.grey(found.volume())
-    labels = {"reference": found.known(found.label.array)}
-    labels |= {model: found.known(found.prediction(model)) for model in study.models}
-    part, steps = _part(np.any([one > 0 for one in labels.values()], axis=0), found.label)
-    affine = found.label.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [one.start for one in part]
+    opened = open_case(results, dataset, case)
+    image = opened.grey(opened.volume())
+    labels = {"reference": opened.known(opened.label.array)}
+    labels |= {model: opened.known(opened.prediction(model)) for model in study.models}
+    part, steps = _part(np.any([label > 0 for label in labels.values()], axis=0), opened.label)
+    affine = opened.label.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [label.start for label in part]
     affine[:3, :3] = affine[:3, :3] * steps
     return {
         "image": _nifti(np.rint(255 * image[part]), affine),
-        "labels": {name: _nifti(one[part], affine) for name, one in labels.items()},
+        "labels": {name: _nifti(label[part], affine) for name, label in labels.items()},
     }
 
 

@@ -12,13 +12,13 @@ def expand(names: Sequence[str], study: Study) -> list[str]:
 
     names: a setting; `auto` is what the statistics compare where nothing is chosen.
     """
-    found = []
+    expanded = []
     for name in PREFERRED if names == "auto" else names:
         if name == "nsd":
-            found += [nsd_name(tolerance) for tolerance in study.metrics.nsd_tolerance_mm]
+            expanded += [nsd_name(tolerance) for tolerance in study.metrics.nsd_tolerance_mm]
         else:
-            found.append(name)
-    return list(dict.fromkeys(found))
+            expanded.append(name)
+    return list(dict.fromkeys(expanded))
 
 
 def regions(study: Study) -> list[str]:

@@ -29,12 +29,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     tests["marked"] = significant(tests).to_numpy(bool)
     rows, fewer = [], False
     for structure in regions(study):
-        own = tests[tests["structure"] == structure]
-        if len(own) > MOST_PAIRS:
+        of_structure = tests[tests["structure"] == structure]
+        if len(of_structure) > MOST_PAIRS:
             fewer = True
             best = _best(results, figure, structure)
-            own = own[(own["model_a"] == best) | (own["model_b"] == best)]
-        rows += [(structure, row) for _, row in own.iterrows()]
+            of_structure = of_structure[
+                (of_structure["model_a"] == best) | (of_structure["model_b"] == best)
+            ]
+        rows += [(structure, row) for _, row in of_structure.iterrows()]
     names = [parts.wrap(f"{row['model_a']}\u00a0− {row['model_b']}", 44) for _, row in rows]
     heights = [3.2 * (name.count("\n") + 1) + 0.6 for name in names]
     longest = max((len(line) for name in names for line in name.split("\n")), default=10)

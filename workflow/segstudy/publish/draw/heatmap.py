@@ -27,20 +27,20 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     beside = 4 + 1.4 * longest
-    grid = parts.panel_grid(len(names), widest, max(13 * len(models), 30), beside + 8)
-    slot = (grid.panel_mm + 8 / grid.columns - 6) / len(models)
+    layout = parts.panel_layout(len(names), widest, max(13 * len(models), 30), beside + 8)
+    slot = (layout.panel_mm + 8 / layout.columns - 6) / len(models)
     below = above = 3.0
     cell = max(CELL_MM, 3.2 * lines)
-    for index, (panel, name) in enumerate(zip(grid.panels, names, strict=False)):
+    for index, (panel, name) in enumerate(zip(layout.panels, names, strict=False)):
         what = metric.find(name)
-        own = table[table["metric"] == name].set_index(["structure", "model"])
+        of_metric = table[table["metric"] == name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
         words = np.full(costs.shape, "–", dtype=object)
         for place in np.ndindex(costs.shape):
             key = (structures[place[0]], models[place[1]])
-            if key not in own.index:
+            if key not in of_metric.index:
                 continue
-            row = own.loc[key]
+            row = of_metric.loc[key]
             costs[place] = what.cost(penalised(row))
             infinite = int(row["n_infinite"])
             words[place] = what.text(row["mean"]) + (f"\n{infinite} ∞" if infinite else "")
@@ -52,14 +52,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         for text in panel.texts:
             column, row = (int(place) for place in text.get_position())
             text.set_fontweight("bold" if best[row, column] else "normal")
-        if index % grid.columns == 0:
+        if index % layout.columns == 0:
             panel.set_yticks(np.arange(len(structures)) + 0.5, labels)
         below = max(below, parts.label_models(panel, models, slot, first=0.5))
-        above = max(above, parts.title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
+        above = max(above, parts.set_title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
     if not names:
-        grid.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
-        grid.panels[0].set_axis_off()
-    grid.set_height(max(len(structures), 1) * cell + below + above + 5, 2)
+        layout.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
+        layout.panels[0].set_axis_off()
+    layout.set_height(max(len(structures), 1) * cell + below + above + 5, 2)
     shown = table[table["metric"].isin(names)]
     n = sorted(set(shown["n_subjects"].astype(int)))
     counted = (
@@ -70,7 +70,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         else "n = 0"
     )
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"Means, {figure.dataset}",
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"

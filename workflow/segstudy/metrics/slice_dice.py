@@ -15,7 +15,7 @@ def stored_axis(affine: np.ndarray, plane: str) -> int:
     return int(np.flatnonzero(turn[:, 0] == NORMAL[plane])[0])
 
 
-def by_slice(
+def dice_by_slice(
     reference: np.ndarray,
     prediction: np.ndarray,
     structures: Mapping[str, Sequence[int]],
@@ -28,16 +28,18 @@ def by_slice(
     the mean and counted. A slice that only one map fills counts with Dice 0. Without any slice
     to take a mean of, it is NaN.
     """
-    others = tuple(other for other in range(3) if other != axis)
+    others = tuple(in_prediction for in_prediction in range(3) if in_prediction != axis)
     top = max(int(reference.max(initial=0)), int(prediction.max(initial=0)))
-    found = {}
+    measures = {}
     for name, values in structures.items():
         inside = np.zeros(top + 1, bool)
         inside[[value for value in values if value <= top]] = True
-        one, other = inside[reference], inside[prediction]
-        size = np.count_nonzero(one, axis=others) + np.count_nonzero(other, axis=others)
-        common = np.count_nonzero(one & other, axis=others)
+        in_reference, in_prediction = inside[reference], inside[prediction]
+        size = np.count_nonzero(in_reference, axis=others) + np.count_nonzero(
+            in_prediction, axis=others
+        )
+        common = np.count_nonzero(in_reference & in_prediction, axis=others)
         defined = size > 0
         dice = float(np.mean(2 * common[defined] / size[defined])) if defined.any() else np.nan
-        found[name] = dict(zip(NAMES, (dice, float(np.sum(~defined))), strict=True))
-    return found
+        measures[name] = dict(zip(NAMES, (dice, float(np.sum(~defined))), strict=True))
+    return measures
