@@ -111,7 +111,7 @@ def test_one_pass_counts_as_masks_do(reference, prediction):
             assert found.box is None
             continue
         places = np.argwhere(a | b)
-        np.testing.assert_array_equal(found.box, np.stack([places.min(0), places.max(0)], 1))
+        np.testing.assert_array_equal(found.box, (places.min(0), places.max(0) + 1))
 
 
 @settings(deadline=None, max_examples=40)

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
+from segstudy.boxes import whole
 from segstudy.metrics import column_search, tree_search
 from segstudy.metrics.cells import polygons, shapes, surfel_areas
 from segstudy.metrics.surface import SLACK, _quantile, flat_axes, framed, surface_distances
@@ -260,7 +261,7 @@ def test_one_voxel_is_an_octahedron():
 def test_the_mesh_is_closed(pair):
     """Each edge of the mesh belongs to an even number of triangles: two, or four where parts touch."""
     mask, _, _ = pair
-    box = np.array([(0, size - 1) for size in mask.shape])
+    box = whole(mask.shape)
     _, triangles = samples(column_search.codes_of(framed(mask, (True,), box)), (1, 1, 1))
     corners = np.round(triangles * 420).astype(int)
     edges = np.sort(

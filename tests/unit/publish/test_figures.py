@@ -144,7 +144,7 @@ def test_the_csv_holds_every_value_of_the_metrics_table(plain, figures_folder):
 
 
 def test_infinite_cases_stand_in_their_own_lane(plain):
-    one = next(f for f in figures(plain.study) if f.metric == "hd95_mm")
+    one = next(f for f in figures(plain.study) if f.metric and f.metric.name == "hd95_mm")
     with style.paper():
         drawing = comparison.draw(plain, one)
     aorta = drawing.figure.axes[1]
@@ -181,7 +181,7 @@ def test_brackets_only_for_adjusted_significance(plain, tmp_path):
             {**pair, "structure": "aorta", "p": 0.001, "p_adjusted": 0.012, "significant": True},
         ],
     )
-    one = next(f for f in figures(results.study) if f.metric == "dice")
+    one = next(f for f in figures(results.study) if f.metric and f.metric.name == "dice")
     with style.paper():
         axes = comparison.draw(results, one).figure.axes
     labels = [[text.get_text() for text in panel.texts] for panel in axes]
@@ -191,7 +191,7 @@ def test_brackets_only_for_adjusted_significance(plain, tmp_path):
 
 def test_no_bracket_without_any_significant_test(scenario):
     results = scenario("one_model")
-    one = next(f for f in figures(results.study) if f.metric == "dice")
+    one = next(f for f in figures(results.study) if f.metric and f.metric.name == "dice")
     with style.paper():
         drawing = comparison.draw(results, one)
     assert "Brackets" not in drawing.caption

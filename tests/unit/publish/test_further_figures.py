@@ -19,7 +19,7 @@ def _figure(results, kind, metric=""):
     return next(
         one
         for one in figures(results.study)
-        if one.kind == kind and one.metric == (metric or one.metric)
+        if one.kind == kind and (not metric or one.metric.name == metric)
     )
 
 

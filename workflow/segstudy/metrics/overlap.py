@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from segstudy.boxes import Box
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -18,7 +20,7 @@ class Overlap:
     reference: int
     prediction: int
     common: int
-    box: np.ndarray | None
+    box: Box | None
 
     @property
     def dice(self) -> float:
@@ -68,7 +70,7 @@ class Confusion:
             reference=int(self.counts[positions].sum()),
             prediction=int(self.counts[:, positions].sum()),
             common=int(self.counts[np.ix_(positions, positions)].sum()),
-            box=np.stack([first, last], axis=1) if last[0] >= 0 else None,
+            box=Box(tuple(first.tolist()), tuple((last + 1).tolist())) if last[0] >= 0 else None,
         )
 
     def _position(self, value: int) -> int:

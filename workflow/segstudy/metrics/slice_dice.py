@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nibabel import orientations
 
-NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
+from segstudy.planes import NORMAL_AXIS
+
 NAMES = ("slice_dice", "slices_undefined")
 
 
 def stored_axis(affine: np.ndarray, plane: str) -> int:
     """The axis of the stored array (0, 1, 2) along which slices of that plane follow each other."""
     turn = orientations.io_orientation(affine)
-    return int(np.flatnonzero(turn[:, 0] == NORMAL[plane])[0])
+    return int(np.flatnonzero(turn[:, 0] == NORMAL_AXIS[plane])[0])
 
 
 def dice_by_slice(

@@ -29,6 +29,7 @@ from typing import Literal
 
 import numpy as np
 
+from segstudy.boxes import Box, bounding_box
 from segstudy.metrics import column_search, tree_search
 from segstudy.metrics.cells import surfel_areas
 from segstudy.metrics.surface_elements import (
@@ -139,22 +140,12 @@ def surface_distances(
     )
 
 
-def bounding_box(mask: np.ndarray) -> np.ndarray:
-    """First and last voxel along each axis: int (3, 2). The mask must not be empty."""
-    ranges = []
-    for axis in range(3):
-        other = tuple(number for number in range(3) if number != axis)
-        full = np.flatnonzero(mask.any(axis=other))
-        ranges.append((full[0], full[-1]))
-    return np.array(ranges)
-
-
 def flat_axes(shape: Sequence[int]) -> tuple[bool, bool, bool]:
     """Which axes of a grid are one voxel long, so that there is no surface across them."""
     return tuple(size == 1 for size in shape)
 
 
-def framed(label: np.ndarray, values: Sequence[int], box: np.ndarray) -> np.ndarray:
+def framed(label: np.ndarray, values: Sequence[int], box: Box) -> np.ndarray:
     """The part of a label map within a box as a mask, in a frame of empty voxels.
 
     values: the label values that belong to the mask. Returns uint8 0 or 1. Along a flat axis the
@@ -162,27 +153,26 @@ def framed(label: np.ndarray, values: Sequence[int], box: np.ndarray) -> np.ndar
     nothing closes it.
     """
     flat = flat_axes(label.shape)
-    size = [2 if thin else last - first + 3 for thin, (first, last) in zip(flat, box, strict=True)]
+    size = [2 if thin else voxels + 2 for thin, voxels in zip(flat, box.shape, strict=True)]
     mask = np.zeros(size, np.uint8)
     inner = mask[tuple(slice(None) if thin else slice(1, -1) for thin in flat)].view(bool)
-    part = label[tuple(slice(first, last + 1) for first, last in box)]
+    part = box.of(label)
     for value in values:
         inner |= part == value
     return mask
 
 
-def surroundings(ignored: np.ndarray, box: np.ndarray) -> np.ndarray:
+def surroundings(ignored: np.ndarray, box: Box) -> np.ndarray:
     """The ignored voxels within a box and next to it, as `framed` has a mask: uint8 0 or 1."""
-    places, parts = [], []
-    for size, (first, last) in zip(ignored.shape, box, strict=True):
-        before, after = min(first, 1), min(size - 1 - last, 1)
-        thin = size == 1
-        parts.append(slice(first - before, last + after + 1))
-        places.append(slice(0, 2) if thin else slice(1 - before, last - first + 2 + after))
+    part = box.widened(1, ignored.shape)
+    places = [
+        slice(0, 2) if size == 1 else slice(low - first + 1, high - first + 1)
+        for size, first, (low, high) in zip(ignored.shape, box.start, part.ranges, strict=True)
+    ]
     flat = flat_axes(ignored.shape)
-    size = [2 if thin else last - first + 3 for thin, (first, last) in zip(flat, box, strict=True)]
+    size = [2 if thin else voxels + 2 for thin, voxels in zip(flat, box.shape, strict=True)]
     frame = np.zeros(size, np.uint8)
-    frame[tuple(places)] = ignored[tuple(parts)]
+    frame[tuple(places)] = part.of(ignored)
     return frame
 
 

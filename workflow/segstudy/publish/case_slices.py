@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from segstudy.boxes import bounding_box
 from segstudy.log import progress
 from segstudy.publish import slices
 from segstudy.publish.results import Results
-from segstudy.publish.slices import Box
 from segstudy.publish.views import open_case
 
 MOST_SLICES, FEWEST_SLICES = 24, 12  # a report that these make too large has a folder beside it
@@ -81,8 +81,8 @@ def slices_through(
         "edges": slices.EDGES[opened.plane],
         "slices": [int(index) + 1 for index in places],
         "total": int(grid.shape[where.axis]),
-        "width": box.right - box.left,
-        "height": box.bottom - box.top,
+        "width": box.shape[1],
+        "height": box.shape[0],
         "pixel_mm": [round(float(size), 4) for size in where.pixel_mm],
         "fullest": {"all": int(area.sum(axis=1).argmax())}
         | {name: int(area[:, place].argmax()) for place, name in enumerate(values)},
@@ -124,14 +124,13 @@ def outline(mask: np.ndarray) -> str:
     """
     from skimage.measure import find_contours
 
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    box = bounding_box(mask)
+    if box is None:
         return ""
-    box = Box(rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
     parts = []
     for line in find_contours(np.pad(box.of(mask).astype(float), 1), 0.5):
         # The padded pixel's centre lies half a pixel outside: 2 * (line - 1 + 0.5).
-        places = np.rint(2 * line - 1).astype(int) + 2 * np.array([box.top, box.left])
+        places = np.rint(2 * line - 1).astype(int) + 2 * np.array(box.start)
         steps = np.diff(places, axis=0)
         turns = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
         runs = np.diff(places[np.r_[0, turns, len(places) - 1]], axis=0)

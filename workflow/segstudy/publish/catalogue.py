@@ -5,8 +5,8 @@ Light, since the workflow asks it while it parses its rules.
 
 from dataclasses import dataclass, field
 
-from segstudy import metric
-from segstudy.publish.words import expand
+from segstudy.metric import Metric
+from segstudy.publish.words import chosen_metrics
 from segstudy.study import Repair, Study
 
 CAPTIONS = "captions.json"
@@ -31,7 +31,7 @@ class Figure:
     category: str
     labels: dict[str, str] = field(default_factory=dict)
     dataset: str = ""
-    metric: str = ""
+    metric: Metric | None = None
     model: str = ""
     rank: str = ""
 
@@ -68,21 +68,21 @@ def figures(study: Study) -> list[Figure]:
             figures_of_study.append(
                 _figure("synthesis", "Training", "synthetic images", model=name)
             )
-    tested = expand(study.statistics.metrics, study)
+    tested = {known.name for known in chosen_metrics(study.statistics.metrics, study)}
     for dataset in study.tested_datasets:
-        for name in expand(study.publish.metrics, study):
-            title = metric.find(name).title
-            figures_of_study.append(_figure("results", "Results", title, dataset, metric=name))
-            if len(study.models) > 2 and name in tested:
+        for known in chosen_metrics(study.publish.metrics, study):
+            title = known.title
+            figures_of_study.append(_figure("results", "Results", title, dataset, metric=known))
+            if len(study.models) > 2 and known.name in tested:
                 figures_of_study.append(
-                    _figure("ranking", "Results", f"ranks by {title}", dataset, name)
+                    _figure("ranking", "Results", f"ranks by {title}", dataset, known)
                 )
-            if len(study.models) > 1 and name in tested:
+            if len(study.models) > 1 and known.name in tested:
                 title = f"differences in {title}"
-                figures_of_study.append(_figure("differences", "Results", title, dataset, name))
+                figures_of_study.append(_figure("differences", "Results", title, dataset, known))
             if families(study):
-                title = f"{metric.find(name).title} and training size"
-                figures_of_study.append(_figure("sizes", "Results", title, dataset, name))
+                title = f"{known.title} and training size"
+                figures_of_study.append(_figure("sizes", "Results", title, dataset, known))
         figures_of_study.append(_figure("heatmap", "Results", "means", dataset))
         figures_of_study.append(
             _figure("precision_recall", "Results", "precision and recall", dataset)
@@ -144,11 +144,11 @@ def _figure(
     category: str,
     title: str,
     dataset: str = "",
-    metric: str = "",
+    metric: Metric | None = None,
     model: str = "",
     rank: str = "",
 ) -> Figure:
-    parts = [kind.replace("_", "-"), dataset, metric, model, rank]
+    parts = [kind.replace("_", "-"), dataset, metric.name if metric else "", model, rank]
     labels = {"figure": title, "dataset": dataset, "model": model}
     return Figure(
         name="-".join(part for part in parts if part),

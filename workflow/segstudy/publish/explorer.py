@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.results import Results
-from segstudy.publish.words import expand, plain, regions
+from segstudy.publish.words import chosen_metrics, plain, regions
 
 
 def explorer(results: Results, layers: dict, images: bool = True, folder: str = "") -> Markup:
@@ -20,7 +19,12 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
     """
     study = results.study
     models, structures = list(study.models), list(study.structures)
-    names = [name for name in expand(study.publish.metrics, study) if _measured(results, name)]
+    metrics = [
+        known
+        for known in chosen_metrics(study.publish.metrics, study)
+        if _measured(results, known.name)
+    ]
+    names = [known.name for known in metrics]
     content = {
         "models": models,
         "structures": {name: plain(name) for name in regions(study)},
@@ -29,7 +33,7 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
         "modelColours": style.model_colours(models),
         "metrics": [
             {"name": what.name, "title": what.axis, "better": what.direction, "digits": what.digits}
-            for what in map(metric.find, names)
+            for what in metrics
         ],
         "datasets": {
             dataset: {

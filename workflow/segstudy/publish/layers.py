@@ -27,10 +27,11 @@ def _repair(results: Results, dataset: str) -> list[dict]:
         planes = []
         for view in repair_views(results, dataset, case):
             box = view.around(margin=0.25)
+            height_mm, width_mm = box.size_mm(view.pixel_mm)
             planes.append(
                 {
-                    "width_mm": round(box.width_mm(view.pixel_mm), 3),
-                    "height_mm": round(box.height_mm(view.pixel_mm), 3),
+                    "width_mm": round(width_mm, 3),
+                    "height_mm": round(height_mm, 3),
                     "image": picture(box.of(view.image)),
                     "plane": view.plane,
                     "edges": slices.EDGES[view.plane],

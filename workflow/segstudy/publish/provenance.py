@@ -5,12 +5,12 @@ import os
 import platform
 import re
 import subprocess
-from importlib import metadata
 from pathlib import Path
 
 import pandas
 
 import segstudy
+from segstudy import versions
 from segstudy.log import duration
 from segstudy.study import Study
 
@@ -65,15 +65,11 @@ def lock_digest() -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def versions() -> list[tuple[str, str]]:
-    """Installed versions of the libraries that the stages use."""
-    installed = [("segstudy", segstudy.__version__), ("Python", platform.python_version())]
-    for name in LIBRARIES:
-        try:
-            installed.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return installed
+def library_versions() -> list[tuple[str, str]]:
+    """Return the installed versions of the libraries that the stages use, segstudy and Python first."""
+    found = versions.installed(LIBRARIES)
+    first = [("segstudy", found.pop("segstudy")), ("Python", found.pop("python"))]
+    return [*first, *found.items()]
 
 
 def machine() -> str:

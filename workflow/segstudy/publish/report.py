@@ -12,7 +12,6 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
@@ -24,7 +23,7 @@ from segstudy.publish.explorer import explorer, slice_files
 from segstudy.publish.methods import methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
-from segstudy.publish.words import expand, listing, plain, regions
+from segstudy.publish.words import chosen_metrics, listing, plain, regions
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
@@ -129,7 +128,7 @@ def render(
         ),
         commit=provenance.commit(),
         lock=provenance.lock_digest(),
-        versions=provenance.versions(),
+        versions=provenance.library_versions(),
         machine=provenance.machine(),
         run_times=provenance.run_times(results.benchmarks()),
         graph=rulegraph.graph(results.benchmarks()),
@@ -183,7 +182,7 @@ def _figure_values(
         "name": figure.name,
         "kind": figure.kind,
         "dataset": figure.dataset,
-        "metric": figure.metric,
+        "metric": figure.metric.name if figure.metric else "",
         "model": figure.model,
         "rank": figure.rank,
         "source": source,
@@ -310,7 +309,8 @@ def _findings(results: Results) -> list[str]:
     if len(study.models) < 2:
         return sentences
     for dataset in study.tested_datasets:
-        for name in expand(study.publish.metrics, study)[:2]:
+        for known in chosen_metrics(study.publish.metrics, study)[:2]:
+            name = known.name
             leading: dict[str, list[str]] = {}
             for structure in study.structures:
                 for model in tables.best_models(results, dataset, structure, name):
@@ -320,7 +320,7 @@ def _findings(results: Results) -> list[str]:
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
             where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             text = (
-                f"Best mean {metric.find(name).title}{where}: "
+                f"Best mean {known.title}{where}: "
                 f"{listing([f'{model} in {len(names)}' for model, names in ordered])} of "
                 f"{count(len(study.structures), 'structure')}"
             )

@@ -11,7 +11,7 @@ from segstudy.metric import Metric, number
 from segstudy.publish import redaction
 from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
-from segstudy.publish.words import expand, p_value, plain, regions
+from segstudy.publish.words import chosen_metrics, p_value, plain, regions
 from segstudy.study import Dataset
 from segstudy.words import confidence
 
@@ -118,12 +118,13 @@ def _seconds(value: float | None) -> str:
 def main_tables(results: Results) -> list[dict]:
     """A table a dataset: a row a structure and model, a column a metric of `publish.metrics`."""
     study = results.study
-    names = expand(study.publish.metrics, study)
+    chosen = chosen_metrics(study.publish.metrics, study)
     tables = []
     for dataset in study.tested_datasets:
         rows = []
         summary = _indexed(results, dataset)
-        shown = [name for name in names if any(key[2] == name for key in summary)]
+        metrics = [known for known in chosen if any(key[2] == known.name for key in summary)]
+        shown = [known.name for known in metrics]
         for structure in regions(study):
             best = {name: best_models(results, dataset, structure, name) for name in shown}
             for position, model in enumerate(study.models):
@@ -155,9 +156,7 @@ def main_tables(results: Results) -> list[dict]:
                         "cells": [cells[name] for name in shown],
                     }
                 )
-        tables.append(
-            {"dataset": dataset, "metrics": [metric.find(name) for name in shown], "rows": rows}
-        )
+        tables.append({"dataset": dataset, "metrics": metrics, "rows": rows})
     return tables
 
 
@@ -249,7 +248,8 @@ def metric_tables(results: Results) -> list[dict]:
     models = {name: place for place, name in enumerate(study.models)}
     for dataset in study.tested_datasets:
         names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
-        first = [name for name in expand(study.publish.metrics, study) if name in names]
+        chosen = [known.name for known in chosen_metrics(study.publish.metrics, study)]
+        first = [name for name in chosen if name in names]
         for name in [*first, *(name for name in names if name not in first)]:
             what = metric.find(name)
             table = summary[(summary["dataset"] == dataset) & (summary["metric"] == name)]

@@ -15,6 +15,7 @@ import jinja2
 import nibabel
 import numpy as np
 
+from segstudy.boxes import bounding_box, whole
 from segstudy.files import write_text, writing_folder
 from segstudy.images.files import Image
 from segstudy.log import log, progress
@@ -96,20 +97,16 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
 
 def _part(there: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
     """The part of the grid that is shown, and every how many voxels of it along each axis."""
-    spans = []
-    for axis, spacing in enumerate(label.spacing_mm):
-        others = tuple(other for other in range(3) if other != axis)
-        labelled = np.flatnonzero(there.any(axis=others))
-        margin = int(np.ceil(MARGIN_MM / spacing))
-        size = there.shape[axis]
-        low, high = (labelled[0], labelled[-1] + 1) if labelled.size else (0, size)
-        spans.append((max(0, low - margin), min(size, high + margin)))
+    margin = np.ceil(MARGIN_MM / np.array(label.spacing_mm)).astype(int)
+    box = (bounding_box(there) or whole(there.shape)).widened(margin, there.shape)
     steps = np.ones(3, int)
-    while np.prod([-(-(b - a) // step) for (a, b), step in zip(spans, steps, strict=True)]) > (
+    while np.prod([-(-size // step) for size, step in zip(box.shape, steps, strict=True)]) > (
         MOST_VOXELS
     ):
         steps[int(np.argmin(steps * label.spacing_mm))] += 1
-    part = tuple(slice(int(a), int(b), int(s)) for (a, b), s in zip(spans, steps, strict=True))
+    part = tuple(
+        slice(low, high, int(step)) for (low, high), step in zip(box.ranges, steps, strict=True)
+    )
     return part, steps
 
 

@@ -5,12 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
+from segstudy.boxes import Box
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import Image, compare_grids, read_label
+from segstudy.planes import NORMAL_AXIS
 from segstudy.publish import slices
 from segstudy.publish.results import Results
-from segstudy.publish.slices import Box, Cut
+from segstudy.publish.slices import Cut
 
 REFERENCE = ""
 """Name of the layer that is compared with; no model can have it."""
@@ -170,9 +172,7 @@ def repair_views(results: Results, dataset: str, name: str) -> list[View]:
     else:
         masks["repaired"] = read_label(results.references(dataset)[name].label).array == value
     middle = _middle(masks.get("right", masks["repaired"]))
-    cuts = [
-        opened.cut(middle[opened.cut(0, plane).axis], plane) for plane in reversed(slices.PLANES)
-    ]
+    cuts = [opened.cut(middle[opened.cut(0, plane).axis], plane) for plane in reversed(NORMAL_AXIS)]
     return [
         opened.view(where, {key: where.take(mask) for key, mask in masks.items()}) for where in cuts
     ]

@@ -7,7 +7,6 @@ import numpy as np
 import pandas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from segstudy import metric
 from segstudy.metric import Metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
@@ -40,8 +39,8 @@ class Bracket:
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """One panel a structure; in it, models side by side with their cases joined by lines."""
-    study, what = results.study, metric.find(figure.metric)
-    values = results.values(figure.dataset, figure.metric)
+    study, what = results.study, figure.metric
+    values = results.values(figure.dataset, figure.metric.name)
     models = list(study.models)
     panels = [name for name in regions(study) if name in set(values["structure"])]
     tables = {
@@ -288,7 +287,7 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
     tests = results.tests
     tests = tests[
         (tests["dataset"] == figure.dataset)
-        & (tests["metric"] == figure.metric)
+        & (tests["metric"] == figure.metric.name)
         & (tests["structure"] == structure)
         & tests["model_a"].isin(models)
         & tests["model_b"].isin(models)
@@ -317,7 +316,7 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
 def _caption(results, figure, what, tables, infinite, brackets, dropped, starred) -> str:
     study = results.study
     longest = max((len(table) for table in tables.values()), default=0)
-    values = results.values(figure.dataset, figure.metric)
+    values = results.values(figure.dataset, figure.metric.name)
     subjects = values["subject"].nunique()
     of = f" of {count(subjects, 'subject')}" if subjects != values["case"].nunique() else ""
     text = [f"{what.title} on {figure.dataset}, n = {count(longest, 'case')}{of}"]
@@ -339,7 +338,7 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
         text.append(f" {count(missing, 'missing prediction')}, {taken[study.statistics.missing]}.")
     if undefined:
         text.append(f" Undefined and not shown: {count(undefined, 'value')}.")
-    tested = (results.tests["metric"] == figure.metric) & (
+    tested = (results.tests["metric"] == figure.metric.name) & (
         results.tests["dataset"] == figure.dataset
     )
     if brackets:

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
@@ -22,9 +21,9 @@ NOISE = "#dfe3e8"
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """A forest plot: a row a structure and pair of models, the difference with its two intervals."""
-    study, what = results.study, metric.find(figure.metric)
+    study, what = results.study, figure.metric
     tests = results.tests
-    tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric)]
+    tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric.name)]
     tests = tests[np.isfinite(tests["estimate"].astype(float))].copy()
     tests["marked"] = significant(tests).to_numpy(bool)
     rows, fewer = [], False
@@ -151,5 +150,5 @@ def _sides(what) -> str:
 
 
 def _best(results: Results, figure: Figure, structure: str) -> str:
-    best = best_models(results, figure.dataset, structure, figure.metric)
+    best = best_models(results, figure.dataset, structure, figure.metric.name)
     return best[0] if best else ""

@@ -4,12 +4,11 @@ import math
 
 import numpy as np
 
-from segstudy import metric
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
 from segstudy.publish.tables import penalised
-from segstudy.publish.words import expand, listing, plain, regions
+from segstudy.publish.words import chosen_metrics, listing, plain, regions
 
 CELL_MM = 6.0
 MAP = "cividis"
@@ -19,7 +18,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Rows are structures, columns models; the lighter, the better, within each panel."""
     study = results.study
     table = results.summary[results.summary["dataset"] == figure.dataset]
-    names = [name for name in expand(study.publish.metrics, study) if name in set(table["metric"])]
+    metrics = [
+        known
+        for known in chosen_metrics(study.publish.metrics, study)
+        if known.name in set(table["metric"])
+    ]
+    names = [known.name for known in metrics]
     structures = [name for name in regions(study) if name in set(table["structure"])]
     models = list(study.models)
     widest = max(1, min(3, int(150 / (11 * len(models)))))
@@ -31,9 +35,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     slot = (layout.panel_mm + 8 / layout.columns - 6) / len(models)
     below = above = 3.0
     cell = max(CELL_MM, 3.2 * lines)
-    for index, (panel, name) in enumerate(zip(layout.panels, names, strict=False)):
-        what = metric.find(name)
-        of_metric = table[table["metric"] == name].set_index(["structure", "model"])
+    for index, (panel, what) in enumerate(zip(layout.panels, metrics, strict=False)):
+        of_metric = table[table["metric"] == what.name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
         words = np.full(costs.shape, "–", dtype=object)
         for place in np.ndindex(costs.shape):
@@ -75,7 +78,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
         " structure; for both an infinite distance counts as the image's diagonal.",
-        f"Table of means of {listing([metric.find(name).title for name in names]) or 'no metric'} for "
+        f"Table of means of {listing([known.title for known in metrics]) or 'no metric'} for "
         f"{listing(structures)} by {listing(models)}.",
         shown[["structure", "model", "metric", "n_subjects", "n_infinite", "mean", "sd"]],
     )

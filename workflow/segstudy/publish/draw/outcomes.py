@@ -75,7 +75,7 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
             label = parts.wrap(case, max(8, int(side / 1.5)))
             overlay.note(panel, f"{rank}: {label}\nDice {dice[name, case, model]:.3f}")
             overlay.letters(panel, view.plane)
-            overlay.scale_bar(panel, box.width_mm(view.pixel_mm))
+            overlay.scale_bar(panel, box.size_mm(view.pixel_mm)[1])
             if column == 0:
                 panel.text(
                     -0.03, 0.5, parts.wrap(plain(name), max(10, int(side / 1.4))), rotation=90,

@@ -6,7 +6,6 @@ from itertools import combinations
 import numpy as np
 import pandas
 
-from segstudy import metric
 from segstudy.metric import number
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
@@ -26,7 +25,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     Critical-difference diagram: Demšar (2006), turned, with pairwise tests in place of a critical
     distance. Places in resamples: Wiesenfarth et al. (2021).
     """
-    study, what = results.study, metric.find(figure.metric)
+    study, what = results.study, figure.metric
     ranking, places = (_of(table, figure) for table in (results.ranking, results.places))
     panels = [name for name in regions(study) if name in set(ranking["structure"])]
     models = list(study.models)
@@ -79,7 +78,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _of(table: pandas.DataFrame, figure: Figure) -> pandas.DataFrame:
-    return table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric)]
+    return table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric.name)]
 
 
 def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], models: list[str]) -> None:

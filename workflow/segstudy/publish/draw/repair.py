@@ -186,7 +186,7 @@ def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
     side = (style.PAGE_MM - 12) / 3
     boxes = [[view.around(margin=0.25) for view in row.views] for row in rows]
     heights = [
-        side * min(1.2, max(box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
+        side * min(1.2, max(np.divide(*box.size_mm(view.pixel_mm))
                             for view, box in zip(row.views, row_boxes, strict=True)))
         for row, row_boxes in zip(rows, boxes, strict=True)
     ]  # fmt: skip
@@ -204,7 +204,7 @@ def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
             overlay.letters(panel, view.plane, all_sides=True)
             if row is rows[0]:
                 panel.set_title(plain(view.plane), loc="center")
-                overlay.scale_bar(panel, box.width_mm(view.pixel_mm))
+                overlay.scale_bar(panel, box.size_mm(view.pixel_mm)[1])
         panels[0].text(
             -0.03, 0.5, row.title, transform=panels[0].transAxes, rotation=90, ha="right",
             va="center", fontsize=7, fontweight="bold", color=row.colour,

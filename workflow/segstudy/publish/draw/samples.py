@@ -23,8 +23,7 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
     rows, across = style.rows_and_columns(len(views), 3 if len(views) > 2 else 2)
     boxes = [slices.around(np.ones_like(view.layers[REFERENCE]), view.pixel_mm) for view in views]
     shapes = [
-        box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
-        for view, box in zip(views, boxes, strict=True)
+        np.divide(*box.size_mm(view.pixel_mm)) for view, box in zip(views, boxes, strict=True)
     ]
     panel = (style.PAGE_MM - 6) / (2 * across)
     heights = [panel * max(shapes[row * across : (row + 1) * across]) for row in range(rows)]

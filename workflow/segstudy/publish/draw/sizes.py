@@ -5,7 +5,6 @@ import math
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure, families
 from segstudy.publish.draw import parts
@@ -19,7 +18,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     A family is the models that differ in nothing but their `training_subset`.
     """
-    study, what = results.study, metric.find(figure.metric)
+    study, what = results.study, figure.metric
     kin = families(study)
     models = [model for family in kin for model in family]
     colour, marker = (
@@ -30,7 +29,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     summary = results.summary
     summary = summary[
         (summary["dataset"] == figure.dataset)
-        & (summary["metric"] == figure.metric)
+        & (summary["metric"] == figure.metric.name)
         & summary["model"].isin(models)
     ].assign(subjects=lambda table: table["model"].map(subjects))
     draws = _draws(results, figure)
@@ -121,7 +120,7 @@ def _subjects(results: Results, model: str) -> int:
 def _draws(results: Results, figure: Figure) -> dict[tuple[str, str], list[float]]:
     """Of models with several seeds, the mean of the finite values of each, by structure and model."""
     table = results.metrics
-    table = table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric)]
+    table = table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric.name)]
     table = table[np.isfinite(table["value"])]
     means = table.groupby(["structure", "model", "seed"])["value"].mean()
     grouped = means.groupby(["structure", "model"])

@@ -15,6 +15,7 @@ from matplotlib.colors import Normalize
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from skimage.measure import marching_cubes
 
+from segstudy.boxes import bounding_box
 from segstudy.images.files import Image
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
@@ -148,13 +149,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Vertices (in voxels of the label) and triangles of a structure; None where it is empty."""
     mask = label.array == value
-    if not mask.any():
+    box = bounding_box(mask)
+    if box is None:
         return None
-    places = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    low = np.array([place[0] for place in places])
-    high = np.array([place[-1] + 1 for place in places])
-    part = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    solid = np.pad(part.astype(np.float32), 3)
+    solid = np.pad(box.of(mask).astype(np.float32), 3)
     smooth = gaussian_filter(solid, 0.8)
     smooth = smooth if smooth.max() > 0.6 else gaussian_filter(solid, 0.3)
     level = 0.5 if smooth.max() > 0.55 else float(smooth.max()) / 2
@@ -162,7 +160,7 @@ def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
     if len(faces) > MOST_TRIANGLES:  # more would be smaller than the print's dots
         step = math.ceil(math.sqrt(len(faces) / MOST_TRIANGLES))
         vertices, faces, _, _ = marching_cubes(smooth, level, step_size=step)
-    return vertices - 3 + low, faces
+    return vertices - 3 + np.array(box.start), faces
 
 
 def _signed(label: Image, prediction: np.ndarray, vertices: np.ndarray) -> np.ndarray | None:

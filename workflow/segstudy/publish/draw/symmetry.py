@@ -14,7 +14,7 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
 from segstudy.publish.views import View, open_case
-from segstudy.publish.words import expand, listing, plain
+from segstudy.publish.words import chosen_metrics, listing, plain
 from segstudy.study import Study
 from segstudy.words import confidence, count
 
@@ -40,12 +40,13 @@ def kinds(study: Study) -> dict[str, list[str]]:
 def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     """A panel a metric: for each model the mean over cases of three ways to score the same labels."""
     study = results.study
-    names, models = expand(study.publish.metrics, study), list(study.models)
+    metrics = chosen_metrics(study.publish.metrics, study)
+    names, models = [known.name for known in metrics], list(study.models)
     layout = parts.panel_layout(len(names), 3, float(np.clip(17 * len(models), 42, 75)), 8)
     slot = layout.panel_mm * 0.8 / len(models)
     table, below = [], 3.0
-    for place, name in zip(layout.panels, names, strict=True):
-        what = metric.find(name)
+    for place, what in zip(layout.panels, metrics, strict=True):
+        name = what.name
         values = results.values(figure.dataset, name)
         for x, model in enumerate(models):
             for step, (kind, members) in enumerate(kinds(study).items()):

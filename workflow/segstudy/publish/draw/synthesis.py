@@ -3,15 +3,13 @@
 import numpy as np
 import pandas
 
+from segstudy.planes import PLANE_ACROSS
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
 from segstudy.publish.words import plain
 from segstudy.words import count
-
-PLANES = {0: "sagittal", 1: "coronal", 2: "axial"}
-"""The plane across each RAS axis."""
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
@@ -21,7 +19,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     samples = results.samples(figure.model, fold, seed)
     colours = parts.colours(results)
     classes = {name: number for number, name in enumerate(study.structures, start=1)}
-    plane = PLANES[({0, 1, 2} - set(samples["axes"].tolist())).pop()]
+    plane = PLANE_ACROSS[({0, 1, 2} - set(samples["axes"].tolist())).pop()]
     pixel_mm = tuple(float(size) for size in samples["pixel_mm"][::-1])
     images = [upright(image) for image in samples["images"]]
     labels = [upright(label) for label in samples["labels"]]
