@@ -19,7 +19,7 @@ from itertools import product
 
 import numpy as np
 
-from segstudy.statistics import multiple, paired
+from segstudy.statistics import hypothesis_tests, multiple_testing
 from segstudy.statistics.intervals import share_interval, significant
 from segstudy.statistics.relabel import relabel
 from segstudy.statistics.swap import fewest_subjects, signs, swap
@@ -75,7 +75,7 @@ def differences(
     a = draw(random, subject, icc)
     if shape == "skewed":
         return a
-    return paired.differences(a, draw(random, subject, icc))
+    return hypothesis_tests.differences(a, draw(random, subject, icc))
 
 
 def one_setting(setting: tuple) -> dict[str, tuple[int, int]]:
@@ -96,7 +96,7 @@ def one_setting(setting: tuple) -> dict[str, tuple[int, int]]:
             warnings.simplefilter("ignore")
             means = np.array([np.nanmean(finite[subject == one]) for one in range(number)])
         for name, sample in (("t_of_subjects", means), ("t_of_scans", finite)):
-            p = paired.paired_t(sample[np.isfinite(sample)]).p
+            p = hypothesis_tests.paired_t(sample[np.isfinite(sample)]).p
             found[name] += bool(significant(p, ALPHA))
         if study < intervals:
             low, high = test.interval(ALPHA)
@@ -133,9 +133,9 @@ def one_family(setting: tuple) -> dict[str, np.ndarray]:
     samples[: TESTS // 2] += effect
     tests = [swap(sample, np.arange(number), SEED) for sample in samples]
     choices = signs(number, SEED)
-    by_max_t = multiple.max_t(tests, [choices] * TESTS, ALPHA)
+    by_max_t = multiple_testing.max_t(tests, [choices] * TESTS, ALPHA)
     p = [test.p for test in tests]
-    holm = multiple.by_p(p, lambda at, level: (0, 0), "holm", ALPHA)
+    holm = multiple_testing.by_p(p, lambda at, level: (0, 0), "holm", ALPHA)
     return {
         "max_t": np.array(by_max_t.p) <= ALPHA,
         "holm": np.array(holm.p) <= ALPHA,

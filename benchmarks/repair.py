@@ -19,12 +19,12 @@ os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", OMP_WAIT_POLICY="p
 import numpy as np
 from scipy import ndimage
 
+from segstudy.boxes import bounding_box
 from segstudy.cases import Case
 from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.images.files import read_image, read_label, write_label, write_nifti
 from segstudy.images.moving import (
     SEGTHOR_SHAPE,
-    bounding_box,
     move_structure,
     rotation,
     segthor_fault,
@@ -72,8 +72,8 @@ def large_heart(shape: tuple[int, int, int]) -> np.ndarray:
     large = np.zeros(shape, bool)
     factor = np.divide(shape, small.shape)
     box = bounding_box(small > 0)
-    low = np.array([start for start, _ in box]) - 2
-    high = np.array([stop for _, stop in box]) + 2
+    low = np.array(box.start) - 2
+    high = np.array(box.stop) + 2
     crop = small[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     zoomed = ndimage.zoom(crop, factor, order=1) > 0.5
     start = np.round(low * factor).astype(int)

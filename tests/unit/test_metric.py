@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.metric import METRICS, assumed, find, find_all, key
-from segstudy.metrics.measure import SWAPPED, metric_names
+from segstudy.metrics.measure import LATERALITY_ERROR, metric_names
 from segstudy.publish.citations import REFERENCES
 from segstudy.study import Metrics
 
@@ -69,7 +69,7 @@ def test_less_is_better(name):
 
 def test_what_is_measured_is_known_by_its_own_name():
     names = metric_names(Metrics(nsd_tolerance_mm=(1.0, 2.5, 1e-5), slice_axis="axial"))
-    assert [find(name).name for name in [*names, SWAPPED]] == [*names, SWAPPED]
+    assert [find(name).name for name in [*names, LATERALITY_ERROR]] == [*names, LATERALITY_ERROR]
     assert find("nsd_1e-05mm").title == "NSD at 1e-05 mm"
 
 

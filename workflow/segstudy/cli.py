@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 import segstudy
-from segstudy import log
+from segstudy import log, versions
 from segstudy.errors import InputError
 
 STAGES = {
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     log.log.info("segstudy %s", shlex.join(arguments))
     began = time.monotonic()
     code = _guarded(lambda: importlib.import_module(module).run(options))
-    used = ", ".join(f"{name} {version}" for name, version in log.versions().items())
+    used = ", ".join(f"{name} {version}" for name, version in versions.imported().items())
     log.log.info(
         "%s after %s; %s", "ended" if code else "done", log.duration(time.monotonic() - began), used
     )

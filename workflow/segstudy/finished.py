@@ -11,16 +11,14 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import segstudy
+from segstudy import versions
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing, writing_folder
 from segstudy.log import log
@@ -151,12 +149,8 @@ def key(what: str, *parts: Any) -> str:
 
 
 def versions_of(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
-    """Versions of Python, of segstudy, and of those of the libraries that are installed."""
-    found = {"python": platform.python_version(), "segstudy": segstudy.__version__}
-    for name in libraries:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    """Return the versions of Python, of segstudy, and of those of the libraries that are installed."""
+    return versions.installed(libraries)
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -1,34 +1,12 @@
-"""What a job says: what it does, on what, for how long, with which versions."""
+"""What a job says: what it does, on what, for how long."""
 
 import logging
-import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from importlib import metadata
 from typing import TypeVar
 
-import segstudy
-
 log = logging.getLogger("segstudy")
-
-_LIBRARIES = {
-    "blosc2": "blosc2",
-    "itk": "itk",
-    "matplotlib": "matplotlib",
-    "monai": "monai",
-    "nibabel": "nibabel",
-    "nnunetv2": "nnunetv2",
-    "numba": "numba",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "scipy": "scipy",
-    "seaborn": "seaborn",
-    "SimpleITK": "SimpleITK",
-    "skimage": "scikit-image",
-    "statsmodels": "statsmodels",
-    "torch": "torch",
-}
 
 Item = TypeVar("Item")
 
@@ -45,15 +23,6 @@ class _Format(logging.Formatter):
         if record.levelno >= logging.WARNING:
             record.message = f"{record.levelname.lower()}: {record.message}"
         return super().formatMessage(record)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, of segstudy and of the libraries that this process has imported."""
-    found = {"python": platform.python_version(), "segstudy": segstudy.__version__}
-    for module, distribution in _LIBRARIES.items():
-        if module in sys.modules:
-            found[distribution] = metadata.version(distribution)
-    return found
 
 
 def duration(seconds: float) -> str:

@@ -300,8 +300,18 @@ _PERCENTILE = re.compile(
 
 
 def nsd_name(tolerance_mm: float) -> str:
-    """`nsd_2mm` for a tolerance of 2 mm."""
+    """Return the name of the NSD in the tables: `nsd_2mm` for a tolerance of 2 mm."""
     return f"nsd_{tolerance_mm:g}mm"
+
+
+def nsd(tolerance_mm: float) -> Metric:
+    """Return the normalised surface distance at a tolerance in mm."""
+    return replace(
+        METRICS["nsd"],
+        name=nsd_name(tolerance_mm),
+        title=f"NSD at {tolerance_mm:g} mm",
+        definition=METRICS["nsd"].definition.replace("a tolerance", f"{tolerance_mm:g} mm"),
+    )
 
 
 def key(name: str) -> str:
@@ -388,7 +398,7 @@ def _known(name: str) -> Metric | None:
     ours = re.fullmatch(r"nsd_([0-9.e+-]+)mm", name.strip().lower())
     tolerance = ours or _NSD.fullmatch(key(name))
     if tolerance:
-        return _nsd(tolerance[1])
+        return _named_nsd(tolerance[1])
     written = key(name)
     if written in _BY_KEY:
         return _BY_KEY[written]
@@ -425,21 +435,15 @@ def _in_unit(metric: Metric, unit: str) -> Metric:
     return replace(metric, name=f"{stem}_{unit}", unit=unit, aliases=())
 
 
-def _nsd(tolerance: str | None) -> Metric | None:
+def _named_nsd(tolerance: str | None) -> Metric | None:
+    """Return the NSD of a name in a table, whose tolerance is text; None where it is no size."""
     if tolerance is None:
         return METRICS["nsd"]
     try:
         size = float(tolerance)
     except ValueError:
         return None
-    if not 0 < size < math.inf:
-        return None
-    return replace(
-        METRICS["nsd"],
-        name=nsd_name(size),
-        title=f"NSD at {size:g} mm",
-        definition=METRICS["nsd"].definition.replace("a tolerance", f"{size:g} mm"),
-    )
+    return nsd(size) if 0 < size < math.inf else None
 
 
 def _given(name: str, direction: str) -> Metric:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segstudy.images.crop import Box, body_box, crop_box, cut_off, widened
+from segstudy.boxes import Box
+from segstudy.images.crop import body_box, crop_box, cut_off, widened
 
 
 def ellipsoid(shape, spacing_mm, centre_mm, radii_mm):

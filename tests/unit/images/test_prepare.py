@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orientations import TURNS, affine_of, affines, world
+from segstudy.boxes import Box
 from segstudy.errors import InputError
-from segstudy.images.crop import Box
 from segstudy.images.files import Grid, Image, read_image, read_label
 from segstudy.images.geometry import ras_grid
 from segstudy.images.names import grid_name, parse_grid

@@ -14,7 +14,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from orientations import affine_of
 from segstudy.images.files import write_nifti
 from segstudy.metrics.measure import measure
-from segstudy.metrics.pairs import Pair, measured
+from segstudy.metrics.pairs import Pair, measure_pairs
 from segstudy.study import MeasureSettings, Metrics
 
 SURFACES = ["mesh", "surfel", "voxel"]
@@ -43,7 +43,7 @@ def of_files(reference, prediction, affine, suffix, wanted):
         for path, label in zip(paths, (reference, prediction), strict=True):
             write(path, label, affine)
         asked = MeasureSettings(metrics=wanted, structures={"organ": 1})
-        rows, _ = measured([Pair("case", "case", *paths)], asked, {})
+        rows, _ = measure_pairs([Pair("case", "case", *paths)], asked, {})
     return {row["metric"]: row["value"] for row in rows}
 
 

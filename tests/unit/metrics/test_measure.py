@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segstudy.metrics.measure import measure, metric_names, missing, with_groups
+from segstudy.metrics.measure import measure, metric_names, missing, with_regions
 from segstudy.metrics.overlap import overlaps
 from segstudy.study import Metrics
 
@@ -79,7 +79,7 @@ def test_groups_are_merged_before_they_are_measured():
     reference, prediction = np.zeros((8, 8, 8), np.uint8), np.zeros((8, 8, 8), np.uint8)
     reference[1:3, 2:6, 2:6], reference[5:7, 2:6, 2:6] = 1, 2
     prediction[1:3, 2:6, 2:6], prediction[5:7, 2:6, 2:6] = 2, 1
-    structures = with_groups({"left": 1, "right": 2}, {"both": ("left", "right")})
+    structures = with_regions({"left": 1, "right": 2}, {"both": ("left", "right")})
     assert list(structures) == ["left", "right", "both"]
     left, right, both = measure(reference, prediction, (1, 1, 1), structures, SETTINGS)
     assert left.values["dice"] == right.values["dice"] == 0
@@ -111,7 +111,7 @@ def test_one_pass_counts_as_masks_do(reference, prediction):
             assert found.box is None
             continue
         places = np.argwhere(a | b)
-        np.testing.assert_array_equal(found.box, np.stack([places.min(0), places.max(0)], 1))
+        np.testing.assert_array_equal(found.box, (places.min(0), places.max(0) + 1))
 
 
 @settings(deadline=None, max_examples=40)

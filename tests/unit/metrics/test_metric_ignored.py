@@ -17,12 +17,12 @@ from segstudy.errors import InputError
 from segstudy.images.files import write_label
 from segstudy.metrics import measure as measuring
 from segstudy.metrics.cells import EDGES, polygons, shapes, surfel_areas
-from segstudy.metrics.lattice import codes_of
+from segstudy.metrics.column_search import codes_of
+from segstudy.metrics.label_values import without_ignored
 from segstudy.metrics.measure import measure
 from segstudy.metrics.overlap import confusion
 from segstudy.metrics.surface import Distances, surface_distances
 from segstudy.metrics.table import check_ranges
-from segstudy.metrics.values import without
 from segstudy.study import MeasureSettings, Metrics, from_json
 
 IGNORED = 255
@@ -174,7 +174,7 @@ def test_counts_are_those_of_the_labelled_voxels_alone(arrays):
     """Against the list of labelled voxels, of which nothing else is known."""
     reference, prediction, ignored = arrays
     one, other = reference[~ignored], prediction[~ignored]
-    emptied = [without(array, ignored) for array in (reference, prediction)]
+    emptied = [without_ignored(array, ignored) for array in (reference, prediction)]
     counted = confusion(*emptied, [1, 2], ignored)
     expected = [[((one == r) & (other == p)).sum() for p in range(3)] for r in range(3)]
     assert counted.counts.tolist() == expected

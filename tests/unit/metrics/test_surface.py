@@ -10,10 +10,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
-from segstudy.metrics import lattice, nearest
+from segstudy.boxes import whole
+from segstudy.metrics import column_search, tree_search
 from segstudy.metrics.cells import polygons, shapes, surfel_areas
-from segstudy.metrics.pieces import pieces, points
 from segstudy.metrics.surface import SLACK, _quantile, flat_axes, framed, surface_distances
+from segstudy.metrics.surface_elements import mesh_elements, point_elements
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # written for an older scipy
@@ -62,7 +63,7 @@ def peers_values(reference, prediction, spacing_mm, tolerance_mm=1.0, percent=95
 
 def codes_of(mask):
     """The codes of all cells about a mask."""
-    return lattice.codes_of(np.pad(np.asarray(mask, np.uint8), 1))
+    return column_search.codes_of(np.pad(np.asarray(mask, np.uint8), 1))
 
 
 def samples(codes, spacing_mm):
@@ -260,8 +261,8 @@ def test_one_voxel_is_an_octahedron():
 def test_the_mesh_is_closed(pair):
     """Each edge of the mesh belongs to an even number of triangles: two, or four where parts touch."""
     mask, _, _ = pair
-    box = np.array([(0, size - 1) for size in mask.shape])
-    _, triangles = samples(lattice.codes_of(framed(mask, (True,), box)), (1, 1, 1))
+    box = whole(mask.shape)
+    _, triangles = samples(column_search.codes_of(framed(mask, (True,), box)), (1, 1, 1))
     corners = np.round(triangles * 420).astype(int)
     edges = np.sort(
         np.array([corners[:, [a, b]] for a, b in ((0, 1), (1, 2), (0, 2))])
@@ -489,17 +490,17 @@ def test_what_is_found_near_by_is_nearest(pair, thinner, mesh):
     one, other, spacing_mm = pair
     rng = np.random.default_rng(one.sum())
     codes = [codes_of(thinned(mask, thinner, rng)) for mask in (one, other)]
-    reach = lattice.reach_of(codes[1])
+    reach = column_search.reach_of(codes[1])
     if mesh:
-        table = pieces(spacing_mm)
-        found, _ = lattice.to_mesh(*codes, reach, spacing_mm, table)
+        table = mesh_elements(spacing_mm)
+        found, _ = column_search.to_mesh(*codes, reach, spacing_mm, table)
     else:
-        table = points(np.ones(256))
-        found, _ = lattice.to_points(codes[0], reach, spacing_mm, table)
-    expected = np.full(len(found), lattice.OPEN)
-    nearest.fill_open(expected, *codes, spacing_mm, table)
-    near = found != lattice.OPEN
-    searched_mm = lattice.columns(spacing_mm)[1][-1]
+        table = point_elements(np.ones(256))
+        found, _ = column_search.to_points(codes[0], reach, spacing_mm, table)
+    expected = np.full(len(found), column_search.OPEN)
+    tree_search.fill_open(expected, *codes, spacing_mm, table)
+    near = found != column_search.OPEN
+    searched_mm = column_search.columns(spacing_mm)[1][-1]
     assert near[expected + 2 * np.hypot(*spacing_mm[1:]) < searched_mm].all()
     np.testing.assert_allclose(found[near], expected[near], rtol=1e-12, atol=1e-12)
 
@@ -512,8 +513,8 @@ def test_the_tree_against_all_triangles(pair, thinner):
     codes = [codes_of(thinned(mask, thinner, rng)) for mask in (one, other)]
     centres, _ = samples(codes[0], spacing_mm)
     _, triangles = samples(codes[1], spacing_mm)
-    found = np.full(len(centres), lattice.OPEN)
-    nearest.fill_open(found, *codes, spacing_mm, pieces(spacing_mm))
+    found = np.full(len(centres), column_search.OPEN)
+    tree_search.fill_open(found, *codes, spacing_mm, mesh_elements(spacing_mm))
     np.testing.assert_allclose(found, to_all(centres, triangles), rtol=1e-12, atol=1e-9)
 
 

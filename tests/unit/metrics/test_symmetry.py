@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from segstudy.cli import main
 from segstudy.images.files import write_label
-from segstudy.metrics.measure import SWAPPED, measure, with_groups
+from segstudy.metrics.measure import LATERALITY_ERROR, measure, with_regions
 from segstudy.metrics.overlap import confusion
 from segstudy.regions import merged_sides
 from segstudy.study import MeasureSettings, Metrics
@@ -78,13 +78,15 @@ def test_swapped_sides_are_found_exactly(tables):
     }
     names = [name for pair in PAIRS for name in pair]
     for case, shares in expected.items():
-        assert [value(tables, case, name, SWAPPED) for name in names] == shares
-    assert np.isnan([value(tables, "without", name, SWAPPED) for name in names]).all()
+        assert [value(tables, case, name, LATERALITY_ERROR) for name in names] == shares
+    assert np.isnan([value(tables, "without", name, LATERALITY_ERROR) for name in names]).all()
 
 
 def test_only_structures_of_a_pair_have_sides(tables):
     rows = tables[0]
-    assert set(rows.loc[rows["metric"] == SWAPPED, "structure"]) == {n for p in PAIRS for n in p}
+    assert set(rows.loc[rows["metric"] == LATERALITY_ERROR, "structure"]) == {
+        n for p in PAIRS for n in p
+    }
 
 
 def test_apart_merged_and_foreground(tables):
@@ -128,7 +130,7 @@ def test_confusion_and_swapped_share_as_counted_one_by_one(reference, prediction
             count = ((reference == one) & (prediction == other)).sum()
             assert found.voxels(one, other) == count
     assert found.voxels(1, 0) == ((reference == 1) & ~np.isin(prediction, (1, 2))).sum()
-    structures = with_groups({"left": 1, "right": 2}, {})
+    structures = with_regions({"left": 1, "right": 2}, {})
     measures = measure(
         reference, prediction, (1, 1, 1), structures, Metrics(surface="voxel"), None,
         [("left", "right")],
@@ -136,7 +138,7 @@ def test_confusion_and_swapped_share_as_counted_one_by_one(reference, prediction
     for one, here, there in zip(measures, (1, 2), (2, 1), strict=True):
         predicted = (prediction == here).sum()
         expected = ((prediction == here) & (reference == there)).sum() / (predicted or np.nan)
-        assert one.values[SWAPPED] == pytest.approx(expected, nan_ok=True)
+        assert one.values[LATERALITY_ERROR] == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pandas
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.files import write_json, write_table, write_text
 from segstudy.images.files import read_label, write_label, write_nifti
-from segstudy.metrics.measure import SWAPPED, opposite
+from segstudy.metrics.measure import LATERALITY_ERROR, opposite_side
 from segstudy.metrics.overlap import confusion
 from segstudy.metrics.table import confusion_rows, write_confusion
 from segstudy.statistics.analysis import analyse
@@ -288,11 +288,13 @@ def _predict(root, settings, dataset, table, random, infinite) -> list[dict]:
                 measured = _measure(
                     np.isin(reference, chosen), np.isin(prediction, chosen), random, settings
                 )
-                other_side = opposite(pairs).get(structure)
+                other_side = opposite_side(pairs).get(structure)
                 if other_side:
                     predicted = measured["voxels"]["n_predicted_voxels"]
                     wrong = counted.voxels(values[other_side], values[structure])
-                    measured["values"][SWAPPED] = wrong / predicted if predicted else np.nan
+                    measured["values"][LATERALITY_ERROR] = (
+                        wrong / predicted if predicted else np.nan
+                    )
                 for metric, value in measured["values"].items():
                     rows.append(
                         {

@@ -49,7 +49,7 @@ def test_a_metric_with_several_tolerances_gives_a_figure_each():
     settings = builder.study(
         metrics={"nsd_tolerance_mm": [1, 2.5]}, publish={"metrics": ["dice", "nsd"]}
     )
-    drawn = [figure.metric for figure in figures(settings) if figure.kind == "results"]
+    drawn = [figure.metric.name for figure in figures(settings) if figure.kind == "results"]
     assert drawn == ["dice", "nsd_1mm", "nsd_2.5mm"]
 
 

@@ -109,16 +109,16 @@ def _wait(page, condition: str, times: int = 100) -> None:
 
 def test_a_click_on_a_point_opens_its_case(page, plain, figures_folder):
     name = "results-thorax-hd95_mm"
-    spots = json.loads((figures_folder / "layers.json").read_text())["spots"][name]
+    markers = json.loads((figures_folder / "layers.json").read_text())["markers"][name]
     values = plain.values("thorax", "hd95_mm")
-    assert len(spots) == len(values)  # infinite cases too
-    svg = page.locator(f"#figure-{name} svg.spots")
+    assert len(markers) == len(values)  # infinite cases too
+    svg = page.locator(f"#figure-{name} svg.markers")
     svg.scroll_into_view_if_needed()
     box = svg.bounding_box()
-    at = np.array([spot[:2] for spot in spots])
+    at = np.array([marker[:2] for marker in markers])
     # The point that is farthest from all others, so that there is no doubt which one is meant.
     far = [np.sort(np.linalg.norm(at - one, axis=1))[1] for one in at]
-    x, y, case, structure, model, text = spots[int(np.argmax(far))]
+    x, y, case, structure, model, text = markers[int(np.argmax(far))]
     page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
     tip = page.locator(".tip").inner_text()
     assert case in tip
@@ -141,7 +141,7 @@ def test_a_click_on_a_point_opens_its_case(page, plain, figures_folder):
 
 
 def test_points_can_be_reached_by_keyboard(page):
-    svg = page.locator("#figure-results-thorax-dice svg.spots")
+    svg = page.locator("#figure-results-thorax-dice svg.markers")
     svg.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")

@@ -18,7 +18,7 @@ from segstudy.publish.catalogue import figures
 from segstudy.publish.draw import comparison, outcomes, parts, samples
 from segstudy.publish.drawing import draw
 from segstudy.publish.results import Results
-from segstudy.publish.views import Viewer
+from segstudy.publish.views import ViewCache
 from segstudy.statistics.analysis import analyse
 from segstudy.statistics.values import read_values
 
@@ -62,7 +62,7 @@ def _texts(figure) -> list[Text]:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_text_is_cut_off_or_covered_or_too_small(scenario, name):
     results = scenario(name)
-    viewer = Viewer(results)
+    viewer = ViewCache(results)
     with style.paper():
         for one in _one_a_kind(results):
             drawn = draw(results, one, viewer).figure
@@ -85,7 +85,7 @@ def test_no_text_is_cut_off_or_covered_or_too_small(scenario, name):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_figures_fit_a_journals_page(scenario, name):
     results = scenario(name)
-    viewer = Viewer(results)
+    viewer = ViewCache(results)
     with style.paper():
         for one in _one_a_kind(results):
             width = draw(results, one, viewer).figure.get_figwidth() * 25.4
@@ -101,7 +101,7 @@ def test_png_has_300_dots_an_inch(figures_folder):
 
 
 def test_the_same_results_give_the_same_bytes(plain, figures_folder, tmp_path):
-    viewer = Viewer(plain)
+    viewer = ViewCache(plain)
     with style.paper():
         for one in figures(plain.study):
             if one.name not in ("results-thorax-hd95_mm", "cases-thorax-enet"):
@@ -144,7 +144,7 @@ def test_the_csv_holds_every_value_of_the_metrics_table(plain, figures_folder):
 
 
 def test_infinite_cases_stand_in_their_own_lane(plain):
-    one = next(f for f in figures(plain.study) if f.metric == "hd95_mm")
+    one = next(f for f in figures(plain.study) if f.metric and f.metric.name == "hd95_mm")
     with style.paper():
         drawing = comparison.draw(plain, one)
     aorta = drawing.figure.axes[1]
@@ -181,7 +181,7 @@ def test_brackets_only_for_adjusted_significance(plain, tmp_path):
             {**pair, "structure": "aorta", "p": 0.001, "p_adjusted": 0.012, "significant": True},
         ],
     )
-    one = next(f for f in figures(results.study) if f.metric == "dice")
+    one = next(f for f in figures(results.study) if f.metric and f.metric.name == "dice")
     with style.paper():
         axes = comparison.draw(results, one).figure.axes
     labels = [[text.get_text() for text in panel.texts] for panel in axes]
@@ -191,7 +191,7 @@ def test_brackets_only_for_adjusted_significance(plain, tmp_path):
 
 def test_no_bracket_without_any_significant_test(scenario):
     results = scenario("one_model")
-    one = next(f for f in figures(results.study) if f.metric == "dice")
+    one = next(f for f in figures(results.study) if f.metric and f.metric.name == "dice")
     with style.paper():
         drawing = comparison.draw(results, one)
     assert "Brackets" not in drawing.caption
@@ -208,7 +208,7 @@ def test_best_median_and_worst_by_mean_dice(plain):
 def test_case_figures_show_best_median_and_worst_of_each_structure(plain):
     one = next(f for f in figures(plain.study) if f.kind == "cases" and f.model == "enet")
     with style.paper():
-        drawing = outcomes.draw(plain, one, Viewer(plain))
+        drawing = outcomes.draw(plain, one, ViewCache(plain))
     table = drawing.table[drawing.table["model"] == "enet"].set_index(["structure", "rank"])
     values = plain.values("thorax", "dice").query("model == 'enet'")
     for structure in ("heart", "aorta"):
@@ -249,7 +249,7 @@ def test_case_figures_read_no_more_files_than_they_show(plain, monkeypatch):
         return original(paths, *rest)
 
     monkeypatch.setattr(views.slices, "read_slice", counted)
-    viewer = Viewer(plain)
+    viewer = ViewCache(plain)
     cases = [f for f in figures(plain.study) if f.kind == "cases"]
     with style.paper():
         shown = [draw(plain, one, viewer).table for one in cases]
@@ -307,8 +307,8 @@ def test_wrapped_names_keep_every_letter(width):
 
 def test_points_are_spread_the_same_way_each_time():
     values = np.array([1.0, 1.0, 1.0, 2.0, 3.0])
-    offsets = parts.spread(values, 0.2)
-    assert np.array_equal(offsets, parts.spread(values, 0.2))
+    offsets = parts.jitter(values, 0.2)
+    assert np.array_equal(offsets, parts.jitter(values, 0.2))
     assert np.abs(offsets).max() <= 0.2
     assert len(set(offsets[:3])) == 3
 
@@ -333,7 +333,7 @@ def test_a_missing_input_is_named_with_its_stage(plain, tmp_path, path, stage):
     results = Results(plain.study, tmp_path / "results")
     with style.paper(), pytest.raises(InputError) as caught:
         for one in figures(results.study):
-            draw(results, one, Viewer(results))
+            draw(results, one, ViewCache(results))
     assert path in str(caught.value)
     assert f"the {stage} stage makes it" in str(caught.value)
 
@@ -347,7 +347,7 @@ def test_a_missing_prediction_is_named(plain, tmp_path):
     results = Results(plain.study, tmp_path / "results")
     one = next(f for f in figures(results.study) if f.kind == "cases")
     with style.paper(), pytest.raises(InputError, match=r"infer/unet_3d.*infer stage"):
-        draw(results, one, Viewer(results))
+        draw(results, one, ViewCache(results))
 
 
 def test_a_table_of_another_version_is_refused(plain, tmp_path):

@@ -19,7 +19,7 @@ def _figure(results, kind, metric=""):
     return next(
         one
         for one in figures(results.study)
-        if one.kind == kind and one.metric == (metric or one.metric)
+        if one.kind == kind and (not metric or one.metric.name == metric)
     )
 
 
@@ -56,10 +56,10 @@ def test_each_point_of_a_volume_figure_opens_its_case(plain):
     with style.paper():
         drawing = agreement.draw_volumes(plain, _figure(plain, "volumes"))
     table = drawing.table.set_index(["case", "structure", "model"])
-    assert len(drawing.spots) == len(table) == 5 * 2 * 2
-    for spot in drawing.spots:
-        row = table.loc[(spot.case, spot.structure, spot.model)]
-        assert (spot.x, spot.y) == (row["mean_ml"], row["difference_ml"])
+    assert len(drawing.markers) == len(table) == 5 * 2 * 2
+    for marker in drawing.markers:
+        row = table.loc[(marker.case, marker.structure, marker.model)]
+        assert (marker.x, marker.y) == (row["mean_ml"], row["difference_ml"])
 
 
 def test_noise_of_the_seeds_is_drawn_where_it_is_known(plain):

@@ -8,9 +8,9 @@ from segstudy.publish import style, tables
 from segstudy.publish.catalogue import figures
 from segstudy.publish.drawing import draw
 from segstudy.publish.results import Results
-from segstudy.publish.views import Viewer
+from segstudy.publish.views import ViewCache
 from segstudy.statistics.completion import completed
-from segstudy.statistics.grid import grid_table, read_trainings
+from segstudy.statistics.grid_search import grid_table, read_trainings
 from segstudy.statistics.values import read_values
 from segstudy.study import GridSettings
 
@@ -46,7 +46,7 @@ def test_the_report_lists_the_arms_and_marks_one(searched):
 def test_the_figure_says_how_the_arm_was_chosen(searched):
     (figure,) = [one for one in figures(searched.study) if one.kind == "grid"]
     with style.paper():
-        drawing = draw(searched, figure, Viewer(searched))
+        drawing = draw(searched, figure, ViewCache(searched))
     best = searched.grid("unet", "thorax").query("best")["model"].item()
     assert f"{best} has the highest validation Dice" in drawing.caption
     assert "4 tested subjects" in drawing.caption

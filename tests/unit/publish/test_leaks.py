@@ -18,10 +18,10 @@ from PIL.PngImagePlugin import PngInfo
 from segstudy.errors import InputError
 from segstudy.files import write_text
 from segstudy.publish.leaks import Leaks, Sought, check
-from segstudy.publish.outward import (
+from segstudy.publish.redaction import (
     WITHHELD,
     command,
-    outward,
+    redacted,
     role_of_file,
     settings_yaml,
     stage_text,
@@ -317,7 +317,7 @@ models:
 description: Of /mnt/Jane Doe/scans 1957/t.tsv.
 """
     write_text(tmp_path / "s.yaml", text)
-    told = outward(read_study(tmp_path / "s.yaml"))
+    told = redacted(read_study(tmp_path / "s.yaml"))
     sources = [dataset.source for dataset in told.datasets.values()]
     assert sources[0].path == "the case table of dataset a"
     assert (sources[1].url, sources[1].md5[:4]) == ("the archive of dataset b", "0123")

@@ -27,8 +27,8 @@ from segstudy.folds import read_folds
 from segstudy.publish.anonymous import numbered, renamed
 from segstudy.publish.catalogue import PICTURES, figures
 from segstudy.publish.drawing import draw_all
-from segstudy.publish.outward import WITHHELD
 from segstudy.publish.package import write_package
+from segstudy.publish.redaction import WITHHELD
 from segstudy.publish.results import Results
 from segstudy.study import check_sources, read_study
 

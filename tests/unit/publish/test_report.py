@@ -56,19 +56,19 @@ def test_a_report_too_large_for_one_file_has_a_folder_beside_it(plain, figures_f
     output = figures_folder.parent / "large" / "report.html"
     write_report(plain, figures_folder, output, most_bytes=1000)
     parsed = _Page(output.read_text())
-    plates = [one["src"] for one in parsed.all("img")]
-    assert len(plates) == len(list(figures_folder.glob("*.png")))
-    assert all((output.parent / source).is_file() for source in plates)
+    images = [one["src"] for one in parsed.all("img")]
+    assert len(images) == len(list(figures_folder.glob("*.png")))
+    assert all((output.parent / source).is_file() for source in images)
     cases = json.loads((figures_folder / "layers.json").read_text())["cases"]["thorax"]
     files = sorted((output.parent / FILES).iterdir())
     assert len(files) == len(cases) == 5
-    told = [re.fullmatch(r"stackArrived\((.*)\);\n", one.read_text())[1] for one in files]
+    told = [re.fullmatch(r"slicesArrived\((.*)\);\n", one.read_text())[1] for one in files]
     assert {case: stack for _, case, stack in (json.loads(f"[{one}]") for one in told)} == cases
     assert all(picture not in output.read_text() for picture in cases["case_000"]["images"])
 
     write_report(plain, figures_folder, output, images=False, most_bytes=1000)
     assert not (output.parent / FILES).exists()  # slices of patients
-    assert "stackArrived(" not in output.read_text()
+    assert "slicesArrived(" not in output.read_text()
 
     write_report(plain, figures_folder, output, most_bytes=1000)
     write_report(plain, figures_folder, output)

@@ -8,6 +8,7 @@ from nibabel import orientations
 
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, write_label, write_nifti
+from segstudy.planes import NORMAL_AXIS
 from segstudy.publish import slices
 
 AXES = [
@@ -30,7 +31,7 @@ def _image(axes: str, spacing=(1.0, 2.0, 3.0)) -> Image:
 
 
 @pytest.mark.parametrize("axes", AXES)
-@pytest.mark.parametrize("plane", slices.PLANES)
+@pytest.mark.parametrize("plane", NORMAL_AXIS)
 def test_the_display_is_radiological_for_every_stored_orientation(axes, plane):
     image = _image(axes)
     index = slices.fullest(image, plane, [1])
@@ -73,7 +74,7 @@ def test_a_slice_read_from_a_file_is_that_of_the_whole_volume(tmp_path):
     write_nifti(tmp_path / "a.nii.gz", volume, affine)
     write_nifti(tmp_path / "b.nii.gz", np.stack([volume, volume + 1], axis=3), affine)
     grid = Grid(volume.shape, affine)
-    for plane in slices.PLANES:
+    for plane in NORMAL_AXIS:
         where = slices.cut(grid, plane, 3)
         for name in ("a", "b"):
             flat = slices.read_slice((tmp_path / f"{name}.nii.gz",), where, grid)
@@ -110,6 +111,7 @@ def test_the_box_shows_the_mask_whole_and_square():
     mask[40:60, 20:26] = True
     box = slices.around(mask, (1.0, 2.0))
     assert box.of(mask).sum() == mask.sum()
-    assert box.height_mm((1.0, 2.0)) == pytest.approx(box.width_mm((1.0, 2.0)), abs=2)
+    height_mm, width_mm = box.size_mm((1.0, 2.0))
+    assert height_mm == pytest.approx(width_mm, abs=2)
     whole = slices.around(np.zeros((100, 60), bool), (1.0, 2.0))
     assert (whole.bottom, whole.right) == (100, 60)

@@ -1,4 +1,4 @@
-"""Rows of metrics as `foreign.read_tables` gives them, for tests of the statistics."""
+"""Rows of metrics as `importers.read_tables` gives them, for tests of the statistics."""
 
 import numpy as np
 import pandas as pd

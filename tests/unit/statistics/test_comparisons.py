@@ -12,7 +12,7 @@ from segstudy.errors import InputError
 from segstudy.statistics import comparisons as tested
 from segstudy.statistics.analysis import analyse
 from segstudy.statistics.completion import completed
-from segstudy.statistics.variance import split
+from segstudy.statistics.variance import variance_components
 from segstudy.study import Statistics
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -492,7 +492,9 @@ def runs_of(model, rng, shift, case_sd, fold_sd, seed_sd, cases=150, folds=4, se
 
 
 def test_the_variance_is_split():
-    found = split(runs_of("a", np.random.default_rng(2), 0.7, 0.06, 0.03, 0.02)).iloc[0]
+    found = variance_components(runs_of("a", np.random.default_rng(2), 0.7, 0.06, 0.03, 0.02)).iloc[
+        0
+    ]
     assert (found["n_folds"], found["n_seeds"]) == (4, 5)
     assert found["sd_case"] == pytest.approx(0.06, rel=0.15)
     assert found["sd_fold"] == pytest.approx(0.03, rel=0.1)
@@ -502,7 +504,9 @@ def test_the_variance_is_split():
 
 
 def test_one_run_has_no_spread_of_seeds():
-    found = split(runs_of("a", np.random.default_rng(2), 0.7, 0.06, 0, 0, 30, 1, 1)).iloc[0]
+    found = variance_components(
+        runs_of("a", np.random.default_rng(2), 0.7, 0.06, 0, 0, 30, 1, 1)
+    ).iloc[0]
     assert found["sd_case"] == pytest.approx(0.06, rel=0.3)
     assert found[["sd_fold", "sd_seed", "seed_spread"]].isna().all()
 
@@ -519,7 +523,7 @@ def test_a_difference_within_the_spread_of_the_seeds_is_said(difference, warned)
         ignore_index=True,
     )
     table["value"] += table["seed"].map({"0": -0.02, "1": 0.0, "2": 0.02})
-    spread = split(table)
+    spread = variance_components(table)
     assert spread["seed_spread"].tolist() == pytest.approx([0.02, 0.02], abs=0.002)
     table.loc[table["model"] == "b", "value"] = (
         table.loc[table["model"] == "a", "value"].to_numpy() - difference + rng.normal(0, 1e-4, 36)

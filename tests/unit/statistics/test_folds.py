@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segstudy.statistics.folds import corrected_t, of_means
+from segstudy.statistics.folds import corrected_t, corrected_t_of_means
 
 
 def test_five_folds():
     means = np.array([0.012, 0.004, 0.009, -0.002, 0.007])
-    found = of_means(means)
+    found = corrected_t_of_means(means)
     assert (found.folds, found.df) == (5, 4)
     assert found.t == pytest.approx(1.67542, abs=5e-6)
     assert found.p == pytest.approx(0.169162, abs=5e-7)
@@ -20,7 +20,7 @@ def test_a_folds_mean_is_over_its_subjects():
     difference = np.array([0.1, 0.3, 0.5, 0.2, 0.0])
     subject = np.array([0, 0, 1, 2, 3])
     fold = np.array(["0", "0", "0", "1", "1"])
-    expected = of_means(np.array([(0.2 + 0.5) / 2, 0.1]))
+    expected = corrected_t_of_means(np.array([(0.2 + 0.5) / 2, 0.1]))
     assert corrected_t(difference, subject, fold) == expected
 
 

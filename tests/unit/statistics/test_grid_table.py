@@ -8,7 +8,7 @@ import pytest
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.statistics.grid import grid_table, read_trainings
+from segstudy.statistics.grid_search import grid_table, read_trainings
 from segstudy.study import GridSettings
 
 GRIDS = {"u": {"u_c8": {"channels": [8, 16]}, "u_c9": {"channels": [9, 18]}}}

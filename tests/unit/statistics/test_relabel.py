@@ -10,7 +10,7 @@ from scipy import stats
 
 from segstudy.statistics import relabel as tested
 from segstudy.statistics.intervals import significant
-from segstudy.statistics.multiple import agreeing
+from segstudy.statistics.multiple_testing import agreeing
 
 INF = float("inf")
 pytestmark = pytest.mark.filterwarnings("error")

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from segstudy.statistics import paired
+from segstudy.statistics import hypothesis_tests
 from segstudy.statistics import rule as tested
 from segstudy.statistics.intervals import significant
-from segstudy.statistics.multiple import agreeing
+from segstudy.statistics.multiple_testing import agreeing
 from segstudy.study import Statistics
 
 INF = float("inf")
@@ -30,7 +30,9 @@ AFTER = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
 
 
 def test_paired_t_of_students_sleep():
-    found = paired.paired_t(paired.differences(np.array(SLEEP_1), np.array(SLEEP_2)))
+    found = hypothesis_tests.paired_t(
+        hypothesis_tests.differences(np.array(SLEEP_1), np.array(SLEEP_2))
+    )
     assert found.statistic == pytest.approx(-4.0621, abs=5e-5)
     assert found.df == 9
     assert found.p == pytest.approx(0.002833, abs=5e-7)
@@ -40,7 +42,9 @@ def test_paired_t_of_students_sleep():
 
 def test_wilcoxon_of_hollander_and_wolfe():
     """V = 40 of 45, one-sided p = 0.01953 exactly 10 / 512."""
-    found = paired.wilcoxon(paired.differences(np.array(BEFORE), np.array(AFTER)))
+    found = hypothesis_tests.wilcoxon(
+        hypothesis_tests.differences(np.array(BEFORE), np.array(AFTER))
+    )
     assert found.statistic == 5
     assert found.p == pytest.approx(2 * 10 / 512)
     assert found.effect_size == pytest.approx((40 - 5) / 45)
@@ -49,7 +53,7 @@ def test_wilcoxon_of_hollander_and_wolfe():
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(-4, 6).filter(bool), min_size=3, max_size=8))
 def test_wilcoxon_with_ties_is_that_of_scipy(difference):
-    found = paired.wilcoxon(np.array(difference, float))
+    found = hypothesis_tests.wilcoxon(np.array(difference, float))
     expected = stats.wilcoxon(difference)
     assert found.statistic == expected.statistic
     assert found.p == pytest.approx(expected.pvalue)
@@ -59,7 +63,7 @@ def test_mannwhitneyu_of_hollander_and_wolfe():
     """Page 69: permeability of the chorioamnion; W = 35, one-sided p = 0.1272."""
     term = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
     weeks = [1.15, 0.88, 0.90, 0.74, 1.21]
-    found = paired.mannwhitneyu(np.array(term), np.array(weeks))
+    found = hypothesis_tests.mannwhitneyu(np.array(term), np.array(weeks))
     assert found.statistic == 35
     assert found.p == pytest.approx(2 * 0.1272, abs=2e-4)
     assert found.effect_size == pytest.approx(2 * 35 / 50 - 1)
@@ -68,7 +72,7 @@ def test_mannwhitneyu_of_hollander_and_wolfe():
 def test_shapiro_of_shapiro_and_wilk():
     """Their example of eleven men's weights: W = 0.79."""
     weights = np.array([148, 154, 158, 160, 161, 162, 166, 170, 182, 195, 236.0])
-    found = paired.shapiro(weights)
+    found = hypothesis_tests.shapiro(weights)
     assert found.statistic == pytest.approx(0.79, abs=0.005)
     assert found.p < 0.01
 
@@ -116,7 +120,7 @@ def test_two_normal_groups_get_welchs_test():
     """R: t.test(extra ~ group): t = -1.8608, df = 17.776, p = 0.07939, [-3.3655, 0.2055]."""
     found, _ = tested.of_groups(np.array(SLEEP_1), np.array(SLEEP_2), WILCOXON)
     assert found.name == "welch_t"
-    assert (found.statistic, found.found.df) == pytest.approx((-1.8608, 17.776), abs=5e-4)
+    assert (found.statistic, found.result.df) == pytest.approx((-1.8608, 17.776), abs=5e-4)
     assert found.interval(0.05) == pytest.approx((-3.3655, 0.2055), abs=5e-5)
 
 
@@ -174,5 +178,5 @@ def test_no_warning_escapes_for_thousands_of_subjects():
     rng = np.random.default_rng(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = paired.shapiro(rng.normal(size=6000))
+        found = hypothesis_tests.shapiro(rng.normal(size=6000))
     assert found.p > 0.01

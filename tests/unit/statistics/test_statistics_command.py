@@ -9,7 +9,7 @@ import pytest
 from benchmark_runs import run_quickly
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.statistics.foreign import read_tables
+from segstudy.statistics.importers import read_tables
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.statistics.foreign import read_tables
+from segstudy.statistics.importers import read_tables
 from segstudy.statistics.values import chosen_metrics, read_values
 from segstudy.study import Statistics
 

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from segstudy.errors import InputError
 from segstudy.images.plan import Plan
-from segstudy.networks import NORMAL_AXIS, build, patch_spacing, strides
+from segstudy.networks import build, patch_spacing, strides
+from segstudy.planes import NORMAL_AXIS
 from segstudy.study import AnyModel, EnetModel, SwinUnetrModel, TrainSettings, UnetModel
 from segstudy.train import from_images, from_label_maps
 from segstudy.train.memory import PATCH_VOXELS

@@ -10,11 +10,10 @@ from segstudy.errors import InputError
 from segstudy.images.arrays import open_arrays
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import SlidingWindow, predict_volume
+from segstudy.planes import NORMAL_AXIS
 from segstudy.study import Slices, UnetModel
 from segstudy.train.sampling import Sampler, TrainingCase, with_slices
 from segstudy.train.structures import check_structures
-
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 def case(name="one", empty=False):
@@ -33,7 +32,7 @@ def seen(slices, plane="axial", share=0.5, steps=150, seed=0, cases=None, **furt
     """Slices that patches came from, by case."""
     cases = cases or [case()]
     sampler = Sampler(cases, (8, 8), (8, 8), (plane,), 2, share, seed, slices, **further)
-    shape, normal = cases[0].shape, PLANES[plane]
+    shape, normal = cases[0].shape, NORMAL_AXIS[plane]
     found = {one.name: set() for one in cases}
     for step in range(steps):
         batch = sampler.batch(step)
@@ -47,10 +46,10 @@ def seen(slices, plane="axial", share=0.5, steps=150, seed=0, cases=None, **furt
 WITH_STRUCTURE = {"sagittal": {3, 4, 5, 8}, "coronal": {2, 3, 7}, "axial": {*range(5, 11), 12}}
 
 
-@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("plane", NORMAL_AXIS)
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_background_slices_are_dropped_or_kept(plane, share):
-    every = set(range(case().shape[PLANES[plane]]))
+    every = set(range(case().shape[NORMAL_AXIS[plane]]))
     (kept,) = seen(Slices(keep="all"), plane, share).values()
     assert kept == (every if share < 1 else WITH_STRUCTURE[plane])
     (dropped,) = seen(Slices(keep="foreground"), plane, share).values()

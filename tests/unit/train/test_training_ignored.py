@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from toy_cohort import SHAPE, write_case, write_cohort
 
+from segstudy.boxes import Box
 from segstudy.cli import main
 from segstudy.files import read_json
 from segstudy.images.arrays import open_arrays
-from segstudy.images.crop import Box
 from segstudy.images.files import Grid, Image
 from segstudy.images.normalise import normalise
 from segstudy.images.plan import Restore

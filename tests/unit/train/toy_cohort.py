@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from segstudy.boxes import Box
 from segstudy.cases import Split, write_splits
 from segstudy.files import write_json
 from segstudy.images.arrays import write_arrays
-from segstudy.images.crop import Box
 from segstudy.images.files import Grid
 from segstudy.images.plan import Plan, Restore
 

@@ -1,10 +1,12 @@
 """The part of an image that is worth keeping, as a box in voxels."""
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+
+from segstudy.boxes import Box, bounding_box, whole
 
 BODY_ABOVE_HU = -500
 BODY_PART_ML, BODY_PART_SHARE = 20.0, 0.05
@@ -17,21 +19,6 @@ MOST_CUT = 0.001
 _BODY_STEP_MM = 4.0
 
 
-class Box(NamedTuple):
-    """Voxels `start[axis] <= index < stop[axis]`."""
-
-    start: tuple[int, int, int]
-    stop: tuple[int, int, int]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
-
-
 def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
     """The box that an image (channel, x, y, z) is cropped to, without a margin.
 
@@ -40,8 +27,8 @@ def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
     if crop == "body":
         return body_box(array, spacing_mm)
     if crop == "nonzero":
-        return _box_of((array != 0).any(axis=0))
-    return _whole(array.shape[1:])
+        return bounding_box((array != 0).any(axis=0)) or whole(array.shape[1:])
+    return whole(array.shape[1:])
 
 
 def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
@@ -60,9 +47,9 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     coarse = array[(slice(None), *(slice(None, None, step) for step in steps))]
     parts, count = ndimage.label((coarse > BODY_ABOVE_HU).any(axis=0))
     if count == 0:
-        return _whole(array.shape[1:])
+        return whole(array.shape[1:])
     step_mm = np.multiply(steps, spacing_mm)
-    found = _box_of(_body_parts(parts, count, step_mm))
+    found = bounding_box(_body_parts(parts, count, step_mm)) or whole(parts.shape)
     start = tuple(
         max(0, (low - 2) * step + 1) for low, step in zip(found.start, steps, strict=True)
     )
@@ -105,26 +92,4 @@ def cut_off(label: np.ndarray, box: Box, values: Sequence[int]) -> dict[int, tup
 
 def widened(box: Box, shape: Sequence[int], spacing_mm: Sequence[float], margin_mm: float) -> Box:
     """The box with a margin on each side, within an image of this shape."""
-    margins = [int(np.ceil(margin_mm / size)) for size in spacing_mm]
-    start = tuple(max(0, low - margin) for low, margin in zip(box.start, margins, strict=True))
-    stop = tuple(
-        min(size, high + margin)
-        for size, high, margin in zip(shape, box.stop, margins, strict=True)
-    )
-    return Box(start, stop)
-
-
-def _box_of(mask: np.ndarray) -> Box:
-    """The smallest box around the voxels of a mask; of an empty mask, the whole."""
-    ranges = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        if inside.size == 0:
-            return _whole(mask.shape)
-        ranges.append((int(inside[0]), int(inside[-1]) + 1))
-    return Box(tuple(low for low, _ in ranges), tuple(high for _, high in ranges))
-
-
-def _whole(shape: Sequence[int]) -> Box:
-    return Box((0, 0, 0), tuple(int(size) for size in shape))
+    return box.widened([math.ceil(margin_mm / size) for size in spacing_mm], shape)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
+from segstudy.boxes import Box, bounding_box
+
 SEGTHOR_SHAPE = (512, 512, 180)
 SEGTHOR_PIVOT = (275.0, 200.0, 0.0)
 SEGTHOR_SHIFT = (50.0, 40.0, 15.0)
 SEGTHOR_ANGLE_DEG = -27.0
-
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def translation(shift: Sequence[float]) -> np.ndarray:
@@ -67,9 +67,10 @@ def move_structure(label: np.ndarray, value: int, matrix: np.ndarray) -> np.ndar
     box = bounding_box(label == value)
     if box is None:
         return moved
-    moved[_slices(box)][label[_slices(box)] == value] = 0
-    landing, target = land(label[_slices(box)] == value, box, matrix, label.shape)
-    moved[_slices(target)][landing] = value
+    structure = box.of(label) == value
+    box.of(moved)[structure] = 0
+    landing, target = land(structure, box, matrix, label.shape)
+    target.of(moved)[landing] = value
     return moved
 
 
@@ -83,31 +84,17 @@ def land(
     Returns the landed structure (bool) and the box it lies in, which may be empty.
     """
     # A voxel takes its value from half a voxel around; hence corners half a voxel further out.
-    corners = np.array(np.meshgrid(*[(low - 0.5, high - 0.5) for low, high in box])).reshape(3, -1)
+    corners = np.array(np.meshgrid(*[(low - 0.5, high - 0.5) for low, high in box.ranges])).reshape(
+        3, -1
+    )
     inverse = np.linalg.inv(matrix)
     corners = inverse[:3, :3] @ corners + inverse[:3, 3:]
     lows = np.clip(np.floor(corners.min(axis=1)).astype(int), 0, shape)
     highs = np.clip(np.ceil(corners.max(axis=1)).astype(int) + 1, lows, shape)
-    start = np.array([low for low, _ in box])
+    start = np.array(box.start)
     to_crop = translation(-start) @ matrix @ translation(lows)
     landing = _gather(np.ascontiguousarray(mask), to_crop, tuple(int(s) for s in highs - lows))
-    return landing, tuple((int(low), int(high)) for low, high in zip(lows, highs, strict=True))
-
-
-def bounding_box(mask: np.ndarray) -> Box | None:
-    """First and one past the last index along each axis of the voxels that are set; None if none is."""
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        set_ = np.flatnonzero(mask.any(axis=others))
-        if set_.size == 0:
-            return None
-        box.append((int(set_[0]), int(set_[-1]) + 1))
-    return tuple(box)
-
-
-def _slices(box: Box) -> tuple[slice, slice, slice]:
-    return tuple(slice(low, high) for low, high in box)
+    return landing, Box(tuple(lows.tolist()), tuple(highs.tolist()))
 
 
 @njit(cache=True, nogil=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from segstudy.boxes import Box
 from segstudy.errors import InputError
-from segstudy.images.crop import Box
 from segstudy.images.files import Grid
 from segstudy.images.geometry import ras_grid
 

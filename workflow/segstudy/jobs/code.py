@@ -28,7 +28,7 @@ MOST_KEPT = 5000
 
 # Modules, or packages with all that is in them. Settings reach a job as values on its command line,
 # which Snakemake compares by itself; finished work is taken with the checksums it was kept with.
-WITHOUT_EFFECT = frozenset({"errors", "finished", "log", "study"})
+WITHOUT_EFFECT = frozenset({"errors", "finished", "log", "study", "versions"})
 # The one type of settings that computes, with its module; the others hold fields and validators alone.
 COMPUTES = {"study.Study": "study.study"}
 

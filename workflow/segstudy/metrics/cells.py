@@ -17,9 +17,9 @@ CORNERS = np.array(list(product((0, 1), repeat=3)))
 """Corner -> its place (i, j, k) in the cell, in the order of the bits of a code."""
 
 EDGES = [
-    (one, other)
-    for one, other in product(range(8), repeat=2)
-    if one < other and np.abs(CORNERS[one] - CORNERS[other]).sum() == 1
+    (start, end)
+    for start, end in product(range(8), repeat=2)
+    if start < end and np.abs(CORNERS[start] - CORNERS[end]).sum() == 1
 ]
 """The twelve edges of a cell, as pairs of corners."""
 
@@ -48,8 +48,8 @@ def polygons(code: int) -> list[list[int]]:
     for face in FACES:
         crossed = [
             number
-            for number, (one, other) in enumerate(EDGES)
-            if one in face and other in face and full[one] != full[other]
+            for number, (start_corner, other) in enumerate(EDGES)
+            if start_corner in face and other in face and full[start_corner] != full[other]
         ]
         if len(crossed) == 2:
             pairs = [crossed]
@@ -59,10 +59,10 @@ def polygons(code: int) -> list[list[int]]:
                 for corner in face
                 if full[corner] and crossed
             ]
-        for one, other in pairs:
-            links.setdefault(one, []).append(other)
-            links.setdefault(other, []).append(one)
-    found = []
+        for start_corner, other in pairs:
+            links.setdefault(start_corner, []).append(other)
+            links.setdefault(other, []).append(start_corner)
+    lines = []
     while links:
         start = min(links)
         line, previous, here = [], None, start
@@ -70,8 +70,8 @@ def polygons(code: int) -> list[list[int]]:
             line.append(here)
             ahead = links.pop(here)
             previous, here = here, ahead[1] if ahead[0] == previous else ahead[0]
-        found.append(line)
-    return found
+        lines.append(line)
+    return lines
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def shapes(in_parts: bool = False) -> Shapes:
     Three or four points lie in a plane. More are closed with a fan about their centre, which
     favours no diagonal, so that the surface does not depend on the order of the axes.
     """
-    middle = np.array([(CORNERS[one] + CORNERS[other]) / 2 for one, other in EDGES])
+    middle = np.array([(CORNERS[start] + CORNERS[end]) / 2 for start, end in EDGES])
     centres, polygon_begin = [], [0]
     triangles, triangle_begin, polygon_of = [], [0], []
     vertices, vertex_begin = [], [0]
@@ -157,5 +157,5 @@ def surfel_areas(spacing_mm: tuple[float, float, float]) -> np.ndarray:
 
 
 def _areas(triangles: np.ndarray) -> np.ndarray:
-    one, other = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    return np.linalg.norm(np.cross(one, other), axis=1) / 2
+    first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    return np.linalg.norm(np.cross(first, second), axis=1) / 2

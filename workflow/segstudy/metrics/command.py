@@ -32,10 +32,10 @@ Tables of several models, one below the other, for `segstudy statistics`:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--reference", type=Path, help="label map, or folder of label maps")
-    what.add_argument("--cases", type=Path, help="case table of a study's dataset")
-    what.add_argument("--collect", type=Path, nargs="+", help="tables to join")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--reference", type=Path, help="label map, or folder of label maps")
+    source.add_argument("--cases", type=Path, help="case table of a study's dataset")
+    source.add_argument("--collect", type=Path, nargs="+", help="tables to join")
     parser.add_argument("--prediction", type=Path, help="label map, or folder of label maps")
     parser.add_argument("--output", type=Path, required=True, help="table to write (.csv)")
     parser.add_argument("--summary-json", type=Path, help="also write nnU-Net's summary.json there")
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
         for name in ("splits", "fold", "dataset"):
             if getattr(options, name) is None:
                 raise InputError(f"--{name} is missing; --cases needs it")
-        found = pairs.of_study(
+        case_pairs = pairs.of_study(
             options.cases,
             options.labels,
             options.prediction,
@@ -86,22 +86,22 @@ def run(options: argparse.Namespace) -> None:
         )
         labels = {}
     else:
-        found = pairs.of_files(options.reference, options.prediction, settings.structures)
+        case_pairs = pairs.of_files(options.reference, options.prediction, settings.structures)
         labels = {
             "model": options.prediction.resolve().name
             if options.prediction.is_dir()
             else options.prediction.resolve().parent.name
         }
     labels |= _columns(options.columns)
-    rows, confused = pairs.measured(
-        found, settings, labels, options.threads, audited=bool(options.cases)
+    rows, confused = pairs.measure_pairs(
+        case_pairs, settings, labels, options.threads, audited=bool(options.cases)
     )
     table.write_measures(options.output, rows, bool(settings.ignore))
     if options.confusion:
         table.write_confusion(options.confusion, confused)
     if options.summary_json:
         structures = pairs.measured_structures(settings)
-        write_summary(options.summary_json, found, rows, structures)
+        write_summary(options.summary_json, case_pairs, rows, structures)
 
 
 def _columns(text: str) -> dict[str, object]:

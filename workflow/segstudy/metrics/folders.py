@@ -17,17 +17,19 @@ NOT_READ = (
 def label_files(folder: Path) -> dict[str, Path]:
     """Name without suffix -> file, sorted."""
     if not folder.is_dir():
-        what = "a file; expected a folder of label maps" if folder.is_file() else "no such folder"
-        raise InputError(f"{folder}: {what}")
-    found: dict[str, Path] = {}
+        problem = (
+            "a file; expected a folder of label maps" if folder.is_file() else "no such folder"
+        )
+        raise InputError(f"{folder}: {problem}")
+    files: dict[str, Path] = {}
     for path in _images(folder):
-        if stem(path) in found:
-            raise InputError(f"{folder}: {found[stem(path)].name} and {path.name} have one name")
-        found[stem(path)] = path
-    return found
+        if stem(path) in files:
+            raise InputError(f"{folder}: {files[stem(path)].name} and {path.name} have one name")
+        files[stem(path)] = path
+    return files
 
 
-def check_layout(folder: Path, found: Collection[str], lacking: Collection[str] = ()) -> None:
+def check_layout(folder: Path, present: Collection[str], lacking: Collection[str] = ()) -> None:
     """Raise InputError where a folder holds no label map, or those that lack are there in another way.
 
     That is: in folders of their own, or in files whose ending is not read.
@@ -35,15 +37,15 @@ def check_layout(folder: Path, found: Collection[str], lacking: Collection[str] 
     found: the cases that have a file right in the folder. lacking: those that should, and have none.
     """
     inside = {}
-    for path in _folders(folder) if lacking or not found else ():
-        if not found or path.name in lacking:
+    for path in _folders(folder) if lacking or not present else ():
+        if not present or path.name in lacking:
             files = _images(path) or [file for sub in _folders(path) for file in _images(sub)]
             if files:
                 inside[path.name] = files
     if inside:
         raise InputError(f"{folder}: {_described(inside)}")
-    check_endings(folder, lacking if found else unread(folder))
-    if not found:
+    check_endings(folder, lacking if present else unread(folder))
+    if not present:
         raise InputError(
             f"{folder}: no label maps; expected files such as case.nii.gz{_others(folder)}"
         )
@@ -53,8 +55,8 @@ def _others(folder: Path) -> str:
     """What lies in a folder in place of label maps."""
     if holds_dicom(folder):
         return "; found DICOM files: convert each series to one file, such as by dcm2niix"
-    found = sorted(path.name for path in folder.iterdir() if path.is_file())
-    return f"; found {found[0]}{', ...' if len(found) > 1 else ''}" if found else ""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return f"; found {names[0]}{', ...' if len(names) > 1 else ''}" if names else ""
 
 
 def check_endings(folder: Path, lacking: Collection[str]) -> None:
@@ -75,14 +77,14 @@ def check_endings(folder: Path, lacking: Collection[str]) -> None:
 
 def unread(folder: Path) -> dict[str, Path]:
     """What looks like a case's volume and is not read: name without ending -> file, sorted."""
-    found = {}
+    unread_files = {}
     endings = sorted((*NIFTI, *OTHER, *NOT_READ), key=len, reverse=True)
     for path in sorted(folder.iterdir()):
-        ending = next((one for one in endings if path.name.lower().endswith(one)), "")
+        ending = next((known for known in endings if path.name.lower().endswith(known)), "")
         read = is_image(path) and not path.is_dir()
         if ending and not read and not path.name.startswith("."):
-            found.setdefault(path.name[: -len(ending)], path)
-    return found
+            unread_files.setdefault(path.name[: -len(ending)], path)
+    return unread_files
 
 
 def one_file_per_structure(files: Iterable[Path]) -> str:
@@ -97,10 +99,10 @@ def one_file_per_structure(files: Iterable[Path]) -> str:
 def _described(inside: Mapping[str, Sequence[Path]]) -> str:
     """Whether the files in folders of cases are a case's one label map or its structures."""
     case, files = next(iter(inside.items()))
-    own = [file for file in files if stem(file).startswith(case)]
-    if len(files) > 1 and not own:
+    named_by_case = [file for file in files if stem(file).startswith(case)]
+    if len(files) > 1 and not named_by_case:
         return f"one folder per case ({case}/, ...) with {one_file_per_structure(files)}"
-    file = (own or files)[0]
+    file = (named_by_case or files)[0]
     suffix = file.name[len(stem(file)) :]
     return (
         f"one folder per case ({case}/{file.name}, ...), as MONAI's SaveImage writes them: expected "

@@ -7,16 +7,16 @@ from typing import Literal
 import numpy as np
 
 from segstudy.metric import MEASURED, nsd_name
-from segstudy.metrics import slices
+from segstudy.metrics import slice_dice
 from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
-from segstudy.metrics.surface import Distances, between, flat_axes, framed, surroundings
+from segstudy.metrics.surface import Distances, flat_axes, framed, framed_distances, surroundings
 from segstudy.study import Metrics
 
 Status = Literal["ok", "pred_empty", "ref_empty", "both_empty", "missing_file"]
 UNDEFINED = float("nan")
 INFINITE = float("inf")
 
-SWAPPED = "side_swapped"
+LATERALITY_ERROR = "side_swapped"
 """Share of a structure's predicted voxels that lie in the reference's structure of the other side."""
 
 
@@ -41,11 +41,11 @@ def metric_names(settings: Metrics) -> list[str]:
     return [
         *MEASURED,
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
-        *(slices.NAMES if settings.slice_axis != "none" else ()),
+        *(slice_dice.NAMES if settings.slice_axis != "none" else ()),
     ]
 
 
-def with_groups(
+def with_regions(
     structures: Mapping[str, int], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[int, ...]]:
     """Structures and groups of merged structures: name -> label values."""
@@ -70,19 +70,19 @@ def measure(
 
     reference, prediction: label maps (i, j, k) on the same grid. spacing_mm: along i, j, k.
     structures: name -> label values, merged where several. counted: the confusion of the two, where
-    the caller has it. pairs: the left and the right one of structures; these get SWAPPED too.
+    the caller has it. pairs: the left and the right one of structures; these get LATERALITY_ERROR too.
     ignored: bool (i, j, k), voxels of which nothing is known; both maps are 0 there.
     """
     if counted is None:
         values = [value for merged in structures.values() for value in merged]
         counted = confusion(reference, prediction, values, ignored)
-    other_side = opposite(pairs)
+    other_side = opposite_side(pairs)
     measures = []
     for name, merged in structures.items():
         overlap = counted.overlap(merged)
         distances = INFINITE
         if overlap.reference and overlap.prediction:
-            distances = between(
+            distances = framed_distances(
                 framed(reference, structures[name], overlap.box),
                 framed(prediction, structures[name], overlap.box),
                 spacing_mm,
@@ -95,7 +95,7 @@ def measure(
                 name,
                 _status(overlap),
                 _values(overlap, distances, settings)
-                | _swapped(counted, structures, name, other_side.get(name)),
+                | _laterality_error(counted, structures, name, other_side.get(name)),
                 overlap.reference,
                 overlap.prediction,
             )
@@ -103,12 +103,12 @@ def measure(
     return measures
 
 
-def opposite(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+def opposite_side(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Structure -> that of the other side."""
     return {name: other for pair in pairs for name, other in (pair, pair[::-1])}
 
 
-def _swapped(
+def _laterality_error(
     counted: Confusion, structures: Mapping[str, Sequence[int]], name: str, other: str | None
 ) -> dict[str, float]:
     if other is None:
@@ -117,7 +117,7 @@ def _swapped(
     wrong = sum(
         counted.voxels(there, here) for there in structures[other] for here in structures[name]
     )
-    return {SWAPPED: wrong / predicted if predicted else UNDEFINED}
+    return {LATERALITY_ERROR: wrong / predicted if predicted else UNDEFINED}
 
 
 def missing(
@@ -127,17 +127,19 @@ def missing(
     pairs: Sequence[tuple[str, str]] = (),
 ) -> list[Measures]:
     """The measures of a case whose prediction is not there: all undefined, none left out."""
-    paired = opposite(pairs)
-    found = overlaps(reference, np.zeros_like(reference), structures)
+    sided = opposite_side(pairs)
+    reference_overlaps = overlaps(reference, np.zeros_like(reference), structures)
     return [
         Measures(
             name,
             "missing_file",
-            dict.fromkeys([*metric_names(settings), *[SWAPPED] * (name in paired)], UNDEFINED),
+            dict.fromkeys(
+                [*metric_names(settings), *[LATERALITY_ERROR] * (name in sided)], UNDEFINED
+            ),
             overlap.reference,
             0,
         )
-        for name, overlap in found.items()
+        for name, overlap in reference_overlaps.items()
     ]
 
 

@@ -33,19 +33,19 @@ def write_summary(
         # Of a structure that was found and does not exist, which is undefined here, nnU-Net has 0.
         value = 0.0 if row["status"] == "ref_empty" else row["value"]
         key = str(values[0]) if len(values) == 1 else str(tuple(values) or row["structure"])
-        found = cases.setdefault(str(row["case"]), {}).setdefault(key, {})
+        measures = cases.setdefault(str(row["case"]), {}).setdefault(key, {})
         if row["metric"] == "iou":
-            found["IoU"] = value
+            measures["IoU"] = value
             continue
         reference, prediction = row["n_reference_voxels"], row["n_predicted_voxels"]
         both = 0
         if row["status"] == "ok":
             both = round(value * (reference + prediction) / 2)
-        found |= {"Dice": value, "TP": both, "FP": prediction - both}
-        found |= {"FN": reference - both, "n_pred": prediction, "n_ref": reference}
-    keys = list(dict.fromkeys(key for found in cases.values() for key in found))
+        measures |= {"Dice": value, "TP": both, "FP": prediction - both}
+        measures |= {"FN": reference - both, "n_pred": prediction, "n_ref": reference}
+    keys = list(dict.fromkeys(key for measures in cases.values() for key in measures))
     means = {
-        key: {name: _mean([found[key][name] for found in cases.values()]) for name in MEANT}
+        key: {name: _mean([measures[key][name] for measures in cases.values()]) for name in MEANT}
         for key in keys
     }
     summary = {
@@ -53,11 +53,11 @@ def write_summary(
         "mean": means,
         "metric_per_case": [
             {
-                "metrics": found,
+                "metrics": measures,
                 "prediction_file": str(files[case].prediction),
                 "reference_file": str(files[case].reference),
             }
-            for case, found in cases.items()
+            for case, measures in cases.items()
         ],
     }
     # NaN stands for undefined, as in nnU-Net's own files.

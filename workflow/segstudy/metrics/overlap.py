@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from segstudy.boxes import Box
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -18,7 +20,7 @@ class Overlap:
     reference: int
     prediction: int
     common: int
-    box: np.ndarray | None
+    box: Box | None
 
     @property
     def dice(self) -> float:
@@ -68,7 +70,7 @@ class Confusion:
             reference=int(self.counts[positions].sum()),
             prediction=int(self.counts[:, positions].sum()),
             common=int(self.counts[np.ix_(positions, positions)].sum()),
-            box=np.stack([first, last], axis=1) if last[0] >= 0 else None,
+            box=Box(tuple(first.tolist()), tuple((last + 1).tolist())) if last[0] >= 0 else None,
         )
 
     def _position(self, value: int) -> int:
@@ -108,8 +110,8 @@ def overlaps(
     share values. All other values are background.
     """
     values = [value for merged in structures.values() for value in merged]
-    found = confusion(reference, prediction, values)
-    return {name: found.overlap(merged) for name, merged in structures.items()}
+    counted = confusion(reference, prediction, values)
+    return {name: counted.overlap(merged) for name, merged in structures.items()}
 
 
 def _positions(values: Sequence[int], highest: int) -> np.ndarray:
@@ -134,19 +136,22 @@ def _count(reference, prediction, reference_positions, prediction_positions, num
     background = 0
     for i in range(reference.shape[0]):
         for j in range(reference.shape[1]):
-            one, other = reference[i, j], prediction[i, j]
+            reference_row, prediction_row = reference[i, j], prediction[i, j]
             # Most rows of a scan are empty, which shows many voxels at a time.
-            any_value = one[0] | other[0]
-            for k in range(len(one)):
-                any_value |= one[k] | other[k]
+            any_value = reference_row[0] | prediction_row[0]
+            for k in range(len(reference_row)):
+                any_value |= reference_row[k] | prediction_row[k]
             if any_value == 0:
-                background += len(one)
+                background += len(reference_row)
                 continue
-            for k in range(len(one)):
-                if one[k] == 0 and other[k] == 0:
+            for k in range(len(reference_row)):
+                if reference_row[k] == 0 and prediction_row[k] == 0:
                     background += 1
                     continue
-                here = (reference_positions[one[k]], prediction_positions[other[k]])
+                here = (
+                    reference_positions[reference_row[k]],
+                    prediction_positions[prediction_row[k]],
+                )
                 counts[here] += 1
                 for position in here:
                     box = boxes[position]

@@ -15,7 +15,7 @@ from segstudy.images.names import stem
 from segstudy.images.proportion import Size, judged, size_of
 from segstudy.images.segments import agree, by_name, renamed, told_otherwise
 from segstudy.log import log, progress
-from segstudy.metrics import slices, values
+from segstudy.metrics import label_values, slice_dice
 from segstudy.metrics.folders import (
     check_endings,
     check_layout,
@@ -23,9 +23,9 @@ from segstudy.metrics.folders import (
     one_file_per_structure,
     unread,
 )
-from segstudy.metrics.measure import UNDEFINED, Measures, absent, measure, missing, with_groups
+from segstudy.metrics.measure import UNDEFINED, Measures, absent, measure, missing, with_regions
 from segstudy.metrics.overlap import Confusion, confusion
-from segstudy.metrics.table import confusion_rows, rows
+from segstudy.metrics.table import confusion_rows, measure_rows
 from segstudy.regions import measured_regions
 from segstudy.study import MeasureSettings
 
@@ -34,14 +34,14 @@ SHOWN = 20  # cases that a message lists
 
 
 @dataclass(frozen=True)
-class Measured:
+class PairResult:
     """What was found in a pair. counted: None where there is no prediction."""
 
     measures: list[Measures]
     counted: Confusion | None
     diagonal_mm: float
     voxel_mm3: float
-    held: values.Held
+    held: label_values.ValueCounts
     size: Size
 
 
@@ -64,7 +64,7 @@ def measured_structures(settings: MeasureSettings) -> dict[str, tuple[int, ...]]
     regions = measured_regions(
         settings.metrics.composite_regions, settings.left_right_pairs, structures
     )
-    return with_groups(settings.structures, regions)
+    return with_regions(settings.structures, regions)
 
 
 def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()) -> list[Pair]:
@@ -77,11 +77,11 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
     if reference.is_dir() != prediction.is_dir():
-        told = f"{reference} and {prediction}: expected two files or two folders"
+        message = f"{reference} and {prediction}: expected two files or two folders"
         files = label_files(prediction) if prediction.is_dir() else {}
         if len(files) > 1 and stem(reference) not in files:
-            told += f"; if {prediction} holds {one_file_per_structure(files.values())}"
-        raise InputError(told)
+            message += f"; if {prediction} holds {one_file_per_structure(files.values())}"
+        raise InputError(message)
     if not reference.is_dir():
         case = stem(reference)
         for path in (prediction, reference):
@@ -120,15 +120,15 @@ def of_study(
     names = tested(read_splits(splits), fold, dataset)
     if not names:
         raise InputError(f"{splits}: no case of dataset {dataset} is tested in fold {fold}")
-    found = label_files(predictions)
-    check_layout(predictions, found, set(names) - set(found))
+    files = label_files(predictions)
+    check_layout(predictions, files, set(names) - set(files))
     return [
-        Pair(case.case, case.subject, case.label, found.get(case.case))
+        Pair(case.case, case.subject, case.label, files.get(case.case))
         for case in repaired_labels(read_cases(cases, names), labels)
     ]
 
 
-def measured(
+def measure_pairs(
     pairs: list[Pair],
     settings: MeasureSettings,
     labels: Mapping[str, object],
@@ -158,28 +158,28 @@ def measured(
         results = _all_or_none(pairs, progress(running, "cases measured"))
     finally:
         pool.shutdown(cancel_futures=True)
-    held = [found.held for found in results]
+    held = [result.held for result in results]
     if not audited:
         _check_sizes(pairs, results)
-        values.check_references(held, settings)
-    values.check(held, settings)
+        label_values.check_references(held, settings)
+    label_values.check_predictions(held, settings)
     names = list(measured_structures(settings))
     if not names:
-        seen = {one.structure for found in results for one in found.measures}
-        names = sorted(seen, key=int)
+        values = {measures.structure for result in results for measures in result.measures}
+        names = sorted(values, key=int)
     names_of = {value: name for name, value in settings.structures.items()} | {0: BACKGROUND}
     table, confused = [], []
-    for pair, found in zip(pairs, results, strict=True):
-        by_name = {one.structure: one for one in found.measures}
+    for pair, result in zip(pairs, results, strict=True):
+        by_name = {measures.structure: measures for measures in result.measures}
         complete = [by_name.get(name) or absent(name, settings.metrics) for name in names]
-        surface, sizes = settings.metrics.surface, (found.diagonal_mm, found.voxel_mm3)
-        table += rows(labels, pair.case, pair.subject, complete, surface, *sizes)
-        if found.counted is not None:
-            confused += confusion_rows(labels, pair.case, found.counted, names_of)
+        surface, sizes = settings.metrics.surface, (result.diagonal_mm, result.voxel_mm3)
+        table += measure_rows(labels, pair.case, pair.subject, complete, surface, *sizes)
+        if result.counted is not None:
+            confused += confusion_rows(labels, pair.case, result.counted, names_of)
     return table, confused
 
 
-def _all_or_none(pairs: Sequence[Pair], running: Iterable[Future]) -> list[Measured]:
+def _all_or_none(pairs: Sequence[Pair], running: Iterable[Future]) -> list[PairResult]:
     results, errors = [], []
     for pair, job in zip(pairs, running, strict=True):
         try:
@@ -190,12 +190,14 @@ def _all_or_none(pairs: Sequence[Pair], running: Iterable[Future]) -> list[Measu
     return results
 
 
-def _check_sizes(pairs: Sequence[Pair], results: Sequence[Measured]) -> None:
+def _check_sizes(pairs: Sequence[Pair], results: Sequence[PairResult]) -> None:
     """Refuse references whose voxels and size are out of all proportion to the others'."""
-    sizes = {pair.case: found.size for pair, found in zip(pairs, results, strict=True)}
-    told = judged(sizes)
+    sizes = {pair.case: result.size for pair, result in zip(pairs, results, strict=True)}
+    judgements = judged(sizes)
     lines = [
-        f"{one.reference}: case {one.case}: {told[one.case]}" for one in pairs if one.case in told
+        f"{pair.reference}: case {pair.case}: {judgements[pair.case]}"
+        for pair in pairs
+        if pair.case in judgements
     ]
     _raise(lines, f"{len(lines)} of {len(pairs)} cases are out of proportion")
 
@@ -212,14 +214,14 @@ def _with_case(pair: Pair, text: str) -> str:
     if f"case {pair.case}:" in text:
         return text
     path = next(
-        (one for one in (pair.reference, pair.prediction) if text.startswith(f"{one}: ")), ""
+        (file for file in (pair.reference, pair.prediction) if text.startswith(f"{file}: ")), ""
     )
     return f"{path}: case {pair.case}: {text.removeprefix(f'{path}: ')}".removeprefix(": ")
 
 
-def _within_memory(pair: Pair, settings: MeasureSettings, audited: bool) -> Measured:
+def _within_memory(pair: Pair, settings: MeasureSettings, audited: bool) -> PairResult:
     with within_memory(pair.case, pair.reference):
-        return _measured(pair, settings, audited)
+        return _measure_pair(pair, settings, audited)
 
 
 def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: bool) -> Image:
@@ -236,17 +238,19 @@ def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: boo
     return replace(label, array=renamed(label.array, moved, path))
 
 
-def _measured(pair: Pair, settings: MeasureSettings, audited: bool) -> Measured:
+def _measure_pair(pair: Pair, settings: MeasureSettings, audited: bool) -> PairResult:
     say_warnings([path for path in (pair.reference, pair.prediction) if path], pair.case)
-    own = {name: (value,) for name, value in settings.structures.items()}
+    structure_values = {name: (value,) for name, value in settings.structures.items()}
     others = settings.background_labels == "all"
     # What the audit has passed has the study's values.
-    reference = _read(pair.reference, pair.case, {} if audited else own, others)
-    predicted_as = settings.prediction_labels or own
+    reference = _read(pair.reference, pair.case, {} if audited else structure_values, others)
+    predicted_as = settings.prediction_labels or structure_values
     prediction = pair.prediction and _read(pair.prediction, pair.case, predicted_as, others)
-    ignored = values.ignored(reference.array, settings.ignore)
-    known = values.without(reference.array, ignored)
-    held = values.Held(pair.case, pair.reference, pair.prediction, values.held(known), None)
+    ignored = label_values.ignored_voxels(reference.array, settings.ignore)
+    known = label_values.without_ignored(reference.array, ignored)
+    held = label_values.ValueCounts(
+        pair.case, pair.reference, pair.prediction, label_values.count_values(known), None
+    )
     size = size_of(reference.grid)
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
     voxel_mm3 = float(np.prod(reference.spacing_mm))
@@ -254,33 +258,39 @@ def _measured(pair: Pair, settings: MeasureSettings, audited: bool) -> Measured:
     structures = measured_structures(settings)
     if prediction is None:
         structures = structures or _by_value(held.reference)
-        found = missing(known, structures, settings.metrics, sides)
-        return Measured(found, None, diagonal_mm, voxel_mm3, held, size)
+        measures = missing(known, structures, settings.metrics, sides)
+        return PairResult(measures, None, diagonal_mm, voxel_mm3, held, size)
     difference = compare_grids(reference.grid, prediction.grid)
     if difference:
         raise InputError(
             f"{pair.prediction}: case {pair.case}: other grid than its reference "
             f"{pair.reference}: {difference}; predictions are measured on the native grid"
         )
-    predicted = values.without(prediction.array, ignored)
-    held = replace(held, prediction=values.held(predicted))
-    arrays = (known, values.translated(predicted, settings))
-    structures = structures or _by_value({**held.reference, **values.held(arrays[1])})
-    merged = [value for own in structures.values() for value in own]
+    predicted = label_values.without_ignored(prediction.array, ignored)
+    held = replace(held, prediction=label_values.count_values(predicted))
+    arrays = (known, label_values.in_reference_values(predicted, settings))
+    structures = structures or _by_value({**held.reference, **label_values.count_values(arrays[1])})
+    merged = [value for structure_values in structures.values() for value in structure_values]
     counted = confusion(*arrays, merged, ignored)
     measures = measure(
         *arrays, reference.spacing_mm, structures, settings.metrics, counted, sides, ignored
     )
     if settings.metrics.slice_axis != "none":
-        axis = slices.stored_axis(reference.affine, settings.metrics.slice_axis)
-        sliced = slices.by_slice(*arrays, structures, axis)
-        for one in measures:
-            if not one.n_reference_voxels:
-                sliced[one.structure]["slice_dice"] = UNDEFINED
-        measures = [replace(one, values=one.values | sliced[one.structure]) for one in measures]
-    return Measured(measures, counted, diagonal_mm, voxel_mm3, held, size)
+        axis = slice_dice.stored_axis(reference.affine, settings.metrics.slice_axis)
+        sliced = slice_dice.dice_by_slice(*arrays, structures, axis)
+        for structure_measures in measures:
+            if not structure_measures.n_reference_voxels:
+                sliced[structure_measures.structure]["slice_dice"] = UNDEFINED
+        measures = [
+            replace(
+                structure_measures,
+                values=structure_measures.values | sliced[structure_measures.structure],
+            )
+            for structure_measures in measures
+        ]
+    return PairResult(measures, counted, diagonal_mm, voxel_mm3, held, size)
 
 
-def _by_value(found: Iterable[int]) -> dict[str, tuple[int, ...]]:
+def _by_value(values: Iterable[int]) -> dict[str, tuple[int, ...]]:
     """A structure for each value that a pair holds, named by it."""
-    return {str(value): (value,) for value in sorted(found)}
+    return {str(value): (value,) for value in sorted(values)}

@@ -29,9 +29,16 @@ from typing import Literal
 
 import numpy as np
 
-from segstudy.metrics import lattice, nearest
+from segstudy.boxes import Box, bounding_box
+from segstudy.metrics import column_search, tree_search
 from segstudy.metrics.cells import surfel_areas
-from segstudy.metrics.pieces import Pieces, Spacing, number_of_samples, pieces, points
+from segstudy.metrics.surface_elements import (
+    Spacing,
+    SurfaceElements,
+    count_elements,
+    mesh_elements,
+    point_elements,
+)
 
 Definition = Literal["mesh", "surfel", "voxel"]
 
@@ -124,7 +131,7 @@ def surface_distances(
         mask != 0 if ignored is None else (mask != 0) & ~ignored for mask in (reference, prediction)
     ]
     box = bounding_box(masks[0] | masks[1])
-    return between(
+    return framed_distances(
         *(framed(mask, (True,), box) for mask in masks),
         spacing_mm,
         flat_axes(reference.shape),
@@ -133,22 +140,12 @@ def surface_distances(
     )
 
 
-def bounding_box(mask: np.ndarray) -> np.ndarray:
-    """First and last voxel along each axis: int (3, 2). The mask must not be empty."""
-    found = []
-    for axis in range(3):
-        other = tuple(number for number in range(3) if number != axis)
-        full = np.flatnonzero(mask.any(axis=other))
-        found.append((full[0], full[-1]))
-    return np.array(found)
-
-
 def flat_axes(shape: Sequence[int]) -> tuple[bool, bool, bool]:
     """Which axes of a grid are one voxel long, so that there is no surface across them."""
     return tuple(size == 1 for size in shape)
 
 
-def framed(label: np.ndarray, values: Sequence[int], box: np.ndarray) -> np.ndarray:
+def framed(label: np.ndarray, values: Sequence[int], box: Box) -> np.ndarray:
     """The part of a label map within a box as a mask, in a frame of empty voxels.
 
     values: the label values that belong to the mask. Returns uint8 0 or 1. Along a flat axis the
@@ -156,31 +153,30 @@ def framed(label: np.ndarray, values: Sequence[int], box: np.ndarray) -> np.ndar
     nothing closes it.
     """
     flat = flat_axes(label.shape)
-    size = [2 if thin else last - first + 3 for thin, (first, last) in zip(flat, box, strict=True)]
+    size = [2 if thin else voxels + 2 for thin, voxels in zip(flat, box.shape, strict=True)]
     mask = np.zeros(size, np.uint8)
     inner = mask[tuple(slice(None) if thin else slice(1, -1) for thin in flat)].view(bool)
-    part = label[tuple(slice(first, last + 1) for first, last in box)]
+    part = box.of(label)
     for value in values:
         inner |= part == value
     return mask
 
 
-def surroundings(ignored: np.ndarray, box: np.ndarray) -> np.ndarray:
+def surroundings(ignored: np.ndarray, box: Box) -> np.ndarray:
     """The ignored voxels within a box and next to it, as `framed` has a mask: uint8 0 or 1."""
-    places, parts = [], []
-    for size, (first, last) in zip(ignored.shape, box, strict=True):
-        before, after = min(first, 1), min(size - 1 - last, 1)
-        thin = size == 1
-        parts.append(slice(first - before, last + after + 1))
-        places.append(slice(0, 2) if thin else slice(1 - before, last - first + 2 + after))
+    part = box.widened(1, ignored.shape)
+    places = [
+        slice(0, 2) if size == 1 else slice(low - first + 1, high - first + 1)
+        for size, first, (low, high) in zip(ignored.shape, box.start, part.ranges, strict=True)
+    ]
     flat = flat_axes(ignored.shape)
-    size = [2 if thin else last - first + 3 for thin, (first, last) in zip(flat, box, strict=True)]
+    size = [2 if thin else voxels + 2 for thin, voxels in zip(flat, box.shape, strict=True)]
     frame = np.zeros(size, np.uint8)
-    frame[tuple(places)] = ignored[tuple(parts)]
+    frame[tuple(places)] = part.of(ignored)
     return frame
 
 
-def between(
+def framed_distances(
     reference: np.ndarray,
     prediction: np.ndarray,
     spacing_mm: Sequence[float],
@@ -204,32 +200,32 @@ def between(
         # A voxel of the boundary is a crossed cell, whatever its code.
         codes = [_boundary_voxels(mask, thin) for mask in masks]
     else:
-        codes = [lattice.codes_of(mask) for mask in masks]
+        codes = [column_search.codes_of(mask) for mask in masks]
     if ignored is not None:
         frame = np.ascontiguousarray(ignored.transpose(axes))
         touching = _touching(frame, thin, definition)
-        for own in codes:
-            own[touching] = 0
+        for surface_codes in codes:
+            surface_codes[touching] = 0
     table = _table(definition, spacing, ignored is not None)
     if ignored is not None:
-        for own, instead in zip(codes, (float("nan"), float("inf")), strict=True):
-            if not number_of_samples(own, table.begin):
+        for surface_codes, instead in zip(codes, (float("nan"), float("inf")), strict=True):
+            if not count_elements(surface_codes, table.begin):
                 return instead
     forth, forth_sizes = _directed(*codes, spacing, definition, table)
     back, back_sizes = _directed(*codes[::-1], spacing, definition, table)
     farthest_mm = max(forth.max(), back.max())
     if definition == "mesh":
-        farthest_mm = nearest.with_vertices(farthest_mm, forth, *codes, spacing, table)
-        farthest_mm = nearest.with_vertices(farthest_mm, back, *codes[::-1], spacing, table)
+        farthest_mm = tree_search.with_vertices(farthest_mm, forth, *codes, spacing, table)
+        farthest_mm = tree_search.with_vertices(farthest_mm, back, *codes[::-1], spacing, table)
     return Distances(forth, forth_sizes, back, back_sizes, float(farthest_mm), definition)
 
 
 @lru_cache(8)
-def _table(definition: Definition, spacing_mm: Spacing, in_parts: bool = False) -> Pieces:
+def _table(definition: Definition, spacing_mm: Spacing, in_parts: bool = False) -> SurfaceElements:
     """The surface in the cells of every code. in_parts: of a surface that is not closed."""
     if definition == "mesh":
-        return pieces(spacing_mm, in_parts)
-    return points(surfel_areas(spacing_mm) if definition == "surfel" else np.ones(256))
+        return mesh_elements(spacing_mm, in_parts)
+    return point_elements(surfel_areas(spacing_mm) if definition == "surfel" else np.ones(256))
 
 
 def _directed(
@@ -237,16 +233,16 @@ def _directed(
     others: np.ndarray,
     spacing_mm: Spacing,
     definition: Definition,
-    table: Pieces,
+    table: SurfaceElements,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances from one surface, given by its cells' codes, to the other, and their sizes."""
-    reach = lattice.reach_of(others)
+    reach = column_search.reach_of(others)
     if definition == "mesh":
-        distances, sizes = lattice.to_mesh(codes, others, reach, spacing_mm, table)
+        distances, sizes = column_search.to_mesh(codes, others, reach, spacing_mm, table)
     else:
-        distances, sizes = lattice.to_points(codes, reach, spacing_mm, table)
-    if (distances == lattice.OPEN).any():
-        nearest.fill_open(distances, codes, others, spacing_mm, table)
+        distances, sizes = column_search.to_points(codes, reach, spacing_mm, table)
+    if (distances == column_search.OPEN).any():
+        tree_search.fill_open(distances, codes, others, spacing_mm, table)
     return distances, sizes
 
 
@@ -256,7 +252,7 @@ def _touching(
     """Which cells, or for `voxel` which voxels without the frame, touch an ignored one: bool."""
     if definition == "voxel":
         return _boundary_voxels(1 - ignored, flat).astype(bool)
-    return lattice.codes_of(ignored) != 0
+    return column_search.codes_of(ignored) != 0
 
 
 def _boundary_voxels(mask: np.ndarray, flat: tuple[bool, bool, bool]) -> np.ndarray:

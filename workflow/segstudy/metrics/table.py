@@ -24,7 +24,7 @@ OF_SURFACES = r"(nsd_|.*_mm$)"
 STATUSES = ("ok", "pred_empty", "ref_empty", "both_empty", "missing_file")
 
 
-def rows(
+def measure_rows(
     labels: Mapping[str, object],
     case: str,
     subject: str,
@@ -39,29 +39,29 @@ def rows(
             **{name: labels.get(name, "") for name in LABELS},
             "case": case,
             "subject": subject,
-            "structure": found.structure,
+            "structure": structure_measures.structure,
             "metric": metric,
             "value": value,
-            "status": found.status,
-            "n_reference_voxels": found.n_reference_voxels,
-            "n_predicted_voxels": found.n_predicted_voxels,
+            "status": structure_measures.status,
+            "n_reference_voxels": structure_measures.n_reference_voxels,
+            "n_predicted_voxels": structure_measures.n_predicted_voxels,
             "surface": surface,
             "diagonal_mm": round(diagonal_mm, 3),
             "voxel_mm3": voxel_mm3,
         }
-        for found in measures
-        for metric, value in found.values.items()
+        for structure_measures in measures
+        for metric, value in structure_measures.values.items()
     ]
 
 
 def write_measures(
-    path: Path | str, found: Iterable[Mapping[str, object]], in_parts: bool = False
+    path: Path | str, rows: Iterable[Mapping[str, object]], in_parts: bool = False
 ) -> None:
     """Write rows after a check of their ranges: a share outside [0, 1] is never published.
 
     in_parts: whether references have ignored voxels, which may leave no surface of a structure.
     """
-    table = pd.DataFrame(list(found), columns=list(COLUMNS))
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     check_ranges(table, in_parts)
     write_table(path, table)
 
@@ -78,16 +78,16 @@ def confusion_rows(
         {
             **{name: labels.get(name, "") for name in LABELS},
             "case": case,
-            "reference": names.get(values[one], str(values[one])),
-            "prediction": names.get(values[other], str(values[other])),
-            "n_voxels": int(counted.counts[one, other]),
+            "reference": names.get(values[position], str(values[position])),
+            "prediction": names.get(values[predicted_position], str(values[predicted_position])),
+            "n_voxels": int(counted.counts[position, predicted_position]),
         }
-        for one, other in np.argwhere(counted.counts)
+        for position, predicted_position in np.argwhere(counted.counts)
     ]
 
 
-def write_confusion(path: Path | str, found: Iterable[Mapping[str, object]]) -> None:
-    write_table(path, pd.DataFrame(list(found), columns=list(CONFUSION)))
+def write_confusion(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
+    write_table(path, pd.DataFrame(list(rows), columns=list(CONFUSION)))
 
 
 def check_ranges(table: pd.DataFrame, in_parts: bool = False) -> None:

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from segstudy.errors import InputError
+from segstudy.planes import NORMAL_AXIS
 
 if TYPE_CHECKING:
     from torch import nn
 
     from segstudy.study import AnyModel
-
-NORMAL_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""The RAS axis across a slice plane; the slice's own axes are the other two, in order."""
 
 
 def build(

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segstudy.networks import NORMAL_AXIS
 from segstudy.networks.device import half_precision
+from segstudy.planes import NORMAL_AXIS
 from segstudy.sides import RAS_AXES
 
 SIGMA = 1 / 8

@@ -5,9 +5,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from segstudy.boxes import Box
 from segstudy.cases import Split, training_side
 from segstudy.errors import InputError
-from segstudy.images.crop import Box, widened
+from segstudy.images.crop import widened
 from segstudy.images.names import grid_name, parse_grid
 from segstudy.images.plan import Plan
 from segstudy.images.resample import resampled_shape

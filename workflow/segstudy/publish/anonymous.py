@@ -14,7 +14,7 @@ import pandas
 from segstudy.cases import read_cases, write_cases
 from segstudy.files import read_json, write_json, write_table
 from segstudy.publish.leaks import Leaks
-from segstudy.publish.outward import WITHHELD, role_of_file, stage_text
+from segstudy.publish.redaction import WITHHELD, role_of_file, stage_text
 from segstudy.publish.results import Results
 from segstudy.study import Study
 
@@ -51,7 +51,7 @@ def anonymised(
     leaks: texts of the stages in which it finds a name or a folder are withheld.
     """
 
-    def told(text: str) -> str:
+    def withheld_if_named(text: str) -> str:
         text = stage_text(renamed(text, names))
         return WITHHELD if leaks.find(text) else text
 
@@ -71,17 +71,17 @@ def anonymised(
         write_cases(here / "cases.tsv", table, study.channels)
         problems = results.problems(dataset).copy()
         problems["case"] = problems["case"].map(lambda name: cases.get(name, name))
-        roles = {one.case: one for one in results.cases(dataset)}
+        roles = {case.case: case for case in results.cases(dataset)}
         problems["file"] = [
             role_of_file(file, roles.get(case))
             for case, file in zip(results.problems(dataset)["case"], problems["file"], strict=True)
         ]
-        problems["problem"] = problems["problem"].map(told)
+        problems["problem"] = problems["problem"].map(withheld_if_named)
         write_table(here / "problems.tsv", problems)
         if settings.repair:
-            _repair(results, dataset, cases, told, folder)
+            _repair(results, dataset, cases, withheld_if_named, folder)
         if settings.audit_labels:
-            _faults(results, dataset, cases, told, folder)
+            _faults(results, dataset, cases, withheld_if_named, folder)
     splits = results.splits.copy()
     splits["case"], splits["subject"] = splits["case"].map(cases), splits["subject"].map(subjects)
     write_table(folder / "preprocess/splits.tsv", splits)
@@ -137,11 +137,14 @@ def _faults(
     results: Results,
     dataset: str,
     cases: Mapping[str, str],
-    told: Callable[[str], str],
+    withheld_if_named: Callable[[str], str],
     folder: Path,
 ) -> None:
     faults = results.faults(dataset).copy()
-    faults["case"], faults["evidence"] = faults["case"].map(cases), faults["evidence"].map(told)
+    faults["case"], faults["evidence"] = (
+        faults["case"].map(cases),
+        faults["evidence"].map(withheld_if_named),
+    )
     write_table(folder / "repair" / dataset / "audit/faults.csv", faults)
 
 
@@ -149,7 +152,7 @@ def _repair(
     results: Results,
     dataset: str,
     cases: Mapping[str, str],
-    told: Callable[[str], str],
+    withheld_if_named: Callable[[str], str],
     folder: Path,
 ) -> None:
     old, here = results.root.resolve() / "repair" / dataset, folder / "repair" / dataset
@@ -157,7 +160,7 @@ def _repair(
         _rename_table(path, here / path.relative_to(old), cases)
     attempts = results.attempts(dataset).copy()
     if "reason" in attempts:
-        attempts["reason"] = attempts["reason"].map(told)
+        attempts["reason"] = attempts["reason"].map(withheld_if_named)
         write_table(here / "estimate/attempts.csv", attempts)
     for path in old.glob("estimate/*.nii.gz"):
         _link(path, here / "estimate" / path.name)
@@ -172,7 +175,7 @@ def _repair(
     verdicts: pandas.DataFrame = results.verdicts(dataset).copy()
     verdicts["case"] = verdicts["case"].map(cases)
     if "remark" in verdicts:
-        verdicts["remark"] = verdicts["remark"].map(told)
+        verdicts["remark"] = verdicts["remark"].map(withheld_if_named)
     write_table(here / "labels/all/verdicts.csv", verdicts)
 
 

@@ -5,8 +5,8 @@ Light, since the workflow asks it while it parses its rules.
 
 from dataclasses import dataclass, field
 
-from segstudy import metric
-from segstudy.publish.words import expand
+from segstudy.metric import Metric
+from segstudy.publish.words import chosen_metrics
 from segstudy.study import Repair, Study
 
 CAPTIONS = "captions.json"
@@ -31,7 +31,7 @@ class Figure:
     category: str
     labels: dict[str, str] = field(default_factory=dict)
     dataset: str = ""
-    metric: str = ""
+    metric: Metric | None = None
     model: str = ""
     rank: str = ""
 
@@ -48,54 +48,66 @@ class Figure:
 
 def figures(study: Study) -> list[Figure]:
     """All figures of the study, in the order of the report."""
-    found = []
+    figures_of_study = []
     for dataset in study.datasets:
-        found.append(_figure("cohort", "Data", "cohort overview", dataset))
+        figures_of_study.append(_figure("cohort", "Data", "cohort overview", dataset))
         if dataset not in study.tested_datasets:
             continue
-        found.append(_figure("samples", "Data", "sample cases", dataset))
-        found.append(_figure("appearance", "Data", "intensities and class imbalance", dataset))
+        figures_of_study.append(_figure("samples", "Data", "sample cases", dataset))
+        figures_of_study.append(
+            _figure("appearance", "Data", "intensities and class imbalance", dataset)
+        )
     for dataset, settings in study.datasets.items():
         if settings.repair:
-            found += _repair_figures(settings.repair, dataset)
+            figures_of_study += _repair_figures(settings.repair, dataset)
     if any(model.trainer != "external" for model in study.models.values()):
-        found.append(_figure("architecture", "Training", "networks"))
-        found.append(_figure("training", "Training", "learning curves"))
+        figures_of_study.append(_figure("architecture", "Training", "networks"))
+        figures_of_study.append(_figure("training", "Training", "learning curves"))
     for name, model in study.models.items():
         if model.trainer == "synth":
-            found.append(_figure("synthesis", "Training", "synthetic images", model=name))
-    tested = expand(study.statistics.metrics, study)
+            figures_of_study.append(
+                _figure("synthesis", "Training", "synthetic images", model=name)
+            )
+    tested = {known.name for known in chosen_metrics(study.statistics.metrics, study)}
     for dataset in study.tested_datasets:
-        for name in expand(study.publish.metrics, study):
-            title = metric.find(name).title
-            found.append(_figure("results", "Results", title, dataset, metric=name))
-            if len(study.models) > 2 and name in tested:
-                found.append(_figure("ranking", "Results", f"ranks by {title}", dataset, name))
-            if len(study.models) > 1 and name in tested:
+        for known in chosen_metrics(study.publish.metrics, study):
+            title = known.title
+            figures_of_study.append(_figure("results", "Results", title, dataset, metric=known))
+            if len(study.models) > 2 and known.name in tested:
+                figures_of_study.append(
+                    _figure("ranking", "Results", f"ranks by {title}", dataset, known)
+                )
+            if len(study.models) > 1 and known.name in tested:
                 title = f"differences in {title}"
-                found.append(_figure("differences", "Results", title, dataset, name))
+                figures_of_study.append(_figure("differences", "Results", title, dataset, known))
             if families(study):
-                title = f"{metric.find(name).title} and training size"
-                found.append(_figure("sizes", "Results", title, dataset, name))
-        found.append(_figure("heatmap", "Results", "means", dataset))
-        found.append(_figure("precision_recall", "Results", "precision and recall", dataset))
-        found.append(_figure("volumes", "Results", "volume agreement", dataset))
+                title = f"{known.title} and training size"
+                figures_of_study.append(_figure("sizes", "Results", title, dataset, known))
+        figures_of_study.append(_figure("heatmap", "Results", "means", dataset))
+        figures_of_study.append(
+            _figure("precision_recall", "Results", "precision and recall", dataset)
+        )
+        figures_of_study.append(_figure("volumes", "Results", "volume agreement", dataset))
         if len(study.structures) > 1:
-            found.append(_figure("confusion", "Results", "confusion of structures", dataset))
+            figures_of_study.append(
+                _figure("confusion", "Results", "confusion of structures", dataset)
+            )
     for dataset in study.tested_datasets if study.left_right_pairs else ():
-        found.append(_figure("symmetry", "Symmetry", "sides apart and merged", dataset))
-        found.append(_figure("side_swapped", "Symmetry", "swapped sides", dataset))
-        found.append(_figure("swapped_cases", "Symmetry", "most swapped cases", dataset))
+        figures_of_study.append(_figure("symmetry", "Symmetry", "sides apart and merged", dataset))
+        figures_of_study.append(_figure("side_swapped", "Symmetry", "swapped sides", dataset))
+        figures_of_study.append(_figure("swapped_cases", "Symmetry", "most swapped cases", dataset))
     for dataset in study.tested_datasets:
         for grid in study.grids:
-            found.append(_figure("grid", "Results", "grid search", dataset, model=grid))
+            figures_of_study.append(_figure("grid", "Results", "grid search", dataset, model=grid))
     for dataset in study.tested_datasets:
         for rank in RANKS:
             title = f"surfaces in 3D, {rank} cases"
-            found.append(_figure("surfaces", "Cases", title, dataset, rank=rank))
+            figures_of_study.append(_figure("surfaces", "Cases", title, dataset, rank=rank))
         for model in study.models:
-            found.append(_figure("cases", "Cases", "best to worst", dataset, model=model))
-    return found
+            figures_of_study.append(
+                _figure("cases", "Cases", "best to worst", dataset, model=model)
+            )
+    return figures_of_study
 
 
 def families(study: Study) -> list[list[str]]:
@@ -123,8 +135,8 @@ def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
 
 def files(study: Study) -> list[str]:
     """Every file of the folder that `segstudy publish figures` writes."""
-    found = [file for figure in figures(study) for file in (*figure.files, figure.caption)]
-    return [*found, CAPTIONS, LAYERS]
+    names = [file for figure in figures(study) for file in (*figure.files, figure.caption)]
+    return [*names, CAPTIONS, LAYERS]
 
 
 def _figure(
@@ -132,11 +144,11 @@ def _figure(
     category: str,
     title: str,
     dataset: str = "",
-    metric: str = "",
+    metric: Metric | None = None,
     model: str = "",
     rank: str = "",
 ) -> Figure:
-    parts = [kind.replace("_", "-"), dataset, metric, model, rank]
+    parts = [kind.replace("_", "-"), dataset, metric.name if metric else "", model, rank]
     labels = {"figure": title, "dataset": dataset, "model": model}
     return Figure(
         name="-".join(part for part in parts if part),

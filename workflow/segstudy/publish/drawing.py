@@ -17,7 +17,7 @@ from segstudy.publish.draw import (
     comparison,
     confusion,
     differences,
-    grid,
+    grid_search,
     heatmap,
     outcomes,
     parts,
@@ -33,7 +33,7 @@ from segstudy.publish.draw import (
 from segstudy.publish.draw.parts import Drawing
 from segstudy.publish.layers import layers
 from segstudy.publish.results import Results
-from segstudy.publish.views import Viewer
+from segstudy.publish.views import ViewCache
 
 PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "cohort": cohort.draw,
@@ -58,15 +58,15 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "symmetry": symmetry.draw_merged,
     "side_swapped": symmetry.draw_shares,
     "swapped_cases": symmetry.draw_cases,
-    "grid": grid.draw,
+    "grid": grid_search.draw,
 }
-PICTURES: dict[str, Callable[[Results, Figure, Viewer], Drawing]] = {
+PICTURES: dict[str, Callable[[Results, Figure, ViewCache], Drawing]] = {
     "samples": samples.draw,
     "cases": outcomes.draw,
 }
 
 
-def draw(results: Results, figure: Figure, viewer: Viewer) -> Drawing:
+def draw(results: Results, figure: Figure, viewer: ViewCache) -> Drawing:
     """One figure. Call it, and save what it gives, within `style.paper()`."""
     if figure.kind in PICTURES:
         return PICTURES[figure.kind](results, figure, viewer)
@@ -81,19 +81,21 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     """
     wanted = figures(results.study)
     with writing_folder(folder) as temporary:
-        told = progress(wanted, "figures")
+        with_progress = progress(wanted, "figures")
         if workers < 2:
-            viewer = Viewer(results)
-            done = [_draw_and_save(results, viewer, temporary, figure) for figure in told]
+            viewer = ViewCache(results)
+            saved = [_draw_and_save(results, viewer, temporary, figure) for figure in with_progress]
         else:
             with ProcessPoolExecutor(workers, initializer=_start, initargs=(results,)) as pool:
                 drawn = pool.map(_draw_and_save_here, [temporary] * len(wanted), wanted)
-                done = [one for _, one in zip(told, drawn, strict=True)]
+                saved = [files for _, files in zip(with_progress, drawn, strict=True)]
         names = [figure.name for figure in wanted]
-        captions = {name: caption for name, (caption, _) in zip(names, done, strict=True)}
-        spots = {name: found for name, (_, found) in zip(names, done, strict=True) if found}
+        captions = {name: caption for name, (caption, _) in zip(names, saved, strict=True)}
+        markers = {
+            name: positions for name, (_, positions) in zip(names, saved, strict=True) if positions
+        }
         write_json(temporary / CAPTIONS, captions)
-        write_json(temporary / LAYERS, layers(results, workers) | {"spots": spots})
+        write_json(temporary / LAYERS, layers(results, workers) | {"markers": markers})
 
 
 def restructured(text: str) -> str:
@@ -102,11 +104,13 @@ def restructured(text: str) -> str:
     return "{% raw %}" + escaped + "{% endraw %}"
 
 
-_here: dict[str, Viewer] = {}  # of a process that draws: its viewer, which keeps what it has read
+_here: dict[
+    str, ViewCache
+] = {}  # of a process that draws: its viewer, which keeps what it has read
 
 
 def _start(results: Results) -> None:
-    _here["viewer"] = Viewer(results)
+    _here["viewer"] = ViewCache(results)
 
 
 def _draw_and_save_here(folder: Path, figure: Figure) -> tuple[dict, list]:
@@ -114,7 +118,7 @@ def _draw_and_save_here(folder: Path, figure: Figure) -> tuple[dict, list]:
 
 
 def _draw_and_save(
-    results: Results, viewer: Viewer, folder: Path, figure: Figure
+    results: Results, viewer: ViewCache, folder: Path, figure: Figure
 ) -> tuple[dict, list]:
     """Write a figure's files; gives what is told of it, and its points that open a case."""
     with style.paper():
@@ -131,4 +135,4 @@ def _draw_and_save(
             "width_mm": round(drawing.figure.get_figwidth() * 25.4, 1),
             "height_mm": round(drawing.figure.get_figheight() * 25.4, 1),
         }
-        return caption, parts.placed(drawing)
+        return caption, parts.marker_positions(drawing)

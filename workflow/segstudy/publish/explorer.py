@@ -6,21 +6,25 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.results import Results
-from segstudy.publish.words import expand, plain, regions
+from segstudy.publish.words import chosen_metrics, plain, regions
 
 
 def explorer(results: Results, layers: dict, images: bool = True, folder: str = "") -> Markup:
     """Values of every case, the slices through it, and the points of figures that open it.
 
     layers: as `layers.layers` gives it. images: False leaves the slices out. folder: where they lie
-    as `stack_files`, and are not in the text.
+    as `slice_files`, and are not in the text.
     """
     study = results.study
     models, structures = list(study.models), list(study.structures)
-    names = [name for name in expand(study.publish.metrics, study) if _measured(results, name)]
+    metrics = [
+        known
+        for known in chosen_metrics(study.publish.metrics, study)
+        if _measured(results, known.name)
+    ]
+    names = [known.name for known in metrics]
     content = {
         "models": models,
         "structures": {name: plain(name) for name in regions(study)},
@@ -29,39 +33,39 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
         "modelColours": style.model_colours(models),
         "metrics": [
             {"name": what.name, "title": what.axis, "better": what.direction, "digits": what.digits}
-            for what in map(metric.find, names)
+            for what in metrics
         ],
         "datasets": {
             dataset: {
                 "values": {name: _values(results, dataset, name) for name in names},
-                "stacks": _stacks(layers, dataset, folder) if images else {},
+                "slices": _slices(layers, dataset, folder) if images else {},
             }
             for dataset in study.tested_datasets
         },
-        "spots": layers["spots"],
+        "markers": layers["markers"],
     }
     return json_in_page(content)
 
 
-def stack_files(layers: dict) -> Iterator[tuple[str, str]]:
+def slice_files(layers: dict) -> Iterator[tuple[str, str]]:
     """(name, text) of a script a case, which hands its slices to the page."""
-    for dataset, stacks in layers["cases"].items():
-        names = _file_names(dataset, stacks)
-        for case, stack in stacks.items():
-            told = ", ".join(json.dumps(part) for part in (dataset, case, stack))
-            yield names[case], f"stackArrived({told});\n"
+    for dataset, slices_of in layers["cases"].items():
+        names = _file_names(dataset, slices_of)
+        for case, slices in slices_of.items():
+            arguments = ", ".join(json.dumps(part) for part in (dataset, case, slices))
+            yield names[case], f"slicesArrived({arguments});\n"
 
 
-def _stacks(layers: dict, dataset: str, folder: str) -> dict:
-    stacks = layers["cases"][dataset]
+def _slices(layers: dict, dataset: str, folder: str) -> dict:
+    slices_of = layers["cases"][dataset]
     if not folder:
-        return stacks
-    return {case: f"{folder}/{name}" for case, name in _file_names(dataset, stacks).items()}
+        return slices_of
+    return {case: f"{folder}/{name}" for case, name in _file_names(dataset, slices_of).items()}
 
 
-def _file_names(dataset: str, stacks: dict) -> dict[str, str]:
+def _file_names(dataset: str, slices_of: dict) -> dict[str, str]:
     """For each case a name that is sound in every file system and address, whatever it is called."""
-    return {case: f"{dataset}-{number:04d}.js" for number, case in enumerate(stacks, 1)}
+    return {case: f"{dataset}-{number:04d}.js" for number, case in enumerate(slices_of, 1)}
 
 
 def json_in_page(content) -> Markup:
@@ -76,12 +80,12 @@ def _measured(results: Results, name: str) -> bool:
 
 def _values(results: Results, dataset: str, name: str) -> dict[str, dict[str, list]]:
     """case -> structure -> a value a model; null undefined, `inf` infinite."""
-    found: dict[str, dict[str, list]] = {}
+    by_case: dict[str, dict[str, list]] = {}
     place = {model: index for index, model in enumerate(results.study.models)}
     for row in results.values(dataset, name).itertuples():
         if row.model not in place:
             continue
-        values = found.setdefault(row.case, {}).setdefault(row.structure, [None] * len(place))
+        values = by_case.setdefault(row.case, {}).setdefault(row.structure, [None] * len(place))
         if not math.isnan(row.value):
             values[place[row.model]] = "inf" if math.isinf(row.value) else round(row.value, 5)
-    return found
+    return by_case

@@ -1,16 +1,18 @@
 """The shown slices as layers that the report can switch: the picture as WebP, outlines as SVG paths."""
 
 from segstudy.publish import slices
+from segstudy.publish.case_slices import case_slices, outline, picture
 from segstudy.publish.results import Results
-from segstudy.publish.stacks import outline, picture, stacks
-from segstudy.publish.views import moved, repaired_cases
+from segstudy.publish.views import repair_views, repaired_cases
 
 
 def layers(results: Results, workers: int = 1) -> dict:
     """What the report shows of cases and of label repair, as plain JSON values."""
     study = results.study
     return {
-        "cases": {dataset: stacks(results, dataset, workers) for dataset in study.tested_datasets},
+        "cases": {
+            dataset: case_slices(results, dataset, workers) for dataset in study.tested_datasets
+        },
         "repair": {
             dataset: _repair(results, dataset)
             for dataset, settings in study.datasets.items()
@@ -20,15 +22,16 @@ def layers(results: Results, workers: int = 1) -> dict:
 
 
 def _repair(results: Results, dataset: str) -> list[dict]:
-    found = []
+    shown = []
     for case, verdict in repaired_cases(results, dataset):
         planes = []
-        for view in moved(results, dataset, case):
+        for view in repair_views(results, dataset, case):
             box = view.around(margin=0.25)
+            height_mm, width_mm = box.size_mm(view.pixel_mm)
             planes.append(
                 {
-                    "width_mm": round(box.width_mm(view.pixel_mm), 3),
-                    "height_mm": round(box.height_mm(view.pixel_mm), 3),
+                    "width_mm": round(width_mm, 3),
+                    "height_mm": round(height_mm, 3),
                     "image": picture(box.of(view.image)),
                     "plane": view.plane,
                     "edges": slices.EDGES[view.plane],
@@ -37,5 +40,5 @@ def _repair(results: Results, dataset: str) -> list[dict]:
                     **{name: outline(box.of(mask)) for name, mask in view.layers.items()},
                 }
             )
-        found.append({"case": case, "verdict": verdict, "planes": planes})
-    return found
+        shown.append({"case": case, "verdict": verdict, "planes": planes})
+    return shown

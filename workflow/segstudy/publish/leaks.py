@@ -98,8 +98,8 @@ class Sought:
         }
         if len(self.runs) > 1 and all(run.isalpha() and len(run) > 2 for run in self.runs):
             spelled.add(" ".join(self.runs[::-1]))
-        found = [Sought(text, self.what, self.whole) for text in sorted(spelled)]
-        return [one for one in found if one.key != self.key and len(one.key) > 2]
+        spellings = [Sought(text, self.what, self.whole) for text in sorted(spelled)]
+        return [other for other in spellings if other.key != self.key and len(other.key) > 2]
 
     @property
     def _ends(self) -> tuple[str, str]:
@@ -152,78 +152,80 @@ class Leaks:
     def texts(self) -> list[Sought]:
         """What is looked for in every text."""
         names = [
-            one
-            for one in self.names
-            if one.key not in self._published and not one.is_number and not one.is_common
+            name
+            for name in self.names
+            if name.key not in self._published and not name.is_number and not name.is_common
         ]
         # `Jane Doe` of `Jane_Doe_1957`, unless several have it: then it names no one.
         people = [
             Sought(" ".join(words), "a part of the name")
-            for one in names
-            if len(words := [run for run in one.runs if run.isalpha()]) > 1
-            and len(words) < len(one.runs)
+            for name in names
+            if len(words := [run for run in name.runs if run.isalpha()]) > 1
+            and len(words) < len(name.runs)
             and min(map(len, words)) > 2
         ]
-        parts = Counter(one.key for one in people)
+        parts = Counter(name.key for name in people)
         names += [
-            one
-            for one in people
-            if parts[one.key] == 1 and not one.is_ordinary and one.key not in self._published
+            name
+            for name in people
+            if parts[name.key] == 1 and not name.is_ordinary and name.key not in self._published
         ]
-        names += [other for one in names for other in one.others]
+        names += [other for name in names for other in name.others]
         folders = [
-            one
-            for one in self.folders
-            if not any(one.key in word for word in self._published)
-            and not self._beyond(one).is_ordinary
-            and not one.is_number
+            name
+            for name in self.folders
+            if not any(name.key in word for word in self._published)
+            and not self._beyond(name).is_ordinary
+            and not name.is_number
         ]
         return [*names, *folders]
 
-    def _beyond(self, one: Sought) -> Sought:
+    def _beyond(self, name: Sought) -> Sought:
         """What a file's or folder's name has beyond what is published: `T1` of `<case>_T1`."""
-        rest = one.key
+        rest = name.key
         for word in sorted(self._published, key=len, reverse=True):
             rest = rest.replace(word, " ") if len(word) > 2 else rest
-        return one if rest == one.key else Sought(rest, one.what)
+        return name if rest == name.key else Sought(rest, name.what)
 
     @cached_property
     def marks(self) -> set[str]:
         """Names that are numbers or marks, looked for where a table or a page names a case."""
-        return {one.text for one in self.names if one.is_number and one.key not in self._published}
+        return {
+            name.text for name in self.names if name.is_number and name.key not in self._published
+        }
 
     @property
     def too_ordinary(self) -> list[str]:
         """Names that are ordinary words, which no search could tell from these."""
-        return [one.text for one in self.names if one.is_common]
+        return [name.text for name in self.names if name.is_common]
 
     @cached_property
     def numbers(self) -> list[Sought]:
         """Names of five digits and more that a table may hold by chance, which are looked for inside words."""
         return [
-            one
-            for one in self.names
-            if one.is_number and len(one.key) > 4 and one.key not in self._published
+            name
+            for name in self.names
+            if name.is_number and len(name.key) > 4 and name.key not in self._published
         ]
 
     def told_by(self, label: str) -> Sought | None:
         """The name that a study, dataset or model bears too."""
         key, text = Sought(label, "").key, plain(_CAMEL.sub(" ", label))
-        for one in self.names:
-            if one.key == key and len(key) > 2:
-                return one
-            if one.is_number or one.is_ordinary:
+        for name in self.names:
+            if name.key == key and len(key) > 2:
+                return name
+            if name.is_number or name.is_ordinary:
                 continue
-            for way in (one, *one.others):
+            for way in (name, *name.others):
                 if way.pattern.search(text) or way.pattern.search(plain(label)):
-                    return one
+                    return name
         return None
 
     def find_in_words(self, text: str) -> tuple[Sought, str] | None:
         """As `find`, in the author's own words, where a number of three digits is a name too."""
-        for one in self.names:
-            if one.key.isdigit() and len(one.key) > 2 and (found := one.pattern.search(text)):
-                return one, _around(text, *found.span())
+        for name in self.names:
+            if name.key.isdigit() and len(name.key) > 2 and (match := name.pattern.search(text)):
+                return name, _around(text, *match.span())
         return self.find(text)
 
     @cached_property
@@ -237,27 +239,27 @@ class Leaks:
             text = self._new.sub(" ", text)
         forms = plain(text), plain(_CAMEL.sub(" ", text))
         squeezed = ["".join(_RUNS.findall(form)) for form in forms]
-        for one in self.paths:
-            at = text.find(one.text)
+        for sought in self.paths:
+            at = text.find(sought.text)
             if at >= 0:
-                return one, _around(text, at, at + len(one.text))
-        for one in self.texts:
+                return sought, _around(text, at, at + len(sought.text))
+        for sought in self.texts:
             for form, pressed in zip(forms, squeezed, strict=True):
                 # A page's tags may stand between the words of a name.
-                there = one.key in pressed or (
-                    len(one.runs) > 1 and all(run in pressed for run in one.runs)
+                may_match = sought.key in pressed or (
+                    len(sought.runs) > 1 and all(run in pressed for run in sought.runs)
                 )
-                if there and (found := one.pattern.search(form)):
-                    return one, _around(form, *found.span())
-        for one in self.numbers:
-            if one.key in text and (found := one.in_a_word.search(text)):
-                return one, _around(text, *found.span())
+                if may_match and (match := sought.pattern.search(form)):
+                    return sought, _around(form, *match.span())
+        for sought in self.numbers:
+            if sought.key in text and (match := sought.in_a_word.search(text)):
+                return sought, _around(text, *match.span())
         return None
 
     def find_mark(self, name: str, text: str) -> tuple[Sought, str] | None:
         """A name that is a number, where a table's column or a page's values name a case."""
-        found = self.marks & set(_case_names(name, text))
-        return (Sought(found := min(found), "a case's or subject's name"), found) if found else None
+        marks = self.marks & set(_case_names(name, text))
+        return (Sought(marks := min(marks), "a case's or subject's name"), marks) if marks else None
 
 
 def plain(text: str) -> str:
@@ -313,7 +315,7 @@ def check(
     constant: texts that may stand in them as they are, such as references. known: files that others
     made, let out by their bytes.
     """
-    known, found = set(known), []
+    known, leaking = set(known), []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         content = path.read_bytes()
@@ -324,13 +326,15 @@ def check(
                 text = text.replace(allowed, " ")
             hit = leaks.find(text) or leaks.find_mark(name, text)
             if hit:
-                found.append(
+                leaking.append(
                     f"{name}{where and f' ({where})'}: {hit[0].what} {hit[0].text!r}: \u201c{hit[1]}\u201d"
                 )
                 break
-    if found:
-        more = f"\n... and {len(found) - _SHOWN} files more" if len(found) > _SHOWN else ""
-        raise InputError("not published, since it would tell:\n" + "\n".join(found[:_SHOWN]) + more)
+    if leaking:
+        more = f"\n... and {len(leaking) - _SHOWN} files more" if len(leaking) > _SHOWN else ""
+        raise InputError(
+            "not published, since it would tell:\n" + "\n".join(leaking[:_SHOWN]) + more
+        )
 
 
 def texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
@@ -452,15 +456,15 @@ def _pdf(content: bytes) -> Iterator[tuple[str, str]]:
 
 def _ligatures(streams: Iterable[bytes]) -> dict[int, str]:
     """Low codes that a font's table (ToUnicode) gives to ligatures and rare signs -> what they stand for."""
-    found: dict[int, str] = {}
+    signs_of_code: dict[int, str] = {}
     for stream in streams:
         if b"begincmap" not in stream:
             continue
         for first, signs in re.findall(rb"<(00[01][0-9a-f])> <[0-9a-f]{4}> \[(.*?)\]", stream):
             for place, sign in enumerate(re.findall(rb"<([0-9a-f]+)>", signs)):
                 text = bytes.fromhex(sign.decode()).decode("utf-16-be", "replace")
-                found.setdefault(int(first, 16) + place, text)
-    return {code: text for code, text in found.items() if code < 32}
+                signs_of_code.setdefault(int(first, 16) + place, text)
+    return {code: text for code, text in signs_of_code.items() if code < 32}
 
 
 def _case_names(name: str, text: str) -> Iterator[str]:
@@ -473,5 +477,5 @@ def _case_names(name: str, text: str) -> Iterator[str]:
                 if row.get(column):
                     yield row[column]
     elif name.endswith((".html", ".js", ".json")):
-        for found in re.findall(r'"((?:\\.|[^"\\]){1,200})":', text):
-            yield re.sub(r"\\(.)", r"\1", found)
+        for key in re.findall(r'"((?:\\.|[^"\\]){1,200})":', text):
+            yield re.sub(r"\\(.)", r"\1", key)

@@ -13,7 +13,7 @@ import pandas
 
 from segstudy import metric
 from segstudy.mirroring import averages_mirrored, mirrored_axes
-from segstudy.publish import outward
+from segstudy.publish import redaction
 from segstudy.publish.results import Results
 from segstudy.publish.words import listing, plain
 from segstudy.study import (
@@ -109,8 +109,8 @@ def _preprocessing(results: Results) -> str:
         if not users:
             continue
         fitted = [results.plan(name, fold) for fold in study.folds]
-        values = [one["intensities"][0] for one in fitted if one["intensities"]]
-        clip = _same([f"{one['low']:.0f} to {one['high']:.0f} HU" for one in values])
+        values = [fit["intensities"][0] for fit in fitted if fit["intensities"]]
+        clip = _same([f"{fit['low']:.0f} to {fit['high']:.0f} HU" for fit in values])
         plans.append(
             {
                 "plan": plan,
@@ -118,7 +118,7 @@ def _preprocessing(results: Results) -> str:
                 if len(users) == len(study.models)
                 else f"For {listing(users)}, images",
                 "crop": fitted[0]["crop"],
-                "spacing": _same([_mm(one["spacing_mm"]) for one in fitted]),
+                "spacing": _same([_mm(fit["spacing_mm"]) for fit in fitted]),
                 "clip": clip if fitted[0]["normalise"] == "ct" else "",
             }
         )
@@ -133,11 +133,11 @@ def _training(results: Results) -> str:
         for name, model in study.models.items()
         if not isinstance(model, ExternalModel)
     }
-    own = {name: model for name, model in study.models.items() if isinstance(model, Model)}
-    text = [_architecture(name, model, runs[name]) for name, model in own.items()]
+    networks = {name: model for name, model in study.models.items() if isinstance(model, Model)}
+    text = [_architecture(name, model, runs[name]) for name, model in networks.items()]
     for part in (_learning, _patches, _validation):
         groups: dict[str, list[str]] = {}
-        for name, model in own.items():
+        for name, model in networks.items():
             groups.setdefault(part(model, runs[name]), []).append(name)
         for sentence, names in groups.items():
             everyone = len(names) == len(study.models) > 1
@@ -160,7 +160,7 @@ def _external(name: str, model: ExternalModel) -> str:
         if len(values) > 1
     ]
     return (
-        f"{name} is the program {outward.command(model.command)[0]}, which was not trained here; it was given "
+        f"{name} is the program {redaction.command(model.command)[0]}, which was not trained here; it was given "
         "the images as they are, and its labels are used as it wrote them"
         + (f", merged into {listing(merged)}." if merged else ".")
     )
@@ -398,7 +398,7 @@ def _grouped(
 def _evaluation(results: Results) -> str:
     study = results.study
     measured = [metric.find(name) for name in dict.fromkeys(results.metrics["metric"])]
-    defined = [one for one in measured if one.definition]
+    defined = [known for known in measured if known.definition]
     ignored = [name for name, dataset in study.datasets.items() if dataset.ignore]
     groups = [
         f"{name} ({', '.join(members)})"
@@ -436,7 +436,7 @@ def _statistics(results: Results) -> str:
 
 def _datasets(results: Results) -> str:
     pairs = results.dataset_tests[["dataset", "dataset_b"]].drop_duplicates()
-    named = [f"{one} and {other}" for one, other in pairs.itertuples(index=False)]
+    named = [f"{first} and {second}" for first, second in pairs.itertuples(index=False)]
     return f"The results of a model on {listing(named)}"
 
 
@@ -455,14 +455,14 @@ def _software(results: Results) -> str:
     text = (
         f"The study ran as a Snakemake workflow [[molder2021]] with PyTorch [[paszke2019]]{monai}"
     )
-    shown = [f"{name} {'/'.join(sorted(found))}" for name, found in sorted(versions.items())]
+    shown = [f"{name} {'/'.join(sorted(numbers))}" for name, numbers in sorted(versions.items())]
     return f"{text}; training used {listing(shown)}." if shown else f"{text}."
 
 
 def _same(texts: Sequence[str]) -> str:
     """What all agree on, or the range of them."""
-    found = list(dict.fromkeys(texts))
-    return found[0] if len(found) == 1 else " or ".join(found)
+    distinct = list(dict.fromkeys(texts))
+    return distinct[0] if len(distinct) == 1 else " or ".join(distinct)
 
 
 def _mm(sizes: Sequence[float]) -> str:

@@ -23,7 +23,7 @@ from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.leaks import Leaks, Sought, check
 from segstudy.publish.methods import methods
-from segstudy.publish.outward import outward, registry, settings_yaml
+from segstudy.publish.redaction import redacted, registry, settings_yaml
 from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
 from segstudy.publish.viewer import write_viewer
@@ -69,7 +69,9 @@ def write_package(
         if names:
             draw_all(results, figure_folder)
         collect(results, figure_folder, top, with_images, anonymous)
-        cited = [(found.text, found.bibtex, found.link) for found in REFERENCES.values()]
+        cited = [
+            (reference.text, reference.bibtex, reference.link) for reference in REFERENCES.values()
+        ]
         constant = [text for texts in cited for text in texts if text]
         check(top, leaks, (*constant, *REFERENCES), _of_others())
         write_text(top / CHECKSUMS, checksums(top))
@@ -84,7 +86,7 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
     study, paths, files = results.study, [results.root.resolve(), Path.home(), Path.cwd()], []
     published = [study.name, *study.models, *study.preprocess, *study.grids, *study.channels]
     published += [*study.structures, *study.composite_regions, *study.datasets]
-    own, places = set(), set()
+    case_names, places = set(), set()
     for dataset, settings in study.datasets.items():
         source = settings.source
         published += [
@@ -95,24 +97,26 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
         if path := getattr(source, "path", None):
             paths += [Path(path), Path(path).absolute()]
         url = getattr(source, "url", None)
-        is_public = url == getattr(outward(study).datasets[dataset].source, "url", None)
+        is_public = url == getattr(redacted(study).datasets[dataset].source, "url", None)
         address = urllib.parse.urlsplit(url if url and not is_public else "")
         places |= {address.username, address.password, address.hostname} - {None}
         paths.append(Path(urllib.parse.unquote(address.path)))
         cases = results.cases(dataset)
-        own |= {name for case in cases for name in (case.case, case.subject)}
+        case_names |= {name for case in cases for name in (case.case, case.subject)}
         files += [file for case in cases for file in case.files]
         problems = results.problems(dataset)
-        own |= set(problems["case"]) - {""}
+        case_names |= set(problems["case"]) - {""}
         files += [Path(file) for file in problems["file"] if file]
     for model in study.models.values():
         for word in getattr(model, "command", ())[1:]:
             paths += [Path(part) for part in re.split("[=,:]", word) if "/" in part]
-    published += [new for kind in names.values() for new in kind.values()] if names else sorted(own)
+    published += (
+        [new for kind in names.values() for new in kind.values()] if names else sorted(case_names)
+    )
     folders = {part for path in (*paths, *(file.parent for file in files)) for part in path.parts}
     folders |= {stem(file) for file in (*files, *paths)} | places | {platform.node()}
     return Leaks(
-        names=[Sought(name, "the name") for name in sorted(own)] if names else [],
+        names=[Sought(name, "the name") for name in sorted(case_names)] if names else [],
         folders=[Sought(name, "a part of the study's paths,", True) for name in sorted(folders)],
         labels=[study.name, *study.datasets, *study.models],
         new=[new for kind in names.values() for new in kind.values()] if names else [],
@@ -135,9 +139,9 @@ def _check_words(study: Study, leaks: Leaks) -> None:
                 f"tells {hit.what} {hit.text!r} of a case or subject; give it another name (a study without "
                 "`name` has that of its file)"
             )
-    told = outward(study)
+    public = redacted(study)
     for key in ("title", "description"):
-        text = getattr(told, key)
+        text = getattr(public, key)
         hit = leaks.find_in_words(text)
         if hit:
             raise InputError(
@@ -164,7 +168,11 @@ def collect(
     """Put everything that is published into the folder `top`."""
     study = results.study
     captions = read_json(figure_folder / CAPTIONS)
-    shown = [one for one in figures(study) if with_images or one.kind not in PICTURES]
+    shown = [
+        figure_shown
+        for figure_shown in figures(study)
+        if with_images or figure_shown.kind not in PICTURES
+    ]
     drawn = top / "figures"
     drawn.mkdir(parents=True)
     for figure in shown:
@@ -174,7 +182,9 @@ def collect(
                     f"{figure_folder / file}: no such file; run `publish figures` first"
                 )
             shutil.copyfile(figure_folder / file, drawn / file)
-    write_json(drawn / CAPTIONS, {one.name: captions[one.name] for one in shown})
+    write_json(
+        drawn / CAPTIONS, {figure_shown.name: captions[figure_shown.name] for figure_shown in shown}
+    )
     # The report looks for the figures beside it, and for the layers, which are not published.
     shutil.copyfile(figure_folder / LAYERS, drawn / LAYERS)
     if with_images:
@@ -245,7 +255,7 @@ def _readme(results: Results, with_images: bool, anonymous: bool) -> str:
     study = results.study
     return "\n".join(
         [
-            f"# {outward(study).title or study.name}",
+            f"# {redacted(study).title or study.name}",
             "",
             "| file | holds |",
             "|---|---|",
@@ -276,18 +286,18 @@ def _readme(results: Results, with_images: bool, anonymous: bool) -> str:
 
 def _to_fill_in(results: Results) -> str:
     """Which settings have a role in place of a path or a name."""
-    told, found = outward(results.study), []
-    for dataset, settings in told.datasets.items():
+    public, gaps = redacted(results.study), []
+    for dataset, settings in public.datasets.items():
         for key in ("path", "url"):
             role = getattr(settings.source, key, None)
             if role and "://" not in role:
-                found.append(f"`datasets.{dataset}.source.{key}` is {role}")
+                gaps.append(f"`datasets.{dataset}.source.{key}` is {role}")
         if settings.repair and settings.repair.reference_case:
-            found.append(f"`datasets.{dataset}.repair.reference_case` is the name of a case")
-    for name, model in told.models.items():
+            gaps.append(f"`datasets.{dataset}.repair.reference_case` is the name of a case")
+    for name, model in public.models.items():
         if "(a path)" in getattr(model, "command", ()):
-            found.append(f"`models.{name}.command` lacks its paths")
-    return f"To fill in: {'; '.join(found)}." if found else "Nothing is to be filled in."
+            gaps.append(f"`models.{name}.command` lacks its paths")
+    return f"To fill in: {'; '.join(gaps)}." if gaps else "Nothing is to be filled in."
 
 
 def _files(folder: Path) -> list[Path]:

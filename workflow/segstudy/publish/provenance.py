@@ -5,12 +5,12 @@ import os
 import platform
 import re
 import subprocess
-from importlib import metadata
 from pathlib import Path
 
 import pandas
 
 import segstudy
+from segstudy import versions
 from segstudy.log import duration
 from segstudy.study import Study
 
@@ -39,13 +39,13 @@ def commit() -> dict[str, str]:
     folder = Path(segstudy.__file__).parent
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return {}
-    found = _git(folder, "rev-parse", "HEAD")
-    if not found:
+    revision = _git(folder, "rev-parse", "HEAD")
+    if not revision:
         return {}
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ":/")
     files = len(changed.splitlines()) if changed else 0
     state = "clean" if not files else f"{files} tracked file{'s' * (files > 1)} changed since"
-    return {"commit": found, "state": state}
+    return {"commit": revision, "state": state}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -65,15 +65,11 @@ def lock_digest() -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def versions() -> list[tuple[str, str]]:
-    """Installed versions of the libraries that the stages use."""
-    found = [("segstudy", segstudy.__version__), ("Python", platform.python_version())]
-    for name in LIBRARIES:
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def library_versions() -> list[tuple[str, str]]:
+    """Return the installed versions of the libraries that the stages use, segstudy and Python first."""
+    found = versions.installed(LIBRARIES)
+    first = [("segstudy", found.pop("segstudy")), ("Python", found.pop("python"))]
+    return [*first, *found.items()]
 
 
 def machine() -> str:
@@ -115,10 +111,10 @@ def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
 
 def seeds(study: Study) -> list[tuple[str, str]]:
     """(what, seed) of everything that is drawn at random."""
-    found = [("folds", str(study.splits.seed)), ("bootstrap", str(study.statistics.seed))]
+    drawn = [("folds", str(study.splits.seed)), ("bootstrap", str(study.statistics.seed))]
     for name, settings in study.datasets.items():
         if settings.source.layout == "phantom":
-            found.append((f"phantom {name}", str(settings.source.seed)))
-    return found + [
+            drawn.append((f"phantom {name}", str(settings.source.seed)))
+    return drawn + [
         (f"model {name}", ", ".join(map(str, model.seeds))) for name, model in study.models.items()
     ]

@@ -88,8 +88,8 @@ def _ours(results: Results, row) -> tuple[float, str]:
     if row.model == "label repair":
         if settings is None or settings.repair is None:
             return math.nan, ""
-        found = results.transform(row.dataset)
-        value = found.get({"angle_deg": "angle_deg", "iou": "iou_after"}.get(row.metric, ""))
+        transform = results.transform(row.dataset)
+        value = transform.get({"angle_deg": "angle_deg", "iou": "iou_after"}.get(row.metric, ""))
         return (math.nan if value is None else float(value)), ""
     if row.metric == "parameters" and row.model in study.models:
         runs = [run for run in results.trainings() if run[0] == row.model]

@@ -59,7 +59,7 @@ const dialog = document.querySelector("dialog");
 const large = new Image();
 dialog.append(large);
 for (const zoom of document.querySelectorAll("button.zoom")) {
-  const image = zoom.closest(".plate").querySelector("img");
+  const image = zoom.closest(".figure-image").querySelector("img");
   const enlarge = () => {
     large.src = image.src;
     large.alt = image.alt;
@@ -151,17 +151,17 @@ const ordered = () => {
 };
 // Of a large study each case's slices lie in a script of their own, fetched when the case is first shown.
 // Gives the slices, or null where there are none or they are still to come.
-const stackOf = (name) => {
-  const { stacks } = measured();
-  if (typeof stacks[name] !== "string") return stacks[name] ?? null;
-  const script = make("script", { src: stacks[name] });
-  stacks[name] = null;
+const slicesOf = (name) => {
+  const { slices } = measured();
+  if (typeof slices[name] !== "string") return slices[name] ?? null;
+  const script = make("script", { src: slices[name] });
+  slices[name] = null;
   script.addEventListener("error", () => { explorer.querySelector("output").textContent = `${script.src} is missing`; });
   document.head.append(script);
   return null;
 };
-const stackArrived = (dataset, name, stack) => {
-  study.datasets[dataset].stacks[name] = stack;
+const slicesArrived = (dataset, name, caseSlices) => {
+  study.datasets[dataset].slices[name] = caseSlices;
   if (choice.dataset.value === dataset && choice.case.value === name) drawCase();
 };
 const option = (value, text) => make("option", { value }, text);
@@ -175,15 +175,15 @@ const list = () => {
   if (before) choice.case.value = before;
 };
 const drawSlice = () => {
-  const stack = stackOf(choice.case.value);
-  if (!stack || !slider) return;
+  const caseSlices = slicesOf(choice.case.value);
+  if (!caseSlices || !slider) return;
   const place = Number(slider.value);
-  const text = `${stack.plane} slice ${stack.slices[place]} of ${stack.total}`;
+  const text = `${caseSlices.plane} slice ${caseSlices.slices[place]} of ${caseSlices.total}`;
   explorer.querySelector("output").textContent = text;
   slider.setAttribute("aria-valuetext", text);
   for (const svg of shots.querySelectorAll("svg")) {
-    svg.querySelector("image").setAttribute("href", stack.images[place]);
-    const own = { reference: stack.reference, prediction: stack.predictions[svg.dataset.model] };
+    svg.querySelector("image").setAttribute("href", caseSlices.images[place]);
+    const own = { reference: caseSlices.reference, prediction: caseSlices.predictions[svg.dataset.model] };
     for (const [kind, outlines] of Object.entries(own)) {
       const lines = study.outlined.filter((name) => outlines[place][name]).flatMap((name) => [
         make("path", { class: "line under", d: outlines[place][name] }),
@@ -196,7 +196,7 @@ const drawSlice = () => {
 };
 const drawCase = (structure = choice.structure.value) => {
   const name = choice.case.value;
-  const stack = stackOf(name);
+  const caseSlices = slicesOf(name);
   const names = [...choice.case.options].map((one) => one.value);
   heading.textContent = name
     ? `${name}: ${names.indexOf(name) + 1} of ${names.length} from worst to best`
@@ -205,9 +205,9 @@ const drawCase = (structure = choice.structure.value) => {
     const figure = make("figure", { class: "shot" });
     figure.append(make("h4", {}, make("span", { class: "dot", style: `background: ${study.modelColours[model]}` }), model));
     figure.classList.toggle("chosen", model === choice.model.value);
-    if (stack) {
-      const [height, width] = [stack.height * stack.pixel_mm[0], stack.width * stack.pixel_mm[1]];
-      const half = `scale(${stack.pixel_mm[1] / 2} ${stack.pixel_mm[0] / 2})`;
+    if (caseSlices) {
+      const [height, width] = [caseSlices.height * caseSlices.pixel_mm[0], caseSlices.width * caseSlices.pixel_mm[1]];
+      const half = `scale(${caseSlices.pixel_mm[1] / 2} ${caseSlices.pixel_mm[0] / 2})`;
       const svg = make("svg", {
         class: "flicker", viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "img",
         "data-model": model, "aria-label": `${name}: reference and prediction of ${model}`,
@@ -228,9 +228,9 @@ const drawCase = (structure = choice.structure.value) => {
     return figure;
   });
   shots.replaceChildren(...figures);
-  if (stack && slider) {
-    slider.max = stack.slices.length - 1;
-    slider.value = stack.fullest[structure || "all"] ?? stack.fullest.all;
+  if (caseSlices && slider) {
+    slider.max = caseSlices.slices.length - 1;
+    slider.value = caseSlices.fullest[structure || "all"] ?? caseSlices.fullest.all;
     drawSlice();
   }
 };
@@ -295,36 +295,36 @@ follow();
 // --- points of figures that open a case -------------------------------------------------------------
 
 const tip = document.querySelector(".tip");
-for (const plate of document.querySelectorAll(".plate")) {
-  const spots = study.spots[plate.dataset.figure];
-  if (!spots) continue;
-  const { dataset, metric } = plate.dataset;
-  const height = 1000 * Number(plate.dataset.ratio);
+for (const figureImage of document.querySelectorAll(".figure-image")) {
+  const markers = study.markers[figureImage.dataset.figure];
+  if (!markers) continue;
+  const { dataset, metric } = figureImage.dataset;
+  const height = 1000 * Number(figureImage.dataset.ratio);
   const svg = make("svg", {
-    class: "spots", viewBox: `0 0 1000 ${height}`, tabindex: "0", role: "application",
+    class: "markers", viewBox: `0 0 1000 ${height}`, tabindex: "0", role: "application",
     "aria-label": "Points of this figure: arrow keys go from point to point, Enter opens the case",
   });
-  const circles = spots.map(([x, y], place) =>
+  const circles = markers.map(([x, y], place) =>
     make("circle", { cx: x * 1000, cy: y * height, r: 7, "data-place": place }));
   svg.append(...circles);
-  plate.append(svg);
+  figureImage.append(svg);
   let here = -1;
   const point = (place) => {
     here = place;
     circles.forEach((circle, other) => {
       circle.classList.toggle("here", other === place);
-      circle.classList.toggle("same", place >= 0 && spots[other][2] === spots[place]?.[2]);
+      circle.classList.toggle("same", place >= 0 && markers[other][2] === markers[place]?.[2]);
     });
     tip.hidden = place < 0;
     if (place < 0) return;
-    const [, , name, structure, model, text] = spots[place];
+    const [, , name, structure, model, text] = markers[place];
     tip.textContent = `${name} · ${study.structures[structure]} · ${model}: ${text}`;
     const box = circles[place].getBoundingClientRect();
     tip.style.left = `${Math.max(4, Math.min(box.left + box.width / 2 - tip.offsetWidth / 2, innerWidth - tip.offsetWidth - 4))}px`;
     tip.style.top = `${Math.max(4, box.top - tip.offsetHeight - 6)}px`;
   };
   const enter = () => {
-    const [, , name, structure, model] = spots[here] ?? [];
+    const [, , name, structure, model] = markers[here] ?? [];
     if (!name) return;
     point(-1);
     if (metricNamed(metric)) choice.metric.value = metric;
@@ -337,7 +337,7 @@ for (const plate of document.querySelectorAll(".plate")) {
     const box = svg.getBoundingClientRect();
     const [x, y] = [((event.clientX - box.left) / box.width) * 1000, ((event.clientY - box.top) / box.height) * height];
     let [found, least] = [-1, 14 ** 2];
-    spots.forEach(([column, row], place) => {
+    markers.forEach(([column, row], place) => {
       const far = (column * 1000 - x) ** 2 + (row * height - y) ** 2;
       if (far < least) [found, least] = [place, far];
     });
@@ -353,7 +353,7 @@ for (const plate of document.querySelectorAll(".plate")) {
   svg.addEventListener("click", (event) => { point(nearest(event)); enter(); });
   svg.addEventListener("keydown", (event) => {
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (by) { event.preventDefault(); point((here + by + spots.length) % spots.length); }
+    if (by) { event.preventDefault(); point((here + by + markers.length) % markers.length); }
     if (event.key === "Enter") enter();
     if (event.key === "Escape") point(-1);
   });

@@ -12,19 +12,18 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
-from segstudy.publish import outward, provenance, rulegraph, style, tables
+from segstudy.publish import provenance, redaction, rulegraph, style, tables
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
-from segstudy.publish.explorer import explorer, stack_files
+from segstudy.publish.explorer import explorer, slice_files
 from segstudy.publish.methods import methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
-from segstudy.publish.words import expand, listing, plain, regions
+from segstudy.publish.words import chosen_metrics, listing, plain, regions
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
@@ -56,7 +55,7 @@ def write_report(
         text = render(results, folder, output, images, embedded=False, published=published)
     if images and not embedded:
         with writing_folder(beside) as temporary:
-            for name, content in stack_files(_figure_file(folder / LAYERS)):
+            for name, content in slice_files(_figure_file(folder / LAYERS)):
                 write_text(temporary / name, content)
         log.info("%s: slices through cases, since one file would be too large", beside)
     elif beside.is_dir():
@@ -74,10 +73,10 @@ def render(
     published: bool = False,
 ) -> str:
     """The page. embedded: False refers to figures and to slices through cases as files."""
-    study, told = results.study, outward.outward(results.study)
+    study, public = results.study, redaction.redacted(results.study)
     captions, layers = _figure_file(folder / CAPTIONS), _figure_file(folder / LAYERS)
     shown = [
-        _plate(figure, folder, output, captions, embedded)
+        _figure_values(figure, folder, output, captions, embedded)
         for figure in figures(study)
         if images or figure.kind not in PICTURES
     ]
@@ -95,11 +94,11 @@ def render(
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["plain"] = plain
-    environment.filters["stage_text"] = outward.stage_text
+    environment.filters["stage_text"] = redaction.stage_text
     return environment.get_template("report.html").render(
         study=study,
-        title=told.title or plain(study.name),
-        description=told.description,
+        title=public.title or plain(study.name),
+        description=public.description,
         sentence=_sentence(results),
         findings=_findings(results),
         facts=_facts(results),
@@ -124,18 +123,20 @@ def render(
         model_colours=style.model_colours(models),
         methods=text,
         references=cited.references,
-        bibtex=_data_address("\n\n".join(found.bibtex for _, found in cited.references) + "\n"),
+        bibtex=_data_address(
+            "\n\n".join(reference.bibtex for _, reference in cited.references) + "\n"
+        ),
         commit=provenance.commit(),
         lock=provenance.lock_digest(),
-        versions=provenance.versions(),
+        versions=provenance.library_versions(),
         machine=provenance.machine(),
         run_times=provenance.run_times(results.benchmarks()),
         graph=rulegraph.graph(results.benchmarks()),
         total_time=_total(results),
         seeds=provenance.seeds(study),
         trained_on=_devices(results),
-        warnings=outward.warned(results.warnings(), published),
-        settings=outward.settings_yaml(study),
+        warnings=redaction.warned(results.warnings(), published),
+        settings=redaction.settings_yaml(study),
         style=Markup(_package_file("report.css")),
         script=Markup(_package_file("report.js")),
     )
@@ -151,7 +152,9 @@ def _figure_file(path: Path):
     return read_json(path)
 
 
-def _plate(figure: Figure, folder: Path, output: Path, captions: dict, embedded: bool) -> dict:
+def _figure_values(
+    figure: Figure, folder: Path, output: Path, captions: dict, embedded: bool
+) -> dict:
     """A figure as the template shows it: pictures as WebP, everything drawn in lines as SVG.
 
     Not embedded: the file of the figures' own folder, pictures as PNG.
@@ -179,7 +182,7 @@ def _plate(figure: Figure, folder: Path, output: Path, captions: dict, embedded:
         "name": figure.name,
         "kind": figure.kind,
         "dataset": figure.dataset,
-        "metric": figure.metric,
+        "metric": figure.metric.name if figure.metric else "",
         "model": figure.model,
         "rank": figure.rank,
         "source": source,
@@ -278,7 +281,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     study = results.study
     cases = sum(len(results.cases(dataset)) for dataset in study.tested_datasets)
     maps = sum(len(results.cases(name)) for name in study.datasets) - cases
-    found = [
+    facts = [
         (str(cases), "case" if cases == 1 else "cases"),
         *([(str(maps), "label map only" if maps == 1 else "label maps only")] if maps else []),
         (str(len(study.structures)), "structure" if len(study.structures) == 1 else "structures"),
@@ -290,23 +293,24 @@ def _facts(results: Results) -> list[tuple[str, str]]:
             moved, structure = results.transform(dataset), settings.repair.structure
             if moved["reference_case"]:
                 change = f"{moved['iou_before']:.2f} → {moved['iou_after']:.2f}"
-                found.append((change, f"IoU of the repaired {structure}"))
+                facts.append((change, f"IoU of the repaired {structure}"))
             else:
                 verdicts = results.verdicts(dataset)["verdict"]
                 number = int((verdicts == "repaired").sum())
-                found.append(
+                facts.append(
                     (f"{number} of {len(verdicts)}", f"labels of the {structure} repaired")
                 )
-    return found
+    return facts
 
 
 def _findings(results: Results) -> list[str]:
     """What came out, in sentences that the tables bear out."""
-    study, found = results.study, []
+    study, sentences = results.study, []
     if len(study.models) < 2:
-        return found
+        return sentences
     for dataset in study.tested_datasets:
-        for name in expand(study.publish.metrics, study)[:2]:
+        for known in chosen_metrics(study.publish.metrics, study)[:2]:
+            name = known.name
             leading: dict[str, list[str]] = {}
             for structure in study.structures:
                 for model in tables.best_models(results, dataset, structure, name):
@@ -316,8 +320,8 @@ def _findings(results: Results) -> list[str]:
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
             where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             text = (
-                f"Best mean {metric.find(name).title}{where}: "
-                f"{listing([f'{model} in {len(own)}' for model, own in ordered])} of "
+                f"Best mean {known.title}{where}: "
+                f"{listing([f'{model} in {len(names)}' for model, names in ordered])} of "
                 f"{count(len(study.structures), 'structure')}"
             )
             compared, wins = _compared(results, dataset, name, leading)
@@ -330,24 +334,24 @@ def _findings(results: Results) -> list[str]:
             else:
                 text += "; this metric was not tested"
             text += "."
-            found.append(text)
-    found += _missing(results)
+            sentences.append(text)
+    sentences += _missing(results)
     distances = results.summary[results.summary["metric"] == "hd95_mm"]
     missing = int(distances["n_infinite"].sum())
     if missing:
         worst = distances.groupby("model", sort=False)["n_infinite"].sum()
         named = [f"{model} {int(number)}" for model, number in worst.items() if number]
-        found.append(
+        sentences.append(
             f"{count(missing, 'subject')} {'has' if missing == 1 else 'have'} an infinite distance, "
             f"since the structure was missed altogether ({', '.join(named)})."
         )
-    return found
+    return sentences
 
 
 def _missing(results: Results) -> list[str]:
     """A sentence on predictions that are missing, and one on structures found where there are none."""
     taken = {"worst": "count as the worst value", "exclude": "are left out of the comparisons"}
-    found, summary = [], results.summary
+    sentences, summary = [], results.summary
     lacking = summary.groupby(["dataset", "model"], sort=False)["n_missing"].max()
     if lacking.sum():
         named = [
@@ -355,7 +359,7 @@ def _missing(results: Results) -> list[str]:
             for (dataset, model), number in lacking.items()
             if number
         ]
-        found.append(
+        sentences.append(
             f"Missing predictions {taken[results.study.statistics.missing]}: {listing(named)}."
         )
     absent = results.false_positives
@@ -364,11 +368,11 @@ def _missing(results: Results) -> list[str]:
     ):
         rates = [f"{row.model} {row.mean:.0%}" for row in rows.itertuples()]
         number = count(int(rows["n_cases"].max()), "case")
-        found.append(
+        sentences.append(
             f"{number} of {dataset} {'is' if number == '1 case' else 'are'} without {plain(structure).lower()} and "
             f"stand outside its comparisons; false positives there: {listing(rates)}."
         )
-    return found
+    return sentences
 
 
 def _compared(
@@ -392,7 +396,7 @@ def _compared(
 
 def _repairs(results: Results) -> list[dict]:
     """What label repair did in each dataset that has it."""
-    found = []
+    repairs = []
     for dataset, settings in results.study.datasets.items():
         if not settings.repair:
             continue
@@ -406,7 +410,7 @@ def _repairs(results: Results) -> list[dict]:
             name for name in verdicts.columns if name not in ("case", "verdict", "remark", "label")
         ]
         columns = [name for name in columns if verdicts[name].notna().any()]
-        found.append(
+        repairs.append(
             {
                 "dataset": dataset,
                 "structure": settings.repair.structure,
@@ -426,7 +430,7 @@ def _repairs(results: Results) -> list[dict]:
                 ],
             }
         )
-    return found
+    return repairs
 
 
 def _attempt(row) -> dict:
@@ -451,17 +455,17 @@ def _attempt(row) -> dict:
 
 
 def _words(value) -> str:
-    return outward.stage_text(value)
+    return redaction.stage_text(value)
 
 
 def _evidence(value) -> tables.Cell:
     try:
-        found = float(value)
+        measure = float(value)
     except (TypeError, ValueError):
         return tables.Cell(str(value))
-    whole = found == int(found) if found == found and abs(found) < 1e15 else False
+    whole = measure == int(measure) if measure == measure and abs(measure) < 1e15 else False
     return tables.Cell(
-        "–" if found != found else f"{found:.0f}" if whole else f"{found:.3g}", found
+        "–" if measure != measure else f"{measure:.0f}" if whole else f"{measure:.3g}", measure
     )
 
 
@@ -472,11 +476,11 @@ def _total(results: Results) -> str:
 
 def _devices(results: Results) -> str:
     """What the networks were trained on, as their settings tell."""
-    found: dict[str, None] = {}
+    devices: dict[str, None] = {}
     for model, fold, seed in results.trainings():
         trained = results.trained(model, fold, seed)
         device = str(trained.get("device", "")).replace("cpu", "CPU")
         threads = f", {count(trained['threads'], 'thread')}" if "threads" in trained else ""
         precision = f", {trained['precision']}" if "precision" in trained else ""
-        found[f"{device}{threads}{precision}"] = None
-    return "; ".join(text for text in found if text)
+        devices[f"{device}{threads}{precision}"] = None
+    return "; ".join(text for text in devices if text)

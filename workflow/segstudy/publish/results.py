@@ -240,10 +240,10 @@ class Results:
             "n_subjects",
         )
         table = self._table(self.paths.statistic("grid"), "statistics", "statistics", columns)
-        own = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
+        of_grid = table[(table["grid"] == grid) & (table["dataset"] == dataset)]
         # Other grids' settings are columns too.
-        kept = [name for name in table if name in columns or own[name].notna().any()]
-        return own[kept].reset_index(drop=True)
+        kept = [name for name in table if name in columns or of_grid[name].notna().any()]
+        return of_grid[kept].reset_index(drop=True)
 
     @property
     def tests(self) -> pandas.DataFrame:
@@ -329,8 +329,8 @@ class Results:
         for path in sorted(Path(self.paths.logs).glob("*/*.log")):
             text = path.read_text(encoding="utf-8", errors="replace")
             lines = (re.sub(r"^\d\d:\d\d:\d\d ", "", line.strip()) for line in text.splitlines())
-            found = dict.fromkeys(line for line in lines if _WARNS.search(line))
-            rows += [(path.parent.name, path.stem, line) for line in found]
+            distinct = dict.fromkeys(line for line in lines if _WARNS.search(line))
+            rows += [(path.parent.name, path.stem, line) for line in distinct]
         return pandas.DataFrame(rows, columns=["stage", "job", "line"])
 
     def _needed(self, path: str, stage: str, job: str) -> Path:

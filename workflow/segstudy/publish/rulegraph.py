@@ -109,24 +109,26 @@ def rule_of(stage: str, job: str) -> str | None:
 def waits(ran: Collection[str]) -> dict[str, list[str]]:
     """For each rule that ran, those that it waited for last; through rules that did not run, and
     none that another of them waited for anyway."""
-    found = {rule: _nearest(RULES[rule][1], ran) for rule in ran}
+    waited_for = {rule: _nearest(RULES[rule][1], ran) for rule in ran}
     return {
         rule: [
-            one
-            for one in first
-            if not any(one in _all_before(other, found) for other in first if other != one)
+            before
+            for before in first
+            if not any(
+                before in _all_before(other, waited_for) for other in first if other != before
+            )
         ]
-        for rule, first in found.items()
+        for rule, first in waited_for.items()
     }
 
 
 def _nearest(rules: Iterable[str], ran: Collection[str]) -> list[str]:
-    parts = [[one] if one in ran else _nearest(RULES[one][1], ran) for one in rules]
-    return list(dict.fromkeys(one for part in parts for one in part))
+    parts = [[rule] if rule in ran else _nearest(RULES[rule][1], ran) for rule in rules]
+    return list(dict.fromkeys(rule for part in parts for rule in part))
 
 
 def _all_before(rule: str, before: dict[str, list[str]]) -> set[str]:
-    return set(before[rule]).union(*(_all_before(one, before) for one in before[rule]))
+    return set(before[rule]).union(*(_all_before(earlier, before) for earlier in before[rule]))
 
 
 def _ordered(before: dict[str, list[str]]) -> list[str]:
@@ -134,8 +136,8 @@ def _ordered(before: dict[str, list[str]]) -> list[str]:
     done: dict[str, None] = {}
 
     def visit(rule: str) -> None:
-        for one in before[rule]:
-            visit(one)
+        for earlier in before[rule]:
+            visit(earlier)
         done[rule] = None
 
     for rule in before:

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from nibabel import orientations
 
+from segstudy.boxes import Box, bounding_box, whole
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, compare_grids, read_image
 from segstudy.images.headers import nifti_affine, one_line, open_nifti
 from segstudy.images.names import NIFTI
+from segstudy.planes import NORMAL_AXIS, PLANE_ACROSS
 
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 # RAS axis shown across and RAS axis shown upwards; letters of left, right, top, bottom.
 _ACROSS_UP = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
 EDGES = {"sagittal": "APSI", "coronal": "RLSI", "axial": "RLAP"}
@@ -57,7 +58,7 @@ def cut(grid: Grid, plane: str, index: int) -> Cut:
     # RAS x and y grow to the patient's right and front, and both of these are shown on the left.
     return Cut(
         plane=plane,
-        axis=native[PLANES[plane]][0],
+        axis=native[NORMAL_AXIS[plane]][0],
         index=index,
         transpose=across_axis < up_axis,
         flip_rows=up_grows,
@@ -73,12 +74,11 @@ def best_plane(grid: Grid) -> str:
     spacing[turn] = grid.spacing_mm
     shape = np.empty(3, int)
     shape[turn] = grid.shape
-    names = {axis: plane for plane, axis in PLANES.items()}
     if shape.min() == 1:
-        return names[int(shape.argmin())]
+        return PLANE_ACROSS[int(shape.argmin())]
     coarsest = int(spacing.argmax())
     others = np.delete(spacing, coarsest)
-    return names[coarsest] if spacing[coarsest] > 1.5 * others.max() else "axial"
+    return PLANE_ACROSS[coarsest] if spacing[coarsest] > 1.5 * others.max() else "axial"
 
 
 def per_slice(mask: np.ndarray, grid: Grid, plane: str) -> np.ndarray:
@@ -93,8 +93,10 @@ def fullest(label: Image, plane: str, values: list[int], most: bool = False) -> 
     most: of the slices that hold the most of the values, that with the most voxels.
     """
     if most:
-        each = np.array([per_slice(label.array == value, label.grid, plane) for value in values])
-        counts = each.sum(axis=0) + (each > 0).sum(axis=0) * (label.array.size + 1)
+        by_value = np.array(
+            [per_slice(label.array == value, label.grid, plane) for value in values]
+        )
+        counts = by_value.sum(axis=0) + (by_value > 0).sum(axis=0) * (label.array.size + 1)
     else:
         counts = per_slice(np.isin(label.array, values), label.grid, plane)
     return int(counts.argmax()) if counts.any() else len(counts) // 2
@@ -136,8 +138,8 @@ def read_label_slice(path: Path, where: Cut, grid: Grid) -> np.ndarray:
     return np.rint(read_slice((path,), where, grid)).astype(np.int32)
 
 
-def _same_grid(path: Path, found: Grid, expected: Grid) -> None:
-    difference = compare_grids(expected, found)
+def _same_grid(path: Path, grid: Grid, expected: Grid) -> None:
+    difference = compare_grids(expected, grid)
     if difference:
         raise InputError(f"{path}: lies on another grid than the reference label: {difference}")
 
@@ -157,25 +159,6 @@ def grey(flat: np.ndarray, window: tuple[float, float] | None, modality: str) ->
     return np.clip((np.nan_to_num(flat) - low) / max(high - low, 1e-9), 0, 1)
 
 
-@dataclass(frozen=True)
-class Box:
-    """Part of a slice: rows and columns, end excluded."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def height_mm(self, pixel_mm: tuple[float, float]) -> float:
-        return (self.bottom - self.top) * pixel_mm[0]
-
-    def width_mm(self, pixel_mm: tuple[float, float]) -> float:
-        return (self.right - self.left) * pixel_mm[1]
-
-    def of(self, flat: np.ndarray) -> np.ndarray:
-        return flat[self.top : self.bottom, self.left : self.right]
-
-
 def around(
     mask: np.ndarray, pixel_mm: tuple[float, float], aspect: float = 1.0, margin: float = 0.18
 ) -> Box:
@@ -183,11 +166,11 @@ def around(
 
     margin: share of the mask's extent added on each side. Where the slice ends, the box ends.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return Box(0, mask.shape[0], 0, mask.shape[1])
-    middle = np.array([rows[0] + rows[-1] + 1, columns[0] + columns[-1] + 1]) / 2
-    extent = np.array([rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1]) * pixel_mm
+    box = bounding_box(mask)
+    if box is None:
+        return whole(mask.shape)
+    middle = np.add(box.start, box.stop) / 2
+    extent = np.array(box.size_mm(pixel_mm))
     extent *= 1 + 2 * margin
     height = max(extent[0], extent[1] / aspect)
     half = np.array([height, height * aspect]) / 2 / pixel_mm
@@ -198,4 +181,4 @@ def around(
     low = np.floor(middle - half + 1e-6).astype(int)
     high = np.ceil(middle + half - 1e-6).astype(int)
     low, high = np.maximum(low, 0), np.minimum(high, size)
-    return Box(int(low[0]), int(high[0]), int(low[1]), int(high[1]))
+    return Box(tuple(low.tolist()), tuple(high.tolist()))

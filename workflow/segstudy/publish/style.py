@@ -137,13 +137,13 @@ def save(figure: Figure, path: Path, suffix: str) -> None:
 
 def structure_colours(structures: Sequence[str], groups: Sequence[str] = ()) -> dict[str, str]:
     """A colour for each structure, and a grey for each merged group."""
-    found = {
+    colours = {
         name: _STRUCTURES[index] if index < len(_STRUCTURES) else _further(index)
         for index, name in enumerate(structures)
     }
     for index, name in enumerate(groups):
-        found[name] = _GROUPS[index % len(_GROUPS)]
-    return found
+        colours[name] = _GROUPS[index % len(_GROUPS)]
+    return colours
 
 
 def model_colours(models: Sequence[str]) -> dict[str, str]:
@@ -180,7 +180,7 @@ def ticks(most: int) -> MaxNLocator:
     return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
 
 
-def grid(count: int, widest: int) -> tuple[int, int]:
+def rows_and_columns(count: int, widest: int) -> tuple[int, int]:
     """Rows and columns for `count` panels of which at most `widest` stand side by side, evenly filled."""
     rows = -(-count // widest)
     return rows, -(-count // rows)

@@ -8,10 +8,10 @@ import pandas
 
 from segstudy import metric
 from segstudy.metric import Metric, number
-from segstudy.publish import outward
+from segstudy.publish import redaction
 from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
-from segstudy.publish.words import expand, p_value, plain, regions
+from segstudy.publish.words import chosen_metrics, p_value, plain, regions
 from segstudy.study import Dataset
 from segstudy.words import confidence
 
@@ -77,7 +77,7 @@ class Cell:
 def grid_tables(results: Results) -> list[dict]:
     """A table a grid search and dataset: a row an arm, with its settings, Dice and cost."""
     study = results.study
-    found = []
+    tables = []
     for dataset in study.tested_datasets:
         for grid, arms in study.grids.items():
             table = results.grid(grid, dataset)
@@ -103,8 +103,8 @@ def grid_tables(results: Results) -> list[dict]:
             head = ["model", *paths, "validation Dice", *(f"{plain(n)} Dice" for n in structures)]
             head += ["parameters", "training (s)"]
             name = f"{grid}-{dataset}" if len(study.tested_datasets) > 1 else grid
-            found.append({"name": name, "head": head, "rows": rows})
-    return found
+            tables.append({"name": name, "head": head, "rows": rows})
+    return tables
 
 
 def _three(value: float) -> str:
@@ -118,12 +118,13 @@ def _seconds(value: float | None) -> str:
 def main_tables(results: Results) -> list[dict]:
     """A table a dataset: a row a structure and model, a column a metric of `publish.metrics`."""
     study = results.study
-    names = expand(study.publish.metrics, study)
-    found = []
+    chosen = chosen_metrics(study.publish.metrics, study)
+    tables = []
     for dataset in study.tested_datasets:
         rows = []
         summary = _indexed(results, dataset)
-        shown = [name for name in names if any(key[2] == name for key in summary)]
+        metrics = [known for known in chosen if any(key[2] == known.name for key in summary)]
+        shown = [known.name for known in metrics]
         for structure in regions(study):
             best = {name: best_models(results, dataset, structure, name) for name in shown}
             for position, model in enumerate(study.models):
@@ -155,10 +156,8 @@ def main_tables(results: Results) -> list[dict]:
                         "cells": [cells[name] for name in shown],
                     }
                 )
-        found.append(
-            {"dataset": dataset, "metrics": [metric.find(name) for name in shown], "rows": rows}
-        )
-    return found
+        tables.append({"dataset": dataset, "metrics": metrics, "rows": rows})
+    return tables
 
 
 def _indexed(results: Results, dataset: str) -> dict[tuple[str, str, str], pandas.Series]:
@@ -229,27 +228,28 @@ def _against(results, dataset, structure, name, model, best) -> str:
     return words
 
 
-def _test(results, dataset, structure, name, one, other) -> pandas.Series | None:
+def _test(results, dataset, structure, name, model, best) -> pandas.Series | None:
     table = results.tests
     table = table[
         (table["dataset"] == dataset)
         & (table["structure"] == structure)
         & (table["metric"] == name)
-        & table["model_a"].isin((one, other))
-        & table["model_b"].isin((one, other))
+        & table["model_a"].isin((model, best))
+        & table["model_b"].isin((model, best))
     ]
     return None if table.empty else table.iloc[0]
 
 
 def metric_tables(results: Results) -> list[dict]:
     """A table a dataset and metric, with every column of the summary."""
-    study, found = results.study, []
+    study, tables = results.study, []
     summary = results.summary
     order = {name: place for place, name in enumerate(regions(study))}
     models = {name: place for place, name in enumerate(study.models)}
     for dataset in study.tested_datasets:
         names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
-        first = [name for name in expand(study.publish.metrics, study) if name in names]
+        chosen = [known.name for known in chosen_metrics(study.publish.metrics, study)]
+        first = [name for name in chosen if name in names]
         for name in [*first, *(name for name in names if name not in first)]:
             what = metric.find(name)
             table = summary[(summary["dataset"] == dataset) & (summary["metric"] == name)]
@@ -277,11 +277,11 @@ def metric_tables(results: Results) -> list[dict]:
             head = ["Structure", "Model", *COUNTS.values(), "Mean", "SD", "Median"]
             head += ["Q1", "Q3", "CI low", "CI high", "Failed, % (CI)"]
             head += ["Mean, ∞ as diagonal"] if "mean_penalised" in summary else []
-            found.append(
+            tables.append(
                 {"dataset": dataset, "metric": what, "head": head, "rows": rows,
                  "name": f"{dataset}-{name}"}
             )  # fmt: skip
-    return found
+    return tables
 
 
 def test_table(results: Results) -> dict:
@@ -366,7 +366,7 @@ def _subjects(row: pandas.Series) -> str:
 
 def cohort_tables(results: Results) -> list[dict]:
     """A table a dataset: what the cohort is like, one line a property."""
-    found = []
+    tables = []
     for dataset, settings in results.study.datasets.items():
         cases = results.cases(dataset)
         problems = results.problems(dataset)
@@ -384,13 +384,13 @@ def cohort_tables(results: Results) -> list[dict]:
         ]
         for name in settings.structures:
             ml = np.array([case.voxels[name] for case in cases]) * volumes
-            there = ml[ml > 0]
+            volumes_present = ml[ml > 0]
             text = "in no case"
-            if len(there):
-                low, middle, high = np.percentile(there, [0, 50, 100])
+            if len(volumes_present):
+                low, middle, high = np.percentile(volumes_present, [0, 50, 100])
                 text = f"median {middle:.3g} mL ({low:.3g} to {high:.3g})"
-                if len(there) < len(cases):
-                    text += f", in {len(there)} of {len(cases)} cases"
+                if len(volumes_present) < len(cases):
+                    text += f", in {len(volumes_present)} of {len(cases)} cases"
             rows.append((f"{plain(name)}, as delivered", text))
         same = sum(case.same_image_as is not None for case in cases)
         if same:
@@ -399,9 +399,11 @@ def cohort_tables(results: Results) -> list[dict]:
         refused = problems[problems["verdict"] == "refused"]["case"].nunique()
         rows.append(("Refused by the audit", str(refused)))
         faults = results.faults(dataset) if settings.audit_labels else None
-        told = outward.problems(results, dataset)
-        found.append({"dataset": dataset, "rows": rows, "problems": told, "faults": faults})
-    return found
+        problems_shown = redaction.problems(results, dataset)
+        tables.append(
+            {"dataset": dataset, "rows": rows, "problems": problems_shown, "faults": faults}
+        )
+    return tables
 
 
 def role(dataset: Dataset) -> str:

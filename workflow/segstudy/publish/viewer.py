@@ -15,10 +15,11 @@ import jinja2
 import nibabel
 import numpy as np
 
+from segstudy.boxes import bounding_box, whole
 from segstudy.files import write_text, writing_folder
 from segstudy.images.files import Image
 from segstudy.log import log, progress
-from segstudy.publish import outward, style
+from segstudy.publish import redaction, style
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.explorer import json_in_page
 from segstudy.publish.results import Results
@@ -55,7 +56,7 @@ def write_viewer(results: Results, folder: Path) -> None:
         )
         colours = style.structure_colours(study.structures)
         page = environment.get_template("viewer.html").render(
-            title=outward.outward(study).title or plain(study.name),
+            title=redaction.redacted(study).title or plain(study.name),
             version=NIIVUE,
             cases=cases,
             models=list(study.models),
@@ -80,36 +81,32 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
     Cut to what is labelled with a margin, and thinned out to three million voxels.
     """
     study = results.study
-    found = open_case(results, dataset, case)
-    image = found.grey(found.volume())
-    labels = {"reference": found.known(found.label.array)}
-    labels |= {model: found.known(found.prediction(model)) for model in study.models}
-    part, steps = _part(np.any([one > 0 for one in labels.values()], axis=0), found.label)
-    affine = found.label.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [one.start for one in part]
+    opened = open_case(results, dataset, case)
+    image = opened.grey(opened.volume())
+    labels = {"reference": opened.known(opened.label.array)}
+    labels |= {model: opened.known(opened.prediction(model)) for model in study.models}
+    part, steps = _part(np.any([label > 0 for label in labels.values()], axis=0), opened.label)
+    affine = opened.label.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [label.start for label in part]
     affine[:3, :3] = affine[:3, :3] * steps
     return {
         "image": _nifti(np.rint(255 * image[part]), affine),
-        "labels": {name: _nifti(one[part], affine) for name, one in labels.items()},
+        "labels": {name: _nifti(label[part], affine) for name, label in labels.items()},
     }
 
 
 def _part(there: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
     """The part of the grid that is shown, and every how many voxels of it along each axis."""
-    spans = []
-    for axis, spacing in enumerate(label.spacing_mm):
-        others = tuple(other for other in range(3) if other != axis)
-        labelled = np.flatnonzero(there.any(axis=others))
-        margin = int(np.ceil(MARGIN_MM / spacing))
-        size = there.shape[axis]
-        low, high = (labelled[0], labelled[-1] + 1) if labelled.size else (0, size)
-        spans.append((max(0, low - margin), min(size, high + margin)))
+    margin = np.ceil(MARGIN_MM / np.array(label.spacing_mm)).astype(int)
+    box = (bounding_box(there) or whole(there.shape)).widened(margin, there.shape)
     steps = np.ones(3, int)
-    while np.prod([-(-(b - a) // step) for (a, b), step in zip(spans, steps, strict=True)]) > (
+    while np.prod([-(-size // step) for size, step in zip(box.shape, steps, strict=True)]) > (
         MOST_VOXELS
     ):
         steps[int(np.argmin(steps * label.spacing_mm))] += 1
-    part = tuple(slice(int(a), int(b), int(s)) for (a, b), s in zip(spans, steps, strict=True))
+    part = tuple(
+        slice(low, high, int(step)) for (low, high), step in zip(box.ranges, steps, strict=True)
+    )
     return part, steps
 
 

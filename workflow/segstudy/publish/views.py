@@ -5,12 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
+from segstudy.boxes import Box
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import Image, compare_grids, read_label
+from segstudy.planes import NORMAL_AXIS
 from segstudy.publish import slices
 from segstudy.publish.results import Results
-from segstudy.publish.slices import Box, Cut
+from segstudy.publish.slices import Cut
 
 REFERENCE = ""
 """Name of the layer that is compared with; no model can have it."""
@@ -76,11 +78,11 @@ class OpenCase:
         Raises InputError where it lies on another grid than the label.
         """
         path = self.results.first_prediction(self.dataset, model, self.case.case)
-        found = read_label(path)
-        difference = compare_grids(self.label.grid, found.grid)
+        image = read_label(path)
+        difference = compare_grids(self.label.grid, image.grid)
         if difference:
             raise InputError(f"{path}: lies on another grid than the reference label: {difference}")
-        return found.array
+        return image.array
 
     def predicted_slice(self, model: str, where: Cut) -> np.ndarray:
         """The same of one slice, which alone is decoded."""
@@ -119,7 +121,7 @@ def open_case(results: Results, dataset: str, name: str, delivered: bool = False
 
 
 @dataclass
-class Viewer:
+class ViewCache:
     """Cuts slices and keeps them, so that a case shown in several figures is read once."""
 
     results: Results
@@ -140,15 +142,15 @@ class Viewer:
     def _cut(self, dataset: str, case: str, predictions: bool, structure: str) -> View:
         values = self.results.study.datasets[dataset].structures
         sought = [values[structure]] if structure else list(values.values())
-        found = open_case(self.results, dataset, case)
-        where = found.cut(slices.fullest(found.label, found.plane, sought, most=not predictions))
-        layers = {REFERENCE: found.known(where.take(found.label.array))}
+        opened = open_case(self.results, dataset, case)
+        where = opened.cut(slices.fullest(opened.label, opened.plane, sought, most=not predictions))
+        layers = {REFERENCE: opened.known(where.take(opened.label.array))}
         for model in self.results.study.models if predictions else ():
-            layers[model] = found.known(found.predicted_slice(model, where))
-        return found.view(where, layers)
+            layers[model] = opened.known(opened.predicted_slice(model, where))
+        return opened.view(where, layers)
 
 
-def moved(results: Results, dataset: str, name: str) -> list[View]:
+def repair_views(results: Results, dataset: str, name: str) -> list[View]:
     """A case of a label repair in three planes through the middle of the structure.
 
     Layers are masks of the structure: `delivered`, `repaired`, and of the reference case `right`. Of
@@ -157,22 +159,22 @@ def moved(results: Results, dataset: str, name: str) -> list[View]:
     """
     settings = results.study.datasets[dataset]
     value = settings.structures[settings.repair.structure]
-    found = open_case(results, dataset, name, delivered=True)
-    masks = {"delivered": found.label.array == value}
+    opened = open_case(results, dataset, name, delivered=True)
+    masks = {"delivered": opened.label.array == value}
     if name == results.transform(dataset)["reference_case"]:
-        if found.case.reference_label is None:
+        if opened.case.reference_label is None:
             raise InputError(
                 f"case {name} of {dataset}: no reference_label in the case table; the repair stage "
                 "needs one, so run the workflow again from the download stage"
             )
         masks["repaired"] = read_label(results.moved_back(dataset)).array == 1
-        masks["right"] = read_label(found.case.reference_label).array == value
+        masks["right"] = read_label(opened.case.reference_label).array == value
     else:
         masks["repaired"] = read_label(results.references(dataset)[name].label).array == value
     middle = _middle(masks.get("right", masks["repaired"]))
-    cuts = [found.cut(middle[found.cut(0, plane).axis], plane) for plane in reversed(slices.PLANES)]
+    cuts = [opened.cut(middle[opened.cut(0, plane).axis], plane) for plane in reversed(NORMAL_AXIS)]
     return [
-        found.view(where, {key: where.take(mask) for key, mask in masks.items()}) for where in cuts
+        opened.view(where, {key: where.take(mask) for key, mask in masks.items()}) for where in cuts
     ]
 
 

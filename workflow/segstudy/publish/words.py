@@ -3,22 +3,28 @@
 import math
 from collections.abc import Sequence
 
-from segstudy.metric import PREFERRED, nsd_name
+from segstudy.metric import PREFERRED, Metric, find, nsd
 from segstudy.study import Study
 
 
-def expand(names: Sequence[str], study: Study) -> list[str]:
-    """Metric names as in the tables: `nsd` becomes one name a tolerance of the study.
+def chosen_metrics(names: Sequence[str], study: Study) -> list[Metric]:
+    """Return the metrics that a setting names; `nsd` stands for all tolerances of the study.
 
-    names: a setting; `auto` is what the statistics compare where nothing is chosen.
+    Parameters
+    ----------
+    names
+        A setting, such as `publish.metrics`; `auto` stands for the metrics that are compared where
+        nobody chose.
+    study
+        The study, which has the tolerances.
     """
-    found = []
+    chosen: list[Metric] = []
     for name in PREFERRED if names == "auto" else names:
         if name == "nsd":
-            found += [nsd_name(tolerance) for tolerance in study.metrics.nsd_tolerance_mm]
+            chosen += map(nsd, study.metrics.nsd_tolerance_mm)
         else:
-            found.append(name)
-    return list(dict.fromkeys(found))
+            chosen.append(find(name, study.statistics.directions))
+    return list({known.name: known for known in chosen}.values())
 
 
 def regions(study: Study) -> list[str]:

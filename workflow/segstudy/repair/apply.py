@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from scipy import ndimage
 
+from segstudy.boxes import bounding_box
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import Image, compare_grids, read_label
-from segstudy.images.moving import bounding_box, move_structure
+from segstudy.images.moving import move_structure
 from segstudy.repair.evidence import Evidence, gain, measure
 from segstudy.repair.model import Estimate
 from segstudy.repair.pair import read_pair
@@ -111,10 +112,7 @@ def fill(
     box = bounding_box(vacated)
     if box is None:
         return label
-    room = tuple(
-        slice(max(low - 2, 0), min(high + 2, size))
-        for (low, high), size in zip(box, label.shape, strict=True)
-    )
+    room = box.widened(2, label.shape).slices
     nearest = ndimage.distance_transform_edt(
         vacated[room], sampling=spacing_mm, return_distances=False, return_indices=True
     )

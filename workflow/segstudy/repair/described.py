@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from segstudy.boxes import bounding_box
 from segstudy.images.files import Image
 from segstudy.images.geometry import to_ras
-from segstudy.images.moving import bounding_box
 from segstudy.repair.forms import GAP_VOXELS, Forms, forms
 from segstudy.repair.points import Points, Scene, middle_of, sample, scene
 
@@ -71,16 +71,16 @@ def _shape(label: Image, value: int) -> Shape | None:
     if box is None:
         return None
     spacing = np.array(label.spacing_mm)
-    crop = mask[tuple(slice(low, high) for low, high in box)]
+    crop = box.of(mask)
     places = np.argwhere(crop)
-    origin = np.array([low for low, _ in box]) - middle_of(mask.shape)
+    origin = np.array(box.start) - middle_of(mask.shape)
     centred = (places - places.mean(axis=0)) * spacing
     joined = ndimage.binary_dilation(crop, np.ones((3, 3, 3)), GAP_VOXELS // 2)
     pieces, _ = ndimage.label(joined, np.ones((3, 3, 3)))
     sizes = sorted(np.bincount(pieces[crop])[1:].tolist(), reverse=True)
     # What it encloses lies in its box; a face of the box is open towards the rest of the grid.
     enclosed = ndimage.binary_fill_holes(crop) & ~crop
-    background = label.array[tuple(slice(low, high) for low, high in box)] == 0
+    background = box.of(label.array) == 0
     faces = [np.take(mask, index, axis) for axis in range(3) for index in (0, -1)]
     return Shape(
         voxels=len(places),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from segstudy.images.moving import bounding_box, translation
+from segstudy.boxes import bounding_box
+from segstudy.images.moving import translation
 from segstudy.study import Elastix
 
 #: Signed distances are cut here (mm, or voxels in frame `voxel`): what is far from the surface has no say.
@@ -91,7 +92,7 @@ def itk_image(array: np.ndarray, spacing_mm: tuple[float, float, float]):
 def _common_crop(*masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The masks within the box around both of them, with room to move; and the box's start."""
     boxes = np.array([bounding_box(mask) for mask in masks])
-    low, high = boxes[:, :, 0].min(axis=0), boxes[:, :, 1].max(axis=0)
+    low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
     margin = np.maximum(4, (high - low) // 8)
     low, high = low - margin, high + margin
     inner_low = np.maximum(low, 0)

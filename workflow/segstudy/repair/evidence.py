@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from segstudy.boxes import bounding_box
+
 #: Image and mask are smoothed by this many of the finest voxel sizes before derivatives are taken.
 SMOOTHING = 1.0
 #: Voxels around the structure that the derivatives need.
@@ -88,8 +90,4 @@ def _order(axis: int) -> list[int]:
 
 def _around(mask: np.ndarray) -> tuple[slice, slice, slice]:
     """The box around the structure with room for the derivatives."""
-    found = ndimage.find_objects(mask.view(np.uint8), max_label=1)[0]
-    return tuple(
-        slice(max(part.start - MARGIN, 0), min(part.stop + MARGIN, size))
-        for part, size in zip(found, mask.shape, strict=True)
-    )
+    return bounding_box(mask).widened(MARGIN, mask.shape).slices

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from segstudy.images.moving import bounding_box
+from segstudy.boxes import bounding_box
 from segstudy.repair.points import Scene, strided
 
 #: Voxels of a structure's box, at most: finer ones are averaged over blocks.
@@ -106,7 +106,7 @@ class Box:
 
     def room_mm(self, mask: np.ndarray) -> np.ndarray:
         """How far a mask ends before the grid does, at the low and at the high end of each axis (3, 2)."""
-        lows, highs = np.array(bounding_box(mask)).T * self.spacing_mm + self.corner_mm
+        lows, highs = np.array(bounding_box(mask)) * self.spacing_mm + self.corner_mm
         room = np.stack([lows, self.grid_mm - highs], axis=1)
         return np.where(room < self.spacing_mm[:, None] / 2, 0, room)
 
@@ -118,9 +118,8 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
     found = bounding_box(mask)
     if found is None:
         return None
-    around = tuple(slice(low, high) for low, high in found)
-    mask[around] = _main(mask[around])
-    part = tuple(slice(max(low - ROOM, 0), high + ROOM) for low, high in bounding_box(mask))
+    mask[found.slices] = _main(found.of(mask))
+    part = bounding_box(mask).widened(ROOM, mask.shape).slices
     grid_mm = np.array(mask.shape) * image.spacing_mm
     intensity, spacing = image.intensity[(slice(None), *part)], image.spacing_mm
     mask, free = mask[part], free[part]
@@ -169,10 +168,7 @@ def form(box: Box, mask: np.ndarray) -> Form | None:
         return None
     # As much around it as the smoothing and the walk along the normals reach.
     margin = np.ceil(np.abs(STEPS).max() * box.spacing_mm.min() / box.spacing_mm).astype(int) + 1
-    part = tuple(
-        slice(max(low - more, 0), high + more)
-        for (low, high), more in zip(bounding_box(mask), margin, strict=True)
-    )
+    part = bounding_box(mask).widened(margin, mask.shape).slices
     room = box.room_mm(mask)
     mask, image = mask[part], box.intensity[(slice(None), *part)]
     places = np.argwhere(mask)

@@ -11,9 +11,9 @@ import numpy as np
 from numba import njit
 from scipy import ndimage
 
+from segstudy.boxes import bounding_box
 from segstudy.images.files import Image
 from segstudy.images.geometry import to_ras
-from segstudy.images.moving import bounding_box
 
 #: Points on the surface and inside, each at most, unless more are asked for.
 POINTS = 600
@@ -96,11 +96,7 @@ def _blocks(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 
 def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int = POINTS) -> Points:
     """Points of a mask (x, y, z), bool, not empty, on an RAS grid: `most` of its surface, and inside."""
-    box = bounding_box(mask)
-    room = tuple(
-        slice(max(low - 3, 0), min(high + 3, size))
-        for (low, high), size in zip(box, mask.shape, strict=True)
-    )
+    room = bounding_box(mask).widened(3, mask.shape).slices
     crop = mask[room]
     spacing = np.array(spacing_mm)
     origin = np.array([part.start for part in room]) - middle_of(mask.shape)

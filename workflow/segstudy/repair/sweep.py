@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from segstudy.images.moving import bounding_box, land, rotation, translation
+from segstudy.boxes import bounding_box
+from segstudy.images.moving import land, rotation, translation
 
 #: The angle is uncertain as far as the IoU stays within this of the best.
 PEAK_IOU = 0.01
@@ -72,9 +73,8 @@ def replayed_iou(right: np.ndarray, wrong: np.ndarray, matrix: np.ndarray) -> fl
     box = bounding_box(right)
     if box is None:
         return 0.0
-    crop = tuple(slice(low, high) for low, high in box)
-    landed, target = land(right[crop], box, matrix, right.shape)
-    there = wrong[tuple(slice(low, high) for low, high in target)]
+    landed, target = land(box.of(right), box, matrix, right.shape)
+    there = target.of(wrong)
     both = np.count_nonzero(landed & there)
     union = np.count_nonzero(landed) + np.count_nonzero(wrong) - both
     return both / union if union else 0.0
@@ -180,8 +180,8 @@ def also(
     stretch = np.diag([*(spacing_mm or (1.0, 1.0, 1.0)), 1.0])
     start = stretch @ matrix @ np.linalg.inv(stretch)
     box = bounding_box(wrong)
-    centre = (stretch @ np.append(_centroid(wrong[_slices(box)]) + [low for low, _ in box], 1))[:3]
-    radius = np.linalg.norm([(high - low) * stretch[a, a] for a, (low, high) in enumerate(box)]) / 2
+    centre = (stretch @ np.append(_centroid(box.of(wrong)) + box.start, 1))[:3]
+    radius = np.linalg.norm([size * stretch[a, a] for a, size in enumerate(box.shape)]) / 2
 
     def fault(place: np.ndarray) -> np.ndarray:
         turn = rotation(0, place[3]) @ rotation(1, place[4]) @ rotation(2, place[5])
@@ -220,16 +220,16 @@ class _Columns:
         self.shape = right.shape
         self.stretch = stretch
         right_box, wrong_box = bounding_box(right), bounding_box(wrong)
-        self.right = right[_slices(right_box)]
-        self.wrong = _packed(wrong[_slices(wrong_box)])
-        self.right_start = np.array([low for low, _ in right_box])
-        self.wrong_start = np.array([low for low, _ in wrong_box])
-        self.wrong_slices = wrong_box[2]
-        self.wrong_size = int(np.count_nonzero(wrong[_slices(wrong_box)]))
+        self.right = right_box.of(right)
+        self.wrong = _packed(wrong_box.of(wrong))
+        self.right_start = np.array(right_box.start)
+        self.wrong_start = np.array(wrong_box.start)
+        self.wrong_slices = wrong_box.ranges[2]
+        self.wrong_size = int(np.count_nonzero(wrong_box.of(wrong)))
         self.right_centroid = _centroid(self.right) + self.right_start
-        self.wrong_centroid = _centroid(wrong[_slices(wrong_box)]) + self.wrong_start
+        self.wrong_centroid = _centroid(wrong_box.of(wrong)) + self.wrong_start
         self.lift = self.right_centroid[2] - self.wrong_centroid[2]
-        self.radius = max(1.0, math.hypot(*(high - low for low, high in wrong_box[:2])) / 2)
+        self.radius = max(1.0, math.hypot(*wrong_box.shape[:2]) / 2)
         self._lifted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def matrix(self, angle_deg: float, first: float, second: float, lift: int) -> np.ndarray:
@@ -443,10 +443,6 @@ def _judge(angles: np.ndarray, ious: np.ndarray, at: int, level: float) -> tuple
     if not rivals:
         return "determined", None
     return "ambiguous", float(angles[max(rivals, key=lambda index: ious[index])])
-
-
-def _slices(box) -> tuple[slice, slice, slice]:
-    return tuple(slice(low, high) for low, high in box)
 
 
 def _centroid(mask: np.ndarray) -> np.ndarray:

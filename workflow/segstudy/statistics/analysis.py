@@ -8,7 +8,7 @@ from segstudy.statistics.comparisons import compare
 from segstudy.statistics.completion import completed, false_positives
 from segstudy.statistics.ranking import rank
 from segstudy.statistics.summary import summarise
-from segstudy.statistics.variance import split
+from segstudy.statistics.variance import variance_components
 from segstudy.study import Statistics
 
 
@@ -30,8 +30,8 @@ class Analysis:
 
 
 def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
-    """Summarise and compare a table of `foreign.read_tables`."""
-    values, spread = completed(runs, settings), split(runs)
+    """Summarise and compare a table of `importers.read_tables`."""
+    values, spread = completed(runs, settings), variance_components(runs)
     absent = false_positives(runs, settings)
     there = set(absent["model"])
     pairs = settings.compare

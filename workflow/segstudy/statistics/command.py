@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.log import log
     from segstudy.statistics.analysis import analyse
     from segstudy.statistics.completion import unnamed_subjects
-    from segstudy.statistics.foreign import read_tables
-    from segstudy.statistics.grid import grid_table, read_trainings
+    from segstudy.statistics.grid_search import grid_table, read_trainings
+    from segstudy.statistics.importers import read_tables
     from segstudy.statistics.report import about_subjects, report
     from segstudy.study import GridSettings, Statistics, from_json
     from segstudy.words import count
@@ -65,19 +65,19 @@ def run(options: argparse.Namespace) -> None:
     if grid and not options.train:
         raise InputError("--train is missing; --grid needs the folder of the trainings")
     runs = read_tables(options.metrics, settings.directions)
-    found = analyse(runs, settings)
+    analysis = analyse(runs, settings)
     unnamed = unnamed_subjects(runs)
     if unnamed[0]:
         log.warning("%s", about_subjects(*unnamed))
-    for table in fields(found):
-        write_table(options.output / f"{table.name}.csv", getattr(found, table.name))
-    write_text(options.output / "report.md", report(found, settings, about_subjects(*unnamed)))
+    for table in fields(analysis):
+        write_table(options.output / f"{table.name}.csv", getattr(analysis, table.name))
+    write_text(options.output / "report.md", report(analysis, settings, about_subjects(*unnamed)))
     if grid:
         trainings = read_trainings(options.train, grid)
-        write_table(options.output / "grid.csv", grid_table(grid, found.values, trainings))
-    models = found.values["model"].nunique()
+        write_table(options.output / "grid.csv", grid_table(grid, analysis.values, trainings))
+    models = analysis.values["model"].nunique()
     log.info(
         "%s of %s",
-        count((found.tests["test"] != "").sum(), "comparison"),
+        count((analysis.tests["test"] != "").sum(), "comparison"),
         count(models, "model"),
     )

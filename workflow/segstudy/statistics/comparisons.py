@@ -10,7 +10,7 @@ import pandas as pd
 from segstudy import metric
 from segstudy.errors import InputError
 from segstudy.log import log
-from segstudy.statistics import multiple, paired, rule
+from segstudy.statistics import hypothesis_tests, multiple_testing, rule
 from segstudy.statistics.folds import corrected_t
 from segstudy.statistics.intervals import NAN, significant
 from segstudy.statistics.relabel import MeanRelabel, RankRelabel, groups, relabel
@@ -18,8 +18,8 @@ from segstudy.statistics.swap import (
     MeanSwap,
     RankSwap,
     fewest_subjects,
-    of_subjects,
     signs,
+    subject_means,
     swap,
 )
 from segstudy.statistics.values import chosen_metrics
@@ -108,7 +108,7 @@ def compare(
     """Compare the models of a table of `completion.completed` pair by pair, and datasets where asked to.
 
     p is adjusted over the family of all tests of a dataset: metric x structure x pair of models; or
-    of a pair of datasets: metric x structure x model. spread: of `variance.split`, for a remark where
+    of a pair of datasets: metric x structure x model. spread: of `variance.variance_components`, for a remark where
     a difference is smaller than the seeds' spread.
     """
     spreads = {} if spread is None else spread.set_index(GROUP)["seed_spread"].to_dict()
@@ -120,20 +120,22 @@ def compare(
     }
     rows: list[dict] = []
     for labels in _families(of_metrics, values, settings):
-        family = [_compared(_sides(one, cells), one, "value", settings) for one in labels]
-        for found in family:
-            if not found.row["design"]:
-                log.warning("%s", found.remarks[0])
-            _add_spread(found, [spreads.get(side, NAN) for side in found.labels.sides])
+        family = [_compared(_sides(label, cells), label, "value", settings) for label in labels]
+        for comparison in family:
+            if not comparison.row["design"]:
+                log.warning("%s", comparison.remarks[0])
+            _add_spread(comparison, [spreads.get(side, NAN) for side in comparison.labels.sides])
         judged(family, settings)
-        if any(found.lacking for found in family):
-            turned = [_compared(_sides(one, cells), one, "other_value", settings) for one in labels]
-            judged(turned, settings)
-            for found, other in zip(family, turned, strict=True):
-                _add_other(found, other, settings)
-        for found in family:
-            found.row["remark"] = "; ".join(found.remarks)
-            rows.append(found.row)
+        if any(comparison.lacking for comparison in family):
+            with_other_values = [
+                _compared(_sides(label, cells), label, "other_value", settings) for label in labels
+            ]
+            judged(with_other_values, settings)
+            for comparison, other in zip(family, with_other_values, strict=True):
+                _add_other(comparison, other, settings)
+        for comparison in family:
+            comparison.row["remark"] = "; ".join(comparison.remarks)
+            rows.append(comparison.row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -146,19 +148,19 @@ def _families(
     sites = [_known("compare_datasets", pair, datasets) for pair in settings.compare_datasets]
     pairs = _pairs(models, settings)
     measured = measured[["dataset", "model", "structure", "metric"]].drop_duplicates()
-    there = set(measured.itertuples(index=False, name=None))
+    measured_cells = set(measured.itertuples(index=False, name=None))
     for dataset in datasets:
         keys = _keys(measured, dataset, dataset)
         yield [
             labels
             for key in keys
             for labels in (Labels(*key, model_a=a, model_b=b) for a, b in pairs)
-            if there & set(labels.sides)
+            if measured_cells & set(labels.sides)
         ]
     for pair in sites:
         keys = _keys(measured, *pair)
-        found = [Labels(*key, model, model) for key in keys for model in models]
-        yield [labels for labels in found if there & set(labels.sides)]
+        labels_of_pair = [Labels(*key, model, model) for key in keys for model in models]
+        yield [labels for labels in labels_of_pair if measured_cells & set(labels.sides)]
 
 
 def _sides(labels: Labels, cells: dict) -> list[pd.DataFrame | None]:
@@ -167,9 +169,9 @@ def _sides(labels: Labels, cells: dict) -> list[pd.DataFrame | None]:
 
 def _keys(measured: pd.DataFrame, dataset: str, other: str) -> list[tuple[str, str, str, str]]:
     """(dataset, other, structure, metric) of all that one of the datasets was measured in."""
-    own = measured[measured["dataset"].isin([dataset, other])]
-    what = dict.fromkeys(zip(own["structure"], own["metric"], strict=True))
-    return [(dataset, other, *one) for one in what]
+    cells = measured[measured["dataset"].isin([dataset, other])]
+    names = dict.fromkeys(zip(cells["structure"], cells["metric"], strict=True))
+    return [(dataset, other, *name) for name in names]
 
 
 def _pairs(models: Sequence[str], settings: Statistics) -> list[tuple[str, str]]:
@@ -194,32 +196,32 @@ def _compared(
     sides: Sequence[pd.DataFrame | None], labels: Labels, column: str, settings: Statistics
 ) -> Comparison:
     """A comparison by itself, p not yet adjusted. sides: the rows of A and of B by case; column: of their values."""
-    one, other = sides
-    if one is None or other is None:
+    side_a, side_b = sides
+    if side_a is None or side_b is None:
         return _not_compared(sides, labels, settings)
     direction = metric.find(labels.metric, settings.directions).direction
     within = labels.dataset == labels.dataset_b
     remarks: list[str] = []
-    same = set(one["subject"]) & set(other["subject"])
-    if not within or not len(one.index.intersection(other.index)):
+    same = set(side_a["subject"]) & set(side_b["subject"])
+    if not within or not len(side_a.index.intersection(side_b.index)):
         if within and len(same) >= fewest_subjects(settings.alpha):
             # Other scans of the same people, such as visits, are no independent samples.
-            one, other = _by_subject(one), _by_subject(other)
+            side_a, side_b = _by_subject(side_a), _by_subject(side_b)
             remarks.append("no common case: paired by subject")
         elif same:
             remarks.append(
                 f"{count(len(same), 'subject')} with the same name on both sides, taken as different people"
             )
-    build = _paired if within and len(one.index.intersection(other.index)) else _unpaired
-    found = build(one, other, column, direction, labels, settings)
-    found.remarks[:0] = remarks
-    found.row |= asdict(labels) | {
-        "n_missing_a": int((one["missing"] & ~one["absent"]).sum()),
-        "n_missing_b": int((other["missing"] & ~other["absent"]).sum()),
+    build = _paired if within and len(side_a.index.intersection(side_b.index)) else _unpaired
+    comparison = build(side_a, side_b, column, direction, labels, settings)
+    comparison.remarks[:0] = remarks
+    comparison.row |= asdict(labels) | {
+        "n_missing_a": int((side_a["missing"] & ~side_a["absent"]).sum()),
+        "n_missing_b": int((side_b["missing"] & ~side_b["absent"]).sum()),
         "missing": settings.missing,
-        "surface": one["surface"].iloc[0],
+        "surface": side_a["surface"].iloc[0],
     }
-    return found
+    return comparison
 
 
 def _not_compared(
@@ -238,11 +240,11 @@ def _not_compared(
 
 def _by_subject(side: pd.DataFrame) -> pd.DataFrame:
     """A row a subject: the mean of its cases, infinite as soon as one is."""
-    found = side.groupby("subject").agg(
+    means = side.groupby("subject").agg(
         value=("value", "mean"), other_value=("other_value", "mean"), missing=("missing", "any"),
         absent=("absent", "all"), surface=("surface", "first"),
     )  # fmt: skip
-    return found.assign(subject=found.index, fold="")
+    return means.assign(subject=means.index, fold="")
 
 
 def _sample(side: pd.DataFrame, column: str, direction: str) -> pd.Series:
@@ -250,25 +252,25 @@ def _sample(side: pd.DataFrame, column: str, direction: str) -> pd.Series:
 
 
 def _paired(
-    one: pd.DataFrame, other: pd.DataFrame, column: str, direction: str, labels: Labels,
+    side_a: pd.DataFrame, side_b: pd.DataFrame, column: str, direction: str, labels: Labels,
     settings: Statistics,
 ) -> Comparison:  # fmt: skip
     """Two models on the same scans."""
-    a, b = _sample(one, column, direction).align(_sample(other, column, direction))
-    both = a.notna() & b.notna()
-    scans = a.index[both]
-    named = one["subject"].reindex(scans).fillna(other["subject"].reindex(scans))
+    a, b = _sample(side_a, column, direction).align(_sample(side_b, column, direction))
+    paired = a.notna() & b.notna()
+    scans = a.index[paired]
+    named = side_a["subject"].reindex(scans).fillna(side_b["subject"].reindex(scans))
     number, subjects = pd.factorize(named, sort=True)
-    a, b = a[both].to_numpy(), b[both].to_numpy()
-    difference = paired.differences(a, b)
+    a, b = a[paired].to_numpy(), b[paired].to_numpy()
+    difference = hypothesis_tests.differences(a, b)
     finite = np.isfinite(difference)
     # A subject's value is the mean of its scans; infinite as soon as one is.
-    of_a, of_b = (of_subjects(side, number) for side in (a, b)) if len(a) else (a, b)
-    apart = paired.differences(of_a, of_b)
+    of_a, of_b = (subject_means(side, number) for side in (a, b)) if len(a) else (a, b)
+    subject_differences = hypothesis_tests.differences(of_a, of_b)
     carried = {
-        "paired_t": paired.paired_t(apart),
-        "wilcoxon": paired.wilcoxon(apart),
-        "mannwhitneyu": paired.mannwhitneyu(of_a, of_b),
+        "paired_t": hypothesis_tests.paired_t(subject_differences),
+        "wilcoxon": hypothesis_tests.wilcoxon(subject_differences),
+        "mannwhitneyu": hypothesis_tests.mannwhitneyu(of_a, of_b),
     }
     remarks: list[str] = []
     test: Test | None = None
@@ -286,48 +288,55 @@ def _paired(
         number_infinite = count(int((~finite).sum()), "infinite difference")
         remarks.append(f"{number_infinite}: ranked as largest, left out of the mean")
     remarks += _choice_matters(test, carried, settings)
-    better = _shares(test.scores if isinstance(test, MeanSwap | RankSwap) else apart, direction)
-    means = of_subjects(difference[finite], pd.factorize(number[finite])[0]) if finite.any() else []
-    row = _row(test, paired.shapiro(apart), carried, better) | {
+    better = _shares(
+        test.scores if isinstance(test, MeanSwap | RankSwap) else subject_differences, direction
+    )
+    means = (
+        subject_means(difference[finite], pd.factorize(number[finite])[0]) if finite.any() else []
+    )
+    row = _row(test, hypothesis_tests.shapiro(subject_differences), carried, better) | {
         "design": "paired",
         "n_subjects": len(subjects),
         "n_cases": len(scans),
         "n_a": len(subjects),
         "n_b": len(subjects),
-        "n_left_out": int((~both).sum()),
+        "n_left_out": int((~paired).sum()),
         "n_infinite": int((~finite).sum()),
         "mean_difference": float(np.mean(means)) if len(means) else NAN,
-        "median_difference": paired.median(apart),
+        "median_difference": hypothesis_tests.median(subject_differences),
     }
-    fold = one["fold"].reindex(scans).fillna("").to_numpy()
-    found = corrected_t(difference, number, fold)
+    fold = side_a["fold"].reindex(scans).fillna("").to_numpy()
+    fold_test = corrected_t(difference, number, fold)
     row |= {
-        "folds": float(found.folds),
-        "folds_t": found.t,
-        "folds_df": found.df,
-        "p_folds": found.p,
+        "folds": float(fold_test.folds),
+        "folds_t": fold_test.t,
+        "folds_df": fold_test.df,
+        "p_folds": fold_test.p,
     }
     return Comparison(labels, row, test, tuple(subjects), remarks)
 
 
 def _unpaired(
-    one: pd.DataFrame, other: pd.DataFrame, column: str, direction: str, labels: Labels,
+    side_a: pd.DataFrame, side_b: pd.DataFrame, column: str, direction: str, labels: Labels,
     settings: Statistics,
 ) -> Comparison:  # fmt: skip
     """Two samples of different subjects."""
-    sides = [_sample(side, column, direction) for side in (one, other)]
+    sides = [_sample(side, column, direction) for side in (side_a, side_b)]
     known = [side.dropna() for side in sides]
     coded = [
         pd.factorize(frame["subject"].reindex(side.index), sort=True)
-        for frame, side in zip((one, other), known, strict=True)
+        for frame, side in zip((side_a, side_b), known, strict=True)
     ]
     n_a, n_b = (len(names) for _, names in coded)
     values = [side.to_numpy() for side in known]
     of_a, of_b = (
-        of_subjects(side, number) if len(side) else side
+        subject_means(side, number) if len(side) else side
         for side, (number, _) in zip(values, coded, strict=True)
     )
-    carried = {"welch_t": paired.welch(of_a, of_b), "mannwhitneyu": paired.mannwhitneyu(of_a, of_b)}
+    carried = {
+        "welch_t": hypothesis_tests.welch(of_a, of_b),
+        "mannwhitneyu": hypothesis_tests.mannwhitneyu(of_a, of_b),
+    }
     where = "different datasets" if labels.dataset != labels.dataset_b else "no common scan"
     remarks = [f"{where}: not paired"]
     test: Test | None = None
@@ -349,11 +358,15 @@ def _unpaired(
             f"{count(infinite, 'infinite value')}: ranked as worst, left out of the means"
         )
     remarks += _choice_matters(test, carried, settings)
-    apart = paired.differences(*(side.ravel() for side in np.meshgrid(of_a, of_b)))
+    pair_differences = hypothesis_tests.differences(
+        *(side.ravel() for side in np.meshgrid(of_a, of_b))
+    )
     finite = [side[np.isfinite(side)] for side in (of_a, of_b)]
-    medians = [np.atleast_1d(paired.median(side)) for side in (of_a, of_b)]
-    normality = min(paired.shapiro(of_a), paired.shapiro(of_b), key=lambda found: found.p)
-    row = _row(test, normality, carried, _shares(apart, direction)) | {
+    medians = [np.atleast_1d(hypothesis_tests.median(side)) for side in (of_a, of_b)]
+    normality = min(
+        hypothesis_tests.shapiro(of_a), hypothesis_tests.shapiro(of_b), key=lambda found: found.p
+    )
+    row = _row(test, normality, carried, _shares(pair_differences, direction)) | {
         "design": "unpaired",
         "n_subjects": n_a + n_b,
         "n_cases": sum(map(len, values)),
@@ -364,7 +377,7 @@ def _unpaired(
         "mean_difference": float(finite[0].mean() - finite[1].mean())
         if all(map(len, finite))
         else NAN,
-        "median_difference": float(paired.differences(*medians)[0]),
+        "median_difference": float(hypothesis_tests.differences(*medians)[0]),
     }
     names = [*(("a", name) for name in coded[0][1]), *(("b", name) for name in coded[1][1])]
     return Comparison(labels, row, test, tuple(names), remarks)
@@ -380,12 +393,12 @@ def _shares(apart: np.ndarray, direction: str) -> tuple[float, float]:
 
 def _row(
     test: Test | None,
-    normality: paired.Test,
-    carried: dict[str, paired.Test],
+    normality: hypothesis_tests.Test,
+    carried: dict[str, hypothesis_tests.Test],
     shares: tuple[float, float],
 ) -> dict:
     """What the rows of both designs have in common."""
-    none = paired.Test()
+    none = hypothesis_tests.Test()
     t, w, u, welch = (
         carried.get(name, none) for name in ("paired_t", "wilcoxon", "mannwhitneyu", "welch_t")
     )
@@ -394,7 +407,7 @@ def _row(
         "estimate": test.estimate if test else NAN,
         "estimate_name": test.estimate_name if test else "",
         "statistic": test.statistic if test else NAN,
-        "df": test.found.df if isinstance(test, rule.Classical) else NAN,
+        "df": test.result.df if isinstance(test, rule.Classical) else NAN,
         "p": float(test.p) if test else NAN,
         "effect_size": test.effect_size if test else NAN,
         "effect_name": test.effect_name if test else "",
@@ -416,15 +429,15 @@ def _row(
 
 
 def _choice_matters(
-    test: Test | None, carried: dict[str, paired.Test], settings: Statistics
+    test: Test | None, carried: dict[str, hypothesis_tests.Test], settings: Statistics
 ) -> list[str]:
     """A remark where the tests of the rule disagree; a test by swaps was chosen beforehand."""
     if not isinstance(test, rule.Classical):
         return []
     below = {
-        name: significant(found.p, settings.alpha)
-        for name, found in carried.items()
-        if found.p == found.p
+        name: significant(test_result.p, settings.alpha)
+        for name, test_result in carried.items()
+        if test_result.p == test_result.p
     }
     if len(set(below.values())) < 2:
         return []
@@ -432,20 +445,22 @@ def _choice_matters(
     return [f"the choice of the test matters: p <= alpha by {only} only"]
 
 
-def _add_other(found: Comparison, turned: Comparison, settings: Statistics) -> None:
+def _add_other(comparison: Comparison, with_other_values: Comparison, settings: Statistics) -> None:
     """Put beside a comparison what it would be if missing predictions were taken the other way."""
-    if not found.lacking:
+    if not comparison.lacking:
         return
     remark = {
-        "worst": f"{count(found.lacking, 'missing prediction')} taken as worst",
-        "exclude": f"{count(found.lacking, 'case')} left out for want of a prediction",
+        "worst": f"{count(comparison.lacking, 'missing prediction')} taken as worst",
+        "exclude": f"{count(comparison.lacking, 'case')} left out for want of a prediction",
     }[settings.missing]
     names = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "verdict")
-    found.row |= {f"other_{name}": turned.row[name] for name in names}
-    if turned.row["verdict"] != found.row["verdict"]:
+    comparison.row |= {f"other_{name}": with_other_values.row[name] for name in names}
+    if with_other_values.row["verdict"] != comparison.row["verdict"]:
         way = {"worst": "left out, they give", "exclude": "taken as worst, they give"}
-        remark += f"; {way[settings.missing]} another verdict ({verdict_words(turned.row)})"
-    found.remarks.append(remark)
+        remark += (
+            f"; {way[settings.missing]} another verdict ({verdict_words(with_other_values.row)})"
+        )
+    comparison.remarks.append(remark)
 
 
 def verdict_words(row: Mapping) -> str:
@@ -464,12 +479,12 @@ def _leaning(test: Test) -> float:
     return getattr(test, "t", test.effect_size)
 
 
-def _add_spread(found: Comparison, of_seeds: Sequence[float]) -> None:
+def _add_spread(comparison: Comparison, of_seeds: Sequence[float]) -> None:
     """Add the spread of the models' seeds, and a remark where it exceeds the difference."""
     known = [spread for spread in of_seeds if np.isfinite(spread)]
-    found.row["seed_spread"] = max(known) if known else NAN
-    if known and abs(found.row["mean_difference"]) < max(known):
-        found.remarks.append(
+    comparison.row["seed_spread"] = max(known) if known else NAN
+    if known and abs(comparison.row["mean_difference"]) < max(known):
+        comparison.remarks.append(
             f"the difference is smaller than the spread of the seeds ({max(known):.3g})"
         )
 
@@ -482,38 +497,42 @@ def judged(family: list[Comparison], settings: Statistics) -> None:
 
     Rows without a test, and those in which no p can be as small as alpha, are no members of the family.
     """
-    tested = [found for found in family if found.test is not None and found.test.p == found.test.p]
-    members = [found for found in tested if _can_tell(found.test, settings)]
-    adjusted = _adjusted(members, settings) if members else multiple.Adjusted([], [])
-    for found in family:
-        found.row |= {
+    tested = [
+        comparison
+        for comparison in family
+        if comparison.test is not None and comparison.test.p == comparison.test.p
+    ]
+    members = [comparison for comparison in tested if _can_tell(comparison.test, settings)]
+    adjusted = _adjusted(members, settings) if members else multiple_testing.Adjusted([], [])
+    for comparison in family:
+        comparison.row |= {
             "n_family": len(members),
             **dict.fromkeys(("p_adjusted", "ci_low", "ci_high"), NAN),
             **dict.fromkeys(("ci_low_adjusted", "ci_high_adjusted"), NAN),
             "significant": "",
             "verdict": "cannot_be_told",
         }
-    for found in tested:
-        interval = found.test.interval(settings.alpha)
-        found.row["ci_low"], found.row["ci_high"] = _agreeing(
-            found.test, interval, float(found.test.p), settings
+    for comparison in tested:
+        interval = comparison.test.interval(settings.alpha)
+        comparison.row["ci_low"], comparison.row["ci_high"] = _agreeing(
+            comparison.test, interval, float(comparison.test.p), settings
         )
-        found.row["significant"] = False
-    for found, p, interval in zip(members, adjusted.p, adjusted.intervals, strict=True):
+        comparison.row["significant"] = False
+    for comparison, p, interval in zip(members, adjusted.p, adjusted.intervals, strict=True):
         # Other random swaps than those of the test by itself may make it smaller by chance.
-        p = max(float(p), float(found.test.p))
-        low, high = _agreeing(found.test, interval, p, settings)
+        p = max(float(p), float(comparison.test.p))
+        low, high = _agreeing(comparison.test, interval, p, settings)
         yes = bool(significant(p, settings.alpha))
-        found.row |= {
+        comparison.row |= {
             "p_adjusted": p,
             "ci_low_adjusted": low,
             "ci_high_adjusted": high,
             "significant": yes,
         }
         if yes:
-            known = metric.find(found.labels.metric, settings.directions)
-            a_better = (_leaning(found.test) > 0) == (known.direction == "higher")
-            found.row["verdict"] = "a_better" if a_better else "b_better"
+            known = metric.find(comparison.labels.metric, settings.directions)
+            a_better = (_leaning(comparison.test) > 0) == (known.direction == "higher")
+            comparison.row["verdict"] = "a_better" if a_better else "b_better"
 
 
 def _can_tell(test: Test, settings: Statistics) -> bool:
@@ -528,25 +547,27 @@ def _can_tell(test: Test, settings: Statistics) -> bool:
 def _agreeing(
     test: Test, interval: tuple[float, float], p: float, settings: Statistics
 ) -> tuple[float, float]:
-    return multiple.agreeing(interval, p, settings.alpha, _leaning(test))
+    return multiple_testing.agreeing(interval, p, settings.alpha, _leaning(test))
 
 
-def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple.Adjusted:
-    tests = [found.test for found in tested]
-    designs = {found.row["design"] for found in tested}
+def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple_testing.Adjusted:
+    tests = [comparison.test for comparison in tested]
+    designs = {comparison.row["design"] for comparison in tested}
     if settings.correction != "max_t" or len(designs) > 1:
         # Paired and unpaired tests have no swaps in common.
         correction = "holm" if settings.correction == "max_t" else settings.correction
         if correction != settings.correction:
-            for found in tested:
-                found.remarks.append("paired and unpaired tests in a family: adjusted by Holm")
-        return multiple.by_p(
+            for comparison in tested:
+                comparison.remarks.append("paired and unpaired tests in a family: adjusted by Holm")
+        return multiple_testing.by_p(
             [test.p for test in tests],
             lambda number, level: tests[number].interval(level),
             correction,
             settings.alpha,
         )
-    names = list(dict.fromkeys(name for found in tested for name in sorted(found.subjects)))
+    names = list(
+        dict.fromkeys(name for comparison in tested for name in sorted(comparison.subjects))
+    )
     names.sort()
     place = {name: number for number, name in enumerate(names)}
     if designs == {"paired"}:
@@ -554,8 +575,10 @@ def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple.Adjust
     else:
         first = sum(side == "a" for side, _ in names)
         choices = groups(first, len(names) - first, settings.seed)
-    own = [[place[name] for name in found.subjects] for found in tested]
-    every = list(range(len(names)))
-    return multiple.max_t(
-        tests, [choices if one == every else choices[:, one] for one in own], settings.alpha
+    places_of = [[place[name] for name in comparison.subjects] for comparison in tested]
+    all_places = list(range(len(names)))
+    return multiple_testing.max_t(
+        tests,
+        [choices if places == all_places else choices[:, places] for places in places_of],
+        settings.alpha,
     )

@@ -28,7 +28,7 @@ FALSE_POSITIVES = ("false_positive_cases", "predicted_volume_where_absent_ml")
 
 
 def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
-    """One row a dataset, structure, metric, model and scan (case), of a table of `foreign.read_tables`.
+    """One row a dataset, structure, metric, model and scan (case), of a table of `importers.read_tables`.
 
     Runs of a model on a case (its seeds, and its folds on another site's cases) are averaged, so
     that a case counts once however often it was predicted; infinite in one run is infinite.
@@ -61,18 +61,18 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         exclude=value,
         worst=value.mask(missing, worst),
     )
-    found = runs.groupby(SCAN, sort=False).agg(
+    table = runs.groupby(SCAN, sort=False).agg(
         subject=("subject", "first"), missing=("missing", "any"), absent=("absent", "any"),
         runs=("case", "size"), surface=("surface", "first"), diagonal_mm=("diagonal_mm", "max"),
         fold=("fold", "first"), folds=("fold", "nunique"),
     )  # fmt: skip
-    found["fold"] = found["fold"].where(found.pop("folds") == 1, "")
-    found["value"] = _mean(runs, settings.missing)
-    found["other_value"] = _mean(runs, OTHER[settings.missing])
-    found = found.reset_index()
-    limit = found["metric"].map(_worst_values(runs, settings))
-    found["failed"] = ~found["absent"] & (found["missing"] | (found["value"] == limit))
-    return found
+    table["fold"] = table["fold"].where(table.pop("folds") == 1, "")
+    table["value"] = _mean(runs, settings.missing)
+    table["other_value"] = _mean(runs, OTHER[settings.missing])
+    table = table.reset_index()
+    limit = table["metric"].map(_worst_values(runs, settings))
+    table["failed"] = ~table["absent"] & (table["missing"] | (table["value"] == limit))
+    return table
 
 
 def _expected(runs: pd.DataFrame) -> pd.DataFrame:
@@ -143,9 +143,9 @@ def _filled(runs: pd.DataFrame) -> pd.DataFrame:
         number, group = connected_components(block_array([[None, has], [has.T, None]]))
         group = group[: len(counts)]
         for part in range(number):
-            own = counts[group == part]
-            own = own.loc[:, (own > 0).any()]
-            short = own.max() - own
+            expected = counts[group == part]
+            expected = expected.loc[:, (expected > 0).any()]
+            short = expected.max() - expected
             for case, model in short[short > 0].stack().index:
                 first = cell[cell["case"] == case].iloc[0]
                 row = dict(zip(CELL, key, strict=True)) | {
@@ -183,13 +183,13 @@ def _refuse_unclear(rows: pd.DataFrame, runs: pd.DataFrame, settings: Statistics
 
 def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     """The worst value that each metric can have."""
-    found = {}
+    worst = {}
     for name in runs["metric"].unique():
         known = metric.find(name, settings.directions)
-        found[name] = {"higher": known.low, "lower": known.high, "zero": np.inf}[known.direction]
+        worst[name] = {"higher": known.low, "lower": known.high, "zero": np.inf}[known.direction]
         if name in metric.DESCRIPTIVE:
-            found[name] = np.nan
-    return found
+            worst[name] = np.nan
+    return worst
 
 
 def _mean(runs: pd.DataFrame, column: str) -> pd.Series:
@@ -245,22 +245,24 @@ def false_positives(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
-    found = table.groupby(SCAN, sort=False).agg(
+    completed_cases = table.groupby(SCAN, sort=False).agg(
         subject=("subject", "first"), missing=("missing", "any"), runs=("case", "size"),
         surface=("surface", "first"), diagonal_mm=("diagonal_mm", "max"), fold=("fold", "first"),
     )  # fmt: skip
-    found["value"] = _mean(table, settings.missing)
-    found["other_value"] = _mean(table, OTHER[settings.missing])
-    found = found.reset_index().assign(absent=False)
+    completed_cases["value"] = _mean(table, settings.missing)
+    completed_cases["other_value"] = _mean(table, OTHER[settings.missing])
+    completed_cases = completed_cases.reset_index().assign(absent=False)
     # Without voxels' size there is no volume at all.
-    told = found.groupby("metric")["value"].transform(lambda value: np.isfinite(value).any())
-    found = found[told.astype(bool)].reset_index(drop=True)
-    found["failed"] = found["value"] > 0
-    return found
+    has_volume = completed_cases.groupby("metric")["value"].transform(
+        lambda value: np.isfinite(value).any()
+    )
+    completed_cases = completed_cases[has_volume.astype(bool)].reset_index(drop=True)
+    completed_cases["failed"] = completed_cases["value"] > 0
+    return completed_cases
 
 
 def listing(names: Iterable[str], most: int = 5) -> str:
     """Names without repetition, the first few."""
-    found = list(dict.fromkeys(names))
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + more
+    distinct = list(dict.fromkeys(names))
+    more = f" and {len(distinct) - most} more" if len(distinct) > most else ""
+    return ", ".join(distinct[:most]) + more

@@ -89,14 +89,14 @@ def _separator(text: str, path: Path | str) -> str:
     """What splits the header into the most columns."""
     header = next((line for line in text.split("\n") if line.strip()), "")
     try:
-        counts = {one: len(next(csv.reader([header], delimiter=one), ())) for one in SEPARATORS}
+        counts = {sign: len(next(csv.reader([header], delimiter=sign), ())) for sign in SEPARATORS}
     except csv.Error as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
     most = max(counts.values())
-    best = [one for one, count in counts.items() if count == most]
+    best = [sign for sign, count in counts.items() if count == most]
     if most > 1 and len(best) > 1:
         raise InputError(
-            f"{path}: the header holds as many {' as '.join(SEPARATORS[one] for one in best)}; expected "
+            f"{path}: the header holds as many {' as '.join(SEPARATORS[sign] for sign in best)}; expected "
             "one of them between the columns"
         )
     return best[0]
@@ -118,7 +118,7 @@ def _rows(text: str, separator: str, path: Path | str) -> list[tuple[int, list[s
 
 def _decimal_commas(cells: Sequence[str], header: Sequence[str]) -> str:
     if len(cells) > len(header) and any(
-        one.lstrip("+-").isdigit() and other.isdigit() for one, other in pairwise(cells)
+        before.lstrip("+-").isdigit() and after.isdigit() for before, after in pairwise(cells)
     ):
         return "; decimal commas? Write decimal points, or semicolons between the columns"
     return ""
@@ -138,10 +138,10 @@ def numbers(text: pd.Series, what: str, separator: str, path: Path | str) -> pd.
     wrong = values.isna()
     if wrong.any():
         row = text.index[wrong][0]
-        found = text[wrong].iloc[0]
+        wrong_text = text[wrong].iloc[0]
         raise InputError(
-            f"{path}: {_row(text, row)}{what} is {found!r}; expected a number, inf, or nothing where "
-            f"it is undefined{_advice(found, separator)}"
+            f"{path}: {_row(text, row)}{what} is {wrong_text!r}; expected a number, inf, or nothing where "
+            f"it is undefined{_advice(wrong_text, separator)}"
         )
     return values.map(lambda one: math.nan if one == "" else one).astype(float)
 
@@ -163,11 +163,11 @@ def _row(text: pd.Series, row: object) -> str:
     return f"row {row}: " if text.index.name == "row" else ""
 
 
-def _advice(found: str, separator: str) -> str:
-    if found.strip().endswith("%"):
+def _advice(wrong_text: str, separator: str) -> str:
+    if wrong_text.strip().endswith("%"):
         return ". Divide percentages by 100"
-    if "," in found and separator == ",":
+    if "," in wrong_text and separator == ",":
         return ". Write decimal points, or semicolons between the columns"
-    if "," in found:
+    if "," in wrong_text:
         return ". Write all numbers with points, or all with commas"
     return ""

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from segstudy.statistics.intervals import NAN, constant
-from segstudy.statistics.swap import of_subjects
+from segstudy.statistics.swap import subject_means
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ def corrected_t(difference: np.ndarray, subject: np.ndarray, fold: np.ndarray) -
         return FoldTest(NAN)
     means = []
     for name in names:
-        _, own = np.unique(subject[fold == name], return_inverse=True)
-        means.append(of_subjects(difference[fold == name], own).mean())
-    return of_means(np.array(means))
+        _, subject_of_scan = np.unique(subject[fold == name], return_inverse=True)
+        means.append(subject_means(difference[fold == name], subject_of_scan).mean())
+    return corrected_t_of_means(np.array(means))
 
 
-def of_means(means: np.ndarray) -> FoldTest:
+def corrected_t_of_means(means: np.ndarray) -> FoldTest:
     """The test from the folds' mean differences (fold,)."""
     folds = len(means)
     if constant(means):

@@ -58,8 +58,8 @@ def share_interval(hits: int, number: int, alpha: float) -> Interval:
     """Interval of a share by Clopper and Pearson (1934); undefined (NaN) of nothing."""
     if not number:
         return NAN, NAN
-    found = stats.binomtest(hits, number).proportion_ci(1 - alpha, method="exact")
-    return float(found.low), float(found.high)
+    interval = stats.binomtest(hits, number).proportion_ci(1 - alpha, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def significant(p: np.ndarray | float, alpha: float) -> np.ndarray | bool:
@@ -72,9 +72,9 @@ def middle(ends: Interval, steps: np.ndarray) -> float:
     low, high = ends
     if np.isinf(ends).all() and low != high:
         return NAN
-    found = (low + high) / 2
+    centre = (low + high) / 2
     # What an end was moved away from 0 is nothing to the middle.
-    return found if abs(found) > ROUNDING * (np.abs(steps).max(initial=0.0) or 1.0) else 0.0
+    return centre if abs(centre) > ROUNDING * (np.abs(steps).max(initial=0.0) or 1.0) else 0.0
 
 
 def inverted(

@@ -9,7 +9,7 @@ from scipy import stats
 
 from segstudy import metric
 from segstudy.statistics.intervals import NAN, ROUNDING, generator
-from segstudy.statistics.swap import of_subjects
+from segstudy.statistics.swap import subject_means
 from segstudy.statistics.values import chosen_metrics
 from segstudy.study import Statistics
 
@@ -55,7 +55,7 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
         direction = metric.find(key[2], settings.directions).direction
         ranks = subject_ranks(complete.to_numpy(), pd.factorize(subjects, sort=True)[0], direction)
         test = friedman(ranks)
-        found = stability(ranks, settings, generator(settings, "ranking", *key))
+        firmness = stability(ranks, settings, generator(settings, "ranking", *key))
         for number, model in enumerate(wide.columns):
             rows.append(
                 {
@@ -65,20 +65,20 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
                     "n_cases": len(complete),
                     "n_left_out": len(wide) - len(complete),
                     "n_missing": int(group.loc[group["model"] == model, "missing"].sum()),
-                    "mean_rank": found.mean[number],
-                    "rank_low": found.low[number],
-                    "rank_high": found.high[number],
-                    "share_first": found.places[number, 0],
+                    "mean_rank": firmness.mean[number],
+                    "rank_low": firmness.low[number],
+                    "rank_high": firmness.high[number],
+                    "share_first": firmness.places[number, 0],
                     "friedman_statistic": test[0],
                     "friedman_df": test[1],
                     "friedman_p": test[2],
-                    "kendall_tau": found.kendall_tau,
+                    "kendall_tau": firmness.kendall_tau,
                     "surface": group["surface"].iloc[0],
                 }
             )
             places += [
                 (*key, model, place, share, group["surface"].iloc[0])
-                for place, share in enumerate(found.places[number], start=1)
+                for place, share in enumerate(firmness.places[number], start=1)
             ]
     return pd.DataFrame(rows, columns=list(COLUMNS)), pd.DataFrame(places, columns=list(PLACES))
 
@@ -104,7 +104,7 @@ def subject_ranks(
     ranks = scan_ranks(values, direction)
     if not len(ranks):
         return ranks
-    means = np.stack([of_subjects(column, subject) for column in ranks.T], axis=1)
+    means = np.stack([subject_means(column, subject) for column in ranks.T], axis=1)
     return stats.rankdata(np.round(means, 9), axis=1)
 
 
@@ -116,8 +116,8 @@ def friedman(ranks: np.ndarray) -> tuple[float, float, float]:
     subjects, models = ranks.shape
     if subjects < 3 or models < 3 or not np.ptp(ranks, axis=1).any():
         return NAN, NAN, NAN
-    found = stats.friedmanchisquare(*ranks.T)
-    return float(found.statistic), float(models - 1), float(found.pvalue)
+    result = stats.friedmanchisquare(*ranks.T)
+    return float(result.statistic), float(models - 1), float(result.pvalue)
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def stability(ranks: np.ndarray, settings: Statistics, rng: np.random.Generator)
     before, tied = (apart > 0).sum(axis=2)[..., None], (apart == 0).sum(axis=2)[..., None]
     place = np.arange(models)
     shared = ((before <= place) & (place < before + tied)) / tied
-    one, other = np.array(list(combinations(range(models), 2)), int).reshape(-1, 2).T
-    full = np.sign(np.round((mean[one] - mean[other]) / ROUNDING))
-    tau = kendall_tau_b(apart[:, one, other], full)
+    first, second = np.array(list(combinations(range(models), 2)), int).reshape(-1, 2).T
+    full = np.sign(np.round((mean[first] - mean[second]) / ROUNDING))
+    tau = kendall_tau_b(apart[:, first, second], full)
     return Stability(mean, low, high, shared.mean(axis=0), tau)
 
 

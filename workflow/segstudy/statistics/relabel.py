@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 
 from segstudy.statistics.intervals import ROUNDING, Interval, inverted, middle, significant
-from segstudy.statistics.swap import RANDOM_SIGNS, of_subjects, summed
+from segstudy.statistics.swap import RANDOM_SIGNS, permuted_sums, subject_means
 
 ALL_CHOICES_UP_TO = 13_000
 """Choices of a group that are all tried: two groups of 8 have 12,870."""
@@ -35,9 +35,9 @@ def groups(first: int, second: int, seed: int) -> np.ndarray:
         random = np.random.default_rng([seed, first, second])
         order = random.random((RANDOM_SIGNS - 1, subjects)).argpartition(first - 1, axis=1)
         chosen = np.concatenate([np.arange(first)[None], order[:, :first]])
-    found = np.zeros((len(chosen), subjects), np.int8)
-    np.put_along_axis(found, chosen, 1, axis=1)
-    return found
+    assignments = np.zeros((len(chosen), subjects), np.int8)
+    np.put_along_axis(assignments, chosen, 1, axis=1)
+    return assignments
 
 
 def _welch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -50,30 +50,30 @@ def _welch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         # What is left of equal numbers by rounding is no variance.
         parts.append((mean, np.where(variance * number <= 1e-14 * squares, 0.0, variance)))
     (mean, variance), (other, other_variance) = parts
-    apart = mean - other
+    difference = mean - other
     # What is left of equal means by rounding is no difference.
     size = np.sqrt(first[2] + second[2])
-    apart = np.where(np.abs(apart) <= ROUNDING * size, 0.0, apart)
+    difference = np.where(np.abs(difference) <= ROUNDING * size, 0.0, difference)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = apart / np.sqrt(variance + other_variance)
+        t = difference / np.sqrt(variance + other_variance)
     # A group of one subject has no spread to judge by: as far out as can be.
-    t = np.where(np.isnan(t) & (apart != 0), np.inf, t)
+    t = np.where(np.isnan(t) & (difference != 0), np.inf, t)
     return np.where(np.isnan(t), 0.0, t)
 
 
-def _two_sided(found: np.ndarray) -> float:
+def _two_sided(statistics: np.ndarray) -> float:
     """Share of the choices of the group (choice,) whose statistic is as large as that of the data, the first."""
-    size = np.abs(found)
+    size = np.abs(statistics)
     limit = size[0] * (1 - ROUNDING * 1e3) if np.isfinite(size[0]) else np.inf
     return float(np.mean(size >= limit))
 
 
-def _tails(found: np.ndarray) -> tuple[float, float]:
+def _tails(statistics: np.ndarray) -> tuple[float, float]:
     """p by each tail, doubled, of a statistic with every choice of the group (choice,)."""
-    slack = ROUNDING * 1e3 * abs(found[0]) if np.isfinite(found[0]) else 0.0
+    slack = ROUNDING * 1e3 * abs(statistics[0]) if np.isfinite(statistics[0]) else 0.0
     return tuple(
         min(1.0, 2 * float(np.mean(further)))
-        for further in (found >= found[0] - slack, found <= found[0] + slack)
+        for further in (statistics >= statistics[0] - slack, statistics <= statistics[0] + slack)
     )
 
 
@@ -116,7 +116,7 @@ class _Relabel:
     def swapped_t(self, choices: np.ndarray) -> np.ndarray:
         """Welch's t of the scores with every choice of the group (choice,)."""
         columns = np.stack([np.ones(self.subjects), self.scores, self.scores**2], axis=1)
-        inside = summed(choices, columns).T
+        inside = permuted_sums(choices, columns).T
         return _welch(inside, columns.sum(axis=0)[:, None] - inside)
 
 
@@ -130,7 +130,7 @@ class MeanRelabel(_Relabel):
 
     @cached_property
     def scores(self) -> np.ndarray:
-        return of_subjects(self.values, self.subject)
+        return subject_means(self.values, self.subject)
 
     @cached_property
     def _sides(self) -> tuple[np.ndarray, np.ndarray]:
@@ -150,16 +150,16 @@ class MeanRelabel(_Relabel):
 
     def centred(self) -> "MeanRelabel":
         """The test of what is left without the estimate."""
-        own = self.subject < self.first
-        return replace(self, values=self.values - np.where(own, self.estimate, 0.0))
+        in_first_group = self.subject < self.first
+        return replace(self, values=self.values - np.where(in_first_group, self.estimate, 0.0))
 
     @cached_property
     def _shiftable(self) -> tuple[np.ndarray, np.ndarray]:
         """Sums over the group and over all of 1, x, x², a, a·x with every choice, where a is 1 in the first group."""
-        own = (np.arange(self.subjects) < self.first).astype(float)
+        in_first_group = (np.arange(self.subjects) < self.first).astype(float)
         x = self.scores - self.scores.mean()
-        columns = np.stack([np.ones_like(x), x, x**2, own, own * x], axis=1)
-        return summed(self.choices, columns).T, columns.sum(axis=0)
+        columns = np.stack([np.ones_like(x), x, x**2, in_first_group, in_first_group * x], axis=1)
+        return permuted_sums(self.choices, columns).T, columns.sum(axis=0)
 
     def _shifted(self, shift: float) -> np.ndarray:
         """Welch's t with every choice where the first group is moved down by a shift."""
@@ -168,11 +168,11 @@ class MeanRelabel(_Relabel):
             np.stack(
                 [
                     np.broadcast_to(number, inside[0].shape),
-                    total - shift * own,
-                    squares - 2 * shift * both + shift**2 * own,
+                    total - shift * in_first,
+                    squares - 2 * shift * product + shift**2 * in_first,
                 ]
             )
-            for number, total, squares, own, both in (inside, whole[:, None] - inside)
+            for number, total, squares, in_first, product in (inside, whole[:, None] - inside)
         ]
         return _welch(*sides)
 
@@ -232,7 +232,7 @@ class RankRelabel(_Relabel):
     def _scores(self, shift: float) -> np.ndarray:
         moved = self.values - np.where(self._own, shift, 0.0)
         finite = np.abs(moved[np.isfinite(moved)]).max(initial=0.0) or 1.0
-        return of_subjects(stats.rankdata(np.round(moved / finite, 12)), self.subject)
+        return subject_means(stats.rankdata(np.round(moved / finite, 12)), self.subject)
 
     @cached_property
     def _own(self) -> np.ndarray:
@@ -241,14 +241,14 @@ class RankRelabel(_Relabel):
     @cached_property
     def _apart(self) -> np.ndarray:
         """Differences of each two finite values, sorted: the only shifts at which a rank changes."""
-        one, other = (
+        first, second = (
             side[np.isfinite(side)] for side in (self.values[self._own], self.values[~self._own])
         )
-        return np.unique(np.subtract.outer(one, other))
+        return np.unique(np.subtract.outer(first, second))
 
     def _sum(self, scores: np.ndarray) -> np.ndarray:
         """Mean score of the group less that of the others, with every choice."""
-        inside = summed(self.choices, scores[:, None])[:, 0]
+        inside = permuted_sums(self.choices, scores[:, None])[:, 0]
         return inside / self.first - (scores.sum() - inside) / (self.subjects - self.first)
 
     @property
@@ -265,8 +265,8 @@ class RankRelabel(_Relabel):
 
         def apart(shift: float) -> float:
             scores = self._scores(shift)
-            found = scores[: self.first].mean() - scores[self.first :].mean()
-            return 0.0 if abs(found) < ROUNDING * self.subjects else float(found)
+            difference = scores[: self.first].mean() - scores[self.first :].mean()
+            return 0.0 if abs(difference) < ROUNDING * self.subjects else float(difference)
 
         ends = inverted(
             lambda shift: apart(shift) <= 0, lambda shift: apart(shift) >= 0, self._apart
@@ -286,8 +286,8 @@ class RankRelabel(_Relabel):
     @property
     def effect_size(self) -> float:
         """The rank-biserial correlation of the subjects' scores."""
-        one, other = self.scores[: self.first], self.scores[self.first :]
-        return float(np.sign(np.subtract.outer(one, other)).mean())
+        first, second = self.scores[: self.first], self.scores[self.first :]
+        return float(np.sign(np.subtract.outer(first, second)).mean())
 
 
 def relabel(

@@ -48,16 +48,16 @@ EFFECTS = {
 FALSE_POSITIVES = "Cases without the structure"
 
 
-def report(found: Analysis, settings: Statistics, subjects: str) -> str:
+def report(analysis: Analysis, settings: Statistics, subjects: str) -> str:
     """`report.md`: how it was tested, what is missing, and a sentence a comparison.
 
     subjects: of `about_subjects`.
     """
-    tests, ranking = found.tests, found.ranking
+    tests, ranking = analysis.tests, analysis.ranking
     lines = ["# Comparison of the models", "", methods(settings, subjects), ""]
-    lines += _missing(found, settings)
+    lines += _missing(analysis, settings)
     if not len(tests):
-        single = found.values["model"].nunique() < 2
+        single = analysis.values["model"].nunique() < 2
         why = "There is only one model, so nothing" if single else "As the settings ask, nothing"
         lines += [f"{why} was compared.", ""]
     for (dataset, other, metric), group in tests.groupby(
@@ -73,7 +73,7 @@ def report(found: Analysis, settings: Statistics, subjects: str) -> str:
             ]
         lines += [f"- {sentence(row, settings)}" for row in group.to_dict("records")]
         lines.append("")
-    lines += _false_positives(found, settings)
+    lines += _false_positives(analysis, settings)
     return "\n".join(lines)
 
 
@@ -152,18 +152,18 @@ def _of_datasets(settings: Statistics) -> str:
     return ", or of a pair of datasets (metric × structure × model)"
 
 
-def _missing(found: Analysis, settings: Statistics) -> list[str]:
+def _missing(analysis: Analysis, settings: Statistics) -> list[str]:
     """Which models lack the predictions of which cases."""
-    lacking = found.values[found.values["missing"]]
+    lacking = analysis.values[analysis.values["missing"]]
     if not len(lacking):
         return []
-    said = []
+    sentences = []
     for (dataset, model), rows in lacking.groupby(["dataset", "model"], sort=False):
         cases = list(dict.fromkeys(rows["case"]))
         where = f" of {dataset}" if dataset else ""
-        said.append(f"{model} lacks {count(len(cases), 'case')}{where} ({listing(cases, 20)})")
+        sentences.append(f"{model} lacks {count(len(cases), 'case')}{where} ({listing(cases, 20)})")
     taken = {"worst": "count as worst", "exclude": "are left out"}[settings.missing]
-    return [f"**Missing predictions**, which {taken}: {'; '.join(said)}.", ""]
+    return [f"**Missing predictions**, which {taken}: {'; '.join(sentences)}.", ""]
 
 
 def places(ranks: pd.DataFrame, settings: Statistics) -> str:
@@ -176,13 +176,13 @@ def places(ranks: pd.DataFrame, settings: Statistics) -> str:
         for row in rows
     )
     row = rows[0]
-    said = f"{row['structure']}: mean ranks (1 is best, {confidence(settings.alpha)} CI) {order}"
+    text = f"{row['structure']}: mean ranks (1 is best, {confidence(settings.alpha)} CI) {order}"
     if row["friedman_p"] == row["friedman_p"]:
-        said += (
+        text += (
             f"; Friedman's χ²({row['friedman_df']:g}, N = {row['n_subjects']}) = "
             f"{row['friedman_statistic']:.2f}, p {_p(row['friedman_p'])}"
         )
-    return f"{said}; {row['model']} comes first in {row['share_first']:.0%} of resamples."
+    return f"{text}; {row['model']} comes first in {row['share_first']:.0%} of resamples."
 
 
 def sentence(row: Mapping, settings: Statistics) -> str:
@@ -277,15 +277,15 @@ def _count(row: Mapping) -> str:
     return f"{number}{left_out}"
 
 
-def _false_positives(found: Analysis, settings: Statistics) -> list[str]:
+def _false_positives(analysis: Analysis, settings: Statistics) -> list[str]:
     """The cases whose reference lacks a structure."""
-    summary, tests = found.false_positives, found.false_positive_tests
+    summary, tests = analysis.false_positives, analysis.false_positive_tests
     if not len(summary):
         return []
     lines = [f"## {FALSE_POSITIVES}", ""]
     rates = summary[summary["metric"] == "false_positive_cases"]
     for key, group in rates.groupby(["dataset", "structure"], sort=False):
-        said = listing(
+        rates_text = listing(
             (
                 f"{row['model']} {row['mean']:.0%}" + (f" ({row['n_missing']} missing)" if row["n_missing"] else "")
                 for row in group.to_dict("records")
@@ -295,6 +295,6 @@ def _false_positives(found: Analysis, settings: Statistics) -> list[str]:
         where = f", {key[0]}" if key[0] else ""
         number = int(group["n_cases"].max())
         cases = count(number, "case")
-        lines.append(f"- {key[1]}{where}: false positives in {cases} without it: {said}.")
+        lines.append(f"- {key[1]}{where}: false positives in {cases} without it: {rates_text}.")
     lines += [f"- {sentence(row, settings)}" for row in tests.to_dict("records")]
     return [*lines, ""]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from segstudy.statistics import paired
+from segstudy.statistics import hypothesis_tests
+from segstudy.statistics.hypothesis_tests import Test
 from segstudy.statistics.intervals import NAN, Interval, inverted, significant
-from segstudy.statistics.paired import Test
 from segstudy.statistics.swap import RankSwap
 from segstudy.study import Statistics
 
@@ -22,7 +22,7 @@ class Classical:
     """A test that the rule chose; see the properties of `swap.MeanSwap`."""
 
     name: str
-    found: Test
+    result: Test
     estimate: float
     estimate_name: str
     effect_name: str
@@ -30,15 +30,15 @@ class Classical:
 
     @property
     def p(self) -> float:
-        return self.found.p
+        return self.result.p
 
     @property
     def statistic(self) -> float:
-        return self.found.statistic
+        return self.result.statistic
 
     @property
     def effect_size(self) -> float:
-        return self.found.effect_size
+        return self.result.effect_size
 
 
 def of_pairs(
@@ -48,14 +48,14 @@ def of_pairs(
 
     a, b: a value a subject (subject,), without NaN.
     """
-    difference = paired.differences(a, b)
+    difference = hypothesis_tests.differences(a, b)
     if not difference.any():
         return None, ["the models are equal for every subject: not tested"]
-    normality = paired.shapiro(difference)
+    normality = hypothesis_tests.shapiro(difference)
     if normality.p >= settings.alpha:
         return of_t(difference), []
     reasons = []
-    if paired.all_equal(difference):
+    if hypothesis_tests.all_equal(difference):
         reasons = ["the difference is the same for every subject: normality cannot be tested"]
     if settings.rule == "shapiro_then_mannwhitneyu":
         return of_u(a, b), [*reasons, "Mann-Whitney U discards the pairing"]
@@ -66,10 +66,10 @@ def of_groups(
     a: np.ndarray, b: np.ndarray, settings: Statistics
 ) -> tuple[Classical | None, list[str]]:
     """The test of two groups of different subjects: Welch's where both are normal, else U."""
-    if all(paired.shapiro(sample).p >= settings.alpha for sample in (a, b)):
+    if all(hypothesis_tests.shapiro(sample).p >= settings.alpha for sample in (a, b)):
         return of_welch(a, b), []
-    found = of_u(a, b)
-    return (None, ["all values are equal: not tested"]) if np.isnan(found.p) else (found, [])
+    test = of_u(a, b)
+    return (None, ["all values are equal: not tested"]) if np.isnan(test.p) else (test, [])
 
 
 def of_t(difference: np.ndarray) -> Classical:
@@ -79,12 +79,12 @@ def of_t(difference: np.ndarray) -> Classical:
         reach = stats.t.ppf(1 - alpha / 2, len(difference) - 1) * error
         return mean - reach, mean + reach
 
-    test = paired.paired_t(difference)
+    test = hypothesis_tests.paired_t(difference)
     return Classical("paired_t", test, mean, "mean_difference", "cohens_dz", interval)
 
 
 def of_welch(a: np.ndarray, b: np.ndarray) -> Classical:
-    test, mean = paired.welch(a, b), float(a.mean() - b.mean())
+    test, mean = hypothesis_tests.welch(a, b), float(a.mean() - b.mean())
     error = float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
 
     def interval(alpha: float) -> Interval:
@@ -98,13 +98,15 @@ def of_wilcoxon(difference: np.ndarray) -> Classical:
     ranks = RankSwap(difference, np.arange(len(difference)), seed=0)
     return Classical(
         "wilcoxon",
-        paired.wilcoxon(difference),
+        hypothesis_tests.wilcoxon(difference),
         ranks.estimate,
         ranks.estimate_name,
         "matched_rank_biserial",
         lambda alpha: _inverted(
             lambda shift: (
-                paired.wilcoxon(paired.differences(difference, np.full_like(difference, shift))).p
+                hypothesis_tests.wilcoxon(
+                    hypothesis_tests.differences(difference, np.full_like(difference, shift))
+                ).p
             ),
             ranks.walsh,
             ranks.estimate,
@@ -114,16 +116,16 @@ def of_wilcoxon(difference: np.ndarray) -> Classical:
 
 
 def of_u(a: np.ndarray, b: np.ndarray) -> Classical:
-    apart = paired.differences(*(side.ravel() for side in np.meshgrid(a, b)))
-    estimate = paired.median(apart)
+    apart = hypothesis_tests.differences(*(side.ravel() for side in np.meshgrid(a, b)))
+    estimate = hypothesis_tests.median(apart)
     return Classical(
         "mannwhitneyu",
-        paired.mannwhitneyu(a, b),
+        hypothesis_tests.mannwhitneyu(a, b),
         estimate,
         "hodges_lehmann",
         "rank_biserial",
         lambda alpha: _inverted(
-            lambda shift: paired.mannwhitneyu(a - shift, b).p,
+            lambda shift: hypothesis_tests.mannwhitneyu(a - shift, b).p,
             np.unique(apart[np.isfinite(apart)]),
             estimate,
             alpha,
@@ -139,8 +141,8 @@ def _inverted(
         return NAN, NAN
 
     def kept(shift: float) -> bool:
-        found = p(shift)
-        return np.isnan(found) or not significant(found, alpha)
+        p_of_shift = p(shift)
+        return np.isnan(p_of_shift) or not significant(p_of_shift, alpha)
 
     return inverted(
         lambda shift: shift >= estimate or kept(shift),

@@ -27,7 +27,7 @@ clipped to the metric's range) are those of the finite ones. Median, quartiles a
 interval (order statistics) rank infinite as worst. failure_rate: share of the subjects with a failed
 scan, with its interval (Clopper and Pearson); below 50 subjects with failures the mean's interval
 does not hold. mean_penalised puts the image's diagonal in place of infinite, a distance that none can
-exceed. Intervals are of the level 1 - alpha. The last columns are those of `variance.split`.
+exceed. Intervals are of the level 1 - alpha. The last columns are those of `variance.variance_components`.
 """
 
 

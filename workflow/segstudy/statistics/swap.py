@@ -37,8 +37,8 @@ def signs(subjects: int, seed: int) -> np.ndarray:
         return (1 - 2 * bits).astype(np.int8)
     random = np.random.default_rng([seed, subjects])
     half = random.integers(0, 2, (RANDOM_SIGNS // 2 - 1, subjects), np.int8) * 2 - 1
-    one = np.ones((1, subjects), np.int8)
-    return np.concatenate([one, half, -half, -one])
+    as_observed = np.ones((1, subjects), np.int8)
+    return np.concatenate([as_observed, half, -half, -as_observed])
 
 
 def fewest_subjects(alpha: float) -> int:
@@ -46,7 +46,7 @@ def fewest_subjects(alpha: float) -> int:
     return int(np.ceil(1 - np.log2(alpha) - 1e-9))
 
 
-def summed(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def permuted_sums(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Sums over the subjects of columns (subject, column) with every choice of signs (choice, column)."""
     return np.concatenate(
         [
@@ -56,7 +56,7 @@ def summed(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
     )
 
 
-def of_subjects(values: np.ndarray, subject: np.ndarray) -> np.ndarray:
+def subject_means(values: np.ndarray, subject: np.ndarray) -> np.ndarray:
     """The mean over the scans of each subject (subject,)."""
     return np.bincount(subject, values) / np.bincount(subject)
 
@@ -118,8 +118,8 @@ class _Swap:
 
     def swapped_t(self, choices: np.ndarray) -> np.ndarray:
         """The studentised statistic with every choice of signs (choice,)."""
-        own = choices is signs(self.subjects, self.seed)
-        totals = self.totals if own else _totals(self.scores, choices)
+        all_signs = choices is signs(self.subjects, self.seed)
+        totals = self.totals if all_signs else _totals(self.scores, choices)
         return _studentised(totals, float((self.scores**2).sum()), self.subjects)
 
     @cached_property
@@ -133,7 +133,7 @@ class _Swap:
 
 
 def _totals(scores: np.ndarray, choices: np.ndarray) -> np.ndarray:
-    return summed(choices, scores[:, None])[:, 0]
+    return permuted_sums(choices, scores[:, None])[:, 0]
 
 
 def _tails(totals: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
@@ -216,14 +216,14 @@ class RankSwap(_Swap):
         return self._scores(0.0)
 
     def _scores(self, shift: float) -> np.ndarray:
-        return of_subjects(signed_ranks(self.difference - shift), self.subject)
+        return subject_means(signed_ranks(self.difference - shift), self.subject)
 
     @cached_property
     def walsh(self) -> np.ndarray:
         """Means of each two finite differences, sorted: the only shifts at which a score changes."""
         finite = self.difference[np.isfinite(self.difference)]
-        one, other = np.triu_indices(len(finite))
-        return np.unique((finite[one] + finite[other]) / 2)
+        first, second = np.triu_indices(len(finite))
+        return np.unique((finite[first] + finite[second]) / 2)
 
     @cached_property
     def estimate(self) -> float:
@@ -272,4 +272,4 @@ def swap(difference: np.ndarray, subject: np.ndarray, seed: int) -> MeanSwap | R
     """The test for a sample: of its mean, or of its ranks where a difference is infinite."""
     if np.isinf(difference).any():
         return RankSwap(difference, subject, seed)
-    return MeanSwap(of_subjects(difference, subject), seed)
+    return MeanSwap(subject_means(difference, subject), seed)

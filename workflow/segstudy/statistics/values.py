@@ -123,13 +123,15 @@ def with_labels(
         known = metric.find_all(written, directions)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    for name, found in known.items():
-        own = written == name
-        _check_range(table[own], name, text[own], found, path)
-        table.loc[own, "value"] = table["value"][own].clip(found.low, found.high).to_numpy()
+    for name, known_metric in known.items():
+        of_metric = written == name
+        _check_range(table[of_metric], name, text[of_metric], known_metric, path)
+        table.loc[of_metric, "value"] = (
+            table["value"][of_metric].clip(known_metric.low, known_metric.high).to_numpy()
+        )
         if metric.assumed(name):
             log.warning("%s: metric %r: %s", path, name, metric.assumed(name))
-    table["metric"] = written.map({name: found.name for name, found in known.items()})
+    table["metric"] = written.map({name: known_metric.name for name, known_metric in known.items()})
     twice = table.duplicated([*KEY, "fold", "seed"])
     if twice.any():
         row = table[twice].iloc[0]
@@ -178,15 +180,15 @@ def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str] | Literal["auto"])
     present = list(dict.fromkeys(table["metric"]))
     if wanted == "auto":
         return [name for name in metric.PREFERRED if name in present] or present
-    found = []
+    chosen = []
     for name in wanted:
         if name == "nsd":
-            matching = [one for one in present if one == name or one.startswith("nsd_")]
+            matching = [known for known in present if known == name or known.startswith("nsd_")]
         else:
-            matching = [one for one in present if one == name]
+            matching = [known for known in present if known == name]
         if not matching:
             raise InputError(
                 f"statistics.metrics: {name!r} was not measured; the table has {', '.join(present)}"
             )
-        found += matching
-    return list(dict.fromkeys(found))
+        chosen += matching
+    return list(dict.fromkeys(chosen))

@@ -16,7 +16,7 @@ seed_spread: SD of the mean over the cases from seed to seed, over cases that al
 """
 
 
-def split(runs: pd.DataFrame) -> pd.DataFrame:
+def variance_components(runs: pd.DataFrame) -> pd.DataFrame:
     """Split the variance of a table of `values.read_values`; infinite and undefined are left out."""
     finite = runs[np.isfinite(runs["value"])]
     rows = []

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segstudy import finished
+from segstudy import finished, versions
 from segstudy.errors import InputError
 from segstudy.files import make_folder, write_json, write_text
 from segstudy.images.names import times
-from segstudy.log import duration, log, versions
+from segstudy.log import duration, log
 from segstudy.networks.describe import describe
 from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained, save_weights
@@ -213,7 +213,7 @@ def _save(trainer: Trainer, progress: Progress, output: Path) -> None:
         "training": list(resolved.training),
         "validation": list(resolved.validation),
         # Not of all that this process has imported: the weights are the same without.
-        "versions": {key: versions()[key] for key in ("python", "segstudy", "torch")},
+        "versions": {key: versions.imported()[key] for key in ("python", "segstudy", "torch")},
     }
 
     def write(name: str) -> None:
@@ -279,7 +279,7 @@ def _described(trainer: Trainer, threads: int) -> dict:
         "precision": str(trainer.half or torch.float32).removeprefix("torch."),
         "threads": threads,
         "processes": trainer.rank.size,
-        "versions": versions(),
+        "versions": versions.imported(),
     }
 
 

@@ -22,14 +22,14 @@ import numpy as np
 import pandas
 import torch
 
-from segstudy import finished
+from segstudy import finished, versions
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import make_folder, read_json, write_json, write_table, write_text
 from segstudy.finished import NNUNET_LIBRARIES
 from segstudy.images.files import read_grid
 from segstudy.images.parts import content_digest
-from segstudy.log import log, versions
+from segstudy.log import log
 from segstudy.mirroring import mirrored_axes
 from segstudy.networks.device import decides_bits
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
@@ -384,7 +384,7 @@ def _described(fold: Fold, plan: Mapping[str, Any], trainer, threads: int) -> di
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "precision": "float16" if cuda else "float32",
         "threads": threads,
-        "versions": versions(),
+        "versions": versions.imported(),
         "remark": "; ".join(remarks(settings)),
     }
 

@@ -7,7 +7,8 @@ from segstudy import networks
 from segstudy.errors import InputError
 from segstudy.images.names import times
 from segstudy.images.plan import Plan
-from segstudy.networks import NORMAL_AXIS, patch_spacing
+from segstudy.networks import patch_spacing
+from segstudy.planes import NORMAL_AXIS
 from segstudy.study import AnyModel, TrainSettings
 from segstudy.train.memory import PATCH_VOXELS
 from segstudy.train.resolved import Resolved

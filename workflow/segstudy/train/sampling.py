@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from segstudy.errors import InputError
 from segstudy.images.prepare import IGNORED
 from segstudy.log import log
-from segstudy.networks import NORMAL_AXIS
+from segstudy.planes import NORMAL_AXIS
 from segstudy.study import Slices
 from segstudy.train.distributed import STOPPING
 

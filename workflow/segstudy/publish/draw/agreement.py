@@ -26,17 +26,17 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
     low = float(np.nanpercentile(values, 3)) if np.isfinite(values).any() else 0.0
     low = max(0.0, np.floor((low - 0.02) * 10) / 10)
     outside = int((values < low).any(axis=1).sum())
-    grid = _panels(panels, len(models), square=True)
-    spots: list[parts.Spot] = []
-    for panel, name in zip(grid.panels, panels, strict=False):
+    layout = _panels(panels, len(models), square=True)
+    markers: list[parts.CaseMarker] = []
+    for panel, name in zip(layout.panels, panels, strict=False):
         _dice_curves(panel, low)
         for model in models:
             rows = table[(table["structure"] == name) & (table["model"] == model)]
             rows = rows.dropna(subset=["recall", "precision"])
             places = rows[["recall", "precision"]].to_numpy(float)
             beyond = (places < low).any(axis=1)
-            spots += [
-                parts.Spot(panel, max(recall, low), max(precision, low), case, name, model,
+            markers += [
+                parts.CaseMarker(panel, max(recall, low), max(precision, low), case, name, model,
                            f"precision {precision:.3f}, recall {recall:.3f}")
                 for case, (recall, precision) in zip(rows["case"], places, strict=True)
             ]  # fmt: skip
@@ -59,13 +59,13 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_ylim(low, 1.0)
         panel.set_box_aspect(1)
         panel.grid(False)
-        parts.title(panel, plain(name), grid.panel_mm - 3.5)
+        parts.set_title(panel, plain(name), layout.panel_mm - 3.5)
         ticks = [tick for tick in _ticks(low) if tick >= low - 1e-9]
         panel.set_xticks(ticks)
         panel.set_yticks(ticks)
         panel.set_xlabel("Recall")
-    grid.label_left("Precision")
-    parts.legend(grid.figure, parts.model_handles(models), grid.width_mm)
+    layout.label_left("Precision")
+    parts.legend(layout.figure, parts.model_handles(models), layout.width_mm)
     cases = table["case"].nunique()
     undefined = int(np.isnan(values).any(axis=1).sum()) if len(values) else 0
     medians = table.groupby(["structure", "model"])[["precision", "recall"]].median()
@@ -74,7 +74,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         for (name, model), row in medians.iterrows()
     ]
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"Precision and recall, {figure.dataset}",
         f"Precision against recall on {figure.dataset}, n = {count(cases, 'case')}. Small: a case; "
         "large: the model's median. Grey curves join places of equal Dice. Above the diagonal a "
@@ -87,7 +87,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         + (f" Undefined and not shown: {count(undefined, 'value')}." if undefined else ""),
         "Scatter plots. Medians: " + " ".join(texts),
         table[[*keys, "precision", "recall"]],
-        spots,
+        markers,
     )
 
 
@@ -111,22 +111,22 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     table["mean_ml"] = (table["reference_ml"] + table["predicted_ml"]) / 2
     table["difference_ml"] = table["predicted_ml"] - table["reference_ml"]
     panels = [name for name in regions(study) if name in set(table["structure"])]
-    grid = _panels(panels, len(models))
-    texts, spots = [], []
-    for panel, name in zip(grid.panels, panels, strict=False):
-        own = table[table["structure"] == name]
+    layout = _panels(panels, len(models))
+    texts, markers = [], []
+    for panel, name in zip(layout.panels, panels, strict=False):
+        of_structure = table[table["structure"] == name]
         panel.axhline(0, color=style.SOFT, linewidth=0.7, zorder=1)
-        low, high = float(own["mean_ml"].min()), float(own["mean_ml"].max())
+        low, high = float(of_structure["mean_ml"].min()), float(of_structure["mean_ml"].max())
         extent = (high - low) or max(abs(high), 1.0) * 0.2
         step = 0.055 * extent
         for place, model in enumerate(models):
-            rows = own[own["model"] == model]
+            rows = of_structure[of_structure["model"] == model]
             panel.scatter(
                 rows["mean_ml"], rows["difference_ml"], s=8, marker=marker[model],
                 color=colour[model], alpha=0.75, linewidths=0, zorder=3,
             )  # fmt: skip
-            spots += [
-                parts.Spot(panel, row.mean_ml, row.difference_ml, row.case, name, model,
+            markers += [
+                parts.CaseMarker(panel, row.mean_ml, row.difference_ml, row.case, name, model,
                            f"{row.predicted_ml:.3g} of {row.reference_ml:.3g} mL")
                 for row in rows.itertuples()
             ]  # fmt: skip
@@ -141,12 +141,12 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
         panel.axvspan(high + 0.05 * extent, high + 0.15 * extent + len(models) * step,
                       color="#f3f4f6", zorder=0, linewidth=0)  # fmt: skip
         panel.set_xlim(low - 0.06 * extent, high + 0.15 * extent + len(models) * step)
-        parts.title(panel, plain(name), grid.panel_mm - 3.5)
+        parts.set_title(panel, plain(name), layout.panel_mm - 3.5)
         panel.set_xlabel("Mean of both (mL)")
-    grid.label_left("Predicted − reference (mL)")
-    parts.legend(grid.figure, parts.model_handles(models), grid.width_mm)
+    layout.label_left("Predicted − reference (mL)")
+    parts.legend(layout.figure, parts.model_handles(models), layout.width_mm)
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"Volume agreement, {figure.dataset}",
         f"Predicted against reference volumes on {figure.dataset}, n = "
         f"{count(table['case'].nunique(), 'case')} (Bland-Altman plot). Each point is a case; on the shaded right, each "
@@ -154,19 +154,19 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
         "structure is predicted too large.",
         "Bland-Altman plots. " + " ".join(texts),
         table[[*keys, "reference_ml", "predicted_ml", "mean_ml", "difference_ml"]],
-        spots,
+        markers,
     )
 
 
-def _panels(panels: list[str], models: int, square: bool = False) -> parts.PanelGrid:
+def _panels(panels: list[str], models: int, square: bool = False) -> parts.PanelLayout:
     """Lay out a panel a structure, with room for a legend of the models."""
-    grid = parts.panel_grid(len(panels), 4, panel_mm=58.0, beside_mm=4)
-    side = grid.panel_mm - 8.5
-    lines = -(-models // max(1, int(grid.width_mm / 25)))
+    layout = parts.panel_layout(len(panels), 4, panel_mm=58.0, beside_mm=4)
+    side = layout.panel_mm - 8.5
+    lines = -(-models // max(1, int(layout.width_mm / 25)))
     longest = max((len(name) for name in panels), default=0)
     above = 3.2 * -(-longest // int((side + 5) / 1.75))
-    grid.set_height((side if square else min(side, 36)) + above + 11, 5 * lines)
-    return grid
+    layout.set_height((side if square else min(side, 36)) + above + 11, 5 * lines)
+    return layout
 
 
 def _ticks(low: float) -> list[float]:

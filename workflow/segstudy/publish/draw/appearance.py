@@ -55,9 +55,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     for x, name in enumerate(structures):
         values = 100 * shares[name].to_numpy(float)
-        parts.strip(by_case, x, values[values > 0], colour[name])
+        parts.strip_plot(by_case, x, values[values > 0], colour[name])
         held = rows.loc[rows["structure"] == name, "slices_share"].to_numpy(float)
-        parts.strip(by_slice, x, 100 * held, colour[name])
+        parts.strip_plot(by_slice, x, 100 * held, colour[name])
     by_case.set_yscale("log")
     by_case.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     by_case.yaxis.set_minor_formatter(NullFormatter())
@@ -124,13 +124,13 @@ def _read(results: Results, dataset: str, chosen: list[str]):
     rows: list[dict] = []
     pooled: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in study.structures}
     for case in chosen:
-        found = open_case(results, dataset, case)
-        image = found.volume()
+        opened = open_case(results, dataset, case)
+        image = opened.volume()
         mean, sd = (0.0, 1.0)
         if study.modality != "CT":
             mean, sd = float(np.mean(image)), float(np.std(image)) or 1.0
         for name, value in study.datasets[dataset].structures.items():
-            mask = found.label.array == value
+            mask = opened.label.array == value
             inside = np.asarray(image[mask], float)
             inside = (inside[np.isfinite(inside)] - mean) / sd
             step = max(1, inside.size // MOST_VOXELS)
@@ -141,11 +141,11 @@ def _read(results: Results, dataset: str, chosen: list[str]):
                     "structure": name,
                     "median_intensity": float(np.median(inside)) if inside.size else np.nan,
                     "slices_share": float(
-                        (slices.per_slice(mask, found.label.grid, found.plane) > 0).mean()
+                        (slices.per_slice(mask, opened.label.grid, opened.plane) > 0).mean()
                     ),
                 }
             )
     table = pandas.DataFrame(
         rows, columns=["case", "structure", "median_intensity", "slices_share"]
     )
-    return table, {name: np.concatenate(found) for name, found in pooled.items()}
+    return table, {name: np.concatenate(opened) for name, opened in pooled.items()}

@@ -42,7 +42,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         _panel(panel, rows, levels[name], colours[name], skips=study.models[name].network == "unet")
         total = sum(row["parameters"] for row in networks[name])
         size = "×".join(map(str, rows[0]["input"]))
-        parts.title(
+        parts.set_title(
             panel,
             f"{', '.join(alike[name])}: {_short(total)} parameters, patch {size}",
             style.PAGE_MM,
@@ -81,23 +81,23 @@ def _stages(results: Results, model: str) -> list[dict]:
     """Stages of a network; neighbours that give the same channels and size are one stage."""
     _, fold, seed = next(run for run in results.trainings() if run[0] == model)
     trained = results.trained(model, fold, seed)
-    found: list[dict] = []
+    stages: list[dict] = []
     for row in trained.get("architecture", []):
         group = row["name"].split(".")[0]
-        last = found[-1] if found else None
+        last = stages[-1] if stages else None
         if last and all(last[key] == row[key] for key in ("size", "channels")) and (
             last["group"] == group and row["size"]
         ):  # fmt: skip
             last["parameters"] += row["parameters"]
             last["blocks"] += 1
             continue
-        found.append({**row, "group": group, "blocks": 1, "input": trained["patch_size"]})
-    if not found:
+        stages.append({**row, "group": group, "blocks": 1, "input": trained["patch_size"]})
+    if not stages:
         return []
-    volume = float(np.prod(found[0]["input"]))
-    dims = len(found[0]["input"])
+    volume = float(np.prod(stages[0]["input"]))
+    dims = len(stages[0]["input"])
     kept: list[dict] = []
-    for row in found:
+    for row in stages:
         if row["size"] is None:  # not used in prediction: counted with the stage before
             kept[-1]["parameters"] += row["parameters"]
             continue

@@ -40,7 +40,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     for x, name in enumerate(study.structures):
         values = table[f"{name}_ml"].to_numpy(float)
-        parts.strip(volumes, x, values[values > 0], colour[name])
+        parts.strip_plot(volumes, x, values[values > 0], colour[name])
     volumes.set_title(f"a  Volume per structure (n = {count(len(cases), 'case')})")
     volumes.set_ylabel("Volume (mL)")
     _log_if_wide(volumes, [table[f"{name}_ml"] for name in study.structures])
@@ -59,7 +59,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             members.append(table.loc[chosen, "labelled_ml"])
     shown = [(name, part) for (name, _), part in zip(groups, members, strict=True) if len(part)]
     for x, (_, part) in enumerate(shown):
-        parts.strip(folds, x, part.to_numpy(float), style.SOFT)
+        parts.strip_plot(folds, x, part.to_numpy(float), style.SOFT)
     folds.set_title("b  Labelled volume by test fold")
     folds.set_ylabel("Volume (mL)")
     folds.set_xlim(-0.6, max(len(shown), 1) - 0.4)
@@ -72,7 +72,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ):
         for x, axis in enumerate("ijk"):
             values = table[f"{prefix}_{axis}_{unit}"].to_numpy(float)
-            parts.strip(axes, x, values, style.SOFT)
+            parts.strip_plot(axes, x, values, style.SOFT)
         axes.set_title(title)
         axes.set_ylabel(f"{'Voxel' if prefix == 'spacing' else 'Grid'} size ({unit})")
         axes.set_xticks(range(3), ["i", "j", "k"])

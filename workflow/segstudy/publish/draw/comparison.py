@@ -7,7 +7,6 @@ import numpy as np
 import pandas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from segstudy import metric
 from segstudy.metric import Metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
@@ -40,8 +39,8 @@ class Bracket:
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """One panel a structure; in it, models side by side with their cases joined by lines."""
-    study, what = results.study, metric.find(figure.metric)
-    values = results.values(figure.dataset, figure.metric)
+    study, what = results.study, figure.metric
+    values = results.values(figure.dataset, figure.metric.name)
     models = list(study.models)
     panels = [name for name in regions(study) if name in set(values["structure"])]
     tables = {
@@ -54,36 +53,43 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     for name in panels:
         brackets[name], fewer = _brackets(results, figure, name, tables[name], what)
         dropped |= fewer
-    levels = max((one.level + 1 for found in brackets.values() for one in found), default=0)
+    levels = max(
+        (bracket.level + 1 for of_panel in brackets.values() for bracket in of_panel),
+        default=0,
+    )
     infinite = any(np.isinf(table.to_numpy(float)).any() for table in tables.values())
     scale = _Scale.of([table.to_numpy(float) for table in tables.values()], what, infinite, levels)
 
     widest = 4 if len(models) <= 3 else 3 if len(models) == 4 else 2 if len(models) <= 8 else 1
-    grid = parts.panel_grid(len(panels), widest, float(np.clip(14 * len(models), 36, 76)), 12)
-    slot = grid.panel_mm * 0.92 / len(models)
+    layout = parts.panel_layout(len(panels), widest, float(np.clip(14 * len(models), 36, 76)), 12)
+    slot = layout.panel_mm * 0.92 / len(models)
     above = below = 3.0
-    spots: list[parts.Spot] = []
-    for index, (place, name) in enumerate(zip(grid.panels, panels, strict=False)):
-        names_mm, found = _panel(place, name, tables[name], brackets[name], scale, what, slot)
+    markers: list[parts.CaseMarker] = []
+    for index, (place, name) in enumerate(zip(layout.panels, panels, strict=False)):
+        names_mm, markers_of_panel = _panel(
+            place, name, tables[name], brackets[name], scale, what, slot
+        )
         below = max(below, names_mm)
-        spots += found
+        markers += markers_of_panel
         whole = tables[name].notna().sum()
         n = f"n\u00a0=\u00a0{whole.max()}" if whole.nunique() == 1 else "n differs"
-        above = max(above, parts.title(place, f"{plain(name)} ({n})", grid.panel_mm))
-        place.tick_params(labelleft=index % grid.columns == 0)
-    grid.label_left(f"{what.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
-    grid.set_height(scale.height_mm + below + above + 4.5, 2)
+        above = max(above, parts.set_title(place, f"{plain(name)} ({n})", layout.panel_mm))
+        place.tick_params(labelleft=index % layout.columns == 0)
+    layout.label_left(f"{what.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
+    layout.set_height(scale.height_mm + below + above + 4.5, 2)
 
-    starred = any(not _roomy(one, slot) for found in brackets.values() for one in found)
+    starred = any(
+        not _roomy(bracket, slot) for of_panel in brackets.values() for bracket in of_panel
+    )
     longest = max((len(table) for table in tables.values()), default=0)
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"{what.title}, {figure.dataset}",
         _caption(results, figure, what, tables, infinite, bool(levels), dropped, starred),
         f"Distribution of {what.title} per structure and model over {count(longest, 'case')}. "
         + " ".join(_medians(name, tables[name], what) for name in panels),
         values[["case", "structure", "model", "value"]],
-        spots,
+        markers,
     )
 
 
@@ -173,7 +179,7 @@ class _Scale:
 
 def _panel(
     axes, structure: str, table, brackets, scale: _Scale, what: Metric, slot_mm: float
-) -> tuple[float, list[parts.Spot]]:
+) -> tuple[float, list[parts.CaseMarker]]:
     """Draw one structure; gives the height of the model names in mm, and the cases' places."""
     models = list(table.columns)
     colour, marker = style.model_colours(models), style.model_markers(models)
@@ -183,19 +189,21 @@ def _panel(
     for x, model in enumerate(models):
         column = table[model].to_numpy(float)
         finite, infinite = np.isfinite(column), np.isinf(column)
-        positions.loc[finite, model] = x - 0.17 + parts.spread(column[finite], 0.09)
+        positions.loc[finite, model] = x - 0.17 + parts.jitter(column[finite], 0.09)
         heights.loc[finite, model] = column[finite]
         many = infinite.sum()
         positions.loc[infinite, model] = x - 0.17 + np.linspace(-0.1, 0.1, many) * (many > 1)
         heights.loc[infinite, model] = scale.infinity
         if finite.sum() >= CLOUD_FROM:
-            parts.cloud(axes, x + 0.21, column[finite], 0.24, colour[model], scale.low, scale.high)
+            parts.half_violin(
+                axes, x + 0.21, column[finite], 0.24, colour[model], scale.low, scale.high
+            )
         if finite.sum() > 3:
-            parts.box(axes, x + 0.1, column[finite], 0.15, colour[model])
-        there = positions[model].to_numpy(float)
-        parts.points(axes, there[finite], column[finite], colour[model], marker[model])
+            parts.box_plot(axes, x + 0.1, column[finite], 0.15, colour[model])
+        x_of_cases = positions[model].to_numpy(float)
+        parts.points(axes, x_of_cases[finite], column[finite], colour[model], marker[model])
         axes.scatter(
-            there[infinite], np.full(many, scale.infinity), s=13, marker="^", facecolors="white",
+            x_of_cases[infinite], np.full(many, scale.infinity), s=13, marker="^", facecolors="white",
             edgecolors=colour[model], linewidths=0.8, zorder=6, clip_on=False,
         )  # fmt: skip
         if many:
@@ -214,18 +222,22 @@ def _panel(
             scale.at(DATA_MM + 0.12 * LANE_MM), scale.at(DATA_MM + 1.08 * LANE_MM),
             color="#f3ece4", zorder=0.9, linewidth=0,
         )  # fmt: skip
-    for one in brackets:
-        y, foot = scale.bracket(one.level), scale.at(
-            DATA_MM + LANE_MM * scale.lane + BRACKET_MM * one.level + 0.5
+    for bracket in brackets:
+        y, foot = scale.bracket(bracket.level), scale.at(
+            DATA_MM + LANE_MM * scale.lane + BRACKET_MM * bracket.level + 0.5
         )  # fmt: skip
         axes.plot(
-            [one.left + 0.06, one.left + 0.06, one.right - 0.06, one.right - 0.06],
+            [bracket.left + 0.06, bracket.left + 0.06, bracket.right - 0.06, bracket.right - 0.06],
             [foot, y, y, foot], color=style.INK, linewidth=0.6, clip_on=False,
         )  # fmt: skip
-        roomy = _roomy(one, slot_mm)
-        text = ("p<0.001" if one.p < 0.001 else f"p={one.p:.3f}") if roomy else stars(one.p)
+        roomy = _roomy(bracket, slot_mm)
+        text = (
+            ("p<0.001" if bracket.p < 0.001 else f"p={bracket.p:.3f}")
+            if roomy
+            else stars(bracket.p)
+        )
         axes.annotate(
-            text, ((one.left + one.right) / 2, y), xytext=(0, 1 if roomy else -1),
+            text, ((bracket.left + bracket.right) / 2, y), xytext=(0, 1 if roomy else -1),
             textcoords="offset points", ha="center", va="bottom", fontsize=6,
         )  # fmt: skip
     if not np.isfinite(table.to_numpy(float)).any():
@@ -235,9 +247,13 @@ def _panel(
         )  # fmt: skip
     axes.set_xlim(-0.55, len(models) - 0.45)
     whole = table.notna().sum()
-    names = models if whole.nunique() == 1 else [f"{one} (n={whole[one]})" for one in models]
-    spots = [
-        parts.Spot(
+    names = (
+        models
+        if whole.nunique() == 1
+        else [f"{bracket} (n={whole[bracket]})" for bracket in models]
+    )
+    markers = [
+        parts.CaseMarker(
             axes, float(positions.loc[case, model]), float(heights.loc[case, model]),
             case, structure, model, what.text(table.loc[case, model]),
         )
@@ -245,7 +261,7 @@ def _panel(
         for model in models
         if not math.isnan(heights.loc[case, model])
     ]  # fmt: skip
-    return parts.label_models(axes, names, slot_mm), spots
+    return parts.label_models(axes, names, slot_mm), markers
 
 
 def _roomy(bracket: Bracket, slot_mm: float) -> bool:
@@ -271,7 +287,7 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
     tests = results.tests
     tests = tests[
         (tests["dataset"] == figure.dataset)
-        & (tests["metric"] == figure.metric)
+        & (tests["metric"] == figure.metric.name)
         & (tests["structure"] == structure)
         & tests["model_a"].isin(models)
         & tests["model_b"].isin(models)
@@ -290,7 +306,7 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
     for left, right, p in sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair[0])):
         level = 0
         while any(
-            one.level == level and left < one.right and one.left < right for one in placed
+            other.level == level and left < other.right and other.left < right for other in placed
         ):  # fmt: skip
             level += 1
         placed.append(Bracket(left, right, p, level))
@@ -300,7 +316,7 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
 def _caption(results, figure, what, tables, infinite, brackets, dropped, starred) -> str:
     study = results.study
     longest = max((len(table) for table in tables.values()), default=0)
-    values = results.values(figure.dataset, figure.metric)
+    values = results.values(figure.dataset, figure.metric.name)
     subjects = values["subject"].nunique()
     of = f" of {count(subjects, 'subject')}" if subjects != values["case"].nunique() else ""
     text = [f"{what.title} on {figure.dataset}, n = {count(longest, 'case')}{of}"]
@@ -322,7 +338,7 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
         text.append(f" {count(missing, 'missing prediction')}, {taken[study.statistics.missing]}.")
     if undefined:
         text.append(f" Undefined and not shown: {count(undefined, 'value')}.")
-    tested = (results.tests["metric"] == figure.metric) & (
+    tested = (results.tests["metric"] == figure.metric.name) & (
         results.tests["dataset"] == figure.dataset
     )
     if brackets:

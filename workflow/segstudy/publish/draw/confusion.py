@@ -24,10 +24,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     longest = max(map(len, structures))
     names_mm = 1.3 * min(longest, 24) + 3
     widest = max(1, int((style.PAGE_MM - names_mm) / (side + 4)))
-    grid = parts.panel_grid(len(models), widest, side + 4, names_mm)
-    grid.set_height(side * 0.85 + names_mm * 0.8 + 14)
+    layout = parts.panel_layout(len(models), widest, side + 4, names_mm)
+    layout.set_height(side * 0.85 + names_mm * 0.8 + 14)
     names = [parts.wrap(plain(name), 24) for name in structures]
-    for index, (panel, model) in enumerate(zip(grid.panels, models, strict=True)):
+    for index, (panel, model) in enumerate(zip(layout.panels, models, strict=True)):
         share = shares[model].to_numpy()
         words = np.vectorize(_percent, otypes=[object])(share)
         if len(structures) > MOST_NUMBERS:
@@ -38,11 +38,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             rotation_mode="anchor", linespacing=0.95,
         )  # fmt: skip
         panel.set_yticks(
-            np.arange(len(names)) + 0.5, [""] * len(names) if index % grid.columns else names
+            np.arange(len(names)) + 0.5, [""] * len(names) if index % layout.columns else names
         )
         panel.set_xlabel("Predicted as")
-        parts.title(panel, model, side)
-    grid.label_left("Reference")
+        parts.set_title(panel, model, side)
+    layout.label_left("Reference")
     long = [
         frame.stack().rename("share").rename_axis(["reference", "prediction"]).reset_index()
         .assign(model=model)
@@ -50,7 +50,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ]  # fmt: skip
     n = len(results.cases(figure.dataset))
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"Confusion of structures, {figure.dataset}",
         f"Which structure was taken for which on {figure.dataset}, n = {count(n, 'case')}: of all voxels of a "
         "reference structure (row), over all cases and runs, the percentage that was predicted as each structure "

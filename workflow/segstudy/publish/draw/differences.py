@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
@@ -22,19 +21,21 @@ NOISE = "#dfe3e8"
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """A forest plot: a row a structure and pair of models, the difference with its two intervals."""
-    study, what = results.study, metric.find(figure.metric)
+    study, what = results.study, figure.metric
     tests = results.tests
-    tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric)]
+    tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric.name)]
     tests = tests[np.isfinite(tests["estimate"].astype(float))].copy()
     tests["marked"] = significant(tests).to_numpy(bool)
     rows, fewer = [], False
     for structure in regions(study):
-        own = tests[tests["structure"] == structure]
-        if len(own) > MOST_PAIRS:
+        of_structure = tests[tests["structure"] == structure]
+        if len(of_structure) > MOST_PAIRS:
             fewer = True
             best = _best(results, figure, structure)
-            own = own[(own["model_a"] == best) | (own["model_b"] == best)]
-        rows += [(structure, row) for _, row in own.iterrows()]
+            of_structure = of_structure[
+                (of_structure["model_a"] == best) | (of_structure["model_b"] == best)
+            ]
+        rows += [(structure, row) for _, row in of_structure.iterrows()]
     names = [parts.wrap(f"{row['model_a']}\u00a0− {row['model_b']}", 44) for _, row in rows]
     heights = [3.2 * (name.count("\n") + 1) + 0.6 for name in names]
     longest = max((len(line) for name in names for line in name.split("\n")), default=10)
@@ -149,5 +150,5 @@ def _sides(what) -> str:
 
 
 def _best(results: Results, figure: Figure, structure: str) -> str:
-    best = best_models(results, figure.dataset, structure, figure.metric)
+    best = best_models(results, figure.dataset, structure, figure.metric.name)
     return best[0] if best else ""

@@ -4,12 +4,11 @@ import math
 
 import numpy as np
 
-from segstudy import metric
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
 from segstudy.publish.tables import penalised
-from segstudy.publish.words import expand, listing, plain, regions
+from segstudy.publish.words import chosen_metrics, listing, plain, regions
 
 CELL_MM = 6.0
 MAP = "cividis"
@@ -19,7 +18,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Rows are structures, columns models; the lighter, the better, within each panel."""
     study = results.study
     table = results.summary[results.summary["dataset"] == figure.dataset]
-    names = [name for name in expand(study.publish.metrics, study) if name in set(table["metric"])]
+    metrics = [
+        known
+        for known in chosen_metrics(study.publish.metrics, study)
+        if known.name in set(table["metric"])
+    ]
+    names = [known.name for known in metrics]
     structures = [name for name in regions(study) if name in set(table["structure"])]
     models = list(study.models)
     widest = max(1, min(3, int(150 / (11 * len(models)))))
@@ -27,20 +31,19 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     beside = 4 + 1.4 * longest
-    grid = parts.panel_grid(len(names), widest, max(13 * len(models), 30), beside + 8)
-    slot = (grid.panel_mm + 8 / grid.columns - 6) / len(models)
+    layout = parts.panel_layout(len(names), widest, max(13 * len(models), 30), beside + 8)
+    slot = (layout.panel_mm + 8 / layout.columns - 6) / len(models)
     below = above = 3.0
     cell = max(CELL_MM, 3.2 * lines)
-    for index, (panel, name) in enumerate(zip(grid.panels, names, strict=False)):
-        what = metric.find(name)
-        own = table[table["metric"] == name].set_index(["structure", "model"])
+    for index, (panel, what) in enumerate(zip(layout.panels, metrics, strict=False)):
+        of_metric = table[table["metric"] == what.name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
         words = np.full(costs.shape, "–", dtype=object)
         for place in np.ndindex(costs.shape):
             key = (structures[place[0]], models[place[1]])
-            if key not in own.index:
+            if key not in of_metric.index:
                 continue
-            row = own.loc[key]
+            row = of_metric.loc[key]
             costs[place] = what.cost(penalised(row))
             infinite = int(row["n_infinite"])
             words[place] = what.text(row["mean"]) + (f"\n{infinite} ∞" if infinite else "")
@@ -52,14 +55,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         for text in panel.texts:
             column, row = (int(place) for place in text.get_position())
             text.set_fontweight("bold" if best[row, column] else "normal")
-        if index % grid.columns == 0:
+        if index % layout.columns == 0:
             panel.set_yticks(np.arange(len(structures)) + 0.5, labels)
         below = max(below, parts.label_models(panel, models, slot, first=0.5))
-        above = max(above, parts.title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
+        above = max(above, parts.set_title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
     if not names:
-        grid.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
-        grid.panels[0].set_axis_off()
-    grid.set_height(max(len(structures), 1) * cell + below + above + 5, 2)
+        layout.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
+        layout.panels[0].set_axis_off()
+    layout.set_height(max(len(structures), 1) * cell + below + above + 5, 2)
     shown = table[table["metric"].isin(names)]
     n = sorted(set(shown["n_subjects"].astype(int)))
     counted = (
@@ -70,12 +73,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         else "n = 0"
     )
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"Means, {figure.dataset}",
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
         " structure; for both an infinite distance counts as the image's diagonal.",
-        f"Table of means of {listing([metric.find(name).title for name in names]) or 'no metric'} for "
+        f"Table of means of {listing([known.title for known in metrics]) or 'no metric'} for "
         f"{listing(structures)} by {listing(models)}.",
         shown[["structure", "model", "metric", "n_subjects", "n_infinite", "mean", "sd"]],
     )

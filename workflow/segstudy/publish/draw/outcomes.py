@@ -7,7 +7,7 @@ from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.views import REFERENCE, Viewer
+from segstudy.publish.views import REFERENCE, ViewCache
 from segstudy.publish.words import plain
 from segstudy.words import count
 
@@ -15,7 +15,7 @@ MOST_OTHERS = 4  # outlines of more models would hide one another
 FEW_STRUCTURES = 4  # more of them stand in two blocks side by side
 
 
-def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
+def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
     """A row a structure: best, median and worst case of `figure.model` by the structure's Dice.
 
     All models are outlined on the same slice, that with most of the structure's reference.
@@ -24,14 +24,21 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
     values, models = study.datasets[dataset].structures, list(study.models)
     colours = parts.colours(results)
     # On dark pictures the darker ones would hardly be seen.
-    model_colours = {one: style.lighter(c, 0.75) for one, c in style.model_colours(models).items()}
-    others = [one for one in models if one != model] if len(models) <= MOST_OTHERS + 1 else []
+    model_colours = {
+        name_of_model: style.lighter(c, 0.75)
+        for name_of_model, c in style.model_colours(models).items()
+    }
+    others = (
+        [name_of_model for name_of_model in models if name_of_model != model]
+        if len(models) <= MOST_OTHERS + 1
+        else []
+    )
     dice = results.values(dataset, "dice").set_index(["structure", "case", "model"])["value"]
-    own = dice.xs(model, level="model").dropna()
+    dice_of_model = dice.xs(model, level="model").dropna()
     rows = [
-        (name, ranked(own.loc[name]))
+        (name, ranked(dice_of_model.loc[name]))
         for name in values
-        if name in own.index.get_level_values("structure")
+        if name in dice_of_model.index.get_level_values("structure")
     ]
     ranks = max((len(chosen) for _, chosen in rows), default=1)
     blocks = 1 if len(rows) <= FEW_STRUCTURES else 2
@@ -48,7 +55,10 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
         for column, (rank, case) in enumerate(chosen):
             panel = axes[line, block * ranks + column]
             view = viewer.view(dataset, case, predictions=True, structure=name)
-            masks = {one: view.layers[one] == values[name] for one in [*others, model]}
+            masks = {
+                name_of_model: view.layers[name_of_model] == values[name]
+                for name_of_model in [*others, model]
+            }
             reference = view.layers[REFERENCE] == values[name]
             anywhere = reference.copy()
             for mask in masks.values():
@@ -57,15 +67,15 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
             overlay.show(panel, box.of(view.image), view.pixel_mm)
             overlay.fill(panel, box.of(reference), view.pixel_mm, colours[name], 0.25)
             overlay.contour(panel, box.of(reference), view.pixel_mm, colours[name])
-            for one, mask in masks.items():
+            for name_of_model, mask in masks.items():
                 overlay.contour(
-                    panel, box.of(mask), view.pixel_mm, model_colours[one], dashed=one == model,
-                    width_pt=1.0 if one == model else 0.5,
+                    panel, box.of(mask), view.pixel_mm, model_colours[name_of_model], dashed=name_of_model == model,
+                    width_pt=1.0 if name_of_model == model else 0.5,
                 )  # fmt: skip
             label = parts.wrap(case, max(8, int(side / 1.5)))
             overlay.note(panel, f"{rank}: {label}\nDice {dice[name, case, model]:.3f}")
             overlay.letters(panel, view.plane)
-            overlay.scale_bar(panel, box.width_mm(view.pixel_mm))
+            overlay.scale_bar(panel, box.size_mm(view.pixel_mm)[1])
             if column == 0:
                 panel.text(
                     -0.03, 0.5, parts.wrap(plain(name), max(10, int(side / 1.4))), rotation=90,
@@ -73,18 +83,26 @@ def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
                     fontsize=7, fontweight="bold",
                 )  # fmt: skip
             shown += [
-                (name, rank, case, view.plane, view.position, one, dice.get((name, case, one)))
-                for one in models
+                (
+                    name,
+                    rank,
+                    case,
+                    view.plane,
+                    view.position,
+                    name_of_model,
+                    dice.get((name, case, name_of_model)),
+                )
+                for name_of_model in models
             ]
     if not rows:
         axes[0, 0].text(0.5, 0.5, "No case has a defined Dice", ha="center", va="center")
     handles = [
         Line2D([], [], color=style.INK, linewidth=2.2, label="reference, in the structure's colour"),
         Line2D([], [], color=model_colours[model], linewidth=1.2, linestyle=(0, (2.6, 1.4)), label=model),
-        *(Line2D([], [], color=model_colours[one], linewidth=0.7, label=one) for one in others),
+        *(Line2D([], [], color=model_colours[name_of_model], linewidth=0.7, label=name_of_model) for name_of_model in others),
     ]  # fmt: skip
     parts.legend(drawn, handles, width)
-    cases = count(own.index.get_level_values("case").nunique(), "case")
+    cases = count(dice_of_model.index.get_level_values("case").nunique(), "case")
     return parts.Drawing(
         drawn,
         f"Best, median and worst cases of {model}, {dataset}",

@@ -17,7 +17,7 @@ from segstudy.publish.words import plain, regions
 
 
 @dataclass(frozen=True)
-class Spot:
+class CaseMarker:
     """A point of a figure that stands for a case; x and y as on the axes."""
 
     axes: Axes
@@ -34,7 +34,7 @@ class Drawing:
     """A figure with all that goes with it.
 
     caption: plain text with n. alt: what a reader who cannot see it is told. table: the numbers
-    it was drawn from. spots: its points that open a case in the report.
+    it was drawn from. markers: its points that open a case in the report.
     """
 
     figure: Figure
@@ -42,23 +42,23 @@ class Drawing:
     caption: str
     alt: str
     table: pandas.DataFrame
-    spots: Sequence[Spot] = ()
+    markers: Sequence[CaseMarker] = ()
 
 
-def placed(drawing: Drawing) -> list[list]:
-    """The spots of a settled figure as (x, y, case, structure, model, text), x and y as shares of its
+def marker_positions(drawing: Drawing) -> list[list]:
+    """The markers of a settled figure as (x, y, case, structure, model, text), x and y as shares of its
     width and height from the upper left corner."""
     width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
-    found = []
-    for spot in drawing.spots:
-        x, y = spot.axes.transData.transform((spot.x, spot.y))
+    positions = []
+    for marker in drawing.markers:
+        x, y = marker.axes.transData.transform((marker.x, marker.y))
         place = [round(float(x / width), 4), round(float(1 - y / height), 4)]
-        found.append([*place, spot.case, spot.structure, spot.model, spot.text])
-    return found
+        positions.append([*place, marker.case, marker.structure, marker.model, marker.text])
+    return positions
 
 
 @dataclass(frozen=True)
-class PanelGrid:
+class PanelLayout:
     """A figure of like panels. columns: how many stand side by side; panel_mm: the width of one."""
 
     figure: Figure
@@ -79,9 +79,9 @@ class PanelGrid:
             panel.set_ylabel(text)
 
 
-def panel_grid(
+def panel_layout(
     count: int, widest: int, panel_mm: float, beside_mm: float = 0.0, **options
-) -> PanelGrid:
+) -> PanelLayout:
     """Lay out `count` panels in rows that are evenly filled, at least one; its height is to be set.
 
     widest: the most panels of a row. panel_mm: the width that a panel asks for; it gets what a
@@ -89,16 +89,16 @@ def panel_grid(
     options: as `subplots` takes them.
     """
     count = max(count, 1)
-    rows, columns = style.grid(count, widest)
+    rows, columns = style.rows_and_columns(count, widest)
     width = min(max(columns * panel_mm + beside_mm, style.COLUMN_MM), style.PAGE_MM)
     figure = style.canvas(width, 10)
     axes = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
     for spare in axes[count:]:
         style.hide(spare)
-    return PanelGrid(figure, axes[:count], rows, columns, width, (width - beside_mm) / columns)
+    return PanelLayout(figure, axes[:count], rows, columns, width, (width - beside_mm) / columns)
 
 
-def nothing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
+def empty_drawing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
     """Draw a sentence in place of a figure that has nothing to show."""
     figure = style.canvas(style.PAGE_MM, 20)
     axes = figure.subplots()
@@ -119,11 +119,11 @@ def density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
     if np.ptp(values) < 1e-9 * max(1.0, np.abs(values).max()):
         return np.ones(len(at))
-    found = gaussian_kde(values, bw_method="silverman")(at)
-    return found / found.max()
+    estimate = gaussian_kde(values, bw_method="silverman")(at)
+    return estimate / estimate.max()
 
 
-def spread(values: np.ndarray, width: float) -> np.ndarray:
+def jitter(values: np.ndarray, width: float) -> np.ndarray:
     """Sideways offsets in [-width, width] that keep points apart: wide where values are dense, never random."""
     if len(values) < 2:
         return np.zeros(len(values))
@@ -143,7 +143,7 @@ def _van_der_corput(index: int) -> float:
     return value
 
 
-def box(axes: Axes, x: float, values: np.ndarray, width: float, colour: str) -> None:
+def box_plot(axes: Axes, x: float, values: np.ndarray, width: float, colour: str) -> None:
     """A narrow box: median, quartiles, whiskers to the last value within 1.5 quartile ranges."""
     line = {"color": style.darker(colour), "linewidth": 0.8}
     axes.boxplot(
@@ -161,7 +161,7 @@ def box(axes: Axes, x: float, values: np.ndarray, width: float, colour: str) -> 
     )
 
 
-def cloud(
+def half_violin(
     axes: Axes,
     x: float,
     values: np.ndarray,
@@ -192,12 +192,12 @@ def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str = 
     )  # fmt: skip
 
 
-def strip(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
+def strip_plot(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
     """Draw values at x: a point each on the left and, of more than three, a box on the right."""
     if len(values):
-        points(axes, x - 0.14 + spread(values, 0.14), values, colour)
+        points(axes, x - 0.14 + jitter(values, 0.14), values, colour)
     if len(values) > 3:
-        box(axes, x + 0.17, values, 0.16, colour)
+        box_plot(axes, x + 0.17, values, 0.16, colour)
 
 
 def heat_map(
@@ -272,7 +272,7 @@ def wrap(name: str, width: int) -> str:
     return "\n".join(text.strip() for text in [*lines, line] if text)
 
 
-def title(axes: Axes, text: str, width_mm: float) -> float:
+def set_title(axes: Axes, text: str, width_mm: float) -> float:
     """Title a panel of this width, in several lines where it is long; gives its height in mm."""
     wrapped = wrap(text, max(10, int(width_mm / 1.75)))
     axes.set_title(wrapped)

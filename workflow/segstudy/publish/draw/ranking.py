@@ -6,7 +6,6 @@ from itertools import combinations
 import numpy as np
 import pandas
 
-from segstudy import metric
 from segstudy.metric import number
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
@@ -26,7 +25,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     Critical-difference diagram: Demšar (2006), turned, with pairwise tests in place of a critical
     distance. Places in resamples: Wiesenfarth et al. (2021).
     """
-    study, what = results.study, metric.find(figure.metric)
+    study, what = results.study, figure.metric
     ranking, places = (_of(table, figure) for table in (results.ranking, results.places))
     panels = [name for name in regions(study) if name in set(ranking["structure"])]
     models = list(study.models)
@@ -41,23 +40,23 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     pairs = axes.reshape(-1, 2)
     shown, texts = [], []
     for (left, right), name in zip(pairs, panels, strict=False):
-        own = ranking[ranking["structure"] == name].sort_values("mean_rank", kind="stable")
-        order = own["model"].tolist()
+        of_structure = ranking[ranking["structure"] == name].sort_values("mean_rank", kind="stable")
+        order = of_structure["model"].tolist()
         tests = _of(results.tests, figure)
         groups = alike(tests[tests["structure"] == name], order)
-        _ranks(left, own, groups, models)
+        _ranks(left, of_structure, groups, models)
         share = (
             places[places["structure"] == name]
             .pivot(index="model", columns="place", values="share")
             .reindex(order)
         )
         _places(right, share, models)
-        n = int(own["n_subjects"].iloc[0])
-        parts.title(left, f"{plain(name)} (n\u00a0=\u00a0{n})", width / abreast * 0.6)
-        tau = float(own["kendall_tau"].iloc[0])
+        n = int(of_structure["n_subjects"].iloc[0])
+        parts.set_title(left, f"{plain(name)} (n\u00a0=\u00a0{n})", width / abreast * 0.6)
+        tau = float(of_structure["kendall_tau"].iloc[0])
         right.set_title(f"Kendall's τ {number(tau, 2)}", fontweight="normal")
-        texts.append(f"{plain(name)}: {_said(own, groups)}.")
-        shown.append(own.merge(_wide(share), on="model"))
+        texts.append(f"{plain(name)}: {_said(of_structure, groups)}.")
+        shown.append(of_structure.merge(_wide(share), on="model"))
     for left, right in pairs[len(panels) :]:
         style.hide(left)
         style.hide(right)
@@ -79,14 +78,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _of(table: pandas.DataFrame, figure: Figure) -> pandas.DataFrame:
-    return table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric)]
+    return table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric.name)]
 
 
-def _ranks(axes, own: pandas.DataFrame, groups: list[tuple[int, int]], models: list[str]) -> None:
+def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], models: list[str]) -> None:
     """Mean ranks with intervals, best on top, and the bars that join models which do not differ."""
     colour, marker = style.model_colours(models), style.model_markers(models)
-    most = len(own)
-    for y, row in enumerate(own.itertuples()):
+    most = len(ranks)
+    for y, row in enumerate(ranks.itertuples()):
         axes.plot([row.rank_low, row.rank_high], [y, y], color=colour[row.model], linewidth=1.6,
                   solid_capstyle="butt", zorder=3)  # fmt: skip
         axes.scatter([row.mean_rank], [y], s=20, marker=marker[row.model], zorder=4,
@@ -102,7 +101,7 @@ def _ranks(axes, own: pandas.DataFrame, groups: list[tuple[int, int]], models: l
     axes.set_xticks(range(1, most + 1))
     axes.set_xlabel("Mean rank (1 is best)")
     axes.grid(True, axis="x")
-    _names(axes, own["model"].tolist())
+    _names(axes, ranks["model"].tolist())
 
 
 def _places(axes, share: pandas.DataFrame, models: list[str]) -> None:
@@ -162,20 +161,20 @@ def _wide(share: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _friedman(ranking: pandas.DataFrame, panels: list[str]) -> str:
-    found = []
+    results_of_tests = []
     for name in panels:
         row = ranking[ranking["structure"] == name].iloc[0]
         if np.isfinite(row["friedman_p"]):
-            found.append(
+            results_of_tests.append(
                 f"{plain(name)} χ²({row['friedman_df']:g}) = {row['friedman_statistic']:.2f}, p "
                 + (p_value(row["friedman_p"]) if row["friedman_p"] < 0.001
                    else f"= {p_value(row['friedman_p'])}")
             )  # fmt: skip
-    return "; ".join(found) or "not possible"
+    return "; ".join(results_of_tests) or "not possible"
 
 
-def _said(own: pandas.DataFrame, groups: list[tuple[int, int]]) -> str:
-    order = own["model"].tolist()
-    ranks = ", ".join(f"{row.model} {row.mean_rank:.2f}" for row in own.itertuples())
+def _said(ranking: pandas.DataFrame, groups: list[tuple[int, int]]) -> str:
+    order = ranking["model"].tolist()
+    ranks = ", ".join(f"{row.model} {row.mean_rank:.2f}" for row in ranking.itertuples())
     runs = [" and ".join(order[first : last + 1]) for first, last in groups]
     return ranks + (f"; no difference among {'; '.join(runs)}" if runs else "")

@@ -13,7 +13,7 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.views import View, moved, repaired_cases
+from segstudy.publish.views import View, repair_views, repaired_cases
 from segstudy.publish.words import plain
 
 #: Colours of verdicts: dark for what needs a look.
@@ -32,15 +32,15 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
     dataset = figure.dataset
     if results.study.datasets[dataset].repair.estimate_from == "images":
         return _draw_evidence_curve(results, dataset)
-    curve, found = results.sweep(dataset), results.transform(dataset)
-    structure = found["structure"]
+    curve, transform = results.sweep(dataset), results.transform(dataset)
+    structure = transform["structure"]
     if curve.empty:
-        text = f"No rotation sweep ran on {dataset}; the chosen method is {found['method']}."
-        return parts.nothing(f"Rotation sweep, {dataset}", text, curve)
+        text = f"No rotation sweep ran on {dataset}; the chosen method is {transform['method']}."
+        return parts.empty_drawing(f"Rotation sweep, {dataset}", text, curve)
 
     best = curve.loc[curve["iou"].idxmax()]
     angle, iou = float(best["angle_deg"]), float(best["iou"])
-    low, high = found.get("peak_deg") or (angle, angle)
+    low, high = transform.get("peak_deg") or (angle, angle)
     colour = parts.colours(results).get(structure, style.SOFT)
     drawn, circle, peak = _over_rotation(
         curve["angle_deg"],
@@ -49,14 +49,14 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
         colour,
         label=f"{angle:.2f}° (IoU {iou:.4f})",
         near_deg=float(np.clip(4 * max(high - angle, angle - low), 0.2, 180)),
-        rival_deg=found.get("rival_deg"),
+        rival_deg=transform.get("rival_deg"),
     )
     circle.set_ylabel("IoU with the delivered label")
     circle.set_ylim(0, 1.02)
-    circle.axhline(found["iou_before"], color=style.SOFT, linewidth=0.8, linestyle=(0, (4, 2)))
+    circle.axhline(transform["iou_before"], color=style.SOFT, linewidth=0.8, linestyle=(0, (4, 2)))
     left = angle > 0
     circle.annotate(
-        f"as delivered: {found['iou_before']:.3f}", (-176 if left else 176, found["iou_before"]),
+        f"as delivered: {transform['iou_before']:.3f}", (-176 if left else 176, transform["iou_before"]),
         xytext=(0, 2), textcoords="offset points", ha="left" if left else "right", va="bottom",
         fontsize=6, color=style.SOFT,
     )  # fmt: skip
@@ -75,11 +75,11 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
             textcoords="offset points", ha="center", va="bottom", fontsize=6,
         )  # fmt: skip
     text = (
-        f"Rotation sweep for {structure} on {dataset}, reference case {found['reference_case']}: "
+        f"Rotation sweep for {structure} on {dataset}, reference case {transform['reference_case']}: "
         "IoU of the right label, moved by the candidate fault, with the delivered one, (a) over "
         f"the whole circle and (b) around the optimum at {angle:.2f}°. Shaded: angles whose IoU is "
         f"within 0.01 of the optimum, {low:.2f}° to {high:.2f}°. The rotation is "
-        f"{found.get('rotation', 'swept')}{_rivalled(found, 'explains the labels')}."
+        f"{transform.get('rotation', 'swept')}{_rivalled(transform, 'explains the labels')}."
     ).replace(" -", " −")
     return parts.Drawing(
         drawn,
@@ -92,9 +92,9 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
 
 def _draw_evidence_curve(results: Results, dataset: str) -> parts.Drawing:
     """How well the structure lies in all images with a candidate rotation undone."""
-    curve, found = results.sweep(dataset), results.transform(dataset)
+    curve, transform = results.sweep(dataset), results.transform(dataset)
     curve = curve.sort_values("angle_deg", ignore_index=True)[["angle_deg", "evidence"]]
-    structure, angle = found["structure"], found["angle_deg"]
+    structure, angle = transform["structure"], transform["angle_deg"]
     drawn, circle, _ = _over_rotation(
         curve["angle_deg"],
         curve["evidence"],
@@ -102,16 +102,16 @@ def _draw_evidence_curve(results: Results, dataset: str) -> parts.Drawing:
         colour=parts.colours(results).get(structure, style.SOFT),
         label=f"{angle:.2f}°",
         near_deg=30.0,
-        rival_deg=found.get("rival_deg"),
+        rival_deg=transform.get("rival_deg"),
     )
     circle.set_ylabel("Evidence of the images\n(log gradient over spread, less overlap)")
-    asked = found["image_evidence"]
+    evidence = transform["image_evidence"]
     text = (
         f"How well the {plain(structure).lower()} lies in the images of {dataset} with a candidate fault undone, "
-        f"mean over n = {asked['cases']:.0f} cases, (a) over the whole circle and (b) around the optimum at "
+        f"mean over n = {evidence['cases']:.0f} cases, (a) over the whole circle and (b) around the optimum at "
         f"{angle:.2f}°, at the shift found. No right label was asked. Gain over the labels as delivered: "
-        f"{asked['gain']:.2f} (t = {asked['t']:.1f}). The rotation is {found['rotation']}"
-        f"{_rivalled(found, 'suits the images')}."
+        f"{evidence['gain']:.2f} (t = {evidence['t']:.1f}). The rotation is {transform['rotation']}"
+        f"{_rivalled(transform, 'suits the images')}."
     ).replace(" -", " −")
     return parts.Drawing(
         drawn,
@@ -164,9 +164,9 @@ def _over_rotation(
     return drawn, circle, peak
 
 
-def _rivalled(found: dict, does: str) -> str:
+def _rivalled(transform: dict, does: str) -> str:
     """What is said of another angle that does about as well; nothing where there is none."""
-    rival = found.get("rival_deg")
+    rival = transform.get("rival_deg")
     return "" if rival is None else f"; {rival:.2f}° {does} about as well"
 
 
@@ -186,14 +186,14 @@ def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
     side = (style.PAGE_MM - 12) / 3
     boxes = [[view.around(margin=0.25) for view in row.views] for row in rows]
     heights = [
-        side * min(1.2, max(box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
-                            for view, box in zip(row.views, own, strict=True)))
-        for row, own in zip(rows, boxes, strict=True)
+        side * min(1.2, max(np.divide(*box.size_mm(view.pixel_mm))
+                            for view, box in zip(row.views, row_boxes, strict=True)))
+        for row, row_boxes in zip(rows, boxes, strict=True)
     ]  # fmt: skip
     drawn = style.canvas(style.PAGE_MM, sum(heights) + 16)
-    grid = drawn.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
-    for row, panels, own in zip(rows, grid, boxes, strict=True):
-        for panel, view, box in zip(panels, row.views, own, strict=True):
+    axes = drawn.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
+    for row, panels, row_boxes in zip(rows, axes, boxes, strict=True):
+        for panel, view, box in zip(panels, row.views, row_boxes, strict=True):
             overlay.show(panel, box.of(view.image), view.pixel_mm)
             if row.filled:
                 right = box.of(view.layers["right"])
@@ -204,7 +204,7 @@ def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
             overlay.letters(panel, view.plane, all_sides=True)
             if row is rows[0]:
                 panel.set_title(plain(view.plane), loc="center")
-                overlay.scale_bar(panel, box.width_mm(view.pixel_mm))
+                overlay.scale_bar(panel, box.size_mm(view.pixel_mm)[1])
         panels[0].text(
             -0.03, 0.5, row.title, transform=panels[0].transAxes, rotation=90, ha="right",
             va="center", fontsize=7, fontweight="bold", color=row.colour,
@@ -215,16 +215,16 @@ def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
 def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     """The moved structure of the reference case as delivered and as repaired, in three planes."""
     dataset = figure.dataset
-    found = results.transform(dataset)
+    transform = results.transform(dataset)
     structure = results.study.datasets[dataset].repair.structure
     colour = parts.colours(results)[structure]
-    views = moved(results, dataset, found["reference_case"])
+    views = repair_views(results, dataset, transform["reference_case"])
     drawn = _in_three_planes(
         [
             _Row(f"{title}, IoU {iou:.3f}", style.INK, views, {layer: ("#FFFFFF", True)}, colour)
             for layer, title, iou in (
-                ("delivered", "As delivered", found["iou_before"]),
-                ("repaired", "Repaired", found["iou_after"]),
+                ("delivered", "As delivered", transform["iou_before"]),
+                ("repaired", "Repaired", transform["iou_after"]),
             )
         ]
     )
@@ -237,15 +237,15 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         drawn,
         f"Label repair, {dataset}",
-        f"{plain(structure)} of the reference case {found['reference_case']} of {dataset}, as "
-        f"delivered (IoU {found['iou_before']:.3f} with the right label) and as repaired by "
-        f"{found['method']} (IoU {found['iou_after']:.3f}), in three planes through the middle of "
+        f"{plain(structure)} of the reference case {transform['reference_case']} of {dataset}, as "
+        f"delivered (IoU {transform['iou_before']:.3f} with the right label) and as repaired by "
+        f"{transform['method']} (IoU {transform['iou_after']:.3f}), in three planes through the middle of "
         f"the right label. Filled: right label; dashed: label as delivered or repaired. Pictures in "
         f"{overlay.RADIOLOGICAL}.",
         f"Six pictures. Before repair the outline of the {structure} lies beside its right place, "
-        f"IoU {found['iou_before']:.3f}; after repair IoU {found['iou_after']:.3f}.",
+        f"IoU {transform['iou_before']:.3f}; after repair IoU {transform['iou_after']:.3f}.",
         pandas.DataFrame(
-            [("as delivered", found["iou_before"]), ("repaired", found["iou_after"])],
+            [("as delivered", transform["iou_before"]), ("repaired", transform["iou_after"])],
             columns=["label", "iou"],
         ),
     )
@@ -254,24 +254,24 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
 def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     """Some cases in three planes, those for review first: as delivered, and as the study goes on."""
     dataset = figure.dataset
-    found = results.transform(dataset)
+    transform = results.transform(dataset)
     structure = results.study.datasets[dataset].repair.structure
     shown = [
         (case, verdict)
         for case, verdict in repaired_cases(results, dataset)
-        if case != found["reference_case"]
+        if case != transform["reference_case"]
     ]
     if not shown:
         text = f"{dataset} has no case but the reference case."
         table = pandas.DataFrame(columns=["case", "verdict"])
-        return parts.nothing(f"Repaired cases, {dataset}", text, table)
+        return parts.empty_drawing(f"Repaired cases, {dataset}", text, table)
     outlines = {"delivered": ("#FF8F8F", True), "repaired": ("#FFFFFF", False)}
     drawn = _in_three_planes(
         [
             _Row(
                 f"{case}: {verdict}",
                 style.darker(VERDICTS.get(verdict, style.INK), 0.9),
-                moved(results, dataset, case),
+                repair_views(results, dataset, case),
                 outlines,
             )
             for case, verdict in shown
@@ -304,7 +304,7 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
     table = table[table[columns].notna().any(axis=1)].reset_index(drop=True)
     drawn = style.canvas(style.PAGE_MM, 62)
     panels = drawn.subplots(1, len(EVIDENCE))
-    said = []
+    summaries = []
     for letter, axes, (name, title, more) in zip("abc", panels, EVIDENCE, strict=True):
         pairs = table[[f"{name}_before", f"{name}_after"]].to_numpy(float)
         # Those for review last, so that none hides behind the crowd.
@@ -324,7 +324,7 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
             axes.set_ylim(min([0.5, *known.ravel()]), 1.02)
         elif len(known):
             axes.set_ylim(0, 1.08 * max(float(known.max()), 1e-6))
-        said.append(f"{name} better in {better} of {len(known)}")
+        summaries.append(f"{name} better in {better} of {len(known)}")
     counts = table["verdict"].value_counts()
     handles = [
         Line2D([], [], color=colour, marker={"repaired": "o", "left": "s", "review": "^"}[verdict],
@@ -341,7 +341,7 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
         "structure's surface, (b) mean absolute deviation of the intensity from its median inside, (c) "
         "mean Dice of neighbouring slices. A line is a case, in the colour of its verdict; where it was "
         "left, the study goes on with the label as delivered.",
-        f"Paired lines before and after repair: {', '.join(said)} cases.",
+        f"Paired lines before and after repair: {', '.join(summaries)} cases.",
         table,
     )
 
@@ -349,7 +349,7 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
 def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
     """The methods tried on the reference case: IoU against seconds."""
     dataset = figure.dataset
-    found = results.transform(dataset)
+    transform = results.transform(dataset)
     table = results.attempts(dataset).merge(results.attempt_seconds(dataset), how="left")
     table = table[["method", "frame", "iou_replayed", "seconds", "chosen", "reason"]]
     number = [
@@ -363,7 +363,7 @@ def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
     drawn = style.canvas(style.PAGE_MM, 24 + 6 * len(table))
     panels = drawn.subplots(1, 2, sharey=True)
     chosen = table["chosen"].astype(str).str.lower() == "true"
-    colours = [style.INK if one else style.SOFT for one in chosen]
+    colours = [style.INK if is_chosen else style.SOFT for is_chosen in chosen]
     for axes, values in zip(panels, number, strict=True):
         for row, value, colour, name in zip(rows, values, colours, names, strict=True):
             swept = name.startswith("sweep")
@@ -373,8 +373,8 @@ def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
                 axes.annotate("failed", (0.02, row), xycoords=("axes fraction", "data"), fontsize=6,
                               va="center", color=style.SOFT)  # fmt: skip
     panels[0].set_yticks(rows, names)
-    for label, one in zip(panels[0].get_yticklabels(), chosen, strict=True):
-        label.set_fontweight("bold" if one else "normal")
+    for label, is_chosen in zip(panels[0].get_yticklabels(), chosen, strict=True):
+        label.set_fontweight("bold" if is_chosen else "normal")
     panels[0].set_ylim(-0.6, len(table) - 0.4)
     for axes in panels:
         axes.margins(x=0.1)
@@ -397,9 +397,9 @@ def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         drawn,
         f"Methods of repair, {dataset}",
-        f"Methods tried on the reference case {found['reference_case']} of {dataset} (n = 1): (a) IoU of the right "
+        f"Methods tried on the reference case {transform['reference_case']} of {dataset} (n = 1): (a) IoU of the right "
         "label of the "
-        f"{found['structure'].replace('_', ' ')}, moved by the fault found, with the delivered one; (b) seconds to "
+        f"{transform['structure'].replace('_', ' ')}, moved by the fault found, with the delivered one; (b) seconds to "
         "reach it, with the steps that a method starts from. Bold: the method chosen.",
         "Dot chart of "
         + "; ".join(

@@ -7,24 +7,23 @@ from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
-from segstudy.publish.views import REFERENCE, Viewer
+from segstudy.publish.views import REFERENCE, ViewCache
 from segstudy.publish.words import plain
 from segstudy.words import count
 
 MOST = 6
 
 
-def draw(results: Results, figure: Figure, viewer: Viewer) -> parts.Drawing:
+def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
     """Image beside image with reference labels, for at most six cases spread over the cohort."""
     study, dataset = results.study, figure.dataset
     settings, colours = study.datasets[dataset], parts.colours(results)
     chosen = spread_over(results, dataset)
     views = [viewer.view(dataset, case, predictions=False) for case in chosen]
-    rows, across = style.grid(len(views), 3 if len(views) > 2 else 2)
+    rows, across = style.rows_and_columns(len(views), 3 if len(views) > 2 else 2)
     boxes = [slices.around(np.ones_like(view.layers[REFERENCE]), view.pixel_mm) for view in views]
     shapes = [
-        box.height_mm(view.pixel_mm) / box.width_mm(view.pixel_mm)
-        for view, box in zip(views, boxes, strict=True)
+        np.divide(*box.size_mm(view.pixel_mm)) for view, box in zip(views, boxes, strict=True)
     ]
     panel = (style.PAGE_MM - 6) / (2 * across)
     heights = [panel * max(shapes[row * across : (row + 1) * across]) for row in range(rows)]

@@ -5,7 +5,6 @@ import math
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from segstudy import metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure, families
 from segstudy.publish.draw import parts
@@ -19,7 +18,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     A family is the models that differ in nothing but their `training_subset`.
     """
-    study, what = results.study, metric.find(figure.metric)
+    study, what = results.study, figure.metric
     kin = families(study)
     models = [model for family in kin for model in family]
     colour, marker = (
@@ -30,29 +29,31 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     summary = results.summary
     summary = summary[
         (summary["dataset"] == figure.dataset)
-        & (summary["metric"] == figure.metric)
+        & (summary["metric"] == figure.metric.name)
         & summary["model"].isin(models)
     ].assign(subjects=lambda table: table["model"].map(subjects))
     draws = _draws(results, figure)
     panels = [name for name in regions(study) if name in set(summary["structure"])]
-    grid = parts.panel_grid(len(panels), 4, panel_mm=60.0, sharey=True)
-    grid.set_height(44, 6)
+    layout = parts.panel_layout(len(panels), 4, panel_mm=60.0, sharey=True)
+    layout.set_height(44, 6)
     ticks = sorted(set(subjects.values()))
-    for panel, name in zip(grid.panels, panels, strict=False):
-        own = summary[summary["structure"] == name].set_index("model")
+    for panel, name in zip(layout.panels, panels, strict=False):
+        of_structure = summary[summary["structure"] == name].set_index("model")
         for family in kin:
-            line = own.reindex(sorted(family, key=subjects.get))
+            line = of_structure.reindex(sorted(family, key=subjects.get))
             panel.plot(line["subjects"], line["mean"], color=style.SOFT, linewidth=0.7, zorder=2)
         for model in models:
-            if model not in own.index or not math.isfinite(own.loc[model, "mean"]):
+            if model not in of_structure.index or not math.isfinite(
+                of_structure.loc[model, "mean"]
+            ):
                 continue
-            row = own.loc[model]
+            row = of_structure.loc[model]
             panel.plot([row["subjects"]] * 2, [row["ci_low"], row["ci_high"]],
                        color=colour[model], zorder=3)  # fmt: skip
             panel.plot(row["subjects"], row["mean"], marker=marker[model], color=colour[model],
                        markersize=4, linestyle="none", zorder=4)  # fmt: skip
-            each = draws.get((name, model), [])
-            panel.plot([row["subjects"]] * len(each), each, marker="_", color=colour[model],
+            draw_means = draws.get((name, model), [])
+            panel.plot([row["subjects"]] * len(draw_means), draw_means, marker="_", color=colour[model],
                        markersize=5, linestyle="none", alpha=0.8, zorder=3)  # fmt: skip
             if row["n_infinite"]:
                 panel.annotate(
@@ -64,13 +65,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         panel.xaxis.set_major_locator(FixedLocator(ticks))
         panel.xaxis.set_major_formatter(FixedFormatter([str(tick) for tick in ticks]))
         panel.xaxis.set_minor_locator(NullLocator())
-        parts.title(panel, plain(name), grid.panel_mm - 6)
+        parts.set_title(panel, plain(name), layout.panel_mm - 6)
         panel.set_xlabel("Training subjects")
-    grid.label_left(what.axis)
+    layout.label_left(what.axis)
     shown = [model for model in study.models if model in models]
     handles = parts.model_handles(list(study.models))
-    shown_handles = [one for one in handles if one.get_label() in shown]
-    parts.legend(grid.figure, shown_handles, grid.width_mm)
+    shown_handles = [handle for handle in handles if handle.get_label() in shown]
+    parts.legend(layout.figure, shown_handles, layout.width_mm)
     tested = int(summary["n_subjects"].max()) if len(summary) else 0
     columns_shown = [
         "structure",
@@ -83,7 +84,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         "ci_high",
     ]
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"{what.title} and training size, {figure.dataset}",
         f"Mean {what.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
         f"subjects that a model was trained on (log scale), with its {confidence(study.statistics.alpha)} confidence interval; "
@@ -113,14 +114,14 @@ def _subjects(results: Results, model: str) -> int:
         return subset.subjects
     splits = results.splits.dropna(subset="fold")
     folds = [splits[splits["fold"] != fold] for fold in results.study.folds]
-    return round(np.mean([len(own[["dataset", "subject"]].drop_duplicates()) for own in folds]))
+    return round(np.mean([len(fold[["dataset", "subject"]].drop_duplicates()) for fold in folds]))
 
 
 def _draws(results: Results, figure: Figure) -> dict[tuple[str, str], list[float]]:
     """Of models with several seeds, the mean of the finite values of each, by structure and model."""
     table = results.metrics
-    table = table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric)]
+    table = table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric.name)]
     table = table[np.isfinite(table["value"])]
     means = table.groupby(["structure", "model", "seed"])["value"].mean()
     grouped = means.groupby(["structure", "model"])
-    return {key: list(own) for key, own in grouped if len(own) > 1}
+    return {key: list(means) for key, means in grouped if len(means) > 1}

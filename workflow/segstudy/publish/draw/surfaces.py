@@ -15,6 +15,7 @@ from matplotlib.colors import Normalize
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from skimage.measure import marching_cubes
 
+from segstudy.boxes import bounding_box
 from segstudy.images.files import Image
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
@@ -49,10 +50,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     }
     if not cases:
         text = f"No case of {dataset} has a defined Dice, so no surface is shown."
-        return parts.nothing(f"Surfaces, {dataset}", text, pandas.DataFrame({"case": []}))
+        return parts.empty_drawing(f"Surfaces, {dataset}", text, pandas.DataFrame({"case": []}))
     structures = [(name, value) for name, value in structures if name in cases]
     opened = {case: open_case(results, dataset, case) for case in set(cases.values())}
-    labels = {case: found.label for case, found in opened.items()}
+    labels = {case: values_mm.label for case, values_mm in opened.items()}
     meshes, rows = {}, []
     for name, value in structures:
         case = cases[name]
@@ -64,16 +65,18 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
                 prediction = opened[case].prediction(model)
                 distances = _signed(labels[case], prediction == value, mesh[0])
             meshes[name, model] = distances
-            found = distances if distances is not None else np.full(1, math.nan)
+            values_mm = distances if distances is not None else np.full(1, math.nan)
             rows.append(
-                (case, name, model, *np.round(np.percentile(found, [5, 50, 95]), 4),
-                 round(float(np.abs(found).mean()), 4))
+                (case, name, model, *np.round(np.percentile(values_mm, [5, 50, 95]), 4),
+                 round(float(np.abs(values_mm).mean()), 4))
             )  # fmt: skip
     table = pandas.DataFrame(
         rows,
         columns=["case", "structure", "model", "p5_mm", "median_mm", "p95_mm", "mean_absolute_mm"],
     )
-    pooled = [np.abs(found) for found in meshes.values() if isinstance(found, np.ndarray)]
+    pooled = [
+        np.abs(values_mm) for values_mm in meshes.values() if isinstance(values_mm, np.ndarray)
+    ]
     limit = float(np.percentile(np.concatenate(pooled), 90)) if pooled else 0.0
     limit = max(limit, *(float(min(label.spacing_mm)) for label in labels.values()))
     limit = float(f"{limit:.1g}") if limit < 1 else math.ceil(limit)
@@ -146,13 +149,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Vertices (in voxels of the label) and triangles of a structure; None where it is empty."""
     mask = label.array == value
-    if not mask.any():
+    box = bounding_box(mask)
+    if box is None:
         return None
-    places = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    low = np.array([place[0] for place in places])
-    high = np.array([place[-1] + 1 for place in places])
-    part = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    solid = np.pad(part.astype(np.float32), 3)
+    solid = np.pad(box.of(mask).astype(np.float32), 3)
     smooth = gaussian_filter(solid, 0.8)
     smooth = smooth if smooth.max() > 0.6 else gaussian_filter(solid, 0.3)
     level = 0.5 if smooth.max() > 0.55 else float(smooth.max()) / 2
@@ -160,7 +160,7 @@ def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
     if len(faces) > MOST_TRIANGLES:  # more would be smaller than the print's dots
         step = math.ceil(math.sqrt(len(faces) / MOST_TRIANGLES))
         vertices, faces, _, _ = marching_cubes(smooth, level, step_size=step)
-    return vertices - 3 + low, faces
+    return vertices - 3 + np.array(box.start), faces
 
 
 def _signed(label: Image, prediction: np.ndarray, vertices: np.ndarray) -> np.ndarray | None:
@@ -208,7 +208,9 @@ def _scale_bar(axes) -> None:
     """A bar of a round length below the surface, in its lower left corner."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     longest = max(right - left, top - bottom) / 3
-    length = max((one for one in (2, 5, 10, 20, 50, 100) if one <= longest), default=1)
+    length = max(
+        (length_mm for length_mm in (2, 5, 10, 20, 50, 100) if length_mm <= longest), default=1
+    )
     height = bottom - 0.02 * (top - bottom)
     axes.plot([left, left + length], [height] * 2, color=style.INK, linewidth=1.2,
               solid_capstyle="butt", clip_on=False)  # fmt: skip

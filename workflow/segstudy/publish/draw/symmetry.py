@@ -14,7 +14,7 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
 from segstudy.publish.views import View, open_case
-from segstudy.publish.words import expand, listing, plain
+from segstudy.publish.words import chosen_metrics, listing, plain
 from segstudy.study import Study
 from segstudy.words import confidence, count
 
@@ -40,12 +40,13 @@ def kinds(study: Study) -> dict[str, list[str]]:
 def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     """A panel a metric: for each model the mean over cases of three ways to score the same labels."""
     study = results.study
-    names, models = expand(study.publish.metrics, study), list(study.models)
-    grid = parts.panel_grid(len(names), 3, float(np.clip(17 * len(models), 42, 75)), 8)
-    slot = grid.panel_mm * 0.8 / len(models)
+    metrics = chosen_metrics(study.publish.metrics, study)
+    names, models = [known.name for known in metrics], list(study.models)
+    layout = parts.panel_layout(len(names), 3, float(np.clip(17 * len(models), 42, 75)), 8)
+    slot = layout.panel_mm * 0.8 / len(models)
     table, below = [], 3.0
-    for place, name in zip(grid.panels, names, strict=True):
-        what = metric.find(name)
+    for place, what in zip(layout.panels, metrics, strict=True):
+        name = what.name
         values = results.values(figure.dataset, name)
         for x, model in enumerate(models):
             for step, (kind, members) in enumerate(kinds(study).items()):
@@ -73,15 +74,15 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         place.set_xlim(-0.55, len(models) - 0.45)
         place.set_ylabel(f"{what.axis} {what.arrow}")
         below = max(below, parts.label_models(place, models, slot))
-    grid.set_height(44 + below, 8)
+    layout.set_height(44 + below, 8)
     handles = [Patch(color=KINDS[kind], label=WORDS[kind]) for kind in KINDS]
-    parts.legend(grid.figure, handles, grid.width_mm)
-    found = pandas.DataFrame(table)
-    infinite = int(found["infinite"].sum())
+    parts.legend(layout.figure, handles, layout.width_mm)
+    bars = pandas.DataFrame(table)
+    infinite = int(bars["infinite"].sum())
     n = results.values(figure.dataset, names[0])["subject"].nunique()
     level = confidence(study.statistics.alpha)
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"Sides apart and merged, {figure.dataset}",
         f"{count(len(study.left_right_pairs), 'pair')} of left and right structures on {figure.dataset}, n = "
         f"{count(n, 'subject')}: each metric for the structures apart, for each pair merged, and for all foreground "
@@ -89,7 +90,7 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         "Scores that jump when sides are merged tell of right shapes under the wrong side's label."
         + (f" {count(infinite, 'infinite value')} left out (∞ and number above the bar)." if infinite else ""),
         "Bars. " + " ".join(_said(row) for row in table),
-        found,
+        bars,
     )  # fmt: skip
 
 
@@ -117,8 +118,8 @@ class Bar:
 
 def subject_means(values: pandas.DataFrame, members: list[str]) -> np.ndarray:
     """A subject's mean over some structures; infinite as soon as one is, NaN only where all are."""
-    own = values[values["structure"].isin(members)]
-    return own.groupby("subject")["value"].mean().to_numpy(float)
+    of_members = values[values["structure"].isin(members)]
+    return of_members.groupby("subject")["value"].mean().to_numpy(float)
 
 
 def _bar(axes, x: float, bar: Bar, colour: str) -> None:
@@ -159,7 +160,7 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
     parts.heat_map(axes, mean.to_numpy(float), words, "Oranges", 0, max(1.8 * highest, 0.01))
     names_shown = [parts.wrap(plain(name), 30) for name in names]
     axes.set_yticks(np.arange(len(names)) + 0.5, names_shown)
-    above = parts.title(axes, "Predicted voxels of the other side (%)", width - names_mm)
+    above = parts.set_title(axes, "Predicted voxels of the other side (%)", width - names_mm)
     below = parts.label_models(axes, models, slot, first=0.5)
     drawn.set_size_inches(width / 25.4, (7.5 * len(names) + below + above + 7) / 25.4)
     n = values["case"].nunique()
@@ -183,14 +184,14 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     """A panel a model with swapped voxels: its most swapped case, on the slice that shows most of them."""
     study, models = results.study, list(results.study.models)
     colours, dataset = parts.colours(results), figure.dataset
-    found = {model: _most_swapped(results, dataset, model) for model in models}
-    chosen = {model: one for model, one in found.items() if one is not None}
-    grid = parts.panel_grid(len(chosen), 3, panel_mm=57)
-    side = grid.panel_mm - 2 if chosen else 12
-    grid.set_height(side + 9, 12)
+    candidates = {model: _most_swapped(results, dataset, model) for model in models}
+    chosen = {model: candidate for model, candidate in candidates.items() if candidate is not None}
+    layout = parts.panel_layout(len(chosen), 3, panel_mm=57)
+    side = layout.panel_mm - 2 if chosen else 12
+    layout.set_height(side + 9, 12)
     values = study.datasets[dataset].structures
     shown = []
-    for panel, (model, (view, share)) in zip(grid.panels, chosen.items(), strict=False):
+    for panel, (model, (view, share)) in zip(layout.panels, chosen.items(), strict=False):
         box = view.around()
         overlay.show(panel, box.of(view.image), view.pixel_mm)
         for name, label in view.layers.items():
@@ -203,16 +204,16 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_title("\n".join(lines), fontsize=6.5, loc="center", fontweight="normal")
         shown.append((model, view.case, view.plane, view.position, share))
     if not chosen:
-        grid.panels[0].text(
+        layout.panels[0].text(
             0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center"
         )
-        grid.panels[0].set_axis_off()
+        layout.panels[0].set_axis_off()
     others = [model for model in models if model not in chosen]
     handles = parts.structure_handles(results, kinds(study)["apart"])
-    parts.legend(grid.figure, [*handles, *overlay.line_handles()], grid.width_mm)
+    parts.legend(layout.figure, [*handles, *overlay.line_handles()], layout.width_mm)
     texts = [f"{model}: {case}, {100 * share:.1f} %." for model, case, _, _, share in shown]
     return parts.Drawing(
-        grid.figure,
+        layout.figure,
         f"Most swapped cases, {dataset}",
         f"For each model the case of {dataset} with the most voxels under the wrong side's label, as a percentage of "
         "the predicted voxels of all pairs, on the slice that shows the most of them. Solid: reference, dashed: "
@@ -243,8 +244,8 @@ def _most_swapped(results: Results, dataset: str, model: str) -> tuple[View, flo
         return None
     swapped = table["value"].astype(float) * table["n_predicted_voxels"].astype(float)
     case = swapped.groupby(table["case"]).sum().idxmax()
-    found = open_case(results, dataset, case)
-    reference, prediction = found.label.array, found.prediction(model)
+    opened = open_case(results, dataset, case)
+    reference, prediction = opened.label.array, opened.prediction(model)
     values = results.study.datasets[dataset].structures
     pairs = [[values[name] for name in pair] for pair in results.study.left_right_pairs]
     wrong = np.zeros(reference.shape, bool)
@@ -252,9 +253,9 @@ def _most_swapped(results: Results, dataset: str, model: str) -> tuple[View, flo
         wrong |= (reference == left) & (prediction == right)
         wrong |= (reference == right) & (prediction == left)
     # A sagittal slice would show one side only.
-    plane = "axial" if found.plane == "sagittal" else found.plane
-    where = found.cut(int(slices.per_slice(wrong, found.label.grid, plane).argmax()), plane)
+    plane = "axial" if opened.plane == "sagittal" else opened.plane
+    where = opened.cut(int(slices.per_slice(wrong, opened.label.grid, plane).argmax()), plane)
     sided = [value for pair in pairs for value in pair]
     layers = {"reference": where.take(reference), "prediction": where.take(prediction)}
-    layers = {name: np.where(np.isin(one, sided), one, 0) for name, one in layers.items()}
-    return found.view(where, layers), float(wrong.sum() / np.isin(prediction, sided).sum())
+    layers = {name: np.where(np.isin(label, sided), label, 0) for name, label in layers.items()}
+    return opened.view(where, layers), float(wrong.sum() / np.isin(prediction, sided).sum())

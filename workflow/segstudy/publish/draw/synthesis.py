@@ -3,6 +3,7 @@
 import numpy as np
 import pandas
 
+from segstudy.planes import PLANE_ACROSS
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
@@ -10,27 +11,24 @@ from segstudy.publish.results import Results
 from segstudy.publish.words import plain
 from segstudy.words import count
 
-PLANES = {0: "sagittal", 1: "coronal", 2: "axial"}
-"""The plane across each RAS axis."""
-
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """A label map beside images drawn from it; below, each image with the labels that were learned with it."""
     study = results.study
     fold, seed = study.folds[0], study.models[figure.model].seeds[0]
-    found = results.samples(figure.model, fold, seed)
+    samples = results.samples(figure.model, fold, seed)
     colours = parts.colours(results)
     classes = {name: number for number, name in enumerate(study.structures, start=1)}
-    plane = PLANES[({0, 1, 2} - set(found["axes"].tolist())).pop()]
-    pixel_mm = tuple(float(size) for size in found["pixel_mm"][::-1])
-    images = [upright(image) for image in found["images"]]
-    labels = [upright(label) for label in found["labels"]]
+    plane = PLANE_ACROSS[({0, 1, 2} - set(samples["axes"].tolist())).pop()]
+    pixel_mm = tuple(float(size) for size in samples["pixel_mm"][::-1])
+    images = [upright(image) for image in samples["images"]]
+    labels = [upright(label) for label in samples["labels"]]
     number = len(images)
     height = images[0].shape[0] * pixel_mm[0] / (images[0].shape[1] * pixel_mm[1])
     panel = (style.PAGE_MM - 4) / (number + 1)
     drawn = style.canvas(style.PAGE_MM, 2 * panel * height + 14)
     axes = drawn.subplots(2, number + 1, squeeze=False)
-    plainly = upright(found["map"])
+    plainly = upright(samples["map"])
     overlay.show(axes[0, 0], np.zeros(plainly.shape), pixel_mm)
     overlay.letters(axes[0, 0], plane)
     overlay.scale_bar(axes[0, 0], plainly.shape[1] * pixel_mm[1])

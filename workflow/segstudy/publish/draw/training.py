@@ -33,7 +33,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     structures = [name for name in study.structures if f"{DICE}{name}" in table.columns]
     by_structure = 0 < len(structures) <= MOST_STRUCTURES
 
-    blocks, columns = style.grid(len(models), 4)
+    blocks, columns = style.rows_and_columns(len(models), 4)
     width = style.PAGE_MM if len(models) > 1 else style.COLUMN_MM
     drawn = style.canvas(width, blocks * 108 + 8)
     kinds = 4
@@ -44,33 +44,35 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     for index, model in enumerate(models):
         block, column = divmod(index, columns)
         loss, dice, rate, speed = axes[block * kinds : block * kinds + kinds, column]
-        own = table[table["model"] == model]
-        runs = [run for _, run in own.groupby(["fold", "seed"], sort=True)]
+        of_model = table[table["model"] == model]
+        runs = [run for _, run in of_model.groupby(["fold", "seed"], sort=True)]
         for run in runs:
             dot = {"marker": "o", "markersize": 2} if len(run) < 3 else {}
             loss.plot(
                 run["epoch"], run["train_loss"], color=colour[model], lw=0.6, alpha=0.7, **dot
             )
             if "validation_loss" in run and run["validation_loss"].notna().any():
-                there = run.dropna(subset="validation_loss")
+                validated = run.dropna(subset="validation_loss")
                 loss.plot(
-                    there["epoch"], there["validation_loss"], color=style.SOFT, lw=0.6, ls=(0, (3, 1.5))
+                    validated["epoch"], validated["validation_loss"], color=style.SOFT, lw=0.6, ls=(0, (3, 1.5))
                 )  # fmt: skip
             if "lr" in run:
                 rate.plot(run["epoch"], run["lr"], color=colour[model], lw=0.7, **dot)
             speed.plot(run["epoch"], run["patches_per_s"], color=colour[model], lw=0.7, **dot)
         if by_structure:
             for name in structures:
-                _mean(dice, own, f"{DICE}{name}", structure_colour[name])
-        if f"{DICE}mean" in own:
+                _mean(dice, of_model, f"{DICE}{name}", structure_colour[name])
+        if f"{DICE}mean" in of_model:
             for run in runs:
-                there = run.dropna(subset=f"{DICE}mean")
+                validated = run.dropna(subset=f"{DICE}mean")
                 dice.plot(
-                    there["epoch"], there[f"{DICE}mean"], color=style.INK, lw=0.4, alpha=0.45,
-                    marker="." if len(there) < 3 else None,
+                    validated["epoch"], validated[f"{DICE}mean"], color=style.INK, lw=0.4, alpha=0.45,
+                    marker="." if len(validated) < 3 else None,
                 )  # fmt: skip
-            _mean(dice, own, f"{DICE}mean", style.INK, 1.4)
-        shown = own[[name for name in own.columns if name.startswith(DICE)]].to_numpy(float)
+            _mean(dice, of_model, f"{DICE}mean", style.INK, 1.4)
+        shown = of_model[[name for name in of_model.columns if name.startswith(DICE)]].to_numpy(
+            float
+        )
         if np.isfinite(shown).any():
             dice_low = min(dice_low, float(np.nanmin(shown)))
         loss.set_title(parts.wrap(model, max(12, int(width / columns / 1.6))),
@@ -78,10 +80,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         speed.set_xlabel("Epoch")
         for place in (loss, dice, rate, speed):
             place.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            place.set_xlim(0, max(own["epoch"].max(), 1) * 1.03)
+            place.set_xlim(0, max(of_model["epoch"].max(), 1) * 1.03)
         rate.set_ylim(bottom=0)
-        speed.set_ylim(0, max(1e-3, 1.15 * float(np.nanmax(own["patches_per_s"], initial=0.0))))
-        if "lr" in own and own["lr"].max() < 0.01:
+        speed.set_ylim(
+            0, max(1e-3, 1.15 * float(np.nanmax(of_model["patches_per_s"], initial=0.0)))
+        )
+        if "lr" in of_model and of_model["lr"].max() < 0.01:
             rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
             rate.yaxis.get_offset_text().set_fontsize(6)
         for place in (loss, dice, rate):
@@ -140,10 +144,10 @@ def _throughput(results: Results, history: pandas.DataFrame, model: str, fold: i
 
 def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:
     """The mean over the runs at each epoch, with the range as a band unless it is of all structures."""
-    there = table.dropna(subset=column)
-    marker = {"marker": "o", "markersize": 2} if there["epoch"].nunique() < 25 else {}
+    recorded = table.dropna(subset=column)
+    marker = {"marker": "o", "markersize": 2} if recorded["epoch"].nunique() < 25 else {}
     seaborn.lineplot(
-        there, x="epoch", y=column, color=colour, linewidth=width, zorder=3, markeredgewidth=0,
+        recorded, x="epoch", y=column, color=colour, linewidth=width, zorder=3, markeredgewidth=0,
         errorbar=None if colour == style.INK else ("pi", 100), ax=axes,
         err_kws={"alpha": 0.18, "linewidth": 0}, **marker,
     )  # fmt: skip
@@ -154,6 +158,6 @@ def _last(table: pandas.DataFrame) -> dict[str, float]:
     """The mean over folds of each model's last validation Dice."""
     if f"{DICE}mean" not in table:
         return {}
-    there = table.dropna(subset=f"{DICE}mean")
-    last = there.groupby(["model", "fold", "seed"], sort=False)[f"{DICE}mean"].last()
+    recorded = table.dropna(subset=f"{DICE}mean")
+    last = recorded.groupby(["model", "fold", "seed"], sort=False)[f"{DICE}mean"].last()
     return last.groupby("model", sort=False).mean().to_dict()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segstudy.statistics import multiple as tested
+from segstudy.statistics import multiple_testing as tested
 from segstudy.statistics.swap import signs, swap
 
 INF = float("inf")

@@ -46,10 +46,10 @@ def read_trainings(folder: Path, settings: GridSettings) -> pd.DataFrame:
 def _parameters(path: Path) -> int:
     """Parameters of a trained network, from its settings.json."""
     content = read_json(path)
-    found = content.get("parameters") if isinstance(content, dict) else None
-    if type(found) is not int:
+    number = content.get("parameters") if isinstance(content, dict) else None
+    if type(number) is not int:
         raise InputError(f"{path}: found no number of parameters; run `segstudy train` again")
-    return found
+    return number
 
 
 def grid_table(
@@ -71,15 +71,15 @@ def grid_table(
         mean = trainings.groupby("model", sort=False)["validation_dice"].mean().reindex(list(arms))
         chosen = mean.idxmax() if mean.notna().all() else None
         for arm, point in arms.items():
-            own = trainings[trainings["model"] == arm]
+            of_arm = trainings[trainings["model"] == arm]
             for dataset, tested in dice[dice["model"] == arm].groupby("dataset", sort=False):
                 row = {
                     **{"grid": grid, "model": arm},
                     **{path: _text(value) for path, value in point.items()},
                     "validation_dice": mean[arm],
                     "best": arm == chosen,
-                    "parameters": int(own["parameters"].max()),
-                    "training_seconds": round(own["seconds"].mean(), 1),
+                    "parameters": int(of_arm["parameters"].max()),
+                    "training_seconds": round(of_arm["seconds"].mean(), 1),
                     "dataset": dataset,
                     "n_subjects": tested["subject"].nunique(),
                 }

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from segstudy.metrics.pieces import (
+from segstudy.metrics.surface_elements import (
     ROUNDING,
-    Pieces,
     Spacing,
+    SurfaceElements,
     any_crossed,
     crossed,
-    to_box,
-    to_cell,
+    squared_distance_to_box,
+    squared_distance_to_cell,
 )
 
 LEAF = 4
@@ -38,26 +38,26 @@ class Tree(NamedTuple):
 
 
 def fill_open(
-    found: np.ndarray,
+    distances: np.ndarray,
     codes: np.ndarray,
     others: np.ndarray,
     spacing_mm: Spacing,
-    table: Pieces,
+    table: SurfaceElements,
 ) -> None:
     """Put the distance in mm to the surface in the cells `others` wherever `found` is negative.
 
     found: (n,), of the polygons of `table` in the crossed cells `codes`, in the order of the array.
     """
-    _fill_open(found, codes, others, spacing_mm, table, _tree_of(others, spacing_mm, table))
+    _fill_open(distances, codes, others, spacing_mm, table, _tree_of(others, spacing_mm, table))
 
 
 def with_vertices(
     most: float,
-    found: np.ndarray,
+    distances: np.ndarray,
     codes: np.ndarray,
     others: np.ndarray,
     spacing_mm: Spacing,
-    table: Pieces,
+    table: SurfaceElements,
 ) -> float:
     """The larger of `most` and the greatest distance in mm from a vertex to the surface in `others`.
 
@@ -66,9 +66,9 @@ def with_vertices(
     from there, so that few are looked at; and a vertex is done with as soon as anything is nearer
     than `most` (the early break of Taha and Hanbury 2015).
     """
-    if found.max() + table.from_centre.max() <= most:
+    if distances.max() + table.from_centre.max() <= most:
         return most
-    places, bounds = _vertices_beyond(most, found, codes, others, spacing_mm, table)
+    places, bounds = _vertices_beyond(most, distances, codes, others, spacing_mm, table)
     if not len(places):
         return most
     # What is nearest to any of them lies in this part of the grid, with a little room for rounding.
@@ -88,7 +88,7 @@ def with_vertices(
     )
 
 
-def _tree_of(codes: np.ndarray, spacing_mm: Spacing, table: Pieces) -> Tree:
+def _tree_of(codes: np.ndarray, spacing_mm: Spacing, table: SurfaceElements) -> Tree:
     """The tree over the crossed cells."""
     return _tree(np.sort(_morton(codes)), codes, np.asarray(spacing_mm), table)
 
@@ -167,7 +167,7 @@ def _tree(places, codes, spacing_mm, table):
 
 
 @njit(cache=True, nogil=True)
-def _fill_open(found, codes, others, spacing_mm, table, tree):
+def _fill_open(distances, codes, others, spacing_mm, table, tree):
     step_i, step_j, step_k = spacing_mm
     stack, ahead = np.empty(64, np.int64), np.empty(64)
     nearest = 0
@@ -180,7 +180,7 @@ def _fill_open(found, codes, others, spacing_mm, table, tree):
             for k in range(len(row)):
                 for polygon in range(table.begin[row[k]], table.begin[row[k] + 1]):
                     sample += 1
-                    if found[sample - 1] >= 0:
+                    if distances[sample - 1] >= 0:
                         continue
                     x = table.centres[polygon, 0] + i * step_i
                     y = table.centres[polygon, 1] + j * step_j
@@ -189,16 +189,16 @@ def _fill_open(found, codes, others, spacing_mm, table, tree):
                         x, y, z, 0.0, nearest, others, spacing_mm, table, tree, stack, ahead
                     )
                     # On the surface itself only rounding is left, of which no metric is to speak.
-                    found[sample - 1] = np.sqrt(best) if best > ROUNDING else 0.0
+                    distances[sample - 1] = np.sqrt(best) if best > ROUNDING else 0.0
 
 
 @njit(cache=True, nogil=True)
-def _vertices_beyond(most, found, codes, others, spacing_mm, table):
+def _vertices_beyond(most, distances, codes, others, spacing_mm, table):
     """Vertices that may be further away than `most`: places in mm (n, 3), and how far at most (n,)."""
     step_i, step_j, step_k = spacing_mm
     limit = most - table.from_centre.max()
     most_vertices = np.diff(table.vertex_begin).max()
-    places = np.empty((most_vertices * (found > limit).sum(), 3))
+    places = np.empty((most_vertices * (distances > limit).sum(), 3))
     bounds = np.empty(len(places))
     number = sample = 0
     for i in range(codes.shape[0]):
@@ -210,10 +210,10 @@ def _vertices_beyond(most, found, codes, others, spacing_mm, table):
                 for polygon in range(table.begin[row[k]], table.begin[row[k] + 1]):
                     sample += 1
                     # The same surface in the same cell: its vertices lie on the other one.
-                    if found[sample - 1] <= limit or row[k] == others[i, j, k]:
+                    if distances[sample - 1] <= limit or row[k] == others[i, j, k]:
                         continue
                     for n in range(table.vertex_begin[polygon], table.vertex_begin[polygon + 1]):
-                        bound = found[sample - 1] + table.from_centre[n]
+                        bound = distances[sample - 1] + table.from_centre[n]
                         if bound > most:
                             places[number, 0] = table.vertices[n, 0] + i * step_i
                             places[number, 1] = table.vertices[n, 1] + j * step_j
@@ -259,8 +259,8 @@ def _search(x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ah
     while first >= 0:
         for n in range(first, last):
             cell = cells[n]
-            # `to_cell` takes a point from the first corner of a cell.
-            square = to_cell(
+            # `squared_distance_to_cell` takes a point from the first corner of a cell.
+            square = squared_distance_to_cell(
                 x - cell[0] * step_i,
                 y - cell[1] * step_j,
                 z - cell[2] * step_k,
@@ -281,8 +281,8 @@ def _search(x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ah
                 first = (node - leaves) * LEAF
                 last = min(first + LEAF, len(cells))
                 continue
-            left = to_box(x, y, z, boxes[2 * node])
-            right = to_box(x, y, z, boxes[2 * node + 1])
+            left = squared_distance_to_box(x, y, z, boxes[2 * node])
+            right = squared_distance_to_box(x, y, z, boxes[2 * node + 1])
             # The nearer child goes on top of the stack.
             nearer = 2 * node + (right <= left)
             stack[depth], ahead[depth] = nearer ^ 1, max(left, right)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from segstudy.publish import stacks
+from segstudy.publish import case_slices
 from segstudy.publish.results import Results
 
 
@@ -33,13 +33,13 @@ def _filled(path: str, shape: tuple[int, int]) -> np.ndarray:
 
 @given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
 def test_an_outline_encloses_its_pixels_and_no_other(mask):
-    np.testing.assert_array_equal(_filled(stacks.outline(mask), mask.shape), mask)
+    np.testing.assert_array_equal(_filled(case_slices.outline(mask), mask.shape), mask)
 
 
 def test_an_outline_is_short():
     mask = np.zeros((200, 200), bool)
     mask[20:180, 30:170] = True
-    assert len(stacks.outline(mask)) < 60  # eight straight runs
+    assert len(case_slices.outline(mask)) < 60  # eight straight runs
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,19 @@ def test_an_outline_is_short():
 def test_slices_cover_what_is_labelled(labelled, most, expected):
     there = np.zeros(10, bool)
     there[labelled] = True
-    assert stacks.chosen(there, most).tolist() == expected
+    assert case_slices.chosen(there, most).tolist() == expected
 
 
 def test_more_cases_get_fewer_slices():
-    assert stacks.affordable(40, 4) == stacks.MOST_SLICES
-    assert stacks.FEWEST_SLICES < stacks.affordable(60, 4) < stacks.MOST_SLICES
-    each = stacks.PICTURE_BYTES + 5 * stacks.OUTLINE_BYTES
-    assert stacks.affordable(60, 4) * 60 * each <= stacks.MOST_BYTES
-    assert stacks.affordable(10_000, 12) == stacks.FEWEST_SLICES
+    assert case_slices.affordable(40, 4) == case_slices.MOST_SLICES
+    assert case_slices.FEWEST_SLICES < case_slices.affordable(60, 4) < case_slices.MOST_SLICES
+    each = case_slices.PICTURE_BYTES + 5 * case_slices.OUTLINE_BYTES
+    assert case_slices.affordable(60, 4) * 60 * each <= case_slices.MOST_BYTES
+    assert case_slices.affordable(10_000, 12) == case_slices.FEWEST_SLICES
 
 
 def test_a_stack_shows_what_the_files_hold(plain):
-    found = stacks.stack(plain, "thorax", "case_000")
+    found = case_slices.slices_through(plain, "thorax", "case_000")
     label = plain.references("thorax")["case_000"].label
     from segstudy.images.files import read_label
 
@@ -88,4 +88,6 @@ def test_a_stack_shows_what_the_files_hold(plain):
 
 def test_as_many_processes_as_one_likes_give_the_same(plain):
     again = Results(plain.study, plain.root)
-    assert stacks.stacks(plain, "thorax", 1) == stacks.stacks(again, "thorax", 2)
+    assert case_slices.case_slices(plain, "thorax", 1) == case_slices.case_slices(
+        again, "thorax", 2
+    )

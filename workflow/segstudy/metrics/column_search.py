@@ -14,15 +14,15 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import binary_dilation
 
-from segstudy.metrics.pieces import (
+from segstudy.metrics.surface_elements import (
     ROUNDING,
-    Pieces,
     Spacing,
+    SurfaceElements,
     any_crossed,
+    count_elements,
     crossed,
-    number_of_samples,
-    pieces,
-    to_cell,
+    mesh_elements,
+    squared_distance_to_cell,
 )
 
 COLUMNS = 400
@@ -101,7 +101,7 @@ def reach_of(codes):
 
 
 def to_points(
-    codes: np.ndarray, reach: np.ndarray, spacing_mm: Spacing, table: Pieces
+    codes: np.ndarray, reach: np.ndarray, spacing_mm: Spacing, table: SurfaceElements
 ) -> tuple[np.ndarray, np.ndarray]:
     """From each crossed cell to the nearest crossed cell of another mask, from which reach is.
 
@@ -117,8 +117,8 @@ def _to_points(codes, reach, occupied, block, step_i, steps, apart, table):
     squares = (np.arange(FAR + 1) * step_i) ** 2
     squares[FAR] = np.inf
     planes = apart**2
-    number = number_of_samples(codes, table.begin)
-    found, sizes = np.empty(number), np.empty(number)
+    number = count_elements(codes, table.begin)
+    distances, sizes = np.empty(number), np.empty(number)
     n = 0
     for i in range(codes.shape[0]):
         level = reach[i]
@@ -131,19 +131,19 @@ def _to_points(codes, reach, occupied, block, step_i, steps, apart, table):
                 if not crossed(row[k]):
                     continue
                 sizes[n] = table.sizes[table.begin[row[k]]]
-                found[n] = OPEN
+                distances[n] = OPEN
                 n += 1
                 if not blocks[k // block[2]]:
                     continue
                 best = squares[level[j, k]]
                 for c in range(1, len(planes)):
                     if planes[c] >= best:
-                        found[n - 1] = np.sqrt(best)
+                        distances[n - 1] = np.sqrt(best)
                         break
                     y, z = j + steps[c, 0], k + steps[c, 1]
                     if 0 <= y < level.shape[0] and 0 <= z < level.shape[1]:
                         best = min(best, planes[c] + squares[level[y, z]])
-    return found, sizes
+    return distances, sizes
 
 
 @lru_cache(8)
@@ -156,7 +156,7 @@ def columns_of_polygons(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray, np
     """
     steps, apart = columns(spacing_mm)
     step = np.asarray(spacing_mm[1:])
-    centres = pieces(spacing_mm).centres[:, 1:]
+    centres = mesh_elements(spacing_mm).centres[:, 1:]
     places, row = np.unique(centres, axis=0, return_inverse=True)
     before = steps * step - places[:, None]
     beyond = np.maximum(np.maximum(before, -before - step), 0)
@@ -170,7 +170,11 @@ def columns_of_polygons(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray, np
 
 
 def to_mesh(
-    codes: np.ndarray, others: np.ndarray, reach: np.ndarray, spacing_mm: Spacing, table: Pieces
+    codes: np.ndarray,
+    others: np.ndarray,
+    reach: np.ndarray,
+    spacing_mm: Spacing,
+    table: SurfaceElements,
 ) -> tuple[np.ndarray, np.ndarray]:
     """From the centre of each polygon in the cells `codes` to the surface in the cells `others`.
 
@@ -186,8 +190,8 @@ def to_mesh(
 def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, planes, table):
     step_i, step_j, step_k = spacing_mm
     size_i, size_j, size_k = codes.shape
-    number = number_of_samples(codes, table.begin)
-    found, sizes = np.empty(number), np.empty(number)
+    number = count_elements(codes, table.begin)
+    distances, sizes = np.empty(number), np.empty(number)
     at_i, at_j, at_k = -1, 0, 0
     n = 0
     for i in range(size_i):
@@ -204,7 +208,7 @@ def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, p
                 after = n + last - first
                 sizes[n:after] = table.sizes[first:last]
                 same = others[i, j, k] == code
-                found[n:after] = 0.0 if same else OPEN
+                distances[n:after] = 0.0 if same else OPEN
                 if same or not occupied[i // block[0], j // block[1], k // block[2]]:
                     n = after
                     continue
@@ -215,7 +219,7 @@ def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, p
                     best = np.inf
                     if at_i >= 0:
                         # The cell nearest to the point before is a good first guess.
-                        best = to_cell(
+                        best = squared_distance_to_cell(
                             x + (i - at_i) * step_i,
                             y + (j - at_j) * step_j,
                             z + (k - at_k) * step_k,
@@ -228,7 +232,7 @@ def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, p
                         plane = planes[place, c]
                         if plane >= best:
                             # On the surface itself only rounding is left.
-                            found[n] = np.sqrt(best) if best > ROUNDING else 0.0
+                            distances[n] = np.sqrt(best) if best > ROUNDING else 0.0
                             break
                         to_j, to_k = j + steps[place, c, 0], k + steps[place, c, 1]
                         if not (0 <= to_j < size_j and 0 <= to_k < size_k):
@@ -246,7 +250,7 @@ def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, p
                                 other = others[to_i, to_j, to_k]
                                 if not crossed(other):
                                     continue
-                                square = to_cell(
+                                square = squared_distance_to_cell(
                                     x + (i - to_i) * step_i,
                                     y + (j - to_j) * step_j,
                                     z + (k - to_k) * step_k,
@@ -259,7 +263,7 @@ def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, p
                                     at_i, at_j, at_k = to_i, to_j, to_k
                             away += 1
                     n += 1
-    return found, sizes
+    return distances, sizes
 
 
 def _blocks(reach: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray]:

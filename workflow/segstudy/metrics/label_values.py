@@ -12,7 +12,7 @@ from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.study import MeasureSettings
 
-TOLD = 10
+MOST_LISTED = 10
 """Values, and further cases, that a message lists."""
 
 RUN = 256
@@ -20,7 +20,7 @@ RUN = 256
 
 
 @dataclass(frozen=True)
-class Held:
+class ValueCounts:
     """What the files of a case hold: voxels of each value, without the background and the ignored.
 
     prediction: in its own values; None where there is no file.
@@ -33,7 +33,7 @@ class Held:
     prediction: Mapping[int, int] | None
 
 
-def held(label: np.ndarray) -> dict[int, int]:
+def count_values(label: np.ndarray) -> dict[int, int]:
     """Voxels of each value in a label map, without the background."""
     counts = _counts(label.ravel(order="K"), int(label.max(initial=0)) + 1)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
@@ -55,16 +55,16 @@ def _counts(flat, number):
     return counts
 
 
-def ignored(reference: np.ndarray, ignore: Collection[int]) -> np.ndarray | None:
+def ignored_voxels(reference: np.ndarray, ignore: Collection[int]) -> np.ndarray | None:
     """Voxels of a reference that nobody has labelled: bool, of its shape; None where there is none.
 
     ignore: the values that mark them.
     """
-    found = np.isin(reference, list(ignore)) if ignore else None
-    return found if found is not None and found.any() else None
+    marked = np.isin(reference, list(ignore)) if ignore else None
+    return marked if marked is not None and marked.any() else None
 
 
-def without(label: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
+def without_ignored(label: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
     """A label map that is empty where `ignored` is; itself where that is None."""
     if ignored is None:
         return label
@@ -73,7 +73,7 @@ def without(label: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
     return emptied
 
 
-def translated(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
+def in_reference_values(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
     """A predicted label map in the values of the references; further values become background.
 
     Values that have no meaning are background too: `check` refuses them.
@@ -91,13 +91,13 @@ def translated(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
     return meaning.astype(np.min_scalar_type(meaning.max()))[prediction]
 
 
-def check_references(cases: Sequence[Held], settings: MeasureSettings) -> None:
+def check_references(cases: Sequence[ValueCounts], settings: MeasureSettings) -> None:
     """Refuse structures that no reference holds, where references hold values that no structure has.
 
     So 255 for `liver: 1` is no row of empty references. Values that `background_labels` names are known;
     with `all`, which says it of any, there is a warning. Raises InputError with values and what to do.
     """
-    total = _total(one.reference for one in cases)
+    total = _total(case.reference for case in cases)
     absent = [name for name, value in settings.structures.items() if value not in total]
     ignored = () if settings.background_labels == "all" else settings.background_labels
     known = {*settings.structures.values(), *ignored}
@@ -105,8 +105,8 @@ def check_references(cases: Sequence[Held], settings: MeasureSettings) -> None:
     if not absent or not other:
         return
     named = ", ".join(f"{name} {value}" for name, value in settings.structures.items())
-    first, *more = [one for one in cases if set(one.reference) & set(other)]
-    others = f", and {_cases([one.case for one in more])}" if more else ""
+    first, *more = [case for case in cases if set(case.reference) & set(other)]
+    others = f", and {_cases([case.case for case in more])}" if more else ""
     text = (
         f"{first.reference_path}: case {first.case}{others}: references hold values {_listed(other)}, which no "
         f"structure has ({named}), and none of them holds {', '.join(absent)}"
@@ -121,7 +121,7 @@ def check_references(cases: Sequence[Held], settings: MeasureSettings) -> None:
     )
 
 
-def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
+def check_predictions(cases: Sequence[ValueCounts], settings: MeasureSettings) -> None:
     """Refuse predictions whose values say that they have another label scheme than the references.
 
     With named structures: a value that no structure has and no reference of all the cases holds.
@@ -133,21 +133,21 @@ def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
         return
     known = set(settings.background_labels)
     if settings.prediction_labels:
-        known.update(value for own in settings.prediction_labels.values() for value in own)
+        known.update(value for merged in settings.prediction_labels.values() for value in merged)
     else:
         known.update(settings.structures.values())
-        known.update(value for one in cases for value in one.reference)
+        known.update(value for case in cases for value in case.reference)
     wrong, odd = [], []
-    for one in cases:
-        found = one.prediction or {}
+    for case in cases:
+        predicted = case.prediction or {}
         if not settings.structures:
-            found = {v: n for v, n in found.items() if v not in settings.background_labels}
-        unknown = {value: voxels for value, voxels in found.items() if value not in known}
-        whole = len(unknown) == len(found) and one.reference
+            predicted = {v: n for v, n in predicted.items() if v not in settings.background_labels}
+        unknown = {value: voxels for value, voxels in predicted.items() if value not in known}
+        whole = len(unknown) == len(predicted) and case.reference
         if unknown and (settings.structures or whole):
-            wrong.append((one, unknown))
+            wrong.append((case, unknown))
         elif unknown:
-            odd.append((one, unknown))
+            odd.append((case, unknown))
     if wrong:
         raise InputError(_refusal(wrong, settings))
     if odd:
@@ -158,13 +158,16 @@ def check(cases: Sequence[Held], settings: MeasureSettings) -> None:
         )
 
 
-def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureSettings) -> str:
+def _refusal(
+    wrong: Sequence[tuple[ValueCounts, Mapping[int, int]]], settings: MeasureSettings
+) -> str:
     """Which values have no meaning, what is known, and what to do."""
     first, where = wrong[0][0], _where(wrong)
     total = _total(unknown for _, unknown in wrong)
     if settings.prediction_labels:
         scheme = "; ".join(
-            f"{name} {', '.join(map(str, own))}" for name, own in settings.prediction_labels.items()
+            f"{name} {', '.join(map(str, values))}"
+            for name, values in settings.prediction_labels.items()
         )
         return (
             f"{where}: values {_listed(total)}, which prediction_labels does not name ({scheme}); "
@@ -187,31 +190,31 @@ def _refusal(wrong: Sequence[tuple[Held, Mapping[int, int]]], settings: MeasureS
     )
 
 
-def _where(wrong: Sequence[tuple[Held, Mapping[int, int]]]) -> str:
-    first, others = wrong[0][0], [one.case for one, _ in wrong[1:]]
+def _where(wrong: Sequence[tuple[ValueCounts, Mapping[int, int]]]) -> str:
+    first, others = wrong[0][0], [case.case for case, _ in wrong[1:]]
     more = f", and {_cases(others)} of the predictions" if others else ""
     return f"{first.path}: case {first.case}{more}"
 
 
 def _cases(names: Sequence[str]) -> str:
     """`3 more (b, c, d)`."""
-    return f"{len(names)} more ({', '.join(names[:TOLD])}{', ...' * (len(names) > TOLD)})"
+    return f"{len(names)} more ({', '.join(names[:MOST_LISTED])}{', ...' * (len(names) > MOST_LISTED)})"
 
 
 def _total(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
     """Voxels of each value in all."""
     total: Counter[int] = Counter()
-    for one in counts:
-        total.update(one)
+    for counted in counts:
+        total.update(counted)
     return dict(total)
 
 
 def _first(values: Iterable[int]) -> list[int]:
-    return sorted(values)[:TOLD]
+    return sorted(values)[:MOST_LISTED]
 
 
 def _listed(voxels: Mapping[int, int]) -> str:
     """`5 (1200 voxels), 99 (3 voxels)`."""
-    told = [f"{value} ({voxels[value]} voxels)" for value in sorted(voxels)[:TOLD]]
-    rest = len(voxels) - len(told)
-    return ", ".join(told) + (f" and {rest} more" if rest else "")
+    shown = [f"{value} ({voxels[value]} voxels)" for value in sorted(voxels)[:MOST_LISTED]]
+    rest = len(voxels) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")

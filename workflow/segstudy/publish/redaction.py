@@ -30,7 +30,7 @@ _FILE_LIKE = re.compile(
 )
 
 
-def outward(study: Study) -> Study:
+def redacted(study: Study) -> Study:
     """The study as it may be read by others: roles for paths and addresses, nothing else changed."""
     datasets = {
         name: dataset.model_copy(update={"source": _source(name, dataset.source)})
@@ -48,7 +48,7 @@ def outward(study: Study) -> Study:
 
 def settings_yaml(study: Study) -> str:
     """Every setting of the study as a study file, defaults included, with a role for each path."""
-    content: dict[str, Any] = outward(study).model_dump(mode="json")
+    content: dict[str, Any] = redacted(study).model_dump(mode="json")
     # What a grid became are models already; a study file has no empty `grid_search`.
     del content["grids"]
     for model in content["models"].values():
@@ -72,8 +72,8 @@ def _source(dataset: str, source: Any) -> Any:
     roles = {"path": role_of_source(dataset, source.layout)}
     if getattr(source, "url", None) not in {entry.get("url") for entry in registry().values()}:
         roles["url"] = f"the archive of dataset {dataset}"
-    told = {key: role for key, role in roles.items() if getattr(source, key, None)}
-    return source.model_copy(update=told)
+    replaced = {key: role for key, role in roles.items() if getattr(source, key, None)}
+    return source.model_copy(update=replaced)
 
 
 def command(words: Iterable[str]) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from segstudy.boxes import bounding_box
 from segstudy.log import progress
 from segstudy.publish import slices
 from segstudy.publish.results import Results
-from segstudy.publish.slices import Box
 from segstudy.publish.views import open_case
 
 MOST_SLICES, FEWEST_SLICES = 24, 12  # a report that these make too large has a folder beside it
@@ -19,13 +19,15 @@ PICTURE_BYTES, OUTLINE_BYTES = 10_000, 1_200  # of a slice, about
 PICTURE_PIXELS = 320
 
 
-def stacks(results: Results, dataset: str, workers: int = 1) -> dict[str, dict]:
+def case_slices(results: Results, dataset: str, workers: int = 1) -> dict[str, dict]:
     """Slices through every measured case of a dataset, as plain JSON values, by the case's name."""
     study = results.study
     rows = results.metrics[results.metrics["dataset"] == dataset]
     cases = sorted(rows["case"].unique())
     number = len(results.metrics[["dataset", "case"]].drop_duplicates())
-    cut = partial(stack, results, dataset, slices_shown=affordable(number, len(study.models)))
+    cut = partial(
+        slices_through, results, dataset, slices_shown=affordable(number, len(study.models))
+    )
     if workers < 2 or len(cases) < 2:
         return {case: cut(case) for case in progress(cases, f"cases of {dataset}")}
     with ProcessPoolExecutor(workers) as pool:
@@ -34,11 +36,13 @@ def stacks(results: Results, dataset: str, workers: int = 1) -> dict[str, dict]:
 
 def affordable(cases: int, models: int) -> int:
     """How many slices of a case the report has room for."""
-    each = PICTURE_BYTES + OUTLINE_BYTES * (models + 1)
-    return int(np.clip(MOST_BYTES // (max(cases, 1) * each), FEWEST_SLICES, MOST_SLICES))
+    case_bytes = PICTURE_BYTES + OUTLINE_BYTES * (models + 1)
+    return int(np.clip(MOST_BYTES // (max(cases, 1) * case_bytes), FEWEST_SLICES, MOST_SLICES))
 
 
-def stack(results: Results, dataset: str, case: str, slices_shown: int = MOST_SLICES) -> dict:
+def slices_through(
+    results: Results, dataset: str, case: str, slices_shown: int = MOST_SLICES
+) -> dict:
     """Slices of one case in the plane of its finest pixels, with the outlines of every model.
 
     The slices are evenly spaced over what the reference or a prediction labels. Outlines are SVG
@@ -47,38 +51,38 @@ def stack(results: Results, dataset: str, case: str, slices_shown: int = MOST_SL
     """
     study = results.study
     values = study.datasets[dataset].structures
-    found = open_case(results, dataset, case)
-    labels = {"": found.label.array} | {model: found.prediction(model) for model in study.models}
+    opened = open_case(results, dataset, case)
+    labels = {"": opened.label.array} | {model: opened.prediction(model) for model in study.models}
     known = np.zeros(max(256, *(int(array.max()) + 1 for array in labels.values())), bool)
     known[list(values.values())] = True
     masks = {name: known[array] for name, array in labels.items()}
-    grid, where = found.label.grid, found.cut(0)
+    grid, where = opened.label.grid, opened.cut(0)
     there = np.any(
-        [slices.per_slice(mask, grid, found.plane) > 0 for mask in masks.values()], axis=0
+        [slices.per_slice(mask, grid, opened.plane) > 0 for mask in masks.values()], axis=0
     )
     whole = np.any([mask.any(axis=where.axis) for mask in masks.values()], axis=0)
     box = slices.around(where.turn(whole), where.pixel_mm, margin=0.12)
     places = chosen(there, slices_shown)
-    image = found.volume()
+    image = opened.volume()
     shown: dict = {"images": [], "reference": [], "predictions": {m: [] for m in study.models}}
     areas = []
     for index in places:
-        one = found.cut(int(index))
-        flat = np.asarray(one.take(image), np.float32)
-        shown["images"].append(picture(box.of(found.grey(flat))))
+        where_of_slice = opened.cut(int(index))
+        flat = np.asarray(where_of_slice.take(image), np.float32)
+        shown["images"].append(picture(box.of(opened.grey(flat))))
         for name, array in labels.items():
-            outlines = _outlines(box.of(one.take(array)), values)
+            outlines = _outlines(box.of(where_of_slice.take(array)), values)
             (shown["predictions"][name] if name else shown["reference"]).append(outlines)
-        reference = one.take(found.label.array)
+        reference = where_of_slice.take(opened.label.array)
         areas.append([int((reference == value).sum()) for value in values.values()])
     area = np.array(areas)
     return {
-        "plane": found.plane,
-        "edges": slices.EDGES[found.plane],
+        "plane": opened.plane,
+        "edges": slices.EDGES[opened.plane],
         "slices": [int(index) + 1 for index in places],
         "total": int(grid.shape[where.axis]),
-        "width": box.right - box.left,
-        "height": box.bottom - box.top,
+        "width": box.shape[1],
+        "height": box.shape[0],
         "pixel_mm": [round(float(size), 4) for size in where.pixel_mm],
         "fullest": {"all": int(area.sum(axis=1).argmax())}
         | {name: int(area[:, place].argmax()) for place, name in enumerate(values)},
@@ -120,14 +124,13 @@ def outline(mask: np.ndarray) -> str:
     """
     from skimage.measure import find_contours
 
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    box = bounding_box(mask)
+    if box is None:
         return ""
-    box = Box(rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
     parts = []
     for line in find_contours(np.pad(box.of(mask).astype(float), 1), 0.5):
         # The padded pixel's centre lies half a pixel outside: 2 * (line - 1 + 0.5).
-        places = np.rint(2 * line - 1).astype(int) + 2 * np.array([box.top, box.left])
+        places = np.rint(2 * line - 1).astype(int) + 2 * np.array(box.start)
         steps = np.diff(places, axis=0)
         turns = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
         runs = np.diff(places[np.r_[0, turns, len(places) - 1]], axis=0)

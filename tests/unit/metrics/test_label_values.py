@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from segstudy.cli import main
 from segstudy.images.files import write_label
-from segstudy.metrics.values import held
+from segstudy.metrics.label_values import count_values
 from segstudy.study import MeasureSettings
 
 AFFINE = np.diag([1.0, 1.0, 2.5, 1.0])
@@ -198,7 +198,7 @@ def test_every_voxel_is_counted(label, turned):
     label = np.tile(label, (1, 8, 8))
     label = label.T if turned else label
     values, voxels = np.unique(label[label > 0], return_counts=True)
-    assert held(label) == dict(zip(values.tolist(), voxels.tolist(), strict=True))
+    assert count_values(label) == dict(zip(values.tolist(), voxels.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(

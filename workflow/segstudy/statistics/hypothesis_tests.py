@@ -48,16 +48,18 @@ def shapiro(difference: np.ndarray) -> Test:
         # scipy warns that its p is inaccurate; as many, evenly chosen by rank, show the shape.
         places = np.linspace(0, len(difference) - 1, NORMAL_UP_TO).astype(int)
         difference = np.sort(difference)[places]
-    found = stats.shapiro(difference)
-    return Test(float(found.statistic), p=float(found.pvalue))
+    result = stats.shapiro(difference)
+    return Test(float(result.statistic), p=float(result.pvalue))
 
 
 def paired_t(difference: np.ndarray) -> Test:
     """Student's paired t test, with Cohen's d_z; not for infinite or constant differences."""
     if len(difference) < 3 or all_equal(difference) or np.isinf(difference).any():
         return Test()
-    found = stats.ttest_1samp(difference, 0.0)
-    return Test(float(found.statistic), float(found.df), float(found.pvalue), cohens_dz(difference))
+    result = stats.ttest_1samp(difference, 0.0)
+    return Test(
+        float(result.statistic), float(result.df), float(result.pvalue), cohens_dz(difference)
+    )
 
 
 def cohens_dz(difference: np.ndarray) -> float:
@@ -77,11 +79,11 @@ def wilcoxon(difference: np.ndarray) -> Test:
     effect = float(signed.sum() / np.abs(signed).sum())
     if len(signed) <= EXACT_WITH_TIES and len(np.unique(np.abs(signed))) < len(signed):
         # What scipy would do itself, forty times slower: all choices of the ranks' signs.
-        every = stats.permutation_test((signed,), np.sum, permutation_type="samples")
+        all_signs = stats.permutation_test((signed,), np.sum, permutation_type="samples")
         smaller = min(signed[signed > 0].sum(), -signed[signed < 0].sum())
-        return Test(float(smaller), p=float(every.pvalue), effect_size=effect)
-    found = stats.wilcoxon(signed)
-    return Test(float(found.statistic), p=float(found.pvalue), effect_size=effect)
+        return Test(float(smaller), p=float(all_signs.pvalue), effect_size=effect)
+    result = stats.wilcoxon(signed)
+    return Test(float(result.statistic), p=float(result.pvalue), effect_size=effect)
 
 
 def _signed_ranks(difference: np.ndarray) -> np.ndarray:
@@ -101,9 +103,9 @@ def mannwhitneyu(a: np.ndarray, b: np.ndarray) -> Test:
     ranks = stats.rankdata(np.concatenate([a, b]))
     if min(len(a), len(b)) < 3 or np.ptp(ranks) == 0:
         return Test()
-    found = stats.mannwhitneyu(ranks[: len(a)], ranks[len(a) :])
-    effect = 2 * found.statistic / (len(a) * len(b)) - 1
-    return Test(float(found.statistic), p=float(found.pvalue), effect_size=float(effect))
+    result = stats.mannwhitneyu(ranks[: len(a)], ranks[len(a) :])
+    effect = 2 * result.statistic / (len(a) * len(b)) - 1
+    return Test(float(result.statistic), p=float(result.pvalue), effect_size=float(effect))
 
 
 def welch(a: np.ndarray, b: np.ndarray) -> Test:
@@ -113,9 +115,9 @@ def welch(a: np.ndarray, b: np.ndarray) -> Test:
     """
     if min(len(a), len(b)) < 3 or np.isinf([*a, *b]).any() or (constant(a) and constant(b)):
         return Test()
-    found = stats.ttest_ind(a, b, equal_var=False)
+    result = stats.ttest_ind(a, b, equal_var=False)
     effect = (a.mean() - b.mean()) / np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
-    return Test(float(found.statistic), float(found.df), float(found.pvalue), float(effect))
+    return Test(float(result.statistic), float(result.df), float(result.pvalue), float(effect))
 
 
 def median(difference: np.ndarray) -> float:

@@ -18,7 +18,7 @@ ROUNDING = 1e-20
 Spacing = tuple[float, float, float]
 
 
-class Pieces(NamedTuple):
+class SurfaceElements(NamedTuple):
     """The surface in the cells of every code as `cells.Shapes` has it, in mm from the first corner.
 
     Code c has the polygons begin[c]:begin[c + 1], and polygon p the triangles
@@ -50,7 +50,7 @@ class Pieces(NamedTuple):
 
 
 @lru_cache(8)
-def pieces(spacing_mm: Spacing, in_parts: bool = False) -> Pieces:
+def mesh_elements(spacing_mm: Spacing, in_parts: bool = False) -> SurfaceElements:
     """The mesh in the cells of every code at a spacing. in_parts: see `cells.shapes`."""
     table = shapes(in_parts)
     triangles = table.triangles * np.asarray(spacing_mm)
@@ -68,7 +68,7 @@ def pieces(spacing_mm: Spacing, in_parts: bool = False) -> Pieces:
     offsets = -(rows @ triangles[:, 0, :, None])
     centres, vertices = (part * np.asarray(spacing_mm) for part in (table.centres, table.vertices))
     owners = np.repeat(np.arange(len(centres)), np.diff(table.vertex_begin))
-    return Pieces(
+    return SurfaceElements(
         begin=table.polygon_begin,
         centres=centres,
         sizes=areas,
@@ -85,10 +85,10 @@ def pieces(spacing_mm: Spacing, in_parts: bool = False) -> Pieces:
     )
 
 
-def points(sizes: np.ndarray) -> Pieces:
+def point_elements(sizes: np.ndarray) -> SurfaceElements:
     """A point in the first corner of every crossed cell. sizes: by the cell's code (256,)."""
     number = 254  # codes 1 to 254 are crossed
-    return Pieces(
+    return SurfaceElements(
         begin=np.clip(np.arange(257) - 1, 0, number),
         centres=np.zeros((number, 3)),
         sizes=np.ascontiguousarray(sizes[1:255], float),
@@ -114,14 +114,14 @@ def crossed(code):
 @njit(cache=True, nogil=True, inline="always")
 def any_crossed(row):
     """Whether any cell of a row is crossed: most rows are not, which shows many cells at a time."""
-    found = False
+    any_cell = False
     for code in row:
-        found |= crossed(code)
-    return found
+        any_cell |= crossed(code)
+    return any_cell
 
 
 @njit(cache=True, nogil=True)
-def number_of_samples(codes, begin):
+def count_elements(codes, begin):
     """Polygons in all crossed cells."""
     number = 0
     for i in range(codes.shape[0]):
@@ -133,7 +133,7 @@ def number_of_samples(codes, begin):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def to_box(x, y, z, box):
+def squared_distance_to_box(x, y, z, box):
     """Squared distance from a point to a box."""
     dx = max(box[0, 0] - x, 0.0, x - box[1, 0])
     dy = max(box[0, 1] - y, 0.0, y - box[1, 1])
@@ -142,10 +142,10 @@ def to_box(x, y, z, box):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def to_cell(x, y, z, code, best, table):
+def squared_distance_to_cell(x, y, z, code, best, table):
     """Squared distance from a point to the surface in a cell of this code, or `best` if smaller."""
     for polygon in range(table.begin[code], table.begin[code + 1]):
-        square = to_box(x, y, z, table.boxes[polygon])
+        square = squared_distance_to_box(x, y, z, table.boxes[polygon])
         if square >= best:
             continue
         if table.fills[polygon]:
@@ -163,16 +163,16 @@ def to_cell(x, y, z, code, best, table):
                 continue
             # The nearest point lies on a side that has the triangle behind it.
             if w < 0.0:
-                best = min(best, to_side(x, y, z, t, 0, table))
+                best = min(best, squared_distance_to_edge(x, y, z, t, 0, table))
             if v + w > 1.0:
-                best = min(best, to_side(x, y, z, t, 1, table))
+                best = min(best, squared_distance_to_edge(x, y, z, t, 1, table))
             if v < 0.0:
-                best = min(best, to_side(x, y, z, t, 2, table))
+                best = min(best, squared_distance_to_edge(x, y, z, t, 2, table))
     return best
 
 
 @njit(cache=True, nogil=True, inline="always")
-def to_side(x, y, z, triangle, number, table):
+def squared_distance_to_edge(x, y, z, triangle, number, table):
     """Squared distance from a point to a side of a triangle."""
     corner, side = table.triangles[triangle, number], table.sides[triangle, number]
     px, py, pz = x - corner[0], y - corner[1], z - corner[2]

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nibabel import orientations
 
-NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
+from segstudy.planes import NORMAL_AXIS
+
 NAMES = ("slice_dice", "slices_undefined")
 
 
 def stored_axis(affine: np.ndarray, plane: str) -> int:
     """The axis of the stored array (0, 1, 2) along which slices of that plane follow each other."""
     turn = orientations.io_orientation(affine)
-    return int(np.flatnonzero(turn[:, 0] == NORMAL[plane])[0])
+    return int(np.flatnonzero(turn[:, 0] == NORMAL_AXIS[plane])[0])
 
 
-def by_slice(
+def dice_by_slice(
     reference: np.ndarray,
     prediction: np.ndarray,
     structures: Mapping[str, Sequence[int]],
@@ -28,16 +29,18 @@ def by_slice(
     the mean and counted. A slice that only one map fills counts with Dice 0. Without any slice
     to take a mean of, it is NaN.
     """
-    others = tuple(other for other in range(3) if other != axis)
+    others = tuple(in_prediction for in_prediction in range(3) if in_prediction != axis)
     top = max(int(reference.max(initial=0)), int(prediction.max(initial=0)))
-    found = {}
+    measures = {}
     for name, values in structures.items():
         inside = np.zeros(top + 1, bool)
         inside[[value for value in values if value <= top]] = True
-        one, other = inside[reference], inside[prediction]
-        size = np.count_nonzero(one, axis=others) + np.count_nonzero(other, axis=others)
-        common = np.count_nonzero(one & other, axis=others)
+        in_reference, in_prediction = inside[reference], inside[prediction]
+        size = np.count_nonzero(in_reference, axis=others) + np.count_nonzero(
+            in_prediction, axis=others
+        )
+        common = np.count_nonzero(in_reference & in_prediction, axis=others)
         defined = size > 0
         dice = float(np.mean(2 * common[defined] / size[defined])) if defined.any() else np.nan
-        found[name] = dict(zip(NAMES, (dice, float(np.sum(~defined))), strict=True))
-    return found
+        measures[name] = dict(zip(NAMES, (dice, float(np.sum(~defined))), strict=True))
+    return measures

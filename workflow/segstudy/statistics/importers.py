@@ -32,14 +32,14 @@ def read_tables(sources: Sequence[Path | str], directions: Mapping[str, str] = {
     for source in sources:
         file, model = _split(str(source))
         if file.suffix.lower() == ".json":
-            found = read_nnunet(file, model, directions)
+            values = read_nnunet(file, model, directions)
         elif model:
-            found = _of_model(file, model, directions)
+            values = _of_model(file, model, directions)
         else:
-            found = read_values(file, directions)
-        if not len(found):
+            values = read_values(file, directions)
+        if not len(values):
             raise InputError(f"{file}: no values in it; expected a row a value below the header")
-        tables.append(found.assign(file=str(file)))
+        tables.append(values.assign(file=str(file)))
     table = pd.concat(tables, ignore_index=True)
     twice = table.duplicated([*KEY, "fold", "seed"])
     if twice.any():
@@ -57,18 +57,18 @@ def _split(source: str) -> tuple[Path, str]:
         return Path(source), ""
     parts = source.split("=")
     splits = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(1, len(parts))]
-    found = [(model, file) for model, file in splits if file and Path(file).exists()]
-    if not found:
+    readings = [(model, file) for model, file in splits if file and Path(file).exists()]
+    if not readings:
         files = " nor ".join(file or "(nothing)" for _, file in splits)
         raise InputError(
             f"{source}: no such file: neither {source} nor {files}; expected MODEL=FILE"
         )
-    if len(found) > 1:
+    if len(readings) > 1:
         raise InputError(
-            f"{source}: can be read as {' or '.join(f'model {m} and file {f}' for m, f in found)}; "
+            f"{source}: can be read as {' or '.join(f'model {m} and file {f}' for m, f in readings)}; "
             "rename one of the files"
         )
-    model, file = found[0]
+    model, file = readings[0]
     if not model.strip():
         raise InputError(f"{source}: no name of a model before '='; expected MODEL=FILE")
     return Path(file), model.strip()
@@ -84,13 +84,13 @@ def read_nnunet(path: Path, model: str, directions: Mapping[str, str] = {}) -> p
         files = [case.get("reference_file") or case["prediction_file"] for case in cases]
         rows = []
         for name, case in zip(_names(files), cases, strict=True):
-            for structure, found in case["metrics"].items():
-                reference, predicted = _count(found["n_ref"]), _count(found["n_pred"])
+            for structure, measures in case["metrics"].items():
+                reference, predicted = _count(measures["n_ref"]), _count(measures["n_pred"])
                 values = {
-                    "dice": float(found["Dice"]),
-                    "iou": float(found["IoU"]),
-                    "precision": _over(found["TP"], predicted),
-                    "recall": _over(found["TP"], reference),
+                    "dice": float(measures["Dice"]),
+                    "iou": float(measures["IoU"]),
+                    "precision": _over(measures["TP"], predicted),
+                    "recall": _over(measures["TP"], reference),
                     "relative_volume_error": _over(predicted - reference, reference),
                 }
                 # As text, as a table has it: numbers are read and checked in one place.
@@ -145,8 +145,8 @@ def _monai(
         raise InputError(f"{path}: no column of a class besides 'filename' and 'mean'")
     table = pd.concat(
         [
-            wide[[one]].set_axis(["value"], axis=1).assign(case=names, structure=one)
-            for one in classes
+            wide[[column]].set_axis(["value"], axis=1).assign(case=names, structure=column)
+            for column in classes
         ]
     )
     return of_text(table.assign(metric=name, model=model), separator, path, directions)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segstudy.metrics.measure import metric_names
-from segstudy.metrics.slices import by_slice, stored_axis
+from segstudy.metrics.slice_dice import dice_by_slice, stored_axis
 from segstudy.study import Metrics
 
 
@@ -15,7 +15,7 @@ def test_slices_by_hand():
     reference[:2, 0, 1] = prediction[1:3, 0, 1] = 7  # half of each: 0.5
     reference[:3, 2, 2] = prediction[:3, 2, 2] = 7  # alike: 1
     reference[0, 0, 3] = 7  # missed: 0
-    found = by_slice(reference, prediction, {"a": (7,), "none": (9,)}, 2)
+    found = dice_by_slice(reference, prediction, {"a": (7,), "none": (9,)}, 2)
     assert found["a"] == {"slice_dice": pytest.approx(0.5), "slices_undefined": 2}
     assert np.isnan(found["none"]["slice_dice"]) and found["none"]["slices_undefined"] == 5
 
@@ -33,7 +33,7 @@ def test_as_a_loop_over_slices(seed, axis):
             empty += 1
         else:
             dice.append(2 * (one & other).sum() / (one.sum() + other.sum()))
-    found = by_slice(reference, prediction, {"group": values}, axis)["group"]
+    found = dice_by_slice(reference, prediction, {"group": values}, axis)["group"]
     np.testing.assert_allclose(found["slice_dice"], np.mean(dice) if dice else np.nan)
     assert found["slices_undefined"] == empty
 

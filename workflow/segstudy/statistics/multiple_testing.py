@@ -45,8 +45,8 @@ def max_t(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> Adjus
     largest = None
     p = np.empty(len(size))
     for number in order[::-1]:
-        own = swapped(tests[number], number)
-        largest = own if largest is None else np.maximum(largest, own)
+        permuted = swapped(tests[number], number)
+        largest = permuted if largest is None else np.maximum(largest, permuted)
         p[number] = np.mean(largest >= size[number] * (1 - SLACK))
     p[order] = np.maximum.accumulate(p[order])
     level = _common_level([test.centred() for test in tests], choices, alpha)
@@ -61,8 +61,8 @@ def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) 
     holds as well, and is larger where few subjects leave few values of p.
     """
     smallest = None
-    for test, own in zip(tests, choices, strict=True):
-        size = -np.abs(test.swapped_t(own))
+    for test, assignments in zip(tests, choices, strict=True):
+        size = -np.abs(test.swapped_t(assignments))
         with np.errstate(invalid="ignore"):
             p = stats.rankdata(np.round(size, 9), method="max") / len(size)
         smallest = p if smallest is None else np.minimum(smallest, p)
@@ -91,8 +91,8 @@ def by_p(
         return Adjusted(list(p), [interval(test, alpha) for test in range(number)])
     method = {"holm": "holm", "benjamini_hochberg": "fdr_bh"}[correction]
     adjusted = multipletests(p, method=method)[1]
-    found = 1 if correction == "holm" else max(1, int(np.sum(significant(adjusted, alpha))))
-    level = alpha * found / number
+    n_significant = 1 if correction == "holm" else max(1, int(np.sum(significant(adjusted, alpha))))
+    level = alpha * n_significant / number
     return Adjusted(adjusted.tolist(), [interval(test, level) for test in range(number)])
 
 
