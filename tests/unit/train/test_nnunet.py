@@ -16,6 +16,7 @@ import pytest
 
 from builders import write_cohort
 from segstudy.cases import Case, Split, read_cases, read_splits, trained, write_cases, write_splits
+from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import read_grid, read_image, read_label, write_label, write_nifti
@@ -173,12 +174,12 @@ def write_tables(tmp_path: Path, channels: int = 1) -> None:
     write_splits(tmp_path / "splits.tsv", splits)
 
 
-def test_what_is_missing_on_the_command_line_is_named(tmp_path):
-    words = training(tmp_path)
+@pytest.mark.usefixtures("own_environment")
+def test_what_is_missing_on_the_command_line_is_named(tmp_path, capsys):
+    words = [str(word) for word in training(tmp_path)]
     at = words.index("--cases")
-    run = segstudy(*words[:at], *words[at + 2 :], check=False)
-    assert run.returncode == 1
-    assert "--cases is missing; nnunet needs it" in run.stderr
+    assert main(words[:at] + words[at + 2 :]) == 1
+    assert "--cases is missing; nnunet needs it" in capsys.readouterr().err
 
 
 # nnU-Net's own reading, predictor and export, told of the weights file only.
@@ -215,12 +216,13 @@ def emptied(tmp_path: Path, *names: str) -> None:
     write_cases(tmp_path / "cases.tsv", cases, ["image"])
 
 
-def test_training_cases_without_any_structure_teach_nothing(tmp_path):
+@pytest.mark.usefixtures("own_environment")
+def test_training_cases_without_any_structure_teach_nothing(tmp_path, capsys):
     write_tables(tmp_path)
     emptied(tmp_path, "p1", "p3")
-    run = segstudy(*training(tmp_path, epochs=1, validation_share=0), check=False)
-    assert run.returncode == 1
-    assert "fold 0: none of the 2 training cases has a voxel of aorta or heart" in run.stderr
+    assert main([str(word) for word in training(tmp_path, epochs=1, validation_share=0)]) == 1
+    told = "fold 0: none of the 2 training cases has a voxel of aorta or heart"
+    assert told in capsys.readouterr().err
 
 
 @installed
