@@ -35,7 +35,7 @@ nnunet: .venv/installed ## add nnU-Net to .venv, for studies with trainer: nnune
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-nnunet.lock
 
 # Two files at a time, since a file's tests share a finished study, in the order of tests/conftest.py.
-PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test: .venv/installed ## run the tests that take minutes, two at a time
 	$(PYTEST) -m "not long and not slurm"
