@@ -5,10 +5,10 @@ PYTHON ?= python3
 CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 STUDY ?= demo
 
-.PHONY: help demo fetch publish nnunet test lint format bench reference docs lock clean
+.PHONY: help demo fetch publish nnunet test test-all test-long lint format bench reference docs lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # Installed once, and again when the list of versions changes.
 .venv/installed: requirements.lock pyproject.toml
@@ -34,9 +34,17 @@ publish: .venv/installed ## zip a finished STUDY for the paper; OPTIONS="--with-
 nnunet: .venv/installed ## add nnU-Net to .venv, for studies with trainer: nnunet
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock --requirement requirements-nnunet.lock
 
-test: .venv/installed ## run the tests, two at a time; those on SLURM by themselves
-	.venv/bin/python -m pytest -m "not slurm" --numprocesses 2 --dist loadfile
+# Two files at a time, since a file's tests share a finished study, in the order of tests/conftest.py.
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+
+test: .venv/installed ## run the tests that take minutes, two at a time
+	$(PYTEST) -m "not long and not slurm"
+
+test-long: .venv/installed ## run the other tests: whole studies, kills, nnU-Net, benchmarks; SLURM by itself
+	$(PYTEST) -m "long and not slurm"
 	.venv/bin/python -m pytest -m slurm
+
+test-all: test test-long ## run all tests
 
 lint: .venv/installed ## check the style of code and rules
 	.venv/bin/ruff check .

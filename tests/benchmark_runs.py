@@ -14,6 +14,5 @@ def run_quickly(name: str) -> subprocess.CompletedProcess:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=580,
         check=False,
     )

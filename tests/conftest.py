@@ -15,6 +15,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """What runs the workflow comes first, so that no worker is left with a long file at the end."""
+    folders = ("workflow", "failures")
+    items.sort(key=lambda item: item.path.relative_to(REPOSITORY / "tests").parts[0] not in folders)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images; tests that need it are skipped where it is not."""

@@ -13,7 +13,7 @@ import pytest
 from builders import tiny_study, write_cohort
 from workspace import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 WEIGHTS = "results/tiny/train/flat/fold-0/seed-0/weights.pt"
 

@@ -99,6 +99,20 @@ def test_what_others_wrote_is_read_in_one_place(path):
             assert str(path.relative_to(PACKAGE)) == READERS[library], f"line {node.lineno}"
 
 
+TESTS = sorted((REPOSITORY / "tests").rglob("test_*.py"))
+CLOCKS = {f"time.{name}" for name in ("time", "monotonic", "perf_counter", "process_time")}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_no_test_reads_the_clock(path):
+    """A busy machine would decide: a test counts, or spoils what must not be touched."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            assert ast.unparse(node).removesuffix("_ns") not in CLOCKS, f"line {node.lineno}"
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            assert {alias.name for alias in node.names} <= {"sleep"}, f"line {node.lineno}"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_one_word_everywhere(stage):
     assert (PACKAGE / stage / "command.py").is_file()

@@ -29,7 +29,7 @@ from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import UnetModel
 from workspace import REPOSITORY, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SKIPPED = {

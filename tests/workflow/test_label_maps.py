@@ -9,7 +9,7 @@ import reference_cohorts as cohorts
 from segstudy.cases import UNTESTED, read_cases, read_splits
 from workspace import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 SIDES = ["left_hippocampus", "right_hippocampus"]
 DRAWN = {

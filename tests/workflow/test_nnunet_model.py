@@ -11,7 +11,7 @@ import pytest
 from builders import tiny_study, write_cohort
 from workspace import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TINY = {
     "trainer": "nnunet",
@@ -90,9 +90,3 @@ def test_how_it_predicts_trains_nothing_anew(finished):
     finished.write_study(study)
     jobs = finished.dry_run().jobs
     assert (jobs["train_fit"], jobs["infer_predict"]) == (0, 1)
-
-
-def test_an_edit_to_its_code_leaves_the_others_alone(finished):
-    file = finished.folder / "workflow/segstudy/train/nnunet.py"
-    file.write_text(file.read_text() + "\n\nEDITED = 1\n")
-    assert finished.dry_run().jobs["train_fit"] == 1

@@ -1,4 +1,4 @@
-"""What a cluster would be asked for, and that the workflow is in Snakemake's own good order."""
+"""What a cluster would be asked for."""
 
 import re
 import subprocess
@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from benchmark_runs import run_quickly
 from builders import tiny_study, write_cohort
 from workspace import REPOSITORY, Workspace
 
@@ -107,39 +106,16 @@ def test_the_profile_has_no_key_that_snakemake_does_not_know():
     assert run.returncode == 0, run.stderr
 
 
-def test_lint():
-    run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--lint"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
-def test_the_benchmark_of_the_dry_run_runs():
-    run = run_quickly("dryrun")
-    assert "| 20 | 2 | 2 | 0 | nothing to do |" in run.stdout, run.stdout + run.stderr
-
-
-SAFE = ("--slurm-array-limit", "25", "--jobs", "10000", "--max-jobs-per-timespan", "10000/1s")
-
-
-@pytest.mark.parametrize(
-    ("settings", "wrong"),
-    [
-        ((), "slurm-array-limit: 1000, jobs: 100, max-jobs-per-timespan: 10/1.0s"),
-        ((*SAFE, "--slurm-array-limit", "60"), "slurm-array-limit: 60"),
-        ((*SAFE, "--jobs", "500"), "jobs: 500"),
-        ((*SAFE, "--slurm-pass-command-as-script"), "slurm-pass-command-as-script: True"),
-    ],
-)
-def test_job_arrays_that_would_lose_shards_are_refused(tmp_path, settings, wrong):
+def test_job_arrays_that_would_lose_shards_are_refused(tmp_path):
+    """All that is wrong is told at once; each by itself: tests/unit/jobs/test_targets.py."""
     workspace = Workspace(tmp_path, tiny_study(write_cohort(tmp_path / "data", 2)))
-    arrays = ("--profile", "slurm", "--slurm-array-jobs", "repair_apply")
-    run = workspace.run(*arrays, *settings, check=False)
+    arrays = ("--slurm-array-jobs", "repair_apply", "--slurm-pass-command-as-script")
+    run = workspace.run("--profile", "slurm", *arrays, check=False)
     assert run.returncode == 1
+    wrong = (
+        "slurm-array-limit: 1000, slurm-pass-command-as-script: True, jobs: 100, "
+        "max-jobs-per-timespan: 10/1.0s"
+    )
     assert f"slurm-array-jobs with {wrong}: shards would be lost" in run.text
     assert not workspace.results.exists()
 

@@ -47,6 +47,11 @@ class Workspace:
             else:
                 shutil.copy(source, folder / name)
         (folder / "slurm").symlink_to("profiles/slurm")
+        # Numba keeps compiled code beside a module: shared by all copies, or each compiles for 10 to 20 s.
+        for module in (REPOSITORY / "workflow" / "segstudy").rglob("__init__.py"):
+            compiled = module.with_name("__pycache__")
+            compiled.mkdir(exist_ok=True)
+            (folder / compiled.relative_to(REPOSITORY)).symlink_to(compiled)
         self.write_study(study)
 
     def write_study(self, study: dict) -> None:

@@ -23,7 +23,6 @@ def segstudy(*arguments, folder):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 

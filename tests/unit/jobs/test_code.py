@@ -86,6 +86,13 @@ def test_an_edit_to_nnunet_is_one_of_its_own_jobs_alone(package, file):
     assert changed(package, file, append("EDITED = 2"), stage, "networks.nnunet")
 
 
+def test_an_edit_to_the_runner_of_programs_concerns_them_alone(package):
+    others = (*UNET, *SYNTH, "infer.predict")
+    assert not changed(package, "infer/external.py", append("EDITED = 1"), *others)
+    assert changed(package, "infer/external.py", append("EDITED = 2"), "infer.external")
+    assert not changed(package, "train/synth.py", append("EDITED = 1"), "infer.external")
+
+
 @pytest.mark.parametrize("module", ["metrics", "statistics", "publish", "repair"])
 def test_an_edit_to_another_stage_retrains_nothing(package, module):
     for file in sorted((package / module).glob("*.py")):

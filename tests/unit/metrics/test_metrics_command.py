@@ -221,6 +221,7 @@ def test_the_summary_of_nnunet(tmp_path):
     assert found["foreground_mean"]["Dice"] == pytest.approx(0.8)
 
 
+@pytest.mark.long
 def test_the_benchmark_runs():
     run = run_quickly("metrics")
     assert run.returncode == 0, run.stdout + run.stderr

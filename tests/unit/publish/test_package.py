@@ -322,6 +322,7 @@ def test_names_are_replaced_as_whole_words():
     assert renamed("a1, a10; a100 and xa1", names) == "case_001, case_002; a100 and xa1"
 
 
+@pytest.mark.long
 def test_the_benchmark_runs():
     done = run_quickly("report")
     assert "| 4 | 2 | 2 | 40x36x12 |" in done.stdout, done.stderr

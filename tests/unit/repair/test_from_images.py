@@ -125,6 +125,7 @@ def test_settings_that_say_too_little_or_too_much(asked, message):
         Repair.model_validate(json.loads(json.dumps({"structure": "organ", **asked})))
 
 
+@pytest.mark.long
 def test_the_benchmark_runs_and_reaches_its_targets():
     run = run_quickly("repair_images")
     assert run.returncode == 0, run.stdout + run.stderr

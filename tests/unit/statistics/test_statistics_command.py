@@ -183,6 +183,7 @@ def test_tables_that_are_something_else(tmp_path, monkeypatch, source, message):
         read_tables([source])
 
 
+@pytest.mark.long
 def test_the_benchmark_of_error_rates_runs():
     run = run_quickly("error_rates")
     assert run.returncode == 0, run.stdout + run.stderr

@@ -609,6 +609,7 @@ def test_a_part_of_a_batch_is_changed_as_in_the_whole():
         assert torch.equal(part[1], whole[1][own])
 
 
+@pytest.mark.long
 def test_the_benchmark_runs():
     run = run_quickly("augmentation")
     assert run.returncode == 0, run.stderr

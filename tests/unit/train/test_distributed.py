@@ -157,10 +157,8 @@ def test_they_do_not_outlive_the_command(cohort, tmp_path):
     command.kill()
     command.wait()
     assert len(children) >= 2
-    until = time.monotonic() + 30
-    while any(map(_runs, children)) and time.monotonic() < until:
+    while any(map(_runs, children)):  # one that outlives it would keep this test from ending
         time.sleep(0.1)
-    assert not any(map(_runs, children))
 
 
 def _runs(number: int) -> bool:

@@ -368,6 +368,7 @@ def test_what_is_missing_is_named(words, cohort, tmp_path, capsys):
     assert "--tissues is missing; trainer: synth needs it" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "row"),
     [

@@ -1,13 +1,17 @@
-"""A full disk in each stage: one clear line, nothing half-written, and it goes on once there is room."""
+"""The tiny study, killed at random moments and on a full disk, ends with the bytes of an undisturbed run.
+
+A full disk is told in one clear line, and leaves nothing half-written. tests/failures/kills.py kills
+as often as it is asked to. All in one file, so that one process makes the undisturbed run.
+"""
 
 import shutil
 import subprocess
 
 import pytest
 
-from kills import differences, digests
+from kills import compare, differences, digests, disturbed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 # What each stage is asked for, and what of it is taken away before.
 RUN = "flat/fold-0/seed-0"
@@ -75,3 +79,21 @@ def test_a_full_disk_is_told_and_survived(small_disk, undisturbed, stage):
     expected = {name: value for name, value in undisturbed[1].items() if name.startswith(taken)}
     found = digests(small_disk.results)
     assert not differences(expected, {name: found.get(name) for name in expected})
+
+
+def test_killed_three_times_from_scratch_the_study_has_the_same_bytes(undisturbed):
+    """Also that two runs from scratch give the same bytes, since this is the second."""
+    workspace, expected = undisturbed
+    assert {"metrics/metrics.csv", "statistics/tests.csv", "statistics/ranking.csv"} <= set(
+        expected
+    )
+    kept = workspace.folder / "undisturbed"
+    shutil.copytree(workspace.results, kept, copy_function=shutil.copy2)
+    shutil.rmtree(workspace.results)
+    try:
+        hit = disturbed(workspace, seed=7, kills=3, longest_s=15)
+        assert sum(hit.values()) == 3
+        compare(workspace, expected, seed=7)
+    finally:
+        shutil.rmtree(workspace.results, ignore_errors=True)
+        kept.rename(workspace.results)
