@@ -68,19 +68,26 @@ def read_yaml(path: Path | str, what: str = "file") -> Any:
     asks for more than plain values, and for aliases (`*a`, `<<: *a`) that stand for very many values.
     """
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such {what}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{where}: not readable as YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return what a YAML text says. Raises InputError, begun with `where`, as `read_yaml` does."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{where}{line}: not readable as YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise InputError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def _check_size(root: yaml.Node) -> None:

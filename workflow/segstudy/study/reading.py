@@ -1,6 +1,7 @@
 """A study file, or a stage's settings on the command line, read and checked."""
 
 import difflib
+import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from segstudy.errors import InputError
 from segstudy.grid import expand
 from segstudy.study.arms import NOT_LEARNED
 from segstudy.study.mistakes import describe, keys_at
+from segstudy.study.quick import shortened
 from segstudy.study.settings import Settings
 from segstudy.study.study import Study
 from segstudy.yaml_files import read_yaml
@@ -31,9 +33,12 @@ def read_study(
     """
     path = Path(paths.expanded(str(path), "study file"))
     content = _content(path)
-    content.setdefault("name", path.stem)
+    # A file's name may have spaces and hyphens; a folder of results has neither.
+    content.setdefault("name", re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_"))
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced)
+    if content.get("quick") is True and isinstance(content.get("models"), dict):
+        content["models"] = {name: shortened(own) for name, own in content["models"].items()}
     _expand_grids(content, path)
     try:
         return Study.model_validate(content)
