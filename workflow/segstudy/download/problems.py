@@ -61,7 +61,7 @@ def _together(kind: str, folder: Path, group: Sequence[Problem]) -> str:
     more = len(names) - TOLD_ALONE
     what = "files" if with_file else "cases"
     return (
-        f"{len(names)} {what}{place}: {kind}{own}: {', '.join(names[:TOLD_ALONE])} and {more} more"
+        f"{len(names)} {what}{place}: {kind}: {', '.join(names[:TOLD_ALONE])} and {more} more{own}"
     )
 
 

@@ -1,7 +1,6 @@
 """The plain `snakemake` command that runs a study, from the study and what a user adds to it."""
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ def snakemake_command(study: str, words: Sequence[str], cores: int, gpus: int) -
     if not elsewhere and gpus and not has_option(own, "--resources", "--res"):
         added += ["--resources", f"gpu={gpus}"]
     place = _config_place(own)
-    setting = f"study={_quoted(study)}"
+    setting = f"study={_readable(study)}"
     if place is None:
         return [*command, *own, *added, "--config", setting, *targets]
     return [*command, *own[:place], setting, *own[place:], *added, *targets]
@@ -99,12 +98,22 @@ def _config_place(words: Sequence[str]) -> int | None:
     return places[-1] + 1 if places else None
 
 
-def _quoted(study: str) -> str:
-    """A path as Snakemake reads it back: it takes values of `--config` for YAML."""
-    with contextlib.suppress(InputError):
-        if parse_yaml(study, "study") == study:
-            return study
-    return json.dumps(study, ensure_ascii=False)
+def _readable(study: str) -> str:
+    """The study's path, which Snakemake takes for YAML, and for text where it is none.
+
+    Raises InputError where the path would be read as something else; quotes do not help, as Snakemake
+    takes them away.
+    """
+    try:
+        found = parse_yaml(study, "study")
+    except InputError:
+        return study
+    if found != study:
+        raise InputError(
+            f"{study}: Snakemake would read this path as {found!r}; rename what has ' #', ': ' or braces in "
+            "its name, or go into that folder"
+        )
+    return study
 
 
 def _with_profiles(words: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ class Study(Settings):
     description: str = Field("", description="a paragraph for the report")
     quick: bool = Field(
         False,
-        description="train every network small and briefly (at most 6 epochs of 50 steps), whatever its own keys say: for "
+        description="train every network small and briefly (at most 4 epochs of 50 steps), whatever its own keys say: for "
         "a first look at data and report, in minutes on a laptop; the report says so. Take it out for results",
     )
     datasets: dict[Name, Dataset] = Field(min_length=1)
