@@ -78,8 +78,7 @@ rule publish_viewer:
         labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
         predictions=runs(PATHS.predictions()),
         page=[
-            shipped.PACKAGE / f"publish/{file}"
-            for file in ("viewer.html", "niivue/niivue.umd.js")
+            shipped.PACKAGE / f"publish/{file}" for file in ("viewer.html", "niivue/niivue.umd.js")
         ],
     output:
         directory(PATHS.viewer),

@@ -116,7 +116,7 @@ def _audit(options: argparse.Namespace) -> None:
         listing = derive.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
     for given in (case.case for case in listing.cases):
         if given != safe_name(given):
-            log.warning("%r is called %s in all results", given, safe_name(given))
+            log.info("%r is called %s in all results", given, safe_name(given))
     cases, problems = audit(listing, dataset, options.threads)
     for problem in problems:
         log.warning("%s%s", "refused: " if problem.verdict == REFUSED else "", problem)
