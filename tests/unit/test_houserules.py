@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from segstudy import study_command
-from segstudy.cli import STAGES
+from segstudy.cli import STAGES, TOOLS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "workflow" / "segstudy"
@@ -105,7 +105,7 @@ def test_a_stage_is_one_word_everywhere(stage):
     assert any((REPOSITORY / "tests" / "unit" / stage).glob("test_*.py"))
 
 
-@pytest.mark.parametrize("stage", [None, *STAGES, "study"])
+@pytest.mark.parametrize("stage", [None, *STAGES, *TOOLS])
 def test_help_imports_nothing_heavy(stage):
     words = [stage] if stage else []
     code = (
