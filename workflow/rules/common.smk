@@ -10,31 +10,31 @@ from pathlib import Path
 
 from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
 
-# The folder `workflow/`, wherever the main Snakefile is.
-PACKAGE = Path(str(workflow.current_basedir)).resolve().parent
-STUDIES = PACKAGE.parent / "config" / "studies"
-if str(PACKAGE) not in sys.path:
-    sys.path.insert(0, str(PACKAGE))
+# The folder `workflow/`, wherever the main Snakefile is. A clone has the package in it; else it is installed.
+CODE = Path(str(workflow.current_basedir)).resolve().parent
+if (CODE / "segstudy").is_dir() and str(CODE) not in sys.path:
+    sys.path.insert(0, str(CODE))
 # SLURM's warning before a time limit goes to every process of a job, to the Snakemake in it too. It
 # is for the training, which saves its state; this Snakemake would die of it and take the training along.
 if "SLURM_JOB_ID" in os.environ:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-from segstudy import folds, owner
-from segstudy.download.registry import refuse_by_hand
+from segstudy import folds, owner, shipped
 from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
-from segstudy.jobs import options, slices, targets
+from segstudy.jobs import machine, options, slices, targets
 from segstudy.jobs.code import digest, prediction_code, training_code
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.resources import JobResources, grown
 from segstudy.jobs.results import ResultPaths
 from segstudy.log import log
 from segstudy.paths import state_of
-from segstudy.study import PhantomSource, check_sources, read_study
+from segstudy.start import chosen_study
+from segstudy.study import PhantomSource
 from segstudy.train.memory import training_memory_mb
 
-os.environ.update(options.job_environment(PACKAGE))
+os.environ.update(options.job_environment(shipped.alone(Path(".snakemake"))))
+options.fill_in(config, shipped.CONFIG)
 # Notes on the study file are for the user who starts a run, not for the log of each of its jobs.
 if not workflow.is_main_process:
     log.setLevel(logging.ERROR)
@@ -53,17 +53,9 @@ def in_a_sentence(function):
     return told
 
 
-@in_a_sentence
-def read_config():
-    """The study that `--config study=...` names, and its file."""
-    file = options.study_file(str(config["study"]), STUDIES)
-    study = read_study(file, config.get("path"))
-    refuse_by_hand({name: own.source for name, own in study.datasets.items()}, str(config["study"]))
-    check_sources(study, file)
-    return study, file
-
-
-STUDY, STUDY_FILE = read_config()
+STUDY, STUDY_FILE = in_a_sentence(chosen_study)(config)
+if workflow.is_main_process and STUDY.quick:
+    log.warning(STUDY.in_brief)
 PATHS = ResultPaths(f"{str(config['results']).rstrip('/')}/{STUDY.name}")
 FINISHED_GB = in_a_sentence(options.finished_gb)(config["keep_finished_gb"])
 ONLY = in_a_sentence(options.chosen_models)(config["only"], STUDY)
@@ -93,7 +85,12 @@ INPUTS = Inputs(
     audited=audited,
     fitted=lambda plan, fold: checkpoints.preprocess_plan.get(plan=plan, fold=fold).output[0],
 )
-RESOURCES = JobResources(INPUTS, training_memory_mb)
+# Of a cluster's nodes nothing is known here; without one, jobs run on this machine.
+RESOURCES = JobResources(
+    INPUTS,
+    training_memory_mb,
+    gpus_there=lambda: workflow.resource_settings.nodes is not None or machine.gpus() > 0,
+)
 runs = partial(targets.runs, STUDY)
 
 

@@ -74,7 +74,7 @@ rule download_list:
 
 checkpoint download_audit:
     input:
-        lambda w: INPUTS.looked_at(w.dataset),
+        in_a_sentence(lambda w: start_of_module() or INPUTS.looked_at(w.dataset)),
     output:
         cases=PATHS.cases(),
     log:

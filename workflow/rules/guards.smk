@@ -46,3 +46,15 @@ def check_executor() -> None:
             rate.max_jobs if rate else None,
             f"{rate.max_jobs}/{rate.timespan}s" if rate else None,
         )
+
+
+# Snakemake runs `onstart` of the main Snakefile alone. Every study needs the audit, which asks this in its place.
+IN_MODULE = not workflow.modifier.is_main_snakefile()
+
+
+def start_of_module() -> None:
+    """What `onstart` does, where this workflow is a module of another."""
+    if IN_MODULE and workflow.is_main_process:
+        check_executor()
+        if not workflow.dryrun:
+            record_owner()

@@ -1,6 +1,6 @@
 # Folds, then what each fold's training cases say about grid and intensities, then arrays by shard.
 
-FOLDS = folds.folds_file(STUDY_FILE, STUDIES, PATHS.root)
+FOLDS = folds.folds_file(STUDY_FILE, shipped.STUDIES, PATHS.root)
 # Snakemake has to see an input before it plans; a dry run leaves none behind.
 if workflow.is_main_process and not workflow.output_settings.dryrun:
     in_a_sentence(folds.begin)(FOLDS, PATHS.splits, STUDY.splits)

@@ -78,8 +78,7 @@ rule publish_viewer:
         labels=[PATHS.label_list(dataset) for dataset in STUDY.tested_datasets],
         predictions=runs(PATHS.predictions()),
         page=[
-            PACKAGE / f"segstudy/publish/{file}"
-            for file in ("viewer.html", "niivue/niivue.umd.js")
+            shipped.PACKAGE / f"publish/{file}" for file in ("viewer.html", "niivue/niivue.umd.js")
         ],
     output:
         directory(PATHS.viewer),
@@ -114,10 +113,10 @@ rule publish_report:
             if settings.audit_labels
         ],
         page=[
-            PACKAGE / f"segstudy/publish/{file}"
+            shipped.PACKAGE / f"publish/{file}"
             for file in ("report.html", "report.css", "report.js", "methods.j2")
         ],
-        published=PACKAGE.parent / "resources/published.csv",
+        published=shipped.RESOURCES / "published.csv",
     output:
         PATHS.report,
     log:

@@ -29,7 +29,11 @@ STAGES = {
     "statistics": "summarise and compare models",
     "publish": "draw the figures and write the report",
 }
-TOOLS = {"study": "check a study file; print its schema or reference"}
+TOOLS = {
+    "new": "write a first study file, or a profile, to edit",
+    "run": "run a study, from any folder",
+    "study": "check a study file; print its schema or reference",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,10 +8,11 @@ import csv
 import difflib
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[2] / "resources" / "labels"
+from segstudy import shipped
+
+FOLDER = shipped.RESOURCES / "labels"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from segstudy.paths import expanded
+from segstudy.start import check_tables
 from segstudy.study import Model, Study, check_sources, read_study
 from segstudy.study.settings import EXPERT, INTERNAL
 from segstudy.study.validation_errors import settings_in
@@ -32,6 +33,7 @@ def run(options: Namespace) -> None:
         file = expanded(options.file, "study file")
         study = read_study(file)
         check_sources(study, file)
+        check_tables(study)
         print(
             f"{file}: {study.name}: {len(study.datasets)} dataset(s), "
             f"{len(study.models)} model(s), {len(study.folds)} fold(s), "

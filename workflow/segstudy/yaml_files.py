@@ -86,24 +86,35 @@ def read_yaml(path: Path | str, what: str = "file") -> Any:
 def _read(path: Path | str, what: str) -> tuple[Any, yaml.Node | None]:
     """Return the values of a file and its root node, in which keys that are merged (`<<`) are written out."""
     try:
-        loader = _Loader(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such {what}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return _parsed(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return what a YAML text says. Raises InputError, begun with `where`, as `read_yaml` does."""
+    return _parsed(text, where)[0]
+
+
+def _parsed(text: str, where: str) -> tuple[Any, yaml.Node | None]:
+    try:
+        loader = _Loader(text)
         try:
             root = loader.get_single_node()
             return None if root is None else loader.construct_document(root), root
         finally:
             loader.dispose()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such {what}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason})") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f", {_at(mark)}" if mark else ""
-        raise InputError(f"{path}{where}: not readable as YAML: {error.problem}") from None
+        place = f", {_at(mark)}" if mark else ""
+        raise InputError(f"{where}{place}: not readable as YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def _at(mark: yaml.Mark) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import json
 
 import nibabel
@@ -15,7 +16,7 @@ from segstudy.download.audit import audit, stop_if_unusable
 from segstudy.download.layouts import list_cases
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
-from segstudy.images.contents import REFUSED
+from segstudy.images.contents import REFUSED, WARNING
 from segstudy.images.files import write_label, write_nifti
 
 SHIFTED = AFFINE.copy()
@@ -418,15 +419,35 @@ def table_of(tmp_path, *names):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["a/b", "../a", ".a", "-a", "a b", "a'b", 'a"b"c', "$HOME", "a;b", "a\\b", "é", "a*", "{a}"],
+    ("name", "safe"),
+    [
+        *(("a/b", "a_b"), ("../a", "a"), (".a", "a"), ("-a", "a"), ("a b", "a_b"), ("a'b", "a_b")),
+        *(('a"b"c', "a_b_c"), ("$HOME", "HOME"), ("a;b", "a_b"), ("a\\b", "a_b"), ("é", "e")),
+        *(
+            ("a*", "a"),
+            ("{a}", "a"),
+            ("Müller^Jörg (2)", "Mueller_Joerg_2"),
+            ("Ærøskøbing", "Aeroskobing"),
+        ),
+        ("王", "case_" + hashlib.sha256("王".encode()).hexdigest()[:8]),
+    ],
 )
-def test_names_that_a_file_or_a_shell_would_trip_over_are_refused(tmp_path, name):
+def test_a_name_that_a_file_or_a_shell_would_trip_over_has_a_safe_one(tmp_path, name, safe):
     dataset = table_of(tmp_path, name, "good")
     cases, problems = audit(list_cases(dataset), dataset)
-    assert [case.case for case in cases] == ["good"]
-    assert "cannot be used; expected letters, digits" in problems[0].problem
-    assert problems[0].case == name
+    assert {(case.case, case.subject) for case in cases} >= {(safe, name)}
+    renamed = next(one for one in problems if one.case == safe)
+    assert (renamed.verdict, f"is called {safe} in all results" in renamed.problem) == (
+        WARNING,
+        True,
+    )
+
+
+def test_two_names_that_become_the_same_are_refused_with_both(tmp_path):
+    dataset = table_of(tmp_path, "Müller", "Mueller", "two")
+    cases, problems = audit(list_cases(dataset), dataset)
+    assert [case.case for case in cases] == ["two"]
+    assert "2 times: as Mueller, like Mueller, Müller" in problems[0].problem
 
 
 @pytest.mark.parametrize("name", ["a", "7", "Patient_01", "sub-01_ses-2.run"])
@@ -581,7 +602,7 @@ def test_an_empty_dataset_is_an_error(folder, tmp_path, capsys):
 
 
 def test_many_refused_cases_are_shown_in_part_and_counted():
-    problems = [Problem(f"case_{number:03d}", "", "bad") for number in range(50)]
+    problems = [Problem(f"case_{number:03d}", "", f"bad in way {number}") for number in range(50)]
     dataset = settings("msd", "x")
     with pytest.raises(InputError) as error:
         stop_if_unusable([], problems, dataset, "problems.tsv")

@@ -73,3 +73,15 @@ def test_a_gpu_is_asked_for_where_one_is_used(study):
     found = resources(study)
     assert (found.gpu("flat"), found.gpus("flat"), found.processes("flat")) == (0, 0, 1)
     assert (found.gpu("deep"), found.gpus("deep"), found.processes("deep")) == (1, 2, 2)
+
+
+@pytest.mark.parametrize(("there", "asked"), [(True, (1, 1, 0)), (False, (0, 1, 0))])
+def test_where_there_is_no_gpu_only_who_insists_asks_for_one(study, there, asked):
+    inputs = resources(study).inputs
+    models = {
+        device: study.models["flat"].model_copy(update={"device": device})
+        for device in ("auto", "cuda", "cpu")
+    }
+    inputs.study = study.model_copy(update={"models": models})
+    found = JobResources(inputs, lambda *given: 0, gpus_there=lambda: there)
+    assert tuple(found.gpu(device) for device in models) == asked

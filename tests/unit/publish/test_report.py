@@ -228,6 +228,15 @@ def test_mirroring_that_mixes_up_sides_is_said_loudly(scenario):
     assert "nnunet WAS TAUGHT TO MIX UP LEFT AND RIGHT" in sentence
 
 
+def test_a_first_look_is_said_to_be_one(scenario):
+    found = scenario("nnunet_alone")
+    for quick in (False, True):
+        results = Results(found.study.model_copy(update={"quick": quick}), found.root)
+        assert ("FOR A FIRST LOOK ONLY" in _sentence(results)) == quick
+        text = " ".join(dict(methods.methods(results)).values())
+        assert ("WARNING: this is a first look (quick: true)" in text) == quick
+
+
 def test_every_citation_is_known_and_listed(page, plain):
     cited = {
         key for _, text in methods.methods(plain) for key in re.findall(r"\[\[(\w+)\]\]", text)

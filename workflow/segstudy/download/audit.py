@@ -1,8 +1,6 @@
 """The audit: what can't be trusted is refused by name, before anything is computed from it."""
 
 import hashlib
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,7 +12,8 @@ from segstudy.cases import Case
 from segstudy.download import derive
 from segstudy.download.layouts import Listing
 from segstudy.download.meanings import contradictions
-from segstudy.download.problems import Problem
+from segstudy.download.names import named_safely
+from segstudy.download.problems import Problem, in_words
 from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.contents import REFUSED, WARNING, image_problems
@@ -27,8 +26,6 @@ from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-NAME_RULE = "expected letters, digits, '.', '_', '-', and a letter or digit first"
 SHOWN = 20  # refused cases that the final message lists
 
 
@@ -59,7 +56,7 @@ def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Ca
     Returns the cases that can be trusted, with shape, spacing in mm and voxels per structure, and
     all problems, sorted; those whose verdict is `refused` concern cases that are not among them.
     """
-    named, problems = _check_names(listing.cases)
+    named, problems = named_safely(listing.cases)
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
         running = [pool.submit(_within_memory, case, dataset) for case in named]
         findings = [one.result() for one in progress(running, "audit")]
@@ -75,19 +72,31 @@ def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Ca
     )
 
 
+def refused_in_words(listing: Listing) -> list[str]:
+    """Return in lines what is to be refused by the names of cases and files alone, before any is opened."""
+    found = {*listing.problems, *named_safely(listing.cases)[1]}
+    refused = [_relative(one, listing.root) for one in found if one.verdict == REFUSED]
+    return in_words(sorted(refused), listing.root)
+
+
 def stop_if_unusable(
-    cases: Sequence[Case], problems: Iterable[Problem], dataset: Dataset, table: Path
+    cases: Sequence[Case],
+    problems: Iterable[Problem],
+    dataset: Dataset,
+    table: Path,
+    root: Path = Path(),
 ) -> None:
     """Raise InputError where the study can't go on with what the audit left.
 
     That is: with refused cases under `on_bad_case: fail`, without any case, and without the
-    reference case of the label repair.
+    reference case of the label repair. root: the folder that the problems' files are relative to.
     """
     refused = [problem for problem in problems if problem.verdict == REFUSED]
     if refused and dataset.on_bad_case == "fail":
-        lines = [str(problem) for problem in refused[:SHOWN]]
-        if len(refused) > SHOWN:
-            lines.append(f"... and {len(refused) - SHOWN} more")
+        told = in_words(refused, root)
+        lines = told[:SHOWN]
+        if len(told) > SHOWN:
+            lines.append(f"... and {len(told) - SHOWN} more")
         count = len({problem.case or problem.file for problem in refused})
         lines.append(
             f"{count} case{'s' if count > 1 else ''} refused, {len(cases)} good; all problems are "
@@ -120,23 +129,6 @@ def _check_reference(cases: Sequence[Case], dataset: Dataset, table: Path) -> No
             f"repair.reference_case: {wanted} has no reference_label, a second, right label{hint}; "
             "GT2.nii.gz beside GT.nii.gz, or a column reference_label in the table"
         )
-
-
-def _check_names(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
-    """The cases whose names can stand in file names and commands and stand once; the others' problems."""
-    # Some file systems do not tell upper from lower case, and every case becomes a file.
-    counts = Counter(case.case.lower() for case in cases)
-    named, problems = [], []
-    for case in cases:
-        if not SAFE_NAME.fullmatch(case.case):
-            text = f"the name {case.case!r} cannot be used; {NAME_RULE}"
-        elif counts[case.case.lower()] > 1:
-            text = f"the name stands {counts[case.case.lower()]} times (case is not told apart)"
-        else:
-            named.append(case)
-            continue
-        problems.append(Problem(case.case, str(case.files[0]), text))
-    return named, problems
 
 
 # --- one case -----------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ def _audit(options: argparse.Namespace) -> None:
     from segstudy.download import derive
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
+    from segstudy.download.names import safe_name
     from segstudy.download.problems import write_problems
     from segstudy.images.contents import REFUSED
     from segstudy.log import log
@@ -113,12 +114,15 @@ def _audit(options: argparse.Namespace) -> None:
     listing = list_cases(dataset, options.raw, derived)
     if listing.stacks:
         listing = derive.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
+    for given in (case.case for case in listing.cases):
+        if given != safe_name(given):
+            log.info("%r is called %s in all results", given, safe_name(given))
     cases, problems = audit(listing, dataset, options.threads)
     for problem in problems:
         log.warning("%s%s", "refused: " if problem.verdict == REFUSED else "", problem)
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
-    stop_if_unusable(cases, problems, dataset, options.problems)
+    stop_if_unusable(cases, problems, dataset, options.problems, listing.root)
     merged = derive.write_merged(cases, dataset, derived)
     derive.remove_others(derived, [*cases, *merged])
     write_cases(options.cases, merged, dataset.channels)

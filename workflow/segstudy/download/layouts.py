@@ -15,15 +15,14 @@ from typing import Any
 from segstudy.cases import Case
 from segstudy.download.meanings import beside, compare_names, label_names
 from segstudy.download.problems import Problem
+from segstudy.download.table import read_table
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.contents import WARNING
 from segstudy.images.names import NIFTI, OTHER, is_image, stem
 from segstudy.images.segments import label_value
 from segstudy.images.strangers import explain
-from segstudy.paths import cell_path
 from segstudy.study import Dataset
-from segstudy.tables import read_rows
 
 
 @dataclass(frozen=True)
@@ -515,99 +514,10 @@ def _label_maps(root: Path, dataset: Dataset) -> Listing:
 
 # --- a table ------------------------------------------------------------------------------------
 
-_OPTIONAL = ("subject", "reference_label", "fold", "split")
-
 
 def _table(table: Path, dataset: Dataset) -> Listing:
     """A TSV with a row a case; file names are relative to the table's folder."""
-    rows = read_rows(table)
-    header = rows[0][1]
-    images = _check_columns(table, header, dataset)
-    cases = []
-    for number, values in rows[1:]:
-        if len(values) != len(header):
-            raise InputError(
-                f"{table}: row {number}: {len(values)} cells; expected {len(header)}, as in the "
-                "header, with a tab between them"
-            )
-        row = dict(zip(header, values, strict=True))
-        for column in ("case", *images, "label"):
-            if not row[column]:
-                raise InputError(f"{table}: row {number}, column {column}: empty")
-        cases.append(_table_case(row, images, table, number))
-    _check_folds(table, [number for number, _ in rows[1:]], cases)
-    return Listing(table.parent, *_present(cases, [], table.parent))
-
-
-def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str]:
-    """The image columns, in the order of the channels."""
-    if len(header) == 1:
-        other = next((mark for mark in (",", ";") if mark in header[0]), None)
-        if other:
-            raise InputError(f"{table}: cells are separated by {other!r}; expected tabs (TSV)")
-    twice = next((name for name in header if header.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{table}: row 1: the column {twice!r} stands twice")
-    single = ["image"]
-    each = [f"image_{channel}" for channel in dataset.channels]
-    found = [name for name in header if name == "image" or name.startswith("image_")]
-    if sorted(found) not in (single, sorted(each)):
-        wanted = (
-            "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
-        )
-        raise InputError(
-            f"{table}: row 1: image columns {', '.join(found) or 'none'}; expected {wanted}"
-        )
-    for name in ("case", "label"):
-        if name not in header:
-            raise InputError(f"{table}: row 1: the column {name!r} is missing")
-    for name in header:
-        if name in ("case", "label", *found, *_OPTIONAL):
-            continue
-        near = difflib.get_close_matches(
-            name.lower(), ("case", "label", *_OPTIONAL), n=1, cutoff=0.8
-        )
-        if near:
-            raise InputError(f"{table}: row 1: unknown column {name!r}; did you mean {near[0]}?")
-    return found if found == single else each
-
-
-def _table_case(row: dict[str, str], images: Iterable[str], table: Path, number: int) -> Case:
-    def own(column: str) -> Path:
-        return cell_path(table.parent, row[column], f"{table}: row {number}, column {column}")
-
-    fold, split = row.get("fold", ""), row.get("split", "")
-    if fold and not re.fullmatch(r"\d{1,3}", fold):
-        raise InputError(
-            f"{table}: row {number}, column fold: found {fold!r}; expected a whole number from 0"
-        )
-    if split not in ("", "train", "test"):
-        raise InputError(
-            f"{table}: row {number}, column split: found {split!r}; expected train or test"
-        )
-    return Case(
-        case=row["case"],
-        subject=row.get("subject") or row["case"],
-        images=tuple(own(column) for column in images),
-        label=own("label"),
-        reference_label=own("reference_label") if row.get("reference_label") else None,
-        fold=int(fold) if fold else None,
-        split=split or None,
-    )
-
-
-def _check_folds(table: Path, numbers: list[int], cases: list[Case]) -> None:
-    """Either the user fixes the fold of every case that is trained on, or of none."""
-    rows = [
-        (number, case) for number, case in zip(numbers, cases, strict=True) if case.split != "test"
-    ]
-    given = [number for number, case in rows if case.fold is not None]
-    left_out = [number for number, case in rows if case.fold is None]
-    if given and left_out:
-        raise InputError(
-            f"{table}: row {left_out[0]}, column fold: empty, though row {given[0]} has one; "
-            "give a fold for every case (but for those of split test), or for none"
-        )
+    return Listing(table.parent, *_present(read_table(table, dataset), [], table.parent))
 
 
 # --- shared -------------------------------------------------------------------------------------

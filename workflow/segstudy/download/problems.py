@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from segstudy.files import write_text
 from segstudy.images.contents import REFUSED
@@ -26,6 +26,43 @@ class Problem:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.case, self.file, self.problem) if part)
+
+
+TOLD_ALONE = 3
+"""Problems of a kind that are told one by one; of more, the first ones are named in one line."""
+
+
+def in_words(problems: Iterable[Problem], root: Path) -> list[str]:
+    """Return the problems in lines; many of the same kind with files of the same folder are one.
+
+    root: the folder that the problems' files are relative to.
+    """
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        # What follows a semicolon is advice on the one file.
+        kind = problem.problem.split(";")[0]
+        groups.setdefault((kind, str(PurePath(problem.file).parent)), []).append(problem)
+    lines = []
+    for (kind, folder), group in groups.items():
+        if len(group) <= TOLD_ALONE:
+            lines += [str(problem) for problem in group]
+        else:
+            lines.append(_together(kind, root / folder, group))
+    return lines
+
+
+def _together(kind: str, folder: Path, group: Sequence[Problem]) -> str:
+    """One line on problems of a kind."""
+    with_file = all(problem.file for problem in group)
+    names = [PurePath(one.file).name if with_file else one.case for one in group]
+    advice = {problem.problem.partition(";")[2] for problem in group}
+    own = f";{advice.pop()}" if len(advice) == 1 and any(advice) else ""
+    place = f" in {folder}" if with_file else ""
+    more = len(names) - TOLD_ALONE
+    what = "files" if with_file else "cases"
+    return (
+        f"{len(names)} {what}{place}: {kind}: {', '.join(names[:TOLD_ALONE])} and {more} more{own}"
+    )
 
 
 def write_problems(path: Path | str, dataset: str, problems: Iterable[Problem]) -> None:

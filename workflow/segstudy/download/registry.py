@@ -8,11 +8,12 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from segstudy import shipped
 from segstudy.errors import InputError
 from segstudy.study import Origin, Settings
 from segstudy.yaml_files import read_yaml
 
-REGISTRY = Path(__file__).resolve().parents[3] / "resources" / "datasets.yaml"
+REGISTRY = shipped.RESOURCES / "datasets.yaml"
 
 
 class Registered(Settings):

@@ -9,6 +9,7 @@ from typing import Any
 from segstudy.errors import InputError
 from segstudy.paths import expanded
 from segstudy.study import Study
+from segstudy.yaml_files import read_yaml
 
 ARRAY_TASKS, AT_ONCE = 25, 10_000
 
@@ -26,6 +27,19 @@ def job_environment(package: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(package), os.getenv("PYTHONPATH")])),
     }
+
+
+def fill_in(config: dict[str, Any], defaults: Path) -> None:
+    """Give `config` the defaults of what it does not say, in its blocks too. defaults: a YAML file."""
+    _fill(config, read_yaml(defaults, "defaults"))
+
+
+def _fill(config: dict[str, Any], defaults: dict[str, Any]) -> None:
+    for key, value in defaults.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            _fill(config[key], value)
+        else:
+            config.setdefault(key, value)
 
 
 def study_file(chosen: str, folder: Path) -> Path:

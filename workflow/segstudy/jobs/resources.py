@@ -21,8 +21,18 @@ def grown(first: float, most: float, attempt: int) -> int:
 class JobResources:
     """What the jobs of a study ask for. Sizes are known from the audit on; before it they count as 0."""
 
-    def __init__(self, inputs: Inputs, training_memory_mb: Callable[..., float]):
-        """Take the study's inputs. training_memory_mb: as `train.memory.training_memory_mb`."""
+    def __init__(
+        self,
+        inputs: Inputs,
+        training_memory_mb: Callable[..., float],
+        gpus_there: Callable[[], bool] = lambda: True,
+    ):
+        """Take the study's inputs.
+
+        training_memory_mb: as `train.memory.training_memory_mb`. gpus_there: tells whether there may be
+        GPUs where jobs run; without one, only a model with `device: cuda` asks for it.
+        """
+        self._gpus_there = gpus_there
         self.inputs, self.study = inputs, inputs.study
         self._training_memory_mb = training_memory_mb
         self._voxels: dict[tuple, tuple[dict, dict[str, float]]] = {}
@@ -75,7 +85,8 @@ class JobResources:
 
     def gpu(self, model: str) -> int:
         """Return the GPUs of a prediction: one, or none on a CPU."""
-        return 0 if self.study.models[model].device == "cpu" else 1
+        device = self.study.models[model].device
+        return int(device == "cuda" or (device == "auto" and self._gpus_there()))
 
     def processes(self, model: str) -> int:
         """Return how many processes share a training, one a GPU; nnU-Net's is one."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas
 
 import segstudy
-from segstudy import versions
+from segstudy import shipped, versions
 from segstudy.log import duration
 from segstudy.study import Study
 
@@ -61,7 +61,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 def lock_digest() -> str:
     """SHA-256 of `requirements.lock` beside the workflow; empty where there is none."""
-    path = Path(segstudy.__file__).parents[2] / "requirements.lock"
+    path = shipped.LOCK
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 

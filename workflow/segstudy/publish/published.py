@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas
 
-from segstudy import metric
+from segstudy import metric, shipped
 from segstudy.errors import InputError
 from segstudy.metric import number
 from segstudy.publish.results import Results
 from segstudy.publish.tables import Cell
 from segstudy.publish.words import plain
 
-TABLE = Path(__file__).resolve().parents[3] / "resources" / "published.csv"
+TABLE = shipped.RESOURCES / "published.csv"
 COLUMNS = (
     *("study", "dataset", "model", "structure", "metric"),
     *("value", "unit", "source", "remark"),

@@ -13,7 +13,7 @@ from typing import Any
 import pandas
 import yaml
 
-import segstudy
+from segstudy import shipped
 from segstudy.cases import Case
 from segstudy.images.names import is_image
 from segstudy.publish.results import Results
@@ -64,7 +64,7 @@ def role_of_source(dataset: str, layout: str) -> str:
 
 def registry() -> dict[str, dict[str, Any]]:
     """Datasets that anybody may fetch or ask for, by name; their addresses are public."""
-    path = Path(segstudy.__file__).parents[2] / "resources" / "datasets.yaml"
+    path = shipped.RESOURCES / "datasets.yaml"
     return read_yaml(path) if path.is_file() else {}
 
 

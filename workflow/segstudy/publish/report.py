@@ -273,7 +273,8 @@ def _sentence(results: Results) -> str:
         if blind
         else ""
     )
-    return f"{plain(models)} {verb} in segmenting {what} on {data}, {way}.{leak}{sides}"
+    quick = f" FOR A FIRST LOOK ONLY: {study.in_brief}." if study.quick else ""
+    return f"{plain(models)} {verb} in segmenting {what} on {data}, {way}.{quick}{leak}{sides}"
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

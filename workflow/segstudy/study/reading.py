@@ -1,6 +1,7 @@
 """A study file, or a stage's settings on the command line, read and checked."""
 
 import difflib
+import re
 import typing
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from segstudy.grid import Grids, expand
 from segstudy.log import log
 from segstudy.study.models import AnyModel
 from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name
+from segstudy.study.quick import shortened
 from segstudy.study.settings import Settings
 from segstudy.study.study import Study
 from segstudy.study.study_model import NOT_LEARNED
@@ -39,9 +41,12 @@ def read_study(
     path = Path(paths.expanded(str(path), "study file"))
     content, old_names = by_todays_names(Study, _content(path))
     place = Places(path, old_names)
-    content.setdefault("name", path.stem)
+    # A file's name may have spaces and hyphens; a folder of results has neither.
+    content.setdefault("name", re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_"))
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced, place)
+    if content.get("quick") is True and isinstance(content.get("models"), dict):
+        content["models"] = {name: shortened(own) for name, own in content["models"].items()}
     old_names += _expand_grids(content, path, place)
     _tell(old_names, path, place)
     try:

@@ -16,6 +16,7 @@ from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
 from segstudy.study.nnunet import NnunetModel
 from segstudy.study.preprocessing import Preprocess, Splits
+from segstudy.study.quick import in_brief
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
 from segstudy.study.study_model import StudyModel
 
@@ -29,9 +30,16 @@ class Study(Settings):
     schema_version: int = Field(
         SCHEMA_VERSION, ge=1, description="version of the keys of this file; left out: today's"
     )
-    name: Name = Field(description="name of the results folder; left out: the file's name")
+    name: Name = Field(
+        description="name of the results folder; left out: the file's name, `_` for spaces and the like"
+    )
     title: str = Field("", description="title of the report")
     description: str = Field("", description="a paragraph for the report")
+    quick: bool = Field(
+        False,
+        description="train every network small and briefly (at most 4 epochs of 50 steps), whatever its own keys say: for "
+        "a first look at data and report, in minutes on a laptop; the report says so. Take it out for results",
+    )
     datasets: dict[Name, Dataset] = Field(min_length=1)
     splits: Splits = Splits()
     preprocess: dict[Name, Preprocess] = Field(
@@ -69,6 +77,11 @@ class Study(Settings):
         check_composite_regions(self.metrics.composite_regions, list(_first(self).structures))
         _check_comparisons(self)
         return self
+
+    @property
+    def in_brief(self) -> str:
+        """What is to be said of the study wherever its results are met; empty for one that is no first look."""
+        return in_brief(self.name) if self.quick else ""
 
     @property
     def training_datasets(self) -> list[str]:

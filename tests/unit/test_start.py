@@ -1,0 +1,252 @@
+"""What `segstudy run`, `new` and `study` say and do before Snakemake starts."""
+
+import os
+import sys
+
+import pytest
+import yaml
+
+from builders import tiny_study, write_cohort
+from segstudy import shipped
+from segstudy.cli import main
+from segstudy.errors import InputError
+from segstudy.jobs import machine
+from segstudy.jobs.command import config_of, snakemake_command
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory, with nothing of the user's settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The commands that took the place of this process, as far as they were asked to."""
+    found = []
+    monkeypatch.setattr(os, "execv", lambda program, words: found.append((program, words)))
+    return found
+
+
+def write_study(folder, **changes):
+    """A study file in `my/`, with a table of two cases beside it."""
+    (folder / "my").mkdir()
+    write_cohort(folder / "my", 2, moved=False)
+    study = tiny_study("cohort.tsv", moved=False)
+    file = folder / "my" / "first look.yaml"
+    file.write_text(yaml.safe_dump({**study, **changes}))
+    return file
+
+
+SHIPPED = ["snakemake", "--snakefile", str(shipped.SNAKEFILE)]
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ([], ["--cores", "3", "--config", "study=a.yaml"]),
+        (["-n"], ["-n", "--cores", "3", "--config", "study=a.yaml"]),
+        (["train", "-c4"], ["train", "-c4", "--config", "study=a.yaml"]),
+        (["-n", "--cores=all"], ["-n", "--cores=all", "--config", "study=a.yaml"]),
+        (
+            ["--config", "only=x", "-n"],
+            ["--config", "study=a.yaml", "only=x", "-n", "--cores", "3"],
+        ),
+        (["-j", "2", "--", "train"], ["-j", "2", "--config", "study=a.yaml", "--", "train"]),
+        (["--profile", "theirs"], ["--profile", "theirs", "--config", "study=a.yaml"]),
+    ],
+)
+def test_the_plain_command_keeps_what_the_user_says(folder, words, command):
+    assert snakemake_command("a.yaml", words, 3, 0) == [*SHIPPED, *command]
+
+
+def test_one_training_a_gpu_at_a_time_where_jobs_run_here(folder):
+    assert snakemake_command("a.yaml", [], 3, 2)[3:7] == ["--cores", "3", "--resources", "gpu=2"]
+    assert "gpu=2" not in snakemake_command("a.yaml", ["--profile", "slurm"], 3, 2)
+    own = snakemake_command("a.yaml", ["--resources", "gpu=1"], 3, 2)
+    assert own[3:5] == ["--resources", "gpu=1"] and "gpu=2" not in own
+
+
+def test_in_the_repository_itself_snakemake_finds_the_workflow(monkeypatch):
+    monkeypatch.chdir(shipped.ROOT)
+    assert snakemake_command("demo", [], 1, 0)[:2] == ["snakemake", "--cores"]
+
+
+@pytest.mark.parametrize("words", [["--profile", "slurm"], ["--profile=slurm"]])
+def test_the_profile_slurm_is_ours_unless_the_user_has_one(folder, words):
+    ours = str(shipped.PROFILES / "slurm")
+    assert ours in " ".join(snakemake_command("a.yaml", words, 1, 0))
+    (folder / "slurm").mkdir()  # a folder of logs, say, and no profile
+    assert ours in " ".join(snakemake_command("a.yaml", words, 1, 0))
+    assert main(["new", "--profile", "slurm"]) == 0
+    assert ours not in " ".join(snakemake_command("a.yaml", words, 1, 0))
+    (folder / "slurm/config.yaml").unlink()
+    at_home = folder / "home" / "snakemake" / "slurm"
+    at_home.mkdir(parents=True)
+    (at_home / "config.v9+.yaml").write_text("jobs: 1\n")
+    assert ours not in " ".join(snakemake_command("a.yaml", words, 1, 0))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b/s.yaml", "[x].yaml", "Müller^A (1).yaml", "a=b.yaml", "a #1/s.yaml", "a: b.yaml", "{x}"],
+)
+def test_snakemake_reads_the_name_of_the_study_back(folder, name):
+    """Its own parser is asked; it takes values of --config for YAML."""
+    from snakemake.cli import parse_config
+
+    try:
+        setting = snakemake_command(name, [], 1, 0)[-1]
+    except InputError as error:
+        assert f"{name}: Snakemake would read this path as" in str(error)
+        assert parse_config([f"study={name}"]) != {"study": name}
+    else:
+        assert parse_config([setting]) == {"study": name}
+
+
+def test_config_is_what_the_workflow_will_see(folder):
+    (folder / "config").mkdir()
+    (folder / "config/config.yaml").write_text("results: here\nlimits: {memory_mb: 7}\n")
+    (folder / "more.yaml").write_text("keep_finished_gb: 3\nresults: there\n")
+    words = [
+        "-n",
+        "--configfile",
+        "more.yaml",
+        "--config",
+        "adopt=true",
+        "path={a: b}",
+        "--forceall",
+    ]
+    found = config_of("a.yaml", words)
+    assert (found["results"], found["keep_finished_gb"], found["adopt"]) == ("there", 3, True)
+    assert found["path"] == {"a": "b"} and found["only"] == ""
+    assert found["limits"] == {"memory_mb": 7, "runtime_min": 2880}
+
+
+def test_a_run_becomes_snakemake_and_prints_its_command(folder, started, capsys):
+    write_study(folder)
+    assert main(["run", "my/first look.yaml", "-n", "train"]) == 0
+    [(program, words)] = started
+    assert program == sys.executable and words[:3] == [sys.executable, "-m", "snakemake"]
+    assert words[-1] == "study=my/first look.yaml" and {"-n", "train"} <= set(words)
+    assert capsys.readouterr().err.startswith(f"snakemake --snakefile {shipped.SNAKEFILE} -n train")
+
+
+def test_with_a_directory_the_study_is_still_found(folder, started):
+    file = write_study(folder)
+    (folder / "scratch").mkdir()
+    assert main(["run", "my/first look.yaml", "-d", "scratch"]) == 0
+    assert started[0][1][-1] == f"study={file}"
+    assert main(["run", "my/first look.yaml", "-d", "none"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["my/none.yaml"], "my/none.yaml: no such study file"),
+        (["my/first look.yaml", "--config", "only=deeper"], "only: deeper: no such model"),
+        (["my/first look.yaml", "--config", "study=demo"], "the study is named already"),
+        (["my/first look.yaml", "--config", "keep_finished_gb=much"], "keep_finished_gb: 'much'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_starts_nothing(folder, started, capsys, words, message):
+    write_study(folder)
+    assert main(["run", *words]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and told[0].startswith("segstudy: error: ") and message in told[0]
+    assert started == []
+
+
+def test_results_of_another_study_are_refused_before_the_start(folder, started, capsys):
+    write_study(folder, name="same")
+    (folder / "results/same").mkdir(parents=True)
+    (folder / "results/same/study.json").write_text(
+        '{"file": "/other.yaml", "from_results": "x", "data": {"chest": "0"}}'
+    )
+    assert main(["run", "my/first look.yaml"]) == 1
+    assert "holds the results of /other.yaml" in capsys.readouterr().err and started == []
+    assert main(["run", "my/first look.yaml", "--config", "adopt=true"]) == 0
+
+
+@pytest.mark.parametrize("command", ["run", "study"])
+def test_all_mistakes_of_a_table_are_told_at_once_and_grouped(folder, started, capsys, command):
+    write_study(folder)
+    rows = "".join(f"c{n}\ts\tgone/{n}.nii.gz\tp0_label.nii.gz\n" for n in range(24))
+    twice = "p0\ts\tp0.nii.gz\tp0_label.nii.gz\n" * 2
+    (folder / "my/cohort.tsv").write_text("case\tsubject\timage\tlabel\n" + rows + twice)
+    assert main([command, "my/first look.yaml"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and started == []
+    assert (
+        f"24 files in {os.path.join('my', 'gone')}: no such file: 0.nii.gz, 1.nii.gz, 10.nii.gz and 21 more; its folder"
+        in told[0]
+    )
+    assert "the name stands 2 times" in told[1]
+
+
+def test_where_bad_cases_are_dropped_a_missing_file_stops_nothing(folder, started):
+    file = write_study(folder)
+    study = yaml.safe_load(file.read_text())
+    study["datasets"]["chest"]["on_bad_case"] = "drop"
+    file.write_text(yaml.safe_dump(study))
+    (folder / "my/p1.nii.gz").unlink()
+    assert main(["run", str(file)]) == 0 and len(started) == 1
+
+
+def test_a_missing_table_is_told(folder, capsys):
+    write_study(folder)
+    (folder / "my/cohort.tsv").unlink()
+    for command in ("study", "run"):
+        assert main([command, "my/first look.yaml"]) == 1
+        assert "datasets.chest.source.path: my/cohort.tsv: no such table" in capsys.readouterr().err
+
+
+# --- new ----------------------------------------------------------------------------------------
+
+
+def test_a_new_study_runs_once_the_table_has_rows(folder, started, capsys):
+    assert main(["new", "mine/study.yaml"]) == 0
+    assert main(["run", "mine/study.yaml"]) == 1
+    assert "cases.tsv: no row below the header" in capsys.readouterr().err
+    write_cohort(folder / "mine", 2, moved=False).replace(folder / "mine/cases.tsv")
+    assert main(["study", "mine/study.yaml"]) == 0 and main(["run", "mine/study.yaml"]) == 0
+    assert len(started) == 1
+
+
+def test_nothing_is_written_over(folder, capsys):
+    (folder / "cases.tsv").write_text("case\tmine\n")
+    assert main(["new"]) == 0
+    for words in (["new"], ["new", "study"], ["new", "a.yaml", "--profile", "slurm"]):
+        assert main(words) == 1
+    assert (folder / "cases.tsv").read_text() == "case\tmine\n"
+    assert main(["new", "--profile", "slurm"]) == 0 and main(["new", "--profile", "slurm"]) == 1
+    assert main(["new", "--profile", "slum"]) == 1
+    assert "segstudy has slurm" in capsys.readouterr().err
+    ours = shipped.PROFILES / "slurm/config.yaml"
+    assert (folder / "slurm/config.yaml").read_bytes() == ours.read_bytes()
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("devices", "visible", "count"),
+    [
+        ([], None, 0),
+        (["nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"], None, 2),
+        (["nvidia0", "nvidia1"], "1", 1),
+        (["nvidia0"], "", 0),
+        (["nvidia0"], "-1", 0),
+        (["dxg"], None, 1),
+        (["kfd"], None, 1),
+    ],
+)
+def test_gpus_are_counted_by_their_device_files(tmp_path, monkeypatch, devices, visible, count):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for name in devices:
+        (tmp_path / name).touch()
+    assert machine.gpus(tmp_path) == count

@@ -1,0 +1,163 @@
+"""The cases of a user's own table: a row a case, with the names of its files."""
+
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from segstudy.cases import Case
+from segstudy.errors import InputError
+from segstudy.paths import cell_path
+from segstudy.study import Dataset
+from segstudy.tables import read_rows
+
+_OPTIONAL = ("subject", "reference_label", "fold", "split")
+TOLD_ALONE = 3
+"""Rows with the same mistake that are told one by one; more are one line."""
+
+
+class Mistakes:
+    """What is wrong with a table, row by row, to be said at once."""
+
+    def __init__(self, table: Path):
+        """Take the table, whose name begins every line."""
+        self._table = table
+        self._rows: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+
+    def add(self, row: int, column: str, kind: str, text: str = "") -> None:
+        """Note a mistake. column: empty where it is the whole row's. text: as `kind`, with the row's own values."""
+        self._rows[column, kind].append((row, text or kind))
+
+    def stop(self) -> None:
+        """Raise InputError with all of them; rows with the same one are in one line."""
+        lines = []
+        for (column, kind), found in self._rows.items():
+            where = f", column {column}" if column else ""
+            if len(found) <= TOLD_ALONE:
+                lines += [f"{self._table}: row {row}{where}: {text}" for row, text in found]
+            else:
+                rows = ", ".join(str(row) for row, _ in found[:TOLD_ALONE])
+                more = len(found) - TOLD_ALONE
+                lines.append(
+                    f"{self._table}: {len(found)} rows{where}: {kind}: rows {rows} and {more} more"
+                )
+        if lines:
+            raise InputError("\n".join(lines))
+
+
+def read_table(table: Path, dataset: Dataset) -> list[Case]:
+    """Return the cases of a TSV with a row a case; file names are relative to the table's folder.
+
+    Raises InputError with everything that is wrong with the header, or else with the rows. Whether the
+    files are there is not looked at.
+    """
+    rows = read_rows(table)
+    header = rows[0][1]
+    images = _check_columns(table, header, dataset)
+    mistakes, cases = Mistakes(table), []
+    for number, values in rows[1:]:
+        if len(values) != len(header):
+            expected = f"expected {len(header)}, as in the header, with a tab between them"
+            mistakes.add(
+                number, "", f"other number of cells; {expected}", f"{len(values)} cells; {expected}"
+            )
+            continue
+        row = dict(zip(header, values, strict=True))
+        if _check_row(row, images, number, mistakes):
+            case = _case(row, images, table, number, mistakes)
+            if case is not None:
+                cases.append((number, case))
+    _check_folds(cases, mistakes)
+    mistakes.stop()
+    return [case for _, case in cases]
+
+
+def _check_row(row: dict[str, str], images: list[str], number: int, mistakes: Mistakes) -> bool:
+    """Note what is wrong with the cells of a row; return whether a case can be made of it."""
+    empty = [column for column in ("case", *images, "label") if not row[column]]
+    for column in empty:
+        mistakes.add(number, column, "empty")
+    fold, split = row.get("fold", ""), row.get("split", "")
+    wrong_fold = bool(fold) and not re.fullmatch(r"\d{1,3}", fold)
+    if wrong_fold:
+        expected = "expected a whole number from 0"
+        mistakes.add(number, "fold", expected, f"found {fold!r}; {expected}")
+    if split not in ("", "train", "test"):
+        mistakes.add(
+            number, "split", "expected train or test", f"found {split!r}; expected train or test"
+        )
+    return not empty and not wrong_fold
+
+
+def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str]:
+    """The image columns, in the order of the channels."""
+    if len(header) == 1:
+        other = next((mark for mark in (",", ";") if mark in header[0]), None)
+        if other:
+            raise InputError(f"{table}: cells are separated by {other!r}; expected tabs (TSV)")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{table}: row 1: the column {twice!r} stands twice")
+    single = ["image"]
+    each = [f"image_{channel}" for channel in dataset.channels]
+    found = [name for name in header if name == "image" or name.startswith("image_")]
+    if sorted(found) not in (single, sorted(each)):
+        wanted = (
+            "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
+        )
+        raise InputError(
+            f"{table}: row 1: image columns {', '.join(found) or 'none'}; expected {wanted}"
+        )
+    for name in ("case", "label"):
+        if name not in header:
+            raise InputError(f"{table}: row 1: the column {name!r} is missing")
+    for name in header:
+        if name in ("case", "label", *found, *_OPTIONAL):
+            continue
+        near = difflib.get_close_matches(
+            name.lower(), ("case", "label", *_OPTIONAL), n=1, cutoff=0.8
+        )
+        if near:
+            raise InputError(f"{table}: row 1: unknown column {name!r}; did you mean {near[0]}?")
+    return found if found == single else each
+
+
+def _case(
+    row: dict[str, str], images: Iterable[str], table: Path, number: int, mistakes: Mistakes
+) -> Case | None:
+    """The case of a row; None where a path of it can't be understood, which is noted."""
+    files = {}
+    for column in (*images, "label", "reference_label"):
+        if row.get(column):
+            where = f"{table}: row {number}, column {column}"
+            try:
+                files[column] = cell_path(table.parent, row[column], where)
+            except InputError as error:
+                text = str(error).removeprefix(f"{where}: ")
+                mistakes.add(number, column, text.removeprefix(f"{row[column]}: "), text)
+    if not {*images, "label"} <= files.keys():
+        return None
+    return Case(
+        case=row["case"],
+        subject=row.get("subject") or row["case"],
+        images=tuple(files[column] for column in images),
+        label=files["label"],
+        reference_label=files.get("reference_label"),
+        fold=int(row["fold"]) if row.get("fold") else None,
+        split=row.get("split") or None,
+    )
+
+
+def _check_folds(cases: list[tuple[int, Case]], mistakes: Mistakes) -> None:
+    """Either the user fixes the fold of every case that is trained on, or of none."""
+    rows = [(number, case) for number, case in cases if case.split != "test"]
+    given = [number for number, case in rows if case.fold is not None]
+    left_out = [number for number, case in rows if case.fold is None]
+    for number in left_out if given else ():
+        mistakes.add(
+            number,
+            "fold",
+            f"empty, though row {given[0]} has one; give a fold for every case (but for those of split "
+            "test), or for none",
+        )

@@ -1,0 +1,75 @@
+"""`segstudy new`: write a first study file with a case table, or a profile, into the user's own folder."""
+
+import argparse
+from pathlib import Path
+
+from segstudy import shipped
+from segstudy.errors import InputError
+from segstudy.files import write_text
+
+TEMPLATE = shipped.RESOURCES / "new_study.yaml"
+TABLE = "cases.tsv"
+HEADER = "case\tsubject\timage\tlabel\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the file to write, or the profile, to the parser."""
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        help=f"study file to write (default: study.yaml); {TABLE} goes beside it, where there is none",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="write NAME/config.yaml to edit instead, for --profile NAME in this folder; slurm is there",
+    )
+    parser.epilog = "example: segstudy new my/study.yaml"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write what is asked for, and say what to do with it; nothing is written over.
+
+    Raises InputError where a file is there already, and for a profile that does not come along.
+    """
+    if options.profile is None:
+        print(new_study(options.file or Path("study.yaml")))
+    elif options.file is not None:
+        raise InputError(
+            f"{options.file}: a study file, and --profile {options.profile}: ask for one at a time"
+        )
+    else:
+        print(new_profile(options.profile, Path()))
+
+
+def new_study(file: Path) -> str:
+    """Write a study file and, where there is none, an empty case table beside it; return what to do next."""
+    if file.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{file}: a study file ends in .yaml: {file}.yaml")
+    _refuse(file)
+    write_text(file, TEMPLATE.read_text(encoding="utf-8").replace("FILE", str(file)))
+    table = file.parent / TABLE
+    if table.exists():
+        beside = f"{table} was there and is left as it is"
+    else:
+        write_text(table, HEADER)
+        beside = f"{table}: fill in a row a case, with tabs between the cells"
+    return f"{file}: edit structures and modality\n{beside}\nthen: segstudy run {file} -n"
+
+
+def new_profile(name: str, folder: Path) -> str:
+    """Copy a profile that comes along into a folder; return what to do next."""
+    known = sorted(path.name for path in shipped.PROFILES.iterdir() if path.name != "default")
+    if name not in known:
+        raise InputError(f"--profile {name}: no such profile; segstudy has {', '.join(known)}")
+    file = folder / name / "config.yaml"
+    _refuse(file)
+    write_text(file, (shipped.PROFILES / name / "config.yaml").read_text(encoding="utf-8"))
+    return f"{file}: edit the lines marked EDIT\nthen, from this folder: segstudy run STUDY --profile {name} -n"
+
+
+def _refuse(file: Path) -> None:
+    """Raise InputError where a file is there."""
+    if file.exists():
+        raise InputError(f"{file}: is there already, and is not written over; name another file")

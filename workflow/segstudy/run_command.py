@@ -1,0 +1,48 @@
+"""`segstudy run`: check a study, then run it by Snakemake, from any folder."""
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from segstudy.errors import InputError
+from segstudy.jobs import machine
+from segstudy.jobs.command import config_of, option_values, snakemake_command
+from segstudy.start import check
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the study, and all that follows it to the parser."""
+    parser.add_argument("study", help="study file, or the name of a study that comes along")
+    parser.add_argument(
+        "options",
+        nargs=argparse.REMAINDER,
+        help="options and targets of snakemake: -n (what would run), --cores 8, --profile slurm, train, ...",
+    )
+    parser.epilog = (
+        "Results go to results/<study>/ in the working directory. The command of snakemake is printed before "
+        "it runs; its exit code is that of segstudy run. Without --cores, all of this machine are used.\n\n"
+        "example: segstudy run demo -n"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check the study that is asked for, print the command of Snakemake, and become it.
+
+    Raises InputError for whatever Snakemake would stumble over in the study, its table or `--config`.
+    """
+    study, words = options.study, options.options
+    folder = option_values(words, "--directory", "-d")
+    if folder:
+        if study.endswith((".yaml", ".yml")):
+            study = str(Path(study).absolute())
+        if not Path(folder[0]).is_dir():
+            raise InputError(f"--directory {folder[0]}: no such folder; make it first")
+    with contextlib.chdir(folder[0]) if folder else contextlib.nullcontext():
+        check(config_of(study, words))
+    command = snakemake_command(study, words, machine.cores(), machine.gpus())
+    print(shlex.join(command), file=sys.stderr, flush=True)
+    # Not a child: signals, exit code and terminal are Snakemake's own.
+    os.execv(sys.executable, [sys.executable, "-m", *command])

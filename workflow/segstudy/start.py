@@ -1,0 +1,72 @@
+"""What is looked at before a study runs: by the workflow, by `segstudy run` and by `segstudy study`.
+
+Nothing is written, and no image is opened. As the command line, it may ask any stage.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segstudy import owner, shipped
+from segstudy.download.registry import refuse_by_hand
+from segstudy.errors import InputError
+from segstudy.jobs import options
+from segstudy.jobs.inputs import Inputs
+from segstudy.jobs.results import ResultPaths
+from segstudy.study import Study, TableSource, check_sources, read_study
+
+
+def chosen_study(config: Mapping[str, Any]) -> tuple[Study, Path]:
+    """Return the study that `--config study=...` names, checked, and its file.
+
+    config: what `config/config.yaml` has, with the user's changes. Raises InputError for a study that
+    can't be read, whose data a person has to ask for, or whose table or folder is not there.
+    """
+    file = options.study_file(str(config["study"]), shipped.STUDIES)
+    study = read_study(file, config.get("path"))
+    refuse_by_hand({name: own.source for name, own in study.datasets.items()}, str(config["study"]))
+    check_sources(study, file)
+    return study, file
+
+
+def check_tables(study: Study) -> None:
+    """Raise InputError with all that is wrong with the case tables of a study, its files' names included.
+
+    Where bad cases are dropped (`on_bad_case: drop`), the audit says which, and a file that is missing
+    stops nothing.
+    """
+    from segstudy.download.audit import refused_in_words
+    from segstudy.download.layouts import list_cases
+
+    lines = []
+    for name, dataset in study.datasets.items():
+        if not isinstance(dataset.source, TableSource):
+            continue
+        where = f"datasets.{name}.source.path: {dataset.source.path}"
+        try:
+            listing = list_cases(dataset)
+        except InputError as error:
+            lines += [f"datasets.{name}: {line}" for line in str(error).splitlines()]
+            continue
+        if dataset.on_bad_case == "fail":
+            lines += [f"{where}: {line}" for line in refused_in_words(listing)]
+        if not listing.cases and not listing.problems:
+            lines.append(f"{where}: no row below the header; expected a row a case")
+    if lines:
+        raise InputError("\n".join(lines))
+
+
+def check(config: Mapping[str, Any]) -> Study:
+    """Return the study that `config` names, once nothing speaks against its run.
+
+    Raises InputError as `chosen_study` and `check_tables` do, for a wrong value of `config`, and where
+    the results' folder is another study's.
+    """
+    study, file = chosen_study(config)
+    options.finished_gb(config["keep_finished_gb"])
+    options.chosen_models(config["only"], study)
+    check_tables(study)
+    if not config["adopt"]:
+        paths = ResultPaths(f"{str(config['results']).rstrip('/')}/{study.name}")
+        owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
+    return study
