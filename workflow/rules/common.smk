@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
 from snakemake.logging import logger
@@ -22,6 +23,7 @@ if "SLURM_JOB_ID" in os.environ:
 from segstudy import owner
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
+from segstudy.follow.record import Recorder
 from segstudy.images.names import parse_grid
 from segstudy.jobs import options, slices, targets
 from segstudy.jobs.code import digest, prediction_code, training_code
@@ -153,3 +155,18 @@ def check_executor() -> None:
             rate.max_jobs if rate else None,
             f"{rate.max_jobs}/{rate.timespan}s" if rate else None,
         )
+
+
+# --- what ran, and what would -------------------------------------------------------------------
+
+
+def asked_beside(rule, wildcards) -> dict:
+    """What a job is asked for beside its command, for `segstudy preview`."""
+    params = dict(workflow.get_rule(rule).params.items())
+    values = {name: params[name] for name in ("code", "defaults", "named") if name in params}
+    w = SimpleNamespace(**wildcards)
+    return {name: value(w) if callable(value) else value for name, value in values.items()}
+
+
+if workflow.is_main_process:
+    logger.addHandler(Recorder(PATHS.jobs, PATHS.root, asked_beside, lambda: workflow.dryrun))

@@ -29,7 +29,11 @@ STAGES = {
     "statistics": "summarise and compare models",
     "publish": "draw the figures and write the report",
 }
-TOOLS = {"study": "check a study file; print its schema or reference"}
+TOOLS = {
+    "study": "check a study file; print its schema or reference",
+    "preview": "tell what a run would do, why, and what it takes",
+    "status": "tell how far a run is, what failed, what is left",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
