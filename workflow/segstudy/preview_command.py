@@ -9,9 +9,7 @@ from segstudy.errors import InputError
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of `segstudy preview`."""
-    parser.description = (
-        "What a run would do: which jobs and why, how long they take, what they cost, what is not touched."
-    )
+    parser.description = "What a run would do: which jobs and why, how long they take, what they cost, what is not touched."
     parser.add_argument("study", metavar="STUDY", help="a name in config/studies, or a study file")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="a stage; left out: all")
     parser.add_argument(
@@ -44,8 +42,25 @@ def config_of(pairs: list[str]) -> dict[str, str]:
     parts = [pair.partition("=") for pair in pairs]
     for key, equals, _ in parts:
         if not (key and equals) or key == "study":
-            raise InputError(f"--config {key}{equals}: expected KEY=VALUE, and no `study` among them")
+            raise InputError(
+                f"--config {key}{equals}: expected KEY=VALUE, and no `study` among them"
+            )
     return {key: value for key, _, value in parts}
+
+
+def found_name(chosen: str, config: dict[str, str]) -> tuple[str, Path]:
+    """Return a study's name, and the folder of its results, whatever has become of its data.
+
+    Raises InputError where there is no such study file.
+    """
+    from segstudy.follow.preview import WORKFLOW
+    from segstudy.jobs.options import study_file
+    from segstudy.yaml_files import read_yaml
+
+    file = study_file(chosen, WORKFLOW.parent / "config" / "studies")
+    content = read_yaml(file, "study file")
+    name = content.get("name", file.stem) if isinstance(content, dict) else file.stem
+    return str(name), Path(config.get("results", "results")) / str(name)
 
 
 def found_study(chosen: str, config: dict[str, str]):

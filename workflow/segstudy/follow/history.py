@@ -33,9 +33,7 @@ class History:
     def kept(self, existing: Iterable[str]) -> dict[str, str]:
         """Return the signatures of jobs whose results are kept -> under which name. existing: names there are."""
         existing = set(existing)
-        return {
-            job["signature"]: job["kept"] for job in self.ended if job.get("kept") in existing
-        }
+        return {job["signature"]: job["kept"] for job in self.ended if job.get("kept") in existing}
 
 
 def history(events: Iterable[Mapping[str, Any]]) -> History:

@@ -74,15 +74,15 @@ class Preview:
 # --- what Snakemake would run -------------------------------------------------------------------
 
 
-def planned(config: Sequence[str], targets: Sequence[str] = ()) -> list[dict]:
+def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
     """Return the jobs that Snakemake would run, in order, as `record.Recorder` writes them.
 
     Parameters
     ----------
     config
         Values for `--config`: `study=...` and others.
-    targets
-        Targets or files; none: all of the study.
+    arguments
+        Targets, files or options of Snakemake; none: all of the study.
 
     Raises
     ------
@@ -92,10 +92,11 @@ def planned(config: Sequence[str], targets: Sequence[str] = ()) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "jobs.jsonl"
         command = [
-            *(sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "all", "--nolock"),
+            *(sys.executable, "-m", "snakemake", *arguments),
+            *("--dry-run", "--quiet", "all", "--nolock"),
             *("--nocolor", "--snakefile", str(WORKFLOW.parent / "Snakefile")),
             *("--configfile", str(WORKFLOW.parent / "config" / "config.yaml")),
-            *("--config", *config, "--", *targets),
+            *("--config", *config),
         ]
         run = subprocess.run(
             command,

@@ -179,7 +179,9 @@ class Files:
                 continue
             if not case and told and path in old and path in new:
                 continue  # the table itself, which names the cases that came or went
-            what = "changed" if path in old and path in new else "added" if path in new else "removed"
+            what = (
+                "changed" if path in old and path in new else "added" if path in new else "removed"
+            )
             groups.setdefault((kind, what), []).append(case or os.path.basename(path))
         for (kind, what), cases in groups.items():
             found += _each(kind, what, list(dict.fromkeys(cases)))
@@ -232,7 +234,8 @@ def own_reasons(old: Mapping, new: Mapping, files: Files) -> list[str]:
         found.append(f"models.{new['wildcards']['model']}: a file that its command names changed")
     if not found and old["options"] != new["options"] and old["inputs"] == new["inputs"]:
         names = sorted(
-            name for name in old["options"].keys() | new["options"].keys()
+            name
+            for name in old["options"].keys() | new["options"].keys()
             if name.startswith("--") and old["options"].get(name) != new["options"].get(name)
         )
         found.append(f"{stage}: other {', '.join(names)}")
