@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import yaml
-
 from dryrun import build, pretend, snakemake
+
 from segstudy.follow.preview import planned
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -144,6 +144,9 @@ def preview(study: Study, root: Path | str, jobs: Sequence[Mapping]) -> Preview:
     for job in _in_order(jobs, makers):
         name = job["name"]
         before = dict.fromkeys(makers[path] for path in job["inputs"] if path in makers)
+        if any(by_name[other]["rule"] in CHECKPOINTS for other in before):
+            # Which files it reads is known when the audit has run.
+            job["files"] = past.jobs.get(name, job)["files"]
         own = _why(past, job, files, paths, follows=bool(before))
         following = [reason for other in before for reason in why.get(other, ())]
         why[name] = tuple(dict.fromkeys([*own, *following]))

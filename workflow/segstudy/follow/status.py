@@ -105,7 +105,7 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
         elif what == "plan":
             total = total or event["jobs"].get("total") or sum(event["jobs"].values())
     # Time of the record: the run sets it as long as it lives, on whatever machine.
-    last = max(os.stat(record).st_mtime, own[-1]["time"] if own else run["time"])
+    last = os.stat(record).st_mtime
     over = any(event["event"] == "ended" for event in own)
     alive = not over and now - last < SILENT_S and not _is_gone(run)
     state = GOING if alive else DEAD if not over else ENDED if done >= total else STOPPED
@@ -168,7 +168,7 @@ def reason_in(log: Path) -> str:
 def _running(folder: Path, job: Mapping, now: float, alive: bool) -> Running:
     since_s = now - job["time"]
     works = alive or _wrote(folder, job, now)
-    waits = not any((folder / log).exists() for log in job["log"]) and stage_of(job) != "download"
+    waits = works and not any((folder / log).exists() for log in job["log"])
     if stage_of(job) != "train":
         return Running(job["name"], since_s, waits=waits, works=works)
     rows = _history(folder, job)
