@@ -31,8 +31,10 @@ STAGES = {
 }
 TOOLS = {
     "new": "write a first study file, or a profile, to edit",
-    "run": "run a study, from any folder",
     "study": "check a study file; print its schema or reference",
+    "preview": "tell what a run would do, why, and what it takes",
+    "run": "run a study, from any folder",
+    "status": "tell how far a run is, what failed, what is left",
 }
 
 

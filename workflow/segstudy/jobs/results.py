@@ -39,6 +39,11 @@ class ResultPaths:
         return self._path("benchmarks")
 
     @property
+    def jobs(self) -> str:
+        """The record of what ran, a line an event."""
+        return self._path(".jobs.jsonl")
+
+    @property
     def finished(self) -> str:
         """The store of finished work, which no rule declares, so that Snakemake leaves it alone."""
         return self._path(".finished")

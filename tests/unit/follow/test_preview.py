@@ -1,0 +1,230 @@
+"""What would run, told by the record and by what Snakemake plans."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from segstudy.errors import InputError
+from segstudy.follow import words
+from segstudy.follow.preview import CERTAIN, LIKELY, preview
+from segstudy.follow.times import ALIKE, BEFORE, SIZES
+from segstudy.preview_command import config_of, found_name
+from segstudy.study import read_study
+
+STUDY = """
+datasets:
+  chest: {source: {layout: table, path: cohort.tsv}, modality: CT, structures: {heart: 1}}
+models:
+  flat: {network: unet, patch_size: [32, 32, 32], epochs: 4, steps_per_epoch: 2, batch_size: 2}
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A study `tiny` and the folder of its results."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(STUDY)
+    Path("cohort.tsv").write_text("case\tsubject\timage\tlabel\np1\tp1\tp1.nii\tp1_l.nii\n")
+    for name in ("p1.nii", "p1_l.nii"):
+        Path(name).write_bytes(b"1")
+    root = tmp_path / "results/tiny"
+    root.mkdir(parents=True)
+    return root
+
+
+def training(epochs=4, **more):
+    model = {"network": "unet", "patch_size": [32, 32, 32], "epochs": epochs, "steps_per_epoch": 2}
+    settings = {"model": model, "structures": ["heart"], "channels": ["image"], "modality": "CT"}
+    told = {
+        "id": 1,
+        "rule": "train_fit",
+        "wildcards": {"model": "flat", "fold": "0", "seed": "0"},
+        "output": ["train/flat/weights.pt", "train/flat/history.csv"],
+        "log": ["logs/train.log"],
+        "benchmark": "",
+        "gpus": 1,
+        "inputs": ["preprocess/shards.txt"],
+        "files": {},
+        "options": {"": "train", "--settings": json.dumps(settings), "--finished": ""},
+        "code": "c",
+    }
+    return {**told, **more}
+
+
+def prediction(**more):
+    told = {
+        "id": 2,
+        "rule": "infer_predict",
+        "wildcards": {"model": "flat", "fold": "0", "seed": "0", "dataset": "chest"},
+        "output": ["infer/flat"],
+        "log": [],
+        "benchmark": "",
+        "gpus": 1,
+        "inputs": ["train/flat/weights.pt"],
+        "files": {},
+        "options": {"": "infer", "--settings": "{}", "--finished": ""},
+        "code": "c",
+    }
+    return {**told, **more}
+
+
+def shards(**more):
+    told = {
+        "id": 3,
+        "rule": "preprocess_list_arrays",
+        "wildcards": {"dataset": "chest"},
+        "output": ["preprocess/shards.txt"],
+        "log": [],
+        "benchmark": "",
+        "gpus": 0,
+        "inputs": ["preprocess/a"],
+        "files": {},
+        "options": {"": "preprocess", "--cases-per-job": "2"},
+    }
+    return {**told, **more}
+
+
+def ran(root, *jobs, seconds=100, kept=()):
+    """Write the record of jobs that ran one after another, and what they leave."""
+    lines = [{"event": "run", "time": 0, "host": "h", "process": 1, "command": "snakemake"}]
+    for number, job in enumerate(jobs):
+        name = dict(enumerate(kept)).get(number)
+        left = {"seconds": seconds, "bytes": 1000, **({"kept": name} if name else {})}
+        lines += [{"event": "start", "time": 1, **job}]
+        lines += [{"event": "end", "time": 2, "id": job["id"], **left}]
+        for path in job["output"]:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
+        if name:
+            (root / ".finished" / name).mkdir(parents=True, exist_ok=True)
+    with (root / ".jobs.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def look(root, *jobs):
+    return preview(read_study("tiny.yaml"), root, jobs)
+
+
+def test_the_first_run_is_told_by_sizes(place):
+    found = look(place, training(), prediction())
+    assert found.is_first
+    assert found.reasons == {"the first run": {"train": 1, "infer": 1}}
+    assert {job.estimate.told_by for job in found.jobs} == {SIZES}
+    assert "may be wrong by a factor of ten" in words.text(found)
+
+
+def test_a_job_that_follows_another_has_its_reason(place):
+    ran(place, training(), prediction())
+    found = look(place, prediction(), training(epochs=8))
+    assert [job.stage for job in found.jobs] == ["train", "infer"]
+    assert found.reasons == {"models.flat: epochs 4 -> 8": {"train": 1, "infer": 1}}
+    # Twice the epochs, at the speed of before; the prediction as before, after it.
+    assert [job.estimate.seconds for job in found.jobs] == pytest.approx([200, 100])
+    assert found.longest_s == pytest.approx(300)
+    assert words.gpu_hours(found) == pytest.approx(300 / 3600)
+    assert {job.estimate.told_by for job in found.jobs} == {BEFORE}
+
+
+def test_another_fold_takes_as_long_as_one_alike(place):
+    ran(place, training(), seconds=40)
+    other = {"model": "flat", "fold": "1", "seed": "0"}
+    [job] = look(place, training(wildcards=other, output=["train/1/weights.pt"])).jobs
+    assert job.why == ("new fold 1",)
+    assert (job.estimate.told_by, job.estimate.seconds) == (ALIKE, 40)
+
+
+def test_settings_that_are_put_back_restore_what_is_kept(place):
+    ran(place, training(4), training(8), kept=("train-4", "train-8"))
+    [job] = look(place, training(4)).jobs
+    assert (job.restored, job.estimate.seconds) == (CERTAIN, 10)
+    assert words.gpu_hours(look(place, training(4))) == 0
+    assert look(place, training(5)).jobs[0].restored is None
+    (place / ".finished/train-4").rmdir()
+    assert look(place, training(4)).jobs[0].restored is None
+
+
+def test_what_reads_the_same_divided_anew_is_likely_restored(place):
+    ran(place, shards(), training(), kept=(None, "train-4"))
+    anew = shards(options={"": "preprocess", "--cases-per-job": "3"})
+    jobs = look(place, anew, training()).jobs
+    assert jobs[0].why == ("datasets.chest: cases_per_job 2 -> 3",)
+    assert [job.restored for job in jobs] == [None, LIKELY]
+
+
+def test_what_was_restored_tells_no_time(place):
+    ran(place, training(), seconds=500, kept=("train-4",))
+    ran(place, training(), seconds=3, kept=("train-4",))
+    [job] = look(place, training(code="d")).jobs
+    assert job.why == ("code: train changed",)
+    assert job.estimate.seconds == 500
+
+
+@pytest.mark.parametrize(("event", "said"), [("fail", "failed"), (None, "not finished")])
+def test_what_did_not_end_says_so(place, event, said):
+    lines = [{"event": "run", "time": 0}, {"event": "start", "time": 1, **training()}]
+    lines += [{"event": event, "time": 2, "id": 1}] if event else []
+    (place / ".jobs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [job] = look(place, training()).jobs
+    assert job.why == (f"{said} in the last run",)
+
+
+def test_results_that_are_gone_or_without_record_say_so(place):
+    ran(place, training())
+    (place / "train/flat/history.csv").unlink()
+    assert look(place, training()).jobs[0].why == ("what train_fit had made is gone",)
+    (place / "infer").mkdir()
+    (place / "infer/flat").touch()
+    [job] = look(place, prediction()).jobs
+    assert job.why == ("made by a version that kept no record of it",)
+
+
+def test_before_the_audit_counts_are_at_least(place):
+    ran(place, training())
+    audit = shards(rule="download_audit", output=["download/chest/cases.tsv"], inputs=[])
+    text = words.text(look(place, audit, training()))
+    assert text.startswith("tiny: at least 2 jobs would run")
+    assert "as far as is known before the audit" in text
+
+
+def test_files_that_are_not_known_before_the_audit_are_not_taken_for_removed(place):
+    audit = shards(rule="download_audit", output=["download/chest/cases.tsv"], inputs=[], id=9)
+    images = {"rule": "preprocess_list_images", "output": ["images.txt"], "options": {"": ""}}
+    images = shards(**images, inputs=["download/chest/cases.tsv"])
+    ran(place, audit, {**images, "files": {"p1.nii": [1, 1]}})
+    found = look(place, {**audit, "code": "new"}, images)
+    assert found.reasons == {"code: download changed": {"download": 1, "preprocess": 1}}
+
+
+def test_a_preview_is_never_longer_than_25_lines(place):
+    ran(place, training())
+    jobs = [
+        training(wildcards={"model": f"m{n}", "fold": "0", "seed": "0"}, output=[f"train/m{n}"])
+        for n in range(40)
+    ]
+    audit = shards(rule="download_audit", output=["download/chest/cases.tsv"], inputs=[])
+    text = words.text(look(place, audit, *jobs))
+    assert len(text.splitlines()) <= 25
+    assert "and 31 other reasons" in text
+
+
+def test_nothing_to_run_is_said(place):
+    assert words.text(look(place)).startswith("tiny: nothing would run")
+    assert words.as_json(look(place))["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1 s"), (59, "59 s"), (120, "2.0 min"), (3600 * 5, "5 h"), (86400 * 2, "2.0 days")],
+)
+def test_times_are_said_as_a_person_does(seconds, said):
+    assert words.about(seconds) == said
+
+
+def test_a_study_is_found_by_name_or_path(place):
+    assert found_name("tiny.yaml", {}) == ("tiny", Path("results/tiny"))
+    assert found_name("tiny.yaml", {"results": "/r"}) == ("tiny", Path("/r/tiny"))
+    with pytest.raises(InputError, match="no such study file"):
+        found_name("none.yaml", {})
+    with pytest.raises(InputError, match="expected KEY=VALUE"):
+        config_of(["results"])

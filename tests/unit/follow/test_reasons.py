@@ -1,0 +1,142 @@
+"""Why a job would run, in the study's words."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segstudy.follow.reasons import LEFT_OUT, Files, changed, own_reasons, sentence
+
+
+def job(rule, settings=None, wildcards=None, **more):
+    options = {"": rule, **({"--settings": json.dumps(settings)} if settings is not None else {})}
+    options |= more.pop("options", {})
+    empty = {"files": {}, "inputs": [], "code": "a", "defaults": "b"}
+    return {"rule": rule, "wildcards": wildcards or {}, "options": options, **empty, **more}
+
+
+FILES = Files({}, {})
+UNET = {"network": "unet", "channels": [4, 8]}
+LEARNING = {"structures": ["heart"], "channels": ["image"], "modality": "CT"}
+RUN = {"model": "flat", "fold": "0", "seed": "0"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            job("metrics_measure", {"metrics": {"nsd_tolerance_mm": [2.0]}}, {"dataset": "chest"}),
+            job("metrics_measure", {"metrics": {"nsd_tolerance_mm": [3.0]}}, {"dataset": "chest"}),
+            "metrics: nsd_tolerance_mm 2 -> 3",
+        ),
+        (
+            job("train_fit", {"model": UNET, **LEARNING}, RUN),
+            job("train_fit", {"model": {**UNET, "epochs": 20}, **LEARNING}, RUN),
+            "models.flat: epochs 100 -> 20",
+        ),
+        (
+            job("statistics", {}),
+            job("statistics", {"alpha": 0.01}),
+            "statistics: alpha 0.05 -> 0.01",
+        ),
+        (
+            job("preprocess_split", {"splits": {"folds": 5}, "roles": {"a": "train"}}),
+            job("preprocess_split", {"splits": {"folds": 4}, "roles": {"a": "train"}}),
+            "splits: folds 5 -> 4",
+        ),
+        (
+            job("infer_predict", {}, {**RUN, "dataset": "a"}),
+            job("infer_predict", {"weights": "best"}, {**RUN, "dataset": "a"}),
+            "models.flat: infer.weights (left out) -> best",
+        ),
+        (
+            job("preprocess_list_arrays", None, {"dataset": "a"}, options={"--cases-per-job": "2"}),
+            job("preprocess_list_arrays", None, {"dataset": "a"}, options={"--cases-per-job": "3"}),
+            "datasets.a: cases_per_job 2 -> 3",
+        ),
+        (job("train_fit", {}, RUN), job("train_fit", {}, RUN, code="c"), "code: train changed"),
+        (
+            job("train_fit", {}, RUN),
+            job("train_fit", {}, RUN, defaults="c"),
+            "code: defaults of train changed",
+        ),
+        (
+            job("publish_report", {}, files={"report.css": [1, 1]}),
+            job("publish_report", {}, files={"report.css": [2, 2]}),
+            "code: publish changed",
+        ),
+        (
+            job("infer_external", {}, RUN, named="1"),
+            job("infer_external", {}, RUN, named="2"),
+            "models.flat: a file that its command names changed",
+        ),
+    ],
+)
+def test_a_change_is_named(old, new, said):
+    assert own_reasons(old, new, FILES) == [said]
+    assert own_reasons(new, new, FILES) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ((("models", "deep"), LEFT_OUT, {"network": "unet"}), "new model deep"),
+        ((("models", "deep"), {"network": "unet"}, LEFT_OUT), "model deep removed"),
+        ((("datasets", "a", "repair"), None, {"b": 1}), 'datasets.a: repair null -> {"b": 1}'),
+        ((("name",), "one", "two"), "study: name one -> two"),
+    ],
+)
+def test_a_change_of_the_study_in_words(change, said):
+    assert sentence(*change) == said
+
+
+THEN = {"/d/p1.nii": ("p1", "image"), "/d/p1_l.nii": ("p1", "label"), "/d/p2.nii": ("p2", "image")}
+STATE = {"/d/cohort.tsv": [9, 9], "/d/p1.nii": [1, 1], "/d/p1_l.nii": [2, 2], "/d/p2.nii": [3, 3]}
+
+
+def test_a_corrected_label_is_named():
+    files = Files(THEN, THEN)
+    assert files.changed(STATE, {**STATE, "/d/p1_l.nii": [2, 7]}) == ["data: p1 label changed"]
+    assert files.changed(STATE, STATE) == []
+
+
+def test_a_new_and_a_removed_case_are_named_and_not_the_table():
+    now = {**THEN, "/d/p3.nii": ("p3", "image")}
+    table = {"/d/cohort.tsv": [12, 12]}
+    assert Files(THEN, now).changed(STATE, {**STATE, **table, "/d/p3.nii": [4, 4]}) == [
+        "data: new case p3"
+    ]
+    without = {path: state for path, state in STATE.items() if path != "/d/p2.nii"}
+    assert Files(THEN, THEN).changed(STATE, {**without, **table}) == ["data: removed case p2"]
+    assert Files(THEN, THEN).changed(STATE, {**STATE, **table}) == ["data: cohort.tsv changed"]
+
+
+def test_many_changes_are_one_reason():
+    then = {f"/d/c{n:02d}": (f"c{n:02d}", "label") for n in range(40)}
+    old, new = ({path: [1, time] for path in then} for time in (1, 2))
+    [said] = Files(then, then).changed(old, new)
+    assert said == "data: 40 labels changed (c00, c01, c02, ...)"
+
+
+values = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(values, values)
+def test_what_differs_is_found_and_nothing_else(old, new):
+    assert changed(old, old) == []
+    found = changed(old, new)
+    assert bool(found) == (old != new)
+    for path, was, now in found:
+        for value, tree in ((was, old), (now, new)):
+            for key in path[:-1]:
+                tree = tree[key]
+            if path:
+                tree = tree.get(path[-1], LEFT_OUT)
+            assert tree is value or tree == value

@@ -1,0 +1,183 @@
+"""How far a run is, from files alone."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from segstudy.cli import main
+from segstudy.follow.status import DEAD, ENDED, GOING, STOPPED, reason_in, status, text
+
+NOW = 1_000_000.0
+TRAIN = {
+    "model": {"network": "unet", "epochs": 100},
+    "structures": ["heart"],
+    "channels": ["image"],
+}
+TRAIN |= {"modality": "CT"}
+
+
+def start(number, rule="metrics_measure", **more):
+    told = {
+        "event": "start",
+        "time": NOW - 60,
+        "id": number,
+        "rule": rule,
+        "output": [f"o{number}"],
+    }
+    told |= {"log": [f"logs/{number}.log"], "benchmark": "", "gpus": 0, "inputs": [], "files": {}}
+    return {**told, "wildcards": {"fold": str(number)}, "options": {"": ""}, **more}
+
+
+def end(number, seconds=10):
+    return {"event": "end", "time": NOW - 30, "id": number, "seconds": seconds, "bytes": 1}
+
+
+def run(host="elsewhere", process=1):
+    told = {"event": "run", "time": NOW - 100, "host": host, "process": process}
+    return {**told, "command": "snakemake --cores 2"}
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Write a record, last touched so many seconds ago; return the status that it tells."""
+
+    def write(*events, ago=1.0):
+        record = tmp_path / ".jobs.jsonl"
+        plan = {"event": "plan", "time": NOW - 100, "jobs": {"metrics_measure": 4, "total": 4}}
+        progress = sum(event["event"] == "end" for event in events)
+        lines = [
+            plan,
+            *events,
+            {"event": "progress", "time": NOW - 100, "done": progress, "total": 4},
+        ]
+        lines = (
+            lines if events and events[0]["event"] != "run" else [events[0], *lines[:1], *lines[2:]]
+        )
+        if lines[0]["event"] != "run":
+            lines.insert(0, run())
+        record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        os.utime(record, (NOW - ago, NOW - ago))
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        return status("tiny", tmp_path, record, NOW)
+
+    return write
+
+
+def test_nothing_has_run(tmp_path):
+    assert status("tiny", tmp_path, tmp_path / "none", NOW) is None
+
+
+def test_a_run_under_way(look, tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/2.log").write_text("10:00 segstudy metrics\n")
+    found = look(start(1), end(1), start(2), start(3))
+    assert (found.state, found.done, found.total) == (GOING, 1, 4)
+    assert [(job.name, job.waits) for job in found.running] == [
+        ("metrics_measure fold=2", False),
+        ("metrics_measure fold=3", True),
+    ]
+    said = text(found, NOW)
+    assert said.startswith("tiny: 1 of 4 jobs, 1 running, 1 waiting to begin, about ")
+
+
+def test_a_training_says_its_epoch_and_dice(look, tmp_path):
+    folder = tmp_path / "train/flat/checkpoint"
+    folder.mkdir(parents=True)
+    rows = [f"{n},{0.5 if n == 40 else ''},3600\n" for n in range(1, 42)]
+    (folder / "history.csv").write_text("epoch,validation_dice_mean,seconds\n" + "".join(rows))
+    options = {"": "train", "--settings": json.dumps(TRAIN)}
+    found = look(start(2, "train_fit", output=["train/flat/weights.pt"], options=options))
+    [job] = found.running
+    assert (job.epoch, job.epochs, job.dice) == (41, 100, 0.5)
+    # 59 epochs of an hour are left, of which one after another at least so many.
+    assert found.left_s >= 59 * 3600
+    assert "epoch 41 of 100, Dice 0.50" in text(found, NOW)
+
+
+def test_what_failed_says_why_and_where(look, tmp_path):
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs/2.log"
+    log.write_text("10:00 segstudy metrics\nsegstudy: error: p3: no such case\n10:01 ended\n")
+    found = look(
+        start(2), {"event": "fail", "time": NOW - 9, "id": 2}, {"event": "ended", "time": NOW}
+    )
+    assert found.state == STOPPED
+    [job] = found.failed
+    assert (job.why, job.log) == ("p3: no such case", str(log))
+    assert "go on with: snakemake --cores 2" in text(found, NOW)
+
+
+def test_a_job_that_failed_and_was_tried_again_did_not_fail(look):
+    found = look(start(2), {"event": "fail", "time": NOW - 9, "id": 2}, start(2), end(2))
+    assert (found.failed, found.running) == ((), ())
+
+
+def test_a_run_whose_machine_went_silent_is_dead(look):
+    found = look(start(2), ago=10_000.0)
+    assert found.state == DEAD
+    assert found.left_s is None
+    assert not found.running[0].works
+    assert "the run is dead" in text(found, NOW)
+    assert "cut off" in text(found, NOW)
+
+
+def test_a_killed_process_of_this_machine_is_dead_at_once(look):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    found = look(run(platform.node(), process.pid), start(2))
+    assert found.state == DEAD
+
+
+def test_a_number_that_another_process_has_got_is_not_the_run(look):
+    # This process began long after the run that the record tells of.
+    assert look(run(platform.node(), os.getpid()), start(2)).state == DEAD
+
+
+def test_a_cluster_keeps_jobs_whose_run_is_dead(look, tmp_path):
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs/2.log"
+    log.write_text("at work\n")
+    os.utime(log, (NOW - 5, NOW - 5))
+    found = look(start(2), ago=10_000.0)
+    assert "still at work without its run" in text(found, NOW)
+
+
+def test_all_is_done(look):
+    events = [event for n in range(4) for event in (start(n), end(n))]
+    found = look(*events, {"event": "ended", "time": NOW})
+    assert found.state == ENDED
+    assert "all is done" in text(found, NOW)
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (None, "it left no log"),
+        ("10:00 segstudy train\n", "killed from outside"),
+        (
+            "10:00 segstudy train\nTraceback\nValueError: seven\n",
+            "its last words: ValueError: seven",
+        ),
+    ],
+)
+def test_why_a_job_failed_is_read_from_its_log(tmp_path, log, said):
+    if log is not None:
+        (tmp_path / "x.log").write_text(log)
+    assert said in reason_in(tmp_path / "x.log")
+
+
+def test_the_command_says_what_it_does_not_know(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text("datasets: {}\n")
+    assert main(["status", "tiny.yaml"]) == 0
+    assert capsys.readouterr().out == "tiny: nothing has run yet\n"
+    (tmp_path / "results/tiny/train").mkdir(parents=True)
+    assert main(["status", "tiny.yaml"]) == 0
+    assert "no record of a run" in capsys.readouterr().out
+    assert main(["status", "none.yaml"]) == 1
+    assert "no such study file" in capsys.readouterr().err
+    assert main(["status", "tiny.yaml", "--watch", "0"]) == 1

@@ -1,0 +1,18 @@
+# What ran, and what would: each job's command and settings on record, for `segstudy preview` and `status`.
+from types import SimpleNamespace
+
+from snakemake.logging import logger
+
+from segstudy.follow.record import Recorder
+
+
+def asked_beside(rule, wildcards) -> dict:
+    """What a job is asked for beside its command, for `segstudy preview`."""
+    params = dict(workflow.get_rule(rule).params.items())
+    values = {name: params[name] for name in ("code", "defaults", "named") if name in params}
+    w = SimpleNamespace(**wildcards)
+    return {name: value(w) if callable(value) else value for name, value in values.items()}
+
+
+if workflow.is_main_process:
+    logger.addHandler(Recorder(PATHS.jobs, PATHS.root, asked_beside, lambda: workflow.dryrun))

@@ -1,0 +1,302 @@
+"""How far a run is, from files alone: the record of its jobs, their logs, the histories of its trainings."""
+
+import os
+import platform
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from segstudy.follow.history import history
+from segstudy.follow.record import BEAT_S, name_of, read_events, stage_of
+from segstudy.follow.times import Times, epochs_of, read_history
+
+SILENT_S = 6 * BEAT_S
+"""A run that has not said for so long that it is alive is over."""
+WRITING_S = 300
+"""A job whose log or history was written so lately is at work, though its run is over (a cluster keeps jobs)."""
+GOING, ENDED, STOPPED, DEAD = "going", "ended", "stopped", "dead"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job that failed, why, and its log."""
+
+    name: str
+    why: str
+    log: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that was started and has not ended.
+
+    Attributes
+    ----------
+    epoch, epochs
+        Of a training; 0 where it has not ended an epoch.
+    dice
+        Mean held-out Dice, as last measured.
+    waits
+        Whether it has written nothing yet: a cluster has not begun it.
+    works
+        Whether it is at work; of a run that is over, whether it has written of late.
+    """
+
+    name: str
+    since_s: float
+    epoch: int = 0
+    epochs: int = 0
+    dice: float | None = None
+    waits: bool = False
+    works: bool = True
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far the last run of a study is.
+
+    Attributes
+    ----------
+    state
+        `going`, `ended` (all is made), `stopped` (it ended before that), `dead` (it said nothing more).
+    done, total
+        Jobs of this run; `total` grows when the audit tells of more.
+    left_s
+        Seconds that the rest takes, as this run goes; None where nothing tells.
+    """
+
+    study: str
+    state: str
+    done: int
+    total: int
+    failed: tuple[Failed, ...]
+    running: tuple[Running, ...]
+    left_s: float | None
+    began: float
+    last: float
+    command: str
+
+
+def status(study: str, root: Path | str, record: Path | str, now: float) -> Status | None:
+    """Return how far a study is; None where nothing has run.
+
+    root: the folder of its results. record: as `ResultPaths.jobs`. now: seconds since 1970.
+    """
+    events = read_events(record)
+    start = max((n for n, event in enumerate(events) if event["event"] == "run"), default=None)
+    if start is None:
+        return None
+    run, own = events[start], events[start + 1 :]
+    started: dict[int, dict] = {}
+    states: dict[int, str] = {}
+    done = total = 0
+    for event in own:
+        what = event["event"]
+        if what == "start":
+            started[event["id"]] = {**event, "name": name_of(event)}
+            states[event["id"]] = "running"
+        elif what in ("end", "fail") and event["id"] in started:
+            states[event["id"]] = {"end": "ended", "fail": "failed"}[what]
+        elif what == "progress":
+            done, total = event["done"], event["total"]
+        elif what == "plan":
+            total = total or event["jobs"].get("total") or sum(event["jobs"].values())
+    # Time of the record: the run sets it as long as it lives, on whatever machine.
+    last = os.stat(record).st_mtime
+    over = any(event["event"] == "ended" for event in own)
+    alive = not over and now - last < SILENT_S and not _is_gone(run)
+    state = GOING if alive else DEAD if not over else ENDED if done >= total else STOPPED
+    folder = Path(root)
+    failed = tuple(
+        _failed(folder, started[key]) for key, state_ in states.items() if state_ == "failed"
+    )
+    unfinished = [started[key] for key, state_ in states.items() if state_ == "running"]
+    running = tuple(_running(folder, job, now, alive) for job in unfinished)
+    return Status(
+        study,
+        state,
+        done,
+        total,
+        failed,
+        running,
+        _left_s(events, own, started, states, folder, now) if alive else None,
+        run["time"],
+        last,
+        run["command"],
+    )
+
+
+def _is_gone(run: Mapping) -> bool:
+    """Return whether the process of a run is known to be over: only its own machine can tell."""
+    if run["host"] != platform.node():
+        return False
+    try:
+        os.kill(run["process"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    with suppress(OSError):
+        # A number that another process has got since belongs to a process that began later.
+        return os.stat(f"/proc/{run['process']}").st_ctime > run["time"] + 5
+    return False
+
+
+def _failed(folder: Path, job: Mapping) -> Failed:
+    log = folder / job["log"][0] if job["log"] else folder
+    return Failed(job["name"], reason_in(log), str(log))
+
+
+def reason_in(log: Path) -> str:
+    """Return why a job failed, by its log: its own error, or else its last words."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    except OSError:
+        return "it left no log: it was killed before it began, or its machine was"
+    errors = [line for line in lines if line.startswith("segstudy: error: ")]
+    if errors:
+        return errors[0].removeprefix("segstudy: error: ")
+    said = [line for line in lines if line]
+    if len(said) <= 1:
+        return "it says nothing of it: killed from outside (memory, time limit, or by hand)"
+    return f"its last words: {said[-1]}"
+
+
+def _running(folder: Path, job: Mapping, now: float, alive: bool) -> Running:
+    since_s = now - job["time"]
+    works = alive or _wrote(folder, job, now)
+    waits = works and not any((folder / log).exists() for log in job["log"])
+    if stage_of(job) != "train":
+        return Running(job["name"], since_s, waits=waits, works=works)
+    rows = _history(folder, job)
+    dice = [row["validation_dice_mean"] for row in rows if row.get("validation_dice_mean")]
+    last = float(dice[-1]) if dice else None
+    return Running(job["name"], since_s, len(rows), epochs_of(job), last, waits, works)
+
+
+def _history(folder: Path, job: Mapping) -> list[dict[str, str]]:
+    """Return the history of a training that has not ended: it lies with its checkpoint."""
+    training = folder / Path(job["output"][0]).parent
+    return read_history(training / "checkpoint" / "history.csv")
+
+
+def _wrote(folder: Path, job: Mapping, now: float) -> bool:
+    """Return whether a job has written to its log or history of late."""
+    for path in job["log"]:
+        with suppress(OSError):
+            if now - os.stat(folder / path).st_mtime < WRITING_S:
+                return True
+    return False
+
+
+def _left_s(
+    events: Sequence[Mapping],
+    own: Sequence[Mapping],
+    started: Mapping[int, Mapping],
+    states: Mapping[int, str],
+    folder: Path,
+    now: float,
+) -> float | None:
+    """Return the seconds that are left, if as many jobs run at a time as did until now.
+
+    Jobs that have not begun take as long as those of their rule, of this run or one before.
+    """
+    past = history(events)
+    times = Times(past, folder)
+    counts: Counter = Counter()
+    for event in own:
+        if event["event"] == "plan":
+            counts = Counter({k: v for k, v in event["jobs"].items() if k != "total"})
+    by_rule: dict[str, list[float]] = {}
+    for job in past.ended:
+        if job["seconds"] is not None and not job["restored"]:
+            by_rule.setdefault(job["rule"], []).append(job["seconds"])
+    left: list[float] = []
+    for key, job in started.items():
+        counts[job["rule"]] -= 1
+        if states[key] == "running":
+            left.append(_job_left_s(folder, job, times, now))
+            by_rule.setdefault(job["rule"], []).append(left[-1] + now - job["time"])
+    for rule, count in counts.items():
+        if count > 0 and rule in by_rule:
+            left += [statistics.median(by_rule[rule])] * count
+    if not left:
+        return None
+    busy_s = sum(job["seconds"] or 0 for job in past.ended if job["time"] >= own[0]["time"])
+    busy_s += sum(now - started[key]["time"] for key, state in states.items() if state == "running")
+    at_a_time = max(1.0, busy_s / max(1.0, now - own[0]["time"]))
+    return max(
+        max(left[: list(states.values()).count("running")], default=0), sum(left) / at_a_time
+    )
+
+
+def _job_left_s(folder: Path, job: Mapping, times: Times, now: float) -> float:
+    rows = _history(folder, job) if stage_of(job) == "train" else []
+    if rows:
+        each_s = statistics.mean(float(row.get("seconds") or 0) for row in rows)
+        return each_s * max(0, epochs_of(job) - len(rows))
+    return max(0.0, times.of({**job, "name": name_of(job)}, 0).seconds - (now - job["time"]))
+
+
+# --- in words -----------------------------------------------------------------------------------
+
+MOST_SHOWN = 8
+
+
+def text(found: Status, now: float) -> str:
+    """Return a status in words."""
+    from segstudy.follow.words import about
+
+    parts = [f"{found.done} of {found.total} jobs"]
+    if found.failed:
+        parts.append(f"{len(found.failed)} failed")
+    working = [job for job in found.running if job.works and not job.waits]
+    waiting = [job for job in found.running if job.waits]
+    if working:
+        parts.append(f"{len(working)} running")
+    if waiting:
+        parts.append(f"{len(waiting)} waiting to begin")
+    if found.left_s is not None:
+        parts.append(f"about {about(found.left_s)} left")
+    ago = about(max(1, now - found.last))
+    words = {
+        ENDED: f"all is done, {ago} ago",
+        STOPPED: f"the run has ended, {ago} ago, before all was done",
+        DEAD: f"the run is dead: its process gave no sign of life for {ago} (killed, or its machine was)",
+    }
+    lines = [f"{found.study}: {', '.join(parts)}"]
+    if found.state in words:
+        lines.append(f"  {words[found.state]}")
+    lines += _some(
+        [f"  failed   {job.name}: {job.why}\n           see {job.log}" for job in found.failed]
+    )
+    lines += _some([_shown(job, found.state, about(max(1, job.since_s))) for job in found.running])
+    if found.state in (STOPPED, DEAD):
+        lines.append(f"  go on with: {found.command}")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(job: Running, state: str, since: str) -> str:
+    word = "waiting" if job.waits else "running" if job.works else "cut off"
+    epoch = f", epoch {job.epoch} of {job.epochs}" if job.epochs else ""
+    dice = f", Dice {job.dice:.2f}" if job.dice is not None else ""
+    still = ", still at work without its run" if state != GOING and job.works else ""
+    return f"  {word}  {job.name}{epoch}{dice}, for {since}{still}"
+
+
+def _some(lines: list[str]) -> list[str]:
+    more = len(lines) - MOST_SHOWN
+    return [*lines[:MOST_SHOWN], *([f"           and {more} more"] if more > 0 else [])]
+
+
+def as_json(found: Status) -> dict:
+    """Return a status as plain values."""
+    values = {key: value for key, value in vars(found).items() if key not in ("failed", "running")}
+    return {
+        **values,
+        "failed": [vars(job) for job in found.failed],
+        "running": [vars(job) for job in found.running],
+    }

@@ -1,0 +1,128 @@
+"""A preview in words, at most 25 lines, and as JSON."""
+
+import math
+from collections import Counter
+
+from segstudy.follow.preview import CERTAIN, LIKELY, STAGES, Preview
+from segstudy.follow.times import ALIKE, BEFORE, SIZES
+
+MOST_REASONS = 10
+WIDTH = 100
+
+
+def about(seconds: float) -> str:
+    """Return a time as a person says it: `40 s`, `12 min`, `3 h`, `2 days`."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 3 else f"{value:.0f} {unit}"
+    return f"{max(1, math.ceil(seconds))} s"
+
+
+def size(count: float) -> str:
+    """Return bytes as a person says them."""
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{math.ceil(count / 1000)} KB"
+
+
+def text(found: Preview) -> str:
+    """Return a preview in at most 25 lines."""
+    if not found.jobs:
+        return f"{found.study}: nothing would run: all is made, of these settings, data and code\n"
+    least = "at least " if found.at_least else ""
+    stages = Counter(job.stage for job in found.jobs)
+    lines = [f"{found.study}: {least}{_jobs(len(found.jobs))} would run", "", "why"]
+    reasons = sorted(found.reasons.items(), key=lambda item: -item[1].total())
+    for reason, counts in reasons[:MOST_REASONS]:
+        lines.append(_cut(f"  {reason}: {_by_stage(counts)}"))
+    if len(reasons) > MOST_REASONS:
+        lines.append(f"  and {len(reasons) - MOST_REASONS} other reasons (--json has them all)")
+    lines += ["", f"jobs       {least}{_by_stage(stages)}"]
+    if found.at_least:
+        lines.append("           the rest is known when the audit and the plans have run again")
+    for word, says in ((CERTAIN, "taken from finished work, not made again"), (LIKELY, LATER)):
+        counts = Counter(job.stage for job in found.jobs if job.restored == word)
+        if counts:
+            lines.append(f"restored   {_by_stage(counts)}: {says}")
+    seconds = sum(job.estimate.seconds for job in found.jobs)
+    lines.append(
+        f"time       {least}about {about(seconds)} one after another, {about(found.longest_s)} at best in parallel"
+    )
+    lines.append(f"           told by {_told(found)}")
+    hours = gpu_hours(found)
+    wants = "at most " if hours else ""
+    lines.append(f"GPU hours  {least if hours else ''}{wants}{hours:.2g}")
+    lines.append(
+        f"disk       {least}about {size(sum(job.estimate.bytes for job in found.jobs))} written, "
+        "old results of these jobs included"
+    )
+    lines.append(f"untouched  {untouched(stages, at_least=found.at_least)}")
+    return "\n".join(lines) + "\n"
+
+
+LATER = "as before, if what they read comes out as it was"
+
+
+def gpu_hours(found: Preview) -> float:
+    """Return the GPU hours of jobs that ask for a GPU, and are not taken from finished work for certain."""
+    jobs = [job for job in found.jobs if job.restored != CERTAIN]
+    return sum(job.estimate.seconds * job.gpus for job in jobs) / 3600
+
+
+def untouched(stages: Counter, *, at_least: bool) -> str:
+    """Return the stages of which nothing would run; before the audit, that nothing is known to."""
+    still = [stage for stage in STAGES if not stages[stage]]
+    if not still:
+        return "nothing"
+    said = [f"no {WORDS.get(stage, stage)}" for stage in still]
+    return ", ".join(said) + (" (as far as is known before the audit)" if at_least else "")
+
+
+WORDS = {"train": "training", "infer": "prediction", "publish": "figure or report"}
+
+
+def as_json(found: Preview) -> dict:
+    """Return a preview as plain values."""
+    return {
+        "study": found.study,
+        "at_least": found.at_least,
+        "jobs": [
+            {
+                "job": job.name,
+                "stage": job.stage,
+                "why": list(job.why),
+                "seconds": round(job.estimate.seconds, 1),
+                "bytes": round(job.estimate.bytes),
+                "told_by": job.estimate.told_by,
+                "gpus": job.gpus,
+                "restored": job.restored,
+            }
+            for job in found.jobs
+        ],
+        "reasons": {reason: dict(counts) for reason, counts in found.reasons.items()},
+        "seconds": round(sum(job.estimate.seconds for job in found.jobs), 1),
+        "longest_chain_s": round(found.longest_s, 1),
+        "gpu_hours": round(gpu_hours(found), 3),
+        "bytes": round(sum(job.estimate.bytes for job in found.jobs)),
+    }
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"
+
+
+def _by_stage(counts: Counter) -> str:
+    return ", ".join(f"{stage} {counts[stage]}" for stage in STAGES if counts[stage])
+
+
+def _told(found: Preview) -> str:
+    counts = Counter(job.estimate.told_by for job in found.jobs)
+    parts = [f"{what} ({counts[what]})" for what in (BEFORE, ALIKE, SIZES) if counts[what]]
+    rough = "; those by sizes may be wrong by a factor of ten" if counts[SIZES] else ""
+    return ", ".join(parts) + rough
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
