@@ -228,6 +228,17 @@ def test_nothing_is_written_over(folder, capsys):
     assert (folder / "slurm/config.yaml").read_bytes() == ours.read_bytes()
 
 
+def test_folds_are_dealt_afresh_where_that_is_asked(folder, capsys):
+    file, kept = write_study(folder), folder / "my" / "first look.splits.tsv"
+    kept.write_text("subject\tfold\np0\t1\n")
+    assert main(["new", "--splits", str(file)]) == 0
+    assert kept.read_text() == "subject\tfold\n"
+    assert main(["new", "--splits", "demo"]) == 0
+    assert (folder / "results/demo/demo.splits.tsv").read_text() == "subject\tfold\n"
+    assert main(["new", "a.yaml", "--splits", str(file)]) == 1
+    assert "a study file (a.yaml) and --splits" in capsys.readouterr().err
+
+
 # --- the machine --------------------------------------------------------------------------------
 
 

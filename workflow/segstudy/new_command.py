@@ -1,4 +1,4 @@
-"""`segstudy new`: write a first study file with a case table, or a profile, into the user's own folder."""
+"""`segstudy new`: write a first study file with a case table, a profile, or folds dealt afresh."""
 
 import argparse
 from pathlib import Path
@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="write NAME/config.yaml to edit instead, for --profile NAME in this folder; slurm is there",
     )
+    parser.add_argument(
+        "--splits",
+        metavar="STUDY",
+        help="deal the study's subjects into folds afresh at its next run, for all that they were kept",
+    )
     parser.epilog = "example: segstudy new my/study.yaml"
 
 
@@ -33,14 +38,20 @@ def run(options: argparse.Namespace) -> None:
 
     Raises InputError where a file is there already, and for a profile that does not come along.
     """
-    if options.profile is None:
-        print(new_study(options.file or Path("study.yaml")))
-    elif options.file is not None:
-        raise InputError(
-            f"{options.file}: a study file, and --profile {options.profile}: ask for one at a time"
-        )
-    else:
+    asked = {
+        "a study file": options.file,
+        "--profile": options.profile,
+        "--splits": options.splits,
+    }
+    given = [f"{what} ({value})" for what, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)}: ask for one at a time")
+    if options.profile is not None:
         print(new_profile(options.profile, Path()))
+    elif options.splits is not None:
+        print(new_splits(options.splits))
+    else:
+        print(new_study(options.file or Path("study.yaml")))
 
 
 def new_study(file: Path) -> str:
@@ -67,6 +78,21 @@ def new_profile(name: str, folder: Path) -> str:
     _refuse(file)
     write_text(file, (shipped.PROFILES / name / "config.yaml").read_text(encoding="utf-8"))
     return f"{file}: edit the lines marked EDIT\nthen, from this folder: segstudy run STUDY --profile {name} -n"
+
+
+def new_splits(chosen: str) -> str:
+    """Empty the file of a study's folds, so that its next run deals them afresh; return what to do next."""
+    from segstudy.folds import folds_file, write_folds
+    from segstudy.jobs.options import study_file
+    from segstudy.study import read_study
+
+    file = study_file(chosen, shipped.STUDIES)
+    path = folds_file(file, shipped.STUDIES, Path("results") / read_study(file).name)
+    write_folds(path, {})
+    return (
+        f"{path}: emptied; the next run deals all subjects into folds by splits.seed, and trains anew\n"
+        f"then: segstudy preview {chosen}"
+    )
 
 
 def _refuse(file: Path) -> None:
