@@ -55,6 +55,10 @@ SHIPPED = ["snakemake", "--snakefile", str(shipped.SNAKEFILE)]
             ["--config", "study=a.yaml", "only=x", "-n", "--cores", "3"],
         ),
         (["-j", "2", "--", "train"], ["-j", "2", "--config", "study=a.yaml", "--", "train"]),
+        (
+            ["--partial", "-n"],
+            ["-n", "--cores", "3", "--config", "study=a.yaml", "partial=true"],
+        ),
         (["--profile", "theirs"], ["--profile", "theirs", "--config", "study=a.yaml"]),
     ],
 )

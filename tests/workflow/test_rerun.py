@@ -126,6 +126,16 @@ def test_a_shard_is_planned_where_the_audit_has_to_run_again(restored):
     assert {"download_audit", "repair_apply"} <= set(jobs)
 
 
+def test_what_is_done_is_reported_without_training_the_rest(workspace):
+    weights = workspace.results / "train/deep/fold-1/seed-0/weights.pt"
+    weights.rename(weights.with_suffix(".aside"))
+    jobs = workspace.dry_run("--config", "study=tiny", "partial=true").jobs
+    weights.with_suffix(".aside").rename(weights)
+    assert set(jobs) == {"metrics_collect", "statistics"} | {
+        rule for rule in DOWNSTREAM if rule.startswith("publish")
+    }
+
+
 def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):
     verdicts = {
         path.parent.name: path

@@ -25,6 +25,7 @@ from segstudy.images.names import parse_grid
 from segstudy.jobs import machine, options, slices, targets
 from segstudy.jobs.code import digest, prediction_code, training_code
 from segstudy.jobs.inputs import Inputs
+from segstudy.jobs.partial import finished_part
 from segstudy.jobs.resources import JobResources, grown
 from segstudy.jobs.results import ResultPaths
 from segstudy.log import log
@@ -59,6 +60,11 @@ if workflow.is_main_process and STUDY.quick:
 PATHS = ResultPaths(f"{str(config['results']).rstrip('/')}/{STUDY.name}")
 FINISHED_GB = in_a_sentence(options.finished_gb)(config["keep_finished_gb"])
 ONLY = in_a_sentence(options.chosen_models)(config["only"], STUDY)
+if config["partial"]:
+    STUDY = in_a_sentence(finished_part)(STUDY, PATHS, ONLY)
+    ONLY = list(STUDY.models)
+    if workflow.is_main_process and STUDY.partial:
+        log.warning("not all is done: %s", "; ".join(STUDY.partial))
 
 
 wildcard_constraints:

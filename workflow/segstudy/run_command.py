@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "options",
         nargs=argparse.REMAINDER,
-        help="options and targets of snakemake: -n (what would run), --cores 8, --profile slurm, train, ...",
+        help="options and targets of snakemake: -n (what would run), --cores 8, --profile slurm, train, ...; "
+        "and --partial: report the models and folds that are done",
     )
     parser.epilog = (
         "Results go to results/<study>/ in the working directory. The command of snakemake is printed before "

@@ -237,6 +237,16 @@ def test_a_first_look_is_said_to_be_one(scenario):
         assert ("WARNING: this is a first look (quick: true)" in text) == quick
 
 
+def test_a_report_before_all_is_done_says_what_is_missing(scenario):
+    found = scenario("nnunet_alone")
+    missing = ("enet is done in no fold", "results are of fold 1 alone")
+    results = Results(found.study.model_copy(update={"partial": missing}), found.root)
+    told = "enet is done in no fold; results are of fold 1 alone."
+    assert f"NOT ALL IS DONE: {told}" in _sentence(results)
+    text = " ".join(dict(methods.methods(results)).values())
+    assert f"WARNING: this was written before the study was done: {told}" in text
+
+
 def test_every_citation_is_known_and_listed(page, plain):
     cited = {
         key for _, text in methods.methods(plain) for key in re.findall(r"\[\[(\w+)\]\]", text)

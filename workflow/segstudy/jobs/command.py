@@ -15,6 +15,10 @@ PROFILE_FILES = ("profile*.yaml", "config*.yaml")
 """What Snakemake looks for in a profile's folder."""
 
 
+PARTIAL = "--partial"
+"""An option of `segstudy run` alone: report what is done."""
+
+
 def snakemake_command(study: str, words: Sequence[str], cores: int, gpus: int) -> list[str]:
     """Return the words of the command, `snakemake` first.
 
@@ -34,11 +38,12 @@ def snakemake_command(study: str, words: Sequence[str], cores: int, gpus: int) -
     # One training a GPU at a time.
     if not elsewhere and gpus and not has_option(own, "--resources", "--res"):
         added += ["--resources", f"gpu={gpus}"]
+    settings = [f"study={_readable(study)}", *(["partial=true"] if PARTIAL in own else [])]
+    own = [word for word in own if word != PARTIAL]
     place = _config_place(own)
-    setting = f"study={_readable(study)}"
     if place is None:
-        return [*command, *own, *added, "--config", setting, *targets]
-    return [*command, *own[:place], setting, *own[place:], *added, *targets]
+        return [*command, *own, *added, "--config", *settings, *targets]
+    return [*command, *own[:place], *settings, *own[place:], *added, *targets]
 
 
 def config_of(study: str, words: Sequence[str]) -> dict[str, Any]:

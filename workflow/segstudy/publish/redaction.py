@@ -50,7 +50,7 @@ def settings_yaml(study: Study) -> str:
     """Every setting of the study as a study file, defaults included, with a role for each path."""
     content: dict[str, Any] = redacted(study).model_dump(mode="json")
     # What a grid became are models already; a study file has no empty `grid_search`.
-    del content["grids"]
+    del content["grids"], content["partial"]
     for model in content["models"].values():
         model.pop("grid_search", None)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=88)

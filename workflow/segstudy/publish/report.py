@@ -274,7 +274,8 @@ def _sentence(results: Results) -> str:
         else ""
     )
     quick = f" FOR A FIRST LOOK ONLY: {study.in_brief}." if study.quick else ""
-    return f"{plain(models)} {verb} in segmenting {what} on {data}, {way}.{quick}{leak}{sides}"
+    partial = f" NOT ALL IS DONE: {'; '.join(study.partial)}." if study.partial else ""
+    return f"{plain(models)} {verb} in segmenting {what} on {data}, {way}.{partial}{quick}{leak}{sides}"
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:

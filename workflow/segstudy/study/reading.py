@@ -41,6 +41,11 @@ def read_study(
     path = Path(paths.expanded(str(path), "study file"))
     content, old_names = by_todays_names(Study, _content(path))
     place = Places(path, old_names)
+    if "partial" in content:
+        raise InputError(
+            f"{path}{place(('partial',))}: partial: is filled in by segstudy; `segstudy run STUDY --partial` reports "
+            "what is done"
+        )
     # A file's name may have spaces and hyphens; a folder of results has neither.
     content.setdefault("name", re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_"))
     replaced = {} if source_path is None else _replacements(content, source_path, path)

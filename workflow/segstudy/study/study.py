@@ -55,6 +55,12 @@ class Study(Settings):
         json_schema_extra=INTERNAL,
     )
 
+    partial: tuple[str, ...] = Field(
+        (),
+        description="not written: what is missing, where a report is made before all runs are done",
+        json_schema_extra=INTERNAL,
+    )
+
     @field_validator("schema_version")
     @classmethod
     def _is_known(cls, value: int) -> int:
