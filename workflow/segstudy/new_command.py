@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="write NAME/config.yaml to edit instead, for --profile NAME in this folder; slurm is there",
     )
-    parser.epilog = "example: segstudy new my/study.yaml"
+    parser.epilog = "example: segstudy new my-study/study.yaml"
 
 
 def run(options: argparse.Namespace) -> None:

@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="options and targets of snakemake: -n (what would run), --cores 8, --profile slurm, train, ...",
     )
     parser.epilog = (
-        "Results go to results/<study>/ in the working directory. The command of snakemake is printed before "
-        "it runs; its exit code is that of segstudy run. Without --cores, all of this machine are used.\n\n"
-        "example: segstudy run demo -n"
+        "example: segstudy run demo -n\n\n"
+        "Results go to results/<study>/ in the working directory. The command of snakemake is printed before\n"
+        "it runs, and its exit code is that of segstudy run. Without --cores, all of this machine are used."
     )
 
 
