@@ -19,6 +19,7 @@ def folder(tmp_path, monkeypatch):
     """An empty working directory, with nothing of the user's settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
     return tmp_path
 
 
@@ -71,6 +72,11 @@ def test_one_training_a_gpu_at_a_time_where_jobs_run_here(folder):
     assert "gpu=2" not in snakemake_command("a.yaml", ["--profile", "slurm"], 3, 2)
     own = snakemake_command("a.yaml", ["--resources", "gpu=1"], 3, 2)
     assert own[3:5] == ["--resources", "gpu=1"] and "gpu=2" not in own
+
+
+def test_a_profile_of_the_environment_is_one_too(folder, monkeypatch):
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "cluster")
+    assert snakemake_command("a.yaml", [], 3, 2) == [*SHIPPED, "--config", "study=a.yaml"]
 
 
 def test_in_the_repository_itself_snakemake_finds_the_workflow(monkeypatch):
@@ -152,6 +158,7 @@ def test_with_a_directory_the_study_is_still_found(folder, started):
         (["my/none.yaml"], "my/none.yaml: no such study file"),
         (["my/first look.yaml", "--config", "only=deeper"], "only: deeper: no such model"),
         (["my/first look.yaml", "--config", "study=demo"], "the study is named already"),
+        (["my/first look.yaml", "--config", "adopt=maybe"], "adopt: 'maybe'; expected true or"),
         (["my/first look.yaml", "--config", "keep_finished_gb=much"], "keep_finished_gb: 'much'"),
     ],
 )
@@ -170,7 +177,9 @@ def test_results_of_another_study_are_refused_before_the_start(folder, started, 
         '{"file": "/other.yaml", "from_results": "x", "data": {"chest": "0"}}'
     )
     assert main(["run", "my/first look.yaml"]) == 1
-    assert "holds the results of /other.yaml" in capsys.readouterr().err and started == []
+    assert main(["run", "my/first look.yaml", "--config", "adopt=false"]) == 1
+    told = capsys.readouterr().err
+    assert told.count("holds the results of /other.yaml") == 2 and started == []
     assert main(["run", "my/first look.yaml", "--config", "adopt=true"]) == 0
 
 
@@ -265,3 +274,20 @@ def test_gpus_are_counted_by_their_device_files(tmp_path, monkeypatch, devices, 
     for name in devices:
         (tmp_path / name).touch()
     assert machine.gpus(tmp_path) == count
+
+
+def test_caches_go_elsewhere_where_the_home_takes_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert machine.cache_variables(tmp_path / "instead") == {}
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert machine.cache_variables(tmp_path / "instead") == {
+        "XDG_CACHE_HOME": str(tmp_path / "instead")
+    }
+
+
+def test_a_run_without_a_home_says_where_caches_go(folder, started, monkeypatch, capsys):
+    (folder / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
+    assert main(["run", str(write_study(folder)), "-n"]) == 0
+    assert capsys.readouterr().err.startswith(f"XDG_CACHE_HOME={folder}/.snakemake/cache snakemake")

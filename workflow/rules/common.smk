@@ -56,11 +56,11 @@ def in_a_sentence(function):
 
 STUDY, STUDY_FILE = in_a_sentence(chosen_study)(config)
 if workflow.is_main_process and STUDY.quick:
-    log.warning(STUDY.in_brief)
+    log.warning("%s: %s", STUDY.name, STUDY.in_brief)
 PATHS = ResultPaths(f"{str(config['results']).rstrip('/')}/{STUDY.name}")
 FINISHED_GB = in_a_sentence(options.finished_gb)(config["keep_finished_gb"])
 ONLY = in_a_sentence(options.chosen_models)(config["only"], STUDY)
-if config["partial"]:
+if in_a_sentence(options.is_on)(config["partial"], "partial"):
     STUDY = in_a_sentence(finished_part)(STUDY, PATHS, ONLY)
     ONLY = list(STUDY.models)
     if workflow.is_main_process and STUDY.partial:

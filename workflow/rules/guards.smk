@@ -11,7 +11,7 @@ def record_owner() -> None:
 
 
 # Another study file with other data does not write there, unless it is to adopt the results.
-if workflow.is_main_process and not config["adopt"]:
+if workflow.is_main_process and not in_a_sentence(options.is_on)(config["adopt"], "adopt"):
     note = in_a_sentence(owner.claim)(PATHS.root, STUDY_FILE, INPUTS.checksums)
     if note:
         logger.warning(note)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STUDY",
         help="deal the study's subjects into folds afresh at its next run, for all that they were kept",
     )
-    parser.epilog = "example: segstudy new my/study.yaml"
+    parser.epilog = "example: segstudy new my-study/study.yaml"
 
 
 def run(options: argparse.Namespace) -> None:

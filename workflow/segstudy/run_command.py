@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and --partial: report the models and folds that are done",
     )
     parser.epilog = (
-        "Results go to results/<study>/ in the working directory. The command of snakemake is printed before "
-        "it runs; its exit code is that of segstudy run. Without --cores, all of this machine are used.\n\n"
-        "example: segstudy run demo -n"
+        "example: segstudy run demo -n\n\n"
+        "Results go to results/<study>/ in the working directory. The command of snakemake is printed before\n"
+        "it runs, and its exit code is that of segstudy run. Without --cores, all of this machine are used."
     )
 
 
@@ -44,6 +44,9 @@ def run(options: argparse.Namespace) -> None:
     with contextlib.chdir(folder[0]) if folder else contextlib.nullcontext():
         check(config_of(study, words))
     command = snakemake_command(study, words, machine.cores(), machine.gpus())
-    print(shlex.join(command), file=sys.stderr, flush=True)
+    variables = machine.cache_variables(Path(folder[0] if folder else "", ".snakemake", "cache"))
+    os.environ.update(variables)
+    words = [*(f"{name}={value}" for name, value in variables.items()), *command]
+    print(shlex.join(words), file=sys.stderr, flush=True)
     # Not a child: signals, exit code and terminal are Snakemake's own.
     os.execv(sys.executable, [sys.executable, "-m", *command])

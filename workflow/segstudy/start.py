@@ -66,7 +66,7 @@ def check(config: Mapping[str, Any]) -> Study:
     options.finished_gb(config["keep_finished_gb"])
     options.chosen_models(config["only"], study)
     check_tables(study)
-    if not config["adopt"]:
+    if not options.is_on(config["adopt"], "adopt"):
         paths = ResultPaths(f"{str(config['results']).rstrip('/')}/{study.name}")
         owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
     return study

@@ -389,6 +389,26 @@ def test_a_bad_table_names_file_row_and_column(table, lines, words):
         table(*lines)
 
 
+def test_all_mistakes_of_a_table_are_said_at_once_and_those_of_a_kind_in_one_line(table):
+    with pytest.raises(InputError) as error:
+        table(
+            "case|image|label|fold|split",
+            *[f"c{number}|scans/a.nii.gz|||" for number in range(5)],
+            "a|scans/a.nii.gz",
+            "b|scans/b.nii.gz|masks/b.nii.gz|x|",
+            "c|$NOWHERE/b.nii.gz|masks/b.nii.gz||valid",
+        )
+    file, *told = (line.split("cases.tsv: ") for line in str(error.value).splitlines())
+    assert [file[1], *(one[1] for one in told)] == [
+        "5 rows, column label: empty: rows 2, 3, 4 and 2 more",
+        "row 7: 2 cells; expected 5, as in the header, with a tab between them",
+        "row 8, column fold: found 'x'; expected a whole number from 0",
+        "row 9, column split: found 'valid'; expected train or test",
+        "row 9, column image: $NOWHERE/b.nii.gz: the variable $NOWHERE is not set; set it (export), or "
+        "write the path out",
+    ]
+
+
 def test_a_table_in_another_encoding(table):
     with pytest.raises(InputError, match="not UTF-8"):
         table("case|image|label", "Jörg|scans/a.nii.gz|masks/a.nii.gz", encoding="latin-1")

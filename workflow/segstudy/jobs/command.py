@@ -31,7 +31,10 @@ def snakemake_command(study: str, words: Sequence[str], cores: int, gpus: int) -
     command = ["snakemake"]
     if Path("Snakefile").resolve() != shipped.SNAKEFILE:
         command += ["--snakefile", str(shipped.SNAKEFILE)]
-    elsewhere = has_option(own, "--profile", "--executor", "-e")
+    # Cores would be those of all jobs of a cluster together.
+    elsewhere = "SNAKEMAKE_PROFILE" in os.environ or has_option(
+        own, "--profile", "--workflow-profile", "--executor", "-e"
+    )
     added = []
     if not elsewhere and not has_option(own, "--cores", "-c", "--jobs", "-j"):
         added += ["--cores", str(cores)]

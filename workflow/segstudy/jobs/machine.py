@@ -1,6 +1,7 @@
 """What the machine has that a study is started on."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -25,3 +26,23 @@ def gpus(devices: Path = Path("/dev")) -> int:
     if visible is None:
         return found
     return min(found, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def cache_variables(folder: Path) -> dict[str, str]:
+    """Return the environment that gives caches a place where the user's home takes none; else nothing.
+
+    Snakemake, numba and segstudy keep what they have compiled or parsed in `$XDG_CACHE_HOME`, or in the home's
+    `.cache`, which on some clusters is not writable, and Snakemake then ends in a trace.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder to take in its place.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return {}
+    except OSError:
+        return {"XDG_CACHE_HOME": str(folder.absolute())}

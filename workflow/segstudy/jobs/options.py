@@ -83,6 +83,17 @@ def check_all(chosen: list[str], study: Study) -> None:
         )
 
 
+def is_on(asked: Any, key: str) -> bool:
+    """Return whether a switch of `--config` is on; Snakemake gives `true` and `false` as text.
+
+    Raises InputError for anything else.
+    """
+    words = {"true": True, "false": False}
+    if str(asked).lower() not in words:
+        raise InputError(f"config: {key}: {asked!r}; expected true or false")
+    return words[str(asked).lower()]
+
+
 def finished_gb(asked: Any) -> str:
     """Return how much finished work may be kept beyond the results themselves, in GB, as an option has it."""
     if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not asked >= 0:

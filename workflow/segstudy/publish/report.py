@@ -273,7 +273,11 @@ def _sentence(results: Results) -> str:
         if blind
         else ""
     )
-    quick = f" FOR A FIRST LOOK ONLY: {study.in_brief}." if study.quick else ""
+    quick = (
+        f" {study.in_brief.replace('for a first look only', 'FOR A FIRST LOOK ONLY')}."
+        if study.quick
+        else ""
+    )
     partial = f" NOT ALL IS DONE: {'; '.join(study.partial)}." if study.partial else ""
     return f"{plain(models)} {verb} in segmenting {what} on {data}, {way}.{partial}{quick}{leak}{sides}"
 

@@ -15,12 +15,8 @@ SMALL: dict[str, dict[str, Any]] = {
 """The size of the networks that are no U-Net, whose channels are `CHANNELS` at most."""
 
 
-def in_brief(name: str) -> str:
-    """Return what is to be said of a quick study wherever its results are met."""
-    return (
-        f"{name} is quick: networks are small and trained for a few minutes, for a first look at data and report; "
-        "take out `quick: true` for results"
-    )
+IN_BRIEF = "networks are small and trained briefly; take out quick: true for results"
+"""What is to be said of a quick study wherever its results are met."""
 
 
 def shortened(model: Any) -> Any:

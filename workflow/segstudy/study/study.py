@@ -16,7 +16,7 @@ from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
 from segstudy.study.nnunet import NnunetModel
 from segstudy.study.preprocessing import Preprocess, Splits
-from segstudy.study.quick import in_brief
+from segstudy.study.quick import IN_BRIEF
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
 from segstudy.study.study_model import StudyModel
 
@@ -87,7 +87,7 @@ class Study(Settings):
     @property
     def in_brief(self) -> str:
         """What is to be said of the study wherever its results are met; empty for one that is no first look."""
-        return in_brief(self.name) if self.quick else ""
+        return f"for a first look only (quick: true): {IN_BRIEF}" if self.quick else ""
 
     @property
     def training_datasets(self) -> list[str]:
