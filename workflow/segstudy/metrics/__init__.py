@@ -1,0 +1,1 @@
+"""Metrics: predictions compared with references, a row a structure and metric."""

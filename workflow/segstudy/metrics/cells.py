@@ -31,17 +31,17 @@ FACES = [
 
 
 def inside(code: int) -> np.ndarray:
-    """Which corners of the cell lie in the mask: bool (8,)."""
+    """Tell which corners of the cell lie in the mask: bool (8,)."""
     return np.array([code >> (7 - corner) & 1 for corner in range(8)], bool)
 
 
 def polygons(code: int) -> list[list[int]]:
-    """The closed lines in which the surface crosses the cell's faces, as lists of edges.
+    """Return the closed lines in which the surface crosses the cell's faces, as lists of edges.
 
     The surface passes through the middle of each edge that leaves the mask. Where a face has two
-    opposite corners in the mask, the surface keeps them apart: voxels that share only an edge or
-    a corner are not connected. Since this follows from the face alone, neighbouring cells agree
-    and the surface is closed.
+    opposite corners in the mask, the surface keeps them apart: voxels that share only an edge or a
+    corner are not connected. Since this follows from the face alone, neighbouring cells agree and
+    the surface is closed.
     """
     full = inside(code)
     links: dict[int, list[int]] = {}
@@ -78,9 +78,9 @@ def polygons(code: int) -> list[list[int]]:
 class Shapes:
     """The surface in the cells of every code, in voxels from the cell's first corner.
 
-    Code c has the polygons polygon_begin[c]:polygon_begin[c + 1], each with a centre
-    (polygon, axis), and the triangles triangle_begin[c]:triangle_begin[c + 1] with the corners
-    (triangle, corner, axis). A triangle is a part of the polygon `polygon_of[triangle]`.
+    Code c has the polygons polygon_begin[c]:polygon_begin[c + 1], each with a centre (polygon,
+    axis), and the triangles triangle_begin[c]:triangle_begin[c + 1] with the corners (triangle,
+    corner, axis). A triangle is a part of the polygon `polygon_of[triangle]`.
 
     Up to four cells share a vertex of the surface; it is listed once, in the cell that has it on an
     edge from its first corner: polygon p has vertices[vertex_begin[p]:vertex_begin[p + 1]].
@@ -95,19 +95,23 @@ class Shapes:
     vertex_begin: np.ndarray
 
     def areas(self, spacing_mm: Sequence[float]) -> np.ndarray:
-        """Area of each polygon in mm²."""
+        """Return the area of each polygon in mm²."""
         areas = _areas(self.triangles * np.asarray(spacing_mm, float))
         return np.bincount(self.polygon_of, areas, minlength=len(self.centres))
 
 
 @cache
 def shapes(in_parts: bool = False) -> Shapes:
-    """The surface of every code as triangles.
-
-    in_parts: list a vertex in every cell that has it, as some of them may be left out.
+    """Return the surface in the cells of every code as triangles.
 
     Three or four points lie in a plane. More are closed with a fan about their centre, which
     favours no diagonal, so that the surface does not depend on the order of the axes.
+
+    Parameters
+    ----------
+    in_parts
+        Whether a vertex is listed in every cell that has it, as some of these cells may be left
+        out.
     """
     middle = np.array([(CORNERS[start] + CORNERS[end]) / 2 for start, end in EDGES])
     centres, polygon_begin = [], [0]
@@ -142,7 +146,7 @@ def shapes(in_parts: bool = False) -> Shapes:
 
 @cache
 def surfel_areas(spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Area of the surface in a cell of each code, in mm² (256,), as surface-distance counts it.
+    """Return the area of the surface in a cell of each code, in mm² (256,), as surface-distance counts it.
 
     A code and its complement share the smaller of their areas by the table of Lorensen and Cline,
     which joins and parts corners differently in the two; so no turn and no mirror changes an area.

@@ -1,11 +1,11 @@
-"""Distances between two surfaces of one lattice, found near by: no tree, no grid of distances.
+"""Short distances between two surfaces of one grid, by a search through columns of cells.
 
-Both surfaces lie in cells (or voxels) of the same grid, so that whatever is near to a point stands
+Both surfaces lie in cells (or voxels) of the same grid, so that the surface near to a point stands
 a few cells from it. `reach` says, for every cell, how many cells along the first axis the other
 surface is away; a search then goes through the columns along that axis, the nearest first, and
-stops where no column can hold anything nearer. The first axis should be that of the finest
-spacing: columns are then few. What lies beyond the last column of COLUMNS stays open, and is
-left to the tree of `nearest`. Coarse blocks tell most of it at once, without a search.
+stops where no column can hold anything nearer. The first axis should be that of the finest spacing:
+columns are then few. Distances beyond the last column of COLUMNS stay open, for `tree_search`.
+Coarse blocks tell most of it at once, without a search.
 """
 
 from functools import lru_cache
@@ -37,7 +37,7 @@ OPEN = -1.0
 
 @lru_cache(8)
 def columns(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray]:
-    """Columns about one, the nearest first: steps along j and k (n, 2), and distance in mm (n,)."""
+    """Return the columns about one, the nearest first: steps along j and k (n, 2), and distance in mm (n,)."""
     step_i, step_j, step_k = spacing_mm
     # A rectangle that holds the disc of COLUMNS columns, whose area is theirs.
     radius = np.sqrt(COLUMNS * step_j * step_k / np.pi)
@@ -54,7 +54,7 @@ def columns(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(cache=True, nogil=True)
 def codes_of(mask):
-    """The code of every cell between the voxels of a framed mask: uint8, one less along each axis."""
+    """Return the code of every cell between the voxels of a framed mask: uint8, one less along each axis."""
     size_i, size_j, size_k = mask.shape[0] - 1, mask.shape[1] - 1, mask.shape[2] - 1
     codes = np.empty((size_i, size_j, size_k), np.uint8)
     for i in range(size_i):
@@ -78,7 +78,7 @@ def codes_of(mask):
 
 @njit(cache=True, nogil=True)
 def reach_of(codes):
-    """Cells along the first axis to the nearest one that is crossed, at most FAR: uint8."""
+    """Count the cells along the first axis to the nearest crossed one, at most FAR: uint8, of the shape of `codes`."""
     reach = np.empty(codes.shape, np.uint8)
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
@@ -103,10 +103,24 @@ def reach_of(codes):
 def to_points(
     codes: np.ndarray, reach: np.ndarray, spacing_mm: Spacing, table: SurfaceElements
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From each crossed cell to the nearest crossed cell of another mask, from which reach is.
+    """Measure from each crossed cell to the nearest crossed cell of another mask.
 
-    Returns distances in mm (n,), OPEN where nothing is near, and the sizes (n,) in `table`, which
-    is of `pieces.points`, in the order of the array.
+    Parameters
+    ----------
+    codes
+        Uint8 (i, j, k), of `codes_of`.
+    reach
+        `reach_of` the other mask's codes.
+    spacing_mm
+        Voxel size along i, j, k, in mm.
+    table
+        Of `surface_elements.point_elements`.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        Distances in mm (n,), OPEN where nothing is near, and the sizes (n,) in `table`, which
+        is of `surface_elements.point_elements`, in the order of the array.
     """
     blocks = _blocks(reach, spacing_mm)
     return _to_points(codes, reach, *blocks, spacing_mm[0], *columns(spacing_mm), table)
@@ -148,11 +162,15 @@ def _to_points(codes, reach, occupied, block, step_i, steps, apart, table):
 
 @lru_cache(8)
 def columns_of_polygons(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The columns about the centre of each polygon of `pieces`, the nearest first.
+    """Return the columns about the centre of each polygon of `mesh_elements`, the nearest first.
 
-    Polygons whose centres lie at the same place in their column share a row. Returns the row of
-    each polygon (polygon,), steps along j and k (row, n, 2), and squared distance in mm² of the
-    centre from the nearest point of the column (row, n).
+    Polygons whose centres lie at the same place in their column share a row.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+        The row of each polygon (polygon,), steps along j and k (row, n, 2), and squared
+        distance in mm² of the centre from the nearest point of the column (row, n).
     """
     steps, apart = columns(spacing_mm)
     step = np.asarray(spacing_mm[1:])
@@ -176,10 +194,24 @@ def to_mesh(
     spacing_mm: Spacing,
     table: SurfaceElements,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From the centre of each polygon in the cells `codes` to the surface in the cells `others`.
+    """Measure from the centre of each polygon in the cells `codes` to the surface in the cells `others`.
 
-    reach: of `others`. Returns distances in mm (n,), OPEN where nothing is near, and the sizes (n,)
-    in `table`, which is of `pieces.pieces`, in the order of the array.
+    Parameters
+    ----------
+    codes, others
+        Uint8 (i, j, k), of `codes_of`.
+    reach
+        `reach_of` the codes `others`.
+    spacing_mm
+        Voxel size along i, j, k, in mm.
+    table
+        Of `surface_elements.mesh_elements`.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        Distances in mm (n,), OPEN where nothing is near, and the sizes (n,) in `table`, which
+        is of `surface_elements.mesh_elements`, in the order of the array.
     """
     blocks = _blocks(reach, spacing_mm)
     about = columns_of_polygons(spacing_mm)
@@ -267,10 +299,10 @@ def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, p
 
 
 def _blocks(reach: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks of cells that anything may be near to: bool (i, j, k); and their size in cells (3,).
+    """Return the blocks of cells that anything may be near to, bool (i, j, k), and their size in cells (3,).
 
-    A block is as wide as the search reaches, so that what is near to it is crossed cells in itself
-    or in its neighbours. One of its planes tells of those along the first axis.
+    A block is as wide as the search reaches, so that the crossed cells near to it lie in itself or
+    in its neighbours. One of its planes shows those along the first axis.
     """
     _, apart = columns(spacing_mm)
     block = (apart[-1] / np.asarray(spacing_mm)).astype(np.int64) + 1

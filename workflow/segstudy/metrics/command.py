@@ -31,6 +31,7 @@ Tables of several models, one below the other, for `segstudy statistics`:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `segstudy metrics`."""
     parser.epilog = EXAMPLE
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--reference", type=Path, help="label map, or folder of label maps")
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Measure predictions, or join tables, as the arguments say."""
     from segstudy.files import check_file_name
     from segstudy.metrics import pairs, table
     from segstudy.metrics.nnunet import write_summary

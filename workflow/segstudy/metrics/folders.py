@@ -1,4 +1,4 @@
-"""Folders of label maps: a file a case. What other programs write instead is named for what it is."""
+"""Folders of label maps: a file a case. The layouts of other programs are recognised and named."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ NOT_READ = (
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """Name without suffix -> file, sorted."""
+    """List the label maps right in a folder: name without suffix -> file, sorted."""
     if not folder.is_dir():
         problem = (
             "a file; expected a folder of label maps" if folder.is_file() else "no such folder"
@@ -30,11 +30,18 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 
 def check_layout(folder: Path, present: Collection[str], lacking: Collection[str] = ()) -> None:
-    """Raise InputError where a folder holds no label map, or those that lack are there in another way.
+    """Refuse a folder without label maps, or with label maps of missing cases in folders or files that are not read.
 
-    That is: in folders of their own, or in files whose ending is not read.
+    Such label maps lie in folders of their own, or in files whose ending is not read.
 
-    found: the cases that have a file right in the folder. lacking: those that should, and have none.
+    Parameters
+    ----------
+    folder
+        Of label maps, one file a case.
+    present
+        The cases that have a file right in the folder.
+    lacking
+        The cases that should have one and have none.
     """
     inside = {}
     for path in _folders(folder) if lacking or not present else ():
@@ -52,7 +59,7 @@ def check_layout(folder: Path, present: Collection[str], lacking: Collection[str
 
 
 def _others(folder: Path) -> str:
-    """What lies in a folder in place of label maps."""
+    """Say which files lie in a folder in place of label maps."""
     if holds_dicom(folder):
         return "; found DICOM files: convert each series to one file, such as by dcm2niix"
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
@@ -60,7 +67,15 @@ def _others(folder: Path) -> str:
 
 
 def check_endings(folder: Path, lacking: Collection[str]) -> None:
-    """Raise InputError where cases that lack have files, but of an ending that is not read."""
+    """Refuse files of missing cases whose ending is not read.
+
+    Parameters
+    ----------
+    folder
+        Of label maps.
+    lacking
+        The cases without a label map.
+    """
     files = [path for case, path in unread(folder).items() if case in lacking]
     if not files:
         return
@@ -76,7 +91,7 @@ def check_endings(folder: Path, lacking: Collection[str]) -> None:
 
 
 def unread(folder: Path) -> dict[str, Path]:
-    """What looks like a case's volume and is not read: name without ending -> file, sorted."""
+    """List the files that look like a case's volume and are not read: name without ending -> file, sorted."""
     unread_files = {}
     endings = sorted((*NIFTI, *OTHER, *NOT_READ), key=len, reverse=True)
     for path in sorted(folder.iterdir()):
@@ -88,7 +103,7 @@ def unread(folder: Path) -> dict[str, Path]:
 
 
 def one_file_per_structure(files: Iterable[Path]) -> str:
-    """What files are that each hold a structure of one case, and what to do."""
+    """Describe files that each hold one structure of a case, and say how to convert them."""
     return (
         f"one file per structure ({_some(list(files))}), as TotalSegmentator writes them: expected "
         "one label map per case, named as its reference; have it write that (TotalSegmentator --ml), "
@@ -97,7 +112,7 @@ def one_file_per_structure(files: Iterable[Path]) -> str:
 
 
 def _described(inside: Mapping[str, Sequence[Path]]) -> str:
-    """Whether the files in folders of cases are a case's one label map or its structures."""
+    """Say whether the files in folders of cases are a case's one label map or its structures."""
     case, files = next(iter(inside.items()))
     named_by_case = [file for file in files if stem(file).startswith(case)]
     if len(files) > 1 and not named_by_case:

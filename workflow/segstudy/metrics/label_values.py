@@ -1,4 +1,4 @@
-"""Which values label maps hold, what they stand for, and which have no meaning: never a silent zero."""
+"""Values of label maps and their structures; values without a meaning are refused, never a silent zero."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,9 +21,20 @@ RUN = 256
 
 @dataclass(frozen=True)
 class ValueCounts:
-    """What the files of a case hold: voxels of each value, without the background and the ignored.
+    """Voxels of each value in the files of a case, without the background and the ignored ones.
 
-    prediction: in its own values; None where there is no file.
+    Attributes
+    ----------
+    case
+        Its name.
+    reference_path
+        File of the reference.
+    path
+        File of the prediction, if any.
+    reference
+        Value -> voxels.
+    prediction
+        Value -> voxels, in the prediction's own values; None where there is no file.
     """
 
     case: str
@@ -34,14 +45,14 @@ class ValueCounts:
 
 
 def count_values(label: np.ndarray) -> dict[int, int]:
-    """Voxels of each value in a label map, without the background."""
+    """Count the voxels of each value in a label map, without the background."""
     counts = _counts(label.ravel(order="K"), int(label.max(initial=0)) + 1)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 @njit(cache=True, nogil=True)
 def _counts(flat, number):
-    """Voxels of each value from 1 (number,); those of value 0 are not counted."""
+    """Count the voxels of each value from 1 (number,); those of value 0 are not counted."""
     counts = np.zeros(number, np.int64)
     for start in range(0, len(flat), RUN):
         part = flat[start : start + RUN]
@@ -56,16 +67,21 @@ def _counts(flat, number):
 
 
 def ignored_voxels(reference: np.ndarray, ignore: Collection[int]) -> np.ndarray | None:
-    """Voxels of a reference that nobody has labelled: bool, of its shape; None where there is none.
+    """Return the voxels of a reference that nobody has labelled: bool, of its shape; None where there is none.
 
-    ignore: the values that mark them.
+    Parameters
+    ----------
+    reference
+        Label map (i, j, k).
+    ignore
+        The values that mark such voxels.
     """
     marked = np.isin(reference, list(ignore)) if ignore else None
     return marked if marked is not None and marked.any() else None
 
 
 def without_ignored(label: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
-    """A label map that is empty where `ignored` is; itself where that is None."""
+    """Return a label map that is background where `ignored` is, and unchanged where `ignored` is None."""
     if ignored is None:
         return label
     emptied = label.copy(order="K")
@@ -74,9 +90,9 @@ def without_ignored(label: np.ndarray, ignored: np.ndarray | None) -> np.ndarray
 
 
 def in_reference_values(prediction: np.ndarray, settings: MeasureSettings) -> np.ndarray:
-    """A predicted label map in the values of the references; further values become background.
+    """Return a predicted label map in the values of the references; other values become background.
 
-    Values that have no meaning are background too: `check` refuses them.
+    Values without a meaning become background too; `check_predictions` refuses them.
     """
     top = int(prediction.max(initial=0))
     if settings.prediction_labels:
@@ -94,8 +110,13 @@ def in_reference_values(prediction: np.ndarray, settings: MeasureSettings) -> np
 def check_references(cases: Sequence[ValueCounts], settings: MeasureSettings) -> None:
     """Refuse structures that no reference holds, where references hold values that no structure has.
 
-    So 255 for `liver: 1` is no row of empty references. Values that `background_labels` names are known;
-    with `all`, which says it of any, there is a warning. Raises InputError with values and what to do.
+    So 255 for `liver: 1` is no row of empty references. Values that `background_labels` names are
+    known; with `all`, which says it of any, there is a warning.
+
+    Raises
+    ------
+    InputError
+        With the values, and how to name them.
     """
     total = _total(case.reference for case in cases)
     absent = [name for name, value in settings.structures.items() if value not in total]
@@ -127,7 +148,11 @@ def check_predictions(cases: Sequence[ValueCounts], settings: MeasureSettings) -
     With named structures: a value that no structure has and no reference of all the cases holds.
     Without: a prediction that holds nothing but such values, beside a reference that is not empty;
     other such values are warned of.
-    Raises InputError with the values, their voxels, and what to do.
+
+    Raises
+    ------
+    InputError
+        With the values, their voxels, and how to map them.
     """
     if settings.background_labels == "all":
         return
@@ -161,7 +186,7 @@ def check_predictions(cases: Sequence[ValueCounts], settings: MeasureSettings) -
 def _refusal(
     wrong: Sequence[tuple[ValueCounts, Mapping[int, int]]], settings: MeasureSettings
 ) -> str:
-    """Which values have no meaning, what is known, and what to do."""
+    """Name the values without a meaning and those that are known, and say how to map them."""
     first, where = wrong[0][0], _where(wrong)
     total = _total(unknown for _, unknown in wrong)
     if settings.prediction_labels:

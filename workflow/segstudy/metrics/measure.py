@@ -24,9 +24,9 @@ LATERALITY_ERROR = "side_swapped"
 class Measures:
     """The metrics of one structure in one case; NaN is undefined.
 
-    The status says what was there to measure: `pred_empty` means that the structure exists and
-    was not found, `ref_empty` that it was found and does not exist. Where the reference lacks it, no
-    overlap or distance can be told, with false positives as little as without.
+    The status tells which masks were there to measure: `pred_empty` means that the structure exists
+    and was not found, `ref_empty` that it was found and does not exist. Without the structure in
+    the reference every overlap and distance is undefined, with false positives as well as without.
     """
 
     structure: str
@@ -37,7 +37,7 @@ class Measures:
 
 
 def metric_names(settings: Metrics) -> list[str]:
-    """The metrics in the order of the table."""
+    """Return the names of the measured metrics in the order of the table."""
     return [
         *MEASURED,
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
@@ -48,7 +48,7 @@ def metric_names(settings: Metrics) -> list[str]:
 def with_regions(
     structures: Mapping[str, int], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[int, ...]]:
-    """Structures and groups of merged structures: name -> label values."""
+    """Join structures and composite regions: name -> label values."""
     single = {name: (value,) for name, value in structures.items()}
     merged = {
         name: tuple(structures[member] for member in members) for name, members in groups.items()
@@ -68,10 +68,22 @@ def measure(
 ) -> list[Measures]:
     """Measure a prediction, structure by structure.
 
-    reference, prediction: label maps (i, j, k) on the same grid. spacing_mm: along i, j, k.
-    structures: name -> label values, merged where several. counted: the confusion of the two, where
-    the caller has it. pairs: the left and the right one of structures; these get LATERALITY_ERROR too.
-    ignored: bool (i, j, k), voxels of which nothing is known; both maps are 0 there.
+    Parameters
+    ----------
+    reference, prediction
+        Label maps (i, j, k) on the same grid.
+    spacing_mm
+        Voxel size along i, j, k.
+    structures
+        Name -> label values, merged where several.
+    settings
+        Which metrics are measured.
+    counted
+        The confusion of the two, where the caller has it.
+    pairs
+        The left and the right structure of each pair, which get the laterality error too.
+    ignored
+        Bool (i, j, k), voxels that nobody has labelled; both maps are 0 there.
     """
     if counted is None:
         values = [value for merged in structures.values() for value in merged]
@@ -104,7 +116,7 @@ def measure(
 
 
 def opposite_side(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Structure -> that of the other side."""
+    """Return for each structure of a pair the structure of the other side."""
     return {name: other for pair in pairs for name, other in (pair, pair[::-1])}
 
 
@@ -126,7 +138,19 @@ def missing(
     settings: Metrics,
     pairs: Sequence[tuple[str, str]] = (),
 ) -> list[Measures]:
-    """The measures of a case whose prediction is not there: all undefined, none left out."""
+    """Return the measures of a case without a prediction: all undefined, none left out.
+
+    Parameters
+    ----------
+    reference
+        Label map (i, j, k).
+    structures
+        Name -> label values.
+    settings
+        Which metrics are measured.
+    pairs
+        The left and the right structure of each pair.
+    """
     sided = opposite_side(pairs)
     reference_overlaps = overlaps(reference, np.zeros_like(reference), structures)
     return [
@@ -144,7 +168,7 @@ def missing(
 
 
 def absent(name: str, settings: Metrics) -> Measures:
-    """The measures of a structure that neither label map holds."""
+    """Return the measures of a structure that neither label map holds: all undefined."""
     return Measures(name, "both_empty", dict.fromkeys(metric_names(settings), UNDEFINED), 0, 0)
 
 

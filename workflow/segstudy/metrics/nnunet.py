@@ -18,11 +18,22 @@ def write_summary(
     rows: Iterable[Mapping[str, object]],
     structures: Mapping[str, Sequence[int]],
 ) -> None:
-    """Write `summary.json`: counts, Dice and IoU a case, and their means where they are defined.
+    """Write `summary.json` as nnU-Net does: counts, Dice and IoU of each case, and their means where defined.
 
-    structures: name -> label values; keys are written as nnU-Net does, a label's value, or values
-    in brackets where several are merged. A structure that is not in it keeps its name. Cases
-    without a prediction are left out, as nnU-Net has none; so is TN, which no measure needs.
+    A structure that is not in it keeps its name. Cases without a prediction are left out, as
+    nnU-Net has none; so is TN, which no measure needs.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    pairs
+        The pairs that were measured.
+    rows
+        Of the table of measures.
+    structures
+        Name -> label values; keys are written as nnU-Net does, a label's value, or values in
+        brackets where several are merged, and a structure that is not in it keeps its name.
     """
     files = {pair.case: pair for pair in pairs}
     cases: dict[str, dict[str, dict[str, float]]] = {}

@@ -1,4 +1,4 @@
-"""How two label maps overlap: all counts and bounding boxes in one pass over the voxels."""
+"""Overlap of two label maps: all counts and bounding boxes in one pass over the voxels."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,14 @@ from segstudy.boxes import Box
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a structure, or several merged, has in common in two label maps.
+    """Overlap of a structure, or of several merged, in two label maps.
 
-    reference, prediction, common: voxels in the one, the other, both. box: first and last voxel
-    along each axis of what either holds, int (3, 2); None where both are empty.
+    Attributes
+    ----------
+    reference, prediction, common
+        Voxels in the one, the other, both.
+    box
+        The voxels that either holds; None where both are empty.
     """
 
     reference: int
@@ -24,33 +28,43 @@ class Overlap:
 
     @property
     def dice(self) -> float:
+        """Return twice the overlap over the sum of both volumes; NaN where both are empty."""
         return _share(2 * self.common, self.reference + self.prediction)
 
     @property
     def iou(self) -> float:
+        """Return the overlap over the union of both volumes; NaN where both are empty."""
         return _share(self.common, self.reference + self.prediction - self.common)
 
     @property
     def precision(self) -> float:
+        """Return the share of the predicted volume that lies in the reference; NaN where nothing is predicted."""
         return _share(self.common, self.prediction)
 
     @property
     def recall(self) -> float:
+        """Return the share of the reference volume that is predicted; NaN where the reference is empty."""
         return _share(self.common, self.reference)
 
     @property
     def relative_volume_error(self) -> float:
-        """Signed: 0.1 where the prediction is a tenth too large."""
+        """Return predicted minus reference volume over the reference volume: 0.1 where the prediction is a tenth too large."""
         return _share(self.prediction - self.reference, self.reference)
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Where the voxels of one label map lie in another.
+    """Voxels of two label maps, counted by their values in both.
 
-    values: the label values looked at, in the order of the positions from 1; position 0 is all other
-    values, the background. counts: voxels by position in reference and prediction. boxes: of each
-    position, as `_count` gives them.
+    Attributes
+    ----------
+    values
+        The label values looked at, in the order of the positions from 1; position 0 is all
+        other values, the background.
+    counts
+        Voxels by position in reference and prediction.
+    boxes
+        Of each position, as `_count` gives them.
     """
 
     values: tuple[int, ...]
@@ -58,11 +72,11 @@ class Confusion:
     boxes: np.ndarray
 
     def voxels(self, reference: int, prediction: int) -> int:
-        """Voxels with one value in the reference and the other in the prediction; 0 is background."""
+        """Count the voxels with one value in the reference and another in the prediction; 0 is background."""
         return int(self.counts[self._position(reference), self._position(prediction)])
 
     def overlap(self, merged: Sequence[int]) -> Overlap:
-        """What the values, merged, have in common in the two."""
+        """Return the overlap of the two label maps in some values, merged."""
         positions = [self._position(value) for value in merged]
         first = self.boxes[positions, :, 0].min(axis=0)
         last = self.boxes[positions, :, 1].max(axis=0)
@@ -83,9 +97,16 @@ def confusion(
     values: Iterable[int],
     ignored: np.ndarray | None = None,
 ) -> Confusion:
-    """Count two label maps (i, j, k) of the same shape; values not given are background.
+    """Count the voxels of two label maps (i, j, k) of the same shape by their values in both.
 
-    ignored: bool (i, j, k), voxels that are not counted; both maps are 0 there.
+    Parameters
+    ----------
+    reference, prediction
+        Label maps, unsigned integers.
+    values
+        The label values to tell apart; others count as background.
+    ignored
+        Bool (i, j, k), voxels that are not counted; both maps are 0 there.
     """
     known = tuple(sorted(set(values)))
     # Files hold the first axis fastest; nothing need be copied where both maps agree in that.
@@ -104,10 +125,17 @@ def confusion(
 def overlaps(
     reference: np.ndarray, prediction: np.ndarray, structures: Mapping[str, Sequence[int]]
 ) -> dict[str, Overlap]:
-    """Compare two label maps (i, j, k) of the same shape.
+    """Compare two label maps (i, j, k) of the same shape, structure by structure.
 
-    structures: name -> its label value, or the values that are merged in it. Structures may
-    share values. All other values are background.
+    Structures may share values. All other values are background.
+
+    Parameters
+    ----------
+    reference, prediction
+        Label maps, unsigned integers.
+    structures
+        Name -> its label values, merged where several; structures may share values, and all
+        other values are background.
     """
     values = [value for merged in structures.values() for value in merged]
     counted = confusion(reference, prediction, values)
@@ -115,7 +143,7 @@ def overlaps(
 
 
 def _positions(values: Sequence[int], highest: int) -> np.ndarray:
-    """Label value -> its position in `values` from 1, or 0: int64 (highest + 1,)."""
+    """Map a label value to its position in `values` from 1, or to 0: int64 (highest + 1,)."""
     table = np.zeros(highest + 1, np.int64)
     for number, value in enumerate(values, start=1):
         if value <= highest:
@@ -125,9 +153,10 @@ def _positions(values: Sequence[int], highest: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _count(reference, prediction, reference_positions, prediction_positions, number):
-    """Voxels by position in the one and the other, (number, number), and the box of each position.
+    """Count voxels by position in the two maps, (number, number), and bound each position by a box.
 
-    Boxes are first and last voxel, (number, 3, 2), of what either map holds; first > last if none.
+    Boxes are the first and last voxel of either map, (number, 3, 2); first > last where there is
+    none.
     """
     counts = np.zeros((number, number), np.int64)
     boxes = np.empty((number, 3, 2), np.int64)
@@ -163,5 +192,5 @@ def _count(reference, prediction, reference_positions, prediction_positions, num
 
 
 def _share(part: int, whole: int) -> float:
-    """Undefined (NaN) where there is nothing to take a share of."""
+    """Divide a part by a whole; NaN where the whole is empty."""
     return part / whole if whole else float("nan")

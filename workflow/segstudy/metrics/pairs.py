@@ -1,4 +1,4 @@
-"""Which prediction belongs to which reference, and measuring many pairs at a time."""
+"""Pairs of reference and prediction, and their measurement, many at a time."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +35,13 @@ SHOWN = 20  # cases that a message lists
 
 @dataclass(frozen=True)
 class PairResult:
-    """What was found in a pair. counted: None where there is no prediction."""
+    """Measures of a pair.
+
+    Attributes
+    ----------
+    counted
+        Its confusion; None where there is no prediction.
+    """
 
     measures: list[Measures]
     counted: Confusion | None
@@ -47,9 +53,18 @@ class PairResult:
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference and its prediction, which is None where there is no file.
+    """A reference and its prediction.
 
-    subject: empty where nothing tells it.
+    Attributes
+    ----------
+    case
+        Its name.
+    subject
+        Empty where no table names one.
+    reference
+        File of the reference.
+    prediction
+        None where there is no file.
     """
 
     case: str
@@ -68,10 +83,16 @@ def measured_structures(settings: MeasureSettings) -> dict[str, tuple[int, ...]]
 
 
 def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()) -> list[Pair]:
-    """One pair of files, or the files of two folders with the same names but for the suffix.
+    """Pair two files, or the files of two folders with the same names but for the suffix.
 
     A reference without a prediction stays in; predictions without a reference are named in the log.
-    structures: the names of those that are measured, which are not to be names of files.
+
+    Parameters
+    ----------
+    reference, prediction
+        Two label maps, or two folders of label maps.
+    structures
+        Names of the measured structures, which no file may bear.
     """
     for path in (reference, prediction):
         if not path.exists():
@@ -116,7 +137,23 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
 def of_study(
     cases: Path, labels: Path | None, predictions: Path, splits: Path, fold: int, dataset: str
 ) -> list[Pair]:
-    """The dataset's cases that the model of a fold is tested on."""
+    """Pair the dataset's cases that the model of a fold is tested on with their predictions.
+
+    Parameters
+    ----------
+    cases
+        Case table.
+    labels
+        Folder of repaired labels, if any.
+    predictions
+        Folder of label maps.
+    splits
+        Table of splits.
+    fold
+        Number of the fold.
+    dataset
+        Name of the dataset.
+    """
     names = tested(read_splits(splits), fold, dataset)
     if not names:
         raise InputError(f"{splits}: no case of dataset {dataset} is tested in fold {fold}")
@@ -135,16 +172,30 @@ def measure_pairs(
     threads: int = 1,
     audited: bool = False,
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """Rows of the tables of measures and of confusion for all pairs, in their order.
+    """Measure all pairs and return the rows of the tables of measures and of confusion, in their order.
 
-    `threads` pairs are measured at a time.
+    Without named structures every label value that a pair holds is one, named by its value; a value
+    that only other pairs hold is there as empty.
 
-    Without named structures every label value that a pair holds is one, named by its value; a
-    value that only other pairs hold is there as empty. audited: whether sizes and values of the
-    references have been judged, in the whole cohort.
+    Parameters
+    ----------
+    pairs
+        References and predictions.
+    settings
+        Structures and metrics.
+    labels
+        Columns that all rows share, such as model and fold.
+    threads
+        Pairs measured at the same time.
+    audited
+        Whether sizes and values of the references have been judged already, in the whole
+        cohort.
 
-    Raises InputError for all pairs that cannot be measured, for references out of proportion to
-    the others, and for values that have no meaning.
+    Raises
+    ------
+    InputError
+        For all pairs that cannot be measured, for references out of proportion to the others,
+        and for values that have no meaning.
     """
     for pair in pairs:
         if pair.prediction is None:
@@ -210,7 +261,7 @@ def _raise(lines: Sequence[str], total: str) -> None:
 
 
 def _with_case(pair: Pair, text: str) -> str:
-    """An error of one of a pair's files, with the case behind the file's name."""
+    """Put the case behind the file's name in an error about one of a pair's files."""
     if f"case {pair.case}:" in text:
         return text
     path = next(
@@ -225,9 +276,14 @@ def _within_memory(pair: Pair, settings: MeasureSettings, audited: bool) -> Pair
 
 
 def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: bool) -> Image:
-    """A label map, its values those of the structures that a file of 3D Slicer names in its header.
+    """Read a label map, with the values of structures that a file of 3D Slicer names in its header.
 
-    named: structure -> its values. others: whether segments of other names are background.
+    Parameters
+    ----------
+    named
+        Structure -> its values.
+    others
+        Whether segments of other names are background.
     """
     label = read_label(path)
     if not named:
@@ -292,5 +348,5 @@ def _measure_pair(pair: Pair, settings: MeasureSettings, audited: bool) -> PairR
 
 
 def _by_value(values: Iterable[int]) -> dict[str, tuple[int, ...]]:
-    """A structure for each value that a pair holds, named by it."""
+    """Return a structure for each value that a pair holds, named by the value."""
     return {str(value): (value,) for value in sorted(values)}

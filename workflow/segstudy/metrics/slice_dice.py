@@ -11,7 +11,7 @@ NAMES = ("slice_dice", "slices_undefined")
 
 
 def stored_axis(affine: np.ndarray, plane: str) -> int:
-    """The axis of the stored array (0, 1, 2) along which slices of that plane follow each other."""
+    """Return the axis of the stored array (0, 1, 2) along which slices of a plane follow each other."""
     turn = orientations.io_orientation(affine)
     return int(np.flatnonzero(turn[:, 0] == NORMAL_AXIS[plane])[0])
 
@@ -22,12 +22,20 @@ def dice_by_slice(
     structures: Mapping[str, Sequence[int]],
     axis: int,
 ) -> dict[str, dict[str, float]]:
-    """For each structure, the mean Dice of the slices where it is defined, and how many others there are.
+    """Return for each structure the mean Dice of the slices in which it is defined, and the number of other slices.
 
-    reference, prediction: label maps (i, j, k). structures: name -> label values, merged where
-    several. Dice of a slice that is empty in both maps is undefined: such slices are left out of
-    the mean and counted. A slice that only one map fills counts with Dice 0. Without any slice
-    to take a mean of, it is NaN.
+    Dice of a slice that is empty in both maps is undefined: such slices are left out of the mean
+    and counted. A slice that only one map fills counts with Dice 0. Without any slice to take a
+    mean of, it is NaN.
+
+    Parameters
+    ----------
+    reference, prediction
+        Label maps (i, j, k).
+    structures
+        Name -> label values, merged where several.
+    axis
+        Of the array, across the slices.
     """
     others = tuple(in_prediction for in_prediction in range(3) if in_prediction != axis)
     top = max(int(reference.max(initial=0)), int(prediction.max(initial=0)))

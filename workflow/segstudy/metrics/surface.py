@@ -15,11 +15,11 @@ Three definitions of a surface and of the distance to it:
 In all of them the border of the image is a surface where the mask reaches it. An image of a
 single slice is measured in its plane: the mask has a contour and no faces above and below.
 
-Where voxels are ignored, since nobody has labelled them, both masks are empty, and what touches
-such a voxel is no surface, as it may be the border of what is known and not of the structure. Left
-out, in both masks, to be measured from as well as to be measured to, are the polygons and corners
-among whose eight voxels is an ignored one, and the boundary voxels with an ignored face neighbour.
-Beside them a distance may be too large, the nearest surface being unknown.
+Where voxels are ignored, since nobody has labelled them, both masks are empty, and no surface is
+taken beside such a voxel, as it may be the border of the labelled region and not of the structure.
+Left out, in both masks, to be measured from as well as to be measured to, are the polygons and
+corners among whose eight voxels is an ignored one, and the boundary voxels with an ignored face
+neighbour. Beside them a distance may be too large, the nearest surface being unknown.
 """
 
 from collections.abc import Sequence
@@ -46,8 +46,9 @@ BINS = 1000
 """Bins of the histogram in which a quantile is looked up; they change no result."""
 
 SLACK = 1e-6
-"""What equals a tolerance is within it, and a share just reached is reached, though headers hold
-spacings in single precision; relative, ten times their rounding."""
+"""Relative slack, ten times the rounding of spacings in headers, which are in single precision.
+
+A distance that equals a tolerance is thus within it, and a share just reached is reached."""
 
 SLACK_MM = 1e-5
 """The least slack of a tolerance in mm."""
@@ -57,9 +58,18 @@ SLACK_MM = 1e-5
 class Distances:
     """Distances in mm between two surfaces, in both directions, at the samples of each.
 
-    sizes: what each sample stands for, an area in mm² or, for `voxel`, 1. farthest_mm: the largest
-    distance, of the samples in both directions and, for `mesh`, of its vertices, which stand for no
-    area.
+    Attributes
+    ----------
+    forth, back
+        Distances (n,), (m,) from the reference to the prediction and from the prediction to the
+        reference.
+    forth_sizes, back_sizes
+        Area in mm² that each sample stands for or, for `voxel`, 1.
+    farthest_mm
+        The largest distance, of the samples in both directions and, for `mesh`, of its
+        vertices, which stand for no area.
+    definition
+        Of the surface.
     """
 
     forth: np.ndarray
@@ -70,22 +80,22 @@ class Distances:
     definition: Definition
 
     def hausdorff_mm(self) -> float:
-        """The larger of the two directed maxima.
+        """Return the larger of the two directed maxima.
 
-        For `mesh` of all polygons' centres and vertices. A vertex is the farthest point wherever the
-        nearest part of the other surface is convex, so that a lesion moved by a slice is found to
-        have moved by a slice. Halfway between parts of the other surface a point of an edge or a
-        polygon may lie further away, by less than its way to the next sample: in masks of noise
-        by up to 0.14 of the longest side of a voxel.
+        For `mesh` of all polygons' centres and vertices. A vertex is the farthest point wherever
+        the nearest part of the other surface is convex, so that a lesion moved by a slice is found
+        to have moved by a slice. Halfway between parts of the other surface a point of an edge or a
+        polygon may lie further away, by less than its way to the next sample: in masks of noise by
+        up to 0.14 of the longest side of a voxel.
         """
         return self.farthest_mm
 
     def quantile_mm(self, share: float = 0.95) -> float:
-        """The larger of the two directed quantiles: HD95 for 0.95.
+        """Return the larger of the two directed quantiles: HD95 for 0.95.
 
-        Never pooled: a far false positive that covers little of both surfaces together, but much
-        of the predicted one, is to be seen. The quantile is the smallest distance within which
-        `share` of the surface lies; for `voxel`, as in MONAI, it is interpolated.
+        Never pooled: a far false positive that covers little of both surfaces together, but much of
+        the predicted one, is to be seen. The quantile is the smallest distance within which `share`
+        of the surface lies; for `voxel`, as in MONAI, it is interpolated.
         """
         if self.definition == "voxel":
             return float(max(np.quantile(self.forth, share), np.quantile(self.back, share)))
@@ -95,12 +105,12 @@ class Distances:
         )
 
     def mean_mm(self) -> float:
-        """The mean over both surfaces, weighted by size: ASSD."""
+        """Return the mean over both surfaces, weighted by size: ASSD."""
         total = self.forth @ self.forth_sizes + self.back @ self.back_sizes
         return float(total / (self.forth_sizes.sum() + self.back_sizes.sum()))
 
     def share_within(self, tolerance_mm: float) -> float:
-        """The share of both surfaces that lies within the tolerance of the other: NSD.
+        """Return the share of both surfaces that lies within the tolerance of the other: NSD.
 
         A distance that equals the tolerance is within it, as far as a header can tell (SLACK).
         """
@@ -118,12 +128,23 @@ def surface_distances(
     definition: Definition = "mesh",
     ignored: np.ndarray | None = None,
 ) -> Distances | float:
-    """Distances between the surfaces of two masks, which must not be empty.
+    """Measure the distances between the surfaces of two masks, which must not be empty.
 
-    reference, prediction: bool or integer (i, j, k), not 0 in the mask, on the same grid.
-    spacing_mm: voxel size along i, j, k. ignored: bool (i, j, k), voxels that belong to neither.
+    Parameters
+    ----------
+    reference, prediction
+        Bool or integer (i, j, k), not 0 in the mask, on the same grid.
+    spacing_mm
+        Voxel size along i, j, k.
+    definition
+        Of the surface, see the module.
+    ignored
+        Bool (i, j, k), voxels that belong to neither mask.
 
-    Returns a number where voxels are ignored and no surface is left, as `between` does.
+    Returns
+    -------
+    Distances | float
+        A number where voxels are ignored and no surface is left, as `framed_distances` does.
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"shape {reference.shape} against {prediction.shape}")
@@ -141,16 +162,27 @@ def surface_distances(
 
 
 def flat_axes(shape: Sequence[int]) -> tuple[bool, bool, bool]:
-    """Which axes of a grid are one voxel long, so that there is no surface across them."""
+    """Tell which axes of a grid are one voxel long, so that no surface lies across them."""
     return tuple(size == 1 for size in shape)
 
 
 def framed(label: np.ndarray, values: Sequence[int], box: Box) -> np.ndarray:
-    """The part of a label map within a box as a mask, in a frame of empty voxels.
+    """Cut a mask out of a label map, in a frame of empty voxels.
 
-    values: the label values that belong to the mask. Returns uint8 0 or 1. Along a flat axis the
-    voxel is there twice and without a frame, so that one layer of cells has the contour in it and
-    nothing closes it.
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    values
+        The label values that belong to the mask.
+    box
+        The part of the label map, half open.
+
+    Returns
+    -------
+    np.ndarray
+        Uint8 0 or 1. Along a flat axis the voxel is there twice and without a frame, so that
+        one layer of cells has the contour in it and nothing closes it.
     """
     flat = flat_axes(label.shape)
     size = [2 if thin else voxels + 2 for thin, voxels in zip(flat, box.shape, strict=True)]
@@ -163,7 +195,15 @@ def framed(label: np.ndarray, values: Sequence[int], box: Box) -> np.ndarray:
 
 
 def surroundings(ignored: np.ndarray, box: Box) -> np.ndarray:
-    """The ignored voxels within a box and next to it, as `framed` has a mask: uint8 0 or 1."""
+    """Cut the ignored voxels within a box and next to it, framed as `framed` does: uint8 0 or 1.
+
+    Parameters
+    ----------
+    ignored
+        Bool (i, j, k).
+    box
+        The part of the grid.
+    """
     part = box.widened(1, ignored.shape)
     places = [
         slice(0, 2) if size == 1 else slice(low - first + 1, high - first + 1)
@@ -184,12 +224,25 @@ def framed_distances(
     definition: Definition,
     ignored: np.ndarray | None = None,
 ) -> Distances | float:
-    """Distances between the surfaces of two framed masks of the same box.
+    """Measure the distances between the surfaces of two framed masks of the same box.
 
-    ignored: of `surroundings`; what touches these voxels is left out.
+    Parameters
+    ----------
+    reference, prediction
+        Uint8 (i, j, k), of `framed`.
+    spacing_mm
+        Voxel size along i, j, k.
+    flat
+        Of `flat_axes`.
+    definition
+        Of the surface.
+    ignored
+        Of `surroundings`; surface that touches these voxels is left out.
 
-    Returns NaN where that leaves no surface of the reference, and infinity where it leaves none of
-    the prediction only: what was not found is infinitely far away.
+    Returns
+    -------
+    Distances | float
+        NaN where that leaves no surface of the reference, and infinity where it leaves none of the prediction only, which is infinitely far away.
     """
     # The search wants the finest axis first, and is no search along an axis of one layer.
     axes = sorted(range(3), key=lambda axis: (flat[axis], spacing_mm[axis]))
@@ -222,7 +275,13 @@ def framed_distances(
 
 @lru_cache(8)
 def _table(definition: Definition, spacing_mm: Spacing, in_parts: bool = False) -> SurfaceElements:
-    """The surface in the cells of every code. in_parts: of a surface that is not closed."""
+    """Return the surface in the cells of every code.
+
+    Parameters
+    ----------
+    in_parts
+        Whether the surface may be open.
+    """
     if definition == "mesh":
         return mesh_elements(spacing_mm, in_parts)
     return point_elements(surfel_areas(spacing_mm) if definition == "surfel" else np.ones(256))
@@ -249,7 +308,7 @@ def _directed(
 def _touching(
     ignored: np.ndarray, flat: tuple[bool, bool, bool], definition: Definition
 ) -> np.ndarray:
-    """Which cells, or for `voxel` which voxels without the frame, touch an ignored one: bool."""
+    """Tell which cells, or for `voxel` which voxels without the frame, touch an ignored one: bool."""
     if definition == "voxel":
         return _boundary_voxels(1 - ignored, flat).astype(bool)
     return column_search.codes_of(ignored) != 0
@@ -267,7 +326,7 @@ def _boundary_voxels(mask: np.ndarray, flat: tuple[bool, bool, bool]) -> np.ndar
 
 
 def _quantile(distances: np.ndarray, sizes: np.ndarray, share: float) -> float:
-    """The smallest distance within which `share` of the sizes lies.
+    """Return the smallest distance within which `share` of the sizes lies.
 
     Only the distances of one bin of a histogram are sorted: that in which the share is reached.
     """

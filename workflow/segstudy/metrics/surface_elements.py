@@ -1,7 +1,7 @@
 """The surface in a cell of every code, in mm, and the distance from a point to it.
 
 For `mesh` these are polygons of triangles; for `surfel` and `voxel` a point in the cell's first
-corner. What searches for the nearest surface need not know which.
+corner. The searches for the nearest surface need not know which.
 """
 
 from functools import lru_cache
@@ -22,16 +22,45 @@ class SurfaceElements(NamedTuple):
     """The surface in the cells of every code as `cells.Shapes` has it, in mm from the first corner.
 
     Code c has the polygons begin[c]:begin[c + 1], and polygon p the triangles
-    triangle_begin[p]:triangle_begin[p + 1]. sizes: what the polygon's centre stands for, its area
-    in mm² or a count. boxes: the smallest of each polygon (polygon, end, axis). fills: whether the
-    polygon is its box, being a point or a rectangle along the axes.
+    triangle_begin[p]:triangle_begin[p + 1].
 
     Vertices of the surface are listed once, with one of their polygons: polygon p has those of
-    vertex_begin[p]:vertex_begin[p + 1]. from_centre: how far each is from its polygon's centre.
+    vertex_begin[p]:vertex_begin[p + 1].
 
     With x, y, z and 1 the rows of `planes` (triangle, 3, 4) give the distance from a triangle's
     plane, and the barycentric coordinates of the second and third corner. sides (triangle, 3, 3):
     from each corner to the next; `per_square`: 1 over their squared length.
+
+    Attributes
+    ----------
+    begin
+        Code c has the polygons begin[c]:begin[c + 1].
+    centres
+        Of each polygon (polygon, 3).
+    sizes
+        The area in mm² that a polygon's centre stands for, or a count.
+    boxes
+        The smallest box of each polygon (polygon, end, axis).
+    fills
+        Whether the polygon is its box, being a point or a rectangle along the axes.
+    triangle_begin
+        Polygon p has the triangles triangle_begin[p]:triangle_begin[p + 1].
+    triangles
+        Corners (triangle, corner, axis).
+    planes
+        With x, y, z and 1 the rows (triangle, 3, 4) give the distance from a triangle's plane,
+        and the barycentric coordinates of the second and third corner.
+    sides
+        (triangle, 3, 3), from each corner to the next.
+    per_square
+        1 over the squared length of each side.
+    vertex_begin
+        Polygon p has the vertices vertex_begin[p]:vertex_begin[p + 1]; a vertex is listed once,
+        with one of its polygons.
+    vertices
+        (vertex, 3).
+    from_centre
+        Distance in mm of each vertex from its polygon's centre.
     """
 
     begin: np.ndarray
@@ -51,7 +80,15 @@ class SurfaceElements(NamedTuple):
 
 @lru_cache(8)
 def mesh_elements(spacing_mm: Spacing, in_parts: bool = False) -> SurfaceElements:
-    """The mesh in the cells of every code at a spacing. in_parts: see `cells.shapes`."""
+    """Return the mesh in the cells of every code at a spacing.
+
+    Parameters
+    ----------
+    spacing_mm
+        Voxel size along i, j, k, in mm.
+    in_parts
+        See `cells.shapes`.
+    """
     table = shapes(in_parts)
     triangles = table.triangles * np.asarray(spacing_mm)
     triangle_begin = np.searchsorted(table.polygon_of, np.arange(len(table.centres) + 1))
@@ -86,7 +123,13 @@ def mesh_elements(spacing_mm: Spacing, in_parts: bool = False) -> SurfaceElement
 
 
 def point_elements(sizes: np.ndarray) -> SurfaceElements:
-    """A point in the first corner of every crossed cell. sizes: by the cell's code (256,)."""
+    """Return a point in the first corner of every crossed cell.
+
+    Parameters
+    ----------
+    sizes
+        By the cell's code (256,).
+    """
     number = 254  # codes 1 to 254 are crossed
     return SurfaceElements(
         begin=np.clip(np.arange(257) - 1, 0, number),
@@ -107,13 +150,13 @@ def point_elements(sizes: np.ndarray) -> SurfaceElements:
 
 @njit(cache=True, nogil=True, inline="always")
 def crossed(code):
-    """Whether the surface passes a cell, being neither all outside nor all inside."""
+    """Tell whether the surface passes a cell, which is neither all outside nor all inside."""
     return np.uint8(code - 1) < 254
 
 
 @njit(cache=True, nogil=True, inline="always")
 def any_crossed(row):
-    """Whether any cell of a row is crossed: most rows are not, which shows many cells at a time."""
+    """Tell whether any cell of a row is crossed: most rows are not, which shows many cells at a time."""
     any_cell = False
     for code in row:
         any_cell |= crossed(code)
@@ -122,7 +165,15 @@ def any_crossed(row):
 
 @njit(cache=True, nogil=True)
 def count_elements(codes, begin):
-    """Polygons in all crossed cells."""
+    """Count the polygons in all crossed cells.
+
+    Parameters
+    ----------
+    codes
+        Uint8 (i, j, k).
+    begin
+        Of `SurfaceElements`.
+    """
     number = 0
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
@@ -134,7 +185,7 @@ def count_elements(codes, begin):
 
 @njit(cache=True, nogil=True, inline="always")
 def squared_distance_to_box(x, y, z, box):
-    """Squared distance from a point to a box."""
+    """Square the distance in mm from a point to a box."""
     dx = max(box[0, 0] - x, 0.0, x - box[1, 0])
     dy = max(box[0, 1] - y, 0.0, y - box[1, 1])
     dz = max(box[0, 2] - z, 0.0, z - box[1, 2])
@@ -143,7 +194,7 @@ def squared_distance_to_box(x, y, z, box):
 
 @njit(cache=True, nogil=True, inline="always")
 def squared_distance_to_cell(x, y, z, code, best, table):
-    """Squared distance from a point to the surface in a cell of this code, or `best` if smaller."""
+    """Square the distance in mm from a point to the surface in a cell of this code, or return `best` if smaller."""
     for polygon in range(table.begin[code], table.begin[code + 1]):
         square = squared_distance_to_box(x, y, z, table.boxes[polygon])
         if square >= best:
@@ -173,7 +224,7 @@ def squared_distance_to_cell(x, y, z, code, best, table):
 
 @njit(cache=True, nogil=True, inline="always")
 def squared_distance_to_edge(x, y, z, triangle, number, table):
-    """Squared distance from a point to a side of a triangle."""
+    """Square the distance in mm from a point to an edge of a triangle."""
     corner, side = table.triangles[triangle, number], table.sides[triangle, number]
     px, py, pz = x - corner[0], y - corner[1], z - corner[2]
     part = (px * side[0] + py * side[1] + pz * side[2]) * table.per_square[triangle, number]

@@ -1,4 +1,4 @@
-"""The table of measures: one row a metric, and what every such table must keep to."""
+"""The table of measures: one row a metric, and the ranges of its values."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,7 +33,25 @@ def measure_rows(
     diagonal_mm: float,
     voxel_mm3: float,
 ) -> list[dict[str, object]]:
-    """Rows of one case. diagonal_mm: of the image; no distance in it can be larger. voxel_mm3: a voxel's volume."""
+    """Return the rows of one case in the table of measures.
+
+    Parameters
+    ----------
+    labels
+        Study, dataset, model, fold and seed.
+    case
+        Its name.
+    subject
+        Its subject's name.
+    measures
+        Of every structure.
+    surface
+        The definition of surfaces.
+    diagonal_mm
+        Of the image; no distance in it can be larger.
+    voxel_mm3
+        A voxel's volume.
+    """
     return [
         {
             **{name: labels.get(name, "") for name in LABELS},
@@ -59,7 +77,14 @@ def write_measures(
 ) -> None:
     """Write rows after a check of their ranges: a share outside [0, 1] is never published.
 
-    in_parts: whether references have ignored voxels, which may leave no surface of a structure.
+    Parameters
+    ----------
+    path
+        File to write.
+    rows
+        Of `measure_rows`.
+    in_parts
+        Whether references have ignored voxels, which may leave no surface of a structure.
     """
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     check_ranges(table, in_parts)
@@ -69,9 +94,18 @@ def write_measures(
 def confusion_rows(
     labels: Mapping[str, object], case: str, counted: Confusion, names: Mapping[int, str]
 ) -> list[dict[str, object]]:
-    """How many voxels of each structure were predicted as which; pairs without a voxel have no row.
+    """Return one row for each pair of structures: the voxels of the one that were predicted as the other.
 
-    names: structure of a label value; a value without one is named by itself.
+    Parameters
+    ----------
+    labels
+        As in `measure_rows`.
+    case
+        Its name.
+    counted
+        The confusion of the two label maps.
+    names
+        Structure of a label value; a value without one is named by itself.
     """
     values = (0, *counted.values)
     return [
@@ -87,13 +121,24 @@ def confusion_rows(
 
 
 def write_confusion(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write the table of confusion, of rows of `confusion_rows`."""
     write_table(path, pd.DataFrame(list(rows), columns=list(CONFUSION)))
 
 
 def check_ranges(table: pd.DataFrame, in_parts: bool = False) -> None:
-    """Raises AssertionError where a value cannot be what its metric's name says.
+    """Refuse a table with a value outside the range of its metric.
 
-    in_parts: as of `write_measures`.
+    Parameters
+    ----------
+    table
+        Of `measure_rows`.
+    in_parts
+        As of `write_measures`.
+
+    Raises
+    ------
+    AssertionError
+        Where a value cannot be of its metric.
     """
     value = table["value"].astype(float)
     wrong = pd.Series(False, index=table.index)
@@ -113,7 +158,18 @@ def check_ranges(table: pd.DataFrame, in_parts: bool = False) -> None:
 
 
 def read_measures(path: Path | str) -> pd.DataFrame:
-    """Read a table that `write_measures` wrote; labels stay as they were written."""
+    """Read a table that `write_measures` wrote; labels stay as they were written.
+
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Raises
+    ------
+    InputError
+        Where the table cannot be read or lacks a column.
+    """
     try:
         table = pd.read_csv(
             path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False
@@ -129,7 +185,15 @@ def read_measures(path: Path | str) -> pd.DataFrame:
 
 
 def collect(paths: Iterable[Path | str], output: Path | str) -> None:
-    """Put tables one below the other, in the order given."""
+    """Join tables one below the other, in the order given.
+
+    Parameters
+    ----------
+    paths
+        Tables of measures.
+    output
+        File to write.
+    """
     tables = [read_measures(path) for path in paths]
     table = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
     key = ["dataset", "model", "fold", "seed", "case", "structure", "metric"]

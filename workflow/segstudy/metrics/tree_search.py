@@ -1,7 +1,8 @@
-"""The distance to a surface that is far away: a tree of boxes over its crossed cells.
+"""Long distances to a surface, by a tree of boxes over its crossed cells.
 
-What `lattice` leaves open is found here. Far predictions cost little more than near ones, and
-memory grows with the surface that is searched, not with the volume nor with what is far from it.
+Distances that `column_search` leaves open are found here. Far predictions cost little more than
+near ones, and memory grows with the surface that is searched, not with the volume nor with the
+other surface.
 """
 
 from typing import NamedTuple
@@ -29,8 +30,13 @@ ROUNDED = 1e-12
 class Tree(NamedTuple):
     """A complete binary tree of bounding boxes: node n has the children 2n and 2n + 1, root 1.
 
-    boxes: (node, end, axis) in mm. The last half of the nodes are leaves of LEAF cells in turn; a
-    leaf without cells has a box that lies infinitely far away. cells: (n, 3).
+    Attributes
+    ----------
+    boxes
+        (node, end, axis) in mm. The last half of the nodes are leaves of LEAF cells in turn; a
+        leaf without cells has a box that lies infinitely far away.
+    cells
+        (n, 3).
     """
 
     boxes: np.ndarray
@@ -44,9 +50,19 @@ def fill_open(
     spacing_mm: Spacing,
     table: SurfaceElements,
 ) -> None:
-    """Put the distance in mm to the surface in the cells `others` wherever `found` is negative.
+    """Fill in the distances that are open, negative, with the distance in mm to the surface in `others`.
 
-    found: (n,), of the polygons of `table` in the crossed cells `codes`, in the order of the array.
+    Parameters
+    ----------
+    distances
+        (n,), of the polygons of `table` in the crossed cells `codes`, in the order of the
+        array; changed in place.
+    codes, others
+        Uint8 (i, j, k), the cells that distances are measured from and to.
+    spacing_mm
+        Voxel size along i, j, k, in mm.
+    table
+        The surface in a cell of each code.
     """
     _fill_open(distances, codes, others, spacing_mm, table, _tree_of(others, spacing_mm, table))
 
@@ -59,12 +75,21 @@ def with_vertices(
     spacing_mm: Spacing,
     table: SurfaceElements,
 ) -> float:
-    """The larger of `most` and the greatest distance in mm from a vertex to the surface in `others`.
+    """Return the larger of `most` and the greatest distance in mm from a vertex to the surface in `others`.
 
-    found: (n,), the distances of the polygons of `table` in the crossed cells `codes`, none open, in
-    the order of the array. A vertex is at most as far away as its polygon's centre and the way
-    from there, so that few are looked at; and a vertex is done with as soon as anything is nearer
-    than `most` (the early break of Taha and Hanbury 2015).
+    Parameters
+    ----------
+    most
+        A distance in mm.
+    distances
+        (n,), of the polygons of `table` in the crossed cells `codes`, none open, in the order
+        of the array.
+    codes, others
+        Uint8 (i, j, k).
+    spacing_mm
+        Voxel size along i, j, k, in mm.
+    table
+        The surface in a cell of each code.
     """
     if distances.max() + table.from_centre.max() <= most:
         return most
@@ -89,13 +114,13 @@ def with_vertices(
 
 
 def _tree_of(codes: np.ndarray, spacing_mm: Spacing, table: SurfaceElements) -> Tree:
-    """The tree over the crossed cells."""
+    """Build the tree over the crossed cells."""
     return _tree(np.sort(_morton(codes)), codes, np.asarray(spacing_mm), table)
 
 
 @njit(cache=True, nogil=True)
 def _morton(codes):
-    """Places of the crossed cells along a Morton curve, in which neighbours stay near: int64 (n,)."""
+    """Return the places of the crossed cells along a Morton curve, in which neighbours stay near: int64 (n,)."""
     number = 0
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
@@ -116,7 +141,7 @@ def _morton(codes):
 
 @njit(cache=True, nogil=True, inline="always")
 def _spread(number):
-    """Bit n of a number of up to 21 bits moves to 3n."""
+    """Move bit n of a number of up to 21 bits to bit 3n."""
     number = (number | number << 32) & 0x1F00000000FFFF
     number = (number | number << 16) & 0x1F0000FF0000FF
     number = (number | number << 8) & 0x100F00F00F00F00F
@@ -126,7 +151,7 @@ def _spread(number):
 
 @njit(cache=True, nogil=True, inline="always")
 def _gather(number):
-    """The reverse of `_spread`."""
+    """Reverse `_spread`."""
     number &= 0x1249249249249249
     number = (number | number >> 2) & 0x10C30C30C30C30C3
     number = (number | number >> 4) & 0x100F00F00F00F00F
@@ -137,7 +162,7 @@ def _gather(number):
 
 @njit(cache=True, nogil=True)
 def _tree(places, codes, spacing_mm, table):
-    """The tree over the crossed cells, whose places along the curve are given in their order."""
+    """Build the tree over the crossed cells, whose places along the curve are given in their order."""
     leaves = 1
     while leaves * LEAF < len(places):
         leaves *= 2
@@ -194,7 +219,7 @@ def _fill_open(distances, codes, others, spacing_mm, table, tree):
 
 @njit(cache=True, nogil=True)
 def _vertices_beyond(most, distances, codes, others, spacing_mm, table):
-    """Vertices that may be further away than `most`: places in mm (n, 3), and how far at most (n,)."""
+    """List the vertices that may be further away than `most`: places in mm (n, 3), and how far at most (n,)."""
     step_i, step_j, step_k = spacing_mm
     limit = most - table.from_centre.max()
     most_vertices = np.diff(table.vertex_begin).max()
@@ -243,11 +268,18 @@ def _farthest(most, places, bounds, others, spacing_mm, table, tree):
 
 @njit(cache=True, nogil=True, inline="always")
 def _search(x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ahead):
-    """Squared distance from a point to the surface, and the number of the nearest cell.
+    """Square the distance in mm from a point to the surface, and return the number of the nearest cell.
 
-    It goes no further than to a distance whose square is not above `enough`. nearest: of the cells,
-    the first guess; that of the point before is a good one. x, y, z: in mm from the first corner of
-    the grid. stack, ahead: room for nodes that wait, and for how far away they are.
+    The search ends at a distance whose square is not above `enough`.
+
+    Parameters
+    ----------
+    nearest
+        Of the cells, the first guess; that of the point before is a good one.
+    x, y, z
+        In mm from the first corner of the grid.
+    stack, ahead
+        Room for nodes that wait, and for how far away they are.
     """
     step_i, step_j, step_k = spacing_mm
     boxes, cells = tree.boxes, tree.cells

@@ -1,0 +1,1 @@
+"""Publishing: figures, report, viewer and the package beside the paper."""

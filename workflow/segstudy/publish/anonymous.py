@@ -20,7 +20,7 @@ from segstudy.study import Study
 
 
 def numbered(results: Results) -> dict[str, dict[str, str]]:
-    """New names: `cases` and `subjects`, old name -> `case_001`, in an order drawn from the study's seed.
+    """Give cases and subjects numbers for names, in an order drawn from the study's seed: `cases` and `subjects`, old name -> `case_001`.
 
     The order is not that of the old names, which often follows dates of admission.
     """
@@ -46,9 +46,18 @@ def _numbers(names: Iterable[str], word: str, random: np.random.Generator) -> di
 def anonymised(
     results: Results, names: Mapping[str, Mapping[str, str]], leaks: Leaks, folder: Path
 ) -> Results:
-    """The results under new names, in `folder`: tables written anew, images and predictions linked.
+    """Copy results under new names into a folder: tables written anew, images and predictions linked.
 
-    leaks: texts of the stages in which it finds a name or a folder are withheld.
+    Parameters
+    ----------
+    results
+        The results of the study.
+    names
+        Of `numbered`.
+    leaks
+        Texts of the stages in which it finds a name or a folder are withheld.
+    folder
+        To write to.
     """
 
     def withheld_if_named(text: str) -> str:
@@ -108,7 +117,7 @@ def anonymised(
 
 
 def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:
-    """The text with each old name that stands in it as a word of its own replaced."""
+    """Replace each old name that stands in a text as a word of its own."""
     new = {**names["subjects"], **names["cases"]}
     if not new:
         return text
@@ -117,7 +126,7 @@ def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _study(study: Study, names) -> Study:
-    """The study with new names in its settings and free texts."""
+    """Replace names in the study's settings and free texts."""
     datasets = {}
     for name, settings in study.datasets.items():
         if settings.repair:

@@ -20,7 +20,7 @@ PICTURE_PIXELS = 320
 
 
 def case_slices(results: Results, dataset: str, workers: int = 1) -> dict[str, dict]:
-    """Slices through every measured case of a dataset, as plain JSON values, by the case's name."""
+    """Cut slices through every measured case of a dataset, as plain JSON values, by the case's name."""
     study = results.study
     rows = results.metrics[results.metrics["dataset"] == dataset]
     cases = sorted(rows["case"].unique())
@@ -35,7 +35,7 @@ def case_slices(results: Results, dataset: str, workers: int = 1) -> dict[str, d
 
 
 def affordable(cases: int, models: int) -> int:
-    """How many slices of a case the report has room for."""
+    """Return the number of slices of a case that the report has room for."""
     case_bytes = PICTURE_BYTES + OUTLINE_BYTES * (models + 1)
     return int(np.clip(MOST_BYTES // (max(cases, 1) * case_bytes), FEWEST_SLICES, MOST_SLICES))
 
@@ -43,11 +43,11 @@ def affordable(cases: int, models: int) -> int:
 def slices_through(
     results: Results, dataset: str, case: str, slices_shown: int = MOST_SLICES
 ) -> dict:
-    """Slices of one case in the plane of its finest pixels, with the outlines of every model.
+    """Cut slices of one case in the plane of its finest pixels, with the outlines of every model.
 
-    The slices are evenly spaced over what the reference or a prediction labels. Outlines are SVG
-    paths in half pixels. `fullest` gives, for each structure and for `all`, the place in the stack
-    of the slice with the most reference area.
+    The slices are evenly spaced over the part that the reference or a prediction labels. Outlines
+    are SVG paths in half pixels. `fullest` gives, for each structure and for `all`, the place among
+    these slices of the one with the most reference area.
     """
     study = results.study
     values = study.datasets[dataset].structures
@@ -91,7 +91,15 @@ def slices_through(
 
 
 def chosen(there: np.ndarray, most: int) -> np.ndarray:
-    """At most so many slices, evenly spaced from the first that is labelled to the last."""
+    """Choose evenly spaced slices from the first that is labelled to the last.
+
+    Parameters
+    ----------
+    there
+        Whether a slice is labelled, bool (slice,).
+    most
+        Number of slices at most.
+    """
     labelled = np.flatnonzero(there)
     if not labelled.size:
         return np.array([len(there) // 2])
@@ -101,7 +109,13 @@ def chosen(there: np.ndarray, most: int) -> np.ndarray:
 
 
 def picture(image: np.ndarray) -> str:
-    """A grey picture with brightness in [0, 1] as a data address; at most 320 pixels wide or high."""
+    """Encode a grey picture as a data address, at most 320 pixels wide or high.
+
+    Parameters
+    ----------
+    image
+        Brightness in [0, 1], (row, column).
+    """
     from PIL import Image
 
     grey = Image.fromarray(np.rint(image * 255).astype(np.uint8))
@@ -118,7 +132,7 @@ def _outlines(label: np.ndarray, values: dict[str, int]) -> dict[str, str]:
 
 
 def outline(mask: np.ndarray) -> str:
-    """The outline of a mask as the `d` of an SVG path, in half pixels from the upper left corner.
+    """Write the outline of a mask (row, column) as the `d` of an SVG path, in half pixels from the upper left corner.
 
     Steps are relative and straight runs are one step, which makes the text short.
     """

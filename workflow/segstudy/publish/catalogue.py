@@ -1,4 +1,4 @@
-"""Which figures a study gets, and their files, from the study file alone.
+"""The figures of a study, and their files, from the study file alone.
 
 Light, since the workflow asks it while it parses its rules.
 """
@@ -22,8 +22,24 @@ PICTURES = (  # these show images or the anatomy of a patient
 class Figure:
     """A figure that `segstudy publish figures` draws.
 
-    name: of its files, without suffix. kind: the module of `publish.draw` that draws it.
-    category: section of the report. labels: what tells it from others of its kind. rank: of `RANKS`.
+    Attributes
+    ----------
+    name
+        Of its files, without suffix.
+    kind
+        The module of `publish.draw` that draws it.
+    category
+        Section of the report.
+    labels
+        Words that tell it from others of its kind.
+    dataset
+        Whose cases it shows, if any.
+    metric
+        That it shows, if any.
+    model
+        That it shows, if any.
+    rank
+        Of `RANKS`, if any.
     """
 
     name: str
@@ -37,17 +53,17 @@ class Figure:
 
     @property
     def files(self) -> list[str]:
-        """The figure in each format, and the table that it was drawn from."""
+        """Return the names of the figure's file in each format, and of the table that it was drawn from."""
         return [*(f"{self.name}.{suffix}" for suffix in FORMATS), f"{self.name}.csv"]
 
     @property
     def caption(self) -> str:
-        """The file of its caption as reStructuredText, which Snakemake's report shows."""
+        """Return the name of the caption's file as reStructuredText, which Snakemake's report shows."""
         return f"captions/{self.name}.rst"
 
 
 def figures(study: Study) -> list[Figure]:
-    """All figures of the study, in the order of the report."""
+    """List all figures of the study, in the order of the report."""
     figures_of_study = []
     for dataset in study.datasets:
         figures_of_study.append(_figure("cohort", "Data", "cohort overview", dataset))
@@ -111,7 +127,7 @@ def figures(study: Study) -> list[Figure]:
 
 
 def families(study: Study) -> list[list[str]]:
-    """Models that differ in nothing but how many subjects they are trained on, together."""
+    """Group the models that differ in nothing but how many subjects they are trained on."""
     kin: dict[str, list[str]] = {}
     for name, model in study.models.items():
         if model.trainer != "external":
@@ -122,7 +138,7 @@ def families(study: Study) -> list[list[str]]:
 
 
 def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
-    """What there is to see of a repair: a sweep and methods only where something was sought."""
+    """List the figures of a repair: a sweep and methods only where a transform was sought."""
     kinds = {"repair_cases": "before and after", "repair_evidence": "evidence of the images"}
     if repair.reference_case is not None:
         kinds = {"repair_overlay": "reference case", **kinds}
@@ -134,7 +150,7 @@ def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
 
 
 def files(study: Study) -> list[str]:
-    """Every file of the folder that `segstudy publish figures` writes."""
+    """List every file of the folder that `segstudy publish figures` writes."""
     names = [file for figure in figures(study) for file in (*figure.files, figure.caption)]
     return [*names, CAPTIONS, LAYERS]
 

@@ -5,7 +5,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reference:
-    """A publication. kind: of its BibTeX entry. where: journal, proceedings or archive."""
+    """A publication.
+
+    Attributes
+    ----------
+    key
+        By which the methods text cites it.
+    kind
+        Of its BibTeX entry.
+    authors, year, title
+        Of the publication.
+    where
+        Journal, proceedings or archive.
+    doi, url
+        Its address.
+    """
 
     key: str
     kind: str
@@ -18,14 +32,17 @@ class Reference:
 
     @property
     def link(self) -> str:
+        """Return the address of the publication."""
         return f"https://doi.org/{self.doi}" if self.doi else self.url
 
     @property
     def text(self) -> str:
+        """Return the reference as a list of references has it."""
         return f"{self.authors} ({self.year}). {self.title}. {self.where}."
 
     @property
     def bibtex(self) -> str:
+        """Return the BibTeX entry."""
         place = {
             "article": "journal",
             "inproceedings": "booktitle",

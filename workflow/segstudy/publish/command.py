@@ -1,10 +1,11 @@
-"""`segstudy publish`: draw the figures, write the report, pack what goes beside the paper."""
+"""`segstudy publish`: draw the figures, write the report, pack the files that go beside the paper."""
 
 import argparse
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `segstudy publish`."""
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     figures = steps.add_parser("figures", help="draw every figure (PNG, SVG, PDF, and its numbers)")
     report = steps.add_parser("report", help="write report.html, one file that needs no network")
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Draw figures, or write report, package or viewer, as the arguments say."""
     from segstudy.publish.results import Results
     from segstudy.study import Study, from_json
 

@@ -67,7 +67,7 @@ PICTURES: dict[str, Callable[[Results, Figure, ViewCache], Drawing]] = {
 
 
 def draw(results: Results, figure: Figure, viewer: ViewCache) -> Drawing:
-    """One figure. Call it, and save what it gives, within `style.paper()`."""
+    """Draw one figure; call it, and save its result, within `style.paper()`."""
     if figure.kind in PICTURES:
         return PICTURES[figure.kind](results, figure, viewer)
     return PLAIN[figure.kind](results, figure)
@@ -76,7 +76,7 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> Drawing:
 def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     """Draw every figure of the catalogue as PNG, SVG, PDF and CSV, and write their captions.
 
-    The folder appears complete or not at all; what another version left in it is gone. The files
+    The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
     """
     wanted = figures(results.study)
@@ -120,7 +120,7 @@ def _draw_and_save_here(folder: Path, figure: Figure) -> tuple[dict, list]:
 def _draw_and_save(
     results: Results, viewer: ViewCache, folder: Path, figure: Figure
 ) -> tuple[dict, list]:
-    """Write a figure's files; gives what is told of it, and its points that open a case."""
+    """Write a figure's files, and return its caption and its markers."""
     with style.paper():
         drawing = draw(results, figure, viewer)
         style.settle(drawing.figure)

@@ -1,4 +1,4 @@
-"""What the report's case viewer and its clickable points need, as one JSON text inside the page."""
+"""The data of the report's case viewer and of its markers, as one JSON text inside the page."""
 
 import json
 import math
@@ -12,10 +12,18 @@ from segstudy.publish.words import chosen_metrics, plain, regions
 
 
 def explorer(results: Results, layers: dict, images: bool = True, folder: str = "") -> Markup:
-    """Values of every case, the slices through it, and the points of figures that open it.
+    """Return the values of every case, the slices through it, and the markers that open it, as JSON for the page.
 
-    layers: as `layers.layers` gives it. images: False leaves the slices out. folder: where they lie
-    as `slice_files`, and are not in the text.
+    Parameters
+    ----------
+    results
+        The results of the study.
+    layers
+        As `layers.layers` gives it.
+    images
+        Whether slices are included.
+    folder
+        Where the slices lie as `slice_files`, if not in the text.
     """
     study = results.study
     models, structures = list(study.models), list(study.structures)
@@ -48,7 +56,7 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
 
 
 def slice_files(layers: dict) -> Iterator[tuple[str, str]]:
-    """(name, text) of a script a case, which hands its slices to the page."""
+    """Yield name and text of a script a case, which hands its slices to the page."""
     for dataset, slices_of in layers["cases"].items():
         names = _file_names(dataset, slices_of)
         for case, slices in slices_of.items():
@@ -64,12 +72,12 @@ def _slices(layers: dict, dataset: str, folder: str) -> dict:
 
 
 def _file_names(dataset: str, slices_of: dict) -> dict[str, str]:
-    """For each case a name that is sound in every file system and address, whatever it is called."""
+    """Give each case a file name that is sound in every file system and address."""
     return {case: f"{dataset}-{number:04d}.js" for number, case in enumerate(slices_of, 1)}
 
 
 def json_in_page(content) -> Markup:
-    """JSON that can stand in a script element: nothing in it can end the element."""
+    """Write JSON that can stand in a script element: nothing in it can end the element."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
@@ -79,7 +87,7 @@ def _measured(results: Results, name: str) -> bool:
 
 
 def _values(results: Results, dataset: str, name: str) -> dict[str, dict[str, list]]:
-    """case -> structure -> a value a model; null undefined, `inf` infinite."""
+    """Return a value a model by case and structure; null undefined, `inf` infinite."""
     by_case: dict[str, dict[str, list]] = {}
     place = {model: index for index, model in enumerate(results.study.models)}
     for row in results.values(dataset, name).itertuples():

@@ -7,7 +7,7 @@ from segstudy.publish.views import repair_views, repaired_cases
 
 
 def layers(results: Results, workers: int = 1) -> dict:
-    """What the report shows of cases and of label repair, as plain JSON values."""
+    """Return the slices that the report shows of cases and of label repair, as plain JSON values."""
     study = results.study
     return {
         "cases": {

@@ -1,7 +1,7 @@
-"""The last look at what leaves the house: no name and no folder of the study in any text of any file.
+"""The last look at published files: no name and no folder of the study in any text of any file.
 
-Names and paths are replaced where they are written; this finds what slipped through. A name is found
-in any case, with and without accents and separators, inside longer words, and inside what is packed
+Names and paths are replaced where they are written; this module finds the rest. A name is found in
+any case, with and without accents and separators, inside longer words, and inside contents packed
 into a file: PNG's texts, PDF's streams, base64 in pages and scripts, gzip, NIfTI headers.
 """
 
@@ -33,7 +33,7 @@ _RUNS = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL = re.compile(r"(?<=[a-z\u00df-\u00ff])(?=[A-Z\u00c0-\u00de])")
 _GAP = r"[\W_]{0,3}"
 _BETWEEN = r"(?:[\W_]|<[^<>]*>){0,9}"
-"""What may stand between two words of a name: signs, or the tags of a page."""
+"""Signs, or the tags of a page, that may stand between two words of a name."""
 _NOT_PARTED = str.maketrans(
     {"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u00e6": "ae", "\u0153": "oe"}
 )
@@ -43,10 +43,17 @@ _WRITTEN_OUT = {"\u00e4": "ae", "\u00f6": "oe", "\u00fc": "ue", "\u00f8": "oe", 
 
 @dataclass(frozen=True)
 class Sought:
-    """A text that must not be published. what: whose it is, for the message.
+    """A text that must not be published.
 
-    whole: it is looked for as words of their own, not inside longer ones; so are folders, whose names are
-    often words.
+    Attributes
+    ----------
+    text
+        As the study has it.
+    what
+        The text's owner, for the message.
+    whole
+        Whether it is looked for as words of their own, not inside longer ones; so are folders,
+        whose names are often words.
     """
 
     text: str
@@ -55,16 +62,17 @@ class Sought:
 
     @cached_property
     def runs(self) -> list[str]:
-        """Its words and numbers, plain: `DOE_Jane1957` gives doe, jane, 1957."""
+        """Return its words and numbers, plain: `DOE_Jane1957` gives doe, jane, 1957."""
         return _RUNS.findall(plain(_CAMEL.sub(" ", self.text)))
 
     @cached_property
     def key(self) -> str:
+        """Return its words and numbers as one word."""
         return "".join(self.runs)
 
     @cached_property
     def pattern(self) -> re.Pattern:
-        """It, as it may be written: at the edge of a number where it ends with one, and of a word where it is short."""
+        """Return a pattern of the text as it may be written: at the edge of a number where it ends with one, and of a word where it is short."""
         if self.whole:
             return re.compile(r"(?<![^\W_])" + _GAP.join(self.runs) + r"(?![^\W_])")
         # A long one is found however it is parted: `doejane1957` in `Doe, Jane: 1957`.
@@ -83,14 +91,14 @@ class Sought:
 
     @cached_property
     def in_a_word(self) -> re.Pattern:
-        """A number where letters stand beside it: `MRN4711234`, `4711234_v2`."""
+        """Return a pattern of a number with letters beside it: `MRN4711234`, `4711234_v2`."""
         return re.compile(
             rf"(?<=[^\W\d]){self.key}(?![.,]?\d)|(?<!\d)(?<!\d[.,]){self.key}(?=[^\W\d])"
         )
 
     @cached_property
     def others(self) -> list["Sought"]:
-        """Other ways to write it: the words of a name the other way round, letters with and without accents."""
+        """Return other spellings: the words of a name the other way round, letters with and without accents."""
         folded = self.text.casefold()
         spelled = {
             "".join(_WRITTEN_OUT.get(sign, sign) for sign in folded),
@@ -107,20 +115,20 @@ class Sought:
 
     @property
     def is_number(self) -> bool:
-        """Whether it cannot be told from a number, or a mark, that a table holds anyway."""
+        """Tell whether the text looks like a number, or a mark, that a table holds anyway."""
         most = 3 if self.text.startswith("0") else 7
         return len(self.key) < 3 or (self.key.isdigit() and len(self.key) <= most)
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether it is made of words that every report holds, and so tells nothing."""
+        """Tell whether the text is made of words that every report holds, and so tells nothing."""
         return len(self.key) < 3 or all(
             len(run) < 4 if run.isdigit() else run in ordinary_words() for run in self.runs
         )
 
     @property
     def is_common(self) -> bool:
-        """Whether it is one ordinary word, or two of which one is short: no search could tell it from these."""
+        """Tell whether the text is one ordinary word, or two of which one is short, so that no search can tell it from these."""
         return (
             self.is_ordinary
             and self.key.isalpha()
@@ -130,11 +138,23 @@ class Sought:
 
 @dataclass
 class Leaks:
-    """What is looked for. names: of cases and subjects. folders: parts of the study's paths. paths: these whole.
+    """The texts that must not leave.
 
-    published: words that are published on purpose: names in the study file, the new names of cases.
-    labels: of these, the names that the author gave to the study, its datasets and models. new: the new
-    names of cases.
+    Attributes
+    ----------
+    names
+        Of cases and subjects.
+    folders
+        Parts of the study's paths.
+    paths
+        These paths whole.
+    published
+        Words that are published on purpose: names in the study file, the new names of cases.
+    labels
+        Names among the published words that the author gave to the study, its datasets and
+        models.
+    new
+        The new names of cases.
     """
 
     names: list[Sought] = field(default_factory=list)
@@ -150,7 +170,7 @@ class Leaks:
 
     @cached_property
     def texts(self) -> list[Sought]:
-        """What is looked for in every text."""
+        """Return the names and folders that are looked for in every text."""
         names = [
             name
             for name in self.names
@@ -181,7 +201,7 @@ class Leaks:
         return [*names, *folders]
 
     def _beyond(self, name: Sought) -> Sought:
-        """What a file's or folder's name has beyond what is published: `T1` of `<case>_T1`."""
+        """Return the part of a file's or folder's name beyond published words: `T1` of `<case>_T1`."""
         rest = name.key
         for word in sorted(self._published, key=len, reverse=True):
             rest = rest.replace(word, " ") if len(word) > 2 else rest
@@ -189,19 +209,19 @@ class Leaks:
 
     @cached_property
     def marks(self) -> set[str]:
-        """Names that are numbers or marks, looked for where a table or a page names a case."""
+        """Return the names that are numbers or marks, looked for where a table or a page names a case."""
         return {
             name.text for name in self.names if name.is_number and name.key not in self._published
         }
 
     @property
     def too_ordinary(self) -> list[str]:
-        """Names that are ordinary words, which no search could tell from these."""
+        """Return the names that are ordinary words, which no search could tell from these."""
         return [name.text for name in self.names if name.is_common]
 
     @cached_property
     def numbers(self) -> list[Sought]:
-        """Names of five digits and more that a table may hold by chance, which are looked for inside words."""
+        """Return names of five digits and more, which a table may hold by chance and which are looked for inside words."""
         return [
             name
             for name in self.names
@@ -209,7 +229,7 @@ class Leaks:
         ]
 
     def told_by(self, label: str) -> Sought | None:
-        """The name that a study, dataset or model bears too."""
+        """Return the name of a case or subject that a study, dataset or model bears too."""
         key, text = Sought(label, "").key, plain(_CAMEL.sub(" ", label))
         for name in self.names:
             if name.key == key and len(key) > 2:
@@ -222,7 +242,7 @@ class Leaks:
         return None
 
     def find_in_words(self, text: str) -> tuple[Sought, str] | None:
-        """As `find`, in the author's own words, where a number of three digits is a name too."""
+        """Find a name or folder in the author's own words, where a number of three digits is a name too."""
         for name in self.names:
             if name.key.isdigit() and len(name.key) > 2 and (match := name.pattern.search(text)):
                 return name, _around(text, *match.span())
@@ -234,7 +254,7 @@ class Leaks:
         return re.compile("|".join(map(re.escape, words))) if words else None
 
     def find(self, text: str) -> tuple[Sought, str] | None:
-        """What of it stands in a text, and the place with what is around it."""
+        """Find a name or folder in a text, and the place with the words around it."""
         if self._new:
             text = self._new.sub(" ", text)
         forms = plain(text), plain(_CAMEL.sub(" ", text))
@@ -257,13 +277,13 @@ class Leaks:
         return None
 
     def find_mark(self, name: str, text: str) -> tuple[Sought, str] | None:
-        """A name that is a number, where a table's column or a page's values name a case."""
+        """Find a name that is a number, where a table's column or a page's values name a case."""
         marks = self.marks & set(_case_names(name, text))
         return (Sought(marks := min(marks), "a case's or subject's name"), marks) if marks else None
 
 
 def plain(text: str) -> str:
-    """The text without case and accents."""
+    """Write a text without case and accents."""
     if text.isascii():
         return text.casefold()
     apart = unicodedata.normalize("NFKD", text)
@@ -277,7 +297,7 @@ def _around(text: str, start: int, stop: int, more: int = 40) -> str:
 
 @cache
 def ordinary_words() -> frozenset[str]:
-    """Words that this program itself writes, which stand in every report; not those of the works it cites."""
+    """Collect the words that this program itself writes, which stand in every report; not those of the works it cites."""
     folder = Path(segstudy.__file__).parent
     written = [
         path.read_text(encoding="utf-8")
@@ -292,7 +312,7 @@ def ordinary_words() -> frozenset[str]:
 
 
 def _written(module: ast.Module) -> Iterator[str]:
-    """Texts and names of a module, which may be columns and keys; neither remarks nor docstrings."""
+    """Yield texts and names of a module, which may be columns and keys; neither remarks nor docstrings."""
     remarks = {
         id(node.value)
         for node in ast.walk(module)
@@ -310,10 +330,23 @@ def _written(module: ast.Module) -> Iterator[str]:
 def check(
     folder: Path, leaks: Leaks, constant: Iterable[str] = (), known: Iterable[bytes] = ()
 ) -> None:
-    """Look through every file of a folder. Raises InputError that names the files and the texts found.
+    """Look through every file of a folder for names and folders.
 
-    constant: texts that may stand in them as they are, such as references. known: files that others
-    made, let out by their bytes.
+    Parameters
+    ----------
+    folder
+        To look through.
+    leaks
+        Names and folders to look for.
+    constant
+        Texts that may stand in the files as they are, such as references.
+    known
+        Contents of files by others, which are let out by their bytes.
+
+    Raises
+    ------
+    InputError
+        With the files and the texts found.
     """
     known, leaking = set(known), []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -338,9 +371,12 @@ def check(
 
 
 def texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
-    """(where, text) of all that can be read in a file: its own text, and that of what is packed in it.
+    """Yield (where, text) of all that can be read in a file: its own text, and that of packed parts.
 
-    Raises InputError for a kind of file that is not published.
+    Raises
+    ------
+    InputError
+        For a kind of file that is not published.
     """
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         yield from _png(content)
@@ -360,7 +396,7 @@ def texts(name: str, content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _text(content: bytes) -> Iterator[tuple[str, str]]:
-    """A text with its escapes undone, without digests; then what is packed in it as base64."""
+    """Yield a text with its escapes undone, without digests; then the contents packed in it as base64."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
@@ -381,7 +417,7 @@ def _text(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _unpacked(word: str) -> bytes | None:
-    """What a long word holds as base64; None where it only looks like that, as a path may."""
+    """Decode a long word as base64; None where it only looks like that, as a path may."""
     try:
         inside = base64.b64decode(word + "=" * (-len(word) % 4))
         if not inside.startswith((b"\x89PNG", b"RIFF", b"\x1f\x8b")):
@@ -421,7 +457,7 @@ def _inflated(data: bytes) -> str:
 
 
 def _webp(content: bytes) -> Iterator[tuple[str, str]]:
-    """All of a WebP but its pixels."""
+    """Yield all of a WebP but its pixels."""
     at = 12
     while at + 8 <= len(content):
         kind, (length,) = content[at : at + 4], struct.unpack("<I", content[at + 4 : at + 8])
@@ -434,7 +470,7 @@ def _webp(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _pdf(content: bytes) -> Iterator[tuple[str, str]]:
-    """A PDF's objects, and the words drawn on its pages, put together from their pieces."""
+    """Yield a PDF's objects, and the words drawn on its pages, put together from their pieces."""
     yield (
         "objects",
         re.sub(rb"stream\r?\n.*?endstream", b" ", content, flags=re.DOTALL).decode("latin-1"),
@@ -455,7 +491,7 @@ def _pdf(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _ligatures(streams: Iterable[bytes]) -> dict[int, str]:
-    """Low codes that a font's table (ToUnicode) gives to ligatures and rare signs -> what they stand for."""
+    """Map low codes that a font's table (ToUnicode) gives to ligatures and rare signs to their texts."""
     signs_of_code: dict[int, str] = {}
     for stream in streams:
         if b"begincmap" not in stream:
@@ -468,7 +504,7 @@ def _ligatures(streams: Iterable[bytes]) -> dict[int, str]:
 
 
 def _case_names(name: str, text: str) -> Iterator[str]:
-    """What stands where a case or subject is named: columns of a table, keys of values in a page."""
+    """Yield the names of cases and subjects: columns of a table, keys of values in a page."""
     yield Path(name).stem
     if name.endswith((".csv", ".tsv")):
         rows = csv.DictReader(io.StringIO(text), delimiter="\t" if name.endswith(".tsv") else ",")

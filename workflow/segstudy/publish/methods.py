@@ -1,4 +1,4 @@
-"""The methods text of a paper, written from the settings and from what really ran.
+"""The methods text of a paper, written from the settings and from the records of the runs.
 
 Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
@@ -31,7 +31,7 @@ from segstudy.words import confidence, count
 
 
 def methods(results: Results) -> list[tuple[str, str]]:
-    """(heading, text) of each part."""
+    """Write the methods text: (heading, text) of each part."""
     parts = [("Data", _data(results))]
     for dataset, settings in results.study.datasets.items():
         if settings.repair:
@@ -49,7 +49,7 @@ def methods(results: Results) -> list[tuple[str, str]]:
 
 @cache
 def _template():
-    """The macros of `methods.j2`, one a part of the text."""
+    """Return the macros of `methods.j2`, one a part of the text."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("segstudy.publish", "."), undefined=jinja2.StrictUndefined
     )
@@ -63,7 +63,7 @@ def _template():
 
 
 def _filled(part: str, *values) -> str:
-    """A part of the template with its values, as one paragraph."""
+    """Fill a part of the template with its values, as one paragraph."""
     return re.sub("[ \n]+", " ", getattr(_template(), part)(*values)).strip()
 
 
@@ -126,7 +126,7 @@ def _preprocessing(results: Results) -> str:
 
 
 def _training(results: Results) -> str:
-    """What each network is; then how they were trained, those that were trained alike in one sentence."""
+    """Describe each network, then the trainings, those that were alike in one sentence."""
     study = results.study
     runs = {
         name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
@@ -153,7 +153,7 @@ def _training(results: Results) -> str:
 
 
 def _external(name: str, model: ExternalModel) -> str:
-    """A program that others have trained."""
+    """Describe a program that others have trained."""
     merged = [
         f"{structure} ({' and '.join(map(str, values))})"
         for structure, values in model.labels.items()
@@ -167,7 +167,7 @@ def _external(name: str, model: ExternalModel) -> str:
 
 
 def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> str:
-    """All of a model that nnU-Net trained by its own rules."""
+    """Describe a model that nnU-Net trained by its own rules."""
     version = _same([run["versions"]["nnunetv2"] for run in runs])
     parameters = _same([f"{run['parameters']:,}" for run in runs])
     sizes = _same(["×".join(map(str, run["patch_size"])) for run in runs])
@@ -193,7 +193,7 @@ def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> st
 
 
 def _mirrored(study: Study, name: str, model: NnunetModel) -> str:
-    """What was mirrored, where that matters: nnU-Net knows no sides."""
+    """Describe the mirroring, where it matters: nnU-Net knows no sides."""
     pairs = study.left_right_pairs
     if name in study.side_blind_models:
         return (
@@ -367,7 +367,7 @@ def _prediction(results: Results) -> str:
         return "never" if name in unseen and choice == "auto" else choice
 
     def named(setting: Callable[[str, StudyModel], object]) -> list[tuple[list[str], object]]:
-        """The models of each value; none are named where all have the same."""
+        """Return the models of each value; none are named where all have the same."""
         return [
             ([] if len(names) == len(study.models) else names, value)
             for names, value in _grouped(results, setting)
@@ -408,7 +408,7 @@ def _evaluation(results: Results) -> str:
 
 
 def _statistics(results: Results) -> str:
-    """What was compared, by which tests; the paired and the unpaired comparisons each where there are any."""
+    """Describe the tests of the paired and of the unpaired comparisons, each where there are any."""
     study, settings, tests = results.study, results.study.statistics, results.all_tests
     within, across = results.tests, results.dataset_tests
     paired, unpaired = (within[within["design"] == design] for design in ("paired", "unpaired"))
@@ -441,7 +441,7 @@ def _datasets(results: Results) -> str:
 
 
 def _range(rows: pandas.DataFrame, *columns: str) -> str:
-    """The least and the most of some counts."""
+    """Write the least and the most of some counts."""
     low, high = (int(end(rows[list(columns)].to_numpy(float))) for end in (np.min, np.max))
     return str(low) if low == high else f"{low} to {high}"
 
@@ -460,7 +460,7 @@ def _software(results: Results) -> str:
 
 
 def _same(texts: Sequence[str]) -> str:
-    """What all agree on, or the range of them."""
+    """Write the text that all agree on, or the range of them."""
     distinct = list(dict.fromkeys(texts))
     return distinct[0] if len(distinct) == 1 else " or ".join(distinct)
 
@@ -474,7 +474,7 @@ def _percent(share: float) -> str:
 
 
 def _minus(text: str) -> str:
-    """A hyphen before a digit that follows a space or bracket is a minus."""
+    """Write a hyphen before a digit that follows a space or bracket as a minus."""
     for before in (" ", "("):
         for digit in "0123456789":
             text = text.replace(f"{before}-{digit}", f"{before}−{digit}")

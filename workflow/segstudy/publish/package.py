@@ -33,7 +33,7 @@ CHECKSUMS = "SHA256SUMS"
 _PATH = re.compile(
     r"(?<![\w./:])(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
 )
-"""What the author's words may not hold: an absolute path, one from a home, of Windows, an address with a login."""
+"""Paths that the author's words may not hold: an absolute path, one from a home, of Windows, an address with a login."""
 
 
 def write_package(
@@ -45,10 +45,25 @@ def write_package(
 ) -> None:
     """Write the zip `output`.
 
-    figure_folder: what `segstudy publish figures` drew. with_images: keep the figures that show
-    patients. anonymous: numbers for the names of cases and subjects; the key is written beside the
-    zip, as `<output>.names.csv`, and figures are drawn anew. Raises InputError, with the file and the
-    place, where a folder of the study's paths or, if anonymous, a name would be in the zip.
+    Parameters
+    ----------
+    results
+        The results of the study.
+    figure_folder
+        Of `segstudy publish figures`.
+    output
+        The zip.
+    with_images
+        Whether figures that show patients are kept.
+    anonymous
+        Whether cases and subjects get numbers for names; the key is then written beside the
+        zip, as `<output>.names.csv`, and figures are drawn anew.
+
+    Raises
+    ------
+    InputError
+        With the file and the place, where a folder of the study's paths or, if anonymous, a
+        name would be in the zip.
     """
     names = numbered(results) if anonymous else None
     leaks = sought(results, names)
@@ -82,7 +97,7 @@ def write_package(
 
 
 def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> Leaks:
-    """What must not be in the zip: parts of the study's paths and, where cases get new names, the old ones."""
+    """Collect the texts that must not be in the zip: parts of the study's paths and, where cases get new names, the old ones."""
     study, paths, files = results.study, [results.root.resolve(), Path.home(), Path.cwd()], []
     published = [study.name, *study.models, *study.preprocess, *study.grids, *study.channels]
     published += [*study.structures, *study.composite_regions, *study.datasets]
@@ -131,7 +146,7 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
 
 
 def _check_words(study: Study, leaks: Leaks) -> None:
-    """Raise InputError where the author's own words tell a name or a folder, or any path."""
+    """Refuse the author's own words where they tell a name or a folder, or any path."""
     for label in leaks.labels:
         if hit := leaks.told_by(label):
             raise InputError(
@@ -157,7 +172,7 @@ def _check_words(study: Study, leaks: Leaks) -> None:
 
 
 def _of_others() -> list[bytes]:
-    """Files of NiiVue, which are published as they are."""
+    """Return the files of NiiVue, which are published as they are."""
     folder = resources.files("segstudy.publish").joinpath("niivue")
     return [folder.joinpath(name).read_bytes() for name in ("niivue.umd.js", "LICENSE")]
 
@@ -165,7 +180,21 @@ def _of_others() -> list[bytes]:
 def collect(
     results: Results, figure_folder: Path, top: Path, with_images: bool, anonymous: bool
 ) -> None:
-    """Put everything that is published into the folder `top`."""
+    """Put everything that is published into a folder.
+
+    Parameters
+    ----------
+    results
+        The results of the study.
+    figure_folder
+        Of `segstudy publish figures`.
+    top
+        The folder to fill.
+    with_images
+        Whether figures that show patients are kept.
+    anonymous
+        Whether cases have numbers for names.
+    """
     study = results.study
     captions = read_json(figure_folder / CAPTIONS)
     shown = [
@@ -216,7 +245,7 @@ def collect(
 
 
 def licences(results: Results) -> str:
-    """What may be done with the parts of the zip, and what to cite."""
+    """Write the licences of the parts of the zip, and the works to cite."""
     known = registry()
     lines = [
         "# Licences and citation",
@@ -242,7 +271,7 @@ def licences(results: Results) -> str:
 
 
 def checksums(folder: Path) -> str:
-    """A line a file, as `sha256sum --check` reads it."""
+    """Write a line a file, as `sha256sum --check` reads it."""
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}"
         for path in _files(folder)
@@ -285,7 +314,7 @@ def _readme(results: Results, with_images: bool, anonymous: bool) -> str:
 
 
 def _to_fill_in(results: Results) -> str:
-    """Which settings have a role in place of a path or a name."""
+    """List the settings that have a role in place of a path or a name."""
     public, gaps = redacted(results.study), []
     for dataset, settings in public.datasets.items():
         for key in ("path", "url"):
@@ -305,7 +334,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _zip(top: Path, output: Path) -> None:
-    """The same files give the same bytes: no times, a fixed order."""
+    """Zip a folder so that the same files give the same bytes: no times, a fixed order."""
     with (
         writing(output) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,

@@ -1,4 +1,4 @@
-"""Where the results come from: code, libraries, machine, settings, run times."""
+"""Origin of the results: code, libraries, machine, settings, run times."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ STAGES = ("download", "repair", "preprocess", "train", "infer", "metrics", "stat
 
 
 def commit() -> dict[str, str]:
-    """The git commit of this code, and whether the files it tracks were changed since.
+    """Return the git commit of this code, and whether the files it tracks were changed since.
 
     Empty outside a checkout, and where the checkout around the package does not track it.
     """
@@ -60,7 +60,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def lock_digest() -> str:
-    """SHA-256 of `requirements.lock` beside the workflow; empty where there is none."""
+    """Return the SHA-256 of `requirements.lock` beside the workflow; empty where there is none."""
     path = shipped.LOCK
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
@@ -73,7 +73,7 @@ def library_versions() -> list[tuple[str, str]]:
 
 
 def machine() -> str:
-    """Kind of machine that wrote the report; no name of it."""
+    """Describe the kind of machine that wrote the report; no name of it."""
     processor = platform.machine()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def machine() -> str:
 
 
 def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
-    """A row a stage: jobs, time of all of them, the longest, and the largest memory."""
+    """Sum up benchmarks, a row a stage: jobs, time of all of them, the longest, and the largest memory."""
     rows = []
     known = [stage for stage in STAGES if stage in set(benchmarks["stage"])]
     other = sorted(set(benchmarks["stage"]) - set(STAGES))
@@ -110,7 +110,7 @@ def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
 
 
 def seeds(study: Study) -> list[tuple[str, str]]:
-    """(what, seed) of everything that is drawn at random."""
+    """List the seed of everything that is drawn at random."""
     drawn = [("folds", str(study.splits.seed)), ("bootstrap", str(study.statistics.seed))]
     for name, settings in study.datasets.items():
         if settings.source.layout == "phantom":

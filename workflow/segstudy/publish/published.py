@@ -1,4 +1,4 @@
-"""What others published of a study, beside our own numbers and never among them."""
+"""Figures that others published of a study, beside our own numbers and never among them."""
 
 import math
 from pathlib import Path
@@ -54,10 +54,9 @@ def read_published(path: Path = TABLE) -> pandas.DataFrame:
 
 
 def published_table(results: Results, path: Path = TABLE) -> dict:
-    """Head and rows for the report; no rows for a study of which nothing is known.
+    """Return head and rows for the report; no rows for a study of which nothing is known.
 
-    `Ours` is our mean of the same dataset, model, structure and metric, found by their names; of a
-    repair and of a network's size, what ours came to.
+    `Ours` is our mean of the same dataset, model, structure and metric, found by their names; of a repair and of a network's size, our figure.
     """
     table = read_published(path)
     name = results.study.name
@@ -82,7 +81,7 @@ def published_table(results: Results, path: Path = TABLE) -> dict:
 
 
 def _ours(results: Results, row) -> tuple[float, str]:
-    """Our figure, NaN where there is none, and what was left out of it."""
+    """Return our figure, NaN where there is none, and a note on values left out of it."""
     study, summary = results.study, results.summary
     settings = study.datasets.get(row.dataset)
     if row.model == "label repair":

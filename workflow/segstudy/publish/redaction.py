@@ -1,4 +1,4 @@
-"""What may leave the house: words of the study, and for each of its paths what it stands for.
+"""Redaction: the words of a study for others to read, with a role in place of each path.
 
 A path is replaced where it is written, by its role ("the case table of dataset thorax"); it is not
 looked for in texts. Texts that the stages wrote are let out only where nothing in them can be a path
@@ -31,7 +31,7 @@ _FILE_LIKE = re.compile(
 
 
 def redacted(study: Study) -> Study:
-    """The study as it may be read by others: roles for paths and addresses, nothing else changed."""
+    """Return the study as others may read it: roles for paths and addresses, nothing else changed."""
     datasets = {
         name: dataset.model_copy(update={"source": _source(name, dataset.source)})
         for name, dataset in study.datasets.items()
@@ -47,7 +47,7 @@ def redacted(study: Study) -> Study:
 
 
 def settings_yaml(study: Study) -> str:
-    """Every setting of the study as a study file, defaults included, with a role for each path."""
+    """Write every setting of the study as a study file, defaults included, with a role for each path."""
     content: dict[str, Any] = redacted(study).model_dump(mode="json")
     # What a grid became are models already; a study file has no empty `grid_search`.
     del content["grids"], content["partial"]
@@ -57,13 +57,13 @@ def settings_yaml(study: Study) -> str:
 
 
 def role_of_source(dataset: str, layout: str) -> str:
-    """What the path of a dataset's source stands for."""
+    """Name the role of the path of a dataset's source."""
     what = "case table" if layout == "table" else "folder"
     return f"the {what} of dataset {dataset}"
 
 
 def registry() -> dict[str, dict[str, Any]]:
-    """Datasets that anybody may fetch or ask for, by name; their addresses are public."""
+    """Read the datasets that anybody may fetch or ask for, by name; their addresses are public."""
     path = shipped.RESOURCES / "datasets.yaml"
     return read_yaml(path) if path.is_file() else {}
 
@@ -77,7 +77,7 @@ def _source(dataset: str, source: Any) -> Any:
 
 
 def command(words: Iterable[str]) -> tuple[str, ...]:
-    """The words of a command: the program by its name, and of the others those that can be no path."""
+    """Redact a command: the program by its name, and of the other words those that can be no path."""
     first, *others = words
     name = PurePath(first.replace("\\", "/")).name
     program = name if _PLAIN_WORD.fullmatch(name) else "program"
@@ -85,7 +85,7 @@ def command(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def without_sources(text: str, study: Study) -> str:
-    """The author's own text; where it holds the very path of a dataset, that path's role."""
+    """Put a dataset's role in place of its very path in the author's own text."""
     for name, dataset in study.datasets.items():
         given = getattr(dataset.source, "path", None)
         role = role_of_source(name, dataset.source.layout)
@@ -96,7 +96,7 @@ def without_sources(text: str, study: Study) -> str:
 
 
 def problems(results: Results, dataset: str) -> list[dict[str, str]]:
-    """What the audit found, for readers: case, role of the file, problem and verdict of each."""
+    """Return the audit's findings for readers: case, role of the file, problem and verdict of each."""
     cases = {case.case: case for case in results.cases(dataset)}
     return [
         {
@@ -110,7 +110,7 @@ def problems(results: Results, dataset: str) -> list[dict[str, str]]:
 
 
 def role_of_file(file: str, case: Case | None = None) -> str:
-    """What a file is to a case; to none that is known, of which kind it is."""
+    """Name the role of a file in its case; where no case is known, the kind of the file."""
     if case is not None and file:
         known = [
             *(("image", image) for image in case.images),
@@ -128,13 +128,21 @@ def role_of_file(file: str, case: Case | None = None) -> str:
 
 
 def stage_text(text: object, instead: str = WITHHELD) -> str:
-    """A text that a stage wrote, where nothing in it can be a path; else what is said instead."""
+    """Return a text that a stage wrote where nothing in it can be a path; else the text `instead`."""
     text = "" if text is None or text != text else str(text)
     return instead if _FILE_LIKE.search(text) else text
 
 
 def warned(warnings: pandas.DataFrame, published: bool) -> list[dict[str, str]]:
-    """Lines of the logs that warn (stage, job, line); published: of each log how many there are."""
+    """Return the lines of the logs that warn (stage, job, line).
+
+    Parameters
+    ----------
+    warnings
+        Of `Results.warnings`.
+    published
+        Whether only their number is told, a row a log.
+    """
     if published:
         counts = warnings.groupby(["stage", "job"], sort=False).size()
         return [

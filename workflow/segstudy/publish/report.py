@@ -42,11 +42,26 @@ def write_report(
 ) -> None:
     """Write the report.
 
-    folder: the figures of the study, which are embedded. images: False leaves out whatever shows
-    a patient's image. most_bytes: of the one file; above that the page refers to the figures where
-    they lie, and slices through cases go to `report_files/` beside it. published: True tells how
-    many warnings there are in the logs, and not their words. Raises InputError where a table or a
-    figure is missing.
+    Parameters
+    ----------
+    results
+        The results of the study.
+    folder
+        The figures of the study, which are embedded.
+    output
+        The file to write.
+    images
+        False leaves out whatever shows a patient's image.
+    most_bytes
+        Of the one file; above that the page refers to the figures where they lie, and slices
+        through cases go to `report_files/` beside it.
+    published
+        True tells how many warnings there are in the logs, and not their words.
+
+    Raises
+    ------
+    InputError
+        Where a table or a figure is missing.
     """
     text = render(results, folder, output, images, published=published)
     beside = output.parent / FILES
@@ -72,7 +87,23 @@ def render(
     embedded: bool = True,
     published: bool = False,
 ) -> str:
-    """The page. embedded: False refers to figures and to slices through cases as files."""
+    """Render the page as HTML.
+
+    Parameters
+    ----------
+    results
+        The results of the study.
+    folder
+        Of the figures.
+    output
+        The file that the page is for.
+    images
+        Whether patients' images are shown.
+    embedded
+        False refers to figures and to slices through cases as files.
+    published
+        As of `write_report`.
+    """
     study, public = results.study, redaction.redacted(results.study)
     captions, layers = _figure_file(folder / CAPTIONS), _figure_file(folder / LAYERS)
     shown = [
@@ -155,7 +186,7 @@ def _figure_file(path: Path):
 def _figure_values(
     figure: Figure, folder: Path, output: Path, captions: dict, embedded: bool
 ) -> dict:
-    """A figure as the template shows it: pictures as WebP, everything drawn in lines as SVG.
+    """Return a figure as the template shows it: pictures as WebP, everything drawn in lines as SVG.
 
     Not embedded: the file of the figures' own folder, pictures as PNG.
     """
@@ -214,7 +245,7 @@ class _Citations:
         self._numbers: dict[str, int] = {}
 
     def linked(self, text: str) -> Markup:
-        """The text with `[[key]]` as links to the list of references."""
+        """Write a text with `[[key]]` as links to the list of references."""
         return Markup(re.sub(r"\[\[(\w+)\]\]", self._link, html.escape(text, quote=False)))
 
     def _link(self, match: re.Match) -> str:
@@ -230,7 +261,7 @@ class _Citations:
 
 
 def _sentence(results: Results) -> str:
-    """The study in a sentence."""
+    """Write the study in a sentence."""
     study = results.study
     cases = {dataset: len(results.cases(dataset)) for dataset in study.datasets}
     structures = [name.replace("_", " ") for name in study.structures]
@@ -283,7 +314,7 @@ def _sentence(results: Results) -> str:
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
-    """The numbers a reader looks for first: (number, what it counts)."""
+    """Return the numbers a reader looks for first, each with the word that it counts."""
     study = results.study
     cases = sum(len(results.cases(dataset)) for dataset in study.tested_datasets)
     maps = sum(len(results.cases(name)) for name in study.datasets) - cases
@@ -310,7 +341,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def _findings(results: Results) -> list[str]:
-    """What came out, in sentences that the tables bear out."""
+    """Write the findings, in sentences that the tables bear out."""
     study, sentences = results.study, []
     if len(study.models) < 2:
         return sentences
@@ -355,7 +386,7 @@ def _findings(results: Results) -> list[str]:
 
 
 def _missing(results: Results) -> list[str]:
-    """A sentence on predictions that are missing, and one on structures found where there are none."""
+    """Write a sentence on missing predictions, and one on structures found where there are none."""
     taken = {"worst": "count as the worst value", "exclude": "are left out of the comparisons"}
     sentences, summary = [], results.summary
     lacking = summary.groupby(["dataset", "model"], sort=False)["n_missing"].max()
@@ -384,7 +415,7 @@ def _missing(results: Results) -> list[str]:
 def _compared(
     results: Results, dataset: str, name: str, leading: dict[str, list[str]]
 ) -> tuple[int, int]:
-    """Tests of a structure's best model against another: how many, and how many significant."""
+    """Count the tests of a structure's best model against another, and the significant ones."""
     table = results.tests
     table = table[(table["dataset"] == dataset) & (table["metric"] == name) & (table["test"] != "")]
     table = table[table["structure"].isin(results.study.structures)]
@@ -401,7 +432,7 @@ def _compared(
 
 
 def _repairs(results: Results) -> list[dict]:
-    """What label repair did in each dataset that has it."""
+    """Describe the label repair of each dataset that has one."""
     repairs = []
     for dataset, settings in results.study.datasets.items():
         if not settings.repair:
@@ -481,7 +512,7 @@ def _total(results: Results) -> str:
 
 
 def _devices(results: Results) -> str:
-    """What the networks were trained on, as their settings tell."""
+    """List the devices that the networks were trained on, as their settings tell."""
     devices: dict[str, None] = {}
     for model, fold, seed in results.trainings():
         trained = results.trained(model, fold, seed)

@@ -1,4 +1,4 @@
-"""Reading the tables of a results folder; what is missing is named with the stage that makes it."""
+"""Reading the tables of a results folder; a missing file is named with the stage that makes it."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ from segstudy.study import ExternalModel, Study
 class Results:
     """The results folder of one study. Tables are read when they are first asked for.
 
-    root: `results/<study>`.
+    Attributes
+    ----------
+    root
+        `results/<study>`.
     """
 
     study: Study
@@ -28,18 +31,18 @@ class Results:
 
     @cached_property
     def paths(self) -> ResultPaths:
-        """Where everything lies."""
+        """Return the paths of everything in the results folder."""
         return ResultPaths(self.root)
 
     # --- data -----------------------------------------------------------------------------------
 
     def cases(self, dataset: str) -> list[Case]:
-        """Cases of the dataset that passed the audit, with the labels as delivered."""
+        """Return the cases of the dataset that passed the audit, with the labels as delivered."""
         path = self._needed(self.paths.cases(dataset), "download", f"audit of {dataset}")
         return read_cases(path)
 
     def problems(self, dataset: str) -> pandas.DataFrame:
-        """What the audit found; columns dataset, case, file, problem, verdict."""
+        """Return the audit's findings; columns dataset, case, file, problem, verdict."""
         return self._table(
             self.paths.problems(dataset),
             "download",
@@ -48,7 +51,7 @@ class Results:
         )
 
     def references(self, dataset: str) -> dict[str, Case]:
-        """Cases by name with the label that models are measured against: repaired where repair ran."""
+        """Return the cases by name with the label that models are measured against: repaired where repair ran."""
         cases = self.cases(dataset)
         if self.study.datasets[dataset].repair:
             cases = repaired_labels(cases, self.repaired(dataset))
@@ -56,8 +59,10 @@ class Results:
 
     @cached_property
     def splits(self) -> pandas.DataFrame:
-        """Columns dataset, case, subject, fold (None for cases that every fold's model is tested on, -1 for
-        label maps, which none is tested on).
+        """Return the splits: columns dataset, case, subject, fold.
+
+        The fold is None for cases that every fold's model is tested on, and -1 for label maps,
+        which no fold tests.
         """
         path = self._needed(self.paths.splits, "preprocess", "split")
         rows = [vars(split) for split in read_splits(path)]
@@ -66,12 +71,12 @@ class Results:
     # --- repair ---------------------------------------------------------------------------------
 
     def transform(self, dataset: str) -> dict:
-        """The transform that repair found, with IoU before and after on the reference case."""
+        """Return the transform that repair found, with IoU before and after on the reference case."""
         path = f"{self.paths.estimate(dataset)}/transform.json"
         return read_json(self._needed(path, "repair", f"estimate of {dataset}"))
 
     def sweep(self, dataset: str) -> pandas.DataFrame:
-        """IoU, or evidence of the images, over angle; columns angle_deg, iou, evidence."""
+        """Return IoU, or evidence of the images, over angle; columns angle_deg, iou, evidence."""
         return self._table(
             f"{self.paths.estimate(dataset)}/sweep.csv",
             "repair",
@@ -80,13 +85,13 @@ class Results:
         )
 
     def attempts(self, dataset: str) -> pandas.DataFrame:
-        """A row a method of repair."""
+        """Return the attempts of repair, a row a method."""
         return self._table(
             f"{self.paths.estimate(dataset)}/attempts.csv", "repair", f"estimate of {dataset}", ()
         )
 
     def attempt_seconds(self, dataset: str) -> pandas.DataFrame:
-        """How long each attempt of a repair took; columns method, frame, seconds."""
+        """Return the time of each attempt of a repair; columns method, frame, seconds."""
         return self._table(
             f"{self.paths.estimate(dataset)}/seconds.csv",
             "repair",
@@ -95,25 +100,25 @@ class Results:
         )
 
     def moved_back(self, dataset: str) -> Path:
-        """The moved structure (value 1) of the reference case as the repair put it back."""
+        """Return the file of the moved structure (value 1) of the reference case as the repair put it back."""
         path = f"{self.paths.estimate(dataset)}/repaired.nii.gz"
         return self._needed(path, "repair", f"estimate of {dataset}")
 
     def faults(self, dataset: str) -> pandas.DataFrame:
-        """Labels that do not fit their cohort; columns case, structure, fault, evidence, score."""
+        """Return the labels that do not fit their cohort; columns case, structure, fault, evidence, score."""
         columns = ("case", "structure", "fault", "evidence", "score")
         path = f"{self.paths.label_audit(dataset)}/faults.csv"
         return self._table(path, "repair", f"audit of {dataset}", columns)
 
     def repaired(self, dataset: str) -> Path:
-        """The folder of the repaired labels."""
+        """Return the folder of the repaired labels."""
         folder = Path(self.paths.repaired(dataset))
         if not folder.is_dir():
             raise _missing(folder, "repair", f"apply of {dataset}")
         return folder
 
     def verdicts(self, dataset: str) -> pandas.DataFrame:
-        """What repair did, a row a case; columns case, verdict and the evidence."""
+        """Return the verdicts of repair, a row a case; columns case, verdict and the evidence."""
         paths = sorted(self.repaired(dataset).glob("*/verdicts.csv"))
         if not paths:
             raise _missing(
@@ -125,11 +130,12 @@ class Results:
     # --- preprocessing and training -------------------------------------------------------------
 
     def plan(self, plan: str, fold: int) -> dict:
+        """Return a plan fitted on a fold's training cases."""
         path = self.paths.plan(plan, fold)
         return read_json(self._needed(path, "preprocess", f"plan {plan}, fold {fold}"))
 
     def trainings(self) -> list[tuple[str, int, int]]:
-        """(model, fold, seed) of every training of the study."""
+        """List (model, fold, seed) of every training of the study."""
         return [
             (name, fold, seed)
             for name, model in self.study.models.items()
@@ -139,7 +145,7 @@ class Results:
         ]
 
     def history(self, model: str, fold: int, seed: int) -> pandas.DataFrame:
-        """A row an epoch; columns epoch, lr, train_loss, seconds, and validation_* where validated."""
+        """Return the history of a training, a row an epoch; columns epoch, lr, train_loss, seconds, and validation_* where validated."""
         return self._table(
             f"{self.paths.training(model, fold, seed)}/history.csv",
             "train",
@@ -148,12 +154,12 @@ class Results:
         )
 
     def trained(self, model: str, fold: int, seed: int) -> dict:
-        """What a training resolved its settings to."""
+        """Return the settings that a training resolved."""
         path = f"{self.paths.training(model, fold, seed)}/settings.json"
         return read_json(self._needed(path, "train", f"{model}, fold {fold}, seed {seed}"))
 
     def samples(self, model: str, fold: int, seed: int) -> dict[str, np.ndarray]:
-        """Images that a training with `trainer: synth` drew; see `train.synth.samples`."""
+        """Return the images that a training with `trainer: synth` drew; see `train.synth.samples`."""
         path = self._needed(
             f"{self.paths.training(model, fold, seed)}/samples.npz",
             "train",
@@ -163,6 +169,7 @@ class Results:
             return dict(file)
 
     def prediction(self, model: str, fold: int, seed: int, dataset: str, case: str) -> Path:
+        """Return the file of a predicted label map."""
         path = f"{self.paths.predictions(model, fold, seed, dataset)}/{case}.nii.gz"
         return self._needed(path, "infer", f"{model}, fold {fold}, seed {seed}, {dataset}")
 
@@ -170,13 +177,13 @@ class Results:
 
     @cached_property
     def metrics(self) -> pandas.DataFrame:
-        """Every measurement, a row a metric."""
+        """Return every measurement, a row a metric."""
         columns = ("dataset", "model", "fold", "seed", "case", "structure", "metric", "value")
         columns += ("status", "n_reference_voxels", "n_predicted_voxels")
         return self._table(self.paths.metrics, "metrics", "collect", columns)
 
     def confusion(self, dataset: str, model: str) -> pandas.DataFrame:
-        """Voxels of each reference structure (rows) that were predicted as each (columns), over all runs.
+        """Count the voxels of each reference structure (rows) that were predicted as each (columns), over all runs.
 
         The last row and column are the background.
         """
@@ -195,6 +202,7 @@ class Results:
 
     @cached_property
     def summary(self) -> pandas.DataFrame:
+        """Return `statistics/summary.csv`: a row a dataset, model, structure and metric."""
         columns = ("dataset", "model", "structure", "metric", "n_subjects", "n_cases")
         columns += (
             "n_absent",
@@ -214,7 +222,7 @@ class Results:
 
     @cached_property
     def all_tests(self) -> pandas.DataFrame:
-        """Every comparison: of models on a dataset, and of a model on two datasets."""
+        """Return every comparison: of models on a dataset, and of a model on two datasets."""
         columns = (
             "dataset",
             "dataset_b",
@@ -229,7 +237,7 @@ class Results:
         return self._table(self.paths.statistic("tests"), "statistics", "statistics", columns)
 
     def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
-        """The arms of a grid search, tested on a dataset; as `statistics/grid.csv` has them."""
+        """Return the models of a grid search, tested on a dataset, as `statistics/grid.csv` has them."""
         columns = (
             "grid",
             "model",
@@ -247,43 +255,43 @@ class Results:
 
     @property
     def tests(self) -> pandas.DataFrame:
-        """The comparisons of models on one dataset."""
+        """Return the comparisons of models on one dataset."""
         return self.all_tests[self.all_tests["dataset"] == self.all_tests["dataset_b"]]
 
     @property
     def dataset_tests(self) -> pandas.DataFrame:
-        """The comparisons of a model on two datasets, which are not paired."""
+        """Return the comparisons of a model on two datasets, which are not paired."""
         return self.all_tests[self.all_tests["dataset"] != self.all_tests["dataset_b"]]
 
     @cached_property
     def ranking(self) -> pandas.DataFrame:
-        """Mean ranks of the models in each dataset, structure and metric."""
+        """Return the mean ranks of the models in each dataset, structure and metric."""
         columns = ("dataset", "structure", "metric", "model", "n_subjects", "mean_rank", "rank_low")
         columns += ("rank_high", "friedman_statistic", "friedman_df", "friedman_p", "kendall_tau")
         return self._table(self.paths.statistic("ranking"), "statistics", "statistics", columns)
 
     @cached_property
     def places(self) -> pandas.DataFrame:
-        """Share of the resamples in which a model comes in at a place."""
+        """Return the share of the resamples in which a model comes in at a place."""
         columns = ("dataset", "structure", "metric", "model", "place", "share")
         return self._table(self.paths.statistic("places"), "statistics", "statistics", columns)
 
     @cached_property
     def all_values(self) -> pandas.DataFrame:
-        """What was compared: one value a dataset, structure, metric, model and case."""
+        """Return the compared values: one a dataset, structure, metric, model and case."""
         columns = ("dataset", "structure", "metric", "model", "case", "subject", "value", "missing")
         return self._table(self.paths.statistic("values"), "statistics", "statistics", columns)
 
     @cached_property
     def false_positives(self) -> pandas.DataFrame:
-        """How often each model found a structure that the reference lacks, as `summary`."""
+        """Return how often each model found a structure that the reference lacks, as `summary`."""
         columns = ("dataset", "model", "structure", "metric", "n_cases", "n_missing", "mean")
         return self._table(
             self.paths.statistic("false_positives"), "statistics", "statistics", columns
         )
 
     def values(self, dataset: str, metric: str) -> pandas.DataFrame:
-        """One value a case, structure and model: the mean over folds and seeds that predicted the case.
+        """Return one value a case, structure and model: the mean over folds and seeds that predicted the case.
 
         Columns case, subject, structure, model, value (NaN undefined, inf infinite; a missing
         prediction as `statistics.missing` says), and missing.
@@ -294,7 +302,7 @@ class Results:
         return table[[*keys, "subject", "value", "missing"]].sort_values(keys, ignore_index=True)
 
     def first_prediction(self, dataset: str, model: str, case: str) -> Path:
-        """The prediction shown of a case: that of the first fold and seed that predicted it."""
+        """Return the prediction that is shown of a case: that of the first fold and seed that predicted it."""
         table = self.metrics
         rows = table[
             (table["dataset"] == dataset) & (table["model"] == model) & (table["case"] == case)
@@ -310,7 +318,10 @@ class Results:
     # --- reading --------------------------------------------------------------------------------
 
     def benchmarks(self) -> pandas.DataFrame:
-        """Snakemake's benchmark files, a row a file: stage, job, s, max_rss (MB). Empty without Snakemake."""
+        """Read Snakemake's benchmark files, a row a file: stage, job, s, max_rss (MB).
+
+        Empty without Snakemake.
+        """
         rows = []
         for path in sorted(Path(self.paths.benchmarks).glob("**/*.tsv")):
             parts = path.relative_to(self.paths.benchmarks).parts
@@ -324,7 +335,7 @@ class Results:
         return pandas.DataFrame(rows, columns=["stage", "job", "s", "max_rss"])
 
     def warnings(self) -> pandas.DataFrame:
-        """Lines of the logs that warn or tell an error: stage, job, line (without its time)."""
+        """Read the lines of the logs that warn or tell an error: stage, job, line (without its time)."""
         rows = []
         for path in sorted(Path(self.paths.logs).glob("*/*.log")):
             text = path.read_text(encoding="utf-8", errors="replace")

@@ -45,7 +45,17 @@ GAP, STEP = 22, 54  # between columns; from row to row
 
 @dataclass(frozen=True)
 class Node:
-    """A rule that ran. x, y: its box's upper left corner, in px of the SVG."""
+    """A rule that ran.
+
+    Attributes
+    ----------
+    rule, name
+        Its name, and the name without its stage.
+    note
+        Jobs and time.
+    x, y
+        Upper left corner of its box, in px of the SVG.
+    """
 
     rule: str
     name: str
@@ -56,6 +66,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
+    """The graph of the rules that ran, laid out in px of the SVG."""
+
     nodes: list[Node]
     edges: list[str]  # `d` of SVG paths
     stages: list[tuple[str, int]]  # name and x of each column
@@ -65,7 +77,7 @@ class Graph:
 
 
 def graph(benchmarks: pandas.DataFrame) -> Graph:
-    """The graph of the jobs in `Results.benchmarks`: a column a stage, later rules lower."""
+    """Lay out the graph of the jobs in `Results.benchmarks`: a column a stage, later rules lower."""
     jobs = benchmarks.assign(
         rule=[rule_of(*row) for row in benchmarks[["stage", "job"]].itertuples(index=False)]
     )
@@ -95,11 +107,12 @@ def graph(benchmarks: pandas.DataFrame) -> Graph:
 
 
 def stage_of(rule: str) -> str:
+    """Return the stage of a rule, its first word."""
     return rule.partition("_")[0]
 
 
 def rule_of(stage: str, job: str) -> str | None:
-    """The rule whose benchmark this is; None for a stage that no rule has."""
+    """Return the rule that a benchmark belongs to; None for a stage that no rule has."""
     for rule, (pattern, _) in RULES.items():
         if stage_of(rule) == stage and re.fullmatch(pattern, job):
             return rule
@@ -107,8 +120,11 @@ def rule_of(stage: str, job: str) -> str | None:
 
 
 def waits(ran: Collection[str]) -> dict[str, list[str]]:
-    """For each rule that ran, those that it waited for last; through rules that did not run, and
-    none that another of them waited for anyway."""
+    """Return for each rule that ran the rules that it waited for last.
+
+    Rules that did not run are looked through, and a rule that another of them waited for anyway is
+    left out.
+    """
     waited_for = {rule: _nearest(RULES[rule][1], ran) for rule in ran}
     return {
         rule: [
@@ -132,7 +148,7 @@ def _all_before(rule: str, before: dict[str, list[str]]) -> set[str]:
 
 
 def _ordered(before: dict[str, list[str]]) -> list[str]:
-    """The rules, each after those that it waits for."""
+    """Order the rules, each after those that it waits for."""
     done: dict[str, None] = {}
 
     def visit(rule: str) -> None:
@@ -146,7 +162,7 @@ def _ordered(before: dict[str, list[str]]) -> list[str]:
 
 
 def _edge(first: Node, then: Node) -> str:
-    """From the right side of a box to the left of one in a later column, or straight down."""
+    """Draw from the right side of a box to the left of one in a later column, or straight down."""
     width, height = BOX
     if first.x == then.x:
         if then.y - first.y == STEP:

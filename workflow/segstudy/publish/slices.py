@@ -26,9 +26,20 @@ EDGES = {"sagittal": "APSI", "coronal": "RLSI", "axial": "RLAP"}
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a slice lies: the native array axis that it cuts, the index there, and how it is turned.
+    """A slice's place in the stored array, and how the slice is turned to be shown.
 
-    pixel_mm: (height, width) of a pixel as displayed.
+    Attributes
+    ----------
+    plane
+        Its name.
+    axis
+        Native array axis that it cuts.
+    index
+        Along that axis.
+    transpose, flip_rows, flip_columns
+        Turns of the slice.
+    pixel_mm
+        (height, width) of a pixel as displayed.
     """
 
     plane: str
@@ -40,17 +51,18 @@ class Cut:
     pixel_mm: tuple[float, float]
 
     def take(self, array: np.ndarray) -> np.ndarray:
-        """The slice of an array (i, j, k), rows from top to bottom and columns from left to right."""
+        """Cut the slice out of an array (i, j, k), rows from top to bottom and columns from left to right."""
         return self.turn(array[(*[slice(None)] * self.axis, self.index)])
 
     def turn(self, flat: np.ndarray) -> np.ndarray:
+        """Turn a slice of the stored array the right way up, (row, column)."""
         flat = flat.T if self.transpose else flat
         flat = flat[::-1] if self.flip_rows else flat
         return np.ascontiguousarray(flat[:, ::-1] if self.flip_columns else flat)
 
 
 def cut(grid: Grid, plane: str, index: int) -> Cut:
-    """The slice number `index` (along the native axis) of a grid in the given plane."""
+    """Return the slice number `index` (along the native axis) of a grid in the given plane."""
     turn = orientations.io_orientation(grid.affine)
     native = {int(ras): (axis, flip > 0) for axis, (ras, flip) in enumerate(turn)}
     across, up = _ACROSS_UP[plane]
@@ -68,7 +80,7 @@ def cut(grid: Grid, plane: str, index: int) -> Cut:
 
 
 def best_plane(grid: Grid) -> str:
-    """The plane with the finest pixels: across the axis with clearly the coarsest voxels, else axial."""
+    """Return the plane with the finest pixels: across the axis with clearly the coarsest voxels, else axial."""
     turn = orientations.io_orientation(grid.affine)[:, 0].astype(int)
     spacing = np.empty(3)
     spacing[turn] = grid.spacing_mm
@@ -88,9 +100,19 @@ def per_slice(mask: np.ndarray, grid: Grid, plane: str) -> np.ndarray:
 
 
 def fullest(label: Image, plane: str, values: list[int], most: bool = False) -> int:
-    """Index along the cut axis of the slice with the most voxels of the given values; the middle if none.
+    """Return the index along the cut axis of the slice with the most voxels of the given values; the middle if none.
 
-    most: of the slices that hold the most of the values, that with the most voxels.
+    Parameters
+    ----------
+    label
+        To look through.
+    plane
+        Of the slices.
+    values
+        Label values.
+    most
+        Whether, of the slices that hold the most of the values, the one with the most voxels is
+        taken.
     """
     if most:
         by_value = np.array(
@@ -103,10 +125,14 @@ def fullest(label: Image, plane: str, values: list[int], most: bool = False) -> 
 
 
 def read_slice(paths: tuple[Path, ...], where: Cut, grid: Grid) -> np.ndarray:
-    """The slice of an image's first channel, as displayed; float32.
+    """Read the slice of an image's first channel, as displayed; float32.
 
-    Of a NIfTI file only that slice is decoded. Raises InputError where the image lies on another
-    grid than its label.
+    Of a NIfTI file only that slice is decoded.
+
+    Raises
+    ------
+    InputError
+        Where the image lies on another grid than its label.
     """
     index: list = [slice(None)] * 3
     index[where.axis] = where.index
@@ -114,12 +140,18 @@ def read_slice(paths: tuple[Path, ...], where: Cut, grid: Grid) -> np.ndarray:
 
 
 def read_volume(paths: Sequence[Path], grid: Grid) -> np.ndarray:
-    """An image's first channel (i, j, k), of the type in the file. Raises as `read_slice` does."""
+    """Read an image's first channel (i, j, k), of the type in the file.
+
+    Raises
+    ------
+    InputError
+        As `read_slice` does.
+    """
     return _read(paths, grid, [slice(None)] * 3)
 
 
 def _read(paths: Sequence[Path], grid: Grid, index: list) -> np.ndarray:
-    """Part of an image's first channel; of a NIfTI file only that part is decoded."""
+    """Read part of an image's first channel; of a NIfTI file only that part is decoded."""
     path = paths[0]
     if not str(path).endswith(NIFTI):
         image = read_image(list(paths[:1]))
@@ -134,7 +166,7 @@ def _read(paths: Sequence[Path], grid: Grid, index: list) -> np.ndarray:
 
 
 def read_label_slice(path: Path, where: Cut, grid: Grid) -> np.ndarray:
-    """The slice of a label map, as displayed."""
+    """Read the slice of a label map, as displayed."""
     return np.rint(read_slice((path,), where, grid)).astype(np.int32)
 
 
@@ -145,10 +177,17 @@ def _same_grid(path: Path, grid: Grid, expected: Grid) -> None:
 
 
 def grey(flat: np.ndarray, window: tuple[float, float] | None, modality: str) -> np.ndarray:
-    """Brightness in [0, 1]. window: intensities shown black and white.
+    """Map intensities to brightness in [0, 1].
 
-    None: -160 to 240 HU for CT, otherwise the 1st to 99.5th percentile of the slice's voxels
-    that are not 0.
+    Parameters
+    ----------
+    flat
+        Intensities (row, column).
+    window
+        Intensities shown black and white; None: -160 to 240 HU for CT, otherwise the 1st to
+        99.5th percentile of the slice's voxels that are not 0.
+    modality
+        Of the image.
     """
     if window is None and modality == "CT":
         window = (-160.0, 240.0)
@@ -162,9 +201,18 @@ def grey(flat: np.ndarray, window: tuple[float, float] | None, modality: str) ->
 def around(
     mask: np.ndarray, pixel_mm: tuple[float, float], aspect: float = 1.0, margin: float = 0.18
 ) -> Box:
-    """The part of the slice that shows the mask with a margin, of the given shape (width over height in mm).
+    """Return the part of a slice that shows a mask with a margin.
 
-    margin: share of the mask's extent added on each side. Where the slice ends, the box ends.
+    Parameters
+    ----------
+    mask
+        Bool (row, column).
+    pixel_mm
+        Height and width of a pixel.
+    aspect
+        Width over height of the part, in mm.
+    margin
+        Share of the mask's extent added on each side; where the slice ends, the box ends.
     """
     box = bounding_box(mask)
     if box is None:

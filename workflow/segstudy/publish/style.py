@@ -120,7 +120,7 @@ def settle(figure: Figure) -> None:
 
 
 def canvas(width_mm: float, height_mm: float) -> Figure:
-    """An empty figure of this size in print. It belongs to no window and no global state."""
+    """Return an empty figure of this size in print, which belongs to no window and no global state."""
     return Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
 
 
@@ -136,7 +136,7 @@ def save(figure: Figure, path: Path, suffix: str) -> None:
 
 
 def structure_colours(structures: Sequence[str], groups: Sequence[str] = ()) -> dict[str, str]:
-    """A colour for each structure, and a grey for each merged group."""
+    """Choose a colour for each structure, and a grey for each composite region."""
     colours = {
         name: _STRUCTURES[index] if index < len(_STRUCTURES) else _further(index)
         for index, name in enumerate(structures)
@@ -147,7 +147,7 @@ def structure_colours(structures: Sequence[str], groups: Sequence[str] = ()) -> 
 
 
 def model_colours(models: Sequence[str]) -> dict[str, str]:
-    """A colour for each model."""
+    """Choose a colour for each model."""
     return {
         name: _MODELS[index] if index < len(_MODELS) else _further(index + 3)
         for index, name in enumerate(models)
@@ -155,33 +155,33 @@ def model_colours(models: Sequence[str]) -> dict[str, str]:
 
 
 def model_markers(models: Sequence[str]) -> dict[str, str]:
-    """A marker for each model, so that colour is never the only sign."""
+    """Choose a marker for each model, so that colour is never the only sign."""
     return {name: MARKERS[index % len(MARKERS)] for index, name in enumerate(models)}
 
 
 def _further(index: int) -> str:
-    """Colours beyond the published ones: hues a golden angle apart, at changing lightness."""
+    """Return a colour beyond the published ones: hues a golden angle apart, at changing lightness."""
     hue = (index * 0.61803398875) % 1
     return to_hex(colorsys.hls_to_rgb(hue, (0.45, 0.62, 0.34)[index % 3], 0.6))
 
 
 def darker(colour: str, share: float = 0.65) -> str:
-    """The colour mixed with black; `share` of it stays."""
+    """Mix a colour with black; `share` of the colour stays."""
     return to_hex([part * share for part in to_rgb(colour)])
 
 
 def lighter(colour: str, share: float = 0.35) -> str:
-    """The colour mixed with white; `share` of it stays."""
+    """Mix a colour with white; `share` of the colour stays."""
     return to_hex([1 - (1 - part) * share for part in to_rgb(colour)])
 
 
 def ticks(most: int) -> MaxNLocator:
-    """Round ticks, at most so many steps."""
+    """Return a locator of round ticks, at most so many steps."""
     return MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
 
 
 def rows_and_columns(count: int, widest: int) -> tuple[int, int]:
-    """Rows and columns for `count` panels of which at most `widest` stand side by side, evenly filled."""
+    """Return rows and columns for `count` panels of which at most `widest` stand side by side, evenly filled."""
     rows = -(-count // widest)
     return rows, -(-count // rows)
 

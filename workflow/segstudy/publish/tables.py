@@ -55,7 +55,23 @@ VERDICTS = {"a_better": "A better", "b_better": "B better", "cannot_be_told": "c
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table's cell. value: the exact number, for sorting and download."""
+    """A cell of a table.
+
+    Attributes
+    ----------
+    text
+        As shown.
+    value
+        The exact number, for sorting and download.
+    note
+        Below the text.
+    against
+        Difference from the best model.
+    best
+        Whether it is marked.
+    flags
+        Counts of special cases.
+    """
 
     text: str
     value: float | str | None = None
@@ -66,6 +82,7 @@ class Cell:
 
     @property
     def exact(self) -> str:
+        """Return the exact value as text, for sorting and download."""
         if self.value is None:
             return self.text
         if isinstance(self.value, str):
@@ -75,7 +92,7 @@ class Cell:
 
 
 def grid_tables(results: Results) -> list[dict]:
-    """A table a grid search and dataset: a row an arm, with its settings, Dice and cost."""
+    """Return a table for each grid search and dataset: a row a model, with its settings, Dice and cost."""
     study = results.study
     tables = []
     for dataset in study.tested_datasets:
@@ -116,7 +133,7 @@ def _seconds(value: float | None) -> str:
 
 
 def main_tables(results: Results) -> list[dict]:
-    """A table a dataset: a row a structure and model, a column a metric of `publish.metrics`."""
+    """Return a table for each dataset: a row a structure and model, a column a metric of `publish.metrics`."""
     study = results.study
     chosen = chosen_metrics(study.publish.metrics, study)
     tables = []
@@ -186,7 +203,9 @@ def _main_cell(row: pandas.Series, what: Metric, best: bool) -> Cell:
 
 
 def best_models(results: Results, dataset: str, structure: str, name: str) -> list[str]:
-    """The models with the best mean; several where they tie. Infinite counts as the image's diagonal.
+    """Return the models with the best mean; several where they tie.
+
+    Infinite counts as the image's diagonal.
 
     Without a penalised mean in the summary, a model with infinite cases is worse than any without.
     """
@@ -206,7 +225,7 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
 
 
 def penalised(row: pandas.Series) -> float:
-    """The mean of a row of the summary by which models are ranked: infinite counts as the diagonal."""
+    """Return the mean of a row of the summary by which models are ranked: infinite counts as the diagonal."""
     mean = float(row.get("mean_penalised", math.nan))
     if math.isnan(mean):
         mean = math.inf if int(row["n_infinite"]) else float(row["mean"])
@@ -214,7 +233,7 @@ def penalised(row: pandas.Series) -> float:
 
 
 def _against(results, dataset, structure, name, model, best) -> str:
-    """Adjusted p and effect size of a model against the best one."""
+    """Write adjusted p and effect size of a model against the best one."""
     row = _test(results, dataset, structure, name, model, best)
     if row is None or math.isnan(_number(row["p_adjusted"])):
         return ""
@@ -241,7 +260,7 @@ def _test(results, dataset, structure, name, model, best) -> pandas.Series | Non
 
 
 def metric_tables(results: Results) -> list[dict]:
-    """A table a dataset and metric, with every column of the summary."""
+    """Return a table for each dataset and metric, with every column of the summary."""
     study, tables = results.study, []
     summary = results.summary
     order = {name: place for place, name in enumerate(regions(study))}
@@ -285,7 +304,7 @@ def metric_tables(results: Results) -> list[dict]:
 
 
 def test_table(results: Results) -> dict:
-    """Every comparison with its own test, statistic, degrees of freedom and number of subjects."""
+    """Return every comparison with its own test, statistic, degrees of freedom and number of subjects."""
     table = results.all_tests
     several = len(results.study.tested_datasets) > 1
     level = f"{confidence(results.study.statistics.alpha)} CI"
@@ -359,13 +378,13 @@ def _between(what: Metric, low: object, high: object) -> str:
 
 
 def _subjects(row: pandas.Series) -> str:
-    """The number of subjects, and of their cases where these are more."""
+    """Write the number of subjects, and of their cases where these are more."""
     subjects, cases = int(row["n_subjects"]), int(row["n_cases"])
     return str(subjects) if subjects == cases else f"{subjects} ({cases} cases)"
 
 
 def cohort_tables(results: Results) -> list[dict]:
-    """A table a dataset: what the cohort is like, one line a property."""
+    """Describe the cohort in a table for each dataset, one line a property."""
     tables = []
     for dataset, settings in results.study.datasets.items():
         cases = results.cases(dataset)
@@ -407,7 +426,7 @@ def cohort_tables(results: Results) -> list[dict]:
 
 
 def role(dataset: Dataset) -> str:
-    """What the cases of a dataset are for, in words."""
+    """Describe in words the role of a dataset's cases."""
     if not dataset.has_images:
         return "training only"
     return {"train": "cross-validated", "test": "test only"}[dataset.role]

@@ -71,14 +71,14 @@ def write_viewer(results: Results, folder: Path) -> None:
 
 
 def chosen(results: Results, dataset: str) -> list[tuple[str, str]]:
-    """Best, median and worst case by Dice averaged over structures and models."""
+    """Choose best, median and worst case by Dice averaged over structures and models."""
     return ranked(mean_dice(results, dataset).mean(axis=1))
 
 
 def volumes(results: Results, dataset: str, case: str) -> dict:
-    """Image, reference and predictions of a case as base64 of NIfTI files that hold nothing else.
+    """Encode image, reference and predictions of a case as base64 of NIfTI files that hold nothing else.
 
-    Cut to what is labelled with a margin, and thinned out to three million voxels.
+    The volumes are cut to the labelled part with a margin, and thinned out to three million voxels.
     """
     study = results.study
     opened = open_case(results, dataset, case)
@@ -96,7 +96,7 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
 
 
 def _part(there: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The part of the grid that is shown, and every how many voxels of it along each axis."""
+    """Return the part of the grid that is shown, and the step in voxels along each axis."""
     margin = np.ceil(MARGIN_MM / np.array(label.spacing_mm)).astype(int)
     box = (bounding_box(there) or whole(there.shape)).widened(margin, there.shape)
     steps = np.ones(3, int)
@@ -120,7 +120,7 @@ def _nifti(array: np.ndarray, affine: np.ndarray) -> str:
 
 
 def _colours(structures: dict[str, int], colours: dict[str, str]) -> dict:
-    """A colour map of labels as NiiVue takes it."""
+    """Return a colour map of labels as NiiVue takes it."""
     rows = [(0, "", (0, 0, 0), 0)]
     rows += [
         (value, name, tuple(bytes.fromhex(colours[name][1:])), 255)

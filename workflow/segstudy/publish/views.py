@@ -22,8 +22,20 @@ REFERENCE = ""
 class View:
     """A slice of a case, the right way up.
 
-    image: brightness in [0, 1]. position: number of the slice along its axis, counted from 1.
-    layers: what lies on it, by name: labels with the dataset's own values, or masks.
+    Attributes
+    ----------
+    case
+        Its name.
+    plane
+        Of the slice.
+    position, positions
+        Number of the slice along its axis, counted from 1, and of all slices.
+    pixel_mm
+        (height, width) of a pixel.
+    image
+        Brightness in [0, 1].
+    layers
+        Labels with the dataset's own values, or masks, by name.
     """
 
     case: str
@@ -35,14 +47,26 @@ class View:
     layers: dict[str, np.ndarray]
 
     def around(self, margin: float = 0.18) -> Box:
-        """The part of the slice that holds all layers, with a margin."""
+        """Return the part of the slice that holds all layers, with a margin."""
         anywhere = np.any([layer > 0 for layer in self.layers.values()], axis=0)
         return slices.around(anywhere, self.pixel_mm, margin=margin)
 
 
 @dataclass(frozen=True)
 class OpenCase:
-    """A case of which slices are cut. label: the one that is compared with, read."""
+    """A case whose slices are cut.
+
+    Attributes
+    ----------
+    results
+        The results of the study.
+    dataset
+        Its name.
+    case
+        Of the case table.
+    label
+        The one that models are measured against, read.
+    """
 
     results: Results
     dataset: str
@@ -51,31 +75,34 @@ class OpenCase:
 
     @cached_property
     def plane(self) -> str:
-        """The plane of the finest pixels."""
+        """Return the plane of the finest pixels."""
         return slices.best_plane(self.label.grid)
 
     def cut(self, index: int, plane: str = "") -> Cut:
-        """The slice of this number along the native axis, in the plane of the finest pixels or another."""
+        """Return the slice of this number along the native axis, in the plane of the finest pixels or another."""
         return slices.cut(self.label.grid, plane or self.plane, index)
 
     def known(self, label: np.ndarray) -> np.ndarray:
-        """A label without the values that are no structure of the dataset."""
+        """Return a label without the values that are no structure of the dataset."""
         values = list(self.results.study.datasets[self.dataset].structures.values())
         return np.where(np.isin(label, values), label, 0)
 
     def volume(self) -> np.ndarray:
-        """The image's first channel (i, j, k), of the type in the file."""
+        """Read the image's first channel (i, j, k), of the type in the file."""
         return slices.read_volume(self.case.images, self.label.grid)
 
     def grey(self, image: np.ndarray) -> np.ndarray:
-        """Brightness of intensities in [0, 1], in the study's window."""
+        """Map intensities to brightness in [0, 1], in the study's window."""
         study = self.results.study
         return slices.grey(image, study.publish.window, study.modality)
 
     def prediction(self, model: str) -> np.ndarray:
-        """What a model predicted (i, j, k), of the first fold and seed that predicted the case.
+        """Read the prediction of a model (i, j, k), of the first fold and seed that predicted the case.
 
-        Raises InputError where it lies on another grid than the label.
+        Raises
+        ------
+        InputError
+            Where it lies on another grid than the label.
         """
         path = self.results.first_prediction(self.dataset, model, self.case.case)
         image = read_label(path)
@@ -85,12 +112,12 @@ class OpenCase:
         return image.array
 
     def predicted_slice(self, model: str, where: Cut) -> np.ndarray:
-        """The same of one slice, which alone is decoded."""
+        """Read one slice of the prediction of a model; only that slice is decoded."""
         path = self.results.first_prediction(self.dataset, model, self.case.case)
         return slices.read_label_slice(path, where, self.label.grid)
 
     def view(self, where: Cut, layers: dict[str, np.ndarray]) -> View:
-        """The slice with these layers, given as displayed; of the image only the slice is decoded."""
+        """Return the slice with these layers, given as displayed; of the image only the slice is decoded."""
         image = slices.read_slice(self.case.images, where, self.label.grid)
         return View(
             case=self.case.case,
@@ -104,9 +131,23 @@ class OpenCase:
 
 
 def open_case(results: Results, dataset: str, name: str, delivered: bool = False) -> OpenCase:
-    """Read a case with the label that models are measured against, or with that as delivered.
+    """Read a case with the label that models are measured against, or with the label as delivered.
 
-    Raises InputError where the case table has no such case.
+    Parameters
+    ----------
+    results
+        The results of the study.
+    dataset
+        Its name.
+    name
+        Of the case.
+    delivered
+        Whether the label as delivered is read.
+
+    Raises
+    ------
+    InputError
+        Where the case table has no such case.
     """
     if delivered:
         cases = {case.case: case for case in results.cases(dataset)}
@@ -128,11 +169,18 @@ class ViewCache:
     _views: dict[tuple[str, str, bool, str], View] = field(default_factory=dict)
 
     def view(self, dataset: str, case: str, predictions: bool, structure: str = "") -> View:
-        """A slice in the plane of the finest pixels; layers are REFERENCE and each model shown.
+        """Return a slice in the plane of the finest pixels; layers are REFERENCE and each model shown.
 
-        predictions: with those of all models (of the first fold and seed that predicted the
-        case), on the slice with the most reference area, of the structure if one is named. Without:
-        the slice that shows the most structures.
+        Parameters
+        ----------
+        dataset, case
+            Their names.
+        predictions
+            True adds those of all models, of the first fold and seed that predicted the case,
+            on the slice with the most reference area; False takes the slice that shows the most
+            structures.
+        structure
+            Whose area counts, all if empty.
         """
         key = (dataset, case, predictions, structure)
         if key not in self._views:
@@ -151,11 +199,10 @@ class ViewCache:
 
 
 def repair_views(results: Results, dataset: str, name: str) -> list[View]:
-    """A case of a label repair in three planes through the middle of the structure.
+    """Show a case of a label repair in three planes through the middle of the structure.
 
-    Layers are masks of the structure: `delivered`, `repaired`, and of the reference case `right`. Of
-    that case the label that the cohort goes on with is its right one; shown as repaired is what the
-    repair made of the delivered one.
+    Layers are masks of the structure: `delivered`, `repaired`, and of the reference case `right`.
+    The cohort goes on with that case's right label; the layer `repaired` shows the delivered one after its repair.
     """
     settings = results.study.datasets[dataset]
     value = settings.structures[settings.repair.structure]
@@ -183,8 +230,11 @@ SHOWN_FOR_REVIEW = 3
 
 
 def repaired_cases(results: Results, dataset: str) -> list[tuple[str, str]]:
-    """(case, verdict) of the cases of a repair that are shown: for review first, then the reference
-    case (`reference`), then one repaired and one left."""
+    """List (case, verdict) of the repaired cases that are shown.
+
+    Cases for review come first, then the reference case (`reference`), then one repaired and one
+    left.
+    """
     verdicts = results.verdicts(dataset)
     reference = results.transform(dataset)["reference_case"]
     verdicts = verdicts[verdicts["case"] != reference]

@@ -1,4 +1,4 @@
-"""How names and numbers of the tables are written for a reader."""
+"""Names and numbers of the tables, written for a reader."""
 
 import math
 from collections.abc import Sequence
@@ -28,25 +28,25 @@ def chosen_metrics(names: Sequence[str], study: Study) -> list[Metric]:
 
 
 def regions(study: Study) -> list[str]:
-    """What is measured: the structures, then the merged groups."""
+    """List the measured structures, then the composite regions."""
     return [*study.structures, *study.metrics.composite_regions]
 
 
 def plain(name: str) -> str:
-    """A name of the study file as words: `left_hippocampus` gives `Left hippocampus`."""
+    """Write a name of the study file as words: `left_hippocampus` gives `Left hippocampus`."""
     words = name.replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 
 
 def p_value(value: float) -> str:
-    """A p value as journals print it: three digits, and `< 0.001` below."""
+    """Write a p value as journals print it: three digits, and `< 0.001` below."""
     if value is None or math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def listing(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join words: `a`, `a and b`, `a, b and c`."""
     words = list(words)
     if len(words) < 2:
         return "".join(words)

@@ -14,10 +14,23 @@ from segstudy.study import Statistics
 
 @dataclass(frozen=True)
 class Analysis:
-    """The tables; each is written to the file of its name (.csv).
+    """All tables of the statistics; each is written to the file of its name (.csv).
 
-    values: what is compared, a row a model and case (`completion.completed`). false_positives and
-    false_positive_tests: as summary and tests, of the cases whose reference lacks a structure.
+    false_positives and false_positive_tests: as summary and tests, of the cases whose reference
+    lacks a structure.
+
+    Attributes
+    ----------
+    values
+        The compared values, a row a model and case (`completion.completed`).
+    summary
+        Of each model.
+    tests
+        Every comparison.
+    ranking, places
+        Ranks of the models, and their places in resamples.
+    false_positives, false_positive_tests
+        As summary and tests, of the cases whose reference lacks a structure.
     """
 
     values: pd.DataFrame

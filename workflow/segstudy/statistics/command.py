@@ -24,6 +24,7 @@ a metric by MONAI (mean_dice_raw.csv):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `segstudy statistics`."""
     parser.epilog = EXAMPLE
     parser.add_argument(
         "--metrics",
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Read the tables, compare the models, and write tables and report."""
     from segstudy.errors import InputError
     from segstudy.files import check_folder_name, write_table, write_text
     from segstudy.log import log

@@ -1,4 +1,4 @@
-"""Which of two models is better on the same subjects, and on which of two datasets a model is."""
+"""Comparisons of two models on the same subjects, and of a model on two datasets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -32,7 +32,7 @@ Test = MeanSwap | RankSwap | MeanRelabel | RankRelabel | rule.Classical
 
 @dataclass(frozen=True)
 class Labels:
-    """Which comparison a row holds: two models on a dataset, or a model on two datasets."""
+    """The two sides of a comparison: two models on a dataset, or a model on two datasets."""
 
     dataset: str
     dataset_b: str
@@ -43,7 +43,7 @@ class Labels:
 
     @property
     def sides(self) -> tuple[tuple[str, str, str, str], tuple[str, str, str, str]]:
-        """(dataset, model, structure, metric) of A and of B."""
+        """Return (dataset, model, structure, metric) of A and of B."""
         what = (self.structure, self.metric)
         return (self.dataset, self.model_a, *what), (self.dataset_b, self.model_b, *what)
 
@@ -85,9 +85,21 @@ seed_spread: the larger of both (see `variance`).
 
 @dataclass
 class Comparison:
-    """A row under way: its test, None where nothing can be tested, and what was said of it.
+    """A comparison under way.
 
-    subjects: names of the subjects that the test counts, in its order; those of A first where unpaired.
+    Attributes
+    ----------
+    labels
+        Its two sides.
+    row
+        Of `tests.csv`.
+    test
+        None where nothing can be tested.
+    subjects
+        Names of the subjects that the test counts, in its order; those of A first where
+        unpaired.
+    remarks
+        On the test and its data.
     """
 
     labels: Labels
@@ -98,18 +110,27 @@ class Comparison:
 
     @property
     def lacking(self) -> int:
-        """Predictions that are missing of either side."""
+        """Count the missing predictions of either side."""
         return self.row["n_missing_a"] + self.row["n_missing_b"]
 
 
 def compare(
     values: pd.DataFrame, settings: Statistics, spread: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Compare the models of a table of `completion.completed` pair by pair, and datasets where asked to.
+    """Compare the models pair by pair, and datasets where the settings ask for it.
 
     p is adjusted over the family of all tests of a dataset: metric x structure x pair of models; or
-    of a pair of datasets: metric x structure x model. spread: of `variance.variance_components`, for a remark where
-    a difference is smaller than the seeds' spread.
+    of a pair of datasets: metric x structure x model.
+
+    Parameters
+    ----------
+    values
+        Table of `completion.completed`.
+    settings
+        Settings of the statistics.
+    spread
+        Of `variance.variance_components`, for a remark where a difference is smaller than the
+        seeds' spread.
     """
     spreads = {} if spread is None else spread.set_index(GROUP)["seed_spread"].to_dict()
     metrics = chosen_metrics(values, settings.metrics) if len(values) else []
@@ -142,7 +163,7 @@ def compare(
 def _families(
     measured: pd.DataFrame, values: pd.DataFrame, settings: Statistics
 ) -> Iterator[list[Labels]]:
-    """The comparisons of each dataset, and of each pair of datasets: metric x structure x pair of models."""
+    """Yield the comparisons of each dataset, and of each pair of datasets: metric x structure x pair of models."""
     models = list(dict.fromkeys(values["model"]))
     datasets = list(dict.fromkeys(values["dataset"]))
     sites = [_known("compare_datasets", pair, datasets) for pair in settings.compare_datasets]
@@ -195,7 +216,17 @@ def _known(setting: str, pair: tuple[str, str], names: Sequence[str]) -> tuple[s
 def _compared(
     sides: Sequence[pd.DataFrame | None], labels: Labels, column: str, settings: Statistics
 ) -> Comparison:
-    """A comparison by itself, p not yet adjusted. sides: the rows of A and of B by case; column: of their values."""
+    """Compare two sides by themselves, p not yet adjusted.
+
+    Parameters
+    ----------
+    sides
+        The rows of A and of B by case.
+    labels
+        Of the comparison.
+    column
+        Of the values to compare.
+    """
     side_a, side_b = sides
     if side_a is None or side_b is None:
         return _not_compared(sides, labels, settings)
@@ -227,7 +258,7 @@ def _compared(
 def _not_compared(
     sides: Sequence[pd.DataFrame | None], labels: Labels, settings: Statistics
 ) -> Comparison:
-    """A comparison that cannot be, since one side was not measured there at all."""
+    """Return a comparison without a test, since one side was not measured there at all."""
     dataset, model, structure, name = labels.sides[0 if sides[0] is None else 1]
     where = f" on {dataset}" if dataset else ""
     remark = f"{model} has no {name} of {structure}{where} in any case: not compared"
@@ -239,7 +270,7 @@ def _not_compared(
 
 
 def _by_subject(side: pd.DataFrame) -> pd.DataFrame:
-    """A row a subject: the mean of its cases, infinite as soon as one is."""
+    """Average the cases of each subject, a row a subject; infinite as soon as one case is."""
     means = side.groupby("subject").agg(
         value=("value", "mean"), other_value=("other_value", "mean"), missing=("missing", "any"),
         absent=("absent", "all"), surface=("surface", "first"),
@@ -255,7 +286,7 @@ def _paired(
     side_a: pd.DataFrame, side_b: pd.DataFrame, column: str, direction: str, labels: Labels,
     settings: Statistics,
 ) -> Comparison:  # fmt: skip
-    """Two models on the same scans."""
+    """Compare two models on the same scans."""
     a, b = _sample(side_a, column, direction).align(_sample(side_b, column, direction))
     paired = a.notna() & b.notna()
     scans = a.index[paired]
@@ -320,7 +351,7 @@ def _unpaired(
     side_a: pd.DataFrame, side_b: pd.DataFrame, column: str, direction: str, labels: Labels,
     settings: Statistics,
 ) -> Comparison:  # fmt: skip
-    """Two samples of different subjects."""
+    """Compare two samples of different subjects."""
     sides = [_sample(side, column, direction) for side in (side_a, side_b)]
     known = [side.dropna() for side in sides]
     coded = [
@@ -384,7 +415,7 @@ def _unpaired(
 
 
 def _shares(apart: np.ndarray, direction: str) -> tuple[float, float]:
-    """Share in which A is better, and in which both are equal. apart: A - B, without NaN."""
+    """Return the share in which A is better, and the share in which both are equal."""
     if not len(apart):
         return NAN, NAN
     better = apart > 0 if direction == "higher" else apart < 0
@@ -397,7 +428,7 @@ def _row(
     carried: dict[str, hypothesis_tests.Test],
     shares: tuple[float, float],
 ) -> dict:
-    """What the rows of both designs have in common."""
+    """Return the columns that the rows of both designs have in common."""
     none = hypothesis_tests.Test()
     t, w, u, welch = (
         carried.get(name, none) for name in ("paired_t", "wilcoxon", "mannwhitneyu", "welch_t")
@@ -431,7 +462,7 @@ def _row(
 def _choice_matters(
     test: Test | None, carried: dict[str, hypothesis_tests.Test], settings: Statistics
 ) -> list[str]:
-    """A remark where the tests of the rule disagree; a test by swaps was chosen beforehand."""
+    """Remark on tests of the rule that disagree; a test by swaps was chosen beforehand."""
     if not isinstance(test, rule.Classical):
         return []
     below = {
@@ -446,7 +477,7 @@ def _choice_matters(
 
 
 def _add_other(comparison: Comparison, with_other_values: Comparison, settings: Statistics) -> None:
-    """Put beside a comparison what it would be if missing predictions were taken the other way."""
+    """Add the outcome of a comparison for missing predictions taken the other way."""
     if not comparison.lacking:
         return
     remark = {
@@ -464,7 +495,7 @@ def _add_other(comparison: Comparison, with_other_values: Comparison, settings: 
 
 
 def verdict_words(row: Mapping) -> str:
-    """Who is better, by a row's verdict."""
+    """Say which model is better, by a row's verdict."""
     a, b = row["model_a"], row["model_b"]
     if row["dataset"] != row["dataset_b"]:
         a, b = f"{a} on {row['dataset']}", f"{b} on {row['dataset_b']}"
@@ -473,7 +504,7 @@ def verdict_words(row: Mapping) -> str:
 
 
 def _leaning(test: Test) -> float:
-    """A number with the sign of A - B, also where the estimate is undefined."""
+    """Return a number with the sign of A - B, also where the estimate is undefined."""
     if test.estimate == test.estimate and test.estimate != 0:
         return test.estimate
     return getattr(test, "t", test.effect_size)
@@ -495,7 +526,8 @@ def _add_spread(comparison: Comparison, of_seeds: Sequence[float]) -> None:
 def judged(family: list[Comparison], settings: Statistics) -> None:
     """Give a family's rows adjusted p, intervals and verdicts.
 
-    Rows without a test, and those in which no p can be as small as alpha, are no members of the family.
+    Rows without a test, and those in which no p can be as small as alpha, are no members of the
+    family.
     """
     tested = [
         comparison
@@ -536,7 +568,7 @@ def judged(family: list[Comparison], settings: Statistics) -> None:
 
 
 def _can_tell(test: Test, settings: Statistics) -> bool:
-    """Whether p can be as small as alpha at all."""
+    """Tell whether p can be as small as alpha at all."""
     if isinstance(test, MeanSwap | RankSwap):
         return test.subjects >= fewest_subjects(settings.alpha)
     if isinstance(test, MeanRelabel | RankRelabel):

@@ -1,9 +1,9 @@
-"""From the rows of a table to a value for every model and scan: whose scan, what is missing, what is absent.
+"""One value for every model and scan, with its subject, missing predictions and absent structures.
 
 A model that fails must not look better for it. A case that one model was measured in is expected of
-all models that share cases with it; a prediction that is not there is the worst value. Where the
-reference lacks a structure, no overlap or distance can be told, for a model with false positives as
-little as for one without; such cases are compared by themselves (`false_positives`).
+all models that share cases with it; a prediction that is not there is the worst value. Without a
+structure in the reference overlap and distance are undefined, for a model with false positives as
+well as for one without; such cases are compared by themselves (`false_positives`).
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ FALSE_POSITIVES = ("false_positive_cases", "predicted_volume_where_absent_ml")
 
 
 def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
-    """One row a dataset, structure, metric, model and scan (case), of a table of `importers.read_tables`.
+    """Return one row for each dataset, structure, metric, model and scan (case).
 
     Runs of a model on a case (its seeds, and its folds on another site's cases) are averaged, so
     that a case counts once however often it was predicted; infinite in one run is infinite.
@@ -36,8 +36,20 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     Columns: those of SCAN; `subject`; `value`, with missing predictions as `settings.missing` says,
     and `other_value`, the other way round; `missing`, whether a run has no prediction; `failed`,
     whether one has the worst value; `absent`, whether the reference lacks the structure, which
-    makes the values undefined (NaN); `runs`, `fold` (empty where several), `surface`, `diagonal_mm`.
-    Raises InputError where a case has two subjects, or models were measured with two references.
+    makes the values undefined (NaN); `runs`, `fold` (empty where several), `surface`,
+    `diagonal_mm`.
+
+    Parameters
+    ----------
+    runs
+        Table of `importers.read_tables`.
+    settings
+        Settings of the statistics.
+
+    Raises
+    ------
+    InputError
+        Where a case has two subjects, or models were measured with two references.
     """
     runs = _expected(runs)
     undefined = runs["value"].isna() & ~runs["absent"]
@@ -76,7 +88,7 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
 
 
 def _expected(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows with subjects and `absent`, and one for each run that is expected and not there."""
+    """Add subjects, `absent`, and a row for each run that is expected and not there."""
     runs = with_subjects(runs)
     return _filled(runs.assign(absent=_absent(runs)))
 
@@ -86,7 +98,7 @@ OTHER = {"worst": "exclude", "exclude": "worst"}
 
 
 def with_subjects(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the subject of every case; where no table names one, a case is its own subject."""
+    """Add the subject of every case; where no table names one, a case is its own subject."""
     named = runs.loc[runs["subject"] != "", ["dataset", "case", "subject"]].drop_duplicates()
     twice = named[named.duplicated(["dataset", "case"])]
     if len(twice):
@@ -103,13 +115,13 @@ def with_subjects(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def unnamed_subjects(runs: pd.DataFrame) -> tuple[int, int]:
-    """Of how many cases no table says whose they are, and how many cases there are."""
+    """Count the cases whose subject no table names, and all cases."""
     named = (runs["subject"] != "").groupby([runs["dataset"], runs["case"]]).any()
     return int((~named).sum()), len(named)
 
 
 def _absent(runs: pd.DataFrame) -> pd.Series:
-    """Whether the reference lacks the structure, by what any model's row says."""
+    """Tell whether the reference lacks the structure, by the rows of all models."""
     empty = (runs["n_reference_voxels"] == 0) | runs["status"].isin(ABSENT)
     full = (runs["n_reference_voxels"] > 0) | runs["status"].isin(["ok", "pred_empty"])
     cells = [runs[name] for name in ("dataset", "structure", "case")]
@@ -129,7 +141,7 @@ def _absent(runs: pd.DataFrame) -> pd.Series:
 
 
 def _filled(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows, with one more for each run that other cases have and a case lacks.
+    """Add a row for each run that other cases have and a case lacks.
 
     Expected of a model are the cases of all models that share a case with it, and so on; models
     without any common case are left to be compared as unpaired.
@@ -162,7 +174,8 @@ def _filled(runs: pd.DataFrame) -> pd.DataFrame:
 def _refuse_unclear(rows: pd.DataFrame, runs: pd.DataFrame, settings: Statistics) -> None:
     """Refuse an empty value that may be a missing prediction or a reference without the structure.
 
-    It is the latter where every other model has the worst value for a false positive.
+    The reference lacks the structure where every other model has the worst value for a false
+    positive.
     """
     worst = _worst_values(rows, settings)
     keys = [*CELL, "case"]
@@ -182,7 +195,7 @@ def _refuse_unclear(rows: pd.DataFrame, runs: pd.DataFrame, settings: Statistics
 
 
 def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
-    """The worst value that each metric can have."""
+    """Return the worst value that each metric can have."""
     worst = {}
     for name in runs["metric"].unique():
         known = metric.find(name, settings.directions)
@@ -193,7 +206,7 @@ def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
 
 
 def _mean(runs: pd.DataFrame, column: str) -> pd.Series:
-    """The mean over the runs in which a value is defined; infinite as soon as one is."""
+    """Average the runs in which a value is defined; infinite as soon as one is."""
     infinite = runs[column].where(np.isinf(runs[column]))
     keys = [runs[name] for name in SCAN]
     mean = runs[column].mask(infinite.notna()).groupby(keys, sort=False).mean()
@@ -201,12 +214,12 @@ def _mean(runs: pd.DataFrame, column: str) -> pd.Series:
 
 
 def false_positives(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
-    """Cases whose reference lacks a structure, with the columns of `completed`.
+    """Return a row for each case whose reference lacks a structure, with the columns of `completed`.
 
     Metrics: `false_positive_cases`, 1 where the structure was predicted, and
     `predicted_volume_where_absent_ml`, its volume there, where voxels' size is known. With
-    `missing: worst` a missing prediction counts as a false positive, of infinite volume. A model of
-    which some table does not tell what it predicted there is left out, with a warning.
+    `missing: worst` a missing prediction counts as a false positive, of infinite volume. A model is
+    left out, with a warning, where some table does not tell its predictions there.
     """
     runs = _expected(runs)
     runs = runs[runs["absent"]]
@@ -262,7 +275,7 @@ def false_positives(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
 
 
 def listing(names: Iterable[str], most: int = 5) -> str:
-    """Names without repetition, the first few."""
+    """List names without repetition, the first few."""
     distinct = list(dict.fromkeys(names))
     more = f" and {len(distinct) - most} more" if len(distinct) > most else ""
     return ", ".join(distinct[:most]) + more

@@ -21,11 +21,23 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?")
 
 
 def read_delimited(path: Path | str, known: Collection[str] = ()) -> tuple[pd.DataFrame, str]:
-    """Read a table as text, and what stands between its columns.
+    """Read a table as text, and find the sign between its columns.
 
     Names and cells are without spaces around them; a name that is known but for its capitals is in
     small letters. The index, `row`, counts as a spreadsheet does: the header is row 1. A column
-    without a name, as pandas writes its index, is left out. Raises InputError.
+    without a name, as pandas writes its index, is left out.
+
+    Parameters
+    ----------
+    path
+        File of the table.
+    known
+        Names of columns that are read whatever their capitals.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read as a table.
     """
     text = _decoded(path)
     first, _, rest = text.partition("\n")
@@ -86,7 +98,7 @@ def _decoded(path: Path | str) -> str:
 
 
 def _separator(text: str, path: Path | str) -> str:
-    """What splits the header into the most columns."""
+    """Find the sign that splits the header into the most columns."""
     header = next((line for line in text.split("\n") if line.strip()), "")
     try:
         counts = {sign: len(next(csv.reader([header], delimiter=sign), ())) for sign in SEPARATORS}
@@ -103,7 +115,7 @@ def _separator(text: str, path: Path | str) -> str:
 
 
 def _rows(text: str, separator: str, path: Path | str) -> list[tuple[int, list[str]]]:
-    """The rows that are not empty, with their numbers."""
+    """Return the rows that are not empty, with their numbers."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         rows = [
@@ -125,10 +137,26 @@ def _decimal_commas(cells: Sequence[str], header: Sequence[str]) -> str:
 
 
 def numbers(text: pd.Series, what: str, separator: str, path: Path | str) -> pd.Series:
-    """The numbers of a column as float; NaN where it says that there is none.
+    """Read the numbers of a column as float; NaN where the cell says that there is none.
 
     A decimal comma is read where commas do not separate the columns and no number of the column has
-    a point. Raises InputError at what is no number, with its row.
+    a point.
+
+    Parameters
+    ----------
+    text
+        The cells.
+    what
+        The column's name, for the error.
+    separator
+        The sign between the columns.
+    path
+        Of the table, for the error.
+
+    Raises
+    ------
+    InputError
+        Where a cell holds no number, with its row.
     """
     small = text.str.strip().str.lower()
     with_comma = small.str.contains(",", regex=False)
@@ -147,7 +175,7 @@ def numbers(text: pd.Series, what: str, separator: str, path: Path | str) -> pd.
 
 
 def _number(text: str) -> float | str | None:
-    """A number; empty text where it says that there is none; None for anything else."""
+    """Read a number; empty text where the cell says that there is none; None for anything else."""
     if text in UNDEFINED:
         return ""
     infinite = _INFINITE.fullmatch(text)

@@ -1,4 +1,4 @@
-"""What the folds of a cross-validation say of two learning algorithms, beyond two trained models."""
+"""A test over the folds of a cross-validation: of two learning algorithms, beyond two trained models."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,19 @@ from segstudy.statistics.swap import subject_means
 
 @dataclass(frozen=True)
 class FoldTest:
-    """Nadeau and Bengio's corrected t of the mean differences of the folds; NaN where it cannot be done."""
+    """Nadeau and Bengio's corrected t of the mean differences of the folds; NaN where it is undefined.
+
+    Attributes
+    ----------
+    folds
+        Number of folds.
+    t
+        The statistic.
+    df
+        Degrees of freedom.
+    p
+        Two-sided.
+    """
 
     folds: float
     t: float = NAN
@@ -22,9 +34,17 @@ class FoldTest:
 def corrected_t(difference: np.ndarray, subject: np.ndarray, fold: np.ndarray) -> FoldTest:
     """Test whether the folds' mean differences are 0, allowing for their shared training data.
 
-    difference: of a scan (scan,); subject: its subject, int (scan,); fold: its fold's name, empty
-    where it was tested by several (scan,). A fold's mean is over its subjects. With k folds a model
-    is tested on 1 / (k - 1) of what it was trained on (Nadeau and Bengio 2003).
+    A fold's mean is over its subjects. With k folds the tested cases are 1 / (k - 1) of the
+    training cases (Nadeau and Bengio 2003).
+
+    Parameters
+    ----------
+    difference
+        Of each scan (scan,).
+    subject
+        Of each scan, int (scan,).
+    fold
+        Name of each scan's fold, empty where several tested it (scan,).
     """
     names = sorted(set(fold) - {""})
     if len(names) < 2 or (fold == "").any() or not np.isfinite(difference).all():
@@ -37,7 +57,7 @@ def corrected_t(difference: np.ndarray, subject: np.ndarray, fold: np.ndarray) -
 
 
 def corrected_t_of_means(means: np.ndarray) -> FoldTest:
-    """The test from the folds' mean differences (fold,)."""
+    """Test whether mean differences of folds (fold,) are 0."""
     folds = len(means)
     if constant(means):
         return FoldTest(folds)

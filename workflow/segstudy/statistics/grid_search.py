@@ -1,4 +1,4 @@
-"""A grid search as a table: what each arm is, what it costs, and which one validation prefers."""
+"""A grid search as a table: the settings of each model, its cost, and the choice by validation."""
 
 from pathlib import Path
 
@@ -13,11 +13,18 @@ TRAINING = ("model", "fold", "seed", "validation_dice", "parameters", "seconds")
 
 
 def read_trainings(folder: Path, settings: GridSettings) -> pd.DataFrame:
-    """A row a training of the grids' arms: its validation Dice, parameters and seconds.
+    """Read validation Dice, parameters and seconds of the trainings of the grids' models, a row a training.
 
-    folder: holds `<model>/fold-<k>/seed-<s>/` with history.csv and settings.json. The validation
-    Dice is the mean of the structures on cases that training kept apart, of the weights that are
-    used: the last, or the best of all epochs. It is NaN where none was measured.
+    The validation Dice is the mean of the structures on the held-out validation cases, of the
+    weights that are used: the last, or the best of all epochs. The Dice is NaN where none was
+    measured.
+
+    Parameters
+    ----------
+    folder
+        Holds `<model>/fold-<k>/seed-<s>/` with history.csv and settings.json.
+    settings
+        The grids of the study.
     """
     rows = []
     for arm in (arm for arms in settings.grids.values() for arm in arms):
@@ -44,7 +51,7 @@ def read_trainings(folder: Path, settings: GridSettings) -> pd.DataFrame:
 
 
 def _parameters(path: Path) -> int:
-    """Parameters of a trained network, from its settings.json."""
+    """Read the number of parameters of a trained network from its settings.json."""
     content = read_json(path)
     number = content.get("parameters") if isinstance(content, dict) else None
     if type(number) is not int:
@@ -55,15 +62,22 @@ def _parameters(path: Path) -> int:
 def grid_table(
     settings: GridSettings, values: pd.DataFrame, trainings: pd.DataFrame
 ) -> pd.DataFrame:
-    """A row an arm and tested dataset, in the order of the study file.
-
-    values: of `completion.completed`. trainings: of `read_trainings`.
+    """Return a row for each model of a grid and tested dataset, in the order of the study file.
 
     Columns: grid, model, a column a setting; validation_dice (mean over folds and seeds) and best,
-    true for the arm of the grid where it is highest, the first of equals; parameters and
-    training_seconds (mean over trainings); dataset; dice_<structure> and sd_<structure>, mean and SD
-    (n - 1) over n_subjects tested subjects. The choice is made on validation Dice alone: the tested cases
-    have no part in it, and their Dice is an honest estimate of what the chosen arm does.
+    true for the model of the grid with the highest one, the first of equals; parameters and
+    training_seconds (mean over trainings); dataset; dice_<structure> and sd_<structure>, mean and
+    SD (n - 1) over n_subjects tested subjects. The choice is made on validation Dice alone: the
+    tested cases have no part in it, and their Dice is an honest estimate of the chosen model.
+
+    Parameters
+    ----------
+    settings
+        The grids of the study.
+    values
+        Of `completion.completed`.
+    trainings
+        Of `read_trainings`.
     """
     dice = values[values["metric"] == "dice"]
     rows = []
@@ -98,5 +112,5 @@ def grid_table(
 
 
 def _text(value: object) -> str:
-    """A setting's value in a cell: 32-64-128 for a list."""
+    """Write a setting's value in a cell: 32-64-128 for a list."""
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

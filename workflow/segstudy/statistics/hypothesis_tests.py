@@ -1,7 +1,7 @@
 """The classical tests, with an outcome for every sample: none raises, warns, or invents a p.
 
 A sample is the differences of two models subject by subject, float64 (n,), without NaN; an infinite
-difference comes from a distance to an empty mask. What cannot be tested has the p NaN.
+difference comes from a distance to an empty mask. A sample that cannot be tested has the p NaN.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,19 @@ EXACT_WITH_TIES = 13
 
 @dataclass(frozen=True)
 class Test:
-    """What a test found; NaN where it cannot be done. df: degrees of freedom, NaN without."""
+    """The result of a test; NaN where it is undefined.
+
+    Attributes
+    ----------
+    statistic
+        Of the test.
+    df
+        Degrees of freedom, NaN without.
+    p
+        Two-sided.
+    effect_size
+        Of the kind that belongs to the test.
+    """
 
     statistic: float = NAN
     df: float = NAN
@@ -29,7 +41,7 @@ class Test:
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b for numbers that may be infinite: two infinities are a tie.
+    """Subtract numbers that may be infinite, a - b: two infinities are a tie.
 
     A difference that is only rounding is a tie too, so that ranks don't depend on it.
     """
@@ -41,7 +53,7 @@ def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def shapiro(difference: np.ndarray) -> Test:
-    """Shapiro-Wilk test of normality (1965); not for infinite, constant or fewer than 3 numbers."""
+    """Test for normality (Shapiro and Wilk 1965); undefined for infinite, constant or fewer than 3 numbers."""
     if len(difference) < 3 or all_equal(difference) or np.isinf(difference).any():
         return Test()
     if len(difference) > NORMAL_UP_TO:
@@ -53,7 +65,7 @@ def shapiro(difference: np.ndarray) -> Test:
 
 
 def paired_t(difference: np.ndarray) -> Test:
-    """Student's paired t test, with Cohen's d_z; not for infinite or constant differences."""
+    """Test whether the mean difference is 0 by Student's paired t, with Cohen's d_z; undefined for infinite or constant differences."""
     if len(difference) < 3 or all_equal(difference) or np.isinf(difference).any():
         return Test()
     result = stats.ttest_1samp(difference, 0.0)
@@ -63,15 +75,16 @@ def paired_t(difference: np.ndarray) -> Test:
 
 
 def cohens_dz(difference: np.ndarray) -> float:
-    """Mean over SD of paired differences (Cohen 1988)."""
+    """Return the mean over the SD of paired differences (Cohen 1988)."""
     return float(difference.mean() / difference.std(ddof=1))
 
 
 def wilcoxon(difference: np.ndarray) -> Test:
-    """Wilcoxon's signed-rank test (1945), with the matched rank-biserial correlation (Kerby 2014).
+    """Test whether differences centre on 0 by signed ranks (Wilcoxon 1945), with the matched rank-biserial correlation (Kerby 2014).
 
     Differences of 0 are dropped (`zero_method="wilcox"`). The statistic is the smaller sum of
-    ranks. p is exact up to 50 differences without ties (13 with), else from the normal distribution.
+    ranks. p is exact up to 50 differences without ties (13 with), else from the normal
+    distribution.
     """
     signed = _signed_ranks(difference)
     if len(difference) < 3 or not len(signed):
@@ -96,7 +109,7 @@ def _signed_ranks(difference: np.ndarray) -> np.ndarray:
 
 
 def mannwhitneyu(a: np.ndarray, b: np.ndarray) -> Test:
-    """Mann-Whitney's U test (1947) of a and b as if they were unpaired; U is that of a.
+    """Test whether a tends to be larger than b as if they were unpaired (Mann and Whitney 1947); U is that of a.
 
     Effect size: rank-biserial correlation, above 0 where a tends to be larger.
     """
@@ -109,7 +122,7 @@ def mannwhitneyu(a: np.ndarray, b: np.ndarray) -> Test:
 
 
 def welch(a: np.ndarray, b: np.ndarray) -> Test:
-    """Welch's t test (1947) of samples that are not paired, with Cohen's d (mean of the variances).
+    """Test whether unpaired samples have equal means by Welch's t (1947), with Cohen's d (mean of the variances).
 
     Not for infinite values, and not where neither sample varies.
     """
@@ -121,7 +134,7 @@ def welch(a: np.ndarray, b: np.ndarray) -> Test:
 
 
 def median(difference: np.ndarray) -> float:
-    """The median where either infinity may be in the middle."""
+    """Return the median of numbers of which either infinity may be in the middle."""
     if not len(difference):
         return NAN
     ordered = np.sort(difference)
@@ -132,7 +145,7 @@ def median(difference: np.ndarray) -> float:
 
 
 def all_equal(difference: np.ndarray) -> bool:
-    """Whether all differences are equal but for rounding."""
+    """Tell whether all differences are equal but for rounding."""
     if np.isinf(difference).any():
         return len(np.unique(difference)) == 1
     return constant(difference)

@@ -1,4 +1,4 @@
-"""Tables of other programs: `summary.json` of nnU-Net and the raw tables of MONAI."""
+"""Importers for tables of other programs: `summary.json` of nnU-Net and the raw tables of MONAI."""
 
 import contextlib
 import math
@@ -17,16 +17,28 @@ from segstudy.statistics.delimited import read_delimited
 from segstudy.statistics.values import COLUMNS, KEY, NEEDED, of_text, read_values, with_labels
 
 RUN = ["dataset", "model", "structure", "case", "fold", "seed"]
-"""What one prediction of one structure is known by."""
+"""Columns that identify one prediction of one structure."""
 UNKNOWN, NOTHING, INFINITE, BY_DICE = range(4)
-"""What an undefined distance means: nothing to find, or one mask empty, as its Dice says."""
+"""Meanings of an undefined distance: nothing to find, or one mask empty, as its Dice says."""
 
 
 def read_tables(sources: Sequence[Path | str], directions: Mapping[str, str] = {}) -> pd.DataFrame:
     """Read tables one below the other; MODEL=FILE names the model of a table that has none.
 
     A distance that is undefined while one mask of the two is empty is infinite; `settled` says how
-    that is known. Columns: those of `values.with_labels`. Raises InputError.
+    that is known. Columns: those of `values.with_labels`.
+
+    Parameters
+    ----------
+    sources
+        Files, or MODEL=FILE.
+    directions
+        `statistics.directions`, the direction of each metric that segstudy does not know.
+
+    Raises
+    ------
+    InputError
+        Where a table cannot be read, or a value stands in two of them.
     """
     tables = []
     for source in sources:
@@ -52,7 +64,7 @@ def read_tables(sources: Sequence[Path | str], directions: Mapping[str, str] = {
 
 
 def _split(source: str) -> tuple[Path, str]:
-    """File and model of a source; the file may hold `=`, and so may the model."""
+    """Split a source into file and model; the file may hold `=`, and so may the model."""
     if Path(source).exists() or "=" not in source:
         return Path(source), ""
     parts = source.split("=")
@@ -75,7 +87,17 @@ def _split(source: str) -> tuple[Path, str]:
 
 
 def read_nnunet(path: Path, model: str, directions: Mapping[str, str] = {}) -> pd.DataFrame:
-    """Read nnU-Net's summary.json: Dice and IoU, and what follows from its counts of voxels."""
+    """Read nnU-Net's summary.json: Dice and IoU, and the metrics that follow from its counts of voxels.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    model
+        Name of the model.
+    directions
+        As of `read_tables`.
+    """
     if not model:
         raise InputError(f"{path}: a summary.json names no model; give it as MODEL={path}")
     content = read_json(path)
@@ -109,7 +131,7 @@ def read_nnunet(path: Path, model: str, directions: Mapping[str, str] = {}) -> p
 
 
 def _count(value: object) -> int:
-    """A count of voxels, which a program may write as 12 or as 12.0."""
+    """Read a count of voxels, which a program may write as 12 or as 12.0."""
     number = int(value)
     if number != value or number < 0:
         raise ValueError(f"{value!r} voxels")
@@ -131,7 +153,7 @@ def _of_model(path: Path, model: str, directions: Mapping[str, str]) -> pd.DataF
 def _monai(
     wide: pd.DataFrame, separator: str, path: Path, model: str, directions: Mapping[str, str]
 ) -> pd.DataFrame:
-    """A `<metric>_raw.csv` of MONAI's MetricsSaver: a row a file, a column a class."""
+    """Read a `<metric>_raw.csv` of MONAI's MetricsSaver: a row a file, a column a class."""
     name = path.name.split(".")[0].removesuffix("_raw")
     for phase in ("val_", "train_", "test_"):
         name = name.removeprefix(phase)
@@ -153,7 +175,7 @@ def _monai(
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """Names of cases: the files' without suffix, with as many folders as tell them apart."""
+    """Name cases by their files without suffix, with as many folders as tell them apart."""
     paths = [PurePosixPath(str(file).replace("\\", "/")) for file in files]
     names = [stem(Path(path.name)) for path in paths]
     for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
@@ -164,12 +186,20 @@ def _names(files: Sequence[str]) -> list[str]:
 
 
 def settled(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with infinity for undefined distances to an empty mask.
+    """Put infinity in place of undefined distances to an empty mask.
 
-    Programs write NaN there, as for two empty masks, which would drop a model's failures. Which it is
-    is known from the numbers of voxels, else from the Dice: 0 where one mask is empty; NaN, or 1, where
-    there is nothing to find. Raises InputError where it is not known. A prediction that is not there
-    (status `missing_file`) stays undefined. table: with the column `file`.
+    Programs write NaN there, as for two empty masks, which would drop a model's failures. The numbers of voxels tell which of the two holds, else the Dice: 0 where one mask is empty; NaN, or 1, where both are.  A prediction that is not there (status `missing_file`) stays
+    undefined.
+
+    Parameters
+    ----------
+    table
+        With the column `file`.
+
+    Raises
+    ------
+    InputError
+        Where neither tells.
     """
     asked = table["metric"].isin(_distances(table)) & table["value"].isna()
     asked &= table["status"] != "missing_file"
@@ -213,7 +243,7 @@ def settled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _distances(table: pd.DataFrame) -> list[str]:
-    """The metrics of a table that are known to be distances."""
+    """List the metrics of a table that are known to be distances."""
     known = []
     for name in table["metric"].unique():
         # A metric that has but a direction by `statistics.directions` is not known.
@@ -223,7 +253,7 @@ def _distances(table: pd.DataFrame) -> list[str]:
 
 
 def _size(table: pd.DataFrame, key: list[str], name: str) -> pd.Series:
-    """Voxels by row, as far as any row of the same key says it."""
+    """Return the voxels of each row, as far as any row of the same key says it."""
     return table.groupby(key)[name].transform("max")
 
 

@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 
 
 def generator(settings: Statistics, *key: str) -> np.random.Generator:
-    """Random numbers that depend on the seed and on what they are for.
+    """Return random numbers that depend on the seed and on their purpose alone.
 
     So that one more model or metric changes no other row of the tables.
     """
@@ -24,12 +24,12 @@ def generator(settings: Statistics, *key: str) -> np.random.Generator:
 
 
 def constant(sample: np.ndarray) -> bool:
-    """Whether finite numbers are all equal but for rounding."""
+    """Tell whether finite numbers are all equal but for rounding."""
     return not len(sample) or np.ptp(sample) <= ROUNDING * max(1.0, np.abs(sample).max())
 
 
 def mean_interval(sample: np.ndarray, alpha: float, low: float, high: float) -> Interval:
-    """Interval of the mean of finite numbers (n,) by Student's t, clipped to the range they can have.
+    """Return the interval of the mean of finite numbers (n,) by Student's t, clipped to their possible range.
 
     Undefined (NaN) for fewer than two numbers.
     """
@@ -41,7 +41,7 @@ def mean_interval(sample: np.ndarray, alpha: float, low: float, high: float) -> 
 
 
 def median_interval(sample: np.ndarray, alpha: float) -> Interval:
-    """Interval of the median of numbers (n,) that may be infinite, by order statistics.
+    """Return the interval of the median of numbers (n,) that may be infinite, by order statistics.
 
     The k-th smallest and k-th largest, where k is the largest number for which fewer than k of n
     tosses of a coin come up heads with a probability of at most alpha / 2 (Conover 1999). Undefined
@@ -55,7 +55,7 @@ def median_interval(sample: np.ndarray, alpha: float) -> Interval:
 
 
 def share_interval(hits: int, number: int, alpha: float) -> Interval:
-    """Interval of a share by Clopper and Pearson (1934); undefined (NaN) of nothing."""
+    """Return the interval of a share by Clopper and Pearson (1934); undefined (NaN) of nothing."""
     if not number:
         return NAN, NAN
     interval = stats.binomtest(hits, number).proportion_ci(1 - alpha, method="exact")
@@ -63,12 +63,12 @@ def share_interval(hits: int, number: int, alpha: float) -> Interval:
 
 
 def significant(p: np.ndarray | float, alpha: float) -> np.ndarray | bool:
-    """Whether p is at most alpha."""
+    """Tell whether p is at most alpha."""
     return p <= alpha * (1 + ROUNDING)
 
 
 def middle(ends: Interval, steps: np.ndarray) -> float:
-    """The middle of an interval of `inverted`, infinite where one end is; NaN where both differ so."""
+    """Return the middle of an interval of `inverted`, infinite where one end is; NaN where the ends are opposite infinities."""
     low, high = ends
     if np.isinf(ends).all() and low != high:
         return NAN
@@ -80,18 +80,26 @@ def middle(ends: Interval, steps: np.ndarray) -> float:
 def inverted(
     from_below: Callable[[float], bool], from_above: Callable[[float], bool], steps: np.ndarray
 ) -> Interval:
-    """The shifts that a test does not reject, by its two tails, which change at none but some shifts.
+    """Return the shifts that a test does not reject, by its two tails, which change at some shifts alone.
 
-    from_below: whether a shift is not too low; that must not cease to be so further up. from_above:
-    whether it is not too high. steps: sorted (n,). An end at 0 that is no part of the interval is
-    moved inwards by rounding, so that 0 lies outside.
+    An end at 0 that is no part of the interval is moved inwards by rounding, so that 0 lies
+    outside.
+
+    Parameters
+    ----------
+    from_below
+        Whether a shift is not too low; once true it stays so further up.
+    from_above
+        Whether a shift is not too high.
+    steps
+        The shifts at which a tail can change, sorted (n,).
     """
     high = first(lambda shift: from_above(-shift), -steps[::-1])
     return first(from_below, steps), 0.0 - high
 
 
 def first(holds: Callable[[float], bool], steps: np.ndarray) -> float:
-    """The shift from which on something holds; -inf where it holds everywhere, inf where nowhere."""
+    """Return the shift from which on a condition holds; -inf where it holds everywhere, inf where nowhere."""
     if not len(steps):
         return -np.inf if holds(0.0) else np.inf
     span = np.abs(steps).max() or 1.0

@@ -20,21 +20,36 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Adjusted:
-    """p adjusted for a family, and the family's intervals, one a test."""
+    """p adjusted for a family, and the family's intervals, one a test.
+
+    Attributes
+    ----------
+    p
+        Adjusted.
+    intervals
+        That hold at once.
+    """
 
     p: list[float]
     intervals: list[Interval]
 
 
 def max_t(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> Adjusted:
-    """Adjust by step-down max-T.
-
-    tests: of `swap` or of `relabel`. choices: for each test the swaps that all share, of its own
-    subjects (swap, subject), the first being the data.
+    """Adjust p by step-down max-T.
 
     Statistics of unlike numbers of subjects are brought to one scale by Student's t. The intervals
-    hold at once: each is that of its own test, at a common level. Where the steps down reject what
-    that would not, 0 is the end of the interval and no part of it.
+    hold at once: each is that of its own test, at a common level. Where the steps down reject more
+    than that level, 0 is the end of the interval and no part of it.
+
+    Parameters
+    ----------
+    tests
+        Of `swap` or of `relabel`.
+    choices
+        For each test the swaps that all share, of its own subjects (swap, subject), the first
+        being the data.
+    alpha
+        Level of significance.
     """
 
     def swapped(test, number: int) -> np.ndarray:
@@ -54,11 +69,11 @@ def max_t(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> Adjus
 
 
 def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> float:
-    """The level at which intervals hold at once, with a probability of 1 - alpha, by all shared swaps.
+    """Return the level at which intervals hold at once, with a probability of 1 - alpha, by all shared swaps.
 
-    It is the quantile of the smallest p (min-P), of swaps of samples without their estimates: a
-    difference that is there would make all tests swap alike. It is never below Bonferroni's, which
-    holds as well, and is larger where few subjects leave few values of p.
+    The level is the quantile of the smallest p (min-P), of swaps of samples without their
+    estimates: a difference that is there would make all tests swap alike. This level is never below
+    Bonferroni's, which holds as well, and is larger where few subjects leave few values of p.
     """
     smallest = None
     for test, assignments in zip(tests, choices, strict=True):
@@ -74,7 +89,7 @@ def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) 
 
 
 def _scaled(t: np.ndarray, df: int) -> np.ndarray:
-    """Sizes of statistics on a scale that does not depend on the degrees of freedom: -log p of Student's t."""
+    """Scale statistics so that their size does not depend on the degrees of freedom: -log p of Student's t."""
     return -stats.t.logsf(np.abs(t), df)
 
 
@@ -83,8 +98,19 @@ def by_p(
 ) -> Adjusted:
     """Adjust p by Holm's method, or that of Benjamini and Hochberg, or not at all (`none`).
 
-    interval: given a test's number and a level, its interval. For Holm they are Bonferroni's; for
-    Benjamini and Hochberg those of Benjamini and Yekutieli (2005), for what was found significant.
+    The intervals are Bonferroni's for Holm; for Benjamini and Hochberg those of Benjamini and
+    Yekutieli (2005), for the significant tests.
+
+    Parameters
+    ----------
+    p
+        Of each test.
+    interval
+        The interval of a test, given its number and a level.
+    correction
+        `holm`, `benjamini_hochberg` or `none`.
+    alpha
+        Level of significance.
     """
     number = len(p)
     if correction == "none":
@@ -97,10 +123,22 @@ def by_p(
 
 
 def agreeing(interval: Interval, p: float, alpha: float, leaning: float) -> Interval:
-    """The interval with 0 on the side of it that p says: outside where p is at most alpha.
+    """Move an interval's end so that 0 lies outside exactly where p is at most alpha.
 
-    leaning: a number with the sign of what was found. A test that was adjusted step by step, or whose p is no smooth function of a shift, may differ from
-    its interval by a hair. An end at 0 belongs to the interval where p is above alpha, else not.
+    A test that was adjusted step by step, or whose p is no smooth function of a shift, may differ
+    from its interval by a hair. An end at 0 belongs to the interval where p is above alpha, else
+    not.
+
+    Parameters
+    ----------
+    interval
+        Of the test.
+    p
+        Of the test, adjusted.
+    alpha
+        Level of significance.
+    leaning
+        A number with the sign of the estimate.
     """
     low, high = interval
     if np.isnan([low, high, p]).any():

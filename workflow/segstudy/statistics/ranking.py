@@ -1,4 +1,4 @@
-"""Which model comes first, over all models at once, and how firmly."""
+"""Ranks of all models at once, and how firm their order is."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -34,9 +34,19 @@ PLACES = ("dataset", "structure", "metric", "model", "place", "share", "surface"
 
 
 def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rank the models of a table of `completion.completed`; no rows where a single model was measured.
+    """Rank the models; no rows where a single model was measured.
 
-    Returns the tables with COLUMNS and with PLACES.
+    Parameters
+    ----------
+    values
+        Table of `completion.completed`.
+    settings
+        Settings of the statistics.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, pd.DataFrame]
+        The tables with COLUMNS and with PLACES.
     """
     rows, places = [], []
     models = list(dict.fromkeys(values["model"]))
@@ -84,7 +94,7 @@ def rank(values: pd.DataFrame, settings: Statistics) -> tuple[pd.DataFrame, pd.D
 
 
 def scan_ranks(values: np.ndarray, direction: metric.Direction) -> np.ndarray:
-    """Ranks (scan, model) from 1, the best, of values (scan, model) without NaN.
+    """Rank values (scan, model) without NaN: ranks (scan, model) from 1, the best.
 
     Infinite distances are worst and share the last ranks; rounding breaks no tie.
     """
@@ -97,9 +107,16 @@ def scan_ranks(values: np.ndarray, direction: metric.Direction) -> np.ndarray:
 def subject_ranks(
     values: np.ndarray, subject: np.ndarray, direction: metric.Direction
 ) -> np.ndarray:
-    """Ranks (subject, model) of the mean ranks over a subject's scans.
+    """Rank the models by the mean ranks over a subject's scans: ranks (subject, model).
 
-    values: (scan, model), without NaN. subject: of each scan, int (scan,), numbered from 0.
+    Parameters
+    ----------
+    values
+        (scan, model), without NaN.
+    subject
+        Of each scan, int (scan,), numbered from 0.
+    direction
+        Which values are better.
     """
     ranks = scan_ranks(values, direction)
     if not len(ranks):
@@ -109,7 +126,7 @@ def subject_ranks(
 
 
 def friedman(ranks: np.ndarray) -> tuple[float, float, float]:
-    """Friedman's test (1937) of ranks (subject, model): chi-square, its degrees of freedom, p.
+    """Test ranks (subject, model) by Friedman's test (1937): chi-square, its degrees of freedom, p.
 
     NaN for fewer than 3 models or subjects, and where all models are tied for every subject.
     """
@@ -122,11 +139,21 @@ def friedman(ranks: np.ndarray) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Stability:
-    """How firm an order of models is, over resampled subjects.
+    """The order of models over resampled subjects, and how firm it is.
 
-    mean: ranks (model,); low, high: their intervals. places: share of the resamples (model,
-    place) in which a model comes in there; models that tie share their places. kendall_tau: mean
-    agreement (tau-b) of the order in the resamples with that of all subjects.
+    ranks (model,);
+
+    Attributes
+    ----------
+    mean
+        Ranks (model,).
+    low, high
+        Ends of their intervals (model,).
+    places
+        Share of the resamples (model, place) in which a model comes in there; models that tie
+        share their places.
+    kendall_tau
+        Mean agreement (tau-b) of the order in the resamples with that of all subjects.
     """
 
     mean: np.ndarray
@@ -137,7 +164,7 @@ class Stability:
 
 
 def stability(ranks: np.ndarray, settings: Statistics, rng: np.random.Generator) -> Stability:
-    """Resample the subjects of ranks (subject, model); NaN where there is none."""
+    """Resample the subjects of ranks (subject, model); NaN where there is no subject."""
     subjects, models = ranks.shape
     if subjects == 0:
         unknown = np.full(models, NAN)
@@ -161,10 +188,14 @@ def stability(ranks: np.ndarray, settings: Statistics, rng: np.random.Generator)
 
 
 def kendall_tau_b(drawn: np.ndarray, full: np.ndarray) -> float:
-    """Mean tau-b (Kendall 1945) of many orders with one; NaN where that, or all of them, are one tie.
+    """Average tau-b (Kendall 1945) of many orders with one; NaN where that one, or all of them, are one tie.
 
-    drawn: sign of the difference of each pair of models in each order (order, pair); full: in the
-    one (pair,).
+    Parameters
+    ----------
+    drawn
+        Sign of the difference of each pair of models in each order (order, pair).
+    full
+        The same in the one order (pair,).
     """
     untied = np.count_nonzero(drawn, axis=1) * np.count_nonzero(full)
     able = untied > 0

@@ -27,7 +27,15 @@ ALL_CHOICES_UP_TO = 13_000
 
 @lru_cache(4)
 def groups(first: int, second: int, seed: int) -> np.ndarray:
-    """Choices of the first group (choice, subject), int8 of 1 and 0; the first is that of the data."""
+    """Return choices of the first group (choice, subject), int8 of 1 and 0; the first is that of the data.
+
+    Parameters
+    ----------
+    first, second
+        Subjects of each group.
+    seed
+        Of random choices.
+    """
     subjects = first + second
     if comb(subjects, first) <= ALL_CHOICES_UP_TO:
         chosen = np.array(list(combinations(range(subjects), first)))
@@ -41,7 +49,7 @@ def groups(first: int, second: int, seed: int) -> np.ndarray:
 
 
 def _welch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Welch's t from number, sum and sum of squares of each group, (3, choice) each."""
+    """Compute Welch's t from number, sum and sum of squares of each group, (3, choice) each."""
     parts = []
     for number, total, squares in (first, second):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -62,14 +70,14 @@ def _welch(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _two_sided(statistics: np.ndarray) -> float:
-    """Share of the choices of the group (choice,) whose statistic is as large as that of the data, the first."""
+    """Return the share of the choices of the group (choice,) whose statistic is as large as the data's, the first."""
     size = np.abs(statistics)
     limit = size[0] * (1 - ROUNDING * 1e3) if np.isfinite(size[0]) else np.inf
     return float(np.mean(size >= limit))
 
 
 def _tails(statistics: np.ndarray) -> tuple[float, float]:
-    """p by each tail, doubled, of a statistic with every choice of the group (choice,)."""
+    """Return p by each tail, doubled, of a statistic with every choice of the group (choice,)."""
     slack = ROUNDING * 1e3 * abs(statistics[0]) if np.isfinite(statistics[0]) else 0.0
     return tuple(
         min(1.0, 2 * float(np.mean(further)))
@@ -79,7 +87,15 @@ def _tails(statistics: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Relabel:
-    """What the two tests share. values: of every scan; first: subjects of the first group."""
+    """The parts that the two tests share.
+
+    Attributes
+    ----------
+    values
+        Of every scan.
+    first
+        Subjects of the first group.
+    """
 
     values: np.ndarray
     subject: np.ndarray
@@ -88,33 +104,37 @@ class _Relabel:
 
     @property
     def subjects(self) -> int:
+        """Return the number of subjects of both groups."""
         return int(self.subject.max()) + 1
 
     @property
     def df(self) -> int:
-        """Degrees of freedom of the studentised statistic, by which it is compared with others."""
+        """Return the degrees of freedom of the studentised statistic, by which it is compared with others."""
         return min(self.first, self.subjects - self.first) - 1
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p that there can be."""
+        """Return the smallest p that the number of subjects allows."""
         mirrored = 2 * self.first == self.subjects
         return (2 if mirrored or isinstance(self, RankRelabel) else 1) / len(self.choices)
 
     @property
     def choices(self) -> np.ndarray:
+        """Return the choices of the first group (choice, subject)."""
         return groups(self.first, self.subjects - self.first, self.seed)
 
     @cached_property
     def scores(self) -> np.ndarray:
+        """Return a score for each subject (subject,)."""
         raise NotImplementedError
 
     @cached_property
     def t(self) -> float:
+        """Return Welch's t of the scores of the data."""
         return float(self.swapped_t(self.choices[:1])[0])
 
     def swapped_t(self, choices: np.ndarray) -> np.ndarray:
-        """Welch's t of the scores with every choice of the group (choice,)."""
+        """Compute Welch's t of the scores with every choice of the group (choice,)."""
         columns = np.stack([np.ones(self.subjects), self.scores, self.scores**2], axis=1)
         inside = permuted_sums(choices, columns).T
         return _welch(inside, columns.sum(axis=0)[:, None] - inside)
@@ -130,6 +150,7 @@ class MeanRelabel(_Relabel):
 
     @cached_property
     def scores(self) -> np.ndarray:
+        """Return the mean over the scans of each subject (subject,)."""
         return subject_means(self.values, self.subject)
 
     @cached_property
@@ -138,31 +159,34 @@ class MeanRelabel(_Relabel):
 
     @property
     def estimate(self) -> float:
+        """Return the difference of the groups' means, in the unit of the metric."""
         return float(self._sides[0].mean() - self._sides[1].mean())
 
     @property
     def statistic(self) -> float:
+        """Return Welch's t."""
         return self.t
 
     @cached_property
     def p(self) -> float:
+        """Return the share of the choices whose t is as large as the data's."""
         return _two_sided(self.swapped_t(self.choices))
 
     def centred(self) -> "MeanRelabel":
-        """The test of what is left without the estimate."""
+        """Return the test of the sample without its estimate."""
         in_first_group = self.subject < self.first
         return replace(self, values=self.values - np.where(in_first_group, self.estimate, 0.0))
 
     @cached_property
     def _shiftable(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sums over the group and over all of 1, x, x², a, a·x with every choice, where a is 1 in the first group."""
+        """Sum 1, x, x², a and a·x over the group and over all with every choice, where a is 1 in the first group."""
         in_first_group = (np.arange(self.subjects) < self.first).astype(float)
         x = self.scores - self.scores.mean()
         columns = np.stack([np.ones_like(x), x, x**2, in_first_group, in_first_group * x], axis=1)
         return permuted_sums(self.choices, columns).T, columns.sum(axis=0)
 
     def _shifted(self, shift: float) -> np.ndarray:
-        """Welch's t with every choice where the first group is moved down by a shift."""
+        """Compute Welch's t with every choice where the first group is moved down by a shift."""
         inside, whole = self._shiftable
         sides = [
             np.stack(
@@ -177,7 +201,7 @@ class MeanRelabel(_Relabel):
         return _welch(*sides)
 
     def interval(self, alpha: float) -> Interval:
-        """Shifts that are not rejected at alpha; unbounded where no choice is rare enough."""
+        """Return the shifts that are not rejected at alpha; unbounded where no choice is rare enough."""
         if self.smallest_p > alpha:
             return -np.inf, np.inf
 
@@ -191,7 +215,7 @@ class MeanRelabel(_Relabel):
         return float(np.sqrt(sum(side.var(ddof=1) / len(side) for side in self._sides)))
 
     def _end(self, holds, sign: int) -> float:
-        """The last shift to one side of the estimate at which the test does not reject, by bisection."""
+        """Find the last shift to one side of the estimate at which the test does not reject, by bisection."""
         if self._error == 0:
             return self.estimate
         near, reach = self.estimate, 2 * self._error
@@ -208,7 +232,7 @@ class MeanRelabel(_Relabel):
 
     @property
     def effect_size(self) -> float:
-        """Cohen's d, by the mean of the variances."""
+        """Return Cohen's d, by the mean of the variances."""
         spread = np.sqrt(np.mean([side.var(ddof=1) for side in self._sides]))
         return self.estimate / float(spread) if spread else np.nan
 
@@ -227,6 +251,7 @@ class RankRelabel(_Relabel):
 
     @cached_property
     def scores(self) -> np.ndarray:
+        """Return the mean rank over the scans of each subject (subject,)."""
         return self._scores(0.0)
 
     def _scores(self, shift: float) -> np.ndarray:
@@ -240,28 +265,30 @@ class RankRelabel(_Relabel):
 
     @cached_property
     def _apart(self) -> np.ndarray:
-        """Differences of each two finite values, sorted: the only shifts at which a rank changes."""
+        """Return the differences of each two finite values, sorted: the only shifts at which a rank changes."""
         first, second = (
             side[np.isfinite(side)] for side in (self.values[self._own], self.values[~self._own])
         )
         return np.unique(np.subtract.outer(first, second))
 
     def _sum(self, scores: np.ndarray) -> np.ndarray:
-        """Mean score of the group less that of the others, with every choice."""
+        """Return the mean score of the group less that of the others, with every choice."""
         inside = permuted_sums(self.choices, scores[:, None])[:, 0]
         return inside / self.first - (scores.sum() - inside) / (self.subjects - self.first)
 
     @property
     def statistic(self) -> float:
+        """Return the sum of the scores of the first group."""
         return float(self.scores[: self.first].sum())
 
     @cached_property
     def p(self) -> float:
+        """Return p of the test, two-sided: the smaller of its doubled tails."""
         return min(_tails(self._sum(self.scores)))
 
     @cached_property
     def estimate(self) -> float:
-        """The shift at which both groups have the same mean rank (Hodges and Lehmann 1963)."""
+        """Return the shift at which both groups have the same mean rank (Hodges and Lehmann 1963)."""
 
         def apart(shift: float) -> float:
             scores = self._scores(shift)
@@ -274,18 +301,21 @@ class RankRelabel(_Relabel):
         return middle(ends, self._apart)
 
     def interval(self, alpha: float) -> Interval:
+        """Return the shifts that are not rejected at alpha."""
+
         def kept(shift: float, side: int) -> bool:
             return not significant(_tails(self._sum(self._scores(shift)))[side], alpha)
 
         return inverted(lambda shift: kept(shift, 0), lambda shift: kept(shift, 1), self._apart)
 
     def centred(self) -> "RankRelabel":
+        """Return the test of the sample without its estimate."""
         shift = self.estimate if np.isfinite(self.estimate) else 0.0
         return replace(self, values=self.values - np.where(self._own, shift, 0.0))
 
     @property
     def effect_size(self) -> float:
-        """The rank-biserial correlation of the subjects' scores."""
+        """Return the rank-biserial correlation of the subjects' scores."""
         first, second = self.scores[: self.first], self.scores[self.first :]
         return float(np.sign(np.subtract.outer(first, second)).mean())
 
@@ -293,6 +323,19 @@ class RankRelabel(_Relabel):
 def relabel(
     values: np.ndarray, subject: np.ndarray, first: int, seed: int
 ) -> MeanRelabel | RankRelabel:
-    """The test for two groups: of their means, or of ranks where a value is infinite."""
+    """Choose the test for two groups: of their means, or of ranks where a value is infinite.
+
+    Parameters
+    ----------
+    values
+        Of every scan, float64 (scan,).
+    subject
+        Of every scan, int (scan,), numbered from 0, those of the first group before those of
+        the second.
+    first
+        Subjects of the first group.
+    seed
+        Of random choices.
+    """
     kind = RankRelabel if np.isinf(values).any() else MeanRelabel
     return kind(values, subject, first, seed)

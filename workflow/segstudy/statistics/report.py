@@ -49,9 +49,16 @@ FALSE_POSITIVES = "Cases without the structure"
 
 
 def report(analysis: Analysis, settings: Statistics, subjects: str) -> str:
-    """`report.md`: how it was tested, what is missing, and a sentence a comparison.
+    """Write `report.md`: the methods, missing predictions, and a sentence for each comparison.
 
-    subjects: of `about_subjects`.
+    Parameters
+    ----------
+    analysis
+        All tables.
+    settings
+        Settings of the statistics.
+    subjects
+        Of `about_subjects`.
     """
     tests, ranking = analysis.tests, analysis.ranking
     lines = ["# Comparison of the models", "", methods(settings, subjects), ""]
@@ -78,7 +85,15 @@ def report(analysis: Analysis, settings: Statistics, subjects: str) -> str:
 
 
 def about_subjects(unnamed: int, cases: int) -> str:
-    """What is to be said of cases whose subject no table names; empty where there is none."""
+    """Say how cases were taken whose subject no table names; empty where there is none.
+
+    Parameters
+    ----------
+    unnamed
+        Number of such cases.
+    cases
+        Number of all cases.
+    """
     if not unnamed:
         return ""
     which = "each case" if unnamed == cases else f"{unnamed} of {cases} cases without one"
@@ -90,7 +105,7 @@ def about_subjects(unnamed: int, cases: int) -> str:
 
 
 def methods(settings: Statistics, subjects: str) -> str:
-    """The paragraph on methods."""
+    """Write the paragraph on methods."""
     unit = "The unit is the subject, whose cases are averaged."
     if subjects:
         unit += f" {subjects[0].upper()}{subjects[1:]}."
@@ -153,7 +168,7 @@ def _of_datasets(settings: Statistics) -> str:
 
 
 def _missing(analysis: Analysis, settings: Statistics) -> list[str]:
-    """Which models lack the predictions of which cases."""
+    """Say which models lack the predictions of which cases."""
     lacking = analysis.values[analysis.values["missing"]]
     if not len(lacking):
         return []
@@ -167,7 +182,7 @@ def _missing(analysis: Analysis, settings: Statistics) -> list[str]:
 
 
 def places(ranks: pd.DataFrame, settings: Statistics) -> str:
-    """The models of one structure and metric in the order of their mean ranks."""
+    """List the models of one structure and metric in the order of their mean ranks."""
     if not ranks["n_subjects"].iloc[0]:
         return f"{ranks['structure'].iloc[0]}: no case has a value of every model, so no ranks."
     rows = ranks.sort_values("mean_rank", kind="stable").to_dict("records")
@@ -186,7 +201,7 @@ def places(ranks: pd.DataFrame, settings: Statistics) -> str:
 
 
 def sentence(row: Mapping, settings: Statistics) -> str:
-    """One comparison in words with all its numbers."""
+    """Write one comparison in words with all its numbers."""
     a, b = row["model_a"], row["model_b"]
     if row["dataset"] != row["dataset_b"]:
         a, b = f"{a} on {row['dataset']}", f"{b} on {row['dataset_b']}"
@@ -229,7 +244,7 @@ def _effect(row: Mapping) -> str:
 
 
 def _other(row: Mapping, settings: Statistics) -> str:
-    """The outcome if missing predictions were taken the other way."""
+    """Write the outcome for missing predictions taken the other way."""
     p = row.get("other_p")
     if p is None or p != p:
         return ""
@@ -241,7 +256,7 @@ def _other(row: Mapping, settings: Statistics) -> str:
 
 
 def _signed(value: float) -> str:
-    """A number with its sign; a dash where it is undefined."""
+    """Write a number with its sign; a dash where it is undefined."""
     return "–" if value != value else f"{value + 0.0:+.4g}"
 
 
@@ -260,7 +275,7 @@ def _statistic(row: Mapping) -> str:
 
 
 def _p(p: float) -> str:
-    """Three decimals as far as they say something, then the power of ten."""
+    """Write p with three decimals as far as they say something, then with the power of ten."""
     if p >= 0.001:
         return f"= {p:.3f}"
     if p == 0:
@@ -278,7 +293,7 @@ def _count(row: Mapping) -> str:
 
 
 def _false_positives(analysis: Analysis, settings: Statistics) -> list[str]:
-    """The cases whose reference lacks a structure."""
+    """Write the section on cases whose reference lacks a structure."""
     summary, tests = analysis.false_positives, analysis.false_positive_tests
     if not len(summary):
         return []

@@ -1,7 +1,7 @@
 """The rule of many studies: Shapiro-Wilk first, then a t test or a test of ranks.
 
-Its tests have what those of `swap` and `relabel` have, with the interval of the very test that gave
-p: the shifts that it does not reject.
+Its tests have the properties of those of `swap` and `relabel`, with the interval of the very test
+that gave p: the shifts that it does not reject.
 """
 
 from collections.abc import Callable
@@ -30,23 +30,31 @@ class Classical:
 
     @property
     def p(self) -> float:
+        """Return p of the test, two-sided."""
         return self.result.p
 
     @property
     def statistic(self) -> float:
+        """Return the statistic of the test."""
         return self.result.statistic
 
     @property
     def effect_size(self) -> float:
+        """Return the effect size that belongs to the test."""
         return self.result.effect_size
 
 
 def of_pairs(
     a: np.ndarray, b: np.ndarray, settings: Statistics
 ) -> tuple[Classical | None, list[str]]:
-    """The test of two models on the same subjects, and what is to be said of the choice.
+    """Choose the test of two models on the same subjects, and remark on the choice.
 
-    a, b: a value a subject (subject,), without NaN.
+    Parameters
+    ----------
+    a, b
+        A value a subject (subject,), without NaN.
+    settings
+        Settings of the statistics.
     """
     difference = hypothesis_tests.differences(a, b)
     if not difference.any():
@@ -65,7 +73,15 @@ def of_pairs(
 def of_groups(
     a: np.ndarray, b: np.ndarray, settings: Statistics
 ) -> tuple[Classical | None, list[str]]:
-    """The test of two groups of different subjects: Welch's where both are normal, else U."""
+    """Choose the test of two groups of different subjects: Welch's where both are normal, else U.
+
+    Parameters
+    ----------
+    a, b
+        A value a subject (subject,), without NaN.
+    settings
+        Settings of the statistics.
+    """
     if all(hypothesis_tests.shapiro(sample).p >= settings.alpha for sample in (a, b)):
         return of_welch(a, b), []
     test = of_u(a, b)
@@ -73,6 +89,7 @@ def of_groups(
 
 
 def of_t(difference: np.ndarray) -> Classical:
+    """Test paired differences (subject,) by Student's t."""
     mean, error = float(difference.mean()), float(stats.sem(difference))
 
     def interval(alpha: float) -> Interval:
@@ -84,6 +101,7 @@ def of_t(difference: np.ndarray) -> Classical:
 
 
 def of_welch(a: np.ndarray, b: np.ndarray) -> Classical:
+    """Test two groups (subject,) by Welch's t."""
     test, mean = hypothesis_tests.welch(a, b), float(a.mean() - b.mean())
     error = float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
 
@@ -95,6 +113,7 @@ def of_welch(a: np.ndarray, b: np.ndarray) -> Classical:
 
 
 def of_wilcoxon(difference: np.ndarray) -> Classical:
+    """Test paired differences (subject,) by Wilcoxon's signed ranks."""
     ranks = RankSwap(difference, np.arange(len(difference)), seed=0)
     return Classical(
         "wilcoxon",
@@ -116,6 +135,7 @@ def of_wilcoxon(difference: np.ndarray) -> Classical:
 
 
 def of_u(a: np.ndarray, b: np.ndarray) -> Classical:
+    """Test two groups (subject,) by Mann-Whitney's U."""
     apart = hypothesis_tests.differences(*(side.ravel() for side in np.meshgrid(a, b)))
     estimate = hypothesis_tests.median(apart)
     return Classical(
@@ -136,7 +156,7 @@ def of_u(a: np.ndarray, b: np.ndarray) -> Classical:
 def _inverted(
     p: Callable[[float], float], steps: np.ndarray, estimate: float, alpha: float
 ) -> Interval:
-    """The shifts with p above alpha; p rises up to the estimate, falls after it, and changes at the steps."""
+    """Return the shifts with p above alpha; p rises up to the estimate, falls after it, and changes at the steps."""
     if np.isnan(estimate):
         return NAN, NAN
 

@@ -1,4 +1,4 @@
-"""How each model did: one row a dataset, model, structure and metric."""
+"""Summary of each model: one row a dataset, model, structure and metric."""
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,17 @@ exceed. Intervals are of the level 1 - alpha. The last columns are those of `var
 def summarise(
     values: pd.DataFrame, settings: Statistics, spread: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Summarise a table of `completion.completed`."""
+    """Summarise the values of each model, a row a dataset, model, structure and metric.
+
+    Parameters
+    ----------
+    values
+        Table of `completion.completed`.
+    settings
+        Settings of the statistics.
+    spread
+        Of `variance.variance_components`.
+    """
     rows = []
     for key, group in values.groupby(["dataset", "model", "structure", "metric"], sort=False):
         known = group[group["value"].notna()]
@@ -81,7 +91,7 @@ def summarise(
 
 
 def quantile(values: np.ndarray, share: float) -> float:
-    """Quantile with linear interpolation of numbers that may be infinite; NaN of none.
+    """Interpolate a quantile of numbers that may be infinite; NaN of none.
 
     Between a finite number and infinity lies infinity.
     """

@@ -1,7 +1,7 @@
 """The test that exchanges the models' labels subject by subject, and the interval that belongs to it.
 
 If two models are equally good, the sign of a subject's difference is a toss of a coin. The test
-compares what was seen with all such tosses, or with many random ones, and assumes nothing of the
+compares the data with all such tosses, or with many random ones, and assumes nothing of the
 differences' shape. Its interval holds the shifts that the test does not reject, so that p <= alpha
 exactly where 0 lies outside (Fisher 1935; Hartigan 1969).
 
@@ -28,7 +28,7 @@ _ROWS = 10_000  # choices of signs that are multiplied at a time, which bounds t
 
 @lru_cache(4)
 def signs(subjects: int, seed: int) -> np.ndarray:
-    """Choices of signs (choice, subject), int8 of 1 and -1; the first is that of the data, all 1.
+    """Return choices of signs (choice, subject), int8 of 1 and -1; the first is that of the data, all 1.
 
     With each choice its opposite is there, so that both directions are tested alike.
     """
@@ -42,12 +42,12 @@ def signs(subjects: int, seed: int) -> np.ndarray:
 
 
 def fewest_subjects(alpha: float) -> int:
-    """The subjects from which on a choice of signs can be rare enough: 6 for 0.05, where p is 0.03125 at best."""
+    """Return the fewest subjects at which a choice of signs can be rare enough: 6 for 0.05, where p is 0.03125 at best."""
     return int(np.ceil(1 - np.log2(alpha) - 1e-9))
 
 
 def permuted_sums(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Sums over the subjects of columns (subject, column) with every choice of signs (choice, column)."""
+    """Sum columns (subject, column) over the subjects with every choice of signs: (choice, column)."""
     return np.concatenate(
         [
             choices[first : first + _ROWS].astype(float) @ columns
@@ -57,14 +57,23 @@ def permuted_sums(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def subject_means(values: np.ndarray, subject: np.ndarray) -> np.ndarray:
-    """The mean over the scans of each subject (subject,)."""
+    """Average the scans of each subject (subject,).
+
+    Parameters
+    ----------
+    values
+        Of every scan (scan,).
+    subject
+        Of every scan, int (scan,), numbered from 0.
+    """
     return np.bincount(subject, values) / np.bincount(subject)
 
 
 def signed_ranks(difference: np.ndarray) -> np.ndarray:
-    """Ranks of the differences by size, with their sign; infinite ones rank highest, 0 scores 0.
+    """Rank the differences by size, with their sign; infinite ones rank highest, 0 scores 0.
 
-    Zeros are ranked before they score nothing (Pratt 1959), so that a shift changes a score step by step.
+    Zeros are ranked before they score nothing (Pratt 1959), so that a shift changes a score step by
+    step.
     """
     size = np.abs(difference)
     largest = size[np.isfinite(size)].max(initial=0.0)
@@ -73,12 +82,12 @@ def signed_ranks(difference: np.ndarray) -> np.ndarray:
 
 
 def studentised(scores: np.ndarray) -> float:
-    """Mean over standard error of scores (subject,): 0 where all are 0, infinite where all are equal."""
+    """Divide the mean of scores (subject,) by its standard error: 0 where all are 0, infinite where all are equal."""
     return float(_studentised(scores.sum(), (scores**2).sum(), len(scores)))
 
 
 def _studentised(totals: np.ndarray, squares: float, subjects: int) -> np.ndarray:
-    """The same from sums with any choice of signs, which leave the sum of squares as it is."""
+    """Studentise sums with any choice of signs, which leave the sum of squares as it is."""
     mean = totals / subjects
     variance = np.maximum(squares / subjects - mean**2, 0.0) / (subjects - 1)
     # What is left of equal numbers by rounding is no variance.
@@ -89,46 +98,56 @@ def _studentised(totals: np.ndarray, squares: float, subjects: int) -> np.ndarra
 
 @lru_cache(4)
 def _turned(subjects: int, seed: int) -> np.ndarray:
-    """How many signs each choice turns, without that of the data (choice - 1,)."""
+    """Count the signs that each choice turns, without that of the data (choice - 1,)."""
     return np.count_nonzero(signs(subjects, seed)[1:] < 0, axis=1).astype(float)
 
 
 class _Swap:
-    """What the two tests share. scores: of each subject, at no shift (subject,)."""
+    """The parts that the two tests share.
+
+    Attributes
+    ----------
+    scores
+        Of each subject, at no shift (subject,).
+    """
 
     scores: np.ndarray
     seed: int
 
     @property
     def subjects(self) -> int:
+        """Return the number of subjects."""
         return len(self.scores)
 
     @property
     def statistic(self) -> float:
+        """Return the mean score."""
         return float(self.scores.mean())
 
     @cached_property
     def t(self) -> float:
+        """Return the studentised statistic of the data."""
         return studentised(self.scores)
 
     @cached_property
     def totals(self) -> np.ndarray:
-        """Sums of the scores with every choice of signs (choice,)."""
+        """Return the sums of the scores with every choice of signs (choice,)."""
         return _totals(self.scores, signs(self.subjects, self.seed))
 
     def swapped_t(self, choices: np.ndarray) -> np.ndarray:
-        """The studentised statistic with every choice of signs (choice,)."""
+        """Compute the studentised statistic with every choice of signs (choice,)."""
         all_signs = choices is signs(self.subjects, self.seed)
         totals = self.totals if all_signs else _totals(self.scores, choices)
         return _studentised(totals, float((self.scores**2).sum()), self.subjects)
 
     @cached_property
     def p(self) -> float:
+        """Return p of the test, two-sided."""
         return min(_tails(self.totals, self.scores))
 
     @property
     def df(self) -> int:
-        """Degrees of freedom of the studentised statistic, by which it is compared with others."""
+        """Return the degrees of freedom of the studentised statistic, by which it is compared with others."""
         return self.subjects - 1
 
 
@@ -137,7 +156,7 @@ def _totals(scores: np.ndarray, choices: np.ndarray) -> np.ndarray:
 
 
 def _tails(totals: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
-    """p of the test by each of its two tails, doubled: small where scores are large, where they are small."""
+    """Return p by each of the two tails, doubled: small where scores are large, where they are small."""
     slack = ROUNDING * np.abs(scores).sum()
     number = len(totals)
     return (
@@ -158,13 +177,14 @@ class MeanSwap(_Swap):
 
     @property
     def estimate(self) -> float:
+        """Return the mean difference, in the unit of the metric."""
         return float(self.scores.mean())
 
     def _shifts(self) -> tuple[np.ndarray, np.ndarray]:
-        """The shifts at which a choice of signs is as far out as the data: lower and upper ends, sorted.
+        """Return the shifts at which a choice of signs is as far out as the data: lower and upper ends, sorted.
 
-        They are the means of the subjects whose sign is turned (Hartigan's typical values). Where none
-        is, the shift does not matter.
+        They are the means of the subjects whose sign is turned (Hartigan's typical values). Where
+        none is, the shift does not matter.
         """
         number = _turned(self.subjects, self.seed)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -175,7 +195,7 @@ class MeanSwap(_Swap):
         return np.sort(np.where(none, -np.inf, means)), np.sort(np.where(none, np.inf, means))
 
     def interval(self, alpha: float) -> Interval:
-        """Shifts that are not rejected at alpha; unbounded where no choice of signs is rare enough."""
+        """Return the shifts that are not rejected at alpha; unbounded where no choice of signs is rare enough."""
         low, high = self._shifts()
         rank = int(alpha / 2 * (len(low) + 1) + 1e-9)
         if rank == 0:
@@ -183,12 +203,12 @@ class MeanSwap(_Swap):
         return float(low[rank - 1]), float(high[len(high) - rank])
 
     def centred(self) -> "MeanSwap":
-        """The test of what is left without the estimate."""
+        """Return the test of the sample without its estimate."""
         return MeanSwap(self.scores - self.estimate, self.seed)
 
     @property
     def effect_size(self) -> float:
-        """Cohen's d_z: mean over SD of the subjects' differences."""
+        """Return Cohen's d_z: mean over SD of the subjects' differences."""
         spread = self.scores.std(ddof=1) if self.subjects > 1 else 0.0
         return self.estimate / spread if spread > ROUNDING * abs(self.estimate) else np.nan
 
@@ -213,6 +233,7 @@ class RankSwap(_Swap):
 
     @cached_property
     def scores(self) -> np.ndarray:
+        """Return the mean signed rank over the scans of each subject (subject,)."""
         return self._scores(0.0)
 
     def _scores(self, shift: float) -> np.ndarray:
@@ -220,14 +241,14 @@ class RankSwap(_Swap):
 
     @cached_property
     def walsh(self) -> np.ndarray:
-        """Means of each two finite differences, sorted: the only shifts at which a score changes."""
+        """Return the means of each two finite differences, sorted: the only shifts at which a score changes."""
         finite = self.difference[np.isfinite(self.difference)]
         first, second = np.triu_indices(len(finite))
         return np.unique((finite[first] + finite[second]) / 2)
 
     @cached_property
     def estimate(self) -> float:
-        """The shift at which the statistic is 0: for one scan a subject, that of Hodges and Lehmann (1963).
+        """Return the shift at which the statistic is 0: for one scan a subject, that of Hodges and Lehmann (1963).
 
         An average of both infinities is no number and has no part in it.
         """
@@ -245,6 +266,7 @@ class RankSwap(_Swap):
         )
 
     def interval(self, alpha: float) -> Interval:
+        """Return the shifts that are not rejected at alpha."""
         choices = signs(self.subjects, self.seed)
 
         def tails(shift: float) -> tuple[float, float]:
@@ -258,18 +280,29 @@ class RankSwap(_Swap):
         )
 
     def centred(self) -> "RankSwap":
+        """Return the test of the sample without its estimate."""
         shift = self.estimate if np.isfinite(self.estimate) else 0.0
         return RankSwap(self.difference - shift, self.subject, self.seed)
 
     @property
     def effect_size(self) -> float:
-        """The matched rank-biserial correlation (Kerby 2014)."""
+        """Return the matched rank-biserial correlation (Kerby 2014)."""
         size = np.abs(self.scores).sum()
         return float(self.scores.sum() / size) if size else np.nan
 
 
 def swap(difference: np.ndarray, subject: np.ndarray, seed: int) -> MeanSwap | RankSwap:
-    """The test for a sample: of its mean, or of its ranks where a difference is infinite."""
+    """Choose the test for a sample: of its mean, or of its ranks where a difference is infinite.
+
+    Parameters
+    ----------
+    difference
+        Of every scan, float64 (scan,).
+    subject
+        Of every scan, int (scan,), numbered from 0.
+    seed
+        Of random choices.
+    """
     if np.isinf(difference).any():
         return RankSwap(difference, subject, seed)
     return MeanSwap(subject_means(difference, subject), seed)

@@ -16,7 +16,7 @@ NEEDED = ("model", "case", "structure", "metric", "value")
 LABELS = ("dataset", "fold", "seed", "subject", "surface", "status")
 NUMBERS = ("diagonal_mm", "n_reference_voxels", "n_predicted_voxels", "voxel_mm3")
 COLUMNS = (*NEEDED, *LABELS, *NUMBERS, "study")
-"""What a column may be called besides a metric; capitals do not count."""
+"""Names of columns besides metrics; capitals do not count."""
 KEY = ["dataset", "model", "structure", "metric", "case"]
 
 
@@ -26,8 +26,19 @@ def read_values(path: Path | str, directions: Mapping[str, str] = {}) -> pd.Data
     Columns are separated by commas, semicolons or tabs; a value that is empty, `NA`, `N/A`, `None`,
     `-` or `nan` is undefined (NaN), `inf` infinite. Metrics get their own names (`metric.find`).
     Labels that the table lacks are empty, numbers NaN. In place of the columns `metric` and `value`
-    there may be a column a metric. directions: `statistics.directions`. Raises InputError, also for
-    a value outside its metric's range.
+    there may be a column a metric.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    directions
+        `statistics.directions`.
+
+    Raises
+    ------
+    InputError
+        Where the table cannot be read, or holds a value outside its metric's range.
     """
     table, separator = read_delimited(path, COLUMNS)
     return of_text(table, separator, path, directions)
@@ -40,7 +51,21 @@ def of_text(
     directions: Mapping[str, str] = {},
     model: str = "",
 ) -> pd.DataFrame:
-    """`read_values` of a table as `read_delimited` gives it. model: of one without that column."""
+    """Read a table of cells as `read_delimited` gives it.
+
+    Parameters
+    ----------
+    table
+        Of text.
+    separator
+        The sign between the columns.
+    path
+        Of the table, for errors.
+    directions
+        `statistics.directions`.
+    model
+        Name of the model of a table without that column.
+    """
     if model and "model" in table.columns:
         raise InputError(
             f"{path}: has a column 'model'; give such a table without MODEL= in front of it"
@@ -63,7 +88,7 @@ def of_text(
 
 
 def _way_on(table: pd.DataFrame, name: str, model: str) -> str:
-    """What to do where a column is missing."""
+    """Say how to mend a missing column."""
     if model:
         return ". A table of MONAI begins with 'filename'"
     if "filename" in table.columns[:1]:
@@ -76,7 +101,7 @@ def _way_on(table: pd.DataFrame, name: str, model: str) -> str:
 
 
 def _long(table: pd.DataFrame, path: Path | str, directions: Mapping[str, str]) -> pd.DataFrame:
-    """A row a metric of a table with a column a metric, which is as it was where it has none."""
+    """Turn a column a metric into a row a metric; a table without such columns stays as it is."""
     labels = [name for name in table.columns if name in COLUMNS]
     others = [name for name in table.columns if name not in labels]
     if not {"model", "case", "structure"} <= set(labels) or not others:
@@ -100,10 +125,21 @@ def with_labels(
     directions: Mapping[str, str] = {},
     separator: str = ",",
 ) -> pd.DataFrame:
-    """The table with all columns, its numbers read, and the metrics' own names.
+    """Add the columns that the table lacks, read its numbers, and give metrics their own names.
 
-    Columns: NEEDED, LABELS, NUMBERS, and what else it has. Refused are unknown metrics, values
-    outside their metric's range, and a value that is there twice.
+    Columns: NEEDED, LABELS, NUMBERS, and further ones of the table. Refused are unknown metrics,
+    values outside their metric's range, and a value that is there twice.
+
+    Parameters
+    ----------
+    table
+        Of text, with the columns of NEEDED.
+    path
+        Of the table, for errors.
+    directions
+        `statistics.directions`.
+    separator
+        The sign between the columns.
     """
     table = table.copy()
     for name in (*LABELS, *NUMBERS):
@@ -148,7 +184,21 @@ def with_labels(
 def _check_range(
     rows: pd.DataFrame, name: str, text: pd.Series, known: metric.Metric, path: Path | str
 ) -> None:
-    """Raises InputError where a value cannot be of its metric. text: the values as they were written."""
+    """Refuse values that cannot be of their metric.
+
+    Parameters
+    ----------
+    rows
+        Of one metric.
+    name
+        The metric as the table writes it.
+    text
+        The values as they were written.
+    known
+        The metric.
+    path
+        Of the table.
+    """
     outside = known.outside(rows["value"])
     if not outside.any():
         return
@@ -168,14 +218,21 @@ def _check_range(
 
 
 def _place(rows: pd.DataFrame, path: Path | str) -> str:
-    """The file, and the first of the rows where they have numbers."""
+    """Name the file, and the first of the rows where they have numbers."""
     return f"{path}: row {rows.index[0]}" if rows.index.name == "row" else str(path)
 
 
 def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str] | Literal["auto"]) -> list[str]:
-    """The wanted metrics of a table; `nsd` stands for all its tolerances.
+    """Return the wanted metrics of a table; `nsd` stands for all its tolerances.
 
     `auto`: the preferred ones that the table has, or all that it has where it has none of these.
+
+    Parameters
+    ----------
+    table
+        With a column `metric`.
+    wanted
+        Names, or `auto`.
     """
     present = list(dict.fromkeys(table["metric"]))
     if wanted == "auto":

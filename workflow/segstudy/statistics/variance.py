@@ -1,4 +1,4 @@
-"""How much of the spread of a metric comes from the cases, from the folds, and from the seeds."""
+"""Components of a metric's variance: cases, folds and seeds."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,13 @@ seed_spread: SD of the mean over the cases from seed to seed, over cases that al
 
 
 def variance_components(runs: pd.DataFrame) -> pd.DataFrame:
-    """Split the variance of a table of `values.read_values`; infinite and undefined are left out."""
+    """Split the variance of each metric into cases, folds and seeds.
+
+    Parameters
+    ----------
+    runs
+        Table of `values.read_values`; infinite and undefined values are left out.
+    """
     finite = runs[np.isfinite(runs["value"])]
     rows = []
     for key, group in finite.groupby(GROUP, sort=False):
@@ -43,13 +49,13 @@ def variance_components(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pooled(groups) -> float:
-    """The mean variance within groups of two values or more."""
+    """Average the variances within groups of two values or more."""
     variances = groups.var(ddof=1).dropna()
     return float(variances.mean()) if len(variances) else NAN
 
 
 def _without(variance: float, part: float) -> float:
-    """A variance without a part that comes from below, which may not be known."""
+    """Subtract from a variance a part that comes from below, which may not be known."""
     return max(0.0, variance - np.nan_to_num(part)) if variance == variance else NAN
 
 

@@ -11,7 +11,7 @@ from segstudy.words import count
 
 
 def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
-    """A panel a structure: each case, each model's median, and curves of equal Dice."""
+    """Draw precision against recall, a panel a structure: each case, each model's median, curves of equal Dice."""
     study = results.study
     models = list(study.models)
     colour, marker = style.model_colours(models), style.model_markers(models)
@@ -92,7 +92,7 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
-    """Bland and Altman (1986): difference of volumes over their mean, with limits of agreement."""
+    """Draw the difference of volumes over their mean, with limits of agreement (Bland and Altman 1986)."""
     study = results.study
     models = list(study.models)
     colour, marker = style.model_colours(models), style.model_markers(models)
@@ -175,7 +175,7 @@ def _ticks(low: float) -> list[float]:
 
 
 def _dice_curves(axes, low: float) -> None:
-    """Curves of equal Dice, which is the harmonic mean of precision and recall."""
+    """Draw curves of equal Dice, which is the harmonic mean of precision and recall."""
     axes.plot([low, 1], [low, 1], color=style.FAINT, linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
     step = 0.2 if low < 0.5 else 0.1 if low < 0.85 else 0.05
     dice = 1 - step

@@ -1,4 +1,4 @@
-"""What the networks see: intensities of each structure, how rare it is, and how the folds share it."""
+"""Intensities of each structure, its share of the voxels, and its balance over the folds."""
 
 import numpy as np
 import pandas
@@ -18,7 +18,7 @@ MOST_VOXELS = 4000  # of a structure and case, evenly spaced
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """Intensity density, class imbalance by case and by slice, and the folds against the cohort."""
+    """Draw intensity density, class imbalance by case and by slice, and the folds against the cohort."""
     study, dataset = results.study, figure.dataset
     structures, colour = list(study.structures), parts.colours(results)
     cases = results.cases(dataset)
@@ -119,7 +119,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _read(results: Results, dataset: str, chosen: list[str]):
-    """A row a case and structure (median intensity, share of the slices), and the pooled intensities."""
+    """Return a row a case and structure (median intensity, share of the slices), and the pooled intensities."""
     study = results.study
     rows: list[dict] = []
     pooled: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in study.structures}

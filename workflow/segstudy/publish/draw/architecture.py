@@ -17,7 +17,7 @@ BOX_MM, LEVEL_MM = 7.5, 11.5
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A panel a network (models of the same share one): stages from left to right, one level lower where the resolution is halved."""
+    """Draw each network, a panel a network: stages from left to right, one level lower where the resolution is halved."""
     study = results.study
     trained = dict.fromkeys(model for model, _, _ in results.trainings())
     networks = {name: _stages(results, name) for name in trained}
@@ -78,7 +78,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _stages(results: Results, model: str) -> list[dict]:
-    """Stages of a network; neighbours that give the same channels and size are one stage."""
+    """List the stages of a network; neighbours that give the same channels and size are one stage."""
     _, fold, seed = next(run for run in results.trainings() if run[0] == model)
     trained = results.trained(model, fold, seed)
     stages: list[dict] = []

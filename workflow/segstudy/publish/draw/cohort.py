@@ -1,4 +1,4 @@
-"""What the data are: volumes, voxel sizes, grid sizes, and how the folds share them."""
+"""The cohort: volumes, voxel sizes, grid sizes, and their balance over the folds."""
 
 import numpy as np
 import pandas
@@ -14,7 +14,7 @@ from segstudy.words import count
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """Cohort overview of one dataset, from its case table and the splits."""
+    """Draw the overview of one dataset, from its case table and the splits."""
     study, dataset = results.study, figure.dataset
     cases = results.cases(dataset)
     colour = parts.colours(results)
@@ -101,7 +101,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _log_if_wide(axes, columns: list[pandas.Series]) -> None:
-    """A logarithmic axis where volumes differ more than twentyfold."""
+    """Set a logarithmic axis where volumes differ more than twentyfold."""
     values = np.concatenate([column[column > 0].to_numpy(float) for column in columns])
     if len(values) and values.max() > 20 * values.min():
         axes.set_yscale("log")

@@ -38,7 +38,7 @@ class Bracket:
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """One panel a structure; in it, models side by side with their cases joined by lines."""
+    """Draw a panel a structure: models side by side with their cases joined by lines."""
     study, what = results.study, figure.metric
     values = results.values(figure.dataset, figure.metric.name)
     models = list(study.models)
@@ -128,7 +128,7 @@ class _Scale:
         return DATA_MM + LANE_MM * self.lane + BRACKET_MM * self.levels + 1.5
 
     def at(self, height_mm: float) -> float:
-        """The value that lies `height_mm` above the axis's foot."""
+        """Return the value that lies `height_mm` above the axis's foot."""
         low, high = self._forward(self.low), self._forward(self.high)
         return float(self._backward(low + (high - low) * height_mm / DATA_MM))
 
@@ -265,21 +265,22 @@ def _panel(
 
 
 def _roomy(bracket: Bracket, slot_mm: float) -> bool:
-    """Whether a bracket has room for its p; otherwise it has stars."""
+    """Tell whether a bracket has room for its p; otherwise it has stars."""
     return (bracket.right - bracket.left) * slot_mm >= 9.5
 
 
 def stars(p: float) -> str:
+    """Write a p value as stars: *** below 0.001, ** below 0.01, else *."""
     return "***" if p < 0.001 else "**" if p < 0.01 else "*"
 
 
 def significant(tests: pandas.DataFrame) -> pandas.Series:
-    """Which rows are significant after adjustment."""
+    """Tell which rows of a table of tests are significant after adjustment."""
     return tests["significant"].astype(str).str.lower().isin(("true", "1", "1.0"))
 
 
 def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], bool]:
-    """Significant pairs, and whether some were left out.
+    """Return the brackets of significant pairs, and whether some were left out.
 
     Where there are many, those with the best model by median are kept.
     """

@@ -1,4 +1,4 @@
-"""Which structure was taken for which."""
+"""Confusion of structures: voxels of the one that were predicted as the other."""
 
 import numpy as np
 import pandas
@@ -15,7 +15,7 @@ MOST_NUMBERS = 8
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A panel a model: rows are reference structures, columns what their voxels were predicted as."""
+    """Draw a matrix a model: rows are reference structures, columns the structures that their voxels were predicted as."""
     study = results.study
     models, structures = list(study.models), study.structures
     tables = {model: results.confusion(figure.dataset, model) for model in models}
@@ -61,18 +61,18 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def shared(table):
-    """Rows of voxel counts as shares of their sum, without the row of the background; 0 for an empty row."""
+    """Divide rows of voxel counts by their sum, without the row of the background; 0 for an empty row."""
     rows = table.drop(index="background").astype(float)
     return rows.div(rows.sum(axis=1).where(lambda total: total > 0, 1.0), axis=0)
 
 
 def _percent(share: float) -> str:
-    """A share as whole per cent; nothing where it is 0."""
+    """Write a share as whole per cent; nothing where it is 0."""
     return "" if share == 0 else "<1" if share < 0.005 else f"{100 * share:.0f}"
 
 
 def _worst(model: str, share) -> str:
-    """The largest confusion of two structures, in words."""
+    """Write the largest confusion of two structures in words."""
     others = share.drop(columns="background").copy()
     for name in others.index:
         others.loc[name, name] = 0.0

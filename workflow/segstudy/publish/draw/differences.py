@@ -1,4 +1,4 @@
-"""How far two models are apart, with confidence interval, beside the noise from seed to seed."""
+"""Differences of two models, with confidence interval, beside the noise from seed to seed."""
 
 import math
 
@@ -20,7 +20,7 @@ NOISE = "#dfe3e8"
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A forest plot: a row a structure and pair of models, the difference with its two intervals."""
+    """Draw a forest plot: a row a structure and pair of models, the difference with its two intervals."""
     study, what = results.study, figure.metric
     tests = results.tests
     tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric.name)]
@@ -133,7 +133,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _limits(rows: list) -> tuple[float, float]:
-    """The axis's ends: all that is finite, with 0 and some room; intervals without an end reach them."""
+    """Return the axis's ends: all that is finite, with 0 and some room; intervals without an end reach them."""
     names = ("estimate", "ci_low", "ci_high", "ci_low_adjusted", "ci_high_adjusted")
     ends = np.array([0.0, *(row[name] for row in rows for name in names)], float)
     ends = ends[np.isfinite(ends)]

@@ -1,4 +1,4 @@
-"""A grid search: Dice of each arm, on validation and on tested cases, and against its parameters."""
+"""A grid search: Dice of each model, on validation and on tested cases, and against its parameters."""
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -14,7 +14,7 @@ ROW_MM = 4.6
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A row an arm with its Dice by structure; beside it mean Dice over the number of parameters."""
+    """Draw the Dice of each model of a grid by structure, a row a model; beside it mean Dice over the number of parameters."""
     study = results.study
     table = results.grid(figure.model, figure.dataset)
     structures = [name for name in study.structures if f"dice_{name}" in table]
@@ -81,7 +81,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _apart(values: list[int]) -> list[int]:
-    """Those of the rising values that are far enough apart on a log axis for a label each."""
+    """Choose those of the rising values that are far enough apart on a log axis for a label each."""
     room = np.log(values[-1] / values[0] * 1.7) / 6
     kept = values[:1]
     for value in values[1:]:

@@ -15,7 +15,7 @@ MAP = "cividis"
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """Rows are structures, columns models; the lighter, the better, within each panel."""
+    """Draw the means as a heat map: rows are structures, columns models; the lighter, the better, within each panel."""
     study = results.study
     table = results.summary[results.summary["dataset"] == figure.dataset]
     metrics = [

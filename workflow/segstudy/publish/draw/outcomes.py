@@ -1,4 +1,4 @@
-"""Best, median and worst case of a model for each structure, with what every model drew of it."""
+"""Best, median and worst case of a model for each structure, with the outlines of every model."""
 
 import pandas
 from matplotlib.lines import Line2D
@@ -16,7 +16,7 @@ FEW_STRUCTURES = 4  # more of them stand in two blocks side by side
 
 
 def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
-    """A row a structure: best, median and worst case of `figure.model` by the structure's Dice.
+    """Draw the best, median and worst case of `figure.model` by each structure's Dice, a row a structure.
 
     All models are outlined on the same slice, that with most of the structure's reference.
     """
@@ -127,14 +127,14 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
 
 
 def mean_dice(results: Results, dataset: str) -> pandas.DataFrame:
-    """Dice of a case (rows) and model (columns), averaged over the structures where it is defined."""
+    """Average the Dice of a case (rows) and model (columns) over the structures where it is defined."""
     values = results.values(dataset, "dice")
     values = values[values["structure"].isin(results.study.structures)]
     return values.groupby(["case", "model"])["value"].mean().unstack("model")
 
 
 def ranked(dice: pandas.Series) -> list[tuple[str, str]]:
-    """Best, median and worst case; fewer where there are fewer cases."""
+    """Name the best, median and worst case; fewer where there are fewer cases."""
     order = dice.dropna().sort_values(ascending=False, kind="stable").index.tolist()
     if not order:
         return []
@@ -145,6 +145,6 @@ def ranked(dice: pandas.Series) -> list[tuple[str, str]]:
 
 
 def ranked_at(dice: pandas.Series, rank: str) -> str:
-    """The `best`, `median` or `worst` case; with few cases one may be several of them."""
+    """Name the `best`, `median` or `worst` case; with few cases one may be several of them."""
     order = dice.dropna().sort_values(ascending=False, kind="stable").index.tolist()
     return order[{"best": 0, "median": (len(order) - 1) // 2, "worst": len(order) - 1}[rank]]

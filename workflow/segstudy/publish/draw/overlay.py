@@ -16,7 +16,17 @@ _CASING = "#000000"
 
 
 def show(axes: Axes, image: np.ndarray, pixel_mm: tuple[float, float]) -> None:
-    """The grey image with square millimetres and no axes."""
+    """Show a grey image with square millimetres and no axes.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    image
+        Brightness in [0, 1], (row, column).
+    pixel_mm
+        Height and width of a pixel.
+    """
     height, width = image.shape[0] * pixel_mm[0], image.shape[1] * pixel_mm[1]
     axes.imshow(
         image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bicubic",
@@ -34,7 +44,7 @@ def contour(
     dashed: bool = False,
     width_pt: float = 0.9,
 ) -> None:
-    """The outline of a mask; nothing for an empty one."""
+    """Draw the outline of a mask (row, column); nothing for an empty one."""
     if not mask.any():
         return
     # A rim of background closes outlines that end at the picture's edge.
@@ -56,7 +66,7 @@ def contour(
 def fill(
     axes: Axes, mask: np.ndarray, pixel_mm: tuple[float, float], colour: str, alpha: float = 0.35
 ) -> None:
-    """The mask as a translucent area."""
+    """Draw a mask (row, column) as a translucent area."""
     if not mask.any():
         return
     layer = np.zeros((*mask.shape, 4))
@@ -75,13 +85,13 @@ def labels(
     dashed: bool = False,
     width_pt: float = 0.9,
 ) -> None:
-    """The outline of each structure of a label."""
+    """Draw the outline of each structure of a label (row, column)."""
     for name, value in values.items():
         contour(axes, label == value, pixel_mm, colours[name], dashed, width_pt)
 
 
 def letters(axes: Axes, plane: str, all_sides: bool = False) -> None:
-    """The directions at the picture's edges, such as R and L."""
+    """Write the directions at the picture's edges, such as R and L."""
     left, right, top, bottom = EDGES[plane]
     places = [(0.02, 0.5, left, "left", "center"), (0.98, 0.5, right, "right", "center")]
     if all_sides:
@@ -94,7 +104,7 @@ def letters(axes: Axes, plane: str, all_sides: bool = False) -> None:
 
 
 def scale_bar(axes: Axes, width_mm: float) -> None:
-    """A bar of a round length, at most a third of the picture's width."""
+    """Draw a bar of a round length, at most a third of the picture's width."""
     lengths = [length for length in (1, 2, 5, 10, 20, 50, 100, 200) if length <= width_mm / 3]
     if not lengths:
         return
@@ -109,7 +119,7 @@ def scale_bar(axes: Axes, width_mm: float) -> None:
 
 
 def note(axes: Axes, text: str) -> None:
-    """A remark in the upper left corner of the picture."""
+    """Write a remark in the upper left corner of the picture."""
     axes.text(
         0.025, 0.975, text, transform=axes.transAxes, ha="left", va="top", fontsize=6,
         color="white", linespacing=1.15, path_effects=_OUTLINE,
@@ -117,7 +127,7 @@ def note(axes: Axes, text: str) -> None:
 
 
 def line_handles() -> list[Line2D]:
-    """What solid and dashed lines stand for."""
+    """Return legend entries for solid and dashed lines."""
     return [
         Line2D([], [], color=style.INK, linewidth=1.0, label="reference"),
         Line2D([], [], color=style.INK, linewidth=1.0, linestyle=(0, (2.6, 1.4)),

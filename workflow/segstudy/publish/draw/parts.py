@@ -18,7 +18,19 @@ from segstudy.publish.words import plain, regions
 
 @dataclass(frozen=True)
 class CaseMarker:
-    """A point of a figure that stands for a case; x and y as on the axes."""
+    """A point of a figure that stands for a case.
+
+    Attributes
+    ----------
+    axes
+        That it lies on.
+    x, y
+        As on the axes.
+    case, structure, model
+        That it opens in the report.
+    text
+        Of its tip.
+    """
 
     axes: Axes
     x: float
@@ -31,10 +43,22 @@ class CaseMarker:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with all that goes with it.
+    """A figure with its words and numbers.
 
-    caption: plain text with n. alt: what a reader who cannot see it is told. table: the numbers
-    it was drawn from. markers: its points that open a case in the report.
+    Attributes
+    ----------
+    figure
+        As drawn.
+    title
+        Of the figure.
+    caption
+        Plain text with n.
+    alt
+        For a reader who cannot see the figure.
+    table
+        The numbers it was drawn from.
+    markers
+        Its points that open a case in the report.
     """
 
     figure: Figure
@@ -46,8 +70,13 @@ class Drawing:
 
 
 def marker_positions(drawing: Drawing) -> list[list]:
-    """The markers of a settled figure as (x, y, case, structure, model, text), x and y as shares of its
-    width and height from the upper left corner."""
+    """Return the markers of a settled figure as (x, y, case, structure, model, text).
+
+    Parameters
+    ----------
+    drawing
+        Whose figure has its final layout.
+    """
     width, height = drawing.figure.get_size_inches() * drawing.figure.dpi
     positions = []
     for marker in drawing.markers:
@@ -59,7 +88,21 @@ def marker_positions(drawing: Drawing) -> list[list]:
 
 @dataclass(frozen=True)
 class PanelLayout:
-    """A figure of like panels. columns: how many stand side by side; panel_mm: the width of one."""
+    """A figure of like panels.
+
+    Attributes
+    ----------
+    figure
+        That holds them.
+    panels
+        In rows.
+    rows, columns
+        Of the layout.
+    width_mm
+        Of the figure.
+    panel_mm
+        Width of a panel.
+    """
 
     figure: Figure
     panels: list[Axes]
@@ -69,7 +112,7 @@ class PanelLayout:
     panel_mm: float
 
     def set_height(self, panel_mm: float, further_mm: float = 0.0) -> None:
-        """Give every panel this height, and the figure some more for what stands around them."""
+        """Give every panel this height, and the figure some more for labels around them."""
         height_mm = self.rows * panel_mm + further_mm
         self.figure.set_size_inches(self.width_mm / 25.4, height_mm / 25.4)
 
@@ -82,11 +125,20 @@ class PanelLayout:
 def panel_layout(
     count: int, widest: int, panel_mm: float, beside_mm: float = 0.0, **options
 ) -> PanelLayout:
-    """Lay out `count` panels in rows that are evenly filled, at least one; its height is to be set.
+    """Lay out panels in rows that are evenly filled, at least one; the height is set later.
 
-    widest: the most panels of a row. panel_mm: the width that a panel asks for; it gets what a
-    figure between a column and a page wide has for it. beside_mm: width that no panel takes.
-    options: as `subplots` takes them.
+    Parameters
+    ----------
+    count
+        Number of panels.
+    widest
+        The most panels of a row.
+    panel_mm
+        The width that a panel asks for; it gets the width that a figure between a column and a page wide leaves for it.
+    beside_mm
+        Width that no panel takes.
+    options
+        As `subplots` takes them.
     """
     count = max(count, 1)
     rows, columns = style.rows_and_columns(count, widest)
@@ -108,13 +160,21 @@ def empty_drawing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
 
 
 def colours(results: Results) -> dict[str, str]:
-    """A colour for each structure and merged group of the study."""
+    """Return a colour for each structure and composite region of the study."""
     study = results.study
     return style.structure_colours(study.structures, list(study.metrics.composite_regions))
 
 
 def density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Gaussian kernel density with Silverman's rule, scaled to a maximum of 1; 1 where all values agree."""
+    """Estimate a Gaussian kernel density with Silverman's rule, scaled to a maximum of 1; 1 where all values agree.
+
+    Parameters
+    ----------
+    values
+        (n,).
+    at
+        Where to evaluate it (m,).
+    """
     from scipy.stats import gaussian_kde
 
     if np.ptp(values) < 1e-9 * max(1.0, np.abs(values).max()):
@@ -124,7 +184,15 @@ def density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def jitter(values: np.ndarray, width: float) -> np.ndarray:
-    """Sideways offsets in [-width, width] that keep points apart: wide where values are dense, never random."""
+    """Return sideways offsets in [-width, width] that keep points apart: wide where values are dense, never random.
+
+    Parameters
+    ----------
+    values
+        (n,).
+    width
+        On the axis.
+    """
     if len(values) < 2:
         return np.zeros(len(values))
     order = np.argsort(values, kind="stable")
@@ -144,7 +212,7 @@ def _van_der_corput(index: int) -> float:
 
 
 def box_plot(axes: Axes, x: float, values: np.ndarray, width: float, colour: str) -> None:
-    """A narrow box: median, quartiles, whiskers to the last value within 1.5 quartile ranges."""
+    """Draw a narrow box: median, quartiles, whiskers to the last value within 1.5 quartile ranges."""
     line = {"color": style.darker(colour), "linewidth": 0.8}
     axes.boxplot(
         [values],
@@ -170,7 +238,23 @@ def half_violin(
     low: float | None = None,
     high: float | None = None,
 ) -> None:
-    """Half a violin to the right of `x`, cut where values cannot lie."""
+    """Draw half a violin to the right of `x`, cut where values cannot lie.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    x
+        On the axis.
+    values
+        (n,), finite.
+    width
+        On the axis.
+    colour
+        Of the area.
+    low, high
+        Where values can lie.
+    """
     extent = 0.15 * np.ptp(values)
     ends = [values.min() - extent, values.max() + extent]
     if low is not None:
@@ -184,7 +268,7 @@ def half_violin(
 
 
 def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str = "o") -> None:
-    """The cases; smaller the more there are."""
+    """Draw cases as points; smaller the more there are."""
     size = 9 if len(y) <= 40 else 5 if len(y) <= 120 else 3
     axes.scatter(
         x, y, s=size, marker=marker, color=colour, alpha=0.9 if len(y) <= 60 else 0.6,
@@ -225,7 +309,7 @@ def heat_map(
 
 
 def model_handles(models: Sequence[str], names: Sequence[str] | None = None) -> list[Line2D]:
-    """Legend entries of the models."""
+    """Return legend entries of the models."""
     colour, marker = style.model_colours(models), style.model_markers(models)
     return [
         Line2D([], [], color=colour[model], marker=marker[model], linestyle="none", markersize=4,
@@ -235,7 +319,7 @@ def model_handles(models: Sequence[str], names: Sequence[str] | None = None) -> 
 
 
 def structure_handles(results: Results, names: Sequence[str] | None = None) -> list[Line2D]:
-    """Legend entries of the structures."""
+    """Return legend entries of the structures."""
     colour = colours(results)
     return [
         Line2D([], [], color=colour[name], linewidth=2.2, label=plain(name))
@@ -244,7 +328,7 @@ def structure_handles(results: Results, names: Sequence[str] | None = None) -> l
 
 
 def legend(figure: Figure, handles: list[Line2D], width_mm: float) -> None:
-    """A legend below the figure, in as many columns as fit its width."""
+    """Draw a legend below the figure, in as many columns as fit its width."""
     if not handles:
         return
     widths = [8 + 1.35 * len(handle.get_label()) for handle in handles]
@@ -258,7 +342,7 @@ def legend(figure: Figure, handles: list[Line2D], width_mm: float) -> None:
 
 
 def wrap(name: str, width: int) -> str:
-    """A long name in several lines, broken after underscores where there are any, and never cut short."""
+    """Break a long name into several lines, after underscores where there are any, and never cut it short."""
     lines, line = [], ""
     for part in name.replace("_", "_\0").replace(" ", " \0").split("\0"):
         while len(part) > width:
@@ -273,17 +357,25 @@ def wrap(name: str, width: int) -> str:
 
 
 def set_title(axes: Axes, text: str, width_mm: float) -> float:
-    """Title a panel of this width, in several lines where it is long; gives its height in mm."""
+    """Title a panel of this width, in several lines where it is long, and return its height in mm."""
     wrapped = wrap(text, max(10, int(width_mm / 1.75)))
     axes.set_title(wrapped)
     return 3.2 * (wrapped.count("\n") + 1)
 
 
 def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float = 0.0) -> float:
-    """Name the models below an axis, level where they fit and slanted where not; gives the height in mm.
+    """Name the models below an axis, level where they fit and slanted where not, and return the height in mm.
 
-    slot_mm: room of a model along the axis. first: where the first model stands; the others follow
-    one unit apart.
+    Parameters
+    ----------
+    axes
+        To label.
+    names
+        Of the models.
+    slot_mm
+        Room of a model along the axis.
+    first
+        Where the first model stands; the others follow one unit apart.
     """
     character = 1.35
     level = max(4, int(slot_mm / character))

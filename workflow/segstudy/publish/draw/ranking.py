@@ -20,7 +20,7 @@ NAME_MM = 1.45
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A pair of panels a structure: a critical-difference diagram, and the places in resamples.
+    """Draw a critical-difference diagram and the places in resamples, a pair of panels a structure.
 
     Critical-difference diagram: Demšar (2006), turned, with pairwise tests in place of a critical
     distance. Places in resamples: Wiesenfarth et al. (2021).
@@ -82,7 +82,7 @@ def _of(table: pandas.DataFrame, figure: Figure) -> pandas.DataFrame:
 
 
 def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], models: list[str]) -> None:
-    """Mean ranks with intervals, best on top, and the bars that join models which do not differ."""
+    """Draw mean ranks with intervals, best on top, and the bars that join models which do not differ."""
     colour, marker = style.model_colours(models), style.model_markers(models)
     most = len(ranks)
     for y, row in enumerate(ranks.itertuples()):
@@ -105,7 +105,7 @@ def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], models:
 
 
 def _places(axes, share: pandas.DataFrame, models: list[str]) -> None:
-    """A cell a model and place, the darker the more often."""
+    """Draw a cell a model and place, the darker the more often."""
     colour = style.model_colours(models)
     for y, (model, row) in enumerate(share.iterrows()):
         for place, value in row.items():
@@ -133,10 +133,17 @@ def _names(axes, names: Sequence[str]) -> None:
 
 
 def alike(tests: pandas.DataFrame, order: list[str]) -> list[tuple[int, int]]:
-    """First and last position of each longest run of models in which no tested pair differs.
+    """Return first and last position of each longest run of models in which no tested pair differs.
 
-    tests: of one structure and metric. A pair that was not tested, as `statistics.compare` may leave
-    some out, joins nothing; two models that are equal for every subject need no test.
+    A pair that was not tested, as `statistics.compare` may leave some out, joins nothing; two
+    models that are equal for every subject need no test.
+
+    Parameters
+    ----------
+    tests
+        Of one structure and metric.
+    order
+        The models by mean rank.
     """
     equal = tests["share_tied"].astype(float) == 1
     differs = significant(tests) | ((tests["test"] == "") & ~equal)

@@ -1,4 +1,4 @@
-"""Label repair: how well each angle explains the fault, cases before and after, and what images say."""
+"""Label repair: fit of each angle to the fault, cases before and after, and the images' evidence."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ EVIDENCE = (
 
 
 def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
-    """IoU, or the evidence of all images, over the rotation: the whole circle, and the peak."""
+    """Draw IoU, or the evidence of all images, over the rotation: the whole circle, and the peak."""
     dataset = figure.dataset
     if results.study.datasets[dataset].repair.estimate_from == "images":
         return _draw_evidence_curve(results, dataset)
@@ -91,7 +91,7 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _draw_evidence_curve(results: Results, dataset: str) -> parts.Drawing:
-    """How well the structure lies in all images with a candidate rotation undone."""
+    """Draw how well the structure lies in all images with a candidate rotation undone."""
     curve, transform = results.sweep(dataset), results.transform(dataset)
     curve = curve.sort_values("angle_deg", ignore_index=True)[["angle_deg", "evidence"]]
     structure, angle = transform["structure"], transform["angle_deg"]
@@ -131,9 +131,22 @@ def _over_rotation(
     near_deg: float,
     rival_deg: float | None,
 ) -> tuple[MatplotlibFigure, Axes, Axes]:
-    """A curve over the rotation in degrees, (a) the whole circle and (b) `near_deg` around the best.
+    """Draw a curve over the rotation in degrees, (a) the whole circle and (b) `near_deg` around the best.
 
-    best: its angle and value, marked with `label`. rival_deg: another angle that does about as well.
+    Parameters
+    ----------
+    angles, values
+        Of the curve.
+    best
+        Its angle and value, marked with `label`.
+    colour
+        Of the curve.
+    label
+        Beside the best.
+    near_deg
+        Half the width of (b).
+    rival_deg
+        Another angle that does about as well.
     """
     order = np.argsort(angles.to_numpy(), kind="stable")
     angles, values = angles.to_numpy()[order], values.to_numpy()[order]
@@ -165,7 +178,7 @@ def _over_rotation(
 
 
 def _rivalled(transform: dict, does: str) -> str:
-    """What is said of another angle that does about as well; nothing where there is none."""
+    """Say of another angle that does about as well; nothing where there is none."""
     rival = transform.get("rival_deg")
     return "" if rival is None else f"; {rival:.2f}° {does} about as well"
 
@@ -213,7 +226,7 @@ def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
 
 
 def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
-    """The moved structure of the reference case as delivered and as repaired, in three planes."""
+    """Draw the moved structure of the reference case as delivered and as repaired, in three planes."""
     dataset = figure.dataset
     transform = results.transform(dataset)
     structure = results.study.datasets[dataset].repair.structure
@@ -252,7 +265,7 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
-    """Some cases in three planes, those for review first: as delivered, and as the study goes on."""
+    """Draw some cases in three planes, those for review first: as delivered, and as the study goes on."""
     dataset = figure.dataset
     transform = results.transform(dataset)
     structure = results.study.datasets[dataset].repair.structure
@@ -295,7 +308,7 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
-    """What the images say of each case before and after, as pairs."""
+    """Draw the evidence of the images of each case before and after, as pairs."""
     dataset = figure.dataset
     structure = results.study.datasets[dataset].repair.structure
     columns = [f"{name}_{when}" for name, _, _ in EVIDENCE for when in ("before", "after")]
@@ -347,7 +360,7 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
-    """The methods tried on the reference case: IoU against seconds."""
+    """Draw the methods tried on the reference case: IoU against seconds."""
     dataset = figure.dataset
     transform = results.transform(dataset)
     table = results.attempts(dataset).merge(results.attempt_seconds(dataset), how="left")

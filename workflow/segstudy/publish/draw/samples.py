@@ -1,4 +1,4 @@
-"""What the data look like: a few cases from the smallest to the largest labelled volume."""
+"""Sample cases: a few from the smallest to the largest labelled volume."""
 
 import numpy as np
 import pandas
@@ -15,7 +15,7 @@ MOST = 6
 
 
 def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
-    """Image beside image with reference labels, for at most six cases spread over the cohort."""
+    """Draw image beside image with reference labels, for at most six cases spread over the cohort."""
     study, dataset = results.study, figure.dataset
     settings, colours = study.datasets[dataset], parts.colours(results)
     chosen = spread_over(results, dataset)
@@ -77,7 +77,7 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
 
 
 def spread_over(results: Results, dataset: str, most: int = MOST) -> list[str]:
-    """Cases evenly spaced in the order of their labelled volume, the smallest and largest among them."""
+    """Choose cases evenly spaced in the order of their labelled volume, the smallest and largest among them."""
     structures = results.study.structures
     cases = sorted(
         results.cases(dataset),

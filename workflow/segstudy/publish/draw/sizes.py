@@ -1,4 +1,4 @@
-"""How much data a model needs: a metric against the number of subjects that it was trained on."""
+"""Training size: a metric against the number of subjects that it was trained on."""
 
 import math
 
@@ -14,7 +14,7 @@ from segstudy.words import confidence, count
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A panel a structure: the mean of each model over its training subjects, a line a family.
+    """Draw the mean of each model over its training subjects, a panel a structure and a line a family.
 
     A family is the models that differ in nothing but their `training_subset`.
     """
@@ -108,7 +108,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _subjects(results: Results, model: str) -> int:
-    """How many subjects a model was trained on; without a subset all of a fold's, on average."""
+    """Count the subjects that a model was trained on; without a subset all of a fold's, on average."""
     subset = results.study.models[model].training_subset
     if subset is not None:
         return subset.subjects
@@ -118,7 +118,7 @@ def _subjects(results: Results, model: str) -> int:
 
 
 def _draws(results: Results, figure: Figure) -> dict[tuple[str, str], list[float]]:
-    """Of models with several seeds, the mean of the finite values of each, by structure and model."""
+    """Average the finite values of each seed of models with several, by structure and model."""
     table = results.metrics
     table = table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric.name)]
     table = table[np.isfinite(table["value"])]

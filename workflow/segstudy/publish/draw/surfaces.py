@@ -34,7 +34,7 @@ AZIMUTH_DEG, ELEVATION_DEG = 30.0, 15.0
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A row a structure, a column a model: of each structure its median, worst or best case.
+    """Draw the median, worst or best case of each structure in 3D, a row a structure and a column a model.
 
     The case is chosen by the structure's Dice, averaged over the models.
     """
@@ -147,7 +147,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Vertices (in voxels of the label) and triangles of a structure; None where it is empty."""
+    """Return vertices (in voxels of the label) and triangles of a structure; None where it is empty."""
     mask = label.array == value
     box = bounding_box(mask)
     if box is None:
@@ -164,7 +164,7 @@ def _mesh(label: Image, value: int) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _signed(label: Image, prediction: np.ndarray, vertices: np.ndarray) -> np.ndarray | None:
-    """Distance in mm from each vertex to the prediction's surface, positive inside the prediction."""
+    """Measure the distance in mm from each vertex to the prediction's surface, positive inside the prediction."""
     if not prediction.any():
         return None
     inside = np.argwhere(prediction)
@@ -205,7 +205,7 @@ def _render(axes, vertices, faces, distances, shades: Normalize) -> None:
 
 
 def _scale_bar(axes) -> None:
-    """A bar of a round length below the surface, in its lower left corner."""
+    """Draw a bar of a round length below the surface, in its lower left corner."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     longest = max(right - left, top - bottom) / 3
     length = max(

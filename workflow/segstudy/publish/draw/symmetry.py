@@ -27,7 +27,7 @@ WORDS = {
 
 
 def kinds(study: Study) -> dict[str, list[str]]:
-    """What is averaged in each bar: the structures of the pairs, the merged pairs, all foreground."""
+    """List the structures averaged in each bar: those of the pairs, the merged pairs, all foreground."""
     by_members = {frozenset(members): name for name, members in study.composite_regions.items()}
     pairs = study.left_right_pairs
     return {
@@ -38,7 +38,7 @@ def kinds(study: Study) -> dict[str, list[str]]:
 
 
 def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
-    """A panel a metric: for each model the mean over cases of three ways to score the same labels."""
+    """Draw for each model the mean over cases of three ways to score the same labels, a panel a metric."""
     study = results.study
     metrics = chosen_metrics(study.publish.metrics, study)
     names, models = [known.name for known in metrics], list(study.models)
@@ -106,6 +106,7 @@ class Bar:
 
     @classmethod
     def of(cls, scores: np.ndarray, alpha: float) -> "Bar":
+        """Average the finite scores (subject,), with an interval at level 1 - alpha."""
         finite = scores[np.isfinite(scores)]
         infinite = int(np.isinf(scores).sum())
         if len(finite) < 2:
@@ -117,7 +118,7 @@ class Bar:
 
 
 def subject_means(values: pandas.DataFrame, members: list[str]) -> np.ndarray:
-    """A subject's mean over some structures; infinite as soon as one is, NaN only where all are."""
+    """Average some structures of each subject; infinite as soon as one is, NaN only where all are."""
     of_members = values[values["structure"].isin(members)]
     return of_members.groupby("subject")["value"].mean().to_numpy(float)
 
@@ -138,7 +139,7 @@ def _said(row: dict) -> str:
 
 
 def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
-    """A row a structure, a column a model: the mean share under the wrong side's label, and the worst."""
+    """Draw the mean share under the wrong side's label, and the worst: a row a structure, a column a model."""
     study, models = results.study, list(results.study.models)
     names = kinds(study)["apart"]
     values = results.values(figure.dataset, "side_swapped")
@@ -181,7 +182,7 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
-    """A panel a model with swapped voxels: its most swapped case, on the slice that shows most of them."""
+    """Draw each model's case with the most voxels on the wrong side, on the slice that shows most of them."""
     study, models = results.study, list(results.study.models)
     colours, dataset = parts.colours(results), figure.dataset
     candidates = {model: _most_swapped(results, dataset, model) for model in models}
@@ -226,7 +227,7 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _most_swapped(results: Results, dataset: str, model: str) -> tuple[View, float] | None:
-    """The case with the most swapped voxels, and their share of the predicted voxels of all pairs.
+    """Return the case with the most voxels on the wrong side, and their share of the predicted voxels of all pairs.
 
     Layers are `reference` and `prediction`. None where no voxel is swapped.
     """

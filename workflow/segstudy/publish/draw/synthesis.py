@@ -1,4 +1,4 @@
-"""What a network learned from that saw no real image: a label map and images drawn from it."""
+"""Training images of a network that saw no real image: a label map and images synthesised from it."""
 
 import numpy as np
 import pandas
@@ -13,7 +13,7 @@ from segstudy.words import count
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A label map beside images drawn from it; below, each image with the labels that were learned with it."""
+    """Draw a label map beside images synthesised from it; below, each image with its labels."""
     study = results.study
     fold, seed = study.folds[0], study.models[figure.model].seeds[0]
     samples = results.samples(figure.model, fold, seed)
@@ -71,5 +71,5 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def upright(picture: np.ndarray) -> np.ndarray:
-    """A slice along two RAS axes as a picture: front or head at the top, the patient's right on the left."""
+    """Turn a slice along two RAS axes into a picture: front or head at the top, the patient's right on the left."""
     return picture[::-1, ::-1].T

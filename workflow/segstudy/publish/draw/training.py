@@ -1,4 +1,4 @@
-"""How the networks learned: loss, Dice on the validation cases and learning rate, epoch by epoch."""
+"""Learning curves: loss, Dice on the validation cases and learning rate, epoch by epoch."""
 
 import numpy as np
 import pandas
@@ -17,7 +17,7 @@ DICE = "validation_dice_"
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
-    """A column a model: loss, validation Dice, learning rate and throughput of every fold and seed."""
+    """Draw loss, validation Dice, learning rate and throughput of every fold and seed, a column a model."""
     study = results.study
     models = list(dict.fromkeys(model for model, _, _ in results.trainings()))
     colour, structure_colour = style.model_colours(models), parts.colours(results)
@@ -133,7 +133,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 
 def _throughput(results: Results, history: pandas.DataFrame, model: str, fold: int, seed: int):
-    """Patches a second of each epoch, validation counted; undefined where it was not recorded."""
+    """Return the patches a second of each epoch, validation counted; undefined where it was not recorded."""
     trained = results.trained(model, fold, seed)
     settings = results.study.models[model]
     batch = trained.get("batch_size", getattr(settings, "batch_size", np.nan))
@@ -143,7 +143,7 @@ def _throughput(results: Results, history: pandas.DataFrame, model: str, fold: i
 
 
 def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:
-    """The mean over the runs at each epoch, with the range as a band unless it is of all structures."""
+    """Draw the mean over the runs at each epoch, with the range as a band unless the mean is of all structures."""
     recorded = table.dropna(subset=column)
     marker = {"marker": "o", "markersize": 2} if recorded["epoch"].nunique() < 25 else {}
     seaborn.lineplot(
@@ -155,7 +155,7 @@ def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float 
 
 
 def _last(table: pandas.DataFrame) -> dict[str, float]:
-    """The mean over folds of each model's last validation Dice."""
+    """Average each model's last validation Dice over the folds."""
     if f"{DICE}mean" not in table:
         return {}
     recorded = table.dropna(subset=f"{DICE}mean")
