@@ -35,10 +35,23 @@ COMPUTES = {"study.Study": "study.study"}
 
 @cache
 def digest(*modules: str) -> str:
-    """Digest of modules, e.g. `train.fit`, and of all project modules that they import.
+    """Compute the digest of modules and of all project modules that they import.
 
-    Names are relative to the package. An import inside a function counts; one by a computed
-    name does not, so such a module (a network, say) is named by the caller.
+    Parameters
+    ----------
+    modules
+        Names relative to the package, e.g. `train.fit`. A module that is imported by a computed name,
+        such as a network, is named here too; an import inside a function is seen.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such module.
     """
     modules_reached = sorted(reached(*modules))
     content = "".join(f"{module} {_fingerprint(module)}\n" for module in modules_reached)
@@ -46,7 +59,7 @@ def digest(*modules: str) -> str:
 
 
 def reached(*modules: str) -> set[str]:
-    """The modules themselves and all project modules that they import, directly or not."""
+    """Return the modules themselves and all project modules that they import, directly or not."""
     visited: set[str] = set()
     waiting = [_existing(module) for module in modules]
     while waiting:
@@ -62,7 +75,7 @@ def reached(*modules: str) -> set[str]:
 
 
 def imports(module: str) -> frozenset[str]:
-    """Project modules that a module imports, by its import statements."""
+    """Return the project modules that a module imports, by its import statements."""
     return _read(module)[0]
 
 

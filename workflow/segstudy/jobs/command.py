@@ -101,13 +101,13 @@ def has_option(words: Sequence[str], *names: str) -> bool:
 
 
 def _config_place(words: Sequence[str]) -> int | None:
-    """Where a value can be added to the user's own `--config`; None where there is none."""
+    """Return where a value can be added to the user's own `--config`; None where there is none."""
     places = [place for place, word in enumerate(words) if word in ("--config", "-C")]
     return places[-1] + 1 if places else None
 
 
 def _readable(study: str) -> str:
-    """The study's path, which Snakemake takes for YAML, and for text where it is none.
+    """Return the study's path, which Snakemake takes for YAML, and for text where it is none.
 
     Raises InputError where the path would be read as something else; quotes do not help, as Snakemake
     takes them away.
@@ -125,7 +125,7 @@ def _readable(study: str) -> str:
 
 
 def _with_profiles(words: Sequence[str]) -> list[str]:
-    """The words; a profile that comes along with segstudy by its path, where no other of the name is found."""
+    """Return the words; a profile that comes along with segstudy by its path, where no other of the name is found."""
     found, inside = [], False
     for word in words:
         name, equals, value = word.partition("=")
@@ -139,7 +139,7 @@ def _with_profiles(words: Sequence[str]) -> list[str]:
 
 
 def _profile(name: str) -> str:
-    """A profile's name, or its path where only segstudy has it."""
+    """Return a profile's name, or its path where only segstudy has it."""
     ours = shipped.PROFILES / name
     if Path(name).name != name or not ours.is_dir() or any(map(_is_profile, _theirs(name))):
         return name
@@ -147,7 +147,7 @@ def _profile(name: str) -> str:
 
 
 def _theirs(name: str) -> list[Path]:
-    """Where Snakemake looks for a profile: here, and in the folders of user and system."""
+    """Return where Snakemake looks for a profile: here, and in the folders of user and system."""
     homes = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     system = os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
     folders = [Path(), *(Path(home) / "snakemake" for home in (homes, *system.split(os.pathsep)))]

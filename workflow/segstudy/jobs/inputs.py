@@ -28,10 +28,18 @@ class Inputs:
         audited: Callable[[str], str],
         fitted: Callable[[str, str], str],
     ):
-        """Take the study and the two ways to what only a finished job can tell.
+        """Take the study and two functions that answer once a job has run.
 
-        audited: dataset -> its case table. fitted: plan, fold -> the fold's plan. Both raise while the
-        job that makes it has not run; what they raise passes through.
+        Parameters
+        ----------
+        study
+            The study.
+        paths
+            The paths of its results.
+        audited
+            Dataset -> its case table; raises while the audit has not run, and that passes through.
+        fitted
+            Plan and fold -> the file of the fold's plan; raises likewise.
         """
         self.study, self.paths = study, paths
         self._audited, self._fitted = audited, fitted

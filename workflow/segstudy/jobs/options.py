@@ -43,9 +43,19 @@ def _fill(config: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 
 def study_file(chosen: str, folder: Path) -> Path:
-    """Return the file of a study. chosen: a name in `folder`, or a path that ends in .yaml.
+    """Return the file of a study.
 
-    Raises InputError where there is none, with the names that there are.
+    Parameters
+    ----------
+    chosen
+        A name in `folder`, or a path that ends in .yaml.
+    folder
+        Where the shipped studies are.
+
+    Raises
+    ------
+    InputError
+        Where there is no such file, with the names that there are.
     """
     chosen = expanded(chosen, "--config study")
     file = Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
@@ -61,7 +71,17 @@ def study_file(chosen: str, folder: Path) -> Path:
 def chosen_models(only: Any, study: Study) -> list[str]:
     """Return the models that `--config only=a,b` names, in the study's order; all where it is empty.
 
-    Raises InputError for a model that the study does not have.
+    Parameters
+    ----------
+    only
+        Names with commas between them, or a list of names.
+    study
+        The study.
+
+    Raises
+    ------
+    InputError
+        For a model that the study does not have.
     """
     names = only if isinstance(only, list) else str(only or "").split(",")
     names = [str(name).strip() for name in names if str(name).strip()]
@@ -74,7 +94,20 @@ def chosen_models(only: Any, study: Study) -> list[str]:
 
 
 def check_all(chosen: list[str], study: Study) -> None:
-    """Refuse to compare models of which some are left out. chosen: as `chosen_models`."""
+    """Refuse to compare models of which some are left out.
+
+    Parameters
+    ----------
+    chosen
+        The models, as `chosen_models` returns them.
+    study
+        The study.
+
+    Raises
+    ------
+    InputError
+        With the models that are left out.
+    """
     left_out = [name for name in study.models if name not in chosen]
     if left_out:
         raise InputError(
@@ -95,7 +128,13 @@ def is_on(asked: Any, key: str) -> bool:
 
 
 def finished_gb(asked: Any) -> str:
-    """Return how much finished work may be kept beyond the results themselves, in GB, as an option has it."""
+    """Return how much finished work may be kept beyond the results themselves, in GB, as the text of an option.
+
+    Raises
+    ------
+    InputError
+        Where that is no number, or below 0.
+    """
     if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not asked >= 0:
         raise InputError(f"config: keep_finished_gb: {asked!r}; expected a number, 0 or more")
     return f"{asked:g}"
@@ -104,7 +143,15 @@ def finished_gb(asked: Any) -> str:
 def check_profile(resources: Iterable[str]) -> None:
     """Refuse a profile that sets resources of a rule by its old name, which Snakemake would pass over.
 
-    resources: names of the rules under `set-resources`. Raises InputError.
+    Parameters
+    ----------
+    resources
+        Names of the rules under `set-resources`.
+
+    Raises
+    ------
+    InputError
+        With the name that the rule has now.
     """
     for rule in resources:
         if rule in RENAMED_RULES:
@@ -117,10 +164,19 @@ def check_profile(resources: Iterable[str]) -> None:
 def check_until(until: Iterable[str], targets: Iterable[str]) -> None:
     """Refuse `--until RULE` for a rule with wildcards.
 
-    Behind a checkpoint Snakemake (9.27) finds none of its jobs, does nothing and ends well. targets:
-    the rules that gather a stage, after which one may stop.
+    Behind a checkpoint Snakemake (9.27) finds none of its jobs, does nothing and ends well.
 
-    Raises InputError, with the target to name.
+    Parameters
+    ----------
+    until
+        Rules that `--until` names.
+    targets
+        Rules that gather a stage, after which a run may stop.
+
+    Raises
+    ------
+    InputError
+        With the target to name instead.
     """
     targets = list(targets)
     for rule in until:
@@ -138,7 +194,17 @@ def check_groups(components: Any) -> None:
     """Refuse groups of several components.
 
     Snakemake (9.27) submits them again and again where a workflow has checkpoints (its issues 1217 and
-    1628); ours has. Raises InputError.
+    1628); ours has.
+
+    Parameters
+    ----------
+    components
+        Group -> number of its components, as Snakemake has them.
+
+    Raises
+    ------
+    InputError
+        Where there are any.
     """
     if components:
         raise InputError(

@@ -35,7 +35,14 @@ def any_of(models: list[str]) -> str:
 def runs(study: Study, pattern: str, models: Iterable[str] | None = None) -> list[str]:
     """Return a pattern filled in for every fold and seed of models, and tested dataset where it names one.
 
-    models: their names; None: all of the study.
+    Parameters
+    ----------
+    study
+        The study.
+    pattern
+        A path with `{model}`, `{fold}`, `{seed}` and, where it names one, `{dataset}`.
+    models
+        Names of models; None: all of the study.
     """
     return list(
         dict.fromkeys(

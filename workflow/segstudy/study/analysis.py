@@ -11,14 +11,14 @@ from segstudy.study.settings import EXPERT, Name, Positive, Settings
 
 
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
-    """The metrics' own names, for names of other programs."""
+    """Return the names that metrics have here, for names that other programs give them."""
     return tuple(
         dict.fromkeys(metric.name for metric in _refusing(find_all, names, directions).values())
     )
 
 
 def _refusing(function: Callable, *values: Any) -> Any:
-    """What a function returns, its InputError as the kind that a validator raises."""
+    """Call a function; raise its InputError as the ValueError that pydantic expects of a validator."""
     try:
         return function(*values)
     except InputError as error:

@@ -19,7 +19,7 @@ from segstudy.study.sources import LabelMapsSource, Source
 
 
 def _structures_schema(schema: dict) -> None:
-    """What a study file may hold: a value or several a structure, or names of a label table."""
+    """Let the schema take one value or several for a structure, or a list of names of a label table."""
     value = schema.pop("additionalProperties")
     schema.pop("type")
     several = {"type": "array", "items": value, "minItems": 1}
@@ -110,17 +110,17 @@ class Cohort(Settings):
         return self
 
     def cohort(self) -> "Cohort":
-        """These settings alone: all that a stage needs which only reads the files, to which sides are nothing."""
+        """Return the settings of the files alone, without the pairs of left and right structures."""
         return self._of(Cohort)
 
     def _of(self, kind: "type[Cohort]") -> "Cohort":
-        """The settings of a kind that this one extends; sides are nothing to those who take it."""
+        """Return the settings of a base class, with `left_right_pairs` at its default."""
         fields = kind.model_fields.keys() - {"left_right_pairs"}
         return kind(**{name: getattr(self, name) for name in fields})
 
 
 class RepairedCohort(Cohort):
-    """What `segstudy repair` needs of a dataset."""
+    """Settings of a dataset that `segstudy repair` reads."""
 
     repair: Repair | None = Field(
         None, description="label repair; left out: labels are taken as they are"
@@ -136,7 +136,7 @@ class RepairedCohort(Cohort):
         return self
 
     def repaired_cohort(self) -> "RepairedCohort":
-        """These settings alone."""
+        """Return the settings that the repair reads, without the pairs of left and right structures."""
         return self._of(RepairedCohort)
 
 
@@ -189,12 +189,12 @@ class Dataset(RepairedCohort):
         return self
 
     def delivered(self) -> "Dataset":
-        """What the audit of the files depends on; what comes after it is at its default."""
+        """Return the settings that the audit of the files depends on, with all others at their defaults."""
         return self.at_default(("cases_per_job", "audit_labels"))
 
     @property
     def has_images(self) -> bool:
-        """Whether its cases can be predicted: label maps alone can only be trained on."""
+        """Return whether the cases have images; label maps alone can be trained on and not predicted."""
         return not isinstance(self.source, LabelMapsSource)
 
     @model_validator(mode="after")
@@ -212,14 +212,29 @@ class Dataset(RepairedCohort):
 
 
 def pairs_of(cohort: Cohort) -> Pairs:
-    """The declared pairs; none where the study file says that there are none."""
+    """Return the pairs of left and right structures of a dataset; none for `left_right_pairs: none`."""
     return () if cohort.left_right_pairs == "none" else cohort.left_right_pairs
 
 
 def check_ignore(
     ignore: Collection[int], structures: Collection[int], background: Collection[int]
 ) -> None:
-    """Raises ValueError where a value of `ignore` is one of a structure's or of the background's."""
+    """Refuse a value of `ignore` that a structure or the background has too.
+
+    Parameters
+    ----------
+    ignore
+        Label values of voxels that nobody has labelled.
+    structures
+        Label values of the structures.
+    background
+        Further label values that are background.
+
+    Raises
+    ------
+    ValueError
+        With the first such value.
+    """
     for value in ignore:
         if value in structures:
             raise ValueError(f"ignore: value {value} is a structure's value")
@@ -231,7 +246,20 @@ def check_ignore(
 
 
 def check_pairs(pairs: Pairs, structures: list[str]) -> None:
-    """Raises ValueError for a pair of unknown structures, or one that stands twice."""
+    """Refuse pairs of left and right structures that are no structures, or that share one.
+
+    Parameters
+    ----------
+    pairs
+        (left, right) each.
+    structures
+        Names of the structures.
+
+    Raises
+    ------
+    ValueError
+        With the first such name.
+    """
     members = [name for pair in pairs for name in pair]
     for name in members:
         if name not in structures:

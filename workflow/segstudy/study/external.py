@@ -20,8 +20,9 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 class ExternalModel(StudyModel):
-    """Any program that maps an image to a label file, such as FreeSurfer's `mri_synthseg`. Nothing is trained: it
-    predicts each tested case, and is measured like the other models.
+    """A program of others that maps an image to a label file, such as FreeSurfer's `mri_synthseg`.
+
+    It is not trained here: it predicts each tested case, and is measured like the other models.
     """
 
     # For editors: what a person writes is `trainer`.
@@ -61,7 +62,7 @@ class ExternalModel(StudyModel):
     @field_validator("command", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
-        """A command in one line is split as a shell would."""
+        """Split a command that is given in one line as a shell would."""
         try:
             return tuple(shlex.split(value)) if isinstance(value, str) else value
         except ValueError as error:
@@ -81,16 +82,27 @@ class ExternalModel(StudyModel):
 
     @property
     def plan(self) -> None:
-        """None of the study's plans: the program is given images as they are."""
+        """Return None: a program is given images as they are, by no plan."""
         return None
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Nothing is drawn."""
+        """Return the one seed of a model that draws no random numbers."""
         return (0,)
 
     def check(self, channels: Sequence[str]) -> None:
-        """Raises ValueError where the command does not suit images of these channels."""
+        """Refuse a command that does not suit images of these channels.
+
+        Parameters
+        ----------
+        channels
+            Names of the channels of an image.
+
+        Raises
+        ------
+        ValueError
+            With the placeholder that is unknown or missing.
+        """
         images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
         allowed = [*images, "output", "threads"]
         named = [key for word in self.command for key in PLACEHOLDER.findall(word)]

@@ -18,7 +18,7 @@ TRAINERS = ("images", "synth", "nnunet", "external")
 
 
 def _with_network(value: Any) -> Any:
-    """`trainer: nnunet` and `external` stand for a `network` of that name; `synth` needs none named."""
+    """Add the `network` that follows from `trainer`: nnU-Net and programs have that name, `synth` a U-Net."""
     if not isinstance(value, dict) or "trainer" not in value:
         return value
     trainer, network = value["trainer"], value.get("network")

@@ -28,8 +28,9 @@ class OwnInfer(Infer):
 
 
 class SirenHead(Settings):
-    """A head of sine layers that sees, beside the network's features, where in the patch a voxel lies
-    (Sitzmann et al. 2020): mm from the patch's middle, over half its longest side.
+    """A head of sine layers that is given a voxel's position beside its features (Sitzmann et al. 2020).
+
+    The position is in mm from the middle of the patch, divided by half its longest side.
     """
 
     hidden: int = Field(
@@ -163,7 +164,7 @@ class Model(StudyModel):
     @model_validator(mode="before")
     @classmethod
     def _loss_of_its_trainer(cls, given: Any) -> Any:
-        """SynthSeg's loss is Dice alone. Cross-entropy keeps small structures away for thousands of steps."""
+        """Give `trainer: synth` SynthSeg's loss, Dice alone: cross-entropy delays small structures by thousands of steps."""
         if isinstance(given, dict) and given.get("trainer") == "synth" and "loss" not in given:
             return {**given, "loss": {"dice": 1.0, "cross_entropy": 0.0}}
         return given

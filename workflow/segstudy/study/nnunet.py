@@ -25,8 +25,9 @@ class NnunetInfer(Infer):
 
 
 class NnunetModel(StudyModel):
-    """nnU-Net itself (Isensee et al. 2021; extra `nnunet`): it plans, preprocesses, trains and predicts by its own
-    rules, on the same folds as the other models. What it fits, it fits on a fold's training cases.
+    """nnU-Net itself (Isensee et al. 2021; extra `nnunet`), on the same folds as the other models.
+
+    It plans, preprocesses, trains and predicts by its own rules; each of its plans is fitted on a fold's training cases.
     """
 
     # For editors: what a person writes is `trainer`.
@@ -75,9 +76,10 @@ class NnunetModel(StudyModel):
 
     @property
     def plan(self) -> None:
-        """None of the study's plans: nnU-Net makes its own."""
+        """Return None: nnU-Net makes plans of its own."""
         return None
 
     @property
     def dims(self) -> int:
+        """Return 2 for slices and 3 for volumes."""
         return 2 if self.configuration == "2d" else 3

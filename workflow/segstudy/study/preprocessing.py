@@ -1,4 +1,4 @@
-"""How cases are dealt out to folds, and brought to a common grid and intensity."""
+"""Settings of cross-validation, and of the plans that bring cases to a common grid and intensity."""
 
 from typing import Literal
 
@@ -21,8 +21,8 @@ class Splits(Settings):
     )
     group_by: Literal["subject", "case_though_it_leaks"] = Field(
         "subject",
-        description="cases of one subject stay together; `case_though_it_leaks` deals them out one by one, so that a "
-        "model is tested on subjects that it was trained on: only to measure what that pretends",
+        description="`subject`: cases of one subject stay together; `case_though_it_leaks`: each case is dealt out by "
+        "itself, so that a model is tested on subjects that it was trained on, for measuring the bias of such a split",
     )
 
     @model_validator(mode="after")

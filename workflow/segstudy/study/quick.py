@@ -54,14 +54,14 @@ def shortened(model: Any) -> Any:
 
 
 def _least(value: Any, most: int) -> Any:
-    """A number, or `most` where it is larger or not given."""
+    """Return a number, or `most` where it is larger or not given."""
     if value in (None, "auto"):
         return most
     return min(value, most) if isinstance(value, int) else value
 
 
 def _each_least(values: Any, most: tuple[int, ...]) -> Any:
-    """Numbers, each as `_least` has it; further ones than `most` has are held to its last."""
+    """Return numbers, each as `_least` has it; further ones than `most` has are held to its last."""
     if values in (None, "auto"):
         return list(most)
     if not isinstance(values, (list, tuple)):

@@ -31,12 +31,19 @@ def read_study(
 ) -> Study:
     """Read and check a study file.
 
-    `source_path` is where the data are (`--config path=DIR`), in place of `source.path`: a folder for
-    the datasets that are on disk or downloaded, where these are one or parts of one, or a folder
-    for each by name (`--config path='{site_a: DIR, site_b: DIR}'`); it is one from the working directory.
+    Parameters
+    ----------
+    path
+        The study file. Paths in it are expanded, and taken from its folder (`paths.from_study_file`).
+    source_path
+        Where the data are (`--config path=DIR`), in place of `source.path` and from the working directory:
+        a folder for all datasets that are on disk or downloaded, where these are one or parts of one, or a
+        folder for each by name (`--config path='{site_a: DIR, site_b: DIR}'`).
 
-    Paths of the file are expanded, and taken from its folder (`paths.from_study_file`).
-    Raises InputError that names the file, the key, what was found and what was expected.
+    Raises
+    ------
+    InputError
+        With file, line, column, key, what was found and what was expected, a line for each mistake.
     """
     path = Path(paths.expanded(str(path), "study file"))
     content, old_names = by_todays_names(Study, _content(path))
@@ -90,7 +97,20 @@ class Places:
 
 
 def from_json(kind: type[Settings], text: str) -> Any:
-    """Settings from the JSON value of a command line; `@FILE` reads it from a file."""
+    """Read settings from the JSON value of a command line.
+
+    Parameters
+    ----------
+    kind
+        The settings class.
+    text
+        JSON, or `@FILE` for a file that holds it.
+
+    Raises
+    ------
+    InputError
+        With the key, what was found and what was expected.
+    """
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
@@ -113,7 +133,7 @@ def _tell(old_names: list[OldName], file: Path | str, place: Callable[[Keys], st
 
 
 def _content(path: Path) -> dict:
-    """The keys and values of a study file."""
+    """Read the keys and values of a study file. Raises InputError where it holds none."""
     content = read_yaml(path, "study file")
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected keys and values (datasets, models, ...) at the top")
@@ -121,7 +141,20 @@ def _content(path: Path) -> dict:
 
 
 def check_sources(study: Study, file: Path | str) -> None:
-    """Raise InputError where a table or folder that a study names is not there, or is something else."""
+    """Refuse a study whose table or folder is not there, or is something else.
+
+    Parameters
+    ----------
+    study
+        The study.
+    file
+        Its file, for the message.
+
+    Raises
+    ------
+    InputError
+        With the place of the key `source.path`, the path, and what was expected there.
+    """
     for name, dataset in study.datasets.items():
         text = getattr(dataset.source, "path", None)
         if not text:
@@ -143,7 +176,7 @@ def check_sources(study: Study, file: Path | str) -> None:
 
 
 def _sources(content: dict) -> dict[str, dict]:
-    """The sources that a study file gives its datasets, but for phantoms."""
+    """Return the sources of the datasets, by dataset, but for phantoms."""
     datasets = content.get("datasets")
     return {
         name: dataset["source"]
@@ -173,7 +206,7 @@ def _place_sources(
 def _replacements(
     content: dict, source_path: str | typing.Mapping[str, str], file: Path
 ) -> dict[str, str]:
-    """The paths of `--config path`, by dataset: each for its own, or one for all."""
+    """Return the path that `--config path` gives each dataset: its own, or one for all."""
     sources = _sources(content)
     known = ", ".join(sources) or "none"
     if isinstance(source_path, typing.Mapping):

@@ -31,7 +31,7 @@ LabelValue = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _lists(value: Any) -> Any:
-    """A single value stands for a list of one."""
+    """Turn single values into lists of one."""
     if not isinstance(value, dict):
         return value
     return {
@@ -57,7 +57,7 @@ Background = Literal["all"] | tuple[int, ...]
 
 
 def _one_or_several(value: Any) -> Any:
-    """A single value stands for a list of one. Raises ValueError for what is no whole number or list of such."""
+    """Turn a single value into a list of one. Raises ValueError for what is no whole number or list of such."""
     values = value if isinstance(value, (list, tuple)) else [value]
     if any(isinstance(item, bool) or not isinstance(item, int) for item in values):
         raise ValueError(f"found {value!r}; expected a whole number from 1 to 65535, or several")
@@ -75,7 +75,22 @@ IgnoreValues = Annotated[
 
 
 def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], background: Background) -> None:
-    """Raises ValueError for a structure without a value, or a value that stands for two things."""
+    """Refuse a structure without a value, and a value that stands for two things.
+
+    Parameters
+    ----------
+    key
+        Name of the setting, for the message.
+    scheme
+        Structure -> its label values.
+    background
+        Label values that are background; `all`: any other.
+
+    Raises
+    ------
+    ValueError
+        With the first such structure or value.
+    """
     values = [value for of_structure in scheme.values() for value in of_structure]
     others = () if background == "all" else background
     for value in [*values, *others]:
@@ -113,26 +128,26 @@ class Settings(BaseModel):
         return validate({cls.old_names.get(key, key): value for key, value in content.items()})
 
     def to_json(self) -> str:
-        """One line of JSON without what is at its default: what a rule passes on its command line.
+        """Write the settings that are not at their defaults as one line of JSON, as rules pass them.
 
         Keys keep their order, since the order of the structures is the order of the classes.
         """
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True))
 
     def at_default(self, names: Collection[str]) -> Self:
-        """A copy in which the settings of these names, as far as it has them, are at their defaults."""
+        """Return a copy with the settings of these names, as far as there are such, at their defaults."""
         fields = type(self).model_fields.items()
         return self.model_copy(
             update={name: field.get_default() for name, field in fields if name in names}
         )
 
     def digest(self) -> str:
-        """Digest of all settings, those at their defaults too: a changed default is a change."""
+        """Compute a digest of all settings, those at their defaults too: a changed default is a change."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
 def kinds_of(union: Any) -> dict[str, type[Settings]]:
-    """The settings class of each tag of a union that is told apart by a field, such as `layout`."""
+    """Return the settings class for each value of the key, such as `layout`, that tells a union's classes apart."""
     kinds, field, *_ = typing.get_args(union)
     return {
         tag: kind

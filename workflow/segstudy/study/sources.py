@@ -171,5 +171,5 @@ Source = Annotated[
 
 
 def source_kinds() -> dict[str, type[Settings]]:
-    """The settings class of each layout."""
+    """Return the settings class of each layout."""
     return kinds_of(Source)

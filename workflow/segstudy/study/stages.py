@@ -22,14 +22,14 @@ from segstudy.study.settings import (
 
 
 class SplitSettings(Settings):
-    """What `segstudy preprocess split` needs of a study."""
+    """Settings of `segstudy preprocess split`."""
 
     splits: Splits
     roles: dict[Name, Literal["train", "test"]] = Field(description="role of each dataset")
 
 
 class FitSettings(Settings):
-    """What `segstudy preprocess plan` needs of a study."""
+    """Settings of `segstudy preprocess plan`."""
 
     plan: Preprocess
     modality: Literal["CT", "MR", "other"]
@@ -38,7 +38,7 @@ class FitSettings(Settings):
 
 
 class ResampleSettings(Settings):
-    """What `segstudy preprocess resample` needs of a study."""
+    """Settings of `segstudy preprocess resample`."""
 
     plan: Preprocess
     dataset: Cohort
@@ -46,14 +46,14 @@ class ResampleSettings(Settings):
 
 
 class TissueSettings(ResampleSettings):
-    """What `segstudy preprocess tissues` needs of a study."""
+    """Settings of `segstudy preprocess tissues`."""
 
     left_right_pairs: Pairs = Field((), description="left and right, which look alike")
     tissues: dict[Name, tuple[int, ...]] = Field({}, description="values that look alike")
 
 
 class TrainSettings(Settings):
-    """What `segstudy train` needs of a study."""
+    """Settings of `segstudy train`."""
 
     model: AnyModel
     structures: tuple[str, ...]
@@ -66,7 +66,7 @@ class TrainSettings(Settings):
 
 
 class ExternalSettings(Settings):
-    """What `segstudy infer --external` needs of a study."""
+    """Settings of `segstudy infer --external`."""
 
     model: ExternalModel
     channels: tuple[str, ...] = ("image",)
@@ -78,7 +78,7 @@ class ExternalSettings(Settings):
 
 
 class GridSettings(Settings):
-    """What `segstudy statistics` needs of a study with grids."""
+    """Settings of `segstudy statistics` for grid searches."""
 
     grids: dict[Name, dict[Name, dict[str, Any]]]
     weights: dict[Name, Literal["last", "best"]] = Field(
@@ -87,7 +87,7 @@ class GridSettings(Settings):
 
 
 class MeasureSettings(Settings):
-    """What `segstudy metrics` needs of a study."""
+    """Settings of `segstudy metrics`."""
 
     old_names = {"ignore_labels": "background_labels"}
 

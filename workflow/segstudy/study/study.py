@@ -1,4 +1,4 @@
-"""A whole study, and what holds between its parts."""
+"""The settings of a whole study, and the checks between its parts."""
 
 import itertools
 from typing import Any
@@ -21,7 +21,7 @@ from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
 from segstudy.study.study_model import StudyModel
 
 SCHEMA_VERSION = 2
-"""Of the keys of a study file; docs/versions.md says what each version changed."""
+"""The version of the keys of a study file; docs/versions.md lists what each version changed."""
 
 
 class Study(Settings):
@@ -73,7 +73,7 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Study":
-        """What no part can check by itself. Datasets come first: the others rely on what is checked there."""
+        """Check the parts against each other, the datasets first, since the other checks rely on them."""
         _check_datasets(self)
         for name, model in self.models.items():
             _check_model(self, name, model)
@@ -91,46 +91,48 @@ class Study(Settings):
 
     @property
     def training_datasets(self) -> list[str]:
+        """Return the datasets with `role: train`."""
         return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
 
     @property
     def tested_datasets(self) -> list[str]:
-        """Those with images; the cases of all of them are predicted."""
+        """Return the datasets with images; the cases of all of them are predicted."""
         return [name for name, dataset in self.datasets.items() if dataset.has_images]
 
     @property
     def cross_validated_datasets(self) -> list[str]:
-        """Those whose cases are trained on by all folds but the one that tests them."""
+        """Return the training datasets with images, whose cases each fold but one trains on and that one tests."""
         return [name for name in self.training_datasets if self.datasets[name].has_images]
 
     def trained_on(self, model: str) -> list[str]:
-        """The datasets that a model learns from, in the order of the study file."""
+        """Return the datasets that a model learns from, in the order of the study file."""
         settings = self.models[model]
         if isinstance(settings, ExternalModel):
             return []
         return [name for name in self.training_datasets if name in (settings.train_on or [name])]
 
     def fitted_on(self, plan: str) -> list[str]:
-        """The datasets whose training cases decide a plan: those that its models learn from."""
+        """Return the datasets whose training cases a plan is fitted on: those that its models learn from."""
         users = [name for name, model in self.models.items() if model.plan == plan]
         return self.trained_on(users[0]) if users else self.training_datasets
 
     def ignores(self, model: str) -> bool:
-        """Whether the labels that a model learns from may hold voxels that nobody has labelled."""
+        """Return whether the labels that a model learns from may hold voxels that nobody has labelled."""
         return any(self.datasets[name].ignore for name in self.trained_on(model))
 
     @property
     def structures(self) -> list[str]:
-        """Names in the order of the network's classes 1, 2, ..., the same for all datasets."""
+        """Return the structures in the order of the network's classes 1, 2, ..., the same for all datasets."""
         return list(self.datasets[self.training_datasets[0]].structures)
 
     @property
     def left_right_pairs(self) -> Pairs:
+        """Return the pairs of left and right structures."""
         return pairs_of(self.datasets[self.training_datasets[0]])
 
     @property
     def side_blind_models(self) -> list[str]:
-        """Models that are taught, as the study asks for, that left and right structures may be on either side."""
+        """Return the models that mirror left to right and keep the labels, as the study asks for by `mirror: all`."""
         pairs = self.left_right_pairs
         return [
             name
@@ -147,27 +149,29 @@ class Study(Settings):
 
     @property
     def channels(self) -> tuple[str, ...]:
+        """Return the channels of an image, in order."""
         return self.datasets[self.tested_datasets[0]].channels
 
     @property
     def modality(self) -> str:
+        """Return the modality of all images."""
         return self.datasets[self.training_datasets[0]].modality
 
     @property
     def folds(self) -> list[int]:
-        """Folds to run; one where label maps are all that is trained on, since all would be alike."""
+        """Return the folds to run; one where all training data are label maps, since folds would be alike."""
         if not self.cross_validated_datasets:
             return [0]
         return list(self.splits.run_folds or range(self.splits.folds))
 
 
 def _first(study: Study) -> Dataset:
-    """The dataset that the others must be like."""
+    """Return the dataset that the others are compared with."""
     return study.datasets[study.tested_datasets[0]]
 
 
 def _check_datasets(study: Study) -> None:
-    """All hold the same structures in like images, and some can be trained on and some tested."""
+    """Check that datasets have the same structures and like images, and that some are trained on, some tested."""
     if not study.tested_datasets:
         raise ValueError(
             "datasets: all are label maps, so nothing can be predicted; add one with images, with role: test "
@@ -214,7 +218,7 @@ def _check_model(study: Study, name: str, model: StudyModel) -> None:
 
 
 def _check_external(study: Study, name: str, model: ExternalModel) -> None:
-    """A program predicts the study's structures from the study's channels."""
+    """Check that a program predicts the study's structures from the study's channels."""
     if set(model.labels) != set(study.structures):
         raise ValueError(
             f"models.{name}.labels: {', '.join(model.labels)}; expected the structures of the "
@@ -227,7 +231,7 @@ def _check_external(study: Study, name: str, model: ExternalModel) -> None:
 
 
 def _check_data(study: Study, name: str, model: StudyModel) -> None:
-    """A model learns from training datasets, and from label maps alone only by drawing images."""
+    """Check that a model learns from training datasets, and from label maps only by synthesised images."""
     for dataset in model.train_on or ():
         if dataset not in study.training_datasets:
             raise ValueError(
@@ -245,7 +249,7 @@ def _check_data(study: Study, name: str, model: StudyModel) -> None:
 
 
 def _check_synth(study: Study, name: str, model: Model) -> None:
-    """Images of any contrast have nothing in common but what each is normalised to by itself."""
+    """Check that synthesised images, of any contrast, are normalised each by itself."""
     chosen = study.preprocess[model.plan].normalise
     if chosen == "ct" or (chosen == "auto" and study.modality == "CT"):
         raise ValueError(
@@ -255,7 +259,7 @@ def _check_synth(study: Study, name: str, model: Model) -> None:
 
 
 def _check_class_weights(study: Study, name: str, model: Model) -> None:
-    """Each structure has a weight, or none has."""
+    """Check that each structure has a weight, or none has."""
     weights = model.loss.class_weights
     if weights is None:
         return
@@ -274,7 +278,7 @@ def _check_class_weights(study: Study, name: str, model: Model) -> None:
 
 
 def _check_channels(study: Study) -> None:
-    """A plan's channels are among those of the images."""
+    """Check that a plan's channels are among those of the images."""
     for name, plan in study.preprocess.items():
         odd = [channel for channel in plan.channels or () if channel not in study.channels]
         if odd:
@@ -285,7 +289,7 @@ def _check_channels(study: Study) -> None:
 
 
 def _check_plans(study: Study) -> None:
-    """A plan is fitted on what is trained on with it."""
+    """Check that the models of a plan learn from the same datasets, on which it is fitted."""
     users: dict[str, str] = {}
     for name, model in study.models.items():
         other = users.setdefault(model.plan, name) if model.plan else name
@@ -298,7 +302,7 @@ def _check_plans(study: Study) -> None:
 
 
 def _check_sides(study: Study) -> None:
-    """A network that is mirrored across the sagittal plane must be told which structures swap."""
+    """Check that structures swap sides where a model mirrors images across the sagittal plane."""
     cohort = _first(study)
     lateral = [name for name in cohort.structures if other_side(name)]
     if cohort.left_right_pairs or not lateral:
@@ -319,7 +323,7 @@ def _check_sides(study: Study) -> None:
 
 
 def _check_comparisons(study: Study) -> None:
-    """What is compared is among the models, or among the datasets that they are tested on."""
+    """Check that comparisons name models of the study, or datasets that are tested."""
     compared = () if study.statistics.compare == "all" else study.statistics.compare
     for model in itertools.chain.from_iterable(compared):
         if model not in study.models:

@@ -1,4 +1,4 @@
-"""What is asked of every model of a study, whoever trains it."""
+"""Settings that all models of a study have, whoever trains them."""
 
 from typing import Annotated, Any, Literal
 
@@ -54,6 +54,7 @@ class TrainingSubset(Settings):
 
     @property
     def draw(self) -> tuple[int, int]:
+        """Return the number of subjects and the seed of their draw."""
         return self.subjects, self.seed
 
 
@@ -62,7 +63,7 @@ NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "ru
 
 
 class StudyModel(Settings):
-    """What a study trains and compares: one of its models."""
+    """One of the models that a study trains, or runs, and compares."""
 
     old_names = {"grid": "grid_search"}
 
@@ -93,7 +94,7 @@ class StudyModel(Settings):
         return value
 
     def learning(self) -> "StudyModel":
-        """The settings that shape the weights, with all others at their defaults.
+        """Return the settings that shape the weights, with all others at their defaults.
 
         Where and how long a job runs, and how its weights are used, is no reason to train again.
         """

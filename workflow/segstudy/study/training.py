@@ -48,6 +48,8 @@ class Loss(Settings):
 
 
 class Optimizer(Settings):
+    """The optimizer and its peak learning rate."""
+
     name: Literal["adamw", "adam", "sgd"] = Field(
         "adamw", description="sgd is with Nesterov momentum"
     )
@@ -64,6 +66,8 @@ class Optimizer(Settings):
 
 
 class Schedule(Settings):
+    """How the learning rate rises and decays."""
+
     name: Literal["cosine", "poly", "linear", "constant"] = Field(
         "cosine", description="decay of the learning rate; poly has exponent 0.9"
     )
@@ -107,11 +111,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
 }
-"""Sets of random changes; what is not named is at its default."""
+"""Sets of random changes; keys that a set does not name are at their defaults."""
 
 
 def _shares(*names: str) -> dict[str, str]:
-    """The old names of probabilities: `noise_share` of `noise_probability`."""
+    """Return the old names of probabilities, such as `noise_share` of `noise_probability`."""
     return {f"{name}_share": f"{name}_probability" for name in names}
 
 

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in lines a person can act on."""
+"""Messages for what pydantic refuses: the key, what was found, what is allowed."""
 
 import difflib
 import re
@@ -55,7 +55,7 @@ def keys_named_by(message: str) -> Keys:
 
 
 def _allowed_instead(found: str, allowed: list[str], among: str) -> str:
-    """The end of a message on a word that is not allowed: the one that was likely meant, and all there are."""
+    """Word the end of a message on a word that is not allowed: the one that was likely meant, and all there are."""
     near = difflib.get_close_matches(found, allowed, n=1)
     return (f"; did you mean {near[0]}? " if near else ". ") + f"{among}: {', '.join(allowed)}"
 
@@ -75,7 +75,7 @@ def _keys(problem: ErrorDetails) -> Keys:
 
 
 def _message(problem: ErrorDetails, kind: type[BaseModel]) -> str:
-    """What was found at the key, and what was expected."""
+    """Word what was found at the key, and what was expected."""
     loc, context = problem["loc"], problem.get("ctx", {})
     match problem["type"]:
         case "missing" | "union_tag_not_found":
@@ -99,7 +99,7 @@ _UNION_BRANCHES = ("literal[", "tuple[", "constrained-", "function-", "lax-or-st
 
 
 def _is_tag(loc: tuple, position: int) -> bool:
-    """Whether a step of pydantic's location names a union's branch and not a key of the file."""
+    """Return whether a step of pydantic's location names a union's branch and not a key of the file."""
     part = loc[position]
     if not isinstance(part, str):
         return False
@@ -143,7 +143,7 @@ def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel
 
 
 def keys_at(kind: type[BaseModel], loc: tuple) -> list[str]:
-    """The keys that may stand at a location; none where a person gives names, or below a value."""
+    """Return the keys that may stand at a location; none where a person gives names, or below a value."""
     kinds, _ = _step([kind], loc)
     return list(dict.fromkeys(name for settings in kinds for name in settings.model_fields))
 
