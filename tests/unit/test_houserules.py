@@ -105,7 +105,7 @@ def test_a_stage_is_one_word_everywhere(stage):
     assert any((REPOSITORY / "tests" / "unit" / stage).glob("test_*.py"))
 
 
-@pytest.mark.parametrize("stage", [None, *STAGES, "study"])
+@pytest.mark.parametrize("stage", [None, *STAGES, "study", "preview", "status"])
 def test_help_imports_nothing_heavy(stage):
     words = [stage] if stage else []
     code = (

@@ -132,7 +132,8 @@ class Recorder(logging.Handler):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as out:
             for one in lines:
-                out.write(json.dumps({"time": round(time.time(), 1), **one}) + "\n")
+                mark = {"time": round(time.time(), 1), "by": os.getpid()}
+                out.write(json.dumps({**mark, **one}) + "\n")
 
     def _run(self) -> dict:
         command = shlex.join(["snakemake", *sys.argv[1:]])
