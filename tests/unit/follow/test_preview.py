@@ -7,7 +7,7 @@ import pytest
 
 from segstudy.errors import InputError
 from segstudy.follow import words
-from segstudy.follow.preview import CERTAIN, LIKELY, preview
+from segstudy.follow.preview import CERTAIN, LIKELY, error_in, preview
 from segstudy.follow.times import ALIKE, BEFORE, SIZES
 from segstudy.preview_command import config_of, found_name
 from segstudy.study import read_study
@@ -228,3 +228,19 @@ def test_a_study_is_found_by_name_or_path(place):
         found_name("none.yaml", {})
     with pytest.raises(InputError, match="expected KEY=VALUE"):
         config_of(["results"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Using x.\nMissingRuleException:\nNo rule to produce a.\n", "No rule to produce a."),
+        (
+            'WorkflowError in file "common.smk", line 48:\n--config only: b: no such model\n'
+            '  File "common.smk", line 66, in <module>\n',
+            "--config only: b: no such model",
+        ),
+        ("", "Snakemake cannot plan this study; snakemake --dry-run says more"),
+    ],
+)
+def test_what_snakemake_refuses_is_said_in_its_words(text, said):
+    assert error_in(text) == said
