@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from benchmark_runs import run_quickly
 from builders import AFFINE, HEART, chest, tiny_study, write_case, write_cohort, write_table
 from segstudy.images.files import write_label
 from workspace import Workspace
@@ -148,3 +149,9 @@ def test_settings_that_are_put_back_are_restored(workspace):
     for stage in restored:
         for log in (workspace.results / "logs" / stage).glob("flat-*.log"):
             assert "made before of the same settings, data and code" in log.read_text()
+
+
+def test_its_time_is_measured():
+    """On a busy machine the smoke run may miss its target; that is not what is asked here."""
+    run = run_quickly("preview")
+    assert run.stdout.count("target ") == 3, run.stderr
