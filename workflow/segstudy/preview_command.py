@@ -1,8 +1,11 @@
 """`segstudy preview`: what a run would do, why, and what it takes, before it is started."""
 
 import json
+import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from segstudy.errors import InputError
 
@@ -26,61 +29,37 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     """Print what would run."""
     from segstudy.follow import preview, words
+    from segstudy.jobs.options import chosen_models, is_on
+    from segstudy.jobs.partial import finished_part
+    from segstudy.jobs.results import ResultPaths
+    from segstudy.start import chosen_study
 
-    config = config_of(options.config)
-    study, root = found_study(options.study, config)
-    values = [f"study={options.study}", *options.config]
-    jobs = preview.planned(values, options.targets)
+    config = config_of(options)
+    study, _ = chosen_study(config)
+    root = results_folder(config, study.name)
+    if is_on(config["partial"], "partial"):
+        models = chosen_models(config["only"], study)
+        study = finished_part(study, ResultPaths(root), models)
+    jobs = preview.planned([f"study={options.study}", *options.config], options.targets)
     found = preview.preview(study, root, jobs)
     print(json.dumps(words.as_json(found), indent=1) if options.json else words.text(found), end="")
     if options.json:
         print()
 
 
-def config_of(pairs: list[str]) -> dict[str, str]:
-    """Return `KEY=VALUE` as a dictionary. Raises InputError for anything else."""
-    parts = [pair.partition("=") for pair in pairs]
-    for key, equals, _ in parts:
-        if not (key and equals) or key == "study":
-            raise InputError(
-                f"--config {key}{equals}: expected KEY=VALUE, and no `study` among them"
-            )
-    return {key: value for key, _, value in parts}
+def config_of(options: Namespace) -> dict[str, Any]:
+    """Return `config` as the workflow will see it.
 
-
-def found_name(chosen: str, config: dict[str, str]) -> tuple[str, Path]:
-    """Return a study's name, and the folder of its results, whatever has become of its data.
-
-    Raises InputError where there is no such study file.
+    Raises InputError for what is no `KEY=VALUE`, and for a second `study`.
     """
-    from segstudy.follow.preview import WORKFLOW
-    from segstudy.jobs.options import study_file
-    from segstudy.yaml_files import read_yaml
+    from segstudy.jobs import command
 
-    file = study_file(chosen, WORKFLOW.parent / "config" / "studies")
-    content = read_yaml(file, "study file")
-    name = content.get("name", file.stem) if isinstance(content, dict) else file.stem
-    return str(name), Path(config.get("results", "results")) / str(name)
+    for pair in options.config:
+        if not re.match(r"\w+=", pair):
+            raise InputError(f"--config {pair}: expected KEY=VALUE")
+    return command.config_of(options.study, ["--config", *options.config])
 
 
-def found_study(chosen: str, config: dict[str, str]):
-    """Return a study, and the folder of its results.
-
-    chosen: a name in `config/studies`, or a study file. Raises InputError where there is none.
-    """
-    from segstudy.follow.preview import WORKFLOW
-    from segstudy.jobs.options import study_file
-    from segstudy.study import check_sources, read_study
-
-    file = study_file(chosen, WORKFLOW.parent / "config" / "studies")
-    study = read_study(file, _places(config.get("path")))
-    check_sources(study, file)
-    return study, Path(config.get("results", "results")) / study.name
-
-
-def _places(text: str | None) -> str | dict[str, str] | None:
-    """Return `--config path` as Snakemake reads it: a folder, or `{dataset: folder, ...}`."""
-    if not text or not text.startswith("{"):
-        return text or None
-    parts = [part.partition(":") for part in text.strip("{} ").split(",")]
-    return {name.strip(): place.strip() for name, _, place in parts}
+def results_folder(config: Mapping[str, Any], name: str) -> Path:
+    """Return the folder of the results of the study called `name`."""
+    return Path(str(config["results"])) / name

@@ -33,11 +33,12 @@ def run(options: Namespace) -> None:
     from segstudy.errors import InputError
     from segstudy.follow import status
     from segstudy.jobs.results import ResultPaths
-    from segstudy.preview_command import config_of, found_name
+    from segstudy.preview_command import config_of, results_folder
 
     if options.watch is not None and not options.watch > 0:
         raise InputError(f"--watch {options.watch:g}: expected seconds, more than 0")
-    name, root = found_name(options.study, config_of(options.config))
+    name = _name(options.study)
+    root = results_folder(config_of(options), name)
     while True:
         now = time.time()
         found = status.status(name, root, ResultPaths(root).jobs, now)
@@ -51,6 +52,18 @@ def run(options: Namespace) -> None:
         if options.watch is None or (found and found.state != status.GOING):
             return
         time.sleep(options.watch)
+
+
+def _name(chosen: str) -> str:
+    """Return a study's name, whatever has become of its data; raise InputError where there is no such file."""
+    from segstudy import shipped
+    from segstudy.jobs.options import study_file
+    from segstudy.study.reading import name_of
+    from segstudy.yaml_files import read_yaml
+
+    file = study_file(chosen, shipped.STUDIES)
+    content = read_yaml(file, "study file")
+    return str(content.get("name", name_of(file)) if isinstance(content, dict) else name_of(file))
 
 
 def _nothing(name: str, root: Path) -> str:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from segstudy.errors import InputError
+from segstudy.cli import main
 from segstudy.follow import words
-from segstudy.follow.preview import CERTAIN, LIKELY, preview
+from segstudy.follow.preview import CERTAIN, LIKELY, error_in, preview
 from segstudy.follow.times import ALIKE, BEFORE, SIZES
-from segstudy.preview_command import config_of, found_name
 from segstudy.study import read_study
 
 STUDY = """
@@ -221,10 +220,36 @@ def test_times_are_said_as_a_person_does(seconds, said):
     assert words.about(seconds) == said
 
 
-def test_a_study_is_found_by_name_or_path(place):
-    assert found_name("tiny.yaml", {}) == ("tiny", Path("results/tiny"))
-    assert found_name("tiny.yaml", {"results": "/r"}) == ("tiny", Path("/r/tiny"))
-    with pytest.raises(InputError, match="no such study file"):
-        found_name("none.yaml", {})
-    with pytest.raises(InputError, match="expected KEY=VALUE"):
-        config_of(["results"])
+def test_what_speaks_against_a_preview_is_said(place, capsys):
+    assert main(["preview", "none.yaml"]) == 1
+    assert "none.yaml: no such study file" in capsys.readouterr().err
+    for pair, told in (
+        ("results", "expected KEY=VALUE"),
+        ("study=x", "the study is named already"),
+    ):
+        assert main(["preview", "tiny.yaml", "--config", pair]) == 1
+        assert told in capsys.readouterr().err
+
+
+def test_status_finds_results_by_the_studys_name(place, capsys):
+    """Also where its data are gone."""
+    Path("my study-2.yaml").write_text("datasets: {}\n")
+    assert main(["status", "my study-2.yaml", "--config", "results=/nowhere"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("my_study_2:") and "/nowhere/my_study_2" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Using x.\nMissingRuleException:\nNo rule to produce a.\n", "No rule to produce a."),
+        (
+            'WorkflowError in file "common.smk", line 48:\n--config only: b: no such model\n'
+            '  File "common.smk", line 66, in <module>\n',
+            "--config only: b: no such model",
+        ),
+        ("", "Snakemake cannot plan this study; snakemake --dry-run says more"),
+    ],
+)
+def test_what_snakemake_refuses_is_said_in_its_words(text, said):
+    assert error_in(text) == said

@@ -38,21 +38,23 @@ class History:
 
 def history(events: Iterable[Mapping[str, Any]]) -> History:
     """Return what a record tells. events: as `record.read_events` gives them."""
-    found, running, kept = History(), {}, set()
+    found, kept = History(), set()
+    running: dict[tuple, dict] = {}
     for event in events:
-        what = event["event"]
+        # Numbers of jobs are those of one process.
+        what, key = event["event"], (event.get("by"), event.get("id"))
         if what == "run":
-            running = {}
+            running = {other: job for other, job in running.items() if other[0] != key[0]}
         elif what == "start":
             job = {**event, "state": "started", "name": name_of(event)}
-            running[event["id"]] = found.jobs[job["name"]] = job
+            running[key] = found.jobs[job["name"]] = job
             # Snakemake deletes what a job is to make before it starts.
             for path in job["output"]:
                 found.signatures.pop(path, None)
-        elif what == "fail" and event["id"] in running:
-            running[event["id"]]["state"] = "failed"
-        elif what == "end" and event["id"] in running:
-            job = running[event["id"]]
+        elif what == "fail" and key in running:
+            running[key]["state"] = "failed"
+        elif what == "end" and key in running:
+            job = running[key]
             job |= {key: event.get(key) for key in ("seconds", "bytes", "kept")}
             job |= {"state": "ended", "ended": event["time"], "restored": job["kept"] in kept}
             job["signature"] = signature(job, found.signatures)

@@ -1,6 +1,7 @@
 """What a run would do, and why, before it is started."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segstudy import shipped
 from segstudy.errors import InputError
 from segstudy.follow.history import History, history, signature
 from segstudy.follow.reasons import Files, own_reasons
@@ -26,7 +28,6 @@ from segstudy.tables import FILE_COLUMNS, read_rows
 STAGES = ("download", "repair", "preprocess", "train", "infer", "metrics", "statistics", "publish")
 CHECKPOINTS = ("download_audit", "preprocess_plan")
 """Jobs after which Snakemake plans anew: while they wait, what follows is not all known."""
-WORKFLOW = Path(__file__).resolve().parents[2]
 CERTAIN, LIKELY = "certain", "likely"
 
 
@@ -89,37 +90,35 @@ def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
     InputError
         In Snakemake's words, where it cannot plan.
     """
+    alone = shipped.alone(Path(".snakemake"))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "jobs.jsonl"
         command = [
             *(sys.executable, "-m", "snakemake", *arguments),
             *("--dry-run", "--quiet", "all", "--nolock"),
-            *("--nocolor", "--snakefile", str(WORKFLOW.parent / "Snakefile")),
-            *("--configfile", str(WORKFLOW.parent / "config" / "config.yaml")),
-            *("--config", *config),
+            *("--nocolor", "--snakefile", str(shipped.SNAKEFILE), "--config", *config),
         ]
         run = subprocess.run(
             command,
-            env={**os.environ, **job_environment(WORKFLOW), PREVIEW: str(file)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            env={**os.environ, **job_environment(alone), PREVIEW: str(file)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
         if run.returncode:
-            raise InputError(_said(run.stderr))
+            raise InputError(error_in(run.stdout))
         return [event for event in read_events(file) if event["event"] == "start"]
 
 
-def _said(text: str) -> str:
-    """Return what Snakemake says, without where in its files it says it."""
+def error_in(text: str) -> str:
+    """Return the error that Snakemake ends with, without its type and where in the rules it was met."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    lines = [
-        line
-        for line in lines
-        if not line.startswith(("WorkflowError in", "WorkflowError:", "File ", "host:"))
+    heads = [n for n, line in enumerate(lines) if re.match(r"\w+(Error|Exception)\b.*:$", line)]
+    told = [
+        line for line in lines[heads[-1] + 1 if heads else -3 :] if not line.startswith("File ")
     ]
-    return "\n".join(lines[-3:]) or "Snakemake cannot plan this study; try snakemake --dry-run"
+    return "\n".join(told) or "Snakemake cannot plan this study; snakemake --dry-run says more"
 
 
 # --- why, how long, what is kept ----------------------------------------------------------------

@@ -67,6 +67,8 @@ class Recorder(logging.Handler):
         """Write an event down; whatever stops that does no harm to the run."""
         with suppress(Exception):
             event = str(getattr(record, "event", None) or "")
+            if self._is_dry() and not os.environ.get(PREVIEW):
+                return
             if event and (line := self._line(event, record)):
                 self._write(line)
 
@@ -122,8 +124,6 @@ class Recorder(logging.Handler):
     def _write(self, line: dict) -> None:
         file, lines = self._file, [line]
         if self._is_dry():
-            if not os.environ.get(PREVIEW):
-                return
             file = Path(os.environ[PREVIEW])
         elif not self._begun:
             self._begun = True
@@ -132,7 +132,8 @@ class Recorder(logging.Handler):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as out:
             for one in lines:
-                out.write(json.dumps({"time": round(time.time(), 1), **one}) + "\n")
+                mark = {"time": round(time.time(), 1), "by": os.getpid()}
+                out.write(json.dumps({**mark, **one}) + "\n")
 
     def _run(self) -> dict:
         command = shlex.join(["snakemake", *sys.argv[1:]])

@@ -89,7 +89,8 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
     start = max((n for n, event in enumerate(events) if event["event"] == "run"), default=None)
     if start is None:
         return None
-    run, own = events[start], events[start + 1 :]
+    run = events[start]
+    own = [event for event in events[start + 1 :] if event.get("by") == run.get("by")]
     started: dict[int, dict] = {}
     states: dict[int, str] = {}
     done = total = 0

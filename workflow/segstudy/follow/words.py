@@ -52,8 +52,7 @@ def text(found: Preview) -> str:
     )
     lines.append(f"           told by {_told(found)}")
     hours = gpu_hours(found)
-    wants = "at most " if hours else ""
-    lines.append(f"GPU hours  {least if hours else ''}{wants}{hours:.2g}")
+    lines.append(f"GPU hours  {least}about {hours:.2g}" if hours else "GPU hours  none")
     lines.append(
         f"disk       {least}about {size(sum(job.estimate.bytes for job in found.jobs))} written, "
         "old results of these jobs included"

@@ -53,8 +53,7 @@ def read_study(
             f"{path}{place(('partial',))}: partial: is filled in by segstudy; `segstudy run STUDY --partial` reports "
             "what is done"
         )
-    # A file's name may have spaces and hyphens; a folder of results has neither.
-    content.setdefault("name", re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_"))
+    content.setdefault("name", name_of(path))
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):
@@ -201,6 +200,11 @@ def _place_sources(
             key = ("datasets", name, "source", "path")
             where = f"{file}{place(key)}: {'.'.join(key)}"
             source["path"] = paths.from_study_file(source["path"], file, where)
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a study without `name`: its file's, as a folder of results can be called."""
+    return re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_")
 
 
 def _replacements(
