@@ -58,7 +58,7 @@ def workspace(tmp_path_factory):
     study["metrics"] = {"nsd_tolerance_mm": [2.0]}
     (folder / "threshold.py").write_text(THRESHOLD)
     workspace = Workspace(folder, study)
-    assert segstudy(workspace, "status", "tiny") == "tiny: nothing has run yet\n"
+    assert segstudy(workspace, "status", "tiny") == "tiny: nothing has run yet below results/tiny\n"
     first = foretold(workspace, "metrics")
     assert first["at_least"]
     assert set(first["reasons"]) == {"the first run"}

@@ -72,4 +72,4 @@ def _nothing(name: str, root: Path) -> str:
         return (
             f"{name}: {root} has results, but no record of a run: a version before it made them\n"
         )
-    return f"{name}: nothing has run yet\n"
+    return f"{name}: nothing has run yet below {root}\n"

@@ -174,7 +174,7 @@ def test_the_command_says_what_it_does_not_know(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text("datasets: {}\n")
     assert main(["status", "tiny.yaml"]) == 0
-    assert capsys.readouterr().out == "tiny: nothing has run yet\n"
+    assert capsys.readouterr().out == "tiny: nothing has run yet below results/tiny\n"
     (tmp_path / "results/tiny/train").mkdir(parents=True)
     assert main(["status", "tiny.yaml"]) == 0
     assert "no record of a run" in capsys.readouterr().out
