@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.moving import move_structure, segthor_fault
+from segstudy.images.rigid import move_structure, segthor_corruption
 
 SHAPE = (48, 44, 16)
 HEART, AORTA = 1, 2
@@ -38,7 +38,7 @@ def write_case(folder: Path, index: int, *, moved: bool) -> None:
     image, label = chest(index)
     folder.mkdir(parents=True, exist_ok=True)
     write_nifti(folder / f"p{index}.nii.gz", image, AFFINE)
-    faulty = move_structure(label, HEART, segthor_fault(SHAPE)) if moved else label
+    faulty = move_structure(label, HEART, segthor_corruption(SHAPE)) if moved else label
     write_label(folder / f"p{index}_label.nii.gz", faulty, AFFINE)
     if moved and index == 0:
         write_label(folder / f"p{index}_right.nii.gz", label, AFFINE)

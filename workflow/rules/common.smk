@@ -19,7 +19,7 @@ if str(PACKAGE) not in sys.path:
 if "SLURM_JOB_ID" in os.environ:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-from segstudy import owner
+from segstudy import results_owner
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
@@ -114,12 +114,12 @@ runtime_min = partial(growing, limit="runtime_min")
 def record_owner() -> None:
     # Where data are not there yet (`make fetch`), a later run writes it down.
     with suppress(InputError):
-        owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums())
+        results_owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums())
 
 
 # Another study file with other data does not write there, unless it is to adopt the results.
 if workflow.is_main_process and not config["adopt"]:
-    note = in_a_sentence(owner.claim)(PATHS.root, STUDY_FILE, INPUTS.checksums)
+    note = in_a_sentence(results_owner.claim)(PATHS.root, STUDY_FILE, INPUTS.checksums)
     if note:
         logger.warning(note)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.images.parts import voxel_files
+from segstudy.images.data_files import voxel_files
 from segstudy.log import log
 from segstudy.tables import FILE_COLUMNS, read_rows
 

@@ -23,7 +23,7 @@ from download_builders import (
 from segstudy.cases import read_cases
 from segstudy.download import command
 from segstudy.download.audit import label_problems
-from segstudy.download.derive import read_slice
+from segstudy.download.convert import read_slice
 from segstudy.download.layouts import list_cases
 from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label, write_label, write_nifti

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from orientations import TURNS, affine_of, affines, world
 from segstudy.images.files import Grid, Image
-from segstudy.images.geometry import from_ras, ras_grid, ras_spacing_mm, to_ras, turned_to
+from segstudy.images.geometry import from_ras, ras_grid, ras_spacing_mm, reorient, to_ras
 
 SHAPE = (4, 5, 6)
 
@@ -56,12 +56,12 @@ def test_spacing_follows_the_axes():
 def test_turned_to_an_orientation_every_voxel_keeps_its_place(turn, orientation):
     array = np.random.default_rng(0).normal(size=(2, 4, 5, 6))
     image = Image(array, affine_of(turn, (0.5, 1.5, 4.0)))
-    found = turned_to(image, orientation)
+    found = reorient(image, orientation)
     assert found.grid.orientation == orientation
     index = np.array([1, 3, 2])
     place = image.affine @ [*index, 1]
     there = np.rint(np.linalg.solve(found.affine, place))[:3].astype(int)
     np.testing.assert_array_equal(found.array[:, *there], array[:, *index])
-    back = turned_to(found, image.grid.orientation)
+    back = reorient(found, image.grid.orientation)
     np.testing.assert_array_equal(back.array, array)
     np.testing.assert_allclose(back.affine, image.affine, atol=1e-9)

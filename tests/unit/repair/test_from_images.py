@@ -12,7 +12,7 @@ from benchmark_runs import run_quickly
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, read_grid, read_label
-from segstudy.images.moving import move_structure
+from segstudy.images.rigid import move_structure
 from segstudy.repair import from_images
 from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.estimate import read_estimate

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.cases import Case
-from segstudy.download import derive
+from segstudy.download import convert
+from segstudy.download.label_names import contradictions
 from segstudy.download.layouts import Listing
-from segstudy.download.meanings import contradictions
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images import headers
-from segstudy.images.contents import REFUSED, WARNING, image_problems
+from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
 from segstudy.images.files import Image, compare_grids, read_image, read_label, within_memory
 from segstudy.images.geometry import to_ras
-from segstudy.images.proportion import Size, judged, size_of
-from segstudy.images.same import Look, look, same_images
 from segstudy.images.segments import nifti_names
+from segstudy.images.size_outliers import Size, find_size_outliers, image_size
+from segstudy.images.value_checks import REFUSED, WARNING, image_problems
 from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
@@ -33,7 +33,7 @@ SHOWN = 20  # refused cases that the final message lists
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditedCase:
     """What one case showed: the case with its measurements, and its problems.
 
     digest: of the image's voxels, or a label map's without image, to find the same under two names;
@@ -45,7 +45,7 @@ class Finding:
     case: Case
     problems: list[Problem]
     digest: str = ""
-    look: Look | None = None
+    signature: ImageSignature | None = None
     size: Size | None = None
 
     @property
@@ -142,12 +142,12 @@ def _check_names(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
 # --- one case -----------------------------------------------------------------------------------
 
 
-def _within_memory(case: Case, dataset: Dataset) -> Finding:
+def _within_memory(case: Case, dataset: Dataset) -> AuditedCase:
     with within_memory(case.case, case.files[0]):
         return examine(case, dataset)
 
 
-def examine(case: Case, dataset: Dataset) -> Finding:
+def examine(case: Case, dataset: Dataset) -> AuditedCase:
     """Read a case's files; check each by itself, against the others and against the study file."""
     seen: list[tuple[Path | str, str, str]] = []
     image, label, reference = (
@@ -166,8 +166,8 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         if one is None:
             continue
         seen += [(path, text, verdict) for text, verdict in label_problems(one, dataset)]
-        if one.off_whole:
-            text = f"numbers up to {one.off_whole:.3g} off whole ones, to which they are rounded"
+        if one.integer_deviation:
+            text = f"numbers up to {one.integer_deviation:.3g} off whole ones, to which they are rounded"
             seen.append((path, text, WARNING))
         difference = compare_grids(image.grid, one.grid) if image is not None else ""
         if difference:
@@ -180,7 +180,7 @@ def examine(case: Case, dataset: Dataset) -> Finding:
     problems = [Problem(case.case, str(path), text, verdict) for path, text, verdict in seen]
     first = image if case.images else label
     if first is None or label is None:
-        return Finding(case, problems)
+        return AuditedCase(case, problems)
     counts = _counts(label.array)
     measured = replace(
         case,
@@ -189,12 +189,12 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
     )
     known = image is not None or len(counts) > 1
-    return Finding(
+    return AuditedCase(
         measured,
         problems,
         _digest(to_ras(first)) if known else "",
-        look(image) if image is not None else None,
-        size_of(first.grid),
+        signature(image) if image is not None else None,
+        image_size(first.grid),
     )
 
 
@@ -217,7 +217,7 @@ def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image |
     """The label with the values of the study: by names in its header, then merged; None if these contradict."""
     texts = contradictions(nifti_names(path), dataset)
     try:
-        array, doubts = derive.in_study_values(label.array, path, dataset)
+        array, doubts = convert.in_study_values(label.array, path, dataset)
     except InputError as error:
         seen.append((path, str(error).removeprefix(f"{path}: "), REFUSED))
         return None
@@ -275,12 +275,14 @@ def _digest(image: Image) -> str:
 # --- between cases ------------------------------------------------------------------------------
 
 
-def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
+def _in_proportion(findings: Sequence[AuditedCase]) -> list[AuditedCase]:
     """The findings; cases whose voxel and image are out of all proportion to the others are refused.
 
     Compared are the cases that are good.
     """
-    texts = judged({one.case.case: one.size for one in findings if one.size and not one.refused})
+    texts = find_size_outliers(
+        {one.case.case: one.size for one in findings if one.size and not one.refused}
+    )
     out = []
     for finding in findings:
         text = texts.get(finding.case.case, "")
@@ -292,7 +294,7 @@ def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _of_the_cohort(
-    problems: Sequence[Problem], findings: Sequence[Finding], dataset: Dataset
+    problems: Sequence[Problem], findings: Sequence[AuditedCase], dataset: Dataset
 ) -> list[Problem]:
     """The problems; a structure that no case has is said once, and not by each case."""
     cases = [finding.case for finding in findings if finding.case.voxels]
@@ -312,7 +314,7 @@ def _of_the_cohort(
     return [*kept, Problem("", "", text, WARNING)]
 
 
-def _same_images(findings: Sequence[Finding]) -> tuple[list[Case], list[Problem]]:
+def _same_images(findings: Sequence[AuditedCase]) -> tuple[list[Case], list[Problem]]:
     """The cases, and a warning for each whose image another subject has too.
 
     Both subjects become one, that of the case that comes first: else one would be trained on, and
@@ -320,8 +322,8 @@ def _same_images(findings: Sequence[Finding]) -> tuple[list[Case], list[Problem]
     """
     cases = {finding.case.case: finding.case for finding in findings}
     pairs = _same_bytes(findings)
-    looks = {finding.case.case: finding.look for finding in findings if finding.look}
-    pairs += [pair for pair in same_images(looks) if pair not in set(pairs)]
+    signatures = {finding.case.case: finding.signature for finding in findings if finding.signature}
+    pairs += [pair for pair in duplicate_pairs(signatures) if pair not in set(pairs)]
     order = {name: place for place, name in enumerate(cases)}
     merged = {case.subject: case.subject for case in cases.values()}
     of, problems = {}, []
@@ -344,7 +346,7 @@ def _same_images(findings: Sequence[Finding]) -> tuple[list[Case], list[Problem]
     ], problems
 
 
-def _same_bytes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+def _same_bytes(findings: Sequence[AuditedCase]) -> list[tuple[str, str]]:
     """Pairs of cases with the same numbers in RAS."""
     first: dict[str, str] = {}
     return [

@@ -101,26 +101,26 @@ def _list(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from segstudy import study
     from segstudy.cases import write_cases
-    from segstudy.download import derive
+    from segstudy.download import convert
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
     from segstudy.download.problems import write_problems
-    from segstudy.images.contents import REFUSED
+    from segstudy.images.value_checks import REFUSED
     from segstudy.log import log
 
     dataset = study.from_json(study.Dataset, options.settings)
     derived = options.cases.parent / "derived"
     listing = list_cases(dataset, options.raw, derived)
     if listing.stacks:
-        listing = derive.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
+        listing = convert.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
     cases, problems = audit(listing, dataset, options.threads)
     for problem in problems:
         log.warning("%s%s", "refused: " if problem.verdict == REFUSED else "", problem)
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     stop_if_unusable(cases, problems, dataset, options.problems)
-    merged = derive.write_merged(cases, dataset, derived)
-    derive.remove_others(derived, [*cases, *merged])
+    merged = convert.write_merged(cases, dataset, derived)
+    convert.remove_others(derived, [*cases, *merged])
     write_cases(options.cases, merged, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.cases import Case
-from segstudy.download.meanings import beside, compare_names, label_names
+from segstudy.download.label_names import compare_names, compare_tables, label_names
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.files import read_json
-from segstudy.images.contents import WARNING
 from segstudy.images.names import NIFTI, OTHER, is_image, stem
 from segstudy.images.segments import label_value
-from segstudy.images.strangers import explain
+from segstudy.images.unreadable import why_unreadable
+from segstudy.images.value_checks import WARNING
 from segstudy.paths import cell_path
 from segstudy.study import Dataset
 from segstudy.tables import read_rows
@@ -64,7 +64,7 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
     listing = _LAYOUTS[source.layout](place, dataset)
     described = source.layout in ("msd", "nnunet")
     labels = [case.label for case in listing.cases]
-    said = beside(labels, listing.root, dataset, described)
+    said = compare_tables(labels, listing.root, dataset, described)
     return replace(listing, problems=[*listing.problems, *said])
 
 
@@ -712,7 +712,7 @@ def _present(
     for case in cases:
         missing = [path for path in case.files if not path.is_file()]
         problems = problems + [
-            Problem(case.case, _name(path, root), explain(path)) for path in missing
+            Problem(case.case, _name(path, root), why_unreadable(path)) for path in missing
         ]
         if not missing:
             present.append(case)

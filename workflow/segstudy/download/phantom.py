@@ -15,7 +15,7 @@ from segstudy.download.anatomy import STRUCTURES, Body, paint_thorax
 from segstudy.download.canvas import Canvas
 from segstudy.errors import InputError
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.moving import move_structure, segthor_fault
+from segstudy.images.rigid import move_structure, segthor_corruption
 from segstudy.log import log, progress
 from segstudy.study import PhantomSource
 
@@ -46,7 +46,7 @@ def write_cohort(folder: Path, source: PhantomSource, structures: Mapping[str, i
     Raises InputError for a structure that the phantom does not have, and for a grid too coarse.
     """
     values = _label_values(source, structures)
-    fault = segthor_fault(source.size_voxels)
+    fault = segthor_corruption(source.size_voxels)
     log.info("phantom: %d thorax CT patients, seed %d", source.patients, source.seed)
     for number in progress(range(1, source.patients + 1), "phantom"):
         name = case_name(number, source.patients)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segstudy.files import write_text
-from segstudy.images.contents import REFUSED
+from segstudy.images.value_checks import REFUSED
 
 
 @dataclass(frozen=True, order=True)

@@ -16,6 +16,7 @@ from isal import igzip, isal_zlib
 
 from segstudy.errors import InputError
 from segstudy.files import writing
+from segstudy.images.data_files import NRRD, voxel_files
 from segstudy.images.grids import Grid, compare_grids, unusable
 from segstudy.images.headers import (
     copy_placement,
@@ -24,10 +25,9 @@ from segstudy.images.headers import (
     open_nifti,
     text_scale,
 )
+from segstudy.images.integer_labels import to_integers
 from segstudy.images.names import NIFTI, times
-from segstudy.images.parts import NRRD, voxel_files
-from segstudy.images.strangers import explain
-from segstudy.images.whole import to_whole
+from segstudy.images.unreadable import why_unreadable
 from segstudy.log import log
 
 GZIP_RATIO = 1032
@@ -47,7 +47,7 @@ class Image:
 
     array: np.ndarray
     affine: np.ndarray
-    off_whole: float = 0.0
+    integer_deviation: float = 0.0
 
     @property
     def grid(self) -> Grid:
@@ -102,7 +102,7 @@ def read_label(path: Path | str) -> Image:
         array = _real(array)
         if not np.isfinite(array).all():
             raise InputError(f"{path}: a label map with non-finite values; expected whole numbers")
-        array, off = to_whole(array, path, _scale(path))
+        array, off = to_integers(array, path, _scale(path))
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 65535:
         raise InputError(f"{path}: label values from {low} to {high}; expected 0 to 65535")
@@ -185,9 +185,9 @@ def _check_grid(path: Path | str, shape: Sequence[int], affine: np.ndarray) -> N
 
 def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Array (i, j, k[, channel]) in the stored axis order, and affine to RAS mm."""
-    stranger = explain(path)
-    if stranger:
-        raise InputError(f"{path}: {stranger}")
+    reason = why_unreadable(path)
+    if reason:
+        raise InputError(f"{path}: {reason}")
     if not str(path).endswith(NIFTI):
         return _read_other(path)
     image = open_nifti(path)

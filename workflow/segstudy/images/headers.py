@@ -32,7 +32,7 @@ from segstudy.images.grids import (
     longest_mm,
 )
 from segstudy.images.names import NIFTI, is_image, times
-from segstudy.images.strangers import explain
+from segstudy.images.unreadable import why_unreadable
 from segstudy.log import log
 
 PLACEMENT_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
@@ -146,8 +146,8 @@ def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
             image.shape, image.affine, image.header.get_data_dtype()
             as_stored = _as_stored(path, image)
     except Exception as error:  # nibabel's own errors are of a dozen kinds
-        stranger = explain(path) or f"not readable as an image ({one_line(error)})"
-        raise InputError(f"{path}: {stranger}") from None
+        reason = why_unreadable(path) or f"not readable as an image ({one_line(error)})"
+        raise InputError(f"{path}: {reason}") from None
     if not isinstance(image, nibabel.Nifti1Pair):
         kind = type(image).__name__.removesuffix("Image")
         raise InputError(f"{path}: a {kind} file; expected a NIfTI volume")

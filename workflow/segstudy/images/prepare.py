@@ -47,11 +47,11 @@ def prepare(
             f"{name}: voxels that are not finite (NaN or infinite); expected numbers. Mend the file "
             "or leave the case out"
         )
-    turned = to_ras(image)
-    restore = laid_out(turned, image.grid, geometry, name)
+    reoriented = to_ras(image)
+    restore = target_grid(reoriented, image.grid, geometry, name)
     # The crop is that of all channels, so that plans with fewer of them have the same voxels.
     kept = slice(None) if geometry.channels is None else list(geometry.channels)
-    array = turned.array[(slice(None), *restore.box.slices)][kept]
+    array = reoriented.array[(slice(None), *restore.box.slices)][kept]
     if geometry.normalise == "ct":
         array = np.clip(array, *CT_RANGE_HU)
     shape, coarse = restore.shape, restore.coarse
@@ -83,18 +83,20 @@ def check_size(restore: Restore, arrays: int, target_mm: Sequence[float], name: 
     )
 
 
-def laid_out(turned: Image, native: Grid, geometry: Geometry, name: str = "the image") -> Restore:
+def target_grid(
+    reoriented: Image, native: Grid, geometry: Geometry, name: str = "the image"
+) -> Restore:
     """Where the prepared grid of an image (channel, x, y, z) lies that is turned to RAS.
 
     native: the grid that it is stored on. Raises InputError as `check_size` does.
     """
-    spacing = turned.spacing_mm
-    box = crop_box(turned.array, spacing, geometry.crop)
-    box = widened(box, turned.grid.shape, spacing, geometry.margin_mm)
+    spacing = reoriented.spacing_mm
+    box = crop_box(reoriented.array, spacing, geometry.crop)
+    box = widened(box, reoriented.grid.shape, spacing, geometry.margin_mm)
     shape = resampling.resampled_shape(box.shape, spacing, geometry.spacing_mm)
     coarse = resampling.coarse_axis(spacing, geometry.spacing_mm, geometry.anisotropy_threshold)
     restore = Restore(native, box, shape, coarse)
-    check_size(restore, len(turned.array), geometry.spacing_mm, name)
+    check_size(restore, len(reoriented.array), geometry.spacing_mm, name)
     return restore
 
 

@@ -103,7 +103,7 @@ def _spelled_alike(one: str, other: str) -> bool:
     return difflib.SequenceMatcher(None, one, other).ratio() >= NEAR
 
 
-def by_name(
+def value_map(
     path: Path | str,
     structures: Mapping[str, Sequence[int]],
     further: Mapping[str, int] | None = None,
@@ -167,10 +167,10 @@ def by_name(
     return moved, warnings
 
 
-def renamed(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np.ndarray:
+def apply_value_map(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np.ndarray:
     """A label map with the values that names in its header stand for.
 
-    moved: as `by_name` gives it. Raises InputError where a value without a name in the header would
+    moved: as `value_map` gives it. Raises InputError where a value without a name in the header would
     be taken for a structure.
     """
     if not moved:
@@ -182,10 +182,10 @@ def renamed(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np
             f"{path}: value {clash[0]} has no name in the header, and another one has that of its structure; "
             "name its segment, or remove it"
         )
-    return replaced(label, moved)
+    return replace_values(label, moved)
 
 
-def replaced(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+def replace_values(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
     """A label map with each key of `values` replaced by its value."""
     if not values:
         return label
@@ -196,7 +196,7 @@ def replaced(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
     return result.astype(np.uint8) if result.max(initial=0) < 256 else result
 
 
-def told_otherwise(path: Path | str, structures: Mapping[str, Sequence[int]]) -> list[str]:
+def table_contradictions(path: Path | str, structures: Mapping[str, Sequence[int]]) -> list[str]:
     """In words, which values the label table of a NIfTI header gives to another one of the structures."""
     known = {value: name for name, own in structures.items() for value in own}
     return [
@@ -208,7 +208,7 @@ def told_otherwise(path: Path | str, structures: Mapping[str, Sequence[int]]) ->
     ]
 
 
-def agree(files: Iterable[Path]) -> None:
+def check_segment_names(files: Iterable[Path]) -> None:
     """Raise InputError where two files of 3D Slicer call one value by different names, or the other way round.
 
     Slicer's own names (Segment_1) say nothing.

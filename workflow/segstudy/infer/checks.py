@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.errors import InputError
-from segstudy.images.contents import REFUSED, image_problems
 from segstudy.images.files import Image, read_image
 from segstudy.images.headers import say_warnings
 from segstudy.images.plan import Plan
-from segstudy.images.proportion import Size, size_of, stands_out
+from segstudy.images.size_outliers import Size, image_size, outlier_text
+from segstudy.images.value_checks import REFUSED, image_problems
 from segstudy.log import log
 from segstudy.networks.weights import Trained
 
@@ -30,7 +30,7 @@ def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
             raise InputError(f"{path}: {text}")
         log.warning("%s: %s", path, text)
     usual = trained_on(trained)
-    text = stands_out(size_of(image.grid), usual, "the images trained on") if usual else ""
+    text = outlier_text(image_size(image.grid), usual, "the images trained on") if usual else ""
     if text:
         raise InputError(f"{paths[0]}: {text}")
     return image

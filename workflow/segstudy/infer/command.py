@@ -193,7 +193,7 @@ def _labelled(names: list[str], options: argparse.Namespace, structures: dict[st
 def _predict_images(options: argparse.Namespace) -> None:
     from segstudy.files import check_folder_name, read_json
     from segstudy.infer import postprocess
-    from segstudy.infer.given import named_images
+    from segstudy.infer.input_images import named_images
     from segstudy.infer.predict import predict_images, values_of
     from segstudy.log import log
 

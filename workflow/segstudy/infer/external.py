@@ -16,8 +16,8 @@ from segstudy.files import make_folder, writing_folder
 from segstudy.finished import NOTHING, Finished
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
 from segstudy.images.headers import say_warnings
-from segstudy.infer import named
-from segstudy.infer.unfinished import files_of, waiting
+from segstudy.infer import command_files
+from segstudy.infer.prediction_cache import cache_folder, cached_files
 from segstudy.jobs import code
 from segstudy.log import log, progress
 from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
@@ -49,18 +49,18 @@ def predict_fold(
             f"{', '.join(model.labels)}"
         )
     apart = [output, *(path for paths in tested.values() for path in paths)]
-    used = named.stamps(model.command, apart)
+    used = command_files.stamps(model.command, apart)
     key = json.dumps(
         [
             settings.model_copy(update={"model": model.learning()}).model_dump(mode="json"),
             *structures.items(),
             code.digest("infer.external"),
-            named.contents(used),
+            command_files.contents(used),
         ]
     )
-    folder = waiting(output, hashlib.sha256(key.encode()).hexdigest()[:16])
+    folder = cache_folder(output, hashlib.sha256(key.encode()).hexdigest()[:16])
     make_folder(folder)
-    files = files_of(folder, tested)
+    files = cached_files(folder, tested)
     contents = {case: file.name for case, file in files.items()}
     whole = finished.key("infer", key, contents, threads, finished.versions_of())
     if kept.restore(whole, output, whole=True):
@@ -84,7 +84,7 @@ def predict_fold(
     with writing_folder(output) as done:
         for case, file in files.items():
             shutil.copyfile(file, done / f"{case}.nii.gz")
-    if None not in used and named.stamps(model.command, apart) == used:
+    if None not in used and command_files.stamps(model.command, apart) == used:
         kept.keep(whole, output)
     elif kept.folder:
         log.warning(

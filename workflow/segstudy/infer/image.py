@@ -67,13 +67,13 @@ def restore(found: np.ndarray, way: Restore) -> Image:
     return Image(preparing.restore(found, way), way.native.affine)
 
 
-def with_values(classes: np.ndarray, values: Sequence[int]) -> np.ndarray:
+def to_label_values(classes: np.ndarray, values: Sequence[int]) -> np.ndarray:
     """Put label values in place of class indices: class 1 gets `values[0]`, and so on; 0 stays 0."""
     kind = np.uint8 if max(values) < 256 else np.uint16
     return np.array([0, *values], kind)[classes]
 
 
-def with_classes(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
+def to_class_indices(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
     """Put class indices in place of label values; other values become 0."""
     indices = np.zeros(max(int(label.max(initial=0)), *values) + 1, np.uint8)
     indices[list(values)] = np.arange(1, len(values) + 1)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from segstudy.images.files import Grid, Image
-from segstudy.images.geometry import turned_to
+from segstudy.images.geometry import reorient
 from segstudy.infer.checks import read_checked
 from segstudy.log import log
 from segstudy.networks.nnunet import managers
@@ -58,7 +58,7 @@ def as_trained(image: Image, known: Sequence[str]) -> Image:
         own,
         known[0],
     )
-    return turned_to(image, known[0])
+    return reorient(image, known[0])
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -108,5 +108,5 @@ def restore(found: torch.Tensor, way: Way) -> Image:
 def as_stored(classes: np.ndarray, seen: Grid, native: Grid) -> Image:
     """Reorient classes (i, j, k) from the grid that the network saw to that of the image's file."""
     if seen.orientation != native.orientation:
-        classes = turned_to(Image(classes, seen.affine), native.orientation).array
+        classes = reorient(Image(classes, seen.affine), native.orientation).array
     return Image(np.ascontiguousarray(classes), native.affine)

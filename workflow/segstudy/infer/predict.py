@@ -13,13 +13,13 @@ from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
+from segstudy.images.data_files import content_digest
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.images.parts import content_digest
 from segstudy.infer import postprocess
 from segstudy.infer.batch import predict_each
-from segstudy.infer.image import with_classes, with_values
+from segstudy.infer.image import to_class_indices, to_label_values
 from segstudy.infer.postprocess import Choice
-from segstudy.infer.unfinished import files_of, waiting
+from segstudy.infer.prediction_cache import cache_folder, cached_files
 from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
@@ -52,8 +52,8 @@ def predict_fold(
     """
     values = values_of(trained, structures, "--structures")
     key = _key(trained, structures, choosing)
-    unfinished = waiting(output, key)
-    files = files_of(unfinished, tested)
+    unfinished = cache_folder(output, key)
+    files = cached_files(unfinished, tested)
     whole = _whole_key(trained, key, files, device)
     if kept.restore(whole, output, whole=True):
         shutil.rmtree(unfinished.parent, ignore_errors=True)
@@ -68,7 +68,9 @@ def predict_fold(
 
     def finish(case: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
-        write_label(files[case], with_values(kept, values), classes.affine, like=tested[case][0])
+        write_label(
+            files[case], to_label_values(kept, values), classes.affine, like=tested[case][0]
+        )
 
     predict_each(trained, left, device, finish)
     with writing_folder(output) as folder:
@@ -92,7 +94,7 @@ def predict_images(
 
     def finish(name: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
-        label = with_values(kept, values)
+        label = to_label_values(kept, values)
         write_label(output / f"{name}.nii.gz", label, classes.affine, like=images[name][0])
 
     predict_each(trained, images, device, finish)
@@ -157,7 +159,7 @@ def choose_postprocessing(
         if difference:
             raise InputError(f"{path}: case {name}: other grid than its image: {difference}")
         values = values_of(trained, structures, f"dataset {cases[name].dataset}")
-        reference, ignore = with_classes(label.array, values), cases[name].ignore
+        reference, ignore = to_class_indices(label.array, values), cases[name].ignore
         ignored = np.isin(label.array, ignore) if ignore else None
         return postprocess.compare(reference, classes.array, len(values) + 1, ignored)
 

@@ -97,9 +97,9 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
         raise InputError(
             f"{case.images[0]}: voxels that are not finite (case {case.case}); expected numbers"
         )
-    turned = to_ras(image)
-    spacing = turned.spacing_mm
-    boxes = {crop: tuple(crop_box(turned.array, spacing, crop)) for crop in CROPS}
+    reoriented = to_ras(image)
+    spacing = reoriented.spacing_mm
+    boxes = {crop: tuple(crop_box(reoriented.array, spacing, crop)) for crop in CROPS}
     foreground = image.array[:, np.isin(label.array, list(dataset.structures.values()))]
     if dataset.modality == "CT":
         foreground = np.clip(foreground, *CT_RANGE_HU)
@@ -107,7 +107,7 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
         name,
         case.case,
         spacing,
-        turned.grid.shape,
+        reoriented.grid.shape,
         boxes,
         tuple(_intensities(values, name, case.case) for values in foreground),
     )
@@ -115,14 +115,16 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
 
 def _of_label_map(name: str, case: Case) -> Fingerprint:
     label = read_label(case.label)
-    turned = to_ras(Image(label.array[None], label.affine))
+    reoriented = to_ras(Image(label.array[None], label.affine))
     boxes = {
         crop: tuple(
-            crop_box(turned.array, turned.spacing_mm, "none" if crop == "none" else "nonzero")
+            crop_box(
+                reoriented.array, reoriented.spacing_mm, "none" if crop == "none" else "nonzero"
+            )
         )
         for crop in CROPS
     }
-    return Fingerprint(name, case.case, turned.spacing_mm, turned.grid.shape, boxes, ())
+    return Fingerprint(name, case.case, reoriented.spacing_mm, reoriented.grid.shape, boxes, ())
 
 
 def _intensities(values: np.ndarray, dataset: str, case: str) -> Intensities:

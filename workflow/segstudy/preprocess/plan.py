@@ -11,8 +11,8 @@ from segstudy.images.crop import Box, widened
 from segstudy.images.names import grid_name, parse_grid
 from segstudy.images.plan import Plan
 from segstudy.images.resample import resampled_shape
-from segstudy.preprocess.choices import geometry
 from segstudy.preprocess.fingerprint import Fingerprint, Intensities
+from segstudy.preprocess.plan_geometry import plan_geometry
 from segstudy.study import Preprocess
 
 
@@ -55,7 +55,7 @@ def fit(
     percentiles of the foreground and uses its mean and SD.
     """
     shape = {}
-    basis = geometry(settings, modality, (1.0, 1.0, 1.0), channels)
+    basis = plan_geometry(settings, modality, (1.0, 1.0, 1.0), channels)
     for case in cases:
         box = widened(Box(*case.boxes[basis.crop]), case.shape, case.spacing_mm, basis.margin_mm)
         shape[case.dataset, case.case] = box.shape
@@ -69,7 +69,7 @@ def fit(
     shapes = [
         resampled_shape(shape[case.dataset, case.case], case.spacing_mm, spacing) for case in cases
     ]
-    fitted = geometry(settings, modality, spacing, channels)
+    fitted = plan_geometry(settings, modality, spacing, channels)
     intensities = ()
     if fitted.normalise == "ct":
         pooled = list(zip(*(case.channels for case in cases), strict=True))

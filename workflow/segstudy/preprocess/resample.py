@@ -13,7 +13,7 @@ from segstudy.images.geometry import to_ras
 from segstudy.images.plan import Restore
 from segstudy.images.prepare import prepare, prepare_label
 from segstudy.log import log, progress
-from segstudy.preprocess.choices import geometry
+from segstudy.preprocess.plan_geometry import plan_geometry
 from segstudy.study import ResampleSettings
 
 
@@ -32,7 +32,7 @@ def resample_shard(
     than 0.1 % of a structure's voxels.
     """
     dataset = settings.dataset
-    way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
+    way = plan_geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
     values = [dataset.structures[structure] for structure in settings.structures]
     with writing_folder(output) as folder:
         for case in progress(cases, f"resample {name}"):
@@ -56,8 +56,8 @@ def _check_crop(
     case: Case, label: Image, restore: Restore, values: Sequence[int], crop: str
 ) -> None:
     """Log what the crop takes from a case's structures; InputError where it is more than 0.1 % of one."""
-    turned = to_ras(Image(label.array, restore.native.affine)).array
-    for value, (lost, voxels) in cut_off(turned, restore.box, values).items():
+    reoriented = to_ras(Image(label.array, restore.native.affine)).array
+    for value, (lost, voxels) in cut_off(reoriented, restore.box, values).items():
         text = (
             f"case {case.case}: {lost} of {voxels} voxels ({lost / voxels:.2%}) of the structure of "
             f"value {value} lie outside what `crop: {crop}` keeps of {case.images[0]}"

@@ -12,10 +12,10 @@ from segstudy.files import writing_folder
 from segstudy.images.arrays import write_tissues
 from segstudy.images.files import Image, read_label, within_memory
 from segstudy.images.geometry import to_ras
-from segstudy.images.prepare import IGNORED, laid_out, prepare_label
+from segstudy.images.prepare import IGNORED, prepare_label, target_grid
 from segstudy.labels import read_table
 from segstudy.log import progress
-from segstudy.preprocess.choices import geometry
+from segstudy.preprocess.plan_geometry import plan_geometry
 from segstudy.study import TissueSettings
 
 MOST = IGNORED - 1
@@ -36,7 +36,7 @@ def tissues_shard(
     Raises InputError for a map of more than 254 values.
     """
     dataset = settings.dataset
-    way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
+    way = plan_geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
     if way.crop != "none":
         way = replace(way, crop="nonzero")
     values = [dataset.structures[structure] for structure in settings.structures]
@@ -48,7 +48,7 @@ def tissues_shard(
         for case in progress(cases, f"tissues {name}"):
             with within_memory(case.case, case.label):
                 label = read_label(case.label)
-                restore = laid_out(
+                restore = target_grid(
                     to_ras(Image(label.array[None], label.affine)),
                     label.grid,
                     way,

@@ -13,7 +13,7 @@ from scipy import ndimage
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import Image, compare_grids, read_label
-from segstudy.images.moving import bounding_box, move_structure
+from segstudy.images.rigid import bounding_box, move_structure
 from segstudy.repair.evidence import Evidence, gain, measure
 from segstudy.repair.model import Estimate
 from segstudy.repair.pair import read_pair
@@ -68,7 +68,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Undone:
+class Reverted:
     """A label with one structure moved back, and what that cost, in voxels."""
 
     label: np.ndarray
@@ -78,7 +78,7 @@ class Undone:
     at_border: int
 
 
-def undo(label: np.ndarray, value: int, fault: np.ndarray) -> Undone:
+def revert(label: np.ndarray, value: int, corruption: np.ndarray) -> Reverted:
     """Move a structure back by the inverse of the fault.
 
     label: (i, j, k), unsigned. fault: 4x4, output to input on voxel indices. The structure's old
@@ -87,11 +87,11 @@ def undo(label: np.ndarray, value: int, fault: np.ndarray) -> Undone:
     mask = label == value
     places = np.argwhere(mask)
     # The repair is output to input by the fault's inverse; a voxel itself therefore goes by the fault.
-    goes_to = np.floor(places @ fault[:3, :3].T + fault[:3, 3] + 0.5)
+    goes_to = np.floor(places @ corruption[:3, :3].T + corruption[:3, 3] + 0.5)
     outside = ((goes_to < 0) | (goes_to >= label.shape)).any(axis=1)
     at_border = ((places == 0) | (places == np.array(label.shape) - 1)).any(axis=1)
-    moved = move_structure(label, value, np.linalg.inv(fault))
-    return Undone(
+    moved = move_structure(label, value, np.linalg.inv(corruption))
+    return Reverted(
         label=moved,
         moved=len(places),
         lost_outside=int(outside.sum()),
@@ -100,7 +100,7 @@ def undo(label: np.ndarray, value: int, fault: np.ndarray) -> Undone:
     )
 
 
-def fill(
+def fill_vacated(
     label: np.ndarray, vacated: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> np.ndarray:
     """What the place that a structure left would hold: there, the nearest value outside it.
@@ -123,7 +123,7 @@ def fill(
     return filled
 
 
-def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool, str]:
+def judge(before: Evidence, after: Evidence, reverted: Reverted) -> tuple[str, bool, str]:
     """Verdict, whether to move, and the reasons, from evidence before and after the move.
 
     Both measures of the image better and the structure fits and is no more ragged through slices:
@@ -139,7 +139,7 @@ def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool,
     ):
         votes.append(_vote(change))
         reasons.append(f"{name} {('worse', 'unchanged', 'better')[votes[-1] + 1]}")
-    fits = undone.lost_outside + undone.overwritten <= FITS_SHARE * undone.moved
+    fits = reverted.lost_outside + reverted.overwritten <= FITS_SHARE * reverted.moved
     if not fits:
         reasons.append("would overwrite other structures or leave the grid")
     total = sum(votes) - (not fits)
@@ -149,7 +149,7 @@ def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool,
     if votes == [1, 1] and fits:
         if ragged:
             return "review", True, "; ".join(reasons)
-        if undone.at_border > CUT_SHARE * undone.moved:
+        if reverted.at_border > CUT_SHARE * reverted.moved:
             reasons.append("cut off by the border of the grid as delivered: part is lost for good")
             return "review", True, "; ".join(reasons)
         return "repaired", True, "; ".join(reasons)
@@ -174,13 +174,13 @@ def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tup
         )
     if case.case == estimate.reference_case and case.reference_label is not None:
         return _reference(case, label, image, value)
-    undone = undo(label.array, value, estimate.on(label.grid))
-    landed = undone.label == value
+    reverted = revert(label.array, value, estimate.on(label.grid))
+    landed = reverted.label == value
     counts = {
-        "voxels_moved": undone.moved,
-        "voxels_lost_outside": undone.lost_outside,
-        "voxels_overwritten": undone.overwritten,
-        "voxels_at_border": undone.at_border,
+        "voxels_moved": reverted.moved,
+        "voxels_lost_outside": reverted.lost_outside,
+        "voxels_overwritten": reverted.overwritten,
+        "voxels_at_border": reverted.at_border,
     }
     if not landed.any():
         return label, Verdict(
@@ -189,17 +189,17 @@ def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tup
     axis = superior_axis(label.affine)
     before = measure(image.array, delivered, label.spacing_mm, axis)
     after = measure(image.array, landed, label.spacing_mm, axis)
-    verdict, move, remark = judge(before, after, undone)
+    verdict, move, remark = judge(before, after, reverted)
     if estimate.rotation in ("ambiguous", "undetermined") and verdict == "repaired":
         verdict, remark = "review", f"{remark}; the estimated rotation is {estimate.rotation}"
     array = label.array
     if move:
         vacated = delivered & ~landed
-        filled = fill(undone.label, vacated, label.spacing_mm)
+        filled = fill_vacated(reverted.label, vacated, label.spacing_mm)
         filled[vacated & (filled == value)] = 0  # its own neighbour is no hole in another
         near = int(np.count_nonzero(vacated & (filled != 0)))
         counts["voxels_vacated_near_others"] = near
-        array = undone.label
+        array = reverted.label
         if repair.fill_holes == "nearest":
             array = filled
             counts["voxels_filled"] = near

@@ -1,7 +1,7 @@
 """Labels that do not fit the rest of their cohort, found without any reference.
 
-Three kinds of finding, a module each: labels that lie elsewhere (`places`), what can be counted
-(`counts`), and structures of another form: a part missing, outline or size (`misfit`).
+Three kinds of finding, a module each: labels that lie elsewhere (`misplacement`), what can be counted
+(`topology`), and structures of another form: a part missing, outline or size (`shape_outliers`).
 
 A fault that most of the cohort shares is the cohort's norm and is not seen here.
 """
@@ -19,12 +19,12 @@ from segstudy.files import parse_json
 from segstudy.images.files import compare_grids, read_image, read_label
 from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
-from segstudy.repair.counts import count
-from segstudy.repair.described import Described, describe
-from segstudy.repair.findings import FAULTS, SMALLEST_COHORT, Finding
-from segstudy.repair.misfit import CLEAR_ODDS, misfits
-from segstudy.repair.misfit import SMALLEST_COHORT as FORM_COHORT
-from segstudy.repair.places import explain, norms
+from segstudy.repair.case_features import CaseFeatures, extract_features
+from segstudy.repair.findings import FAULTS, SMALLEST_COHORT, LabelFinding
+from segstudy.repair.misplacement import cohort_norms, explain_misplacement
+from segstudy.repair.shape_outliers import CLEAR_ODDS, find_shape_outliers
+from segstudy.repair.shape_outliers import SMALLEST_COHORT as FORM_COHORT
+from segstudy.repair.topology import topology_findings
 from segstudy.study import Cohort, from_json
 
 #: Cases, spread over the cohort, in which faults of form are planted to be learnt from, at most.
@@ -36,7 +36,7 @@ SHORT_Z = 3.0
 LEAST_SPREAD = 0.05
 
 
-def audit(cases: Iterable[Described]) -> list[Finding]:
+def audit(cases: Iterable[CaseFeatures]) -> list[LabelFinding]:
     """All findings of a cohort, by case; the clearest first within a case.
 
     What follows from a fault that explains the case is not told again: a structure moved to the
@@ -45,8 +45,8 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
     cases = list(cases)
     if not cases:
         return []
-    usual = norms(cases)
-    explained = {case.case: explain(case, usual) for case in cases}
+    usual = cohort_norms(cases)
+    explained = {case.case: explain_misplacement(case, usual) for case in cases}
     follows = {
         (case, name, fault)
         for case, there in explained.items()
@@ -54,10 +54,16 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
         for name in one.structure.split("+")
         for fault in (("cut", "stray", "holes") if one.fault == "swapped" else ("cut",))
     }
-    found = [one for one in count(cases) if (one.case, one.structure, one.fault) not in follows]
+    found = [
+        one
+        for one in topology_findings(cases)
+        if (one.case, one.structure, one.fault) not in follows
+    ]
     found += [one for there in explained.values() for one in there]
     left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
-    formed = misfits(cases, left_out, _by_structure(found, {"shifted"}), _cropped(cases, found))
+    formed = find_shape_outliers(
+        cases, left_out, _by_structure(found, {"shifted"}), _cropped(cases, found)
+    )
     # One structure's form, unless clear by itself, is no reason for all of them to lie elsewhere.
     together = {one.case for one in found if one.fault == "shifted" and "+" in one.structure}
     formed = [one for one in formed if one.case not in together or one.score >= CLEAR_ODDS]
@@ -83,12 +89,14 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
         and (one.fault != "cut" or one.case not in of_form.get(one.structure, ()))
     ]
     found += [
-        one for case in known for one in explain(case, usual) if one.fault == "shifted"
+        one for case in known for one in explain_misplacement(case, usual) if one.fault == "shifted"
     ] + formed
     return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))
 
 
-def _cropped(cases: Sequence[Described], found: Iterable[Finding]) -> dict[str, frozenset[str]]:
+def _cropped(
+    cases: Sequence[CaseFeatures], found: Iterable[LabelFinding]
+) -> dict[str, frozenset[str]]:
     """By structure, the cases in which the field of view takes more of it than is usual.
 
     That is seen where a cut structure has more voxels on the border than is usual, not just more
@@ -107,12 +115,12 @@ def _cropped(cases: Sequence[Described], found: Iterable[Finding]) -> dict[str, 
             case.case
             for case, axes in zip(cases, short, strict=True)
             if (case.case in cut and borders[case.case] > most)
-            or (case.forms[name] and case.forms[name].delivered.open[axes].any())
+            or (case.morphologies[name] and case.morphologies[name].delivered.open[axes].any())
         )
     return cropped
 
 
-def _by_structure(found: Iterable[Finding], faults: set[str]) -> dict[str, frozenset[str]]:
+def _by_structure(found: Iterable[LabelFinding], faults: set[str]) -> dict[str, frozenset[str]]:
     """The cases that have one of some faults, by structure."""
     cases = defaultdict(set)
     for one in found:
@@ -181,7 +189,7 @@ def audit_files(
     channels: int,
     ignore: Collection[int] = (),
     controls: bool = False,
-) -> list[Finding]:
+) -> list[LabelFinding]:
     """Audit files. What cannot be read, or lies on other grids, is a finding too.
 
     ignore: values of voxels that nobody has labelled; a case with some is not judged, as what its
@@ -204,7 +212,7 @@ def audit_files(
                 raise InputError(f"{images[0].name}: voxels that are not finite")
         except InputError as error:
             unreadable.append(
-                Finding(
+                LabelFinding(
                     case, "", "unreadable", _without_folder(str(error), *images, label_file), 1.0
                 )
             )
@@ -215,7 +223,7 @@ def audit_files(
             if controls and not np.isin(label.array, list(structures.values())).any():
                 healthy += 1
                 continue
-            described.append(describe(case, image, label, structures, index % apart == 0))
+            described.append(extract_features(case, image, label, structures, index % apart == 0))
     if unknown:
         log.warning("%d cases hold voxels that nobody has labelled: not judged", unknown)
     if healthy:

@@ -7,27 +7,27 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import read_label
 from segstudy.log import log
-from segstudy.repair.estimate import estimate, unchecked
-from segstudy.repair.frame import choose
-from segstudy.repair.from_images import shared_fault
-from segstudy.repair.model import Found
+from segstudy.repair.estimate import estimate, unchecked_estimate
+from segstudy.repair.frame import choose_frame
+from segstudy.repair.from_images import estimate_from_images
+from segstudy.repair.model import EstimateReport
 from segstudy.repair.pair import needs_repair, reference_pair
 from segstudy.study import RepairedCohort
 
 
-def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> Found:
+def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> EstimateReport:
     """The fault of a cohort, as the `repair` section of its dataset asks."""
     repair = needs_repair(settings)
     value = settings.structures[repair.structure]
     if repair.estimate_from == "images":
-        return shared_fault(cases, settings)
+        return estimate_from_images(cases, settings)
     if repair.reference_case is None:
         log.warning(
             "%s: the given transform is taken as it is: there is no reference_case to check it on",
             repair.structure,
         )
         first = min(cases, key=lambda case: case.case)
-        return unchecked(read_label(first.label), repair, value)
+        return unchecked_estimate(read_label(first.label), repair, value)
     right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
     if repair.frame != "auto":
         return estimate(right, wrong, grid.affine, repair)
@@ -41,7 +41,9 @@ def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> Found:
             refused.append(str(error))
     if not found:
         raise InputError("\n".join(refused))
-    frame, evidence = choose({name: one.estimate for name, one in found.items()}, cases, settings)
+    frame, evidence = choose_frame(
+        {name: one.estimate for name, one in found.items()}, cases, settings
+    )
     chosen = found[frame]
     return replace(
         chosen,

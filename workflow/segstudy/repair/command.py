@@ -147,9 +147,9 @@ def _audit(options: argparse.Namespace) -> None:
 
 def _tamper(options: argparse.Namespace) -> None:
     from segstudy.log import progress
-    from segstudy.repair.tamper import label_files, read_matrix, tamper_file
+    from segstudy.repair.simulate import corrupt_file, label_files, read_matrix
 
     files = label_files(options.labels)
     matrix = read_matrix(options.matrix, files)
     for file, name in progress(list(files.items()), "labels tampered with"):
-        tamper_file(file, options.value, matrix, options.output / name)
+        corrupt_file(file, options.value, matrix, options.output / name)

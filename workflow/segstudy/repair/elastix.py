@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from segstudy.images.moving import bounding_box, translation
+from segstudy.images.rigid import bounding_box, translation
 from segstudy.study import Elastix
 
 #: Signed distances are cut here (mm, or voxels in frame `voxel`): what is far from the surface has no say.

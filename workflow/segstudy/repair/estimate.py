@@ -13,14 +13,16 @@ import numpy as np
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table
 from segstudy.images.files import Grid, Image, write_label
-from segstudy.images.moving import move_structure
+from segstudy.images.rigid import move_structure
 from segstudy.log import log
-from segstudy.repair.model import Attempt, Estimate, Found
-from segstudy.repair.sweep import Sweep, also, iou, replayed_iou, superior_axis, sweep
+from segstudy.repair.model import Attempt, Estimate, EstimateReport
+from segstudy.repair.sweep import Sweep, iou, refine, replayed_iou, superior_axis, sweep
 from segstudy.study import Repair
 
 
-def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair) -> Found:
+def estimate(
+    right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair
+) -> EstimateReport:
     """Run the methods of the study file on a reference pair, in one frame; the best IoU wins.
 
     right, wrong: bool (i, j, k) on one grid with the given affine to RAS mm.
@@ -50,13 +52,13 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
                     seconds=seconds,
                 )
             )
-        log.info("%s", describe(attempts[-1]))
+        log.info("%s", describe_attempt(attempts[-1]))
     best = max(attempts, key=lambda attempt: -1.0 if attempt.matrix is None else attempt.iou)
     if best.matrix is None or best.iou < settings.minimum_iou:
         raise InputError(
             f"repair of {settings.structure}: no method reached IoU {settings.minimum_iou:g} "
             f"(minimum_iou) on {settings.reference_case}. Tried:\n"
-            + "\n".join(f"  {describe(attempt)}" for attempt in attempts)
+            + "\n".join(f"  {describe_attempt(attempt)}" for attempt in attempts)
             + "\nCheck that both labels show the same structure of the same patient, or try "
             f"frame: {'voxel' if frame == 'physical' else 'physical'}."
         )
@@ -92,7 +94,7 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
             result.angle_deg,
         )
     repaired = move_structure(wrong.astype(np.uint8), 1, np.linalg.inv(best.matrix))
-    return Found(result, attempts, swept, Image(repaired, affine))
+    return EstimateReport(result, attempts, swept, Image(repaired, affine))
 
 
 def _candidates(
@@ -105,7 +107,7 @@ def _candidates(
 ) -> tuple[list[tuple[str, np.ndarray | None, str, float]], Sweep | None]:
     """What each method proposes: (method, fault on voxel indices or None, reason, seconds); the sweep."""
     if settings.transform is not None:
-        return [("given", given(settings, affine), "", math.nan)], None
+        return [("given", stated_transform(settings, affine), "", math.nan)], None
     found, swept = [], None
     began = time.perf_counter()
     if "sweep" in settings.methods:
@@ -114,7 +116,7 @@ def _candidates(
         )
         found.append(("sweep", swept.matrix, "", time.perf_counter() - began))
         if settings.sweep_also:
-            matrix = also(
+            matrix = refine(
                 right,
                 wrong,
                 swept.matrix,
@@ -134,7 +136,7 @@ def _candidates(
     return found, swept
 
 
-def given(settings: Repair, affine: np.ndarray) -> np.ndarray:
+def stated_transform(settings: Repair, affine: np.ndarray) -> np.ndarray:
     """The fault that the study file states, on voxel indices of a grid."""
     matrix = np.array(settings.transform)
     if settings.frame == "physical":
@@ -144,7 +146,7 @@ def given(settings: Repair, affine: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def describe(attempt: Attempt) -> str:
+def describe_attempt(attempt: Attempt) -> str:
     """An attempt in a line of text."""
     if attempt.matrix is None:
         return f"{attempt.method}: failed: {attempt.reason}"
@@ -171,7 +173,7 @@ def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | Non
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_estimate(folder: Path, found: Found) -> None:
+def write_estimate(folder: Path, found: EstimateReport) -> None:
     """Write transform.json, transform.tfm, attempts.csv, seconds.csv, sweep.csv and repaired.nii.gz.
 
     transform.tfm is the fault as ITK has it: output to input points in LPS mm of the reference case.
@@ -242,13 +244,13 @@ def read_estimate(path: Path | str) -> Estimate:
         ) from None
 
 
-def unchecked(label: Image, repair: Repair, value: int) -> Found:
+def unchecked_estimate(label: Image, repair: Repair, value: int) -> EstimateReport:
     """A known transform as an estimate, where no right label tells whether it is the fault.
 
     label: of the case on whose voxel indices it is told.
     """
     affine = label.affine
-    matrix = given(repair, affine)
+    matrix = stated_transform(repair, affine)
     mask = label.array == value
     centroid = np.append(np.argwhere(mask).mean(axis=0), 1.0) if mask.any() else np.eye(4)[3]
     spacing_mm = label.spacing_mm if repair.frame == "physical" else None
@@ -263,4 +265,4 @@ def unchecked(label: Image, repair: Repair, value: int) -> Found:
         translation_voxels=tuple((matrix @ centroid - centroid)[:3].tolist()),
     )
     attempt = Attempt("given", repair.frame, matrix, angle_deg=angle_deg)
-    return Found(found, [attempt], None, None)
+    return EstimateReport(found, [attempt], None, None)

@@ -23,7 +23,7 @@ SMALLEST_COHORT = 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class LabelFinding:
     """One suspected fault. A row of faults.csv.
 
     structure: its name, or several joined by `+` where the fault is of the label map.
@@ -39,9 +39,9 @@ class Finding:
     score: float
 
 
-def fault_table(found: Sequence[Finding]):
+def fault_table(found: Sequence[LabelFinding]):
     """The findings as a table."""
     import pandas as pd
 
-    columns = [field.name for field in fields(Finding)]
+    columns = [field.name for field in fields(LabelFinding)]
     return pd.DataFrame([asdict(one) for one in found], columns=columns).round(2)

@@ -13,7 +13,7 @@ import numpy as np
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import read_grid
-from segstudy.images.moving import move_structure
+from segstudy.images.rigid import move_structure
 from segstudy.log import log, progress
 from segstudy.repair.evidence import gain, measure
 from segstudy.repair.model import Estimate
@@ -28,7 +28,7 @@ SAME_VOXELS = 0.5
 CLEAR = 0.05
 
 
-def choose(
+def choose_frame(
     estimates: Mapping[str, Estimate], cases: Sequence[Case], settings: RepairedCohort
 ) -> tuple[str, dict[str, float]]:
     """The frame that suits the images best, and the evidence for each.

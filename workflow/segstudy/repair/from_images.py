@@ -24,10 +24,10 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, read_label
 from segstudy.images.geometry import to_ras
-from segstudy.images.moving import rotation, translation
+from segstudy.images.rigid import rotation, translation
 from segstudy.log import log, progress
-from segstudy.repair.estimate import estimate, unchecked
-from segstudy.repair.model import Found
+from segstudy.repair.estimate import estimate, unchecked_estimate
+from segstudy.repair.model import EstimateReport
 from segstudy.repair.pair import read_pair, reference_pair
 from segstudy.repair.points import POINTS, Points, Scene, evidence, middle_of, sample, scene
 from segstudy.repair.sweep import superior_axis
@@ -55,11 +55,11 @@ LEAST_GAIN, LEAST_WAY = 0.1, 1.0
 WEIGHT_MISFIT = 2.0
 
 #: Degrees, then shifts along the frame's three axes.
-Place = tuple[float, float, float, float]
+Candidate = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Seen:
+class CaseView:
     """A case as the search sees it.
 
     points: of the structure as delivered. fine: more of them. image, others: its image and its
@@ -80,7 +80,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Agreed:
+class SharedCorruption:
     """The fault that the images agree on.
 
     matrix: 4x4, output to input, in the frame's coordinates. angle_deg: its rotation.
@@ -101,7 +101,7 @@ class Agreed:
     curve: np.ndarray
 
 
-def shared_fault(cases: Sequence[Case], settings: RepairedCohort) -> Found:
+def estimate_from_images(cases: Sequence[Case], settings: RepairedCohort) -> EstimateReport:
     """The fault of a cohort from its images, in the frame of the settings or in the better one.
 
     Where the settings name a reference case, the fault found is held against that pair too.
@@ -113,13 +113,15 @@ def shared_fault(cases: Sequence[Case], settings: RepairedCohort) -> Found:
     seen = []
     for case in progress(chosen, "cases looked at"):
         label, image = read_pair(case, settings)
-        found = see(image, label, value)
+        found = view_case(image, label, value)
         seen += [] if found is None else [found]
     frames = ("voxel", "physical") if repair.frame == "auto" else (repair.frame,)
     agreed, refused = {}, []
     for frame in frames:
         try:
-            agreed[frame] = agree([in_frame(one, frame) for one in seen], _axis(seen, frame))
+            agreed[frame] = find_shared_corruption(
+                [in_frame(one, frame) for one in seen], _axis(seen, frame)
+            )
         except InputError as error:
             refused.append(f"frame {frame}: {error}")
     if not agreed:
@@ -131,14 +133,14 @@ def shared_fault(cases: Sequence[Case], settings: RepairedCohort) -> Found:
     known = repair.model_copy(update={"frame": frame, "transform": best.matrix.tolist()})
     if repair.reference_case is None:
         label = read_label(chosen[0].label)
-        held, affine = unchecked(label, known, value), label.affine
+        held, affine = unchecked_estimate(label, known, value), label.affine
     else:
         right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
         held, affine = estimate(right, wrong, grid.affine, known), grid.affine
     # Angles are told in array axes. In some arrays a rotation in RAS goes the other way round.
     mirrored = np.linalg.det(affine[:3, :3]) * affine[2, superior_axis(affine)] < 0
     sign = -1 if frame == "physical" and mirrored else 1
-    return Found(
+    return EstimateReport(
         replace(
             held.estimate,
             method="images",
@@ -154,7 +156,7 @@ def shared_fault(cases: Sequence[Case], settings: RepairedCohort) -> Found:
     )
 
 
-def see(image: Image, label: Image, value: int) -> Seen | None:
+def view_case(image: Image, label: Image, value: int) -> CaseView | None:
     """Prepare a case, in frame `voxel`: image (channel, i, j, k), finite; label (i, j, k).
 
     None without the structure.
@@ -168,7 +170,7 @@ def see(image: Image, label: Image, value: int) -> Seen | None:
     from_world = spread_out @ translation(-middle_of(grid.shape)) @ np.linalg.inv(grid.affine)
     middle = np.argwhere(label.array == value).mean(axis=0)
     others = ((label.array != 0) & (label.array != value))[None].astype(np.float32)
-    return Seen(
+    return CaseView(
         points=sample(mask, ras.spacing_mm),
         fine=sample(mask, ras.spacing_mm, FINE_POINTS),
         image=scene(image),
@@ -181,7 +183,7 @@ def see(image: Image, label: Image, value: int) -> Seen | None:
     )
 
 
-def in_frame(case: Seen, frame: str) -> Seen:
+def in_frame(case: CaseView, frame: str) -> CaseView:
     """A case that was seen in frame `voxel`, in another."""
     if frame == "voxel":
         return case
@@ -194,13 +196,13 @@ def in_frame(case: Seen, frame: str) -> Seen:
     )
 
 
-def lies(case: Seen, fault: np.ndarray) -> float:
+def placement_score(case: CaseView, corruption: np.ndarray) -> float:
     """How well the structure of a case lies in its image with a fault undone; greater is better.
 
     Log of gradient across the surface over spread inside, less what overlaps other structures or
     leaves the grid: the measures of `evidence.py`, from points.
     """
-    moved = case.to_mm @ fault @ np.linalg.inv(case.to_mm)
+    moved = case.to_mm @ corruption @ np.linalg.inv(case.to_mm)
     turn, shift = np.ascontiguousarray(moved[:3, :3]), moved[:3, 3]
     across, _, spread = evidence(case.points, case.image, turn, shift)
     _, over, _ = evidence(case.points, case.others, turn, shift)
@@ -211,7 +213,7 @@ def lies(case: Seen, fault: np.ndarray) -> float:
     return float(edges.mean() - WEIGHT_MISFIT * (over[0] + outside))
 
 
-def agree(cases: Sequence[Seen], axis: int) -> Agreed:
+def find_shared_corruption(cases: Sequence[CaseView], axis: int) -> SharedCorruption:
     """Find the one fault that all cases share.
 
     cases: all in one frame. axis: of the rotation, in the frame's coordinates. Raises InputError
@@ -228,11 +230,11 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
     along = np.arange(3) == axis
     step = extent * np.where(along, STEP_SHARE[1], STEP_SHARE[0])
 
-    def fault(place: Sequence[float]) -> np.ndarray:
+    def corruption(place: Sequence[float]) -> np.ndarray:
         return translation(centre + place[1:]) @ rotation(axis, place[0]) @ translation(-centre)
 
-    def score(place: Sequence[float], among: Sequence[Seen]) -> float:
-        return float(np.mean([lies(case, fault(place)) for case in among]))
+    def score(place: Sequence[float], among: Sequence[CaseView]) -> float:
+        return float(np.mean([placement_score(case, corruption(place)) for case in among]))
 
     sparse = [_with(case, _every_third(case.points)) for case in cases]
     fine = [_with(case, case.fine) for case in cases]
@@ -255,14 +257,14 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
         (_climb(lambda place: score(place, fine), end, first / 16) for end in ends), reverse=True
     )
     best = np.array(ends[0][1])
-    at_best = np.array([lies(case, fault(best)) for case in fine])
-    gained = at_best - [lies(case, np.eye(4)) for case in fine]
+    at_best = np.array([placement_score(case, corruption(best)) for case in fine])
+    gained = at_best - [placement_score(case, np.eye(4)) for case in fine]
     t = _t(gained)
     log.info(
         "images: gain of %.2f at the best candidate, %.1f deg (t %.1f over %d cases)",
         gained.mean(), best[0], t, len(cases),
     )  # fmt: skip
-    way = float(np.mean([_way(case, fault(best)) for case in cases]))
+    way = float(np.mean([_way(case, corruption(best)) for case in cases]))
     if way < LEAST_WAY or gained.mean() < LEAST_GAIN or t < CLEAR_T:
         raise InputError(
             "repair.estimate_from: images: nothing to repair that the images show: the best fault that "
@@ -277,7 +279,7 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
         away = np.abs((np.array(end[1:]) - best[1:]) / step).max()
         if abs(turned) < ANGLE_STEP_DEG / 2 and away < 1:
             continue  # the same optimum
-        if _t(at_best - [lies(case, fault(end)) for case in fine]) >= CLEAR_T:
+        if _t(at_best - [placement_score(case, corruption(end)) for case in fine]) >= CLEAR_T:
             continue
         if away >= 1:
             raise InputError(
@@ -286,8 +288,8 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
             )
         rival_deg = _wrap(end[0]) if rival_deg is None else rival_deg
     angles = np.arange(-180.0, 180.0)
-    return Agreed(
-        matrix=fault(best),
+    return SharedCorruption(
+        matrix=corruption(best),
         angle_deg=_wrap(best[0]),
         scores=at_best,
         gain=float(gained.mean()),
@@ -303,7 +305,7 @@ ELSE = "Give a reference_case with a right label, or the transform"
 
 
 def _better_frame(
-    agreed: dict[str, Agreed], seen: Sequence[Seen]
+    agreed: dict[str, SharedCorruption], seen: Sequence[CaseView]
 ) -> tuple[str, dict[str, float] | None]:
     """The frame in which the cases agree better, and the mean scores; InputError where unclear."""
     if len(agreed) == 1:
@@ -334,7 +336,7 @@ def _better_frame(
     return best, scores
 
 
-def _axis(seen: Sequence[Seen], frame: str) -> int:
+def _axis(seen: Sequence[CaseView], frame: str) -> int:
     """The foot-head axis in a frame's coordinates."""
     if frame == "physical":
         return 2
@@ -353,7 +355,7 @@ def _spread(cases: Sequence[Case], most: int) -> list[Case]:
     return [cases[place] for place in np.linspace(0, len(cases) - 1, most).astype(int)]
 
 
-def _with(case: Seen, points: Points) -> Seen:
+def _with(case: CaseView, points: Points) -> CaseView:
     return replace(case, points=points)
 
 
@@ -361,15 +363,17 @@ def _every_third(points: Points) -> Points:
     return Points(points.surface[::3], points.normal[::3], points.inside[::3])
 
 
-def _way(case: Seen, fault: np.ndarray) -> float:
+def _way(case: CaseView, corruption: np.ndarray) -> float:
     """How far a fault moves the structure's points on average, in voxels of the scene."""
-    moved = case.to_mm @ fault @ np.linalg.inv(case.to_mm)
+    moved = case.to_mm @ corruption @ np.linalg.inv(case.to_mm)
     points = case.points.inside
     there = points @ moved[:3, :3].T + moved[:3, 3]
     return float(np.linalg.norm((there - points) / case.image.spacing_mm, axis=1).mean())
 
 
-def _climb(score: Callable[[Place], float], start: Place, steps: np.ndarray) -> tuple[float, Place]:
+def _climb(
+    score: Callable[[Candidate], float], start: Candidate, steps: np.ndarray
+) -> tuple[float, Candidate]:
     """Pattern search along angle and shifts, until the angle's step is below a tenth of a degree."""
     place, best = np.array(start, float), score(start)
     while steps[0] > 0.05:

@@ -77,7 +77,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Found:
+class EstimateReport:
     """An estimate with everything that was tried, and the reference case as repaired by it.
 
     repaired: None without a reference case. evidence_curve: angles in degrees and how well each

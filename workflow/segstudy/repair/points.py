@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from segstudy.images.files import Image
 from segstudy.images.geometry import to_ras
-from segstudy.images.moving import bounding_box
+from segstudy.images.rigid import bounding_box
 
 #: Points on the surface and inside, each at most, unless more are asked for.
 POINTS = 600
@@ -134,15 +134,15 @@ def strided(places: np.ndarray, most: int) -> np.ndarray:
 
 
 def evidence(
-    points: Points, image: Scene, turn: np.ndarray | None = None, shift=(0.0, 0.0, 0.0)
+    points: Points, image: Scene, rotation: np.ndarray | None = None, shift=(0.0, 0.0, 0.0)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradient across the surface, mean and spread of the intensity inside, one value a channel.
 
     turn: 3x3, shift: mm; a point p is looked up at `turn @ p + shift`. Points outside the grid
     have no gradient and take no part in the intensity.
     """
-    turn = np.eye(3) if turn is None else np.asarray(turn, float)
-    inverse = np.linalg.inv(turn)
+    rotation = np.eye(3) if rotation is None else np.asarray(rotation, float)
+    inverse = np.linalg.inv(rotation)
     return _evidence(
         points.surface,
         points.normal,
@@ -150,7 +150,7 @@ def evidence(
         image.intensity,
         image.gradient,
         image.spacing_mm,
-        turn,
+        rotation,
         # A normal goes by the inverse transposed; all of this module's turns keep lengths nearly.
         np.ascontiguousarray(inverse.T),
         np.asarray(shift, float),
@@ -158,7 +158,9 @@ def evidence(
 
 
 @njit(cache=True, nogil=True)
-def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_normal, shift):
+def _evidence(
+    surface, normal, inside, intensity, gradient, spacing, rotation, rotation_normal, shift
+):
     channels = intensity.shape[0]
     size = intensity.shape[1:]
     across = np.zeros(channels)
@@ -166,9 +168,9 @@ def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_
     spread = np.zeros(channels)
     index = np.zeros(3, np.int64)
     for n in range(surface.shape[0]):
-        if not _place(surface[n], turn, shift, spacing, size, index):
+        if not _place(surface[n], rotation, shift, spacing, size, index):
             continue
-        direction = turn_normal @ np.ascontiguousarray(normal[n])
+        direction = rotation_normal @ np.ascontiguousarray(normal[n])
         for c in range(channels):
             value = 0.0
             for axis in range(3):
@@ -177,7 +179,7 @@ def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_
     found = 0
     values = np.zeros((channels, inside.shape[0]))
     for n in range(inside.shape[0]):
-        if not _place(inside[n], turn, shift, spacing, size, index):
+        if not _place(inside[n], rotation, shift, spacing, size, index):
             continue
         for c in range(channels):
             values[c, found] = intensity[c, index[0], index[1], index[2]]
@@ -191,12 +193,12 @@ def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_
 
 
 @njit(cache=True, nogil=True)
-def _place(point, turn, shift, spacing, size, index):
+def _place(point, rotation, shift, spacing, size, index):
     """Voxel index of a moved point; whether it lies on the grid."""
     for axis in range(3):
         at = shift[axis]
         for other in range(3):
-            at += turn[axis, other] * point[other]
+            at += rotation[axis, other] * point[other]
         index[axis] = math.floor(at / spacing[axis] + size[axis] / 2)
         if index[axis] < 0 or index[axis] >= size[axis]:
             return False

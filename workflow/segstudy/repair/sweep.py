@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from segstudy.images.moving import bounding_box, land, rotation, translation
+from segstudy.images.rigid import bounding_box, rotation, transform_mask, translation
 
 #: The angle is uncertain as far as the IoU stays within this of the best.
 PEAK_IOU = 0.01
@@ -73,7 +73,7 @@ def replayed_iou(right: np.ndarray, wrong: np.ndarray, matrix: np.ndarray) -> fl
     if box is None:
         return 0.0
     crop = tuple(slice(low, high) for low, high in box)
-    landed, target = land(right[crop], box, matrix, right.shape)
+    landed, target = transform_mask(right[crop], box, matrix, right.shape)
     there = wrong[tuple(slice(low, high) for low, high in target)]
     both = np.count_nonzero(landed & there)
     union = np.count_nonzero(landed) + np.count_nonzero(wrong) - both
@@ -160,7 +160,7 @@ def sweep(
     )
 
 
-def also(
+def refine(
     right: np.ndarray,
     wrong: np.ndarray,
     matrix: np.ndarray,
@@ -183,7 +183,7 @@ def also(
     centre = (stretch @ np.append(_centroid(wrong[_slices(box)]) + [low for low, _ in box], 1))[:3]
     radius = np.linalg.norm([(high - low) * stretch[a, a] for a, (low, high) in enumerate(box)]) / 2
 
-    def fault(place: np.ndarray) -> np.ndarray:
+    def corruption(place: np.ndarray) -> np.ndarray:
         turn = rotation(0, place[3]) @ rotation(1, place[4]) @ rotation(2, place[5])
         inner = turn @ np.diag([*[math.exp(place[6])] * 3, 1.0])
         there = translation(place[:3]) @ start @ translation(centre) @ inner @ translation(-centre)
@@ -201,12 +201,12 @@ def also(
     best = replayed_iou(right, wrong, matrix)
     while step >= tolerance_deg:
         around = [place + step * move for move in moves]
-        scores = [replayed_iou(right, wrong, fault(one)) for one in around]
+        scores = [replayed_iou(right, wrong, corruption(one)) for one in around]
         if max(scores) > best:
             best, place = max(scores), around[int(np.argmax(scores))]
         else:
             step /= 2
-    return fault(place)
+    return corruption(place)
 
 
 class _Columns:

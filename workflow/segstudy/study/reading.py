@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from segstudy import paths
 from segstudy.errors import InputError
-from segstudy.grid import expand
+from segstudy.grid_search import expand
 from segstudy.study.arms import NOT_LEARNED
 from segstudy.study.mistakes import describe, keys_at
 from segstudy.study.settings import Settings

@@ -6,7 +6,7 @@ from segstudy.images.plan import Geometry
 from segstudy.study import Preprocess
 
 
-def geometry(
+def plan_geometry(
     settings: Preprocess,
     modality: str,
     spacing_mm: tuple[float, float, float],

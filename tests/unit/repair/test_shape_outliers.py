@@ -7,26 +7,35 @@ from scipy import ndimage
 
 from segstudy.images.files import Image
 from segstudy.repair.audit import audit
-from segstudy.repair.described import describe
+from segstudy.repair.case_features import extract_features
 from segstudy.repair.discriminants import log_odds, median
-from segstudy.repair.forms import ALONG, DIRECTIONS, ONCE, Box, cut_out, form, planted, without_part
-from segstudy.repair.misfit import misfits
+from segstudy.repair.morphology import (
+    DIRECTIONAL,
+    DIRECTIONS,
+    GLOBAL,
+    StructureCrop,
+    crop_structure,
+    measure_morphology,
+    remove_part,
+    simulate_corruptions,
+)
 from segstudy.repair.points import scene
+from segstudy.repair.shape_outliers import find_shape_outliers
 
 SHAPE = (40, 44, 40)
 LEFT, RIGHT = 1, 2
 KIDNEYS = {"left": LEFT, "right": RIGHT}
 
 
-def along(found, what, direction) -> float:
+def directional(found, what, direction) -> float:
     at = int(np.argmax(DIRECTIONS @ np.array(direction, float)))
-    return float(found.along[ALONG.index(what), at])
+    return float(found.directional[DIRECTIONAL.index(what), at])
 
 
-def box_of(mask, intensity=None, spacing=(1.0, 1.0, 1.0)) -> Box:
+def box_of(mask, intensity=None, spacing=(1.0, 1.0, 1.0)) -> StructureCrop:
     intensity = mask.astype(np.float32) if intensity is None else intensity
     spacing = np.array(spacing)
-    return Box(mask, ~mask, intensity[None], spacing, np.zeros(3), mask.shape * spacing)
+    return StructureCrop(mask, ~mask, intensity[None], spacing, np.zeros(3), mask.shape * spacing)
 
 
 def test_form_of_a_brick_and_of_half_of_it():
@@ -36,36 +45,40 @@ def test_form_of_a_brick_and_of_half_of_it():
     half[:, 20:] = False
     image = np.where(mask, 1, 0).astype(np.float32)
     box = box_of(mask, image, (1.0, 1.0, 2.0))
-    whole, cut = form(box, mask), form(box, half)
-    assert np.exp(whole.once[ONCE.index("volume")]) == pytest.approx(12 * 24 * 8 * 2 / 1000)
+    whole, cut = measure_morphology(box, mask), measure_morphology(box, half)
+    assert np.exp(whole.overall[GLOBAL.index("volume")]) == pytest.approx(12 * 24 * 8 * 2 / 1000)
     surface = 2 * (12 * 24 + 12 * 16 + 24 * 16) / (12 * 24 * 16)
-    assert np.exp(whole.once[ONCE.index("surface")]) == pytest.approx(surface, rel=0.15)
-    extents = [np.exp(along(whole, "width", way)) for way in np.eye(3)]
+    assert np.exp(whole.overall[GLOBAL.index("surface")]) == pytest.approx(surface, rel=0.15)
+    extents = [np.exp(directional(whole, "width", way)) for way in np.eye(3)]
     assert extents == pytest.approx([12, 24, 16])
-    assert np.exp(along(cut, "width", (0, 1, 0))) == pytest.approx(12)
+    assert np.exp(directional(cut, "width", (0, 1, 0))) == pytest.approx(12)
     # The image goes on beyond the cut, and ends at the other faces.
-    assert along(cut, "contrast", (0, 1, 0)) < -2 < -1 < along(cut, "contrast", (0, -1, 0))
-    assert along(whole, "contrast", (0, 1, 0)) > -1
-    assert along(cut, "cap", (0, 1, 0)) > along(whole, "cap", (0, 1, 0))
+    assert (
+        directional(cut, "contrast", (0, 1, 0)) < -2 < -1 < directional(cut, "contrast", (0, -1, 0))
+    )
+    assert directional(whole, "contrast", (0, 1, 0)) > -1
+    assert directional(cut, "cap", (0, 1, 0)) > directional(whole, "cap", (0, 1, 0))
 
 
 def test_where_the_grid_ends_nothing_is_known():
     label = np.zeros((20, 20, 20), np.uint8)
     label[5:15, 5:15, 12:] = 1
-    box = cut_out(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
-    found = form(box, box.mask)
+    box = crop_structure(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
+    found = measure_morphology(box, box.mask)
     assert found.open.tolist() == [[False, False], [False, False], [False, True]]
     assert box.room_mm(box.mask).tolist() == [[5, 5], [5, 5], [12, 0]]
     assert box.in_grid.sum() == 20 * 20 * (
         8 + 10
     )  # twice five voxels of room, and none off the grid
-    assert np.isnan(along(found, "cap", (0, 0, 1)))
-    assert np.isnan(along(found, "width", (0, 0, 1)))
-    assert np.isnan(along(found, "width", (0, 0, -1)))
-    assert np.isfinite(along(found, "cap", (0, 0, -1)))
-    assert along(found, "room", (0, 0, -1)) == 12
-    assert along(found, "reach", (0, 0, -1)) == -2.5  # from the grid's middle to the last voxel's
-    assert along(found, "reach", (1, 0, 0)) == 4.5
+    assert np.isnan(directional(found, "cap", (0, 0, 1)))
+    assert np.isnan(directional(found, "width", (0, 0, 1)))
+    assert np.isnan(directional(found, "width", (0, 0, -1)))
+    assert np.isfinite(directional(found, "cap", (0, 0, -1)))
+    assert directional(found, "room", (0, 0, -1)) == 12
+    assert (
+        directional(found, "reach", (0, 0, -1)) == -2.5
+    )  # from the grid's middle to the last voxel's
+    assert directional(found, "reach", (1, 0, 0)) == 4.5
 
 
 @pytest.mark.parametrize(
@@ -77,31 +90,31 @@ def test_what_has_a_part_in_a_form(start, size, kept):
     """A cube of 6 voxels and a smaller one: pieces of an eighth, all, or a two hundredth of its voxels."""
     label = np.zeros((30, 16, 16), np.uint8)
     label[5:11, 5:11, 5:11] = label[start : start + size, 5 : 5 + size, 5 : 5 + size] = 1
-    box = cut_out(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
+    box = crop_structure(label, 1, scene(Image(label[None].astype(np.float32), np.eye(4))))
     assert box.mask.sum() == 6**3 + (size**3 if kept else 0)
 
 
 @pytest.mark.parametrize("way", ["x", "y", "z", "oblique", "ball"])
 def test_a_part_is_lost_by_its_share(way):
     mask = ellipsoid(SHAPE, (20, 22, 20), (9, 12, 8))
-    kept = without_part(mask, way, 0.5, np.random.default_rng(3))
+    kept = remove_part(mask, way, 0.5, np.random.default_rng(3))
     assert not (kept & ~mask).any()
     assert kept.sum() / mask.sum() == pytest.approx(0.5, abs=0.06)
 
 
 def test_the_same_label_gets_the_same_faults():
     mask = ellipsoid(SHAPE, (20, 22, 20), (6, 8, 5))
-    first, second = planted(box_of(mask)), planted(box_of(mask))
-    assert {kind: len(forms) for kind, forms in first.items()} == {
+    first, second = simulate_corruptions(box_of(mask)), simulate_corruptions(box_of(mask))
+    assert {kind: len(morphologies) for kind, morphologies in first.items()} == {
         "part": 5,
         "wide": 3,
         "narrow": 3,
         "extra": 2,
     }
-    for kind, forms in first.items():
-        for one, other in zip(forms, second[kind], strict=True):
-            assert np.array_equal(one.along, other.along, equal_nan=True)
-            assert np.array_equal(one.once, other.once)
+    for kind, morphologies in first.items():
+        for one, other in zip(morphologies, second[kind], strict=True):
+            assert np.array_equal(one.directional, other.directional, equal_nan=True)
+            assert np.array_equal(one.overall, other.overall)
 
 
 def test_log_odds_of_two_normals():
@@ -141,7 +154,7 @@ def kidneys(seed: int, top: int | None = None) -> tuple[np.ndarray, np.ndarray]:
 
 def described(case: str, image: np.ndarray, label: np.ndarray):
     affine = np.diag([1.5, 1.5, 2.0, 1.0])
-    return describe(
+    return extract_features(
         case, Image(image[None].astype(np.float32), affine), Image(label, affine), KIDNEYS
     )
 
@@ -226,7 +239,7 @@ def test_what_the_field_of_view_takes_away_is_no_missing_part(sound):
 
 def test_nothing_is_said_of_form_in_a_small_cohort(sound):
     cases = with_faults(sound, {5: narrowed(RIGHT, 2)})[:11]
-    assert not misfits(cases, {}, {}, {})
+    assert not find_shape_outliers(cases, {}, {}, {})
 
 
 def test_a_speck_that_is_left_is_a_size(sound):
@@ -279,8 +292,8 @@ def test_a_shorter_scan_is_no_missing_part(vessels):
 
 def test_planted_outlines_stay_at_the_end_of_the_grid():
     image, label = tubes(0)
-    box = cut_out(label, LEFT, scene(Image(image[None].astype(np.float32), np.eye(4))))
-    for kind, forms in planted(box).items():
+    box = crop_structure(label, LEFT, scene(Image(image[None].astype(np.float32), np.eye(4))))
+    for kind, morphologies in simulate_corruptions(box).items():
         if kind != "part":
-            assert all(form.open[2].all() for form in forms)
-    assert not all(form.open[2].all() for form in planted(box)["part"])
+            assert all(one.open[2].all() for one in morphologies)
+    assert not all(one.open[2].all() for one in simulate_corruptions(box)["part"])

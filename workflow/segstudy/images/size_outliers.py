@@ -35,25 +35,26 @@ class Size:
         )
 
 
-def size_of(grid: Grid) -> Size:
+def image_size(grid: Grid) -> Size:
     """The size of an image, by where its axes point."""
-    turned = ras_grid(grid)
+    reoriented = ras_grid(grid)
     return Size(
-        turned.spacing_mm, tuple(np.multiply(turned.shape, turned.spacing_mm).astype(float))
+        reoriented.spacing_mm,
+        tuple(np.multiply(reoriented.shape, reoriented.spacing_mm).astype(float)),
     )
 
 
-def out_of_proportion(size: Size, usual: Size) -> bool:
+def is_size_outlier(size: Size, usual: Size) -> bool:
     """Whether voxel and image are both far larger, or both far smaller, than is usual."""
-    return bool(_apart(_logs([size])[0], _logs([usual]))[0])
+    return bool(_are_outliers(_logs([size])[0], _logs([usual]))[0])
 
 
-def stands_out(size: Size, usual: Size, whose: str) -> str:
+def outlier_text(size: Size, usual: Size, whose: str) -> str:
     """That a size is out of proportion to what is usual, in words; empty where it is not.
 
     whose: what is usual, e.g. `the other cases`.
     """
-    if not out_of_proportion(size, usual):
+    if not is_size_outlier(size, usual):
         return ""
     return (
         f"{size}; {whose}: {usual}. Both are out of proportion, as with a wrong unit: correct the "
@@ -61,7 +62,7 @@ def stands_out(size: Size, usual: Size, whose: str) -> str:
     )
 
 
-def judged(sizes: Mapping[str, Size]) -> dict[str, str]:
+def find_size_outliers(sizes: Mapping[str, Size]) -> dict[str, str]:
     """What stands out in a cohort: case -> why, for those that do.
 
     Usual is the size of the case with which the most others are in proportion. Where more than
@@ -70,16 +71,16 @@ def judged(sizes: Mapping[str, Size]) -> dict[str, str]:
     if len(sizes) < 2:
         return {}
     names, logs = list(sizes), _logs(list(sizes.values()))
-    apart = _apart_of_most(logs)
+    apart = _outliers_of_most(logs)
     odd = [name for name, far in zip(names, apart, strict=True) if far]
     like = [name for name in names if name not in set(odd)]
     centre = names[_centre(logs, ~apart)]
     usual = sizes[centre]
     if len(odd) <= MINORITY * len(names):
         whose = f"{len(like)} of {len(names)} cases, e.g. {centre}"
-        return {name: stands_out(sizes[name], usual, whose) for name in odd}
+        return {name: outlier_text(sizes[name], usual, whose) for name in odd}
     other = sizes[names[_centre(logs, apart)]]
-    groups = f"{_named(like)} ({usual}) and {_named(odd)} ({other})"
+    groups = f"{_listed(like)} ({usual}) and {_listed(odd)} ({other})"
     text = (
         f"the cases fall into two sizes that are out of proportion, as with a wrong unit: {groups}; "
         "which is right cannot be told. Correct the voxel size in the headers; if all are right, "
@@ -94,20 +95,20 @@ def _logs(sizes: Sequence[Size]) -> np.ndarray:
     return np.concatenate([logs, logs.mean(axis=2, keepdims=True)], axis=2)
 
 
-def _apart(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _are_outliers(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Whether a size (2, 4) and others (case, 2, 4) are out of proportion (case,)."""
     factors = others - one
     limits = np.log([ONE_AXIS, ONE_AXIS, ONE_AXIS, OVERALL])
     return ((factors > limits).all(axis=1) | (factors < -limits).all(axis=1)).any(axis=1)
 
 
-def _apart_of_most(logs: np.ndarray) -> np.ndarray:
+def _outliers_of_most(logs: np.ndarray) -> np.ndarray:
     """Which cases (case,) are out of proportion to the case that most are in proportion with."""
-    counts = [int(_apart(one, logs).sum()) for one in logs]
+    counts = [int(_are_outliers(one, logs).sum()) for one in logs]
     best = np.flatnonzero(np.equal(counts, min(counts)))
     chosen = np.zeros(len(logs), bool)
     chosen[best] = True
-    return _apart(logs[_centre(logs, chosen)], logs)
+    return _are_outliers(logs[_centre(logs, chosen)], logs)
 
 
 def _centre(logs: np.ndarray, chosen: np.ndarray) -> int:
@@ -117,6 +118,6 @@ def _centre(logs: np.ndarray, chosen: np.ndarray) -> int:
     return int(np.argmin(np.where(chosen, far, np.inf)))
 
 
-def _named(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segstudy.repair.described import Described
-from segstudy.repair.findings import SMALLEST_COHORT, Finding
+from segstudy.repair.case_features import CaseFeatures
+from segstudy.repair.findings import SMALLEST_COHORT, LabelFinding
 from segstudy.repair.points import evidence
 
 #: The six different parts of a symmetric 3x3 matrix.
@@ -30,31 +30,33 @@ LEAST_SHIFT_VOXELS = 2.0
 
 
 @dataclass(frozen=True)
-class Undo:
+class Correction:
     """What is undone in thought: a turn about the middle of the grid, a shift of some structures,
     and which structure's label stands for which."""
 
-    turn: np.ndarray
+    rotation: np.ndarray
     shift: np.ndarray
     stands_for: Mapping[str, str]
 
 
-def features(case: Described, name: str, undo: Undo, moved: frozenset[str]) -> np.ndarray | None:
+def placement_features(
+    case: CaseFeatures, name: str, correction: Correction, moved: frozenset[str]
+) -> np.ndarray | None:
     """The description of a structure, with a fault undone; None where it is empty.
 
     Order: log volume; place (3 mm); place beside each other structure (3 mm each, NaN where that
     is empty); log of its spread (6); by channel: log gradient across its surface, mean and log
     spread of the intensity inside.
     """
-    shape = case.shapes[undo.stands_for.get(name, name)]
+    shape = case.shapes[correction.stands_for.get(name, name)]
     if shape is None:
         return None
 
     def place(of: str) -> np.ndarray | None:
-        there = case.shapes[undo.stands_for.get(of, of)]
+        there = case.shapes[correction.stands_for.get(of, of)]
         if there is None:
             return None
-        return undo.turn @ there.centroid + (undo.shift if of in moved else 0.0)
+        return correction.rotation @ there.centroid + (correction.shift if of in moved else 0.0)
 
     own = place(name)
     beside = [
@@ -62,10 +64,10 @@ def features(case: Described, name: str, undo: Undo, moved: frozenset[str]) -> n
         for of in case.shapes
         if of != name
     ]
-    values, vectors = np.linalg.eigh(undo.turn @ shape.spread @ undo.turn.T)
+    values, vectors = np.linalg.eigh(correction.rotation @ shape.spread @ correction.rotation.T)
     log_spread = (vectors * np.log(np.maximum(values, 1e-6))) @ vectors.T / 2
-    shift = undo.shift if name in moved else np.zeros(3)
-    across, mean, spread = evidence(shape.points, case.image, undo.turn, shift)
+    shift = correction.shift if name in moved else np.zeros(3)
+    across, mean, spread = evidence(shape.points, case.image, correction.rotation, shift)
     return np.concatenate(
         [
             [np.log(shape.volume_ml)],
@@ -80,7 +82,7 @@ def features(case: Described, name: str, undo: Undo, moved: frozenset[str]) -> n
 
 
 def least_spread(structures: int, channels: int, voxel_mm: float) -> np.ndarray:
-    """The least spread that a cohort is granted, feature by feature, in the order of `features`."""
+    """The least spread that a cohort is granted, feature by feature, in the order of `placement_features`."""
     place = [voxel_mm] * 3
     return np.array(
         [0.1, *place, *place * (structures - 1), *[0.05] * 6]
@@ -105,13 +107,13 @@ class Norm:
         return np.nan_to_num(z, nan=0.0).clip(-LARGEST_Z, LARGEST_Z)
 
 
-def norms(cases: Sequence[Described]) -> dict[str, Norm]:
+def cohort_norms(cases: Sequence[CaseFeatures]) -> dict[str, Norm]:
     """What is usual for each structure that enough cases have."""
-    as_is = Undo(np.eye(3), np.zeros(3), {})
+    unchanged = Correction(np.eye(3), np.zeros(3), {})
     voxel_mm = float(np.median([case.voxel_mm for case in cases]))
     found = {}
     for name in cases[0].shapes:
-        rows = [features(case, name, as_is, frozenset()) for case in cases]
+        rows = [placement_features(case, name, unchanged, frozenset()) for case in cases]
         rows = [row for row in rows if row is not None]
         if len(rows) < SMALLEST_COHORT:
             continue
@@ -128,10 +130,10 @@ def norms(cases: Sequence[Described]) -> dict[str, Norm]:
 
 # --- what explains a case that stands out -----------------------------------------------------------
 
-AS_IT_IS = Undo(np.eye(3), np.zeros(3), {})
+UNCHANGED = Correction(np.eye(3), np.zeros(3), {})
 
 
-def turns() -> dict[str, tuple[str, np.ndarray]]:
+def misorientations() -> dict[str, tuple[str, np.ndarray]]:
     """The 47 ways to lay a label wrongly on its image: name to (fault, 3x3 on right, front, head)."""
     found = {}
     for order in itertools.permutations(range(3)):
@@ -155,14 +157,14 @@ def turns() -> dict[str, tuple[str, np.ndarray]]:
     return found
 
 
-def cost(
-    case: Described, usual: Mapping[str, Norm], undo: Undo, moved: frozenset[str]
+def misplacement_cost(
+    case: CaseFeatures, usual: Mapping[str, Norm], correction: Correction, moved: frozenset[str]
 ) -> tuple[float, float]:
     """How unusual a case is with a fault undone, half the sum of squared z-scores: all of it, and
     the part of it that the image gives."""
     total = image = 0.0
     for name, norm in usual.items():
-        found = features(case, name, undo, moved)
+        found = placement_features(case, name, correction, moved)
         if found is None:
             continue
         squares = norm.z(found) ** 2 / 2
@@ -171,10 +173,10 @@ def cost(
     return total, image
 
 
-def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
+def explain_misplacement(case: CaseFeatures, usual: Mapping[str, Norm]) -> list[LabelFinding]:
     """The fault of the label map, or of structures that lie elsewhere, that explains a case best.
 
-    A gain is the fall of `cost` when the fault is undone: a log odds, as far as features are
+    A gain is the fall of `misplacement_cost` when the fault is undone: a log odds, as far as features are
     normal and independent, which they are not quite. An explanation that leaves the case unusual
     is none: then something else is wrong with it. But what was turned has been stretched by other
     than cubic voxels too, and has lost what left the grid.
@@ -183,22 +185,25 @@ def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
     if not present:
         return []
     nobody: frozenset[str] = frozenset()
-    before, _ = cost(case, usual, AS_IT_IS, nobody)
+    before, _ = misplacement_cost(case, usual, UNCHANGED, nobody)
     if before < CLEAR_GAIN:
         return []  # no explanation can gain enough
-    found: list[Finding] = []
+    found: list[LabelFinding] = []
     whole = "+".join(present)
-    for name, (fault, turn) in turns().items():
-        gain = before - cost(case, usual, Undo(turn, np.zeros(3), {}), nobody)[0]
+    for name, (fault, rotation) in misorientations().items():
+        gain = (
+            before
+            - misplacement_cost(case, usual, Correction(rotation, np.zeros(3), {}), nobody)[0]
+        )
         if gain >= CLEAR_GAIN:
             text = f"fits with its axes (right, front, head) read as {name}"
-            found.append(Finding(case.case, whole, fault, text, gain))
+            found.append(LabelFinding(case.case, whole, fault, text, gain))
     for one, other in itertools.combinations(present, 2):
-        undo = Undo(np.eye(3), np.zeros(3), {one: other, other: one})
-        gain = before - cost(case, usual, undo, nobody)[0]
+        correction = Correction(np.eye(3), np.zeros(3), {one: other, other: one})
+        gain = before - misplacement_cost(case, usual, correction, nobody)[0]
         if gain >= CLEAR_GAIN:
             text = f"fits with {one} and {other} exchanged"
-            found.append(Finding(case.case, f"{one}+{other}", "swapped", text, gain))
+            found.append(LabelFinding(case.case, f"{one}+{other}", "swapped", text, gain))
     groups = [frozenset(present), *(frozenset([name]) for name in present if len(present) > 1)]
     for group in groups:
         shift, gain = best_shift(case, usual, group)
@@ -206,7 +211,7 @@ def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
             parts = ", ".join(f"{-part:+.0f}" for part in shift)
             text = f"lies ({parts}) mm to the right, front, head of where it fits"
             names = "+".join(name for name in present if name in group)
-            found.append(Finding(case.case, names, "shifted", text, gain))
+            found.append(LabelFinding(case.case, names, "shifted", text, gain))
     if not found:
         return []
     best = max(found, key=lambda one: one.score)
@@ -222,17 +227,17 @@ def explain(case: Described, usual: Mapping[str, Norm]) -> list[Finding]:
 
 
 def best_shift(
-    case: Described, usual: Mapping[str, Norm], group: frozenset[str]
+    case: CaseFeatures, usual: Mapping[str, Norm], group: frozenset[str]
 ) -> tuple[np.ndarray | None, float]:
     """The shift of some structures that makes a case look most usual, in mm, and its gain.
 
     The search starts where the cohort would have them and goes by ever smaller steps. None where
     the gain is not clear, the image speaks against it, or annotators differ by as much.
     """
-    before, image_before = cost(case, usual, AS_IT_IS, group)
+    before, image_before = misplacement_cost(case, usual, UNCHANGED, group)
 
     def tried(shift: np.ndarray) -> float:
-        return cost(case, usual, Undo(np.eye(3), shift, {}), group)[0]
+        return misplacement_cost(case, usual, Correction(np.eye(3), shift, {}), group)[0]
 
     expected = np.mean(
         [usual[name].median[1:4] - case.shapes[name].centroid for name in group], axis=0
@@ -248,7 +253,7 @@ def best_shift(
             best, least = around[int(np.argmin(costs))], min(costs)
         else:
             step /= 2
-    _, image_after = cost(case, usual, Undo(np.eye(3), best, {}), group)
+    _, image_after = misplacement_cost(case, usual, Correction(np.eye(3), best, {}), group)
     gain = before - least
     clear = gain >= CLEAR_GAIN and image_after < image_before
     if not clear or np.linalg.norm(best) < LEAST_SHIFT_VOXELS * case.voxel_mm:

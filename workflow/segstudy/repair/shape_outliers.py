@@ -1,7 +1,7 @@
 """Structures that are out of their cohort's form: a part missing, an outline too wide or narrow, size.
 
 The cohort itself teaches what a fault looks like: faults are planted in its own labels
-(`forms.planted`), and linear discriminants between labels as they are and each kind of planted
+(`morphology.simulate_corruptions`), and linear discriminants between labels as they are and each kind of planted
 fault, fitted to the other cases, give a case's log odds. So no wrong example is needed, and a
 structure that differs much from case to case, or has no edge in the image, is judged by what does
 tell there. Measures are robust z-scores, by the medians of the other cases.
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segstudy.repair.described import Described
+from segstudy.repair.case_features import CaseFeatures
 from segstudy.repair.discriminants import log_likelihood, log_odds, median
-from segstudy.repair.findings import Finding
-from segstudy.repair.forms import ALONG, DIRECTIONS, KINDS, ONCE, Form
+from segstudy.repair.findings import LabelFinding
+from segstudy.repair.morphology import DIRECTIONAL, DIRECTIONS, GLOBAL, KINDS, Morphology
 
 #: Cases with a structure below which nothing is said of its form.
 SMALLEST_COHORT = 12
@@ -41,7 +41,7 @@ LEAST_SPREAD = {"once": 0.05, "width": 0.03, "cap": 0.05, "contrast": 0.1, "faci
 LEAST_VOXELS = 1.0
 VOLUME, RATIO = 0, -1
 #: What each column of a row measures.
-COLUMNS = np.array([*ONCE, *(word for word in ALONG for _ in DIRECTIONS), "ratio"])
+COLUMNS = np.array([*GLOBAL, *(word for word in DIRECTIONAL for _ in DIRECTIONS), "ratio"])
 REACH, ROOM = (np.flatnonzero(word == COLUMNS) for word in ("reach", "room"))
 #: Columns that say nothing of the form of a structure that lies elsewhere.
 OF_PLACE = np.flatnonzero(
@@ -53,7 +53,7 @@ CLEAR_EVIDENCE = 2.0
 
 
 @dataclass(frozen=True)
-class Rows:
+class CohortMeasures:
     """Measures of one structure through a cohort, a row a case, and those of its planted faults.
 
     delivered: (n, m), columns as in COLUMNS. planted: (k, m), with the kind (k,), an index of KINDS,
@@ -66,7 +66,7 @@ class Rows:
 
     cases: tuple[str, ...]
     delivered: np.ndarray
-    planted: np.ndarray
+    simulated: np.ndarray
     kind: np.ndarray
     of: np.ndarray
     least: np.ndarray
@@ -81,7 +81,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ShapeVerdict:
     """What is found of one structure of one case.
 
     odds: (len(KINDS),) log odds of a fault of that kind. kind: the likeliest of them. least: the
@@ -115,9 +115,9 @@ class Verdict:
 Cases = Mapping[str, frozenset[str]]
 
 
-def misfits(
-    cases: Sequence[Described], left_out: Cases, elsewhere: Cases, cropped: Cases
-) -> list[Finding]:
+def find_shape_outliers(
+    cases: Sequence[CaseFeatures], left_out: Cases, elsewhere: Cases, cropped: Cases
+) -> list[LabelFinding]:
     """Structures whose form does not fit their cohort.
 
     left_out: by structure, the cases in which it has a fault of which its form follows.
@@ -126,11 +126,11 @@ def misfits(
     """
     nobody: frozenset[str] = frozenset()
     taken = nobody.union(*cropped.values())
-    judged: dict[str, dict[str, Verdict]] = {}
+    judged: dict[str, dict[str, ShapeVerdict]] = {}
     gathered = {}
     for name in cases[0].shapes:
         asked = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
-        rows, _ = gathered[name] = gather(cases, name, *asked)
+        rows, _ = gathered[name] = collect_measures(cases, name, *asked)
         if len(rows.cases) >= SMALLEST_COHORT and np.count_nonzero(~rows.odd) >= FEWEST_USUAL:
             # What the field of view takes a part of is no measure for its neighbours.
             partial = np.array([case in taken for case in rows.cases])
@@ -155,8 +155,8 @@ def misfits(
         for case, verdict in verdicts.items():
             if verdict.found:
                 kind = verdict.kind if verdict.of_a_kind else "extra"
-                text = f"{voxels[case]} voxels, {words(kind, verdict)}"
-                found.append(Finding(case, name, FAULT[kind], text, verdict.clear))
+                text = f"{voxels[case]} voxels, {evidence_text(kind, verdict)}"
+                found.append(LabelFinding(case, name, FAULT[kind], text, verdict.clear))
         odd = [left_out.get(name, nobody), elsewhere.get(name, nobody), taken]
         rest = [case for case in cases if not any(case.case in there for there in odd)]
         found += _specks(rest, name, verdicts)
@@ -164,67 +164,73 @@ def misfits(
 
 
 def _specks(
-    cases: Sequence[Described], name: str, verdicts: Mapping[str, Verdict]
-) -> list[Finding]:
+    cases: Sequence[CaseFeatures], name: str, verdicts: Mapping[str, ShapeVerdict]
+) -> list[LabelFinding]:
     """Structures of too few voxels to have a form, though the cohort's have one."""
     found = []
     usual = float(np.median([np.exp(one.measured[VOLUME]) for one in verdicts.values()]))
     for case in cases:
         shape = case.shapes[name]
-        if shape and not case.forms[name] and shape.volume_ml < usual / 4:
+        if shape and not case.morphologies[name] and shape.volume_ml < usual / 4:
             ratio = shape.volume_ml / usual
             text = f"{shape.voxels} voxels, {ratio:.2g} times the usual volume"
-            found.append(Finding(case.case, name, "size", text, float(-np.log(ratio))))
+            found.append(LabelFinding(case.case, name, "size", text, float(-np.log(ratio))))
     return found
 
 
-def gather(
-    cases: Sequence[Described],
+def collect_measures(
+    cases: Sequence[CaseFeatures],
     name: str,
     left_out: frozenset[str],
     elsewhere: frozenset[str],
     cropped: frozenset[str],
-) -> tuple[Rows, str | None]:
+) -> tuple[CohortMeasures, str | None]:
     """The measures of a structure through a cohort, and the structure that its volume is compared with."""
-    there = [case for case in cases if case.forms.get(name) and case.case not in left_out]
-    if np.mean([case.forms[name].delivered.open.any() for case in there] or 0) < 0.5:
+    there = [case for case in cases if case.morphologies.get(name) and case.case not in left_out]
+    if np.mean([case.morphologies[name].delivered.open.any() for case in there] or 0) < 0.5:
         # Moved to the edge of the grid, a structure has lost a part by that.
         there = [
             case
             for case in there
-            if not (case.forms[name].delivered.open.any() and case.case in elsewhere)
+            if not (case.morphologies[name].delivered.open.any() and case.case in elsewhere)
         ]
     partner = _partner(there, name)
-    delivered, planted, kind, of = [], [], [], []
+    delivered, simulated, kind, of = [], [], [], []
     for index, case in enumerate(there):
-        forms = case.forms[name]
-        other = case.forms.get(partner) if partner else None
-        against = other.delivered.once[VOLUME] if other else np.nan
+        measured = case.morphologies[name]
+        other = case.morphologies.get(partner) if partner else None
+        against = other.delivered.overall[VOLUME] if other else np.nan
         others = [shape.centroid for it, shape in case.shapes.items() if shape and it != name]
         from_here = np.median(others, axis=0) if others else np.full(3, np.nan)
-        delivered.append(_row(forms.delivered, against, from_here))
+        delivered.append(_row(measured.delivered, against, from_here))
         for number, word in enumerate(KINDS):
-            for one in forms.planted[word]:
-                planted.append(_row(one, against, from_here))
+            for one in measured.simulated[word]:
+                simulated.append(_row(one, against, from_here))
                 kind.append(number)
                 of.append(index)
-    rows = Rows(
+    rows = CohortMeasures(
         tuple(case.case for case in there),
         np.array(delivered),
-        np.array(planted).reshape(len(planted), -1),
+        np.array(simulated).reshape(len(simulated), -1),
         np.array(kind, int),
         np.array(of, int),
         _least_spread(float(np.median([case.voxel_mm for case in cases]))),
-        np.array([case.forms[name].delivered.open.any() for case in there], bool),
+        np.array([case.morphologies[name].delivered.open.any() for case in there], bool),
         np.array([case.case in elsewhere for case in there], bool),
         np.array([case.case in cropped for case in there], bool),
     )
     return rows, partner
 
 
-def _row(form: Form, against: float, from_here: np.ndarray) -> np.ndarray:
+def _row(morphology: Morphology, against: float, from_here: np.ndarray) -> np.ndarray:
     """A row: how far a structure reaches is told from the middle of the others, `from_here` (3,) mm."""
-    row = np.concatenate([form.once, form.along.ravel(), [form.once[VOLUME] - against]])
+    row = np.concatenate(
+        [
+            morphology.overall,
+            morphology.directional.ravel(),
+            [morphology.overall[VOLUME] - against],
+        ]
+    )
     row[REACH] -= DIRECTIONS @ from_here
     return row
 
@@ -236,23 +242,24 @@ def _least_spread(voxel_mm: float) -> np.ndarray:
     return np.array([least.get(word, least["once"]) for word in COLUMNS])
 
 
-def _partner(cases: Sequence[Described], name: str) -> str | None:
+def _partner(cases: Sequence[CaseFeatures], name: str) -> str | None:
     """The other structure whose volume goes with this one's best: least spread of their ratio."""
     found = []
     for other in cases[0].shapes if cases else ():
         if other == name:
             continue
         ratios = [
-            case.forms[name].delivered.once[VOLUME] - case.forms[other].delivered.once[VOLUME]
+            case.morphologies[name].delivered.overall[VOLUME]
+            - case.morphologies[other].delivered.overall[VOLUME]
             for case in cases
-            if case.forms.get(other)
+            if case.morphologies.get(other)
         ]
         if len(ratios) >= max(SMALLEST_COHORT, 0.8 * len(cases)):
             found.append((np.median(np.abs(ratios - np.median(ratios))), other))
     return min(found)[1] if found else None
 
 
-def judge(rows: Rows) -> dict[str, Verdict]:
+def judge(rows: CohortMeasures) -> dict[str, ShapeVerdict]:
     """Judge each case by the others, again without those found faulty until none is added."""
     number = len(rows.cases)
     sound = np.ones(number, bool)
@@ -276,7 +283,9 @@ def judge(rows: Rows) -> dict[str, Verdict]:
     return dict(zip(rows.cases, verdicts, strict=True))
 
 
-def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> list[Verdict]:
+def _judge(
+    rows: CohortMeasures, learnt: np.ndarray, asked: np.ndarray, blind: bool
+) -> list[ShapeVerdict]:
     """Judge some cases (indices) by others (n, bool), without what the image tells if `blind`."""
     usual, spread = _usual(rows.delivered[learnt], rows.least)
     # What the field of view takes away is no fault.
@@ -290,10 +299,10 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
         return z
 
     scores = seen(rows.delivered[asked], asked)
-    mine = features(scores, blind)
-    right = features(seen(rows.delivered[learnt], np.flatnonzero(learnt)), blind)
+    mine = discriminant_features(scores, blind)
+    right = discriminant_features(seen(rows.delivered[learnt], np.flatnonzero(learnt)), blind)
     use = learnt[rows.of]
-    wrong = features(seen(rows.planted[use], rows.of[use]), blind)
+    wrong = discriminant_features(seen(rows.simulated[use], rows.of[use]), blind)
     by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
     odds, likelihood = np.full((2, len(asked), len(KINDS)), -np.inf)
     for number, there in enumerate(by_kind):
@@ -311,7 +320,7 @@ def _judge(rows: Rows, learnt: np.ndarray, asked: np.ndarray, blind: bool) -> li
     clear = CLEAR_ODDS * (1 + FEW / np.count_nonzero(learnt))
     least = 0.0 if blind else clear  # that something is wrong with it is known already
     return [
-        Verdict(one, KINDS[kind], least, z, measured, usual)
+        ShapeVerdict(one, KINDS[kind], least, z, measured, usual)
         for one, kind, z, measured in zip(
             odds, likelihood.argmax(axis=1), scores, rows.delivered[asked], strict=True
         )
@@ -324,7 +333,7 @@ def _usual(table: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return usual, np.fmax(1.4826 * median(np.abs(table - usual)), least)
 
 
-def features(z: np.ndarray, blind: bool) -> np.ndarray:
+def discriminant_features(z: np.ndarray, blind: bool) -> np.ndarray:
     """What the discriminants look at: z-scores (n, m) of single measures, and summaries over directions.
 
     blind: whether what the image gives is left out.
@@ -332,29 +341,29 @@ def features(z: np.ndarray, blind: bool) -> np.ndarray:
     if blind:
         z = z.copy()
         z[:, OF_PLACE] = 0
-    along = z[:, len(ONCE) : RATIO].reshape(len(z), len(ALONG), -1)
-    width, cap, contrast = np.moveaxis(along, 1, 0)[:3]
+    directional = z[:, len(GLOBAL) : RATIO].reshape(len(z), len(DIRECTIONAL), -1)
+    width, cap, contrast = np.moveaxis(directional, 1, 0)[:3]
     # A cut: a large end, that reaches less far, at which the image has less of an edge.
     cut = (cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)).max(axis=1)
     least = [np.sort(one, axis=1)[:, :6].mean(axis=1) for one in (width, contrast)]
     summaries = [
         one
-        for way in np.moveaxis(along, 1, 0)
+        for way in np.moveaxis(directional, 1, 0)
         for one in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
     ]
-    return np.column_stack([z[:, : len(ONCE)], z[:, RATIO], *summaries, *least, cut])
+    return np.column_stack([z[:, : len(GLOBAL)], z[:, RATIO], *summaries, *least, cut])
 
 
-def words(kind: str, verdict: Verdict) -> str:
+def evidence_text(kind: str, verdict: ShapeVerdict) -> str:
     """What speaks for a kind of fault, in words."""
     change = np.exp(verdict.measured - verdict.usual)
-    z = dict(zip(ONCE, verdict.z[: len(ONCE)], strict=True))
+    z = dict(zip(GLOBAL, verdict.z[: len(GLOBAL)], strict=True))
     said = [f"{change[VOLUME]:.2f} times the usual volume"]
     if kind == "part":
-        width, cap, contrast, *_ = verdict.z[len(ONCE) : RATIO].reshape(len(ALONG), -1)
+        width, cap, contrast, *_ = verdict.z[len(GLOBAL) : RATIO].reshape(len(DIRECTIONAL), -1)
         at = int(np.argmax(cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)))
         said.append(
-            f"ends early or flat towards {_side(DIRECTIONS[at])}, {change[len(ONCE) + at]:.2f} times the "
+            f"ends early or flat towards {_side(DIRECTIONS[at])}, {change[len(GLOBAL) + at]:.2f} times the "
             "usual extent that way"
         )
         if contrast[at] < -CLEAR_EVIDENCE:

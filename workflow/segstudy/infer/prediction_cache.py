@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from segstudy.images.parts import content_digest
+from segstudy.images.data_files import content_digest
 from segstudy.log import log
 
 
-def waiting(output: Path, key: str) -> Path:
+def cache_folder(output: Path, key: str) -> Path:
     """Return the folder of unfinished work of this key, beside `output`; that of other keys is removed."""
     found = Path(f"{output}.partial")
     for old in found.iterdir() if found.exists() else ():
@@ -18,7 +18,7 @@ def waiting(output: Path, key: str) -> Path:
     return found / key
 
 
-def files_of(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
+def cached_files(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
     """Return where the label of each case waits, by the case and the content of its images; says how many do."""
     files = {case: folder / f"{_digest(case, paths)}.nii.gz" for case, paths in cases.items()}
     there = sum(file.exists() for file in files.values())

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.cases import Case
+from segstudy.download.label_names import value_map
 from segstudy.download.layouts import Listing
-from segstudy.download.meanings import by_name
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.images.headers import one_line, open_nifti
+from segstudy.images.integer_labels import to_integers
 from segstudy.images.names import NIFTI, times
-from segstudy.images.segments import renamed, replaced
-from segstudy.images.whole import to_whole
+from segstudy.images.segments import apply_value_map, replace_values
 from segstudy.log import log, progress
 from segstudy.study import Dataset
 
@@ -60,7 +60,7 @@ def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
                 f"{files[0].name}"
             )
     if is_label:
-        slices = [to_whole(one, file)[0] for file, one in zip(files, slices, strict=True)]
+        slices = [to_integers(one, file)[0] for file, one in zip(files, slices, strict=True)]
     for file, one in zip(files, slices, strict=True):
         if is_label and not 0 <= one.min() <= one.max() <= 65535:
             raise InputError(
@@ -105,11 +105,11 @@ def in_study_values(
 ) -> tuple[np.ndarray, list[str]]:
     """A label map with the values of the study, and what is doubtful about them.
 
-    Names in the header of a file of 3D Slicer decide first (`meanings.by_name`), then the values
+    Names in the header of a file of 3D Slicer decide first (`label_names.value_map`), then the values
     of each structure become one. Raises InputError where the names contradict the study.
     """
-    moved, doubts = by_name(path, dataset)
-    return replaced(renamed(label, moved, path), dataset.merged_labels), doubts
+    moved, doubts = value_map(path, dataset)
+    return replace_values(apply_value_map(label, moved, path), dataset.merged_labels), doubts
 
 
 def write_merged(cases: Sequence[Case], dataset: Dataset, derived: Path) -> list[Case]:
@@ -122,7 +122,7 @@ def write_merged(cases: Sequence[Case], dataset: Dataset, derived: Path) -> list
         files = {"merged_labels": case.label, "merged_reference_labels": case.reference_label}
         new = dict(files)
         for folder, file in files.items():
-            if file is not None and (dataset.merged_labels or by_name(file, dataset)[0]):
+            if file is not None and (dataset.merged_labels or value_map(file, dataset)[0]):
                 label = read_label(file)
                 new[folder] = derived / folder / f"{case.case}.nii.gz"
                 array, _ = in_study_values(label.array, file, dataset)

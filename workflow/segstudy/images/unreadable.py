@@ -21,7 +21,7 @@ _CONVERTED_BY = {
 }
 
 
-def explain(path: Path | str) -> str:
+def why_unreadable(path: Path | str) -> str:
     """Say why no image can be read from a path, and what to do; empty where nothing speaks against it.
 
     Told are: what is not there (with the file that may be meant), links whose target is not there
@@ -32,18 +32,20 @@ def explain(path: Path | str) -> str:
     if path.is_symlink() and not path.exists():
         target = os.readlink(path)
         return (
-            _annexed() if "annex/objects/" in target else f"a link to {target}, which is not there"
+            _git_annex_text()
+            if "annex/objects/" in target
+            else f"a link to {target}, which is not there"
         )
     if not path.exists():
-        return "no such file" + _meant(path)
+        return "no such file" + _near_name(path)
     if path.is_dir():
-        return _folder(path)
+        return _why_folder(path)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return _content(head) or _ending(path, head)
+    return _why_content(head) or _why_ending(path, head)
 
 
 def is_dicom(path: Path) -> bool:
@@ -65,14 +67,14 @@ def holds_dicom(folder: Path) -> bool:
     )
 
 
-def _annexed() -> str:
+def _git_annex_text() -> str:
     return (
         "the content is not here, only git-annex's (DataLad's) link to it: get it by `datalad get` "
         "or `git annex get`"
     )
 
 
-def _folder(path: Path) -> str:
+def _why_folder(path: Path) -> str:
     if holds_dicom(path):
         return (
             f"a folder of DICOM files; {EXPECTED}. Convert each series to one file, such as by "
@@ -82,14 +84,14 @@ def _folder(path: Path) -> str:
     return f"a folder; {EXPECTED}" + (f"; did you mean {path / images[0]}?" if images else "")
 
 
-def _content(head: bytes) -> str:
+def _why_content(head: bytes) -> str:
     """What a file is by its first bytes, where that is no image whatever its name says."""
     if not head:
         return "an empty file (0 bytes); copy or download it again"
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         return "the content is not here, only Git LFS's pointer to it: get it by `git lfs pull`"
     if head.startswith(b"/annex/objects/"):
-        return _annexed()
+        return _git_annex_text()
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
         return (
             "a web page, such as a server answers in place of a file that needs a login; download "
@@ -103,7 +105,7 @@ def _content(head: bytes) -> str:
     return ""
 
 
-def _ending(path: Path, head: bytes) -> str:
+def _why_ending(path: Path, head: bytes) -> str:
     """Whether a name's ending is none of an image's, or not that of its content."""
     if not is_image(path):
         lower = path.name.lower()
@@ -118,7 +120,7 @@ def _ending(path: Path, head: bytes) -> str:
     return ""
 
 
-def _meant(path: Path) -> str:
+def _near_name(path: Path) -> str:
     """The file beside a missing one that has its name and another ending."""
     try:
         near = sorted(

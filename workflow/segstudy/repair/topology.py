@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from segstudy.repair.described import Described
-from segstudy.repair.findings import SMALLEST_COHORT, Finding
+from segstudy.repair.case_features import CaseFeatures
+from segstudy.repair.findings import SMALLEST_COHORT, LabelFinding
 
 #: Share of the cohort that must have a structure for its absence to be a fault.
 USUAL_SHARE = 0.5
@@ -13,7 +13,7 @@ USUAL_SHARE = 0.5
 CLEAR_Z = 5.0
 
 
-def count(cases: Sequence[Described]) -> list[Finding]:
+def topology_findings(cases: Sequence[CaseFeatures]) -> list[LabelFinding]:
     """Empty structures, stray pieces, holes and cut structures, where unusual in the cohort."""
     found = []
     for name in cases[0].shapes:
@@ -23,7 +23,7 @@ def count(cases: Sequence[Described]) -> list[Finding]:
             text = f"no voxel; {len(there)} of {len(cases)} cases have it"
             score = len(there) / len(cases)
             found += [
-                Finding(case, name, "empty", text, score)
+                LabelFinding(case, name, "empty", text, score)
                 for case, shape in shapes.items()
                 if shape is None
             ]
@@ -39,7 +39,9 @@ def count(cases: Sequence[Described]) -> list[Finding]:
         ):
             scores = _scores({case: np.log1p(number) for case, number in numbers.items()}, 0.3)
             found += [
-                Finding(case, name, fault, f"{numbers[case]} {words}, of {shape.voxels}", score)
+                LabelFinding(
+                    case, name, fault, f"{numbers[case]} {words}, of {shape.voxels}", score
+                )
                 for case, shape in there.items()
                 if (score := scores[case]) >= CLEAR_Z
             ]
@@ -48,7 +50,7 @@ def count(cases: Sequence[Described]) -> list[Finding]:
             {c: shape.border / shape.voxels ** (2 / 3) for c, shape in there.items()}, 0.03
         )
         found += [
-            Finding(
+            LabelFinding(
                 case, name, "cut", f"{shape.border} voxels on a face of the grid's border", score
             )
             for case, shape in there.items()

@@ -9,8 +9,8 @@ from scipy import ndimage
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 from segstudy.images.files import read_grid, read_label, write_label
-from segstudy.images.moving import move_structure, segthor_fault
 from segstudy.images.names import is_image, stem
+from segstudy.images.rigid import move_structure, segthor_corruption
 from segstudy.log import log
 
 
@@ -36,7 +36,7 @@ def label_files(paths: Sequence[Path]) -> dict[Path, Path]:
 def read_matrix(text: str | None, files: Sequence[Path]) -> np.ndarray:
     """The 4x4 fault, output to input on voxel indices, given as JSON; or SegTHOR's for these files."""
     if text is None:
-        return segthor_fault(np.mean([read_grid(file).shape for file in files], axis=0))
+        return segthor_corruption(np.mean([read_grid(file).shape for file in files], axis=0))
     try:
         matrix = np.array(parse_json(text, "--matrix"), float)
     except (ValueError, TypeError) as error:
@@ -50,7 +50,7 @@ def read_matrix(text: str | None, files: Sequence[Path]) -> np.ndarray:
     return matrix
 
 
-def tamper_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> None:
+def corrupt_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> None:
     """Write a copy of a label file with one structure moved."""
     if output.resolve() == file.resolve():
         raise InputError(
@@ -68,23 +68,23 @@ def tamper_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> Non
 # --- faults of other kinds, to test the audit with ----------------------------------------------------
 
 
-def turn_label(label: np.ndarray, turn: np.ndarray) -> np.ndarray:
+def rotate_label(label: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """Turn all of a label map about the middle of its grid, which it keeps; nearest neighbour.
 
-    label: (i, j, k). turn: 3x3 on voxel indices, output to input. What leaves the grid is lost.
+    label: (i, j, k). rotation: 3x3 on voxel indices, output to input. What leaves the grid is lost.
     """
     middle = (np.array(label.shape) - 1) / 2
-    return ndimage.affine_transform(label, turn, middle - turn @ middle, order=0, cval=0)
+    return ndimage.affine_transform(label, rotation, middle - rotation @ middle, order=0, cval=0)
 
 
-def swap(label: np.ndarray, one: int, other: int) -> np.ndarray:
+def swap_labels(label: np.ndarray, one: int, other: int) -> np.ndarray:
     """Exchange two values of a label map."""
     swapped = label.copy()
     swapped[label == one], swapped[label == other] = other, one
     return swapped
 
 
-def add_piece(label: np.ndarray, value: int, radius: float) -> np.ndarray:
+def add_component(label: np.ndarray, value: int, radius: float) -> np.ndarray:
     """Add a ball, in voxels, to a structure, in the background as far from all labels as there is room."""
     room = ndimage.distance_transform_edt(
         np.pad(label == 0, 1, constant_values=True)[1:-1, 1:-1, 1:-1]

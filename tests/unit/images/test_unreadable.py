@@ -10,7 +10,7 @@ import SimpleITK
 
 from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label
-from segstudy.images.strangers import explain
+from segstudy.images.unreadable import why_unreadable
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 DICOM = b"\0" * 128 + b"DICM"
@@ -85,7 +85,7 @@ def test_nothing_is_said_against_an_image(tmp_path):
     for name in ("a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd"):
         image = SimpleITK.GetImageFromArray(np.ones((4, 5, 6), np.uint8))
         SimpleITK.WriteImage(image, str(tmp_path / name))
-        assert explain(tmp_path / name) == ""
+        assert why_unreadable(tmp_path / name) == ""
 
 
 def damaged(folder) -> list:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segstudy.images.contents import REFUSED, WARNING, image_problems, label_values
+from segstudy.images.value_checks import REFUSED, WARNING, count_label_values, image_problems
 
 SHAPE = (20, 24, 16)
 DRAW = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_a_ct_without_air_is_doubtful():
     ],
 )
 def test_a_label_map_is_told_by_few_whole_numbers_that_lie_together(array, count):
-    assert label_values(array) == count
+    assert count_label_values(array) == count
     told = [text for text, _ in problems(array)]
     assert told == (
         [

@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from segstudy.images.files import Image
 from segstudy.images.geometry import to_ras
-from segstudy.images.moving import bounding_box
-from segstudy.repair.forms import GAP_VOXELS, Forms, forms
+from segstudy.images.rigid import bounding_box
+from segstudy.repair.morphology import GAP_VOXELS, MorphologySet, morphology_set
 from segstudy.repair.points import Points, Scene, middle_of, sample, scene
 
 
@@ -34,20 +34,20 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Described:
+class CaseFeatures:
     """A case as the audit sees it: its structures (None where empty), their form (None also where
     there are too few voxels to have one) and its image."""
 
     case: str
     shapes: Mapping[str, Shape | None]
     image: Scene
-    forms: Mapping[str, Forms | None]
+    morphologies: Mapping[str, MorphologySet | None]
     voxel_mm: float  # size of a voxel of the scene
 
 
-def describe(
-    case: str, image: Image, label: Image, structures: Mapping[str, int], plant: bool = True
-) -> Described:
+def extract_features(
+    case: str, image: Image, label: Image, structures: Mapping[str, int], simulate: bool = True
+) -> CaseFeatures:
     """Measure one case.
 
     image: (channel, i, j, k), finite. label: (i, j, k) on the same grid.
@@ -58,11 +58,11 @@ def describe(
     shapes = {name: _shape(ras, value) for name, value in structures.items()}
     looked_up = scene(image)
     found = {
-        name: shapes[name] and forms(ras.array, value, looked_up, plant)
+        name: shapes[name] and morphology_set(ras.array, value, looked_up, simulate)
         for name, value in structures.items()
     }
     voxel_mm = float(np.prod(looked_up.spacing_mm) ** (1 / 3))
-    return Described(case, shapes, looked_up, found, voxel_mm)
+    return CaseFeatures(case, shapes, looked_up, found, voxel_mm)
 
 
 def _shape(label: Image, value: int) -> Shape | None:

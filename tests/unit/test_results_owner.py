@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from segstudy.errors import InputError
-from segstudy.owner import FILE, LOOKED_INTO, PIECE_BYTES, claim, data_checksum, record
+from segstudy.results_owner import FILE, LOOKED_INTO, PIECE_BYTES, claim, data_checksum, record
 
 
 def write(folder, count=3, fill=b"x", size=10):

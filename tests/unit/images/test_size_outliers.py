@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 
 from segstudy.images.grids import Grid
-from segstudy.images.proportion import Size, judged, out_of_proportion, size_of, stands_out
+from segstudy.images.size_outliers import (
+    Size,
+    find_size_outliers,
+    image_size,
+    is_size_outlier,
+    outlier_text,
+)
 
 CT = ((512, 512, 120), (0.8, 0.8, 3.0))
 
 
 def size(shape, spacing_mm) -> Size:
-    return size_of(Grid(shape, np.diag([*spacing_mm, 1.0])))
+    return image_size(Grid(shape, np.diag([*spacing_mm, 1.0])))
 
 
 SOUND = {
@@ -28,8 +34,8 @@ SOUND = {
 
 @pytest.mark.parametrize("name", SOUND)
 def test_what_real_scanners_make_is_in_proportion(name):
-    assert stands_out(size(*SOUND[name]), size(*CT), "the others") == ""
-    assert stands_out(size(*CT), size(*SOUND[name]), "the others") == ""
+    assert outlier_text(size(*SOUND[name]), size(*CT), "the others") == ""
+    assert outlier_text(size(*CT), size(*SOUND[name]), "the others") == ""
 
 
 @pytest.mark.parametrize("factor", [10, 25.4, 100, 1000, 0.1, 0.01, 0.001])
@@ -37,21 +43,21 @@ def test_what_real_scanners_make_is_in_proportion(name):
 def test_a_wrong_unit_stands_out(factor, other):
     shape, spacing_mm = other
     wrong = size(shape, np.multiply(spacing_mm, factor))
-    told = stands_out(wrong, size(*other), "the median of 6 cases")
+    told = outlier_text(wrong, size(*other), "the median of 6 cases")
     assert "the median of 6 cases: voxels of" in told
     assert "wrong unit" in told
 
 
 def test_one_axis_alone_can_stand_out():
-    assert out_of_proportion(size((512, 512, 120), (0.8, 0.8, 300)), size(*CT))
-    assert out_of_proportion(size((512, 512, 120), (0.8, 0.8, 0.03)), size(*CT))
+    assert is_size_outlier(size((512, 512, 120), (0.8, 0.8, 300)), size(*CT))
+    assert is_size_outlier(size((512, 512, 120), (0.8, 0.8, 0.03)), size(*CT))
 
 
 def test_axes_are_compared_by_where_they_point():
     turned = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]) @ np.diag(
         [30.0, 1, 1, 1]
     )
-    found = size_of(Grid((10, 200, 300), turned))
+    found = image_size(Grid((10, 200, 300), turned))
     assert found == Size((1, 1, 30), (200.0, 300.0, 300.0)) or found.spacing_mm.count(30) == 1
     assert found.extent_mm[found.spacing_mm.index(30)] == 300
 
@@ -71,7 +77,7 @@ def test_a_cohort_of_two_sizes_is_refused_whole(fine, numbers):
     """The mean of both is a size that no case has: it would spare the wrong ones."""
     coarse = (100.0, 100, 100) if fine[2] == 0.1 else (1.0, 1, 3)
     sizes = cohort((numbers[0], SHAPE, fine), (numbers[1], SHAPE, coarse))
-    told = judged(sizes)
+    told = find_size_outliers(sizes)
     assert set(told) == set(sizes)
     (text,) = set(told.values())
     assert f"voxels of {'x'.join(f'{one:g}' for one in fine)} mm" in text
@@ -85,12 +91,12 @@ def test_a_cohort_of_two_sizes_is_refused_whole(fine, numbers):
 def test_a_minority_stands_out_alone(factor, numbers):
     wrong = tuple(np.multiply((0.8, 0.8, 3), factor))
     sizes = cohort((numbers[0], *CT), (numbers[1], CT[0], wrong))
-    told = judged(sizes)
+    told = find_size_outliers(sizes)
     assert list(told) == list(sizes)[numbers[0] :]
     assert all("cases, e.g. a: voxels of 0.8x0.8x3 mm" in text for text in told.values())
 
 
 def test_a_mixed_but_sound_cohort_passes():
-    assert judged(cohort(*((1, *one) for one in SOUND.values()), (2, *CT))) == {}
-    assert judged(cohort((1, *CT))) == {}
-    assert judged({}) == {}
+    assert find_size_outliers(cohort(*((1, *one) for one in SOUND.values()), (2, *CT))) == {}
+    assert find_size_outliers(cohort((1, *CT))) == {}
+    assert find_size_outliers({}) == {}

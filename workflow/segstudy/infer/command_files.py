@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.images.parts import content_digest
+from segstudy.images.data_files import content_digest
 from segstudy.log import log
 from segstudy.paths import state_of
 

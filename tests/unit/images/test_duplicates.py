@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segstudy.images.duplicates import duplicate_pairs, is_rescaled, signature
 from segstudy.images.files import Image, read_image, write_nifti
-from segstudy.images.geometry import turned_to
-from segstudy.images.same import is_rescaled, look, same_images
+from segstudy.images.geometry import reorient
 
 AFFINE = np.diag([-1.0, -1.0, 2.5, 1.0])
 
@@ -45,9 +45,9 @@ COPIES = {
 def test_a_copy_is_found_among_patients_that_look_alike(kind, orientation):
     patients = {f"p{seed}": patient(seed) for seed in range(4)}
     own = patients["p2"]
-    copy = turned_to(Image(COPIES[kind](own.array).astype(np.float32), own.affine), orientation)
-    looks = {name: look(one) for name, one in {**patients, "copy": copy}.items()}
-    assert list(same_images(looks)) == [("p2", "copy")]
+    copy = reorient(Image(COPIES[kind](own.array).astype(np.float32), own.affine), orientation)
+    signatures = {name: signature(one) for name, one in {**patients, "copy": copy}.items()}
+    assert list(duplicate_pairs(signatures)) == [("p2", "copy")]
 
 
 @pytest.mark.parametrize("change", [
@@ -63,10 +63,12 @@ def test_a_copy_without_its_orientation_or_with_other_background_is_found(change
     patients = {f"p{seed}": patient(seed) for seed in range(4)}
     patients = {name: Image(framed(one.array), AFFINE) for name, one in patients.items()}
     array = np.ascontiguousarray(change(patients["p1"].array))
-    looks = {name: look(one) for name, one in patients.items()}
-    assert list(same_images(looks | {"copy": look(Image(array, np.eye(4)))})) == [("p1", "copy")]
+    signatures = {name: signature(one) for name, one in patients.items()}
+    assert list(duplicate_pairs(signatures | {"copy": signature(Image(array, np.eye(4)))})) == [
+        ("p1", "copy")
+    ]
     array[0, 9, 9, 6] += 1
-    assert list(same_images(looks | {"other": look(Image(array, np.eye(4)))})) == []
+    assert list(duplicate_pairs(signatures | {"other": signature(Image(array, np.eye(4)))})) == []
 
 
 @settings(deadline=None, max_examples=60)
@@ -95,8 +97,8 @@ def test_the_format_does_not_matter(tmp_path):
         SimpleITK.Cast(SimpleITK.ReadImage(str(tmp_path / "a.nii.gz")), SimpleITK.sitkFloat32),
         str(tmp_path / "b.nrrd"),
     )
-    looks = {name: look(read_image(tmp_path / name)) for name in ("a.nii.gz", "b.nrrd")}
-    assert list(same_images(looks)) == [("a.nii.gz", "b.nrrd")]
+    signatures = {name: signature(read_image(tmp_path / name)) for name in ("a.nii.gz", "b.nrrd")}
+    assert list(duplicate_pairs(signatures)) == [("a.nii.gz", "b.nrrd")]
 
 
 def test_no_two_real_patients_are_the_same_and_every_copy_is(real_data):
@@ -108,8 +110,8 @@ def test_no_two_real_patients_are_the_same_and_every_copy_is(real_data):
         start = [(n - m) // 2 for n, m in zip(image.array.shape[1:], size, strict=True)]
         part = tuple(slice(a, a + m) for a, m in zip(start, size, strict=True))
         crops.append(Image(image.array[(slice(None), *part)], image.affine))
-    looks = [look(crop).values for crop in crops]
-    assert not any(is_rescaled(*pair) for pair in itertools.combinations(looks, 2))
-    for crop, own in zip(crops, looks, strict=True):
-        copy = turned_to(Image(as_bytes(crop.array), crop.affine), "PIL")
-        assert is_rescaled(own, look(copy).values)
+    signatures = [signature(crop).values for crop in crops]
+    assert not any(is_rescaled(*pair) for pair in itertools.combinations(signatures, 2))
+    for crop, own in zip(crops, signatures, strict=True):
+        copy = reorient(Image(as_bytes(crop.array), crop.affine), "PIL")
+        assert is_rescaled(own, signature(copy).values)

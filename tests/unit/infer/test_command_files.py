@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segstudy.infer import named
+from segstudy.infer import command_files
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def command(folder: Path, *words: str) -> list[str]:
 
 
 def files(command, apart=()) -> set[str]:
-    return {path.name for found in named.stamps(command, apart) for path in found}
+    return {path.name for found in command_files.stamps(command, apart) for path in found}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_files_and_folders_are_found_wherever_a_word_names_them(model, words, ex
 )
 def test_contents_decide_and_neither_place_nor_time(model, tmp_path, words):
     def digests(folder):
-        return named.contents(named.stamps(command(folder, *words)))
+        return command_files.contents(command_files.stamps(command(folder, *words)))
 
     first = digests(model)
     copy = tmp_path / "elsewhere"
@@ -68,9 +68,9 @@ def test_contents_decide_and_neither_place_nor_time(model, tmp_path, words):
 
 def test_names_in_a_folder_count(model):
     words = command(model, "@model")
-    first = named.contents(named.stamps(words))
+    first = command_files.contents(command_files.stamps(words))
     (model / "model" / "fold_0").rename(model / "model" / "fold_1")
-    assert named.contents(named.stamps(words)) != first
+    assert command_files.contents(command_files.stamps(words)) != first
 
 
 def test_a_folder_of_images_or_output_is_no_model(model):
@@ -81,28 +81,32 @@ def test_a_folder_of_images_or_output_is_no_model(model):
 
 
 def test_of_a_large_folder_times_stand_for_contents(model, monkeypatch):
-    monkeypatch.setattr(named, "MOST_BYTES", 10)
+    monkeypatch.setattr(command_files, "MOST_BYTES", 10)
     words = command(model, "@model")
-    first = named.contents(named.stamps(words))
-    assert named.contents(named.stamps(words)) == first
+    first = command_files.contents(command_files.stamps(words))
+    assert command_files.contents(command_files.stamps(words)) == first
     os.utime(model / "model" / "plans.json", ns=(1, 1))
-    assert named.contents(named.stamps(words)) != first
+    assert command_files.contents(command_files.stamps(words)) != first
 
 
 def test_a_folder_of_too_many_files_is_never_the_same(model, monkeypatch, caplog):
-    monkeypatch.setattr(named, "MOST_FILES", 1)
+    monkeypatch.setattr(command_files, "MOST_FILES", 1)
     words = command(model, "@model")
-    assert named.contents(named.stamps(words)) != named.contents(named.stamps(words))
+    assert command_files.contents(command_files.stamps(words)) != command_files.contents(
+        command_files.stamps(words)
+    )
     assert "a folder of more than 1 files" in caplog.text
-    assert named.state(words) == named.state(words), "no reason to run again at each start"
+    assert command_files.state(words) == command_files.state(words), (
+        "no reason to run again at each start"
+    )
 
 
 def test_the_state_of_a_command_changes_with_size_or_time_of_a_file(model):
     words = command(model, "--model_dir=@model", "--weights=@w.pt")
-    seen = [named.state(words), named.state(words)]
+    seen = [command_files.state(words), command_files.state(words)]
     os.utime(model / "w.pt", ns=(1, 1))
-    seen.append(named.state(words))
+    seen.append(command_files.state(words))
     (model / "model" / "plans.json").write_text("longer than it was before")
-    seen.append(named.state(words))
+    seen.append(command_files.state(words))
     assert seen[0] == seen[1]
     assert len(set(seen)) == 3

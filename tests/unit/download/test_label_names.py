@@ -11,7 +11,7 @@ from segstudy.download.audit import audit
 from segstudy.download.layouts import list_cases
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_nifti
-from segstudy.images.segments import by_name, is_name, nifti_names, slicer_segments
+from segstudy.images.segments import is_name, nifti_names, slicer_segments, value_map
 
 STRUCTURES = {"heart": 1, "aorta": 2}
 
@@ -176,13 +176,13 @@ def test_another_spelling_is_taken_and_another_number_or_side_is_not(
     segmentation(tmp_path / "a.seg.nrrd", mask(), segments)
     named = {"trachea": (1,), structure: (2,)}
     if taken:
-        moved, (doubt,) = by_name(tmp_path / "a.seg.nrrd", named)
+        moved, (doubt,) = value_map(tmp_path / "a.seg.nrrd", named)
         assert moved == {}
         assert f"taken for {structure} by its value 2" in doubt
     else:
         with pytest.raises(InputError, match=f"value 2 is '{said}', expected {structure}"):
-            by_name(tmp_path / "a.seg.nrrd", named)
-        moved, _ = by_name(tmp_path / "a.seg.nrrd", named, rest_is_background=True)
+            value_map(tmp_path / "a.seg.nrrd", named)
+        moved, _ = value_map(tmp_path / "a.seg.nrrd", named, rest_is_background=True)
         assert moved == {2: 0}
 
 

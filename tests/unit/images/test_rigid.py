@@ -6,18 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from segstudy.images.moving import (
+from segstudy.images.rigid import (
     bounding_box,
     move_structure,
     rotation,
-    segthor_fault,
+    segthor_corruption,
     translation,
 )
 
 
 def test_fault_matches_the_points_worked_out_by_hand():
     # (225, 160, 0): shifted to (275, 200, 15), which is the pivot, so the rotation keeps it.
-    fault = segthor_fault((512, 512, 180))
+    fault = segthor_corruption((512, 512, 180))
     assert fault @ [225, 160, 0, 1] == pytest.approx([275, 200, 15, 1])
     # 100 voxels along i from there: (100, 0) turned by -27 degrees is (100 cos 27, -100 sin 27).
     assert fault @ [325, 160, 0, 1] == pytest.approx(
@@ -30,11 +30,11 @@ def test_fault_matches_the_points_worked_out_by_hand():
 
 
 def test_fault_is_the_same_matrix_for_any_number_of_slices():
-    assert np.array_equal(segthor_fault((512, 512, 135)), segthor_fault((512, 512, 284)))
+    assert np.array_equal(segthor_corruption((512, 512, 135)), segthor_corruption((512, 512, 284)))
 
 
 def test_fault_scales_pivot_and_shift_and_keeps_a_true_rotation():
-    fault = segthor_fault((96, 120, 44))
+    fault = segthor_corruption((96, 120, 44))
     assert fault[:3, :3] == pytest.approx(rotation(2, -27)[:3, :3])
     assert fault[:3, :3] @ fault[:3, :3].T == pytest.approx(np.eye(3))
     pivot = np.array([275 * 96 / 512, 200 * 120 / 512, 0])

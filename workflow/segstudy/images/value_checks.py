@@ -44,7 +44,7 @@ def _of_channel(values: np.ndarray, ct: bool) -> list[tuple[str, str]]:
             f"intensities from {low:g} to {high:g}, none below 0; a CT in Hounsfield units has air "
             "near -1000"
         )
-    count = label_values(values)
+    count = count_label_values(values)
     if count:
         found.append(
             f"only {count} different values, all whole numbers from 0 on: a label map in the place of "
@@ -53,7 +53,7 @@ def _of_channel(values: np.ndarray, ct: bool) -> list[tuple[str, str]]:
     return [(text, WARNING) for text in found]
 
 
-def label_values(values: np.ndarray) -> int:
+def count_label_values(values: np.ndarray) -> int:
     """How many values an array (i, j, k) holds that looks like a label map; 0 where it does not.
 
     It does where few whole numbers, none below 0, stand for 25 or more voxels each in the mean; and

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segstudy.errors import InputError
-from segstudy.grid import expand
+from segstudy.grid_search import expand
 from segstudy.study import Study, read_study
 
 UNET = {"network": "unet", "optimizer": {"weight_decay": 0.5}}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segstudy.errors import InputError
-from segstudy.infer.given import named_images
+from segstudy.infer.input_images import named_images
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def rotation(axis: int, angle_deg: float) -> np.ndarray:
     return matrix
 
 
-def segthor_fault(shape: Sequence[int]) -> np.ndarray:
+def segthor_corruption(shape: Sequence[int]) -> np.ndarray:
     """The fault of the SegTHOR labels, output to input on voxel indices (i, j, k).
 
     On 512x512 slices, however many, it is the original
@@ -68,12 +68,12 @@ def move_structure(label: np.ndarray, value: int, matrix: np.ndarray) -> np.ndar
     if box is None:
         return moved
     moved[_slices(box)][label[_slices(box)] == value] = 0
-    landing, target = land(label[_slices(box)] == value, box, matrix, label.shape)
+    landing, target = transform_mask(label[_slices(box)] == value, box, matrix, label.shape)
     moved[_slices(target)][landing] = value
     return moved
 
 
-def land(
+def transform_mask(
     mask: np.ndarray, box: Box, matrix: np.ndarray, shape: Sequence[int]
 ) -> tuple[np.ndarray, Box]:
     """Where a structure lands, worked out only on the box around it.
@@ -90,7 +90,9 @@ def land(
     highs = np.clip(np.ceil(corners.max(axis=1)).astype(int) + 1, lows, shape)
     start = np.array([low for low, _ in box])
     to_crop = translation(-start) @ matrix @ translation(lows)
-    landing = _gather(np.ascontiguousarray(mask), to_crop, tuple(int(s) for s in highs - lows))
+    landing = _nearest_neighbour(
+        np.ascontiguousarray(mask), to_crop, tuple(int(s) for s in highs - lows)
+    )
     return landing, tuple((int(low), int(high)) for low, high in zip(lows, highs, strict=True))
 
 
@@ -111,7 +113,7 @@ def _slices(box: Box) -> tuple[slice, slice, slice]:
 
 
 @njit(cache=True, nogil=True)
-def _gather(mask, matrix, shape):
+def _nearest_neighbour(mask, matrix, shape):
     """result[o] = mask[round(matrix @ o)], False outside; a half is rounded up, as SciPy does."""
     result = np.zeros(shape, np.bool_)
     for i in range(shape[0]):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.images.names import is_image, stem
-from segstudy.images.strangers import EXPECTED, explain, holds_dicom
+from segstudy.images.unreadable import EXPECTED, holds_dicom, why_unreadable
 
 
 def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ...]]:
@@ -25,9 +25,9 @@ def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ..
                 "predict them into two folders"
             )
         for path in paths:
-            stranger = explain(path)
-            if stranger:
-                raise InputError(f"{path}: {stranger}")
+            reason = why_unreadable(path)
+            if reason:
+                raise InputError(f"{path}: {reason}")
             if path.resolve() == (output / f"{name}.nii.gz").resolve():
                 raise InputError(f"{path}: its label would overwrite it; choose another --output")
         images[name] = paths
@@ -47,7 +47,7 @@ def _in_folder(folder: Path) -> list[tuple[str, tuple[Path, ...]]]:
         path for path in folder.iterdir() if is_image(path.name) and not path.name.startswith(".")
     )
     if not files:
-        what = explain(folder) if holds_dicom(folder) else f"no image file in it; {EXPECTED}"
+        what = why_unreadable(folder) if holds_dicom(folder) else f"no image file in it; {EXPECTED}"
         raise InputError(f"{folder}: {what}")
     channels = [re.fullmatch(r"(.+)_(\d{4})", stem(path)) for path in files]
     if not all(channels):

@@ -14,8 +14,8 @@ from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images import segments
-from segstudy.images.contents import WARNING
 from segstudy.images.segments import is_name, label_value
+from segstudy.images.value_checks import WARNING
 from segstudy.labels import read_table
 from segstudy.paths import described_in
 from segstudy.study import Dataset
@@ -47,20 +47,22 @@ def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
 # --- 3D Slicer ----------------------------------------------------------------------------------
 
 
-def by_name(path: Path | str, dataset: Dataset) -> tuple[dict[int, int], list[str]]:
-    """Which values of a Slicer file stand for other ones of the study, and what is doubtful: `segments.by_name`."""
+def value_map(path: Path | str, dataset: Dataset) -> tuple[dict[int, int], list[str]]:
+    """Which values of a Slicer file stand for other ones of the study, and what is doubtful: `segments.value_map`."""
     structures = {
         name: [value, *(one for one, into in dataset.merged_labels.items() if into == value)]
         for name, value in dataset.structures.items()
     }
     table = read_table(dataset.label_table) if dataset.label_table else {}
-    return segments.by_name(path, structures, {row.name: row.value for row in table.values()})
+    return segments.value_map(path, structures, {row.name: row.value for row in table.values()})
 
 
 # --- files beside the labels --------------------------------------------------------------------
 
 
-def beside(labels: Iterable[Path], root: Path, dataset: Dataset, described: bool) -> list[Problem]:
+def compare_tables(
+    labels: Iterable[Path], root: Path, dataset: Dataset, described: bool
+) -> list[Problem]:
     """What `dataset.json` and `dseg.tsv` tables beside the label files, or above, say otherwise.
 
     root: no table above it is looked for, nor above the folder over a label's own. described: whether

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from segstudy.images.moving import bounding_box
+from segstudy.images.rigid import bounding_box
 from segstudy.repair.points import Scene, strided
 
 #: Voxels of a structure's box, at most: finer ones are averaged over blocks.
@@ -40,14 +40,14 @@ OUTLINE_VOXELS = (1.5, 2, 3)
 DIRECTIONS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(way)], float)
 DIRECTIONS /= np.linalg.norm(DIRECTIONS, axis=1, keepdims=True)
 #: What is measured once, and what along each direction.
-ONCE = ("volume", "surface", "thickness", "depth", "spread", "edge", "outer", "inner", "rim")
-ALONG = ("width", "cap", "contrast", "facing", "reach", "room")
+GLOBAL = ("volume", "surface", "thickness", "depth", "spread", "edge", "outer", "inner", "rim")
+DIRECTIONAL = ("width", "cap", "contrast", "facing", "reach", "room")
 #: What is planted.
 KINDS = ("part", "wide", "narrow", "extra")
 
 
 @dataclass(frozen=True)
-class Form:
+class Morphology:
     """Measures of a structure, as logarithms or shares but for two; NaN where the field of view ends.
 
     open: (3, 2), whether the structure ends at the low and at the high end of an axis because the grid does.
@@ -60,21 +60,21 @@ class Form:
         latter along the axes only.
     """
 
-    once: np.ndarray
-    along: np.ndarray
+    overall: np.ndarray
+    directional: np.ndarray
     open: np.ndarray
 
 
 @dataclass(frozen=True)
-class Forms:
+class MorphologySet:
     """A structure's form as delivered, and with faults planted in it, by kind."""
 
-    delivered: Form
-    planted: Mapping[str, list[Form]]
+    delivered: Morphology
+    simulated: Mapping[str, list[Morphology]]
 
 
 @dataclass(frozen=True)
-class Box:
+class StructureCrop:
     """A structure cut out of a label map, in RAS.
 
     mask, free: (x, y, z) bool, the structure and the background that it could grow into.
@@ -111,7 +111,7 @@ class Box:
         return np.where(room < self.spacing_mm[:, None] / 2, 0, room)
 
 
-def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
+def crop_structure(label: np.ndarray, value: int, image: Scene) -> StructureCrop | None:
     """Cut a structure out of a label map (x, y, z) in RAS, on the grid of its scene; None if tiny."""
     block = np.maximum(np.array(label.shape) // image.intensity.shape[1:], 1)
     mask, free = _averaged(label == value, block) >= 0.5, _averaged(label == 0, block) >= 0.5
@@ -119,7 +119,7 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
     if found is None:
         return None
     around = tuple(slice(low, high) for low, high in found)
-    mask[around] = _main(mask[around])
+    mask[around] = _without_fragments(mask[around])
     part = tuple(slice(max(low - ROOM, 0), high + ROOM) for low, high in bounding_box(mask))
     grid_mm = np.array(mask.shape) * image.spacing_mm
     intensity, spacing = image.intensity[(slice(None), *part)], image.spacing_mm
@@ -132,7 +132,7 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
         intensity = np.stack([_averaged(one, block) for one in intensity])
     # Room all around, also where the grid ends.
     pad = [(ROOM, ROOM)] * 3
-    return Box(
+    return StructureCrop(
         np.pad(mask, pad),
         np.pad(free, pad),
         np.pad(intensity, [(0, 0), *pad], mode="edge"),
@@ -142,7 +142,7 @@ def cut_out(label: np.ndarray, value: int, image: Scene) -> Box | None:
     )
 
 
-def _main(mask: np.ndarray) -> np.ndarray:
+def _without_fragments(mask: np.ndarray) -> np.ndarray:
     """A mask (x, y, z) without its small pieces, which are a fault of their own."""
     touching = np.ones((3, 3, 3))
     for share, gap in ((SMALL_PIECE, 0), (SMALL_APART, GAP_VOXELS // 2)):
@@ -163,7 +163,7 @@ def _averaged(array: np.ndarray, block: np.ndarray) -> np.ndarray:
     return cut.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
-def form(box: Box, mask: np.ndarray) -> Form | None:
+def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | None:
     """Measure a structure, or a version of it, in its box; None if it is tiny."""
     if np.count_nonzero(mask) < LEAST_VOXELS:
         return None
@@ -204,7 +204,7 @@ def form(box: Box, mask: np.ndarray) -> Form | None:
     rim = np.abs(seen[:, 2] - inside[:, None]).sum(axis=0).mean() + LEAST
     contrast = np.abs(seen[:, 4:6].mean(axis=1) - seen[:, 1:3].mean(axis=1)).sum(axis=0)
     faces = (outwards @ DIRECTIONS.T) > 0.8
-    once = np.array(
+    overall = np.array(
         [
             np.log(volume / 1000),
             np.log(length.sum() * spacing.prod() / volume),
@@ -225,7 +225,7 @@ def form(box: Box, mask: np.ndarray) -> Form | None:
     shown = faces.sum(axis=0)
     facing = (contrast[:, None] * faces).sum(axis=0) / np.maximum(shown, 1)
     corner = box.corner_mm + [one.start for one in part] * spacing + spacing / 2 - box.grid_mm / 2
-    along = np.stack(
+    directional = np.stack(
         [
             np.log(ends - reach.min(axis=0) + thick),
             np.sqrt(cap),
@@ -236,25 +236,27 @@ def form(box: Box, mask: np.ndarray) -> Form | None:
         ]
     )
     beyond = (faced & (room == 0)).any(axis=(1, 2))
-    along[1:4, beyond] = np.nan
-    along[0, beyond | beyond[::-1]] = np.nan
-    return Form(once, along, room == 0)
+    directional[1:4, beyond] = np.nan
+    directional[0, beyond | beyond[::-1]] = np.nan
+    return Morphology(overall, directional, room == 0)
 
 
-def forms(label: np.ndarray, value: int, image: Scene, plant: bool = True) -> Forms | None:
+def morphology_set(
+    label: np.ndarray, value: int, image: Scene, simulate: bool = True
+) -> MorphologySet | None:
     """Measure a structure of a label map (x, y, z) in RAS on its scene; None if it is tiny or empty.
 
     plant: whether faults are planted in it too.
     """
-    box = cut_out(label, value, image)
-    delivered = None if box is None else form(box, box.mask)
+    box = crop_structure(label, value, image)
+    delivered = None if box is None else measure_morphology(box, box.mask)
     if delivered is None:
         return None
-    wrong = planted(box) if plant else {kind: [] for kind in KINDS}
-    return Forms(delivered, wrong)
+    wrong = simulate_corruptions(box) if simulate else {kind: [] for kind in KINDS}
+    return MorphologySet(delivered, wrong)
 
 
-def planted(box: Box) -> dict[str, list[Form]]:
+def simulate_corruptions(box: StructureCrop) -> dict[str, list[Morphology]]:
     """The forms of a structure with faults planted in it, by kind.
 
     The same mask gives the same faults: its voxels choose the side and the share.
@@ -262,7 +264,7 @@ def planted(box: Box) -> dict[str, list[Form]]:
     draw = np.random.default_rng(int(np.count_nonzero(box.mask)))
     found = {kind: [] for kind in KINDS}
     for way in ("x", "y", "z", "oblique", "ball"):
-        found["part"].append(without_part(box.mask, way, draw.uniform(*SHARES), draw))
+        found["part"].append(remove_part(box.mask, way, draw.uniform(*SHARES), draw))
     # Where the grid ends, an outline has nowhere to be drawn.
     inside = ndimage.distance_transform_edt(box.mask | ~box.in_grid)
     outside = ndimage.distance_transform_edt(~box.mask)
@@ -270,12 +272,14 @@ def planted(box: Box) -> dict[str, list[Form]]:
         found["wide"].append(box.mask | ((outside <= voxels) & box.free))
         found["narrow"].append(box.mask & (inside > voxels))
     for _ in range(2):
-        found["extra"].append(with_extra(box, draw.uniform(0.5, 1.0), draw))
-    forms = {kind: [form(box, mask) for mask in masks] for kind, masks in found.items()}
-    return {kind: [one for one in there if one is not None] for kind, there in forms.items()}
+        found["extra"].append(add_part(box, draw.uniform(0.5, 1.0), draw))
+    measured = {
+        kind: [measure_morphology(box, mask) for mask in masks] for kind, masks in found.items()
+    }
+    return {kind: [one for one in there if one is not None] for kind, there in measured.items()}
 
 
-def without_part(mask: np.ndarray, way: str, share: float, draw: np.random.Generator) -> np.ndarray:
+def remove_part(mask: np.ndarray, way: str, share: float, draw: np.random.Generator) -> np.ndarray:
     """A mask (x, y, z) that has lost a share of its voxels.
 
     way: `x`, `y`, `z`: all beyond a plane across that axis; `oblique`: beyond any plane; `ball`: all
@@ -294,7 +298,7 @@ def without_part(mask: np.ndarray, way: str, share: float, draw: np.random.Gener
     return kept
 
 
-def with_extra(box: Box, share: float, draw: np.random.Generator) -> np.ndarray:
+def add_part(box: StructureCrop, share: float, draw: np.random.Generator) -> np.ndarray:
     """A mask that has grown by a share of its voxels, into the background about a point of its surface."""
     edge = np.argwhere(box.mask & ~ndimage.binary_erosion(box.mask))
     middle = edge[draw.integers(len(edge))]

@@ -34,7 +34,7 @@ AGREE = 0.999
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageSignature:
     """What an image is recognised by: its shape in RAS and its numbers at some places, float32 (n,).
 
     sums: of its numbers above the lowest, counted from that: how many, their sum and that of their squares,
@@ -46,15 +46,17 @@ class Look:
     sums: tuple[int, str, str] | None = None
 
 
-def look(image: Image) -> Look:
+def signature(image: Image) -> ImageSignature:
     """The look of an image (channel, i, j, k): that of its first channel."""
-    turned = to_ras(Image(image.array[:1], image.affine)).array[0]
-    flat = turned.ravel()
+    reoriented = to_ras(Image(image.array[:1], image.affine)).array[0]
+    flat = reoriented.ravel()
     if flat.size > POINTS:
-        draw = np.random.default_rng(seed_of("look", times(turned.shape)))
+        draw = np.random.default_rng(seed_of("look", times(reoriented.shape)))
         flat = flat[draw.integers(0, flat.size, POINTS)]
     told = len(np.unique(flat)) >= LEAST_VALUES
-    return Look(turned.shape, flat.astype(np.float32), _sums(turned) if told else None)
+    return ImageSignature(
+        reoriented.shape, flat.astype(np.float32), _sums(reoriented) if told else None
+    )
 
 
 def _sums(array: np.ndarray) -> tuple[int, str, str]:
@@ -66,27 +68,27 @@ def _sums(array: np.ndarray) -> tuple[int, str, str]:
     return number, f"{total:.8e}", f"{squares:.8e}"
 
 
-def same_images(looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
+def duplicate_pairs(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[str, str]]:
     """Pairs of names whose images are the same, the one that comes first named first."""
     seen = set()
-    for first, second in _by_shape(looks):
+    for first, second in _by_shape(signatures):
         seen.add((first, second))
         yield first, second
     whole: dict[tuple[int, str, str], str] = {}
-    for name, one in looks.items():
+    for name, one in signatures.items():
         first = whole.setdefault(one.sums, name) if one.sums else name
         if first != name and (first, name) not in seen:
             yield first, name
 
 
-def _by_shape(looks: Mapping[str, Look]) -> Iterator[tuple[str, str]]:
+def _by_shape(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[str, str]]:
     """Pairs of names whose images agree voxel by voxel."""
     shapes: dict[tuple[int, int, int], list[str]] = {}
-    for name, one in looks.items():
+    for name, one in signatures.items():
         shapes.setdefault(one.shape, []).append(name)
     for names in shapes.values():
-        for first, second in _alike([looks[name].values for name in names]):
-            if is_rescaled(looks[names[first]].values, looks[names[second]].values):
+        for first, second in _alike([signatures[name].values for name in names]):
+            if is_rescaled(signatures[names[first]].values, signatures[names[second]].values):
                 yield names[first], names[second]
 
 

@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from segstudy.errors import InputError
+from segstudy.images.data_files import content_digest, voxel_files
 from segstudy.images.files import read_label
-from segstudy.images.parts import content_digest, voxel_files
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ NEAR = 1e-3
 SHOWN = 3
 
 
-def to_whole(array: np.ndarray, path: Path | str, scale: float = 1.0) -> tuple[np.ndarray, float]:
+def to_integers(
+    array: np.ndarray, path: Path | str, scale: float = 1.0
+) -> tuple[np.ndarray, float]:
     """Labels as the whole numbers that they are within 1e-3, and the largest distance from these.
 
     array: of any shape and type, finite. scale: the factor by which the header multiplies what is stored.
