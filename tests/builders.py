@@ -1,9 +1,11 @@
 """Tiny cohorts with known truth, written to disk for the tests of the workflow."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from segstudy.images import files
 from segstudy.images.files import write_label, write_nifti
 from segstudy.images.rigid import move_structure, segthor_corruption
 
@@ -92,3 +94,16 @@ def tiny_study(table: Path, *, moved: bool = True) -> dict:
         },
         "publish": {"metrics": ["dice"]},
     }
+
+
+def count_reads(monkeypatch) -> Counter[Path]:
+    """How often the voxels of each image file are read from here on."""
+    reads: Counter[Path] = Counter()
+    read = files._read
+
+    def counted(path):
+        reads[Path(path)] += 1
+        return read(path)
+
+    monkeypatch.setattr(files, "_read", counted)
+    return reads

@@ -145,11 +145,11 @@ def repaired_labels(cases: Sequence[Case], folder: Path | str | None) -> list[Ca
     """
     if folder is None:
         return list(cases)
-    found = {stem(path): path for path in Path(folder).glob("*/*.nii.gz")}
-    missing = [case.case for case in cases if case.case not in found]
+    repaired = {stem(path): path for path in Path(folder).glob("*/*.nii.gz")}
+    missing = [case.case for case in cases if case.case not in repaired]
     if missing:
         raise InputError(f"{folder}: no repaired label of case {missing[0]}; run repair first")
-    return [replace(case, label=found[case.case]) for case in cases]
+    return [replace(case, label=repaired[case.case]) for case in cases]
 
 
 def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:
@@ -165,11 +165,11 @@ def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:
     number = 1
     while number * cases_per_job < len(cases):
         number *= 2
-    found: dict[str, list[str]] = {}
+    by_shard: dict[str, list[str]] = {}
     for case in cases:
         bucket = int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big") % number
-        found.setdefault(f"{bucket:03d}-of-{number:03d}", []).append(case)
-    return dict(sorted(found.items()))
+        by_shard.setdefault(f"{bucket:03d}-of-{number:03d}", []).append(case)
+    return dict(sorted(by_shard.items()))
 
 
 def ignored_values(text: str) -> dict[str, tuple[int, ...]]:
@@ -179,12 +179,12 @@ def ignored_values(text: str) -> dict[str, tuple[int, ...]]:
     """
     values = parse_json(text, "--ignore")
     try:
-        found = {name: tuple(own) for name, own in values.items()}
+        ignored = {name: tuple(numbers) for name, numbers in values.items()}
     except (AttributeError, TypeError):
-        found = {"": (None,)}
-    if not all(type(value) is int for own in found.values() for value in own):
+        ignored = {"": (None,)}
+    if not all(type(value) is int for numbers in ignored.values() for value in numbers):
         raise InputError(f'--ignore {text}: expected JSON, {{"DATASET": [VALUE, ...]}}')
-    return found
+    return ignored
 
 
 # --- splits -------------------------------------------------------------------------------------

@@ -207,17 +207,17 @@ def listed(paths: Iterable[Path | str]) -> list[Path]:
 
     A command line holds some 2,000 paths, a study more shards than that.
     """
-    found: list[Path] = []
+    all_paths: list[Path] = []
     for path in map(Path, paths):
         if path.suffix != ".txt":
-            found.append(path)
+            all_paths.append(path)
             continue
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not readable as a list of paths ({error})") from None
-        found += [Path(line) for line in lines if line.strip()]
-    return found
+        all_paths += [Path(line) for line in lines if line.strip()]
+    return all_paths
 
 
 def write_table(path: Path | str, table: Any) -> None:

@@ -152,11 +152,11 @@ def key(what: str, *parts: Any) -> str:
 
 def versions_of(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """Versions of Python, of segstudy, and of those of the libraries that are installed."""
-    found = {"python": platform.python_version(), "segstudy": segstudy.__version__}
+    versions = {"python": platform.python_version(), "segstudy": segstudy.__version__}
     for name in libraries:
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            versions[name] = metadata.version(name)
+    return versions
 
 
 # --- files --------------------------------------------------------------------------------------

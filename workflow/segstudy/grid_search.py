@@ -23,7 +23,7 @@ def expand(models: dict[str, Any]) -> tuple[dict[str, Any], Grids]:
 
     models: the study file's `models`, as read. Raises ValueError that begins with the key.
     """
-    found: dict[str, Any] = {}
+    expanded: dict[str, Any] = {}
     grids: Grids = {}
     for entry, model in models.items():
         if not isinstance(model, dict) or "grid" not in model:
@@ -31,13 +31,13 @@ def expand(models: dict[str, Any]) -> tuple[dict[str, Any], Grids]:
         else:
             arms, grids[entry] = _arms(entry, model)
         for name, arm in arms.items():
-            if name in found or (name != entry and name in models):
+            if name in expanded or (name != entry and name in models):
                 raise ValueError(
                     f"models.{entry}.grid: an arm would be named {name}, as another model is; "
                     "rename one of them"
                 )
-            found[name] = arm
-    return found, grids
+            expanded[name] = arm
+    return expanded, grids
 
 
 def _arms(entry: str, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -97,21 +97,21 @@ def _short(paths: list[str]) -> dict[str, str]:
     forms = zip(initials, last, (path.replace(".", "_") for path in paths), strict=True)
     return {
         path: next(
-            (form for form, all_ in zip(found[:2], (initials, last), strict=True)
+            (form for form, all_ in zip(candidates[:2], (initials, last), strict=True)
              if all_.count(form) == 1),
-            found[2],
+            candidates[2],
         )
-        for path, found in zip(paths, forms, strict=True)
+        for path, candidates in zip(paths, forms, strict=True)
     }  # fmt: skip
 
 
 def _labels(key: str, values: list[Any]) -> list[str]:
     """A label of each value, letters and digits: 32, 0p001, on; a list's first value if that tells them apart."""
     for label in (_first, _whole):
-        found = [label(value) for value in values]
-        if len(set(found)) == len(found):
-            return found
-    raise ValueError(f"{key}: a value stands twice, or two have one name: {', '.join(found)}")
+        labels = [label(value) for value in values]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise ValueError(f"{key}: a value stands twice, or two have one name: {', '.join(labels)}")
 
 
 def _first(value: Any) -> str:

@@ -55,14 +55,14 @@ def values_named(name: str, table: str) -> list[int]:
     Raises ValueError for a name that the table does not have.
     """
     rows = list(read_table(table).values())
-    found = [row.value for row in rows if row.name == name]
-    found = found or [row.value for row in rows if row.plain == name]
-    if not found:
+    values = [row.value for row in rows if row.name == name]
+    values = values or [row.value for row in rows if row.plain == name]
+    if not values:
         known = [row.name for row in rows] + [row.plain for row in rows]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"structures: {name!r} is no name of the label table {table}{hint}")
-    return found
+    return values
 
 
 def pairs_of(structures: dict[str, int], table: str) -> list[tuple[str, str]]:

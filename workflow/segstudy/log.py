@@ -49,11 +49,11 @@ class _Format(logging.Formatter):
 
 def versions() -> dict[str, str]:
     """Versions of Python, of segstudy and of the libraries that this process has imported."""
-    found = {"python": platform.python_version(), "segstudy": segstudy.__version__}
+    used = {"python": platform.python_version(), "segstudy": segstudy.__version__}
     for module, distribution in _LIBRARIES.items():
         if module in sys.modules:
-            found[distribution] = metadata.version(distribution)
-    return found
+            used[distribution] = metadata.version(distribution)
+    return used
 
 
 def duration(seconds: float) -> str:

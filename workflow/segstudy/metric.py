@@ -114,13 +114,11 @@ def _distance(stem, title, definition, source="", aliases="") -> Metric:
     )  # fmt: skip
 
 
-def _open(
-    name, title, definition, source="", aliases="", direction="lower", low=0.0,
-    unit="", digits=3, quantity="number",
-) -> Metric:  # fmt: skip
+def _open(name, title, definition, source="", aliases="", direction="lower", **others) -> Metric:
+    usual = {"low": 0.0, "unit": "", "digits": 3, "quantity": "number"}
+    fields = {**usual, **others, "definition": definition, "source": source}
     return Metric(
-        name, title, unit, direction, low, math.inf, digits, definition, source, quantity,
-        _words(aliases),
+        name, title, direction=direction, high=math.inf, aliases=_words(aliases), **fields
     )  # fmt: skip
 
 
@@ -233,17 +231,17 @@ METRICS = {
         _open("relative_volume_error", "Relative volume error",
               "predicted minus reference volume, over the reference volume", "heimann2009",
               "rve rvd relativevolumedifference signedrelativevolumeerror "
-              "signedrelativevolumedifference", "zero", -1.0),
+              "signedrelativevolumedifference", "zero", low=-1.0),
         _open("ravd", "RAVD",
               "difference of the volumes over the reference volume, with its sign or without as the "
-              "program has it", "heimann2009", "", "zero", -1.0),
+              "program has it", "heimann2009", "", "zero", low=-1.0),
         _open("absolute_relative_volume_error", "Absolute relative volume error",
               "the size of predicted minus reference volume, over the reference volume",
               "heimann2009",
               "rvae arve arvd relativeabsolutevolumeerror relativeabsolutevolumedifference "
               "absoluterelativevolumedifference absolutevolumedifferenceratio"),
         _open("volume_difference", "Volume difference", "predicted minus reference volume", "",
-              "vd volumeerror signedvolumedifference volumediff", "zero", -math.inf,
+              "vd volumeerror signedvolumedifference volumediff", "zero", low=-math.inf,
               quantity="volume", digits=2),
         _open("absolute_volume_difference", "Absolute volume difference",
               "the size of predicted minus reference volume", "",
@@ -328,7 +326,7 @@ def find_all(names: Iterable[str], directions: Mapping[str, str] = {}) -> dict[s
     """`find` for many names; the error names all that are not known."""
     check_directions(directions)
     given = {key(name): (name, direction) for name, direction in directions.items()}
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     unknown = []
     for name in dict.fromkeys(names):
         metric = _known(name)
@@ -338,10 +336,10 @@ def find_all(names: Iterable[str], directions: Mapping[str, str] = {}) -> dict[s
         if metric is None:
             unknown.append(name)
         else:
-            found[name] = metric
+            metrics[name] = metric
     if unknown:
         raise InputError(_not_known(unknown))
-    return found
+    return metrics
 
 
 def check_directions(directions: Mapping[str, str]) -> None:

@@ -23,17 +23,17 @@ def expanded(text: str, where: str) -> str:
     Raises InputError, begun with `where`, for no path at all, for a variable that is not set and for
     braces that are left, which Snakemake takes for wildcards.
     """
-    found = os.path.expanduser(os.path.expandvars(text))
-    if not found.strip():
+    path = os.path.expanduser(os.path.expandvars(text))
+    if not path.strip():
         raise InputError(f"{where}: {text!r}: empty; expected a path")
-    unset = re.search(r"\$(?:\w+|\{\w+\})", found)
+    unset = re.search(r"\$(?:\w+|\{\w+\})", path)
     if unset:
         raise InputError(
             f"{where}: {text}: the variable {unset[0]} is not set; set it (export), or write the path out"
         )
-    if found.startswith("~"):
+    if path.startswith("~"):
         raise InputError(f"{where}: {text}: no such user; write the path out")
-    return refuse_braces(found, where)
+    return refuse_braces(path, where)
 
 
 def refuse_braces(path: str, where: str) -> str:
@@ -131,11 +131,11 @@ def delivered_files(path: str, is_table: bool) -> list[str]:
 
 def followed(paths: Iterable[Path | str]) -> list[str]:
     """Files, sorted, and with each header those that hold its voxels: a change of either is one of the image."""
-    found = {str(path) for path in paths}
-    for path in tuple(found):
+    files = {str(path) for path in paths}
+    for path in tuple(files):
         with suppress(InputError):  # the audit says what is wrong with it, and of which case
-            found |= {str(data) for data in voxel_files(path) if data.is_file()}
-    return sorted(refuse_braces(path, "file") for path in found)
+            files |= {str(data) for data in voxel_files(path) if data.is_file()}
+    return sorted(refuse_braces(path, "file") for path in files)
 
 
 def state_of(*groups: Iterable[Path | str]) -> str:
@@ -145,12 +145,12 @@ def state_of(*groups: Iterable[Path | str]) -> str:
     keeps (`cp -p`, `rsync -a`, `tar`). Folders, and what is not there, do not count.
     """
     paths = sorted({os.path.abspath(path) for files in groups for path in files})
-    found = []
+    states = []
     for path in paths:
         with suppress(OSError):
             status = os.stat(path)
             if stat.S_ISREG(status.st_mode):
-                found.append((path, status.st_size, int(status.st_mtime)))
-    top = os.path.commonpath([os.path.dirname(path) for path, *_ in found]) if found else ""
-    named = [(os.path.relpath(path, top), *state) for path, *state in found]
+                states.append((path, status.st_size, int(status.st_mtime)))
+    top = os.path.commonpath([os.path.dirname(path) for path, *_ in states]) if states else ""
+    named = [(os.path.relpath(path, top), *state) for path, *state in states]
     return hashlib.sha256(repr(named).encode()).hexdigest()[:16]

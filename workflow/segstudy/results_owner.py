@@ -32,12 +32,12 @@ def data_checksum(source: str, files: Iterable[Path | str] | None) -> str:
         return hashlib.sha256(source.encode()).hexdigest()
     paths = sorted(os.path.abspath(file) for file in files if os.path.isfile(file))
     top = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in paths:
-        found.update(f"{os.path.relpath(path, top)} {os.path.getsize(path)}\n".encode())
+        digest.update(f"{os.path.relpath(path, top)} {os.path.getsize(path)}\n".encode())
     for path in paths[:: -(-len(paths) // LOOKED_INTO) or 1]:
-        found.update(_pieces(path))
-    return found.hexdigest()
+        digest.update(_pieces(path))
+    return digest.hexdigest()
 
 
 def _pieces(path: str) -> bytes:
@@ -107,10 +107,13 @@ def _content(path: Path | str) -> bytes | None:
 
 def record(results: Path | str, study: Path | str, data: Mapping[str, str]) -> None:
     """Write down whose results a folder holds."""
-    found = {**_described(Path(results), study), "data": dict(data)}
+    content = {**_described(Path(results), study), "data": dict(data)}
     path = Path(results) / FILE
-    if not path.is_file() or path.read_text() != json.dumps(found, indent=1, sort_keys=True) + "\n":
-        write_json(path, found)
+    if (
+        not path.is_file()
+        or path.read_text() != json.dumps(content, indent=1, sort_keys=True) + "\n"
+    ):
+        write_json(path, content)
 
 
 def _described(results: Path, study: Path | str) -> dict[str, str]:

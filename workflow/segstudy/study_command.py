@@ -134,11 +134,11 @@ def _row(name: str, field: FieldInfo) -> str:
 
 def _settings_of(kind: type[BaseModel]) -> list[type[BaseModel]]:
     """The settings class and all that it holds, each once, outermost first."""
-    found = [kind]
-    for current in found:
+    kinds = [kind]
+    for current in kinds:
         for field in current.model_fields.values():
-            found.extend(inner for inner in _classes(field.annotation) if inner not in found)
-    return found
+            kinds.extend(inner for inner in _classes(field.annotation) if inner not in kinds)
+    return kinds
 
 
 def _classes(annotation: typing.Any) -> list[type[BaseModel]]:

@@ -96,7 +96,7 @@ def _check_size(root: yaml.Node) -> None:
         open_nodes.add(id(node))
         part = next(rest, None)
         if part is None:
-            sizes[id(node)] = 1 + sum(sizes[id(own)] for own in _inside(node))
+            sizes[id(node)] = 1 + sum(sizes[id(inner)] for inner in _inside(node))
             if sizes[id(node)] > MOST_VALUES:
                 raise yaml.MarkedYAMLError(
                     problem=f"what begins here stands for more than {MOST_VALUES:,} values, its aliases "

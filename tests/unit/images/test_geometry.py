@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from orientations import TURNS, affine_of, affines, world
 from segstudy.images.files import Grid, Image
-from segstudy.images.geometry import from_ras, ras_grid, ras_spacing_mm, reorient, to_ras
+from segstudy.images.geometry import from_ras, ras_grid, reorient, to_ras
 
 SHAPE = (4, 5, 6)
 
@@ -31,7 +31,7 @@ def test_voxels_keep_their_place_in_the_patient(affine):
     native = Grid(SHAPE, affine)
     np.testing.assert_array_equal(from_ras(turned.array, native), places)
     assert ras_grid(native).shape == turned.grid.shape
-    assert ras_spacing_mm(native) == pytest.approx(turned.spacing_mm)
+    assert ras_grid(native).spacing_mm == pytest.approx(turned.spacing_mm)
 
 
 @settings(max_examples=30, deadline=None)
@@ -47,7 +47,7 @@ def test_agrees_with_nibabels_own_reorientation(affine):
 def test_spacing_follows_the_axes():
     # Stored as (head, right, front), with 3 mm from foot to head.
     affine = np.array([[0, 1, 0, 0], [0, 0, 2, 0], [3, 0, 0, 0], [0, 0, 0, 1]], float)
-    assert ras_spacing_mm(Grid(SHAPE, affine)) == (1, 2, 3)
+    assert ras_grid(Grid(SHAPE, affine)).spacing_mm == (1, 2, 3)
     assert ras_grid(Grid(SHAPE, affine)).shape == (5, 6, 4)
 
 

@@ -293,7 +293,7 @@ def test_apply_writes_a_label_for_every_case_and_the_verdicts(tmp_path):
     assert organ_iou(written, patient(1)[1]) >= 0.95
 
 
-def test_tamper_plants_the_fault_that_estimate_finds(tmp_path):
+def test_simulate_plants_the_corruption_that_estimate_finds(tmp_path):
     (tmp_path / "labels").mkdir()
     shape = (96, 90, 40)
     for index in range(2):
@@ -301,11 +301,15 @@ def test_tamper_plants_the_fault_that_estimate_finds(tmp_path):
         label[lobed(shape, (50 + 2 * index, 44, 22), (14, 10, 7))] = ORGAN
         label[5:9, 5:9] = VESSEL
         write_label(tmp_path / "labels" / f"p{index}.nii.gz", label, AFFINE)
-    output = ["--output", str(tmp_path / "moved")]
-    assert main(["repair", "tamper", str(tmp_path / "labels"), "--value", "2", *output]) == 0
+    for step in ("simulate", "tamper"):  # the latter until 0.2.0
+        output = ["--output", str(tmp_path / step)]
+        assert main(["repair", step, str(tmp_path / "labels"), "--value", "2", *output]) == 0
     for index in range(2):
-        right = read_label(tmp_path / "labels" / f"p{index}.nii.gz").array
-        wrong = read_label(tmp_path / "moved" / f"p{index}.nii.gz").array
+        name = f"p{index}.nii.gz"
+        right, wrong = (read_label(tmp_path / f / name).array for f in ("labels", "simulate"))
+        assert (tmp_path / "tamper" / name).read_bytes() == (
+            tmp_path / "simulate" / name
+        ).read_bytes()
         assert np.array_equal(wrong, move_structure(right, ORGAN, segthor_corruption(shape)))
         found = sweep(right == ORGAN, wrong == ORGAN, superior_axis(AFFINE))
         assert found.angle_deg == pytest.approx(-27, abs=0.1)
@@ -320,19 +324,19 @@ def test_tamper_plants_the_fault_that_estimate_finds(tmp_path):
         (["--value", "2", "--matrix", str(np.diag([0, 1, 1, 1]).tolist())], "cannot be inverted"),
     ],
 )
-def test_tamper_refuses_what_makes_no_sense(tmp_path, capsys, arguments, words):
+def test_simulate_refuses_what_makes_no_sense(tmp_path, capsys, arguments, words):
     write_label(tmp_path / "a.nii.gz", patient(0)[1], AFFINE)
     output = ["--output", str(tmp_path / "moved")]
-    assert main(["repair", "tamper", str(tmp_path / "a.nii.gz"), *arguments, *output]) == 1
+    assert main(["repair", "simulate", str(tmp_path / "a.nii.gz"), *arguments, *output]) == 1
     assert words in capsys.readouterr().err
     assert not list((tmp_path / "moved").glob("*")) if (tmp_path / "moved").exists() else True
 
 
-def test_tamper_does_not_overwrite_its_source(tmp_path, capsys):
+def test_simulate_does_not_overwrite_its_source(tmp_path, capsys):
     path = tmp_path / "a.nii.gz"
     write_label(path, patient(0)[1], AFFINE)
     before = path.read_bytes()
-    assert main(["repair", "tamper", str(path), "--value", "2", "--output", str(tmp_path)]) == 1
+    assert main(["repair", "simulate", str(path), "--value", "2", "--output", str(tmp_path)]) == 1
     assert "would overwrite" in capsys.readouterr().err
     assert path.read_bytes() == before
 

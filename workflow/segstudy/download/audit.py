@@ -53,7 +53,9 @@ class AuditedCase:
         return any(problem.verdict == REFUSED for problem in self.problems)
 
 
-def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Case], list[Problem]]:
+def audit(
+    listing: Listing, dataset: Dataset, threads: int = 1, derived: Path | None = None
+) -> tuple[list[Case], list[Problem]]:
     """Check every pair of a dataset, or every label map of one that has no images.
 
     Returns the cases that can be trusted, with shape, spacing in mm and voxels per structure, and
@@ -61,8 +63,8 @@ def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Ca
     """
     named, problems = _check_names(listing.cases)
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
-        running = [pool.submit(_within_memory, case, dataset) for case in named]
-        findings = [one.result() for one in progress(running, "audit")]
+        running = [pool.submit(_within_memory, case, dataset, derived) for case in named]
+        findings = [task.result() for task in progress(running, "audit")]
     findings = _in_proportion(findings)
     good = [finding for finding in findings if not finding.refused]
     problems = [*listing.problems, *problems]
@@ -107,15 +109,15 @@ def stop_if_unusable(
 
 def _check_reference(cases: Sequence[Case], dataset: Dataset, table: Path) -> None:
     wanted = dataset.repair.reference_case
-    found = {case.case: case for case in cases}.get(wanted)
+    reference = {case.case: case for case in cases}.get(wanted)
     able = [case.case for case in cases if case.reference_label]
     hint = f" (it is there for {', '.join(able[:5])})" if able else ""
-    if found is None:
+    if reference is None:
         raise InputError(
             f"repair.reference_case: {wanted!r} is none of the {len(cases)} good cases{hint}; "
             f"problems are in {table}"
         )
-    if found.reference_label is None:
+    if reference.reference_label is None:
         raise InputError(
             f"repair.reference_case: {wanted} has no reference_label, a second, right label{hint}; "
             "GT2.nii.gz beside GT.nii.gz, or a column reference_label in the table"
@@ -142,12 +144,12 @@ def _check_names(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
 # --- one case -----------------------------------------------------------------------------------
 
 
-def _within_memory(case: Case, dataset: Dataset) -> AuditedCase:
+def _within_memory(case: Case, dataset: Dataset, derived: Path | None) -> AuditedCase:
     with within_memory(case.case, case.files[0]):
-        return examine(case, dataset)
+        return examine(case, dataset, derived)
 
 
-def examine(case: Case, dataset: Dataset) -> AuditedCase:
+def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> AuditedCase:
     """Read a case's files; check each by itself, against the others and against the study file."""
     seen: list[tuple[Path | str, str, str]] = []
     image, label, reference = (
@@ -162,14 +164,14 @@ def examine(case: Case, dataset: Dataset) -> AuditedCase:
         seen += image_problems(image.array, case.images, dataset.channels, ct)
     label = label and _as_named(seen, case.label, label, dataset)
     reference = reference and _as_named(seen, case.reference_label, reference, dataset)
-    for path, one in ((case.label, label), (case.reference_label, reference)):
-        if one is None:
+    for path, label_map in ((case.label, label), (case.reference_label, reference)):
+        if label_map is None:
             continue
-        seen += [(path, text, verdict) for text, verdict in label_problems(one, dataset)]
-        if one.integer_deviation:
-            text = f"numbers up to {one.integer_deviation:.3g} off whole ones, to which they are rounded"
+        seen += [(path, text, verdict) for text, verdict in label_problems(label_map, dataset)]
+        if label_map.integer_deviation:
+            text = f"numbers up to {label_map.integer_deviation:.3g} off whole ones, to which they are rounded"
             seen.append((path, text, WARNING))
-        difference = compare_grids(image.grid, one.grid) if image is not None else ""
+        difference = compare_grids(image.grid, label_map.grid) if image is not None else ""
         if difference:
             seen.append((path, f"other grid than its image (named first): {difference}", REFUSED))
     if reference is not None and dataset.repair is not None:
@@ -181,6 +183,9 @@ def examine(case: Case, dataset: Dataset) -> AuditedCase:
     first = image if case.images else label
     if first is None or label is None:
         return AuditedCase(case, problems)
+    if derived is not None and not any(verdict == REFUSED for *_, verdict in seen):
+        labels = {case.label: label, case.reference_label: reference}
+        convert.write_converted(case, labels, dataset, derived)
     counts = _counts(label.array)
     measured = replace(
         case,
@@ -281,7 +286,11 @@ def _in_proportion(findings: Sequence[AuditedCase]) -> list[AuditedCase]:
     Compared are the cases that are good.
     """
     texts = find_size_outliers(
-        {one.case.case: one.size for one in findings if one.size and not one.refused}
+        {
+            audited.case.case: audited.size
+            for audited in findings
+            if audited.size and not audited.refused
+        }
     )
     out = []
     for finding in findings:
@@ -302,7 +311,7 @@ def _of_the_cohort(
     if len(cases) < 2 or not absent:
         return list(problems)
     said = {_without(name) for name in absent}
-    kept = [one for one in problems if one.problem not in said]
+    kept = [problem for problem in problems if problem.problem not in said]
     none = len(absent) == len(dataset.structures)
     what = "any structure" if none else " or ".join(absent)
     values = ", ".join(f"{name} {dataset.structures[name]}" for name in absent)
@@ -350,10 +359,10 @@ def _same_bytes(findings: Sequence[AuditedCase]) -> list[tuple[str, str]]:
     """Pairs of cases with the same numbers in RAS."""
     first: dict[str, str] = {}
     return [
-        (one, finding.case.case)
+        (same, finding.case.case)
         for finding in findings
         if finding.digest
-        and (one := first.setdefault(finding.digest, finding.case.case)) != finding.case.case
+        and (same := first.setdefault(finding.digest, finding.case.case)) != finding.case.case
     ]
 
 

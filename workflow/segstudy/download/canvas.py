@@ -110,18 +110,18 @@ class Canvas:
 
     def _locate(self, points: np.ndarray) -> np.ndarray:
         """Scanner coordinates (n, 3) of anatomical points, by following the deformation back."""
-        found = np.zeros_like(points, dtype=float)
+        located = np.zeros_like(points, dtype=float)
         for _ in range(6):
             nearest = tuple(
-                np.clip(np.searchsorted(axis, found[:, number]), 0, len(axis) - 1)
+                np.clip(np.searchsorted(axis, located[:, number]), 0, len(axis) - 1)
                 for number, axis in enumerate(self.axes_mm)
             )
             there = np.stack([self.x[nearest], self.y[nearest], self.z[nearest]], axis=1)
             place = np.stack(
                 [axis[index] for axis, index in zip(self.axes_mm, nearest, strict=True)], axis=1
             )
-            found = place + (points - there) @ self._to_scanner.T
-        return found
+            located = place + (points - there) @ self._to_scanner.T
+        return located
 
     def _ellipsoid(self, part, centre, radii, hu, structure, turn, over) -> None:
         x, y, z = (

@@ -93,9 +93,9 @@ def _list(options: argparse.Namespace) -> None:
     from segstudy.paths import delivered_files
 
     source = _source(options.settings)
-    found = delivered_files(source.path, source.layout == "table")
-    write_text(options.output, "".join(f"{path}\n" for path in found))
-    log.info("%s: %d files", source.path, len(found))
+    files = delivered_files(source.path, source.layout == "table")
+    write_text(options.output, "".join(f"{path}\n" for path in files))
+    log.info("%s: %d files", source.path, len(files))
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -113,13 +113,13 @@ def _audit(options: argparse.Namespace) -> None:
     listing = list_cases(dataset, options.raw, derived)
     if listing.stacks:
         listing = convert.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
-    cases, problems = audit(listing, dataset, options.threads)
+    cases, problems = audit(listing, dataset, options.threads, derived)
     for problem in problems:
         log.warning("%s%s", "refused: " if problem.verdict == REFUSED else "", problem)
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     stop_if_unusable(cases, problems, dataset, options.problems)
-    merged = convert.write_merged(cases, dataset, derived)
+    merged = [convert.converted_case(case, dataset, derived) for case in cases]
     convert.remove_others(derived, [*cases, *merged])
     write_cases(options.cases, merged, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))

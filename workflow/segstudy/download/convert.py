@@ -6,7 +6,7 @@ not computed again.
 
 import filecmp
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from segstudy.download.label_names import value_map
 from segstudy.download.layouts import Listing
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
-from segstudy.images.files import read_label, write_label, write_nifti
+from segstudy.images.files import Image, write_label, write_nifti
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.integer_labels import to_integers
 from segstudy.images.names import NIFTI, times
@@ -53,18 +53,18 @@ def stack_slices(listing: Listing, pixel_mm: float, slice_mm: float) -> Listing:
 def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
     """Slices (i, j) as a volume (i, j, slice)."""
     slices = [read_slice(file) for file in files]
-    for file, one in zip(files, slices, strict=True):
-        if one.shape != slices[0].shape:
+    for file, pixels in zip(files, slices, strict=True):
+        if pixels.shape != slices[0].shape:
             raise InputError(
-                f"{file}: {times(one.shape)} pixels; expected {times(slices[0].shape)}, as in "
+                f"{file}: {times(pixels.shape)} pixels; expected {times(slices[0].shape)}, as in "
                 f"{files[0].name}"
             )
     if is_label:
-        slices = [to_integers(one, file)[0] for file, one in zip(files, slices, strict=True)]
-    for file, one in zip(files, slices, strict=True):
-        if is_label and not 0 <= one.min() <= one.max() <= 65535:
+        slices = [to_integers(pixels, file)[0] for file, pixels in zip(files, slices, strict=True)]
+    for file, pixels in zip(files, slices, strict=True):
+        if is_label and not 0 <= pixels.min() <= pixels.max() <= 65535:
             raise InputError(
-                f"{file}: values from {one.min():g} to {one.max():g}; expected whole numbers from 0 to "
+                f"{file}: values from {pixels.min():g} to {pixels.max():g}; expected whole numbers from 0 to "
                 "65535 in a label"
             )
     volume = np.stack(slices, axis=2)
@@ -112,24 +112,45 @@ def in_study_values(
     return replace_values(apply_value_map(label, moved, path), dataset.merged_labels), doubts
 
 
-def write_merged(cases: Sequence[Case], dataset: Dataset, derived: Path) -> list[Case]:
-    """The cases with labels in the study's values: written to `derived` where they are not so already.
+def write_converted(
+    case: Case, labels: Mapping[Path, Image], dataset: Dataset, derived: Path
+) -> None:
+    """Write a case's labels to `derived`, as far as they were converted to the study's values.
 
-    That is where a structure has several values, and where names in a header say other ones.
+    Parameters
+    ----------
+    case
+        As delivered.
+    labels
+        Label file of the case -> its label map in the study's values, as `in_study_values` returned it.
+    dataset
+        The dataset's settings.
+    derived
+        The folder.
     """
-    found = []
-    for case in progress(cases, "merge labels") if dataset.merged_labels else cases:
-        files = {"merged_labels": case.label, "merged_reference_labels": case.reference_label}
-        new = dict(files)
-        for folder, file in files.items():
-            if file is not None and (dataset.merged_labels or value_map(file, dataset)[0]):
-                label = read_label(file)
-                new[folder] = derived / folder / f"{case.case}.nii.gz"
-                array, _ = in_study_values(label.array, file, dataset)
-                _write(new[folder], array, label.affine, like=file)
-        label, reference = new.values()
-        found.append(replace(case, label=label, reference_label=reference))
-    return found
+    converted = converted_case(case, dataset, derived)
+    for file, new in (
+        (case.label, converted.label),
+        (case.reference_label, converted.reference_label),
+    ):
+        if new != file:
+            _write(new, labels[file].array, labels[file].affine, like=file)
+
+
+def converted_case(case: Case, dataset: Dataset, derived: Path) -> Case:
+    """Replace labels of a case by those that `write_converted` writes.
+
+    A label is converted where a structure has several values, and where names in a header say other
+    ones; all others stay as delivered.
+    """
+    folders = {"label": "merged_labels", "reference_label": "merged_reference_labels"}
+    files = {
+        field: derived / folder / f"{case.case}.nii.gz"
+        for field, folder in folders.items()
+        if (file := getattr(case, field)) is not None
+        and (dataset.merged_labels or value_map(file, dataset)[0])
+    }
+    return replace(case, **files)
 
 
 def remove_others(derived: Path, cases: Sequence[Case]) -> None:

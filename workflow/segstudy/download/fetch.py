@@ -114,10 +114,10 @@ def checksum_problem(file: Path, checksums: Mapping[str, str]) -> str:
     for algorithm, expected in checksums.items():
         log.info("computing the %s", algorithm.upper())
         with file.open("rb") as content:
-            found = hashlib.file_digest(content, algorithm).hexdigest()
-        if found != expected:
+            digest = hashlib.file_digest(content, algorithm).hexdigest()
+        if digest != expected:
             return (
-                f"wrong {algorithm.upper()}: found {found}, expected {expected} "
+                f"wrong {algorithm.upper()}: found {digest}, expected {expected} "
                 f"({_size(file)} bytes)"
             )
     return ""

@@ -28,20 +28,20 @@ def compare_names(names: Mapping[int, str], file: str, dataset: Dataset) -> list
 
 def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
     """In words, where names of values (value -> name) are not those that the study gives."""
-    found = []
+    texts = []
     for structure, value in dataset.structures.items() if names else ():
         said = names.get(value)
         others = [other for other in dataset.structures if other != structure]
         if said is None:
-            found.append(
+            texts.append(
                 f"labels: no value {value}, which the study file calls {structure}; "
                 f"known: {', '.join(map(str, sorted(names)))}"
             )
         elif not is_name(said, structure) and any(is_name(said, other) for other in others):
-            found.append(
+            texts.append(
                 f"labels: value {value} is called {said!r}, the study file calls it {structure}"
             )
-    return found
+    return texts
 
 
 # --- 3D Slicer ----------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
 def value_map(path: Path | str, dataset: Dataset) -> tuple[dict[int, int], list[str]]:
     """Which values of a Slicer file stand for other ones of the study, and what is doubtful: `segments.value_map`."""
     structures = {
-        name: [value, *(one for one, into in dataset.merged_labels.items() if into == value)]
+        name: [value, *(merged for merged, into in dataset.merged_labels.items() if into == value)]
         for name, value in dataset.structures.items()
     }
     table = read_table(dataset.label_table) if dataset.label_table else {}
@@ -73,9 +73,9 @@ def compare_tables(
     for label in labels:
         folders = described_in(label, root)
         for folder in folders:
-            own = [path for path in _tables(folder) if _entities(path) <= _entities(label)]
-            if own:
-                tables[max(own, key=lambda path: (len(_entities(path)), path.name))] = None
+            matching = [path for path in _tables(folder) if _entities(path) <= _entities(label)]
+            if matching:
+                tables[max(matching, key=lambda path: (len(_entities(path)), path.name))] = None
                 break
         if not described:
             tables |= dict.fromkeys(folder / "dataset.json" for folder in folders[:2])

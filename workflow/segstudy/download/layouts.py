@@ -111,7 +111,7 @@ def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
             (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
         )
         images = [image] if isinstance(image, str) else image
-        named = isinstance(images, list) and all(isinstance(one, str) for one in images)
+        named = isinstance(images, list) and all(isinstance(file, str) for file in images)
         if not (named and images and isinstance(label, str)):
             raise InputError(
                 f"{where}, entry {number}: found {json.dumps(entry)[:80]}; expected an image and a label"
@@ -159,9 +159,9 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
     ending = _ending(root, description.get("file_ending", ".nii.gz"))
     images: dict[str, dict[int, Path]] = {}
     for path in _images(root / "imagesTr"):
-        found = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
-        if found:
-            images.setdefault(found[1], {})[int(found[2])] = path
+        match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
+        if match:
+            images.setdefault(match[1], {})[int(match[2])] = path
         else:
             problems.append(
                 Problem(
@@ -188,13 +188,13 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
         elif not channels:
             problems.append(_unpaired(labels[name], root))
         elif sorted(channels) != list(range(len(dataset.channels))):
-            found = ", ".join(f"{number:04d}" for number in sorted(channels))
+            match = ", ".join(f"{number:04d}" for number in sorted(channels))
             expected = ", ".join(f"{number:04d}" for number in range(len(dataset.channels)))
             problems.append(
                 Problem(
                     name,
                     f"imagesTr/{name}_*{ending}",
-                    f"found channels {found}; expected {expected}",
+                    f"found channels {match}; expected {expected}",
                 )
             )
         else:
@@ -282,7 +282,7 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
     """Slices by subject, each subject's in the order of their numbers; volumes are to be stacked."""
     source = dataset.source
     folders = _slice_folders(root, source.parts)
-    found: dict[str, dict[str, dict[int, Path]]] = {"case": {}, "seg": {}}
+    slice_files: dict[str, dict[str, dict[int, Path]]] = {"case": {}, "seg": {}}
     part_of: dict[str, str] = {}
     problems = []
     for part, folder in folders:
@@ -295,7 +295,7 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
                 problems.append(Problem("", _name(path, root), text, WARNING))
                 continue
             kind, subject, number = name[1], name[2], int(name[3])
-            slices = found[kind].setdefault(subject, {})
+            slices = slice_files[kind].setdefault(subject, {})
             if part_of.setdefault(subject, part) != part or number in slices:
                 other = f" and in {part_of[subject]}" if part_of[subject] != part else ""
                 text = f"slice {number} stands twice, or its subject is in {part}{other}"
@@ -303,8 +303,8 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
             slices[number] = path
     refused = {problem.case for problem in problems}
     cases, stacks = [], {}
-    for subject in sorted(found["case"].keys() | found["seg"].keys()):
-        images, labels = (found[kind].get(subject, {}) for kind in ("case", "seg"))
+    for subject in sorted(slice_files["case"].keys() | slice_files["seg"].keys()):
+        images, labels = (slice_files[kind].get(subject, {}) for kind in ("case", "seg"))
         name = f"case_{subject}"
         wrong = _slice_problems(name, images, labels, root)
         problems += wrong
@@ -320,7 +320,7 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
             stacks[image] = tuple(images[number] for number in numbers)
             stacks[label] = tuple(labels[number] for number in numbers)
             cases.append(Case(case, subject, (image,), label))
-    problems += _odd_counts(found["case"])
+    problems += _odd_counts(slice_files["case"])
     return Listing(root, cases, problems, stacks)
 
 
@@ -349,7 +349,7 @@ def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
             (False, f"keras_png_slices_{part}"),
             (True, f"keras_png_slices_seg_{part}"),
         ):
-            if (part, is_label) not in {found[:2] for found in folders}:
+            if (part, is_label) not in {entry[:2] for entry in folders}:
                 raise InputError(
                     f"{root}: no folder {name} in it (or {name.replace('_png', '')}); expected images "
                     f"in keras_png_slices_<part>/case_NNN_slice_S.nii.png and labels in "
@@ -369,11 +369,11 @@ def _slice_problems(
             _name(path, root),
             f"slice {number}: {has} without {lacks}, the subject is left out",
         )
-        for own, other, has, lacks in (
+        for numbers, other, has, lacks in (
             (images, labels, "image", "label"),
             (labels, images, "label", "image"),
         )
-        for number, path in sorted(own.items())
+        for number, path in sorted(numbers.items())
         if number not in other
     ]
     gaps = sorted(set(range(min(images, default=0), max(images, default=0))) - images.keys())
@@ -404,13 +404,13 @@ def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
     cases = []
     for folder in folders:
         # OAS1_0061_MR2 is the same person as OAS1_0061_MR1, scanned again.
-        found = re.fullmatch(r"OASIS_(OAS1_\d+)_(MR\d+)", folder.name)
-        if not found:
+        match = re.fullmatch(r"OASIS_(OAS1_\d+)_(MR\d+)", folder.name)
+        if not match:
             text = "not named as a scan (OASIS_OAS1_NNNN_MR1): not used"
             problems.append(Problem("", _name(folder, root), text, WARNING))
             continue
         image, label = folder / "aligned_norm.nii.gz", folder / f"aligned_{segmentation}.nii.gz"
-        cases.append(Case(f"{found[1]}_{found[2]}", found[1], (image,), label))
+        cases.append(Case(f"{match[1]}_{match[2]}", match[1], (image,), label))
     return Listing(root, *_present(cases, problems, root))
 
 
@@ -446,14 +446,14 @@ def _bids(root: Path, dataset: Dataset) -> Listing:
     for key in sorted(sessions.keys() | channels[0].keys()):
         case, files = "_".join(key), [sessions.get(key, [])] + [c.get(key, []) for c in channels]
         wanted = [f"*{ending}", *(f"*{desc}_{suffix}.nii.gz" for suffix in source.suffixes)]
-        for found, pattern in zip(files, wanted, strict=True):
-            if len(found) != 1:
-                which = f" ({', '.join(path.name for path in found)})" if found else ""
-                hint = "; set source.label_desc or source.image_desc" if found else ""
-                text = f"{len(found)} files {pattern}{which}; expected one{hint}"
+        for matches, pattern in zip(files, wanted, strict=True):
+            if len(matches) != 1:
+                which = f" ({', '.join(path.name for path in matches)})" if matches else ""
+                hint = "; set source.label_desc or source.image_desc" if matches else ""
+                text = f"{len(matches)} files {pattern}{which}; expected one{hint}"
                 problems.append(Problem(case, "/".join((*key, "anat")), text))
-        if all(len(found) == 1 for found in files):
-            label, *images = (found[0] for found in files)
+        if all(len(matches) == 1 for matches in files):
+            label, *images = (matches[0] for matches in files)
             cases.append(Case(case, key[0], tuple(images), label))
     return Listing(root, cases, problems)
 
@@ -482,13 +482,13 @@ def _pipeline(root: Path, name: str | None) -> Path:
 
 def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
     """Files of that ending by subject, or subject and session: ("sub-01", "ses-1")."""
-    found: dict[tuple[str, ...], list[Path]] = {}
+    files: dict[tuple[str, ...], list[Path]] = {}
     for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
         for path in sorted(root.glob(pattern)):
             if path.name.endswith(ending) and not path.name.startswith("."):
                 key = path.relative_to(root).parts[:-2]
-                found.setdefault(key, []).append(path)
-    return found
+                files.setdefault(key, []).append(path)
+    return files
 
 
 # --- label maps alone ---------------------------------------------------------------------------
@@ -550,26 +550,26 @@ def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str
         raise InputError(f"{table}: row 1: the column {twice!r} stands twice")
     single = ["image"]
     each = [f"image_{channel}" for channel in dataset.channels]
-    found = [name for name in header if name == "image" or name.startswith("image_")]
-    if sorted(found) not in (single, sorted(each)):
+    image_columns = [name for name in header if name == "image" or name.startswith("image_")]
+    if sorted(image_columns) not in (single, sorted(each)):
         wanted = (
             "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
         )
         raise InputError(
-            f"{table}: row 1: image columns {', '.join(found) or 'none'}; expected {wanted}"
+            f"{table}: row 1: image columns {', '.join(image_columns) or 'none'}; expected {wanted}"
         )
     for name in ("case", "label"):
         if name not in header:
             raise InputError(f"{table}: row 1: the column {name!r} is missing")
     for name in header:
-        if name in ("case", "label", *found, *_OPTIONAL):
+        if name in ("case", "label", *image_columns, *_OPTIONAL):
             continue
         near = difflib.get_close_matches(
             name.lower(), ("case", "label", *_OPTIONAL), n=1, cutoff=0.8
         )
         if near:
             raise InputError(f"{table}: row 1: unknown column {name!r}; did you mean {near[0]}?")
-    return found if found == single else each
+    return image_columns if image_columns == single else each
 
 
 def _table_case(row: dict[str, str], images: Iterable[str], table: Path, number: int) -> Case:
@@ -662,15 +662,15 @@ def _regions(labels: Any) -> dict[str, list[int]]:
 def _region_text(region: str, values: list[int], dataset: Dataset) -> str:
     """What to do about a region; nothing where the study learns just this as one structure."""
     merged = dataset.merged_labels.items()
-    own = {
+    values_of = {
         name: {value, *(one for one, into in merged if into == value)}
         for name, value in dataset.structures.items()
     }
-    if own.get(region) == set(values):
+    if values_of.get(region) == set(values):
         return ""
     listed = ", ".join(map(str, values))
-    inside = [name for name, held in own.items() if held & set(values) and name != region]
-    named = set().union(*(own[name] for name in inside))
+    inside = [name for name, held in values_of.items() if held & set(values) and name != region]
+    named = set().union(*(values_of[name] for name in inside))
     others = [f"NAME OF {value}" for value in values if value not in named]
     one = f", or learns it as one, structures: {{{region}: [{listed}]}}" if others else ""
     return (
@@ -684,7 +684,9 @@ def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:
     value = labels.get("ignore") if isinstance(labels, dict) else None
     if not isinstance(value, int) or value in dataset.ignore:
         return []
-    named = [name for name, own in dataset.structures.items() if own == value]
+    named = [
+        name for name, structure_value in dataset.structures.items() if structure_value == value
+    ]
     if value in dataset.background_labels:
         named = ["background (background_labels)"]
     instead = f", and not {named[0]}, as the study file calls it" if named else ""
@@ -725,8 +727,8 @@ def _elsewhere(root: Path, pattern: str) -> str:
         *root.resolve().parents[:2],
         *(path for path in sorted(root.glob("*")) if path.is_dir()),
     )
-    found = next((folder for folder in near if any(folder.glob(pattern))), None)
-    return f"; did you mean {found}?" if found else ""
+    likely = next((folder for folder in near if any(folder.glob(pattern))), None)
+    return f"; did you mean {likely}?" if likely else ""
 
 
 def _unpaired(path: Path, root: Path) -> Problem:

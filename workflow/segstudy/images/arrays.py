@@ -143,8 +143,8 @@ class CaseArrays:
     @cached_property
     def labelled(self) -> np.ndarray | None:
         """A sample (n, 3) of the voxels that are not ignored, at most 5000; None where none is ignored."""
-        found = self._sampled[self._sampled[:, 0] == 0, 1:]
-        return found if len(found) else None
+        voxels = self._sampled[self._sampled[:, 0] == 0, 1:]
+        return voxels if len(voxels) else None
 
     @cached_property
     def _sampled(self) -> np.ndarray:
@@ -206,22 +206,28 @@ def write_arrays(
 
 def open_arrays(folders: Iterable[Path | str]) -> dict[tuple[str, str], CaseArrays]:
     """The prepared cases of some folders, by (dataset, case), in the order of their names."""
-    found: dict[tuple[str, str], CaseArrays] = {}
+    prepared: dict[tuple[str, str], CaseArrays] = {}
+    for path in _descriptions(folders, "prepared case", "resample"):
+        arrays = CaseArrays(path)
+        key = (arrays.dataset, arrays.case)
+        if key in prepared:
+            raise InputError(f"{path}: case {arrays.case} of {arrays.dataset} is prepared twice")
+        prepared[key] = arrays
+    return dict(sorted(prepared.items()))
+
+
+def _descriptions(folders: Iterable[Path | str], what: str, step: str) -> Iterator[Path]:
+    """Yield the JSON files of folders that `segstudy preprocess <step>` wrote.
+
+    Raises InputError for a folder without one; `what` names its expected content.
+    """
     for folder in folders:
         paths = sorted(Path(folder).glob("*.json"))
         if not paths:
             raise InputError(
-                f"{folder}: no prepared case; expected a folder of `segstudy preprocess resample`"
+                f"{folder}: no {what}; expected a folder of `segstudy preprocess {step}`"
             )
-        for path in paths:
-            arrays = CaseArrays(path)
-            key = (arrays.dataset, arrays.case)
-            if key in found:
-                raise InputError(
-                    f"{path}: case {arrays.case} of {arrays.dataset} is prepared twice"
-                )
-            found[key] = arrays
-    return dict(sorted(found.items()))
+        yield from paths
 
 
 @dataclass(frozen=True)
@@ -281,38 +287,32 @@ def write_tissues(
 
 def open_tissues(folders: Iterable[Path | str]) -> dict[tuple[str, str], TissueMap]:
     """The label maps of some folders of `segstudy preprocess tissues`, by (dataset, case)."""
-    found = {}
-    for folder in folders:
-        paths = sorted(Path(folder).glob("*.json"))
-        if not paths:
-            raise InputError(
-                f"{folder}: no label map; expected a folder of `segstudy preprocess tissues`"
+    maps = {}
+    for path in _descriptions(folders, "label map", "tissues"):
+        content = read_json(path)
+        try:
+            _check_name(path, content["case"], content["dataset"])
+            parts = CompressedArray(
+                path.with_name(f"{content['case']}.parts.b2nd"),
+                content["shape"],
+                np.uint8,
+                int(content["checksum"]),
             )
-        for path in paths:
-            content = read_json(path)
-            try:
-                _check_name(path, content["case"], content["dataset"])
-                parts = CompressedArray(
-                    path.with_name(f"{content['case']}.parts.b2nd"),
-                    content["shape"],
-                    np.uint8,
-                    int(content["checksum"]),
-                )
-                own = TissueMap(
-                    content["dataset"],
-                    content["case"],
-                    tuple(content["spacing_mm"]),
-                    parts,
-                    int(content["structures"]),
-                    tuple(content["tissues"]),
-                )
-            except _UNUSABLE as error:
-                raise InputError(
-                    f"{path}: damaged description of a label map ({type(error).__name__}: {error}); "
-                    "remove its folder and run `segstudy preprocess tissues` again"
-                ) from None
-            found[own.dataset, own.case] = own
-    return found
+            tissue_map = TissueMap(
+                content["dataset"],
+                content["case"],
+                tuple(content["spacing_mm"]),
+                parts,
+                int(content["structures"]),
+                tuple(content["tissues"]),
+            )
+        except _UNUSABLE as error:
+            raise InputError(
+                f"{path}: damaged description of a label map ({type(error).__name__}: {error}); "
+                "remove its folder and run `segstudy preprocess tissues` again"
+            ) from None
+        maps[tissue_map.dataset, tissue_map.case] = tissue_map
+    return maps
 
 
 def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, np.ndarray]:

@@ -62,13 +62,13 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     if count == 0:
         return _whole(array.shape[1:])
     step_mm = np.multiply(steps, spacing_mm)
-    found = _box_of(_body_parts(parts, count, step_mm))
+    coarse_box = _box_of(_body_parts(parts, count, step_mm))
     start = tuple(
-        max(0, (low - 2) * step + 1) for low, step in zip(found.start, steps, strict=True)
+        max(0, (low - 2) * step + 1) for low, step in zip(coarse_box.start, steps, strict=True)
     )
     stop = tuple(
         min(size, (high + 1) * step)
-        for size, high, step in zip(array.shape[1:], found.stop, steps, strict=True)
+        for size, high, step in zip(array.shape[1:], coarse_box.stop, steps, strict=True)
     )
     return Box(start, stop)
 

@@ -21,14 +21,14 @@ def content_digest(path: Path, what: str) -> str:
 
     what: whose file it is, for the error. Raises InputError where one of them cannot be read.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in (path, *voxel_files(path)):
         try:
             with part.open("rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise InputError(f"{part}: {what}: cannot be read: {error.strerror}") from None
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def voxel_files(path: Path | str) -> list[Path]:
@@ -68,7 +68,7 @@ def voxel_files(path: Path | str) -> list[Path]:
             )
         pattern = re.sub(r"%0?\d?d", "*", re.sub(r"([*?\[])", r"[\1]", words[0]))
         _beside(path, words[0])
-        names = sorted(found.name for found in path.parent.glob(pattern))
+        names = sorted(file.name for file in path.parent.glob(pattern))
     else:
         names = [value]
     return [_beside(path, name) for name in names]

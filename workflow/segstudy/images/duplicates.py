@@ -53,9 +53,9 @@ def signature(image: Image) -> ImageSignature:
     if flat.size > POINTS:
         draw = np.random.default_rng(seed_of("look", times(reoriented.shape)))
         flat = flat[draw.integers(0, flat.size, POINTS)]
-    told = len(np.unique(flat)) >= LEAST_VALUES
+    distinctive = len(np.unique(flat)) >= LEAST_VALUES
     return ImageSignature(
-        reoriented.shape, flat.astype(np.float32), _sums(reoriented) if told else None
+        reoriented.shape, flat.astype(np.float32), _sums(reoriented) if distinctive else None
     )
 
 
@@ -75,8 +75,8 @@ def duplicate_pairs(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[
         seen.add((first, second))
         yield first, second
     whole: dict[tuple[int, str, str], str] = {}
-    for name, one in signatures.items():
-        first = whole.setdefault(one.sums, name) if one.sums else name
+    for name, image in signatures.items():
+        first = whole.setdefault(image.sums, name) if image.sums else name
         if first != name and (first, name) not in seen:
             yield first, name
 
@@ -84,8 +84,8 @@ def duplicate_pairs(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[
 def _by_shape(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[str, str]]:
     """Pairs of names whose images agree voxel by voxel."""
     shapes: dict[tuple[int, int, int], list[str]] = {}
-    for name, one in signatures.items():
-        shapes.setdefault(one.shape, []).append(name)
+    for name, image in signatures.items():
+        shapes.setdefault(image.shape, []).append(name)
     for names in shapes.values():
         for first, second in _alike([signatures[name].values for name in names]):
             if is_rescaled(signatures[names[first]].values, signatures[names[second]].values):
@@ -96,8 +96,8 @@ def _alike(values: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
     """Pairs of arrays (n,) that correlate, up to the sign, where both are `_inside`."""
     if len(values) < 2:
         return
-    some = np.array([one[:ALIKE_POINTS] for one in values], float)
-    inside = np.array([_inside(one) for one in some], float)
+    some = np.array([sample[:ALIKE_POINTS] for sample in values], float)
+    inside = np.array([_inside(sample) for sample in some], float)
     some = np.clip(some, *np.percentile(some, [1, 99], axis=1, keepdims=True))
     some = (some - some.mean(axis=1, keepdims=True)) * inside
     squares = some**2

@@ -47,11 +47,6 @@ def from_ras(array: np.ndarray, native: Grid) -> np.ndarray:
     return np.ascontiguousarray(_apply(array, reorientation))
 
 
-def ras_spacing_mm(grid: Grid) -> tuple[float, float, float]:
-    """Voxel size along right, front, head in mm."""
-    return ras_grid(grid).spacing_mm
-
-
 def _apply(array: np.ndarray, reorientation: np.ndarray) -> np.ndarray:
     """Apply an orientation to the last three axes."""
     if array.ndim == 3:

@@ -72,11 +72,11 @@ def unusable(shape: Sequence[int], affine: np.ndarray) -> str:
             "span three dimensions. Mend the header (qform and sform) or leave the case out"
         )
     cosines = (axes / sizes).T @ (axes / sizes)
-    one, other = max(((0, 1), (0, 2), (1, 2)), key=lambda pair: abs(cosines[pair]))
-    angle = math.degrees(math.acos(np.clip(cosines[one, other], -1, 1)))
+    first, second = max(((0, 1), (0, 2), (1, 2)), key=lambda pair: abs(cosines[pair]))
+    angle = math.degrees(math.acos(np.clip(cosines[first, second], -1, 1)))
     if abs(angle - 90) > SHEAR_DEG:
         return (
-            f"the axes {'ijk'[one]} and {'ijk'[other]} meet at {angle:.2f} degrees; expected right "
+            f"the axes {'ijk'[first]} and {'ijk'[second]} meet at {angle:.2f} degrees; expected right "
             f"angles, to {SHEAR_DEG:g} degrees (a sheared affine, as of a CT with a tilted gantry): "
             "distances and volumes would be wrong. Resample image and label to a grid at right "
             "angles with dcm2niix (its file named _Tilt) or SimpleITK"

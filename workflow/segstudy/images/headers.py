@@ -90,9 +90,9 @@ def _nifti_warnings(path: Path | str) -> list[str]:
         stored = stored_sizes(path, image)
     except Exception as error:  # whatever nibabel makes of a damaged header
         return [f"the header's qform or sform cannot be read ({one_line(error)[:120]})"]
-    found = []
+    texts = []
     if not sform_code and not qform_code:
-        found.append(
+        texts.append(
             "the header places the image by neither qform nor sform: which side is left is a guess"
         )
     elif sform_code:
@@ -102,33 +102,33 @@ def _nifti_warnings(path: Path | str) -> list[str]:
                 Grid(shape, qform), Grid(shape, sform), PLACEMENT_TOLERANCE_MM
             )
         if difference:
-            found.append(f"qform and sform disagree: {difference}; the sform is used")
-        own = Grid(shape, sform).spacing_mm
+            texts.append(f"qform and sform disagree: {difference}; the sform is used")
+        sform_sizes = Grid(shape, sform).spacing_mm
         sizes = np.abs(stored)
-        if not np.allclose(own[: len(sizes)], sizes, rtol=PIXDIM_TOLERANCE, atol=0):
-            found.append(
-                f"voxels are {times(own)} mm by the sform and {times(sizes)} mm by pixdim; the sform is "
+        if not np.allclose(sform_sizes[: len(sizes)], sizes, rtol=PIXDIM_TOLERANCE, atol=0):
+            texts.append(
+                f"voxels are {times(sform_sizes)} mm by the sform and {times(sizes)} mm by pixdim; the sform is "
                 "used, while ITK-based programs use pixdim"
                 + (", and 1 mm for 0" * (not sizes.all()))
             )
     if (stored < 0).any():
-        found.append(
+        texts.append(
             f"pixdim gives negative voxel sizes, {times(stored)} mm: taken as positive, while ITK-based "
             "programs mirror the image there; correct pixdim in the header"
         )
-    return [*found, *_length_warnings(_nifti_unit(header), longest_mm(shape, image.affine))]
+    return [*texts, *_length_warnings(_nifti_unit(header), longest_mm(shape, image.affine))]
 
 
 def _text_warnings(path: Path | str) -> list[str]:
     fields = text_header(path)
-    found = []
+    texts = []
     if not _has_sizes(fields):
         return []
     if not {"space", "transformmatrix", "orientation", "rotation"} & set(fields):
-        found.append(
+        texts.append(
             "the header does not say which way the axes point: which side is left is a guess"
         )
-    return [*found, *_length_warnings(_text_unit(fields), _text_length(fields))]
+    return [*texts, *_length_warnings(_text_unit(fields), _text_length(fields))]
 
 
 # --- NIfTI --------------------------------------------------------------------------------------
@@ -234,10 +234,10 @@ def text_header(path: Path | str) -> dict[str, str]:
         return {}
     separator = ":" if str(path).endswith(".nrrd") else "="
     for line in content.decode("utf-8", "replace").splitlines():
-        key, found, value = line.partition(separator)
+        key, separated, value = line.partition(separator)
         if not line.strip() or key.strip() == "ElementDataFile":
             break
-        if found and not line.startswith("#"):
+        if separated and not line.startswith("#"):
             fields.setdefault(key.strip().lower(), value.removeprefix("=").strip())
     return fields
 
@@ -272,7 +272,7 @@ def _text_steps(fields: Mapping[str, str]) -> list[float]:
     if "space directions" in fields:
         words = re.findall(r"\(([^)]*)\)", fields["space directions"])
         vectors = [(_numbers(word), word.count(",") + 1) for word in words]
-        return [math.hypot(*found) if len(found) == n else 0.0 for found, n in vectors]
+        return [math.hypot(*vector) if len(vector) == n else 0.0 for vector, n in vectors]
     for name in ("spacings", "elementspacing", "elementsize"):
         if name in fields:
             return [abs(step) for step in _numbers(fields[name])][-3:]
@@ -291,9 +291,9 @@ def _text_unit(fields: Mapping[str, str]) -> str:
 
 def _unit_named(name: str) -> str:
     name = name.strip().lower().removeprefix("met_distance_units_")
-    for one in (name, name.removesuffix("s")):
-        if one in _UNIT_NAMES or one in UNITS_MM:
-            return _UNIT_NAMES.get(one, one)
+    for spelling in (name, name.removesuffix("s")):
+        if spelling in _UNIT_NAMES or spelling in UNITS_MM:
+            return _UNIT_NAMES.get(spelling, spelling)
     return name
 
 
@@ -305,13 +305,13 @@ def _text_length(fields: Mapping[str, str]) -> float:
 
 
 def _numbers(text: str) -> list[float]:
-    found = []
+    numbers = []
     for word in text.replace(",", " ").split():
         try:
-            found.append(float(word))
+            numbers.append(float(word))
         except ValueError:
             continue
-    return [number for number in found if math.isfinite(number)]
+    return [number for number in numbers if math.isfinite(number)]
 
 
 # --- units --------------------------------------------------------------------------------------

@@ -64,10 +64,10 @@ def normalise(
             np.clip(channel, fitted["low"], fitted["high"], out=channel)
             _standardise(channel, fitted["mean"], fitted["sd"])
         return result
-    found = moments(array) if image_moments is None else image_moments
-    for channel, own in zip(result, found, strict=True):
-        _standardise(channel, own["mean"], own["sd"])
-    if found[0]["zero_background"]:
+    channel_moments = moments(array) if image_moments is None else image_moments
+    for channel, fitted in zip(result, channel_moments, strict=True):
+        _standardise(channel, fitted["mean"], fitted["sd"])
+    if channel_moments[0]["zero_background"]:
         result[:, (array == 0).all(axis=0)] = 0
     return result
 

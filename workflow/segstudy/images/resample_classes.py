@@ -39,7 +39,7 @@ def resample_label(classes: np.ndarray, shape: Sequence[int], coarse: int | None
         _nearest(size, target) if axis == coarse else _cubic(size, target)
         for axis, (size, target) in enumerate(zip(classes.shape, shape, strict=True))
     ]
-    return _vote(classes, *(part for axis in taps for part in axis))
+    return _vote(classes, *taps)
 
 
 def most_likely(probabilities: np.ndarray, shape: Sequence[int], coarse: int | None) -> np.ndarray:
@@ -60,7 +60,7 @@ def most_likely(probabilities: np.ndarray, shape: Sequence[int], coarse: int | N
         _mean_of_nearest(size, target) if axis == coarse else _cubic(size, target)
         for axis, (size, target) in enumerate(zip(highest.shape, shape, strict=True))
     ]
-    return _decide(values, highest, *(part for axis in taps for part in axis))
+    return _decide(values, highest, *taps)
 
 
 # --- which voxels of the old grid a new centre is made of, and how much of each ------------------
@@ -112,13 +112,13 @@ def _agreed(classes, x, y, i, j, line):
     near_x, far_x = x[i, 0], x[i, min(1, x.shape[1] - 1)]
     near_y, far_y = y[j, 0], y[j, min(1, y.shape[1] - 1)]
     for k in range(len(line)):
-        found = classes[near_x, near_y, k]
+        near_class = classes[near_x, near_y, k]
         same = (
-            (found == classes[near_x, far_y, k])
-            & (found == classes[far_x, near_y, k])
-            & (found == classes[far_x, far_y, k])
+            (near_class == classes[near_x, far_y, k])
+            & (near_class == classes[far_x, near_y, k])
+            & (near_class == classes[far_x, far_y, k])
         )
-        line[k] = found if same else -1
+        line[k] = near_class if same else -1
 
 
 @njit(cache=True, nogil=True)
@@ -126,10 +126,10 @@ def _until_undecided(line, z, start, result):
     """Fill a line of the result from `start` on while the voxels around agree; where that ends."""
     other = min(1, z.shape[1] - 1)
     for k in range(start, len(result)):
-        found = line[z[k, 0]]
-        if found < 0 or found != line[z[k, other]]:
+        near_class = line[z[k, 0]]
+        if near_class < 0 or near_class != line[z[k, other]]:
             return k
-        result[k] = found
+        result[k] = near_class
     return len(result)
 
 
@@ -146,7 +146,10 @@ def _until_decided(line, z, start):
 
 
 @njit(cache=True, nogil=True)
-def _vote(classes, x, x_weights, y, y_weights, z, z_weights):
+def _vote(classes, x_taps, y_taps, z_taps):
+    x, x_weights = x_taps
+    y, y_weights = y_taps
+    z, z_weights = z_taps
     result = np.empty((len(x), len(y), len(z)), classes.dtype)
     line, sums = np.empty(classes.shape[2], np.int64), np.empty(classes.shape[2], np.float64)
     kept, most = np.empty(len(z), np.float64), np.empty(len(z), np.float64)
@@ -180,7 +183,7 @@ def _vote(classes, x, x_weights, y, y_weights, z, z_weights):
                             kept[k] = votes
                         if votes > most[k] + TIED or (
                             votes > most[k] - TIED
-                            and _sooner(classes, x, y, z, i, j, k, index, result[i, j, k])
+                            and _sooner(classes, (x[i], y[j], z[k]), index, result[i, j, k])
                         ):
                             most[k], result[i, j, k] = votes, index
                 for k in range(start, stop):
@@ -190,15 +193,16 @@ def _vote(classes, x, x_weights, y, y_weights, z, z_weights):
 
 
 @njit(cache=True, nogil=True)
-def _sooner(classes, x, y, z, i, j, k, one, other):
+def _sooner(classes, near, first, second):
     """Whether `one` is met before `other` among the voxels around a centre, the nearest first."""
-    for a in range(min(2, x.shape[1])):
-        for b in range(min(2, y.shape[1])):
-            for c in range(min(2, z.shape[1])):
-                found = classes[x[i, a], y[j, b], z[k, c]]
-                if found == one:
+    x, y, z = near
+    for a in range(min(2, len(x))):
+        for b in range(min(2, len(y))):
+            for c in range(min(2, len(z))):
+                near_class = classes[x[a], y[b], z[c]]
+                if near_class == first:
                     return True
-                if found == other:
+                if near_class == second:
                     return False
     return False
 
@@ -220,7 +224,10 @@ def _argmax(values, result):
 
 
 @njit(cache=True, nogil=True)
-def _decide(values, highest, x, x_weights, y, y_weights, z, z_weights):
+def _decide(values, highest, x_taps, y_taps, z_taps):
+    x, x_weights = x_taps
+    y, y_weights = y_taps
+    z, z_weights = z_taps
     result = np.empty((len(x), len(y), len(z)), highest.dtype)
     line, sums = np.empty(highest.shape[2], np.int64), np.empty(highest.shape[2], np.float64)
     kept, most = np.empty(len(z), np.float64), np.empty(len(z), np.float64)

@@ -35,7 +35,7 @@ def slicer_segments(path: Path | str) -> list[tuple[str, int]]:
         return []
     fields = text_header(path)
     numbers = sorted(
-        int(found[1]) for key in fields if (found := re.fullmatch(r"segment(\d{1,9})_name", key))
+        int(match[1]) for key in fields if (match := re.fullmatch(r"segment(\d{1,9})_name", key))
     )
     values = {n: fields.get(f"segment{n}_labelvalue", "") for n in numbers}
     named = [(fields[f"segment{n}_name"], label_value(values[n])) for n in numbers]
@@ -121,24 +121,24 @@ def value_map(
     segments = slicer_segments(path)
     if not segments:
         return {}, []
-    names = [*((name, list(own)) for name, own in structures.items())]
+    names = [*((name, list(values)) for name, values in structures.items())]
     names += [(name, [value]) for name, value in (further or {}).items()]
     meant = [
-        (name, value, next((own for other, own in names if is_name(name, other)), None))
+        (name, value, next((values for other, values in names if is_name(name, other)), None))
         for name, value in segments
     ]
     listed = ", ".join(f"{name!r} {value}" for name, value in segments)
-    if all(own is None for *_, own in meant):
+    if all(values is None for *_, values in meant):
         return {}, [
             f"segments in the header are {listed}: none is called as a structure ({', '.join(structures)}), "
             "so the values decide"
         ]
-    taken = {value for *_, own in meant for value in own or ()}
-    known = {value: name for name, own in structures.items() for value in own}
+    taken = {value for *_, values in meant for value in values or ()}
+    known = {value: name for name, values in structures.items() for value in values}
     moved, warnings = {}, []
-    for name, value, own in meant:
-        if own is not None:
-            target = value if value in own else own[0]
+    for name, value, values in meant:
+        if values is not None:
+            target = value if value in values else values[0]
             if moved.setdefault(value, target) != target:
                 raise InputError(
                     f"{path}: segments in the header are {listed}: value {value} has two names"
@@ -198,7 +198,7 @@ def replace_values(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
 
 def table_contradictions(path: Path | str, structures: Mapping[str, Sequence[int]]) -> list[str]:
     """In words, which values the label table of a NIfTI header gives to another one of the structures."""
-    known = {value: name for name, own in structures.items() for value in own}
+    known = {value: name for name, values in structures.items() for value in values}
     return [
         f"the table in the header calls value {value} {said!r}, but it is taken for {known[value]}"
         for value, said in nifti_names(path).items()

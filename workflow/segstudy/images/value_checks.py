@@ -23,12 +23,12 @@ def image_problems(
 
     paths: a file for all channels, or one a channel. ct: whether it should be in Hounsfield units.
     """
-    found = []
+    problems = []
     for number, (name, values) in enumerate(zip(channels, array, strict=True)):
         path = paths[number] if len(paths) > 1 else paths[0]
         which = f"channel {name}: " if len(channels) > 1 else ""
-        found += [(path, which + text, verdict) for text, verdict in _of_channel(values, ct)]
-    return found
+        problems += [(path, which + text, verdict) for text, verdict in _of_channel(values, ct)]
+    return problems
 
 
 def _of_channel(values: np.ndarray, ct: bool) -> list[tuple[str, str]]:
@@ -38,19 +38,19 @@ def _of_channel(values: np.ndarray, ct: bool) -> list[tuple[str, str]]:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return [(f"constant: every voxel is {low:g}", REFUSED)]
-    found = []
+    doubts = []
     if ct and low >= 0:
-        found.append(
+        doubts.append(
             f"intensities from {low:g} to {high:g}, none below 0; a CT in Hounsfield units has air "
             "near -1000"
         )
     count = count_label_values(values)
     if count:
-        found.append(
+        doubts.append(
             f"only {count} different values, all whole numbers from 0 on: a label map in the place of "
             "an image?"
         )
-    return [(text, WARNING) for text in found]
+    return [(text, WARNING) for text in doubts]
 
 
 def count_label_values(values: np.ndarray) -> int:

@@ -59,7 +59,7 @@ def predict_each(
             try:
                 (array, way), read_s = readings.pop(name).result()
                 with within_memory(name, images[name][0]):
-                    found, network_s = _timed(image.probabilities, trained, array, device)
+                    predicted, network_s = _timed(image.probabilities, trained, array, device)
             except InputError as error:
                 errors[name] = error
                 continue
@@ -70,8 +70,8 @@ def predict_each(
                 ) from None
             if overlapping:
                 wait(exports.values())
-            exports[name] = writer.submit(export, name, found, way, [read_s, network_s])
-            del array, found
+            exports[name] = writer.submit(export, name, predicted, way, [read_s, network_s])
+            del array, predicted
             if not overlapping:
                 wait(exports.values())
     results = {}

@@ -36,15 +36,15 @@ def stamps(command: Sequence[str], apart: Collection[Path] = ()) -> list[dict[Pa
     parts = [part for word in command[1:] for part in dict.fromkeys([word, *_parts(word)])]
     given = {Path(os.path.realpath(path)) for path in apart}
     around = given | {parent for path in given for parent in path.parents}
-    found: list[dict[Path, Stamp] | None] = []
+    file_stamps: list[dict[Path, Stamp] | None] = []
     for path in dict.fromkeys(Path(part) for part in [program, *parts] if part):
         # Of `os`, which takes a word that is too long for a name for none.
         if os.path.isfile(path):
-            found.append(_stamped([path]))
+            file_stamps.append(_stamped([path]))
         elif os.path.isdir(path) and Path(os.path.realpath(path)) not in around:
             files = list(islice(_files(path), MOST_FILES + 1))
-            found.append(_stamped(sorted(files)) if len(files) <= MOST_FILES else None)
-    return found
+            file_stamps.append(_stamped(sorted(files)) if len(files) <= MOST_FILES else None)
+    return file_stamps
 
 
 def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
@@ -52,7 +52,7 @@ def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
 
     A folder of too many files gets a digest that it never has again, with a warning.
     """
-    found = []
+    folder_digests = []
     for files in named:
         if files is None:
             log.warning(
@@ -60,7 +60,7 @@ def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
                 "predicted before is not taken",
                 MOST_FILES,
             )
-            found.append(secrets.token_hex(16))
+            folder_digests.append(secrets.token_hex(16))
             continue
         large = len(files) > 1 and sum(size for size, _ in files.values()) > MOST_BYTES
         top = os.path.commonpath([path.parent for path in files]) if files else ""
@@ -70,8 +70,8 @@ def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
             (os.path.relpath(path, top), list(stamp) if large else _content(path, stamp))
             for path, stamp in files.items()
         ]
-        found.append(hashlib.sha256(repr(digests).encode()).hexdigest())
-    return found
+        folder_digests.append(hashlib.sha256(repr(digests).encode()).hexdigest())
+    return folder_digests
 
 
 def state(command: Sequence[str]) -> str:
@@ -91,15 +91,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _stamped(files: Sequence[Path]) -> dict[Path, Stamp]:
-    found = {}
+    file_stamps = {}
     for path in files:
         try:
             status = path.stat()
         except OSError:  # a link to nothing, or removed meanwhile
-            found[path] = (-1, -1)
+            file_stamps[path] = (-1, -1)
         else:
-            found[path] = (status.st_size, status.st_mtime_ns)
-    return found
+            file_stamps[path] = (status.st_size, status.st_mtime_ns)
+    return file_stamps
 
 
 def _content(path: Path, stamp: Stamp) -> str:

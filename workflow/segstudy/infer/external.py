@@ -72,9 +72,9 @@ def predict_fold(
             continue
         try:
             say_warnings(paths, case)
-            found = run(settings, case, paths, threads, folder)
-            label = translated(found, model, structures, case)
-            write_label(files[case], label, found.affine, like=paths[0])
+            predicted = run(settings, case, paths, threads, folder)
+            label = translated(predicted, model, structures, case)
+            write_label(files[case], label, predicted.affine, like=paths[0])
         except InputError as error:
             errors.append(str(error))
     if errors:
@@ -111,12 +111,12 @@ def run(
             f"{images[0]}: case {case}: all {len(settings.channels)} channels in one file; "
             "trainer: external gives each channel's file to the command, so split it"
         )
-    with tempfile.TemporaryDirectory(dir=scratch) as own:
-        output = Path(own).resolve() / f"{case}.nii.gz"
+    with tempfile.TemporaryDirectory(dir=scratch) as private:
+        output = Path(private).resolve() / f"{case}.nii.gz"
         values = dict(zip(names, [str(path.resolve()) for path in images], strict=True))
         values |= {"output": str(output), "threads": str(threads)}
         command = [
-            PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in settings.model.command
+            PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in settings.model.command
         ]
         _call(command, case, settings.model.timeout_min)
         if not output.is_file():
@@ -156,8 +156,8 @@ def _call(command: list[str], case: str, timeout_min: float) -> None:
         ) from None
     if ended.returncode:
         said = ended.stdout.decode(errors="replace").strip().splitlines()[-TOLD_LINES:]
-        told = "; it said:\n  " + "\n  ".join(said) if said else " and said nothing"
-        raise InputError(f"case {case}: {command[0]} ended with {ended.returncode}{told}")
+        output = "; it said:\n  " + "\n  ".join(said) if said else " and said nothing"
+        raise InputError(f"case {case}: {command[0]} ended with {ended.returncode}{output}")
 
 
 def translated(
@@ -167,15 +167,17 @@ def translated(
 
     Raises InputError for values that the model's `labels` and `background_labels` do not name.
     """
-    found = np.unique(label.array).tolist()
-    meaning = {value: structures[name] for name, own in model.labels.items() for value in own}
-    background = found if model.background_labels == "all" else [0, *model.background_labels]
-    unknown = [value for value in found if value not in meaning and value not in background]
+    present = np.unique(label.array).tolist()
+    meaning = {
+        value: structures[name] for name, own_values in model.labels.items() for value in own_values
+    }
+    background = present if model.background_labels == "all" else [0, *model.background_labels]
+    unknown = [value for value in present if value not in meaning and value not in background]
     if unknown:
         raise InputError(
             f"case {case}: {model.command[0]} wrote the values "
             f"{', '.join(map(str, unknown[:10]))}{', ...' if len(unknown) > 10 else ''}, which the "
             "model's labels do not name; add them there, or to its background_labels (`all`: any other)"
         )
-    values = np.array([meaning.get(value, 0) for value in found], np.uint16)
-    return values[np.searchsorted(found, label.array)]
+    values = np.array([meaning.get(value, 0) for value in present], np.uint16)
+    return values[np.searchsorted(present, label.array)]

@@ -62,9 +62,9 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
     )
 
 
-def restore(found: np.ndarray, way: Restore) -> Image:
+def restore(probabilities: np.ndarray, way: Restore) -> Image:
     """Return class indices (i, j, k) on the image's own grid: argmax of the resampled probabilities."""
-    return Image(preparing.restore(found, way), way.native.affine)
+    return Image(preparing.restore(probabilities, way), way.native.affine)
 
 
 def to_label_values(classes: np.ndarray, values: Sequence[int]) -> np.ndarray:

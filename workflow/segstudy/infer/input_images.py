@@ -53,12 +53,15 @@ def _in_folder(folder: Path) -> list[tuple[str, tuple[Path, ...]]]:
     if not all(channels):
         return [(stem(path), (path,)) for path in files]
     cases: dict[str, dict[int, Path]] = {}
-    for path, found in zip(files, channels, strict=True):
-        cases.setdefault(found[1], {})[int(found[2])] = path
-    for case, own in cases.items():
-        if sorted(own) != list(range(len(own))):
-            numbers = ", ".join(f"{number:04d}" for number in sorted(own))
+    for path, match in zip(files, channels, strict=True):
+        cases.setdefault(match[1], {})[int(match[2])] = path
+    for case, channel_files in cases.items():
+        if sorted(channel_files) != list(range(len(channel_files))):
+            numbers = ", ".join(f"{number:04d}" for number in sorted(channel_files))
             raise InputError(
-                f"{folder}: case {case}: found channels {numbers}; expected 0000 to {len(own) - 1:04d}"
+                f"{folder}: case {case}: found channels {numbers}; expected 0000 to {len(channel_files) - 1:04d}"
             )
-    return [(case, tuple(own[number] for number in sorted(own))) for case, own in cases.items()]
+    return [
+        (case, tuple(channel_files[number] for number in sorted(channel_files)))
+        for case, channel_files in cases.items()
+    ]

@@ -50,12 +50,12 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
 
 def as_trained(image: Image, known: Sequence[str]) -> Image:
     """Reorient an image to the first of the known orientations, where its own is none of them."""
-    own = image.grid.orientation
-    if not known or own in known:
+    stored = image.grid.orientation
+    if not known or stored in known:
         return image
     log.info(
         "axes point to %s, those of the training images to %s: turned, since nnU-Net does not look at directions",
-        own,
+        stored,
         known[0],
     )
     return reorient(image, known[0])
@@ -86,7 +86,7 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
     return predictor.predict_logits_from_preprocessed_data(torch.from_numpy(array))
 
 
-def restore(found: torch.Tensor, way: Way) -> Image:
+def restore(logits: torch.Tensor, way: Way) -> Image:
     """Return class indices (i, j, k) on the image's own grid, as nnU-Net exports them."""
     from nnunetv2.inference.export_prediction import (
         convert_predicted_logits_to_segmentation_with_correct_shape as convert,
@@ -95,7 +95,7 @@ def restore(found: torch.Tensor, way: Way) -> Image:
     plans, configuration = managers(way.trained.plan)
     labels = plans.get_label_manager(way.trained.plan["dataset"])
     classes = convert(
-        found,
+        logits,
         plans,
         configuration,
         labels,

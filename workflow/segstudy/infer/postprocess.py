@@ -63,7 +63,9 @@ def compare(
     """
     largest = keep_largest(prediction, range(1, classes))
     known = slice(None) if ignored is None else ~ignored
-    return tuple(dice(reference[known], own[known], classes) for own in (prediction, largest))
+    return tuple(
+        dice(reference[known], classes_of[known], classes) for classes_of in (prediction, largest)
+    )
 
 
 def choose(

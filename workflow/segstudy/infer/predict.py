@@ -206,10 +206,10 @@ def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> li
 
 def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Labelled]) -> str:
     """Return the key of all that decides a prediction but its image: weights, settings, post-processing, code."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(trained.network.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     settings = (
         trained.model.model_dump_json(),
         trained.structures,
@@ -224,8 +224,8 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         ],
         code.digest("infer.predict", *code_of(trained.model)),
     )
-    found.update(repr(settings).encode())
-    return found.hexdigest()[:16]
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()[:16]
 
 
 def _contents(labelled: Labelled) -> list[str]:

@@ -11,11 +11,11 @@ from segstudy.log import log
 
 def cache_folder(output: Path, key: str) -> Path:
     """Return the folder of unfinished work of this key, beside `output`; that of other keys is removed."""
-    found = Path(f"{output}.partial")
-    for old in found.iterdir() if found.exists() else ():
+    caches = Path(f"{output}.partial")
+    for old in caches.iterdir() if caches.exists() else ():
         if old.name != key:
             shutil.rmtree(old)
-    return found / key
+    return caches / key
 
 
 def cached_files(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
@@ -29,7 +29,7 @@ def cached_files(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Pa
 
 def _digest(case: str, paths: Iterable[Path]) -> str:
     """Return a digest of a case's name and the content of its image."""
-    found = hashlib.sha256(case.encode())
+    digest = hashlib.sha256(case.encode())
     for path in paths:
-        found.update(content_digest(path, f"case {case}").encode())
-    return found.hexdigest()[:24]
+        digest.update(content_digest(path, f"case {case}").encode())
+    return digest.hexdigest()[:24]

@@ -90,10 +90,15 @@ def _split(options: argparse.Namespace) -> None:
     splits = split(
         _tables(options.cases, settings.roles, read_cases), settings.roles, settings.splits
     )
-    for fold in sorted({found.fold for found in splits} - {None, UNTESTED}):
-        own = [found for found in splits if found.fold == fold]
-        log.info("fold %d: %d cases, %d subjects", fold, len(own), len({s.subject for s in own}))
-    maps = sum(found.fold == UNTESTED for found in splits)
+    for fold in sorted({row.fold for row in splits} - {None, UNTESTED}):
+        tested_rows = [row for row in splits if row.fold == fold]
+        log.info(
+            "fold %d: %d cases, %d subjects",
+            fold,
+            len(tested_rows),
+            len({s.subject for s in tested_rows}),
+        )
+    maps = sum(row.fold == UNTESTED for row in splits)
     if maps:
         log.info("%d label maps, trained on by every fold", maps)
     write_splits(options.output, splits)
@@ -121,11 +126,11 @@ def _fingerprint(options: argparse.Namespace) -> None:
     from segstudy.study import Cohort, from_json
 
     settings = from_json(Cohort, options.settings)
-    found = []
+    fingerprints = []
     for case in progress(_cases(options), f"fingerprint {options.dataset}"):
         with within_memory(case.case, case.files[0]):
-            found.append(fingerprint(options.dataset, case, settings))
-    write_fingerprints(options.output, found)
+            fingerprints.append(fingerprint(options.dataset, case, settings))
+    write_fingerprints(options.output, fingerprints)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -138,7 +143,9 @@ def _plan(options: argparse.Namespace) -> None:
 
     settings = from_json(FitSettings, options.settings)
     paths = listed(options.fingerprints)
-    fingerprints = [found for path in paths for found in read_fingerprints(path)]
+    fingerprints = [
+        one_fingerprint for path in paths for one_fingerprint in read_fingerprints(path)
+    ]
     splits = read_splits(options.splits)
     cases = training_cases(fingerprints, splits, options.fold, settings.datasets or None)
     plan = fit(cases, settings.plan, settings.modality, settings.channels)
@@ -179,8 +186,8 @@ def _list(options: argparse.Namespace) -> None:
     elif options.files == "labels":
         paths = [case.label for case in cases]
     else:
-        found = shards((case.case for case in cases), options.cases_per_job)
-        paths = [Path(options.shards) / f"{shard}{options.suffix}" for shard in found]
+        by_shard = shards((case.case for case in cases), options.cases_per_job)
+        paths = [Path(options.shards) / f"{shard}{options.suffix}" for shard in by_shard]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise InputError(

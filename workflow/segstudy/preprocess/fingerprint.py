@@ -141,7 +141,7 @@ def _intensities(values: np.ndarray, dataset: str, case: str) -> Intensities:
 
 def write_fingerprints(path: Path | str, fingerprints: Iterable[Fingerprint]) -> None:
     """Write them as JSON on one line, since thousands of numbers a case would fill as many."""
-    values = [found.to_dict() for found in fingerprints]
+    values = [fingerprint.to_dict() for fingerprint in fingerprints]
     write_text(path, json.dumps(values, sort_keys=True, allow_nan=False) + "\n")
 
 

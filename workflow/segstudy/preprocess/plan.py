@@ -28,7 +28,7 @@ def training_cases(
 
     Raises InputError where a training case has none, or there is no training case.
     """
-    known = {(found.dataset, found.case): found for found in fingerprints}
+    known = {(fingerprint.dataset, fingerprint.case): fingerprint for fingerprint in fingerprints}
     training = training_side(splits, fold, datasets)
     if not training:
         raise InputError(f"fold {fold}: no case to train on; see the table of splits")
@@ -99,8 +99,8 @@ def target_spacing(
     spacing = np.median(spacings_mm, axis=0)
     voxels = np.median(
         [
-            resampled_shape(shape, own, spacing)
-            for shape, own in zip(shapes, spacings_mm, strict=True)
+            resampled_shape(shape, spacing_of_case, spacing)
+            for shape, spacing_of_case in zip(shapes, spacings_mm, strict=True)
         ],
         axis=0,
     )
@@ -108,7 +108,7 @@ def target_spacing(
     others = [axis for axis in range(3) if axis != coarse]
     finest = spacing[others].max()
     if spacing[coarse] > threshold * finest and voxels[coarse] * threshold < voxels[others].min():
-        low = np.percentile([own[coarse] for own in spacings_mm], 10)
+        low = np.percentile([spacing_of_case[coarse] for spacing_of_case in spacings_mm], 10)
         spacing[coarse] = max(low, finest)
     return tuple(rounded(size) for size in spacing)
 

@@ -72,13 +72,13 @@ def split(
         chosen = {key: case.fold for key, case in training.items()}
         _check_given(training, settings.folds)
     chosen |= _of_label_maps(maps, training, chosen, cohorts, roles)
-    found = [
+    splits = [
         Split(dataset, case.case, case.subject, chosen.get((dataset, case.case)))
         for dataset, cases in cohorts.items()
         for case in sorted(cases, key=lambda case: case.case)
     ]
-    _say_what_cannot_be_learned(training | maps, found, settings.folds)
-    return found
+    _say_what_cannot_be_learned(training | maps, splits, settings.folds)
+    return splits
 
 
 def _say_same_images(cohorts: Mapping[str, Sequence[Case]]) -> None:
@@ -112,8 +112,12 @@ def _say_what_cannot_be_learned(
             )
         for name in absent:
             lacking.setdefault(name, []).append(fold)
-    for name, own in lacking.items():
-        which = "any fold" if len(own) == folds else f"fold {', '.join(map(str, own))}"
+    for name, lacking_folds in lacking.items():
+        which = (
+            "any fold"
+            if len(lacking_folds) == folds
+            else f"fold {', '.join(map(str, lacking_folds))}"
+        )
         log.warning(
             "%s: no case that %s trains on has a voxel of it, so it cannot be learned there",
             name,
@@ -142,14 +146,16 @@ def _of_label_maps(
                 folds.setdefault(case.subject, set()).add(chosen[dataset, case.case])
             elif case.images:
                 folds.setdefault(case.subject, set()).add(None)
-    found: dict[Key, int | None] = {}
+    left_out_by: dict[Key, int | None] = {}
     for key, case in maps.items():
-        own = folds.get(case.subject, {UNTESTED})
-        found[key] = next(iter(own)) if len(own) == 1 else None
-    held = sum(fold != UNTESTED for fold in found.values())
+        testing = folds.get(case.subject, {UNTESTED})
+        left_out_by[key] = next(iter(testing)) if len(testing) == 1 else None
+    held = sum(fold != UNTESTED for fold in left_out_by.values())
     if held:
         log.info(
-            "%d of %d label maps are of subjects that folds test: left out there", held, len(found)
+            "%d of %d label maps are of subjects that folds test: left out there",
+            held,
+            len(left_out_by),
         )
     alike = {case.subject for case in maps.values()} & elsewhere
     if alike:
@@ -159,7 +165,7 @@ def _of_label_maps(
             len(alike),
             min(alike),
         )
-    return found
+    return left_out_by
 
 
 def _refuse_leaks(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]) -> None:
@@ -221,7 +227,7 @@ def _warn_of_leaks(training: Mapping[Key, Case], chosen: Mapping[Key, int]) -> N
     log.warning(
         "LEAK, as splits.group_by asks for: %d of %d subjects have cases in several folds, so models are "
         "tested on subjects that they were trained on; do not publish these figures as those of new patients",
-        sum(len(own) > 1 for own in folds.values()),
+        sum(len(subject_folds) > 1 for subject_folds in folds.values()),
         len(folds),
     )
 
@@ -233,15 +239,15 @@ def _volumes(
 
     The volume is in mm³, the mean over its cases; a structure counts that any of them has.
     """
-    found: dict[Key | str, list[Case]] = {}
+    grouped: dict[Key | str, list[Case]] = {}
     for key, case in cases.items():
-        found.setdefault(unit[key], []).append(case)
+        grouped.setdefault(unit[key], []).append(case)
     return {
         name: (
-            tuple(any(case.voxels[part] for case in own) for part in sorted(own[0].voxels)),
-            float(np.mean([_volume_mm3(case) for case in own])),
+            tuple(any(case.voxels[part] for case in members) for part in sorted(members[0].voxels)),
+            float(np.mean([_volume_mm3(case) for case in members])),
         )
-        for name, own in found.items()
+        for name, members in grouped.items()
     }
 
 

@@ -55,15 +55,15 @@ def tissues_shard(
                     f"{case.label} (case {case.case})",
                 )
                 others = {*np.unique(label.array).tolist()} - {0, *values, *dataset.ignore}
-                found = [*values, *sorted(others)]
-                if len(found) > MOST:
+                label_values = [*values, *sorted(others)]
+                if len(label_values) > MOST:
                     raise InputError(
-                        f"{case.label}: {len(found)} label values (case {case.case}); expected at most "
+                        f"{case.label}: {len(label_values)} label values (case {case.case}); expected at most "
                         f"{MOST}, as many as a byte tells apart"
                     )
-                parts = prepare_label(label, restore, found, dataset.ignore)
+                parts = prepare_label(label, restore, label_values, dataset.ignore)
                 spacing = restore.grid.spacing_mm
-                alike = tissues_of(found, groups)
+                alike = tissues_of(label_values, groups)
                 write_tissues(folder, name, case.case, spacing, parts, len(values), alike)
 
 

@@ -50,23 +50,29 @@ def audit(cases: Iterable[CaseFeatures]) -> list[LabelFinding]:
     follows = {
         (case, name, fault)
         for case, there in explained.items()
-        for one in there
-        for name in one.structure.split("+")
-        for fault in (("cut", "stray", "holes") if one.fault == "swapped" else ("cut",))
+        for finding in there
+        for name in finding.structure.split("+")
+        for fault in (("cut", "stray", "holes") if finding.fault == "swapped" else ("cut",))
     }
-    found = [
-        one
-        for one in topology_findings(cases)
-        if (one.case, one.structure, one.fault) not in follows
+    findings = [
+        finding
+        for finding in topology_findings(cases)
+        if (finding.case, finding.structure, finding.fault) not in follows
     ]
-    found += [one for there in explained.values() for one in there]
-    left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
+    findings += [finding for there in explained.values() for finding in there]
+    left_out = _by_structure(findings, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
     formed = find_shape_outliers(
-        cases, left_out, _by_structure(found, {"shifted"}), _cropped(cases, found)
+        cases, left_out, _by_structure(findings, {"shifted"}), _cropped(cases, findings)
     )
     # One structure's form, unless clear by itself, is no reason for all of them to lie elsewhere.
-    together = {one.case for one in found if one.fault == "shifted" and "+" in one.structure}
-    formed = [one for one in formed if one.case not in together or one.score >= CLEAR_ODDS]
+    together = {
+        finding.case
+        for finding in findings
+        if finding.fault == "shifted" and "+" in finding.structure
+    }
+    formed = [
+        finding for finding in formed if finding.case not in together or finding.score >= CLEAR_ODDS
+    ]
     # What has lost or gained a part has its middle elsewhere too, and what is wider more of a border.
     # It cannot tell where its neighbours lie either.
     of_form = _by_structure(formed, set(FAULTS))
@@ -79,23 +85,29 @@ def audit(cases: Iterable[CaseFeatures]) -> list[LabelFinding]:
             },
         )
         for case in cases
-        if any(one.case == case.case for one in formed)
+        if any(finding.case == case.case for finding in formed)
     ]
     again = {case.case for case in known}
-    found = [
-        one
-        for one in found
-        if (one.fault != "shifted" or one.case not in again)
-        and (one.fault != "cut" or one.case not in of_form.get(one.structure, ()))
+    findings = [
+        finding
+        for finding in findings
+        if (finding.fault != "shifted" or finding.case not in again)
+        and (finding.fault != "cut" or finding.case not in of_form.get(finding.structure, ()))
     ]
-    found += [
-        one for case in known for one in explain_misplacement(case, usual) if one.fault == "shifted"
+    findings += [
+        finding
+        for case in known
+        for finding in explain_misplacement(case, usual)
+        if finding.fault == "shifted"
     ] + formed
-    return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))
+    return sorted(
+        findings,
+        key=lambda finding: (finding.case, -finding.score, finding.structure, finding.fault),
+    )
 
 
 def _cropped(
-    cases: Sequence[CaseFeatures], found: Iterable[LabelFinding]
+    cases: Sequence[CaseFeatures], findings: Iterable[LabelFinding]
 ) -> dict[str, frozenset[str]]:
     """By structure, the cases in which the field of view takes more of it than is usual.
 
@@ -110,7 +122,11 @@ def _cropped(
     for name in cases[0].shapes:
         borders = {case.case: case.shapes[name].border for case in cases if case.shapes[name]}
         most = MORE_OF_BORDER * np.median(list(borders.values()) or 0)
-        cut = {one.case for one in found if one.fault == "cut" and one.structure == name}
+        cut = {
+            finding.case
+            for finding in findings
+            if finding.fault == "cut" and finding.structure == name
+        }
         cropped[name] = frozenset(
             case.case
             for case, axes in zip(cases, short, strict=True)
@@ -120,13 +136,13 @@ def _cropped(
     return cropped
 
 
-def _by_structure(found: Iterable[LabelFinding], faults: set[str]) -> dict[str, frozenset[str]]:
+def _by_structure(findings: Iterable[LabelFinding], faults: set[str]) -> dict[str, frozenset[str]]:
     """The cases that have one of some faults, by structure."""
     cases = defaultdict(set)
-    for one in found:
-        if one.fault in faults:
-            for name in one.structure.split("+"):
-                cases[name].add(one.case)
+    for finding in findings:
+        if finding.fault in faults:
+            for name in finding.structure.split("+"):
+                cases[name].add(finding.case)
     return {name: frozenset(there) for name, there in cases.items()}
 
 
@@ -162,22 +178,22 @@ def folder_pairs(images: Path, labels: Path, structures: str) -> tuple[Pairs, di
         raise InputError(
             f"--structures: found {structures!r}; expected JSON {{name: value}}, values above 0"
         )
-    found = {}
+    files = {}
     for folder in (images, labels):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        files = [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
-        found[folder] = {stem(path): path for path in files}
-    alone = sorted(found[images].keys() ^ found[labels].keys())
+        inside = [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
+        files[folder] = {stem(path): path for path in inside}
+    alone = sorted(files[images].keys() ^ files[labels].keys())
     if alone:
-        missing = labels if alone[0] in found[images] else images
+        missing = labels if alone[0] in files[images] else images
         raise InputError(
             f"{missing}: no file {alone[0]}; expected images and labels of equal names"
         )
-    if not found[images]:
+    if not files[images]:
         raise InputError(f"{images}: no image file in this folder")
     return (
-        {name: ((found[images][name],), found[labels][name]) for name in found[images]},
+        {name: ((files[images][name],), files[labels][name]) for name in files[images]},
         values,
         1,
     )
@@ -242,12 +258,14 @@ def audit_files(
             len(described),
             FORM_COHORT,
         )
-    found = sorted(unreadable + audit(described), key=lambda one: (one.case, -one.score))
-    for one in found:
-        log.info("%s: %s %s: %s", one.case, one.structure, one.fault, one.evidence)
-    cases = len({one.case for one in found})
-    log.info("%d of %d cases have findings, %d in all", cases, len(pairs), len(found))
-    return found
+    findings = sorted(
+        unreadable + audit(described), key=lambda finding: (finding.case, -finding.score)
+    )
+    for finding in findings:
+        log.info("%s: %s %s: %s", finding.case, finding.structure, finding.fault, finding.evidence)
+    cases = len({finding.case for finding in findings})
+    log.info("%d of %d cases have findings, %d in all", cases, len(pairs), len(findings))
+    return findings
 
 
 def _without_folder(text: str, *files: Path) -> str:

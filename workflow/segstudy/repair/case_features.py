@@ -57,12 +57,12 @@ def extract_features(
     ras = to_ras(label)
     shapes = {name: _shape(ras, value) for name, value in structures.items()}
     looked_up = scene(image)
-    found = {
+    morphologies = {
         name: shapes[name] and morphology_set(ras.array, value, looked_up, simulate)
         for name, value in structures.items()
     }
     voxel_mm = float(np.prod(looked_up.spacing_mm) ** (1 / 3))
-    return CaseFeatures(case, shapes, looked_up, found, voxel_mm)
+    return CaseFeatures(case, shapes, looked_up, morphologies, voxel_mm)
 
 
 def _shape(label: Image, value: int) -> Shape | None:

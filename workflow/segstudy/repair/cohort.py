@@ -31,22 +31,22 @@ def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> Estimate
     right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
     if repair.frame != "auto":
         return estimate(right, wrong, grid.affine, repair)
-    found, refused = {}, []
+    reports, refused = {}, []
     for frame in ("voxel", "physical"):
         log.info("frame %s:", frame)
         try:
-            one = repair.model_copy(update={"frame": frame})
-            found[frame] = estimate(right, wrong, grid.affine, one)
+            settings_in_frame = repair.model_copy(update={"frame": frame})
+            reports[frame] = estimate(right, wrong, grid.affine, settings_in_frame)
         except InputError as error:
             refused.append(str(error))
-    if not found:
+    if not reports:
         raise InputError("\n".join(refused))
     frame, evidence = choose_frame(
-        {name: one.estimate for name, one in found.items()}, cases, settings
+        {name: report.estimate for name, report in reports.items()}, cases, settings
     )
-    chosen = found[frame]
+    chosen = reports[frame]
     return replace(
         chosen,
         estimate=replace(chosen.estimate, frame_evidence=evidence),
-        attempts=[attempt for one in found.values() for attempt in one.attempts],
+        attempts=[attempt for report in reports.values() for attempt in report.attempts],
     )

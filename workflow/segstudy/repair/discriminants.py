@@ -12,24 +12,24 @@ def median(table: np.ndarray) -> np.ndarray:
     return (ordered[last // 2, columns] + ordered[(last + 1) // 2, columns]) / 2
 
 
-def log_odds(found: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+def log_odds(rows: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
     """Log odds (k,) of wrong against right by Fisher's linear discriminant, equal before.
 
     found: (k, m). right, wrong: (n, m).
     """
     covariance = (_covariance(right) + _covariance(wrong)) / 2
     weights = np.linalg.solve(covariance, wrong.mean(axis=0) - right.mean(axis=0))
-    return (found - (right.mean(axis=0) + wrong.mean(axis=0)) / 2) @ weights
+    return (rows - (right.mean(axis=0) + wrong.mean(axis=0)) / 2) @ weights
 
 
-def log_likelihood(found: np.ndarray, alike: np.ndarray) -> np.ndarray:
+def log_likelihood(rows: np.ndarray, alike: np.ndarray) -> np.ndarray:
     """Log density (k,), but for a constant, of found (k, m) under a normal of the rows of alike (n, m)."""
-    covariance, away = _covariance(alike), found - alike.mean(axis=0)
+    covariance, away = _covariance(alike), rows - alike.mean(axis=0)
     squares = (away * np.linalg.solve(covariance, away.T).T).sum(axis=1)
     return -(squares + np.linalg.slogdet(covariance)[1]) / 2
 
 
 def _covariance(rows: np.ndarray) -> np.ndarray:
     """Covariance of rows (n, m), shrunk towards its diagonal, the more the fewer rows."""
-    found, share = np.cov(rows.T), rows.shape[1] / (rows.shape[1] + len(rows))
-    return (1 - share) * found + np.diag(share * np.diag(found) + 0.1)
+    covariance, share = np.cov(rows.T), rows.shape[1] / (rows.shape[1] + len(rows))
+    return (1 - share) * covariance + np.diag(share * np.diag(covariance) + 0.1)

@@ -54,7 +54,7 @@ def register(
     # One thread: more would add in another order, and the same study would give other digits.
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
     start, fixed, moving = _common_crop(wrong, right)
-    found = []
+    registrations = []
     for kind in settings.images:
         began = time.perf_counter()
         images = [
@@ -66,14 +66,14 @@ def register(
                 before = _run(*images, transform, before, settings)
                 in_mm = _matrix(before)
                 in_voxels = _to_voxels(in_mm, spacing_mm, start)
-                found.append(
+                registrations.append(
                     Registration(kind, transform, in_voxels, "", time.perf_counter() - began)
                 )
             except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
                 before = None
                 seconds = time.perf_counter() - began
-                found.append(Registration(kind, transform, None, _reason(error), seconds))
-    return found
+                registrations.append(Registration(kind, transform, None, _reason(error), seconds))
+    return registrations
 
 
 def itk_image(array: np.ndarray, spacing_mm: tuple[float, float, float]):

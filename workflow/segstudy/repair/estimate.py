@@ -108,13 +108,13 @@ def _candidates(
     """What each method proposes: (method, fault on voxel indices or None, reason, seconds); the sweep."""
     if settings.transform is not None:
         return [("given", stated_transform(settings, affine), "", math.nan)], None
-    found, swept = [], None
+    candidates, swept = [], None
     began = time.perf_counter()
     if "sweep" in settings.methods:
         swept = sweep(
             right, wrong, axis, spacing_mm, settings.angle_step_deg, settings.angle_tolerance_deg
         )
-        found.append(("sweep", swept.matrix, "", time.perf_counter() - began))
+        candidates.append(("sweep", swept.matrix, "", time.perf_counter() - began))
         if settings.sweep_also:
             matrix = refine(
                 right,
@@ -125,15 +125,22 @@ def _candidates(
                 settings.angle_tolerance_deg,
             )
             name = f"sweep with {' and '.join(settings.sweep_also)}"
-            found.append((name, matrix, "", time.perf_counter() - began))
+            candidates.append((name, matrix, "", time.perf_counter() - began))
     if "elastix" in settings.methods:
         from segstudy.repair.elastix import register
 
-        found += [
-            (f"elastix {one.transform}, {one.image}", one.matrix, one.reason, one.seconds)
-            for one in register(right, wrong, spacing_mm or (1.0, 1.0, 1.0), settings.elastix)
+        candidates += [
+            (
+                f"elastix {registration.transform}, {registration.image}",
+                registration.matrix,
+                registration.reason,
+                registration.seconds,
+            )
+            for registration in register(
+                right, wrong, spacing_mm or (1.0, 1.0, 1.0), settings.elastix
+            )
         ]
-    return found, swept
+    return candidates, swept
 
 
 def stated_transform(settings: Repair, affine: np.ndarray) -> np.ndarray:
@@ -173,7 +180,7 @@ def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | Non
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_estimate(folder: Path, found: EstimateReport) -> None:
+def write_estimate(folder: Path, report: EstimateReport) -> None:
     """Write transform.json, transform.tfm, attempts.csv, seconds.csv, sweep.csv and repaired.nii.gz.
 
     transform.tfm is the fault as ITK has it: output to input points in LPS mm of the reference case.
@@ -183,36 +190,36 @@ def write_estimate(folder: Path, found: EstimateReport) -> None:
     """
     import pandas as pd
 
-    content = asdict(found.estimate)
+    content = asdict(report.estimate)
     for key in ("matrix_voxel", "matrix_mm"):
         content[key] = content[key].tolist()
     write_json(folder / "transform.json", content)
-    write_itk_transform(folder / "transform.tfm", found.estimate.matrix_mm)
-    if found.repaired is not None:
-        write_label(folder / "repaired.nii.gz", found.repaired.array, found.repaired.affine)
+    write_itk_transform(folder / "transform.tfm", report.estimate.matrix_mm)
+    if report.repaired is not None:
+        write_label(folder / "repaired.nii.gz", report.repaired.array, report.repaired.affine)
     rows = [
         {
             "method": attempt.method,
             "frame": attempt.frame,
-            "iou_before": found.estimate.iou_before,
+            "iou_before": report.estimate.iou_before,
             "iou_after": attempt.iou_after,
             "iou_replayed": attempt.iou,
             "angle_deg": attempt.angle_deg,
             "chosen": (attempt.method, attempt.frame)
-            == (found.estimate.method, found.estimate.frame),
+            == (report.estimate.method, report.estimate.frame),
             "reason": attempt.reason,
         }
-        for attempt in found.attempts
+        for attempt in report.attempts
     ]
     write_table(folder / "attempts.csv", pd.DataFrame(rows).round(6))
-    timed = [(attempt.method, attempt.frame, attempt.seconds) for attempt in found.attempts]
+    timed = [(attempt.method, attempt.frame, attempt.seconds) for attempt in report.attempts]
     seconds = pd.DataFrame(timed, columns=["method", "frame", "seconds"])
     write_table(folder / "seconds.csv", seconds.round(3))
     angles, ious, evidence = [], None, None
-    if found.sweep:
-        angles, ious = found.sweep.angles_deg, found.sweep.ious
-    elif found.evidence_curve:
-        angles, evidence = found.evidence_curve
+    if report.sweep:
+        angles, ious = report.sweep.angles_deg, report.sweep.ious
+    elif report.evidence_curve:
+        angles, evidence = report.evidence_curve
     curve = pd.DataFrame({"angle_deg": angles, "iou": ious, "evidence": evidence}, dtype=float)
     write_table(folder / "sweep.csv", curve.round(6))
 
@@ -255,7 +262,7 @@ def unchecked_estimate(label: Image, repair: Repair, value: int) -> EstimateRepo
     centroid = np.append(np.argwhere(mask).mean(axis=0), 1.0) if mask.any() else np.eye(4)[3]
     spacing_mm = label.spacing_mm if repair.frame == "physical" else None
     angle_deg = angle_about(matrix, superior_axis(affine), spacing_mm)
-    found = Estimate(
+    estimated = Estimate(
         structure=repair.structure,
         method="given",
         frame=repair.frame,
@@ -265,4 +272,4 @@ def unchecked_estimate(label: Image, repair: Repair, value: int) -> EstimateRepo
         translation_voxels=tuple((matrix @ centroid - centroid)[:3].tolist()),
     )
     attempt = Attempt("given", repair.frame, matrix, angle_deg=angle_deg)
-    return EstimateReport(found, [attempt], None, None)
+    return EstimateReport(estimated, [attempt], None, None)

@@ -88,8 +88,8 @@ def _order(axis: int) -> list[int]:
 
 def _around(mask: np.ndarray) -> tuple[slice, slice, slice]:
     """The box around the structure with room for the derivatives."""
-    found = ndimage.find_objects(mask.view(np.uint8), max_label=1)[0]
+    box = ndimage.find_objects(mask.view(np.uint8), max_label=1)[0]
     return tuple(
         slice(max(part.start - MARGIN, 0), min(part.stop + MARGIN, size))
-        for part, size in zip(found, mask.shape, strict=True)
+        for part, size in zip(box, mask.shape, strict=True)
     )

@@ -39,9 +39,9 @@ class LabelFinding:
     score: float
 
 
-def fault_table(found: Sequence[LabelFinding]):
+def fault_table(findings: Sequence[LabelFinding]):
     """The findings as a table."""
     import pandas as pd
 
     columns = [field.name for field in fields(LabelFinding)]
-    return pd.DataFrame([asdict(one) for one in found], columns=columns).round(2)
+    return pd.DataFrame([asdict(finding) for finding in findings], columns=columns).round(2)

@@ -62,13 +62,13 @@ def choose_frame(
             f"repair.frame: auto: none of {', '.join(most)} holds {settings.repair.structure}; set "
             "frame: voxel or frame: physical"
         )
-    evidence = {frame: sum(found) / len(found) for frame, found in scores.items()}
+    evidence = {frame: sum(each) / len(each) for frame, each in scores.items()}
     best, other = sorted(evidence, key=lambda frame: -evidence[frame])
-    log.info("frame: %s", ", ".join(f"{name} {found:+.3f}" for name, found in evidence.items()))
+    log.info("frame: %s", ", ".join(f"{name} {mean:+.3f}" for name, mean in evidence.items()))
     if evidence[best] - evidence[other] < CLEAR:
         raise InputError(
             "repair.frame: auto: the images do not tell voxel from physical "
-            f"({', '.join(f'{name} {found:+.3f}' for name, found in evidence.items())} over "
+            f"({', '.join(f'{name} {mean:+.3f}' for name, mean in evidence.items())} over "
             f"{len(most)} cases); look at a case and set frame: voxel or frame: physical"
         )
     return best, evidence
@@ -91,15 +91,15 @@ def _scores(
     if not delivered.any():
         return {}
     before = measure(image.array, delivered, label.spacing_mm)
-    found = {}
+    scores = {}
     for frame, estimate in estimates.items():
         landed = move_structure(label.array, value, np.linalg.inv(estimate.on(label.grid))) == value
         if np.count_nonzero(landed) < 0.5 * np.count_nonzero(delivered):
-            found[frame] = -math.log(
+            scores[frame] = -math.log(
                 10.0
             )  # it would leave the grid: as bad as a tenth of the gradient
         else:
-            found[frame] = gain(
+            scores[frame] = gain(
                 before.gradient, measure(image.array, landed, label.spacing_mm).gradient
             )
-    return found
+    return scores

@@ -22,7 +22,7 @@ import numpy as np
 
 from segstudy.cases import Case
 from segstudy.errors import InputError
-from segstudy.images.files import Grid, Image, read_label
+from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import to_ras
 from segstudy.images.rigid import rotation, translation
 from segstudy.log import log, progress
@@ -37,7 +37,7 @@ from segstudy.study import RepairedCohort
 CASES = 12
 #: Cases below which the images are not asked.
 LEAST_CASES = 3
-#: First grid of candidates: degrees, and steps each way, in plane and along the axis.
+#: First candidates: degrees, and steps each way, in plane and along the axis.
 ANGLE_STEP_DEG = 20.0
 STEPS = (3, 2)
 #: A step as a share of the mean grid: in plane and along the axis.
@@ -110,17 +110,18 @@ def estimate_from_images(cases: Sequence[Case], settings: RepairedCohort) -> Est
     repair = settings.repair
     value = settings.structures[repair.structure]
     chosen = _spread(sorted(cases, key=lambda case: case.case), CASES)
-    seen = []
+    seen, first_label = [], None
     for case in progress(chosen, "cases looked at"):
         label, image = read_pair(case, settings)
-        found = view_case(image, label, value)
-        seen += [] if found is None else [found]
+        first_label = first_label or label
+        view = view_case(image, label, value)
+        seen += [] if view is None else [view]
     frames = ("voxel", "physical") if repair.frame == "auto" else (repair.frame,)
     agreed, refused = {}, []
     for frame in frames:
         try:
             agreed[frame] = find_shared_corruption(
-                [in_frame(one, frame) for one in seen], _axis(seen, frame)
+                [in_frame(view_of_case, frame) for view_of_case in seen], _axis(seen, frame)
             )
         except InputError as error:
             refused.append(f"frame {frame}: {error}")
@@ -132,8 +133,7 @@ def estimate_from_images(cases: Sequence[Case], settings: RepairedCohort) -> Est
     # From here on it is a transform that is given, in its frame.
     known = repair.model_copy(update={"frame": frame, "transform": best.matrix.tolist()})
     if repair.reference_case is None:
-        label = read_label(chosen[0].label)
-        held, affine = unchecked_estimate(label, known, value), label.affine
+        held, affine = unchecked_estimate(first_label, known, value), first_label.affine
     else:
         right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
         held, affine = estimate(right, wrong, grid.affine, known), grid.affine
@@ -378,7 +378,7 @@ def _climb(
     place, best = np.array(start, float), score(start)
     while steps[0] > 0.05:
         around = [place + sign * np.eye(4)[way] * steps for way in range(4) for sign in (-1, 1)]
-        scores = [score(one) for one in around]
+        scores = [score(candidate) for candidate in around]
         if max(scores) > best:
             best, place = max(scores), around[int(np.argmax(scores))]
         else:

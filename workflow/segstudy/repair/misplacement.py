@@ -58,9 +58,9 @@ def placement_features(
             return None
         return correction.rotation @ there.centroid + (correction.shift if of in moved else 0.0)
 
-    own = place(name)
+    centroid = place(name)
     beside = [
-        np.full(3, np.nan) if (other := place(of)) is None else own - other
+        np.full(3, np.nan) if (other := place(of)) is None else centroid - other
         for of in case.shapes
         if of != name
     ]
@@ -71,7 +71,7 @@ def placement_features(
     return np.concatenate(
         [
             [np.log(shape.volume_ml)],
-            own,
+            centroid,
             *beside,
             log_spread[UPPER],
             np.log(across + 1e-4),
@@ -101,9 +101,9 @@ class Norm:
     sd: np.ndarray
     cost: float = 0.0
 
-    def z(self, found: np.ndarray) -> np.ndarray:
+    def z(self, features: np.ndarray) -> np.ndarray:
         """Robust z-scores, within +-LARGEST_Z; 0 for what is not known."""
-        z = (found - self.median) / self.sd
+        z = (features - self.median) / self.sd
         return np.nan_to_num(z, nan=0.0).clip(-LARGEST_Z, LARGEST_Z)
 
 
@@ -111,7 +111,7 @@ def cohort_norms(cases: Sequence[CaseFeatures]) -> dict[str, Norm]:
     """What is usual for each structure that enough cases have."""
     unchanged = Correction(np.eye(3), np.zeros(3), {})
     voxel_mm = float(np.median([case.voxel_mm for case in cases]))
-    found = {}
+    norms = {}
     for name in cases[0].shapes:
         rows = [placement_features(case, name, unchanged, frozenset()) for case in cases]
         rows = [row for row in rows if row is not None]
@@ -124,8 +124,8 @@ def cohort_norms(cases: Sequence[CaseFeatures]) -> dict[str, Norm]:
             sd = 1.4826 * np.nanmedian(np.abs(table - median), axis=0)
         floor = least_spread(len(cases[0].shapes), channels, voxel_mm)
         norm = Norm(median, np.fmax(sd, floor))
-        found[name] = replace(norm, cost=float(np.median((norm.z(table) ** 2).sum(axis=1) / 2)))
-    return found
+        norms[name] = replace(norm, cost=float(np.median((norm.z(table) ** 2).sum(axis=1) / 2)))
+    return norms
 
 
 # --- what explains a case that stands out -----------------------------------------------------------
@@ -135,7 +135,7 @@ UNCHANGED = Correction(np.eye(3), np.zeros(3), {})
 
 def misorientations() -> dict[str, tuple[str, np.ndarray]]:
     """The 47 ways to lay a label wrongly on its image: name to (fault, 3x3 on right, front, head)."""
-    found = {}
+    rotations = {}
     for order in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
             matrix = np.zeros((3, 3))
@@ -153,8 +153,8 @@ def misorientations() -> dict[str, tuple[str, np.ndarray]]:
                 fault = "rotated"
             else:
                 fault = "orientation"
-            found[name] = fault, matrix
-    return found
+            rotations[name] = fault, matrix
+    return rotations
 
 
 def misplacement_cost(
@@ -164,10 +164,10 @@ def misplacement_cost(
     the part of it that the image gives."""
     total = image = 0.0
     for name, norm in usual.items():
-        found = placement_features(case, name, correction, moved)
-        if found is None:
+        features = placement_features(case, name, correction, moved)
+        if features is None:
             continue
-        squares = norm.z(found) ** 2 / 2
+        squares = norm.z(features) ** 2 / 2
         total += float(squares.sum())
         image += float(squares[-3 * len(case.image.intensity) :].sum())
     return total, image
@@ -188,7 +188,7 @@ def explain_misplacement(case: CaseFeatures, usual: Mapping[str, Norm]) -> list[
     before, _ = misplacement_cost(case, usual, UNCHANGED, nobody)
     if before < CLEAR_GAIN:
         return []  # no explanation can gain enough
-    found: list[LabelFinding] = []
+    explanations: list[LabelFinding] = []
     whole = "+".join(present)
     for name, (fault, rotation) in misorientations().items():
         gain = (
@@ -197,13 +197,13 @@ def explain_misplacement(case: CaseFeatures, usual: Mapping[str, Norm]) -> list[
         )
         if gain >= CLEAR_GAIN:
             text = f"fits with its axes (right, front, head) read as {name}"
-            found.append(LabelFinding(case.case, whole, fault, text, gain))
-    for one, other in itertools.combinations(present, 2):
-        correction = Correction(np.eye(3), np.zeros(3), {one: other, other: one})
+            explanations.append(LabelFinding(case.case, whole, fault, text, gain))
+    for first, second in itertools.combinations(present, 2):
+        correction = Correction(np.eye(3), np.zeros(3), {first: second, second: first})
         gain = before - misplacement_cost(case, usual, correction, nobody)[0]
         if gain >= CLEAR_GAIN:
-            text = f"fits with {one} and {other} exchanged"
-            found.append(LabelFinding(case.case, f"{one}+{other}", "swapped", text, gain))
+            text = f"fits with {first} and {second} exchanged"
+            explanations.append(LabelFinding(case.case, f"{first}+{second}", "swapped", text, gain))
     groups = [frozenset(present), *(frozenset([name]) for name in present if len(present) > 1)]
     for group in groups:
         shift, gain = best_shift(case, usual, group)
@@ -211,19 +211,24 @@ def explain_misplacement(case: CaseFeatures, usual: Mapping[str, Norm]) -> list[
             parts = ", ".join(f"{-part:+.0f}" for part in shift)
             text = f"lies ({parts}) mm to the right, front, head of where it fits"
             names = "+".join(name for name in present if name in group)
-            found.append(LabelFinding(case.case, names, "shifted", text, gain))
-    if not found:
+            explanations.append(LabelFinding(case.case, names, "shifted", text, gain))
+    if not explanations:
         return []
-    best = max(found, key=lambda one: one.score)
-    told = [
-        one
-        for one in found
-        if best.fault == one.fault == "shifted" and "+" not in best.structure + one.structure
+    best = max(explanations, key=lambda finding: finding.score)
+    reported = [
+        finding
+        for finding in explanations
+        if best.fault == finding.fault == "shifted"
+        and "+" not in best.structure + finding.structure
     ] or [best]
     if best.fault not in ("shifted", "swapped"):
-        return told
+        return reported
     unusual = before - sum(usual[name].cost for name in present)
-    return told if unusual - sum(one.score for one in told) <= MOST_LEFT * unusual else []
+    return (
+        reported
+        if unusual - sum(finding.score for finding in reported) <= MOST_LEFT * unusual
+        else []
+    )
 
 
 def best_shift(

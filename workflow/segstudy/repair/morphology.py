@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from segstudy.images.rigid import bounding_box
-from segstudy.repair.points import Scene, strided
+from segstudy.repair.points import Scene, block_means, gaussian_gradient, strided
 
 #: Voxels of a structure's box, at most: finer ones are averaged over blocks.
 BOX_VOXELS = 100_000
@@ -114,11 +114,11 @@ class StructureCrop:
 def crop_structure(label: np.ndarray, value: int, image: Scene) -> StructureCrop | None:
     """Cut a structure out of a label map (x, y, z) in RAS, on the grid of its scene; None if tiny."""
     block = np.maximum(np.array(label.shape) // image.intensity.shape[1:], 1)
-    mask, free = _averaged(label == value, block) >= 0.5, _averaged(label == 0, block) >= 0.5
-    found = bounding_box(mask)
-    if found is None:
+    mask, free = block_means(label == value, block) >= 0.5, block_means(label == 0, block) >= 0.5
+    box = bounding_box(mask)
+    if box is None:
         return None
-    around = tuple(slice(low, high) for low, high in found)
+    around = tuple(slice(low, high) for low, high in box)
     mask[around] = _without_fragments(mask[around])
     part = tuple(slice(max(low - ROOM, 0), high + ROOM) for low, high in bounding_box(mask))
     grid_mm = np.array(mask.shape) * image.spacing_mm
@@ -128,8 +128,8 @@ def crop_structure(label: np.ndarray, value: int, image: Scene) -> StructureCrop
     while np.prod(np.array(mask.shape) // block) > BOX_VOXELS:
         block[np.argmin(spacing * block)] += 1
     if block.max() > 1:
-        mask, free = _averaged(mask, block) >= 0.5, _averaged(free, block) >= 0.5
-        intensity = np.stack([_averaged(one, block) for one in intensity])
+        mask, free = block_means(mask, block) >= 0.5, block_means(free, block) >= 0.5
+        intensity = np.stack([block_means(one, block) for one in intensity])
     # Room all around, also where the grid ends.
     pad = [(ROOM, ROOM)] * 3
     return StructureCrop(
@@ -153,16 +153,6 @@ def _without_fragments(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _averaged(array: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Means over blocks of voxels; what is left over at the high ends is dropped."""
-    if block.max() == 1:
-        return array.astype(np.float32)
-    keep = np.array(array.shape) // block
-    parts = [length for axis in range(3) for length in (keep[axis], block[axis])]
-    cut = array[tuple(slice(0, size) for size in keep * block)]
-    return cut.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32)
-
-
 def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | None:
     """Measure a structure, or a version of it, in its box; None if it is tiny."""
     if np.count_nonzero(mask) < LEAST_VOXELS:
@@ -178,15 +168,7 @@ def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | Non
     places = np.argwhere(mask)
     spacing, step = box.spacing_mm, box.spacing_mm.min()
     sigma = step / spacing
-    normal = np.stack(
-        [
-            ndimage.gaussian_filter(
-                mask.astype(np.float32), sigma, [int(axis == a) for a in range(3)], mode="nearest"
-            )
-            / np.float32(spacing[axis])
-            for axis in range(3)
-        ]
-    )
+    normal = gaussian_gradient(mask.astype(np.float32), sigma, spacing)
     length = np.sqrt((normal**2).sum(axis=0))
     surface = strided(np.argwhere(length > 0.5 * length.max()), POINTS)
     at = tuple(surface.T)
@@ -262,21 +244,24 @@ def simulate_corruptions(box: StructureCrop) -> dict[str, list[Morphology]]:
     The same mask gives the same faults: its voxels choose the side and the share.
     """
     draw = np.random.default_rng(int(np.count_nonzero(box.mask)))
-    found = {kind: [] for kind in KINDS}
+    corrupted = {kind: [] for kind in KINDS}
     for way in ("x", "y", "z", "oblique", "ball"):
-        found["part"].append(remove_part(box.mask, way, draw.uniform(*SHARES), draw))
+        corrupted["part"].append(remove_part(box.mask, way, draw.uniform(*SHARES), draw))
     # Where the grid ends, an outline has nowhere to be drawn.
     inside = ndimage.distance_transform_edt(box.mask | ~box.in_grid)
     outside = ndimage.distance_transform_edt(~box.mask)
     for voxels in OUTLINE_VOXELS:
-        found["wide"].append(box.mask | ((outside <= voxels) & box.free))
-        found["narrow"].append(box.mask & (inside > voxels))
+        corrupted["wide"].append(box.mask | ((outside <= voxels) & box.free))
+        corrupted["narrow"].append(box.mask & (inside > voxels))
     for _ in range(2):
-        found["extra"].append(add_part(box, draw.uniform(0.5, 1.0), draw))
+        corrupted["extra"].append(add_part(box, draw.uniform(0.5, 1.0), draw))
     measured = {
-        kind: [measure_morphology(box, mask) for mask in masks] for kind, masks in found.items()
+        kind: [measure_morphology(box, mask) for mask in masks] for kind, masks in corrupted.items()
     }
-    return {kind: [one for one in there if one is not None] for kind, there in measured.items()}
+    return {
+        kind: [measures for measures in there if measures is not None]
+        for kind, there in measured.items()
+    }
 
 
 def remove_part(mask: np.ndarray, way: str, share: float, draw: np.random.Generator) -> np.ndarray:

@@ -5,6 +5,7 @@ is by stride: the same label gives the same points.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,23 +67,13 @@ def scene(image: Image, smoothing_mm: float | None = None) -> Scene:
     low, high = np.percentile(array.reshape(len(array), -1)[:, ::7], CLIP, axis=1)
     span = np.where(high > low, high - low, 1.0)
     block = _blocks(size, spacing)
-    keep = size // block * block
-    array = array[:, : keep[0], : keep[1], : keep[2]]
     channels = []
-    for one, start, width in zip(array, low, span, strict=True):
-        scaled = ((one - np.float32(start)) / np.float32(width)).clip(0, 1)
-        parts = [length for axis in range(3) for length in (keep[axis] // block[axis], block[axis])]
-        channels.append(scaled.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32))
+    for channel, start, width in zip(array, low, span, strict=True):
+        scaled = ((channel - np.float32(start)) / np.float32(width)).clip(0, 1)
+        channels.append(block_means(scaled, block))
     coarse = spacing * block
     sigma = np.full(3, smoothing_mm or coarse.min()) / coarse
-    gradients = [
-        [
-            ndimage.gaussian_filter(one, sigma, [int(axis == a) for a in range(3)], mode="nearest")
-            / np.float32(coarse[axis])
-            for axis in range(3)
-        ]
-        for one in channels
-    ]
+    gradients = [gaussian_gradient(channel, sigma, coarse) for channel in channels]
     return Scene(np.stack(channels), np.array(gradients), coarse, spacing * size)
 
 
@@ -92,6 +83,44 @@ def _blocks(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     while np.prod(size // block) > SCENE_VOXELS:
         block[np.argmin(np.where(size // block > 8, spacing * block, np.inf))] += 1
     return block
+
+
+def block_means(array: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Average an array (x, y, z) over blocks of voxels, float32; voxels beyond the last block are dropped."""
+    if block.max() == 1:
+        return array.astype(np.float32)
+    keep = np.array(array.shape) // block
+    parts = [length for axis in range(3) for length in (keep[axis], block[axis])]
+    cut = array[tuple(slice(0, size) for size in keep * block)]
+    return cut.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32)
+
+
+def gaussian_gradient(
+    array: np.ndarray, sigma: Sequence[float], spacing_mm: Sequence[float]
+) -> np.ndarray:
+    """Compute the gradient of a smoothed array by derivatives of Gaussians.
+
+    Parameters
+    ----------
+    array
+        float32 (x, y, z).
+    sigma
+        Standard deviation of the Gaussian along each axis, in voxels.
+    spacing_mm
+        Voxel size along each axis.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (3, x, y, z), a mm. Beyond the border the nearest voxel counts.
+    """
+    return np.stack(
+        [
+            ndimage.gaussian_filter(array, sigma, np.eye(3, dtype=int)[axis], mode="nearest")
+            / np.float32(size)
+            for axis, size in enumerate(spacing_mm)
+        ]
+    )
 
 
 def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int = POINTS) -> Points:
@@ -105,15 +134,7 @@ def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int =
     spacing = np.array(spacing_mm)
     origin = np.array([part.start for part in room]) - middle_of(mask.shape)
     sigma = spacing.min() / spacing
-    normal = np.stack(
-        [
-            ndimage.gaussian_filter(
-                crop.astype(np.float32), sigma, [int(axis == a) for a in range(3)], mode="nearest"
-            )
-            / np.float32(spacing[axis])
-            for axis in range(3)
-        ]
-    )
+    normal = gaussian_gradient(crop.astype(np.float32), sigma, spacing)
     length = np.sqrt((normal**2).sum(axis=0))
     places = np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
     places = strided(places, most)
@@ -143,24 +164,20 @@ def evidence(
     """
     rotation = np.eye(3) if rotation is None else np.asarray(rotation, float)
     inverse = np.linalg.inv(rotation)
+    # A normal goes by the inverse transposed; all of this module's rotations keep lengths nearly.
+    transform = (rotation, np.ascontiguousarray(inverse.T), np.asarray(shift, float))
     return _evidence(
-        points.surface,
-        points.normal,
-        points.inside,
-        image.intensity,
-        image.gradient,
-        image.spacing_mm,
-        rotation,
-        # A normal goes by the inverse transposed; all of this module's turns keep lengths nearly.
-        np.ascontiguousarray(inverse.T),
-        np.asarray(shift, float),
+        (points.surface, points.normal, points.inside),
+        (image.intensity, image.gradient, image.spacing_mm),
+        transform,
     )
 
 
 @njit(cache=True, nogil=True)
-def _evidence(
-    surface, normal, inside, intensity, gradient, spacing, rotation, rotation_normal, shift
-):
+def _evidence(points, image, transform):
+    surface, normal, inside = points
+    intensity, gradient, spacing = image
+    rotation, rotation_normal, shift = transform
     channels = intensity.shape[0]
     size = intensity.shape[1:]
     across = np.zeros(channels)
@@ -176,19 +193,19 @@ def _evidence(
             for axis in range(3):
                 value += gradient[c, axis, index[0], index[1], index[2]] * direction[axis]
             across[c] += abs(value)
-    found = 0
+    count = 0
     values = np.zeros((channels, inside.shape[0]))
     for n in range(inside.shape[0]):
         if not _place(inside[n], rotation, shift, spacing, size, index):
             continue
         for c in range(channels):
-            values[c, found] = intensity[c, index[0], index[1], index[2]]
-        found += 1
+            values[c, count] = intensity[c, index[0], index[1], index[2]]
+        count += 1
     for c in range(channels):
         across[c] /= max(surface.shape[0], 1)
-        if found:
-            mean[c] = values[c, :found].mean()
-            spread[c] = np.abs(values[c, :found] - np.median(values[c, :found])).mean()
+        if count:
+            mean[c] = values[c, :count].mean()
+            spread[c] = np.abs(values[c, :count] - np.median(values[c, :count])).mean()
     return across, mean, spread
 
 

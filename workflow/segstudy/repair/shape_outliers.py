@@ -68,7 +68,7 @@ class CohortMeasures:
     delivered: np.ndarray
     simulated: np.ndarray
     kind: np.ndarray
-    of: np.ndarray
+    case_index: np.ndarray
     least: np.ndarray
     open: np.ndarray
     elsewhere: np.ndarray
@@ -97,18 +97,18 @@ class ShapeVerdict:
     usual: np.ndarray
 
     @property
-    def of_a_kind(self) -> bool:
-        """Whether a kind of fault explains it."""
+    def explained(self) -> bool:
+        """Tell whether a kind of error explains the structure."""
         return self.odds.max() >= self.least
 
     @property
-    def found(self) -> bool:
-        """Whether it is a finding: of a kind, or by its volume alone."""
-        return self.of_a_kind or abs(self.z[VOLUME]) >= CLEAR_Z
+    def is_outlier(self) -> bool:
+        """Tell whether the structure is a finding: of a kind, or by its volume alone."""
+        return self.explained or abs(self.z[VOLUME]) >= CLEAR_Z
 
     @property
-    def clear(self) -> float:
-        """How clear it is."""
+    def clarity(self) -> float:
+        """Return the clarity of the finding: log odds, or the z-score of the volume."""
         return float(max(self.odds.max(), abs(self.z[VOLUME])))
 
 
@@ -143,39 +143,41 @@ def find_shape_outliers(
         blamed = [
             case
             for case, verdict in verdicts.items()
-            if verdict.found and case in other and other[case].clear > verdict.clear
+            if verdict.is_outlier and case in other and other[case].clarity > verdict.clarity
         ]
         if blamed:
             at = [rows.cases.index(case) for case in blamed]
             rows.delivered[np.ix_(at, [RATIO, *REACH])] = np.nan
-            verdicts |= {case: one for case, one in judge(rows).items() if case in blamed}
-    found = []
+            verdicts |= {
+                case: verdict_again for case, verdict_again in judge(rows).items() if case in blamed
+            }
+    findings = []
     for name, verdicts in judged.items():
         voxels = {case.case: case.shapes[name].voxels for case in cases if case.shapes[name]}
         for case, verdict in verdicts.items():
-            if verdict.found:
-                kind = verdict.kind if verdict.of_a_kind else "extra"
+            if verdict.is_outlier:
+                kind = verdict.kind if verdict.explained else "extra"
                 text = f"{voxels[case]} voxels, {evidence_text(kind, verdict)}"
-                found.append(LabelFinding(case, name, FAULT[kind], text, verdict.clear))
+                findings.append(LabelFinding(case, name, FAULT[kind], text, verdict.clarity))
         odd = [left_out.get(name, nobody), elsewhere.get(name, nobody), taken]
         rest = [case for case in cases if not any(case.case in there for there in odd)]
-        found += _specks(rest, name, verdicts)
-    return found
+        findings += _specks(rest, name, verdicts)
+    return findings
 
 
 def _specks(
     cases: Sequence[CaseFeatures], name: str, verdicts: Mapping[str, ShapeVerdict]
 ) -> list[LabelFinding]:
     """Structures of too few voxels to have a form, though the cohort's have one."""
-    found = []
-    usual = float(np.median([np.exp(one.measured[VOLUME]) for one in verdicts.values()]))
+    findings = []
+    usual = float(np.median([np.exp(verdict.measured[VOLUME]) for verdict in verdicts.values()]))
     for case in cases:
         shape = case.shapes[name]
         if shape and not case.morphologies[name] and shape.volume_ml < usual / 4:
             ratio = shape.volume_ml / usual
             text = f"{shape.voxels} voxels, {ratio:.2g} times the usual volume"
-            found.append(LabelFinding(case.case, name, "size", text, float(-np.log(ratio))))
-    return found
+            findings.append(LabelFinding(case.case, name, "size", text, float(-np.log(ratio))))
+    return findings
 
 
 def collect_measures(
@@ -201,11 +203,11 @@ def collect_measures(
         other = case.morphologies.get(partner) if partner else None
         against = other.delivered.overall[VOLUME] if other else np.nan
         others = [shape.centroid for it, shape in case.shapes.items() if shape and it != name]
-        from_here = np.median(others, axis=0) if others else np.full(3, np.nan)
-        delivered.append(_row(measured.delivered, against, from_here))
+        middle_of_others = np.median(others, axis=0) if others else np.full(3, np.nan)
+        delivered.append(_row(measured.delivered, against, middle_of_others))
         for number, word in enumerate(KINDS):
-            for one in measured.simulated[word]:
-                simulated.append(_row(one, against, from_here))
+            for morphology in measured.simulated[word]:
+                simulated.append(_row(morphology, against, middle_of_others))
                 kind.append(number)
                 of.append(index)
     rows = CohortMeasures(
@@ -222,7 +224,7 @@ def collect_measures(
     return rows, partner
 
 
-def _row(morphology: Morphology, against: float, from_here: np.ndarray) -> np.ndarray:
+def _row(morphology: Morphology, against: float, middle_of_others: np.ndarray) -> np.ndarray:
     """A row: how far a structure reaches is told from the middle of the others, `from_here` (3,) mm."""
     row = np.concatenate(
         [
@@ -231,7 +233,7 @@ def _row(morphology: Morphology, against: float, from_here: np.ndarray) -> np.nd
             [morphology.overall[VOLUME] - against],
         ]
     )
-    row[REACH] -= DIRECTIONS @ from_here
+    row[REACH] -= DIRECTIONS @ middle_of_others
     return row
 
 
@@ -244,7 +246,7 @@ def _least_spread(voxel_mm: float) -> np.ndarray:
 
 def _partner(cases: Sequence[CaseFeatures], name: str) -> str | None:
     """The other structure whose volume goes with this one's best: least spread of their ratio."""
-    found = []
+    spreads = []
     for other in cases[0].shapes if cases else ():
         if other == name:
             continue
@@ -255,8 +257,8 @@ def _partner(cases: Sequence[CaseFeatures], name: str) -> str | None:
             if case.morphologies.get(other)
         ]
         if len(ratios) >= max(SMALLEST_COHORT, 0.8 * len(cases)):
-            found.append((np.median(np.abs(ratios - np.median(ratios))), other))
-    return min(found)[1] if found else None
+            spreads.append((np.median(np.abs(ratios - np.median(ratios))), other))
+    return min(spreads)[1] if spreads else None
 
 
 def judge(rows: CohortMeasures) -> dict[str, ShapeVerdict]:
@@ -276,7 +278,7 @@ def judge(rows: CohortMeasures) -> dict[str, ShapeVerdict]:
                         asked, _judge(rows, learnt, asked, blind), strict=True
                     ):
                         verdicts[index] = verdict
-        kept = np.array([not one.of_a_kind for one in verdicts])
+        kept = np.array([not case_verdict.explained for case_verdict in verdicts])
         if np.array_equal(kept, sound) or (kept & ~rows.odd).sum() < FEWEST_USUAL:
             break
         sound = kept
@@ -301,8 +303,8 @@ def _judge(
     scores = seen(rows.delivered[asked], asked)
     mine = discriminant_features(scores, blind)
     right = discriminant_features(seen(rows.delivered[learnt], np.flatnonzero(learnt)), blind)
-    use = learnt[rows.of]
-    wrong = discriminant_features(seen(rows.simulated[use], rows.of[use]), blind)
+    use = learnt[rows.case_index]
+    wrong = discriminant_features(seen(rows.simulated[use], rows.case_index[use]), blind)
     by_kind = [wrong[rows.kind[use] == number] for number in range(len(KINDS))]
     odds, likelihood = np.full((2, len(asked), len(KINDS)), -np.inf)
     for number, there in enumerate(by_kind):
@@ -320,8 +322,8 @@ def _judge(
     clear = CLEAR_ODDS * (1 + FEW / np.count_nonzero(learnt))
     least = 0.0 if blind else clear  # that something is wrong with it is known already
     return [
-        ShapeVerdict(one, KINDS[kind], least, z, measured, usual)
-        for one, kind, z, measured in zip(
+        ShapeVerdict(odds_of_case, KINDS[kind], least, z, measured, usual)
+        for odds_of_case, kind, z, measured in zip(
             odds, likelihood.argmax(axis=1), scores, rows.delivered[asked], strict=True
         )
     ]
@@ -345,11 +347,11 @@ def discriminant_features(z: np.ndarray, blind: bool) -> np.ndarray:
     width, cap, contrast = np.moveaxis(directional, 1, 0)[:3]
     # A cut: a large end, that reaches less far, at which the image has less of an edge.
     cut = (cap.clip(-2) - width.clip(max=2) - contrast.clip(max=2)).max(axis=1)
-    least = [np.sort(one, axis=1)[:, :6].mean(axis=1) for one in (width, contrast)]
+    least = [np.sort(values, axis=1)[:, :6].mean(axis=1) for values in (width, contrast)]
     summaries = [
-        one
+        values
         for way in np.moveaxis(directional, 1, 0)
-        for one in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
+        for values in (way.min(axis=1), way.max(axis=1), way.mean(axis=1))
     ]
     return np.column_stack([z[:, : len(GLOBAL)], z[:, RATIO], *summaries, *least, cut])
 

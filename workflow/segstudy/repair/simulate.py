@@ -16,21 +16,21 @@ from segstudy.log import log
 
 def label_files(paths: Sequence[Path]) -> dict[Path, Path]:
     """Label files below the paths, each with the name of its copy, `.nii.gz`, below the output folder."""
-    found: dict[Path, Path] = {}
+    names_of: dict[Path, Path] = {}
     for path in paths:
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.is_file() and is_image(file))
             if not files:
                 raise InputError(f"{path}: no label file in this folder")
             for file in files:
-                found[file] = file.relative_to(path).with_name(f"{stem(file)}.nii.gz")
+                names_of[file] = file.relative_to(path).with_name(f"{stem(file)}.nii.gz")
         else:
-            found[path] = Path(f"{stem(path)}.nii.gz")
-    names = list(found.values())
+            names_of[path] = Path(f"{stem(path)}.nii.gz")
+    names = list(names_of.values())
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f"{twice}: two of the files would be written under this name")
-    return found
+    return names_of
 
 
 def read_matrix(text: str | None, files: Sequence[Path]) -> np.ndarray:
@@ -65,7 +65,7 @@ def corrupt_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> No
     log.info("%s: %d voxels, %d after", file.name, before, np.count_nonzero(moved == value))
 
 
-# --- faults of other kinds, to test the audit with ----------------------------------------------------
+# --- corruptions of other kinds, to test the audit with ----------------------------------------------------
 
 
 def rotate_label(label: np.ndarray, rotation: np.ndarray) -> np.ndarray:
@@ -107,5 +107,5 @@ def add_hole(label: np.ndarray, value: int, radius: float) -> np.ndarray:
 
 
 def _ball(shape: tuple[int, ...], centre, radius: float) -> np.ndarray:
-    grid = np.ogrid[tuple(slice(0, size) for size in shape)]
-    return sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True)) <= radius**2
+    indices = np.ogrid[tuple(slice(0, size) for size in shape)]
+    return sum((axis - at) ** 2 for axis, at in zip(indices, centre, strict=True)) <= radius**2

@@ -201,7 +201,7 @@ def refine(
     best = replayed_iou(right, wrong, matrix)
     while step >= tolerance_deg:
         around = [place + step * move for move in moves]
-        scores = [replayed_iou(right, wrong, corruption(one)) for one in around]
+        scores = [replayed_iou(right, wrong, corruption(place_near)) for place_near in around]
         if max(scores) > best:
             best, place = max(scores), around[int(np.argmax(scores))]
         else:
@@ -248,15 +248,10 @@ class _Columns:
         columns, counts = self._at(lift)
         low, high = self._landing(matrix)
         both, moved = _overlap(
-            columns,
-            counts,
-            self.right_start,
-            self.wrong,
-            self.wrong_start,
-            matrix[:2, :2],
-            matrix[:2, 3],
-            low,
-            high,
+            (columns, counts, self.right_start),
+            (self.wrong, self.wrong_start),
+            (matrix[:2, :2], matrix[:2, 3]),
+            (low, high),
         )
         union = moved + self.wrong_size - both
         return both / union if union else 0.0
@@ -296,8 +291,12 @@ def _packed(mask: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _overlap(right, counts, right_start, wrong, wrong_start, turn, shift, low, high):
+def _overlap(right_columns, wrong_columns, transform, landing):
     """Voxels of the moved right mask in the wrong one, and in the whole grid."""
+    right, counts, right_start = right_columns
+    wrong, wrong_start = wrong_columns
+    turn, shift = transform
+    low, high = landing
     both = 0
     moved = 0
     for i in range(low[0], high[0]):
@@ -339,7 +338,7 @@ def _climb(columns: _Columns, start: tuple, step_deg: float, tolerance_deg: floa
         better = best
         for move in moves:
             place = tuple(x + m * s for x, m, s in zip(best[1:], move, steps, strict=True))
-            better = max(better, (columns.iou(*place), *place), key=lambda found: found[0])
+            better = max(better, (columns.iou(*place), *place), key=lambda candidate: candidate[0])
         if better[0] > best[0]:
             best = better
         elif step_deg <= tolerance_deg:
@@ -356,8 +355,10 @@ def _centre(columns: _Columns, place: tuple, best: float, tolerance_deg: float) 
     """
     angle, first, second, lift = place
     reaches = [sign * _reach(columns, place, sign, best) for sign in (-1, 1)]
-    found, *shift = _slide(columns, angle + sum(reaches) / 2, (first, second, lift), tolerance_deg)
-    if found >= best:
+    iou_there, *shift = _slide(
+        columns, angle + sum(reaches) / 2, (first, second, lift), tolerance_deg
+    )
+    if iou_there >= best:
         angle, first, second, lift = angle + sum(reaches) / 2, *shift
     for axis in (1, 2):
         place = [angle, first, second, lift]
@@ -387,8 +388,8 @@ def _reach(columns: _Columns, place: tuple, sign: int, level: float) -> float:
     angle, *shift = place
     reached, step, growing = 0.0, 0.01, True
     while step >= 0.01:
-        found, *moved = _slide(columns, angle + sign * (reached + step), tuple(shift), step)
-        if found >= level:
+        iou_there, *moved = _slide(columns, angle + sign * (reached + step), tuple(shift), step)
+        if iou_there >= level:
             reached, shift = reached + step, moved
             if reached >= 180.0:
                 return 180.0
@@ -410,9 +411,9 @@ def _slide(columns: _Columns, angle: float, shift: tuple, turned_deg: float) -> 
             for b in (-1, 0, 1)
             if a or b
         ]
-        found = max((columns.iou(angle, *place), *place) for place in around)
-        if found[0] > best[0]:
-            best = found
+        candidate = max((columns.iou(angle, *place), *place) for place in around)
+        if candidate[0] > best[0]:
+            best = candidate
         else:
             step /= 2
     return best
@@ -433,13 +434,13 @@ def _judge(angles: np.ndarray, ious: np.ndarray, at: int, level: float) -> tuple
     if above.all():
         return "undetermined", None
     size = len(angles)
-    own = {at}
+    same_peak = {at}
     for direction in (-1, 1):
         index = at
         while above[(index + direction) % size]:
             index += direction
-            own.add(index % size)
-    rivals = [index for index in np.flatnonzero(above).tolist() if index not in own]
+            same_peak.add(index % size)
+    rivals = [index for index in np.flatnonzero(above).tolist() if index not in same_peak]
     if not rivals:
         return "determined", None
     return "ambiguous", float(angles[max(rivals, key=lambda index: ious[index])])

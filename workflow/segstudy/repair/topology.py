@@ -15,14 +15,14 @@ CLEAR_Z = 5.0
 
 def topology_findings(cases: Sequence[CaseFeatures]) -> list[LabelFinding]:
     """Empty structures, stray pieces, holes and cut structures, where unusual in the cohort."""
-    found = []
+    findings = []
     for name in cases[0].shapes:
         shapes = {case.case: case.shapes[name] for case in cases}
         there = {case: shape for case, shape in shapes.items() if shape is not None}
         if len(there) >= USUAL_SHARE * len(cases):
             text = f"no voxel; {len(there)} of {len(cases)} cases have it"
             score = len(there) / len(cases)
-            found += [
+            findings += [
                 LabelFinding(case, name, "empty", text, score)
                 for case, shape in shapes.items()
                 if shape is None
@@ -38,7 +38,7 @@ def topology_findings(cases: Sequence[CaseFeatures]) -> list[LabelFinding]:
             ("holes", holes, "background voxels enclosed"),
         ):
             scores = _scores({case: np.log1p(number) for case, number in numbers.items()}, 0.3)
-            found += [
+            findings += [
                 LabelFinding(
                     case, name, fault, f"{numbers[case]} {words}, of {shape.voxels}", score
                 )
@@ -49,14 +49,14 @@ def topology_findings(cases: Sequence[CaseFeatures]) -> list[LabelFinding]:
         scores = _scores(
             {c: shape.border / shape.voxels ** (2 / 3) for c, shape in there.items()}, 0.03
         )
-        found += [
+        findings += [
             LabelFinding(
                 case, name, "cut", f"{shape.border} voxels on a face of the grid's border", score
             )
             for case, shape in there.items()
             if (score := scores[case]) >= CLEAR_Z
         ]
-    return found
+    return findings
 
 
 def _scores(measured: Mapping[str, float], least_sd: float) -> dict[str, float]:
