@@ -1,4 +1,4 @@
-"""Grid search in a study file: a model with `grid` stands for an arm of each combination of values.
+"""Grid search in a study file: a model with `grid` stands for one model a combination of values.
 
     unet3d:
       network: unet
@@ -19,9 +19,24 @@ Grids = dict[str, dict[str, dict[str, Any]]]
 
 
 def expand(models: dict[str, Any]) -> tuple[dict[str, Any], Grids]:
-    """The models with each grid replaced by its arms, in the order of the file, and the grids.
+    """Replace each model with `grid` by one model a combination of values.
 
-    models: the study file's `models`, as read. Raises ValueError that begins with the key.
+    Parameters
+    ----------
+    models
+        The study file's `models`, as read.
+
+    Returns
+    -------
+    models : dict
+        In the order of the file.
+    grids : dict
+        Entry of the study file -> model -> setting (`head.hidden`) -> its value in that model.
+
+    Raises
+    ------
+    ValueError
+        With the key of the setting.
     """
     expanded: dict[str, Any] = {}
     grids: Grids = {}
@@ -71,7 +86,7 @@ def _arms(entry: str, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _with(base: dict[str, Any], point: dict[str, Any], key: str) -> dict[str, Any]:
-    """A model's settings with those of a point of the grid put in."""
+    """Copy a model's settings, with one combination of values put in."""
     arm = copy.deepcopy(base)
     for path, value in point.items():
         *above, last = path.split(".")
@@ -88,9 +103,9 @@ def _with(base: dict[str, Any], point: dict[str, Any], key: str) -> dict[str, An
 
 
 def _short(paths: list[str]) -> dict[str, str]:
-    """A short form of each setting: c for channels, lr for optimizer.lr, bs for batch_size.
+    """Shorten each setting: c for channels, lr for optimizer.lr, bs for batch_size.
 
-    Where two are alike, the setting's last word; where those are, the whole path.
+    Where two are alike, the setting's last word is taken; where those are, the whole path.
     """
     last = [path.rsplit(".", 1)[-1] for path in paths]
     initials = [word if len(word) < 3 else "".join(w[0] for w in word.split("_")) for word in last]
@@ -106,7 +121,7 @@ def _short(paths: list[str]) -> dict[str, str]:
 
 
 def _labels(key: str, values: list[Any]) -> list[str]:
-    """A label of each value, letters and digits: 32, 0p001, on; a list's first value if that tells them apart."""
+    """Label each value by letters and digits: 32, 0p001, on; a list by its first value if that is unique."""
     for label in (_first, _whole):
         labels = [label(value) for value in values]
         if len(set(labels)) == len(labels):

@@ -1,4 +1,4 @@
-"""Label tables: which value stands for which structure, and which two are left and right of a pair.
+"""Label tables: the structure of each value, and the pairs of left and right.
 
 `resources/labels/<table>.tsv` has the columns value, name, side (left, right or empty) and partner
 (the value on the other side). Light, since study files are read with it.
@@ -16,7 +16,19 @@ FOLDER = Path(__file__).resolve().parents[2] / "resources" / "labels"
 
 @dataclass(frozen=True)
 class Label:
-    """A row of a table. partner: the value of the same structure on the other side."""
+    """Hold a row of a label table.
+
+    Parameters
+    ----------
+    value
+        In label files.
+    name
+        Of the structure.
+    side
+        `left`, `right` or empty.
+    partner
+        The value of the same structure on the other side.
+    """
 
     value: int
     name: str
@@ -25,13 +37,13 @@ class Label:
 
     @property
     def plain(self) -> str:
-        """The name without its side: `hippocampus` of `left_hippocampus`."""
+        """Return the name without its side: `hippocampus` of `left_hippocampus`."""
         return self.name.removeprefix(f"{self.side}_") if self.side else self.name
 
 
 @cache
 def read_table(name: str) -> dict[int, Label]:
-    """A table of `resources/labels`, by value. Raises ValueError for an unknown name."""
+    """Read a table of `resources/labels`, by value. Raises ValueError for an unknown name."""
     path = FOLDER / f"{name}.tsv"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.tsv")))
@@ -50,9 +62,12 @@ def read_table(name: str) -> dict[int, Label]:
 
 
 def values_named(name: str, table: str) -> list[int]:
-    """The values of a structure in a table; a name without its side stands for left and right together.
+    """List the values of a structure in a table; a name without its side means both sides.
 
-    Raises ValueError for a name that the table does not have.
+    Raises
+    ------
+    ValueError
+        For a name that the table does not have.
     """
     rows = list(read_table(table).values())
     values = [row.value for row in rows if row.name == name]
@@ -66,7 +81,7 @@ def values_named(name: str, table: str) -> list[int]:
 
 
 def pairs_of(structures: dict[str, int], table: str) -> list[tuple[str, str]]:
-    """The structures that are left and right of a pair by the table, each pair once."""
+    """List the structures that are left and right of a pair by the table, each pair once."""
     rows = read_table(table)
     names = {value: name for name, value in structures.items()}
     return [
@@ -77,11 +92,24 @@ def pairs_of(structures: dict[str, int], table: str) -> list[tuple[str, str]]:
 
 
 def settled(content: dict[str, Any]) -> dict[str, Any]:
-    """A dataset's settings with every structure as one value, as all stages know them.
+    """Reduce every structure of a dataset's settings to one value, as all stages know them.
 
-    content: as in the study file, where `structures` may be a list of names of `label_table`, or
-    give a structure several values. The first of them then stands for all: `merged_labels` maps
-    the others onto it. Left and right pairs follow from the table where none are given.
+    Parameters
+    ----------
+    content
+        As in the study file, where `structures` may be a list of names of `label_table`, or give a
+        structure several values.
+
+    Returns
+    -------
+    dict
+        The first value of a structure stands for all: `merged_labels` maps the others onto it. Left
+        and right pairs follow from the table where none are given.
+
+    Raises
+    ------
+    ValueError
+        For names without a table, and for a name or value that stands twice.
     """
     structures, table = content.get("structures"), content.get("label_table")
     if isinstance(structures, list | tuple) and all(isinstance(name, str) for name in structures):

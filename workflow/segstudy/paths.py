@@ -1,4 +1,4 @@
-"""Paths as people write them, and which files a name stands for; light, since the workflow itself uses them."""
+"""Paths as people write them, and the files that a path stands for; light, since the workflow imports it."""
 
 import hashlib
 import os
@@ -18,10 +18,20 @@ LABEL_TABLES = ("*dseg.tsv", "dataset.json")
 
 
 def expanded(text: str, where: str) -> str:
-    """A path with `~` and variables (`$DATA`, `${DATA}`) put in.
+    """Expand `~` and variables (`$DATA`, `${DATA}`) in a path.
 
-    Raises InputError, begun with `where`, for no path at all, for a variable that is not set and for
-    braces that are left, which Snakemake takes for wildcards.
+    Parameters
+    ----------
+    text
+        The path.
+    where
+        File or key, for the error.
+
+    Raises
+    ------
+    InputError
+        For an empty path, for a variable that is not set, and for remaining braces, which Snakemake
+        takes for wildcards.
     """
     path = os.path.expanduser(os.path.expandvars(text))
     if not path.strip():
@@ -37,7 +47,7 @@ def expanded(text: str, where: str) -> str:
 
 
 def refuse_braces(path: str, where: str) -> str:
-    """The path; InputError where it has braces, as Snakemake would take `{site}` for a wildcard."""
+    """Return the path; InputError for braces, as Snakemake would take `{site}` for a wildcard."""
     if "{" in path or "}" in path:
         raise InputError(
             f"{where}: {path}: braces stand for wildcards in Snakemake, and one source is one path; "
@@ -47,11 +57,25 @@ def refuse_braces(path: str, where: str) -> str:
 
 
 def from_study_file(text: str, file: Path, where: str) -> str:
-    """A path of a study file: absolute as it is, relative from the study file's folder.
+    """Resolve a path of a study file: an absolute one as it is, a relative one from the file's folder.
 
-    Below the working directory it is given relative to that, so that no result names the machine.
-    Until the next version a path that exists from the working directory alone is taken, with a note.
-    Raises InputError as `expanded` does, and where both exist and differ.
+    Below the working directory the path is given relative to that, so that no result names the
+    machine. Until the next version a path that exists from the working directory alone is taken,
+    with a note.
+
+    Parameters
+    ----------
+    text
+        The path.
+    file
+        The study file.
+    where
+        The key, for the error.
+
+    Raises
+    ------
+    InputError
+        As `expanded` does, and where both paths exist and differ.
     """
     text = expanded(text, where)
     if os.path.isabs(text):
@@ -76,7 +100,7 @@ def from_study_file(text: str, file: Path, where: str) -> str:
 
 
 def cell_path(folder: Path, text: str, where: str) -> Path:
-    """A file that a case table names: from the table's folder, `~` and variables put in."""
+    """Resolve a file that a case table names: from the table's folder, `~` and variables expanded."""
     return folder / expanded(text.strip(), where)
 
 
@@ -130,7 +154,7 @@ def delivered_files(path: str, is_table: bool) -> list[str]:
 
 
 def followed(paths: Iterable[Path | str]) -> list[str]:
-    """Files, sorted, and with each header those that hold its voxels: a change of either is one of the image."""
+    """Sort the files and add the data files of detached headers, a change of which changes the image."""
     files = {str(path) for path in paths}
     for path in tuple(files):
         with suppress(InputError):  # the audit says what is wrong with it, and of which case
@@ -139,10 +163,11 @@ def followed(paths: Iterable[Path | str]) -> list[str]:
 
 
 def state_of(*groups: Iterable[Path | str]) -> str:
-    """A text that changes when a file is replaced, be it by one with an older time, which Snakemake passes over.
+    """Compute a text that changes when a file is replaced, also by an older one, unlike Snakemake's check.
 
-    It is a digest of the files' names below their common folder, sizes, and times in whole seconds, which a copy
-    keeps (`cp -p`, `rsync -a`, `tar`). Folders, and what is not there, do not count.
+    The text is a digest of the files' names below their common folder, sizes, and times in whole
+    seconds, which a copy keeps (`cp -p`, `rsync -a`, `tar`). Folders and missing files do not
+    count.
     """
     paths = sorted({os.path.abspath(path) for files in groups for path in files})
     states = []

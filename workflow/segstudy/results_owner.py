@@ -1,8 +1,9 @@
-"""Whose results a folder holds, so that another study of the same name does not overwrite them.
+"""The study that a folder of results belongs to, so that another of the same name overwrites nothing.
 
-`results/<study>/study.json` names the study file and has a checksum of each dataset. A study file is
-the same as before where its path is, or where results and study file have moved together. Another one
-takes its place where that one is gone, or has the same content, and the data are the same.
+`results/<study>/study.json` names the study file and has a checksum of each dataset. A study file
+is the same as before where its path is, or where results and study file have moved together.
+Another study file is taken for a copy where the first one is gone, or has the same content, and the
+data are the same.
 """
 
 import hashlib
@@ -22,11 +23,16 @@ LOOKED_INTO, PIECE_BYTES = 100, 1 << 16
 
 
 def data_checksum(source: str, files: Iterable[Path | str] | None) -> str:
-    """A checksum that tells one dataset from another, wherever it lies.
+    """Compute a checksum that tells one dataset from another, wherever it lies.
 
-    source: settings of a dataset that is fetched or made, which decide its content; `files` is None.
-    files: those of a dataset on disk. Names below their common folder and sizes count of all, and
-    pieces of the contents of at most a hundred, so that a large cohort takes seconds.
+    Parameters
+    ----------
+    source
+        Settings of a dataset that is fetched or simulated, which decide its content; `files` is
+        None.
+    files
+        Those of a dataset on disk. Names below their common folder and sizes count of all, and
+        pieces of the contents of at most a hundred, so that a large cohort takes seconds.
     """
     if files is None:
         return hashlib.sha256(source.encode()).hexdigest()
@@ -53,14 +59,28 @@ def _pieces(path: str) -> bytes:
 def claim(
     results: Path | str, study: Path | str, data: Callable[[], Mapping[str, str]]
 ) -> str | None:
-    """Whether a study may write its results into a folder.
+    """Check that a study may write its results into a folder.
 
-    results: `results/<study>`. study: the study file. data: gives dataset -> `data_checksum`; called
-    only where that is needed.
+    Parameters
+    ----------
+    results
+        `results/<study>`.
+    study
+        The study file.
+    data
+        Returns dataset -> `data_checksum`; called only where needed.
 
-    Returns None where the folder is new, or this study file's own, and a note where nothing says whose
-    it is, or where the file is another one with the same data, and the one before is gone or has the
-    same content: the study was moved or copied. Raises InputError for any other study file.
+    Returns
+    -------
+    str or None
+        None where the folder is new, or this study file's own. A note where no owner is recorded,
+        and where the study was moved or copied: another file with the same data, the first one gone
+        or of the same content.
+
+    Raises
+    ------
+    InputError
+        For any other study file, and for a damaged record.
     """
     results = Path(results)
     if not (results / FILE).is_file():
@@ -98,7 +118,7 @@ def claim(
 
 
 def _content(path: Path | str) -> bytes | None:
-    """What a file holds; None where it cannot be read."""
+    """Read a file's content; None where it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError:
@@ -106,7 +126,7 @@ def _content(path: Path | str) -> bytes | None:
 
 
 def record(results: Path | str, study: Path | str, data: Mapping[str, str]) -> None:
-    """Write down whose results a folder holds."""
+    """Record the study that a folder of results belongs to."""
     content = {**_described(Path(results), study), "data": dict(data)}
     path = Path(results) / FILE
     if (

@@ -62,10 +62,21 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def read_yaml(path: Path | str, what: str = "file") -> Any:
-    """Read a YAML file. what: what it is, for the message where it is not there.
+    """Read a YAML file that others may have written.
 
-    Raises InputError, with the line, for what is no YAML, for a key that stands twice, for a tag that
-    asks for more than plain values, and for aliases (`*a`, `<<: *a`) that stand for very many values.
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        Its kind, for the message where it is missing.
+
+    Raises
+    ------
+    InputError
+        With the line, for text that is no YAML, for a key that stands twice, for a tag that asks
+        for more than plain values, and for aliases (`*a`, `<<: *a`) that stand for very many
+        values.
     """
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)

@@ -1,4 +1,4 @@
-"""The audit: what can't be trusted is refused by name, before anything is computed from it."""
+"""The audit: cases that cannot be trusted are refused by name, before anything is computed from them."""
 
 import hashlib
 import re
@@ -34,12 +34,21 @@ SHOWN = 20  # refused cases that the final message lists
 
 @dataclass(frozen=True)
 class AuditedCase:
-    """What one case showed: the case with its measurements, and its problems.
+    """Hold the audit of one case: the case with its measures, and its problems.
 
-    digest: of the image's voxels, or a label map's without image, to find the same under two names;
+    Parameters
+    ----------
+    case
+        With shape, voxel size and voxels of each structure, as far as they could be read.
+    problems
+        The problems of its files.
+    digest
+        Of the image's voxels, or of a label map's without image, to find the same under two names;
         empty for a label map that holds nothing.
-    look: of the image, to find it where it was saved anew.
-    size: of its voxels and of the image.
+    signature
+        Of the image, to find it where it was saved anew.
+    size
+        Of its voxels and of the image.
     """
 
     case: Case
@@ -50,6 +59,7 @@ class AuditedCase:
 
     @property
     def refused(self) -> bool:
+        """Tell whether a problem refuses the case."""
         return any(problem.verdict == REFUSED for problem in self.problems)
 
 
@@ -58,8 +68,24 @@ def audit(
 ) -> tuple[list[Case], list[Problem]]:
     """Check every pair of a dataset, or every label map of one that has no images.
 
-    Returns the cases that can be trusted, with shape, spacing in mm and voxels per structure, and
-    all problems, sorted; those whose verdict is `refused` concern cases that are not among them.
+    Parameters
+    ----------
+    listing
+        The cases and problems by name.
+    dataset
+        The dataset's settings.
+    threads
+        Cases that are read at a time.
+    derived
+        Where labels are written that have to be converted to the study's values
+        (`convert.write_converted`); None: they are only checked.
+
+    Returns
+    -------
+    cases : list of Case
+        Those that can be trusted, with shape, spacing in mm and voxels of each structure.
+    problems : list of Problem
+        Sorted; those whose verdict is `refused` concern cases that are not returned.
     """
     named, problems = _check_names(listing.cases)
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
@@ -80,10 +106,21 @@ def audit(
 def stop_if_unusable(
     cases: Sequence[Case], problems: Iterable[Problem], dataset: Dataset, table: Path
 ) -> None:
-    """Raise InputError where the study can't go on with what the audit left.
+    """Raise InputError where the study cannot go on with the cases that the audit left.
 
-    That is: with refused cases under `on_bad_case: fail`, without any case, and without the
+    That is the case with refused cases under `on_bad_case: fail`, without any case, and without the
     reference case of the label repair.
+
+    Parameters
+    ----------
+    cases
+        Those that can be trusted.
+    problems
+        Of all cases.
+    dataset
+        The dataset's settings.
+    table
+        The table of problems, for the error.
     """
     refused = [problem for problem in problems if problem.verdict == REFUSED]
     if refused and dataset.on_bad_case == "fail":
@@ -125,7 +162,7 @@ def _check_reference(cases: Sequence[Case], dataset: Dataset, table: Path) -> No
 
 
 def _check_names(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
-    """The cases whose names can stand in file names and commands and stand once; the others' problems."""
+    """Select cases with unique names that can stand in files and commands; return the others' problems."""
     # Some file systems do not tell upper from lower case, and every case becomes a file.
     counts = Counter(case.case.lower() for case in cases)
     named, problems = [], []
@@ -150,7 +187,11 @@ def _within_memory(case: Case, dataset: Dataset, derived: Path | None) -> Audite
 
 
 def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> AuditedCase:
-    """Read a case's files; check each by itself, against the others and against the study file."""
+    """Read a case's files; check each by itself, against the others and against the study file.
+
+    A good case's labels in the study's values are written to `derived`, so that each file is
+    unzipped once.
+    """
     seen: list[tuple[Path | str, str, str]] = []
     image, label, reference = (
         _read(seen, read_image, case.images, len(dataset.channels)) if case.images else None,
@@ -204,7 +245,7 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
 
 
 def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image | None:
-    """Read, or note why not."""
+    """Read an image, or note why it cannot be read."""
     try:
         return reader(paths, *arguments)
     except InputError as error:
@@ -219,7 +260,7 @@ def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image 
 
 
 def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image | None:
-    """The label with the values of the study: by names in its header, then merged; None if these contradict."""
+    """Convert a label to the values of the study: by names in its header, then merged; None if refused."""
     texts = contradictions(nifti_names(path), dataset)
     try:
         array, doubts = convert.in_study_values(label.array, path, dataset)
@@ -231,7 +272,7 @@ def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image |
 
 
 def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
-    """What is wrong with a label map (i, j, k): problem and verdict."""
+    """List the problems of a label map (i, j, k), each with its verdict."""
     counts = _counts(label.array)
     table = read_table(dataset.label_table) if dataset.label_table else ()
     known = {0, *dataset.structures.values(), *dataset.background_labels, *dataset.ignore, *table}
@@ -258,7 +299,7 @@ def _without(structure: str) -> str:
 
 
 def _empty(dataset: Dataset) -> tuple[str, str]:
-    """The problem and the verdict of a label map without any structure."""
+    """Return the problem and the verdict of a label map without any structure."""
     text = "empty: no voxel of any structure"
     if dataset.empty_labels == "refuse":
         return f"{text}, and empty_labels is refuse", REFUSED
@@ -267,7 +308,7 @@ def _empty(dataset: Dataset) -> tuple[str, str]:
 
 
 def _counts(array: np.ndarray) -> dict[int, int]:
-    """Voxels of each value that occurs."""
+    """Count the voxels of each value that occurs."""
     counts = np.bincount(array.ravel())
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
@@ -281,10 +322,7 @@ def _digest(image: Image) -> str:
 
 
 def _in_proportion(findings: Sequence[AuditedCase]) -> list[AuditedCase]:
-    """The findings; cases whose voxel and image are out of all proportion to the others are refused.
-
-    Compared are the cases that are good.
-    """
+    """Refuse cases whose voxel and image are out of all proportion to the other good ones."""
     texts = find_size_outliers(
         {
             audited.case.case: audited.size
@@ -305,7 +343,7 @@ def _in_proportion(findings: Sequence[AuditedCase]) -> list[AuditedCase]:
 def _of_the_cohort(
     problems: Sequence[Problem], findings: Sequence[AuditedCase], dataset: Dataset
 ) -> list[Problem]:
-    """The problems; a structure that no case has is said once, and not by each case."""
+    """Join the warnings about a structure that no case has into one."""
     cases = [finding.case for finding in findings if finding.case.voxels]
     absent = [name for name in dataset.structures if not any(case.voxels[name] for case in cases)]
     if len(cases) < 2 or not absent:
@@ -324,10 +362,10 @@ def _of_the_cohort(
 
 
 def _same_images(findings: Sequence[AuditedCase]) -> tuple[list[Case], list[Problem]]:
-    """The cases, and a warning for each whose image another subject has too.
+    """Merge the subjects of cases with the same image, with a warning for each.
 
-    Both subjects become one, that of the case that comes first: else one would be trained on, and
-    the other tested. Images are the same where nothing but type, orientation, format or scale differs.
+    Both subjects become one, that of the case that comes first: otherwise one would be trained on,
+    and the other tested. Images are the same where only type, orientation, format or scale differs.
     """
     cases = {finding.case.case: finding.case for finding in findings}
     pairs = _same_bytes(findings)
@@ -367,7 +405,7 @@ def _same_bytes(findings: Sequence[AuditedCase]) -> list[tuple[str, str]]:
 
 
 def _relative(problem: Problem, root: Path) -> Problem:
-    """The problem with files named from the dataset's root, so that tables don't name the machine."""
+    """Name a problem's file from the dataset's root, so that tables do not name the machine."""
     if root == Path("."):
         return problem
     inside = f"{root}/"

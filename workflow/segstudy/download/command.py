@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps and their options."""
     parser.epilog = _EXAMPLES
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
 
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Run the step that the options name."""
     {"fetch": _fetch, "list": _list, "audit": _audit}[options.step](options)
 
 
@@ -126,7 +128,7 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _source(text: str):
-    """The source settings, by their layout."""
+    """Read the source settings, by their layout."""
     from segstudy import study
 
     kinds = study.source_kinds()

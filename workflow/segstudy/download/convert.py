@@ -1,8 +1,4 @@
-"""Files that are made of a dataset's own, which stay as they are: volumes of slices, labels with merged values.
-
-A file whose content would not change is left alone, with its time: what was computed from it is
-not computed again.
-"""
+"""Conversion of a dataset's files: volumes from slices, and labels in the study's values."""
 
 import filecmp
 import os
@@ -27,10 +23,22 @@ from segstudy.study import Dataset
 
 
 def stack_slices(listing: Listing, pixel_mm: float, slice_mm: float) -> Listing:
-    """Write the volumes that a listing wants of slices; cases whose slices do not fit are refused.
+    """Write the volumes that a listing stacks from slices; cases whose slices do not fit are refused.
 
     A pixel's column runs along the first axis and its row along the second, towards left and back
     as in a radiologist's picture; slices run along the third. A slice of NIfTI keeps its axes.
+
+    Parameters
+    ----------
+    listing
+        With `stacks`.
+    pixel_mm, slice_mm
+        Voxel size in the slice, and across it.
+
+    Returns
+    -------
+    Listing
+        Without `stacks`.
     """
     affine = np.diag([-pixel_mm, -pixel_mm, slice_mm, 1.0])
     good, problems = [], list(listing.problems)
@@ -51,7 +59,7 @@ def stack_slices(listing: Listing, pixel_mm: float, slice_mm: float) -> Listing:
 
 
 def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
-    """Slices (i, j) as a volume (i, j, slice)."""
+    """Stack slices (i, j) to a volume (i, j, slice)."""
     slices = [read_slice(file) for file in files]
     for file, pixels in zip(files, slices, strict=True):
         if pixels.shape != slices[0].shape:
@@ -74,9 +82,12 @@ def _stack(files: Sequence[Path], is_label: bool) -> np.ndarray:
 
 
 def read_slice(file: Path) -> np.ndarray:
-    """A gray picture as (column, row), or a NIfTI slice as (i, j).
+    """Read a gray picture as (column, row), or a NIfTI slice as (i, j).
 
-    Raises InputError for a file that cannot be read, is coloured or is no single slice.
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, is coloured or is no single slice.
     """
     if file.name.endswith(NIFTI):
         try:
@@ -103,10 +114,22 @@ def read_slice(file: Path) -> np.ndarray:
 def in_study_values(
     label: np.ndarray, path: Path, dataset: Dataset
 ) -> tuple[np.ndarray, list[str]]:
-    """A label map with the values of the study, and what is doubtful about them.
+    """Convert a label map to the values of the study.
 
-    Names in the header of a file of 3D Slicer decide first (`label_names.value_map`), then the values
-    of each structure become one. Raises InputError where the names contradict the study.
+    Names in the header of a file of 3D Slicer decide first (`label_names.value_map`), then the
+    values of each structure become one.
+
+    Returns
+    -------
+    label : numpy.ndarray
+        (i, j, k).
+    doubts : list of str
+        Warnings.
+
+    Raises
+    ------
+    InputError
+        Where the names contradict the study.
     """
     moved, doubts = value_map(path, dataset)
     return replace_values(apply_value_map(label, moved, path), dataset.merged_labels), doubts

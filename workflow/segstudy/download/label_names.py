@@ -1,8 +1,8 @@
-"""What a dataset itself calls its label values, held against the study's structures.
+"""Names that a dataset itself gives its label values, compared with the study's structures.
 
 Names stand in `dataset.json`, in `dseg.tsv` tables of BIDS and in headers of label files. Those of
-3D Slicer decide which value is which structure; the others are compared, and what they contradict
-is a warning.
+3D Slicer decide which value is which structure; the others are compared, and contradictions are
+warnings.
 """
 
 import csv
@@ -22,12 +22,12 @@ from segstudy.study import Dataset
 
 
 def compare_names(names: Mapping[int, str], file: str, dataset: Dataset) -> list[Problem]:
-    """Warnings where the dataset's own names of its label values are not the study's."""
+    """Compare the dataset's own names of its label values with the study's, as warnings."""
     return [Problem("", file, text, WARNING) for text in contradictions(names, dataset)]
 
 
 def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
-    """In words, where names of values (value -> name) are not those that the study gives."""
+    """Describe where names of values (value -> name) contradict those of the study."""
     texts = []
     for structure, value in dataset.structures.items() if names else ():
         said = names.get(value)
@@ -48,7 +48,7 @@ def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
 
 
 def value_map(path: Path | str, dataset: Dataset) -> tuple[dict[int, int], list[str]]:
-    """Which values of a Slicer file stand for other ones of the study, and what is doubtful: `segments.value_map`."""
+    """Map the values of a Slicer file to those of the study, with doubts, as `segments.value_map` does."""
     structures = {
         name: [value, *(merged for merged, into in dataset.merged_labels.items() if into == value)]
         for name, value in dataset.structures.items()
@@ -63,11 +63,21 @@ def value_map(path: Path | str, dataset: Dataset) -> tuple[dict[int, int], list[
 def compare_tables(
     labels: Iterable[Path], root: Path, dataset: Dataset, described: bool
 ) -> list[Problem]:
-    """What `dataset.json` and `dseg.tsv` tables beside the label files, or above, say otherwise.
+    """Compare `dataset.json` and `dseg.tsv` tables beside the label files, or above, with the study.
 
-    root: no table above it is looked for, nor above the folder over a label's own. described: whether
-    the layout has read `dataset.json` already. A table holds for the files whose entities
-    (`sub-01`) it does not contradict; the nearest is taken, as BIDS has it.
+    A table holds for the files whose entities (`sub-01`) it does not contradict; the nearest is
+    taken, as BIDS has it.
+
+    Parameters
+    ----------
+    labels
+        The label files.
+    root
+        No table above it is looked for, nor above the folder over a label's own.
+    dataset
+        The dataset's settings.
+    described
+        Whether the layout has read `dataset.json` already.
     """
     tables: dict[Path, None] = {}
     for label in labels:
@@ -92,12 +102,12 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _entities(path: Path) -> set[str]:
-    """`sub-01`, `desc-aseg` of a file name."""
+    """Return the entities of a file name: `sub-01`, `desc-aseg`."""
     return {part for part in path.name.split(".")[0].split("_") if "-" in part}
 
 
 def dseg_names(table: Path) -> dict[int, str]:
-    """Value -> name of a BIDS label table (columns index and name)."""
+    """Read a BIDS label table (columns index and name), value -> name; InputError for another table."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
@@ -109,7 +119,7 @@ def dseg_names(table: Path) -> dict[int, str]:
 
 
 def label_names(labels: Any) -> dict[int, str]:
-    """Value -> name, from `{"1": "heart"}` (Decathlon) or `{"heart": 1}` (nnU-Net); regions left out."""
+    """Read value -> name from `{"1": "heart"}` (Decathlon) or `{"heart": 1}` (nnU-Net), without regions."""
     if not isinstance(labels, dict):
         return {}
     names = {}
@@ -122,7 +132,7 @@ def label_names(labels: Any) -> dict[int, str]:
 
 
 def _json_names(file: Path) -> dict[int, str]:
-    """The names of a `dataset.json` that no layout needs; empty where it has none."""
+    """Read the names of a `dataset.json` that no layout needs; empty where it has none."""
     try:
         content = read_json(file)
     except InputError:

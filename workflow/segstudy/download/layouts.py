@@ -1,4 +1,4 @@
-"""Layouts of datasets on disk: which cases a folder or a table holds, and which files are left over.
+"""Layouts of datasets on disk: the cases of a folder or a table, and the files that are left over.
 
 Each layout is a function from a folder (or table) and the study's settings of the dataset to a
 `Listing`. Only names are looked at here; the audit opens the files.
@@ -28,12 +28,18 @@ from segstudy.tables import read_rows
 
 @dataclass(frozen=True)
 class Listing:
-    """What a dataset's folder holds.
+    """Hold the cases of a dataset's folder.
 
-    root: the folder that file names of problems are relative to.
-    cases: those with an image and a label by name, or of label maps alone; a name can stand twice.
-    problems: unpaired files, and what the dataset's own description says otherwise.
-    stacks: files of cases that are yet to be written, each from slices in their order.
+    Parameters
+    ----------
+    root
+        The folder that file names of problems are relative to.
+    cases
+        Those with an image and a label by name, or of label maps alone; a name can stand twice.
+    problems
+        Unpaired files, and contradictions of the dataset's own description.
+    stacks
+        Files of cases that are yet to be written, each from slices in their order.
     """
 
     root: Path
@@ -43,12 +49,21 @@ class Listing:
 
 
 def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None = None) -> Listing:
-    """The cases of a dataset.
+    """List the cases of a dataset.
 
-    raw: the fetched folder; left out, the study's `source.path` is read. derived: where files
-    belong that have to be made of the dataset's (`Listing.stacks`).
+    Parameters
+    ----------
+    dataset
+        The dataset's settings.
+    raw
+        The fetched folder; None: the study's `source.path` is read.
+    derived
+        Where files belong that have to be made of the dataset's (`Listing.stacks`).
 
-    Raises InputError where the folder or table cannot be read as its layout at all.
+    Raises
+    ------
+    InputError
+        Where the folder or table cannot be read as its layout at all.
     """
     source = dataset.source
     place = raw if raw is not None else getattr(source, "path", None)
@@ -72,7 +87,7 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
 
 
 def _msd(root: Path, dataset: Dataset) -> Listing:
-    """`dataset.json` lists pairs under `training`; channels are the fourth axis of an image."""
+    """List a Decathlon folder, whose `dataset.json` lists pairs; channels are an image's fourth axis."""
     description = _description(root)
     file = root / "dataset.json"
     problems = _compare_description(description, file, dataset, "modality")
@@ -102,7 +117,7 @@ def _msd(root: Path, dataset: Dataset) -> Listing:
 
 
 def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
-    """The cases of a list of pairs; an image may be a list of files, one a channel, as MONAI writes."""
+    """Read the cases of a list of pairs; an image may be a list of files, one a channel (MONAI)."""
     if not isinstance(entries, list):
         raise InputError(f"{where}: expected a list of image and label files")
     cases = []
@@ -124,12 +139,12 @@ def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
 
 
 def _plain_path(root: Path, text: str) -> Path:
-    """A file of the list, below the root; Windows writes backslashes."""
+    """Return the path of a listed file, below the root; Windows writes backslashes."""
     return root / text.replace("\\", "/")
 
 
 def _labelled_entries(entries: Any, part: str) -> list[Problem]:
-    """A warning where a part of dataset.json that is not read has labels."""
+    """Warn where a part of dataset.json that is not read has labels."""
     listed = entries if isinstance(entries, list) else []
     count = sum(isinstance(entry, dict) and bool(entry.get("label")) for entry in listed)
     if not count:
@@ -145,7 +160,7 @@ def _labelled_entries(entries: Any, part: str) -> list[Problem]:
 
 
 def _nnunet(root: Path, dataset: Dataset) -> Listing:
-    """`imagesTr/<case>_0000<ending>`, one file a channel, and `labelsTr/<case><ending>`.
+    """List `imagesTr/<case>_0000<ending>`, one file a channel, and `labelsTr/<case><ending>`.
 
     Where dataset.json has an entry `dataset`, that lists the files, as nnU-Net reads it.
     """
@@ -204,7 +219,7 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
 
 
 def _ending(root: Path, ending: Any) -> str:
-    """The ending of all files of an nnU-Net folder, whose two folders must be there."""
+    """Return the ending of all files of an nnU-Net folder, whose two folders must be there."""
     file = root / "dataset.json"
     if not isinstance(ending, str) or not is_image(f"case{ending}"):
         raise InputError(
@@ -239,7 +254,7 @@ def _nnunet_listed(root: Path, entries: Any, problems: list[Problem]) -> Listing
 
 
 def _segthor(root: Path, dataset: Dataset) -> Listing:
-    """`train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz` where a right label is."""
+    """List `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a right label."""
     folder = root / "train"
     if not folder.is_dir():
         raise InputError(
@@ -279,7 +294,7 @@ _SLICE = re.compile(r"(case|seg)_(\d+)_slice_(\d+)\.(?:nii\.png|png|nii|nii\.gz)
 
 
 def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
-    """Slices by subject, each subject's in the order of their numbers; volumes are to be stacked."""
+    """List slices by subject, each subject's in the order of their numbers; volumes are to be stacked."""
     source = dataset.source
     folders = _slice_folders(root, source.parts)
     slice_files: dict[str, dict[str, dict[int, Path]]] = {"case": {}, "seg": {}}
@@ -325,7 +340,7 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
 
 
 def _odd_counts(images: Mapping[str, Mapping[int, Path]]) -> list[Problem]:
-    """A warning for each subject that has more or fewer slices than most."""
+    """Warn of each subject that has more or fewer slices than most."""
     counts = {subject: len(slices) for subject, slices in images.items()}
     usual = max(counts.values(), key=list(counts.values()).count, default=0)
     return [
@@ -338,7 +353,7 @@ def _odd_counts(images: Mapping[str, Mapping[int, Path]]) -> list[Problem]:
 
 
 def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
-    """The folders of the parts, images and labels, wherever below the root they lie."""
+    """Find the folders of the parts, images and labels, wherever below the root they lie."""
     folders = [
         (match[2], bool(match[1]), path)
         for path in sorted(root.rglob("*slices_*"))
@@ -362,7 +377,7 @@ def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
 def _slice_problems(
     name: str, images: dict[int, Path], labels: dict[int, Path], root: Path
 ) -> list[Problem]:
-    """What keeps a subject's slices from being a volume."""
+    """List the reasons why a subject's slices are no volume."""
     problems = [
         Problem(
             name,
@@ -388,7 +403,7 @@ def _slice_problems(
 
 
 def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
-    """A folder a subject; `seg35_labels.txt`, FreeSurfer's colour table, says what values mean."""
+    """List a folder a subject; `seg35_labels.txt`, FreeSurfer's colour table, names the values."""
     segmentation = dataset.source.segmentation
     folders = sorted(path for path in root.glob("OASIS_OAS1_*") if path.is_dir())
     if not folders:
@@ -415,7 +430,7 @@ def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
 
 
 def _colour_table(file: Path) -> dict[int, str]:
-    """Value -> name of FreeSurfer's text format (value, name, red, green, blue, alpha); empty if absent."""
+    """Read value -> name of FreeSurfer's text format (value, name, red, ...); empty if absent."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -429,7 +444,7 @@ def _colour_table(file: Path) -> dict[int, str]:
 
 
 def _bids(root: Path, dataset: Dataset) -> Listing:
-    """Raw images beside a pipeline's `dseg` files, paired by subject and session."""
+    """List raw images beside a pipeline's `dseg` files, paired by subject and session."""
     source = dataset.source
     if len(source.suffixes) != len(dataset.channels):
         raise InputError(
@@ -459,7 +474,7 @@ def _bids(root: Path, dataset: Dataset) -> Listing:
 
 
 def _pipeline(root: Path, name: str | None) -> Path:
-    """The folder of `derivatives` that holds the labels."""
+    """Return the folder of `derivatives` that holds the labels."""
     folder = root / "derivatives"
     able = sorted(
         path for path in folder.glob("*") if path.is_dir() and any(path.rglob("sub-*_dseg.nii.gz"))
@@ -481,7 +496,7 @@ def _pipeline(root: Path, name: str | None) -> Path:
 
 
 def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
-    """Files of that ending by subject, or subject and session: ("sub-01", "ses-1")."""
+    """Return files of that ending by subject, or subject and session: ("sub-01", "ses-1")."""
     files: dict[tuple[str, ...], list[Path]] = {}
     for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
         for path in sorted(root.glob(pattern)):
@@ -495,7 +510,7 @@ def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
 
 
 def _label_maps(root: Path, dataset: Dataset) -> Listing:
-    """Each image file of the folder is a case without image, and a subject, if it names no `sub-<id>`."""
+    """List each image file of a folder as a case without image, and a subject unless named `sub-<id>`."""
     if not root.is_dir():
         raise InputError(f"{root}: not a folder; expected one with a label map a subject in it")
     maps = _images(root)
@@ -519,7 +534,7 @@ _OPTIONAL = ("subject", "reference_label", "fold", "split")
 
 
 def _table(table: Path, dataset: Dataset) -> Listing:
-    """A TSV with a row a case; file names are relative to the table's folder."""
+    """List the rows of a TSV, a case each; file names are relative to the table's folder."""
     rows = read_rows(table)
     header = rows[0][1]
     images = _check_columns(table, header, dataset)
@@ -540,7 +555,7 @@ def _table(table: Path, dataset: Dataset) -> Listing:
 
 
 def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str]:
-    """The image columns, in the order of the channels."""
+    """Return the image columns, in the order of the channels; InputError for unusable columns."""
     if len(header) == 1:
         other = next((mark for mark in (",", ";") if mark in header[0]), None)
         if other:
@@ -597,7 +612,7 @@ def _table_case(row: dict[str, str], images: Iterable[str], table: Path, number:
 
 
 def _check_folds(table: Path, numbers: list[int], cases: list[Case]) -> None:
-    """Either the user fixes the fold of every case that is trained on, or of none."""
+    """Refuse a table that fixes the fold of some cases that are trained on, and not of all."""
     rows = [
         (number, case) for number, case in zip(numbers, cases, strict=True) if case.split != "test"
     ]
@@ -630,7 +645,7 @@ def _description(root: Path) -> dict:
 def _compare_description(
     description: dict, file: Path, dataset: Dataset, channels_key: str
 ) -> list[Problem]:
-    """Where dataset.json speaks of other channels (an error) or structures (a warning)."""
+    """Compare the channels (an error) and structures (a warning) of dataset.json with the study's."""
     channels = description.get(channels_key)
     if isinstance(channels, dict) and len(channels) != len(dataset.channels):
         raise InputError(
@@ -654,13 +669,13 @@ def _compare_description(
 
 
 def _regions(labels: Any) -> dict[str, list[int]]:
-    """nnU-Net's regions, structures that overlap: name -> values, from `{"tumour": [1, 2]}`."""
+    """Return nnU-Net's regions, structures that overlap: name -> values, from `{"tumour": [1, 2]}`."""
     named = labels.items() if isinstance(labels, dict) else ()
     return {str(name): values for name, values in named if isinstance(values, list)}
 
 
 def _region_text(region: str, values: list[int], dataset: Dataset) -> str:
-    """What to do about a region; nothing where the study learns just this as one structure."""
+    """Describe the remedy for a region; empty where the study learns just this as one structure."""
     merged = dataset.merged_labels.items()
     values_of = {
         name: {value, *(one for one, into in merged if into == value)}
@@ -680,7 +695,7 @@ def _region_text(region: str, values: list[int], dataset: Dataset) -> str:
 
 
 def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:
-    """A warning where what nnU-Net's `dataset.json` calls `ignore` is something else to the study."""
+    """Warn where nnU-Net's `ignore` of `dataset.json` has another meaning in the study."""
     value = labels.get("ignore") if isinstance(labels, dict) else None
     if not isinstance(value, int) or value in dataset.ignore:
         return []
@@ -698,7 +713,7 @@ def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Image files of a folder, but for hidden ones (macOS leaves `._*` in archives)."""
+    """List the image files of a folder, but for hidden ones (macOS leaves `._*` in archives)."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -709,7 +724,7 @@ def _images(folder: Path) -> list[Path]:
 def _present(
     cases: list[Case], problems: list[Problem], root: Path
 ) -> tuple[list[Case], list[Problem]]:
-    """The cases whose files all exist, and the problems with those of the others added."""
+    """Select the cases whose files all exist; add the problems of the others."""
     present = []
     for case in cases:
         missing = [path for path in case.files if not path.is_file()]
@@ -722,7 +737,7 @@ def _present(
 
 
 def _elsewhere(root: Path, pattern: str) -> str:
-    """A hint at the folder that was meant, where one above or below holds what is sought."""
+    """Hint at the folder that was meant, where one above or below has the files."""
     near = (
         *root.resolve().parents[:2],
         *(path for path in sorted(root.glob("*")) if path.is_dir()),
@@ -737,7 +752,7 @@ def _unpaired(path: Path, root: Path) -> Problem:
 
 
 def _name(path: Path, root: Path) -> str:
-    """A file's name as problems give it: below the root, else as it is."""
+    """Name a file as problems give it: below the root, else as it is."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

@@ -24,12 +24,22 @@ _BY_HAND = "unpack it by hand, look at what it holds, and set source.path"
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (plain, gzip, bzip2, xz) or zip archive into an empty folder.
 
-    If all of it lies in one top folder, that folder's content is what comes into `folder`.
+    If all content lies in one top folder, that folder's content is put into `folder`. Only regular
+    files and folders are written, without rights, owners or times of the archive's.
 
-    What comes out are regular files and folders, written here and by nothing of the archive's: no
-    rights, owners or times. Raises InputError for a file that is no archive, that is damaged or ends
-    early, that names files outside the folder, holds links or devices, and for one whose content does
-    not fit on the disk or is suspiciously large for its size.
+    Parameters
+    ----------
+    archive
+        The file.
+    folder
+        An empty folder.
+
+    Raises
+    ------
+    InputError
+        For a file that is no archive, that is damaged or ends early, that names files outside the
+        folder, holds links or devices, and for one whose content does not fit on the disk or is
+        suspiciously large for its size.
     """
     try:
         if tarfile.is_tarfile(archive):

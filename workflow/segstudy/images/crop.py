@@ -18,24 +18,38 @@ _BODY_STEP_MM = 4.0
 
 
 class Box(NamedTuple):
-    """Voxels `start[axis] <= index < stop[axis]`."""
+    """Bound a part of a grid: voxels `start[axis] <= index < stop[axis]`."""
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Return the number of voxels along each axis."""
         return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
+        """Return the box as slices of an array."""
         return tuple(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
 
 
 def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
-    """The box that an image (channel, x, y, z) is cropped to, without a margin.
+    """Compute the box that an image is cropped to, without a margin.
 
-    crop: `body`, `nonzero` or `none` (the whole image). Where nothing is found, the whole image.
+    Parameters
+    ----------
+    array
+        (channel, x, y, z).
+    spacing_mm
+        Voxel size along x, y, z.
+    crop
+        `body` (CT in Hounsfield units), `nonzero`, or `none` for the whole image.
+
+    Returns
+    -------
+    Box
+        The whole image where nothing is found.
     """
     if crop == "body":
         return body_box(array, spacing_mm)
@@ -45,13 +59,19 @@ def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
 
 
 def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
-    """The box of the patient in a CT image (channel, x, y, z) in Hounsfield units.
+    """Compute the box of the patient in a CT image.
 
-    It holds every connected part above -500 HU, lungs inside included since only the box is asked
-    for, of at least 20 ml or a twentieth of the largest part's volume: two legs, arms beside the
-    trunk. Specks are none, nor is what is thin throughout, such as a table's shell or a blanket.
-    Where no part is like that, all of them count. Sought on voxels about 4 mm apart; the box is
-    widened by two such steps, since what is pointed can end between them.
+    The box holds every connected part above -500 HU of at least 20 ml or a twentieth of the largest
+    part's volume, such as two legs, or arms beside the trunk. Thin parts (a table's shell, a
+    blanket) are left out, unless all parts are thin. The search runs on voxels about 4 mm apart;
+    the box is widened by two such steps, since a pointed part can end between them.
+
+    Parameters
+    ----------
+    array
+        (channel, x, y, z) in Hounsfield units.
+    spacing_mm
+        Voxel size along x, y, z.
     """
     steps = tuple(
         max(1, min(int(_BODY_STEP_MM / size), voxels // 32))
@@ -74,7 +94,7 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
 
 
 def _body_parts(parts: np.ndarray, count: int, spacing_mm: Sequence[float]) -> np.ndarray:
-    """Which voxels are part of the body, of the numbered parts 1 .. count of an image (x, y, z)."""
+    """Mark the voxels of the body among the numbered parts 1 .. count of an image (x, y, z)."""
     # A slab at the border of a slice is as thin as one within.
     framed = np.pad(parts, ((1, 1), (1, 1), (0, 0)))
     depth_mm = ndimage.distance_transform_edt(framed, spacing_mm)[1:-1, 1:-1]
@@ -89,9 +109,21 @@ def _body_parts(parts: np.ndarray, count: int, spacing_mm: Sequence[float]) -> n
 
 
 def cut_off(label: np.ndarray, box: Box, values: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Of each value of a label map (x, y, z), how many voxels lie outside the box, and how many it has.
+    """Count the voxels of each label value that lie outside a box.
 
-    Those of which none does are left out.
+    Parameters
+    ----------
+    label
+        (x, y, z).
+    box
+        The part that is kept.
+    values
+        Label values that are counted.
+
+    Returns
+    -------
+    dict
+        Value -> (voxels outside, voxels in all), for values with voxels outside.
     """
     size = int(max(*values, label.max(initial=0), 0)) + 1
     everywhere = np.bincount(label.ravel(), minlength=size)
@@ -104,7 +136,19 @@ def cut_off(label: np.ndarray, box: Box, values: Sequence[int]) -> dict[int, tup
 
 
 def widened(box: Box, shape: Sequence[int], spacing_mm: Sequence[float], margin_mm: float) -> Box:
-    """The box with a margin on each side, within an image of this shape."""
+    """Add a margin to each side of a box, within an image of this shape.
+
+    Parameters
+    ----------
+    box
+        In voxels.
+    shape
+        Shape of the image (x, y, z).
+    spacing_mm
+        Voxel size along x, y, z.
+    margin_mm
+        Rounded up to whole voxels.
+    """
     margins = [int(np.ceil(margin_mm / size)) for size in spacing_mm]
     start = tuple(max(0, low - margin) for low, margin in zip(box.start, margins, strict=True))
     stop = tuple(
@@ -115,7 +159,7 @@ def widened(box: Box, shape: Sequence[int], spacing_mm: Sequence[float], margin_
 
 
 def _box_of(mask: np.ndarray) -> Box:
-    """The smallest box around the voxels of a mask; of an empty mask, the whole."""
+    """Compute the smallest box around the voxels of a mask; the whole for an empty mask."""
     ranges = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)

@@ -1,4 +1,4 @@
-"""The content of image files, also where a header and its voxels are two files."""
+"""The files that hold an image: its own, and the data files that a detached header names."""
 
 import hashlib
 import re
@@ -17,9 +17,19 @@ _NUMBERED = re.compile(r"[^%]*%0?\d?d[^%]*")
 
 
 def content_digest(path: Path, what: str) -> str:
-    """SHA-256 of an image file, and of the files with its voxels where the header names others.
+    """Compute the SHA-256 of an image file, and of the data files that its header names.
 
-    what: whose file it is, for the error. Raises InputError where one of them cannot be read.
+    Parameters
+    ----------
+    path
+        The image file.
+    what
+        Whose file it is, for the error.
+
+    Raises
+    ------
+    InputError
+        Where one of the files cannot be read.
     """
     digest = hashlib.sha256()
     for part in (path, *voxel_files(path)):
@@ -32,10 +42,15 @@ def content_digest(path: Path, what: str) -> str:
 
 
 def voxel_files(path: Path | str) -> list[Path]:
-    """The files beside a MetaImage's or NRRD's header that hold its voxels; none where it holds them itself.
+    """List the data files beside a MetaImage or NRRD header; none where the header file holds the voxels.
 
-    Raises InputError where the header names a file that is not beside it: a header that came with a
-    dataset could else name any file of this machine. A file that is not there is named all the same.
+    Files that a header names count even where they are missing.
+
+    Raises
+    ------
+    InputError
+        Where the header names a file in another folder: the header of a downloaded dataset could
+        otherwise name any file of this machine.
     """
     path = Path(path)
     kind = next((kind for kind in _NAMED if path.suffix in kind), None)
@@ -75,7 +90,7 @@ def voxel_files(path: Path | str) -> list[Path]:
 
 
 def _header(path: Path, kind: tuple[str, ...]) -> list[str]:
-    """The lines of a header, and of a MetaImage what follows it too: where it ends is told by a line."""
+    """Read the lines of an NRRD header, or all lines of a MetaImage, whose header ends by its content."""
     try:
         with path.open("rb") as file:
             content = file.read(_HEAD_BYTES)
@@ -102,7 +117,7 @@ def _check_end(path: Path, lines: list[str], place: int) -> None:
 
 
 def _beside(path: Path, name: str) -> Path:
-    """The file of this name beside the header."""
+    """Return the path of the file of this name beside the header; InputError for any other folder."""
     file = path.parent / name
     plain = len(PurePath(name).parts) == 1 and not re.search(r"[\\:\0]|^~|^\.\.$", name)
     if plain and file.resolve().parent == path.parent.resolve():

@@ -1,12 +1,12 @@
-"""The same image saved twice: in another type, orientation or format, or with its numbers rescaled.
+"""Images that were saved twice: in another type, orientation or format, or with rescaled numbers.
 
-Such a copy has, voxel by voxel, the numbers of the other one up to a factor (below 0, too), an offset
-and the rounding of both, and nothing else has. Images are compared by some thousand voxels at places that
-follow from the shape alone, once both are turned to RAS. Numbers at an image's ends, such as air,
-a background set to zero and what a copy cut off, say nothing and are left out.
+Such a copy has, voxel by voxel, the numbers of the other image up to a factor (also below 0), an
+offset and the rounding of both. Images are compared by some thousand voxels, at positions that
+follow from the shape alone, once both are reoriented to RAS. Numbers at an image's ends, such as
+air, a background set to zero and clipped values, say nothing and are left out.
 
-A copy whose numbers are unchanged is also recognised where its header says nothing of the orientation any
-more, or where rows of background were added or cut away: by the sums of all numbers above the lowest.
+A copy with unchanged numbers is also recognised where its header has lost the orientation, or
+where rows of background were added or cut away: by the sums of all numbers above the lowest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,10 +35,17 @@ AGREE = 0.999
 
 @dataclass(frozen=True)
 class ImageSignature:
-    """What an image is recognised by: its shape in RAS and its numbers at some places, float32 (n,).
+    """Hold the values by which an image is recognised.
 
-    sums: of its numbers above the lowest, counted from that: how many, their sum and that of their squares,
-    the last two to nine digits; None where the places show too few different numbers.
+    Parameters
+    ----------
+    shape
+        In RAS.
+    values
+        float32 (n,), the numbers at positions that follow from the shape.
+    sums
+        Of the numbers above the lowest, counted from the lowest: how many, their sum and the sum of
+        their squares (nine digits); None where `values` has too few different numbers.
     """
 
     shape: tuple[int, int, int]
@@ -47,7 +54,7 @@ class ImageSignature:
 
 
 def signature(image: Image) -> ImageSignature:
-    """The look of an image (channel, i, j, k): that of its first channel."""
+    """Compute the signature of an image (channel, i, j, k), from its first channel."""
     reoriented = to_ras(Image(image.array[:1], image.affine)).array[0]
     flat = reoriented.ravel()
     if flat.size > POINTS:
@@ -69,7 +76,7 @@ def _sums(array: np.ndarray) -> tuple[int, str, str]:
 
 
 def duplicate_pairs(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[str, str]]:
-    """Pairs of names whose images are the same, the one that comes first named first."""
+    """Yield pairs of names whose images are the same, in the order of the mapping."""
     seen = set()
     for first, second in _by_shape(signatures):
         seen.add((first, second))
@@ -82,7 +89,7 @@ def duplicate_pairs(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[
 
 
 def _by_shape(signatures: Mapping[str, ImageSignature]) -> Iterator[tuple[str, str]]:
-    """Pairs of names whose images agree voxel by voxel."""
+    """Yield pairs of names whose images agree voxel by voxel."""
     shapes: dict[tuple[int, int, int], list[str]] = {}
     for name, image in signatures.items():
         shapes.setdefault(image.shape, []).append(name)
@@ -113,9 +120,9 @@ def _alike(values: Sequence[np.ndarray]) -> Iterator[tuple[int, int]]:
 
 
 def is_rescaled(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays (n,) are the same numbers, up to a factor, an offset and rounding.
+    """Tell whether two arrays (n,) hold the same numbers, up to a factor, an offset and rounding.
 
-    The rounding of each is the smallest step between its numbers.
+    The rounding of an array is the smallest step between its numbers.
     """
     # Where some say no, all need not be looked at; fewer have larger steps, and so say no less often.
     if _agree(one[:FIRST_POINTS], other[:FIRST_POINTS]) is False:
@@ -124,7 +131,7 @@ def is_rescaled(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _agree(one: np.ndarray, other: np.ndarray) -> bool | None:
-    """As `is_rescaled`; None where there is too little to tell by."""
+    """Compare as `is_rescaled` does; None where there is too little to tell by."""
     inside = [_inside(array) for array in (one, other)]
     both = inside[0] & inside[1]
     if both.sum() < max(LEAST_POINTS, 0.5 * min(part.sum() for part in inside)):
@@ -158,6 +165,6 @@ def _line(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, flo
 
 
 def _step(values: np.ndarray) -> float:
-    """The smallest distance between different numbers; 0 for an array of one number."""
+    """Compute the smallest distance between different numbers; 0 for an array of one number."""
     steps = np.diff(np.unique(values))
     return float(steps.min(initial=np.ptp(values)))

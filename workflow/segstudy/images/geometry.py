@@ -19,10 +19,10 @@ def to_ras(image: Image) -> Image:
 
 
 def reorient(image: Image, orientation: str) -> Image:
-    """Permute and flip the last three axes so that they point as `orientation` says, e.g. `LPS`.
+    """Permute and flip the last three axes so that they point as `orientation` says, such as `LPS`.
 
-    Nothing is interpolated, and every voxel keeps its place in the patient; turned to where they
-    pointed before, array and affine are what they were.
+    Nothing is interpolated, and every voxel keeps its place in the patient. Reorienting back gives
+    the array and affine that were passed in.
     """
     reorientation = orientations.ornt_transform(
         orientations.io_orientation(image.affine), orientations.axcodes2ornt(orientation)
@@ -32,7 +32,7 @@ def reorient(image: Image, orientation: str) -> Image:
 
 
 def ras_grid(grid: Grid) -> Grid:
-    """The grid of an image after `to_ras`."""
+    """Compute the grid of an image after `to_ras`."""
     reorientation = orientations.io_orientation(grid.affine)
     shape = [0, 0, 0]
     for axis, size in zip(reorientation[:, 0].astype(int), grid.shape, strict=True):
@@ -48,7 +48,7 @@ def from_ras(array: np.ndarray, native: Grid) -> np.ndarray:
 
 
 def _apply(array: np.ndarray, reorientation: np.ndarray) -> np.ndarray:
-    """Apply an orientation to the last three axes."""
+    """Apply a reorientation, as nibabel writes one, to the last three axes."""
     if array.ndim == 3:
         return orientations.apply_orientation(array, reorientation)
     moved = np.moveaxis(array, 0, -1)

@@ -1,16 +1,16 @@
-"""What the header of an image file says of its place, and what makes that doubtful.
+"""The placement of an image by its header, and doubts about it.
 
 NIfTI: the sform places an image where its code is above 0, else the qform, else the voxel sizes
 (pixdim) alone, about the centre, with the first axis to the left; as in nibabel. Other programs
-choose otherwise (ITK takes voxel sizes from pixdim), so where these disagree a warning says so.
+choose otherwise (ITK takes voxel sizes from pixdim), so a warning names each disagreement.
 
 Lengths are millimetres. Where a header names another unit, programs differ (ITK converts, nibabel
 and FSL do not), and the unit is often wrong. So the length of the image decides: by the unit 1 mm
-to 3 m, as millimetres 5 mm to 3 m are taken for real. That leaves one reading, with a warning, or
-the file is refused with both. A unit that is not known is refused.
+to 3 m, as millimetres 5 mm to 3 m are taken for real. Where one reading is left, it is taken with
+a warning; otherwise the file is refused with both readings. An unknown unit is refused.
 
-What is refused here and in `grids.unusable` is refused wherever a file is read; `warnings` are
-said by audit, infer and metrics.
+Headers refused here and in `grids.unusable` are refused wherever a file is read; `warnings` are
+logged by audit, infer and metrics.
 """
 
 import logging
@@ -62,16 +62,16 @@ logging.getLogger("nibabel.global").addFilter(
 
 
 def say_warnings(paths: Sequence[Path | str], case: str = "") -> None:
-    """Log what makes the placement of image files doubtful."""
+    """Log the doubts about the placement of image files."""
     for path in paths:
         for text in warnings(path):
             log.warning("%s%s: %s", f"case {case}: " if case else "", path, text)
 
 
 def warnings(path: Path | str) -> list[str]:
-    """What makes a header's placement or its lengths doubtful; empty for a file that cannot be read.
+    """List the doubts about a header's placement or lengths; empty for a file that cannot be read.
 
-    What reads the image says why it cannot.
+    Reading the image raises the reason.
     """
     if not is_image(path):
         return []
@@ -135,10 +135,13 @@ def _text_warnings(path: Path | str) -> list[str]:
 
 
 def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
-    """The header of a NIfTI file; voxels are read when they are asked for.
+    """Open the header of a NIfTI file; voxels are read when they are used.
 
-    Raises InputError for whatever goes wrong, for a file that holds no volume (CIFTI), and for a
-    header that gives no voxel size or an infinite scale, which nibabel mends in silence.
+    Raises
+    ------
+    InputError
+        For a file that cannot be read or holds no volume (CIFTI), and for a header without a voxel
+        size or with an infinite scale, which nibabel mends in silence.
     """
     try:
         image = nibabel.load(path)
@@ -156,7 +159,7 @@ def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
 
 
 def _as_stored(path: Path | str, image: nibabel.Nifti1Image) -> nibabel.Nifti1Header:
-    """The header as it stands in the file: what nibabel loads has pixdim and scale mended."""
+    """Read the header as it stands in the file: nibabel's own has pixdim and scale mended."""
     with nibabel.openers.ImageOpener(path) as file:
         return image.header_class.from_fileobj(file, check=False)
 
@@ -177,7 +180,7 @@ def _check_stored(path: Path | str, header: nibabel.Nifti1Header) -> None:
 
 
 def stored_sizes(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
-    """Voxel sizes in pixdim as they stand in the file, up to three: 0 and negative ones too."""
+    """Read up to three voxel sizes of pixdim as they stand in the file, 0 and negative ones too."""
     return _pixdim(_as_stored(path, image))
 
 
@@ -186,18 +189,29 @@ def _pixdim(header: nibabel.Nifti1Header) -> np.ndarray:
 
 
 def nifti_affine(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
-    """The affine to RAS millimetres. Raises InputError where the unit of lengths cannot be told."""
+    """Compute the affine to RAS mm of a NIfTI header.
+
+    Raises
+    ------
+    InputError
+        Where the unit of lengths cannot be told.
+    """
     affine = np.asarray(image.affine, float)
     factor = _in_mm(path, _nifti_unit(image.header), longest_mm(_three(image.shape), affine))
     return affine * [[factor], [factor], [factor], [1.0]]
 
 
 def copy_placement(path: Path | str, header: nibabel.Nifti1Header) -> bool:
-    """Give a header the place that a NIfTI file has: qform, sform, codes, voxel sizes, unit.
+    """Copy the placement of a NIfTI file into a header: qform, sform, codes, voxel sizes, unit.
 
-    So any reader, whichever of these it goes by, sees both in one place. Voxel sizes of pixdim that
-    are not above 0, of which programs make different things, are those of the affine instead.
-    False for other formats.
+    Every reader then sees both images in one place, whichever of these it goes by. Voxel sizes of
+    pixdim that are not above 0, which programs read differently, are replaced by those of the
+    affine.
+
+    Returns
+    -------
+    bool
+        False for a file of another format, which leaves the header as it is.
     """
     if not str(path).endswith(NIFTI):
         return False
@@ -225,7 +239,7 @@ def _three(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def text_header(path: Path | str) -> dict[str, str]:
-    """The fields of an NRRD or MetaImage header, by their names in lower case."""
+    """Read the fields of an NRRD or MetaImage header, by their names in lower case."""
     fields: dict[str, str] = {}
     try:
         with Path(path).open("rb") as file:
@@ -243,10 +257,13 @@ def text_header(path: Path | str) -> dict[str, str]:
 
 
 def text_scale(path: Path | str) -> float:
-    """Millimetres a unit of length of an NRRD or MetaImage header.
+    """Compute the millimetres a unit of length of an NRRD or MetaImage header.
 
-    Raises InputError for a header that gives no voxel size, where ITK takes 1 mm, and for a unit
-    that cannot be right.
+    Raises
+    ------
+    InputError
+        For a header without a voxel size, where ITK takes 1 mm, and for a unit that cannot be
+        right.
     """
     fields = text_header(path)
     if not _has_sizes(fields):
@@ -263,12 +280,12 @@ def text_scale(path: Path | str) -> float:
 
 
 def _has_sizes(fields: Mapping[str, str]) -> bool:
-    """Whether each of three axes has a size; `none`, nan and 0, in whose place ITK takes 1 mm, are none."""
+    """Tell whether each of three axes has a size; `none`, nan and 0, which ITK reads as 1 mm, are none."""
     return len([step for step in _text_steps(fields) if step]) >= 3
 
 
 def _text_steps(fields: Mapping[str, str]) -> list[float]:
-    """Voxel sizes along the axes in the header's own unit, 0 for what is none."""
+    """Read the voxel sizes along the axes in the header's own unit, 0 for a missing one."""
     if "space directions" in fields:
         words = re.findall(r"\(([^)]*)\)", fields["space directions"])
         vectors = [(_numbers(word), word.count(",") + 1) for word in words]
@@ -280,7 +297,7 @@ def _text_steps(fields: Mapping[str, str]) -> list[float]:
 
 
 def _text_unit(fields: Mapping[str, str]) -> str:
-    """The unit of length; where axes have different ones, all of them, which is no unit."""
+    """Read the unit of length; the names of all units where axes differ."""
     text = next(
         (fields[name] for name in ("space units", "units", "distanceunits") if name in fields), ""
     )
@@ -298,7 +315,7 @@ def _unit_named(name: str) -> str:
 
 
 def _text_length(fields: Mapping[str, str]) -> float:
-    """Length of the longest side in the header's own unit; 0 where it cannot be told."""
+    """Compute the length of the longest side in the header's own unit; 0 where it cannot be told."""
     sizes = _numbers(fields.get("sizes", "") or fields.get("dimsize", ""))[-3:]
     steps = _text_steps(fields)
     return max((n * step for n, step in zip(sizes, steps, strict=False) if n > 1), default=0.0)
@@ -334,7 +351,7 @@ def _in_mm(path: Path | str, unit: str, length: float) -> float:
 
 
 def _judged(unit: str, length: float) -> tuple[float, str]:
-    """Millimetres a unit and a warning; 0 where both readings of the unit are likely, or none is."""
+    """Return the millimetres a unit and a warning; 0 where both readings of the unit are likely, or none."""
     if unit == "mm":
         return 1.0, ""
     stated = length * UNITS_MM[unit]
@@ -368,7 +385,7 @@ def _length_warnings(unit: str, length: float) -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The reason that a reader gives, in one line: ITK's ends with it, after places in memory and sources."""
+    """Reduce a reader's message to one line, without addresses in memory and places in source code."""
     text = str(error).strip()
     if "[nrrd]" in text:
         text = re.sub(r"^\[nrrd\] \w+: ", "", text.splitlines()[-1])

@@ -14,10 +14,28 @@ SHOWN = 3
 def to_integers(
     array: np.ndarray, path: Path | str, scale: float = 1.0
 ) -> tuple[np.ndarray, float]:
-    """Labels as the whole numbers that they are within 1e-3, and the largest distance from these.
+    """Round labels that lie within 1e-3 of whole numbers.
 
-    array: of any shape and type, finite. scale: the factor by which the header multiplies what is stored.
-    Raises InputError for numbers further off, with some of them and the likely cause.
+    Parameters
+    ----------
+    array
+        Of any shape and type, finite.
+    path
+        The file, for the error.
+    scale
+        The factor by which the header multiplies the stored numbers, for the likely cause.
+
+    Returns
+    -------
+    array : numpy.ndarray
+        Whole numbers.
+    deviation : float
+        The largest distance of a label from its whole number.
+
+    Raises
+    ------
+    InputError
+        For numbers further off, with some of them and the likely cause.
     """
     if array.dtype.kind in "iu":
         return array, 0.0

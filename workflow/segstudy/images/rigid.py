@@ -1,7 +1,7 @@
-"""Moving one structure of a label map by a matrix, with the exact semantics of the SegTHOR fault.
+"""Moving one structure of a label map by a matrix, as the heart of the SegTHOR labels was moved.
 
 A matrix here is 4x4, acts on voxel indices (i, j, k) of the stored array and maps output to
-input: the voxel o of the result takes what stood at `matrix @ o` (nearest neighbour).
+input: voxel o of the result takes the value at `matrix @ o` (nearest neighbour).
 """
 
 import math
@@ -19,14 +19,14 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def translation(shift: Sequence[float]) -> np.ndarray:
-    """4x4 matrix that adds `shift`."""
+    """Return the 4x4 matrix that adds `shift`."""
     matrix = np.eye(4)
     matrix[:3, 3] = shift
     return matrix
 
 
 def rotation(axis: int, angle_deg: float) -> np.ndarray:
-    """4x4 matrix of a right-handed rotation about coordinate axis 0, 1 or 2, in degrees."""
+    """Return the 4x4 matrix of a right-handed rotation about coordinate axis 0, 1 or 2, in degrees."""
     first, second = [(1, 2), (2, 0), (0, 1)][axis]
     cosine, sine = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
     matrix = np.eye(4)
@@ -36,16 +36,26 @@ def rotation(axis: int, angle_deg: float) -> np.ndarray:
 
 
 def segthor_corruption(shape: Sequence[int]) -> np.ndarray:
-    """The fault of the SegTHOR labels, output to input on voxel indices (i, j, k).
+    """Compute the corruption of the SegTHOR labels for a grid, output to input on voxel indices.
 
-    On 512x512 slices, however many, it is the original
+    On 512x512 slices, however many, the matrix is the original
     `T(275, 200, 0) . Rz(-27 deg) . T(-275, -200, 0) . T(50, 40, 15)`. For another grid, pivot
     and shift are multiplied by `shape / (512, 512, 180)` axis by axis; the rotation stays a
     true rotation of voxel indices.
 
-    SegTHOR's fault is one matrix for all patients, though they differ in their number of
-    slices. A cohort on smaller grids is therefore tampered with one matrix too: call this once
-    with the cohort's mean shape, not with each patient's own.
+    The SegTHOR labels were corrupted with one matrix for all patients, though they differ in their
+    number of slices. One matrix is right for a cohort on smaller grids, too: pass the cohort's mean
+    shape once, not each patient's own.
+
+    Parameters
+    ----------
+    shape
+        Voxels along i, j, k; a mean shape may hold fractions.
+
+    Returns
+    -------
+    numpy.ndarray
+        4x4.
     """
     scale = np.ones(3) if tuple(shape[:2]) == SEGTHOR_SHAPE[:2] else np.divide(shape, SEGTHOR_SHAPE)
     pivot = scale * SEGTHOR_PIVOT
@@ -56,12 +66,22 @@ def segthor_corruption(shape: Sequence[int]) -> np.ndarray:
 def move_structure(label: np.ndarray, value: int, matrix: np.ndarray) -> np.ndarray:
     """Move one structure of a label map; the others stay.
 
-    label: (i, j, k), unsigned integers; not changed.
-    value: the structure's value.
-    matrix: 4x4, output to input on voxel indices.
+    The structure leaves 0 at its old place and overwrites other structures where it lands. The part
+    that would land outside the grid is lost.
 
-    The structure leaves 0 at its old place and overwrites other structures where it lands.
-    What would land outside the grid is lost.
+    Parameters
+    ----------
+    label
+        (i, j, k), unsigned integers; not changed.
+    value
+        The structure's value.
+    matrix
+        4x4, output to input on voxel indices.
+
+    Returns
+    -------
+    numpy.ndarray
+        (i, j, k).
     """
     moved = label.copy()
     box = bounding_box(label == value)
@@ -76,11 +96,25 @@ def move_structure(label: np.ndarray, value: int, matrix: np.ndarray) -> np.ndar
 def transform_mask(
     mask: np.ndarray, box: Box, matrix: np.ndarray, shape: Sequence[int]
 ) -> tuple[np.ndarray, Box]:
-    """Where a structure lands, worked out only on the box around it.
+    """Transform a mask by nearest neighbour, computed only on the box where it lands.
 
-    mask: bool, the structure within its box on the grid of the given shape.
-    matrix: 4x4, output to input on voxel indices of that grid.
-    Returns the landed structure (bool) and the box it lies in, which may be empty.
+    Parameters
+    ----------
+    mask
+        bool, the structure within its box.
+    box
+        Where the mask lies on the grid.
+    matrix
+        4x4, output to input on voxel indices of the grid.
+    shape
+        Shape of the grid (i, j, k).
+
+    Returns
+    -------
+    landing : numpy.ndarray
+        bool, the transformed structure within its box.
+    box : tuple
+        Where that box lies on the grid; may be empty.
     """
     # A voxel takes its value from half a voxel around; hence corners half a voxel further out.
     corners = np.array(np.meshgrid(*[(low - 0.5, high - 0.5) for low, high in box])).reshape(3, -1)
@@ -97,7 +131,7 @@ def transform_mask(
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:
-    """First and one past the last index along each axis of the voxels that are set; None if none is."""
+    """Compute the first and one past the last index of the set voxels along each axis; None if none is."""
     box = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -114,7 +148,7 @@ def _slices(box: Box) -> tuple[slice, slice, slice]:
 
 @njit(cache=True, nogil=True)
 def _nearest_neighbour(mask, matrix, shape):
-    """result[o] = mask[round(matrix @ o)], False outside; a half is rounded up, as SciPy does."""
+    """Compute result[o] = mask[round(matrix @ o)], False outside; a half is rounded up, as in SciPy."""
     result = np.zeros(shape, np.bool_)
     for i in range(shape[0]):
         for j in range(shape[1]):

@@ -24,19 +24,20 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Size:
-    """Voxel size and image size along right, front, head, in mm."""
+    """Hold voxel size and image size along right, front, head, in mm."""
 
     spacing_mm: tuple[float, float, float]
     extent_mm: tuple[float, float, float]
 
     def __str__(self) -> str:
+        """Describe the size in words."""
         return (
             f"voxels of {times(self.spacing_mm)} mm, {times(np.round(self.extent_mm, 3))} mm in all"
         )
 
 
 def image_size(grid: Grid) -> Size:
-    """The size of an image, by where its axes point."""
+    """Compute the size of an image along right, front and head."""
     reoriented = ras_grid(grid)
     return Size(
         reoriented.spacing_mm,
@@ -45,14 +46,19 @@ def image_size(grid: Grid) -> Size:
 
 
 def is_size_outlier(size: Size, usual: Size) -> bool:
-    """Whether voxel and image are both far larger, or both far smaller, than is usual."""
+    """Tell whether voxel and image are both far larger, or both far smaller, than is usual."""
     return bool(_are_outliers(_logs([size])[0], _logs([usual]))[0])
 
 
 def outlier_text(size: Size, usual: Size, whose: str) -> str:
-    """That a size is out of proportion to what is usual, in words; empty where it is not.
+    """Describe in words that a size is out of proportion to the usual one; empty where it is not.
 
-    whose: what is usual, e.g. `the other cases`.
+    Parameters
+    ----------
+    size, usual
+        Sizes that are compared.
+    whose
+        Whose size is usual, such as `the other cases`.
     """
     if not is_size_outlier(size, usual):
         return ""
@@ -63,10 +69,16 @@ def outlier_text(size: Size, usual: Size, whose: str) -> str:
 
 
 def find_size_outliers(sizes: Mapping[str, Size]) -> dict[str, str]:
-    """What stands out in a cohort: case -> why, for those that do.
+    """Find the cases of a cohort whose size is out of proportion to the others.
 
     Usual is the size of the case with which the most others are in proportion. Where more than
-    `MINORITY` are not, it can't be told which are wrong: every case is named, with both groups.
+    `MINORITY` of the cases are out of proportion, the wrong ones cannot be told: every case is
+    named, with both groups.
+
+    Returns
+    -------
+    dict
+        Case -> reason, for outliers.
     """
     if len(sizes) < 2:
         return {}
@@ -90,20 +102,20 @@ def find_size_outliers(sizes: Mapping[str, Size]) -> dict[str, str]:
 
 
 def _logs(sizes: Sequence[Size]) -> np.ndarray:
-    """Logarithms of voxel and image (case, 2, 4): the three axes and their mean."""
+    """Return logarithms of voxel and image (case, 2, 4): the three axes and their mean."""
     logs = np.log([[size.spacing_mm, size.extent_mm] for size in sizes])
     return np.concatenate([logs, logs.mean(axis=2, keepdims=True)], axis=2)
 
 
 def _are_outliers(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether a size (2, 4) and others (case, 2, 4) are out of proportion (case,)."""
+    """Tell whether a size (2, 4) and others (case, 2, 4) are out of proportion (case,)."""
     factors = others - one
     limits = np.log([ONE_AXIS, ONE_AXIS, ONE_AXIS, OVERALL])
     return ((factors > limits).all(axis=1) | (factors < -limits).all(axis=1)).any(axis=1)
 
 
 def _outliers_of_most(logs: np.ndarray) -> np.ndarray:
-    """Which cases (case,) are out of proportion to the case that most are in proportion with."""
+    """Mark the cases (case,) out of proportion to the case that most are in proportion with."""
     counts = [int(_are_outliers(one, logs).sum()) for one in logs]
     best = np.flatnonzero(np.equal(counts, min(counts)))
     chosen = np.zeros(len(logs), bool)
@@ -112,7 +124,7 @@ def _outliers_of_most(logs: np.ndarray) -> np.ndarray:
 
 
 def _centre(logs: np.ndarray, chosen: np.ndarray) -> int:
-    """The chosen case that is nearest to the median of the chosen."""
+    """Find the chosen case that is nearest to the median of the chosen."""
     middle = np.median(logs[chosen], axis=0)
     far = np.abs(logs - middle).sum(axis=(1, 2))
     return int(np.argmin(np.where(chosen, far, np.inf)))

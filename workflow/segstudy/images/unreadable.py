@@ -1,4 +1,4 @@
-"""What a path is that an image was expected at, told by its name and its first bytes, and what to do."""
+"""Reasons why a path holds no readable image, by its name and first bytes, and the remedy."""
 
 import os
 from pathlib import Path
@@ -22,9 +22,9 @@ _CONVERTED_BY = {
 
 
 def why_unreadable(path: Path | str) -> str:
-    """Say why no image can be read from a path, and what to do; empty where nothing speaks against it.
+    """Explain why no image can be read from a path, and the remedy; empty where nothing speaks against it.
 
-    Told are: what is not there (with the file that may be meant), links whose target is not there
+    Recognised are missing files (with the file that may be meant), links whose target is missing
     (git-annex, DataLad), pointers of Git LFS and git-annex, folders (of DICOM files), empty files,
     web pages, DICOM files, other endings, and endings that disagree with the content.
     """
@@ -49,7 +49,7 @@ def why_unreadable(path: Path | str) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do."""
+    """Tell whether a file begins as DICOM files do."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -58,7 +58,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether the first files of a folder, or of the folders in it, are DICOM files."""
+    """Tell whether the first files of a folder, or of the folders in it, are DICOM files."""
     inside = sorted(folder.iterdir())[:20]
     files = [path for path in inside if path.is_file()][:3]
     deeper = [path for path in inside if path.is_dir()][:3]
@@ -85,7 +85,7 @@ def _why_folder(path: Path) -> str:
 
 
 def _why_content(head: bytes) -> str:
-    """What a file is by its first bytes, where that is no image whatever its name says."""
+    """Explain by its first bytes why a file is no image, whatever its name says."""
     if not head:
         return "an empty file (0 bytes); copy or download it again"
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
@@ -106,7 +106,7 @@ def _why_content(head: bytes) -> str:
 
 
 def _why_ending(path: Path, head: bytes) -> str:
-    """Whether a name's ending is none of an image's, or not that of its content."""
+    """Explain an ending that is no image's, or that disagrees with the content."""
     if not is_image(path):
         lower = path.name.lower()
         if is_image(lower):
@@ -121,7 +121,7 @@ def _why_ending(path: Path, head: bytes) -> str:
 
 
 def _near_name(path: Path) -> str:
-    """The file beside a missing one that has its name and another ending."""
+    """Name the file beside a missing one that has its name and another ending."""
     try:
         near = sorted(
             file.name

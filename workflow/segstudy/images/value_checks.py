@@ -1,4 +1,4 @@
-"""What is wrong with the values of an image, whatever is to be done with it."""
+"""Checks of an image's values, the same in the audit and before a prediction."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +19,23 @@ LOOKED_AT = 100_000
 def image_problems(
     array: np.ndarray, paths: Sequence[Path], channels: Sequence[str], ct: bool
 ) -> list[tuple[Path, str, str]]:
-    """What is wrong with an image (channel, i, j, k): file, problem, verdict.
+    """List the problems of an image's values.
 
-    paths: a file for all channels, or one a channel. ct: whether it should be in Hounsfield units.
+    Parameters
+    ----------
+    array
+        (channel, i, j, k).
+    paths
+        One file for all channels, or one a channel.
+    channels
+        Names of the channels.
+    ct
+        Whether the image should be in Hounsfield units.
+
+    Returns
+    -------
+    list
+        (file, problem, verdict), the verdict `REFUSED` or `WARNING`.
     """
     problems = []
     for number, (name, values) in enumerate(zip(channels, array, strict=True)):
@@ -54,10 +68,10 @@ def _of_channel(values: np.ndarray, ct: bool) -> list[tuple[str, str]]:
 
 
 def count_label_values(values: np.ndarray) -> int:
-    """How many values an array (i, j, k) holds that looks like a label map; 0 where it does not.
+    """Count the values of an array (i, j, k) that looks like a label map; 0 for any other array.
 
-    It does where few whole numbers, none below 0, stand for 25 or more voxels each in the mean; and
-    where some do, and most voxels above 0 are equal to the next one.
+    An array looks like one where a few whole numbers, none below 0, have 25 or more voxels each on
+    average; with up to 256 values, most voxels above 0 must equal their neighbour as well.
     """
     flat = values.ravel()
     some = np.unique(flat[:: max(1, flat.size // LOOKED_AT)])
@@ -72,7 +86,7 @@ def count_label_values(values: np.ndarray) -> int:
 
 
 def _evenness(values: np.ndarray) -> float:
-    """The share of voxels above 0 that have the value of the next one along the first axis."""
+    """Compute the share of voxels above 0 that equal their neighbour along the first axis."""
     one, other = values[:-1], values[1:]
     inside = (one > 0) | (other > 0)
     return float(np.mean(one[inside] == other[inside])) if inside.any() else 0.0

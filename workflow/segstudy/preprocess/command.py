@@ -5,6 +5,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps and their options."""
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
 
     split = steps.add_parser("split", help="give each case the fold that tests it")
@@ -69,6 +70,7 @@ def _add_cases(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Run the step that the options name."""
     steps = {
         "split": _split,
         "fingerprint": _fingerprint,

@@ -1,4 +1,4 @@
-"""What the settings of a plan mean for a modality."""
+"""The geometry that a plan's settings mean for a modality."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,18 @@ def plan_geometry(
     spacing_mm: tuple[float, float, float],
     channels: Sequence[str] = (),
 ) -> Geometry:
-    """What a plan's settings mean for images of this modality (CT, MR, other), on this grid (mm).
+    """Resolve the settings of a plan for images of a modality.
 
-    channels: names of the images' channels, needed where the plan keeps some of them only.
+    Parameters
+    ----------
+    settings
+        The plan, as in the study file.
+    modality
+        `CT`, `MR` or `other`; decides crop and normalisation where the settings say `auto`.
+    spacing_mm
+        Target spacing along right, front, head.
+    channels
+        Names of the images' channels, needed where the plan selects some of them.
     """
     return Geometry(
         spacing_mm=spacing_mm,

@@ -1,4 +1,4 @@
-"""Which fold tests which case."""
+"""Splits: the fold that tests each case."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,26 +16,36 @@ Key = tuple[str, str]
 def split(
     cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str], settings: Splits
 ) -> list[Split]:
-    """Give each case the fold that tests it, or None where every fold's model does.
-
-    cohorts: the cases of each dataset. roles: `train` or `test` of each dataset.
+    """Assign each case the fold that tests it, or None where every fold's model does.
 
     Cases of a `test` dataset, and those whose `split` is `test`, get None: no fold trains on
     them. Folds that the user wrote into the case table are kept. Otherwise subjects are dealt
-    into folds: sorted by foreground volume (mm³), in groups of as many as there are folds, one
-    of each group to every fold, by a seeded shuffle. Folds so differ by at most one subject and
+    into folds: sorted by foreground volume (mm³), in blocks of as many as there are folds, one
+    of each block to every fold, by a seeded shuffle. Folds so differ by at most one subject and
     hold large and small structures alike; by `volume_and_presence` they hold as many subjects that
     lack a structure, too. The result depends on names, volumes and seed alone.
 
-    A label map alone is tested by no fold and trained on by all of them (`UNTESTED`), unless images
-    of its subject are tested: then it is left out by the folds that test these.
+    A label map without image is tested by no fold and trained on by all of them (`UNTESTED`),
+    unless images of its subject are tested: the folds that test these leave it out.
 
-    A subject is never in two folds; subjects with the same image are one since the audit. The same subject's name in two training datasets is taken
-    for the same person: that can only keep apart what might leak. The one exception is
-    `group_by: case_though_it_leaks`, where every case is dealt out for itself; a warning says
-    how many subjects then stand on both sides.
+    A subject is never in two folds; subjects with the same image are one since the audit. The same
+    name of a subject in two training datasets is taken for the same person, which can only separate
+    cases that might leak. The one exception is `group_by: case_though_it_leaks`, where every case
+    is dealt out by itself; a warning tells how many subjects are then trained on and tested.
 
-    Raises InputError where this cannot be kept, or a fold would have no case.
+    Parameters
+    ----------
+    cohorts
+        Dataset -> its cases.
+    roles
+        Dataset -> `train` or `test`.
+    settings
+        Number of folds, seed and stratification.
+
+    Raises
+    ------
+    InputError
+        Where these rules cannot be kept, or a fold would have no case.
     """
     training = {
         (dataset, case.case): case
@@ -132,7 +142,7 @@ def _of_label_maps(
     cohorts: Mapping[str, Sequence[Case]],
     roles: Mapping[str, str],
 ) -> dict[Key, int | None]:
-    """The fold that leaves out each label map: that of its subject's images, else none does.
+    """Find the fold that leaves out each label map: that of its subject's images, else none does.
 
     A subject whose images are in several folds (of a study that asks for leaks) is left out by all.
     """
@@ -235,9 +245,9 @@ def _warn_of_leaks(training: Mapping[Key, Case], chosen: Mapping[Key, int]) -> N
 def _volumes(
     cases: Mapping[Key, Case], unit: Mapping[Key, Key | str]
 ) -> dict[Key | str, tuple[tuple[bool, ...], float]]:
-    """For each subject (or what else is dealt out): which structures it has, and its foreground's volume.
+    """Group cases by subject, or by another unit: structures that are present, and foreground volume.
 
-    The volume is in mm³, the mean over its cases; a structure counts that any of them has.
+    The volume is in mm³, the mean over the cases; a structure counts that any of them has.
     """
     grouped: dict[Key | str, list[Case]] = {}
     for key, case in cases.items():
@@ -259,7 +269,7 @@ def _volume_mm3(case: Case) -> float:
 def _deal(
     subjects: Mapping[Key | str, tuple[tuple[bool, ...], float]], settings: Splits
 ) -> dict[Key | str, int]:
-    """A fold for each subject."""
+    """Deal the subjects into folds."""
     if len(subjects) < settings.folds:
         raise InputError(
             f"{settings.folds} folds for {len(subjects)} subjects to train on; expected at least one "

@@ -1,4 +1,4 @@
-"""Whole label maps on a plan's grid, for training on images that are drawn from them."""
+"""Whole label maps on a plan's grid, for training on images that are synthesised from them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -30,10 +30,25 @@ def tissues_shard(
 ) -> None:
     """Write the label maps of a dataset's cases into the folder `output`, which appears when all are done.
 
-    name: the dataset's. spacing_mm: voxel size (right, front, head) of the maps.
+    No image is read: where the plan crops, a map is cropped to its labelled voxels.
 
-    No image is read: where the plan crops, a map is cropped to what is labelled in it.
-    Raises InputError for a map of more than 254 values.
+    Parameters
+    ----------
+    name
+        The dataset's name.
+    cases
+        The cases of the shard.
+    spacing_mm
+        Target spacing along right, front, head.
+    settings
+        Plan, dataset, structures, and label values that share a tissue.
+    output
+        The folder.
+
+    Raises
+    ------
+    InputError
+        For a map of more than 254 values.
     """
     dataset = settings.dataset
     way = plan_geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
@@ -68,9 +83,14 @@ def tissues_shard(
 
 
 def tissues_of(values: Sequence[int], groups: Iterable[Sequence[int]]) -> list[int]:
-    """For each label value the number of its tissue, from 1 on: values of a group share one.
+    """Assign each label value the number of its tissue, from 1 on: values of a group share one.
 
-    groups: values that look alike; groups that overlap are one.
+    Parameters
+    ----------
+    values
+        Label values.
+    groups
+        Values that look alike; groups that overlap are one.
     """
     above: dict[int, int] = {}
 

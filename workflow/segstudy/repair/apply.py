@@ -1,8 +1,8 @@
-"""Undoing the fault on each case, and saying how far each result can be trusted.
+"""Moving the structure of each case back, with a verdict on how far each result can be trusted.
 
 The repair works on the grid as stored, by nearest neighbour, before any reorientation or
-resampling, and moves the one structure only. It cannot bring back what the fault destroyed:
-other structures that the moved one overwrote, and what it pushed out of the grid.
+resampling, and moves the one structure only. Two losses of the corruption stay: other structures
+that the moved one overwrote, and the part that left the grid.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -30,23 +30,38 @@ CUT_SHARE = 0.005
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was done to one case, and why. One row of verdicts.csv.
+    """Report what was done to one case, and why; a row of verdicts.csv.
 
-    verdict: `repaired`; `left` where the image says that the structure was right as delivered;
-        `review` where the evidence contradicts itself or something was lost.
-    label: which label was written: `moved`, `delivered` or `reference`.
-    voxels_moved: of the structure as delivered.
-    voxels_lost_outside: of these, what falls outside the grid when moved back.
-    voxels_overwritten: of other structures, where the structure lands.
-    voxels_at_border: of the structure as delivered, on the grid's border: what the fault pushed
-        further is lost.
-    voxels_vacated_near_others: of the place it leaves, nearer to another structure than to
-        background: probably overwritten by the fault.
-    voxels_filled: of these, what was given to the nearest structure (`fill_holes: nearest`).
-    gradient_*: image gradient across the structure's surface (evidence.Evidence), per mm.
-    spread_*: mean absolute deviation of the intensity within it.
-    smoothness_*: mean Dice of its neighbouring slices.
-    remark: the reasons, in words.
+    Parameters
+    ----------
+    case
+        Its name.
+    verdict
+        `repaired`; `left` where the image says that the structure was right as delivered; `review`
+        where the evidence contradicts itself or something was lost.
+    label
+        The label that was written: `moved`, `delivered` or `reference`.
+    voxels_moved
+        Of the structure as delivered.
+    voxels_lost_outside
+        Of these, the voxels that fall outside the grid when moved back.
+    voxels_overwritten
+        Of other structures, where the structure lands.
+    voxels_at_border
+        Of the structure as delivered, on the grid's border: the part pushed further is lost.
+    voxels_vacated_near_others
+        Of the place that the structure leaves, nearer to another structure than to background:
+        probably overwritten by the corruption.
+    voxels_filled
+        Of these, the voxels given to the nearest structure (`fill_holes: nearest`).
+    gradient_before, gradient_after
+        Image gradient across the structure's surface (`evidence.Evidence`), a mm.
+    spread_before, spread_after
+        Mean absolute deviation of the intensity within the structure.
+    smoothness_before, smoothness_after
+        Mean Dice of neighbouring slices.
+    remark
+        The reasons, in words.
     """
 
     case: str
@@ -69,7 +84,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Reverted:
-    """A label with one structure moved back, and what that cost, in voxels."""
+    """Hold a label with one structure moved back, and the losses, in voxels."""
 
     label: np.ndarray
     moved: int
@@ -79,10 +94,18 @@ class Reverted:
 
 
 def revert(label: np.ndarray, value: int, corruption: np.ndarray) -> Reverted:
-    """Move a structure back by the inverse of the fault.
+    """Move a structure back by the inverse of the corruption.
 
-    label: (i, j, k), unsigned. fault: 4x4, output to input on voxel indices. The structure's old
-    place is left 0. Where it lands it overwrites others.
+    The structure's old place is left 0. Where it lands it overwrites others.
+
+    Parameters
+    ----------
+    label
+        (i, j, k), unsigned integers.
+    value
+        The structure's value.
+    corruption
+        4x4, output to input on voxel indices.
     """
     mask = label == value
     places = np.argwhere(mask)
@@ -103,10 +126,24 @@ def revert(label: np.ndarray, value: int, corruption: np.ndarray) -> Reverted:
 def fill_vacated(
     label: np.ndarray, vacated: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> np.ndarray:
-    """What the place that a structure left would hold: there, the nearest value outside it.
+    """Fill the place that a structure left with the nearest value outside it.
 
-    label: (i, j, k). vacated: bool (i, j, k). Returns a label map; distances are in mm. Background
-    counts as a value, so only what lies nearer to a structure than to background is given to one.
+    Background counts as a value, so that only voxels nearer to a structure than to background are
+    given to one.
+
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    vacated
+        bool (i, j, k).
+    spacing_mm
+        Voxel size along i, j, k.
+
+    Returns
+    -------
+    numpy.ndarray
+        A label map (i, j, k).
     """
     box = bounding_box(vacated)
     if box is None:
@@ -124,13 +161,29 @@ def fill_vacated(
 
 
 def judge(before: Evidence, after: Evidence, reverted: Reverted) -> tuple[str, bool, str]:
-    """Verdict, whether to move, and the reasons, from evidence before and after the move.
+    """Judge the evidence before and after the move.
 
-    Both measures of the image better and the structure fits and is no more ragged through slices:
+    Both measures of the image better, and the structure fits and is no more ragged through slices:
     `repaired`. Both worse, or one worse and the structure does not fit: `left`. Anything else is
-    for review; it is moved unless more speaks against it than for it, since the fault is known to
-    be in the cohort. Smoothness cannot speak for the move: a fault that turns all slices alike
-    leaves it as it was.
+    for review; such a structure is moved unless more speaks against the move than for it, since the
+    cohort is known to be corrupted. Smoothness cannot speak for the move: a corruption that turns
+    all slices alike leaves it unchanged.
+
+    Parameters
+    ----------
+    before, after
+        Evidence for the structure as delivered, and as moved back.
+    reverted
+        The losses of the move.
+
+    Returns
+    -------
+    verdict : str
+        `repaired`, `left` or `review`.
+    move : bool
+        Whether the moved label is to be written.
+    reasons : str
+        In words.
     """
     reasons, votes = [], []
     for name, change in (
@@ -163,7 +216,13 @@ def _vote(change: float) -> int:
 
 
 def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tuple[Image, Verdict]:
-    """The label to write for a case, on its stored grid, and the verdict."""
+    """Return the label to write for a case, on its stored grid, and the verdict.
+
+    Raises
+    ------
+    InputError
+        Where the case's files cannot be read, or differ in their grid.
+    """
     repair = settings.repair
     value = settings.structures[repair.structure]
     label, image = read_pair(case, settings)
@@ -214,7 +273,7 @@ def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tup
 
 
 def _reference(case: Case, label: Image, image: Image, value: int) -> tuple[Image, Verdict]:
-    """The right label of the reference case, with the evidence that it is."""
+    """Return the right label of the reference case, with the evidence for it."""
     right = read_label(case.reference_label)
     difference = compare_grids(label.grid, right.grid)
     if difference:
@@ -257,7 +316,7 @@ def _columns(before: Evidence, after: Evidence) -> dict[str, float]:
 
 
 def verdict_table(verdicts: list[Verdict]):
-    """The verdicts as a table, in the order of the cases' names."""
+    """Return the verdicts as a pandas table, in the order of the cases' names."""
     import pandas as pd
 
     columns = [field.name for field in fields(Verdict)]

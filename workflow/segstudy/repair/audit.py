@@ -1,9 +1,10 @@
 """Labels that do not fit the rest of their cohort, found without any reference.
 
-Three kinds of finding, a module each: labels that lie elsewhere (`misplacement`), what can be counted
-(`topology`), and structures of another form: a part missing, outline or size (`shape_outliers`).
+Three kinds of finding, a module each: labels that lie elsewhere (`misplacement`), empty
+structures, stray components, holes and cuts (`topology`), and structures of another form: a part
+missing, outline or size (`shape_outliers`).
 
-A fault that most of the cohort shares is the cohort's norm and is not seen here.
+An error that most of the cohort shares is the cohort's norm and is not found here.
 """
 
 from collections import defaultdict
@@ -37,10 +38,10 @@ LEAST_SPREAD = 0.05
 
 
 def audit(cases: Iterable[CaseFeatures]) -> list[LabelFinding]:
-    """All findings of a cohort, by case; the clearest first within a case.
+    """Find label errors in a cohort: sorted by case, the clearest first within a case.
 
-    What follows from a fault that explains the case is not told again: a structure moved to the
-    border is cut there, and one under another's number has the other's pieces, holes and form.
+    Consequences of an error that explains the case are not listed again: a structure moved to the
+    border is cut there, and one under another's number has the other's components, holes and form.
     """
     cases = list(cases)
     if not cases:
@@ -137,7 +138,7 @@ def _cropped(
 
 
 def _by_structure(findings: Iterable[LabelFinding], faults: set[str]) -> dict[str, frozenset[str]]:
-    """The cases that have one of some faults, by structure."""
+    """Return the cases that have one of some faults, by structure."""
     cases = defaultdict(set)
     for finding in findings:
         if finding.fault in faults:
@@ -154,9 +155,25 @@ Pairs = dict[str, tuple[tuple[Path, ...], Path]]
 def table_pairs(
     cases: Path, labels: Path | None, settings: str
 ) -> tuple[Pairs, dict[str, int], int]:
-    """Images and label of each case of a table; structures; channels.
+    """Read the files of a case table: pairs, structures and the number of channels.
 
-    labels: folder of repaired labels in shards, in place of those delivered. settings: Cohort, as JSON.
+    Parameters
+    ----------
+    cases
+        Case table of the dataset.
+    labels
+        Folder of repaired labels, in place of those delivered; None where there are none.
+    settings
+        The cohort's settings, as JSON.
+
+    Returns
+    -------
+    pairs : dict
+        Case -> (image files, label file).
+    structures : dict
+        Name -> label value.
+    channels : int
+        Channels of an image.
     """
     cohort = from_json(Cohort, settings)
     chosen = repaired_labels(read_cases(cases), labels)
@@ -165,9 +182,28 @@ def table_pairs(
 
 
 def folder_pairs(images: Path, labels: Path, structures: str) -> tuple[Pairs, dict[str, int], int]:
-    """The same for a folder of images of one channel and one of labels that bear the same names.
+    """Pair a folder of images of one channel with a folder of labels of the same names.
 
-    structures: JSON {name: value}. Raises InputError for a file without its other half.
+    Parameters
+    ----------
+    images, labels
+        The folders.
+    structures
+        JSON {name: value}.
+
+    Returns
+    -------
+    pairs : dict
+        Case -> (image files, label file).
+    structures : dict
+        Name -> label value.
+    channels : int
+        1.
+
+    Raises
+    ------
+    InputError
+        For unusable `structures`, and for a file without its other half.
     """
     try:
         given = parse_json(structures, "--structures")
@@ -206,11 +242,21 @@ def audit_files(
     ignore: Collection[int] = (),
     controls: bool = False,
 ) -> list[LabelFinding]:
-    """Audit files. What cannot be read, or lies on other grids, is a finding too.
+    """Audit files; a file that cannot be read, or that lies on another grid, is a finding too.
 
-    ignore: values of voxels that nobody has labelled; a case with some is not judged, as what its
-    structures look like is not known. controls: whether a label without any structure is a healthy control, and
-    no fault.
+    Parameters
+    ----------
+    pairs
+        Case -> (image files, label file).
+    structures
+        Name -> label value.
+    channels
+        Channels of an image.
+    ignore
+        Values of voxels that nobody has labelled. A case with some is not judged, since the form of
+        its structures is unknown.
+    controls
+        Whether a label without any structure is a healthy control, and no error.
     """
     described, unreadable, unknown, healthy = [], [], 0, 0
     apart = -(-len(pairs) // PLANTED_CASES)
@@ -269,7 +315,7 @@ def audit_files(
 
 
 def _without_folder(text: str, *files: Path) -> str:
-    """A message with the names of its files only: a result names no folder of this machine."""
+    """Shorten the files in a message to their names: a result names no folder of this machine."""
     for file in files:
         text = text.replace(str(file), file.name)
     return text

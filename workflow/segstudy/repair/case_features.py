@@ -1,4 +1,4 @@
-"""A case as the label audit sees it: where its structures lie, how they are made up, its image."""
+"""Features of a case for the label audit: position, components and form of structures, and the image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,24 @@ from segstudy.repair.points import Points, Scene, middle_of, sample, scene
 
 @dataclass(frozen=True)
 class Shape:
-    """A structure of one case, in RAS mm from the middle of the grid.
+    """Hold the position and the components of a structure, in RAS mm from the middle of the grid.
 
-    voxels, volume_ml: its size. centroid: (3,). spread: 3x3 covariance of its voxels.
-    stray: voxels of each piece but the largest, greatest first; pieces lie GAP_VOXELS apart.
-    holes: background voxels that it encloses. border: its voxels on the face of the grid that has most of them.
-    points: for look-ups in the image.
+    Parameters
+    ----------
+    voxels, volume_ml
+        Size.
+    centroid
+        (3,).
+    spread
+        3x3 covariance of the voxels' positions.
+    stray
+        Voxels of each component but the largest, greatest first; components lie GAP_VOXELS apart.
+    holes
+        Background voxels that the structure encloses.
+    border
+        The structure's voxels on the face of the grid that has most of them.
+    points
+        Points for look-ups in the image.
     """
 
     voxels: int
@@ -35,8 +47,21 @@ class Shape:
 
 @dataclass(frozen=True)
 class CaseFeatures:
-    """A case as the audit sees it: its structures (None where empty), their form (None also where
-    there are too few voxels to have one) and its image."""
+    """Hold the features of a case.
+
+    Parameters
+    ----------
+    case
+        Its name.
+    shapes
+        Structure -> position and components; None where it is empty.
+    image
+        The image, for look-ups.
+    morphologies
+        Structure -> form; None also where the structure has too few voxels.
+    voxel_mm
+        Edge of a cube of the volume of a voxel of `image`.
+    """
 
     case: str
     shapes: Mapping[str, Shape | None]
@@ -48,11 +73,20 @@ class CaseFeatures:
 def extract_features(
     case: str, image: Image, label: Image, structures: Mapping[str, int], simulate: bool = True
 ) -> CaseFeatures:
-    """Measure one case.
+    """Extract the features of a case.
 
-    image: (channel, i, j, k), finite. label: (i, j, k) on the same grid.
-    structures: name to value. plant: whether faults of form are planted in its structures, to be
-    learnt from.
+    Parameters
+    ----------
+    case
+        Its name.
+    image
+        (channel, i, j, k), finite.
+    label
+        (i, j, k) on the same grid.
+    structures
+        Name -> label value.
+    simulate
+        Whether label errors are simulated in its structures, for the audit to learn from.
     """
     ras = to_ras(label)
     shapes = {name: _shape(ras, value) for name, value in structures.items()}

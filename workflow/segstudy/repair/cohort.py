@@ -1,4 +1,4 @@
-"""How the labels of a cohort were moved: from its reference case, from the images, or as the study file says."""
+"""Estimating the corruption of a cohort, by the way that the settings name."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,16 @@ from segstudy.study import RepairedCohort
 
 
 def estimate_cohort(cases: Sequence[Case], settings: RepairedCohort) -> EstimateReport:
-    """The fault of a cohort, as the `repair` section of its dataset asks."""
+    """Estimate how a structure was moved in a cohort.
+
+    The corruption is stated in the settings, or found from the reference pair or from the images.
+    With `frame: auto` the frame that suits the images better is taken.
+
+    Raises
+    ------
+    InputError
+        Where no method explains the reference pair, or the images do not tell.
+    """
     repair = needs_repair(settings)
     value = settings.structures[repair.structure]
     if repair.estimate_from == "images":

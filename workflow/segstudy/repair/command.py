@@ -1,10 +1,11 @@
-"""`segstudy repair estimate | apply | audit | tamper`."""
+"""`segstudy repair estimate | apply | audit | simulate`."""
 
 import argparse
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps and their options."""
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
     step = steps.add_parser(
@@ -67,6 +68,7 @@ def _add_dataset(step: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Run the step that the options name."""
     steps = {"estimate": _estimate, "apply": _apply, "audit": _audit}
     steps |= dict.fromkeys(("simulate", "tamper"), _simulate)
     steps[options.step](options)

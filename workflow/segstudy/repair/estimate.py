@@ -1,5 +1,4 @@
-"""The fault of a cohort: from the one case that has a right label and the wrong one, as given, or
-from the images (from_images.py)."""
+"""Estimating the corruption from a right and a wrong label of one case, and the files of an estimate."""
 
 import math
 import time
@@ -23,14 +22,24 @@ from segstudy.study import Repair
 def estimate(
     right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair
 ) -> EstimateReport:
-    """Run the methods of the study file on a reference pair, in one frame; the best IoU wins.
+    """Estimate the corruption from a reference pair, in one frame; the best IoU wins.
 
-    right, wrong: bool (i, j, k) on one grid with the given affine to RAS mm.
-    settings: with frame `voxel` or `physical`. A given `transform` takes the methods' place.
+    Methods are compared by the IoU of the replayed corruption, which is 1 for the true one. The IoU
+    after repair is held down by rounding twice and by the part that was pushed out of the grid.
 
-    Methods are compared by the IoU of the replayed fault: it is 1 for the true fault, whereas the
-    IoU after repair is held down by rounding twice and by what the fault pushed out of the grid.
-    Raises InputError, with all attempts, where the best is below `minimum_iou`.
+    Parameters
+    ----------
+    right, wrong
+        bool (i, j, k) on one grid.
+    affine
+        4x4 of that grid, to RAS mm.
+    settings
+        With frame `voxel` or `physical`. A given `transform` takes the methods' place.
+
+    Raises
+    ------
+    InputError
+        With all attempts, where the best IoU is below `minimum_iou`.
     """
     frame = settings.frame
     axis = superior_axis(affine)
@@ -105,7 +114,7 @@ def _candidates(
     spacing_mm: tuple[float, float, float] | None,
     settings: Repair,
 ) -> tuple[list[tuple[str, np.ndarray | None, str, float]], Sweep | None]:
-    """What each method proposes: (method, fault on voxel indices or None, reason, seconds); the sweep."""
+    """Run the methods: (method, corruption on voxel indices or None, reason, seconds) each; the sweep."""
     if settings.transform is not None:
         return [("given", stated_transform(settings, affine), "", math.nan)], None
     candidates, swept = [], None
@@ -144,7 +153,7 @@ def _candidates(
 
 
 def stated_transform(settings: Repair, affine: np.ndarray) -> np.ndarray:
-    """The fault that the study file states, on voxel indices of a grid."""
+    """Return the corruption that the study file states, on voxel indices of a grid."""
     matrix = np.array(settings.transform)
     if settings.frame == "physical":
         matrix = np.linalg.inv(affine) @ matrix @ affine
@@ -154,7 +163,7 @@ def stated_transform(settings: Repair, affine: np.ndarray) -> np.ndarray:
 
 
 def describe_attempt(attempt: Attempt) -> str:
-    """An attempt in a line of text."""
+    """Describe an attempt in a line of text."""
     if attempt.matrix is None:
         return f"{attempt.method}: failed: {attempt.reason}"
     if math.isnan(attempt.iou):
@@ -166,10 +175,18 @@ def describe_attempt(attempt: Attempt) -> str:
 
 
 def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | None) -> float:
-    """Rotation of a voxel matrix about an array axis, in degrees, in (-180, 180].
+    """Compute the rotation of a voxel matrix about an array axis, in degrees, in (-180, 180].
 
-    spacing_mm: voxel sizes where the rotation is one in millimetres. For an affine matrix it is
-    the rotation nearest to its in-plane part.
+    For an affine matrix the rotation nearest to its in-plane part is returned.
+
+    Parameters
+    ----------
+    matrix
+        4x4 on voxel indices.
+    axis
+        Array axis of the rotation.
+    spacing_mm
+        Voxel sizes where the rotation is one in millimetres; None for voxel indices.
     """
     first, second = (axis + 1) % 3, (axis + 2) % 3
     scale = 1.0 if spacing_mm is None else spacing_mm[second] / spacing_mm[first]
@@ -183,10 +200,10 @@ def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | Non
 def write_estimate(folder: Path, report: EstimateReport) -> None:
     """Write transform.json, transform.tfm, attempts.csv, seconds.csv, sweep.csv and repaired.nii.gz.
 
-    transform.tfm is the fault as ITK has it: output to input points in LPS mm of the reference case.
-    repaired.nii.gz is the structure (1) of the reference case as delivered and moved back; the
-    cohort's label of that case is its right one. Without a reference case there is no such file.
-    Seconds, which differ from run to run, have a table to themselves.
+    transform.tfm is the corruption in ITK's terms: output to input points in LPS mm of the
+    reference case. repaired.nii.gz is the structure (1) of the reference case as delivered and
+    moved back; the cohort's label of that case is its right one. Without a reference case there is
+    no such file. Seconds, which differ from run to run, have a table to themselves.
     """
     import pandas as pd
 
@@ -237,7 +254,7 @@ def write_itk_transform(path: Path, matrix_mm: np.ndarray) -> None:
 
 
 def read_estimate(path: Path | str) -> Estimate:
-    """Read transform.json."""
+    """Read transform.json; InputError where `segstudy repair estimate` did not write it."""
     content: dict[str, Any] = read_json(path)
     try:
         for key in ("matrix_voxel", "matrix_mm"):
@@ -252,9 +269,16 @@ def read_estimate(path: Path | str) -> Estimate:
 
 
 def unchecked_estimate(label: Image, repair: Repair, value: int) -> EstimateReport:
-    """A known transform as an estimate, where no right label tells whether it is the fault.
+    """Return a known transform as an estimate, where no right label can confirm it.
 
-    label: of the case on whose voxel indices it is told.
+    Parameters
+    ----------
+    label
+        Of the case on whose voxel indices the transform is stated.
+    repair
+        Settings with `transform` and `frame`.
+    value
+        The structure's value.
     """
     affine = label.affine
     matrix = stated_transform(repair, affine)

@@ -1,4 +1,4 @@
-"""What the label audit tells: the kinds of fault, and one finding."""
+"""Findings of the label audit, and their kinds."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -24,12 +24,20 @@ SMALLEST_COHORT = 5
 
 @dataclass(frozen=True)
 class LabelFinding:
-    """One suspected fault. A row of faults.csv.
+    """Report one suspected error of a label; a row of faults.csv.
 
-    structure: its name, or several joined by `+` where the fault is of the label map.
-    fault: one of FAULTS.
-    evidence: what was seen, in words.
-    score: how clear it is: the gain of the explanation, or the robust z-score of the count.
+    Parameters
+    ----------
+    case
+        Its name.
+    structure
+        Its name, or several joined by `+` where the whole label map is concerned.
+    fault
+        One of FAULTS.
+    evidence
+        In words.
+    score
+        Clarity: the gain of the explanation, or the robust z-score of the count.
     """
 
     case: str
@@ -40,7 +48,7 @@ class LabelFinding:
 
 
 def fault_table(findings: Sequence[LabelFinding]):
-    """The findings as a table."""
+    """Return the findings as a pandas table."""
     import pandas as pd
 
     columns = [field.name for field in fields(LabelFinding)]

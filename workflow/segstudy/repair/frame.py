@@ -1,4 +1,4 @@
-"""Whether the fault acted on voxel indices or on millimetres: the images of the cohort decide.
+"""Choice of the frame, voxel indices or millimetres, in which all cases share the corruption.
 
 On the reference case both can explain the same pair of labels. On a case with other voxel sizes
 or another origin they send the structure to different places, and only one of them lies on the
@@ -31,12 +31,31 @@ CLEAR = 0.05
 def choose_frame(
     estimates: Mapping[str, Estimate], cases: Sequence[Case], settings: RepairedCohort
 ) -> tuple[str, dict[str, float]]:
-    """The frame that suits the images best, and the evidence for each.
-
-    estimates: by frame. cases: the cohort; the reference case has no say.
+    """Choose the frame that suits the images of the cohort best.
 
     The evidence is the mean over the cases of log(gradient across the surface after the repair)
-    minus before. Raises InputError where the frames differ and the images do not tell them apart.
+    minus before.
+
+    Parameters
+    ----------
+    estimates
+        Frame -> estimate.
+    cases
+        The cohort; the reference case has no say.
+    settings
+        The cohort's settings.
+
+    Returns
+    -------
+    frame : str
+        `voxel` or `physical`.
+    evidence : dict
+        Frame -> mean evidence; empty where the images were not needed.
+
+    Raises
+    ------
+    InputError
+        Where the frames differ and the images do not tell them apart.
     """
     if len(estimates) == 1:
         [frame] = estimates
@@ -75,7 +94,7 @@ def choose_frame(
 
 
 def _apart(estimates: list[Estimate], case: Case) -> float:
-    """How far apart two estimates send the middle of a case's grid, in voxels."""
+    """Compute how far apart two estimates send the middle of a case's grid, in voxels."""
     grid = read_grid(case.label)
     middle = np.append((np.array(grid.shape) - 1) / 2, 1.0)
     one, other = (estimate.on(grid) @ middle for estimate in estimates)

@@ -1,16 +1,17 @@
-"""The fault of a cohort from its images alone, where no case has a right label.
+"""Estimating the corruption of a cohort from its images alone, where no case has a right label.
 
-All cases share one fault. A candidate is undone in every case at once, and the images say how
-well the structure then lies: on edges, within one kind of tissue, and beside the other structures
-instead of over them. A single image is often mistaken, all together seldom. Searched are a
-rotation about the foot-head axis, on the full circle, and a shift by up to a fifth of the grid.
+All cases share one corruption. A candidate is reverted in every case at once, and the images say
+how well the structure then lies: on edges, within one kind of tissue, and beside the other
+structures instead of over them. A single image is often mistaken, all together seldom. Searched
+are a rotation about the foot-head axis, on the full circle, and a shift by up to a fifth of the
+grid.
 
-It works for a compact structure that differs from what surrounds it, from three cases on: the
-heart of the phantom to a tenth of a degree and half a voxel. It does not for thin tubes (aorta,
+The search works for a compact structure that differs from its surroundings, from three cases on:
+the heart of the phantom to a tenth of a degree and half a voxel. It fails for thin tubes (aorta,
 esophagus), which lie as well elsewhere along themselves, where another edge of the image is far
-stronger than the structure's own (skin in air), nor for a fault that keeps a structure on its own
-outline, such as the rotation of a round one. benchmarks/README.md has measurements. What the
-images do not tell is refused, or called `ambiguous`; it is not guessed.
+stronger than the structure's own (skin in air), and for a corruption that keeps a structure on its
+own outline, such as the rotation of a round one. benchmarks/README.md has measurements. Unclear
+results are refused, or called `ambiguous`, never guessed.
 """
 
 import itertools
@@ -60,12 +61,22 @@ Candidate = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class CaseView:
-    """A case as the search sees it.
+    """Hold a case as the search sees it.
 
-    points: of the structure as delivered. fine: more of them. image, others: its image and its
-    other structures. grid: of the label as stored. middle: of the structure, in voxel indices.
-    to_mm: 4x4 from the frame's coordinates (voxel indices or RAS mm) to those of the points.
-    centroid, size: of the structure, and the grid's extent, in the frame's coordinates.
+    Parameters
+    ----------
+    points, fine
+        Points of the structure as delivered; more of them.
+    image, others
+        The case's image and its other structures, for look-ups.
+    grid
+        Of the label as stored.
+    middle
+        Of the structure, in voxel indices.
+    to_mm
+        4x4 from the frame's coordinates (voxel indices or RAS mm) to those of the points.
+    centroid, size
+        Of the structure, and the grid's extent, in the frame's coordinates.
     """
 
     points: Points
@@ -81,13 +92,26 @@ class CaseView:
 
 @dataclass(frozen=True)
 class SharedCorruption:
-    """The fault that the images agree on.
+    """Hold the corruption that the images agree on.
 
-    matrix: 4x4, output to input, in the frame's coordinates. angle_deg: its rotation.
-    scores: how well the structure of each case lies with the fault undone. gain: their mean above
-        that as delivered. t: of that gain over its standard error.
-    rotation: `determined`, or `ambiguous` where another angle suits as well; rival_deg: that angle.
-    angles_deg, curve: mean score over the angle, at the shift found.
+    Parameters
+    ----------
+    matrix
+        4x4, output to input, in the frame's coordinates.
+    angle_deg
+        Its rotation.
+    scores
+        (case,), how well the structure lies once the corruption is reverted.
+    gain
+        Mean of the scores above that as delivered.
+    t
+        The gain over its standard error.
+    rotation
+        `determined`, or `ambiguous` where another angle suits as well.
+    rival_deg
+        That other angle.
+    angles_deg, curve
+        Mean score over the angle, at the shift found.
     """
 
     matrix: np.ndarray
@@ -102,10 +126,14 @@ class SharedCorruption:
 
 
 def estimate_from_images(cases: Sequence[Case], settings: RepairedCohort) -> EstimateReport:
-    """The fault of a cohort from its images, in the frame of the settings or in the better one.
+    """Estimate the corruption of a cohort from its images, in the settings' frame or in the better one.
 
-    Where the settings name a reference case, the fault found is held against that pair too.
-    Raises InputError where the images do not tell.
+    Where the settings name a reference case, the result is compared with that pair too.
+
+    Raises
+    ------
+    InputError
+        Where the images do not tell.
     """
     repair = settings.repair
     value = settings.structures[repair.structure]
@@ -157,9 +185,16 @@ def estimate_from_images(cases: Sequence[Case], settings: RepairedCohort) -> Est
 
 
 def view_case(image: Image, label: Image, value: int) -> CaseView | None:
-    """Prepare a case, in frame `voxel`: image (channel, i, j, k), finite; label (i, j, k).
+    """Prepare a case for the search, in frame `voxel`; None without the structure.
 
-    None without the structure.
+    Parameters
+    ----------
+    image
+        (channel, i, j, k), finite.
+    label
+        (i, j, k).
+    value
+        The structure's value.
     """
     ras = to_ras(label)
     mask = ras.array == value
@@ -184,7 +219,7 @@ def view_case(image: Image, label: Image, value: int) -> CaseView | None:
 
 
 def in_frame(case: CaseView, frame: str) -> CaseView:
-    """A case that was seen in frame `voxel`, in another."""
+    """Convert a case that `view_case` prepared to a frame's coordinates."""
     if frame == "voxel":
         return case
     affine = case.grid.affine
@@ -197,10 +232,16 @@ def in_frame(case: CaseView, frame: str) -> CaseView:
 
 
 def placement_score(case: CaseView, corruption: np.ndarray) -> float:
-    """How well the structure of a case lies in its image with a fault undone; greater is better.
+    """Score how well a structure lies with a corruption reverted: log gradient minus log spread.
 
-    Log of gradient across the surface over spread inside, less what overlaps other structures or
-    leaves the grid: the measures of `evidence.py`, from points.
+    Overlap with other structures and voxels outside the grid lower the score.
+
+    Parameters
+    ----------
+    case
+        In the frame of the corruption.
+    corruption
+        4x4, output to input, in the frame's coordinates.
     """
     moved = case.to_mm @ corruption @ np.linalg.inv(case.to_mm)
     turn, shift = np.ascontiguousarray(moved[:3, :3]), moved[:3, 3]
@@ -214,11 +255,20 @@ def placement_score(case: CaseView, corruption: np.ndarray) -> float:
 
 
 def find_shared_corruption(cases: Sequence[CaseView], axis: int) -> SharedCorruption:
-    """Find the one fault that all cases share.
+    """Search for the corruption that all cases share.
 
-    cases: all in one frame. axis: of the rotation, in the frame's coordinates. Raises InputError
-    where there are too few cases, or where no candidate is clearly better than the labels as
-    delivered and than all others at other places.
+    Parameters
+    ----------
+    cases
+        In one frame.
+    axis
+        Foot-head axis in the frame's coordinates.
+
+    Raises
+    ------
+    InputError
+        Where there are too few cases, or where no candidate is clearly better than the labels as
+        delivered and than all candidates at other positions.
     """
     if len(cases) < LEAST_CASES:
         raise InputError(
@@ -307,7 +357,7 @@ ELSE = "Give a reference_case with a right label, or the transform"
 def _better_frame(
     agreed: dict[str, SharedCorruption], seen: Sequence[CaseView]
 ) -> tuple[str, dict[str, float] | None]:
-    """The frame in which the cases agree better, and the mean scores; InputError where unclear."""
+    """Choose the frame in which the cases agree better, with the mean scores; InputError where unclear."""
     if len(agreed) == 1:
         return next(iter(agreed)), None
     scores = {frame: float(one.scores.mean()) for frame, one in agreed.items()}
@@ -337,7 +387,7 @@ def _better_frame(
 
 
 def _axis(seen: Sequence[CaseView], frame: str) -> int:
-    """The foot-head axis in a frame's coordinates."""
+    """Return the foot-head axis in a frame's coordinates."""
     if frame == "physical":
         return 2
     axes = {superior_axis(case.grid.affine) for case in seen}
@@ -364,7 +414,7 @@ def _every_third(points: Points) -> Points:
 
 
 def _way(case: CaseView, corruption: np.ndarray) -> float:
-    """How far a fault moves the structure's points on average, in voxels of the scene."""
+    """Compute how far a corruption moves the structure's points on average, in voxels of the scene."""
     moved = case.to_mm @ corruption @ np.linalg.inv(case.to_mm)
     points = case.points.inside
     there = points @ moved[:3, :3].T + moved[:3, 3]

@@ -1,9 +1,9 @@
-"""Labels that lie elsewhere, or otherwise, than in the rest of their cohort.
+"""Labels that lie elsewhere, or with other axes or numbers, than in the rest of their cohort.
 
-Each structure is described by its place, shape, neighbours and image evidence, and each
-description is held against the cohort's median in units of its spread. For a label map that
-stands out, every fault of a kind is undone in thought (48 orientations, swapped numbers, shifts),
-and the one after which it looks like the others is the fault that is named.
+Each structure is described by its position, shape, neighbours and image evidence, and each
+feature is compared with the cohort's median in units of its spread. For a label map that
+stands out, corrections of every kind are tried (48 orientations, swapped numbers, shifts),
+and the one after which the label looks like the others names the error.
 """
 
 import itertools
@@ -31,8 +31,17 @@ LEAST_SHIFT_VOXELS = 2.0
 
 @dataclass(frozen=True)
 class Correction:
-    """What is undone in thought: a turn about the middle of the grid, a shift of some structures,
-    and which structure's label stands for which."""
+    """Describe a correction that is tried.
+
+    Parameters
+    ----------
+    rotation
+        3x3 on right, front, head, about the middle of the grid.
+    shift
+        (3,) mm, of some structures.
+    stands_for
+        Structure -> the structure whose label it takes.
+    """
 
     rotation: np.ndarray
     shift: np.ndarray
@@ -42,11 +51,27 @@ class Correction:
 def placement_features(
     case: CaseFeatures, name: str, correction: Correction, moved: frozenset[str]
 ) -> np.ndarray | None:
-    """The description of a structure, with a fault undone; None where it is empty.
+    """Compute the features of a structure after a correction.
 
-    Order: log volume; place (3 mm); place beside each other structure (3 mm each, NaN where that
-    is empty); log of its spread (6); by channel: log gradient across its surface, mean and log
-    spread of the intensity inside.
+    The order is: log volume; position (3 mm); position relative to each other structure (3 mm each,
+    NaN where that is empty); log of its spread (6); by channel: log gradient across its surface,
+    mean and log spread of the intensity inside.
+
+    Parameters
+    ----------
+    case
+        Features of the case.
+    name
+        The structure.
+    correction
+        The correction.
+    moved
+        Structures that the correction shifts.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        (m,); None where the structure is empty.
     """
     shape = case.shapes[correction.stands_for.get(name, name)]
     if shape is None:
@@ -82,7 +107,7 @@ def placement_features(
 
 
 def least_spread(structures: int, channels: int, voxel_mm: float) -> np.ndarray:
-    """The least spread that a cohort is granted, feature by feature, in the order of `placement_features`."""
+    """Return the least spread that a cohort is granted, in the order of `placement_features`."""
     place = [voxel_mm] * 3
     return np.array(
         [0.1, *place, *place * (structures - 1), *[0.05] * 6]
@@ -94,21 +119,28 @@ def least_spread(structures: int, channels: int, voxel_mm: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Norm:
-    """What is usual for a structure: median and robust standard deviation of each feature; and
-    half the sum of squared z-scores of a case in the middle of the cohort."""
+    """Hold what is usual for a structure.
+
+    Parameters
+    ----------
+    median, sd
+        (m,), median and robust standard deviation of each feature.
+    cost
+        Half the sum of squared z-scores of a case in the middle of the cohort.
+    """
 
     median: np.ndarray
     sd: np.ndarray
     cost: float = 0.0
 
     def z(self, features: np.ndarray) -> np.ndarray:
-        """Robust z-scores, within +-LARGEST_Z; 0 for what is not known."""
+        """Compute robust z-scores, within +-LARGEST_Z; 0 for unknown features."""
         z = (features - self.median) / self.sd
         return np.nan_to_num(z, nan=0.0).clip(-LARGEST_Z, LARGEST_Z)
 
 
 def cohort_norms(cases: Sequence[CaseFeatures]) -> dict[str, Norm]:
-    """What is usual for each structure that enough cases have."""
+    """Compute the norm of each structure that enough cases have."""
     unchanged = Correction(np.eye(3), np.zeros(3), {})
     voxel_mm = float(np.median([case.voxel_mm for case in cases]))
     norms = {}
@@ -134,7 +166,7 @@ UNCHANGED = Correction(np.eye(3), np.zeros(3), {})
 
 
 def misorientations() -> dict[str, tuple[str, np.ndarray]]:
-    """The 47 ways to lay a label wrongly on its image: name to (fault, 3x3 on right, front, head)."""
+    """List the 47 wrong orientations of a label: name -> (fault, 3x3 on right, front, head)."""
     rotations = {}
     for order in itertools.permutations(range(3)):
         for signs in itertools.product((1, -1), repeat=3):
@@ -160,8 +192,13 @@ def misorientations() -> dict[str, tuple[str, np.ndarray]]:
 def misplacement_cost(
     case: CaseFeatures, usual: Mapping[str, Norm], correction: Correction, moved: frozenset[str]
 ) -> tuple[float, float]:
-    """How unusual a case is with a fault undone, half the sum of squared z-scores: all of it, and
-    the part of it that the image gives."""
+    """Compute how unusual a case is after a correction: half the sum of squared z-scores.
+
+    Returns
+    -------
+    total, image : float
+        Of all features, and of those that the image gives.
+    """
     total = image = 0.0
     for name, norm in usual.items():
         features = placement_features(case, name, correction, moved)
@@ -174,12 +211,19 @@ def misplacement_cost(
 
 
 def explain_misplacement(case: CaseFeatures, usual: Mapping[str, Norm]) -> list[LabelFinding]:
-    """The fault of the label map, or of structures that lie elsewhere, that explains a case best.
+    """Find the correction that explains best why a case stands out, as findings.
 
-    A gain is the fall of `misplacement_cost` when the fault is undone: a log odds, as far as features are
-    normal and independent, which they are not quite. An explanation that leaves the case unusual
-    is none: then something else is wrong with it. But what was turned has been stretched by other
-    than cubic voxels too, and has lost what left the grid.
+    A gain is the fall of `misplacement_cost` by the correction: a log odds, as far as features are
+    normal and independent, which they are not quite. A correction that leaves the case unusual
+    explains nothing: something else is wrong. Rotated labels are exempt, since voxels that are not
+    cubic stretch them, and a part may have left the grid.
+
+    Parameters
+    ----------
+    case
+        Features of the case.
+    usual
+        Structure -> norm.
     """
     present = [name for name in usual if case.shapes[name] is not None]
     if not present:
@@ -234,10 +278,26 @@ def explain_misplacement(case: CaseFeatures, usual: Mapping[str, Norm]) -> list[
 def best_shift(
     case: CaseFeatures, usual: Mapping[str, Norm], group: frozenset[str]
 ) -> tuple[np.ndarray | None, float]:
-    """The shift of some structures that makes a case look most usual, in mm, and its gain.
+    """Search for the shift of some structures that makes a case most usual.
 
-    The search starts where the cohort would have them and goes by ever smaller steps. None where
-    the gain is not clear, the image speaks against it, or annotators differ by as much.
+    The search starts at the cohort's position and goes by ever smaller steps.
+
+    Parameters
+    ----------
+    case
+        Features of the case.
+    usual
+        Structure -> norm.
+    group
+        Structures that are shifted together.
+
+    Returns
+    -------
+    shift : numpy.ndarray or None
+        (3,) mm; None where the gain is not clear, the image speaks against the shift, or annotators
+        differ by as much.
+    gain : float
+        The fall of `misplacement_cost`.
     """
     before, image_before = misplacement_cost(case, usual, UNCHANGED, group)
 

@@ -1,8 +1,9 @@
-"""The form of a structure and how it meets the image, as numbers; and the same for planted faults.
+"""Morphology of a structure and of its edge in the image; the same with simulated label errors.
 
-A structure is looked at on the grid of its case's scene, cut to its box and made coarser until it
-is small. Faults of form are planted in it here, so that the audit learns from the cohort itself
-how a label looks with a part missing, with too much, or with an outline too wide or too narrow.
+A structure is measured on the grid of its case's scene, cropped to its box and averaged over
+blocks until it is small. Errors of form are simulated here, so that the audit learns from the
+cohort itself how a label looks with a part missing, with too much, or with an outline too wide or
+too narrow.
 """
 
 import itertools
@@ -48,16 +49,22 @@ KINDS = ("part", "wide", "narrow", "extra")
 
 @dataclass(frozen=True)
 class Morphology:
-    """Measures of a structure, as logarithms or shares but for two; NaN where the field of view ends.
+    """Hold measures of a structure, as logarithms or shares but for two; NaN where the grid cuts it.
 
-    open: (3, 2), whether the structure ends at the low and at the high end of an axis because the grid does.
-    once: (len(ONCE),): volume in mL; surface by volume; mean and greatest depth within; spread of
-        the intensity inside; edge of the image across the surface, and how much of it lies two
-        steps outwards and inwards; how far the outermost voxels are from the intensity inside.
-    along: (len(ALONG), 26), by direction: extent; area of the last voxels by volume^(2/3); contrast
-        of the image across the surface that faces so; share of the surface that does; how far it
-        reaches from the middle of the grid, and how far it ends before the grid does, in mm, the
-        latter along the axes only.
+    Parameters
+    ----------
+    overall
+        (len(GLOBAL),): volume in mL; surface by volume; mean and greatest depth within; spread of
+        the intensity inside; edge of the image across the surface, and the share of it two steps
+        outwards and inwards; contrast of the outermost voxels to the intensity inside.
+    directional
+        (len(DIRECTIONAL), 26), by direction: extent; area of the last voxels by volume^(2/3);
+        contrast of the image across the surface that faces so; share of the surface that does;
+        reach from the middle of the grid, and distance from the end of the grid, in mm, the latter
+        along the axes only.
+    open
+        (3, 2), whether the structure ends at the low and at the high end of an axis because the
+        grid does.
     """
 
     overall: np.ndarray
@@ -67,7 +74,7 @@ class Morphology:
 
 @dataclass(frozen=True)
 class MorphologySet:
-    """A structure's form as delivered, and with faults planted in it, by kind."""
+    """Hold the morphology of a structure as delivered, and with simulated errors, by kind."""
 
     delivered: Morphology
     simulated: Mapping[str, list[Morphology]]
@@ -75,10 +82,20 @@ class MorphologySet:
 
 @dataclass(frozen=True)
 class StructureCrop:
-    """A structure cut out of a label map, in RAS.
+    """Hold a structure that is cropped from a label map, in RAS.
 
-    mask, free: (x, y, z) bool, the structure and the background that it could grow into.
-    intensity: (c, x, y, z). corner_mm: (3,) of the box, from the grid's own. grid_mm: (3,), size of the grid.
+    Parameters
+    ----------
+    mask, free
+        bool (x, y, z), the structure, and the background that it could grow into.
+    intensity
+        (channel, x, y, z).
+    spacing_mm
+        (3,).
+    corner_mm
+        (3,), of the crop from the grid's own corner.
+    grid_mm
+        (3,), size of the grid.
     """
 
     mask: np.ndarray
@@ -90,7 +107,7 @@ class StructureCrop:
 
     @property
     def in_grid(self) -> np.ndarray:
-        """Which voxels lie on the grid, (x, y, z) bool."""
+        """Mark the voxels that lie on the grid, bool (x, y, z)."""
         low = [
             corner + np.arange(size) * step
             for corner, size, step in zip(
@@ -105,14 +122,24 @@ class StructureCrop:
         return x[:, None, None] & y[:, None] & z
 
     def room_mm(self, mask: np.ndarray) -> np.ndarray:
-        """How far a mask ends before the grid does, at the low and at the high end of each axis (3, 2)."""
+        """Measure from a mask to the low and to the high end of the grid along each axis, (3, 2) mm."""
         lows, highs = np.array(bounding_box(mask)).T * self.spacing_mm + self.corner_mm
         room = np.stack([lows, self.grid_mm - highs], axis=1)
         return np.where(room < self.spacing_mm[:, None] / 2, 0, room)
 
 
 def crop_structure(label: np.ndarray, value: int, image: Scene) -> StructureCrop | None:
-    """Cut a structure out of a label map (x, y, z) in RAS, on the grid of its scene; None if tiny."""
+    """Crop a structure from a label map, on the grid of its scene; None if it is tiny.
+
+    Parameters
+    ----------
+    label
+        (x, y, z) in RAS.
+    value
+        The structure's value.
+    image
+        The scene of the same case.
+    """
     block = np.maximum(np.array(label.shape) // image.intensity.shape[1:], 1)
     mask, free = block_means(label == value, block) >= 0.5, block_means(label == 0, block) >= 0.5
     box = bounding_box(mask)
@@ -143,7 +170,7 @@ def crop_structure(label: np.ndarray, value: int, image: Scene) -> StructureCrop
 
 
 def _without_fragments(mask: np.ndarray) -> np.ndarray:
-    """A mask (x, y, z) without its small pieces, which are a fault of their own."""
+    """Remove small components of a mask (x, y, z), which are an error of their own."""
     touching = np.ones((3, 3, 3))
     for share, gap in ((SMALL_PIECE, 0), (SMALL_APART, GAP_VOXELS // 2)):
         near = ndimage.binary_dilation(mask, touching, gap) if gap else mask
@@ -154,7 +181,15 @@ def _without_fragments(mask: np.ndarray) -> np.ndarray:
 
 
 def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | None:
-    """Measure a structure, or a version of it, in its box; None if it is tiny."""
+    """Measure a structure, or a version of it, in its crop; None if it is tiny.
+
+    Parameters
+    ----------
+    box
+        The crop.
+    mask
+        bool (x, y, z), on the grid of the crop.
+    """
     if np.count_nonzero(mask) < LEAST_VOXELS:
         return None
     # As much around it as the smoothing and the walk along the normals reach.
@@ -226,9 +261,18 @@ def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | Non
 def morphology_set(
     label: np.ndarray, value: int, image: Scene, simulate: bool = True
 ) -> MorphologySet | None:
-    """Measure a structure of a label map (x, y, z) in RAS on its scene; None if it is tiny or empty.
+    """Measure a structure of a label map on its scene; None if it is tiny or empty.
 
-    plant: whether faults are planted in it too.
+    Parameters
+    ----------
+    label
+        (x, y, z) in RAS.
+    value
+        The structure's value.
+    image
+        The scene of the same case.
+    simulate
+        Whether label errors are simulated in it too.
     """
     box = crop_structure(label, value, image)
     delivered = None if box is None else measure_morphology(box, box.mask)
@@ -239,9 +283,9 @@ def morphology_set(
 
 
 def simulate_corruptions(box: StructureCrop) -> dict[str, list[Morphology]]:
-    """The forms of a structure with faults planted in it, by kind.
+    """Measure a structure with simulated errors, by kind.
 
-    The same mask gives the same faults: its voxels choose the side and the share.
+    The same mask gives the same errors: the number of its voxels is the seed.
     """
     draw = np.random.default_rng(int(np.count_nonzero(box.mask)))
     corrupted = {kind: [] for kind in KINDS}
@@ -265,10 +309,19 @@ def simulate_corruptions(box: StructureCrop) -> dict[str, list[Morphology]]:
 
 
 def remove_part(mask: np.ndarray, way: str, share: float, draw: np.random.Generator) -> np.ndarray:
-    """A mask (x, y, z) that has lost a share of its voxels.
+    """Remove a share of a mask's voxels.
 
-    way: `x`, `y`, `z`: all beyond a plane across that axis; `oblique`: beyond any plane; `ball`: all
-    about a point of the surface.
+    Parameters
+    ----------
+    mask
+        bool (x, y, z).
+    way
+        `x`, `y`, `z`: all beyond a plane across that axis; `oblique`: beyond any plane; `ball`: all
+        about a point of the surface.
+    share
+        The share of the voxels that is removed.
+    draw
+        Chooses the side, the plane or the point.
     """
     places = np.argwhere(mask)
     if way == "ball":
@@ -284,7 +337,7 @@ def remove_part(mask: np.ndarray, way: str, share: float, draw: np.random.Genera
 
 
 def add_part(box: StructureCrop, share: float, draw: np.random.Generator) -> np.ndarray:
-    """A mask that has grown by a share of its voxels, into the background about a point of its surface."""
+    """Grow a mask by a share of its voxels, into the background about a point of its surface."""
     edge = np.argwhere(box.mask & ~ndimage.binary_erosion(box.mask))
     middle = edge[draw.integers(len(edge))]
     room = np.argwhere(box.free & ~box.mask)

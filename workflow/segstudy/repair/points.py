@@ -1,4 +1,4 @@
-"""A structure as points, so that its image evidence at any other place costs a few look-ups.
+"""A structure as points, so that its image evidence at any other position costs a few look-ups.
 
 Coordinates are millimetres to the right, front and head, from the middle of the grid. Sampling
 is by stride: the same label gives the same points.
@@ -26,9 +26,16 @@ CLIP = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a structure.
+    """Hold points of a structure.
 
-    surface: (n, 3) mm. normal: (n, 3), unit length. inside: (m, 3) mm.
+    Parameters
+    ----------
+    surface
+        (n, 3) mm.
+    normal
+        (n, 3), unit length.
+    inside
+        (m, 3) mm.
     """
 
     surface: np.ndarray
@@ -38,10 +45,18 @@ class Points:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image to be looked up: gradients and intensities on an RAS grid about its middle.
+    """Hold an image for look-ups: gradients and intensities on an RAS grid about its middle.
 
-    intensity: (c, x, y, z) scaled to 0..1 over the clipped range. gradient: (c, 3, x, y, z) a mm.
-    spacing_mm: of the axes. size_mm: of the whole grid.
+    Parameters
+    ----------
+    intensity
+        (channel, x, y, z) scaled to 0..1 over the clipped range.
+    gradient
+        (channel, 3, x, y, z) a mm.
+    spacing_mm
+        (3,).
+    size_mm
+        (3,), of the whole grid.
     """
 
     intensity: np.ndarray
@@ -51,14 +66,19 @@ class Scene:
 
 
 def middle_of(shape) -> np.ndarray:
-    """The middle of a grid in voxel indices."""
+    """Return the middle of a grid in voxel indices."""
     return (np.array(shape, float) - 1) / 2
 
 
 def scene(image: Image, smoothing_mm: float | None = None) -> Scene:
-    """Prepare an image (channel, i, j, k), finite, for look-ups.
+    """Prepare an image for look-ups.
 
-    smoothing_mm: SD of the Gaussian before derivatives; None: the finest voxel size.
+    Parameters
+    ----------
+    image
+        (channel, i, j, k), finite.
+    smoothing_mm
+        SD of the Gaussian before derivatives; None: the finest voxel size.
     """
     ras = to_ras(image)
     spacing = np.array(ras.spacing_mm)
@@ -78,7 +98,7 @@ def scene(image: Image, smoothing_mm: float | None = None) -> Scene:
 
 
 def _blocks(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Voxels averaged along each axis: the finest axes first, until the scene is small enough."""
+    """Return the voxels averaged along each axis, the finest axes first, for a small enough scene."""
     block = np.ones(3, int)
     while np.prod(size // block) > SCENE_VOXELS:
         block[np.argmin(np.where(size // block > 8, spacing * block, np.inf))] += 1
@@ -124,7 +144,17 @@ def gaussian_gradient(
 
 
 def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int = POINTS) -> Points:
-    """Points of a mask (x, y, z), bool, not empty, on an RAS grid: `most` of its surface, and inside."""
+    """Sample points of a mask on an RAS grid, on its surface and inside.
+
+    Parameters
+    ----------
+    mask
+        bool (x, y, z), not empty.
+    spacing_mm
+        Voxel size along x, y, z.
+    most
+        Points on the surface, and inside, at most.
+    """
     box = bounding_box(mask)
     room = tuple(
         slice(max(low - 3, 0), min(high + 3, size))
@@ -148,7 +178,7 @@ def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int =
 
 
 def strided(places: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the places (n, 3), evenly picked."""
+    """Pick at most `most` rows of an array (n, 3), evenly."""
     if len(places) <= most:
         return places
     return places[np.linspace(0, len(places) - 1, most).astype(int)]
@@ -157,10 +187,26 @@ def strided(places: np.ndarray, most: int) -> np.ndarray:
 def evidence(
     points: Points, image: Scene, rotation: np.ndarray | None = None, shift=(0.0, 0.0, 0.0)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient across the surface, mean and spread of the intensity inside, one value a channel.
+    """Measure the image evidence for a structure after a rigid transform.
 
-    turn: 3x3, shift: mm; a point p is looked up at `turn @ p + shift`. Points outside the grid
-    have no gradient and take no part in the intensity.
+    A point p is looked up at `rotation @ p + shift`. Points outside the grid have no gradient and
+    take no part in the intensity.
+
+    Parameters
+    ----------
+    points
+        The structure.
+    image
+        The scene.
+    rotation
+        3x3; None: none.
+    shift
+        (3,) mm.
+
+    Returns
+    -------
+    across, mean, spread : numpy.ndarray
+        (channel,): gradient across the surface, mean and spread of the intensity inside.
     """
     rotation = np.eye(3) if rotation is None else np.asarray(rotation, float)
     inverse = np.linalg.inv(rotation)
@@ -211,7 +257,7 @@ def _evidence(points, image, transform):
 
 @njit(cache=True, nogil=True)
 def _place(point, rotation, shift, spacing, size, index):
-    """Voxel index of a moved point; whether it lies on the grid."""
+    """Write the voxel index of a transformed point; tell whether it lies on the grid."""
     for axis in range(3):
         at = shift[axis]
         for other in range(3):

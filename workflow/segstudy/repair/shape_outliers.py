@@ -1,10 +1,10 @@
 """Structures that are out of their cohort's form: a part missing, an outline too wide or narrow, size.
 
-The cohort itself teaches what a fault looks like: faults are planted in its own labels
-(`morphology.simulate_corruptions`), and linear discriminants between labels as they are and each kind of planted
-fault, fitted to the other cases, give a case's log odds. So no wrong example is needed, and a
-structure that differs much from case to case, or has no edge in the image, is judged by what does
-tell there. Measures are robust z-scores, by the medians of the other cases.
+The cohort itself teaches the form of label errors: errors are simulated in its own labels
+(`morphology.simulate_corruptions`), and linear discriminants between labels as they are and each
+kind of simulated error, fitted to the other cases, give a case's log odds. So no wrong example is
+needed, and a structure that differs much from case to case, or has no edge in the image, is judged
+by the measures that tell there. Measures are robust z-scores, by the medians of the other cases.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,14 +54,29 @@ CLEAR_EVIDENCE = 2.0
 
 @dataclass(frozen=True)
 class CohortMeasures:
-    """Measures of one structure through a cohort, a row a case, and those of its planted faults.
+    """Hold measures of one structure through a cohort, and those of its simulated errors.
 
-    delivered: (n, m), columns as in COLUMNS. planted: (k, m), with the kind (k,), an index of KINDS,
-        and the case, of (k,), an index of cases.
-    least: (m,), the least spread that is granted.
-    open: (n,), whether the field of view cuts the structure. elsewhere: (n,), whether it lies
-        elsewhere than in the others, so that the image tells nothing of its form. cropped: (n,),
-        whether the field of view cuts more than usual.
+    Parameters
+    ----------
+    cases
+        Names, (n,).
+    delivered
+        (n, m), columns as in COLUMNS.
+    simulated
+        (k, m).
+    kind
+        (k,), an index of KINDS for each row of `simulated`.
+    case_index
+        (k,), an index of `cases` for each row of `simulated`.
+    least
+        (m,), the least spread that is granted.
+    open
+        (n,), whether the field of view cuts the structure.
+    elsewhere
+        (n,), whether the structure lies elsewhere than in the others, so that the image tells
+        nothing of its form.
+    cropped
+        (n,), whether the field of view cuts more than usual.
     """
 
     cases: tuple[str, ...]
@@ -76,17 +91,24 @@ class CohortMeasures:
 
     @property
     def odd(self) -> np.ndarray:
-        """Whether a case cannot tell what is usual (n,)."""
+        """Mark the cases that cannot tell what is usual (n,)."""
         return self.elsewhere | self.cropped
 
 
 @dataclass(frozen=True)
 class ShapeVerdict:
-    """What is found of one structure of one case.
+    """Hold the verdict on one structure of one case.
 
-    odds: (len(KINDS),) log odds of a fault of that kind. kind: the likeliest of them. least: the
-        log odds from which it is one.
-    z, measured, usual: (m,) robust z-scores of its measures, themselves, and their medians.
+    Parameters
+    ----------
+    odds
+        (len(KINDS),), log odds of an error of each kind.
+    kind
+        The likeliest kind.
+    least
+        The log odds from which there is an error.
+    z, measured, usual
+        (m,), robust z-scores of the measures, themselves, and their medians.
     """
 
     odds: np.ndarray
@@ -118,11 +140,18 @@ Cases = Mapping[str, frozenset[str]]
 def find_shape_outliers(
     cases: Sequence[CaseFeatures], left_out: Cases, elsewhere: Cases, cropped: Cases
 ) -> list[LabelFinding]:
-    """Structures whose form does not fit their cohort.
+    """Find structures whose form does not fit their cohort.
 
-    left_out: by structure, the cases in which it has a fault of which its form follows.
-    elsewhere: by structure, the cases in which it seems to lie elsewhere.
-    cropped: by structure, the cases in which the field of view cuts more of it than is usual.
+    Parameters
+    ----------
+    cases
+        Features of the cohort.
+    left_out
+        Structure -> cases in which another error explains its form.
+    elsewhere
+        Structure -> cases in which it seems to lie elsewhere.
+    cropped
+        Structure -> cases in which the field of view cuts more of it than is usual.
     """
     nobody: frozenset[str] = frozenset()
     taken = nobody.union(*cropped.values())
@@ -168,7 +197,7 @@ def find_shape_outliers(
 def _specks(
     cases: Sequence[CaseFeatures], name: str, verdicts: Mapping[str, ShapeVerdict]
 ) -> list[LabelFinding]:
-    """Structures of too few voxels to have a form, though the cohort's have one."""
+    """Find structures of too few voxels to have a form, though the cohort's have one."""
     findings = []
     usual = float(np.median([np.exp(verdict.measured[VOLUME]) for verdict in verdicts.values()]))
     for case in cases:
@@ -187,7 +216,24 @@ def collect_measures(
     elsewhere: frozenset[str],
     cropped: frozenset[str],
 ) -> tuple[CohortMeasures, str | None]:
-    """The measures of a structure through a cohort, and the structure that its volume is compared with."""
+    """Collect the measures of a structure through a cohort.
+
+    Parameters
+    ----------
+    cases
+        Features of the cohort.
+    name
+        The structure.
+    left_out, elsewhere, cropped
+        Cases, as in `find_shape_outliers`.
+
+    Returns
+    -------
+    measures : CohortMeasures
+        Of the cases that have the structure.
+    partner : str or None
+        The structure that its volume is compared with.
+    """
     there = [case for case in cases if case.morphologies.get(name) and case.case not in left_out]
     if np.mean([case.morphologies[name].delivered.open.any() for case in there] or 0) < 0.5:
         # Moved to the edge of the grid, a structure has lost a part by that.
@@ -225,7 +271,7 @@ def collect_measures(
 
 
 def _row(morphology: Morphology, against: float, middle_of_others: np.ndarray) -> np.ndarray:
-    """A row: how far a structure reaches is told from the middle of the others, `from_here` (3,) mm."""
+    """Make a row of measures; reach is counted from the middle of the other structures, (3,) mm."""
     row = np.concatenate(
         [
             morphology.overall,
@@ -238,14 +284,14 @@ def _row(morphology: Morphology, against: float, middle_of_others: np.ndarray) -
 
 
 def _least_spread(voxel_mm: float) -> np.ndarray:
-    """The least spread that a cohort is granted, by column."""
+    """Return the least spread that a cohort is granted, by column."""
     length = LEAST_VOXELS * voxel_mm
     least = LEAST_SPREAD | {"ratio": LEAST_SPREAD["once"], "reach": length, "room": length}
     return np.array([least.get(word, least["once"]) for word in COLUMNS])
 
 
 def _partner(cases: Sequence[CaseFeatures], name: str) -> str | None:
-    """The other structure whose volume goes with this one's best: least spread of their ratio."""
+    """Find the structure whose volume follows this one's best: the least spread of their ratio."""
     spreads = []
     for other in cases[0].shapes if cases else ():
         if other == name:
@@ -288,7 +334,7 @@ def judge(rows: CohortMeasures) -> dict[str, ShapeVerdict]:
 def _judge(
     rows: CohortMeasures, learnt: np.ndarray, asked: np.ndarray, blind: bool
 ) -> list[ShapeVerdict]:
-    """Judge some cases (indices) by others (n, bool), without what the image tells if `blind`."""
+    """Judge some cases (indices) by others (n, bool), without the image's measures if `blind`."""
     usual, spread = _usual(rows.delivered[learnt], rows.least)
     # What the field of view takes away is no fault.
     shrunk = rows.cropped | (rows.open & (rows.open[learnt].mean() < 0.5))
@@ -330,15 +376,20 @@ def _judge(
 
 
 def _usual(table: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and robust standard deviation of each column, the least one granted; NaN of no account."""
+    """Compute median and robust SD of each column, at least the one granted; without NaN."""
     usual = median(table)
     return usual, np.fmax(1.4826 * median(np.abs(table - usual)), least)
 
 
 def discriminant_features(z: np.ndarray, blind: bool) -> np.ndarray:
-    """What the discriminants look at: z-scores (n, m) of single measures, and summaries over directions.
+    """Compute the input of the discriminants: z-scores of single measures, and summaries over directions.
 
-    blind: whether what the image gives is left out.
+    Parameters
+    ----------
+    z
+        (n, m), columns as in COLUMNS.
+    blind
+        Whether the image's measures are left out.
     """
     if blind:
         z = z.copy()
@@ -357,7 +408,7 @@ def discriminant_features(z: np.ndarray, blind: bool) -> np.ndarray:
 
 
 def evidence_text(kind: str, verdict: ShapeVerdict) -> str:
-    """What speaks for a kind of fault, in words."""
+    """Describe the evidence for a kind of error, in words."""
     change = np.exp(verdict.measured - verdict.usual)
     z = dict(zip(GLOBAL, verdict.z[: len(GLOBAL)], strict=True))
     said = [f"{change[VOLUME]:.2f} times the usual volume"]
@@ -387,7 +438,7 @@ def evidence_text(kind: str, verdict: ShapeVerdict) -> str:
 
 
 def _side(direction: np.ndarray) -> str:
-    """A direction on right, front, head in words."""
+    """Describe a direction on right, front, head in words."""
     pairs = (("left", "right"), ("back", "front"), ("feet", "head"))
     return " ".join(
         pair[int(part > 0)] for pair, part in zip(pairs, direction, strict=True) if abs(part) > 0.1

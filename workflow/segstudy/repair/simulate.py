@@ -1,4 +1,4 @@
-"""Planting a known fault in label files, so that a repair can be held against its answer."""
+"""Simulated corruptions of label files, so that a repair can be compared with a known answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,13 @@ from segstudy.log import log
 
 
 def label_files(paths: Sequence[Path]) -> dict[Path, Path]:
-    """Label files below the paths, each with the name of its copy, `.nii.gz`, below the output folder."""
+    """List label files below the paths, each with the name of its copy below the output folder.
+
+    Raises
+    ------
+    InputError
+        For a folder without label files, and for two files of one name.
+    """
     names_of: dict[Path, Path] = {}
     for path in paths:
         if path.is_dir():
@@ -34,7 +40,20 @@ def label_files(paths: Sequence[Path]) -> dict[Path, Path]:
 
 
 def read_matrix(text: str | None, files: Sequence[Path]) -> np.ndarray:
-    """The 4x4 fault, output to input on voxel indices, given as JSON; or SegTHOR's for these files."""
+    """Read the 4x4 corruption, output to input on voxel indices, from JSON.
+
+    Parameters
+    ----------
+    text
+        JSON; None: SegTHOR's corruption, scaled to the mean shape of the files.
+    files
+        The label files.
+
+    Raises
+    ------
+    InputError
+        For anything but a 4x4 matrix that can be inverted.
+    """
     if text is None:
         return segthor_corruption(np.mean([read_grid(file).shape for file in files], axis=0))
     try:
@@ -51,7 +70,24 @@ def read_matrix(text: str | None, files: Sequence[Path]) -> np.ndarray:
 
 
 def corrupt_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> None:
-    """Write a copy of a label file with one structure moved."""
+    """Write a copy of a label file with one structure moved.
+
+    Parameters
+    ----------
+    file
+        The label file.
+    value
+        The structure's value.
+    matrix
+        4x4, output to input on voxel indices.
+    output
+        The copy, `.nii.gz`.
+
+    Raises
+    ------
+    InputError
+        Where the label lacks the structure, and where the copy would overwrite it.
+    """
     if output.resolve() == file.resolve():
         raise InputError(
             f"{output}: would overwrite the label it is made from; choose another folder"
@@ -69,9 +105,14 @@ def corrupt_file(file: Path, value: int, matrix: np.ndarray, output: Path) -> No
 
 
 def rotate_label(label: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Turn all of a label map about the middle of its grid, which it keeps; nearest neighbour.
+    """Rotate a label map about the middle of its grid, by nearest neighbour; parts outside are lost.
 
-    label: (i, j, k). rotation: 3x3 on voxel indices, output to input. What leaves the grid is lost.
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    rotation
+        3x3 on voxel indices, output to input.
     """
     middle = (np.array(label.shape) - 1) / 2
     return ndimage.affine_transform(label, rotation, middle - rotation @ middle, order=0, cval=0)
@@ -85,7 +126,17 @@ def swap_labels(label: np.ndarray, one: int, other: int) -> np.ndarray:
 
 
 def add_component(label: np.ndarray, value: int, radius: float) -> np.ndarray:
-    """Add a ball, in voxels, to a structure, in the background as far from all labels as there is room."""
+    """Add a ball to a structure, in the background as far from all labels as there is room.
+
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    value
+        The structure's value.
+    radius
+        In voxels.
+    """
     room = ndimage.distance_transform_edt(
         np.pad(label == 0, 1, constant_values=True)[1:-1, 1:-1, 1:-1]
     )
@@ -99,7 +150,17 @@ def add_component(label: np.ndarray, value: int, radius: float) -> np.ndarray:
 
 
 def add_hole(label: np.ndarray, value: int, radius: float) -> np.ndarray:
-    """Take a ball, in voxels, out of the thickest place of a structure, which goes on enclosing it."""
+    """Remove a ball from the thickest part of a structure, which goes on enclosing it.
+
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    value
+        The structure's value.
+    radius
+        In voxels, at most.
+    """
     depth = ndimage.distance_transform_edt(np.pad(label == value, 1))[1:-1, 1:-1, 1:-1]
     centre = np.unravel_index(np.argmax(depth), label.shape)
     hole = _ball(label.shape, centre, min(radius, depth[centre] - 1.5)) & (label == value)

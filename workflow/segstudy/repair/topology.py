@@ -1,4 +1,4 @@
-"""What can be counted in a label: empty structures, stray pieces, holes and cuts at the border."""
+"""Findings that can be counted: empty structures, stray components, holes and cuts at the border."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ CLEAR_Z = 5.0
 
 
 def topology_findings(cases: Sequence[CaseFeatures]) -> list[LabelFinding]:
-    """Empty structures, stray pieces, holes and cut structures, where unusual in the cohort."""
+    """Find empty structures, stray components, holes and cut structures, where unusual in the cohort."""
     findings = []
     for name in cases[0].shapes:
         shapes = {case.case: case.shapes[name] for case in cases}
@@ -60,7 +60,7 @@ def topology_findings(cases: Sequence[CaseFeatures]) -> list[LabelFinding]:
 
 
 def _scores(measured: Mapping[str, float], least_sd: float) -> dict[str, float]:
-    """Robust z-scores by case. In a cohort too small for that, 0 is what is usual."""
+    """Compute robust z-scores by case; in a cohort too small for that, 0 is usual."""
     values = np.array(list(measured.values()))
     middle, sd = 0.0, least_sd
     if len(values) >= SMALLEST_COHORT:
