@@ -22,7 +22,7 @@ UNWRITABLE = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
-"""What the system answers where the user gave a place at which nothing can be written."""
+"""Answers of the system for a place at which the user can write nothing."""
 
 
 LONGEST_NUMBER = 30

@@ -24,13 +24,13 @@ MEASURED = (
     *("dice", "iou", "precision", "recall", "relative_volume_error"),
     *("hd_mm", "hd95_mm", "assd_mm"),
 )
-"""What `segstudy metrics` always measures; NSD, and Dice by slice, are as the settings say."""
+"""Metrics that `segstudy metrics` always measures; NSD, and Dice by slice, follow the settings."""
 
 PREFERRED = ("dice", "hd95_mm", "assd_mm", "precision", "recall")
-"""What is compared where nobody chose."""
+"""Metrics that are compared where nobody chose."""
 
 DESCRIPTIVE = ("slices_undefined", "side_swapped")
-"""What describes a prediction that is there: a missing or empty one has no worst value of it."""
+"""Metrics without a worst value, so that a missing or empty prediction has none."""
 
 UNITS = {
     "number": {},

@@ -14,7 +14,7 @@ from segstudy.log import log
 from segstudy.tables import FILE_COLUMNS, read_rows
 
 LABEL_TABLES = ("*dseg.tsv", "dataset.json")
-"""Names of files that say what the values of labels mean."""
+"""Names of files that name the values of labels."""
 
 
 def expanded(text: str, where: str) -> str:
@@ -107,7 +107,7 @@ def cell_path(folder: Path, text: str, where: str) -> Path:
 def listed_files(table: Path) -> list[str]:
     """Return the files that a user's case table names and the label tables beside them, as far as they exist.
 
-    What is wrong with the table, or missing, is said by the audit.
+    The audit names the errors of a table, and missing files.
     """
     try:
         (_, header), *rows = read_rows(table)

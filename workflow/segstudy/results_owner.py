@@ -19,7 +19,7 @@ FILE = "study.json"
 BEGUN = ("preprocess", "train", "infer")
 """Folders of stages that no study's results are without, once it has begun."""
 LOOKED_INTO, PIECE_BYTES = 100, 1 << 16
-"""Files of a dataset that are looked into, and what is read of one: at its start, middle and end."""
+"""Files of a dataset that are read, and bytes of each, at its start, middle and end."""
 
 
 def data_checksum(source: str, files: Iterable[Path | str] | None) -> str:

@@ -108,8 +108,8 @@ def stop_if_unusable(
 ) -> None:
     """Raise InputError where the study cannot go on with the cases that the audit left.
 
-    That is the case with refused cases under `on_bad_case: fail`, without any case, and without the
-    reference case of the label repair.
+    Such are refused cases under `on_bad_case: fail`, no case at all, and a missing reference case of
+    the label repair.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ _PARTS = {"image": np.float32, "label": np.uint8, "foreground": np.int32}
 
 
 _UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-"""What a description raises in which a key is missing or holds something else."""
+"""Exceptions of a description with a missing or unusable entry."""
 
 
 class CompressedArray:

@@ -8,7 +8,7 @@ from segstudy.errors import InputError
 
 META, NRRD = (".mhd", ".mha"), (".nrrd", ".nhdr")
 _HEAD_BYTES = 1 << 20
-# Readers are more generous than the formats: other case, `:` for `=`. Whatever one of them may take is looked at.
+# Readers are more generous than the formats: other case, `:` for `=`. Each spelling that a reader may take is checked.
 _NAMED = {
     META: re.compile(r"\s*ElementDataFile\s*[:=]+(.*)", re.IGNORECASE),
     NRRD: re.compile(r"\s*data\s*file\s*:(?!=)(.*)", re.IGNORECASE),

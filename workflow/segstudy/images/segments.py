@@ -49,7 +49,7 @@ def nifti_names(path: Path | str) -> dict[int, str]:
     try:
         extensions = open_nifti(path).header.extensions
     except InputError:
-        return {}  # what reads the file says why
+        return {}  # the reader of the file says why
     for extension in extensions:
         content = extension.get_content()
         if not isinstance(content, bytes) or b"<LabelTable>" not in content:

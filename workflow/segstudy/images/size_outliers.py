@@ -17,7 +17,7 @@ little: voxels of 0.45 to 6 mm in one direction are 2.4 in the mean, a PET of 5.
 beside a CT of 0.7 x 0.7 x 1 mm is 5.7 at the same size of the body; a crop has the same voxels.
 """
 MINORITY = 1 / 3
-"""The share of a cohort up to which what is out of proportion is wrong, and the rest right."""
+"""The share of a cohort up to which outliers are wrong, and the rest right."""
 NAMED = 5
 """Cases that a message names."""
 

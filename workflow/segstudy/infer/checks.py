@@ -1,4 +1,4 @@
-"""What the audit would say of an image, said before it is predicted."""
+"""Checks of an image before its prediction, the same as the audit's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,25 @@ from segstudy.networks.weights import Trained
 
 
 def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
-    """Read an image (channel, i, j, k), and log what makes its header or its values doubtful.
+    """Read an image, and log doubts about its header and its values.
 
-    paths: one file for all channels, or one a channel, in the order of `trained.channels`.
+    Parameters
+    ----------
+    trained
+        The weights with their channels.
+    paths
+        One file for all channels, or one a channel, in the order of `trained.channels`.
 
-    Raises InputError for what the audit refuses, and for voxels and an image that are both out of
-    all proportion to those that the network was trained on.
+    Returns
+    -------
+    Image
+        (channel, i, j, k).
+
+    Raises
+    ------
+    InputError
+        For an image that the audit refuses, and for voxels and an image that are both out of all
+        proportion to those that the network was trained on.
     """
     image = read_image(paths, channels=len(trained.channels))
     say_warnings(paths)
@@ -44,7 +57,7 @@ def is_ct(trained: Trained) -> bool:
 
 
 def trained_on(trained: Trained) -> Size | None:
-    """Return the median voxel and image, after the crop, of the training cases; None where weights do not tell."""
+    """Return the median voxel and image size, after the crop, of the training cases; None if unknown."""
     if trained.model.network != "nnunet":
         plan = Plan.from_dict(trained.plan)
         spacing, shape = plan.spacing_mm, plan.median_shape

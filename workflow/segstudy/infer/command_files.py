@@ -1,4 +1,4 @@
-"""The files that a program's command names: itself, scripts, weights, folders of models."""
+"""The files that a program's command names: the program, scripts, weights, folders of models."""
 
 import hashlib
 import os
@@ -25,12 +25,23 @@ Stamp = tuple[int, int]
 
 
 def stamps(command: Sequence[str], apart: Collection[Path] = ()) -> list[dict[Path, Stamp] | None]:
-    """Size and time of the program's file, and of the files of all that its command names.
+    """Return size and time of the program's file, and of the files of all that its command names.
 
     A path may be a whole word, or stand in one beside `=`, `,` or `:`, as in `--weights=FILE`,
-    `a.pt,b.pt`, `-v DIR:/model`. Of a folder all files count but those that Python makes, in the order
-    of their names; None stands for one of more than `MOST_FILES`.
-    apart: images and output; a folder that holds one of them is no model, and is left out.
+    `a.pt,b.pt`, `-v DIR:/model`. Of a folder all files count but those that Python makes, in the
+    order of their names.
+
+    Parameters
+    ----------
+    command
+        The words of the command.
+    apart
+        Images and output; a folder that holds one of them is no model, and is left out.
+
+    Returns
+    -------
+    list
+        For each path a dict file -> stamp; None for a folder of more than `MOST_FILES`.
     """
     program = shutil.which(command[0]) or command[0]
     parts = [part for word in command[1:] for part in dict.fromkeys([word, *_parts(word)])]
@@ -48,9 +59,9 @@ def stamps(command: Sequence[str], apart: Collection[Path] = ()) -> list[dict[Pa
 
 
 def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
-    """Digests of what `stamps` found, by names below each folder and contents, wherever it lies.
+    """Compute a digest of each entry of `stamps`: names below a folder and contents, wherever it lies.
 
-    A folder of too many files gets a digest that it never has again, with a warning.
+    A folder of too many files gets a digest that never repeats, with a warning.
     """
     folder_digests = []
     for files in named:
@@ -75,12 +86,12 @@ def contents(named: Sequence[dict[Path, Stamp] | None]) -> list[str]:
 
 
 def state(command: Sequence[str]) -> str:
-    """Return a text that changes where a file that a command names is replaced, told by its size and time."""
+    """Return a text that changes where a file that a command names is replaced, by its size and time."""
     return " ".join(state_of(files or ()) for files in stamps(command))
 
 
 def _parts(word: str) -> list[str]:
-    """Return what may be a path in a word, longest first: after an `=`, or between `=`, `,` and `:`."""
+    """Return possible paths in a word, longest first: after an `=`, or between `=`, `,` and `:`."""
     return [word.partition("=")[2], *re.split("[=,:]", word)]
 
 
@@ -103,7 +114,7 @@ def _stamped(files: Sequence[Path]) -> dict[Path, Stamp]:
 
 
 def _content(path: Path, stamp: Stamp) -> str:
-    """Digest of a file's content; of one that cannot be read, size and time."""
+    """Compute the digest of a file's content; of one that cannot be read, size and time."""
     try:
         return content_digest(path, "named in the command")
     except InputError:

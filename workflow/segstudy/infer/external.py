@@ -33,14 +33,31 @@ def predict_fold(
     output: Path,
     kept: Finished = NOTHING,
 ) -> None:
-    """Have a program label the tested cases of a fold: `output/<case>.nii.gz`.
+    """Run a program on the tested cases of a fold: `output/<case>.nii.gz`.
 
-    tested: case -> its image files. structures: the values that the labels are written with.
-    kept: where finished folds are kept; one of the same command, files and folders that it names
-        (`named`) and images is taken from there.
+    A case whose label cannot be made does not stop the others. Finished labels wait in
+    `<output>.partial/`, so that an interrupted job goes on where it stopped.
 
-    A case whose label cannot be made does not stop the others: InputError names all such at the
-    end. Finished labels wait in `<output>.partial/`, so that the job goes on where it stopped.
+    Parameters
+    ----------
+    settings
+        The program, and the dataset's channels.
+    tested
+        Case -> its image files.
+    structures
+        Structure -> value in the labels that are written.
+    threads
+        Given to the program.
+    output
+        The folder.
+    kept
+        Where finished folds are kept; one of the same command, files that it names
+        (`command_files`) and images is taken from there.
+
+    Raises
+    ------
+    InputError
+        At the end, for all cases that failed.
     """
     model = settings.model
     if set(structures) != set(model.labels):
@@ -97,13 +114,33 @@ def predict_fold(
 def run(
     settings: ExternalSettings, case: str, images: Sequence[Path], threads: int, scratch: Path
 ) -> Image:
-    """Run the program on a case; its label map on the image's grid, with the program's values.
+    """Run the program on a case.
 
-    scratch: a folder for what the program writes.
+    The words of the command are given to the program as they are, never to a shell.
 
-    The words of the command are given to the program as they are, never to a shell. Raises
-    InputError where it is missing, fails, takes too long, writes nothing, no label map, or one on
-    another grid.
+    Parameters
+    ----------
+    settings
+        The program, and the dataset's channels.
+    case
+        Its name.
+    images
+        One file a channel.
+    threads
+        Given to the program.
+    scratch
+        A folder for the files that the program writes.
+
+    Returns
+    -------
+    Image
+        Label map (i, j, k) on the image's grid, with the program's values.
+
+    Raises
+    ------
+    InputError
+        Where the program is missing, fails, takes too long, or writes nothing, no label map, or one
+        on another grid.
     """
     names = ["image"] if len(images) == 1 else [f"image_{name}" for name in settings.channels]
     if len(settings.channels) != len(images):
@@ -163,9 +200,23 @@ def _call(command: list[str], case: str, timeout_min: float) -> None:
 def translated(
     label: Image, model: ExternalModel, structures: Mapping[str, int], case: str
 ) -> np.ndarray:
-    """Return the label with the dataset's values in the place of the program's.
+    """Replace the program's values in a label by the dataset's.
 
-    Raises InputError for values that the model's `labels` and `background_labels` do not name.
+    Parameters
+    ----------
+    label
+        (i, j, k), with the program's values.
+    model
+        Names the program's values.
+    structures
+        Structure -> value in the dataset.
+    case
+        Its name, for the error.
+
+    Raises
+    ------
+    InputError
+        For values that the model's `labels` and `background_labels` do not name.
     """
     present = np.unique(label.array).tolist()
     meaning = {

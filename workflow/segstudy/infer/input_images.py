@@ -10,12 +10,27 @@ from segstudy.images.unreadable import EXPECTED, holds_dicom, why_unreadable
 
 
 def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ...]]:
-    """Name images as their label files will be named; each has one file, or one a channel.
+    """Collect the images of a command line, by the names of their label files.
 
     A folder stands for the image files right in it. Where all are named as nnU-Net names channels
     (`case_0000.nii.gz`, `case_0001.nii.gz`), those of a case are one image of that name.
 
-    Raises InputError for what is no image file, and for what would be overwritten in `output`.
+    Parameters
+    ----------
+    texts
+        Words of the command line.
+    output
+        The folder that labels will be written to.
+
+    Returns
+    -------
+    dict
+        Name -> one file for all channels, or one a channel.
+
+    Raises
+    ------
+    InputError
+        For a file that is no image, and for one that would be overwritten in `output`.
     """
     images: dict[str, tuple[Path, ...]] = {}
     for name, paths in (image for text in texts for image in _images(text)):

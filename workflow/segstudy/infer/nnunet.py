@@ -1,8 +1,8 @@
-"""One image through nnU-Net's own preprocessing, predictor and export; the same three steps as `image`.
+"""Prediction of one image by nnU-Net's own preprocessing, predictor and export, in the steps of `image`.
 
-Arrays are in nnU-Net's axes (z, y, x), those of a NIfTI file in reverse; it never looks at directions.
-So an image whose axes point elsewhere than those of all training images is turned to theirs, and
-its labels are turned back.
+Arrays are in nnU-Net's axes (z, y, x), those of a NIfTI file in reverse; nnU-Net never looks at
+directions. So an image whose axes point elsewhere than those of all training images is reoriented
+to theirs, and its labels are reoriented back.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,17 @@ from segstudy.networks.weights import Trained
 
 @dataclass(frozen=True)
 class Way:
-    """Hold the way back: nnU-Net's notes on the image, and the image's grid, as seen and as stored."""
+    """Hold the way back.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    properties
+        nnU-Net's notes on the image.
+    seen, native
+        The image's grid, as the network saw it and as stored.
+    """
 
     trained: Trained
     properties: dict[str, Any]
@@ -32,7 +42,15 @@ class Way:
 
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
-    """Read an image as nnU-Net's network sees it, float32 (channel, z, y, x), and the way back."""
+    """Read an image as nnU-Net's network sees it.
+
+    Returns
+    -------
+    array : numpy.ndarray
+        float32 (channel, z, y, x).
+    way : Way
+        The way back.
+    """
     stored = read_checked(trained, paths)
     image = as_trained(stored, trained.plan.get("orientations") or ())
     plans, configuration = managers(trained.plan)
@@ -62,7 +80,7 @@ def as_trained(image: Image, known: Sequence[str]) -> Image:
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Predict logits (class, z, y, x) of an image that `read` gave, by nnU-Net's sliding windows."""
+    """Predict logits (class, z, y, x) of an image that `read` returned, by nnU-Net's sliding windows."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     plans, configuration = managers(trained.plan)

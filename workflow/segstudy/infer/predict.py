@@ -1,4 +1,4 @@
-"""The two things `segstudy infer` does: predict the tested cases of a fold, or any images."""
+"""Prediction of the tested cases of a fold, and of images outside any study."""
 
 import hashlib
 import shutil
@@ -43,12 +43,25 @@ def predict_fold(
 ) -> None:
     """Predict the tested cases of a fold: `output/<case>.nii.gz` and `output/postprocessing.json`.
 
-    tested: case -> its image files. structures: the values that the labels are written with.
-    choosing: cases of the training side that choose the post-processing, of `choice_names`.
-    kept: where finished folds are kept; one of the same weights, images and code is taken from there.
-
-    Finished predictions wait in `<output>.partial/` until all are there, so a job that was killed
+    Finished predictions wait in `<output>.partial/` until all are there, so that an interrupted job
     goes on where it stopped; predictions of other weights, images or code are not reused.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    tested
+        Case -> its image files.
+    structures
+        Structure -> value in the labels that are written.
+    choosing
+        Cases of the training side that choose the post-processing, of `choice_names`.
+    device
+        Where the network runs.
+    output
+        The folder.
+    kept
+        Where finished folds are kept; one of the same weights, images and code is taken from there.
     """
     values = values_of(trained, structures, "--structures")
     key = _key(trained, structures, choosing)
@@ -89,7 +102,23 @@ def predict_images(
     device: torch.device,
     output: Path,
 ) -> None:
-    """Predict images outside any study: `output/<name>.nii.gz` each, as soon as it is there."""
+    """Predict images outside any study: `output/<name>.nii.gz` each, as soon as it is finished.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    images
+        Name -> one file for all channels, or one a channel.
+    structures
+        Structure -> value in the labels that are written.
+    choices
+        Structure -> post-processing.
+    device
+        Where the network runs.
+    output
+        The folder.
+    """
     values = values_of(trained, structures, "--structures")
 
     def finish(name: str, classes: Image) -> None:
@@ -104,13 +133,18 @@ def predict_images(
 
 
 def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str]:
-    """List the cases (`dataset/case`) on which post-processing is chosen; none where no training case has an image.
+    """List the cases (`dataset/case`) on which post-processing is chosen.
 
-    label_maps: datasets without images, of which nothing can be predicted.
+    These are the cases of held-out validation, whose predictions are as good as an unseen case's;
+    where there are none, the first five training cases. Both are recorded in the weights, so that
+    no tested case can be among them (`refuse_leaks`).
 
-    Those that training kept apart to follow itself by, since their predictions are as good as an
-    unseen case's; where there are none, the first five that it was trained on. The weights tell
-    both, so no case that the model is tested on can be among them (`refuse_leaks`).
+    Parameters
+    ----------
+    trained
+        The weights, with the cases they have seen.
+    label_maps
+        Datasets without images, of which nothing can be predicted.
     """
     if trained.model.infer.keep_largest_component != "auto":
         return []
@@ -144,8 +178,17 @@ def choose_postprocessing(
 ) -> dict[str, Choice]:
     """Choose for each structure whether to keep its largest component only.
 
-    As the model's `keep_largest_component` says; for `auto`, where that raises the mean Dice over
-    the cases given, on their native grids.
+    The model's `keep_largest_component` decides; for `auto`, the mean Dice over the cases given, on
+    their native grids.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    choosing
+        Cases of the training side.
+    device
+        Where the network runs.
     """
     setting = trained.model.infer.keep_largest_component
     if setting != "auto":
@@ -205,7 +248,7 @@ def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> li
 
 
 def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Labelled]) -> str:
-    """Return the key of all that decides a prediction but its image: weights, settings, post-processing, code."""
+    """Compute the key of all that decides a prediction but its image: weights, settings, code."""
     digest = hashlib.sha256()
     for name, tensor in sorted(trained.network.state_dict().items()):
         digest.update(name.encode())
@@ -234,7 +277,7 @@ def _contents(labelled: Labelled) -> list[str]:
 
 
 def _whole_key(trained: Trained, key: str, files: Mapping[str, Path], device: torch.device) -> str:
-    """Return the key of all that decides a fold's predictions; the files' names tell of the images' contents."""
+    """Compute the key of all that decides a fold's predictions; file names tell of the images' contents."""
     libraries = NNUNET_LIBRARIES if trained.model.network == "nnunet" else LIBRARIES
     contents = {case: file.name for case, file in files.items()}
     return finished.key(

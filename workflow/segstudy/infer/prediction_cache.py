@@ -1,4 +1,4 @@
-"""Where finished predictions wait until all are there, and what names them."""
+"""The cache of finished predictions, until all of a fold are there, and the keys of its files."""
 
 import hashlib
 import shutil
@@ -10,7 +10,7 @@ from segstudy.log import log
 
 
 def cache_folder(output: Path, key: str) -> Path:
-    """Return the folder of unfinished work of this key, beside `output`; that of other keys is removed."""
+    """Return the folder of finished predictions of this key, beside `output`; remove those of other keys."""
     caches = Path(f"{output}.partial")
     for old in caches.iterdir() if caches.exists() else ():
         if old.name != key:
@@ -19,7 +19,10 @@ def cache_folder(output: Path, key: str) -> Path:
 
 
 def cached_files(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Path]:
-    """Return where the label of each case waits, by the case and the content of its images; says how many do."""
+    """Return the file of each case's label in the cache, by case and content of its images.
+
+    The number of labels that are there already is logged.
+    """
     files = {case: folder / f"{_digest(case, paths)}.nii.gz" for case, paths in cases.items()}
     there = sum(file.exists() for file in files.values())
     if there:

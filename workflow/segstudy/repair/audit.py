@@ -30,7 +30,7 @@ from segstudy.study import Cohort, from_json
 
 #: Cases, spread over the cohort, in which faults of form are planted to be learnt from, at most.
 PLANTED_CASES = 150
-#: Voxels on the border, by what is usual, from which a field of view takes more than it does elsewhere.
+#: Voxels on the border, relative to the usual number, from which a field of view cuts more than elsewhere.
 MORE_OF_BORDER = 1.3
 #: Robust z-score below which a grid is short, and the least spread of its sizes, as a share.
 SHORT_Z = 3.0
@@ -74,8 +74,8 @@ def audit(cases: Iterable[CaseFeatures]) -> list[LabelFinding]:
     formed = [
         finding for finding in formed if finding.case not in together or finding.score >= CLEAR_ODDS
     ]
-    # What has lost or gained a part has its middle elsewhere too, and what is wider more of a border.
-    # It cannot tell where its neighbours lie either.
+    # A lost or gained part moves the middle of a structure, and a wide outline has more of a border;
+    # neither structure can tell where its neighbours lie.
     of_form = _by_structure(formed, set(FAULTS))
     known = [
         replace(

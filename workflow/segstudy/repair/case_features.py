@@ -112,7 +112,7 @@ def _shape(label: Image, value: int) -> Shape | None:
     joined = ndimage.binary_dilation(crop, np.ones((3, 3, 3)), GAP_VOXELS // 2)
     pieces, _ = ndimage.label(joined, np.ones((3, 3, 3)))
     sizes = sorted(np.bincount(pieces[crop])[1:].tolist(), reverse=True)
-    # What it encloses lies in its box; a face of the box is open towards the rest of the grid.
+    # Enclosed voxels lie in the box; a face of the box is open towards the rest of the grid.
     enclosed = ndimage.binary_fill_holes(crop) & ~crop
     background = label.array[tuple(slice(low, high) for low, high in box)] == 0
     faces = [np.take(mask, index, axis) for axis in range(3) for index in (0, -1)]

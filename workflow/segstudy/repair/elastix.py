@@ -14,7 +14,7 @@ from scipy import ndimage
 from segstudy.images.rigid import bounding_box, translation
 from segstudy.study import Elastix
 
-#: Signed distances are cut here (mm, or voxels in frame `voxel`): what is far from the surface has no say.
+#: Signed distances are cut here (mm, or voxels in frame `voxel`): voxels far from the surface have no say.
 FAR = 20.0
 SEED = 2026
 

@@ -18,7 +18,7 @@ FAULTS = (
     "size",
     "unreadable",
 )
-#: Cases below which there is no cohort to be compared with: only what can be counted is told.
+#: Cases below which there is no cohort to be compared with, so that only counts are reported.
 SMALLEST_COHORT = 5
 
 

@@ -23,7 +23,7 @@ LARGEST_Z = 8.0
 #: Gain, in units of half a squared z-score, that names a fault. The greatest of any shift of 208
 #: hippocampi as delivered, where the image agrees, is 17.
 CLEAR_GAIN = 20.0
-#: The share of what is unusual in a case that its explanation may leave: more, and something else is wrong.
+#: The share of a case's cost that its explanation may leave; beyond, something else is wrong.
 MOST_LEFT = 1 / 3
 #: Shifts below this many voxels are within what annotators differ by.
 LEAST_SHIFT_VOXELS = 2.0
@@ -160,7 +160,7 @@ def cohort_norms(cases: Sequence[CaseFeatures]) -> dict[str, Norm]:
     return norms
 
 
-# --- what explains a case that stands out -----------------------------------------------------------
+# --- corrections of a case that stands out ----------------------------------------------------------
 
 UNCHANGED = Correction(np.eye(3), np.zeros(3), {})
 

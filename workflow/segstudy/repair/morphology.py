@@ -24,7 +24,7 @@ ROOM = 5
 LEAST_VOXELS = 12
 #: Gap, in voxels, over which pieces still count as one: a thin structure breaks without fault.
 GAP_VOXELS = 4
-#: What has no part in a structure's form: pieces of less than this share of it, and those apart, over a gap.
+#: Shares of a structure below which a component has no part in its form: any, and one over a gap.
 SMALL_PIECE = 0.05
 SMALL_APART = 0.2
 #: Points of the surface at which the image is looked at.
@@ -33,17 +33,17 @@ POINTS = 500
 STEPS = np.arange(-3, 4)
 #: Added before logarithms of intensities, which are scaled to 0..1.
 LEAST = 0.003
-#: Faults that are planted: the part that is lost, as a share; the outline's shift, in voxels.
+#: Simulated errors: the part that is lost, as a share; the shift of the outline, in voxels.
 SHARES = (0.4, 0.6)
 OUTLINE_VOXELS = (1.5, 2, 3)
 
 #: The 26 directions to the neighbours of a voxel.
 DIRECTIONS = np.array([way for way in itertools.product((-1, 0, 1), repeat=3) if any(way)], float)
 DIRECTIONS /= np.linalg.norm(DIRECTIONS, axis=1, keepdims=True)
-#: What is measured once, and what along each direction.
+#: Measures of the whole structure, and measures along each direction.
 GLOBAL = ("volume", "surface", "thickness", "depth", "spread", "edge", "outer", "inner", "rim")
 DIRECTIONAL = ("width", "cap", "contrast", "facing", "reach", "room")
-#: What is planted.
+#: Kinds of simulated errors.
 KINDS = ("part", "wide", "narrow", "extra")
 
 

@@ -31,16 +31,16 @@ CLEAR_Z = 6.0
 GROUPS = 24
 #: Planted faults of a kind below which the kind is not looked for: a thin structure is never narrower.
 FEWEST_PLANTED = 6
-#: Times that cases found faulty are taken out of what is usual.
+#: Times that outliers are taken out of the cohort's norm.
 ROUNDS = 3
 #: A robust z-score is taken for no more than this.
 LARGEST_Z = 8.0
-#: The least spread that a cohort is granted, of what is measured once and along each direction; of lengths
+#: The least spread that a cohort is granted, of overall and directional measures; of lengths
 #: in voxels.
 LEAST_SPREAD = {"once": 0.05, "width": 0.03, "cap": 0.05, "contrast": 0.1, "facing": 0.01}
 LEAST_VOXELS = 1.0
 VOLUME, RATIO = 0, -1
-#: What each column of a row measures.
+#: The measure in each column of a row.
 COLUMNS = np.array([*GLOBAL, *(word for word in DIRECTIONAL for _ in DIRECTIONS), "ratio"])
 REACH, ROOM = (np.flatnonzero(word == COLUMNS) for word in ("reach", "room"))
 #: Columns that say nothing of the form of a structure that lies elsewhere.
@@ -161,7 +161,7 @@ def find_shape_outliers(
         asked = [there.get(name, nobody) for there in (left_out, elsewhere, cropped)]
         rows, _ = gathered[name] = collect_measures(cases, name, *asked)
         if len(rows.cases) >= SMALLEST_COHORT and np.count_nonzero(~rows.odd) >= FEWEST_USUAL:
-            # What the field of view takes a part of is no measure for its neighbours.
+            # A structure that the field of view cuts is no measure for its neighbours.
             partial = np.array([case in taken for case in rows.cases])
             rows.delivered[np.ix_(partial, [RATIO, *REACH])] = np.nan
             judged[name] = judge(rows)
@@ -336,7 +336,7 @@ def _judge(
 ) -> list[ShapeVerdict]:
     """Judge some cases (indices) by others (n, bool), without the image's measures if `blind`."""
     usual, spread = _usual(rows.delivered[learnt], rows.least)
-    # What the field of view takes away is no fault.
+    # A part outside the field of view is no error.
     shrunk = rows.cropped | (rows.open & (rows.open[learnt].mean() < 0.5))
 
     def seen(measures: np.ndarray, of: np.ndarray) -> np.ndarray:
@@ -357,7 +357,7 @@ def _judge(
         if len(there) >= FEWEST_PLANTED:
             odds[:, number] = log_odds(mine, right, there)
             likelihood[:, number] = log_likelihood(mine, there)
-    # What is small has gained nothing, and what is large has lost nothing.
+    # A small structure has gained nothing, and a large one has lost nothing.
     less, more = (
         [KINDS.index(kind) for kind in two] for two in (("part", "narrow"), ("wide", "extra"))
     )
