@@ -76,9 +76,9 @@ def _arms(entry: str, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     labels = {path: _labels(f"{key}.{path}", values) for path, values in grid.items()}
     base = {name: value for name, value in model.items() if name != "grid"}
     arms, chosen = {}, {}
-    for places in itertools.product(*[range(len(values)) for values in grid.values()]):
-        point = {path: grid[path][place] for path, place in zip(grid, places, strict=True)}
-        parts = [f"{short[p]}{labels[p][place]}" for p, place in zip(grid, places, strict=True)]
+    for choices in itertools.product(*[range(len(values)) for values in grid.values()]):
+        point = {path: grid[path][choice] for path, choice in zip(grid, choices, strict=True)}
+        parts = [f"{short[p]}{labels[p][choice]}" for p, choice in zip(grid, choices, strict=True)]
         name = "_".join([entry, *parts])
         arms[name] = _with(base, point, key)
         chosen[name] = point
@@ -90,15 +90,15 @@ def _with(base: dict[str, Any], point: dict[str, Any], key: str) -> dict[str, An
     arm = copy.deepcopy(base)
     for path, value in point.items():
         *above, last = path.split(".")
-        place = arm
+        settings = arm
         for part in above:
-            inner = place.get(part)
+            inner = settings.get(part)
             if inner is None:
-                inner = place[part] = {}
+                inner = settings[part] = {}
             if not isinstance(inner, dict):
                 raise ValueError(f"{key}.{path}: {part} has no settings of its own, but a value")
-            place = inner
-        place[last] = copy.deepcopy(value)
+            settings = inner
+        settings[last] = copy.deepcopy(value)
     return arm
 
 

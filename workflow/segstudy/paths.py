@@ -113,14 +113,14 @@ def listed_files(table: Path) -> list[str]:
         (_, header), *rows = read_rows(table)
     except InputError:
         return []
-    files = [place for place, name in enumerate(header) if name.startswith(FILE_COLUMNS)]
+    files = [column for column, name in enumerate(header) if name.startswith(FILE_COLUMNS)]
     named, labels = set(), set()
     for _, row in rows:
-        for place in files:
-            if place < len(row) and row[place]:
+        for column in files:
+            if column < len(row) and row[column]:
                 with suppress(InputError):
-                    path = cell_path(table.parent, row[place], str(table))
-                    (labels if header[place] == "label" else named).add(path)
+                    path = cell_path(table.parent, row[column], str(table))
+                    (labels if header[column] == "label" else named).add(path)
     named |= labels | label_tables(labels, table.parent)
     return followed(path for path in named if path.is_file())
 

@@ -50,8 +50,8 @@ def _pieces(path: str) -> bytes:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         pieces = b""
-        for place in (0, size // 2, max(0, size - PIECE_BYTES)):
-            file.seek(place)
+        for offset in (0, size // 2, max(0, size - PIECE_BYTES)):
+            file.seek(offset)
             pieces += file.read(PIECE_BYTES)
     return hashlib.sha256(pieces).digest()
 

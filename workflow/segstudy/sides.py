@@ -21,9 +21,9 @@ def other_side(name: str) -> str | None:
     A single letter counts as first or last word among several (`kidney_l`), not alone (`L`).
     """
     words = list(_WORD.finditer(name))
-    for place, match in enumerate(words):
+    for number, match in enumerate(words):
         word = match.group()
-        at_an_end = len(words) > 1 and place in (0, len(words) - 1)
+        at_an_end = len(words) > 1 and number in (0, len(words) - 1)
         if word.lower() in OPPOSITE and (len(word) > 1 or at_an_end):
             opposite = OPPOSITE[word.lower()]
             opposite = opposite.upper() if word.isupper() else opposite

@@ -359,11 +359,11 @@ def _lung_vessels(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
     hu = 30 + 0.5 * np.mean(body.blood_hu)
     for side in (-1, 1):
         for _ in range(46):
-            place = np.array([side * 38.0, 16.0, -12.0]) + rng.normal(0, 7, 3)
+            position = np.array([side * 38.0, 16.0, -12.0]) + rng.normal(0, 7, 3)
             aim = rng.normal(0, 1, 3) * (0.8, 0.9, 1.1)
             aim[0] = side * (0.25 + abs(aim[0]))
             aim /= np.linalg.norm(aim)
-            length, points = rng.uniform(45, 105), [place]
+            length, points = rng.uniform(45, 105), [position]
             for _ in range(4):
                 aim = aim + rng.normal(0, 0.25, 3)
                 aim /= np.linalg.norm(aim)
@@ -372,8 +372,8 @@ def _lung_vessels(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
             radii = np.linspace(rng.uniform(2.6, 4.2), 1.1, len(vessel))
             canvas.tube(vessel, radii, hu, over=(-1000, -500))
         if rng.random() < 0.25:
-            place = (side * rng.uniform(55, 90), rng.uniform(-30, 35), rng.uniform(-50, 50))
-            canvas.ellipsoid(place, rng.uniform(5, 13, 3), 35, over=(-1000, -500))
+            position = (side * rng.uniform(55, 90), rng.uniform(-30, 35), rng.uniform(-50, 50))
+            canvas.ellipsoid(position, rng.uniform(5, 13, 3), 35, over=(-1000, -500))
 
 
 # --- airways and esophagus ----------------------------------------------------------------------
@@ -433,8 +433,10 @@ def _esophagus(canvas: Canvas, rng: np.random.Generator) -> None:
     radii = np.stack([width, depth, np.full(len(path), 4.0)], axis=1)
     hu = ESOPHAGUS + rng.normal(0, 4)
     for _ in range(7):  # lymph nodes and vessels, of the same brightness
-        place = path[rng.integers(len(path)), :3] + rng.normal(0, (13, 8, 8))
-        canvas.ellipsoid(place, rng.uniform(3, 6.5, 3), GLAND + rng.normal(0, 5), over=(-200, 30))
+        position = path[rng.integers(len(path)), :3] + rng.normal(0, (13, 8, 8))
+        canvas.ellipsoid(
+            position, rng.uniform(3, 6.5, 3), GLAND + rng.normal(0, 5), over=(-200, 30)
+        )
     canvas.tube(path, radii, hu, "esophagus", over=(-400, 70))
     gas = _wander(rng, len(path), 10, 1.0) > 1.1
     canvas.tube(

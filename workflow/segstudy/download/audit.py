@@ -371,7 +371,7 @@ def _same_images(findings: Sequence[AuditedCase]) -> tuple[list[Case], list[Prob
     pairs = _same_bytes(findings)
     signatures = {finding.case.case: finding.signature for finding in findings if finding.signature}
     pairs += [pair for pair in duplicate_pairs(signatures) if pair not in set(pairs)]
-    order = {name: place for place, name in enumerate(cases)}
+    order = {name: number for number, name in enumerate(cases)}
     merged = {case.subject: case.subject for case in cases.values()}
     of, problems = {}, []
     for first, second in sorted(pairs, key=lambda pair: (order[pair[0]], order[pair[1]])):

@@ -151,10 +151,10 @@ class Canvas:
                 for number, axis in enumerate(self.axes_mm)
             )
             there = np.stack([self.x[nearest], self.y[nearest], self.z[nearest]], axis=1)
-            place = np.stack(
+            position = np.stack(
                 [axis[index] for axis, index in zip(self.axes_mm, nearest, strict=True)], axis=1
             )
-            located = place + (points - there) @ self._to_scanner.T
+            located = position + (points - there) @ self._to_scanner.T
         return located
 
     def _ellipsoid(self, part, centre, radii, hu, structure, turn, over) -> None:

@@ -92,8 +92,8 @@ def compare_tables(
     problems = []
     for path in tables:
         names = dseg_names(path) if path.suffix == ".tsv" else _json_names(path)
-        place = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-        problems += compare_names(names, place, dataset)
+        file = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        problems += compare_names(names, file, dataset)
     return problems
 
 

@@ -66,17 +66,17 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
         Where the folder or table cannot be read as its layout at all.
     """
     source = dataset.source
-    place = raw if raw is not None else getattr(source, "path", None)
-    if place is None:
+    path = raw if raw is not None else getattr(source, "path", None)
+    if path is None:
         raise InputError(
             "--raw is missing: the study names no source.path, so the fetched folder is needed"
         )
-    place = Path(place)
-    if not place.exists():
-        raise InputError(f"{place}: no such {'table' if source.layout == 'table' else 'folder'}")
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such {'table' if source.layout == 'table' else 'folder'}")
     if source.layout == "oasis_slices":
-        return _oasis_slices(place, dataset, derived or Path("derived"))
-    listing = _LAYOUTS[source.layout](place, dataset)
+        return _oasis_slices(path, dataset, derived or Path("derived"))
+    listing = _LAYOUTS[source.layout](path, dataset)
     described = source.layout in ("msd", "nnunet")
     labels = [case.label for case in listing.cases]
     said = compare_tables(labels, listing.root, dataset, described)

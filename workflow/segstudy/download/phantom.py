@@ -60,14 +60,14 @@ def write_cohort(folder: Path, source: PhantomSource, structures: Mapping[str, i
     log.info("phantom: %d thorax CT patients, seed %d", source.patients, source.seed)
     for number in progress(range(1, source.patients + 1), "phantom"):
         name = case_name(number, source.patients)
-        place = folder / "train" / name
+        patient_folder = folder / "train" / name
         image, truth, affine = patient(source.seed, number - 1, source.size_voxels)
         right = values[truth]
         label = move_structure(right, structures[MOVED], fault) if source.tampered else right
-        write_nifti(place / f"{name}.nii.gz", image, affine)
-        write_label(place / "GT.nii.gz", label, affine)
+        write_nifti(patient_folder / f"{name}.nii.gz", image, affine)
+        write_label(patient_folder / "GT.nii.gz", label, affine)
         if source.tampered and name == reference_case(source.patients):
-            write_label(place / "GT2.nii.gz", right, affine)
+            write_label(patient_folder / "GT2.nii.gz", right, affine)
 
 
 def _label_values(source: PhantomSource, structures: Mapping[str, int]) -> np.ndarray:

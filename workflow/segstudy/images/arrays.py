@@ -411,11 +411,11 @@ def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, n
     """
     generator = np.random.default_rng(seed_of(dataset, case))
     flat = label.ravel()
-    places = np.flatnonzero(flat)
-    classes = flat[places]
+    positions = np.flatnonzero(flat)
+    classes = flat[positions]
     present = np.flatnonzero(np.bincount(classes)[:IGNORED])
     return {
-        int(index): _some(places[classes == index], label.shape, generator) for index in present
+        int(index): _some(positions[classes == index], label.shape, generator) for index in present
     }
 
 
@@ -428,11 +428,13 @@ def sample_labelled(label: np.ndarray, dataset: str, case: str) -> np.ndarray | 
     return _some(np.flatnonzero(known), label.shape, generator)
 
 
-def _some(places: np.ndarray, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+def _some(
+    positions: np.ndarray, shape: Sequence[int], generator: np.random.Generator
+) -> np.ndarray:
     """Draw at most 5000 of some positions in a flat array of this shape, as voxels (n, 3) in order."""
-    if len(places) > FOREGROUND_SAMPLE:
-        places = np.sort(generator.choice(places, FOREGROUND_SAMPLE, replace=False))
-    return np.column_stack(np.unravel_index(places, shape)).astype(np.int32)
+    if len(positions) > FOREGROUND_SAMPLE:
+        positions = np.sort(generator.choice(positions, FOREGROUND_SAMPLE, replace=False))
+    return np.column_stack(np.unravel_index(positions, shape)).astype(np.int32)
 
 
 def _write(path: Path, array: np.ndarray) -> int:

@@ -57,24 +57,24 @@ def voxel_files(path: Path | str) -> list[Path]:
     if kind is None or not path.is_file():
         return []
     lines = _header(path, kind)
-    places = [place for place, line in enumerate(lines) if _NAMED[kind].match(line)]
-    if not places:
+    lines_named = [number for number, line in enumerate(lines) if _NAMED[kind].match(line)]
+    if not lines_named:
         if kind is META:
             raise InputError(
                 f"{path}: no `ElementDataFile = ...` in its header; expected MetaImage"
             )
         return []
     if kind is META:
-        places = places[:1]  # the header ends there
-        _check_end(path, lines, places[0])
-    if len(places) > 1:
-        raise InputError(f"{path}: its header says {len(places)} times where its voxels are")
-    value = _NAMED[kind].match(lines[places[0]])[1].strip()
+        lines_named = lines_named[:1]  # the header ends there
+        _check_end(path, lines, lines_named[0])
+    if len(lines_named) > 1:
+        raise InputError(f"{path}: its header says {len(lines_named)} times where its voxels are")
+    value = _NAMED[kind].match(lines[lines_named[0]])[1].strip()
     words = value.split() or [""]
     if kind is META and words[0].upper() == "LOCAL":
         return []
     if words[0].upper() == "LIST":
-        names = [line.strip() for line in lines[places[0] + 1 :] if line.strip()]
+        names = [line.strip() for line in lines[lines_named[0] + 1 :] if line.strip()]
     elif "%" in value:
         if not _NUMBERED.fullmatch(words[0]) or not all(word.isdecimal() for word in words[1:]):
             raise InputError(
@@ -106,12 +106,12 @@ def _header(path: Path, kind: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def _check_end(path: Path, lines: list[str], place: int) -> None:
+def _check_end(path: Path, lines: list[str], number: int) -> None:
     """Refuse a line that one reader takes for the end of a MetaImage's header and another does not."""
-    before = re.search(r"[=:]\s*\S", lines[place - 1]) if place else True
-    if not lines[place].startswith("ElementDataFile") or not before:
+    before = re.search(r"[=:]\s*\S", lines[number - 1]) if number else True
+    if not lines[number].startswith("ElementDataFile") or not before:
         raise InputError(
-            f"{path}: its header is not written as MetaImage is, around {lines[place][:80]!r}; expected "
+            f"{path}: its header is not written as MetaImage is, around {lines[number][:80]!r}; expected "
             "`name = value` in each line, and `ElementDataFile = ...` in the last"
         )
 

@@ -108,15 +108,15 @@ def revert(label: np.ndarray, value: int, corruption: np.ndarray) -> Reverted:
         4x4, output to input on voxel indices.
     """
     mask = label == value
-    places = np.argwhere(mask)
+    voxels = np.argwhere(mask)
     # The repair is output to input by the fault's inverse; a voxel itself therefore goes by the fault.
-    goes_to = np.floor(places @ corruption[:3, :3].T + corruption[:3, 3] + 0.5)
+    goes_to = np.floor(voxels @ corruption[:3, :3].T + corruption[:3, 3] + 0.5)
     outside = ((goes_to < 0) | (goes_to >= label.shape)).any(axis=1)
-    at_border = ((places == 0) | (places == np.array(label.shape) - 1)).any(axis=1)
+    at_border = ((voxels == 0) | (voxels == np.array(label.shape) - 1)).any(axis=1)
     moved = move_structure(label, value, np.linalg.inv(corruption))
     return Reverted(
         label=moved,
-        moved=len(places),
+        moved=len(voxels),
         lost_outside=int(outside.sum()),
         overwritten=int(np.count_nonzero((moved == value) & ~mask & (label != 0))),
         at_border=int(at_border.sum()),

@@ -106,9 +106,9 @@ def _shape(label: Image, value: int) -> Shape | None:
         return None
     spacing = np.array(label.spacing_mm)
     crop = mask[tuple(slice(low, high) for low, high in box)]
-    places = np.argwhere(crop)
+    indices = np.argwhere(crop)
     origin = np.array([low for low, _ in box]) - middle_of(mask.shape)
-    centred = (places - places.mean(axis=0)) * spacing
+    centred = (indices - indices.mean(axis=0)) * spacing
     joined = ndimage.binary_dilation(crop, np.ones((3, 3, 3)), GAP_VOXELS // 2)
     pieces, _ = ndimage.label(joined, np.ones((3, 3, 3)))
     sizes = sorted(np.bincount(pieces[crop])[1:].tolist(), reverse=True)
@@ -117,11 +117,11 @@ def _shape(label: Image, value: int) -> Shape | None:
     background = label.array[tuple(slice(low, high) for low, high in box)] == 0
     faces = [np.take(mask, index, axis) for axis in range(3) for index in (0, -1)]
     return Shape(
-        voxels=len(places),
-        volume_ml=float(len(places) * spacing.prod() / 1000),
-        centroid=(places.mean(axis=0) + origin) * spacing,
+        voxels=len(indices),
+        volume_ml=float(len(indices) * spacing.prod() / 1000),
+        centroid=(indices.mean(axis=0) + origin) * spacing,
         # The voxels themselves spread by a twelfth of their size squared.
-        spread=centred.T @ centred / len(places) + np.diag(spacing**2 / 12),
+        spread=centred.T @ centred / len(indices) + np.diag(spacing**2 / 12),
         stray=tuple(sizes[1:]),
         holes=int(np.count_nonzero(enclosed & background)),
         border=max(int(np.count_nonzero(face)) for face in faces),

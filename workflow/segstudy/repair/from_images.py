@@ -280,11 +280,15 @@ def find_shared_corruption(cases: Sequence[CaseView], axis: int) -> SharedCorrup
     along = np.arange(3) == axis
     step = extent * np.where(along, STEP_SHARE[1], STEP_SHARE[0])
 
-    def corruption(place: Sequence[float]) -> np.ndarray:
-        return translation(centre + place[1:]) @ rotation(axis, place[0]) @ translation(-centre)
+    def corruption(candidate: Sequence[float]) -> np.ndarray:
+        return (
+            translation(centre + candidate[1:])
+            @ rotation(axis, candidate[0])
+            @ translation(-centre)
+        )
 
-    def score(place: Sequence[float], among: Sequence[CaseView]) -> float:
-        return float(np.mean([placement_score(case, corruption(place)) for case in among]))
+    def score(candidate: Sequence[float], among: Sequence[CaseView]) -> float:
+        return float(np.mean([placement_score(case, corruption(candidate)) for case in among]))
 
     sparse = [_with(case, _every_third(case.points)) for case in cases]
     fine = [_with(case, case.fine) for case in cases]
@@ -294,17 +298,19 @@ def find_shared_corruption(cases: Sequence[CaseView], axis: int) -> SharedCorrup
     ]
     starts = []
     for angle in np.arange(-180.0, 180.0, ANGLE_STEP_DEG):
-        places = [(float(angle), *map(float, shift)) for shift in itertools.product(*shifts)]
-        scores = [score(place, sparse) for place in places]
+        candidates = [(float(angle), *map(float, shift)) for shift in itertools.product(*shifts)]
+        scores = [score(candidate, sparse) for candidate in candidates]
         best = int(np.argmax(scores))
-        starts.append((scores[best], places[best]))
+        starts.append((scores[best], candidates[best]))
     starts.sort(reverse=True)
     first = np.array([ANGLE_STEP_DEG, *step]) / 2
     ends = [
-        _climb(lambda place: score(place, cases), start, first)[1] for _, start in starts[:STARTS]
+        _climb(lambda candidate: score(candidate, cases), start, first)[1]
+        for _, start in starts[:STARTS]
     ]
     ends = sorted(
-        (_climb(lambda place: score(place, fine), end, first / 16) for end in ends), reverse=True
+        (_climb(lambda candidate: score(candidate, fine), end, first / 16) for end in ends),
+        reverse=True,
     )
     best = np.array(ends[0][1])
     at_best = np.array([placement_score(case, corruption(best)) for case in fine])
@@ -402,7 +408,7 @@ def _axis(seen: Sequence[CaseView], frame: str) -> int:
 def _spread(cases: Sequence[Case], most: int) -> list[Case]:
     if len(cases) <= most:
         return list(cases)
-    return [cases[place] for place in np.linspace(0, len(cases) - 1, most).astype(int)]
+    return [cases[index] for index in np.linspace(0, len(cases) - 1, most).astype(int)]
 
 
 def _with(case: CaseView, points: Points) -> CaseView:
@@ -425,15 +431,17 @@ def _climb(
     score: Callable[[Candidate], float], start: Candidate, steps: np.ndarray
 ) -> tuple[float, Candidate]:
     """Pattern search along angle and shifts, until the angle's step is below a tenth of a degree."""
-    place, best = np.array(start, float), score(start)
+    best_candidate, best = np.array(start, float), score(start)
     while steps[0] > 0.05:
-        around = [place + sign * np.eye(4)[way] * steps for way in range(4) for sign in (-1, 1)]
+        around = [
+            best_candidate + sign * np.eye(4)[way] * steps for way in range(4) for sign in (-1, 1)
+        ]
         scores = [score(candidate) for candidate in around]
         if max(scores) > best:
-            best, place = max(scores), around[int(np.argmax(scores))]
+            best, best_candidate = max(scores), around[int(np.argmax(scores))]
         else:
             steps = steps / 2
-    return best, tuple(place.tolist())
+    return best, tuple(best_candidate.tolist())
 
 
 def _t(differences: np.ndarray) -> float:

@@ -77,15 +77,15 @@ def placement_features(
     if shape is None:
         return None
 
-    def place(of: str) -> np.ndarray | None:
+    def position(of: str) -> np.ndarray | None:
         there = case.shapes[correction.stands_for.get(of, of)]
         if there is None:
             return None
         return correction.rotation @ there.centroid + (correction.shift if of in moved else 0.0)
 
-    centroid = place(name)
+    centroid = position(name)
     beside = [
-        np.full(3, np.nan) if (other := place(of)) is None else centroid - other
+        np.full(3, np.nan) if (other := position(of)) is None else centroid - other
         for of in case.shapes
         if of != name
     ]
@@ -108,9 +108,9 @@ def placement_features(
 
 def least_spread(structures: int, channels: int, voxel_mm: float) -> np.ndarray:
     """Return the least spread that a cohort is granted, in the order of `placement_features`."""
-    place = [voxel_mm] * 3
+    position = [voxel_mm] * 3
     return np.array(
-        [0.1, *place, *place * (structures - 1), *[0.05] * 6]
+        [0.1, *position, *position * (structures - 1), *[0.05] * 6]
         + [0.1] * channels
         + [0.02] * channels
         + [0.1] * channels

@@ -200,7 +200,7 @@ def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | Non
     )
     room = box.room_mm(mask)
     mask, image = mask[part], box.intensity[(slice(None), *part)]
-    places = np.argwhere(mask)
+    indices = np.argwhere(mask)
     spacing, step = box.spacing_mm, box.spacing_mm.min()
     sigma = step / spacing
     normal = gaussian_gradient(mask.astype(np.float32), sigma, spacing)
@@ -208,7 +208,7 @@ def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | Non
     surface = strided(np.argwhere(length > 0.5 * length.max()), POINTS)
     at = tuple(surface.T)
     outwards = -(normal[(slice(None), *at)] / length[at]).T
-    volume = len(places) * spacing.prod()
+    volume = len(indices) * spacing.prod()
     depth = ndimage.distance_transform_edt(mask, spacing)
     inside = np.median(image[:, mask], axis=1)
     spread = np.abs(image[:, mask] - inside[:, None]).mean(axis=1).sum()
@@ -235,7 +235,7 @@ def measure_morphology(box: StructureCrop, mask: np.ndarray) -> Morphology | Non
         ]
     )
     faced = DIRECTIONS[:, :, None] * np.array([-1, 1]) > 0.5  # ends of axes, by direction
-    reach = (places * spacing) @ DIRECTIONS.T
+    reach = (indices * spacing) @ DIRECTIONS.T
     thick = np.abs(DIRECTIONS) @ spacing
     ends = reach.max(axis=0)
     cap = (reach >= ends - 0.55 * thick).sum(axis=0) * spacing.prod() / thick / volume ** (2 / 3)
@@ -323,16 +323,16 @@ def remove_part(mask: np.ndarray, way: str, share: float, draw: np.random.Genera
     draw
         Chooses the side, the plane or the point.
     """
-    places = np.argwhere(mask)
+    voxels = np.argwhere(mask)
     if way == "ball":
         edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
-        order = ((places - edge[draw.integers(len(edge))]) ** 2).sum(axis=1)
+        order = ((voxels - edge[draw.integers(len(edge))]) ** 2).sum(axis=1)
     elif way == "oblique":
-        order = places @ draw.normal(size=3)
+        order = voxels @ draw.normal(size=3)
     else:
-        order = places[:, "xyz".index(way)] * draw.choice((-1, 1))
+        order = voxels[:, "xyz".index(way)] * draw.choice((-1, 1))
     kept = mask.copy()
-    kept[tuple(places[order <= np.quantile(order, share)].T)] = False
+    kept[tuple(voxels[order <= np.quantile(order, share)].T)] = False
     return kept
 
 

@@ -166,22 +166,24 @@ def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int =
     sigma = spacing.min() / spacing
     normal = gaussian_gradient(crop.astype(np.float32), sigma, spacing)
     length = np.sqrt((normal**2).sum(axis=0))
-    places = np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
-    places = strided(places, most)
-    at = tuple(places.T)
+    indices = (
+        np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
+    )
+    indices = strided(indices, most)
+    at = tuple(indices.T)
     inside = strided(np.argwhere(crop), most)
     return Points(
-        surface=(places + origin) * spacing,
+        surface=(indices + origin) * spacing,
         normal=(normal[(slice(None), *at)] / length[at]).T.astype(float),
         inside=(inside + origin) * spacing,
     )
 
 
-def strided(places: np.ndarray, most: int) -> np.ndarray:
+def strided(rows: np.ndarray, most: int) -> np.ndarray:
     """Pick at most `most` rows of an array (n, 3), evenly."""
-    if len(places) <= most:
-        return places
-    return places[np.linspace(0, len(places) - 1, most).astype(int)]
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def evidence(

@@ -137,8 +137,8 @@ def sweep(
         _climb(columns, (circle[peak], *start), 4 * angle_step_deg, angle_tolerance_deg)
         for peak in peaks[:CANDIDATES]
     ]
-    best, *place = max(refined)
-    angle, *shift = _centre(columns, tuple(place), best, angle_tolerance_deg)
+    best, *candidate = max(refined)
+    angle, *shift = _centre(columns, tuple(candidate), best, angle_tolerance_deg)
     angles = np.unique(
         np.concatenate(
             [
@@ -218,10 +218,12 @@ def refine(
     centre = (stretch @ np.append(_centroid(wrong[_slices(box)]) + [low for low, _ in box], 1))[:3]
     radius = np.linalg.norm([(high - low) * stretch[a, a] for a, (low, high) in enumerate(box)]) / 2
 
-    def corruption(place: np.ndarray) -> np.ndarray:
-        turn = rotation(0, place[3]) @ rotation(1, place[4]) @ rotation(2, place[5])
-        inner = turn @ np.diag([*[math.exp(place[6])] * 3, 1.0])
-        there = translation(place[:3]) @ start @ translation(centre) @ inner @ translation(-centre)
+    def corruption(parameters: np.ndarray) -> np.ndarray:
+        turn = rotation(0, parameters[3]) @ rotation(1, parameters[4]) @ rotation(2, parameters[5])
+        inner = turn @ np.diag([*[math.exp(parameters[6])] * 3, 1.0])
+        there = (
+            translation(parameters[:3]) @ start @ translation(centre) @ inner @ translation(-centre)
+        )
         return np.linalg.inv(stretch) @ there @ stretch
 
     # Steps that move the rim alike: degrees, shift, and logarithm of the scale.
@@ -232,16 +234,16 @@ def refine(
         + [arc if "scale" in ways else 0.0]
     )
     moves = [sign * row for row in np.diag(free) if row.any() for sign in (-1, 1)]
-    place, step = np.zeros(7), 8.0
+    parameters, step = np.zeros(7), 8.0
     best = replayed_iou(right, wrong, matrix)
     while step >= tolerance_deg:
-        around = [place + step * move for move in moves]
+        around = [parameters + step * move for move in moves]
         scores = [replayed_iou(right, wrong, corruption(place_near)) for place_near in around]
         if max(scores) > best:
-            best, place = max(scores), around[int(np.argmax(scores))]
+            best, parameters = max(scores), around[int(np.argmax(scores))]
         else:
             step /= 2
-    return corruption(place)
+    return corruption(parameters)
 
 
 class _Columns:
