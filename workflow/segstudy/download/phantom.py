@@ -56,14 +56,14 @@ def write_cohort(folder: Path, source: PhantomSource, structures: Mapping[str, i
         For a structure that the phantom does not have, and for a grid too coarse.
     """
     values = _label_values(source, structures)
-    fault = segthor_corruption(source.size_voxels)
+    corruption = segthor_corruption(source.size_voxels)
     log.info("phantom: %d thorax CT patients, seed %d", source.patients, source.seed)
     for number in progress(range(1, source.patients + 1), "phantom"):
         name = case_name(number, source.patients)
         patient_folder = folder / "train" / name
         image, truth, affine = patient(source.seed, number - 1, source.size_voxels)
         right = values[truth]
-        label = move_structure(right, structures[MOVED], fault) if source.tampered else right
+        label = move_structure(right, structures[MOVED], corruption) if source.tampered else right
         write_nifti(patient_folder / f"{name}.nii.gz", image, affine)
         write_label(patient_folder / "GT.nii.gz", label, affine)
         if source.tampered and name == reference_case(source.patients):

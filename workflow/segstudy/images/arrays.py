@@ -88,7 +88,6 @@ class CompressedArray:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the open file: a worker process opens its own."""
-        # An open file is not sent to a worker process; it opens its own.
         return {key: value for key, value in self.__dict__.items() if key != "_stored"}
 
     @cached_property

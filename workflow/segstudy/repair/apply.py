@@ -24,7 +24,7 @@ from segstudy.study import RepairedCohort
 CLEAR_SHARE = 0.05
 #: Share of the structure that may overwrite others, or fall outside, without casting doubt.
 FITS_SHARE = 0.02
-#: Share of the structure on the border of the grid above which the fault has cut some of it off.
+#: Share of the structure on the border of the grid above which the corruption has cut some of it off.
 CUT_SHARE = 0.005
 
 
@@ -109,7 +109,7 @@ def revert(label: np.ndarray, value: int, corruption: np.ndarray) -> Reverted:
     """
     mask = label == value
     voxels = np.argwhere(mask)
-    # The repair is output to input by the fault's inverse; a voxel itself therefore goes by the fault.
+    # The repair maps output to input by the inverse of the corruption; a voxel itself goes by the corruption.
     goes_to = np.floor(voxels @ corruption[:3, :3].T + corruption[:3, 3] + 0.5)
     outside = ((goes_to < 0) | (goes_to >= label.shape)).any(axis=1)
     at_border = ((voxels == 0) | (voxels == np.array(label.shape) - 1)).any(axis=1)

@@ -28,8 +28,8 @@ from segstudy.repair.shape_outliers import SMALLEST_COHORT as FORM_COHORT
 from segstudy.repair.topology import topology_findings
 from segstudy.study import Cohort, from_json
 
-#: Cases, spread over the cohort, in which faults of form are planted to be learnt from, at most.
-PLANTED_CASES = 150
+#: Cases, spread over the cohort, in which errors of form are simulated to be learnt from, at most.
+SIMULATED_CASES = 150
 #: Voxels on the border, relative to the usual number, from which a field of view cuts more than elsewhere.
 MORE_OF_BORDER = 1.3
 #: Robust z-score below which a grid is short, and the least spread of its sizes, as a share.
@@ -110,10 +110,10 @@ def audit(cases: Iterable[CaseFeatures]) -> list[LabelFinding]:
 def _cropped(
     cases: Sequence[CaseFeatures], findings: Iterable[LabelFinding]
 ) -> dict[str, frozenset[str]]:
-    """By structure, the cases in which the field of view takes more of it than is usual.
+    """Find, by structure, the cases in which the field of view cuts more of it than is usual.
 
-    That is seen where a cut structure has more voxels on the border than is usual, not just more
-    for its size; and where one ends with a grid that is shorter that way than is usual.
+    Signs are a cut structure with more voxels on the border than is usual, not just more for its
+    size, and a structure that ends with a grid that is shorter in this direction than is usual.
     """
     sizes = np.array([case.image.size_mm for case in cases])
     usual = np.median(sizes, axis=0)
@@ -259,7 +259,7 @@ def audit_files(
         Whether a label without any structure is a healthy control, and no error.
     """
     described, unreadable, unknown, healthy = [], [], 0, 0
-    apart = -(-len(pairs) // PLANTED_CASES)
+    apart = -(-len(pairs) // SIMULATED_CASES)
     for index, (case, (images, label_file)) in enumerate(
         progress(sorted(pairs.items()), "cases described")
     ):

@@ -20,7 +20,7 @@ from segstudy.repair.points import evidence
 UPPER = np.triu_indices(3)
 #: A robust z-score is taken for no more than this, so that one odd measure does not decide alone.
 LARGEST_Z = 8.0
-#: Gain, in units of half a squared z-score, that names a fault. The greatest of any shift of 208
+#: Gain, in units of half a squared z-score, that names an error. The greatest of any shift of 208
 #: hippocampi as delivered, where the image agrees, is 17.
 CLEAR_GAIN = 20.0
 #: The share of a case's cost that its explanation may leave; beyond, something else is wrong.

@@ -22,7 +22,7 @@ BOX_VOXELS = 100_000
 ROOM = 5
 #: Voxels below which a structure has no form to speak of.
 LEAST_VOXELS = 12
-#: Gap, in voxels, over which pieces still count as one: a thin structure breaks without fault.
+#: Gap, in voxels, over which components still count as one: a thin structure breaks without error.
 GAP_VOXELS = 4
 #: Shares of a structure below which a component has no part in its form: any, and one over a gap.
 SMALL_PIECE = 0.05

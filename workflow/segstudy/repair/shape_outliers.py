@@ -19,9 +19,9 @@ from segstudy.repair.morphology import DIRECTIONAL, DIRECTIONS, GLOBAL, KINDS, M
 
 #: Cases with a structure below which nothing is said of its form.
 SMALLEST_COHORT = 12
-#: Of them, those that must be without a fault.
+#: Of them, those that must be without an error.
 FEWEST_USUAL = 8
-#: Log odds that name a fault in a large cohort; in a small one, where they are less sure, more is asked: this times
+#: Log odds that name an error in a large cohort; in a small one, where they are less sure, more is asked: this times
 #: 1 + FEW / cases.
 CLEAR_ODDS = 4.0
 FEW = 20
@@ -29,7 +29,7 @@ FEW = 20
 CLEAR_Z = 6.0
 #: Cases are judged by the others: one is left out at a time, or one group of this many.
 GROUPS = 24
-#: Planted faults of a kind below which the kind is not looked for: a thin structure is never narrower.
+#: Simulated errors of a kind below which the kind is not looked for: a thin structure is never narrower.
 FEWEST_PLANTED = 6
 #: Times that outliers are taken out of the cohort's norm.
 ROUNDS = 3

@@ -296,8 +296,8 @@ class _Columns:
     def _at(self, lift: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the right mask lifted along the axis.
 
-        That is its columns within the wrong mask's slices, packed, and the number of voxels of each
-        column that stay within the grid.
+        The result is its columns within the wrong mask's slices, packed, and the number of voxels of
+        each column that stay within the grid.
         """
         if lift not in self._lifted:
             start = self.right_start[2] - lift

@@ -7,7 +7,7 @@ import numpy as np
 from segstudy.repair.case_features import CaseFeatures
 from segstudy.repair.findings import SMALLEST_COHORT, LabelFinding
 
-#: Share of the cohort that must have a structure for its absence to be a fault.
+#: Share of the cohort that must have a structure for its absence to be an error.
 USUAL_SHARE = 0.5
 #: Robust z-score from which a count is reported.
 CLEAR_Z = 5.0
