@@ -25,7 +25,7 @@ from segstudy.files import write_json
 from segstudy.images.arrays import open_tissues
 from segstudy.images.files import Image, read_label, write_label, write_nifti
 from segstudy.images.plan import Plan
-from segstudy.infer.image import predict_image, with_classes
+from segstudy.infer.image import predict_image, to_class_indices
 from segstudy.networks.weights import load_weights
 from segstudy.preprocess.resample import resample_shard
 from segstudy.preprocess.tissues import tissues_shard
@@ -139,7 +139,7 @@ def painted_tests(
     for number, (name, label) in enumerate(brains.items()):
         path = folder / f"test_{contrast}_{name}.nii"
         write_nifti(path, painted(label.array, CONTRASTS[contrast], 100 + number), label.affine)
-        yield path, with_classes(label.array, VALUES)
+        yield path, to_class_indices(label.array, VALUES)
 
 
 def real_t1(folder: Path) -> tuple[Path, np.ndarray]:
@@ -152,7 +152,7 @@ def real_t1(folder: Path) -> tuple[Path, np.ndarray]:
     affine = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
     path = folder / "test_real.nii"
     write_nifti(path, image, affine)
-    return path, with_classes(label, VALUES)
+    return path, to_class_indices(label, VALUES)
 
 
 def _data() -> Path:

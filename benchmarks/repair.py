@@ -23,19 +23,19 @@ from segstudy.boxes import bounding_box
 from segstudy.cases import Case
 from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.images.files import read_image, read_label, write_label, write_nifti
-from segstudy.images.moving import (
+from segstudy.images.rigid import (
     SEGTHOR_SHAPE,
     move_structure,
     rotation,
-    segthor_fault,
+    segthor_corruption,
     translation,
 )
-from segstudy.repair.apply import judge, undo
+from segstudy.repair.apply import judge, revert
 from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.elastix import register
 from segstudy.repair.estimate import angle_about
 from segstudy.repair.evidence import measure
-from segstudy.repair.sweep import also, iou, replayed_iou, superior_axis, sweep
+from segstudy.repair.sweep import iou, refine, replayed_iou, superior_axis, sweep
 from segstudy.study import Elastix, RepairedCohort
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ def large_heart(shape: tuple[int, int, int]) -> np.ndarray:
 
 def known_answer(right: np.ndarray, targets: list, angles: int) -> None:
     """Angle, shift, IoU, seconds and memory of the sweep, beside SciPy and Elastix."""
-    fault = segthor_fault(right.shape)
+    fault = segthor_corruption(right.shape)
     wrong = move_structure(right.view(np.uint8), 1, fault).view(bool)
     sweep(right[::4, ::4, ::4], wrong[::4, ::4, ::4], axis=2)  # compiles
     register(right[::4, ::4, ::4], wrong[::4, ::4, ::4], (1.0, 1.0, 1.0), Elastix(iterations=1))
@@ -154,20 +154,20 @@ def verdicts_on_a_real_scan(targets: list) -> None:
     image = read_image(folder / "ct_cropped.nii.gz")
     label = read_label(next(folder.glob("label_heart1*.nii.gz")))
     right = label.array
-    wrong = move_structure(right, 1, segthor_fault(right.shape))
+    wrong = move_structure(right, 1, segthor_corruption(right.shape))
     found = sweep(right == 1, wrong == 1, superior_axis(label.affine))
     print(
         "\n| real thoracic CT | gradient before | after | spread before | after | IoU before | after | verdict |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for name, delivered, asked in (("tampered", wrong, "repaired"), ("as it is", right, "left")):
-        undone = undo(delivered, 1, found.matrix)
+        reverted = revert(delivered, 1, found.matrix)
         before, after = (
             measure(image.array, array == 1, label.spacing_mm)
-            for array in (delivered, undone.label)
+            for array in (delivered, reverted.label)
         )
-        verdict, move, _ = judge(before, after, undone)
-        kept = undone.label if move else delivered
+        verdict, move, _ = judge(before, after, reverted)
+        kept = reverted.label if move else delivered
         scores = iou(delivered == 1, right == 1), iou(kept == 1, right == 1)
         print(
             f"| {name} | {before.gradient[0]:.1f} | {after.gradient[0]:.1f} | {before.spread[0]:.1f} "
@@ -182,7 +182,7 @@ def verdicts_on_a_real_scan(targets: list) -> None:
 def frames(targets: list, patients: int) -> None:
     """Phantom patients with different voxels, tampered on indices and in millimetres: which was it?"""
     scans = [patient(2026, index, SIZE) for index in range(patients)]
-    fault = segthor_fault(SIZE)
+    fault = segthor_corruption(SIZE)
     reference = scans[0][2]
     in_mm = reference @ fault @ np.linalg.inv(reference)
     print("\n| fault acted on | evidence voxel | evidence physical | frame found |")
@@ -228,7 +228,7 @@ def tilts() -> None:
         fault = translation(middle) @ turn @ translation(-middle) @ translation((6, 4, 2))
         wrong = move_structure(right.view(np.uint8), 1, fault) == 1
         found = sweep(right, wrong, axis=2)
-        tilted = also(right, wrong, found.matrix, None, ("tilt",))
+        tilted = refine(right, wrong, found.matrix, None, ("tilt",))
         # How far the rotation found is from the planted one, and its third axis from upright.
         off = tilted[:3, :3] @ turn[:3, :3].T
         error = np.degrees(np.arccos(np.clip((np.trace(off) - 1) / 2, -1, 1)))
@@ -258,12 +258,12 @@ def verdicts_on_mr(cases: int = 60) -> None:
             for value in (1, 2):
                 wrong = move_structure(label.array, value, fault)
                 for name, delivered in (("tampered", wrong), ("as it is", label.array)):
-                    undone = undo(delivered, value, fault)
+                    reverted = revert(delivered, value, fault)
                     before, after = (
                         measure(image.array, array == value, label.spacing_mm)
-                        for array in (delivered, undone.label)
+                        for array in (delivered, reverted.label)
                     )
-                    counts[name][judge(before, after, undone)[0]] += 1
+                    counts[name][judge(before, after, reverted)[0]] += 1
         for name, found in counts.items():
             total = sum(found.values())
             cells = [f"{found[one] / total:.3f}" for one in ("repaired", "left", "review")]

@@ -21,10 +21,10 @@ from scipy import ndimage
 
 from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.images.files import Image, read_image, read_label
-from segstudy.images.moving import move_structure, translation
-from segstudy.repair import tamper
+from segstudy.images.rigid import move_structure, translation
+from segstudy.repair import simulate
 from segstudy.repair.audit import audit
-from segstudy.repair.described import Described, describe
+from segstudy.repair.case_features import CaseFeatures, extract_features
 from segstudy.repair.findings import FAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -102,21 +102,21 @@ def plant(fault: str, image: Image, label: Image, values: list[int], turn: int):
         first, second = (axis + 1) % 3, (axis + 2) % 3
         quarter[first, first] = quarter[second, second] = 0
         quarter[first, second], quarter[second, first] = -sign, sign
-        array = tamper.turn_label(array, quarter)
+        array = simulate.rotate_label(array, quarter)
     elif fault == "orientation":
         array = [array[:, ::-1], array[:, :, ::-1], array[::-1, ::-1]][axis]
     elif fault == "swapped":
-        array = tamper.swap(array, value, values[(turn + 1) % len(values)])
+        array = simulate.swap_labels(array, value, values[(turn + 1) % len(values)])
     elif fault == "shifted":  # of one structure, and in every fifth case of all
         shift = np.zeros(3)
         shift[axis] = sign * (5 + turn % 4)
         for moved in values if turn % 5 == 0 else [value]:
             array = move_structure(array, moved, translation(shift))
     elif fault == "stray":
-        array = tamper.add_piece(array, value, 2)
+        array = simulate.add_component(array, value, 2)
     elif fault == "holes":  # where there is room for one
         thickest = max(values, key=lambda one: np.count_nonzero(array == one))
-        array = tamper.add_hole(array, thickest, 2)
+        array = simulate.add_hole(array, thickest, 2)
     elif fault == "cut":
         start = int(np.percentile(np.nonzero(array == value)[axis], 35))
         kept = tuple(slice(start if one == axis else 0, None) for one in range(3))
@@ -177,7 +177,7 @@ def with_more(array: np.ndarray, value: int, turn: int) -> np.ndarray:
     return np.where(more, value, array).astype(array.dtype)
 
 
-def countable(case: Described) -> dict[str, list]:
+def countable(case: CaseFeatures) -> dict[str, list]:
     """What can be counted, by fault: the part of the truth that a planted fault may change too."""
     shapes = list(case.shapes.values())
     return {
@@ -190,7 +190,7 @@ def countable(case: Described) -> dict[str, list]:
 def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bool]:
     values = list(structures.values())
     began = time.process_time()
-    clean = [describe(case, image, label, structures) for case, image, label in cases]
+    clean = [extract_features(case, image, label, structures) for case, image, label in cases]
     natural = audit(clean)
     per_100 = 100 * len(natural) / (len(cases) * len(structures))
     seconds = time.process_time() - began
@@ -210,7 +210,7 @@ def measure(name: str, cases: list[Case], structures: dict[str, int]) -> list[bo
             kinds.append(fault)
             case, image, label = cases[index]
             faulty = plant(fault, image, label, values, turn)
-            cohort[index] = describe(case, *faulty, structures, plant=False)
+            cohort[index] = extract_features(case, *faulty, structures, simulate=False)
             truth[case] = fault
             number += 1
         before = {case.case: countable(case) for case in clean}

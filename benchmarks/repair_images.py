@@ -18,8 +18,8 @@ import numpy as np
 from segstudy.download.phantom import STRUCTURES, patient
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_image, read_label
-from segstudy.images.moving import move_structure, rotation, segthor_fault, translation
-from segstudy.repair.from_images import agree, in_frame, see
+from segstudy.images.rigid import move_structure, rotation, segthor_corruption, translation
+from segstudy.repair.from_images import find_shared_corruption, in_frame, view_case
 from segstudy.repair.sweep import iou
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few patients: a smoke run")
     quick = parser.parse_args().quick
     scans = phantom(3 if quick else 8)
-    fault = segthor_fault(SIZE)
+    fault = segthor_corruption(SIZE)
     affine = scans[0][1].affine
     in_mm = affine @ fault @ np.linalg.inv(affine)
     print(
@@ -117,12 +117,12 @@ def row(cohort: str, structure: str, scans: list[Scan], value: int, frame: str, 
         Image(move_structure(label.array, value, matrix), label.affine)
         for (_, label), matrix in zip(scans, on, strict=True)
     ]
-    seen = [see(image, label, value) for (image, _), label in zip(scans, labels, strict=True)]
+    seen = [view_case(image, label, value) for (image, _), label in zip(scans, labels, strict=True)]
     seen = [in_frame(case, frame) for case in seen if case is not None]
     found = {"structure": structure, "cases": len(scans), "planted": planted is not None}
     found |= {"error_deg": np.inf, "iou": 0.0}
     try:
-        agreed = agree(seen, 2)
+        agreed = find_shared_corruption(seen, 2)
     except InputError as error:
         reason = next(
             name

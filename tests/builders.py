@@ -1,11 +1,13 @@
 """Tiny cohorts with known truth, written to disk for the tests of the workflow."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from segstudy.images import files
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.moving import move_structure, segthor_fault
+from segstudy.images.rigid import move_structure, segthor_corruption
 
 SHAPE = (48, 44, 16)
 HEART, AORTA = 1, 2
@@ -38,7 +40,7 @@ def write_case(folder: Path, index: int, *, moved: bool) -> None:
     image, label = chest(index)
     folder.mkdir(parents=True, exist_ok=True)
     write_nifti(folder / f"p{index}.nii.gz", image, AFFINE)
-    faulty = move_structure(label, HEART, segthor_fault(SHAPE)) if moved else label
+    faulty = move_structure(label, HEART, segthor_corruption(SHAPE)) if moved else label
     write_label(folder / f"p{index}_label.nii.gz", faulty, AFFINE)
     if moved and index == 0:
         write_label(folder / f"p{index}_right.nii.gz", label, AFFINE)
@@ -92,3 +94,16 @@ def tiny_study(table: Path, *, moved: bool = True) -> dict:
         },
         "publish": {"metrics": ["dice"]},
     }
+
+
+def count_reads(monkeypatch) -> Counter[Path]:
+    """How often the voxels of each image file are read from here on."""
+    reads: Counter[Path] = Counter()
+    read = files._read
+
+    def counted(path):
+        reads[Path(path)] += 1
+        return read(path)
+
+    monkeypatch.setattr(files, "_read", counted)
+    return reads

@@ -7,7 +7,7 @@ import numpy as np
 
 from builders import AFFINE, chest
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.moving import move_structure, segthor_fault
+from segstudy.images.rigid import move_structure, segthor_corruption
 
 GRID = np.diag([-2.0, -2.0, 2.0, 1.0])
 
@@ -20,7 +20,7 @@ def segthor(folder: Path, patients=(1, 2, 27, 28)) -> Path:
         label[8:12, 30:34, 2:14], label[14:18, 30:34, 2:14] = 1, 3
         patient = folder / "train" / f"Patient_{number:02d}"
         write_nifti(patient / f"{patient.name}.nii.gz", image, AFFINE)
-        moved = move_structure(label, 2, segthor_fault(label.shape))
+        moved = move_structure(label, 2, segthor_corruption(label.shape))
         write_label(patient / "GT.nii.gz", moved, AFFINE)
         if number == 27:
             write_label(patient / "GT2.nii.gz", label, AFFINE)

@@ -7,12 +7,12 @@ from snakemake.logging import logger
 def record_owner() -> None:
     # Where data are not there yet (`make fetch`), a later run writes it down.
     with suppress(InputError):
-        owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums())
+        results_owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums())
 
 
 # Another study file with other data does not write there, unless it is to adopt the results.
 if workflow.is_main_process and not in_a_sentence(options.is_on)(config["adopt"], "adopt"):
-    note = in_a_sentence(owner.claim)(PATHS.root, STUDY_FILE, INPUTS.checksums)
+    note = in_a_sentence(results_owner.claim)(PATHS.root, STUDY_FILE, INPUTS.checksums)
     if note:
         logger.warning(note)
 

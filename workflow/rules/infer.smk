@@ -1,5 +1,5 @@
 # One job predicts the cases of a dataset that a fold's model is tested on.
-from segstudy.infer import named
+from segstudy.infer import command_files
 
 
 # All of them: the target `infer`; of some models, --config only=MODEL,MODEL.
@@ -86,7 +86,7 @@ rule infer_external:
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
         settings=lambda w: slices.external_settings(STUDY, w.model).to_json(),
         defaults=lambda w: slices.external_settings(STUDY, w.model).digest(),
-        named=lambda w: named.state(STUDY.models[w.model].command),
+        named=lambda w: command_files.state(STUDY.models[w.model].command),
         code=digest("infer.external"),
     shell:
         "python -m segstudy infer --external {params.settings:q} --cases {input.cases:q}"

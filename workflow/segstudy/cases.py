@@ -1,4 +1,4 @@
-"""The case table: one row a case, with its files and what the audit found."""
+"""The case table, a row a case with its files and measures, and the table of splits."""
 
 import csv
 import hashlib
@@ -15,16 +15,30 @@ from segstudy.images.names import stem
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled image, or a label map alone.
+    """Hold a labelled image, or a label map without image.
 
-    images: one file a channel, or one file whose fourth axis is the channel; none of a label map alone.
-    label: the label as delivered; `repaired_labels` puts the repaired one in its place.
-    reference_label: a second, right label, for label repair.
-    fold: the fold in which the case is tested, where the user fixed it.
-    split: `train` or `test`, where the user fixed it.
-    same_image_as: the case, delivered under another subject, that has the same image; `subject` is
-        then that case's.
-    voxels: voxels of each structure in the delivered label.
+    Parameters
+    ----------
+    case, subject
+        Names.
+    images
+        One file a channel, or one file whose fourth axis is the channel; none for a label map
+        alone.
+    label
+        The label as delivered; `repaired_labels` puts the repaired one in its place.
+    reference_label
+        A second, right label, for label repair.
+    fold
+        The fold in which the case is tested, where the user fixed it.
+    split
+        `train` or `test`, where the user fixed it.
+    same_image_as
+        The case, delivered under another subject, that has the same image; `subject` is then that
+        case's.
+    shape, spacing_mm
+        Voxels and voxel size along i, j, k, as stored.
+    voxels
+        Voxels of each structure in the delivered label.
     """
 
     case: str
@@ -41,12 +55,25 @@ class Case:
 
     @property
     def files(self) -> list[Path]:
+        """Return all files of the case."""
         return [*self.images, self.label, *([self.reference_label] if self.reference_label else [])]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A case, the value of each structure in its dataset's labels, and those of voxels to be ignored."""
+    """Hold a case with the meaning of its label values.
+
+    Parameters
+    ----------
+    dataset
+        Name.
+    case
+        The case.
+    structures
+        Structure -> value in the dataset's labels.
+    ignore
+        Values of voxels that nobody has labelled.
+    """
 
     dataset: str
     case: Case
@@ -55,11 +82,12 @@ class Labelled:
 
     @property
     def name(self) -> str:
+        """Return `dataset/case`."""
         return f"{self.dataset}/{self.case.case}"
 
 
 def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]) -> None:
-    """Write the table. Files below the table's folder are named relative to it."""
+    """Write the case table. Files below the table's folder are named relative to it."""
     path = Path(path)
     cases = sorted(cases, key=lambda case: case.case)
     count = max((len(case.images) for case in cases), default=1)
@@ -90,7 +118,20 @@ def write_cases(path: Path | str, cases: Iterable[Case], channels: Sequence[str]
 
 
 def read_cases(path: Path | str, select: Iterable[str] | None = None) -> list[Case]:
-    """Read a table that `write_cases` wrote; with `select`, those cases in the table's order."""
+    """Read a table that `write_cases` wrote.
+
+    Parameters
+    ----------
+    path
+        The table.
+    select
+        Names of the cases to return, in the table's order; None: all.
+
+    Raises
+    ------
+    InputError
+        For a missing table, and for a selected case that the table lacks.
+    """
     path = Path(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -133,31 +174,53 @@ def _case(row: dict[str, str], folder: Path) -> Case:
 
 
 def _relative(file: Path, folder: Path) -> str:
-    """Relative to the folder for what lies below it; otherwise absolute."""
+    """Name a file relative to the folder where it lies below that; otherwise by its absolute path."""
     file, folder = Path(os.path.abspath(file)), Path(os.path.abspath(folder))
     return str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
 
 
 def repaired_labels(cases: Sequence[Case], folder: Path | str | None) -> list[Case]:
-    """The cases with the repaired label of `folder/<shard>/<case>.nii.gz` in place of the delivered one.
+    """Replace each case's delivered label by the repaired one, `folder/<shard>/<case>.nii.gz`.
 
-    folder: where the repair stage put its shards; None where the dataset has no repair.
+    Parameters
+    ----------
+    cases
+        The cases.
+    folder
+        Output of the repair stage; None where the dataset has no repair, which changes nothing.
+
+    Raises
+    ------
+    InputError
+        For a case without a repaired label.
     """
     if folder is None:
         return list(cases)
-    found = {stem(path): path for path in Path(folder).glob("*/*.nii.gz")}
-    missing = [case.case for case in cases if case.case not in found]
+    repaired = {stem(path): path for path in Path(folder).glob("*/*.nii.gz")}
+    missing = [case.case for case in cases if case.case not in repaired]
     if missing:
         raise InputError(f"{folder}: no repaired label of case {missing[0]}; run repair first")
-    return [replace(case, label=found[case.case]) for case in cases]
+    return [replace(case, label=repaired[case.case]) for case in cases]
 
 
 def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:
-    """Divide cases into jobs: name of the shard -> its cases.
+    """Divide cases into shards, one for each job.
 
-    A case's shard follows from a hash of its name and from the number of shards, which is a
+    The shard of a case follows from a hash of its name and from the number of shards, which is a
     power of two, so that one more case changes one shard, and all of them only when the cohort
-    has outgrown the number. One case a job names the shard after the case.
+    has outgrown the number. Shards of one case have its name.
+
+    Parameters
+    ----------
+    cases
+        Names.
+    cases_per_job
+        Cases of a shard, on average at most.
+
+    Returns
+    -------
+    dict
+        Name of the shard -> its cases.
     """
     cases = sorted(cases)
     if cases_per_job == 1:
@@ -165,26 +228,23 @@ def shards(cases: Iterable[str], cases_per_job: int) -> dict[str, list[str]]:
     number = 1
     while number * cases_per_job < len(cases):
         number *= 2
-    found: dict[str, list[str]] = {}
+    by_shard: dict[str, list[str]] = {}
     for case in cases:
         bucket = int.from_bytes(hashlib.sha256(case.encode()).digest()[:8], "big") % number
-        found.setdefault(f"{bucket:03d}-of-{number:03d}", []).append(case)
-    return dict(sorted(found.items()))
+        by_shard.setdefault(f"{bucket:03d}-of-{number:03d}", []).append(case)
+    return dict(sorted(by_shard.items()))
 
 
 def ignored_values(text: str) -> dict[str, tuple[int, ...]]:
-    """Dataset -> the values of `ignore`, as the option `--ignore` has them, {dataset: [value, ...]}.
-
-    Raises InputError for anything else.
-    """
+    """Read the option `--ignore`, JSON {dataset: [value, ...]}; InputError for anything else."""
     values = parse_json(text, "--ignore")
     try:
-        found = {name: tuple(own) for name, own in values.items()}
+        ignored = {name: tuple(numbers) for name, numbers in values.items()}
     except (AttributeError, TypeError):
-        found = {"": (None,)}
-    if not all(type(value) is int for own in found.values() for value in own):
+        ignored = {"": (None,)}
+    if not all(type(value) is int for numbers in ignored.values() for value in numbers):
         raise InputError(f'--ignore {text}: expected JSON, {{"DATASET": [VALUE, ...]}}')
-    return found
+    return ignored
 
 
 # --- splits -------------------------------------------------------------------------------------
@@ -196,9 +256,14 @@ UNTESTED = -1
 
 @dataclass(frozen=True)
 class Split:
-    """Which fold tests a case, and so does not train on it.
+    """Hold the fold that tests a case, and so does not train on it.
 
-    fold: None for cases that every fold's model is tested on; `UNTESTED` for those of none.
+    Parameters
+    ----------
+    dataset, case, subject
+        Names.
+    fold
+        None for cases that every fold's model is tested on; `UNTESTED` for those that none is.
     """
 
     dataset: str
@@ -208,6 +273,7 @@ class Split:
 
 
 def write_splits(path: Path | str, splits: Iterable[Split]) -> None:
+    """Write the table of splits."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["dataset", "case", "subject", "fold"])
@@ -218,6 +284,7 @@ def write_splits(path: Path | str, splits: Iterable[Split]) -> None:
 
 
 def read_splits(path: Path | str) -> list[Split]:
+    """Read a table that `write_splits` wrote; InputError for a missing one."""
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
@@ -236,7 +303,7 @@ def read_splits(path: Path | str) -> list[Split]:
 
 
 def tested(splits: Iterable[Split], fold: int, dataset: str) -> list[str]:
-    """Names of the dataset's cases that the model of this fold is tested on."""
+    """List the dataset's cases that the model of a fold is tested on."""
     return [
         split.case for split in splits if split.dataset == dataset and split.fold in (fold, None)
     ]
@@ -245,7 +312,17 @@ def tested(splits: Iterable[Split], fold: int, dataset: str) -> list[str]:
 def training_side(
     splits: Iterable[Split], fold: int, datasets: Collection[str] | None = None
 ) -> list[Split]:
-    """Cases that this fold's models may learn from. datasets: theirs alone; None: all."""
+    """List the cases that a fold's models may learn from.
+
+    Parameters
+    ----------
+    splits
+        The table of splits.
+    fold
+        The fold, counted from 0.
+    datasets
+        Datasets whose cases count; None: all.
+    """
     return [
         split
         for split in splits
@@ -261,17 +338,37 @@ def trained(
     subset: tuple[int, int] | None = None,
     datasets: Collection[str] | None = None,
 ) -> tuple[list[Split], list[Split]]:
-    """Cases a fold is trained on, and those of them kept apart to follow the training.
+    """Divide a fold's training side into training cases and cases of held-out validation.
 
-    Subjects are kept whole. The subjects kept apart follow from a hash of their name and the
-    seed, so one more case changes no other's role. At least one subject is kept apart where
+    Subjects are kept whole. The held-out subjects follow from a hash of their name and the seed, so
+    that one more case changes no other's role. At least one subject is held out where
     `validation_fraction` is above 0, and at least one is trained on.
 
-    subset: how many subjects the model may see at all, those kept apart among them, and the seed
-    of the draw. They are drawn anew for each `seed`; of the same two seeds, the smaller draw lies
-    within the larger one. datasets: those that are learned from; None: all.
+    Parameters
+    ----------
+    splits
+        The table of splits.
+    fold
+        The fold, counted from 0.
+    validation_share
+        Fraction of the subjects that is held out.
+    seed
+        Decides which subjects are held out.
+    subset
+        How many subjects the model may see at all, held-out ones among them, and the seed of the
+        draw. They are drawn anew for each `seed`; of the same two seeds, the smaller draw lies
+        within the larger one.
+    datasets
+        Datasets whose cases count; None: all.
 
-    Raises InputError where the fold has fewer subjects than the subset asks for.
+    Returns
+    -------
+    training, validation : list of Split
+
+    Raises
+    ------
+    InputError
+        Where the fold has fewer subjects than the subset asks for.
     """
     training = training_side(splits, fold, datasets)
     subjects = _shuffled({(split.dataset, split.subject) for split in training}, seed)
@@ -296,7 +393,7 @@ def trained(
 
 
 def _shuffled(subjects: Iterable[tuple[str, str]], seed: int | str) -> list[tuple[str, str]]:
-    """The subjects (dataset, name) in an order that follows from a hash of each and the seed."""
+    """Sort subjects (dataset, name) by a hash of each and the seed."""
     return sorted(
         subjects, key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()
     )

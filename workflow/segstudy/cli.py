@@ -1,7 +1,7 @@
-"""`segstudy <stage> ...`: parse, call one plain function of the stage, say errors in one line.
+"""The command line `segstudy <stage> ...`.
 
 Each stage has a `command.py` with `add_arguments(parser)` and `run(arguments)`. Stages are
-imported only when they are asked for, so that `--help` stays instant.
+imported only when they are called, so that `--help` stays instant.
 """
 
 import argparse
@@ -39,6 +39,18 @@ TOOLS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run the stage, and print an InputError in one line.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; None: those of this process.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 1 after an error, or 130 after an interrupt.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="segstudy", description=segstudy.__doc__)
     parser.add_argument("--version", action="version", version=segstudy.__version__)

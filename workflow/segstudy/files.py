@@ -1,4 +1,4 @@
-"""Writing so that a file is either whole or absent."""
+"""Reading and writing files, so that a written file is either whole or absent."""
 
 import errno
 import glob
@@ -22,7 +22,7 @@ UNWRITABLE = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
-"""What the system answers where the user gave a place at which nothing can be written."""
+"""Answers of the system for a place at which the user can write nothing."""
 
 
 LONGEST_NUMBER = 30
@@ -33,10 +33,10 @@ DEEPEST = 100
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well and removed when not.
+    """Yield a temporary name beside `path`, renamed to it when the block ends well, else removed.
 
-    The temporary name keeps the suffixes of `path`, so that writers which choose a format by
-    suffix (`.nii.gz`) go on working.
+    The temporary name keeps the suffixes of `path`, for writers that choose a format by suffix
+    (`.nii.gz`).
     """
     path = Path(path)
     check_file_name(path)
@@ -56,7 +56,7 @@ def writing(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: Path | str) -> Iterator[Path]:
-    """Like `writing`, for a folder that is to appear complete; an older one is replaced."""
+    """Yield a temporary folder beside `path`, which replaces `path` when the block ends well."""
     path = Path(path)
     check_folder_name(path)
     with _told(path):
@@ -85,7 +85,7 @@ def check_folder_name(path: Path | str) -> None:
 
 
 def make_folder(path: Path | str) -> None:
-    """Make a folder, and those above it, where it is not there yet. Raises InputError where it can't be."""
+    """Make a folder, and those above it, unless it is there. Raises InputError where it cannot be made."""
     with _told(Path(path)):
         Path(path).mkdir(parents=True, exist_ok=True)
 
@@ -104,10 +104,10 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _temporary(path: Path) -> dict[str, Any]:
-    """How a temporary name beside `path` is made: by machine and process, which tell who writes there.
+    """Return the parts of a temporary name beside `path`: machine and process tell who writes there.
 
-    What a killed process of this machine left of the same file is removed; another machine's
-    stays, since it cannot be seen from here whether that is still at work.
+    Leftovers of a killed process of this machine are removed; another machine's stay, since its
+    process may still be at work.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     host = platform.node()
@@ -142,6 +142,7 @@ def _umask() -> int:
 
 
 def write_text(path: Path | str, text: str) -> None:
+    """Write text as UTF-8."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -152,7 +153,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file. Raises InputError where it is not there or is no JSON."""
+    """Read a JSON file. Raises InputError where it is missing or is no JSON."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -165,10 +166,20 @@ def read_json(path: Path | str) -> Any:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value of a JSON text, the one reader of JSON that others may have written.
+    """Parse JSON that others may have written.
 
-    Raises InputError, begun with `where`, for what is no JSON, for a value nested more than 100 deep,
-    and for a whole number of more than 30 digits.
+    Parameters
+    ----------
+    text
+        The JSON.
+    where
+        The file or option, for the error.
+
+    Raises
+    ------
+    InputError
+        For text that is no JSON, for values nested more than 100 deep, and for whole numbers of
+        more than 30 digits.
     """
     try:
         value = json.loads(text, parse_int=_whole)
@@ -181,7 +192,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def _check_depth(value: Any) -> None:
-    """Raise RecursionError for values nested deeper than what is done with them later can follow."""
+    """Raise RecursionError for values that are nested deeper than later steps can follow."""
     level = [value]
     for _ in range(DEEPEST):
         level = [
@@ -203,21 +214,21 @@ def _whole(digits: str) -> int:
 
 
 def listed(paths: Iterable[Path | str]) -> list[Path]:
-    """Paths as given; a `.txt` file stands for those that it lists, one a line.
+    """Expand lists of paths: a `.txt` file stands for the paths in it, one a line.
 
     A command line holds some 2,000 paths, a study more shards than that.
     """
-    found: list[Path] = []
+    all_paths: list[Path] = []
     for path in map(Path, paths):
         if path.suffix != ".txt":
-            found.append(path)
+            all_paths.append(path)
             continue
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not readable as a list of paths ({error})") from None
-        found += [Path(line) for line in lines if line.strip()]
-    return found
+        all_paths += [Path(line) for line in lines if line.strip()]
+    return all_paths
 
 
 def write_table(path: Path | str, table: Any) -> None:

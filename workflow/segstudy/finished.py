@@ -1,10 +1,10 @@
-"""Finished work, kept so that a job that would make it once more takes it from here, in seconds.
+"""Finished work, kept so that a job takes from here what it would only make once more.
 
-Snakemake deletes what a rule declares before it starts a job, also where the job would only make the same
-bytes again: the data lie in another folder, cases are divided into other jobs, a copy has lost the
-files' times. So what a job has made gets a second name (a hard link, which takes no room) in a folder
-that no rule declares: `<folder>/<key>/<file>`, and `manifest.json` with the SHA-256 of each. The key is a
-digest of all that decides the result, without paths.
+Snakemake deletes the declared outputs of a job before it starts, also where the job would only make
+the same bytes again: the data lie in another folder, cases are divided into other jobs, a copy has
+lost the files' times. So each output gets a second name (a hard link, which takes no room) in a
+folder that no rule declares: `<folder>/<key>/<file>`, and `manifest.json` with the SHA-256 of each.
+The key is a digest of all that decides the result, without paths.
 """
 
 import argparse
@@ -35,6 +35,7 @@ NNUNET_LIBRARIES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where finished work is kept."""
     kept = parser.add_argument_group("finished work that is kept")
     kept.add_argument(
         "--finished",
@@ -55,22 +56,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Finished:
-    """Where finished work is kept, and how much. folder: None keeps nothing."""
+    """Keep finished work in a folder, and restore it.
+
+    Parameters
+    ----------
+    folder
+        Where the work is kept; None keeps nothing.
+    most_gb
+        Most that the folder may take up beyond the results themselves, in GB.
+    """
 
     folder: Path | None = None
     most_gb: float = 20
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Finished":
-        """As a command's options say."""
+        """Return the store that a command's options name."""
         if not options.finished_gb >= 0:
             raise InputError(f"--finished-gb {options.finished_gb:g}: expected 0 or more")
         return cls(options.finished, options.finished_gb)
 
     def restore(self, key: str, output: Path, *, whole: bool = False) -> bool:
-        """Put what is kept under a key into `output`; False where nothing is, or not as it was.
+        """Put the files that are kept under a key into `output`.
 
-        whole: `output` is to hold this and nothing else.
+        Parameters
+        ----------
+        key
+            Of `finished.key`.
+        output
+            The folder.
+        whole
+            Whether `output` is to hold these files and no others.
+
+        Returns
+        -------
+        bool
+            False where nothing is kept under the key, or where a checksum differs.
         """
         if self.folder is None:
             return False
@@ -105,7 +126,17 @@ class Finished:
         return True
 
     def keep(self, key: str, output: Path, names: Iterable[str] | None = None) -> None:
-        """Keep files of `output`, or all, under a key; whatever stops that is told and does no harm."""
+        """Keep files of `output` under a key; failure to do so is logged and does no harm.
+
+        Parameters
+        ----------
+        key
+            Of `finished.key`.
+        output
+            The folder.
+        names
+            Files to keep; None: all.
+        """
         if self.folder is None or not self.most_gb or (self.folder / key).is_dir():
             return
         names = sorted(names or (path.name for path in output.iterdir()))
@@ -122,7 +153,7 @@ class Finished:
                 log.warning("%s: cannot be kept for later runs: %s", output, error)
 
     def _tidy(self) -> None:
-        """Remove what was used longest ago, until all that is left takes up no more than it may."""
+        """Remove the work used longest ago, until the rest takes up no more than allowed."""
         entries = sorted((path for path in self.folder.iterdir() if path.is_dir()), key=_used)
         taken = {entry: _taken(entry) for entry in entries}
         total = sum(taken.values())
@@ -143,7 +174,7 @@ NOTHING = Finished()
 
 
 def key(what: str, *parts: Any) -> str:
-    """The name for a result: what it is, and a digest of all that decides it, as plain JSON values."""
+    """Name a result: its kind, and a digest of all that decides it, as plain JSON values."""
     content = json.dumps([what, *parts], sort_keys=True)
     return f"{what}-{hashlib.sha256(content.encode()).hexdigest()[:40]}"
 
@@ -157,7 +188,7 @@ def versions_of(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
 
 
 def _verified(kept: Path) -> list[str]:
-    """The names of the files kept, each with the checksum it was kept with; InputError where not."""
+    """List the files kept, once each has the checksum it was kept with; InputError for any other."""
     manifest = read_json(kept / MANIFEST)
     checksums = manifest["sha256"] if manifest.get("key") == kept.name else {}
     if not checksums:
@@ -184,7 +215,7 @@ def _place(kept: Path, names: Iterable[str], folder: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has none, or it is another one."""
+    """Give a file a second name; copy it where the file system has none, or is another one."""
     try:
         os.link(source, target)
     except FileNotFoundError:
@@ -199,7 +230,7 @@ def _sha256(path: Path) -> str:
 
 
 def _used(entry: Path) -> int:
-    """When an entry was last kept or taken; one that was never completed, when it was begun."""
+    """Return when an entry was last kept or taken; for an incomplete one, when it was begun."""
     for path in (entry / MANIFEST, entry):
         with suppress(FileNotFoundError):
             return path.stat().st_mtime_ns
@@ -207,7 +238,7 @@ def _used(entry: Path) -> int:
 
 
 def _taken(entry: Path) -> int:
-    """Bytes that removing an entry would free: those of files that have no other name."""
+    """Count the bytes that removing an entry would free: those of files that have no other name."""
     taken = 0
     for path in entry.iterdir() if entry.is_dir() else ():
         with suppress(FileNotFoundError):

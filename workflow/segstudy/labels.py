@@ -1,4 +1,4 @@
-"""Label tables: which value stands for which structure, and which two are left and right of a pair.
+"""Label tables: the structure of each value, and the pairs of left and right.
 
 `resources/labels/<table>.tsv` has the columns value, name, side (left, right or empty) and partner
 (the value on the other side). Light, since study files are read with it.
@@ -17,7 +17,19 @@ FOLDER = shipped.RESOURCES / "labels"
 
 @dataclass(frozen=True)
 class Label:
-    """A row of a table. partner: the value of the same structure on the other side."""
+    """Hold a row of a label table.
+
+    Parameters
+    ----------
+    value
+        In label files.
+    name
+        Of the structure.
+    side
+        `left`, `right` or empty.
+    partner
+        The value of the same structure on the other side.
+    """
 
     value: int
     name: str
@@ -26,13 +38,13 @@ class Label:
 
     @property
     def plain(self) -> str:
-        """The name without its side: `hippocampus` of `left_hippocampus`."""
+        """Return the name without its side: `hippocampus` of `left_hippocampus`."""
         return self.name.removeprefix(f"{self.side}_") if self.side else self.name
 
 
 @cache
 def read_table(name: str) -> dict[int, Label]:
-    """A table of `resources/labels`, by value. Raises ValueError for an unknown name."""
+    """Read a table of `resources/labels`, by value. Raises ValueError for an unknown name."""
     path = FOLDER / f"{name}.tsv"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.tsv")))
@@ -51,23 +63,26 @@ def read_table(name: str) -> dict[int, Label]:
 
 
 def values_named(name: str, table: str) -> list[int]:
-    """The values of a structure in a table; a name without its side stands for left and right together.
+    """List the values of a structure in a table; a name without its side means both sides.
 
-    Raises ValueError for a name that the table does not have.
+    Raises
+    ------
+    ValueError
+        For a name that the table does not have.
     """
     rows = list(read_table(table).values())
-    found = [row.value for row in rows if row.name == name]
-    found = found or [row.value for row in rows if row.plain == name]
-    if not found:
+    values = [row.value for row in rows if row.name == name]
+    values = values or [row.value for row in rows if row.plain == name]
+    if not values:
         known = [row.name for row in rows] + [row.plain for row in rows]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"structures: {name!r} is no name of the label table {table}{hint}")
-    return found
+    return values
 
 
 def pairs_of(structures: dict[str, int], table: str) -> list[tuple[str, str]]:
-    """The structures that are left and right of a pair by the table, each pair once."""
+    """List the structures that are left and right of a pair by the table, each pair once."""
     rows = read_table(table)
     names = {value: name for name, value in structures.items()}
     return [
@@ -78,11 +93,24 @@ def pairs_of(structures: dict[str, int], table: str) -> list[tuple[str, str]]:
 
 
 def settled(content: dict[str, Any]) -> dict[str, Any]:
-    """A dataset's settings with every structure as one value, as all stages know them.
+    """Reduce every structure of a dataset's settings to one value, as all stages know them.
 
-    content: as in the study file, where `structures` may be a list of names of `label_table`, or
-    give a structure several values. The first of them then stands for all: `merged_labels` maps
-    the others onto it. Left and right pairs follow from the table where none are given.
+    Parameters
+    ----------
+    content
+        As in the study file, where `structures` may be a list of names of `label_table`, or give a
+        structure several values.
+
+    Returns
+    -------
+    dict
+        The first value of a structure stands for all: `merged_labels` maps the others onto it. Left
+        and right pairs follow from the table where none are given.
+
+    Raises
+    ------
+    ValueError
+        For names without a table, and for a name or value that stands twice.
     """
     structures, table = content.get("structures"), content.get("label_table")
     if isinstance(structures, list | tuple) and all(isinstance(name, str) for name in structures):

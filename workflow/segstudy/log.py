@@ -1,4 +1,4 @@
-"""What a job says: what it does, on what, for how long."""
+"""Logging of a job: steps, progress and duration."""
 
 import logging
 import sys
@@ -26,7 +26,7 @@ class _Format(logging.Formatter):
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the form a person reads: `48 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Write seconds as people read them: `48 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -37,10 +37,19 @@ def duration(seconds: float) -> str:
 
 
 def progress(items: Iterable[Item], what: str, every_s: float = 5.0) -> Iterator[Item]:
-    """Yield the items and log how many are done and how long the rest will take.
+    """Yield the items, and log how many are done and how long the rest will take.
 
     One line at most every `every_s` seconds, and one at the end: lines stay readable in a job's
     log file, where a bar that redraws itself would not.
+
+    Parameters
+    ----------
+    items
+        Anything to iterate over.
+    what
+        Begins each line.
+    every_s
+        Least seconds between two lines.
     """
     total = len(items) if isinstance(items, Sized) else None
     began = said = time.monotonic()

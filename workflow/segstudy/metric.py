@@ -1,7 +1,7 @@
-"""The metrics that a table can hold: their names, units, ranges, and which values are better.
+"""The registry of metrics: names, units, ranges, and which values are better.
 
-One registry for all that measures, compares and shows. Other programs' names of a metric are known
-where their meaning is sure; a name that is not known has no direction until a person gives it one.
+One registry serves measurement, comparison and display. Other programs' names of a metric are known
+where their meaning is sure; an unknown name has no direction until a person gives it one.
 """
 
 import difflib
@@ -24,13 +24,13 @@ MEASURED = (
     *("dice", "iou", "precision", "recall", "relative_volume_error"),
     *("hd_mm", "hd95_mm", "assd_mm"),
 )
-"""What `segstudy metrics` always measures; NSD, and Dice by slice, are as the settings say."""
+"""Metrics that `segstudy metrics` always measures; NSD, and Dice by slice, follow the settings."""
 
 PREFERRED = ("dice", "hd95_mm", "assd_mm", "precision", "recall")
-"""What is compared where nobody chose."""
+"""Metrics that are compared where nobody chose."""
 
 DESCRIPTIVE = ("slices_undefined", "side_swapped")
-"""What describes a prediction that is there: a missing or empty one has no worst value of it."""
+"""Metrics without a worst value, so that a missing or empty prediction has none."""
 
 UNITS = {
     "number": {},
@@ -44,11 +44,30 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: what its values are, and which of two is better.
+    """Describe a metric.
 
-    name: as in our tables, with the unit of a distance. direction: `zero` is compared by absolute
-    size. low, high: where values can lie, infinite where open. digits: as it is printed. source:
-    key of `publish.citations`. aliases: names that other programs give it, as `key` writes them.
+    Parameters
+    ----------
+    name
+        As in our tables, with the unit of a distance.
+    title
+        As it is printed.
+    unit
+        `mm`, `ml`, ... or empty.
+    direction
+        Which of two values is better; `zero` is compared by absolute size.
+    low, high
+        Range of the values, infinite where open.
+    digits
+        Decimals as it is printed.
+    definition
+        In words.
+    source
+        Key of `publish.citations`.
+    quantity
+        `number`, `length` or `volume`.
+    aliases
+        Names that other programs give the metric, as `key` writes them.
     """
 
     name: str
@@ -65,16 +84,17 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """Title with the unit, for an axis or a table's head."""
+        """Return the title with the unit, for an axis or a table's head."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     @property
     def arrow(self) -> str:
+        """Return a sign for the direction."""
         return {"higher": "↑", "lower": "↓", "zero": "→ 0"}[self.direction]
 
     @property
     def expected(self) -> str:
-        """The range in words."""
+        """Return the range in words."""
         if math.isinf(self.low):
             return "a number above -inf"
         return (
@@ -82,17 +102,17 @@ class Metric:
         )
 
     def cost(self, value: float) -> float:
-        """The lower, the better; undefined is worst of all."""
+        """Return a number that is lower for better values; infinite for an undefined value."""
         if math.isnan(value):
             return math.inf
         return {"higher": -value, "lower": value, "zero": abs(value)}[self.direction]
 
     def text(self, value: float) -> str:
-        """The value with the metric's usual digits; `∞` and `–` for infinite and undefined."""
+        """Write the value with the metric's usual digits; `∞` and `–` for infinite and undefined."""
         return number(value, self.digits)
 
     def outside(self, values: "np.ndarray") -> "np.ndarray":
-        """Which values cannot be of this metric: bool, False where undefined (NaN).
+        """Mark values outside the metric's range: bool, False where undefined (NaN).
 
         Infinity is in range where the range is open above; minus infinity never is.
         """
@@ -114,13 +134,12 @@ def _distance(stem, title, definition, source="", aliases="") -> Metric:
     )  # fmt: skip
 
 
-def _open(
-    name, title, definition, source="", aliases="", direction="lower", low=0.0,
-    unit="", digits=3, quantity="number",
-) -> Metric:  # fmt: skip
+def _open(name, title, definition, source="", aliases="", direction="lower", **others) -> Metric:
+    """Return a metric without an upper bound; others: fields of `Metric` with unusual values."""
+    usual = {"low": 0.0, "unit": "", "digits": 3, "quantity": "number"}
+    fields = {**usual, **others, "definition": definition, "source": source}
     return Metric(
-        name, title, unit, direction, low, math.inf, digits, definition, source, quantity,
-        _words(aliases),
+        name, title, direction=direction, high=math.inf, aliases=_words(aliases), **fields
     )  # fmt: skip
 
 
@@ -233,17 +252,17 @@ METRICS = {
         _open("relative_volume_error", "Relative volume error",
               "predicted minus reference volume, over the reference volume", "heimann2009",
               "rve rvd relativevolumedifference signedrelativevolumeerror "
-              "signedrelativevolumedifference", "zero", -1.0),
+              "signedrelativevolumedifference", "zero", low=-1.0),
         _open("ravd", "RAVD",
               "difference of the volumes over the reference volume, with its sign or without as the "
-              "program has it", "heimann2009", "", "zero", -1.0),
+              "program has it", "heimann2009", "", "zero", low=-1.0),
         _open("absolute_relative_volume_error", "Absolute relative volume error",
               "the size of predicted minus reference volume, over the reference volume",
               "heimann2009",
               "rvae arve arvd relativeabsolutevolumeerror relativeabsolutevolumedifference "
               "absoluterelativevolumedifference absolutevolumedifferenceratio"),
         _open("volume_difference", "Volume difference", "predicted minus reference volume", "",
-              "vd volumeerror signedvolumedifference volumediff", "zero", -math.inf,
+              "vd volumeerror signedvolumedifference volumediff", "zero", low=-math.inf,
               quantity="volume", digits=2),
         _open("absolute_volume_difference", "Absolute volume difference",
               "the size of predicted minus reference volume", "",
@@ -300,7 +319,7 @@ _PERCENTILE = re.compile(
 
 
 def nsd_name(tolerance_mm: float) -> str:
-    """Return the name of the NSD in the tables: `nsd_2mm` for a tolerance of 2 mm."""
+    """Name the NSD at a tolerance: `nsd_2mm` for 2 mm."""
     return f"nsd_{tolerance_mm:g}mm"
 
 
@@ -315,7 +334,7 @@ def nsd(tolerance_mm: float) -> Metric:
 
 
 def key(name: str) -> str:
-    """A name without what programs write differently: case, spaces, underscores, brackets."""
+    """Remove from a name the signs that programs write differently: case, spaces, underscores, brackets."""
     written = name.lower().replace("%", "percent")
     return re.sub(r"(?<!\d)\.|\.(?!\d)|[^a-z0-9.]", "", written)
 
@@ -326,19 +345,28 @@ _BY_KEY = {
 
 
 def find(name: str, directions: Mapping[str, str] = {}) -> Metric:
-    """The metric of a name in a table: ours, or another program's for the same thing.
+    """Find the metric of a name in a table, ours or another program's.
 
-    directions: `statistics.directions`, the direction of each metric that is not known here.
-    Raises InputError where the name is not known, and where a direction contradicts what is.
+    Parameters
+    ----------
+    name
+        A column of a table.
+    directions
+        `statistics.directions`, the direction of each unknown metric.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, and for a direction that contradicts the registry.
     """
     return find_all([name], directions)[name]
 
 
 def find_all(names: Iterable[str], directions: Mapping[str, str] = {}) -> dict[str, Metric]:
-    """`find` for many names; the error names all that are not known."""
+    """Find the metrics of many names, as `find` does; the error lists all unknown names."""
     check_directions(directions)
     given = {key(name): (name, direction) for name, direction in directions.items()}
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     unknown = []
     for name in dict.fromkeys(names):
         metric = _known(name)
@@ -348,14 +376,14 @@ def find_all(names: Iterable[str], directions: Mapping[str, str] = {}) -> dict[s
         if metric is None:
             unknown.append(name)
         else:
-            found[name] = metric
+            metrics[name] = metric
     if unknown:
         raise InputError(_not_known(unknown))
-    return found
+    return metrics
 
 
 def check_directions(directions: Mapping[str, str]) -> None:
-    """Raises InputError where a direction is no direction, or not that of a known metric."""
+    """Refuse a direction that is none, or that contradicts the registry, by InputError."""
     for name, direction in directions.items():
         if direction not in get_args(Direction):
             raise InputError(
@@ -379,7 +407,7 @@ _BEST = {
 
 
 def assumed(name: str) -> str:
-    """What is taken for granted where a name of another program leaves it open; empty if nothing."""
+    """Describe the assumption about a name that leaves tolerance or unit open; empty without one."""
     metric, in_mm = _known(name), key(name).endswith(UNITS["length"]["mm"])
     if metric is None:
         return ""
@@ -413,7 +441,7 @@ def _known(name: str) -> Metric | None:
 
 
 def _of_stem(stem: str) -> Metric | None:
-    """The metric of a name without its unit; any percentile of the Hausdorff distance is one."""
+    """Find the metric of a name without its unit; any percentile of the Hausdorff distance is one."""
     percentile = _PERCENTILE.fullmatch(stem)
     if stem in _BY_KEY or not percentile:
         return _BY_KEY.get(stem)
@@ -447,12 +475,12 @@ def _named_nsd(tolerance: str | None) -> Metric | None:
 
 
 def _given(name: str, direction: str) -> Metric:
-    """A metric of which only the direction is known."""
+    """Make a metric of which only the direction is known."""
     return Metric(name.strip(), name.strip(), "", direction, -math.inf, math.inf, 3, "")
 
 
 def _not_known(names: list[str]) -> str:
-    """What to do about metrics that are not known."""
+    """Describe the remedy for unknown metrics."""
     shown = ", ".join(map(repr, names))
     setting = json.dumps({"directions": dict.fromkeys(names, "higher | lower | zero")})
     text = (
@@ -473,7 +501,7 @@ def _not_known(names: list[str]) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with fixed digits, a true minus sign, `∞` for infinite and `–` for undefined."""
+    """Write a number with fixed digits, a true minus sign, `∞` for infinite and `–` for undefined."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):

@@ -1,4 +1,4 @@
-"""What a model's settings say of mirroring, and whether it can tell left from right."""
+"""Mirroring by a model's settings, and the ability to tell left from right."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal

@@ -1,4 +1,4 @@
-"""Paths as people write them, and which files a name stands for; light, since the workflow itself uses them."""
+"""Paths as people write them, and the files that a path stands for; light, since the workflow imports it."""
 
 import hashlib
 import os
@@ -9,35 +9,45 @@ from contextlib import suppress
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.images.parts import voxel_files
+from segstudy.images.data_files import voxel_files
 from segstudy.log import log
 from segstudy.tables import FILE_COLUMNS, read_rows
 
 LABEL_TABLES = ("*dseg.tsv", "dataset.json")
-"""Names of files that say what the values of labels mean."""
+"""Names of files that name the values of labels."""
 
 
 def expanded(text: str, where: str) -> str:
-    """A path with `~` and variables (`$DATA`, `${DATA}`) put in.
+    """Expand `~` and variables (`$DATA`, `${DATA}`) in a path.
 
-    Raises InputError, begun with `where`, for no path at all, for a variable that is not set and for
-    braces that are left, which Snakemake takes for wildcards.
+    Parameters
+    ----------
+    text
+        The path.
+    where
+        File or key, for the error.
+
+    Raises
+    ------
+    InputError
+        For an empty path, for a variable that is not set, and for remaining braces, which Snakemake
+        takes for wildcards.
     """
-    found = os.path.expanduser(os.path.expandvars(text))
-    if not found.strip():
+    path = os.path.expanduser(os.path.expandvars(text))
+    if not path.strip():
         raise InputError(f"{where}: {text!r}: empty; expected a path")
-    unset = re.search(r"\$(?:\w+|\{\w+\})", found)
+    unset = re.search(r"\$(?:\w+|\{\w+\})", path)
     if unset:
         raise InputError(
             f"{where}: {text}: the variable {unset[0]} is not set; set it (export), or write the path out"
         )
-    if found.startswith("~"):
+    if path.startswith("~"):
         raise InputError(f"{where}: {text}: no such user; write the path out")
-    return refuse_braces(found, where)
+    return refuse_braces(path, where)
 
 
 def refuse_braces(path: str, where: str) -> str:
-    """The path; InputError where it has braces, as Snakemake would take `{site}` for a wildcard."""
+    """Return the path; InputError for braces, as Snakemake would take `{site}` for a wildcard."""
     if "{" in path or "}" in path:
         raise InputError(
             f"{where}: {path}: braces stand for wildcards in Snakemake, and one source is one path; "
@@ -47,11 +57,25 @@ def refuse_braces(path: str, where: str) -> str:
 
 
 def from_study_file(text: str, file: Path, where: str) -> str:
-    """A path of a study file: absolute as it is, relative from the study file's folder.
+    """Resolve a path of a study file: an absolute one as it is, a relative one from the file's folder.
 
-    Below the working directory it is given relative to that, so that no result names the machine.
-    Until the next version a path that exists from the working directory alone is taken, with a note.
-    Raises InputError as `expanded` does, and where both exist and differ.
+    Below the working directory the path is given relative to that, so that no result names the
+    machine. Until the next version a path that exists from the working directory alone is taken,
+    with a note.
+
+    Parameters
+    ----------
+    text
+        The path.
+    file
+        The study file.
+    where
+        The key, for the error.
+
+    Raises
+    ------
+    InputError
+        As `expanded` does, and where both paths exist and differ.
     """
     text = expanded(text, where)
     if os.path.isabs(text):
@@ -76,27 +100,27 @@ def from_study_file(text: str, file: Path, where: str) -> str:
 
 
 def cell_path(folder: Path, text: str, where: str) -> Path:
-    """A file that a case table names: from the table's folder, `~` and variables put in."""
+    """Resolve a file that a case table names: from the table's folder, `~` and variables expanded."""
     return folder / expanded(text.strip(), where)
 
 
 def listed_files(table: Path) -> list[str]:
     """Return the files that a user's case table names and the label tables beside them, as far as they exist.
 
-    What is wrong with the table, or missing, is said by the audit.
+    The audit names the errors of a table, and missing files.
     """
     try:
         (_, header), *rows = read_rows(table)
     except InputError:
         return []
-    files = [place for place, name in enumerate(header) if name.startswith(FILE_COLUMNS)]
+    files = [column for column, name in enumerate(header) if name.startswith(FILE_COLUMNS)]
     named, labels = set(), set()
     for _, row in rows:
-        for place in files:
-            if place < len(row) and row[place]:
+        for column in files:
+            if column < len(row) and row[column]:
                 with suppress(InputError):
-                    path = cell_path(table.parent, row[place], str(table))
-                    (labels if header[place] == "label" else named).add(path)
+                    path = cell_path(table.parent, row[column], str(table))
+                    (labels if header[column] == "label" else named).add(path)
     named |= labels | label_tables(labels, table.parent)
     return followed(path for path in named if path.is_file())
 
@@ -130,27 +154,28 @@ def delivered_files(path: str, is_table: bool) -> list[str]:
 
 
 def followed(paths: Iterable[Path | str]) -> list[str]:
-    """Files, sorted, and with each header those that hold its voxels: a change of either is one of the image."""
-    found = {str(path) for path in paths}
-    for path in tuple(found):
+    """Sort the files and add the data files of detached headers, a change of which changes the image."""
+    files = {str(path) for path in paths}
+    for path in tuple(files):
         with suppress(InputError):  # the audit says what is wrong with it, and of which case
-            found |= {str(data) for data in voxel_files(path) if data.is_file()}
-    return sorted(refuse_braces(path, "file") for path in found)
+            files |= {str(data) for data in voxel_files(path) if data.is_file()}
+    return sorted(refuse_braces(path, "file") for path in files)
 
 
 def state_of(*groups: Iterable[Path | str]) -> str:
-    """A text that changes when a file is replaced, be it by one with an older time, which Snakemake passes over.
+    """Compute a text that changes when a file is replaced, also by an older one, unlike Snakemake's check.
 
-    It is a digest of the files' names below their common folder, sizes, and times in whole seconds, which a copy
-    keeps (`cp -p`, `rsync -a`, `tar`). Folders, and what is not there, do not count.
+    The text is a digest of the files' names below their common folder, sizes, and times in whole
+    seconds, which a copy keeps (`cp -p`, `rsync -a`, `tar`). Folders and missing files do not
+    count.
     """
     paths = sorted({os.path.abspath(path) for files in groups for path in files})
-    found = []
+    states = []
     for path in paths:
         with suppress(OSError):
             status = os.stat(path)
             if stat.S_ISREG(status.st_mode):
-                found.append((path, status.st_size, int(status.st_mtime)))
-    top = os.path.commonpath([os.path.dirname(path) for path, *_ in found]) if found else ""
-    named = [(os.path.relpath(path, top), *state) for path, *state in found]
+                states.append((path, status.st_size, int(status.st_mtime)))
+    top = os.path.commonpath([os.path.dirname(path) for path, *_ in states]) if states else ""
+    named = [(os.path.relpath(path, top), *state) for path, *state in states]
     return hashlib.sha256(repr(named).encode()).hexdigest()[:16]

@@ -10,13 +10,13 @@ FOREGROUND = "foreground"
 
 
 def measured_regions(
-    own: Mapping[str, tuple[str, ...]], pairs: Pairs, structures: Sequence[str]
+    regions: Mapping[str, tuple[str, ...]], pairs: Pairs, structures: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return the regions that are measured: the study's own, then those of left and right.
 
     own: `metrics.composite_regions`, region -> its structures. pairs: the left and the right one of structures.
     """
-    return {**own, **merged_sides(pairs, list(structures), own)}
+    return {**regions, **merged_sides(pairs, list(structures), regions)}
 
 
 def merged_sides(
@@ -29,11 +29,11 @@ def merged_sides(
     """
     if not pairs:
         return {}
-    found = {_common_name(*pair): pair for pair in pairs} | {FOREGROUND: tuple(structures)}
+    merged = {_common_name(*pair): pair for pair in pairs} | {FOREGROUND: tuple(structures)}
     there = [frozenset(members) for members in groups.values()]
     return {
         name if name not in (*structures, *groups) else f"{name}_merged": members
-        for name, members in found.items()
+        for name, members in merged.items()
         if frozenset(members) not in there
     }
 

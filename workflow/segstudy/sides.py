@@ -16,14 +16,14 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 
 
 def other_side(name: str) -> str | None:
-    """The name with left and right exchanged; None where it does not speak of a side.
+    """Exchange left and right in a name; None for a name without a side.
 
     A single letter counts as first or last word among several (`kidney_l`), not alone (`L`).
     """
     words = list(_WORD.finditer(name))
-    for place, match in enumerate(words):
+    for number, match in enumerate(words):
         word = match.group()
-        at_an_end = len(words) > 1 and place in (0, len(words) - 1)
+        at_an_end = len(words) > 1 and number in (0, len(words) - 1)
         if word.lower() in OPPOSITE and (len(word) > 1 or at_an_end):
             opposite = OPPOSITE[word.lower()]
             opposite = opposite.upper() if word.isupper() else opposite
@@ -33,7 +33,7 @@ def other_side(name: str) -> str | None:
 
 
 def likely_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ by their side alone, in the order of the first of each."""
+    """Pair names that differ by their side alone, in the order of the first of each."""
     names = list(names)
     pairs: list[tuple[str, str]] = []
     for name in names:
@@ -46,6 +46,6 @@ def likely_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
 def class_pairs(
     structures: Sequence[str], pairs: Iterable[tuple[str, str]]
 ) -> list[tuple[int, int]]:
-    """Pairs of structures as the network's classes, background being class 0."""
+    """Return pairs of structures as classes of the network, class 0 being the background."""
     number = {name: index for index, name in enumerate(structures, 1)}
     return [(number[left], number[right]) for left, right in pairs]

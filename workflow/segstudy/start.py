@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segstudy import owner, shipped
+from segstudy import results_owner, shipped
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.jobs import options
@@ -68,5 +68,5 @@ def check(config: Mapping[str, Any]) -> Study:
     check_tables(study)
     if not options.is_on(config["adopt"], "adopt"):
         paths = ResultPaths(f"{str(config['results']).rstrip('/')}/{study.name}")
-        owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
+        results_owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
     return study

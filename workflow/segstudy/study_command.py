@@ -17,6 +17,7 @@ from segstudy.study.validation_errors import settings_in
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    """Add the options."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("file", nargs="?", help="study file to check")
     what.add_argument("--schema", action="store_true", help="print the JSON schema")
@@ -25,6 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
+    """Check a study file, or print the schema or the reference."""
     if options.schema:
         print(schema(), end="")
     elif options.reference:
@@ -42,12 +44,12 @@ def run(options: Namespace) -> None:
 
 
 def schema() -> str:
-    """The JSON schema of a study file, which editors use to complete and check it."""
+    """Return the JSON schema of a study file, which editors use to complete and check it."""
     return json.dumps(_without_internals(Study.model_json_schema()), indent=1) + "\n"
 
 
 def _without_internals(schema: typing.Any) -> typing.Any:
-    """The schema without keys that nobody writes."""
+    """Remove keys from the schema that nobody writes."""
     if isinstance(schema, list):
         return [_without_internals(part) for part in schema]
     if not isinstance(schema, dict):
@@ -91,7 +93,7 @@ Units stand in a key's name or description. Keys without a default are required.
 
 
 def reference() -> str:
-    """`config/README.md`: a table of keys for each part of a study file."""
+    """Return `config/README.md`: a table of keys for each part of a study file."""
     parts, shared = [HEAD], False
     for kind in settings_of(Study):
         if issubclass(kind, Model) and not shared:
@@ -103,7 +105,7 @@ def reference() -> str:
 
 
 def _section(kind: type[BaseModel], title: str, base: type[BaseModel] | None = None) -> str:
-    """A part of the study file: its keys, then those that only experts need.
+    """Write a part of the study file: its keys, then those that only experts need.
 
     base: settings whose keys stand in a table of their own, and here only where they differ.
     """
@@ -136,7 +138,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def settings_of(kind: type[BaseModel]) -> list[type[BaseModel]]:
-    """Return the settings class and all that it holds, each once, outermost first."""
+    """List a settings class and all classes in it, each once, outermost first."""
     kinds = [kind]
     for current in kinds:
         for field in current.model_fields.values():

@@ -6,7 +6,7 @@ from pathlib import Path
 from segstudy.errors import InputError
 
 FILE_COLUMNS = ("image", "label", "reference_label")
-"""What the names of columns that hold files begin with."""
+"""Prefixes of the columns that hold files."""
 
 
 def read_rows(table: Path) -> list[tuple[int, list[str]]]:

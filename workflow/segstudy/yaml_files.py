@@ -65,20 +65,21 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def read_yaml(path: Path | str, what: str = "file") -> Any:
-    """Read a YAML file.
+    """Read a YAML file that others may have written.
 
     Parameters
     ----------
     path
         The file.
     what
-        What it is, for the message where it is not there.
+        Its kind, for the message where it is missing.
 
     Raises
     ------
     InputError
-        With line and column, for what is no YAML, for a key that stands twice, for a tag that asks for
-        more than plain values, and for aliases (`*a`, `<<: *a`) that stand for very many values.
+        With line and column, for text that is no YAML, for a key that stands twice, for a tag that
+        asks for more than plain values, and for aliases (`*a`, `<<: *a`) that stand for very many
+        values.
     """
     return _read(path, what)[0]
 
@@ -189,7 +190,7 @@ def _check_size(root: yaml.Node) -> None:
         open_nodes.add(id(node))
         part = next(rest, None)
         if part is None:
-            sizes[id(node)] = 1 + sum(sizes[id(own)] for own in _inside(node))
+            sizes[id(node)] = 1 + sum(sizes[id(inner)] for inner in _inside(node))
             if sizes[id(node)] > MOST_VALUES:
                 raise yaml.MarkedYAMLError(
                     problem=f"what begins here stands for more than {MOST_VALUES:,} values, its aliases "

@@ -16,8 +16,8 @@ from segstudy.download.audit import audit, stop_if_unusable
 from segstudy.download.layouts import list_cases
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
-from segstudy.images.contents import REFUSED, WARNING
 from segstudy.images.files import write_label, write_nifti
+from segstudy.images.value_checks import REFUSED, WARNING
 
 SHIFTED = AFFINE.copy()
 SHIFTED[0, 3] += 3

@@ -14,7 +14,7 @@ from segstudy.download.canvas import Canvas, curve, smooth_noise
 from segstudy.download.phantom import Scan, patient, reference_case, write_cohort
 from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label
-from segstudy.images.moving import segthor_fault
+from segstudy.images.rigid import segthor_corruption
 from segstudy.study import PhantomSource
 
 SIZE = (48, 48, 24)
@@ -149,7 +149,7 @@ def test_partial_volume(patients):
 
 def test_the_heart_is_moved_in_every_patient_by_the_one_fault(cohort):
     folder, source = cohort
-    fault = segthor_fault(SIZE)
+    fault = segthor_corruption(SIZE)
     for index in range(source.patients):
         name = f"Patient_{index + 1:02d}"
         image, right, affine = made(source.seed, index, SIZE)

@@ -20,10 +20,11 @@ from download_builders import (
     voxels,
 )
 
+from builders import count_reads
 from segstudy.cases import read_cases
 from segstudy.download import command
 from segstudy.download.audit import label_problems
-from segstudy.download.derive import read_slice
+from segstudy.download.convert import read_slice
 from segstudy.download.layouts import list_cases
 from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label, write_label, write_nifti
@@ -339,11 +340,13 @@ def test_label_maps_are_cases_without_images(tmp_path):
     assert problems.count("\n") == 1
 
 
-def test_values_of_label_maps_are_merged_by_the_table(tmp_path):
+def test_values_of_label_maps_are_merged_by_the_table(tmp_path, monkeypatch):
     folder = label_maps(tmp_path / "d", ["one"])
+    reads = count_reads(monkeypatch)
     (case,), _ = audit(
         dataset("label_maps", folder, ["hippocampus"], label_table="freesurfer"), tmp_path
     )
+    assert reads == {folder / "one.nii.gz": 1}  # checked and merged in one go
     label = read_label(case.label).array
     assert (label == 17).sum() == 18 and (label == 41).sum() == 9 and 53 not in label
     assert case.voxels == {"hippocampus": 18}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from orientations import TURNS, affine_of, affines, world
 from segstudy.images.files import Grid, Image
-from segstudy.images.geometry import from_ras, ras_grid, ras_spacing_mm, to_ras, turned_to
+from segstudy.images.geometry import from_ras, ras_grid, reorient, to_ras
 
 SHAPE = (4, 5, 6)
 
@@ -31,7 +31,7 @@ def test_voxels_keep_their_place_in_the_patient(affine):
     native = Grid(SHAPE, affine)
     np.testing.assert_array_equal(from_ras(turned.array, native), places)
     assert ras_grid(native).shape == turned.grid.shape
-    assert ras_spacing_mm(native) == pytest.approx(turned.spacing_mm)
+    assert ras_grid(native).spacing_mm == pytest.approx(turned.spacing_mm)
 
 
 @settings(max_examples=30, deadline=None)
@@ -47,7 +47,7 @@ def test_agrees_with_nibabels_own_reorientation(affine):
 def test_spacing_follows_the_axes():
     # Stored as (head, right, front), with 3 mm from foot to head.
     affine = np.array([[0, 1, 0, 0], [0, 0, 2, 0], [3, 0, 0, 0], [0, 0, 0, 1]], float)
-    assert ras_spacing_mm(Grid(SHAPE, affine)) == (1, 2, 3)
+    assert ras_grid(Grid(SHAPE, affine)).spacing_mm == (1, 2, 3)
     assert ras_grid(Grid(SHAPE, affine)).shape == (5, 6, 4)
 
 
@@ -56,12 +56,12 @@ def test_spacing_follows_the_axes():
 def test_turned_to_an_orientation_every_voxel_keeps_its_place(turn, orientation):
     array = np.random.default_rng(0).normal(size=(2, 4, 5, 6))
     image = Image(array, affine_of(turn, (0.5, 1.5, 4.0)))
-    found = turned_to(image, orientation)
+    found = reorient(image, orientation)
     assert found.grid.orientation == orientation
     index = np.array([1, 3, 2])
     place = image.affine @ [*index, 1]
     there = np.rint(np.linalg.solve(found.affine, place))[:3].astype(int)
     np.testing.assert_array_equal(found.array[:, *there], array[:, *index])
-    back = turned_to(found, image.grid.orientation)
+    back = reorient(found, image.grid.orientation)
     np.testing.assert_array_equal(back.array, array)
     np.testing.assert_allclose(back.affine, image.affine, atol=1e-9)

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from orientations import TURNS, affine_of
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_grid, read_image, read_label, write_nifti
-from segstudy.images.geometry import turned_to
+from segstudy.images.geometry import reorient
 from segstudy.images.grids import Grid, cleaned, compare_grids, unusable
 from segstudy.metrics.measure import measure
 from segstudy.study import MeasureSettings
@@ -92,7 +92,7 @@ def test_format_orientation_and_rotation_of_the_same_masks_change_no_metric(
         for ending in (".nii.gz", ".mha", ".nrrd"):
             stored = []
             for number, array in enumerate(pair):
-                turned = turned_to(Image(array, affine), orientation)
+                turned = reorient(Image(array, affine), orientation)
                 path = tmp_path / f"{number}{ending}"
                 save(path, turned.array, turned.affine)
                 stored.append(read_label(path))

@@ -325,9 +325,9 @@ def test_labels_near_whole_numbers_are_rounded_and_say_how_far_off_they_were(tmp
     write_nifti(tmp_path / "a.nii.gz", (truth * np.float32(1 - off / 2)).astype("f4"), np.eye(4))
     label = read_label(tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(label.array, truth)
-    assert label.off_whole == pytest.approx(off, rel=0.2)
+    assert label.integer_deviation == pytest.approx(off, rel=0.2)
     write_label(tmp_path / "b.nii.gz", truth, np.eye(4))
-    assert read_label(tmp_path / "b.nii.gz").off_whole == 0
+    assert read_label(tmp_path / "b.nii.gz").integer_deviation == 0
 
 
 def test_a_label_scaled_by_its_header_is_refused_with_the_cause_and_enough_digits(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_nifti
 from segstudy.images.headers import warnings
-from segstudy.images.proportion import Size
+from segstudy.images.size_outliers import Size
 from segstudy.infer import checks
 from segstudy.infer.postprocess import Choice
 from segstudy.infer.predict import predict_fold, predict_images

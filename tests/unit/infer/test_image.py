@@ -8,7 +8,7 @@ import torch
 from segstudy.errors import InputError
 from segstudy.images.files import write_label
 from segstudy.images.overlap import dice
-from segstudy.infer.image import predict_image, with_classes, with_values
+from segstudy.infer.image import predict_image, to_class_indices, to_label_values
 from segstudy.networks.weights import load_weights
 
 CPU = torch.device("cpu")
@@ -77,9 +77,9 @@ def test_values_that_are_not_finite_are_refused(tmp_path, write_weights, write_i
 
 def test_label_values_follow_the_classes():
     classes = np.array([[[0, 1, 2]]], np.uint8)
-    assert with_values(classes, [4, 1]).tolist() == [[[0, 4, 1]]]
-    assert with_classes(with_values(classes, [4, 1]), [4, 1]).tolist() == classes.tolist()
-    assert with_classes(np.array([0, 9, 4], np.uint8), [4, 1]).tolist() == [0, 0, 1]
-    large = with_values(classes, [1000, 7])
+    assert to_label_values(classes, [4, 1]).tolist() == [[[0, 4, 1]]]
+    assert to_class_indices(to_label_values(classes, [4, 1]), [4, 1]).tolist() == classes.tolist()
+    assert to_class_indices(np.array([0, 9, 4], np.uint8), [4, 1]).tolist() == [0, 0, 1]
+    large = to_label_values(classes, [1000, 7])
     assert large.tolist() == [[[0, 1000, 7]]]
     assert large.dtype == np.uint16

@@ -6,7 +6,7 @@ import numpy as np
 
 from segstudy.cases import Case, write_cases
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.moving import move_structure, rotation, translation
+from segstudy.images.rigid import move_structure, rotation, translation
 from segstudy.study import RepairedCohort
 
 AFFINE = np.diag([-1.5, -1.5, 2.5, 1.0])

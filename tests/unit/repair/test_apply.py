@@ -10,8 +10,8 @@ from repair_shapes import AFFINE, ORGAN, VESSEL, cohort, lobed, patient, setting
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_image, read_label, write_label, write_nifti
-from segstudy.images.moving import move_structure, segthor_fault, translation
-from segstudy.repair.apply import Undone, fill, judge, repair_case, undo
+from segstudy.images.rigid import move_structure, segthor_corruption, translation
+from segstudy.repair.apply import Reverted, fill_vacated, judge, repair_case, revert
 from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.evidence import Evidence, measure, smoothness
 from segstudy.repair.sweep import iou, superior_axis, sweep
@@ -61,11 +61,16 @@ def test_undo_moves_one_structure_and_counts_the_cost():
     label[0:3, 2, 2] = ORGAN  # as delivered: moved by -4 along i, its first voxels on the border
     label[5, 2, 2] = VESSEL  # where its second voxel lands
     label[8, 5, 5] = 1
-    undone = undo(label, ORGAN, translation((4, 0, 0)))
-    assert undone.label[:, 2, 2].tolist() == [0, 0, 0, 0, 2, 2, 2, 0, 0, 0]
-    assert undone.label[8, 5, 5] == 1
-    assert (undone.moved, undone.overwritten, undone.lost_outside, undone.at_border) == (3, 1, 0, 1)
-    outside = undo(label, ORGAN, translation((8, 0, 0)))
+    reverted = revert(label, ORGAN, translation((4, 0, 0)))
+    assert reverted.label[:, 2, 2].tolist() == [0, 0, 0, 0, 2, 2, 2, 0, 0, 0]
+    assert reverted.label[8, 5, 5] == 1
+    assert (reverted.moved, reverted.overwritten, reverted.lost_outside, reverted.at_border) == (
+        3,
+        1,
+        0,
+        1,
+    )
+    outside = revert(label, ORGAN, translation((8, 0, 0)))
     assert outside.lost_outside == 1
 
 
@@ -97,9 +102,9 @@ def test_fill_measures_distance_in_millimetres():
     vacated = np.zeros(label.shape, bool)
     vacated[1:4, 1:4, 1:4] = True
     vacated[2, 2, 3] = vacated[1, 2, 2] = True
-    assert fill(label, vacated, (1, 1, 5))[1, 2, 2] == 7
-    assert fill(label, vacated, (1, 1, 5))[2, 2, 3] == 0
-    assert fill(label, vacated, (5, 5, 1))[2, 2, 3] == 3
+    assert fill_vacated(label, vacated, (1, 1, 5))[1, 2, 2] == 7
+    assert fill_vacated(label, vacated, (1, 1, 5))[2, 2, 3] == 0
+    assert fill_vacated(label, vacated, (5, 5, 1))[2, 2, 3] == 3
 
 
 def test_a_structure_cut_off_by_the_border_is_for_review(tmp_path):
@@ -240,12 +245,12 @@ def test_an_ambiguous_rotation_repairs_nothing_without_review(tmp_path):
     assert "rotation is ambiguous" in verdict.remark
 
 
-FITS = Undone(np.zeros(1), moved=1000, lost_outside=0, overwritten=5, at_border=0)
-CLASHES = Undone(np.zeros(1), moved=1000, lost_outside=100, overwritten=300, at_border=0)
+FITS = Reverted(np.zeros(1), moved=1000, lost_outside=0, overwritten=5, at_border=0)
+CLASHES = Reverted(np.zeros(1), moved=1000, lost_outside=100, overwritten=300, at_border=0)
 
 
 @pytest.mark.parametrize(
-    ("gradient", "spread", "undone", "verdict", "move"),
+    ("gradient", "spread", "reverted", "verdict", "move"),
     [
         ((10, 20), (50, 20), FITS, "repaired", True),
         ((20, 10), (20, 50), FITS, "left", False),
@@ -257,9 +262,9 @@ CLASHES = Undone(np.zeros(1), moved=1000, lost_outside=100, overwritten=300, at_
         ((10, 10.1), (20, 20.1), FITS, "review", True),
     ],
 )
-def test_verdict_follows_from_the_evidence(gradient, spread, undone, verdict, move):
+def test_verdict_follows_from_the_evidence(gradient, spread, reverted, verdict, move):
     before, after = (Evidence((gradient[n],), (spread[n],)) for n in (0, 1))
-    found, moved, reasons = judge(before, after, undone)
+    found, moved, reasons = judge(before, after, reverted)
     assert (found, moved) == (verdict, move)
     assert reasons
 
@@ -288,7 +293,7 @@ def test_apply_writes_a_label_for_every_case_and_the_verdicts(tmp_path):
     assert organ_iou(written, patient(1)[1]) >= 0.95
 
 
-def test_tamper_plants_the_fault_that_estimate_finds(tmp_path):
+def test_simulate_plants_the_corruption_that_estimate_finds(tmp_path):
     (tmp_path / "labels").mkdir()
     shape = (96, 90, 40)
     for index in range(2):
@@ -296,12 +301,16 @@ def test_tamper_plants_the_fault_that_estimate_finds(tmp_path):
         label[lobed(shape, (50 + 2 * index, 44, 22), (14, 10, 7))] = ORGAN
         label[5:9, 5:9] = VESSEL
         write_label(tmp_path / "labels" / f"p{index}.nii.gz", label, AFFINE)
-    output = ["--output", str(tmp_path / "moved")]
-    assert main(["repair", "tamper", str(tmp_path / "labels"), "--value", "2", *output]) == 0
+    for step in ("simulate", "tamper"):  # the latter until 0.2.0
+        output = ["--output", str(tmp_path / step)]
+        assert main(["repair", step, str(tmp_path / "labels"), "--value", "2", *output]) == 0
     for index in range(2):
-        right = read_label(tmp_path / "labels" / f"p{index}.nii.gz").array
-        wrong = read_label(tmp_path / "moved" / f"p{index}.nii.gz").array
-        assert np.array_equal(wrong, move_structure(right, ORGAN, segthor_fault(shape)))
+        name = f"p{index}.nii.gz"
+        right, wrong = (read_label(tmp_path / f / name).array for f in ("labels", "simulate"))
+        assert (tmp_path / "tamper" / name).read_bytes() == (
+            tmp_path / "simulate" / name
+        ).read_bytes()
+        assert np.array_equal(wrong, move_structure(right, ORGAN, segthor_corruption(shape)))
         found = sweep(right == ORGAN, wrong == ORGAN, superior_axis(AFFINE))
         assert found.angle_deg == pytest.approx(-27, abs=0.1)
 
@@ -315,19 +324,19 @@ def test_tamper_plants_the_fault_that_estimate_finds(tmp_path):
         (["--value", "2", "--matrix", str(np.diag([0, 1, 1, 1]).tolist())], "cannot be inverted"),
     ],
 )
-def test_tamper_refuses_what_makes_no_sense(tmp_path, capsys, arguments, words):
+def test_simulate_refuses_what_makes_no_sense(tmp_path, capsys, arguments, words):
     write_label(tmp_path / "a.nii.gz", patient(0)[1], AFFINE)
     output = ["--output", str(tmp_path / "moved")]
-    assert main(["repair", "tamper", str(tmp_path / "a.nii.gz"), *arguments, *output]) == 1
+    assert main(["repair", "simulate", str(tmp_path / "a.nii.gz"), *arguments, *output]) == 1
     assert words in capsys.readouterr().err
     assert not list((tmp_path / "moved").glob("*")) if (tmp_path / "moved").exists() else True
 
 
-def test_tamper_does_not_overwrite_its_source(tmp_path, capsys):
+def test_simulate_does_not_overwrite_its_source(tmp_path, capsys):
     path = tmp_path / "a.nii.gz"
     write_label(path, patient(0)[1], AFFINE)
     before = path.read_bytes()
-    assert main(["repair", "tamper", str(path), "--value", "2", "--output", str(tmp_path)]) == 1
+    assert main(["repair", "simulate", str(path), "--value", "2", "--output", str(tmp_path)]) == 1
     assert "would overwrite" in capsys.readouterr().err
     assert path.read_bytes() == before
 
@@ -342,18 +351,18 @@ def test_real_thorax_heart_is_put_back_and_a_right_one_left(real_data):
     image = read_image(folder / "ct_cropped.nii.gz")
     label = read_label(next(folder.glob("label_heart1*.nii.gz")))
     right, heart = label.array, 1
-    wrong = move_structure(right, heart, segthor_fault(right.shape))
+    wrong = move_structure(right, heart, segthor_corruption(right.shape))
     assert iou(wrong == heart, right == heart) < 0.5
     found = sweep(right == heart, wrong == heart, superior_axis(label.affine))
     assert found.angle_deg == pytest.approx(-27, abs=0.05)
     verdicts = []
     for delivered in (wrong, right):
-        undone = undo(delivered, heart, found.matrix)
+        reverted = revert(delivered, heart, found.matrix)
         before, after = (
             measure(image.array, array == heart, label.spacing_mm)
-            for array in (delivered, undone.label)
+            for array in (delivered, reverted.label)
         )
-        verdicts.append(judge(before, after, undone)[0])
+        verdicts.append(judge(before, after, reverted)[0])
         if delivered is wrong:
-            assert iou(undone.label == heart, right == heart) >= 0.97
+            assert iou(reverted.label == heart, right == heart) >= 0.97
     assert verdicts == ["repaired", "left"]

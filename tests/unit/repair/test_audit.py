@@ -10,12 +10,12 @@ from scipy import ndimage
 
 from segstudy.cli import main
 from segstudy.images.files import Image, read_image, read_label, write_label, write_nifti
-from segstudy.images.moving import move_structure, translation
-from segstudy.repair import tamper
+from segstudy.images.rigid import move_structure, translation
+from segstudy.repair import simulate
 from segstudy.repair.audit import audit
-from segstudy.repair.described import describe
+from segstudy.repair.case_features import extract_features
 from segstudy.repair.findings import FAULTS
-from segstudy.repair.places import explain, norms, turns
+from segstudy.repair.misplacement import cohort_norms, explain_misplacement, misorientations
 from segstudy.repair.points import evidence, sample, scene
 
 SHAPE = (44, 40, 36)
@@ -70,12 +70,12 @@ QUARTER = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 PLANTED = {
     "empty": relabel(lambda label: np.where(label == SPLEEN, 0, label).astype(np.uint8)),
     "flipped": relabel(lambda label: np.ascontiguousarray(label[::-1])),
-    "rotated": relabel(lambda label: tamper.turn_label(label, QUARTER)),
+    "rotated": relabel(lambda label: simulate.rotate_label(label, QUARTER)),
     "orientation": relabel(lambda label: np.ascontiguousarray(label[:, ::-1, ::-1])),
-    "swapped": relabel(lambda label: tamper.swap(label, LIVER, SPLEEN)),
+    "swapped": relabel(lambda label: simulate.swap_labels(label, LIVER, SPLEEN)),
     "shifted": relabel(lambda label: move_structure(label, SPLEEN, translation((0, -5, 3)))),
-    "stray": relabel(lambda label: tamper.add_piece(label, LIVER, 2)),
-    "holes": relabel(lambda label: tamper.add_hole(label, LIVER, 2)),
+    "stray": relabel(lambda label: simulate.add_component(label, LIVER, 2)),
+    "holes": relabel(lambda label: simulate.add_hole(label, LIVER, 2)),
     "cut": cut,
     "missing_part": relabel(lambda label: without_half(label, LIVER)),
     "outline": relabel(lambda label: widened(label, SPLEEN)),
@@ -85,7 +85,7 @@ PLANTED = {
 
 @pytest.fixture(scope="module")
 def clean():
-    return [describe(f"p{seed:02d}", *belly(seed), STRUCTURES) for seed in range(12)]
+    return [extract_features(f"p{seed:02d}", *belly(seed), STRUCTURES) for seed in range(12)]
 
 
 def test_a_clean_cohort_has_no_findings(clean):
@@ -99,14 +99,16 @@ def test_a_shift_that_leaves_a_structure_unusual_explains_nothing(clean):
     far = ndimage.distance_transform_edt(moved != SPLEEN)
     grown = np.where((far <= 3) & (moved == 0), SPLEEN, moved).astype(np.uint8)
     for array, faults in ((moved, ["shifted"]), (grown, [])):
-        case = describe("p05", image, Image(array, label.affine), STRUCTURES, plant=False)
+        case = extract_features(
+            "p05", image, Image(array, label.affine), STRUCTURES, simulate=False
+        )
         cohort = [*clean[:5], case, *clean[6:]]
-        assert [one.fault for one in explain(case, norms(cohort))] == faults
+        assert [one.fault for one in explain_misplacement(case, cohort_norms(cohort))] == faults
 
 
 @pytest.mark.parametrize("fault", sorted(PLANTED))
 def test_a_planted_fault_is_named_and_nobody_else_blamed(clean, fault):
-    planted = describe("p03", *PLANTED[fault](*belly(3)), STRUCTURES)
+    planted = extract_features("p03", *PLANTED[fault](*belly(3)), STRUCTURES)
     cases = [planted if case.case == "p03" else case for case in clean]
     assert {(one.case, one.fault) for one in audit(cases)} == {("p03", fault)}
 
@@ -117,7 +119,7 @@ def test_every_fault_is_planted():
 
 def test_a_shift_is_told_in_millimetres(clean):
     # Output to input: the spleen lands 5 voxels further along j and 3 lower along k.
-    planted = describe("p03", *PLANTED["shifted"](*belly(3)), STRUCTURES)
+    planted = extract_features("p03", *PLANTED["shifted"](*belly(3)), STRUCTURES)
     cases = [planted if case.case == "p03" else case for case in clean]
     [found] = audit(cases)
     assert found.structure == "spleen"
@@ -127,7 +129,7 @@ def test_a_shift_is_told_in_millimetres(clean):
 
 def test_a_fault_that_all_share_is_not_seen():
     flipped = PLANTED["flipped"]
-    cases = [describe(f"p{seed}", *flipped(*belly(seed)), STRUCTURES) for seed in range(7)]
+    cases = [extract_features(f"p{seed}", *flipped(*belly(seed)), STRUCTURES) for seed in range(7)]
     assert not [one for one in audit(cases) if one.fault == "flipped"]
 
 
@@ -138,7 +140,7 @@ def test_pieces_that_are_usual_are_no_fault():
         array[2:5, 2:5, 2:5] = array[2:5, 2:5, 20:23] = SPLEEN
         return image, Image(array, label.affine)
 
-    cases = [describe(f"p{seed}", *broken(*belly(seed)), STRUCTURES) for seed in range(6)]
+    cases = [extract_features(f"p{seed}", *broken(*belly(seed)), STRUCTURES) for seed in range(6)]
     assert not [one for one in audit(cases) if one.fault == "stray"]
 
 
@@ -148,12 +150,12 @@ def test_a_structure_that_few_have_may_be_absent():
         image, label = belly(seed)
         if seed > 2:
             image, label = PLANTED["empty"](image, label)
-        cases.append(describe(f"p{seed}", image, label, STRUCTURES))
+        cases.append(extract_features(f"p{seed}", image, label, STRUCTURES))
     assert not [one for one in audit(cases) if one.fault == "empty"]
 
 
 def test_47_turns_each_of_one_kind():
-    found = turns()
+    found = misorientations()
     kinds = [fault for fault, _ in found.values()]
     assert (len(found), kinds.count("flipped"), kinds.count("rotated")) == (47, 1, 6)
     for fault, turn in found.values():
@@ -172,7 +174,7 @@ def test_stored_orientation_does_not_matter(clean):
         Image(np.ascontiguousarray(image.array[:, ::-1]), image.affine @ flip),
         Image(np.ascontiguousarray(label.array[::-1]), label.affine @ flip),
     ]
-    cases = [*clean[:3], describe("p03", *stored, STRUCTURES), *clean[4:]]
+    cases = [*clean[:3], extract_features("p03", *stored, STRUCTURES), *clean[4:]]
     assert audit(cases) == []
 
 
@@ -199,7 +201,7 @@ def test_evidence_is_looked_up_where_the_structure_is_put():
     looked_up, points = scene(Image(image, np.eye(4))), sample(mask, (1, 1, 1))
     here = evidence(points, looked_up)
     there = evidence(points, looked_up, shift=(10, -10, 0))
-    turned = evidence(points, looked_up, turn=np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]]))
+    turned = evidence(points, looked_up, rotation=np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, 1]]))
     assert there[0] > 5 * here[0]
     assert (here[1], there[1], turned[1]) == (0, 1, 1)
     assert turned[0] == pytest.approx(there[0], rel=0.05)
@@ -280,7 +282,7 @@ def test_few_cases_tell_what_can_be_counted(tmp_path, caplog):
     command = write_belly(tmp_path, "ab", planted="b")
     path = tmp_path / "labels" / "a.nii.gz"
     label = read_label(path)
-    write_label(path, tamper.add_hole(label.array, LIVER, 2), label.affine)
+    write_label(path, simulate.add_hole(label.array, LIVER, 2), label.affine)
     assert main([*command, "--output", str(tmp_path / "audit")]) == 0
     found = pd.read_csv(tmp_path / "audit" / "faults.csv")
     assert found[["case", "fault"]].values.tolist() == [["a", "holes"]]
@@ -326,7 +328,7 @@ def test_faults_planted_in_real_labels(real_data):
             fault = kinds[index // 4]
             truth.add((name, fault))
             image, label = PLANTED[fault](image, label)
-        cases.append(describe(name, image, label, HIPPOCAMPUS))
+        cases.append(extract_features(name, image, label, HIPPOCAMPUS))
     found = {(one.case, one.fault) for one in audit(cases)}
     assert truth <= found
     assert {case for case, _ in found} == {case for case, _ in truth}
@@ -347,6 +349,6 @@ def test_half_of_a_real_structure_missing_and_an_outline_two_voxels_too_wide(rea
         if index % 5 == 0:
             truth.add((name, "anterior", fault))
             label = Image(change(label.array), label.affine)
-        cases.append(describe(name, image, label, HIPPOCAMPUS))
+        cases.append(extract_features(name, image, label, HIPPOCAMPUS))
     assert {(one.case, one.structure, one.fault) for one in audit(cases)} == truth
     assert len(truth) == 10

@@ -12,7 +12,7 @@ from segstudy.cases import read_cases
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, read_label, write_label, write_nifti
-from segstudy.images.moving import rotation, segthor_fault, translation
+from segstudy.images.rigid import rotation, segthor_corruption, translation
 from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.elastix import register
 from segstudy.repair.estimate import angle_about, estimate, read_estimate
@@ -101,7 +101,7 @@ def test_a_registration_that_fails_is_a_row_with_its_reason(cases, monkeypatch):
 
 def test_elastix_gives_the_same_answer_each_time():
     right = lobed((40, 40, 30), (20, 18, 15), (10, 7, 6))
-    wrong = moved(right, segthor_fault((80, 80, 30)))
+    wrong = moved(right, segthor_corruption((80, 80, 30)))
     asked = Elastix(**QUICK)
     one, other = (register(right, wrong, (1, 1, 1), asked) for _ in range(2))
     assert [a.matrix.tolist() for a in one] == [a.matrix.tolist() for a in other]

@@ -9,10 +9,11 @@ import pytest
 from repair_shapes import AFFINE, FAULT, ORGAN, cohort, settings
 
 from benchmark_runs import run_quickly
+from builders import count_reads
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, read_grid, read_label
-from segstudy.images.moving import move_structure
+from segstudy.images.rigid import move_structure
 from segstudy.repair import from_images
 from segstudy.repair.cohort import estimate_cohort
 from segstudy.repair.estimate import read_estimate
@@ -58,7 +59,7 @@ def test_planted_fault_is_found_and_held_against_the_pair_where_there_is_one(tmp
     assert best == pytest.approx(found.angle_deg, abs=2)
 
 
-def test_without_a_pair_there_is_no_iou_and_no_repaired_reference(tmp_path):
+def test_without_a_pair_there_is_no_iou_and_no_repaired_reference(tmp_path, monkeypatch):
     """In millimetres, on patients with voxels of their own; a rotation in RAS is told in array axes."""
     affines = [AFFINE @ np.diag([1, 1, 1.0 + 0.1 * index, 1]) for index in range(3)]
     in_mm = AFFINE @ FAULT @ np.linalg.inv(AFFINE)
@@ -67,7 +68,9 @@ def test_without_a_pair_there_is_no_iou_and_no_repaired_reference(tmp_path):
     )
     asked = settings(**IMAGES, frame="physical").to_json()
     arguments = ["--cases", str(tmp_path / "cases.tsv"), "--settings", asked]
+    reads = count_reads(monkeypatch)
     assert main(["repair", "estimate", *arguments, "--output", str(tmp_path / "estimate")]) == 0
+    assert reads == {file: 1 for case in cases for file in (*case.images, case.label)}
     found = read_estimate(tmp_path / "estimate/transform.json")
     assert (found.frame, found.reference_case, found.iou_after) == ("physical", None, None)
     assert found.angle_deg == pytest.approx(-27, abs=1.5)

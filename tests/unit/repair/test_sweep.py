@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from repair_shapes import ellipsoid, lobed, moved
 
-from segstudy.images.moving import rotation, segthor_fault, translation
-from segstudy.repair.sweep import also, iou, replayed_iou, superior_axis, sweep
+from segstudy.images.rigid import rotation, segthor_corruption, translation
+from segstudy.repair.sweep import iou, refine, replayed_iou, superior_axis, sweep
 
 SHAPE = (80, 76, 40)
 CENTRE = (40, 37, 20)
@@ -79,7 +79,7 @@ def test_wrong_frame_cannot_explain_a_turn_in_millimetres():
 def test_segthor_fault_is_found_with_its_sign_and_order():
     shape = (128, 128, 45)
     right = lobed(shape, (66, 60, 25), (19, 14, 8))
-    fault = segthor_fault(shape)
+    fault = segthor_corruption(shape)
     found = sweep(right, moved(right, fault), axis=2)
     assert found.angle_deg == pytest.approx(-27, abs=0.05)
     # The point that the fault shifts onto its pivot, worked out by hand: (225, 160) * 128 / 512.
@@ -114,7 +114,7 @@ def test_part_outside_the_grid_does_not_mislead():
 @pytest.mark.parametrize("radius", [4, 12])
 def test_a_sphere_leaves_the_rotation_undetermined(radius):
     right = ellipsoid((60, 60, 60), (30, 30, 30), (radius,) * 3)
-    found = sweep(right, moved(right, segthor_fault((60, 60, 60))), axis=2)
+    found = sweep(right, moved(right, segthor_corruption((60, 60, 60))), axis=2)
     assert found.rotation == "undetermined"
     assert found.peak_deg == (-180, 180)
     assert found.iou > 0.95
@@ -194,7 +194,7 @@ def test_tilt_and_scale_are_found_where_asked_for(spacing_mm):
     swept = sweep(right, wrong, 2, spacing_mm)
     scores = [swept.iou]
     for ways in (("tilt",), ("scale",), ("tilt", "scale")):
-        found = also(right, wrong, swept.matrix, spacing_mm, ways, 0.05)
+        found = refine(right, wrong, swept.matrix, spacing_mm, ways, 0.05)
         scores.append(replayed_iou(right, wrong, found))
     assert scores[0] < 0.9
     assert scores[3] > 0.97
@@ -206,5 +206,5 @@ def test_tilt_and_scale_are_found_where_asked_for(spacing_mm):
 
 def test_nothing_more_is_found_where_there_is_nothing_more():
     right = lobed(SHAPE, CENTRE, (9, 6, 5))
-    found = also(right, right, np.eye(4), None, ("tilt", "scale"), 0.5)
+    found = refine(right, right, np.eye(4), None, ("tilt", "scale"), 0.5)
     assert found == pytest.approx(np.eye(4), abs=1e-9)

@@ -22,7 +22,7 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import read_grid, read_image, read_label, write_label, write_nifti
-from segstudy.images.geometry import turned_to
+from segstudy.images.geometry import reorient
 from segstudy.networks import nnunet as networks
 from segstudy.networks.weights import load_weights
 from segstudy.study import NnunetModel, TrainSettings
@@ -371,15 +371,15 @@ def test_two_channels_in_2d_with_a_case_kept_apart(tmp_path):
     assert trained.plan["mirroring_axes"] == [n for n, lateral in enumerate(shown) if not lateral]
     assert trained.plan["orientations"] == [orientation]
     # The same image, stored along other axes, is given the same label.
-    other = turned_to(read_image(tmp_path / "p2.nii.gz", 2), "PIR")
+    other = reorient(read_image(tmp_path / "p2.nii.gz", 2), "PIR")
     write_nifti(tmp_path / "p2.nii.gz", np.moveaxis(other.array, 0, -1), other.affine)
-    write_nifti(tmp_path / "p0.nii.gz", np.moveaxis(turned_to(other, orientation).array, 0, -1),
-                turned_to(other, orientation).affine)  # fmt: skip
+    write_nifti(tmp_path / "p0.nii.gz", np.moveaxis(reorient(other, orientation).array, 0, -1),
+                reorient(other, orientation).affine)  # fmt: skip
     segstudy(*prediction(tmp_path, {"keep_largest_component": "never"}))
     one, two = (read_label(tmp_path / "infer" / f"{name}.nii.gz") for name in ("p0", "p2"))
     assert (two.grid.orientation, two.grid.shape) == ("PIR", other.grid.shape)
     assert one.array.any()
-    np.testing.assert_array_equal(turned_to(two, orientation).array, one.array)
+    np.testing.assert_array_equal(reorient(two, orientation).array, one.array)
 
 
 @installed

@@ -23,10 +23,28 @@ EVERYWHERE: Part = (slice(None), slice(None), slice(None))
 
 @dataclass(frozen=True)
 class Body:
-    """What makes a patient. Lengths in mm at average size; `scale` makes them the patient's own.
+    """Hold the proportions of a patient. Lengths are in mm at average size.
 
-    cavity: half axes of the chest's inside (left-right, front-back).
-    blood_hu: of the left and of the right side of the heart.
+    Parameters
+    ----------
+    scale
+        Factor from average size to the patient's own.
+    fat
+        Thickness of the fat under the skin, in mm.
+    cavity
+        Half axes of the chest's inside (left-right, front-back), in mm.
+    heart_size
+        Factor.
+    heart_turn
+        3x3 rotation of the heart.
+    diaphragm
+        Height of the diaphragm above the average, in mm.
+    blood_hu
+        Of the left and of the right side of the heart.
+    tilt
+        3x3 rotation of the patient on the couch.
+    shift
+        (3,) mm, of the patient on the couch.
     """
 
     scale: float
@@ -41,6 +59,7 @@ class Body:
 
     @staticmethod
     def draw(rng: np.random.Generator) -> "Body":
+        """Draw a patient."""
         # A third of the patients gets no contrast agent: blood is then as dark as muscle.
         if rng.random() < 1 / 3:
             left = right = rng.uniform(36, 48)
@@ -60,12 +79,12 @@ class Body:
 
     @property
     def outline(self) -> tuple[float, float]:
-        """Half axes of the skin (left-right, front-back)."""
+        """Return the half axes of the skin (left-right, front-back), in mm."""
         return self.cavity[0] + 19 + self.fat, self.cavity[1] + 17 + 0.8 * self.fat
 
     @property
     def to_anatomy(self) -> np.ndarray:
-        """4x4 matrix from scanner millimetres to those of the average patient."""
+        """Return the 4x4 matrix from scanner millimetres to those of the average patient."""
         matrix = np.eye(4)
         matrix[:3, :3] = self.tilt / self.scale
         matrix[:3, 3] = matrix[:3, :3] @ -self.shift
@@ -73,7 +92,17 @@ class Body:
 
 
 def paint_thorax(axes_mm: list[np.ndarray], body: Body, rng: np.random.Generator) -> Canvas:
-    """Paint a patient on the grid of the given axes (left, back, head; in scanner millimetres)."""
+    """Paint a patient on a grid.
+
+    Parameters
+    ----------
+    axes_mm
+        Positions of the grid's planes along left, back and head, in scanner millimetres.
+    body
+        The patient's proportions.
+    rng
+        Draws the details.
+    """
     deformation = [amount * smooth_noise(rng, axes_mm, 75.0) for amount in (4.0, 4.0, 4.5)]
     canvas = Canvas(axes_mm, body.to_anatomy, deformation, STRUCTURES, AIR)
     _trunk(canvas, body, rng)
@@ -90,12 +119,12 @@ def paint_thorax(axes_mm: list[np.ndarray], body: Body, rng: np.random.Generator
 
 
 def _cavity_shrink(z):
-    """Share of the chest's width at a height: a dome towards the apex of the lungs."""
+    """Return the share of the chest's width at a height: a dome towards the apex of the lungs."""
     return np.sqrt(np.clip(1 - (np.clip(z + 25, 0, None) / 128) ** 2, 0.05, 1))
 
 
 def _trunk(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
-    """Skin, fat, muscle, organs of the mediastinum and below the diaphragm, lungs; and the couch."""
+    """Paint skin, fat, muscle, mediastinum, abdomen, lungs, and the couch."""
     x, y, z = canvas.x, canvas.y, canvas.z
     coarse, fine = (smooth_noise(rng, canvas.axes_mm, mm) for mm in (30.0, 9.0))
 
@@ -189,7 +218,7 @@ def _ribs(canvas: Canvas, body: Body) -> None:
 
 
 def _spine(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Vertebrae with discs, canal and processes, as one column."""
+    """Paint vertebrae with discs, canal and processes, as one column."""
     column = canvas.around(np.array([[0.0, 80.0, z] for z in (-150.0, 110.0)]), 55.0)
     part: Part = (column[0][0], column[0][1], slice(None))
     x, y, z = canvas.x[part], canvas.y[part], canvas.z[part]
@@ -218,7 +247,17 @@ def _spine(canvas: Canvas, rng: np.random.Generator) -> None:
 
 @dataclass(frozen=True)
 class Heart:
-    """Place and axes of the heart: rows of `axes` point to the apex, to the left back, upward."""
+    """Hold position and axes of the heart.
+
+    Parameters
+    ----------
+    centre
+        (3,) mm.
+    axes
+        3x3, rows pointing to the apex, to the left back, upward.
+    size
+        Factor from average size.
+    """
 
     centre: np.ndarray
     axes: np.ndarray
@@ -226,6 +265,7 @@ class Heart:
 
     @staticmethod
     def place(body: Body, rng: np.random.Generator) -> "Heart":
+        """Draw position and axes of a patient's heart."""
         apex = np.array([0.66, -0.52, -0.54])
         across = np.cross(apex, [0.0, 0.0, 1.0])
         axes = np.stack([apex, across, np.cross(across, apex)])
@@ -234,12 +274,12 @@ class Heart:
         return Heart(centre, axes @ body.heart_turn.T, body.heart_size)
 
     def at(self, apex: float, across: float, up: float) -> np.ndarray:
-        """A place given along the heart's own axes, in mm of a heart of average size."""
+        """Return the position of a point given along the heart's own axes, in mm of an average heart."""
         return self.centre + self.size * (np.array([apex, across, up]) @ self.axes)
 
 
 def _great_vessels(canvas: Canvas, body: Body, heart: Heart, rng: np.random.Generator) -> None:
-    """Heart with its chambers, aorta, pulmonary artery, caval and azygos veins, vessels of the arch."""
+    """Paint heart, aorta, pulmonary artery, caval and azygos veins, and vessels of the arch."""
     left, right = body.blood_hu
 
     def jitter(points, sd=2.5):
@@ -315,15 +355,15 @@ def _great_vessels(canvas: Canvas, body: Body, heart: Heart, rng: np.random.Gene
 
 
 def _lung_vessels(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
-    """Vessels that leave the hilum, thin out and end in the lung; in some patients a nodule."""
+    """Paint vessels that leave the hilum, thin out and end in the lung; in some patients a nodule."""
     hu = 30 + 0.5 * np.mean(body.blood_hu)
     for side in (-1, 1):
         for _ in range(46):
-            place = np.array([side * 38.0, 16.0, -12.0]) + rng.normal(0, 7, 3)
+            position = np.array([side * 38.0, 16.0, -12.0]) + rng.normal(0, 7, 3)
             aim = rng.normal(0, 1, 3) * (0.8, 0.9, 1.1)
             aim[0] = side * (0.25 + abs(aim[0]))
             aim /= np.linalg.norm(aim)
-            length, points = rng.uniform(45, 105), [place]
+            length, points = rng.uniform(45, 105), [position]
             for _ in range(4):
                 aim = aim + rng.normal(0, 0.25, 3)
                 aim /= np.linalg.norm(aim)
@@ -332,15 +372,15 @@ def _lung_vessels(canvas: Canvas, body: Body, rng: np.random.Generator) -> None:
             radii = np.linspace(rng.uniform(2.6, 4.2), 1.1, len(vessel))
             canvas.tube(vessel, radii, hu, over=(-1000, -500))
         if rng.random() < 0.25:
-            place = (side * rng.uniform(55, 90), rng.uniform(-30, 35), rng.uniform(-50, 50))
-            canvas.ellipsoid(place, rng.uniform(5, 13, 3), 35, over=(-1000, -500))
+            position = (side * rng.uniform(55, 90), rng.uniform(-30, 35), rng.uniform(-50, 50))
+            canvas.ellipsoid(position, rng.uniform(5, 13, 3), 35, over=(-1000, -500))
 
 
 # --- airways and esophagus ----------------------------------------------------------------------
 
 
 def _airways(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Trachea and main bronchi; the label ends a little behind the bifurcation, as experts' do."""
+    """Paint trachea and main bronchi; the label ends a little behind the bifurcation, as experts' do."""
     carina = np.array([1.0, 19.0, 0.0]) + rng.normal(0, 2, 3)
     size = rng.normal(1, 0.08)
     trunk = curve(
@@ -371,7 +411,7 @@ def _airways(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _esophagus(canvas: Canvas, rng: np.random.Generator) -> None:
-    """A flat, thin tube behind trachea and heart, hardly brighter than what lies around it."""
+    """Paint a flat, thin tube behind trachea and heart, hardly brighter than its surroundings."""
     points = np.array(
         [
             (3, 16, 118),
@@ -393,8 +433,10 @@ def _esophagus(canvas: Canvas, rng: np.random.Generator) -> None:
     radii = np.stack([width, depth, np.full(len(path), 4.0)], axis=1)
     hu = ESOPHAGUS + rng.normal(0, 4)
     for _ in range(7):  # lymph nodes and vessels, of the same brightness
-        place = path[rng.integers(len(path)), :3] + rng.normal(0, (13, 8, 8))
-        canvas.ellipsoid(place, rng.uniform(3, 6.5, 3), GLAND + rng.normal(0, 5), over=(-200, 30))
+        position = path[rng.integers(len(path)), :3] + rng.normal(0, (13, 8, 8))
+        canvas.ellipsoid(
+            position, rng.uniform(3, 6.5, 3), GLAND + rng.normal(0, 5), over=(-200, 30)
+        )
     canvas.tube(path, radii, hu, "esophagus", over=(-400, 70))
     gas = _wander(rng, len(path), 10, 1.0) > 1.1
     canvas.tube(
@@ -403,7 +445,7 @@ def _esophagus(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _wander(rng: np.random.Generator, count: int, step: int, sd: float) -> np.ndarray:
-    """A smooth random course of `count` values with about the given SD."""
+    """Draw a smooth random course of `count` values with about the given SD."""
     knots = rng.normal(0, sd, count // step + 4)
     return curve(np.stack([np.arange(len(knots)), 0 * knots, 0 * knots, knots], axis=1), 1 / step)[
         :count, 3

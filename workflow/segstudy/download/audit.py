@@ -1,4 +1,4 @@
-"""The audit: what can't be trusted is refused by name, before anything is computed from it."""
+"""The audit: cases that cannot be trusted are refused by name, before anything is computed from them."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.cases import Case
-from segstudy.download import derive
+from segstudy.download import convert
+from segstudy.download.label_names import contradictions
 from segstudy.download.layouts import Listing
-from segstudy.download.meanings import contradictions
 from segstudy.download.names import named_safely
 from segstudy.download.problems import Problem, in_words
 from segstudy.errors import InputError
 from segstudy.images import headers
-from segstudy.images.contents import REFUSED, WARNING, image_problems
+from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
 from segstudy.images.files import Image, compare_grids, read_image, read_label, within_memory
 from segstudy.images.geometry import to_ras
-from segstudy.images.proportion import Size, judged, size_of
-from segstudy.images.same import Look, look, same_images
 from segstudy.images.segments import nifti_names
+from segstudy.images.size_outliers import Size, find_size_outliers, image_size
+from segstudy.images.value_checks import REFUSED, WARNING, image_problems
 from segstudy.labels import read_table
 from segstudy.log import progress
 from segstudy.study import Dataset
@@ -30,36 +30,64 @@ SHOWN = 20  # refused cases that the final message lists
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one case showed: the case with its measurements, and its problems.
+class AuditedCase:
+    """Hold the audit of one case: the case with its measures, and its problems.
 
-    digest: of the image's voxels, or a label map's without image, to find the same under two names;
+    Parameters
+    ----------
+    case
+        With shape, voxel size and voxels of each structure, as far as they could be read.
+    problems
+        The problems of its files.
+    digest
+        Of the image's voxels, or of a label map's without image, to find the same under two names;
         empty for a label map that holds nothing.
-    look: of the image, to find it where it was saved anew.
-    size: of its voxels and of the image.
+    signature
+        Of the image, to find it where it was saved anew.
+    size
+        Of its voxels and of the image.
     """
 
     case: Case
     problems: list[Problem]
     digest: str = ""
-    look: Look | None = None
+    signature: ImageSignature | None = None
     size: Size | None = None
 
     @property
     def refused(self) -> bool:
+        """Tell whether a problem refuses the case."""
         return any(problem.verdict == REFUSED for problem in self.problems)
 
 
-def audit(listing: Listing, dataset: Dataset, threads: int = 1) -> tuple[list[Case], list[Problem]]:
+def audit(
+    listing: Listing, dataset: Dataset, threads: int = 1, derived: Path | None = None
+) -> tuple[list[Case], list[Problem]]:
     """Check every pair of a dataset, or every label map of one that has no images.
 
-    Returns the cases that can be trusted, with shape, spacing in mm and voxels per structure, and
-    all problems, sorted; those whose verdict is `refused` concern cases that are not among them.
+    Parameters
+    ----------
+    listing
+        The cases and problems by name.
+    dataset
+        The dataset's settings.
+    threads
+        Cases that are read at a time.
+    derived
+        Where labels are written that have to be converted to the study's values
+        (`convert.write_converted`); None: they are only checked.
+
+    Returns
+    -------
+    cases : list of Case
+        Those that can be trusted, with shape, spacing in mm and voxels of each structure.
+    problems : list of Problem
+        Sorted; those whose verdict is `refused` concern cases that are not returned.
     """
     named, problems = named_safely(listing.cases)
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
-        running = [pool.submit(_within_memory, case, dataset) for case in named]
-        findings = [one.result() for one in progress(running, "audit")]
+        running = [pool.submit(_within_memory, case, dataset, derived) for case in named]
+        findings = [task.result() for task in progress(running, "audit")]
     findings = _in_proportion(findings)
     good = [finding for finding in findings if not finding.refused]
     problems = [*listing.problems, *problems]
@@ -86,10 +114,23 @@ def stop_if_unusable(
     table: Path,
     root: Path = Path(),
 ) -> None:
-    """Raise InputError where the study can't go on with what the audit left.
+    """Raise InputError where the study cannot go on with the cases that the audit left.
 
-    That is: with refused cases under `on_bad_case: fail`, without any case, and without the
-    reference case of the label repair. root: the folder that the problems' files are relative to.
+    Such are refused cases under `on_bad_case: fail`, no case at all, and a missing reference case of
+    the label repair.
+
+    Parameters
+    ----------
+    cases
+        Those that can be trusted.
+    problems
+        Of all cases.
+    dataset
+        The dataset's settings.
+    table
+        The table of problems, for the error.
+    root
+        The folder that the problems' files are relative to.
     """
     refused = [problem for problem in problems if problem.verdict == REFUSED]
     if refused and dataset.on_bad_case == "fail":
@@ -116,15 +157,15 @@ def stop_if_unusable(
 
 def _check_reference(cases: Sequence[Case], dataset: Dataset, table: Path) -> None:
     wanted = dataset.repair.reference_case
-    found = {case.case: case for case in cases}.get(wanted)
+    reference = {case.case: case for case in cases}.get(wanted)
     able = [case.case for case in cases if case.reference_label]
     hint = f" (it is there for {', '.join(able[:5])})" if able else ""
-    if found is None:
+    if reference is None:
         raise InputError(
             f"repair.reference_case: {wanted!r} is none of the {len(cases)} good cases{hint}; "
             f"problems are in {table}"
         )
-    if found.reference_label is None:
+    if reference.reference_label is None:
         raise InputError(
             f"repair.reference_case: {wanted} has no reference_label, a second, right label{hint}; "
             "GT2.nii.gz beside GT.nii.gz, or a column reference_label in the table"
@@ -134,13 +175,17 @@ def _check_reference(cases: Sequence[Case], dataset: Dataset, table: Path) -> No
 # --- one case -----------------------------------------------------------------------------------
 
 
-def _within_memory(case: Case, dataset: Dataset) -> Finding:
+def _within_memory(case: Case, dataset: Dataset, derived: Path | None) -> AuditedCase:
     with within_memory(case.case, case.files[0]):
-        return examine(case, dataset)
+        return examine(case, dataset, derived)
 
 
-def examine(case: Case, dataset: Dataset) -> Finding:
-    """Read a case's files; check each by itself, against the others and against the study file."""
+def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> AuditedCase:
+    """Read a case's files; check each by itself, against the others and against the study file.
+
+    A good case's labels in the study's values are written to `derived`, so that each file is
+    unzipped once.
+    """
     seen: list[tuple[Path | str, str, str]] = []
     image, label, reference = (
         _read(seen, read_image, case.images, len(dataset.channels)) if case.images else None,
@@ -154,14 +199,14 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         seen += image_problems(image.array, case.images, dataset.channels, ct)
     label = label and _as_named(seen, case.label, label, dataset)
     reference = reference and _as_named(seen, case.reference_label, reference, dataset)
-    for path, one in ((case.label, label), (case.reference_label, reference)):
-        if one is None:
+    for path, label_map in ((case.label, label), (case.reference_label, reference)):
+        if label_map is None:
             continue
-        seen += [(path, text, verdict) for text, verdict in label_problems(one, dataset)]
-        if one.off_whole:
-            text = f"numbers up to {one.off_whole:.3g} off whole ones, to which they are rounded"
+        seen += [(path, text, verdict) for text, verdict in label_problems(label_map, dataset)]
+        if label_map.integer_deviation:
+            text = f"numbers up to {label_map.integer_deviation:.3g} off whole ones, to which they are rounded"
             seen.append((path, text, WARNING))
-        difference = compare_grids(image.grid, one.grid) if image is not None else ""
+        difference = compare_grids(image.grid, label_map.grid) if image is not None else ""
         if difference:
             seen.append((path, f"other grid than its image (named first): {difference}", REFUSED))
     if reference is not None and dataset.repair is not None:
@@ -172,7 +217,10 @@ def examine(case: Case, dataset: Dataset) -> Finding:
     problems = [Problem(case.case, str(path), text, verdict) for path, text, verdict in seen]
     first = image if case.images else label
     if first is None or label is None:
-        return Finding(case, problems)
+        return AuditedCase(case, problems)
+    if derived is not None and not any(verdict == REFUSED for *_, verdict in seen):
+        labels = {case.label: label, case.reference_label: reference}
+        convert.write_converted(case, labels, dataset, derived)
     counts = _counts(label.array)
     measured = replace(
         case,
@@ -181,17 +229,17 @@ def examine(case: Case, dataset: Dataset) -> Finding:
         voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
     )
     known = image is not None or len(counts) > 1
-    return Finding(
+    return AuditedCase(
         measured,
         problems,
         _digest(to_ras(first)) if known else "",
-        look(image) if image is not None else None,
-        size_of(first.grid),
+        signature(image) if image is not None else None,
+        image_size(first.grid),
     )
 
 
 def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image | None:
-    """Read, or note why not."""
+    """Read an image, or note why it cannot be read."""
     try:
         return reader(paths, *arguments)
     except InputError as error:
@@ -206,10 +254,10 @@ def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image 
 
 
 def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image | None:
-    """The label with the values of the study: by names in its header, then merged; None if these contradict."""
+    """Convert a label to the values of the study: by names in its header, then merged; None if refused."""
     texts = contradictions(nifti_names(path), dataset)
     try:
-        array, doubts = derive.in_study_values(label.array, path, dataset)
+        array, doubts = convert.in_study_values(label.array, path, dataset)
     except InputError as error:
         seen.append((path, str(error).removeprefix(f"{path}: "), REFUSED))
         return None
@@ -218,7 +266,7 @@ def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image |
 
 
 def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
-    """What is wrong with a label map (i, j, k): problem and verdict."""
+    """List the problems of a label map (i, j, k), each with its verdict."""
     counts = _counts(label.array)
     table = read_table(dataset.label_table) if dataset.label_table else ()
     known = {0, *dataset.structures.values(), *dataset.background_labels, *dataset.ignore, *table}
@@ -245,7 +293,7 @@ def _without(structure: str) -> str:
 
 
 def _empty(dataset: Dataset) -> tuple[str, str]:
-    """The problem and the verdict of a label map without any structure."""
+    """Return the problem and the verdict of a label map without any structure."""
     text = "empty: no voxel of any structure"
     if dataset.empty_labels == "refuse":
         return f"{text}, and empty_labels is refuse", REFUSED
@@ -254,7 +302,7 @@ def _empty(dataset: Dataset) -> tuple[str, str]:
 
 
 def _counts(array: np.ndarray) -> dict[int, int]:
-    """Voxels of each value that occurs."""
+    """Count the voxels of each value that occurs."""
     counts = np.bincount(array.ravel())
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
@@ -267,12 +315,15 @@ def _digest(image: Image) -> str:
 # --- between cases ------------------------------------------------------------------------------
 
 
-def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings; cases whose voxel and image are out of all proportion to the others are refused.
-
-    Compared are the cases that are good.
-    """
-    texts = judged({one.case.case: one.size for one in findings if one.size and not one.refused})
+def _in_proportion(findings: Sequence[AuditedCase]) -> list[AuditedCase]:
+    """Refuse cases whose voxel and image are out of all proportion to the other good ones."""
+    texts = find_size_outliers(
+        {
+            audited.case.case: audited.size
+            for audited in findings
+            if audited.size and not audited.refused
+        }
+    )
     out = []
     for finding in findings:
         text = texts.get(finding.case.case, "")
@@ -284,15 +335,15 @@ def _in_proportion(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _of_the_cohort(
-    problems: Sequence[Problem], findings: Sequence[Finding], dataset: Dataset
+    problems: Sequence[Problem], findings: Sequence[AuditedCase], dataset: Dataset
 ) -> list[Problem]:
-    """The problems; a structure that no case has is said once, and not by each case."""
+    """Join the warnings about a structure that no case has into one."""
     cases = [finding.case for finding in findings if finding.case.voxels]
     absent = [name for name in dataset.structures if not any(case.voxels[name] for case in cases)]
     if len(cases) < 2 or not absent:
         return list(problems)
     said = {_without(name) for name in absent}
-    kept = [one for one in problems if one.problem not in said]
+    kept = [problem for problem in problems if problem.problem not in said]
     none = len(absent) == len(dataset.structures)
     what = "any structure" if none else " or ".join(absent)
     values = ", ".join(f"{name} {dataset.structures[name]}" for name in absent)
@@ -304,17 +355,17 @@ def _of_the_cohort(
     return [*kept, Problem("", "", text, WARNING)]
 
 
-def _same_images(findings: Sequence[Finding]) -> tuple[list[Case], list[Problem]]:
-    """The cases, and a warning for each whose image another subject has too.
+def _same_images(findings: Sequence[AuditedCase]) -> tuple[list[Case], list[Problem]]:
+    """Merge the subjects of cases with the same image, with a warning for each.
 
-    Both subjects become one, that of the case that comes first: else one would be trained on, and
-    the other tested. Images are the same where nothing but type, orientation, format or scale differs.
+    Both subjects become one, that of the case that comes first: otherwise one would be trained on,
+    and the other tested. Images are the same where only type, orientation, format or scale differs.
     """
     cases = {finding.case.case: finding.case for finding in findings}
     pairs = _same_bytes(findings)
-    looks = {finding.case.case: finding.look for finding in findings if finding.look}
-    pairs += [pair for pair in same_images(looks) if pair not in set(pairs)]
-    order = {name: place for place, name in enumerate(cases)}
+    signatures = {finding.case.case: finding.signature for finding in findings if finding.signature}
+    pairs += [pair for pair in duplicate_pairs(signatures) if pair not in set(pairs)]
+    order = {name: number for number, name in enumerate(cases)}
     merged = {case.subject: case.subject for case in cases.values()}
     of, problems = {}, []
     for first, second in sorted(pairs, key=lambda pair: (order[pair[0]], order[pair[1]])):
@@ -336,19 +387,19 @@ def _same_images(findings: Sequence[Finding]) -> tuple[list[Case], list[Problem]
     ], problems
 
 
-def _same_bytes(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+def _same_bytes(findings: Sequence[AuditedCase]) -> list[tuple[str, str]]:
     """Pairs of cases with the same numbers in RAS."""
     first: dict[str, str] = {}
     return [
-        (one, finding.case.case)
+        (same, finding.case.case)
         for finding in findings
         if finding.digest
-        and (one := first.setdefault(finding.digest, finding.case.case)) != finding.case.case
+        and (same := first.setdefault(finding.digest, finding.case.case)) != finding.case.case
     ]
 
 
 def _relative(problem: Problem, root: Path) -> Problem:
-    """The problem with files named from the dataset's root, so that tables don't name the machine."""
+    """Name a problem's file from the dataset's root, so that tables do not name the machine."""
     if root == Path("."):
         return problem
     inside = f"{root}/"

@@ -1,4 +1,4 @@
-"""A grid to paint anatomy on: tissues in Hounsfield units, structures as labels."""
+"""A canvas for the phantom: a grid on which tissues are painted in Hounsfield units and as labels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,12 +12,29 @@ _REACH_MM = ((-300.0, 300.0), (-260.0, 260.0), (-220.0, 180.0))
 
 
 class Canvas:
-    """Anatomy painted stroke over stroke.
+    """Paint anatomy stroke over stroke.
 
-    axes_mm: places of the grid's planes along left, back and head, in the scanner's frame.
-    x, y, z: where each voxel lies in the anatomy, in mm: the frame that strokes are given in.
-    hu: what has been painted so far, in Hounsfield units.
-    label: value of the structure painted last, 0 for other tissue.
+    Parameters
+    ----------
+    axes_mm
+        Positions of the grid's planes along left, back and head, in the scanner's frame.
+    to_anatomy
+        4x4 matrix from the scanner's to the anatomy's millimetres.
+    deformation
+        Displacement field: three arrays of the grid's shape, added after the matrix, in mm.
+    values
+        Label value of each structure.
+    background_hu
+        Of voxels that nothing is painted on.
+
+    Attributes
+    ----------
+    x, y, z : numpy.ndarray
+        Position of each voxel in the anatomy, in mm: the frame that strokes are given in.
+    hu : numpy.ndarray
+        Hounsfield units painted so far.
+    label : numpy.ndarray
+        Value of the structure painted last, 0 for other tissue.
     """
 
     def __init__(
@@ -28,11 +45,7 @@ class Canvas:
         values: Mapping[str, int],
         background_hu: float,
     ):
-        """
-        to_anatomy: 4x4 matrix from the scanner's to the anatomy's millimetres.
-        deformation: three arrays of the grid's shape, added after it, in mm.
-        values: label value of each structure.
-        """
+        """Compute the position of each voxel."""
         left, back, head = (
             axis.astype(np.float32).reshape([-1 if other == number else 1 for other in range(3)])
             for number, axis in enumerate(axes_mm)
@@ -66,10 +79,20 @@ class Canvas:
         turn: np.ndarray | None = None,
         over: tuple[float, float] | None = None,
     ) -> None:
-        """Paint an ellipsoid; centre and radii in mm.
+        """Paint an ellipsoid.
 
-        turn: 3x3 matrix whose rows are its axes; left out: x, y, z.
-        over: paint only over tissue between these HU.
+        Parameters
+        ----------
+        centre, radii
+            (3,) mm.
+        hu
+            Of the tissue.
+        structure
+            Its name; None for other tissue.
+        turn
+            3x3 matrix whose rows are its axes; None: x, y, z.
+        over
+            Paint only over tissue between these HU.
         """
         part = self.around(np.atleast_2d(centre), max(radii))[0]
         self._ellipsoid(part, centre, radii, hu, structure, turn, over)
@@ -82,9 +105,20 @@ class Canvas:
         structure: str | None = None,
         over: tuple[float, float] | None = None,
     ) -> None:
-        """Paint a tube along points (n, 3) that lie close together.
+        """Paint a tube along points that lie close together.
 
-        radii: one for all, one a point (n,), or along x, y and z of each (n, 3), in mm.
+        Parameters
+        ----------
+        points
+            (n, 3) mm.
+        radii
+            One for all, one a point (n,), or along x, y and z of each (n, 3), in mm.
+        hu
+            Of the tissue.
+        structure
+            Its name; None for other tissue.
+        over
+            Paint only over tissue between these HU.
         """
         radii = np.asarray(radii, float)
         if radii.ndim < 2:
@@ -95,7 +129,7 @@ class Canvas:
             self._ellipsoid(part, point, radius, hu, structure, None, over)
 
     def around(self, points: np.ndarray, radius_mm: float) -> list[Part]:
-        """For each anatomical point (n, 3), the part of the grid that can lie within a radius."""
+        """Return for each anatomical point (n, 3) the part of the grid that can lie within a radius."""
         # The deformation locally stretches by less than a third: see the test of whole balls.
         reach = radius_mm * self._stretch * 1.34 + 1
         centres = self._locate(points)
@@ -109,19 +143,19 @@ class Canvas:
         ]
 
     def _locate(self, points: np.ndarray) -> np.ndarray:
-        """Scanner coordinates (n, 3) of anatomical points, by following the deformation back."""
-        found = np.zeros_like(points, dtype=float)
+        """Find the scanner coordinates (n, 3) of anatomical points, by following the deformation back."""
+        located = np.zeros_like(points, dtype=float)
         for _ in range(6):
             nearest = tuple(
-                np.clip(np.searchsorted(axis, found[:, number]), 0, len(axis) - 1)
+                np.clip(np.searchsorted(axis, located[:, number]), 0, len(axis) - 1)
                 for number, axis in enumerate(self.axes_mm)
             )
             there = np.stack([self.x[nearest], self.y[nearest], self.z[nearest]], axis=1)
-            place = np.stack(
+            position = np.stack(
                 [axis[index] for axis, index in zip(self.axes_mm, nearest, strict=True)], axis=1
             )
-            found = place + (points - there) @ self._to_scanner.T
-        return found
+            located = position + (points - there) @ self._to_scanner.T
+        return located
 
     def _ellipsoid(self, part, centre, radii, hu, structure, turn, over) -> None:
         x, y, z = (
@@ -140,9 +174,14 @@ class Canvas:
 
 
 def curve(points: Sequence[Sequence[float]], step_mm: float) -> np.ndarray:
-    """A smooth curve through points (n, m), as points at most `step_mm` apart.
+    """Interpolate a smooth curve through points.
 
-    The first three columns are the place in mm; further columns (a radius, say) go along.
+    Parameters
+    ----------
+    points
+        (n, m); the first three columns are mm, further columns (a radius, say) go along.
+    step_mm
+        Largest distance between the returned points.
     """
     points = np.asarray(points, float)
     along = np.append(0, np.cumsum(np.linalg.norm(np.diff(points[:, :3], axis=0), axis=1)))
@@ -153,9 +192,18 @@ def curve(points: Sequence[Sequence[float]], step_mm: float) -> np.ndarray:
 def smooth_noise(
     rng: np.random.Generator, axes_mm: Sequence[np.ndarray], wavelength_mm: float
 ) -> np.ndarray:
-    """Smooth noise of mean 0 and SD about 1 on a grid: cubic B-splines on a random lattice.
+    """Draw smooth noise of mean 0 and SD about 1 on a grid: cubic B-splines on random knots.
 
-    The same generator gives the same noise at the same place, whatever the grid.
+    The same generator gives the same noise at the same position, whatever the grid.
+
+    Parameters
+    ----------
+    rng
+        Draws the knots' values.
+    axes_mm
+        Positions of the grid's planes along each axis.
+    wavelength_mm
+        Distance of the knots.
     """
     weights = [
         _bspline_weights(axis, low, high, wavelength_mm)
@@ -170,7 +218,7 @@ def smooth_noise(
 
 
 def _bspline_weights(axis: np.ndarray, low: float, high: float, step: float) -> np.ndarray:
-    """Weights (places, knots) of uniform cubic B-splines."""
+    """Compute weights (positions, knots) of uniform cubic B-splines."""
     knots = np.arange(low - 2 * step, high + 3 * step, step)
     distance = np.abs(np.asarray(axis)[:, None] - knots) / step
     near = 2 / 3 - distance**2 + distance**3 / 2

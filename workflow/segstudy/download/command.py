@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps and their options."""
     parser.epilog = _EXAMPLES
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
 
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Run the step that the options name."""
     {"fetch": _fetch, "list": _list, "audit": _audit}[options.step](options)
 
 
@@ -93,44 +95,44 @@ def _list(options: argparse.Namespace) -> None:
     from segstudy.paths import delivered_files
 
     source = _source(options.settings)
-    found = delivered_files(source.path, source.layout == "table")
-    write_text(options.output, "".join(f"{path}\n" for path in found))
-    log.info("%s: %d files", source.path, len(found))
+    files = delivered_files(source.path, source.layout == "table")
+    write_text(options.output, "".join(f"{path}\n" for path in files))
+    log.info("%s: %d files", source.path, len(files))
 
 
 def _audit(options: argparse.Namespace) -> None:
     from segstudy import study
     from segstudy.cases import write_cases
-    from segstudy.download import derive
+    from segstudy.download import convert
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
     from segstudy.download.names import safe_name
     from segstudy.download.problems import write_problems
-    from segstudy.images.contents import REFUSED
+    from segstudy.images.value_checks import REFUSED
     from segstudy.log import log
 
     dataset = study.from_json(study.Dataset, options.settings)
     derived = options.cases.parent / "derived"
     listing = list_cases(dataset, options.raw, derived)
     if listing.stacks:
-        listing = derive.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
+        listing = convert.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
     for given in (case.case for case in listing.cases):
         if given != safe_name(given):
             log.info("%r is called %s in all results", given, safe_name(given))
-    cases, problems = audit(listing, dataset, options.threads)
+    cases, problems = audit(listing, dataset, options.threads, derived)
     for problem in problems:
         log.warning("%s%s", "refused: " if problem.verdict == REFUSED else "", problem)
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     stop_if_unusable(cases, problems, dataset, options.problems, listing.root)
-    merged = derive.write_merged(cases, dataset, derived)
-    derive.remove_others(derived, [*cases, *merged])
+    merged = [convert.converted_case(case, dataset, derived) for case in cases]
+    convert.remove_others(derived, [*cases, *merged])
     write_cases(options.cases, merged, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))
 
 
 def _source(text: str):
-    """The source settings, by their layout."""
+    """Read the source settings, by their layout."""
     from segstudy import study
 
     kinds = study.source_kinds()

@@ -1,4 +1,4 @@
-"""Fetching an archive over HTTP: resumed where it broke off, checked, and unpacked whole or not at all."""
+"""Fetching an archive over HTTP: resumed, checked, and unpacked whole or not at all."""
 
 import hashlib
 import http
@@ -27,17 +27,29 @@ PROGRESS_S = 5.0
 
 
 class _Broken(Exception):
-    """A transfer that is worth another attempt."""
+    """Report a transfer that is worth another attempt."""
 
 
 def fetch_archive(archive: Archive, output: Path, pause_s: float = PAUSE_S) -> None:
-    """Bring an archive's content to the folder `output`.
+    """Fetch an archive and unpack it to the folder `output`.
 
-    Until the content is whole, what has been transferred lies in `<output>.partial/`, from where
-    the next call goes on; it is removed at the end, and when its checksum is wrong.
+    Until the content is whole, the transferred part lies in `<output>.partial/`, from where the
+    next call goes on; that folder is removed at the end, and when its checksum is wrong.
 
-    Raises InputError when the server does not answer or refuses, when the checksum is wrong and
-    when the archive is damaged; `output` is then as it was.
+    Parameters
+    ----------
+    archive
+        Address and checksums.
+    output
+        The folder.
+    pause_s
+        Seconds before the first repetition of a broken transfer.
+
+    Raises
+    ------
+    InputError
+        When the server does not answer or refuses, when the checksum is wrong and when the archive
+        is damaged; `output` is then unchanged.
     """
     for note in archive.notes:
         log.info("%s", note)
@@ -76,10 +88,24 @@ def fetch_archive(archive: Archive, output: Path, pause_s: float = PAUSE_S) -> N
 
 
 def download(url: str, file: Path, pause_s: float = PAUSE_S) -> None:
-    """Bring `url` to `file`, going on behind what the file already holds.
+    """Download `url` to `file`, going on behind the part that the file already holds.
 
-    A broken transfer is taken up again after a pause; after `ATTEMPTS` that brought nothing new
-    an InputError says so. A server that cannot resume makes the file start anew.
+    A broken transfer is resumed after a pause. A server that cannot resume makes the file start
+    anew.
+
+    Parameters
+    ----------
+    url
+        http or https.
+    file
+        Where the content goes.
+    pause_s
+        Seconds before the first repetition, doubled each time.
+
+    Raises
+    ------
+    InputError
+        After `ATTEMPTS` transfers in a row that brought nothing new.
     """
     failures = 0
     while True:
@@ -110,21 +136,21 @@ def download(url: str, file: Path, pause_s: float = PAUSE_S) -> None:
 
 
 def checksum_problem(file: Path, checksums: Mapping[str, str]) -> str:
-    """Which checksum of the file is wrong, with what was found and expected; empty if none is."""
+    """Describe the first wrong checksum of a file; empty where all are right."""
     for algorithm, expected in checksums.items():
         log.info("computing the %s", algorithm.upper())
         with file.open("rb") as content:
-            found = hashlib.file_digest(content, algorithm).hexdigest()
-        if found != expected:
+            digest = hashlib.file_digest(content, algorithm).hexdigest()
+        if digest != expected:
             return (
-                f"wrong {algorithm.upper()}: found {found}, expected {expected} "
+                f"wrong {algorithm.upper()}: found {digest}, expected {expected} "
                 f"({_size(file)} bytes)"
             )
     return ""
 
 
 def _prepare(partial: Path, archive: Archive) -> bool:
-    """Make the folder of the partial file; whether it holds the beginning of this archive."""
+    """Prepare the folder of the partial file; tell whether it holds the beginning of this archive."""
     file, wanted = partial / "archive", {"url": archive.url, "checksums": archive.checksums}
     note = _note(file)
     same = {key: note.get(key) for key in wanted} == wanted
@@ -142,7 +168,7 @@ def _prepare(partial: Path, archive: Archive) -> bool:
 
 
 def _transfer(url: str, file: Path) -> None:
-    """One HTTP request; `_Broken` if it is worth another one."""
+    """Send one HTTP request; `_Broken` if it is worth another one."""
     held, note = _size(file), _note(file)
     headers = {"Accept-Encoding": "identity", "User-Agent": f"segstudy/{segstudy.__version__}"}
     if held:
@@ -223,7 +249,7 @@ def _refuse(answer: requests.Response, url: str) -> None:
 
 
 def _total(answer: requests.Response) -> int | None:
-    """Size of the whole file in bytes, if the server says it."""
+    """Read the size of the whole file in bytes, if the server tells it."""
     whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
     if answer.status_code == http.HTTPStatus.OK:
         whole = answer.headers.get("Content-Length", "")
@@ -236,12 +262,12 @@ def _start(answer: requests.Response) -> int | None:
 
 
 def _bytes_told(text: str) -> int | None:
-    """A number of bytes as a server tells it; None where it is none."""
+    """Read a number of bytes that a server tells; None for text that is none."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _version(answer: requests.Response) -> str | None:
-    """What `If-Range` may be asked with: a strong ETag, or the date of the last change."""
+    """Read the version to ask for by `If-Range`: a strong ETag, or the date of the last change."""
     tag = answer.headers.get("ETag", "")
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
 
@@ -255,7 +281,7 @@ def _check_space(file: Path, url: str, needed: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """A library's error in a few words, from its innermost cause."""
+    """Describe a library's error in a few words, from its innermost cause."""
     chain = [error]
     while True:
         last = chain[-1]
@@ -284,7 +310,7 @@ def _note_path(file: Path) -> Path:
 
 
 def _note(file: Path) -> dict:
-    """What is known of the partial file: its address and checksums, the server's version of it."""
+    """Read the note on the partial file: its address and checksums, the server's version of it."""
     try:
         note = read_json(_note_path(file))
     except InputError:

@@ -1,4 +1,4 @@
-"""Layouts of datasets on disk: which cases a folder or a table holds, and which files are left over.
+"""Layouts of datasets on disk: the cases of a folder or a table, and the files that are left over.
 
 Each layout is a function from a folder (or table) and the study's settings of the dataset to a
 `Listing`. Only names are looked at here; the audit opens the files.
@@ -13,26 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.cases import Case
-from segstudy.download.meanings import beside, compare_names, label_names
+from segstudy.download.label_names import compare_names, compare_tables, label_names
 from segstudy.download.problems import Problem
 from segstudy.download.table import read_table
 from segstudy.errors import InputError
 from segstudy.files import read_json
-from segstudy.images.contents import WARNING
 from segstudy.images.names import NIFTI, OTHER, is_image, stem
 from segstudy.images.segments import label_value
-from segstudy.images.strangers import explain
+from segstudy.images.unreadable import why_unreadable
+from segstudy.images.value_checks import WARNING
 from segstudy.study import Dataset
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a dataset's folder holds.
+    """Hold the cases of a dataset's folder.
 
-    root: the folder that file names of problems are relative to.
-    cases: those with an image and a label by name, or of label maps alone; a name can stand twice.
-    problems: unpaired files, and what the dataset's own description says otherwise.
-    stacks: files of cases that are yet to be written, each from slices in their order.
+    Parameters
+    ----------
+    root
+        The folder that file names of problems are relative to.
+    cases
+        Those with an image and a label by name, or of label maps alone; a name can stand twice.
+    problems
+        Unpaired files, and contradictions of the dataset's own description.
+    stacks
+        Files of cases that are yet to be written, each from slices in their order.
     """
 
     root: Path
@@ -42,28 +48,37 @@ class Listing:
 
 
 def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None = None) -> Listing:
-    """The cases of a dataset.
+    """List the cases of a dataset.
 
-    raw: the fetched folder; left out, the study's `source.path` is read. derived: where files
-    belong that have to be made of the dataset's (`Listing.stacks`).
+    Parameters
+    ----------
+    dataset
+        The dataset's settings.
+    raw
+        The fetched folder; None: the study's `source.path` is read.
+    derived
+        Where files belong that have to be made of the dataset's (`Listing.stacks`).
 
-    Raises InputError where the folder or table cannot be read as its layout at all.
+    Raises
+    ------
+    InputError
+        Where the folder or table cannot be read as its layout at all.
     """
     source = dataset.source
-    place = raw if raw is not None else getattr(source, "path", None)
-    if place is None:
+    path = raw if raw is not None else getattr(source, "path", None)
+    if path is None:
         raise InputError(
             "--raw is missing: the study names no source.path, so the fetched folder is needed"
         )
-    place = Path(place)
-    if not place.exists():
-        raise InputError(f"{place}: no such {'table' if source.layout == 'table' else 'folder'}")
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such {'table' if source.layout == 'table' else 'folder'}")
     if source.layout == "oasis_slices":
-        return _oasis_slices(place, dataset, derived or Path("derived"))
-    listing = _LAYOUTS[source.layout](place, dataset)
+        return _oasis_slices(path, dataset, derived or Path("derived"))
+    listing = _LAYOUTS[source.layout](path, dataset)
     described = source.layout in ("msd", "nnunet")
     labels = [case.label for case in listing.cases]
-    said = beside(labels, listing.root, dataset, described)
+    said = compare_tables(labels, listing.root, dataset, described)
     return replace(listing, problems=[*listing.problems, *said])
 
 
@@ -71,7 +86,7 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
 
 
 def _msd(root: Path, dataset: Dataset) -> Listing:
-    """`dataset.json` lists pairs under `training`; channels are the fourth axis of an image."""
+    """List a Decathlon folder, whose `dataset.json` lists pairs; channels are an image's fourth axis."""
     description = _description(root)
     file = root / "dataset.json"
     problems = _compare_description(description, file, dataset, "modality")
@@ -101,7 +116,7 @@ def _msd(root: Path, dataset: Dataset) -> Listing:
 
 
 def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
-    """The cases of a list of pairs; an image may be a list of files, one a channel, as MONAI writes."""
+    """Read the cases of a list of pairs; an image may be a list of files, one a channel (MONAI)."""
     if not isinstance(entries, list):
         raise InputError(f"{where}: expected a list of image and label files")
     cases = []
@@ -110,7 +125,7 @@ def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
             (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
         )
         images = [image] if isinstance(image, str) else image
-        named = isinstance(images, list) and all(isinstance(one, str) for one in images)
+        named = isinstance(images, list) and all(isinstance(file, str) for file in images)
         if not (named and images and isinstance(label, str)):
             raise InputError(
                 f"{where}, entry {number}: found {json.dumps(entry)[:80]}; expected an image and a label"
@@ -123,12 +138,12 @@ def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
 
 
 def _plain_path(root: Path, text: str) -> Path:
-    """A file of the list, below the root; Windows writes backslashes."""
+    """Return the path of a listed file, below the root; Windows writes backslashes."""
     return root / text.replace("\\", "/")
 
 
 def _labelled_entries(entries: Any, part: str) -> list[Problem]:
-    """A warning where a part of dataset.json that is not read has labels."""
+    """Warn where a part of dataset.json that is not read has labels."""
     listed = entries if isinstance(entries, list) else []
     count = sum(isinstance(entry, dict) and bool(entry.get("label")) for entry in listed)
     if not count:
@@ -144,7 +159,7 @@ def _labelled_entries(entries: Any, part: str) -> list[Problem]:
 
 
 def _nnunet(root: Path, dataset: Dataset) -> Listing:
-    """`imagesTr/<case>_0000<ending>`, one file a channel, and `labelsTr/<case><ending>`.
+    """List `imagesTr/<case>_0000<ending>`, one file a channel, and `labelsTr/<case><ending>`.
 
     Where dataset.json has an entry `dataset`, that lists the files, as nnU-Net reads it.
     """
@@ -158,9 +173,9 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
     ending = _ending(root, description.get("file_ending", ".nii.gz"))
     images: dict[str, dict[int, Path]] = {}
     for path in _images(root / "imagesTr"):
-        found = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
-        if found:
-            images.setdefault(found[1], {})[int(found[2])] = path
+        match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
+        if match:
+            images.setdefault(match[1], {})[int(match[2])] = path
         else:
             problems.append(
                 Problem(
@@ -187,13 +202,13 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
         elif not channels:
             problems.append(_unpaired(labels[name], root))
         elif sorted(channels) != list(range(len(dataset.channels))):
-            found = ", ".join(f"{number:04d}" for number in sorted(channels))
+            match = ", ".join(f"{number:04d}" for number in sorted(channels))
             expected = ", ".join(f"{number:04d}" for number in range(len(dataset.channels)))
             problems.append(
                 Problem(
                     name,
                     f"imagesTr/{name}_*{ending}",
-                    f"found channels {found}; expected {expected}",
+                    f"found channels {match}; expected {expected}",
                 )
             )
         else:
@@ -203,7 +218,7 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
 
 
 def _ending(root: Path, ending: Any) -> str:
-    """The ending of all files of an nnU-Net folder, whose two folders must be there."""
+    """Return the ending of all files of an nnU-Net folder, whose two folders must be there."""
     file = root / "dataset.json"
     if not isinstance(ending, str) or not is_image(f"case{ending}"):
         raise InputError(
@@ -238,7 +253,7 @@ def _nnunet_listed(root: Path, entries: Any, problems: list[Problem]) -> Listing
 
 
 def _segthor(root: Path, dataset: Dataset) -> Listing:
-    """`train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz` where a right label is."""
+    """List `train/Patient_NN/{Patient_NN.nii.gz, GT.nii.gz}`, and `GT2.nii.gz`, a right label."""
     folder = root / "train"
     if not folder.is_dir():
         raise InputError(
@@ -278,10 +293,10 @@ _SLICE = re.compile(r"(case|seg)_(\d+)_slice_(\d+)\.(?:nii\.png|png|nii|nii\.gz)
 
 
 def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
-    """Slices by subject, each subject's in the order of their numbers; volumes are to be stacked."""
+    """List slices by subject, each subject's in the order of their numbers; volumes are to be stacked."""
     source = dataset.source
     folders = _slice_folders(root, source.parts)
-    found: dict[str, dict[str, dict[int, Path]]] = {"case": {}, "seg": {}}
+    slice_files: dict[str, dict[str, dict[int, Path]]] = {"case": {}, "seg": {}}
     part_of: dict[str, str] = {}
     problems = []
     for part, folder in folders:
@@ -294,7 +309,7 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
                 problems.append(Problem("", _name(path, root), text, WARNING))
                 continue
             kind, subject, number = name[1], name[2], int(name[3])
-            slices = found[kind].setdefault(subject, {})
+            slices = slice_files[kind].setdefault(subject, {})
             if part_of.setdefault(subject, part) != part or number in slices:
                 other = f" and in {part_of[subject]}" if part_of[subject] != part else ""
                 text = f"slice {number} stands twice, or its subject is in {part}{other}"
@@ -302,8 +317,8 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
             slices[number] = path
     refused = {problem.case for problem in problems}
     cases, stacks = [], {}
-    for subject in sorted(found["case"].keys() | found["seg"].keys()):
-        images, labels = (found[kind].get(subject, {}) for kind in ("case", "seg"))
+    for subject in sorted(slice_files["case"].keys() | slice_files["seg"].keys()):
+        images, labels = (slice_files[kind].get(subject, {}) for kind in ("case", "seg"))
         name = f"case_{subject}"
         wrong = _slice_problems(name, images, labels, root)
         problems += wrong
@@ -319,12 +334,12 @@ def _oasis_slices(root: Path, dataset: Dataset, derived: Path) -> Listing:
             stacks[image] = tuple(images[number] for number in numbers)
             stacks[label] = tuple(labels[number] for number in numbers)
             cases.append(Case(case, subject, (image,), label))
-    problems += _odd_counts(found["case"])
+    problems += _odd_counts(slice_files["case"])
     return Listing(root, cases, problems, stacks)
 
 
 def _odd_counts(images: Mapping[str, Mapping[int, Path]]) -> list[Problem]:
-    """A warning for each subject that has more or fewer slices than most."""
+    """Warn of each subject that has more or fewer slices than most."""
     counts = {subject: len(slices) for subject, slices in images.items()}
     usual = max(counts.values(), key=list(counts.values()).count, default=0)
     return [
@@ -337,7 +352,7 @@ def _odd_counts(images: Mapping[str, Mapping[int, Path]]) -> list[Problem]:
 
 
 def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
-    """The folders of the parts, images and labels, wherever below the root they lie."""
+    """Find the folders of the parts, images and labels, wherever below the root they lie."""
     folders = [
         (match[2], bool(match[1]), path)
         for path in sorted(root.rglob("*slices_*"))
@@ -348,7 +363,7 @@ def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
             (False, f"keras_png_slices_{part}"),
             (True, f"keras_png_slices_seg_{part}"),
         ):
-            if (part, is_label) not in {found[:2] for found in folders}:
+            if (part, is_label) not in {entry[:2] for entry in folders}:
                 raise InputError(
                     f"{root}: no folder {name} in it (or {name.replace('_png', '')}); expected images "
                     f"in keras_png_slices_<part>/case_NNN_slice_S.nii.png and labels in "
@@ -361,18 +376,18 @@ def _slice_folders(root: Path, parts: Iterable[str]) -> list[tuple[str, Path]]:
 def _slice_problems(
     name: str, images: dict[int, Path], labels: dict[int, Path], root: Path
 ) -> list[Problem]:
-    """What keeps a subject's slices from being a volume."""
+    """List the reasons why a subject's slices are no volume."""
     problems = [
         Problem(
             name,
             _name(path, root),
             f"slice {number}: {has} without {lacks}, the subject is left out",
         )
-        for own, other, has, lacks in (
+        for numbers, other, has, lacks in (
             (images, labels, "image", "label"),
             (labels, images, "label", "image"),
         )
-        for number, path in sorted(own.items())
+        for number, path in sorted(numbers.items())
         if number not in other
     ]
     gaps = sorted(set(range(min(images, default=0), max(images, default=0))) - images.keys())
@@ -387,7 +402,7 @@ def _slice_problems(
 
 
 def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
-    """A folder a subject; `seg35_labels.txt`, FreeSurfer's colour table, says what values mean."""
+    """List a folder a subject; `seg35_labels.txt`, FreeSurfer's colour table, names the values."""
     segmentation = dataset.source.segmentation
     folders = sorted(path for path in root.glob("OASIS_OAS1_*") if path.is_dir())
     if not folders:
@@ -403,18 +418,18 @@ def _neurite_oasis(root: Path, dataset: Dataset) -> Listing:
     cases = []
     for folder in folders:
         # OAS1_0061_MR2 is the same person as OAS1_0061_MR1, scanned again.
-        found = re.fullmatch(r"OASIS_(OAS1_\d+)_(MR\d+)", folder.name)
-        if not found:
+        match = re.fullmatch(r"OASIS_(OAS1_\d+)_(MR\d+)", folder.name)
+        if not match:
             text = "not named as a scan (OASIS_OAS1_NNNN_MR1): not used"
             problems.append(Problem("", _name(folder, root), text, WARNING))
             continue
         image, label = folder / "aligned_norm.nii.gz", folder / f"aligned_{segmentation}.nii.gz"
-        cases.append(Case(f"{found[1]}_{found[2]}", found[1], (image,), label))
+        cases.append(Case(f"{match[1]}_{match[2]}", match[1], (image,), label))
     return Listing(root, *_present(cases, problems, root))
 
 
 def _colour_table(file: Path) -> dict[int, str]:
-    """Value -> name of FreeSurfer's text format (value, name, red, green, blue, alpha); empty if absent."""
+    """Read value -> name of FreeSurfer's text format (value, name, red, ...); empty if absent."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -428,7 +443,7 @@ def _colour_table(file: Path) -> dict[int, str]:
 
 
 def _bids(root: Path, dataset: Dataset) -> Listing:
-    """Raw images beside a pipeline's `dseg` files, paired by subject and session."""
+    """List raw images beside a pipeline's `dseg` files, paired by subject and session."""
     source = dataset.source
     if len(source.suffixes) != len(dataset.channels):
         raise InputError(
@@ -445,20 +460,20 @@ def _bids(root: Path, dataset: Dataset) -> Listing:
     for key in sorted(sessions.keys() | channels[0].keys()):
         case, files = "_".join(key), [sessions.get(key, [])] + [c.get(key, []) for c in channels]
         wanted = [f"*{ending}", *(f"*{desc}_{suffix}.nii.gz" for suffix in source.suffixes)]
-        for found, pattern in zip(files, wanted, strict=True):
-            if len(found) != 1:
-                which = f" ({', '.join(path.name for path in found)})" if found else ""
-                hint = "; set source.label_desc or source.image_desc" if found else ""
-                text = f"{len(found)} files {pattern}{which}; expected one{hint}"
+        for matches, pattern in zip(files, wanted, strict=True):
+            if len(matches) != 1:
+                which = f" ({', '.join(path.name for path in matches)})" if matches else ""
+                hint = "; set source.label_desc or source.image_desc" if matches else ""
+                text = f"{len(matches)} files {pattern}{which}; expected one{hint}"
                 problems.append(Problem(case, "/".join((*key, "anat")), text))
-        if all(len(found) == 1 for found in files):
-            label, *images = (found[0] for found in files)
+        if all(len(matches) == 1 for matches in files):
+            label, *images = (matches[0] for matches in files)
             cases.append(Case(case, key[0], tuple(images), label))
     return Listing(root, cases, problems)
 
 
 def _pipeline(root: Path, name: str | None) -> Path:
-    """The folder of `derivatives` that holds the labels."""
+    """Return the folder of `derivatives` that holds the labels."""
     folder = root / "derivatives"
     able = sorted(
         path for path in folder.glob("*") if path.is_dir() and any(path.rglob("sub-*_dseg.nii.gz"))
@@ -480,21 +495,21 @@ def _pipeline(root: Path, name: str | None) -> Path:
 
 
 def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
-    """Files of that ending by subject, or subject and session: ("sub-01", "ses-1")."""
-    found: dict[tuple[str, ...], list[Path]] = {}
+    """Return files of that ending by subject, or subject and session: ("sub-01", "ses-1")."""
+    files: dict[tuple[str, ...], list[Path]] = {}
     for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
         for path in sorted(root.glob(pattern)):
             if path.name.endswith(ending) and not path.name.startswith("."):
                 key = path.relative_to(root).parts[:-2]
-                found.setdefault(key, []).append(path)
-    return found
+                files.setdefault(key, []).append(path)
+    return files
 
 
 # --- label maps alone ---------------------------------------------------------------------------
 
 
 def _label_maps(root: Path, dataset: Dataset) -> Listing:
-    """Each image file of the folder is a case without image, and a subject, if it names no `sub-<id>`."""
+    """List each image file of a folder as a case without image, and a subject unless named `sub-<id>`."""
     if not root.is_dir():
         raise InputError(f"{root}: not a folder; expected one with a label map a subject in it")
     maps = _images(root)
@@ -516,7 +531,7 @@ def _label_maps(root: Path, dataset: Dataset) -> Listing:
 
 
 def _table(table: Path, dataset: Dataset) -> Listing:
-    """A TSV with a row a case; file names are relative to the table's folder."""
+    """List the rows of a TSV, a case each; file names are relative to the table's folder."""
     return Listing(table.parent, *_present(read_table(table, dataset), [], table.parent))
 
 
@@ -540,7 +555,7 @@ def _description(root: Path) -> dict:
 def _compare_description(
     description: dict, file: Path, dataset: Dataset, channels_key: str
 ) -> list[Problem]:
-    """Where dataset.json speaks of other channels (an error) or structures (a warning)."""
+    """Compare the channels (an error) and structures (a warning) of dataset.json with the study's."""
     channels = description.get(channels_key)
     if isinstance(channels, dict) and len(channels) != len(dataset.channels):
         raise InputError(
@@ -564,23 +579,23 @@ def _compare_description(
 
 
 def _regions(labels: Any) -> dict[str, list[int]]:
-    """nnU-Net's regions, structures that overlap: name -> values, from `{"tumour": [1, 2]}`."""
+    """Return nnU-Net's regions, structures that overlap: name -> values, from `{"tumour": [1, 2]}`."""
     named = labels.items() if isinstance(labels, dict) else ()
     return {str(name): values for name, values in named if isinstance(values, list)}
 
 
 def _region_text(region: str, values: list[int], dataset: Dataset) -> str:
-    """What to do about a region; nothing where the study learns just this as one structure."""
+    """Describe the remedy for a region; empty where the study learns just this as one structure."""
     merged = dataset.merged_labels.items()
-    own = {
+    values_of = {
         name: {value, *(one for one, into in merged if into == value)}
         for name, value in dataset.structures.items()
     }
-    if own.get(region) == set(values):
+    if values_of.get(region) == set(values):
         return ""
     listed = ", ".join(map(str, values))
-    inside = [name for name, held in own.items() if held & set(values) and name != region]
-    named = set().union(*(own[name] for name in inside))
+    inside = [name for name, held in values_of.items() if held & set(values) and name != region]
+    named = set().union(*(values_of[name] for name in inside))
     others = [f"NAME OF {value}" for value in values if value not in named]
     one = f", or learns it as one, structures: {{{region}: [{listed}]}}" if others else ""
     return (
@@ -590,11 +605,13 @@ def _region_text(region: str, values: list[int], dataset: Dataset) -> str:
 
 
 def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:
-    """A warning where what nnU-Net's `dataset.json` calls `ignore` is something else to the study."""
+    """Warn where nnU-Net's `ignore` of `dataset.json` has another meaning in the study."""
     value = labels.get("ignore") if isinstance(labels, dict) else None
     if not isinstance(value, int) or value in dataset.ignore:
         return []
-    named = [name for name, own in dataset.structures.items() if own == value]
+    named = [
+        name for name, structure_value in dataset.structures.items() if structure_value == value
+    ]
     if value in dataset.background_labels:
         named = ["background (background_labels)"]
     instead = f", and not {named[0]}, as the study file calls it" if named else ""
@@ -606,7 +623,7 @@ def _compare_ignore(labels: Any, file: str, dataset: Dataset) -> list[Problem]:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Image files of a folder, but for hidden ones (macOS leaves `._*` in archives)."""
+    """List the image files of a folder, but for hidden ones (macOS leaves `._*` in archives)."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -617,12 +634,12 @@ def _images(folder: Path) -> list[Path]:
 def _present(
     cases: list[Case], problems: list[Problem], root: Path
 ) -> tuple[list[Case], list[Problem]]:
-    """The cases whose files all exist, and the problems with those of the others added."""
+    """Select the cases whose files all exist; add the problems of the others."""
     present = []
     for case in cases:
         missing = [path for path in case.files if not path.is_file()]
         problems = problems + [
-            Problem(case.case, _name(path, root), explain(path)) for path in missing
+            Problem(case.case, _name(path, root), why_unreadable(path)) for path in missing
         ]
         if not missing:
             present.append(case)
@@ -630,13 +647,13 @@ def _present(
 
 
 def _elsewhere(root: Path, pattern: str) -> str:
-    """A hint at the folder that was meant, where one above or below holds what is sought."""
+    """Hint at the folder that was meant, where one above or below has the files."""
     near = (
         *root.resolve().parents[:2],
         *(path for path in sorted(root.glob("*")) if path.is_dir()),
     )
-    found = next((folder for folder in near if any(folder.glob(pattern))), None)
-    return f"; did you mean {found}?" if found else ""
+    likely = next((folder for folder in near if any(folder.glob(pattern))), None)
+    return f"; did you mean {likely}?" if likely else ""
 
 
 def _unpaired(path: Path, root: Path) -> Problem:
@@ -645,7 +662,7 @@ def _unpaired(path: Path, root: Path) -> Problem:
 
 
 def _name(path: Path, root: Path) -> str:
-    """A file's name as problems give it: below the root, else as it is."""
+    """Name a file as problems give it: below the root, else as it is."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

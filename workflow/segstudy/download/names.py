@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from segstudy.cases import Case
 from segstudy.download.problems import Problem
-from segstudy.images.contents import WARNING
+from segstudy.images.value_checks import WARNING
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SPELT = str.maketrans(

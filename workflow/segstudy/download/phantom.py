@@ -15,7 +15,7 @@ from segstudy.download.anatomy import STRUCTURES, Body, paint_thorax
 from segstudy.download.canvas import Canvas
 from segstudy.errors import InputError
 from segstudy.images.files import write_label, write_nifti
-from segstudy.images.moving import move_structure, segthor_fault
+from segstudy.images.rigid import move_structure, segthor_corruption
 from segstudy.log import log, progress
 from segstudy.study import PhantomSource
 
@@ -25,47 +25,57 @@ _FINER = (2, 2, 3)  # sub-voxels along left-right, front-back, foot-head
 
 
 def case_name(number: int, patients: int) -> str:
-    """Name of the patient with this number, counted from 1: `Patient_01`."""
+    """Name the patient with this number, counted from 1: `Patient_01`."""
     return f"Patient_{number:0{max(2, len(str(patients)))}d}"
 
 
 def reference_case(patients: int) -> str:
-    """The one patient of a tampered cohort that has the right label too, as `GT2.nii.gz`."""
+    """Name the one patient of a corrupted cohort that has the right label too, as `GT2.nii.gz`."""
     return case_name((patients + 1) // 2, patients)
 
 
 def write_cohort(folder: Path, source: PhantomSource, structures: Mapping[str, int]) -> None:
     """Write `train/Patient_NN/{Patient_NN,GT}.nii.gz` for each patient.
 
-    structures: name -> value in the label files; all of the phantom's structures or some.
-
-    With `source.simulated_corruption` the heart of every `GT` is moved by SegTHOR's fault, scaled to
-    `source.size_voxels`: one matrix on voxel indices for all patients, as it was there. The
+    With `source.simulated_corruption` the heart of every `GT` is moved by SegTHOR's corruption, scaled
+    to `source.size_voxels`: one matrix on voxel indices for all patients, as in SegTHOR. The
     patient in the middle then has the right label too, `GT2.nii.gz`.
 
-    Raises InputError for a structure that the phantom does not have, and for a grid too coarse.
+    Parameters
+    ----------
+    folder
+        Where the files go.
+    source
+        Number of patients, seed and shape.
+    structures
+        Name -> value in the label files; all of the phantom's structures or some.
+
+    Raises
+    ------
+    InputError
+        For a structure that the phantom does not have, and for a grid too coarse.
     """
     values = _label_values(source, structures)
-    fault = segthor_fault(source.size_voxels)
+    corruption = segthor_corruption(source.size_voxels)
     log.info("phantom: %d thorax CT patients, seed %d", source.patients, source.seed)
     for number in progress(range(1, source.patients + 1), "phantom"):
         name = case_name(number, source.patients)
-        place = folder / "train" / name
+        patient_folder = folder / "train" / name
         image, truth, affine = patient(source.seed, number - 1, source.size_voxels)
         right = values[truth]
         label = (
-            move_structure(right, structures[MOVED], fault)
+            move_structure(right, structures[MOVED], corruption)
             if source.simulated_corruption
             else right
         )
-        write_nifti(place / f"{name}.nii.gz", image, affine)
-        write_label(place / "GT.nii.gz", label, affine)
+        write_nifti(patient_folder / f"{name}.nii.gz", image, affine)
+        write_label(patient_folder / "GT.nii.gz", label, affine)
         if source.simulated_corruption and name == reference_case(source.patients):
-            write_label(place / "GT2.nii.gz", right, affine)
+            write_label(patient_folder / "GT2.nii.gz", right, affine)
 
 
 def _label_values(source: PhantomSource, structures: Mapping[str, int]) -> np.ndarray:
-    """Table from the phantom's own label values to those that the study asks for."""
+    """Return a table from the phantom's own label values to those that the study asks for."""
     unknown = [name for name in structures if name not in STRUCTURES]
     if unknown:
         raise InputError(
@@ -90,14 +100,25 @@ def _label_values(source: PhantomSource, structures: Mapping[str, int]) -> np.nd
 def patient(
     seed: int, index: int, size: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scan and right label of one patient.
+    """Simulate scan and right label of one patient.
 
-    seed, index: choose the patient; the same numbers give the same arrays.
-    size: grid (i, j, k) in voxels; the number of slices varies about the last one.
-
-    Returns the image (i, j, k) as int16 in Hounsfield units, the label (i, j, k) as uint8 with
-    the values of `anatomy.STRUCTURES`, and the affine from voxel indices to RAS millimetres.
     Arrays are stored left-posterior-superior; some patients' right-posterior-superior.
+
+    Parameters
+    ----------
+    seed, index
+        Choose the patient; the same numbers give the same arrays.
+    size
+        Voxels (i, j, k); the number of slices varies about the last one.
+
+    Returns
+    -------
+    image : numpy.ndarray
+        int16 (i, j, k) in Hounsfield units.
+    label : numpy.ndarray
+        uint8 (i, j, k), values of `anatomy.STRUCTURES`.
+    affine : numpy.ndarray
+        4x4, from voxel indices to RAS mm.
     """
     rng = np.random.default_rng([seed, index])
     body = Body.draw(rng)
@@ -109,12 +130,20 @@ def patient(
 
 @dataclass(frozen=True)
 class Scan:
-    """Grid and quality of one scan.
+    """Set grid and quality of one scan.
 
-    shape, spacing_mm: of the stored grid (i, j, k).
-    centre_mm: z of the grid's centre in the scanner, where the patient's trachea forks at 0.
-    leftward: whether the first stored axis points to the left (else to the right).
-    blur_voxels: SD of the in-plane blur.
+    Parameters
+    ----------
+    shape, spacing_mm
+        Of the stored grid (i, j, k).
+    centre_mm
+        z of the grid's centre in the scanner, where the patient's trachea forks at 0.
+    leftward
+        Whether the first stored axis points to the left (else to the right).
+    noise_hu
+        SD of the noise.
+    blur_voxels
+        SD of the in-plane blur.
     """
 
     shape: tuple[int, int, int]
@@ -126,7 +155,7 @@ class Scan:
 
     @staticmethod
     def draw(rng: np.random.Generator, body: Body, size: Sequence[int]) -> "Scan":
-        """The field of view follows the patient's size; slices differ in number and thickness."""
+        """Draw a scan; the field of view follows the patient's size, slices differ in number and thickness."""
         field = 2 * body.scale * body.outline[0] * rng.uniform(1.04, 1.14)
         slices = round(size[2] * rng.uniform(0.86, 1.14))
         coverage = 250 * body.scale * rng.normal(1, 0.02)
@@ -144,7 +173,7 @@ class Scan:
 
     @property
     def fine_axes_mm(self) -> list[np.ndarray]:
-        """Centres of the sub-voxels along left, back and head, in scanner millimetres."""
+        """Return the centres of the sub-voxels along left, back and head, in scanner millimetres."""
         axes = [
             ((np.arange(count * finer) + 0.5) / finer - count / 2) * size
             for count, size, finer in zip(self.shape, self.spacing_mm, _FINER, strict=True)
@@ -154,7 +183,7 @@ class Scan:
 
     @property
     def affine(self) -> np.ndarray:
-        """4x4, from stored voxel indices to RAS millimetres."""
+        """Return the 4x4 matrix from stored voxel indices to RAS millimetres."""
         half = (np.array(self.shape) - 1) / 2 * self.spacing_mm
         left, back, head = self.spacing_mm
         affine = np.diag([-left, -back, head, 1.0])
@@ -164,7 +193,7 @@ class Scan:
         return affine
 
     def acquire(self, canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Average the painted anatomy over each voxel; the label is what fills most of it."""
+        """Average the painted anatomy over each voxel; its label is the structure that fills most of it."""
         image = self._averaged(canvas.hu)
         image = gaussian_filter(image, (self.blur_voxels, self.blur_voxels, 0))
         # A reconstruction's noise is correlated within the slice.
@@ -175,7 +204,7 @@ class Scan:
         return np.rint(image.clip(-1024, 3071)).astype(np.int16), values[np.argmax(shares, axis=0)]
 
     def stored(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The arrays with the first axis as this scan stores it."""
+        """Flip the first axis of arrays where this scan stores it the other way round."""
         if self.leftward:
             return arrays
         return tuple(np.ascontiguousarray(array[::-1]) for array in arrays)

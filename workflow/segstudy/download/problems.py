@@ -1,4 +1,4 @@
-"""What an audit finds: a line a problem, in `problems.tsv`."""
+"""Problems that an audit finds: a line a problem, in `problems.tsv`."""
 
 import csv
 import io
@@ -7,16 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from segstudy.files import write_text
-from segstudy.images.contents import REFUSED
+from segstudy.images.value_checks import REFUSED
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """Something wrong with a case or a file.
+    """Describe a problem of a case or a file.
 
-    case: empty where it concerns the whole dataset.
-    file: relative to the dataset's folder; empty where it concerns no single file.
-    verdict: `refused`: the case cannot be used; `warning`: it can, but look.
+    Parameters
+    ----------
+    case
+        Empty where the whole dataset is concerned.
+    file
+        Relative to the dataset's folder; empty where no single file is concerned.
+    problem
+        In words.
+    verdict
+        `refused`: the case cannot be used; `warning`: the case can be used, but look.
     """
 
     case: str
@@ -25,6 +32,7 @@ class Problem:
     verdict: str = REFUSED
 
     def __str__(self) -> str:
+        """Return case, file and problem in one line."""
         return ": ".join(part for part in (self.case, self.file, self.problem) if part)
 
 
@@ -66,7 +74,7 @@ def _together(kind: str, folder: Path, group: Sequence[Problem]) -> str:
 
 
 def write_problems(path: Path | str, dataset: str, problems: Iterable[Problem]) -> None:
-    """Write the table; it has its header even where nothing was found."""
+    """Write the table of problems, with its header even where there are none."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["dataset", "case", "file", "problem", "verdict"])

@@ -1,4 +1,4 @@
-"""Where datasets are to be had: addresses, checksums, licences (`resources/datasets.yaml`)."""
+"""The registry of datasets: addresses, checksums, licences (`resources/datasets.yaml`)."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,10 @@ REGISTRY = shipped.RESOURCES / "datasets.yaml"
 
 
 class Registered(Settings):
-    """An entry of the registry: an archive that can be fetched, or where to ask for one.
+    """Hold an entry of the registry: an archive that can be fetched, or where to ask for one.
 
-    obtain: where and how to get what no program may fetch. files: its folders, as they are expected.
+    `obtain` tells where and how to get a dataset that no program may fetch, `files` its folders, as
+    they are expected.
     """
 
     title: str
@@ -46,7 +47,19 @@ class Registered(Settings):
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive to fetch. checksums: algorithm (`md5`, `sha256`) -> hexadecimal digest."""
+    """Hold the address of an archive.
+
+    Parameters
+    ----------
+    url
+        http or https.
+    checksums
+        Algorithm (`md5`, `sha256`) -> hexadecimal digest.
+    size_bytes
+        Of the archive, where known.
+    notes
+        Title, licence and reference, for the log.
+    """
 
     url: str
     checksums: dict[str, str] = field(default_factory=dict)
@@ -55,6 +68,7 @@ class Archive:
 
 
 def read_registry(path: Path = REGISTRY) -> dict[str, Registered]:
+    """Read the registry; InputError for a damaged one."""
     try:
         return TypeAdapter(dict[str, Registered]).validate_python(read_yaml(path, "registry"))
     except ValidationError as error:
@@ -62,9 +76,12 @@ def read_registry(path: Path = REGISTRY) -> dict[str, Registered]:
 
 
 def entry_of(source: Origin, registry: Path = REGISTRY) -> Registered | None:
-    """The source's entry in the registry, or None where it names none.
+    """Return the source's entry in the registry, or None where it names none.
 
-    Raises InputError for an unknown name and for a layout that is not the registered one's.
+    Raises
+    ------
+    InputError
+        For an unknown name and for a layout that is not the registered one's.
     """
     if not source.registered:
         return None
@@ -86,9 +103,16 @@ def entry_of(source: Origin, registry: Path = REGISTRY) -> Registered | None:
 def refuse_by_hand(
     sources: Mapping[str, Settings], study: str = "NAME", registry: Path = REGISTRY
 ) -> None:
-    """Raise InputError, with what to do, for datasets that have to be asked for by a person.
+    """Raise InputError, with the remedy, for datasets that a person has to ask for.
 
-    sources: the source of each of a study's datasets. study: how `--config study=` names it.
+    Parameters
+    ----------
+    sources
+        Dataset of a study -> its source.
+    study
+        The study's name, as `--config study=` has it.
+    registry
+        The registry's file.
     """
     missing: dict[str, list[str]] = {}
     entries: dict[str, Registered] = {}
@@ -122,10 +146,13 @@ def _how_to_get(name: str, datasets: Sequence[str], entry: Registered) -> str:
 
 
 def archive_of(source: Origin, registry: Path = REGISTRY) -> Archive:
-    """Where the source's archive is; a `url` of the study goes before a registered one.
+    """Return the archive of a source; a `url` of the study goes before a registered one.
 
-    Raises InputError for an unknown name, for a layout that is not the registered one's, and for
-    what cannot be fetched.
+    Raises
+    ------
+    InputError
+        For an unknown name, for a layout that is not the registered one's, and for a dataset that
+        cannot be fetched.
     """
     entry = entry_of(source, registry)
     notes = (

@@ -18,7 +18,7 @@ TOLD_ALONE = 3
 
 
 class Mistakes:
-    """What is wrong with a table, row by row, to be said at once."""
+    """Collect what is wrong with a table, row by row, to be said at once."""
 
     def __init__(self, table: Path):
         """Take the table, whose name begins every line."""
@@ -26,7 +26,19 @@ class Mistakes:
         self._rows: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
 
     def add(self, row: int, column: str, kind: str, text: str = "") -> None:
-        """Note a mistake. column: empty where it is the whole row's. text: as `kind`, with the row's own values."""
+        """Note a mistake.
+
+        Parameters
+        ----------
+        row
+            Number of the row.
+        column
+            Its name; empty where the mistake is the whole row's.
+        kind
+            What is wrong, in words that several rows share.
+        text
+            As `kind`, with the row's own values; empty: `kind` itself.
+        """
         self._rows[column, kind].append((row, text or kind))
 
     def stop(self) -> None:
@@ -47,10 +59,14 @@ class Mistakes:
 
 
 def read_table(table: Path, dataset: Dataset) -> list[Case]:
-    """Return the cases of a TSV with a row a case; file names are relative to the table's folder.
+    """Read the cases of a TSV with a row a case; file names are relative to the table's folder.
 
-    Raises InputError with everything that is wrong with the header, or else with the rows. Whether the
-    files are there is not looked at.
+    Whether the files are there is not looked at.
+
+    Raises
+    ------
+    InputError
+        With everything that is wrong with the header, or else with the rows.
     """
     rows = read_rows(table)
     header = rows[0][1]
@@ -91,7 +107,7 @@ def _check_row(row: dict[str, str], images: list[str], number: int, mistakes: Mi
 
 
 def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str]:
-    """The image columns, in the order of the channels."""
+    """Return the image columns, in the order of the channels; InputError for unusable columns."""
     if len(header) == 1:
         other = next((mark for mark in (",", ";") if mark in header[0]), None)
         if other:
@@ -101,32 +117,32 @@ def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str
         raise InputError(f"{table}: row 1: the column {twice!r} stands twice")
     single = ["image"]
     each = [f"image_{channel}" for channel in dataset.channels]
-    found = [name for name in header if name == "image" or name.startswith("image_")]
-    if sorted(found) not in (single, sorted(each)):
+    image_columns = [name for name in header if name == "image" or name.startswith("image_")]
+    if sorted(image_columns) not in (single, sorted(each)):
         wanted = (
             "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
         )
         raise InputError(
-            f"{table}: row 1: image columns {', '.join(found) or 'none'}; expected {wanted}"
+            f"{table}: row 1: image columns {', '.join(image_columns) or 'none'}; expected {wanted}"
         )
     for name in ("case", "label"):
         if name not in header:
             raise InputError(f"{table}: row 1: the column {name!r} is missing")
     for name in header:
-        if name in ("case", "label", *found, *_OPTIONAL):
+        if name in ("case", "label", *image_columns, *_OPTIONAL):
             continue
         near = difflib.get_close_matches(
             name.lower(), ("case", "label", *_OPTIONAL), n=1, cutoff=0.8
         )
         if near:
             raise InputError(f"{table}: row 1: unknown column {name!r}; did you mean {near[0]}?")
-    return found if found == single else each
+    return image_columns if image_columns == single else each
 
 
 def _case(
     row: dict[str, str], images: Iterable[str], table: Path, number: int, mistakes: Mistakes
 ) -> Case | None:
-    """The case of a row; None where a path of it can't be understood, which is noted."""
+    """Make the case of a row; None where a path of it can't be understood, which is noted."""
     files = {}
     for column in (*images, "label", "reference_label"):
         if row.get(column):
@@ -150,7 +166,7 @@ def _case(
 
 
 def _check_folds(cases: list[tuple[int, Case]], mistakes: Mistakes) -> None:
-    """Either the user fixes the fold of every case that is trained on, or of none."""
+    """Note the rows without fold where others that are trained on have one."""
     rows = [(number, case) for number, case in cases if case.split != "test"]
     given = [number for number, case in rows if case.fold is not None]
     left_out = [number for number, case in rows if case.fold is None]

@@ -24,12 +24,22 @@ _BY_HAND = "unpack it by hand, look at what it holds, and set source.path"
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar (plain, gzip, bzip2, xz) or zip archive into an empty folder.
 
-    If all of it lies in one top folder, that folder's content is what comes into `folder`.
+    If all content lies in one top folder, that folder's content is put into `folder`. Only regular
+    files and folders are written, without rights, owners or times of the archive's.
 
-    What comes out are regular files and folders, written here and by nothing of the archive's: no
-    rights, owners or times. Raises InputError for a file that is no archive, that is damaged or ends
-    early, that names files outside the folder, holds links or devices, and for one whose content does
-    not fit on the disk or is suspiciously large for its size.
+    Parameters
+    ----------
+    archive
+        The file.
+    folder
+        An empty folder.
+
+    Raises
+    ------
+    InputError
+        For a file that is no archive, that is damaged or ends early, that names files outside the
+        folder, holds links or devices, and for one whose content does not fit on the disk or is
+        suspiciously large for its size.
     """
     try:
         if tarfile.is_tarfile(archive):
@@ -82,14 +92,14 @@ def _watch(members: Iterator[int], archive: Path, folder: Path) -> None:
 def _tar(archive: Path, folder: Path) -> Iterator[int]:
     with tarfile.open(archive) as content:
         for member in content:
-            place = _place(folder, member.name)
+            target = _place(folder, member.name)
             if not (member.isreg() or member.isdir()):
                 kind = "a link" if member.islnk() or member.issym() else "a device or a pipe"
                 raise InputError(f"{_UNSAFE}: {member.name!r} is {kind}; {_BY_HAND}")
             if member.size < 0:
                 raise tarfile.ReadError(f"{member.name!r} has {member.size} bytes")
             yield max(member.size, tarfile.BLOCKSIZE)
-            _write(place, content.extractfile(member), member.size)
+            _write(target, content.extractfile(member), member.size)
         # tarfile stops without a word at a damaged header and at the end of the file.
         content.fileobj.seek(content.offset)
         if content.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -101,7 +111,7 @@ def _tar(archive: Path, folder: Path) -> Iterator[int]:
 def _zip(archive: Path, folder: Path) -> Iterator[int]:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
-            place = _place(folder, member.filename.replace("\\", "/"))
+            target = _place(folder, member.filename.replace("\\", "/"))
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 named = "a link" if kind == stat.S_IFLNK else "a device or a pipe"
@@ -110,10 +120,10 @@ def _zip(archive: Path, folder: Path) -> Iterator[int]:
                 raise InputError(f"the archive is encrypted ({member.filename!r})")
             yield max(member.file_size, tarfile.BLOCKSIZE)
             if member.is_dir():
-                _write(place, None, 0)
+                _write(target, None, 0)
             else:
                 with content.open(member) as source:
-                    _write(place, source, member.file_size)
+                    _write(target, source, member.file_size)
 
 
 def _place(folder: Path, name: str) -> Path:
@@ -121,26 +131,26 @@ def _place(folder: Path, name: str) -> Path:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise InputError(f"{_UNSAFE}: {name!r} lies outside the folder; {_BY_HAND}")
-    place = folder / path
-    if not place.resolve().is_relative_to(folder.resolve()):
+    target = folder / path
+    if not target.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{_UNSAFE}: {name!r} leads out of the folder; {_BY_HAND}")
-    return place
+    return target
 
 
-def _write(place: Path, source: IO[bytes] | None, size: int) -> None:
+def _write(target: Path, source: IO[bytes] | None, size: int) -> None:
     """Write a member's content, of `size` bytes; without a source it is a folder.
 
     Only new files and folders are made, with this machine's own rights: no link is followed.
     """
     if source is None:
-        place.mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)  # a later member of the same name counts
-    with place.open("xb") as file:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # a later member of the same name counts
+    with target.open("xb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
         if file.tell() != size:
-            raise tarfile.ReadError(f"{place.name!r} ends early")
+            raise tarfile.ReadError(f"{target.name!r} ends early")
 
 
 def _lift_top_folder(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Images and label maps: reading, checking, reorienting, cropping, resampling, normalising, storing."""

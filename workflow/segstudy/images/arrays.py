@@ -1,11 +1,12 @@
 """Prepared cases on disk, in a form that patches are read from.
 
 A case is four files: `<case>.image.b2nd` float32 (channel, x, y, z), `<case>.label.b2nd` uint8
-(x, y, z), `<case>.foreground.b2nd` int32 (n, 4) rows of class, x, y, z (class 0: a sample of all labelled
-voxels, where some are ignored), and `<case>.json` with the grid, the way back, the intensities' moments and checksums. b2nd is Blosc2's n-dimensional format: compressed
+(x, y, z), `<case>.foreground.b2nd` int32 (n, 4) rows of class, x, y, z (class 0: a sample of all
+labelled voxels, where some are ignored), and `<case>.json` with the grid, the way back, the
+moments of the intensities and checksums. b2nd is the n-dimensional format of Blosc2: compressed
 chunks of 64^3 voxels in blocks of 16^3, one channel a chunk, so that a patch or a slice in any
-plane costs only the blocks that it touches. float32 is kept whole: training sees exactly what
-prediction sees. The same case gives the same bytes.
+plane costs only the blocks that it touches. Images are stored as full float32, so that training
+and prediction see the same values. The same case gives the same bytes.
 """
 
 import os
@@ -33,17 +34,33 @@ _PARTS = {"image": np.float32, "label": np.uint8, "foreground": np.int32}
 
 
 _UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-"""What a description raises in which a key is missing or holds something else."""
+"""Exceptions of a description with a missing or unusable entry."""
 
 
 class CompressedArray:
-    """An array in a file, sliced like numpy: `image[:, x0:x1, y0:y1, z0:z1]` reads just that.
+    """Read an array in a file by slices, as in numpy: `image[:, x0:x1, y0:y1, z0:z1]`.
 
-    Raises InputError where the file is absent, damaged or not of the shape it should have.
+    Only the blocks that a slice touches are decompressed.
+
+    Parameters
+    ----------
+    path
+        A `.b2nd` file.
+    shape
+        The shape that the array was written with.
+    dtype
+        The type that the array was written with.
+    checksum
+        CRC-32 of the file, compared once, before the first slice is read.
+
+    Raises
+    ------
+    InputError
+        From slicing, where the file is absent, damaged, or of another shape or type.
     """
 
     def __init__(self, path: Path, shape: Sequence[int], dtype: Any, checksum: int):
-        """checksum: CRC-32 of the file, looked at once, when it is first read."""
+        """Store where the array lies; the file is opened by the first slice."""
         self.path = path
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
@@ -51,22 +68,26 @@ class CompressedArray:
 
     @property
     def ndim(self) -> int:
+        """Return the number of axes."""
         return len(self.shape)
 
     def __getitem__(self, key: Any) -> np.ndarray:
+        """Read a slice."""
         try:
             return self._stored[key]
         except (RuntimeError, OSError) as error:
             raise self._damaged(error) from None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Read the whole array."""
         return np.asarray(self[...], dtype)
 
     def __len__(self) -> int:
+        """Return the length of the first axis."""
         return self.shape[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        # An open file is not sent to a worker process; it opens its own.
+        """Leave out the open file: a worker process opens its own."""
         return {key: value for key, value in self.__dict__.items() if key != "_stored"}
 
     @cached_property
@@ -97,14 +118,28 @@ class CompressedArray:
 
 
 class CaseArrays:
-    """A prepared case. Nothing but its small JSON file is read before it is asked for.
+    """Open a prepared case; arrays are read only when they are used.
 
-    image: float32 (channel, x, y, z), RAS, cropped and resampled, not normalised.
-    label: uint8 (x, y, z), class indices, IGNORED where nobody has labelled.
+    Parameters
+    ----------
+    path
+        The case's JSON file, with its arrays beside it.
+
+    Attributes
+    ----------
+    image : CompressedArray
+        float32 (channel, x, y, z) in RAS, cropped and resampled, not normalised.
+    label : CompressedArray
+        uint8 (x, y, z), class indices, IGNORED where nobody has labelled.
+
+    Raises
+    ------
+    InputError
+        For a JSON file with a missing or unusable entry.
     """
 
     def __init__(self, path: Path):
-        """path: the case's JSON file."""
+        """Read the JSON file."""
         content = read_json(path)
         try:
             self.dataset: str = content["dataset"]
@@ -136,15 +171,15 @@ class CaseArrays:
 
     @cached_property
     def foreground(self) -> dict[int, np.ndarray]:
-        """For each class that occurs: a sample (n, 3) of its voxels, at most 5000, for oversampling."""
+        """Read at most 5000 voxels (n, 3) of each class that the case holds, for oversampling."""
         rows = self._sampled
         return {index: rows[rows[:, 0] == index, 1:] for index in self._present}
 
     @cached_property
     def labelled(self) -> np.ndarray | None:
-        """A sample (n, 3) of the voxels that are not ignored, at most 5000; None where none is ignored."""
-        found = self._sampled[self._sampled[:, 0] == 0, 1:]
-        return found if len(found) else None
+        """Read at most 5000 voxels (n, 3) that are not ignored; None where no voxel is ignored."""
+        voxels = self._sampled[self._sampled[:, 0] == 0, 1:]
+        return voxels if len(voxels) else None
 
     @cached_property
     def _sampled(self) -> np.ndarray:
@@ -152,7 +187,7 @@ class CaseArrays:
 
 
 def _check_name(path: Path, case: Any, dataset: Any) -> None:
-    """Raise ValueError where a description is not that of the files beside it, which it is named after."""
+    """Raise ValueError where a JSON file describes another case than its name says."""
     if case != path.stem or not isinstance(dataset, str):
         raise ValueError(f"it is of case {str(case)[:80]!r} of {str(dataset)[:80]!r}")
 
@@ -167,8 +202,25 @@ def write_arrays(
 ) -> None:
     """Write a prepared case into a folder.
 
-    image: float32 (channel, x, y, z); label: class indices or IGNORED (x, y, z). The samples of
-    voxels are drawn by a seed from the case's name.
+    Samples of voxels are drawn with a seed from the names of dataset and case.
+
+    Parameters
+    ----------
+    folder
+        The folder of the case's shard.
+    dataset, case
+        Names.
+    image
+        float32 (channel, x, y, z).
+    label
+        Class indices or IGNORED, uint8 (x, y, z).
+    restore
+        The way back from this grid to the stored one.
+
+    Raises
+    ------
+    ValueError
+        Where image, label and `restore` differ in shape.
     """
     folder = Path(folder)
     if image.shape[1:] != label.shape or label.shape != tuple(restore.shape):
@@ -205,32 +257,59 @@ def write_arrays(
 
 
 def open_arrays(folders: Iterable[Path | str]) -> dict[tuple[str, str], CaseArrays]:
-    """The prepared cases of some folders, by (dataset, case), in the order of their names."""
-    found: dict[tuple[str, str], CaseArrays] = {}
+    """Open the prepared cases of some folders.
+
+    Returns
+    -------
+    dict
+        (dataset, case) -> `CaseArrays`, sorted by these names.
+
+    Raises
+    ------
+    InputError
+        For a folder without a prepared case, and for a case that is prepared twice.
+    """
+    prepared: dict[tuple[str, str], CaseArrays] = {}
+    for path in _descriptions(folders, "prepared case", "resample"):
+        arrays = CaseArrays(path)
+        key = (arrays.dataset, arrays.case)
+        if key in prepared:
+            raise InputError(f"{path}: case {arrays.case} of {arrays.dataset} is prepared twice")
+        prepared[key] = arrays
+    return dict(sorted(prepared.items()))
+
+
+def _descriptions(folders: Iterable[Path | str], what: str, step: str) -> Iterator[Path]:
+    """Yield the JSON files of folders that `segstudy preprocess <step>` wrote.
+
+    Raises InputError for a folder without one; `what` names its expected content.
+    """
     for folder in folders:
         paths = sorted(Path(folder).glob("*.json"))
         if not paths:
             raise InputError(
-                f"{folder}: no prepared case; expected a folder of `segstudy preprocess resample`"
+                f"{folder}: no {what}; expected a folder of `segstudy preprocess {step}`"
             )
-        for path in paths:
-            arrays = CaseArrays(path)
-            key = (arrays.dataset, arrays.case)
-            if key in found:
-                raise InputError(
-                    f"{path}: case {arrays.case} of {arrays.dataset} is prepared twice"
-                )
-            found[key] = arrays
-    return dict(sorted(found.items()))
+        yield from paths
 
 
 @dataclass(frozen=True)
 class TissueMap:
-    """A prepared label map, of which training images are drawn.
+    """Hold a prepared label map, from which training images are synthesised.
 
-    parts: uint8 (x, y, z), a number for each label value: those of the structures, 1 .. n in the
-    order of the classes, then of all others; 0 is the background, and IGNORED what nobody has labelled.
-    structures: n. tissues: for part 1, 2, ... what it looks like; parts that look alike share a number.
+    Parameters
+    ----------
+    dataset, case
+        Names.
+    spacing_mm
+        Voxel size along x, y, z.
+    parts
+        uint8 (x, y, z), a number for each label value: first the structures, 1 .. n in the order of
+        the classes, then all other values. 0 is the background; IGNORED marks unlabelled voxels.
+    structures
+        n, the number of structures.
+    tissues
+        The tissue of part 1, 2, ...; parts that look alike share one.
     """
 
     dataset: str
@@ -241,9 +320,13 @@ class TissueMap:
     tissues: tuple[int, ...]
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tissues and classes, uint8 (x, y, z) each, of the whole map.
+        """Read the whole map as tissues and as classes.
 
-        What is ignored is a tissue of its own, and IGNORED in the classes.
+        Returns
+        -------
+        tissues, classes : numpy.ndarray
+            uint8 (x, y, z) each. Ignored voxels are a tissue of their own, and IGNORED in the
+            classes.
         """
         parts = self.parts[...]
         numbers, classes = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
@@ -280,58 +363,63 @@ def write_tissues(
 
 
 def open_tissues(folders: Iterable[Path | str]) -> dict[tuple[str, str], TissueMap]:
-    """The label maps of some folders of `segstudy preprocess tissues`, by (dataset, case)."""
-    found = {}
-    for folder in folders:
-        paths = sorted(Path(folder).glob("*.json"))
-        if not paths:
-            raise InputError(
-                f"{folder}: no label map; expected a folder of `segstudy preprocess tissues`"
+    """Open the label maps of some folders of `segstudy preprocess tissues`.
+
+    Returns
+    -------
+    dict
+        (dataset, case) -> `TissueMap`.
+
+    Raises
+    ------
+    InputError
+        For a folder without a label map, and for a damaged description.
+    """
+    maps = {}
+    for path in _descriptions(folders, "label map", "tissues"):
+        content = read_json(path)
+        try:
+            _check_name(path, content["case"], content["dataset"])
+            parts = CompressedArray(
+                path.with_name(f"{content['case']}.parts.b2nd"),
+                content["shape"],
+                np.uint8,
+                int(content["checksum"]),
             )
-        for path in paths:
-            content = read_json(path)
-            try:
-                _check_name(path, content["case"], content["dataset"])
-                parts = CompressedArray(
-                    path.with_name(f"{content['case']}.parts.b2nd"),
-                    content["shape"],
-                    np.uint8,
-                    int(content["checksum"]),
-                )
-                own = TissueMap(
-                    content["dataset"],
-                    content["case"],
-                    tuple(content["spacing_mm"]),
-                    parts,
-                    int(content["structures"]),
-                    tuple(content["tissues"]),
-                )
-            except _UNUSABLE as error:
-                raise InputError(
-                    f"{path}: damaged description of a label map ({type(error).__name__}: {error}); "
-                    "remove its folder and run `segstudy preprocess tissues` again"
-                ) from None
-            found[own.dataset, own.case] = own
-    return found
+            tissue_map = TissueMap(
+                content["dataset"],
+                content["case"],
+                tuple(content["spacing_mm"]),
+                parts,
+                int(content["structures"]),
+                tuple(content["tissues"]),
+            )
+        except _UNUSABLE as error:
+            raise InputError(
+                f"{path}: damaged description of a label map ({type(error).__name__}: {error}); "
+                "remove its folder and run `segstudy preprocess tissues` again"
+            ) from None
+        maps[tissue_map.dataset, tissue_map.case] = tissue_map
+    return maps
 
 
 def sample_foreground(label: np.ndarray, dataset: str, case: str) -> dict[int, np.ndarray]:
-    """At most 5000 voxels (n, 3) of each class above 0 of a label (x, y, z), in ascending order.
+    """Draw at most 5000 voxels (n, 3) of each class above 0 of a label (x, y, z), in ascending order.
 
-    What is ignored is no class.
+    Ignored voxels belong to no class. The seed comes from the names of dataset and case.
     """
     generator = np.random.default_rng(seed_of(dataset, case))
     flat = label.ravel()
-    places = np.flatnonzero(flat)
-    classes = flat[places]
+    positions = np.flatnonzero(flat)
+    classes = flat[positions]
     present = np.flatnonzero(np.bincount(classes)[:IGNORED])
     return {
-        int(index): _some(places[classes == index], label.shape, generator) for index in present
+        int(index): _some(positions[classes == index], label.shape, generator) for index in present
     }
 
 
 def sample_labelled(label: np.ndarray, dataset: str, case: str) -> np.ndarray | None:
-    """At most 5000 voxels (n, 3) of a label (x, y, z) that are not ignored; None where none is ignored."""
+    """Draw at most 5000 voxels (n, 3) of a label (x, y, z) that are not ignored; None if all count."""
     known = label.ravel() != IGNORED
     if known.all():
         return None
@@ -339,15 +427,17 @@ def sample_labelled(label: np.ndarray, dataset: str, case: str) -> np.ndarray | 
     return _some(np.flatnonzero(known), label.shape, generator)
 
 
-def _some(places: np.ndarray, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
-    """Voxels (n, 3) of a sample of places in a flat array of this shape, in ascending order."""
-    if len(places) > FOREGROUND_SAMPLE:
-        places = np.sort(generator.choice(places, FOREGROUND_SAMPLE, replace=False))
-    return np.column_stack(np.unravel_index(places, shape)).astype(np.int32)
+def _some(
+    positions: np.ndarray, shape: Sequence[int], generator: np.random.Generator
+) -> np.ndarray:
+    """Draw at most 5000 of some positions in a flat array of this shape, as voxels (n, 3) in order."""
+    if len(positions) > FOREGROUND_SAMPLE:
+        positions = np.sort(generator.choice(positions, FOREGROUND_SAMPLE, replace=False))
+    return np.column_stack(np.unravel_index(positions, shape)).astype(np.int32)
 
 
 def _write(path: Path, array: np.ndarray) -> int:
-    """Write an array; the CRC-32 of its file."""
+    """Write an array; return the CRC-32 of its file."""
     # An image is 64^3 a chunk, and one channel; the list of voxels is one chunk.
     sizes = [1] * (array.ndim - 3) + [_CHUNK] * 3 if array.ndim > 2 else array.shape
     chunks = tuple(max(1, min(pair)) for pair in zip(sizes, array.shape, strict=True))
@@ -371,7 +461,7 @@ def _write(path: Path, array: np.ndarray) -> int:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The file holds the number of threads, and Blosc2 takes it from here whatever it is told."""
+    """Hide BLOSC_NTHREADS: the number of threads is stored in the file, and Blosc2 takes it from there."""
     number = os.environ.pop("BLOSC_NTHREADS", None)
     try:
         yield

@@ -20,9 +20,21 @@ _BODY_STEP_MM = 4.0
 
 
 def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
-    """The box that an image (channel, x, y, z) is cropped to, without a margin.
+    """Compute the box that an image is cropped to, without a margin.
 
-    crop: `body`, `nonzero` or `none` (the whole image). Where nothing is found, the whole image.
+    Parameters
+    ----------
+    array
+        (channel, x, y, z).
+    spacing_mm
+        Voxel size along x, y, z.
+    crop
+        `body` (CT in Hounsfield units), `nonzero`, or `none` for the whole image.
+
+    Returns
+    -------
+    Box
+        The whole image where nothing is found.
     """
     if crop == "body":
         return body_box(array, spacing_mm)
@@ -32,13 +44,19 @@ def crop_box(array: np.ndarray, spacing_mm: Sequence[float], crop: str) -> Box:
 
 
 def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
-    """The box of the patient in a CT image (channel, x, y, z) in Hounsfield units.
+    """Compute the box of the patient in a CT image.
 
-    It holds every connected part above -500 HU, lungs inside included since only the box is asked
-    for, of at least 20 ml or a twentieth of the largest part's volume: two legs, arms beside the
-    trunk. Specks are none, nor is what is thin throughout, such as a table's shell or a blanket.
-    Where no part is like that, all of them count. Sought on voxels about 4 mm apart; the box is
-    widened by two such steps, since what is pointed can end between them.
+    The box holds every connected part above -500 HU of at least 20 ml or a twentieth of the largest
+    part's volume, such as two legs, or arms beside the trunk. Thin parts (a table's shell, a
+    blanket) are left out, unless all parts are thin. The search runs on voxels about 4 mm apart;
+    the box is widened by two such steps, since a pointed part can end between them.
+
+    Parameters
+    ----------
+    array
+        (channel, x, y, z) in Hounsfield units.
+    spacing_mm
+        Voxel size along x, y, z.
     """
     steps = tuple(
         max(1, min(int(_BODY_STEP_MM / size), voxels // 32))
@@ -49,19 +67,19 @@ def body_box(array: np.ndarray, spacing_mm: Sequence[float]) -> Box:
     if count == 0:
         return whole(array.shape[1:])
     step_mm = np.multiply(steps, spacing_mm)
-    found = bounding_box(_body_parts(parts, count, step_mm)) or whole(parts.shape)
+    coarse_box = bounding_box(_body_parts(parts, count, step_mm)) or whole(parts.shape)
     start = tuple(
-        max(0, (low - 2) * step + 1) for low, step in zip(found.start, steps, strict=True)
+        max(0, (low - 2) * step + 1) for low, step in zip(coarse_box.start, steps, strict=True)
     )
     stop = tuple(
         min(size, (high + 1) * step)
-        for size, high, step in zip(array.shape[1:], found.stop, steps, strict=True)
+        for size, high, step in zip(array.shape[1:], coarse_box.stop, steps, strict=True)
     )
     return Box(start, stop)
 
 
 def _body_parts(parts: np.ndarray, count: int, spacing_mm: Sequence[float]) -> np.ndarray:
-    """Which voxels are part of the body, of the numbered parts 1 .. count of an image (x, y, z)."""
+    """Mark the voxels of the body among the numbered parts 1 .. count of an image (x, y, z)."""
     # A slab at the border of a slice is as thin as one within.
     framed = np.pad(parts, ((1, 1), (1, 1), (0, 0)))
     depth_mm = ndimage.distance_transform_edt(framed, spacing_mm)[1:-1, 1:-1]
@@ -76,9 +94,21 @@ def _body_parts(parts: np.ndarray, count: int, spacing_mm: Sequence[float]) -> n
 
 
 def cut_off(label: np.ndarray, box: Box, values: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Of each value of a label map (x, y, z), how many voxels lie outside the box, and how many it has.
+    """Count the voxels of each label value that lie outside a box.
 
-    Those of which none does are left out.
+    Parameters
+    ----------
+    label
+        (x, y, z).
+    box
+        The part that is kept.
+    values
+        Label values that are counted.
+
+    Returns
+    -------
+    dict
+        Value -> (voxels outside, voxels in all), for values with voxels outside.
     """
     size = int(max(*values, label.max(initial=0), 0)) + 1
     everywhere = np.bincount(label.ravel(), minlength=size)
@@ -91,5 +121,17 @@ def cut_off(label: np.ndarray, box: Box, values: Sequence[int]) -> dict[int, tup
 
 
 def widened(box: Box, shape: Sequence[int], spacing_mm: Sequence[float], margin_mm: float) -> Box:
-    """The box with a margin on each side, within an image of this shape."""
+    """Add a margin to each side of a box, within an image of this shape.
+
+    Parameters
+    ----------
+    box
+        In voxels.
+    shape
+        Shape of the image (x, y, z).
+    spacing_mm
+        Voxel size along x, y, z.
+    margin_mm
+        Rounded up to whole voxels.
+    """
     return box.widened([math.ceil(margin_mm / size) for size in spacing_mm], shape)

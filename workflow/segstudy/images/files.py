@@ -16,6 +16,7 @@ from isal import igzip, isal_zlib
 
 from segstudy.errors import InputError
 from segstudy.files import writing
+from segstudy.images.data_files import NRRD, voxel_files
 from segstudy.images.grids import Grid, compare_grids, unusable
 from segstudy.images.headers import (
     copy_placement,
@@ -24,10 +25,9 @@ from segstudy.images.headers import (
     open_nifti,
     text_scale,
 )
+from segstudy.images.integer_labels import to_integers
 from segstudy.images.names import NIFTI, times
-from segstudy.images.parts import NRRD, voxel_files
-from segstudy.images.strangers import explain
-from segstudy.images.whole import to_whole
+from segstudy.images.unreadable import why_unreadable
 from segstudy.log import log
 
 GZIP_RATIO = 1032
@@ -40,30 +40,47 @@ AFTER_VOXELS = 1_000_000
 
 @dataclass(frozen=True)
 class Image:
-    """An array on a grid: (i, j, k) for a label, (channel, i, j, k) for an image.
+    """Hold an array and the affine that places it.
 
-    off_whole: how far a label's numbers in the file lie from whole ones, to which they are rounded.
+    Parameters
+    ----------
+    array
+        (i, j, k) of a label map, (channel, i, j, k) of an image.
+    affine
+        4x4, from voxel indices to RAS mm.
+    integer_deviation
+        Largest distance of a label map's stored numbers from the whole numbers they are rounded to.
     """
 
     array: np.ndarray
     affine: np.ndarray
-    off_whole: float = 0.0
+    integer_deviation: float = 0.0
 
     @property
     def grid(self) -> Grid:
+        """Return the grid of the last three axes."""
         return Grid(tuple(self.array.shape[-3:]), self.affine)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
+        """Return the voxel size along i, j, k."""
         return self.grid.spacing_mm
 
 
 def read_image(paths: Path | str | Sequence[Path | str], channels: int = 1) -> Image:
     """Read an image as float32 with axes (channel, i, j, k).
 
-    paths: one file for all channels (its fourth axis is the channel), or one file a channel.
-    Raises InputError for a file that is no image, has other channels than asked, or whose
-    channels lie on different grids.
+    Parameters
+    ----------
+    paths
+        One file for all channels (its fourth axis is the channel), or one file a channel.
+    channels
+        The number of channels that the image must have.
+
+    Raises
+    ------
+    InputError
+        For a file that is no image, another number of channels, and channels on different grids.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     if len(paths) == 1:
@@ -87,10 +104,13 @@ def read_image(paths: Path | str | Sequence[Path | str], channels: int = 1) -> I
 
 
 def read_label(path: Path | str) -> Image:
-    """Read a label map as integers with axes (i, j, k).
+    """Read a label map as integers with axes (i, j, k): uint8, or uint16 for values above 255.
 
-    Raises InputError for a file that is no image, is not 3D, or holds values that are no whole numbers
-    (more than 1e-3 off).
+    Raises
+    ------
+    InputError
+        For a file that is no image, is not 3D, or holds values outside 0 .. 65535 or further than
+        1e-3 from a whole number.
     """
     array, affine = _read(path)
     if array.ndim == 4 and array.shape[3] == 1:
@@ -102,7 +122,7 @@ def read_label(path: Path | str) -> Image:
         array = _real(array)
         if not np.isfinite(array).all():
             raise InputError(f"{path}: a label map with non-finite values; expected whole numbers")
-        array, off = to_whole(array, path, _scale(path))
+        array, off = to_integers(array, path, _scale(path))
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 65535:
         raise InputError(f"{path}: label values from {low} to {high}; expected 0 to 65535")
@@ -111,13 +131,13 @@ def read_label(path: Path | str) -> Image:
 
 
 def _scale(path: Path | str) -> float:
-    """The factor that a NIfTI header applies to the stored numbers; 1 without one."""
+    """Read the factor that a NIfTI header applies to the stored numbers; 1 without one."""
     slope = open_nifti(path).dataobj.slope if str(path).endswith(NIFTI) else 1.0
     return float(slope)
 
 
 def read_grid(path: Path | str) -> Grid:
-    """The grid of an image file, from its header where the format allows."""
+    """Read the grid of an image file, from its header where the format allows."""
     if not str(path).endswith(NIFTI):
         array, affine = _read(path)
         return Grid(tuple(array.shape[:3]), affine)
@@ -129,11 +149,25 @@ def read_grid(path: Path | str) -> Grid:
 def write_label(
     path: Path | str, array: np.ndarray, affine: np.ndarray, like: Path | str | None = None
 ) -> None:
-    """Write a label map (i, j, k) as compressed NIfTI with the smallest unsigned type.
-
-    affine: to RAS mm. like: see `write_nifti`.
+    """Write a label map as compressed NIfTI with the smallest unsigned type.
 
     The same values give the same bytes: the gzip header carries no time and no name.
+
+    Parameters
+    ----------
+    path
+        Ends in `.nii.gz`.
+    array
+        (i, j, k), whole numbers from 0 to 65535.
+    affine
+        4x4, to RAS mm.
+    like
+        The image on whose grid the label map lies; see `write_nifti`.
+
+    Raises
+    ------
+    ValueError
+        For values outside 0 .. 65535.
     """
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
     if low < 0 or high > 65535:
@@ -145,11 +179,19 @@ def write_label(
 def write_nifti(
     path: Path | str, array: np.ndarray, affine: np.ndarray, like: Path | str | None = None
 ) -> None:
-    """Write an array (i, j, k[, channel]) as NIfTI; `.nii.gz` is compressed.
+    """Write an array as NIfTI, compressed where the name ends in `.gz`.
 
-    affine: to RAS mm; it becomes qform and sform, with code 1.
-    like: the image whose grid this is; where it is NIfTI, its own qform, sform, codes, voxel sizes
-        and unit are kept, so that every program sees both in one place.
+    Parameters
+    ----------
+    path
+        Ends in `.nii` or `.nii.gz`.
+    array
+        (i, j, k) or (i, j, k, channel).
+    affine
+        4x4, to RAS mm; becomes qform and sform, with code 1.
+    like
+        The image on whose grid the array lies. Where this is NIfTI, its own qform, sform, codes,
+        voxel sizes and unit are kept, so that every program sees both in one place.
     """
     image = nibabel.Nifti1Image(array, None)
     if like is None or not copy_placement(like, image.header):
@@ -165,7 +207,7 @@ def write_nifti(
 
 
 def _placed(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
-    """The affine to RAS mm of a NIfTI file, checked."""
+    """Return the affine to RAS mm of a NIfTI file; InputError where the grid is unusable."""
     affine = nifti_affine(path, image)
     _check_grid(path, image.shape, affine)
     return affine
@@ -177,17 +219,17 @@ def _check_shape(path: Path | str, shape: Sequence[int]) -> None:
 
 
 def _check_grid(path: Path | str, shape: Sequence[int], affine: np.ndarray) -> None:
-    """Refuse a header from which no voxel's place can be told, or no distance."""
+    """Refuse a header from which no voxel's position can be told, or no distance."""
     problem = unusable((*shape, 1, 1, 1)[:3], affine)
     if problem:
         raise InputError(f"{path}: {problem}")
 
 
 def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Array (i, j, k[, channel]) in the stored axis order, and affine to RAS mm."""
-    stranger = explain(path)
-    if stranger:
-        raise InputError(f"{path}: {stranger}")
+    """Read an array (i, j, k[, channel]) in the stored axis order, and its affine to RAS mm."""
+    reason = why_unreadable(path)
+    if reason:
+        raise InputError(f"{path}: {reason}")
     if not str(path).endswith(NIFTI):
         return _read_other(path)
     image = open_nifti(path)
@@ -215,7 +257,7 @@ def _read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _promised(path: Path | str, image: nibabel.Nifti1Image) -> int:
-    """Bytes that a header promises, header included, before any voxel is read.
+    """Compute the bytes that a header promises, header included, before any voxel is read.
 
     Refuses a promise that no file of this size can keep: memory for it would be asked for.
     """
@@ -231,7 +273,7 @@ def _promised(path: Path | str, image: nibabel.Nifti1Image) -> int:
 
 
 def _decompressed(path: Path | str, most: int) -> bytes:
-    """The content of a gzip file, checked to its end; refused where it is more than `most` bytes.
+    """Decompress a gzip file and check it to its end; refuse more than `most` bytes.
 
     nibabel stops at the last voxel and so never meets the checksum that follows it: a damaged
     file would pass.
@@ -311,7 +353,7 @@ def _shape(array: np.ndarray) -> str:
 
 @contextmanager
 def within_memory(case: str, path: Path | str) -> Iterator[None]:
-    """Answer a lack of memory by InputError, in one line: file, case, shape and what to do."""
+    """Turn a lack of memory into an InputError of one line: file, case, shape and remedy."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

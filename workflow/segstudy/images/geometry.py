@@ -12,47 +12,44 @@ def to_ras(image: Image) -> Image:
     An oblique grid is brought to the nearest such order; nothing is interpolated. The affine
     moves along, so that every voxel keeps its place in the patient.
     """
-    turn = orientations.io_orientation(image.affine)
-    return Image(np.ascontiguousarray(_apply(image.array, turn)), ras_grid(image.grid).affine)
+    reorientation = orientations.io_orientation(image.affine)
+    return Image(
+        np.ascontiguousarray(_apply(image.array, reorientation)), ras_grid(image.grid).affine
+    )
 
 
-def turned_to(image: Image, orientation: str) -> Image:
-    """Permute and flip the last three axes so that they point as `orientation` says, e.g. `LPS`.
+def reorient(image: Image, orientation: str) -> Image:
+    """Permute and flip the last three axes so that they point as `orientation` says, such as `LPS`.
 
-    Nothing is interpolated, and every voxel keeps its place in the patient; turned to where they
-    pointed before, array and affine are what they were.
+    Nothing is interpolated, and every voxel keeps its place in the patient. Reorienting back gives
+    the array and affine that were passed in.
     """
-    turn = orientations.ornt_transform(
+    reorientation = orientations.ornt_transform(
         orientations.io_orientation(image.affine), orientations.axcodes2ornt(orientation)
     )
-    affine = image.affine @ orientations.inv_ornt_aff(turn, image.grid.shape)
-    return Image(np.ascontiguousarray(_apply(image.array, turn)), affine)
+    affine = image.affine @ orientations.inv_ornt_aff(reorientation, image.grid.shape)
+    return Image(np.ascontiguousarray(_apply(image.array, reorientation)), affine)
 
 
 def ras_grid(grid: Grid) -> Grid:
-    """The grid of an image after `to_ras`."""
-    turn = orientations.io_orientation(grid.affine)
+    """Compute the grid of an image after `to_ras`."""
+    reorientation = orientations.io_orientation(grid.affine)
     shape = [0, 0, 0]
-    for axis, size in zip(turn[:, 0].astype(int), grid.shape, strict=True):
+    for axis, size in zip(reorientation[:, 0].astype(int), grid.shape, strict=True):
         shape[axis] = int(size)
-    return Grid(tuple(shape), grid.affine @ orientations.inv_ornt_aff(turn, grid.shape))
+    return Grid(tuple(shape), grid.affine @ orientations.inv_ornt_aff(reorientation, grid.shape))
 
 
 def from_ras(array: np.ndarray, native: Grid) -> np.ndarray:
     """Bring an array with axes (..., right, front, head) back to the axes of the native grid."""
     ras = np.array([[0, 1], [1, 1], [2, 1]], float)
-    turn = orientations.ornt_transform(ras, orientations.io_orientation(native.affine))
-    return np.ascontiguousarray(_apply(array, turn))
+    reorientation = orientations.ornt_transform(ras, orientations.io_orientation(native.affine))
+    return np.ascontiguousarray(_apply(array, reorientation))
 
 
-def ras_spacing_mm(grid: Grid) -> tuple[float, float, float]:
-    """Voxel size along right, front, head in mm."""
-    return ras_grid(grid).spacing_mm
-
-
-def _apply(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Apply an orientation to the last three axes."""
+def _apply(array: np.ndarray, reorientation: np.ndarray) -> np.ndarray:
+    """Apply a reorientation, as nibabel writes one, to the last three axes."""
     if array.ndim == 3:
-        return orientations.apply_orientation(array, turn)
+        return orientations.apply_orientation(array, reorientation)
     moved = np.moveaxis(array, 0, -1)
-    return np.moveaxis(orientations.apply_orientation(moved, turn), -1, 0)
+    return np.moveaxis(orientations.apply_orientation(moved, reorientation), -1, 0)

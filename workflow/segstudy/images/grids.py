@@ -1,4 +1,4 @@
-"""Where voxels lie: grids, what makes one unusable, and how two of them differ."""
+"""Grids: the position of voxels, unusable grids, and the difference of two grids."""
 
 import math
 from collections.abc import Sequence
@@ -23,28 +23,36 @@ SHORTEST_MM = 5.0
 
 @dataclass(frozen=True)
 class Grid:
-    """Where voxels lie: shape (i, j, k) and the 4x4 affine from voxel indices to RAS millimetres."""
+    """Place voxels in the patient.
+
+    Parameters
+    ----------
+    shape
+        Voxels along i, j, k.
+    affine
+        4x4, from voxel indices to RAS mm.
+    """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along i, j, k in mm, as `cleaned`: the same from any format and orientation."""
+        """Return the voxel size along i, j, k, as `cleaned`: the same from any format and orientation."""
         return tuple(cleaned(float(size)) for size in np.linalg.norm(self.affine[:3, :3], axis=0))
 
     @property
     def orientation(self) -> str:
-        """Where the axes i, j, k point to, e.g. `LPS`."""
+        """Return the directions of the axes i, j, k, such as `LPS`."""
         return "".join(nibabel.aff2axcodes(self.affine))
 
 
 def cleaned(size_mm: float) -> float:
-    """The shortest decimal number that float32 cannot tell from a voxel size.
+    """Find the shortest decimal number that float32 cannot tell from a voxel size in mm.
 
     Headers round each number of an affine to float32, so that 1 mm comes back as 0.99999996 or
-    1.00000004, by format and by rotation; a distance of one voxel would be within a tolerance of
-    1 mm or not by chance.
+    1.00000004, by format and by rotation. With such noise, chance would decide whether a distance
+    of one voxel is within a tolerance of 1 mm.
     """
     if not 0 < size_mm < math.inf:
         return size_mm
@@ -56,10 +64,17 @@ def cleaned(size_mm: float) -> float:
 
 
 def unusable(shape: Sequence[int], affine: np.ndarray) -> str:
-    """Why no distance can be measured on a grid, and what to do; empty where it can.
+    """Explain why no distance can be measured on a grid, and the remedy; empty for a usable grid.
 
-    That is an affine which is not finite or singular; axes further than `SHEAR_DEG` from right
-    angles, as a CT with a tilted gantry has them; and an image longer than `LONGEST_MM`.
+    Unusable are an affine that is not finite or is singular, axes further than `SHEAR_DEG` from
+    right angles, as a CT with a tilted gantry has them, and an image longer than `LONGEST_MM`.
+
+    Parameters
+    ----------
+    shape
+        Voxels along i, j, k.
+    affine
+        4x4, to RAS mm.
     """
     axes = affine[:3, :3]
     sizes = np.linalg.norm(axes, axis=0)
@@ -72,11 +87,11 @@ def unusable(shape: Sequence[int], affine: np.ndarray) -> str:
             "span three dimensions. Mend the header (qform and sform) or leave the case out"
         )
     cosines = (axes / sizes).T @ (axes / sizes)
-    one, other = max(((0, 1), (0, 2), (1, 2)), key=lambda pair: abs(cosines[pair]))
-    angle = math.degrees(math.acos(np.clip(cosines[one, other], -1, 1)))
+    first, second = max(((0, 1), (0, 2), (1, 2)), key=lambda pair: abs(cosines[pair]))
+    angle = math.degrees(math.acos(np.clip(cosines[first, second], -1, 1)))
     if abs(angle - 90) > SHEAR_DEG:
         return (
-            f"the axes {'ijk'[one]} and {'ijk'[other]} meet at {angle:.2f} degrees; expected right "
+            f"the axes {'ijk'[first]} and {'ijk'[second]} meet at {angle:.2f} degrees; expected right "
             f"angles, to {SHEAR_DEG:g} degrees (a sheared affine, as of a CT with a tilted gantry): "
             "distances and volumes would be wrong. Resample image and label to a grid at right "
             "angles with dcm2niix (its file named _Tilt) or SimpleITK"
@@ -91,7 +106,7 @@ def unusable(shape: Sequence[int], affine: np.ndarray) -> str:
 
 
 def longest_mm(shape: Sequence[int], affine: np.ndarray) -> float:
-    """Length of the longest side; that of an axis with one voxel tells nothing and does not count."""
+    """Compute the length of the longest side; axes of one voxel do not count."""
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     return max(
         (float(n * size) for n, size in zip(shape, sizes, strict=True) if n > 1), default=0.0
@@ -99,10 +114,17 @@ def longest_mm(shape: Sequence[int], affine: np.ndarray) -> float:
 
 
 def compare_grids(one: Grid, other: Grid, tolerance_mm: float = 1e-2) -> str:
-    """What differs between two grids, in words; empty if nothing does.
+    """Describe the difference between two grids; empty where they agree.
 
-    Compares shape and spacing, and then where the corner voxels lie, which may differ by
-    `tolerance_mm`; only words for that are sought in orientation, origin and direction.
+    Shape and spacing are compared first, then the positions of the corner voxels. Orientation,
+    origin and direction only serve to put a difference into words.
+
+    Parameters
+    ----------
+    one, other
+        The grids.
+    tolerance_mm
+        Largest accepted distance between corner voxels; at least 0.01.
     """
     if one.shape != other.shape:
         return f"shape {times(one.shape)} against {times(other.shape)} voxels"

@@ -1,16 +1,16 @@
-"""What the header of an image file says of its place, and what makes that doubtful.
+"""The placement of an image by its header, and doubts about it.
 
 NIfTI: the sform places an image where its code is above 0, else the qform, else the voxel sizes
 (pixdim) alone, about the centre, with the first axis to the left; as in nibabel. Other programs
-choose otherwise (ITK takes voxel sizes from pixdim), so where these disagree a warning says so.
+choose otherwise (ITK takes voxel sizes from pixdim), so a warning names each disagreement.
 
 Lengths are millimetres. Where a header names another unit, programs differ (ITK converts, nibabel
 and FSL do not), and the unit is often wrong. So the length of the image decides: by the unit 1 mm
-to 3 m, as millimetres 5 mm to 3 m are taken for real. That leaves one reading, with a warning, or
-the file is refused with both. A unit that is not known is refused.
+to 3 m, as millimetres 5 mm to 3 m are taken for real. Where one reading is left, it is taken with
+a warning; otherwise the file is refused with both readings. An unknown unit is refused.
 
-What is refused here and in `grids.unusable` is refused wherever a file is read; `warnings` are
-said by audit, infer and metrics.
+Headers refused here and in `grids.unusable` are refused wherever a file is read; `warnings` are
+logged by audit, infer and metrics.
 """
 
 import logging
@@ -32,7 +32,7 @@ from segstudy.images.grids import (
     longest_mm,
 )
 from segstudy.images.names import NIFTI, is_image, times
-from segstudy.images.strangers import explain
+from segstudy.images.unreadable import why_unreadable
 from segstudy.log import log
 
 PLACEMENT_TOLERANCE_MM = 0.1  # between the header's two placements; quaternions are inexact
@@ -62,16 +62,16 @@ logging.getLogger("nibabel.global").addFilter(
 
 
 def say_warnings(paths: Sequence[Path | str], case: str = "") -> None:
-    """Log what makes the placement of image files doubtful."""
+    """Log the doubts about the placement of image files."""
     for path in paths:
         for text in warnings(path):
             log.warning("%s%s: %s", f"case {case}: " if case else "", path, text)
 
 
 def warnings(path: Path | str) -> list[str]:
-    """What makes a header's placement or its lengths doubtful; empty for a file that cannot be read.
+    """List the doubts about a header's placement or lengths; empty for a file that cannot be read.
 
-    What reads the image says why it cannot.
+    Reading the image raises the reason.
     """
     if not is_image(path):
         return []
@@ -90,9 +90,9 @@ def _nifti_warnings(path: Path | str) -> list[str]:
         stored = stored_sizes(path, image)
     except Exception as error:  # whatever nibabel makes of a damaged header
         return [f"the header's qform or sform cannot be read ({one_line(error)[:120]})"]
-    found = []
+    texts = []
     if not sform_code and not qform_code:
-        found.append(
+        texts.append(
             "the header places the image by neither qform nor sform: which side is left is a guess"
         )
     elif sform_code:
@@ -102,43 +102,46 @@ def _nifti_warnings(path: Path | str) -> list[str]:
                 Grid(shape, qform), Grid(shape, sform), PLACEMENT_TOLERANCE_MM
             )
         if difference:
-            found.append(f"qform and sform disagree: {difference}; the sform is used")
-        own = Grid(shape, sform).spacing_mm
+            texts.append(f"qform and sform disagree: {difference}; the sform is used")
+        sform_sizes = Grid(shape, sform).spacing_mm
         sizes = np.abs(stored)
-        if not np.allclose(own[: len(sizes)], sizes, rtol=PIXDIM_TOLERANCE, atol=0):
-            found.append(
-                f"voxels are {times(own)} mm by the sform and {times(sizes)} mm by pixdim; the sform is "
+        if not np.allclose(sform_sizes[: len(sizes)], sizes, rtol=PIXDIM_TOLERANCE, atol=0):
+            texts.append(
+                f"voxels are {times(sform_sizes)} mm by the sform and {times(sizes)} mm by pixdim; the sform is "
                 "used, while ITK-based programs use pixdim"
                 + (", and 1 mm for 0" * (not sizes.all()))
             )
     if (stored < 0).any():
-        found.append(
+        texts.append(
             f"pixdim gives negative voxel sizes, {times(stored)} mm: taken as positive, while ITK-based "
             "programs mirror the image there; correct pixdim in the header"
         )
-    return [*found, *_length_warnings(_nifti_unit(header), longest_mm(shape, image.affine))]
+    return [*texts, *_length_warnings(_nifti_unit(header), longest_mm(shape, image.affine))]
 
 
 def _text_warnings(path: Path | str) -> list[str]:
     fields = text_header(path)
-    found = []
+    texts = []
     if not _has_sizes(fields):
         return []
     if not {"space", "transformmatrix", "orientation", "rotation"} & set(fields):
-        found.append(
+        texts.append(
             "the header does not say which way the axes point: which side is left is a guess"
         )
-    return [*found, *_length_warnings(_text_unit(fields), _text_length(fields))]
+    return [*texts, *_length_warnings(_text_unit(fields), _text_length(fields))]
 
 
 # --- NIfTI --------------------------------------------------------------------------------------
 
 
 def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
-    """The header of a NIfTI file; voxels are read when they are asked for.
+    """Open the header of a NIfTI file; voxels are read when they are used.
 
-    Raises InputError for whatever goes wrong, for a file that holds no volume (CIFTI), and for a
-    header that gives no voxel size or an infinite scale, which nibabel mends in silence.
+    Raises
+    ------
+    InputError
+        For a file that cannot be read or holds no volume (CIFTI), and for a header without a voxel
+        size or with an infinite scale, which nibabel mends in silence.
     """
     try:
         image = nibabel.load(path)
@@ -146,8 +149,8 @@ def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
             image.shape, image.affine, image.header.get_data_dtype()
             as_stored = _as_stored(path, image)
     except Exception as error:  # nibabel's own errors are of a dozen kinds
-        stranger = explain(path) or f"not readable as an image ({one_line(error)})"
-        raise InputError(f"{path}: {stranger}") from None
+        reason = why_unreadable(path) or f"not readable as an image ({one_line(error)})"
+        raise InputError(f"{path}: {reason}") from None
     if not isinstance(image, nibabel.Nifti1Pair):
         kind = type(image).__name__.removesuffix("Image")
         raise InputError(f"{path}: a {kind} file; expected a NIfTI volume")
@@ -156,7 +159,7 @@ def open_nifti(path: Path | str) -> nibabel.Nifti1Image:
 
 
 def _as_stored(path: Path | str, image: nibabel.Nifti1Image) -> nibabel.Nifti1Header:
-    """The header as it stands in the file: what nibabel loads has pixdim and scale mended."""
+    """Read the header as it stands in the file: nibabel's own has pixdim and scale mended."""
     with nibabel.openers.ImageOpener(path) as file:
         return image.header_class.from_fileobj(file, check=False)
 
@@ -177,7 +180,7 @@ def _check_stored(path: Path | str, header: nibabel.Nifti1Header) -> None:
 
 
 def stored_sizes(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
-    """Voxel sizes in pixdim as they stand in the file, up to three: 0 and negative ones too."""
+    """Read up to three voxel sizes of pixdim as they stand in the file, 0 and negative ones too."""
     return _pixdim(_as_stored(path, image))
 
 
@@ -186,18 +189,29 @@ def _pixdim(header: nibabel.Nifti1Header) -> np.ndarray:
 
 
 def nifti_affine(path: Path | str, image: nibabel.Nifti1Image) -> np.ndarray:
-    """The affine to RAS millimetres. Raises InputError where the unit of lengths cannot be told."""
+    """Compute the affine to RAS mm of a NIfTI header.
+
+    Raises
+    ------
+    InputError
+        Where the unit of lengths cannot be told.
+    """
     affine = np.asarray(image.affine, float)
     factor = _in_mm(path, _nifti_unit(image.header), longest_mm(_three(image.shape), affine))
     return affine * [[factor], [factor], [factor], [1.0]]
 
 
 def copy_placement(path: Path | str, header: nibabel.Nifti1Header) -> bool:
-    """Give a header the place that a NIfTI file has: qform, sform, codes, voxel sizes, unit.
+    """Copy the placement of a NIfTI file into a header: qform, sform, codes, voxel sizes, unit.
 
-    So any reader, whichever of these it goes by, sees both in one place. Voxel sizes of pixdim that
-    are not above 0, of which programs make different things, are those of the affine instead.
-    False for other formats.
+    Every reader then sees both images in one place, whichever of these it goes by. Voxel sizes of
+    pixdim that are not above 0, which programs read differently, are replaced by those of the
+    affine.
+
+    Returns
+    -------
+    bool
+        False for a file of another format, which leaves the header as it is.
     """
     if not str(path).endswith(NIFTI):
         return False
@@ -225,7 +239,7 @@ def _three(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def text_header(path: Path | str) -> dict[str, str]:
-    """The fields of an NRRD or MetaImage header, by their names in lower case."""
+    """Read the fields of an NRRD or MetaImage header, by their names in lower case."""
     fields: dict[str, str] = {}
     try:
         with Path(path).open("rb") as file:
@@ -234,19 +248,22 @@ def text_header(path: Path | str) -> dict[str, str]:
         return {}
     separator = ":" if str(path).endswith(".nrrd") else "="
     for line in content.decode("utf-8", "replace").splitlines():
-        key, found, value = line.partition(separator)
+        key, separated, value = line.partition(separator)
         if not line.strip() or key.strip() == "ElementDataFile":
             break
-        if found and not line.startswith("#"):
+        if separated and not line.startswith("#"):
             fields.setdefault(key.strip().lower(), value.removeprefix("=").strip())
     return fields
 
 
 def text_scale(path: Path | str) -> float:
-    """Millimetres a unit of length of an NRRD or MetaImage header.
+    """Compute the millimetres a unit of length of an NRRD or MetaImage header.
 
-    Raises InputError for a header that gives no voxel size, where ITK takes 1 mm, and for a unit
-    that cannot be right.
+    Raises
+    ------
+    InputError
+        For a header without a voxel size, where ITK takes 1 mm, and for a unit that cannot be
+        right.
     """
     fields = text_header(path)
     if not _has_sizes(fields):
@@ -263,16 +280,16 @@ def text_scale(path: Path | str) -> float:
 
 
 def _has_sizes(fields: Mapping[str, str]) -> bool:
-    """Whether each of three axes has a size; `none`, nan and 0, in whose place ITK takes 1 mm, are none."""
+    """Tell whether each of three axes has a size; `none`, nan and 0, which ITK reads as 1 mm, are none."""
     return len([step for step in _text_steps(fields) if step]) >= 3
 
 
 def _text_steps(fields: Mapping[str, str]) -> list[float]:
-    """Voxel sizes along the axes in the header's own unit, 0 for what is none."""
+    """Read the voxel sizes along the axes in the header's own unit, 0 for a missing one."""
     if "space directions" in fields:
         words = re.findall(r"\(([^)]*)\)", fields["space directions"])
         vectors = [(_numbers(word), word.count(",") + 1) for word in words]
-        return [math.hypot(*found) if len(found) == n else 0.0 for found, n in vectors]
+        return [math.hypot(*vector) if len(vector) == n else 0.0 for vector, n in vectors]
     for name in ("spacings", "elementspacing", "elementsize"):
         if name in fields:
             return [abs(step) for step in _numbers(fields[name])][-3:]
@@ -280,7 +297,7 @@ def _text_steps(fields: Mapping[str, str]) -> list[float]:
 
 
 def _text_unit(fields: Mapping[str, str]) -> str:
-    """The unit of length; where axes have different ones, all of them, which is no unit."""
+    """Read the unit of length; the names of all units where axes differ."""
     text = next(
         (fields[name] for name in ("space units", "units", "distanceunits") if name in fields), ""
     )
@@ -291,27 +308,27 @@ def _text_unit(fields: Mapping[str, str]) -> str:
 
 def _unit_named(name: str) -> str:
     name = name.strip().lower().removeprefix("met_distance_units_")
-    for one in (name, name.removesuffix("s")):
-        if one in _UNIT_NAMES or one in UNITS_MM:
-            return _UNIT_NAMES.get(one, one)
+    for spelling in (name, name.removesuffix("s")):
+        if spelling in _UNIT_NAMES or spelling in UNITS_MM:
+            return _UNIT_NAMES.get(spelling, spelling)
     return name
 
 
 def _text_length(fields: Mapping[str, str]) -> float:
-    """Length of the longest side in the header's own unit; 0 where it cannot be told."""
+    """Compute the length of the longest side in the header's own unit; 0 where it cannot be told."""
     sizes = _numbers(fields.get("sizes", "") or fields.get("dimsize", ""))[-3:]
     steps = _text_steps(fields)
     return max((n * step for n, step in zip(sizes, steps, strict=False) if n > 1), default=0.0)
 
 
 def _numbers(text: str) -> list[float]:
-    found = []
+    numbers = []
     for word in text.replace(",", " ").split():
         try:
-            found.append(float(word))
+            numbers.append(float(word))
         except ValueError:
             continue
-    return [number for number in found if math.isfinite(number)]
+    return [number for number in numbers if math.isfinite(number)]
 
 
 # --- units --------------------------------------------------------------------------------------
@@ -334,7 +351,7 @@ def _in_mm(path: Path | str, unit: str, length: float) -> float:
 
 
 def _judged(unit: str, length: float) -> tuple[float, str]:
-    """Millimetres a unit and a warning; 0 where both readings of the unit are likely, or none is."""
+    """Return the millimetres a unit and a warning; 0 where both readings of the unit are likely, or none."""
     if unit == "mm":
         return 1.0, ""
     stated = length * UNITS_MM[unit]
@@ -368,7 +385,7 @@ def _length_warnings(unit: str, length: float) -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The reason that a reader gives, in one line: ITK's ends with it, after places in memory and sources."""
+    """Reduce a reader's message to one line, without addresses in memory and places in source code."""
     text = str(error).strip()
     if "[nrrd]" in text:
         text = re.sub(r"^\[nrrd\] \w+: ", "", text.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Names of image files and of voxel grids, and seeds from names; light, since the workflow itself uses them."""
+"""Names of image files and of target grids, and seeds from names; light, since the workflow imports it."""
 
 import hashlib
 import math
@@ -12,11 +12,12 @@ OTHER = (".nrrd", ".mha", ".mhd")
 
 
 def is_image(path: Path | str) -> bool:
+    """Tell whether a name ends as an image file's does."""
     return str(path).endswith(NIFTI + OTHER)
 
 
 def stem(path: Path | str) -> str:
-    """The file's name without its image suffix: `a.nii.gz` gives `a`."""
+    """Return the file's name without its image suffix: `a.nii.gz` gives `a`."""
     name = Path(path).name
     for suffix in sorted(NIFTI + OTHER, key=len, reverse=True):
         if name.endswith(suffix):
@@ -25,17 +26,17 @@ def stem(path: Path | str) -> str:
 
 
 def times(numbers: Sequence[float]) -> str:
-    """Sizes as people write them: `512x512x180`."""
+    """Write sizes as people do: `512x512x180`."""
     return "x".join(f"{number:.6g}" for number in numbers)
 
 
 def grid_name(spacing_mm: Sequence[float]) -> str:
-    """A target spacing in mm as the name of a folder, to six decimals: `0.977x0.977x2.5`."""
+    """Name the folder of a target spacing in mm, to six decimals: `0.977x0.977x2.5`."""
     return "x".join(f"{size:.6f}".rstrip("0").rstrip(".") for size in spacing_mm)
 
 
 def parse_grid(name: str) -> tuple[float, float, float]:
-    """The spacing in mm that `grid_name` named."""
+    """Read the spacing in mm from a name that `grid_name` made; InputError for any other name."""
     try:
         spacing = tuple(float(size) for size in name.split("x"))
     except ValueError:
@@ -46,5 +47,5 @@ def parse_grid(name: str) -> tuple[float, float, float]:
 
 
 def seed_of(*names: str) -> int:
-    """A seed that depends on nothing but names."""
+    """Compute a seed that depends on nothing but names."""
     return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:8], "big")

@@ -1,4 +1,4 @@
-"""Intensities as networks see them."""
+"""Normalisation of intensities."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,17 @@ ZERO_BACKGROUND_SHARE = 0.1
 
 
 def measured(array: np.ndarray) -> np.ndarray | None:
-    """Voxels (x, y, z) of an image (channel, x, y, z) that hold more than a zero background.
+    """Mark the voxels of an image that hold more than a zero background.
 
-    None where the image has no such background, so that all of its voxels count.
+    Parameters
+    ----------
+    array
+        (channel, x, y, z).
+
+    Returns
+    -------
+    numpy.ndarray or None
+        bool (x, y, z); None where the image has no zero background, so that all voxels count.
     """
     inside = (array != 0).any(axis=0)
     if inside.all() or not inside.any() or 1 - inside.mean() < ZERO_BACKGROUND_SHARE:
@@ -23,10 +31,18 @@ def measured(array: np.ndarray) -> np.ndarray | None:
 
 
 def moments(array: np.ndarray) -> list[dict[str, float]]:
-    """What `zscore` needs of an image (channel, x, y, z): a dict a channel.
+    """Compute mean and SD of each channel, as `zscore` normalisation uses them.
 
-    mean, sd: over the voxels that hold more than a zero background.
-    zero_background: whether there is one.
+    Parameters
+    ----------
+    array
+        (channel, x, y, z).
+
+    Returns
+    -------
+    list of dict
+        For each channel `mean` and `sd` over the voxels that hold more than a zero background, and
+        `zero_background`, whether the image has one.
     """
     inside = measured(array)
     values = array.reshape(len(array), -1) if inside is None else array[:, inside]
@@ -34,7 +50,7 @@ def moments(array: np.ndarray) -> list[dict[str, float]]:
 
 
 def _mean_and_sd(values: np.ndarray) -> dict[str, float]:
-    """Mean and SD in double precision, a million values at a time: a CT in doubles is 400 MB."""
+    """Compute mean and SD in double precision, a million values at a time: a CT in doubles is 400 MB."""
     mean = float(values.mean(dtype=np.float64))
     parts = range(0, values.size, 1 << 20)
     squares = sum(
@@ -46,17 +62,22 @@ def _mean_and_sd(values: np.ndarray) -> dict[str, float]:
 def normalise(
     array: np.ndarray, plan: Plan, image_moments: Sequence[dict[str, float]] | None = None
 ) -> np.ndarray:
-    """Normalise a prepared image, or a patch of one, (channel, x, y, z) to float32.
+    """Normalise a prepared image, or a patch of one, to float32.
 
-    `ct`: clip to the plan's `low` and `high`, subtract its `mean`, divide by its `sd` (all fitted
-    on training cases). `zscore`: subtract the image's own mean and divide by its own SD, channel
-    by channel; a zero background is left out of both and stays 0, which is also what patches
-    are padded with (as in nnU-Net).
+    `ct`: clip to the plan's `low` and `high`, subtract its `mean`, divide by its `sd`, all fitted
+    on training cases. `zscore`: subtract the image's own mean and divide by its own SD, channel by
+    channel; a zero background is left out of both and stays 0, the value that patches are padded
+    with (as in nnU-Net). A constant channel (SD 0) becomes 0.
 
-    image_moments: `moments` of the whole image (`CaseArrays.moments`), needed for `zscore` where
-        `array` is a patch; left out, they are taken from `array`.
-
-    A constant channel (SD 0) becomes 0.
+    Parameters
+    ----------
+    array
+        (channel, x, y, z).
+    plan
+        Names the normalisation, and holds the fitted values.
+    image_moments
+        `moments` of the whole image (`CaseArrays.moments`), needed for `zscore` where `array` is a
+        patch; None: computed from `array`.
     """
     result = np.array(array, np.float32)
     if plan.normalise == "ct":
@@ -64,10 +85,10 @@ def normalise(
             np.clip(channel, fitted["low"], fitted["high"], out=channel)
             _standardise(channel, fitted["mean"], fitted["sd"])
         return result
-    found = moments(array) if image_moments is None else image_moments
-    for channel, own in zip(result, found, strict=True):
-        _standardise(channel, own["mean"], own["sd"])
-    if found[0]["zero_background"]:
+    channel_moments = moments(array) if image_moments is None else image_moments
+    for channel, fitted in zip(result, channel_moments, strict=True):
+        _standardise(channel, fitted["mean"], fitted["sd"])
+    if channel_moments[0]["zero_background"]:
         result[:, (array == 0).all(axis=0)] = 0
     return result
 

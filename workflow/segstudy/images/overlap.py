@@ -4,10 +4,24 @@ import numpy as np
 
 
 def confusion(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """How many voxels have which class in the reference (row) and in the prediction (column).
+    """Count the voxels of each pair of classes in reference and prediction.
 
-    reference, prediction: class indices 0 .. classes-1, of the same shape.
-    Returns int64 (classes, classes). Raises ValueError for another shape or class.
+    Parameters
+    ----------
+    reference, prediction
+        Class indices 0 .. classes-1, of the same shape.
+    classes
+        The number of classes, the background among them.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 (classes, classes): row of the reference, column of the prediction.
+
+    Raises
+    ------
+    ValueError
+        For different shapes, and for other class indices.
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"reference has shape {reference.shape}, prediction {prediction.shape}")
@@ -22,10 +36,19 @@ def confusion(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np
 
 
 def dice(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """Dice coefficient of each class 1 .. classes-1; NaN where the reference has none, as in the metrics.
+    """Compute Dice of each class 1 .. classes-1; NaN where the reference lacks the class, as in metrics.
 
-    reference, prediction: class indices of the same shape; classes counts the background.
-    Returns float64 (classes - 1,).
+    Parameters
+    ----------
+    reference, prediction
+        Class indices of the same shape.
+    classes
+        The number of classes, the background among them.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (classes - 1,).
     """
     counts = confusion(reference, prediction, classes)
     both = 2.0 * np.diagonal(counts)[1:]

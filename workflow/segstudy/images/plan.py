@@ -1,4 +1,4 @@
-"""The plan of a fold: how images are brought to a common grid, and the way back."""
+"""The plan of a fold: how images are brought to a target grid, and the way back."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,13 +13,22 @@ from segstudy.images.geometry import ras_grid
 
 @dataclass(frozen=True)
 class Geometry:
-    """How images are brought to a common grid.
+    """Set how images are brought to a target grid.
 
-    spacing_mm: voxel size along right, front, head in mm.
-    crop: `body` (CT), `nonzero` or `none`; margin_mm is kept around it.
-    normalise: `ct` or `zscore`; decides what is done before interpolation.
-    anisotropy_threshold: see `resample.coarse_axis`.
-    channels: indices of the image's channels that are kept, in this order; None: all.
+    Parameters
+    ----------
+    spacing_mm
+        Voxel size along right, front, head.
+    crop
+        `body` (CT), `nonzero` or `none`.
+    margin_mm
+        Kept on each side of the crop.
+    normalise
+        `ct` or `zscore`; CT values are clipped before interpolation, a zero background is kept.
+    anisotropy_threshold
+        See `resample.coarse_axis`.
+    channels
+        Indices of the image's channels that are kept, in this order; None: all.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -32,17 +41,21 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Plan(Geometry):
-    """A geometry with what was fitted on the training cases of a fold.
+    """Extend a geometry by values that were fitted on the training cases of a fold.
 
-    intensities: for `ct`, a dict of `low`, `high`, `mean`, `sd` a channel; empty for `zscore`.
-    median_shape: median shape (right, front, head) of the training cases on the plan's grid.
+    Parameters
+    ----------
+    intensities
+        For `ct`, a dict of `low`, `high`, `mean`, `sd` a channel; empty for `zscore`.
+    median_shape
+        Median shape (right, front, head) of the training cases on the target grid.
     """
 
     intensities: tuple[dict[str, float], ...] = ()
     median_shape: tuple[int, int, int] = (1, 1, 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         values = asdict(self)
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
@@ -50,6 +63,7 @@ class Plan(Geometry):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Plan":
+        """Read a plan from JSON values; InputError for a missing or unusable entry."""
         try:
             return cls(
                 spacing_mm=tuple(float(size) for size in values["spacing_mm"]),
@@ -71,11 +85,18 @@ class Plan(Geometry):
 
 @dataclass(frozen=True)
 class Restore:
-    """What is needed to bring an array from the prepared grid back to the stored one.
+    """Hold the way back from a prepared grid to the stored one.
 
-    native: the stored grid. box: what was kept of it, in voxels of the grid turned to RAS.
-    shape: the prepared grid's shape. coarse: the axis (0, 1, 2 in RAS) resampled by nearest
-    neighbour, or None.
+    Parameters
+    ----------
+    native
+        The stored grid.
+    box
+        The part of the stored grid that was kept, in voxels after reorientation to RAS.
+    shape
+        Shape of the prepared grid (x, y, z).
+    coarse
+        The axis (0, 1, 2 in RAS) resampled by nearest neighbour, or None.
     """
 
     native: Grid
@@ -85,17 +106,17 @@ class Restore:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the spacing was kept, so that nothing is interpolated in either direction."""
+        """Tell whether the spacing was kept, so that nothing is interpolated in either direction."""
         return self.shape == self.box.shape
 
     @property
     def ras(self) -> Grid:
-        """The stored grid turned to RAS, before cropping."""
+        """Return the stored grid reoriented to RAS, before cropping."""
         return ras_grid(self.native)
 
     @property
     def grid(self) -> Grid:
-        """The prepared grid: its shape, and the affine that places its voxels in the patient.
+        """Return the prepared grid: its shape, and the affine that places its voxels in the patient.
 
         Its spacing differs from the plan's by the rounding of the shape to whole voxels.
         """
@@ -106,7 +127,7 @@ class Restore:
         return Grid(self.shape, affine)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {
             "native_shape": list(self.native.shape),
             "native_affine": self.native.affine.tolist(),
@@ -118,6 +139,7 @@ class Restore:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Restore":
+        """Read the way back from JSON values."""
         return cls(
             native=Grid(tuple(values["native_shape"]), np.array(values["native_affine"], float)),
             box=Box(tuple(values["start"]), tuple(values["stop"])),

@@ -1,8 +1,8 @@
-"""From an image as stored to the array a network sees, and back.
+"""Preparation of an image as stored for a network, and the way back.
 
-prepare: reorient to RAS, crop, resample to the plan's spacing. `normalise` follows, with numbers
-fitted on training cases, so that one set of arrays serves every fold whose spacing is the same.
-restore: the way back to the stored grid, voxel for voxel.
+`prepare` reorients to RAS, crops, and resamples to the plan's spacing. Normalisation follows
+(`normalise`), with numbers fitted on training cases, so that one set of arrays serves every fold
+of the same spacing. `restore` brings probabilities back to the stored grid, voxel for voxel.
 """
 
 import math
@@ -32,26 +32,43 @@ IGNORED = 255
 def prepare(
     image: Image, geometry: Geometry, name: str = "the image"
 ) -> tuple[np.ndarray, Restore]:
-    """Reorient an image (channel, i, j, k) to RAS, crop it, keep the geometry's channels and resample them.
+    """Reorient an image to RAS, crop it, select the plan's channels and resample them.
 
-    Returns float32 (channel, x, y, z), not normalised, and the way back. Axes with spacing far
-    coarser than the others are resampled apart (`resample.coarse_axis`): by nearest neighbour,
-    the others by cubic splines; else all by cubic splines. CT values are clipped to
-    -1024..3071 HU first. A zero background stays exactly 0.
+    An axis with far coarser spacing than the others is resampled by nearest neighbour
+    (`resample.coarse_axis`), the others by cubic splines. CT values are clipped to -1024..3071 HU
+    first. A zero background stays exactly 0.
 
-    Raises InputError for a value that is not finite, and for a grid that is larger than the
-    machine's memory, or a single voxel; `name` says whose.
+    Parameters
+    ----------
+    image
+        (channel, i, j, k).
+    geometry
+        Target spacing, crop, normalisation and channels.
+    name
+        Whose image it is, for errors.
+
+    Returns
+    -------
+    array : numpy.ndarray
+        float32 (channel, x, y, z), not normalised.
+    restore : Restore
+        The way back.
+
+    Raises
+    ------
+    InputError
+        For a value that is not finite, and as `check_size` does.
     """
     if not np.isfinite(image.array).all():
         raise InputError(
             f"{name}: voxels that are not finite (NaN or infinite); expected numbers. Mend the file "
             "or leave the case out"
         )
-    turned = to_ras(image)
-    restore = laid_out(turned, image.grid, geometry, name)
+    reoriented = to_ras(image)
+    restore = target_grid(reoriented, image.grid, geometry, name)
     # The crop is that of all channels, so that plans with fewer of them have the same voxels.
     kept = slice(None) if geometry.channels is None else list(geometry.channels)
-    array = turned.array[(slice(None), *restore.box.slices)][kept]
+    array = reoriented.array[(slice(None), *restore.box.slices)][kept]
     if geometry.normalise == "ct":
         array = np.clip(array, *CT_RANGE_HU)
     shape, coarse = restore.shape, restore.coarse
@@ -66,10 +83,25 @@ def prepare(
 
 
 def check_size(restore: Restore, arrays: int, target_mm: Sequence[float], name: str) -> None:
-    """Raise InputError where so many float32 arrays on the prepared grid are more than the machine's memory.
+    """Refuse a prepared grid that is too large for the machine's memory, or that is a single voxel.
 
-    And where an image of several voxels becomes a single one. Both come of a voxel size in the
-    header that is wrong by a factor; `name` says whose.
+    Both come of a voxel size in the header that is wrong by a factor.
+
+    Parameters
+    ----------
+    restore
+        Holds the prepared grid.
+    arrays
+        The number of float32 arrays that must fit into memory.
+    target_mm
+        Target spacing (x, y, z), for the error.
+    name
+        Whose image it is, for the error.
+
+    Raises
+    ------
+    InputError
+        With the memory needed, and the machine's.
     """
     voxels = math.prod(restore.shape)
     needed, there = 4 * arrays * voxels, psutil.virtual_memory().total
@@ -83,34 +115,66 @@ def check_size(restore: Restore, arrays: int, target_mm: Sequence[float], name: 
     )
 
 
-def laid_out(turned: Image, native: Grid, geometry: Geometry, name: str = "the image") -> Restore:
-    """Where the prepared grid of an image (channel, x, y, z) lies that is turned to RAS.
+def target_grid(
+    reoriented: Image, native: Grid, geometry: Geometry, name: str = "the image"
+) -> Restore:
+    """Compute the target grid of an image.
 
-    native: the grid that it is stored on. Raises InputError as `check_size` does.
+    Parameters
+    ----------
+    reoriented
+        The image (channel, x, y, z) in RAS.
+    native
+        The grid that the image is stored on.
+    geometry
+        Target spacing, crop and margin.
+    name
+        Whose image it is, for errors.
+
+    Raises
+    ------
+    InputError
+        As `check_size` does.
     """
-    spacing = turned.spacing_mm
-    box = crop_box(turned.array, spacing, geometry.crop)
-    box = widened(box, turned.grid.shape, spacing, geometry.margin_mm)
+    spacing = reoriented.spacing_mm
+    box = crop_box(reoriented.array, spacing, geometry.crop)
+    box = widened(box, reoriented.grid.shape, spacing, geometry.margin_mm)
     shape = resampling.resampled_shape(box.shape, spacing, geometry.spacing_mm)
     coarse = resampling.coarse_axis(spacing, geometry.spacing_mm, geometry.anisotropy_threshold)
     restore = Restore(native, box, shape, coarse)
-    check_size(restore, len(turned.array), geometry.spacing_mm, name)
+    check_size(restore, len(reoriented.array), geometry.spacing_mm, name)
     return restore
 
 
 def prepare_label(
     label: Image, restore: Restore, values: Sequence[int], ignore: Sequence[int] = ()
 ) -> np.ndarray:
-    """Bring a label map (i, j, k) to the grid that its image was prepared on.
+    """Bring a label map to the grid that its image was prepared on.
 
-    values: value of each structure in the label map, in the order of the classes. ignore: values of
-    voxels that nobody has labelled; all others become background. Returns uint8 (x, y, z), class
-    indices 1 .. n, and IGNORED. Each class, the background and the ignored too, is interpolated
-    (nearest neighbour along a coarse axis) and the highest one wins, so that borders stay smooth
-    where nearest neighbour would leave steps, and structures keep place and volume on average
-    (`resample_classes`).
+    Each class, the background and the ignored among them, is interpolated (nearest neighbour along
+    a coarse axis) and the highest one wins (`resample_classes`): borders stay smooth where nearest
+    neighbour would leave steps, and structures keep place and volume on average.
 
-    Raises InputError where the label's shape is not the image's, or for more than 254 structures.
+    Parameters
+    ----------
+    label
+        (i, j, k) on the image's stored grid.
+    restore
+        As `prepare` returned it.
+    values
+        Label value of each structure, in the order of the classes.
+    ignore
+        Values of voxels that nobody has labelled. All other values become background.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (x, y, z): class indices 1 .. n, 0 for the background, IGNORED.
+
+    Raises
+    ------
+    InputError
+        Where the label's shape is not the image's, and for more than 254 structures.
     """
     if label.grid.shape != restore.native.shape:
         raise InputError(
@@ -136,11 +200,28 @@ def prepare_label(
 
 
 def restore(probabilities: np.ndarray, way: Restore) -> np.ndarray:
-    """Bring class probabilities (class, x, y, z) back to the stored grid, as class indices (i, j, k).
+    """Bring class probabilities back to the stored grid, as class indices.
 
     Probabilities are interpolated by cubic convolution (nearest neighbour along a coarse axis) to
-    the stored voxels and the highest class wins (`resample_classes`); outside the crop: 0. Logits
-    serve as well. Beside the probabilities, memory is a few label maps.
+    the stored voxels, and the highest class wins (`resample_classes`). Voxels outside the crop
+    become 0. Beside the probabilities, memory is a few label maps.
+
+    Parameters
+    ----------
+    probabilities
+        (class, x, y, z) on the prepared grid; logits serve as well.
+    way
+        As `prepare` returned it.
+
+    Returns
+    -------
+    numpy.ndarray
+        Class indices (i, j, k).
+
+    Raises
+    ------
+    ValueError
+        Where the probabilities have another shape than the prepared grid.
     """
     if probabilities.shape[1:] != tuple(way.shape):
         raise ValueError(

@@ -33,9 +33,16 @@ _SLAB_BYTES = 8 << 20
 def resampled_shape(
     shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]
 ) -> Shape:
-    """Voxels along each axis at the target spacing: the extent divided by it, rounded, at least 1.
+    """Compute the shape at a target spacing: extent by spacing, rounded, at least 1 voxel an axis.
 
-    In the order of nnU-Net's operations, which decides where the quotient is a half.
+    The order of operations is nnU-Net's, and decides where the quotient is a half.
+
+    Parameters
+    ----------
+    shape
+        Voxels along each axis.
+    spacing_mm, target_mm
+        Voxel size before and after, along each axis.
     """
     return tuple(
         max(1, round(float(old) / float(new) * size))
@@ -46,11 +53,22 @@ def resampled_shape(
 def coarse_axis(
     spacing_mm: Sequence[float], target_mm: Sequence[float], threshold: float
 ) -> int | None:
-    """The axis that is resampled apart, or None.
+    """Find the axis that is resampled by nearest neighbour, or None.
 
-    That is the coarsest axis where its spacing exceeds the next coarser one more than
-    `threshold` times, in the source or else in the target: between such slices, cubic
-    interpolation would invent anatomy that nobody saw (Isensee et al. 2021).
+    The coarsest axis is taken where its spacing exceeds the next coarser one more than `threshold`
+    times, in the source or else in the target: between such slices, cubic interpolation would
+    invent anatomy.
+
+    Parameters
+    ----------
+    spacing_mm, target_mm
+        Voxel size before and after, along each axis.
+    threshold
+        Ratio of spacings.
+
+    References
+    ----------
+    Isensee et al. 2021, doi:10.1038/s41592-020-01008-z
     """
     for spacing in (spacing_mm, target_mm):
         coarse, following = sorted(spacing, reverse=True)[:2]
@@ -60,20 +78,36 @@ def coarse_axis(
 
 
 def orders(order: int, coarse: int | None) -> Orders:
-    """Spline order along each axis: nearest neighbour along the coarse one."""
+    """Return the spline order along each axis: nearest neighbour along the coarse one."""
     return tuple(NEAREST if axis == coarse else order for axis in range(3))
 
 
 def resample(array: np.ndarray, shape: Shape, order: Orders, antialias: bool = True) -> np.ndarray:
-    """Resample an image (channel, x, y, z) to (channel, *shape), float32.
-
-    order: per axis NEAREST, LINEAR or CUBIC.
-    antialias: where an axis gets coarser, smooth it first, so that what the new voxels cannot
-        hold does not come back as stripes: by a Gaussian that makes up the difference of the two
-        voxels' widths (Cardoso et al., MICCAI 2015). Not done along a NEAREST axis.
+    """Resample an image by separable splines, between grids that share their outer edges.
 
     Values stay within the range of their channel: no overshoot at edges. Equal shapes give the
     array itself.
+
+    Parameters
+    ----------
+    array
+        (channel, x, y, z).
+    shape
+        The new shape (x, y, z).
+    order
+        NEAREST, LINEAR or CUBIC along each axis.
+    antialias
+        Where an axis gets coarser, smooth it first, against stripes: by a Gaussian that makes up
+        the difference of the two voxel sizes. Not along a NEAREST axis.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (channel, *shape).
+
+    References
+    ----------
+    Cardoso et al., MICCAI 2015, on the width of the Gaussian.
     """
     array = np.asarray(array, np.float32)
     if array.shape[1:] == tuple(shape):
@@ -87,10 +121,20 @@ def resample(array: np.ndarray, shape: Shape, order: Orders, antialias: bool = T
 
 
 def centres(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each new voxel's centre along an axis: the old voxel below it, from -1 on, and how far beyond.
+    """Locate each new voxel's centre along an axis, in indices of the old voxels.
 
-    Returns whole numbers and fractions in [0, 1) of the old voxel, (target,) each; exact, so that
-    half way is 0.5 to the last bit.
+    Parameters
+    ----------
+    size, target
+        Voxels before and after.
+
+    Returns
+    -------
+    lower : numpy.ndarray
+        int (target,), the old voxel below the centre, from -1 on.
+    beyond : numpy.ndarray
+        float (target,), the distance from there in voxels, in [0, 1); exact, so that half way is
+        0.5.
     """
     lower, rest = np.divmod((2 * np.arange(target) + 1) * size - target, 2 * target)
     return lower, rest / (2 * target)
@@ -99,7 +143,10 @@ def centres(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
 def _slabs(
     shape: Shape, target_shape: Shape, order: Orders, antialias: bool
 ) -> Iterator[tuple[slice, slice, Callable[[np.ndarray], np.ndarray]]]:
-    """Slabs of the target's first axis: its rows, the source rows they need, and how to make them."""
+    """Yield slabs of the target's first axis: its rows, the source rows they need, and a function.
+
+    The function makes the slab of the source rows.
+    """
     first, second, third = (
         _operator(*arguments, antialias)
         for arguments in zip(shape, target_shape, order, strict=True)
@@ -132,7 +179,7 @@ def _along(operator: sparse.csr_array, values: np.ndarray, axis: int) -> np.ndar
 
 @functools.lru_cache(maxsize=64)
 def _operator(size: int, target: int, order: int, antialias: bool) -> sparse.csr_array | None:
-    """The matrix (target, size) that resamples one axis; None where nothing changes."""
+    """Compute the matrix (target, size) that resamples one axis; None where nothing changes."""
     if size == target:
         return None
     if size == 1:
@@ -151,7 +198,7 @@ def _operator(size: int, target: int, order: int, antialias: bool) -> sparse.csr
 
 
 def _nearest(size: int, target: int) -> sparse.csr_array:
-    """The matrix (target, size) of nearest neighbours; half way between two, the mean of both."""
+    """Compute the matrix (target, size) of nearest neighbours; half way between two, their mean."""
     lower, beyond = centres(size, target)
     pair = np.stack([lower + (beyond > 0.5), lower + (beyond >= 0.5)], axis=1).clip(0, size - 1)
     rows = np.repeat(np.arange(target), 2)

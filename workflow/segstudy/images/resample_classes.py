@@ -1,15 +1,15 @@
-"""Resampling label maps and class probabilities: which class a new voxel has.
+"""Resampling of label maps and class probabilities.
 
-Grids share their outer edges as in `resample`, where the coarse axis is told. A class is
+Grids share their outer edges as in `resample`, where the coarse axis is explained. A class is
 interpolated at the new centre by cubic convolution (Keys 1981), 4 voxels an axis, and the highest
-one wins. Linear interpolation, and any average over a new voxel, would blur: that moves a convex
-border inwards, so that small structures shrink. Cubic convolution reproduces parabolas, hence does
-not. Where all voxels around a centre have one class it is taken at once, so that time goes into
-borders alone, however many classes there are.
+one wins. Linear interpolation, and any average over a new voxel, would blur: a convex border moves
+inwards, so that small structures shrink. Cubic convolution reproduces parabolas and keeps borders.
+Where all voxels around a centre have one class, that class is taken at once, so that time goes
+into borders alone, however many classes there are.
 
-Ties are no matter of which number a class has. The nearest voxel decides; for a centre on the
-border between two voxels, as everywhere when an axis is halved, that is the lower and the upper one
-in turn, so that nothing is shifted and no class gains.
+Ties do not depend on the number of a class. The nearest voxel decides; for a centre on the border
+between two voxels, as everywhere when an axis is halved, the lower and the upper voxel take turns,
+so that nothing is shifted and no class gains.
 """
 
 from collections.abc import Sequence
@@ -26,11 +26,27 @@ TIED = 1e-6
 
 
 def resample_label(classes: np.ndarray, shape: Sequence[int], coarse: int | None) -> np.ndarray:
-    """Resample class indices, uint8 (x, y, z), to `shape`.
+    """Resample a label map of class indices.
 
-    coarse: an axis along which the nearest slice is taken, or None.
+    Where the class of the nearest voxel comes within `CLOSE` of the highest one, it is kept.
 
-    Where the nearest voxel's class comes within `CLOSE` of the highest one, it is kept.
+    Parameters
+    ----------
+    classes
+        uint8 (x, y, z).
+    shape
+        The new shape (x, y, z).
+    coarse
+        An axis along which the nearest slice is taken, or None.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 of the new shape.
+
+    References
+    ----------
+    Keys 1981, doi:10.1109/TASSP.1981.1163711, for the kernel.
     """
     classes = np.ascontiguousarray(classes)
     if classes.shape == tuple(shape):
@@ -39,17 +55,28 @@ def resample_label(classes: np.ndarray, shape: Sequence[int], coarse: int | None
         _nearest(size, target) if axis == coarse else _cubic(size, target)
         for axis, (size, target) in enumerate(zip(classes.shape, shape, strict=True))
     ]
-    return _vote(classes, *(part for axis in taps for part in axis))
+    return _vote(classes, *taps)
 
 
 def most_likely(probabilities: np.ndarray, shape: Sequence[int], coarse: int | None) -> np.ndarray:
-    """Resample probabilities or logits (class, x, y, z) to `shape` and name the highest class.
+    """Resample class probabilities, and return the highest class of each voxel.
 
-    coarse: an axis along which the nearest slice is taken, or None; between two slices, their mean.
+    Where the voxels around a centre agree on the highest class, so does the result. On one and the
+    same grid a tie goes to the lower index. Beside the probabilities, memory is two label maps.
 
-    Returns class indices (*shape), uint8 up to 256 classes. Where the voxels around a centre agree
-    on the highest class, so does the result. On one and the same grid a tie goes to the lower index.
-    Beside the probabilities, memory is two label maps.
+    Parameters
+    ----------
+    probabilities
+        (class, x, y, z); logits serve as well.
+    shape
+        The new shape (x, y, z).
+    coarse
+        An axis along which the nearest slice is taken, or None; between two slices, their mean.
+
+    Returns
+    -------
+    numpy.ndarray
+        Class indices of the new shape, uint8 up to 256 classes, else uint16.
     """
     values = np.asarray(probabilities, np.float32)
     highest = np.zeros(values.shape[1:], np.uint8 if len(values) <= 256 else np.uint16)
@@ -60,7 +87,7 @@ def most_likely(probabilities: np.ndarray, shape: Sequence[int], coarse: int | N
         _mean_of_nearest(size, target) if axis == coarse else _cubic(size, target)
         for axis, (size, target) in enumerate(zip(highest.shape, shape, strict=True))
     ]
-    return _decide(values, highest, *(part for axis in taps for part in axis))
+    return _decide(values, highest, *taps)
 
 
 # --- which voxels of the old grid a new centre is made of, and how much of each ------------------
@@ -95,9 +122,9 @@ def _mean_of_nearest(size: int, target: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearer(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each centre the voxel below, how far beyond it, and whether the one above is nearer.
+    """Return for each centre the voxel below, the distance from it, and whether the one above is nearer.
 
-    One that lies half way is nearer to the lower and the upper in turn.
+    A centre half way between two voxels is nearer to the lower and the upper one in turn.
     """
     lower, beyond = centres(size, target)
     return lower, beyond, (beyond > 0.5) | ((beyond == 0.5) & (np.arange(target) % 2 == 1))
@@ -108,34 +135,34 @@ def _nearer(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @njit(cache=True, nogil=True)
 def _agreed(classes, x, y, i, j, line):
-    """For each voxel of a line the class of the columns around it, or -1 where they differ."""
+    """Write for each voxel of a line the class of the columns around it, or -1 where they differ."""
     near_x, far_x = x[i, 0], x[i, min(1, x.shape[1] - 1)]
     near_y, far_y = y[j, 0], y[j, min(1, y.shape[1] - 1)]
     for k in range(len(line)):
-        found = classes[near_x, near_y, k]
+        near_class = classes[near_x, near_y, k]
         same = (
-            (found == classes[near_x, far_y, k])
-            & (found == classes[far_x, near_y, k])
-            & (found == classes[far_x, far_y, k])
+            (near_class == classes[near_x, far_y, k])
+            & (near_class == classes[far_x, near_y, k])
+            & (near_class == classes[far_x, far_y, k])
         )
-        line[k] = found if same else -1
+        line[k] = near_class if same else -1
 
 
 @njit(cache=True, nogil=True)
 def _until_undecided(line, z, start, result):
-    """Fill a line of the result from `start` on while the voxels around agree; where that ends."""
+    """Fill a line of the result from `start` on while the voxels around agree; return the end."""
     other = min(1, z.shape[1] - 1)
     for k in range(start, len(result)):
-        found = line[z[k, 0]]
-        if found < 0 or found != line[z[k, other]]:
+        near_class = line[z[k, 0]]
+        if near_class < 0 or near_class != line[z[k, other]]:
             return k
-        result[k] = found
+        result[k] = near_class
     return len(result)
 
 
 @njit(cache=True, nogil=True)
 def _until_decided(line, z, start):
-    """Where the voxels around agree again, and the lowest and the highest voxel needed till there."""
+    """Find where the voxels around agree again, and the range of voxels that is needed till there."""
     other = min(1, z.shape[1] - 1)
     low, high = z[start].min(), z[start].max()
     stop = start + 1
@@ -146,7 +173,10 @@ def _until_decided(line, z, start):
 
 
 @njit(cache=True, nogil=True)
-def _vote(classes, x, x_weights, y, y_weights, z, z_weights):
+def _vote(classes, x_taps, y_taps, z_taps):
+    x, x_weights = x_taps
+    y, y_weights = y_taps
+    z, z_weights = z_taps
     result = np.empty((len(x), len(y), len(z)), classes.dtype)
     line, sums = np.empty(classes.shape[2], np.int64), np.empty(classes.shape[2], np.float64)
     kept, most = np.empty(len(z), np.float64), np.empty(len(z), np.float64)
@@ -180,7 +210,7 @@ def _vote(classes, x, x_weights, y, y_weights, z, z_weights):
                             kept[k] = votes
                         if votes > most[k] + TIED or (
                             votes > most[k] - TIED
-                            and _sooner(classes, x, y, z, i, j, k, index, result[i, j, k])
+                            and _sooner(classes, (x[i], y[j], z[k]), index, result[i, j, k])
                         ):
                             most[k], result[i, j, k] = votes, index
                 for k in range(start, stop):
@@ -190,22 +220,23 @@ def _vote(classes, x, x_weights, y, y_weights, z, z_weights):
 
 
 @njit(cache=True, nogil=True)
-def _sooner(classes, x, y, z, i, j, k, one, other):
-    """Whether `one` is met before `other` among the voxels around a centre, the nearest first."""
-    for a in range(min(2, x.shape[1])):
-        for b in range(min(2, y.shape[1])):
-            for c in range(min(2, z.shape[1])):
-                found = classes[x[i, a], y[j, b], z[k, c]]
-                if found == one:
+def _sooner(classes, near, first, second):
+    """Tell whether `first` is met before `second` among the voxels around a centre, the nearest first."""
+    x, y, z = near
+    for a in range(min(2, len(x))):
+        for b in range(min(2, len(y))):
+            for c in range(min(2, len(z))):
+                near_class = classes[x[a], y[b], z[c]]
+                if near_class == first:
                     return True
-                if found == other:
+                if near_class == second:
                     return False
     return False
 
 
 @njit(cache=True, nogil=True)
 def _argmax(values, result):
-    """The highest class of each voxel, of (class, x, y, z)."""
+    """Write the highest class of each voxel, of (class, x, y, z)."""
     most = np.empty(result.shape[2], np.float32)
     for i in range(result.shape[0]):
         for j in range(result.shape[1]):
@@ -220,7 +251,10 @@ def _argmax(values, result):
 
 
 @njit(cache=True, nogil=True)
-def _decide(values, highest, x, x_weights, y, y_weights, z, z_weights):
+def _decide(values, highest, x_taps, y_taps, z_taps):
+    x, x_weights = x_taps
+    y, y_weights = y_taps
+    z, z_weights = z_taps
     result = np.empty((len(x), len(y), len(z)), highest.dtype)
     line, sums = np.empty(highest.shape[2], np.int64), np.empty(highest.shape[2], np.float64)
     kept, most = np.empty(len(z), np.float64), np.empty(len(z), np.float64)

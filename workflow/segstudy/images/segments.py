@@ -1,4 +1,4 @@
-"""Names of label values that an image file's own header gives, and which values they stand for.
+"""Names of label values in an image file's header, and the study's values that they stand for.
 
 3D Slicer writes a segment's name and value into the header of a `.seg.nrrd`, in the order in which
 they were drawn: the values of two patients often differ. TotalSegmentator and others write a table
@@ -27,7 +27,7 @@ SHORT = 4
 
 
 def slicer_segments(path: Path | str) -> list[tuple[str, int]]:
-    """Name and value of each segment of a file of 3D Slicer, in their order; empty for other files.
+    """Read name and value of each segment of a file of 3D Slicer, in order; empty for other files.
 
     Segments of older versions, which had no values, are left out.
     """
@@ -35,7 +35,7 @@ def slicer_segments(path: Path | str) -> list[tuple[str, int]]:
         return []
     fields = text_header(path)
     numbers = sorted(
-        int(found[1]) for key in fields if (found := re.fullmatch(r"segment(\d{1,9})_name", key))
+        int(match[1]) for key in fields if (match := re.fullmatch(r"segment(\d{1,9})_name", key))
     )
     values = {n: fields.get(f"segment{n}_labelvalue", "") for n in numbers}
     named = [(fields[f"segment{n}_name"], label_value(values[n])) for n in numbers]
@@ -43,13 +43,13 @@ def slicer_segments(path: Path | str) -> list[tuple[str, int]]:
 
 
 def nifti_names(path: Path | str) -> dict[int, str]:
-    """Value -> name of the label table in a NIfTI file's header; empty without one."""
+    """Read the label table in a NIfTI file's header, value -> name; empty without one."""
     if not str(path).endswith(NIFTI):
         return {}
     try:
         extensions = open_nifti(path).header.extensions
     except InputError:
-        return {}  # what reads the file says why
+        return {}  # the reader of the file says why
     for extension in extensions:
         content = extension.get_content()
         if not isinstance(content, bytes) or b"<LabelTable>" not in content:
@@ -65,7 +65,7 @@ def nifti_names(path: Path | str) -> dict[int, str]:
 
 
 def label_value(text: str) -> int | None:
-    """A label's value as it stands in a header or table; None where it is no whole number of a voxel's."""
+    """Read a label's value in a header or table; None for text that is no whole number from 0 on."""
     return int(text) if re.fullmatch(r"[0-9]{1,10}", text) else None
 
 
@@ -73,7 +73,7 @@ def label_value(text: str) -> int | None:
 
 
 def is_name(said: str, structure: str) -> bool:
-    """Whether two names are one but for case, separators and the order of words."""
+    """Tell whether two names are equal but for case, separators and the order of words."""
     one, other = _words(said), _words(structure)
     return "".join(one) == "".join(other) or sorted(one) == sorted(other)
 
@@ -84,7 +84,7 @@ def _words(name: str) -> list[str]:
 
 
 def _may_be(name: str, structure: str) -> bool:
-    """Whether a segment's name is Slicer's own (Segment_1), or another spelling of the structure's.
+    """Tell whether a segment's name is Slicer's own (Segment_1), or another spelling of the structure's.
 
     Other numbers, and other short words such as sides and levels, are other structures.
     """
@@ -103,42 +103,60 @@ def _spelled_alike(one: str, other: str) -> bool:
     return difflib.SequenceMatcher(None, one, other).ratio() >= NEAR
 
 
-def by_name(
+def value_map(
     path: Path | str,
     structures: Mapping[str, Sequence[int]],
     further: Mapping[str, int] | None = None,
     rest_is_background: bool = False,
 ) -> tuple[dict[int, int], list[str]]:
-    """Which values of a Slicer file stand for other ones, and what is doubtful.
+    """Map the values of a Slicer file to those of the study, by the names in its header.
 
-    structures: name -> its values. further: other names of values. rest_is_background: whether
-    a segment with another name than its value's structure becomes background; else it is refused.
+    Parameters
+    ----------
+    path
+        The label file.
+    structures
+        Name -> its values.
+    further
+        Other names of values.
+    rest_is_background
+        Whether a segment with another name than its value's structure becomes background; otherwise
+        the file is refused.
 
-    Returns a map of value -> the value that it stands for, of those that differ, and warnings. Where
-    no name is one of the structures', values are taken as they are, with a warning.
-    Raises InputError where a name contradicts the structures and leaves open what the value is.
+    Returns
+    -------
+    values : dict
+        Value in the file -> value in the study, where they differ. Empty where no segment has a
+        structure's name: values are then taken as they are.
+    doubts : list of str
+        Warnings.
+
+    Raises
+    ------
+    InputError
+        Where a name contradicts the structures and leaves the meaning of a value open.
     """
     segments = slicer_segments(path)
     if not segments:
         return {}, []
-    names = [*((name, list(own)) for name, own in structures.items())]
+    names = [*((name, list(values)) for name, values in structures.items())]
     names += [(name, [value]) for name, value in (further or {}).items()]
     meant = [
-        (name, value, next((own for other, own in names if is_name(name, other)), None))
+        (name, value, next((values for other, values in names if is_name(name, other)), None))
         for name, value in segments
     ]
     listed = ", ".join(f"{name!r} {value}" for name, value in segments)
-    if all(own is None for *_, own in meant):
+    if all(values is None for *_, values in meant):
         return {}, [
             f"segments in the header are {listed}: none is called as a structure ({', '.join(structures)}), "
             "so the values decide"
         ]
-    taken = {value for *_, own in meant for value in own or ()}
-    known = {value: name for name, own in structures.items() for value in own}
+    taken = {value for *_, values in meant for value in values or ()}
+    known = {value: name for name, values in structures.items() for value in values}
     moved, warnings = {}, []
-    for name, value, own in meant:
-        if own is not None:
-            target = value if value in own else own[0]
+    for name, value, values in meant:
+        if values is not None:
+            target = value if value in values else values[0]
             if moved.setdefault(value, target) != target:
                 raise InputError(
                     f"{path}: segments in the header are {listed}: value {value} has two names"
@@ -167,11 +185,22 @@ def by_name(
     return moved, warnings
 
 
-def renamed(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np.ndarray:
-    """A label map with the values that names in its header stand for.
+def apply_value_map(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np.ndarray:
+    """Replace the values of a label map by those that `value_map` returned.
 
-    moved: as `by_name` gives it. Raises InputError where a value without a name in the header would
-    be taken for a structure.
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    moved
+        Value in the file -> value in the study.
+    path
+        The file, for the error.
+
+    Raises
+    ------
+    InputError
+        Where a value without a name in the header would be taken for a structure.
     """
     if not moved:
         return label
@@ -182,11 +211,11 @@ def renamed(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np
             f"{path}: value {clash[0]} has no name in the header, and another one has that of its structure; "
             "name its segment, or remove it"
         )
-    return replaced(label, moved)
+    return replace_values(label, moved)
 
 
-def replaced(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
-    """A label map with each key of `values` replaced by its value."""
+def replace_values(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
+    """Replace each key of `values` in a label map by its value."""
     if not values:
         return label
     top = max(int(label.max(initial=0)), *values, *values.values())
@@ -196,9 +225,9 @@ def replaced(label: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
     return result.astype(np.uint8) if result.max(initial=0) < 256 else result
 
 
-def told_otherwise(path: Path | str, structures: Mapping[str, Sequence[int]]) -> list[str]:
-    """In words, which values the label table of a NIfTI header gives to another one of the structures."""
-    known = {value: name for name, own in structures.items() for value in own}
+def table_contradictions(path: Path | str, structures: Mapping[str, Sequence[int]]) -> list[str]:
+    """Describe where the label table of a NIfTI header names another structure than the study does."""
+    known = {value: name for name, values in structures.items() for value in values}
     return [
         f"the table in the header calls value {value} {said!r}, but it is taken for {known[value]}"
         for value, said in nifti_names(path).items()
@@ -208,10 +237,15 @@ def told_otherwise(path: Path | str, structures: Mapping[str, Sequence[int]]) ->
     ]
 
 
-def agree(files: Iterable[Path]) -> None:
-    """Raise InputError where two files of 3D Slicer call one value by different names, or the other way round.
+def check_segment_names(files: Iterable[Path]) -> None:
+    """Refuse files of 3D Slicer that call one value by different names, or one name by different values.
 
     Slicer's own names (Segment_1) say nothing.
+
+    Raises
+    ------
+    InputError
+        With the first two files that differ.
     """
     seen: dict[tuple[str, int], Path] = {}
     for path in files:

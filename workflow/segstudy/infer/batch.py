@@ -1,4 +1,4 @@
-"""Many images, one after the other: errors kept to the end, times and memory told."""
+"""Prediction of many images, one after the other: errors kept to the end, times and memory logged."""
 
 import importlib
 import resource
@@ -25,13 +25,34 @@ def predict_each(
     finish: Callable[[str, Image], Any],
     what: str = "predicted",
 ) -> dict[str, Any]:
-    """Predict images, hand each one's name and class map to `finish`; returns what that gave, by name.
+    """Predict images, and hand the name and class map of each to `finish`.
 
     On a GPU, the next image is read and the last one finished while the network works; on a CPU
     they take turns, which needs the memory of one image instead of three.
 
-    An image that cannot be predicted does not stop the others: InputError names all such at the
-    end. A GPU whose memory is too small ends it at once, with InputError too.
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    images
+        Name -> one file for all channels, or one a channel.
+    device
+        Where the network runs.
+    finish
+        Called with a name and class indices (i, j, k) on the image's own grid.
+    what
+        Begins each line of progress.
+
+    Returns
+    -------
+    dict
+        Name -> result of `finish`.
+
+    Raises
+    ------
+    InputError
+        At the end, for all images that cannot be predicted, which do not stop the others; at once
+        where the GPU's memory is too small.
     """
     image = steps_of(trained)
     names = list(images)
@@ -59,7 +80,7 @@ def predict_each(
             try:
                 (array, way), read_s = readings.pop(name).result()
                 with within_memory(name, images[name][0]):
-                    found, network_s = _timed(image.probabilities, trained, array, device)
+                    predicted, network_s = _timed(image.probabilities, trained, array, device)
             except InputError as error:
                 errors[name] = error
                 continue
@@ -70,8 +91,8 @@ def predict_each(
                 ) from None
             if overlapping:
                 wait(exports.values())
-            exports[name] = writer.submit(export, name, found, way, [read_s, network_s])
-            del array, found
+            exports[name] = writer.submit(export, name, predicted, way, [read_s, network_s])
+            del array, predicted
             if not overlapping:
                 wait(exports.values())
     results = {}

@@ -1,4 +1,4 @@
-"""What the audit would say of an image, said before it is predicted."""
+"""Checks of an image before its prediction, the same as the audit's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,22 +6,35 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.errors import InputError
-from segstudy.images.contents import REFUSED, image_problems
 from segstudy.images.files import Image, read_image
 from segstudy.images.headers import say_warnings
 from segstudy.images.plan import Plan
-from segstudy.images.proportion import Size, size_of, stands_out
+from segstudy.images.size_outliers import Size, image_size, outlier_text
+from segstudy.images.value_checks import REFUSED, image_problems
 from segstudy.log import log
 from segstudy.networks.weights import Trained
 
 
 def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
-    """Read an image (channel, i, j, k), and log what makes its header or its values doubtful.
+    """Read an image, and log doubts about its header and its values.
 
-    paths: one file for all channels, or one a channel, in the order of `trained.channels`.
+    Parameters
+    ----------
+    trained
+        The weights with their channels.
+    paths
+        One file for all channels, or one a channel, in the order of `trained.channels`.
 
-    Raises InputError for what the audit refuses, and for voxels and an image that are both out of
-    all proportion to those that the network was trained on.
+    Returns
+    -------
+    Image
+        (channel, i, j, k).
+
+    Raises
+    ------
+    InputError
+        For an image that the audit refuses, and for voxels and an image that are both out of all
+        proportion to those that the network was trained on.
     """
     image = read_image(paths, channels=len(trained.channels))
     say_warnings(paths)
@@ -30,7 +43,7 @@ def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
             raise InputError(f"{path}: {text}")
         log.warning("%s: %s", path, text)
     usual = trained_on(trained)
-    text = stands_out(size_of(image.grid), usual, "the images trained on") if usual else ""
+    text = outlier_text(image_size(image.grid), usual, "the images trained on") if usual else ""
     if text:
         raise InputError(f"{paths[0]}: {text}")
     return image
@@ -44,7 +57,7 @@ def is_ct(trained: Trained) -> bool:
 
 
 def trained_on(trained: Trained) -> Size | None:
-    """Return the median voxel and image, after the crop, of the training cases; None where weights do not tell."""
+    """Return the median voxel and image size, after the crop, of the training cases; None if unknown."""
     if trained.model.network != "nnunet":
         plan = Plan.from_dict(trained.plan)
         spacing, shape = plan.spacing_mm, plan.median_shape

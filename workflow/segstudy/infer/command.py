@@ -171,7 +171,7 @@ def _labelled(names: list[str], options: argparse.Namespace, structures: dict[st
     tables |= {dataset: files for dataset, *files in map(_table, options.training_cases)}
     values = _json(options.training_structures, "--training-structures")
     values[options.dataset] = structures
-    found = []
+    labelled = []
     for dataset in sorted({name.partition("/")[0] for name in names}):
         if dataset not in tables:
             raise InputError(
@@ -186,14 +186,14 @@ def _labelled(names: list[str], options: argparse.Namespace, structures: dict[st
         table, labels = tables[dataset]
         select = [name.partition("/")[2] for name in names if name.startswith(f"{dataset}/")]
         for case in repaired_labels(read_cases(table, select), labels):
-            found.append(Labelled(dataset, case, values[dataset], ignore.get(dataset, ())))
-    return found
+            labelled.append(Labelled(dataset, case, values[dataset], ignore.get(dataset, ())))
+    return labelled
 
 
 def _predict_images(options: argparse.Namespace) -> None:
     from segstudy.files import check_folder_name, read_json
     from segstudy.infer import postprocess
-    from segstudy.infer.given import named_images
+    from segstudy.infer.input_images import named_images
     from segstudy.infer.predict import predict_images, values_of
     from segstudy.log import log
 

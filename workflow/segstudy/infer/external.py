@@ -16,8 +16,8 @@ from segstudy.files import make_folder, writing_folder
 from segstudy.finished import NOTHING, Finished
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
 from segstudy.images.headers import say_warnings
-from segstudy.infer import named
-from segstudy.infer.unfinished import files_of, waiting
+from segstudy.infer import command_files
+from segstudy.infer.prediction_cache import cache_folder, cached_files
 from segstudy.jobs import code
 from segstudy.log import log, progress
 from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
@@ -33,14 +33,31 @@ def predict_fold(
     output: Path,
     kept: Finished = NOTHING,
 ) -> None:
-    """Have a program label the tested cases of a fold: `output/<case>.nii.gz`.
+    """Run a program on the tested cases of a fold: `output/<case>.nii.gz`.
 
-    tested: case -> its image files. structures: the values that the labels are written with.
-    kept: where finished folds are kept; one of the same command, files and folders that it names
-        (`named`) and images is taken from there.
+    A case whose label cannot be made does not stop the others. Finished labels wait in
+    `<output>.partial/`, so that an interrupted job goes on where it stopped.
 
-    A case whose label cannot be made does not stop the others: InputError names all such at the
-    end. Finished labels wait in `<output>.partial/`, so that the job goes on where it stopped.
+    Parameters
+    ----------
+    settings
+        The program, and the dataset's channels.
+    tested
+        Case -> its image files.
+    structures
+        Structure -> value in the labels that are written.
+    threads
+        Given to the program.
+    output
+        The folder.
+    kept
+        Where finished folds are kept; one of the same command, files that it names
+        (`command_files`) and images is taken from there.
+
+    Raises
+    ------
+    InputError
+        At the end, for all cases that failed.
     """
     model = settings.model
     if set(structures) != set(model.labels):
@@ -49,18 +66,18 @@ def predict_fold(
             f"{', '.join(model.labels)}"
         )
     apart = [output, *(path for paths in tested.values() for path in paths)]
-    used = named.stamps(model.command, apart)
+    used = command_files.stamps(model.command, apart)
     key = json.dumps(
         [
             settings.model_copy(update={"model": model.learning()}).model_dump(mode="json"),
             *structures.items(),
             code.digest("infer.external"),
-            named.contents(used),
+            command_files.contents(used),
         ]
     )
-    folder = waiting(output, hashlib.sha256(key.encode()).hexdigest()[:16])
+    folder = cache_folder(output, hashlib.sha256(key.encode()).hexdigest()[:16])
     make_folder(folder)
-    files = files_of(folder, tested)
+    files = cached_files(folder, tested)
     contents = {case: file.name for case, file in files.items()}
     whole = finished.key("infer", key, contents, threads, finished.versions_of())
     if kept.restore(whole, output, whole=True):
@@ -72,9 +89,9 @@ def predict_fold(
             continue
         try:
             say_warnings(paths, case)
-            found = run(settings, case, paths, threads, folder)
-            label = translated(found, model, structures, case)
-            write_label(files[case], label, found.affine, like=paths[0])
+            predicted = run(settings, case, paths, threads, folder)
+            label = translated(predicted, model, structures, case)
+            write_label(files[case], label, predicted.affine, like=paths[0])
         except InputError as error:
             errors.append(str(error))
     if errors:
@@ -84,7 +101,7 @@ def predict_fold(
     with writing_folder(output) as done:
         for case, file in files.items():
             shutil.copyfile(file, done / f"{case}.nii.gz")
-    if None not in used and named.stamps(model.command, apart) == used:
+    if None not in used and command_files.stamps(model.command, apart) == used:
         kept.keep(whole, output)
     elif kept.folder:
         log.warning(
@@ -97,13 +114,33 @@ def predict_fold(
 def run(
     settings: ExternalSettings, case: str, images: Sequence[Path], threads: int, scratch: Path
 ) -> Image:
-    """Run the program on a case; its label map on the image's grid, with the program's values.
+    """Run the program on a case.
 
-    scratch: a folder for what the program writes.
+    The words of the command are given to the program as they are, never to a shell.
 
-    The words of the command are given to the program as they are, never to a shell. Raises
-    InputError where it is missing, fails, takes too long, writes nothing, no label map, or one on
-    another grid.
+    Parameters
+    ----------
+    settings
+        The program, and the dataset's channels.
+    case
+        Its name.
+    images
+        One file a channel.
+    threads
+        Given to the program.
+    scratch
+        A folder for the files that the program writes.
+
+    Returns
+    -------
+    Image
+        Label map (i, j, k) on the image's grid, with the program's values.
+
+    Raises
+    ------
+    InputError
+        Where the program is missing, fails, takes too long, or writes nothing, no label map, or one
+        on another grid.
     """
     names = ["image"] if len(images) == 1 else [f"image_{name}" for name in settings.channels]
     if len(settings.channels) != len(images):
@@ -111,12 +148,12 @@ def run(
             f"{images[0]}: case {case}: all {len(settings.channels)} channels in one file; "
             "trainer: external gives each channel's file to the command, so split it"
         )
-    with tempfile.TemporaryDirectory(dir=scratch) as own:
-        output = Path(own).resolve() / f"{case}.nii.gz"
+    with tempfile.TemporaryDirectory(dir=scratch) as private:
+        output = Path(private).resolve() / f"{case}.nii.gz"
         values = dict(zip(names, [str(path.resolve()) for path in images], strict=True))
         values |= {"output": str(output), "threads": str(threads)}
         command = [
-            PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in settings.model.command
+            PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in settings.model.command
         ]
         _call(command, case, settings.model.timeout_min)
         if not output.is_file():
@@ -156,26 +193,42 @@ def _call(command: list[str], case: str, timeout_min: float) -> None:
         ) from None
     if ended.returncode:
         said = ended.stdout.decode(errors="replace").strip().splitlines()[-TOLD_LINES:]
-        told = "; it said:\n  " + "\n  ".join(said) if said else " and said nothing"
-        raise InputError(f"case {case}: {command[0]} ended with {ended.returncode}{told}")
+        output = "; it said:\n  " + "\n  ".join(said) if said else " and said nothing"
+        raise InputError(f"case {case}: {command[0]} ended with {ended.returncode}{output}")
 
 
 def translated(
     label: Image, model: ExternalModel, structures: Mapping[str, int], case: str
 ) -> np.ndarray:
-    """Return the label with the dataset's values in the place of the program's.
+    """Replace the program's values in a label by the dataset's.
 
-    Raises InputError for values that the model's `labels` and `background_labels` do not name.
+    Parameters
+    ----------
+    label
+        (i, j, k), with the program's values.
+    model
+        Names the program's values.
+    structures
+        Structure -> value in the dataset.
+    case
+        Its name, for the error.
+
+    Raises
+    ------
+    InputError
+        For values that the model's `labels` and `background_labels` do not name.
     """
-    found = np.unique(label.array).tolist()
-    meaning = {value: structures[name] for name, own in model.labels.items() for value in own}
-    background = found if model.background_labels == "all" else [0, *model.background_labels]
-    unknown = [value for value in found if value not in meaning and value not in background]
+    present = np.unique(label.array).tolist()
+    meaning = {
+        value: structures[name] for name, own_values in model.labels.items() for value in own_values
+    }
+    background = present if model.background_labels == "all" else [0, *model.background_labels]
+    unknown = [value for value in present if value not in meaning and value not in background]
     if unknown:
         raise InputError(
             f"case {case}: {model.command[0]} wrote the values "
             f"{', '.join(map(str, unknown[:10]))}{', ...' if len(unknown) > 10 else ''}, which the "
             "model's labels do not name; add them there, or to its background_labels (`all`: any other)"
         )
-    values = np.array([meaning.get(value, 0) for value in found], np.uint16)
-    return values[np.searchsorted(found, label.array)]
+    values = np.array([meaning.get(value, 0) for value in present], np.uint16)
+    return values[np.searchsorted(present, label.array)]

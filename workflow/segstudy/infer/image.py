@@ -1,4 +1,4 @@
-"""One image, from its file to a class for each of its voxels, in three steps.
+"""Prediction of one image, in three steps: read, probabilities, restore.
 
 `read` and `restore` keep a CPU busy, `probabilities` a GPU: apart, they can overlap.
 """
@@ -20,19 +20,41 @@ from segstudy.sides import class_pairs
 
 
 def predict_image(trained: Trained, paths: Sequence[Path], device: torch.device) -> Image:
-    """Give each voxel of an image its most likely class.
+    """Predict the most likely class of each voxel of an image.
 
-    paths: one file for all channels, or one a channel, in the order of `trained.channels`.
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    paths
+        One file for all channels, or one a channel, in the order of `trained.channels`.
+    device
+        Where the network runs.
 
-    Returns class indices (i, j, k), 0 for the background, on the image's own grid.
-    Raises InputError as `checks.read_checked` does.
+    Returns
+    -------
+    Image
+        Class indices (i, j, k), 0 for the background, on the image's own grid.
+
+    Raises
+    ------
+    InputError
+        As `checks.read_checked` does.
     """
     array, way = read(trained, paths)
     return restore(probabilities(trained, array, device), way)
 
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
-    """Read an image as the network sees it, float32 (channel, x, y, z), and the way back."""
+    """Read, prepare and normalise an image.
+
+    Returns
+    -------
+    array : numpy.ndarray
+        float32 (channel, x, y, z).
+    way : Restore
+        The way back to the image's own grid.
+    """
     plan = Plan.from_dict(trained.plan)
     name = ", ".join(str(path) for path in paths)
     image = read_checked(trained, paths)
@@ -43,7 +65,7 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> np.ndarray:
-    """Predict class probabilities (class, x, y, z) of an image that `read` gave; class 0 is the background."""
+    """Predict class probabilities (class, x, y, z) of an image that `read` returned; class 0 is background."""
     window = SlidingWindow(
         patch_size=trained.patch_size,
         dims=trained.model.dims,
@@ -62,19 +84,19 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
     )
 
 
-def restore(found: np.ndarray, way: Restore) -> Image:
+def restore(probabilities: np.ndarray, way: Restore) -> Image:
     """Return class indices (i, j, k) on the image's own grid: argmax of the resampled probabilities."""
-    return Image(preparing.restore(found, way), way.native.affine)
+    return Image(preparing.restore(probabilities, way), way.native.affine)
 
 
-def with_values(classes: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Put label values in place of class indices: class 1 gets `values[0]`, and so on; 0 stays 0."""
+def to_label_values(classes: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Replace class indices by label values: class 1 by `values[0]`, and so on; 0 stays 0."""
     kind = np.uint8 if max(values) < 256 else np.uint16
     return np.array([0, *values], kind)[classes]
 
 
-def with_classes(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Put class indices in place of label values; other values become 0."""
+def to_class_indices(label: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Replace label values by class indices: `values[0]` by 1, and so on; other values become 0."""
     indices = np.zeros(max(int(label.max(initial=0)), *values) + 1, np.uint8)
     indices[list(values)] = np.arange(1, len(values) + 1)
     return indices[label]

@@ -1,8 +1,8 @@
-"""One image through nnU-Net's own preprocessing, predictor and export; the same three steps as `image`.
+"""Prediction of one image by nnU-Net's own preprocessing, predictor and export, in the steps of `image`.
 
-Arrays are in nnU-Net's axes (z, y, x), those of a NIfTI file in reverse; it never looks at directions.
-So an image whose axes point elsewhere than those of all training images is turned to theirs, and
-its labels are turned back.
+Arrays are in nnU-Net's axes (z, y, x), those of a NIfTI file in reverse; nnU-Net never looks at
+directions. So an image whose axes point elsewhere than those of all training images is reoriented
+to theirs, and its labels are reoriented back.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from segstudy.images.files import Grid, Image
-from segstudy.images.geometry import turned_to
+from segstudy.images.geometry import reorient
 from segstudy.infer.checks import read_checked
 from segstudy.log import log
 from segstudy.networks.nnunet import managers
@@ -23,7 +23,17 @@ from segstudy.networks.weights import Trained
 
 @dataclass(frozen=True)
 class Way:
-    """Hold the way back: nnU-Net's notes on the image, and the image's grid, as seen and as stored."""
+    """Hold the way back.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    properties
+        nnU-Net's notes on the image.
+    seen, native
+        The image's grid, as the network saw it and as stored.
+    """
 
     trained: Trained
     properties: dict[str, Any]
@@ -32,7 +42,15 @@ class Way:
 
 
 def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
-    """Read an image as nnU-Net's network sees it, float32 (channel, z, y, x), and the way back."""
+    """Read an image as nnU-Net's network sees it.
+
+    Returns
+    -------
+    array : numpy.ndarray
+        float32 (channel, z, y, x).
+    way : Way
+        The way back.
+    """
     stored = read_checked(trained, paths)
     image = as_trained(stored, trained.plan.get("orientations") or ())
     plans, configuration = managers(trained.plan)
@@ -50,19 +68,19 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
 
 def as_trained(image: Image, known: Sequence[str]) -> Image:
     """Reorient an image to the first of the known orientations, where its own is none of them."""
-    own = image.grid.orientation
-    if not known or own in known:
+    stored = image.grid.orientation
+    if not known or stored in known:
         return image
     log.info(
         "axes point to %s, those of the training images to %s: turned, since nnU-Net does not look at directions",
-        own,
+        stored,
         known[0],
     )
-    return turned_to(image, known[0])
+    return reorient(image, known[0])
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Predict logits (class, z, y, x) of an image that `read` gave, by nnU-Net's sliding windows."""
+    """Predict logits (class, z, y, x) of an image that `read` returned, by nnU-Net's sliding windows."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     plans, configuration = managers(trained.plan)
@@ -86,7 +104,7 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
     return predictor.predict_logits_from_preprocessed_data(torch.from_numpy(array))
 
 
-def restore(found: torch.Tensor, way: Way) -> Image:
+def restore(logits: torch.Tensor, way: Way) -> Image:
     """Return class indices (i, j, k) on the image's own grid, as nnU-Net exports them."""
     from nnunetv2.inference.export_prediction import (
         convert_predicted_logits_to_segmentation_with_correct_shape as convert,
@@ -95,7 +113,7 @@ def restore(found: torch.Tensor, way: Way) -> Image:
     plans, configuration = managers(way.trained.plan)
     labels = plans.get_label_manager(way.trained.plan["dataset"])
     classes = convert(
-        found,
+        logits,
         plans,
         configuration,
         labels,
@@ -108,5 +126,5 @@ def restore(found: torch.Tensor, way: Way) -> Image:
 def as_stored(classes: np.ndarray, seen: Grid, native: Grid) -> Image:
     """Reorient classes (i, j, k) from the grid that the network saw to that of the image's file."""
     if seen.orientation != native.orientation:
-        classes = turned_to(Image(classes, seen.affine), native.orientation).array
+        classes = reorient(Image(classes, seen.affine), native.orientation).array
     return Image(np.ascontiguousarray(classes), native.affine)

@@ -1,6 +1,6 @@
-"""Keeping only the largest component of a structure, where that was seen to help.
+"""Keeping only the largest component of a structure, where a measurement shows that to help.
 
-Whether it helps is measured on cases of the training side alone (`predict.choice_cases`).
+The measurement uses cases of the training side alone (`predict.choice_names`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,14 @@ NEIGHBOURS = np.ones((3, 3, 3), bool)
 class Choice:
     """Record whether a structure is reduced to its largest component, and why.
 
-    dice_all, dice_largest: mean Dice without and with the reduction over `cases`, those whose
-    reference has the structure; None where nothing was measured.
+    Parameters
+    ----------
+    keep_largest
+        The choice.
+    dice_all, dice_largest
+        Mean Dice without and with the reduction; None where nothing was measured.
+    cases
+        The cases that were measured: those whose reference has the structure.
     """
 
     keep_largest: bool
@@ -31,10 +37,21 @@ class Choice:
 
 
 def keep_largest(classes: np.ndarray, reduced: Iterable[int]) -> np.ndarray:
-    """Return the class array (i, j, k) in which each class of `reduced` has kept its largest component.
+    """Keep only the largest component of some classes; the rest of them becomes background (0).
 
-    What is taken away becomes background (0). Of two components of equal size the one that comes
-    first in the array stays. The array given is not changed.
+    Of two components of equal size the first in the array stays.
+
+    Parameters
+    ----------
+    classes
+        Class indices (i, j, k); not changed.
+    reduced
+        Classes that are reduced.
+
+    Returns
+    -------
+    numpy.ndarray
+        (i, j, k).
     """
     result = classes.copy()
     boxes = ndimage.find_objects(classes)
@@ -56,24 +73,43 @@ def compare(
     classes: int,
     ignored: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute Dice of each class 1 .. classes-1 as predicted, and with its largest component alone.
+    """Compute Dice of each class, as predicted and with its largest component alone.
 
-    ignored: bool, voxels that nobody has labelled. They are not counted, but what is predicted there
-    may join parts to a component.
+    Parameters
+    ----------
+    reference, prediction
+        Class indices (i, j, k).
+    classes
+        The number of classes, the background among them.
+    ignored
+        bool (i, j, k), voxels that nobody has labelled. They are not counted, but a prediction
+        there may join parts to a component.
+
+    Returns
+    -------
+    as_predicted, largest : numpy.ndarray
+        (classes - 1,) each.
     """
     largest = keep_largest(prediction, range(1, classes))
     known = slice(None) if ignored is None else ~ignored
-    return tuple(dice(reference[known], own[known], classes) for own in (prediction, largest))
+    return tuple(
+        dice(reference[known], classes_of[known], classes) for classes_of in (prediction, largest)
+    )
 
 
 def choose(
     compared: Mapping[str, tuple[np.ndarray, np.ndarray]], structures: Sequence[str]
 ) -> dict[str, Choice]:
-    """Choose for each structure whether to keep the largest component: where that raises the mean Dice.
+    """Choose for each structure whether to keep its largest component: where that raises the mean Dice.
 
-    compared: case -> what `compare` gave for it, in the order of the structures.
+    A tie leaves the structure as predicted.
 
-    A structure is reduced only where its mean Dice rises; a tie leaves it as predicted.
+    Parameters
+    ----------
+    compared
+        Case -> result of `compare`, in the order of the structures.
+    structures
+        Names of the classes 1, 2, ...
     """
     choices = {}
     for column, structure in enumerate(structures):
@@ -101,7 +137,7 @@ def apply(
 
 
 def to_record(choices: Mapping[str, Choice]) -> dict:
-    """Return the content of `postprocessing.json`: per structure the choice and what it rests on."""
+    """Return the content of `postprocessing.json`: for each structure the choice and its measurements."""
     return {name: asdict(choice) for name, choice in choices.items()}
 
 

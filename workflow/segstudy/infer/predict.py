@@ -1,4 +1,4 @@
-"""The two things `segstudy infer` does: predict the tested cases of a fold, or any images."""
+"""Prediction of the tested cases of a fold, and of images outside any study."""
 
 import hashlib
 import shutil
@@ -13,13 +13,13 @@ from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
+from segstudy.images.data_files import content_digest
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.images.parts import content_digest
 from segstudy.infer import postprocess
 from segstudy.infer.batch import predict_each
-from segstudy.infer.image import with_classes, with_values
+from segstudy.infer.image import to_class_indices, to_label_values
 from segstudy.infer.postprocess import Choice
-from segstudy.infer.unfinished import files_of, waiting
+from segstudy.infer.prediction_cache import cache_folder, cached_files
 from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
@@ -43,17 +43,30 @@ def predict_fold(
 ) -> None:
     """Predict the tested cases of a fold: `output/<case>.nii.gz` and `output/postprocessing.json`.
 
-    tested: case -> its image files. structures: the values that the labels are written with.
-    choosing: cases of the training side that choose the post-processing, of `choice_names`.
-    kept: where finished folds are kept; one of the same weights, images and code is taken from there.
-
-    Finished predictions wait in `<output>.partial/` until all are there, so a job that was killed
+    Finished predictions wait in `<output>.partial/` until all are there, so that an interrupted job
     goes on where it stopped; predictions of other weights, images or code are not reused.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    tested
+        Case -> its image files.
+    structures
+        Structure -> value in the labels that are written.
+    choosing
+        Cases of the training side that choose the post-processing, of `choice_names`.
+    device
+        Where the network runs.
+    output
+        The folder.
+    kept
+        Where finished folds are kept; one of the same weights, images and code is taken from there.
     """
     values = values_of(trained, structures, "--structures")
     key = _key(trained, structures, choosing)
-    unfinished = waiting(output, key)
-    files = files_of(unfinished, tested)
+    unfinished = cache_folder(output, key)
+    files = cached_files(unfinished, tested)
     whole = _whole_key(trained, key, files, device)
     if kept.restore(whole, output, whole=True):
         shutil.rmtree(unfinished.parent, ignore_errors=True)
@@ -68,7 +81,9 @@ def predict_fold(
 
     def finish(case: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
-        write_label(files[case], with_values(kept, values), classes.affine, like=tested[case][0])
+        write_label(
+            files[case], to_label_values(kept, values), classes.affine, like=tested[case][0]
+        )
 
     predict_each(trained, left, device, finish)
     with writing_folder(output) as folder:
@@ -87,12 +102,28 @@ def predict_images(
     device: torch.device,
     output: Path,
 ) -> None:
-    """Predict images outside any study: `output/<name>.nii.gz` each, as soon as it is there."""
+    """Predict images outside any study: `output/<name>.nii.gz` each, as soon as it is finished.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    images
+        Name -> one file for all channels, or one a channel.
+    structures
+        Structure -> value in the labels that are written.
+    choices
+        Structure -> post-processing.
+    device
+        Where the network runs.
+    output
+        The folder.
+    """
     values = values_of(trained, structures, "--structures")
 
     def finish(name: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
-        label = with_values(kept, values)
+        label = to_label_values(kept, values)
         write_label(output / f"{name}.nii.gz", label, classes.affine, like=images[name][0])
 
     predict_each(trained, images, device, finish)
@@ -102,13 +133,18 @@ def predict_images(
 
 
 def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str]:
-    """List the cases (`dataset/case`) on which post-processing is chosen; none where no training case has an image.
+    """List the cases (`dataset/case`) on which post-processing is chosen.
 
-    label_maps: datasets without images, of which nothing can be predicted.
+    These are the cases of held-out validation, whose predictions are as good as an unseen case's;
+    where there are none, the first five training cases. Both are recorded in the weights, so that
+    no tested case can be among them (`refuse_leaks`).
 
-    Those that training kept apart to follow itself by, since their predictions are as good as an
-    unseen case's; where there are none, the first five that it was trained on. The weights tell
-    both, so no case that the model is tested on can be among them (`refuse_leaks`).
+    Parameters
+    ----------
+    trained
+        The weights, with the cases they have seen.
+    label_maps
+        Datasets without images, of which nothing can be predicted.
     """
     if trained.model.infer.keep_largest_component != "auto":
         return []
@@ -142,8 +178,17 @@ def choose_postprocessing(
 ) -> dict[str, Choice]:
     """Choose for each structure whether to keep its largest component only.
 
-    As the model's `keep_largest_component` says; for `auto`, where that raises the mean Dice over
-    the cases given, on their native grids.
+    The model's `keep_largest_component` decides; for `auto`, the mean Dice over the cases given, on
+    their native grids.
+
+    Parameters
+    ----------
+    trained
+        The weights with their settings.
+    choosing
+        Cases of the training side.
+    device
+        Where the network runs.
     """
     setting = trained.model.infer.keep_largest_component
     if setting != "auto":
@@ -157,7 +202,7 @@ def choose_postprocessing(
         if difference:
             raise InputError(f"{path}: case {name}: other grid than its image: {difference}")
         values = values_of(trained, structures, f"dataset {cases[name].dataset}")
-        reference, ignore = with_classes(label.array, values), cases[name].ignore
+        reference, ignore = to_class_indices(label.array, values), cases[name].ignore
         ignored = np.isin(label.array, ignore) if ignore else None
         return postprocess.compare(reference, classes.array, len(values) + 1, ignored)
 
@@ -203,11 +248,11 @@ def values_of(trained: Trained, structures: Mapping[str, int], where: str) -> li
 
 
 def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Labelled]) -> str:
-    """Return the key of all that decides a prediction but its image: weights, settings, post-processing, code."""
-    found = hashlib.sha256()
+    """Compute the key of all that decides a prediction but its image: weights, settings, code."""
+    digest = hashlib.sha256()
     for name, tensor in sorted(trained.network.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     settings = (
         trained.model.model_dump_json(),
         trained.structures,
@@ -222,8 +267,8 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         ],
         code.digest("infer.predict", *code_of(trained.model)),
     )
-    found.update(repr(settings).encode())
-    return found.hexdigest()[:16]
+    digest.update(repr(settings).encode())
+    return digest.hexdigest()[:16]
 
 
 def _contents(labelled: Labelled) -> list[str]:
@@ -232,7 +277,7 @@ def _contents(labelled: Labelled) -> list[str]:
 
 
 def _whole_key(trained: Trained, key: str, files: Mapping[str, Path], device: torch.device) -> str:
-    """Return the key of all that decides a fold's predictions; the files' names tell of the images' contents."""
+    """Compute the key of all that decides a fold's predictions; file names tell of the images' contents."""
     libraries = NNUNET_LIBRARIES if trained.model.network == "nnunet" else LIBRARIES
     contents = {case: file.name for case, file in files.items()}
     return finished.key(

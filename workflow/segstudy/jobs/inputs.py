@@ -9,8 +9,8 @@ from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_nnunet, is_synth
-from segstudy.owner import data_checksum
 from segstudy.paths import delivered_files, followed
+from segstudy.results_owner import data_checksum
 from segstudy.study import PhantomSource, Study, TableSource
 
 

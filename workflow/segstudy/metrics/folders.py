@@ -5,7 +5,7 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.images.names import NIFTI, OTHER, is_image, stem
-from segstudy.images.strangers import holds_dicom
+from segstudy.images.unreadable import holds_dicom
 
 NOT_READ = (
     *(".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".nhdr", ".mnc", ".gipl", ".gipl.gz", ".vti"),

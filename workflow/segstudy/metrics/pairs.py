@@ -12,8 +12,13 @@ from segstudy.errors import InputError
 from segstudy.images.files import Image, compare_grids, read_label, within_memory
 from segstudy.images.headers import say_warnings
 from segstudy.images.names import stem
-from segstudy.images.proportion import Size, judged, size_of
-from segstudy.images.segments import agree, by_name, renamed, told_otherwise
+from segstudy.images.segments import (
+    apply_value_map,
+    check_segment_names,
+    table_contradictions,
+    value_map,
+)
+from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
 from segstudy.metrics import label_values, slice_dice
 from segstudy.metrics.folders import (
@@ -201,7 +206,9 @@ def measure_pairs(
         if pair.prediction is None:
             log.warning("case %s: no prediction; its rows say missing_file", pair.case)
     if not settings.structures:
-        agree(path for pair in pairs for path in (pair.reference, pair.prediction) if path)
+        check_segment_names(
+            path for pair in pairs for path in (pair.reference, pair.prediction) if path
+        )
     pool = ThreadPoolExecutor(threads)
     try:
         # The kernels release the interpreter's lock, as does unpacking the files.
@@ -244,7 +251,7 @@ def _all_or_none(pairs: Sequence[Pair], running: Iterable[Future]) -> list[PairR
 def _check_sizes(pairs: Sequence[Pair], results: Sequence[PairResult]) -> None:
     """Refuse references whose voxels and size are out of all proportion to the others'."""
     sizes = {pair.case: result.size for pair, result in zip(pairs, results, strict=True)}
-    judgements = judged(sizes)
+    judgements = find_size_outliers(sizes)
     lines = [
         f"{pair.reference}: case {pair.case}: {judgements[pair.case]}"
         for pair in pairs
@@ -288,10 +295,10 @@ def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: boo
     label = read_label(path)
     if not named:
         return label
-    moved, doubts = by_name(path, named, rest_is_background=others)
-    for text in [*doubts, *told_otherwise(path, named)]:
+    moved, doubts = value_map(path, named, rest_is_background=others)
+    for text in [*doubts, *table_contradictions(path, named)]:
         log.warning("%s: case %s: %s", path, case, text)
-    return replace(label, array=renamed(label.array, moved, path))
+    return replace(label, array=apply_value_map(label.array, moved, path))
 
 
 def _measure_pair(pair: Pair, settings: MeasureSettings, audited: bool) -> PairResult:
@@ -307,7 +314,7 @@ def _measure_pair(pair: Pair, settings: MeasureSettings, audited: bool) -> PairR
     held = label_values.ValueCounts(
         pair.case, pair.reference, pair.prediction, label_values.count_values(known), None
     )
-    size = size_of(reference.grid)
+    size = image_size(reference.grid)
     diagonal_mm = float(np.linalg.norm(np.multiply(reference.grid.shape, reference.spacing_mm)))
     voxel_mm3 = float(np.prod(reference.spacing_mm))
     sides = settings.left_right_pairs

@@ -1,0 +1,1 @@
+"""Preprocessing: splits, fingerprints, plans, prepared cases."""

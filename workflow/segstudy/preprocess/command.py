@@ -5,6 +5,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps and their options."""
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
 
     split = steps.add_parser("split", help="give each case the fold that tests it")
@@ -74,6 +75,7 @@ def _add_cases(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Run the step that the options name."""
     steps = {
         "split": _split,
         "fingerprint": _fingerprint,
@@ -105,10 +107,15 @@ def _split(options: argparse.Namespace) -> None:
     moved = [subject for subject in folds if known.get(subject, folds[subject]) != folds[subject]]
     if moved:
         log.warning("the case table moves %d subjects, e.g. %s", len(moved), moved[0])
-    for fold in sorted({found.fold for found in splits} - {None, UNTESTED}):
-        own = [found for found in splits if found.fold == fold]
-        log.info("fold %d: %d cases, %d subjects", fold, len(own), len({s.subject for s in own}))
-    maps = sum(found.fold == UNTESTED for found in splits)
+    for fold in sorted({row.fold for row in splits} - {None, UNTESTED}):
+        tested_rows = [row for row in splits if row.fold == fold]
+        log.info(
+            "fold %d: %d cases, %d subjects",
+            fold,
+            len(tested_rows),
+            len({s.subject for s in tested_rows}),
+        )
+    maps = sum(row.fold == UNTESTED for row in splits)
     if maps:
         log.info("%d label maps, trained on by every fold", maps)
     # In this order, so that the table of splits is newer than the file of folds that it depends on.
@@ -140,11 +147,11 @@ def _fingerprint(options: argparse.Namespace) -> None:
     from segstudy.study import Cohort, from_json
 
     settings = from_json(Cohort, options.settings)
-    found = []
+    fingerprints = []
     for case in progress(_cases(options), f"fingerprint {options.dataset}"):
         with within_memory(case.case, case.files[0]):
-            found.append(fingerprint(options.dataset, case, settings))
-    write_fingerprints(options.output, found)
+            fingerprints.append(fingerprint(options.dataset, case, settings))
+    write_fingerprints(options.output, fingerprints)
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -157,7 +164,9 @@ def _plan(options: argparse.Namespace) -> None:
 
     settings = from_json(FitSettings, options.settings)
     paths = listed(options.fingerprints)
-    fingerprints = [found for path in paths for found in read_fingerprints(path)]
+    fingerprints = [
+        one_fingerprint for path in paths for one_fingerprint in read_fingerprints(path)
+    ]
     splits = read_splits(options.splits)
     cases = training_cases(fingerprints, splits, options.fold, settings.datasets or None)
     plan = fit(cases, settings.plan, settings.modality, settings.channels)
@@ -198,8 +207,8 @@ def _list(options: argparse.Namespace) -> None:
     elif options.files == "labels":
         paths = [case.label for case in cases]
     else:
-        found = shards((case.case for case in cases), options.cases_per_job)
-        paths = [Path(options.shards) / f"{shard}{options.suffix}" for shard in found]
+        by_shard = shards((case.case for case in cases), options.cases_per_job)
+        paths = [Path(options.shards) / f"{shard}{options.suffix}" for shard in by_shard]
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise InputError(

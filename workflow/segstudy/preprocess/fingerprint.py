@@ -1,4 +1,4 @@
-"""What a plan needs to know of a case, so that planning reads no image."""
+"""Fingerprints: the measures of a case that planning needs, so that it reads no image."""
 
 import json
 from collections.abc import Iterable
@@ -24,10 +24,18 @@ CROPS = ("body", "nonzero", "none")
 
 @dataclass(frozen=True)
 class Intensities:
-    """Foreground intensities of one channel: exact moments of all voxels, and a sample of them.
+    """Hold foreground intensities of one channel: exact moments of all voxels, and a sample of them.
 
-    CT is clipped to -1024..3071 HU as in `prepare`. sum_of_squares is that of the differences
-    from the mean. sample is float32 (n,), n at most 10,000.
+    Parameters
+    ----------
+    voxels
+        The number of foreground voxels.
+    mean
+        Of all of them; CT is clipped to -1024..3071 HU, as in `prepare`.
+    sum_of_squares
+        Of the differences from the mean.
+    sample
+        float32 (n,), n at most 10,000.
     """
 
     voxels: int
@@ -38,7 +46,21 @@ class Intensities:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A case in RAS: voxel size in mm, shape, box (start, stop) of each kind of crop, intensities."""
+    """Hold the measures of a case in RAS.
+
+    Parameters
+    ----------
+    dataset, case
+        Names.
+    spacing_mm
+        Voxel size along x, y, z.
+    shape
+        Voxels along x, y, z.
+    boxes
+        Kind of crop -> box (start, stop) in voxels.
+    channels
+        Foreground intensities of each channel; empty for a label map without image.
+    """
 
     dataset: str
     case: str
@@ -48,7 +70,7 @@ class Fingerprint:
     channels: tuple[Intensities, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         values = asdict(self)
         for channel in values["channels"]:
             # Six digits are far finer than noise, and keep the files small.
@@ -57,6 +79,7 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], file: object) -> "Fingerprint":
+        """Read a fingerprint from JSON values; InputError, with the file, for a damaged one."""
         try:
             return cls(
                 dataset=values["dataset"],
@@ -79,11 +102,25 @@ class Fingerprint:
 
 
 def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
-    """Read a case's image and label, and describe them.
+    """Read a case's image and label, and measure them.
 
-    name: the dataset's. The foreground is all structures together; the intensities are those of
-    at most 10,000 of its voxels, drawn by a seed from the names of dataset and case. A label map
-    alone has none; what is labelled in it is the box of every crop.
+    The foreground is all structures together. Intensities are those of at most 10,000 of its
+    voxels, drawn with a seed from the names of dataset and case. A label map without image has
+    none; its labelled voxels are the box of every crop.
+
+    Parameters
+    ----------
+    name
+        The dataset's name.
+    case
+        The case.
+    dataset
+        The dataset's settings.
+
+    Raises
+    ------
+    InputError
+        Where image and label differ in shape, and for voxels that are not finite.
     """
     if not case.images:
         return _of_label_map(name, case)
@@ -97,9 +134,9 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
         raise InputError(
             f"{case.images[0]}: voxels that are not finite (case {case.case}); expected numbers"
         )
-    turned = to_ras(image)
-    spacing = turned.spacing_mm
-    boxes = {crop: tuple(crop_box(turned.array, spacing, crop)) for crop in CROPS}
+    reoriented = to_ras(image)
+    spacing = reoriented.spacing_mm
+    boxes = {crop: tuple(crop_box(reoriented.array, spacing, crop)) for crop in CROPS}
     foreground = image.array[:, np.isin(label.array, list(dataset.structures.values()))]
     if dataset.modality == "CT":
         foreground = np.clip(foreground, *CT_RANGE_HU)
@@ -107,7 +144,7 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
         name,
         case.case,
         spacing,
-        turned.grid.shape,
+        reoriented.grid.shape,
         boxes,
         tuple(_intensities(values, name, case.case) for values in foreground),
     )
@@ -115,14 +152,16 @@ def fingerprint(name: str, case: Case, dataset: Cohort) -> Fingerprint:
 
 def _of_label_map(name: str, case: Case) -> Fingerprint:
     label = read_label(case.label)
-    turned = to_ras(Image(label.array[None], label.affine))
+    reoriented = to_ras(Image(label.array[None], label.affine))
     boxes = {
         crop: tuple(
-            crop_box(turned.array, turned.spacing_mm, "none" if crop == "none" else "nonzero")
+            crop_box(
+                reoriented.array, reoriented.spacing_mm, "none" if crop == "none" else "nonzero"
+            )
         )
         for crop in CROPS
     }
-    return Fingerprint(name, case.case, turned.spacing_mm, turned.grid.shape, boxes, ())
+    return Fingerprint(name, case.case, reoriented.spacing_mm, reoriented.grid.shape, boxes, ())
 
 
 def _intensities(values: np.ndarray, dataset: str, case: str) -> Intensities:
@@ -138,13 +177,13 @@ def _intensities(values: np.ndarray, dataset: str, case: str) -> Intensities:
 
 
 def write_fingerprints(path: Path | str, fingerprints: Iterable[Fingerprint]) -> None:
-    """Write them as JSON on one line, since thousands of numbers a case would fill as many."""
-    values = [found.to_dict() for found in fingerprints]
+    """Write fingerprints as JSON on one line, since thousands of numbers a case would fill as many."""
+    values = [fingerprint.to_dict() for fingerprint in fingerprints]
     write_text(path, json.dumps(values, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_fingerprints(path: Path | str) -> list[Fingerprint]:
-    """Raises InputError for a file that `write_fingerprints` did not write."""
+    """Read a file that `write_fingerprints` wrote; InputError for any other."""
     values = read_json(path)
     if not isinstance(values, list):
         raise InputError(f"{path}: expected a list of fingerprints")

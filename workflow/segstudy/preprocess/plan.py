@@ -12,8 +12,8 @@ from segstudy.images.crop import widened
 from segstudy.images.names import grid_name, parse_grid
 from segstudy.images.plan import Plan
 from segstudy.images.resample import resampled_shape
-from segstudy.preprocess.choices import geometry
 from segstudy.preprocess.fingerprint import Fingerprint, Intensities
+from segstudy.preprocess.plan_geometry import plan_geometry
 from segstudy.study import Preprocess
 
 
@@ -23,13 +23,25 @@ def training_cases(
     fold: int,
     datasets: Collection[str] | None = None,
 ) -> list[Fingerprint]:
-    """The fingerprints of a fold's training cases, in the order of the splits.
+    """Select the fingerprints of a fold's training cases, in the order of the splits.
 
-    datasets: those whose cases count; None: all.
+    Parameters
+    ----------
+    fingerprints
+        Of all cases.
+    splits
+        The table of splits.
+    fold
+        The fold, counted from 0.
+    datasets
+        Datasets whose cases count; None: all.
 
-    Raises InputError where a training case has none, or there is no training case.
+    Raises
+    ------
+    InputError
+        Where a training case has no fingerprint, or the fold has no training case.
     """
-    known = {(found.dataset, found.case): found for found in fingerprints}
+    known = {(fingerprint.dataset, fingerprint.case): fingerprint for fingerprint in fingerprints}
     training = training_side(splits, fold, datasets)
     if not training:
         raise InputError(f"fold {fold}: no case to train on; see the table of splits")
@@ -48,15 +60,28 @@ def fit(
     modality: str,
     channels: Sequence[str] = (),
 ) -> Plan:
-    """A plan for these cases, which must be training cases only.
+    """Fit a plan on the training cases of a fold.
 
-    channels: names of the images' channels, needed where the plan keeps some of them only.
+    `ct` normalisation clips to percentiles of the foreground and uses its mean and SD; for the
+    spacing see `target_spacing`.
 
-    Follows nnU-Net (Isensee et al. 2021): see `target_spacing`; `ct` normalisation clips to
-    percentiles of the foreground and uses its mean and SD.
+    Parameters
+    ----------
+    cases
+        Fingerprints of training cases only.
+    settings
+        The plan, as in the study file.
+    modality
+        `CT`, `MR` or `other`.
+    channels
+        Names of the images' channels, needed where the plan selects some of them.
+
+    References
+    ----------
+    Isensee et al. 2021, doi:10.1038/s41592-020-01008-z
     """
     shape = {}
-    basis = geometry(settings, modality, (1.0, 1.0, 1.0), channels)
+    basis = plan_geometry(settings, modality, (1.0, 1.0, 1.0), channels)
     for case in cases:
         box = widened(Box(*case.boxes[basis.crop]), case.shape, case.spacing_mm, basis.margin_mm)
         shape[case.dataset, case.case] = box.shape
@@ -70,7 +95,7 @@ def fit(
     shapes = [
         resampled_shape(shape[case.dataset, case.case], case.spacing_mm, spacing) for case in cases
     ]
-    fitted = geometry(settings, modality, spacing, channels)
+    fitted = plan_geometry(settings, modality, spacing, channels)
     intensities = ()
     if fitted.normalise == "ct":
         pooled = list(zip(*(case.channels for case in cases), strict=True))
@@ -90,18 +115,27 @@ def target_spacing(
     shapes: Sequence[Sequence[int]],
     threshold: float,
 ) -> tuple[float, float, float]:
-    """Voxel size (mm) for a cohort: the median along each axis.
+    """Compute the target spacing of a cohort: the median along each axis, in mm.
 
     Where the median is so anisotropic that the coarsest axis is more than `threshold` times
     coarser than the others, and has that many times fewer voxels, its 10th percentile is taken
     instead, though not below the other axes: with the median, half of the cohort would lose
     slices, and small structures with them (nnU-Net's rule).
+
+    Parameters
+    ----------
+    spacings_mm
+        Voxel size of each case along right, front, head.
+    shapes
+        Voxels of each case along these axes.
+    threshold
+        Ratio of spacings.
     """
     spacing = np.median(spacings_mm, axis=0)
     voxels = np.median(
         [
-            resampled_shape(shape, own, spacing)
-            for shape, own in zip(shapes, spacings_mm, strict=True)
+            resampled_shape(shape, spacing_of_case, spacing)
+            for shape, spacing_of_case in zip(shapes, spacings_mm, strict=True)
         ],
         axis=0,
     )
@@ -109,13 +143,13 @@ def target_spacing(
     others = [axis for axis in range(3) if axis != coarse]
     finest = spacing[others].max()
     if spacing[coarse] > threshold * finest and voxels[coarse] * threshold < voxels[others].min():
-        low = np.percentile([own[coarse] for own in spacings_mm], 10)
+        low = np.percentile([spacing_of_case[coarse] for spacing_of_case in spacings_mm], 10)
         spacing[coarse] = max(low, finest)
     return tuple(rounded(size) for size in spacing)
 
 
 def rounded(size_mm: float) -> float:
-    """A voxel size with three decimals (three digits below 0.1 mm), so that it can name a folder."""
+    """Round a voxel size in mm to three decimals (three digits below 0.1 mm), as it names a folder."""
     decimals = 3 if size_mm >= 0.1 else 2 - math.floor(math.log10(size_mm))
     return round(float(size_mm), min(decimals, 6))
 
@@ -123,10 +157,27 @@ def rounded(size_mm: float) -> float:
 def fit_intensities(
     channels: Sequence[Intensities], percentiles: tuple[float, float]
 ) -> dict[str, float]:
-    """Percentiles, mean and SD of the pooled foreground of one channel.
+    """Compute percentiles, mean and SD of the pooled foreground of one channel.
 
     Mean and SD are exact. Percentiles come from the samples, each weighted by the voxels that
-    it stands for. Raises InputError where there is no foreground.
+    it stands for.
+
+    Parameters
+    ----------
+    channels
+        The channel's intensities in each case.
+    percentiles
+        Lower and upper percentile, 0 to 100.
+
+    Returns
+    -------
+    dict
+        `low`, `high`, `mean`, `sd`.
+
+    Raises
+    ------
+    InputError
+        Where there is no foreground.
     """
     channels = [channel for channel in channels if channel.voxels]
     if not channels:

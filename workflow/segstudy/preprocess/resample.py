@@ -1,4 +1,4 @@
-"""Prepare the cases of a shard and write their arrays."""
+"""Preparation of the cases of a shard."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from segstudy.images.geometry import to_ras
 from segstudy.images.plan import Restore
 from segstudy.images.prepare import prepare, prepare_label
 from segstudy.log import log, progress
-from segstudy.preprocess.choices import geometry
+from segstudy.preprocess.plan_geometry import plan_geometry
 from segstudy.study import ResampleSettings
 
 
@@ -24,15 +24,29 @@ def resample_shard(
     settings: ResampleSettings,
     output: Path | str,
 ) -> None:
-    """Write the arrays of a dataset's cases into the folder `output`, which appears when all are done.
+    """Prepare a dataset's cases into the folder `output`, which appears when all are done.
 
-    name: the dataset's. spacing_mm: voxel size (right, front, head) of the arrays.
+    Parameters
+    ----------
+    name
+        The dataset's name.
+    cases
+        The cases of the shard.
+    spacing_mm
+        Target spacing along right, front, head.
+    settings
+        Plan, dataset and structures.
+    output
+        The folder.
 
-    Raises InputError for a label of another shape than its image's, and where the crop takes more
-    than 0.1 % of a structure's voxels.
+    Raises
+    ------
+    InputError
+        For a label of another shape than its image's, and where the crop takes more than 0.1 % of a
+        structure's voxels.
     """
     dataset = settings.dataset
-    way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
+    way = plan_geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
     values = [dataset.structures[structure] for structure in settings.structures]
     with writing_folder(output) as folder:
         for case in progress(cases, f"resample {name}"):
@@ -55,9 +69,9 @@ def resample_shard(
 def _check_crop(
     case: Case, label: Image, restore: Restore, values: Sequence[int], crop: str
 ) -> None:
-    """Log what the crop takes from a case's structures; InputError where it is more than 0.1 % of one."""
-    turned = to_ras(Image(label.array, restore.native.affine)).array
-    for value, (lost, voxels) in cut_off(turned, restore.box, values).items():
+    """Log the voxels of structures that the crop takes; InputError where they are over 0.1 % of one."""
+    reoriented = to_ras(Image(label.array, restore.native.affine)).array
+    for value, (lost, voxels) in cut_off(reoriented, restore.box, values).items():
         text = (
             f"case {case.case}: {lost} of {voxels} voxels ({lost / voxels:.2%}) of the structure of "
             f"value {value} lie outside what `crop: {crop}` keeps of {case.images[0]}"
@@ -71,7 +85,7 @@ def _check_crop(
 
 
 def _say_what_was_lost(case: Case, stored, prepared, values: Sequence[int]) -> None:
-    """Log a structure that is in the label file and not in the array: no training will see it."""
+    """Log a structure that the label file has and the array lacks: no training will see it."""
     for index, value in enumerate(values, start=1):
         if (stored == value).any() and not (prepared == index).any():
             log.warning(

@@ -1,4 +1,4 @@
-"""Which fold tests which case."""
+"""Splits: the fold that tests each case."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -20,29 +20,41 @@ def split(
     settings: Splits,
     known: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Split]:
-    """Give each case the fold that tests it, or None where every fold's model does.
-
-    cohorts: the cases of each dataset. roles: `train` or `test` of each dataset. known: the fold of
-    each subject of an earlier run (of each case, as `dataset/case`, where these are dealt one by one).
+    """Assign each case the fold that tests it, or None where every fold's model does.
 
     Cases of a `test` dataset, and those whose `split` is `test`, get None: no fold trains on
     them. Folds that the user wrote into the case table are kept. Otherwise subjects are dealt
-    into folds: sorted by foreground volume (mm³), in groups of as many as there are folds, one
-    of each group to every fold, by a seeded shuffle. Folds so differ by at most one subject and
+    into folds: sorted by foreground volume (mm³), in blocks of as many as there are folds, one
+    of each block to every fold, by a seeded shuffle. Folds so differ by at most one subject and
     hold large and small structures alike; by `volume_and_presence` they hold as many subjects that
     lack a structure, too. The result depends on names, volumes and seed alone. A subject whose fold
     is known stays there; new ones go to the fold with the fewest subjects, and among these to the one
     that lacks such subjects most.
 
-    A label map alone is tested by no fold and trained on by all of them (`UNTESTED`), unless images
-    of its subject are tested: then it is left out by the folds that test these.
+    A label map without image is tested by no fold and trained on by all of them (`UNTESTED`),
+    unless images of its subject are tested: the folds that test these leave it out.
 
-    A subject is never in two folds; subjects with the same image are one since the audit. The same subject's name in two training datasets is taken
-    for the same person: that can only keep apart what might leak. The one exception is
-    `group_by: case_though_it_leaks`, where every case is dealt out for itself; a warning says
-    how many subjects then stand on both sides.
+    A subject is never in two folds; subjects with the same image are one since the audit. The same
+    name of a subject in two training datasets is taken for the same person, which can only separate
+    cases that might leak. The one exception is `group_by: case_though_it_leaks`, where every case
+    is dealt out by itself; a warning tells how many subjects are then trained on and tested.
 
-    Raises InputError where this cannot be kept, or a fold would have no case.
+    Parameters
+    ----------
+    cohorts
+        Dataset -> its cases.
+    roles
+        Dataset -> `train` or `test`.
+    settings
+        Number of folds, seed and stratification.
+    known
+        Subject -> its fold in an earlier run (case, as `dataset/case`, where cases are dealt one by
+        one).
+
+    Raises
+    ------
+    InputError
+        Where these rules cannot be kept, or a fold would have no case.
     """
     training = {
         (dataset, case.case): case
@@ -81,13 +93,13 @@ def split(
         chosen = {key: case.fold for key, case in training.items()}
         _check_given(training, settings.folds)
     chosen |= _of_label_maps(maps, training, chosen, cohorts, roles)
-    found = [
+    splits = [
         Split(dataset, case.case, case.subject, chosen.get((dataset, case.case)))
         for dataset, cases in cohorts.items()
         for case in sorted(cases, key=lambda case: case.case)
     ]
-    _say_what_cannot_be_learned(training | maps, found, settings.folds)
-    return found
+    _say_what_cannot_be_learned(training | maps, splits, settings.folds)
+    return splits
 
 
 def _say_same_images(cohorts: Mapping[str, Sequence[Case]]) -> None:
@@ -121,8 +133,12 @@ def _say_what_cannot_be_learned(
             )
         for name in absent:
             lacking.setdefault(name, []).append(fold)
-    for name, own in lacking.items():
-        which = "any fold" if len(own) == folds else f"fold {', '.join(map(str, own))}"
+    for name, lacking_folds in lacking.items():
+        which = (
+            "any fold"
+            if len(lacking_folds) == folds
+            else f"fold {', '.join(map(str, lacking_folds))}"
+        )
         log.warning(
             "%s: no case that %s trains on has a voxel of it, so it cannot be learned there",
             name,
@@ -137,7 +153,7 @@ def _of_label_maps(
     cohorts: Mapping[str, Sequence[Case]],
     roles: Mapping[str, str],
 ) -> dict[Key, int | None]:
-    """The fold that leaves out each label map: that of its subject's images, else none does.
+    """Find the fold that leaves out each label map: that of its subject's images, else none does.
 
     A subject whose images are in several folds (of a study that asks for leaks) is left out by all.
     """
@@ -151,14 +167,16 @@ def _of_label_maps(
                 folds.setdefault(case.subject, set()).add(chosen[dataset, case.case])
             elif case.images:
                 folds.setdefault(case.subject, set()).add(None)
-    found: dict[Key, int | None] = {}
+    left_out_by: dict[Key, int | None] = {}
     for key, case in maps.items():
-        own = folds.get(case.subject, {UNTESTED})
-        found[key] = next(iter(own)) if len(own) == 1 else None
-    held = sum(fold != UNTESTED for fold in found.values())
+        testing = folds.get(case.subject, {UNTESTED})
+        left_out_by[key] = next(iter(testing)) if len(testing) == 1 else None
+    held = sum(fold != UNTESTED for fold in left_out_by.values())
     if held:
         log.info(
-            "%d of %d label maps are of subjects that folds test: left out there", held, len(found)
+            "%d of %d label maps are of subjects that folds test: left out there",
+            held,
+            len(left_out_by),
         )
     alike = {case.subject for case in maps.values()} & elsewhere
     if alike:
@@ -168,7 +186,7 @@ def _of_label_maps(
             len(alike),
             min(alike),
         )
-    return found
+    return left_out_by
 
 
 def _refuse_leaks(cohorts: Mapping[str, Sequence[Case]], roles: Mapping[str, str]) -> None:
@@ -230,7 +248,7 @@ def _warn_of_leaks(training: Mapping[Key, Case], chosen: Mapping[Key, int]) -> N
     log.warning(
         "LEAK, as splits.group_by asks for: %d of %d subjects have cases in several folds, so models are "
         "tested on subjects that they were trained on; do not publish these figures as those of new patients",
-        sum(len(own) > 1 for own in folds.values()),
+        sum(len(subject_folds) > 1 for subject_folds in folds.values()),
         len(folds),
     )
 
@@ -238,19 +256,19 @@ def _warn_of_leaks(training: Mapping[Key, Case], chosen: Mapping[Key, int]) -> N
 def _volumes(
     cases: Mapping[Key, Case], unit: Mapping[Key, str]
 ) -> dict[str, tuple[tuple[bool, ...], float]]:
-    """For each subject (or what else is dealt out): which structures it has, and its foreground's volume.
+    """Group cases by subject, or by another unit: structures that are present, and foreground volume.
 
-    The volume is in mm³, the mean over its cases; a structure counts that any of them has.
+    The volume is in mm³, the mean over the cases; a structure counts that any of them has.
     """
-    found: dict[str, list[Case]] = {}
+    grouped: dict[str, list[Case]] = {}
     for key, case in cases.items():
-        found.setdefault(unit[key], []).append(case)
+        grouped.setdefault(unit[key], []).append(case)
     return {
         name: (
-            tuple(any(case.voxels[part] for case in own) for part in sorted(own[0].voxels)),
-            float(np.mean([_volume_mm3(case) for case in own])),
+            tuple(any(case.voxels[part] for case in members) for part in sorted(members[0].voxels)),
+            float(np.mean([_volume_mm3(case) for case in members])),
         )
-        for name, own in found.items()
+        for name, members in grouped.items()
     }
 
 
@@ -264,7 +282,7 @@ def _deal(
     settings: Splits,
     known: Mapping[str, int],
 ) -> dict[str, int]:
-    """Return a fold for each subject: the known one, else a new one."""
+    """Deal the subjects into folds: each into its known one, else into a new one."""
     if len(subjects) < settings.folds:
         raise InputError(
             f"{settings.folds} folds for {len(subjects)} subjects to train on; expected at least one "

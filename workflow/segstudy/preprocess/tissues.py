@@ -1,4 +1,4 @@
-"""Whole label maps on a plan's grid, for training on images that are drawn from them."""
+"""Whole label maps on a plan's grid, for training on images that are synthesised from them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,10 +12,10 @@ from segstudy.files import writing_folder
 from segstudy.images.arrays import write_tissues
 from segstudy.images.files import Image, read_label, within_memory
 from segstudy.images.geometry import to_ras
-from segstudy.images.prepare import IGNORED, laid_out, prepare_label
+from segstudy.images.prepare import IGNORED, prepare_label, target_grid
 from segstudy.labels import read_table
 from segstudy.log import progress
-from segstudy.preprocess.choices import geometry
+from segstudy.preprocess.plan_geometry import plan_geometry
 from segstudy.study import TissueSettings
 
 MOST = IGNORED - 1
@@ -30,13 +30,28 @@ def tissues_shard(
 ) -> None:
     """Write the label maps of a dataset's cases into the folder `output`, which appears when all are done.
 
-    name: the dataset's. spacing_mm: voxel size (right, front, head) of the maps.
+    No image is read: where the plan crops, a map is cropped to its labelled voxels.
 
-    No image is read: where the plan crops, a map is cropped to what is labelled in it.
-    Raises InputError for a map of more than 254 values.
+    Parameters
+    ----------
+    name
+        The dataset's name.
+    cases
+        The cases of the shard.
+    spacing_mm
+        Target spacing along right, front, head.
+    settings
+        Plan, dataset, structures, and label values that share a tissue.
+    output
+        The folder.
+
+    Raises
+    ------
+    InputError
+        For a map of more than 254 values.
     """
     dataset = settings.dataset
-    way = geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
+    way = plan_geometry(settings.plan, dataset.modality, spacing_mm, dataset.channels)
     if way.crop != "none":
         way = replace(way, crop="nonzero")
     values = [dataset.structures[structure] for structure in settings.structures]
@@ -48,29 +63,34 @@ def tissues_shard(
         for case in progress(cases, f"tissues {name}"):
             with within_memory(case.case, case.label):
                 label = read_label(case.label)
-                restore = laid_out(
+                restore = target_grid(
                     to_ras(Image(label.array[None], label.affine)),
                     label.grid,
                     way,
                     f"{case.label} (case {case.case})",
                 )
                 others = {*np.unique(label.array).tolist()} - {0, *values, *dataset.ignore}
-                found = [*values, *sorted(others)]
-                if len(found) > MOST:
+                label_values = [*values, *sorted(others)]
+                if len(label_values) > MOST:
                     raise InputError(
-                        f"{case.label}: {len(found)} label values (case {case.case}); expected at most "
+                        f"{case.label}: {len(label_values)} label values (case {case.case}); expected at most "
                         f"{MOST}, as many as a byte tells apart"
                     )
-                parts = prepare_label(label, restore, found, dataset.ignore)
+                parts = prepare_label(label, restore, label_values, dataset.ignore)
                 spacing = restore.grid.spacing_mm
-                alike = tissues_of(found, groups)
+                alike = tissues_of(label_values, groups)
                 write_tissues(folder, name, case.case, spacing, parts, len(values), alike)
 
 
 def tissues_of(values: Sequence[int], groups: Iterable[Sequence[int]]) -> list[int]:
-    """For each label value the number of its tissue, from 1 on: values of a group share one.
+    """Assign each label value the number of its tissue, from 1 on: values of a group share one.
 
-    groups: values that look alike; groups that overlap are one.
+    Parameters
+    ----------
+    values
+        Label values.
+    groups
+        Values that look alike; groups that overlap are one.
     """
     above: dict[int, int] = {}
 

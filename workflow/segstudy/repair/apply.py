@@ -1,8 +1,8 @@
-"""Undoing the fault on each case, and saying how far each result can be trusted.
+"""Moving the structure of each case back, with a verdict on how far each result can be trusted.
 
 The repair works on the grid as stored, by nearest neighbour, before any reorientation or
-resampling, and moves the one structure only. It cannot bring back what the fault destroyed:
-other structures that the moved one overwrote, and what it pushed out of the grid.
+resampling, and moves the one structure only. Two losses of the corruption stay: other structures
+that the moved one overwrote, and the part that left the grid.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +14,7 @@ from segstudy.boxes import bounding_box
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import Image, compare_grids, read_label
-from segstudy.images.moving import move_structure
+from segstudy.images.rigid import move_structure
 from segstudy.repair.evidence import Evidence, gain, measure
 from segstudy.repair.model import Estimate
 from segstudy.repair.pair import read_pair
@@ -25,29 +25,44 @@ from segstudy.study import RepairedCohort
 CLEAR_SHARE = 0.05
 #: Share of the structure that may overwrite others, or fall outside, without casting doubt.
 FITS_SHARE = 0.02
-#: Share of the structure on the border of the grid above which the fault has cut some of it off.
+#: Share of the structure on the border of the grid above which the corruption has cut some of it off.
 CUT_SHARE = 0.005
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was done to one case, and why. One row of verdicts.csv.
+    """Report what was done to one case, and why; a row of verdicts.csv.
 
-    verdict: `repaired`; `left` where the image says that the structure was right as delivered;
-        `review` where the evidence contradicts itself or something was lost.
-    label: which label was written: `moved`, `delivered` or `reference`.
-    voxels_moved: of the structure as delivered.
-    voxels_lost_outside: of these, what falls outside the grid when moved back.
-    voxels_overwritten: of other structures, where the structure lands.
-    voxels_at_border: of the structure as delivered, on the grid's border: what the fault pushed
-        further is lost.
-    voxels_vacated_near_others: of the place it leaves, nearer to another structure than to
-        background: probably overwritten by the fault.
-    voxels_filled: of these, what was given to the nearest structure (`fill_holes: nearest`).
-    gradient_*: image gradient across the structure's surface (evidence.Evidence), per mm.
-    spread_*: mean absolute deviation of the intensity within it.
-    smoothness_*: mean Dice of its neighbouring slices.
-    remark: the reasons, in words.
+    Parameters
+    ----------
+    case
+        Its name.
+    verdict
+        `repaired`; `left` where the image says that the structure was right as delivered; `review`
+        where the evidence contradicts itself or something was lost.
+    label
+        The label that was written: `moved`, `delivered` or `reference`.
+    voxels_moved
+        Of the structure as delivered.
+    voxels_lost_outside
+        Of these, the voxels that fall outside the grid when moved back.
+    voxels_overwritten
+        Of other structures, where the structure lands.
+    voxels_at_border
+        Of the structure as delivered, on the grid's border: the part pushed further is lost.
+    voxels_vacated_near_others
+        Of the place that the structure leaves, nearer to another structure than to background:
+        probably overwritten by the corruption.
+    voxels_filled
+        Of these, the voxels given to the nearest structure (`fill_holes: nearest`).
+    gradient_before, gradient_after
+        Image gradient across the structure's surface (`evidence.Evidence`), a mm.
+    spread_before, spread_after
+        Mean absolute deviation of the intensity within the structure.
+    smoothness_before, smoothness_after
+        Mean Dice of neighbouring slices.
+    remark
+        The reasons, in words.
     """
 
     case: str
@@ -69,8 +84,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Undone:
-    """A label with one structure moved back, and what that cost, in voxels."""
+class Reverted:
+    """Hold a label with one structure moved back, and the losses, in voxels."""
 
     label: np.ndarray
     moved: int
@@ -79,35 +94,57 @@ class Undone:
     at_border: int
 
 
-def undo(label: np.ndarray, value: int, fault: np.ndarray) -> Undone:
-    """Move a structure back by the inverse of the fault.
+def revert(label: np.ndarray, value: int, corruption: np.ndarray) -> Reverted:
+    """Move a structure back by the inverse of the corruption.
 
-    label: (i, j, k), unsigned. fault: 4x4, output to input on voxel indices. The structure's old
-    place is left 0. Where it lands it overwrites others.
+    The structure's old place is left 0. Where it lands it overwrites others.
+
+    Parameters
+    ----------
+    label
+        (i, j, k), unsigned integers.
+    value
+        The structure's value.
+    corruption
+        4x4, output to input on voxel indices.
     """
     mask = label == value
-    places = np.argwhere(mask)
-    # The repair is output to input by the fault's inverse; a voxel itself therefore goes by the fault.
-    goes_to = np.floor(places @ fault[:3, :3].T + fault[:3, 3] + 0.5)
+    voxels = np.argwhere(mask)
+    # The repair maps output to input by the inverse of the corruption; a voxel itself goes by the corruption.
+    goes_to = np.floor(voxels @ corruption[:3, :3].T + corruption[:3, 3] + 0.5)
     outside = ((goes_to < 0) | (goes_to >= label.shape)).any(axis=1)
-    at_border = ((places == 0) | (places == np.array(label.shape) - 1)).any(axis=1)
-    moved = move_structure(label, value, np.linalg.inv(fault))
-    return Undone(
+    at_border = ((voxels == 0) | (voxels == np.array(label.shape) - 1)).any(axis=1)
+    moved = move_structure(label, value, np.linalg.inv(corruption))
+    return Reverted(
         label=moved,
-        moved=len(places),
+        moved=len(voxels),
         lost_outside=int(outside.sum()),
         overwritten=int(np.count_nonzero((moved == value) & ~mask & (label != 0))),
         at_border=int(at_border.sum()),
     )
 
 
-def fill(
+def fill_vacated(
     label: np.ndarray, vacated: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> np.ndarray:
-    """What the place that a structure left would hold: there, the nearest value outside it.
+    """Fill the place that a structure left with the nearest value outside it.
 
-    label: (i, j, k). vacated: bool (i, j, k). Returns a label map; distances are in mm. Background
-    counts as a value, so only what lies nearer to a structure than to background is given to one.
+    Background counts as a value, so that only voxels nearer to a structure than to background are
+    given to one.
+
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    vacated
+        bool (i, j, k).
+    spacing_mm
+        Voxel size along i, j, k.
+
+    Returns
+    -------
+    numpy.ndarray
+        A label map (i, j, k).
     """
     box = bounding_box(vacated)
     if box is None:
@@ -121,14 +158,30 @@ def fill(
     return filled
 
 
-def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool, str]:
-    """Verdict, whether to move, and the reasons, from evidence before and after the move.
+def judge(before: Evidence, after: Evidence, reverted: Reverted) -> tuple[str, bool, str]:
+    """Judge the evidence before and after the move.
 
-    Both measures of the image better and the structure fits and is no more ragged through slices:
+    Both measures of the image better, and the structure fits and is no more ragged through slices:
     `repaired`. Both worse, or one worse and the structure does not fit: `left`. Anything else is
-    for review; it is moved unless more speaks against it than for it, since the fault is known to
-    be in the cohort. Smoothness cannot speak for the move: a fault that turns all slices alike
-    leaves it as it was.
+    for review; such a structure is moved unless more speaks against the move than for it, since the
+    cohort is known to be corrupted. Smoothness cannot speak for the move: a corruption that turns
+    all slices alike leaves it unchanged.
+
+    Parameters
+    ----------
+    before, after
+        Evidence for the structure as delivered, and as moved back.
+    reverted
+        The losses of the move.
+
+    Returns
+    -------
+    verdict : str
+        `repaired`, `left` or `review`.
+    move : bool
+        Whether the moved label is to be written.
+    reasons : str
+        In words.
     """
     reasons, votes = [], []
     for name, change in (
@@ -137,7 +190,7 @@ def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool,
     ):
         votes.append(_vote(change))
         reasons.append(f"{name} {('worse', 'unchanged', 'better')[votes[-1] + 1]}")
-    fits = undone.lost_outside + undone.overwritten <= FITS_SHARE * undone.moved
+    fits = reverted.lost_outside + reverted.overwritten <= FITS_SHARE * reverted.moved
     if not fits:
         reasons.append("would overwrite other structures or leave the grid")
     total = sum(votes) - (not fits)
@@ -147,7 +200,7 @@ def judge(before: Evidence, after: Evidence, undone: Undone) -> tuple[str, bool,
     if votes == [1, 1] and fits:
         if ragged:
             return "review", True, "; ".join(reasons)
-        if undone.at_border > CUT_SHARE * undone.moved:
+        if reverted.at_border > CUT_SHARE * reverted.moved:
             reasons.append("cut off by the border of the grid as delivered: part is lost for good")
             return "review", True, "; ".join(reasons)
         return "repaired", True, "; ".join(reasons)
@@ -161,7 +214,13 @@ def _vote(change: float) -> int:
 
 
 def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tuple[Image, Verdict]:
-    """The label to write for a case, on its stored grid, and the verdict."""
+    """Return the label to write for a case, on its stored grid, and the verdict.
+
+    Raises
+    ------
+    InputError
+        Where the case's files cannot be read, or differ in their grid.
+    """
     repair = settings.repair
     value = settings.structures[repair.structure]
     label, image = read_pair(case, settings)
@@ -172,13 +231,13 @@ def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tup
         )
     if case.case == estimate.reference_case and case.reference_label is not None:
         return _reference(case, label, image, value)
-    undone = undo(label.array, value, estimate.on(label.grid))
-    landed = undone.label == value
+    reverted = revert(label.array, value, estimate.on(label.grid))
+    landed = reverted.label == value
     counts = {
-        "voxels_moved": undone.moved,
-        "voxels_lost_outside": undone.lost_outside,
-        "voxels_overwritten": undone.overwritten,
-        "voxels_at_border": undone.at_border,
+        "voxels_moved": reverted.moved,
+        "voxels_lost_outside": reverted.lost_outside,
+        "voxels_overwritten": reverted.overwritten,
+        "voxels_at_border": reverted.at_border,
     }
     if not landed.any():
         return label, Verdict(
@@ -187,17 +246,17 @@ def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tup
     axis = superior_axis(label.affine)
     before = measure(image.array, delivered, label.spacing_mm, axis)
     after = measure(image.array, landed, label.spacing_mm, axis)
-    verdict, move, remark = judge(before, after, undone)
+    verdict, move, remark = judge(before, after, reverted)
     if estimate.rotation in ("ambiguous", "undetermined") and verdict == "repaired":
         verdict, remark = "review", f"{remark}; the estimated rotation is {estimate.rotation}"
     array = label.array
     if move:
         vacated = delivered & ~landed
-        filled = fill(undone.label, vacated, label.spacing_mm)
+        filled = fill_vacated(reverted.label, vacated, label.spacing_mm)
         filled[vacated & (filled == value)] = 0  # its own neighbour is no hole in another
         near = int(np.count_nonzero(vacated & (filled != 0)))
         counts["voxels_vacated_near_others"] = near
-        array = undone.label
+        array = reverted.label
         if repair.fill_holes == "nearest":
             array = filled
             counts["voxels_filled"] = near
@@ -212,7 +271,7 @@ def repair_case(case: Case, estimate: Estimate, settings: RepairedCohort) -> tup
 
 
 def _reference(case: Case, label: Image, image: Image, value: int) -> tuple[Image, Verdict]:
-    """The right label of the reference case, with the evidence that it is."""
+    """Return the right label of the reference case, with the evidence for it."""
     right = read_label(case.reference_label)
     difference = compare_grids(label.grid, right.grid)
     if difference:
@@ -255,7 +314,7 @@ def _columns(before: Evidence, after: Evidence) -> dict[str, float]:
 
 
 def verdict_table(verdicts: list[Verdict]):
-    """The verdicts as a table, in the order of the cases' names."""
+    """Return the verdicts as a pandas table, in the order of the cases' names."""
     import pandas as pd
 
     columns = [field.name for field in fields(Verdict)]

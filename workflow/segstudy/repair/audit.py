@@ -1,9 +1,10 @@
 """Labels that do not fit the rest of their cohort, found without any reference.
 
-Three kinds of finding, a module each: labels that lie elsewhere (`places`), what can be counted
-(`counts`), and structures of another form: a part missing, outline or size (`misfit`).
+Three kinds of finding, a module each: labels that lie elsewhere (`misplacement`), empty
+structures, stray components, holes and cuts (`topology`), and structures of another form: a part
+missing, outline or size (`shape_outliers`).
 
-A fault that most of the cohort shares is the cohort's norm and is not seen here.
+An error that most of the cohort shares is the cohort's norm and is not found here.
 """
 
 from collections import defaultdict
@@ -19,50 +20,62 @@ from segstudy.files import parse_json
 from segstudy.images.files import compare_grids, read_image, read_label
 from segstudy.images.names import is_image, stem
 from segstudy.log import log, progress
-from segstudy.repair.counts import count
-from segstudy.repair.described import Described, describe
-from segstudy.repair.findings import FAULTS, SMALLEST_COHORT, Finding
-from segstudy.repair.misfit import CLEAR_ODDS, misfits
-from segstudy.repair.misfit import SMALLEST_COHORT as FORM_COHORT
-from segstudy.repair.places import explain, norms
+from segstudy.repair.case_features import CaseFeatures, extract_features
+from segstudy.repair.findings import FAULTS, SMALLEST_COHORT, LabelFinding
+from segstudy.repair.misplacement import cohort_norms, explain_misplacement
+from segstudy.repair.shape_outliers import CLEAR_ODDS, find_shape_outliers
+from segstudy.repair.shape_outliers import SMALLEST_COHORT as FORM_COHORT
+from segstudy.repair.topology import topology_findings
 from segstudy.study import Cohort, from_json
 
-#: Cases, spread over the cohort, in which faults of form are planted to be learnt from, at most.
-PLANTED_CASES = 150
-#: Voxels on the border, by what is usual, from which a field of view takes more than it does elsewhere.
+#: Cases, spread over the cohort, in which errors of form are simulated to be learnt from, at most.
+SIMULATED_CASES = 150
+#: Voxels on the border, relative to the usual number, from which a field of view cuts more than elsewhere.
 MORE_OF_BORDER = 1.3
 #: Robust z-score below which a grid is short, and the least spread of its sizes, as a share.
 SHORT_Z = 3.0
 LEAST_SPREAD = 0.05
 
 
-def audit(cases: Iterable[Described]) -> list[Finding]:
-    """All findings of a cohort, by case; the clearest first within a case.
+def audit(cases: Iterable[CaseFeatures]) -> list[LabelFinding]:
+    """Find label errors in a cohort: sorted by case, the clearest first within a case.
 
-    What follows from a fault that explains the case is not told again: a structure moved to the
-    border is cut there, and one under another's number has the other's pieces, holes and form.
+    Consequences of an error that explains the case are not listed again: a structure moved to the
+    border is cut there, and one under another's number has the other's components, holes and form.
     """
     cases = list(cases)
     if not cases:
         return []
-    usual = norms(cases)
-    explained = {case.case: explain(case, usual) for case in cases}
+    usual = cohort_norms(cases)
+    explained = {case.case: explain_misplacement(case, usual) for case in cases}
     follows = {
         (case, name, fault)
         for case, there in explained.items()
-        for one in there
-        for name in one.structure.split("+")
-        for fault in (("cut", "stray", "holes") if one.fault == "swapped" else ("cut",))
+        for finding in there
+        for name in finding.structure.split("+")
+        for fault in (("cut", "stray", "holes") if finding.fault == "swapped" else ("cut",))
     }
-    found = [one for one in count(cases) if (one.case, one.structure, one.fault) not in follows]
-    found += [one for there in explained.values() for one in there]
-    left_out = _by_structure(found, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
-    formed = misfits(cases, left_out, _by_structure(found, {"shifted"}), _cropped(cases, found))
+    findings = [
+        finding
+        for finding in topology_findings(cases)
+        if (finding.case, finding.structure, finding.fault) not in follows
+    ]
+    findings += [finding for there in explained.values() for finding in there]
+    left_out = _by_structure(findings, set(FAULTS) - {"shifted", "stray", "holes", "cut"})
+    formed = find_shape_outliers(
+        cases, left_out, _by_structure(findings, {"shifted"}), _cropped(cases, findings)
+    )
     # One structure's form, unless clear by itself, is no reason for all of them to lie elsewhere.
-    together = {one.case for one in found if one.fault == "shifted" and "+" in one.structure}
-    formed = [one for one in formed if one.case not in together or one.score >= CLEAR_ODDS]
-    # What has lost or gained a part has its middle elsewhere too, and what is wider more of a border.
-    # It cannot tell where its neighbours lie either.
+    together = {
+        finding.case
+        for finding in findings
+        if finding.fault == "shifted" and "+" in finding.structure
+    }
+    formed = [
+        finding for finding in formed if finding.case not in together or finding.score >= CLEAR_ODDS
+    ]
+    # A lost or gained part moves the middle of a structure, and a wide outline has more of a border;
+    # neither structure can tell where its neighbours lie.
     of_form = _by_structure(formed, set(FAULTS))
     known = [
         replace(
@@ -73,26 +86,34 @@ def audit(cases: Iterable[Described]) -> list[Finding]:
             },
         )
         for case in cases
-        if any(one.case == case.case for one in formed)
+        if any(finding.case == case.case for finding in formed)
     ]
     again = {case.case for case in known}
-    found = [
-        one
-        for one in found
-        if (one.fault != "shifted" or one.case not in again)
-        and (one.fault != "cut" or one.case not in of_form.get(one.structure, ()))
+    findings = [
+        finding
+        for finding in findings
+        if (finding.fault != "shifted" or finding.case not in again)
+        and (finding.fault != "cut" or finding.case not in of_form.get(finding.structure, ()))
     ]
-    found += [
-        one for case in known for one in explain(case, usual) if one.fault == "shifted"
+    findings += [
+        finding
+        for case in known
+        for finding in explain_misplacement(case, usual)
+        if finding.fault == "shifted"
     ] + formed
-    return sorted(found, key=lambda one: (one.case, -one.score, one.structure, one.fault))
+    return sorted(
+        findings,
+        key=lambda finding: (finding.case, -finding.score, finding.structure, finding.fault),
+    )
 
 
-def _cropped(cases: Sequence[Described], found: Iterable[Finding]) -> dict[str, frozenset[str]]:
-    """By structure, the cases in which the field of view takes more of it than is usual.
+def _cropped(
+    cases: Sequence[CaseFeatures], findings: Iterable[LabelFinding]
+) -> dict[str, frozenset[str]]:
+    """Find, by structure, the cases in which the field of view cuts more of it than is usual.
 
-    That is seen where a cut structure has more voxels on the border than is usual, not just more
-    for its size; and where one ends with a grid that is shorter that way than is usual.
+    Signs are a cut structure with more voxels on the border than is usual, not just more for its
+    size, and a structure that ends with a grid that is shorter in this direction than is usual.
     """
     sizes = np.array([case.image.size_mm for case in cases])
     usual = np.median(sizes, axis=0)
@@ -102,23 +123,27 @@ def _cropped(cases: Sequence[Described], found: Iterable[Finding]) -> dict[str, 
     for name in cases[0].shapes:
         borders = {case.case: case.shapes[name].border for case in cases if case.shapes[name]}
         most = MORE_OF_BORDER * np.median(list(borders.values()) or 0)
-        cut = {one.case for one in found if one.fault == "cut" and one.structure == name}
+        cut = {
+            finding.case
+            for finding in findings
+            if finding.fault == "cut" and finding.structure == name
+        }
         cropped[name] = frozenset(
             case.case
             for case, axes in zip(cases, short, strict=True)
             if (case.case in cut and borders[case.case] > most)
-            or (case.forms[name] and case.forms[name].delivered.open[axes].any())
+            or (case.morphologies[name] and case.morphologies[name].delivered.open[axes].any())
         )
     return cropped
 
 
-def _by_structure(found: Iterable[Finding], faults: set[str]) -> dict[str, frozenset[str]]:
-    """The cases that have one of some faults, by structure."""
+def _by_structure(findings: Iterable[LabelFinding], faults: set[str]) -> dict[str, frozenset[str]]:
+    """Return the cases that have one of some faults, by structure."""
     cases = defaultdict(set)
-    for one in found:
-        if one.fault in faults:
-            for name in one.structure.split("+"):
-                cases[name].add(one.case)
+    for finding in findings:
+        if finding.fault in faults:
+            for name in finding.structure.split("+"):
+                cases[name].add(finding.case)
     return {name: frozenset(there) for name, there in cases.items()}
 
 
@@ -130,9 +155,25 @@ Pairs = dict[str, tuple[tuple[Path, ...], Path]]
 def table_pairs(
     cases: Path, labels: Path | None, settings: str
 ) -> tuple[Pairs, dict[str, int], int]:
-    """Images and label of each case of a table; structures; channels.
+    """Read the files of a case table: pairs, structures and the number of channels.
 
-    labels: folder of repaired labels in shards, in place of those delivered. settings: Cohort, as JSON.
+    Parameters
+    ----------
+    cases
+        Case table of the dataset.
+    labels
+        Folder of repaired labels, in place of those delivered; None where there are none.
+    settings
+        The cohort's settings, as JSON.
+
+    Returns
+    -------
+    pairs : dict
+        Case -> (image files, label file).
+    structures : dict
+        Name -> label value.
+    channels : int
+        Channels of an image.
     """
     cohort = from_json(Cohort, settings)
     chosen = repaired_labels(read_cases(cases), labels)
@@ -141,9 +182,28 @@ def table_pairs(
 
 
 def folder_pairs(images: Path, labels: Path, structures: str) -> tuple[Pairs, dict[str, int], int]:
-    """The same for a folder of images of one channel and one of labels that bear the same names.
+    """Pair a folder of images of one channel with a folder of labels of the same names.
 
-    structures: JSON {name: value}. Raises InputError for a file without its other half.
+    Parameters
+    ----------
+    images, labels
+        The folders.
+    structures
+        JSON {name: value}.
+
+    Returns
+    -------
+    pairs : dict
+        Case -> (image files, label file).
+    structures : dict
+        Name -> label value.
+    channels : int
+        1.
+
+    Raises
+    ------
+    InputError
+        For unusable `structures`, and for a file without its other half.
     """
     try:
         given = parse_json(structures, "--structures")
@@ -154,22 +214,22 @@ def folder_pairs(images: Path, labels: Path, structures: str) -> tuple[Pairs, di
         raise InputError(
             f"--structures: found {structures!r}; expected JSON {{name: value}}, values above 0"
         )
-    found = {}
+    files = {}
     for folder in (images, labels):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder")
-        files = [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
-        found[folder] = {stem(path): path for path in files}
-    alone = sorted(found[images].keys() ^ found[labels].keys())
+        inside = [path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
+        files[folder] = {stem(path): path for path in inside}
+    alone = sorted(files[images].keys() ^ files[labels].keys())
     if alone:
-        missing = labels if alone[0] in found[images] else images
+        missing = labels if alone[0] in files[images] else images
         raise InputError(
             f"{missing}: no file {alone[0]}; expected images and labels of equal names"
         )
-    if not found[images]:
+    if not files[images]:
         raise InputError(f"{images}: no image file in this folder")
     return (
-        {name: ((found[images][name],), found[labels][name]) for name in found[images]},
+        {name: ((files[images][name],), files[labels][name]) for name in files[images]},
         values,
         1,
     )
@@ -181,15 +241,25 @@ def audit_files(
     channels: int,
     ignore: Collection[int] = (),
     controls: bool = False,
-) -> list[Finding]:
-    """Audit files. What cannot be read, or lies on other grids, is a finding too.
+) -> list[LabelFinding]:
+    """Audit files; a file that cannot be read, or that lies on another grid, is a finding too.
 
-    ignore: values of voxels that nobody has labelled; a case with some is not judged, as what its
-    structures look like is not known. controls: whether a label without any structure is a healthy control, and
-    no fault.
+    Parameters
+    ----------
+    pairs
+        Case -> (image files, label file).
+    structures
+        Name -> label value.
+    channels
+        Channels of an image.
+    ignore
+        Values of voxels that nobody has labelled. A case with some is not judged, since the form of
+        its structures is unknown.
+    controls
+        Whether a label without any structure is a healthy control, and no error.
     """
     described, unreadable, unknown, healthy = [], [], 0, 0
-    apart = -(-len(pairs) // PLANTED_CASES)
+    apart = -(-len(pairs) // SIMULATED_CASES)
     for index, (case, (images, label_file)) in enumerate(
         progress(sorted(pairs.items()), "cases described")
     ):
@@ -204,7 +274,7 @@ def audit_files(
                 raise InputError(f"{images[0].name}: voxels that are not finite")
         except InputError as error:
             unreadable.append(
-                Finding(
+                LabelFinding(
                     case, "", "unreadable", _without_folder(str(error), *images, label_file), 1.0
                 )
             )
@@ -215,7 +285,7 @@ def audit_files(
             if controls and not np.isin(label.array, list(structures.values())).any():
                 healthy += 1
                 continue
-            described.append(describe(case, image, label, structures, index % apart == 0))
+            described.append(extract_features(case, image, label, structures, index % apart == 0))
     if unknown:
         log.warning("%d cases hold voxels that nobody has labelled: not judged", unknown)
     if healthy:
@@ -234,16 +304,18 @@ def audit_files(
             len(described),
             FORM_COHORT,
         )
-    found = sorted(unreadable + audit(described), key=lambda one: (one.case, -one.score))
-    for one in found:
-        log.info("%s: %s %s: %s", one.case, one.structure, one.fault, one.evidence)
-    cases = len({one.case for one in found})
-    log.info("%d of %d cases have findings, %d in all", cases, len(pairs), len(found))
-    return found
+    findings = sorted(
+        unreadable + audit(described), key=lambda finding: (finding.case, -finding.score)
+    )
+    for finding in findings:
+        log.info("%s: %s %s: %s", finding.case, finding.structure, finding.fault, finding.evidence)
+    cases = len({finding.case for finding in findings})
+    log.info("%d of %d cases have findings, %d in all", cases, len(pairs), len(findings))
+    return findings
 
 
 def _without_folder(text: str, *files: Path) -> str:
-    """A message with the names of its files only: a result names no folder of this machine."""
+    """Shorten the files in a message to their names: a result names no folder of this machine."""
     for file in files:
         text = text.replace(str(file), file.name)
     return text

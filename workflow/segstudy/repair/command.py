@@ -1,27 +1,23 @@
-"""`segstudy repair estimate | apply | audit | tamper`."""
+"""`segstudy repair estimate | apply | audit | simulate`."""
 
 import argparse
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the steps and their options."""
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
     step = steps.add_parser(
-        "estimate", help="find the fault, from the reference case or from the images"
+        "estimate",
+        help="find how a structure was moved, from the reference case or from the images",
     )
-    step.add_argument("--cases", type=Path, required=True, help="case table of the dataset")
-    step.add_argument("--settings", required=True, help="the dataset's settings, as JSON")
-    step.add_argument("--output", type=Path, required=True, help="folder to write")
-    step.add_argument("--threads", type=int, default=1)
+    _add_dataset(step)
 
-    step = steps.add_parser("apply", help="undo the fault in each case, with a verdict")
-    step.add_argument("--cases", type=Path, required=True, help="case table of the dataset")
+    step = steps.add_parser("apply", help="move the structure of each case back, with a verdict")
+    _add_dataset(step)
     step.add_argument("--select", nargs="+", metavar="CASE", help="these cases only")
     step.add_argument("--transform", type=Path, required=True, help="transform.json of `estimate`")
-    step.add_argument("--settings", required=True, help="the dataset's settings, as JSON")
-    step.add_argument("--output", type=Path, required=True, help="folder to write")
-    step.add_argument("--threads", type=int, default=1)
 
     step = steps.add_parser(
         "audit",
@@ -46,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     step.add_argument("--threads", type=int, default=1)
 
     step = steps.add_parser(
-        "tamper",
-        help="plant a fault in label files, to test a repair against a known answer",
+        "simulate",
+        aliases=["tamper"],  # its name before 0.2.0
+        help="corrupt label files, to test a repair against a known answer",
         description="Move one structure of each label file as SegTHOR's was moved: output to input "
         "on stored voxel indices, nearest neighbour, overwriting others.",
     )
@@ -63,8 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     step.add_argument("--threads", type=int, default=1)
 
 
+def _add_dataset(step: argparse.ArgumentParser) -> None:
+    step.add_argument("--cases", type=Path, required=True, help="case table of the dataset")
+    step.add_argument("--settings", required=True, help="the dataset's settings, as JSON")
+    step.add_argument("--output", type=Path, required=True, help="folder to write")
+    step.add_argument("--threads", type=int, default=1)
+
+
 def run(options: argparse.Namespace) -> None:
-    steps = {"estimate": _estimate, "apply": _apply, "audit": _audit, "tamper": _tamper}
+    """Run the step that the options name."""
+    steps = {"estimate": _estimate, "apply": _apply, "audit": _audit}
+    steps |= dict.fromkeys(("simulate", "tamper"), _simulate)
     steps[options.step](options)
 
 
@@ -77,10 +83,10 @@ def _estimate(options: argparse.Namespace) -> None:
     from segstudy.study import RepairedCohort, from_json
 
     settings = from_json(RepairedCohort, options.settings)
-    found = estimate_cohort(read_cases(options.cases), settings)
+    report = estimate_cohort(read_cases(options.cases), settings)
     with writing_folder(options.output) as folder:
-        write_estimate(folder, found)
-    best = found.estimate
+        write_estimate(folder, report)
+    best = report.estimate
     if best.reference_case is None:
         log.info("%s: rotation %.2f deg, %s", best.structure, best.angle_deg, best.method)
     else:
@@ -140,16 +146,16 @@ def _audit(options: argparse.Namespace) -> None:
             "repair audit: expected --cases with --settings, or --images with --labels and --structures"
         )
     # A study's own audit refuses labels without any structure where `empty_labels` asks for it.
-    found = audit_files(pairs, structures, channels, ignore, controls=of_study)
+    findings = audit_files(pairs, structures, channels, ignore, controls=of_study)
     with writing_folder(options.output) as folder:
-        write_table(folder / "faults.csv", fault_table(found))
+        write_table(folder / "faults.csv", fault_table(findings))
 
 
-def _tamper(options: argparse.Namespace) -> None:
+def _simulate(options: argparse.Namespace) -> None:
     from segstudy.log import progress
-    from segstudy.repair.tamper import label_files, read_matrix, tamper_file
+    from segstudy.repair.simulate import corrupt_file, label_files, read_matrix
 
     files = label_files(options.labels)
     matrix = read_matrix(options.matrix, files)
-    for file, name in progress(list(files.items()), "labels tampered with"):
-        tamper_file(file, options.value, matrix, options.output / name)
+    for file, name in progress(list(files.items()), "labels corrupted"):
+        corrupt_file(file, options.value, matrix, options.output / name)

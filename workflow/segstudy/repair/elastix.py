@@ -1,8 +1,8 @@
-"""Finding how a structure was moved with Elastix (Klein et al. 2010), through itk-elastix.
+"""Estimating how a structure was moved with Elastix (Klein et al. 2010), through itk-elastix.
 
-Elastix is the usual tool for the task, and is measured here beside the sweep. It registers the
-right label (moving image) onto the wrong one (fixed image), so that its transform, which maps
-fixed to moving points, is the fault itself: output to input.
+Elastix is the usual tool for the task, and is measured here beside the sweep. The right label
+(moving image) is registered onto the wrong one (fixed image), so that the transform, which maps
+fixed to moving points, is the corruption itself: output to input.
 """
 
 import time
@@ -12,20 +12,30 @@ import numpy as np
 from scipy import ndimage
 
 from segstudy.boxes import bounding_box
-from segstudy.images.moving import translation
+from segstudy.images.rigid import translation
 from segstudy.study import Elastix
 
-#: Signed distances are cut here (mm, or voxels in frame `voxel`): what is far from the surface has no say.
+#: Signed distances are cut here (mm, or voxels in frame `voxel`): voxels far from the surface have no say.
 FAR = 20.0
 SEED = 2026
 
 
 @dataclass(frozen=True)
 class Registration:
-    """One attempt: which image of the masks was registered, with which transform.
+    """Hold one attempt: the image of the masks that was registered, and the transform.
 
-    matrix: 4x4 fault on voxel indices, output to input; None where it failed.
-    reason: why it failed. seconds: with those of the transform that it starts from.
+    Parameters
+    ----------
+    image
+        `masks` or `distances`.
+    transform
+        `rigid` or `affine`.
+    matrix
+        4x4 corruption on voxel indices, output to input; None where the registration failed.
+    reason
+        Why it failed.
+    seconds
+        Includes those of the transform that the attempt started from.
     """
 
     image: str
@@ -43,19 +53,28 @@ def register(
 ) -> list[Registration]:
     """Register the right mask onto the wrong one, with every image and transform of the settings.
 
-    right, wrong: bool (i, j, k) on the same grid, neither empty.
-    spacing_mm: voxel sizes in which a rigid transform is rigid; (1, 1, 1) where the fault
-        turned voxel indices.
-
     Each transform starts from the one before, the first from the centres of gravity. A
     registration that fails is returned with its reason.
+
+    Parameters
+    ----------
+    right, wrong
+        bool (i, j, k) on the same grid, neither empty.
+    spacing_mm
+        Voxel sizes in which a rigid transform is rigid; (1, 1, 1) where voxel indices were rotated.
+    settings
+        Images, transforms, resolutions and iterations.
+
+    References
+    ----------
+    Klein et al. 2010, doi:10.1109/TMI.2009.2035616
     """
     import itk
 
     # One thread: more would add in another order, and the same study would give other digits.
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
     start, fixed, moving = _common_crop(wrong, right)
-    found = []
+    registrations = []
     for kind in settings.images:
         began = time.perf_counter()
         images = [
@@ -67,18 +86,18 @@ def register(
                 before = _run(*images, transform, before, settings)
                 in_mm = _matrix(before)
                 in_voxels = _to_voxels(in_mm, spacing_mm, start)
-                found.append(
+                registrations.append(
                     Registration(kind, transform, in_voxels, "", time.perf_counter() - began)
                 )
             except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
                 before = None
                 seconds = time.perf_counter() - began
-                found.append(Registration(kind, transform, None, _reason(error), seconds))
-    return found
+                registrations.append(Registration(kind, transform, None, _reason(error), seconds))
+    return registrations
 
 
 def itk_image(array: np.ndarray, spacing_mm: tuple[float, float, float]):
-    """An ITK image with axes (i, j, k) and its origin at voxel 0.
+    """Make an ITK image with axes (i, j, k) and its origin at voxel 0.
 
     ITK takes an array's axes in the opposite order, hence the transposition.
     """
@@ -90,7 +109,7 @@ def itk_image(array: np.ndarray, spacing_mm: tuple[float, float, float]):
 
 
 def _common_crop(*masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The masks within the box around both of them, with room to move; and the box's start."""
+    """Return the start of the box around both masks with room to move, and the masks within the box."""
     boxes = np.array([bounding_box(mask) for mask in masks])
     low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
     margin = np.maximum(4, (high - low) // 8)
@@ -103,7 +122,7 @@ def _common_crop(*masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _picture(mask: np.ndarray, kind: str, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """What is registered: the mask (0 and 100), or the signed distance to its surface, inside positive."""
+    """Return the image to register: the mask (0 and 100), or signed distances, inside positive."""
     if kind == "masks":
         return mask * np.float32(100)
     inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)

@@ -1,5 +1,4 @@
-"""The fault of a cohort: from the one case that has a right label and the wrong one, as given, or
-from the images (from_images.py)."""
+"""Estimating the corruption from a right and a wrong label of one case, and the files of an estimate."""
 
 import math
 import time
@@ -13,22 +12,34 @@ import numpy as np
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table
 from segstudy.images.files import Grid, Image, write_label
-from segstudy.images.moving import move_structure
+from segstudy.images.rigid import move_structure
 from segstudy.log import log
-from segstudy.repair.model import Attempt, Estimate, Found
-from segstudy.repair.sweep import Sweep, also, iou, replayed_iou, superior_axis, sweep
+from segstudy.repair.model import Attempt, Estimate, EstimateReport
+from segstudy.repair.sweep import Sweep, iou, refine, replayed_iou, superior_axis, sweep
 from segstudy.study import Repair
 
 
-def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair) -> Found:
-    """Run the methods of the study file on a reference pair, in one frame; the best IoU wins.
+def estimate(
+    right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings: Repair
+) -> EstimateReport:
+    """Estimate the corruption from a reference pair, in one frame; the best IoU wins.
 
-    right, wrong: bool (i, j, k) on one grid with the given affine to RAS mm.
-    settings: with frame `voxel` or `physical`. A given `transform` takes the methods' place.
+    Methods are compared by the IoU of the replayed corruption, which is 1 for the true one. The IoU
+    after repair is held down by rounding twice and by the part that was pushed out of the grid.
 
-    Methods are compared by the IoU of the replayed fault: it is 1 for the true fault, whereas the
-    IoU after repair is held down by rounding twice and by what the fault pushed out of the grid.
-    Raises InputError, with all attempts, where the best is below `minimum_iou`.
+    Parameters
+    ----------
+    right, wrong
+        bool (i, j, k) on one grid.
+    affine
+        4x4 of that grid, to RAS mm.
+    settings
+        With frame `voxel` or `physical`. A given `transform` takes the methods' place.
+
+    Raises
+    ------
+    InputError
+        With all attempts, where the best IoU is below `minimum_iou`.
     """
     frame = settings.frame
     axis = superior_axis(affine)
@@ -50,13 +61,13 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
                     seconds=seconds,
                 )
             )
-        log.info("%s", describe(attempts[-1]))
+        log.info("%s", describe_attempt(attempts[-1]))
     best = max(attempts, key=lambda attempt: -1.0 if attempt.matrix is None else attempt.iou)
     if best.matrix is None or best.iou < settings.minimum_iou:
         raise InputError(
             f"repair of {settings.structure}: no method reached IoU {settings.minimum_iou:g} "
             f"(minimum_iou) on {settings.reference_case}. Tried:\n"
-            + "\n".join(f"  {describe(attempt)}" for attempt in attempts)
+            + "\n".join(f"  {describe_attempt(attempt)}" for attempt in attempts)
             + "\nCheck that both labels show the same structure of the same patient, or try "
             f"frame: {'voxel' if frame == 'physical' else 'physical'}."
         )
@@ -92,7 +103,7 @@ def estimate(right: np.ndarray, wrong: np.ndarray, affine: np.ndarray, settings:
             result.angle_deg,
         )
     repaired = move_structure(wrong.astype(np.uint8), 1, np.linalg.inv(best.matrix))
-    return Found(result, attempts, swept, Image(repaired, affine))
+    return EstimateReport(result, attempts, swept, Image(repaired, affine))
 
 
 def _candidates(
@@ -103,18 +114,18 @@ def _candidates(
     spacing_mm: tuple[float, float, float] | None,
     settings: Repair,
 ) -> tuple[list[tuple[str, np.ndarray | None, str, float]], Sweep | None]:
-    """What each method proposes: (method, fault on voxel indices or None, reason, seconds); the sweep."""
+    """Run the methods: (method, corruption on voxel indices or None, reason, seconds) each; the sweep."""
     if settings.transform is not None:
-        return [("given", given(settings, affine), "", math.nan)], None
-    found, swept = [], None
+        return [("given", stated_transform(settings, affine), "", math.nan)], None
+    candidates, swept = [], None
     began = time.perf_counter()
     if "sweep" in settings.methods:
         swept = sweep(
             right, wrong, axis, spacing_mm, settings.angle_step_deg, settings.angle_tolerance_deg
         )
-        found.append(("sweep", swept.matrix, "", time.perf_counter() - began))
+        candidates.append(("sweep", swept.matrix, "", time.perf_counter() - began))
         if settings.additional_degrees_of_freedom:
-            matrix = also(
+            matrix = refine(
                 right,
                 wrong,
                 swept.matrix,
@@ -123,19 +134,26 @@ def _candidates(
                 settings.angle_tolerance_deg,
             )
             name = f"sweep with {' and '.join(settings.additional_degrees_of_freedom)}"
-            found.append((name, matrix, "", time.perf_counter() - began))
+            candidates.append((name, matrix, "", time.perf_counter() - began))
     if "elastix" in settings.methods:
         from segstudy.repair.elastix import register
 
-        found += [
-            (f"elastix {one.transform}, {one.image}", one.matrix, one.reason, one.seconds)
-            for one in register(right, wrong, spacing_mm or (1.0, 1.0, 1.0), settings.elastix)
+        candidates += [
+            (
+                f"elastix {registration.transform}, {registration.image}",
+                registration.matrix,
+                registration.reason,
+                registration.seconds,
+            )
+            for registration in register(
+                right, wrong, spacing_mm or (1.0, 1.0, 1.0), settings.elastix
+            )
         ]
-    return found, swept
+    return candidates, swept
 
 
-def given(settings: Repair, affine: np.ndarray) -> np.ndarray:
-    """The fault that the study file states, on voxel indices of a grid."""
+def stated_transform(settings: Repair, affine: np.ndarray) -> np.ndarray:
+    """Return the corruption that the study file states, on voxel indices of a grid."""
     matrix = np.array(settings.transform)
     if settings.frame == "physical":
         matrix = np.linalg.inv(affine) @ matrix @ affine
@@ -144,8 +162,8 @@ def given(settings: Repair, affine: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def describe(attempt: Attempt) -> str:
-    """An attempt in a line of text."""
+def describe_attempt(attempt: Attempt) -> str:
+    """Describe an attempt in a line of text."""
     if attempt.matrix is None:
         return f"{attempt.method}: failed: {attempt.reason}"
     if math.isnan(attempt.iou):
@@ -157,10 +175,18 @@ def describe(attempt: Attempt) -> str:
 
 
 def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | None) -> float:
-    """Rotation of a voxel matrix about an array axis, in degrees, in (-180, 180].
+    """Compute the rotation of a voxel matrix about an array axis, in degrees, in (-180, 180].
 
-    spacing_mm: voxel sizes where the rotation is one in millimetres. For an affine matrix it is
-    the rotation nearest to its in-plane part.
+    For an affine matrix the rotation nearest to its in-plane part is returned.
+
+    Parameters
+    ----------
+    matrix
+        4x4 on voxel indices.
+    axis
+        Array axis of the rotation.
+    spacing_mm
+        Voxel sizes where the rotation is one in millimetres; None for voxel indices.
     """
     first, second = (axis + 1) % 3, (axis + 2) % 3
     scale = 1.0 if spacing_mm is None else spacing_mm[second] / spacing_mm[first]
@@ -171,46 +197,46 @@ def angle_about(matrix: np.ndarray, axis: int, spacing_mm: Sequence[float] | Non
 # --- files ----------------------------------------------------------------------------------------
 
 
-def write_estimate(folder: Path, found: Found) -> None:
+def write_estimate(folder: Path, report: EstimateReport) -> None:
     """Write transform.json, transform.tfm, attempts.csv, seconds.csv, sweep.csv and repaired.nii.gz.
 
-    transform.tfm is the fault as ITK has it: output to input points in LPS mm of the reference case.
-    repaired.nii.gz is the structure (1) of the reference case as delivered and moved back; the
-    cohort's label of that case is its right one. Without a reference case there is no such file.
-    Seconds, which differ from run to run, have a table to themselves.
+    transform.tfm is the corruption in ITK's terms: output to input points in LPS mm of the
+    reference case. repaired.nii.gz is the structure (1) of the reference case as delivered and
+    moved back; the cohort's label of that case is its right one. Without a reference case there is
+    no such file. Seconds, which differ from run to run, have a table to themselves.
     """
     import pandas as pd
 
-    content = asdict(found.estimate)
+    content = asdict(report.estimate)
     for key in ("matrix_voxel", "matrix_mm"):
         content[key] = content[key].tolist()
     write_json(folder / "transform.json", content)
-    write_itk_transform(folder / "transform.tfm", found.estimate.matrix_mm)
-    if found.repaired is not None:
-        write_label(folder / "repaired.nii.gz", found.repaired.array, found.repaired.affine)
+    write_itk_transform(folder / "transform.tfm", report.estimate.matrix_mm)
+    if report.repaired is not None:
+        write_label(folder / "repaired.nii.gz", report.repaired.array, report.repaired.affine)
     rows = [
         {
             "method": attempt.method,
             "frame": attempt.frame,
-            "iou_before": found.estimate.iou_before,
+            "iou_before": report.estimate.iou_before,
             "iou_after": attempt.iou_after,
             "iou_replayed": attempt.iou,
             "angle_deg": attempt.angle_deg,
             "chosen": (attempt.method, attempt.frame)
-            == (found.estimate.method, found.estimate.frame),
+            == (report.estimate.method, report.estimate.frame),
             "reason": attempt.reason,
         }
-        for attempt in found.attempts
+        for attempt in report.attempts
     ]
     write_table(folder / "attempts.csv", pd.DataFrame(rows).round(6))
-    timed = [(attempt.method, attempt.frame, attempt.seconds) for attempt in found.attempts]
+    timed = [(attempt.method, attempt.frame, attempt.seconds) for attempt in report.attempts]
     seconds = pd.DataFrame(timed, columns=["method", "frame", "seconds"])
     write_table(folder / "seconds.csv", seconds.round(3))
     angles, ious, evidence = [], None, None
-    if found.sweep:
-        angles, ious = found.sweep.angles_deg, found.sweep.ious
-    elif found.evidence_curve:
-        angles, evidence = found.evidence_curve
+    if report.sweep:
+        angles, ious = report.sweep.angles_deg, report.sweep.ious
+    elif report.evidence_curve:
+        angles, evidence = report.evidence_curve
     curve = pd.DataFrame({"angle_deg": angles, "iou": ious, "evidence": evidence}, dtype=float)
     write_table(folder / "sweep.csv", curve.round(6))
 
@@ -228,7 +254,7 @@ def write_itk_transform(path: Path, matrix_mm: np.ndarray) -> None:
 
 
 def read_estimate(path: Path | str) -> Estimate:
-    """Read transform.json."""
+    """Read transform.json; InputError where `segstudy repair estimate` did not write it."""
     content: dict[str, Any] = read_json(path)
     try:
         for key in ("matrix_voxel", "matrix_mm"):
@@ -242,18 +268,25 @@ def read_estimate(path: Path | str) -> Estimate:
         ) from None
 
 
-def unchecked(label: Image, repair: Repair, value: int) -> Found:
-    """A known transform as an estimate, where no right label tells whether it is the fault.
+def unchecked_estimate(label: Image, repair: Repair, value: int) -> EstimateReport:
+    """Return a known transform as an estimate, where no right label can confirm it.
 
-    label: of the case on whose voxel indices it is told.
+    Parameters
+    ----------
+    label
+        Of the case on whose voxel indices the transform is stated.
+    repair
+        Settings with `transform` and `frame`.
+    value
+        The structure's value.
     """
     affine = label.affine
-    matrix = given(repair, affine)
+    matrix = stated_transform(repair, affine)
     mask = label.array == value
     centroid = np.append(np.argwhere(mask).mean(axis=0), 1.0) if mask.any() else np.eye(4)[3]
     spacing_mm = label.spacing_mm if repair.frame == "physical" else None
     angle_deg = angle_about(matrix, superior_axis(affine), spacing_mm)
-    found = Estimate(
+    estimated = Estimate(
         structure=repair.structure,
         method="given",
         frame=repair.frame,
@@ -263,4 +296,4 @@ def unchecked(label: Image, repair: Repair, value: int) -> Found:
         translation_voxels=tuple((matrix @ centroid - centroid)[:3].tolist()),
     )
     attempt = Attempt("given", repair.frame, matrix, angle_deg=angle_deg)
-    return Found(found, [attempt], None, None)
+    return EstimateReport(estimated, [attempt], None, None)

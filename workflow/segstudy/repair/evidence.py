@@ -1,4 +1,4 @@
-"""What the image says about where a structure lies, without knowing the right answer."""
+"""Evidence from the image for the position of a structure, without knowing the right answer."""
 
 import math
 from dataclasses import dataclass
@@ -16,14 +16,19 @@ MARGIN = 6
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measures of a structure's place in an image, one value a channel, and of its own form.
+    """Hold measures of a structure's position in an image, one value a channel, and of its own form.
 
-    gradient: mean absolute derivative of the image across the structure's surface, in intensity
-        a mm; high where the surface follows an edge of the image.
-    spread: mean absolute deviation of the intensity from its median within the structure; low
-        where it holds one kind of tissue.
-    smoothness: mean Dice of the structure's neighbouring slices; low where they do not follow on
-        each other. 1 for a structure of one slice.
+    Parameters
+    ----------
+    gradient
+        Mean absolute derivative of the image across the structure's surface, in intensity a mm;
+        high where the surface follows an edge of the image.
+    spread
+        Mean absolute deviation of the intensity from its median within the structure; low where it
+        holds one kind of tissue.
+    smoothness
+        Mean Dice of the structure's neighbouring slices; low where they do not follow on each
+        other. 1 for a structure of one slice.
     """
 
     gradient: tuple[float, ...]
@@ -36,12 +41,20 @@ def measure(
 ) -> Evidence:
     """Measure the evidence for a mask.
 
-    image: (channel, i, j, k), finite. mask: bool (i, j, k), not empty. spacing_mm: along i, j, k.
-    axis: array axis across the slices.
-
     The surface integral is taken as a sum over voxels weighted by the gradient of the smoothed
     mask: its direction is the surface's normal and its sum the surface's area, so that voxel
     stairs do not count as edges.
+
+    Parameters
+    ----------
+    image
+        (channel, i, j, k), finite.
+    mask
+        bool (i, j, k), not empty.
+    spacing_mm
+        Voxel size along i, j, k.
+    axis
+        Array axis across the slices.
     """
     sigma = [SMOOTHING * min(spacing_mm) / size for size in spacing_mm]
     around = _around(mask)
@@ -66,7 +79,7 @@ def measure(
 
 
 def smoothness(mask: np.ndarray, axis: int) -> float:
-    """Mean Dice of neighbouring slices, from the structure's first to its last; 1 for one slice."""
+    """Compute the mean Dice of neighbouring slices over a structure's extent; 1 for one slice."""
     slices = np.moveaxis(mask, axis, 0).reshape(mask.shape[axis], -1)
     filled = np.flatnonzero(slices.any(axis=1))
     slices = slices[filled[0] : filled[-1] + 1]
@@ -79,7 +92,7 @@ def smoothness(mask: np.ndarray, axis: int) -> float:
 
 
 def gain(before: tuple[float, ...], after: tuple[float, ...]) -> float:
-    """Mean over the channels of log(after / before); 0 where neither says anything."""
+    """Compute the mean over the channels of log(after / before); 0 where neither says anything."""
     logs = [math.log((b + 1e-9) / (a + 1e-9)) for a, b in zip(before, after, strict=True)]
     return sum(logs) / len(logs)
 
@@ -89,5 +102,5 @@ def _order(axis: int) -> list[int]:
 
 
 def _around(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The box around the structure with room for the derivatives."""
+    """Return the box around the structure with room for the derivatives."""
     return bounding_box(mask).widened(MARGIN, mask.shape).slices

@@ -1,4 +1,4 @@
-"""What the label audit tells: the kinds of fault, and one finding."""
+"""Findings of the label audit, and their kinds."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -18,18 +18,26 @@ FAULTS = (
     "size",
     "unreadable",
 )
-#: Cases below which there is no cohort to be compared with: only what can be counted is told.
+#: Cases below which there is no cohort to be compared with, so that only counts are reported.
 SMALLEST_COHORT = 5
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One suspected fault. A row of faults.csv.
+class LabelFinding:
+    """Report one suspected error of a label; a row of faults.csv.
 
-    structure: its name, or several joined by `+` where the fault is of the label map.
-    fault: one of FAULTS.
-    evidence: what was seen, in words.
-    score: how clear it is: the gain of the explanation, or the robust z-score of the count.
+    Parameters
+    ----------
+    case
+        Its name.
+    structure
+        Its name, or several joined by `+` where the whole label map is concerned.
+    fault
+        One of FAULTS.
+    evidence
+        In words.
+    score
+        Clarity: the gain of the explanation, or the robust z-score of the count.
     """
 
     case: str
@@ -39,9 +47,9 @@ class Finding:
     score: float
 
 
-def fault_table(found: Sequence[Finding]):
-    """The findings as a table."""
+def fault_table(findings: Sequence[LabelFinding]):
+    """Return the findings as a pandas table."""
     import pandas as pd
 
-    columns = [field.name for field in fields(Finding)]
-    return pd.DataFrame([asdict(one) for one in found], columns=columns).round(2)
+    columns = [field.name for field in fields(LabelFinding)]
+    return pd.DataFrame([asdict(finding) for finding in findings], columns=columns).round(2)

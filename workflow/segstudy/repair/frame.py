@@ -1,4 +1,4 @@
-"""Whether the fault acted on voxel indices or on millimetres: the images of the cohort decide.
+"""Choice of the frame, voxel indices or millimetres, in which all cases share the corruption.
 
 On the reference case both can explain the same pair of labels. On a case with other voxel sizes
 or another origin they send the structure to different places, and only one of them lies on the
@@ -13,7 +13,7 @@ import numpy as np
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import read_grid
-from segstudy.images.moving import move_structure
+from segstudy.images.rigid import move_structure
 from segstudy.log import log, progress
 from segstudy.repair.evidence import gain, measure
 from segstudy.repair.model import Estimate
@@ -28,15 +28,34 @@ SAME_VOXELS = 0.5
 CLEAR = 0.05
 
 
-def choose(
+def choose_frame(
     estimates: Mapping[str, Estimate], cases: Sequence[Case], settings: RepairedCohort
 ) -> tuple[str, dict[str, float]]:
-    """The frame that suits the images best, and the evidence for each.
-
-    estimates: by frame. cases: the cohort; the reference case has no say.
+    """Choose the frame that suits the images of the cohort best.
 
     The evidence is the mean over the cases of log(gradient across the surface after the repair)
-    minus before. Raises InputError where the frames differ and the images do not tell them apart.
+    minus before.
+
+    Parameters
+    ----------
+    estimates
+        Frame -> estimate.
+    cases
+        The cohort; the reference case has no say.
+    settings
+        The cohort's settings.
+
+    Returns
+    -------
+    frame : str
+        `voxel` or `physical`.
+    evidence : dict
+        Frame -> mean evidence; empty where the images were not needed.
+
+    Raises
+    ------
+    InputError
+        Where the frames differ and the images do not tell them apart.
     """
     if len(estimates) == 1:
         [frame] = estimates
@@ -62,20 +81,20 @@ def choose(
             f"repair.frame: auto: none of {', '.join(most)} holds {settings.repair.structure}; set "
             "frame: voxel or frame: physical"
         )
-    evidence = {frame: sum(found) / len(found) for frame, found in scores.items()}
+    evidence = {frame: sum(each) / len(each) for frame, each in scores.items()}
     best, other = sorted(evidence, key=lambda frame: -evidence[frame])
-    log.info("frame: %s", ", ".join(f"{name} {found:+.3f}" for name, found in evidence.items()))
+    log.info("frame: %s", ", ".join(f"{name} {mean:+.3f}" for name, mean in evidence.items()))
     if evidence[best] - evidence[other] < CLEAR:
         raise InputError(
             "repair.frame: auto: the images do not tell voxel from physical "
-            f"({', '.join(f'{name} {found:+.3f}' for name, found in evidence.items())} over "
+            f"({', '.join(f'{name} {mean:+.3f}' for name, mean in evidence.items())} over "
             f"{len(most)} cases); look at a case and set frame: voxel or frame: physical"
         )
     return best, evidence
 
 
 def _apart(estimates: list[Estimate], case: Case) -> float:
-    """How far apart two estimates send the middle of a case's grid, in voxels."""
+    """Compute how far apart two estimates send the middle of a case's grid, in voxels."""
     grid = read_grid(case.label)
     middle = np.append((np.array(grid.shape) - 1) / 2, 1.0)
     one, other = (estimate.on(grid) @ middle for estimate in estimates)
@@ -91,15 +110,15 @@ def _scores(
     if not delivered.any():
         return {}
     before = measure(image.array, delivered, label.spacing_mm)
-    found = {}
+    scores = {}
     for frame, estimate in estimates.items():
         landed = move_structure(label.array, value, np.linalg.inv(estimate.on(label.grid))) == value
         if np.count_nonzero(landed) < 0.5 * np.count_nonzero(delivered):
-            found[frame] = -math.log(
+            scores[frame] = -math.log(
                 10.0
             )  # it would leave the grid: as bad as a tenth of the gradient
         else:
-            found[frame] = gain(
+            scores[frame] = gain(
                 before.gradient, measure(image.array, landed, label.spacing_mm).gradient
             )
-    return found
+    return scores

@@ -1,16 +1,17 @@
-"""The fault of a cohort from its images alone, where no case has a right label.
+"""Estimating the corruption of a cohort from its images alone, where no case has a right label.
 
-All cases share one fault. A candidate is undone in every case at once, and the images say how
-well the structure then lies: on edges, within one kind of tissue, and beside the other structures
-instead of over them. A single image is often mistaken, all together seldom. Searched are a
-rotation about the foot-head axis, on the full circle, and a shift by up to a fifth of the grid.
+All cases share one corruption. A candidate is reverted in every case at once, and the images say
+how well the structure then lies: on edges, within one kind of tissue, and beside the other
+structures instead of over them. A single image is often mistaken, all together seldom. Searched
+are a rotation about the foot-head axis, on the full circle, and a shift by up to a fifth of the
+grid.
 
-It works for a compact structure that differs from what surrounds it, from three cases on: the
-heart of the phantom to a tenth of a degree and half a voxel. It does not for thin tubes (aorta,
+The search works for a compact structure that differs from its surroundings, from three cases on:
+the heart of the phantom to a tenth of a degree and half a voxel. It fails for thin tubes (aorta,
 esophagus), which lie as well elsewhere along themselves, where another edge of the image is far
-stronger than the structure's own (skin in air), nor for a fault that keeps a structure on its own
-outline, such as the rotation of a round one. benchmarks/README.md has measurements. What the
-images do not tell is refused, or called `ambiguous`; it is not guessed.
+stronger than the structure's own (skin in air), and for a corruption that keeps a structure on its
+own outline, such as the rotation of a round one. benchmarks/README.md has measurements. Unclear
+results are refused, or called `ambiguous`, never guessed.
 """
 
 import itertools
@@ -22,12 +23,12 @@ import numpy as np
 
 from segstudy.cases import Case
 from segstudy.errors import InputError
-from segstudy.images.files import Grid, Image, read_label
+from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import to_ras
-from segstudy.images.moving import rotation, translation
+from segstudy.images.rigid import rotation, translation
 from segstudy.log import log, progress
-from segstudy.repair.estimate import estimate, unchecked
-from segstudy.repair.model import Found
+from segstudy.repair.estimate import estimate, unchecked_estimate
+from segstudy.repair.model import EstimateReport
 from segstudy.repair.pair import read_pair, reference_pair
 from segstudy.repair.points import POINTS, Points, Scene, evidence, middle_of, sample, scene
 from segstudy.repair.sweep import superior_axis
@@ -37,7 +38,7 @@ from segstudy.study import RepairedCohort
 CASES = 12
 #: Cases below which the images are not asked.
 LEAST_CASES = 3
-#: First grid of candidates: degrees, and steps each way, in plane and along the axis.
+#: First candidates: degrees, and steps each way, in plane and along the axis.
 ANGLE_STEP_DEG = 20.0
 STEPS = (3, 2)
 #: A step as a share of the mean grid: in plane and along the axis.
@@ -55,17 +56,27 @@ LEAST_GAIN, LEAST_WAY = 0.1, 1.0
 WEIGHT_MISFIT = 2.0
 
 #: Degrees, then shifts along the frame's three axes.
-Place = tuple[float, float, float, float]
+Candidate = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A case as the search sees it.
+class CaseView:
+    """Hold a case as the search sees it.
 
-    points: of the structure as delivered. fine: more of them. image, others: its image and its
-    other structures. grid: of the label as stored. middle: of the structure, in voxel indices.
-    to_mm: 4x4 from the frame's coordinates (voxel indices or RAS mm) to those of the points.
-    centroid, size: of the structure, and the grid's extent, in the frame's coordinates.
+    Parameters
+    ----------
+    points, fine
+        Points of the structure as delivered; more of them.
+    image, others
+        The case's image and its other structures, for look-ups.
+    grid
+        Of the label as stored.
+    middle
+        Of the structure, in voxel indices.
+    to_mm
+        4x4 from the frame's coordinates (voxel indices or RAS mm) to those of the points.
+    centroid, size
+        Of the structure, and the grid's extent, in the frame's coordinates.
     """
 
     points: Points
@@ -80,14 +91,27 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Agreed:
-    """The fault that the images agree on.
+class SharedCorruption:
+    """Hold the corruption that the images agree on.
 
-    matrix: 4x4, output to input, in the frame's coordinates. angle_deg: its rotation.
-    scores: how well the structure of each case lies with the fault undone. gain: their mean above
-        that as delivered. t: of that gain over its standard error.
-    rotation: `determined`, or `ambiguous` where another angle suits as well; rival_deg: that angle.
-    angles_deg, curve: mean score over the angle, at the shift found.
+    Parameters
+    ----------
+    matrix
+        4x4, output to input, in the frame's coordinates.
+    angle_deg
+        Its rotation.
+    scores
+        (case,), how well the structure lies once the corruption is reverted.
+    gain
+        Mean of the scores above that as delivered.
+    t
+        The gain over its standard error.
+    rotation
+        `determined`, or `ambiguous` where another angle suits as well.
+    rival_deg
+        That other angle.
+    angles_deg, curve
+        Mean score over the angle, at the shift found.
     """
 
     matrix: np.ndarray
@@ -101,25 +125,32 @@ class Agreed:
     curve: np.ndarray
 
 
-def shared_fault(cases: Sequence[Case], settings: RepairedCohort) -> Found:
-    """The fault of a cohort from its images, in the frame of the settings or in the better one.
+def estimate_from_images(cases: Sequence[Case], settings: RepairedCohort) -> EstimateReport:
+    """Estimate the corruption of a cohort from its images, in the settings' frame or in the better one.
 
-    Where the settings name a reference case, the fault found is held against that pair too.
-    Raises InputError where the images do not tell.
+    Where the settings name a reference case, the result is compared with that pair too.
+
+    Raises
+    ------
+    InputError
+        Where the images do not tell.
     """
     repair = settings.repair
     value = settings.structures[repair.structure]
     chosen = _spread(sorted(cases, key=lambda case: case.case), CASES)
-    seen = []
+    seen, first_label = [], None
     for case in progress(chosen, "cases looked at"):
         label, image = read_pair(case, settings)
-        found = see(image, label, value)
-        seen += [] if found is None else [found]
+        first_label = first_label or label
+        view = view_case(image, label, value)
+        seen += [] if view is None else [view]
     frames = ("voxel", "physical") if repair.frame == "auto" else (repair.frame,)
     agreed, refused = {}, []
     for frame in frames:
         try:
-            agreed[frame] = agree([in_frame(one, frame) for one in seen], _axis(seen, frame))
+            agreed[frame] = find_shared_corruption(
+                [in_frame(view_of_case, frame) for view_of_case in seen], _axis(seen, frame)
+            )
         except InputError as error:
             refused.append(f"frame {frame}: {error}")
     if not agreed:
@@ -130,15 +161,14 @@ def shared_fault(cases: Sequence[Case], settings: RepairedCohort) -> Found:
     # From here on it is a transform that is given, in its frame.
     known = repair.model_copy(update={"frame": frame, "transform": best.matrix.tolist()})
     if repair.reference_case is None:
-        label = read_label(chosen[0].label)
-        held, affine = unchecked(label, known, value), label.affine
+        held, affine = unchecked_estimate(first_label, known, value), first_label.affine
     else:
         right, wrong, grid = reference_pair(cases, repair.structure, value, repair.reference_case)
         held, affine = estimate(right, wrong, grid.affine, known), grid.affine
     # Angles are told in array axes. In some arrays a rotation in RAS goes the other way round.
     mirrored = np.linalg.det(affine[:3, :3]) * affine[2, superior_axis(affine)] < 0
     sign = -1 if frame == "physical" and mirrored else 1
-    return Found(
+    return EstimateReport(
         replace(
             held.estimate,
             method="images",
@@ -154,10 +184,17 @@ def shared_fault(cases: Sequence[Case], settings: RepairedCohort) -> Found:
     )
 
 
-def see(image: Image, label: Image, value: int) -> Seen | None:
-    """Prepare a case, in frame `voxel`: image (channel, i, j, k), finite; label (i, j, k).
+def view_case(image: Image, label: Image, value: int) -> CaseView | None:
+    """Prepare a case for the search, in frame `voxel`; None without the structure.
 
-    None without the structure.
+    Parameters
+    ----------
+    image
+        (channel, i, j, k), finite.
+    label
+        (i, j, k).
+    value
+        The structure's value.
     """
     ras = to_ras(label)
     mask = ras.array == value
@@ -168,7 +205,7 @@ def see(image: Image, label: Image, value: int) -> Seen | None:
     from_world = spread_out @ translation(-middle_of(grid.shape)) @ np.linalg.inv(grid.affine)
     middle = np.argwhere(label.array == value).mean(axis=0)
     others = ((label.array != 0) & (label.array != value))[None].astype(np.float32)
-    return Seen(
+    return CaseView(
         points=sample(mask, ras.spacing_mm),
         fine=sample(mask, ras.spacing_mm, FINE_POINTS),
         image=scene(image),
@@ -181,8 +218,8 @@ def see(image: Image, label: Image, value: int) -> Seen | None:
     )
 
 
-def in_frame(case: Seen, frame: str) -> Seen:
-    """A case that was seen in frame `voxel`, in another."""
+def in_frame(case: CaseView, frame: str) -> CaseView:
+    """Convert a case that `view_case` prepared to a frame's coordinates."""
     if frame == "voxel":
         return case
     affine = case.grid.affine
@@ -194,13 +231,19 @@ def in_frame(case: Seen, frame: str) -> Seen:
     )
 
 
-def lies(case: Seen, fault: np.ndarray) -> float:
-    """How well the structure of a case lies in its image with a fault undone; greater is better.
+def placement_score(case: CaseView, corruption: np.ndarray) -> float:
+    """Score how well a structure lies with a corruption reverted: log gradient minus log spread.
 
-    Log of gradient across the surface over spread inside, less what overlaps other structures or
-    leaves the grid: the measures of `evidence.py`, from points.
+    Overlap with other structures and voxels outside the grid lower the score.
+
+    Parameters
+    ----------
+    case
+        In the frame of the corruption.
+    corruption
+        4x4, output to input, in the frame's coordinates.
     """
-    moved = case.to_mm @ fault @ np.linalg.inv(case.to_mm)
+    moved = case.to_mm @ corruption @ np.linalg.inv(case.to_mm)
     turn, shift = np.ascontiguousarray(moved[:3, :3]), moved[:3, 3]
     across, _, spread = evidence(case.points, case.image, turn, shift)
     _, over, _ = evidence(case.points, case.others, turn, shift)
@@ -211,12 +254,21 @@ def lies(case: Seen, fault: np.ndarray) -> float:
     return float(edges.mean() - WEIGHT_MISFIT * (over[0] + outside))
 
 
-def agree(cases: Sequence[Seen], axis: int) -> Agreed:
-    """Find the one fault that all cases share.
+def find_shared_corruption(cases: Sequence[CaseView], axis: int) -> SharedCorruption:
+    """Search for the corruption that all cases share.
 
-    cases: all in one frame. axis: of the rotation, in the frame's coordinates. Raises InputError
-    where there are too few cases, or where no candidate is clearly better than the labels as
-    delivered and than all others at other places.
+    Parameters
+    ----------
+    cases
+        In one frame.
+    axis
+        Foot-head axis in the frame's coordinates.
+
+    Raises
+    ------
+    InputError
+        Where there are too few cases, or where no candidate is clearly better than the labels as
+        delivered and than all candidates at other positions.
     """
     if len(cases) < LEAST_CASES:
         raise InputError(
@@ -228,11 +280,15 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
     along = np.arange(3) == axis
     step = extent * np.where(along, STEP_SHARE[1], STEP_SHARE[0])
 
-    def fault(place: Sequence[float]) -> np.ndarray:
-        return translation(centre + place[1:]) @ rotation(axis, place[0]) @ translation(-centre)
+    def corruption(candidate: Sequence[float]) -> np.ndarray:
+        return (
+            translation(centre + candidate[1:])
+            @ rotation(axis, candidate[0])
+            @ translation(-centre)
+        )
 
-    def score(place: Sequence[float], among: Sequence[Seen]) -> float:
-        return float(np.mean([lies(case, fault(place)) for case in among]))
+    def score(candidate: Sequence[float], among: Sequence[CaseView]) -> float:
+        return float(np.mean([placement_score(case, corruption(candidate)) for case in among]))
 
     sparse = [_with(case, _every_third(case.points)) for case in cases]
     fine = [_with(case, case.fine) for case in cases]
@@ -242,27 +298,29 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
     ]
     starts = []
     for angle in np.arange(-180.0, 180.0, ANGLE_STEP_DEG):
-        places = [(float(angle), *map(float, shift)) for shift in itertools.product(*shifts)]
-        scores = [score(place, sparse) for place in places]
+        candidates = [(float(angle), *map(float, shift)) for shift in itertools.product(*shifts)]
+        scores = [score(candidate, sparse) for candidate in candidates]
         best = int(np.argmax(scores))
-        starts.append((scores[best], places[best]))
+        starts.append((scores[best], candidates[best]))
     starts.sort(reverse=True)
     first = np.array([ANGLE_STEP_DEG, *step]) / 2
     ends = [
-        _climb(lambda place: score(place, cases), start, first)[1] for _, start in starts[:STARTS]
+        _climb(lambda candidate: score(candidate, cases), start, first)[1]
+        for _, start in starts[:STARTS]
     ]
     ends = sorted(
-        (_climb(lambda place: score(place, fine), end, first / 16) for end in ends), reverse=True
+        (_climb(lambda candidate: score(candidate, fine), end, first / 16) for end in ends),
+        reverse=True,
     )
     best = np.array(ends[0][1])
-    at_best = np.array([lies(case, fault(best)) for case in fine])
-    gained = at_best - [lies(case, np.eye(4)) for case in fine]
+    at_best = np.array([placement_score(case, corruption(best)) for case in fine])
+    gained = at_best - [placement_score(case, np.eye(4)) for case in fine]
     t = _t(gained)
     log.info(
         "images: gain of %.2f at the best candidate, %.1f deg (t %.1f over %d cases)",
         gained.mean(), best[0], t, len(cases),
     )  # fmt: skip
-    way = float(np.mean([_way(case, fault(best)) for case in cases]))
+    way = float(np.mean([_way(case, corruption(best)) for case in cases]))
     if way < LEAST_WAY or gained.mean() < LEAST_GAIN or t < CLEAR_T:
         raise InputError(
             "repair.estimate_from: images: nothing to repair that the images show: the best fault that "
@@ -277,7 +335,7 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
         away = np.abs((np.array(end[1:]) - best[1:]) / step).max()
         if abs(turned) < ANGLE_STEP_DEG / 2 and away < 1:
             continue  # the same optimum
-        if _t(at_best - [lies(case, fault(end)) for case in fine]) >= CLEAR_T:
+        if _t(at_best - [placement_score(case, corruption(end)) for case in fine]) >= CLEAR_T:
             continue
         if away >= 1:
             raise InputError(
@@ -286,8 +344,8 @@ def agree(cases: Sequence[Seen], axis: int) -> Agreed:
             )
         rival_deg = _wrap(end[0]) if rival_deg is None else rival_deg
     angles = np.arange(-180.0, 180.0)
-    return Agreed(
-        matrix=fault(best),
+    return SharedCorruption(
+        matrix=corruption(best),
         angle_deg=_wrap(best[0]),
         scores=at_best,
         gain=float(gained.mean()),
@@ -303,9 +361,9 @@ ELSE = "Give a reference_case with a right label, or the transform"
 
 
 def _better_frame(
-    agreed: dict[str, Agreed], seen: Sequence[Seen]
+    agreed: dict[str, SharedCorruption], seen: Sequence[CaseView]
 ) -> tuple[str, dict[str, float] | None]:
-    """The frame in which the cases agree better, and the mean scores; InputError where unclear."""
+    """Choose the frame in which the cases agree better, with the mean scores; InputError where unclear."""
     if len(agreed) == 1:
         return next(iter(agreed)), None
     scores = {frame: float(one.scores.mean()) for frame, one in agreed.items()}
@@ -334,8 +392,8 @@ def _better_frame(
     return best, scores
 
 
-def _axis(seen: Sequence[Seen], frame: str) -> int:
-    """The foot-head axis in a frame's coordinates."""
+def _axis(seen: Sequence[CaseView], frame: str) -> int:
+    """Return the foot-head axis in a frame's coordinates."""
     if frame == "physical":
         return 2
     axes = {superior_axis(case.grid.affine) for case in seen}
@@ -350,10 +408,10 @@ def _axis(seen: Sequence[Seen], frame: str) -> int:
 def _spread(cases: Sequence[Case], most: int) -> list[Case]:
     if len(cases) <= most:
         return list(cases)
-    return [cases[place] for place in np.linspace(0, len(cases) - 1, most).astype(int)]
+    return [cases[index] for index in np.linspace(0, len(cases) - 1, most).astype(int)]
 
 
-def _with(case: Seen, points: Points) -> Seen:
+def _with(case: CaseView, points: Points) -> CaseView:
     return replace(case, points=points)
 
 
@@ -361,25 +419,29 @@ def _every_third(points: Points) -> Points:
     return Points(points.surface[::3], points.normal[::3], points.inside[::3])
 
 
-def _way(case: Seen, fault: np.ndarray) -> float:
-    """How far a fault moves the structure's points on average, in voxels of the scene."""
-    moved = case.to_mm @ fault @ np.linalg.inv(case.to_mm)
+def _way(case: CaseView, corruption: np.ndarray) -> float:
+    """Compute how far a corruption moves the structure's points on average, in voxels of the scene."""
+    moved = case.to_mm @ corruption @ np.linalg.inv(case.to_mm)
     points = case.points.inside
     there = points @ moved[:3, :3].T + moved[:3, 3]
     return float(np.linalg.norm((there - points) / case.image.spacing_mm, axis=1).mean())
 
 
-def _climb(score: Callable[[Place], float], start: Place, steps: np.ndarray) -> tuple[float, Place]:
+def _climb(
+    score: Callable[[Candidate], float], start: Candidate, steps: np.ndarray
+) -> tuple[float, Candidate]:
     """Pattern search along angle and shifts, until the angle's step is below a tenth of a degree."""
-    place, best = np.array(start, float), score(start)
+    best_candidate, best = np.array(start, float), score(start)
     while steps[0] > 0.05:
-        around = [place + sign * np.eye(4)[way] * steps for way in range(4) for sign in (-1, 1)]
-        scores = [score(one) for one in around]
+        around = [
+            best_candidate + sign * np.eye(4)[way] * steps for way in range(4) for sign in (-1, 1)
+        ]
+        scores = [score(candidate) for candidate in around]
         if max(scores) > best:
-            best, place = max(scores), around[int(np.argmax(scores))]
+            best, best_candidate = max(scores), around[int(np.argmax(scores))]
         else:
             steps = steps / 2
-    return best, tuple(place.tolist())
+    return best, tuple(best_candidate.tolist())
 
 
 def _t(differences: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What an estimate of a repair is: the transform, how it was found, and what else was tried."""
+"""The estimate of a repair: the transform, how it was found, and the other attempts."""
 
 import math
 from dataclasses import dataclass
@@ -11,14 +11,26 @@ from segstudy.repair.sweep import Sweep
 
 @dataclass(frozen=True)
 class Attempt:
-    """One method's answer, or why it has none.
+    """Hold one method's answer, or why it has none.
 
-    frame: `voxel` or `physical`, in which the method took the fault to be a rotation and a shift.
-    matrix: 4x4 fault on voxel indices of the reference case, output to input.
-    iou: of the right mask, moved by the fault, with the wrong mask.
-    iou_after: of the wrong mask, moved back, with the right mask.
-    Both are NaN where there is no pair to tell.
-    seconds: that the method took, with the steps that it started from; NaN where nothing was sought.
+    Parameters
+    ----------
+    method
+        Its name.
+    frame
+        `voxel` or `physical`: the coordinates in which rotation and shift were sought.
+    matrix
+        4x4 corruption on voxel indices of the reference case, output to input.
+    iou
+        Of the right mask, moved by the corruption, with the wrong mask; NaN without a pair.
+    iou_after
+        Of the wrong mask, moved back, with the right mask; NaN without a pair.
+    angle_deg
+        Rotation of the matrix.
+    reason
+        Why the method has no answer.
+    seconds
+        Includes the steps that the method started from; NaN where nothing was sought.
     """
 
     method: str
@@ -33,23 +45,42 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How a structure was moved in every case of a cohort.
+    """Describe how a structure was moved in every case of a cohort.
 
-    matrix_voxel: the fault on voxel indices (i, j, k) of the reference case, 4x4, output to input.
-    matrix_mm: the same fault on RAS millimetres of the reference case. Without a reference case
-        (None): of the first case by name.
-    frame: which of the two is the same for all cases.
-    angle_deg: rotation about the foot-head array axis, right-handed in array axes; the fault's.
-    translation_voxels: what the fault adds, besides turning, to the place of the wrong mask's centroid.
-    iou_before, iou_after: of the delivered and of the repaired with the right mask.
-    iou_replayed: of the right mask, moved by the fault, with the delivered mask. All None without a
-        reference case.
-    peak_deg: angles within 0.01 IoU of the optimum, from the sweep.
-    rotation: `determined`, `ambiguous`, `undetermined` (see sweep.Sweep), or `not swept`.
-    frame_evidence: with `frame: auto`, how well each frame suits the images of the cohort, the
-        greater the better (see frame.choose).
-    image_evidence: with `estimate_from: images`: `cases` looked at, `gain` of the log evidence over
-        the labels as delivered, and its `t` (see from_images.Agreed).
+    Parameters
+    ----------
+    structure
+        Its name.
+    method
+        The method that found the transform.
+    frame
+        `voxel` or `physical`: the coordinates in which all cases share the corruption.
+    matrix_voxel
+        4x4 corruption on voxel indices (i, j, k) of the reference case, output to input.
+    matrix_mm
+        The same on RAS millimetres of the reference case; without one, of the first case by name.
+    angle_deg
+        Rotation of the corruption about the foot-head array axis, right-handed in array axes.
+    translation_voxels
+        Displacement of the wrong mask's centroid by the corruption, beside the rotation.
+    reference_case
+        Its name; None where the estimate has no reference pair.
+    iou_before, iou_after
+        IoU of the delivered and of the repaired with the right mask; None without a reference case.
+    iou_replayed
+        IoU of the right mask, moved by the corruption, with the delivered mask; None likewise.
+    peak_deg
+        Angles within 0.01 IoU of the optimum, from the sweep.
+    rotation
+        `determined`, `ambiguous`, `undetermined` (see `sweep.Sweep`), or `not swept`.
+    rival_deg
+        The other angle, where ambiguous.
+    frame_evidence
+        With `frame: auto`, how well each frame suits the images of the cohort, the greater the
+        better (see `frame.choose_frame`).
+    image_evidence
+        With `estimate_from: images`: the number of `cases`, the `gain` of the log evidence over the
+        labels as delivered, and its `t` (see `from_images.SharedCorruption`).
     """
 
     structure: str
@@ -70,18 +101,28 @@ class Estimate:
     image_evidence: dict[str, float] | None = None
 
     def on(self, grid: Grid) -> np.ndarray:
-        """The fault on another case's voxel indices, output to input."""
+        """Return the corruption on the voxel indices of a case's grid, 4x4, output to input."""
         if self.frame == "voxel":
             return self.matrix_voxel
         return np.linalg.inv(grid.affine) @ self.matrix_mm @ grid.affine
 
 
 @dataclass(frozen=True)
-class Found:
-    """An estimate with everything that was tried, and the reference case as repaired by it.
+class EstimateReport:
+    """Hold an estimate with all attempts, and the reference case as repaired by the estimate.
 
-    repaired: None without a reference case. evidence_curve: angles in degrees and how well each
-    suits the images, where these were asked.
+    Parameters
+    ----------
+    estimate
+        The chosen one.
+    attempts
+        One a method and frame.
+    sweep
+        The sweep, where one was run.
+    repaired
+        The structure's mask of the reference case, moved back; None without a reference case.
+    evidence_curve
+        Angles in degrees and the mean score of the images at each, where these were searched.
     """
 
     estimate: Estimate

@@ -1,4 +1,4 @@
-"""Reading what a repair works on: the image and label of a case, the right and the moved label of the reference case."""
+"""Reading the files that a repair works on: image and label of a case, and the reference pair."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,20 @@ from segstudy.study import Repair, RepairedCohort
 
 
 def read_pair(case: Case, settings: RepairedCohort) -> tuple[Image, Image]:
-    """Label (i, j, k) and image (channel, i, j, k) of a case, on one grid and finite, or InputError."""
+    """Read label and image of a case.
+
+    Returns
+    -------
+    label : Image
+        (i, j, k).
+    image : Image
+        (channel, i, j, k), finite, on the same grid.
+
+    Raises
+    ------
+    InputError
+        For different grids, and for voxels that are not finite.
+    """
     label = read_label(case.label)
     image = read_image(case.images, len(settings.channels))
     difference = compare_grids(image.grid, label.grid)
@@ -31,9 +44,28 @@ def read_pair(case: Case, settings: RepairedCohort) -> tuple[Image, Image]:
 def reference_pair(
     cases: Sequence[Case], structure: str, value: int, reference_case: str
 ) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Masks of the right and of the wrong label of the reference case, and their grid.
+    """Read the right and the wrong mask of the reference case, and their grid.
 
-    Raises InputError where there is no such pair or it cannot tell how the structure moved.
+    Parameters
+    ----------
+    cases
+        The cohort.
+    structure, value
+        Name and label value.
+    reference_case
+        Its name.
+
+    Returns
+    -------
+    right, wrong : numpy.ndarray
+        bool (i, j, k).
+    grid : Grid
+        Of both.
+
+    Raises
+    ------
+    InputError
+        Where there is no such pair, or a mask has fewer than two voxels.
     """
     named = {case.case: case for case in cases}
     if reference_case not in named:
@@ -67,7 +99,7 @@ def reference_pair(
 
 
 def needs_repair(settings: RepairedCohort) -> Repair:
-    """The dataset's repair section, or InputError."""
+    """Return the dataset's repair section, or raise InputError."""
     if settings.repair is None:
         raise InputError("--settings: repair: this dataset has no repair section; nothing to do")
     return settings.repair

@@ -1,10 +1,11 @@
-"""A structure as points, so that its image evidence at any other place costs a few look-ups.
+"""A structure as points, so that its image evidence at any other position costs a few look-ups.
 
 Coordinates are millimetres to the right, front and head, from the middle of the grid. Sampling
 is by stride: the same label gives the same points.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +26,16 @@ CLIP = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a structure.
+    """Hold points of a structure.
 
-    surface: (n, 3) mm. normal: (n, 3), unit length. inside: (m, 3) mm.
+    Parameters
+    ----------
+    surface
+        (n, 3) mm.
+    normal
+        (n, 3), unit length.
+    inside
+        (m, 3) mm.
     """
 
     surface: np.ndarray
@@ -37,10 +45,18 @@ class Points:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image to be looked up: gradients and intensities on an RAS grid about its middle.
+    """Hold an image for look-ups: gradients and intensities on an RAS grid about its middle.
 
-    intensity: (c, x, y, z) scaled to 0..1 over the clipped range. gradient: (c, 3, x, y, z) a mm.
-    spacing_mm: of the axes. size_mm: of the whole grid.
+    Parameters
+    ----------
+    intensity
+        (channel, x, y, z) scaled to 0..1 over the clipped range.
+    gradient
+        (channel, 3, x, y, z) a mm.
+    spacing_mm
+        (3,).
+    size_mm
+        (3,), of the whole grid.
     """
 
     intensity: np.ndarray
@@ -50,14 +66,19 @@ class Scene:
 
 
 def middle_of(shape) -> np.ndarray:
-    """The middle of a grid in voxel indices."""
+    """Return the middle of a grid in voxel indices."""
     return (np.array(shape, float) - 1) / 2
 
 
 def scene(image: Image, smoothing_mm: float | None = None) -> Scene:
-    """Prepare an image (channel, i, j, k), finite, for look-ups.
+    """Prepare an image for look-ups.
 
-    smoothing_mm: SD of the Gaussian before derivatives; None: the finest voxel size.
+    Parameters
+    ----------
+    image
+        (channel, i, j, k), finite.
+    smoothing_mm
+        SD of the Gaussian before derivatives; None: the finest voxel size.
     """
     ras = to_ras(image)
     spacing = np.array(ras.spacing_mm)
@@ -66,95 +87,141 @@ def scene(image: Image, smoothing_mm: float | None = None) -> Scene:
     low, high = np.percentile(array.reshape(len(array), -1)[:, ::7], CLIP, axis=1)
     span = np.where(high > low, high - low, 1.0)
     block = _blocks(size, spacing)
-    keep = size // block * block
-    array = array[:, : keep[0], : keep[1], : keep[2]]
     channels = []
-    for one, start, width in zip(array, low, span, strict=True):
-        scaled = ((one - np.float32(start)) / np.float32(width)).clip(0, 1)
-        parts = [length for axis in range(3) for length in (keep[axis] // block[axis], block[axis])]
-        channels.append(scaled.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32))
+    for channel, start, width in zip(array, low, span, strict=True):
+        scaled = ((channel - np.float32(start)) / np.float32(width)).clip(0, 1)
+        channels.append(block_means(scaled, block))
     coarse = spacing * block
     sigma = np.full(3, smoothing_mm or coarse.min()) / coarse
-    gradients = [
-        [
-            ndimage.gaussian_filter(one, sigma, [int(axis == a) for a in range(3)], mode="nearest")
-            / np.float32(coarse[axis])
-            for axis in range(3)
-        ]
-        for one in channels
-    ]
+    gradients = [gaussian_gradient(channel, sigma, coarse) for channel in channels]
     return Scene(np.stack(channels), np.array(gradients), coarse, spacing * size)
 
 
 def _blocks(size: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Voxels averaged along each axis: the finest axes first, until the scene is small enough."""
+    """Return the voxels averaged along each axis, the finest axes first, for a small enough scene."""
     block = np.ones(3, int)
     while np.prod(size // block) > SCENE_VOXELS:
         block[np.argmin(np.where(size // block > 8, spacing * block, np.inf))] += 1
     return block
 
 
+def block_means(array: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Average an array (x, y, z) over blocks of voxels, float32; voxels beyond the last block are dropped."""
+    if block.max() == 1:
+        return array.astype(np.float32)
+    keep = np.array(array.shape) // block
+    parts = [length for axis in range(3) for length in (keep[axis], block[axis])]
+    cut = array[tuple(slice(0, size) for size in keep * block)]
+    return cut.reshape(parts).mean(axis=(1, 3, 5), dtype=np.float32)
+
+
+def gaussian_gradient(
+    array: np.ndarray, sigma: Sequence[float], spacing_mm: Sequence[float]
+) -> np.ndarray:
+    """Compute the gradient of a smoothed array by derivatives of Gaussians.
+
+    Parameters
+    ----------
+    array
+        float32 (x, y, z).
+    sigma
+        Standard deviation of the Gaussian along each axis, in voxels.
+    spacing_mm
+        Voxel size along each axis.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (3, x, y, z), a mm. Beyond the border the nearest voxel counts.
+    """
+    return np.stack(
+        [
+            ndimage.gaussian_filter(array, sigma, np.eye(3, dtype=int)[axis], mode="nearest")
+            / np.float32(size)
+            for axis, size in enumerate(spacing_mm)
+        ]
+    )
+
+
 def sample(mask: np.ndarray, spacing_mm: tuple[float, float, float], most: int = POINTS) -> Points:
-    """Points of a mask (x, y, z), bool, not empty, on an RAS grid: `most` of its surface, and inside."""
+    """Sample points of a mask on an RAS grid, on its surface and inside.
+
+    Parameters
+    ----------
+    mask
+        bool (x, y, z), not empty.
+    spacing_mm
+        Voxel size along x, y, z.
+    most
+        Points on the surface, and inside, at most.
+    """
     room = bounding_box(mask).widened(3, mask.shape).slices
     crop = mask[room]
     spacing = np.array(spacing_mm)
     origin = np.array([part.start for part in room]) - middle_of(mask.shape)
     sigma = spacing.min() / spacing
-    normal = np.stack(
-        [
-            ndimage.gaussian_filter(
-                crop.astype(np.float32), sigma, [int(axis == a) for a in range(3)], mode="nearest"
-            )
-            / np.float32(spacing[axis])
-            for axis in range(3)
-        ]
-    )
+    normal = gaussian_gradient(crop.astype(np.float32), sigma, spacing)
     length = np.sqrt((normal**2).sum(axis=0))
-    places = np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
-    places = strided(places, most)
-    at = tuple(places.T)
+    indices = (
+        np.argwhere(length > 0.5 * length.max()) if length.max() > 0 else np.empty((0, 3), int)
+    )
+    indices = strided(indices, most)
+    at = tuple(indices.T)
     inside = strided(np.argwhere(crop), most)
     return Points(
-        surface=(places + origin) * spacing,
+        surface=(indices + origin) * spacing,
         normal=(normal[(slice(None), *at)] / length[at]).T.astype(float),
         inside=(inside + origin) * spacing,
     )
 
 
-def strided(places: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the places (n, 3), evenly picked."""
-    if len(places) <= most:
-        return places
-    return places[np.linspace(0, len(places) - 1, most).astype(int)]
+def strided(rows: np.ndarray, most: int) -> np.ndarray:
+    """Pick at most `most` rows of an array (n, 3), evenly."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def evidence(
-    points: Points, image: Scene, turn: np.ndarray | None = None, shift=(0.0, 0.0, 0.0)
+    points: Points, image: Scene, rotation: np.ndarray | None = None, shift=(0.0, 0.0, 0.0)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient across the surface, mean and spread of the intensity inside, one value a channel.
+    """Measure the image evidence for a structure after a rigid transform.
 
-    turn: 3x3, shift: mm; a point p is looked up at `turn @ p + shift`. Points outside the grid
-    have no gradient and take no part in the intensity.
+    A point p is looked up at `rotation @ p + shift`. Points outside the grid have no gradient and
+    take no part in the intensity.
+
+    Parameters
+    ----------
+    points
+        The structure.
+    image
+        The scene.
+    rotation
+        3x3; None: none.
+    shift
+        (3,) mm.
+
+    Returns
+    -------
+    across, mean, spread : numpy.ndarray
+        (channel,): gradient across the surface, mean and spread of the intensity inside.
     """
-    turn = np.eye(3) if turn is None else np.asarray(turn, float)
-    inverse = np.linalg.inv(turn)
+    rotation = np.eye(3) if rotation is None else np.asarray(rotation, float)
+    inverse = np.linalg.inv(rotation)
+    # A normal goes by the inverse transposed; all of this module's rotations keep lengths nearly.
+    transform = (rotation, np.ascontiguousarray(inverse.T), np.asarray(shift, float))
     return _evidence(
-        points.surface,
-        points.normal,
-        points.inside,
-        image.intensity,
-        image.gradient,
-        image.spacing_mm,
-        turn,
-        # A normal goes by the inverse transposed; all of this module's turns keep lengths nearly.
-        np.ascontiguousarray(inverse.T),
-        np.asarray(shift, float),
+        (points.surface, points.normal, points.inside),
+        (image.intensity, image.gradient, image.spacing_mm),
+        transform,
     )
 
 
 @njit(cache=True, nogil=True)
-def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_normal, shift):
+def _evidence(points, image, transform):
+    surface, normal, inside = points
+    intensity, gradient, spacing = image
+    rotation, rotation_normal, shift = transform
     channels = intensity.shape[0]
     size = intensity.shape[1:]
     across = np.zeros(channels)
@@ -162,37 +229,37 @@ def _evidence(surface, normal, inside, intensity, gradient, spacing, turn, turn_
     spread = np.zeros(channels)
     index = np.zeros(3, np.int64)
     for n in range(surface.shape[0]):
-        if not _place(surface[n], turn, shift, spacing, size, index):
+        if not _place(surface[n], rotation, shift, spacing, size, index):
             continue
-        direction = turn_normal @ np.ascontiguousarray(normal[n])
+        direction = rotation_normal @ np.ascontiguousarray(normal[n])
         for c in range(channels):
             value = 0.0
             for axis in range(3):
                 value += gradient[c, axis, index[0], index[1], index[2]] * direction[axis]
             across[c] += abs(value)
-    found = 0
+    count = 0
     values = np.zeros((channels, inside.shape[0]))
     for n in range(inside.shape[0]):
-        if not _place(inside[n], turn, shift, spacing, size, index):
+        if not _place(inside[n], rotation, shift, spacing, size, index):
             continue
         for c in range(channels):
-            values[c, found] = intensity[c, index[0], index[1], index[2]]
-        found += 1
+            values[c, count] = intensity[c, index[0], index[1], index[2]]
+        count += 1
     for c in range(channels):
         across[c] /= max(surface.shape[0], 1)
-        if found:
-            mean[c] = values[c, :found].mean()
-            spread[c] = np.abs(values[c, :found] - np.median(values[c, :found])).mean()
+        if count:
+            mean[c] = values[c, :count].mean()
+            spread[c] = np.abs(values[c, :count] - np.median(values[c, :count])).mean()
     return across, mean, spread
 
 
 @njit(cache=True, nogil=True)
-def _place(point, turn, shift, spacing, size, index):
-    """Voxel index of a moved point; whether it lies on the grid."""
+def _place(point, rotation, shift, spacing, size, index):
+    """Write the voxel index of a transformed point; tell whether it lies on the grid."""
     for axis in range(3):
         at = shift[axis]
         for other in range(3):
-            at += turn[axis, other] * point[other]
+            at += rotation[axis, other] * point[other]
         index[axis] = math.floor(at / spacing[axis] + size[axis] / 2)
         if index[axis] < 0 or index[axis] >= size[axis]:
             return False

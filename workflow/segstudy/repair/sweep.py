@@ -1,9 +1,9 @@
-"""Finding how a structure was moved: shift and rotation about one axis, by replaying the fault.
+"""Estimating how a structure was moved: shift and rotation about one axis, by replaying the corruption.
 
-A candidate fault is applied to the right mask, voxel by voxel as the fault was, and the result
-is compared with the wrong mask by IoU. The true fault scores 1 but for what its own
-interpolation hides, also where it pushed part of the structure out of the grid; moving the
-wrong mask back instead would round twice and could never score 1.
+A candidate is applied to the right mask, voxel by voxel as the corruption was, and the result
+is compared with the wrong mask by IoU. The true corruption scores 1 but for the loss of its own
+interpolation, also where it pushed part of the structure out of the grid; moving the wrong mask
+back instead would round twice and could never score 1.
 
 A rotation about an array axis treats all voxels of a column along that axis alike. The sweep
 therefore looks a whole column up at once, in masks cropped to the structure, and never
@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from segstudy.boxes import bounding_box
-from segstudy.images.moving import land, rotation, translation
+from segstudy.images.rigid import rotation, transform_mask, translation
 
 #: The angle is uncertain as far as the IoU stays within this of the best.
 PEAK_IOU = 0.01
@@ -28,19 +28,29 @@ CANDIDATES = 3
 
 @dataclass(frozen=True)
 class Sweep:
-    """The fault that explains a pair of masks best.
+    """Hold the corruption that explains a pair of masks best.
 
-    matrix: 4x4, output to input on voxel indices (i, j, k): wrong[o] = right[matrix @ o].
-    angle_deg: rotation about the axis, right-handed in the order of the array axes.
-    shift_voxels: what the fault adds, besides turning, to the place of the wrong mask's centroid.
-    iou: of the right mask, moved by the matrix, with the wrong mask.
-    angles_deg, ious: the curve, IoU over the rotation about the wrong mask's centroid.
-    peak_deg: first and last angle around the optimum that reach its IoU but for 0.01, each with
-        the shift that suits it best: the uncertainty of the angle.
-    rotation: `determined`; `ambiguous` where another peak explains the masks about as well;
+    Parameters
+    ----------
+    matrix
+        4x4, output to input on voxel indices (i, j, k): wrong[o] = right[matrix @ o].
+    angle_deg
+        Rotation about the axis, right-handed in the order of the array axes.
+    shift_voxels
+        Displacement of the wrong mask's centroid by the corruption, beside the rotation.
+    iou
+        Of the right mask, moved by the matrix, with the wrong mask.
+    angles_deg, ious
+        IoU over the rotation about the wrong mask's centroid.
+    peak_deg
+        First and last angle around the optimum that reach its IoU but for 0.01, each with the shift
+        that suits it best: the uncertainty of the angle.
+    rotation
+        `determined`; `ambiguous` where another peak explains the masks about as well;
         `undetermined` where every angle does. About as well means: no worse than the optimum
         shifted by one voxel.
-    rival_deg: the angle of the other peak, where ambiguous.
+    rival_deg
+        The angle of the other peak, where ambiguous.
     """
 
     matrix: np.ndarray
@@ -55,25 +65,30 @@ class Sweep:
 
 
 def superior_axis(affine: np.ndarray) -> int:
-    """The array axis nearest to the patient's foot-head axis, from the affine to RAS mm."""
+    """Return the array axis nearest to the patient's foot-head axis, from the affine to RAS mm."""
     return int(np.argmax(np.abs(affine[2, :3]) / np.linalg.norm(affine[:3, :3], axis=0)))
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boolean masks; 0 where both are empty."""
+    """Compute intersection over union of two boolean masks; 0 where both are empty."""
     union = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / union if union else 0.0
 
 
 def replayed_iou(right: np.ndarray, wrong: np.ndarray, matrix: np.ndarray) -> float:
-    """IoU of the right mask, moved by the fault, with the wrong mask.
+    """Compute the IoU of the right mask, moved by the corruption, with the wrong mask.
 
-    right, wrong: bool (i, j, k) on the same grid. matrix: 4x4, output to input on voxel indices.
+    Parameters
+    ----------
+    right, wrong
+        bool (i, j, k) on the same grid.
+    matrix
+        4x4, output to input on voxel indices.
     """
     box = bounding_box(right)
     if box is None:
         return 0.0
-    landed, target = land(box.of(right), box, matrix, right.shape)
+    landed, target = transform_mask(box.of(right), box, matrix, right.shape)
     there = target.of(wrong)
     both = np.count_nonzero(landed & there)
     union = np.count_nonzero(landed) + np.count_nonzero(wrong) - both
@@ -88,18 +103,24 @@ def sweep(
     angle_step_deg: float = 1.0,
     angle_tolerance_deg: float = 0.01,
 ) -> Sweep:
-    """Find shift and rotation about an array axis that turn the right mask into the wrong one.
-
-    right, wrong: bool (i, j, k) on the same grid, neither empty.
-    axis: array axis of the rotation (`superior_axis`).
-    spacing_mm: voxel sizes where the rotation was a rotation in millimetres (frame
-        `physical`); None where it turned voxel indices (frame `voxel`).
-    angle_step_deg, angle_tolerance_deg: first and last step.
+    """Search for shift and rotation about an array axis that turn the right mask into the wrong one.
 
     The centroids are laid on each other and the full circle is swept. From the best peaks on,
     angle and shift are refined together, with ever smaller steps, down to the tolerance and the
     arc that it spans at the structure's rim. Along the axis the shift is a whole number of
-    voxels, since a nearest-neighbour fault leaves no trace of a fraction.
+    voxels, since a nearest-neighbour corruption leaves no trace of a fraction.
+
+    Parameters
+    ----------
+    right, wrong
+        bool (i, j, k) on the same grid, neither empty.
+    axis
+        Array axis of the rotation (`superior_axis`).
+    spacing_mm
+        Voxel sizes where the rotation was one in millimetres (frame `physical`); None where voxel
+        indices were rotated (frame `voxel`).
+    angle_step_deg, angle_tolerance_deg
+        First and last step.
     """
     # Axes in cyclic order, rotation axis last: a positive angle turns the first to the second.
     order = ((axis + 1) % 3, (axis + 2) % 3, axis)
@@ -116,8 +137,8 @@ def sweep(
         _climb(columns, (circle[peak], *start), 4 * angle_step_deg, angle_tolerance_deg)
         for peak in peaks[:CANDIDATES]
     ]
-    best, *place = max(refined)
-    angle, *shift = _centre(columns, tuple(place), best, angle_tolerance_deg)
+    best, *candidate = max(refined)
+    angle, *shift = _centre(columns, tuple(candidate), best, angle_tolerance_deg)
     angles = np.unique(
         np.concatenate(
             [
@@ -160,7 +181,7 @@ def sweep(
     )
 
 
-def also(
+def refine(
     right: np.ndarray,
     wrong: np.ndarray,
     matrix: np.ndarray,
@@ -168,14 +189,28 @@ def also(
     ways: Sequence[str],
     tolerance_deg: float = 0.01,
 ) -> np.ndarray:
-    """Refine a fault by rotations about all three axes (`tilt`) and one scale (`scale`).
+    """Refine a corruption by rotations about all three axes (`tilt`) and one scale (`scale`).
 
-    right, wrong: bool (i, j, k) on one grid, neither empty. matrix: 4x4, output to input on voxel
-    indices, where to start: the sweep's. spacing_mm: voxel sizes where angles and scale are in
-    millimetres; None for voxel indices. Returns a 4x4 whose replayed IoU is no worse.
+    A pattern search on whole masks, cropped: a local one, from the sweep's optimum on. Tilts of 5
+    to 30 degrees of the phantom's heart are found to 0.1 degree (benchmarks/repair.py).
 
-    A pattern search on whole masks, cropped: a local one, from the sweep's optimum on. It found tilts of
-    5 to 30 degrees of the phantom's heart to 0.1 degree (benchmarks/repair.py).
+    Parameters
+    ----------
+    right, wrong
+        bool (i, j, k) on one grid, neither empty.
+    matrix
+        4x4, output to input on voxel indices, where to start: the sweep's.
+    spacing_mm
+        Voxel sizes where angles and scale are in millimetres; None for voxel indices.
+    ways
+        `tilt`, `scale` or both.
+    tolerance_deg
+        Last step.
+
+    Returns
+    -------
+    numpy.ndarray
+        4x4 whose replayed IoU is no worse.
     """
     stretch = np.diag([*(spacing_mm or (1.0, 1.0, 1.0)), 1.0])
     start = stretch @ matrix @ np.linalg.inv(stretch)
@@ -183,10 +218,12 @@ def also(
     centre = (stretch @ np.append(_centroid(box.of(wrong)) + box.start, 1))[:3]
     radius = np.linalg.norm([size * stretch[a, a] for a, size in enumerate(box.shape)]) / 2
 
-    def fault(place: np.ndarray) -> np.ndarray:
-        turn = rotation(0, place[3]) @ rotation(1, place[4]) @ rotation(2, place[5])
-        inner = turn @ np.diag([*[math.exp(place[6])] * 3, 1.0])
-        there = translation(place[:3]) @ start @ translation(centre) @ inner @ translation(-centre)
+    def corruption(parameters: np.ndarray) -> np.ndarray:
+        turn = rotation(0, parameters[3]) @ rotation(1, parameters[4]) @ rotation(2, parameters[5])
+        inner = turn @ np.diag([*[math.exp(parameters[6])] * 3, 1.0])
+        there = (
+            translation(parameters[:3]) @ start @ translation(centre) @ inner @ translation(-centre)
+        )
         return np.linalg.inv(stretch) @ there @ stretch
 
     # Steps that move the rim alike: degrees, shift, and logarithm of the scale.
@@ -197,20 +234,20 @@ def also(
         + [arc if "scale" in ways else 0.0]
     )
     moves = [sign * row for row in np.diag(free) if row.any() for sign in (-1, 1)]
-    place, step = np.zeros(7), 8.0
+    parameters, step = np.zeros(7), 8.0
     best = replayed_iou(right, wrong, matrix)
     while step >= tolerance_deg:
-        around = [place + step * move for move in moves]
-        scores = [replayed_iou(right, wrong, fault(one)) for one in around]
+        around = [parameters + step * move for move in moves]
+        scores = [replayed_iou(right, wrong, corruption(place_near)) for place_near in around]
         if max(scores) > best:
-            best, place = max(scores), around[int(np.argmax(scores))]
+            best, parameters = max(scores), around[int(np.argmax(scores))]
         else:
             step /= 2
-    return fault(place)
+    return corruption(parameters)
 
 
 class _Columns:
-    """Two masks as columns along the last axis, and the IoU of a candidate fault.
+    """Hold two masks as columns along the last axis, and compute the IoU of a candidate.
 
     Columns are cropped to the structure and packed, 64 voxels to a word, so that the overlap of
     two columns is a few bit operations.
@@ -233,7 +270,7 @@ class _Columns:
         self._lifted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def matrix(self, angle_deg: float, first: float, second: float, lift: int) -> np.ndarray:
-        """The candidate fault: turn about the wrong centroid, then lay it on the right one."""
+        """Return the candidate: rotate about the wrong centroid, then lay it on the right one."""
         cosine, sine = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
         turn = np.array([[cosine, -sine * self.stretch], [sine / self.stretch, cosine]])
         matrix = np.eye(4)
@@ -243,27 +280,25 @@ class _Columns:
         return matrix
 
     def iou(self, angle_deg: float, first: float, second: float, lift: int) -> float:
-        """IoU of the right mask, moved by the candidate, with the wrong mask."""
+        """Compute the IoU of the right mask, moved by the candidate, with the wrong mask."""
         matrix = self.matrix(angle_deg, first, second, lift)
         columns, counts = self._at(lift)
         low, high = self._landing(matrix)
         both, moved = _overlap(
-            columns,
-            counts,
-            self.right_start,
-            self.wrong,
-            self.wrong_start,
-            matrix[:2, :2],
-            matrix[:2, 3],
-            low,
-            high,
+            (columns, counts, self.right_start),
+            (self.wrong, self.wrong_start),
+            (matrix[:2, :2], matrix[:2, 3]),
+            (low, high),
         )
         union = moved + self.wrong_size - both
         return both / union if union else 0.0
 
     def _at(self, lift: int) -> tuple[np.ndarray, np.ndarray]:
-        """The right mask lifted: its columns within the wrong mask's slices, packed, and how
-        many voxels of each column stay within the grid."""
+        """Return the right mask lifted along the axis.
+
+        The result is its columns within the wrong mask's slices, packed, and the number of voxels of
+        each column that stay within the grid.
+        """
         if lift not in self._lifted:
             start = self.right_start[2] - lift
             in_grid = self.right[:, :, max(0, -start) : max(0, self.shape[2] - start)]
@@ -279,7 +314,7 @@ class _Columns:
         return self._lifted[lift]
 
     def _landing(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First and one past the last column that the right mask can land in."""
+        """Return the first and one past the last column that the right mask can land in."""
         start, size = self.right_start[:2], np.array(self.right.shape[:2])
         corners = np.array([[a, b] for a in (0, 1) for b in (0, 1)]) * size + start - 0.5
         corners = np.linalg.solve(matrix[:2, :2], (corners - matrix[:2, 3]).T)
@@ -289,15 +324,19 @@ class _Columns:
 
 
 def _packed(mask: np.ndarray) -> np.ndarray:
-    """A bool array with its last axis packed into words of 64 bits."""
+    """Pack the last axis of a bool array into words of 64 bits."""
     packed = np.packbits(mask, axis=2, bitorder="little")
     room = -packed.shape[2] % 8
     return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, 0), (0, room)))).view(np.uint64)
 
 
 @njit(cache=True, nogil=True)
-def _overlap(right, counts, right_start, wrong, wrong_start, turn, shift, low, high):
-    """Voxels of the moved right mask in the wrong one, and in the whole grid."""
+def _overlap(right_columns, wrong_columns, transform, landing):
+    """Count voxels of the moved right mask that lie in the wrong one, and in the whole grid."""
+    right, counts, right_start = right_columns
+    wrong, wrong_start = wrong_columns
+    turn, shift = transform
+    low, high = landing
     both = 0
     moved = 0
     for i in range(low[0], high[0]):
@@ -319,7 +358,7 @@ def _overlap(right, counts, right_start, wrong, wrong_start, turn, shift, low, h
 
 @njit(cache=True, nogil=True)
 def _bits(word):
-    """How many bits of a 64-bit word are set (Warren, Hacker's Delight, 5-1)."""
+    """Count the set bits of a 64-bit word (Warren, Hacker's Delight, 5-1)."""
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     pairs = np.uint64(0x3333333333333333)
     word = (word & pairs) + ((word >> np.uint64(2)) & pairs)
@@ -328,7 +367,7 @@ def _bits(word):
 
 
 def _climb(columns: _Columns, start: tuple, step_deg: float, tolerance_deg: float) -> tuple:
-    """Pattern search from a start: (iou, angle, first, second, lift) at the optimum."""
+    """Climb from a start by pattern search: (iou, angle, first, second, lift) at the optimum."""
     moves = [(a, b, c, 0) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)]
     moves = [move for move in moves if any(move)] + [(0, 0, 0, -1), (0, 0, 0, 1)]
     best = (columns.iou(*start), *start)
@@ -339,7 +378,7 @@ def _climb(columns: _Columns, start: tuple, step_deg: float, tolerance_deg: floa
         better = best
         for move in moves:
             place = tuple(x + m * s for x, m, s in zip(best[1:], move, steps, strict=True))
-            better = max(better, (columns.iou(*place), *place), key=lambda found: found[0])
+            better = max(better, (columns.iou(*place), *place), key=lambda candidate: candidate[0])
         if better[0] > best[0]:
             best = better
         elif step_deg <= tolerance_deg:
@@ -349,15 +388,17 @@ def _climb(columns: _Columns, start: tuple, step_deg: float, tolerance_deg: floa
 
 
 def _centre(columns: _Columns, place: tuple, best: float, tolerance_deg: float) -> tuple:
-    """The middle of the plateau around an optimum.
+    """Find the middle of the plateau around an optimum.
 
-    A nearest-neighbour fault gives the same mask for a small range of angles and shifts; its
+    A nearest-neighbour corruption gives the same mask for a small range of angles and shifts; the
     middle is the best guess.
     """
     angle, first, second, lift = place
     reaches = [sign * _reach(columns, place, sign, best) for sign in (-1, 1)]
-    found, *shift = _slide(columns, angle + sum(reaches) / 2, (first, second, lift), tolerance_deg)
-    if found >= best:
+    iou_there, *shift = _slide(
+        columns, angle + sum(reaches) / 2, (first, second, lift), tolerance_deg
+    )
+    if iou_there >= best:
         angle, first, second, lift = angle + sum(reaches) / 2, *shift
     for axis in (1, 2):
         place = [angle, first, second, lift]
@@ -379,16 +420,16 @@ def _centre(columns: _Columns, place: tuple, best: float, tolerance_deg: float) 
 
 
 def _reach(columns: _Columns, place: tuple, sign: int, level: float) -> float:
-    """How far the angle can be turned one way, in degrees, with the IoU still at the level.
+    """Measure how far the angle can be turned one way, in degrees, with the IoU still at the level.
 
-    The shift follows the angle, so that this is the uncertainty of the angle itself and not of
-    the angle at one shift.
+    The shift follows the angle, so that the result is the uncertainty of the angle itself and not
+    of the angle at one shift.
     """
     angle, *shift = place
     reached, step, growing = 0.0, 0.01, True
     while step >= 0.01:
-        found, *moved = _slide(columns, angle + sign * (reached + step), tuple(shift), step)
-        if found >= level:
+        iou_there, *moved = _slide(columns, angle + sign * (reached + step), tuple(shift), step)
+        if iou_there >= level:
             reached, shift = reached + step, moved
             if reached >= 180.0:
                 return 180.0
@@ -399,7 +440,7 @@ def _reach(columns: _Columns, place: tuple, sign: int, level: float) -> float:
 
 
 def _slide(columns: _Columns, angle: float, shift: tuple, turned_deg: float) -> tuple:
-    """The best in-plane shift at one angle, near a start: (iou, first, second, lift)."""
+    """Search for the best in-plane shift at one angle, near a start: (iou, first, second, lift)."""
     first, second, lift = shift
     best = (columns.iou(angle, first, second, lift), first, second, lift)
     step = max(0.2, math.radians(turned_deg) * columns.radius)
@@ -410,16 +451,16 @@ def _slide(columns: _Columns, angle: float, shift: tuple, turned_deg: float) -> 
             for b in (-1, 0, 1)
             if a or b
         ]
-        found = max((columns.iou(angle, *place), *place) for place in around)
-        if found[0] > best[0]:
-            best = found
+        candidate = max((columns.iou(angle, *place), *place) for place in around)
+        if candidate[0] > best[0]:
+            best = candidate
         else:
             step /= 2
     return best
 
 
 def _peaks(ious: np.ndarray) -> list[int]:
-    """Local maxima of a curve over the full circle, best first."""
+    """List the local maxima of a curve over the full circle, best first."""
     higher = (ious >= np.roll(ious, 1)) & (ious > np.roll(ious, -1))
     peaks = np.flatnonzero(higher)
     if peaks.size == 0:
@@ -428,29 +469,29 @@ def _peaks(ious: np.ndarray) -> list[int]:
 
 
 def _judge(angles: np.ndarray, ious: np.ndarray, at: int, level: float) -> tuple[str, float | None]:
-    """Whether the angle is determined, and the best angle of another peak above the level."""
+    """Tell whether the angle is determined, with the best angle of another peak above the level."""
     above = ious >= level
     if above.all():
         return "undetermined", None
     size = len(angles)
-    own = {at}
+    same_peak = {at}
     for direction in (-1, 1):
         index = at
         while above[(index + direction) % size]:
             index += direction
-            own.add(index % size)
-    rivals = [index for index in np.flatnonzero(above).tolist() if index not in own]
+            same_peak.add(index % size)
+    rivals = [index for index in np.flatnonzero(above).tolist() if index not in same_peak]
     if not rivals:
         return "determined", None
     return "ambiguous", float(angles[max(rivals, key=lambda index: ious[index])])
 
 
 def _centroid(mask: np.ndarray) -> np.ndarray:
-    """Centroid in voxel indices, from the mask's profiles along each axis."""
+    """Compute the centroid in voxel indices, from the mask's profiles along each axis."""
     profiles = [mask.sum(axis=tuple({0, 1, 2} - {axis}), dtype=np.int64) for axis in range(3)]
     return np.array([profile @ np.arange(len(profile)) / profile.sum() for profile in profiles])
 
 
 def _wrap(angle_deg):
-    """Angles in [-180, 180)."""
+    """Wrap angles into [-180, 180)."""
     return (angle_deg + 180.0) % 360.0 - 180.0

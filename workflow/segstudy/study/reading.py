@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from segstudy import paths
 from segstudy.errors import InputError
 from segstudy.files import parse_json
-from segstudy.grid import Grids, expand
+from segstudy.grid_search import Grids, expand
 from segstudy.log import log
 from segstudy.study.models import AnyModel
 from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name

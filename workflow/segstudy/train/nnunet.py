@@ -27,8 +27,8 @@ from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import make_folder, read_json, write_json, write_table, write_text
 from segstudy.finished import NNUNET_LIBRARIES
+from segstudy.images.data_files import content_digest
 from segstudy.images.files import read_grid
-from segstudy.images.parts import content_digest
 from segstudy.log import log
 from segstudy.mirroring import mirrored_axes
 from segstudy.networks.device import decides_bits

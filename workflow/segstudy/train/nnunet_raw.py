@@ -113,7 +113,7 @@ def _write_label(
     classes = indices[label.array]
     name = f"{raw_name(case)}{ENDING}"
     # nnU-Net cuts off what follows the point: 0.9999999 would be background.
-    if _is_plain(path) and not label.off_whole and np.array_equal(classes, label.array):
+    if _is_plain(path) and not label.integer_deviation and np.array_equal(classes, label.array):
         _link(path, folder / name, count)
     else:
         write_label(folder / name, classes, label.affine)
