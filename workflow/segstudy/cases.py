@@ -350,7 +350,7 @@ def trained(
         The table of splits.
     fold
         The fold, counted from 0.
-    validation_share
+    validation_fraction
         Fraction of the subjects that is held out.
     seed
         Decides which subjects are held out.

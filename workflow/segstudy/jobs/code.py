@@ -8,7 +8,6 @@ import statements. It is taken over the parsed code: comments, docstrings and fo
 import ast
 import atexit
 import hashlib
-import json
 import os
 import sys
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segstudy.errors import InputError
-from segstudy.files import write_json
+from segstudy.files import read_json, write_json
 
 if TYPE_CHECKING:
     from segstudy.study import AnyModel
@@ -113,8 +112,8 @@ def _cache_file() -> Path:
 
 @cache
 def _cache() -> dict[str, tuple[list[str], str]]:
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        known = json.loads(_cache_file().read_text(encoding="utf-8"))
+    with suppress(InputError, ValueError, TypeError, AttributeError):
+        known = read_json(_cache_file())
         if len(known) <= MOST_KEPT:
             return {key: (list(names), str(digest)) for key, (names, digest) in known.items()}
     return {}
