@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segstudy.errors import InputError
@@ -60,6 +60,7 @@ def test_aliases_within_bounds_are_what_they_stand_for(file):
     assert read_yaml(file) == {"a": a, "b": {**a, "lr": 0.2}, "c": [a, a]}
 
 
+@settings(deadline=None)
 @given(repeats=st.lists(st.integers(1, 30), min_size=1, max_size=5))
 def test_the_bound_is_that_of_the_values_written_out(tmp_path_factory, repeats):
     """Counted on the values themselves, where there are few enough to write them out."""
