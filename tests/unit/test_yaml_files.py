@@ -93,7 +93,7 @@ def test_plain_values_come_back(tmp_path_factory, value):
 
 @given(
     st.recursive(
-        st.integers(), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=20
+        st.integers(-9, 9), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=20
     ),
     st.data(),
 )
