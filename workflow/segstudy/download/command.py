@@ -104,9 +104,9 @@ def _audit(options: argparse.Namespace) -> None:
     from segstudy.download import derive
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
-    from segstudy.download.names import safe_name
     from segstudy.download.problems import write_problems
     from segstudy.images.contents import REFUSED
+    from segstudy.images.names import safe_name
     from segstudy.log import log
 
     dataset = study.from_json(study.Dataset, options.settings)
