@@ -202,8 +202,11 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+REMARK = "#"
+
+
 def listed(paths: Iterable[Path | str]) -> list[Path]:
-    """Paths as given; a `.txt` file stands for those that it lists, one a line.
+    """Paths as given; a `.txt` file stands for those that it lists, one a line that does not begin with `#`.
 
     A command line holds some 2,000 paths, a study more shards than that.
     """
@@ -216,7 +219,7 @@ def listed(paths: Iterable[Path | str]) -> list[Path]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not readable as a list of paths ({error})") from None
-        found += [Path(line) for line in lines if line.strip()]
+        found += [Path(line) for line in lines if line.strip() and not line.startswith(REMARK)]
     return found
 
 

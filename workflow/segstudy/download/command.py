@@ -88,13 +88,12 @@ def _make_phantom(options: argparse.Namespace, source) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from segstudy.files import write_text
     from segstudy.log import log
-    from segstudy.paths import delivered_files
+    from segstudy.paths import delivered_files, write_list
 
     source = _source(options.settings)
     found = delivered_files(source.path, source.layout == "table")
-    write_text(options.output, "".join(f"{path}\n" for path in found))
+    write_list(options.output, found)
     log.info("%s: %d files", source.path, len(found))
 
 
