@@ -75,11 +75,16 @@ def untouched(stages: Counter, *, at_least: bool) -> str:
     still = [stage for stage in STAGES if not stages[stage]]
     if not still:
         return "nothing"
-    said = [f"no {WORDS.get(stage, stage)}" for stage in still]
-    return ", ".join(said) + (" (as far as is known before the audit)" if at_least else "")
+    said = ", ".join(WORDS.get(stage, stage) for stage in still)
+    return f"no {said}" + (" (so far as is known)" if at_least else "")
 
 
-WORDS = {"train": "training", "infer": "prediction", "publish": "figure or report"}
+WORDS = {
+    "preprocess": "preprocessing",
+    "train": "training",
+    "infer": "prediction",
+    "publish": "figures or report",
+}
 
 
 def as_json(found: Preview) -> dict:
