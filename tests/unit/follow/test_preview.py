@@ -147,6 +147,12 @@ def test_settings_that_are_put_back_restore_what_is_kept(place):
 def test_what_reads_the_same_divided_anew_is_likely_restored(place):
     ran(place, shards(), training(), kept=(None, "train-4"))
     anew = shards(options={"": "preprocess", "--cases-per-job": "3"})
+    # Before a plan is known, Snakemake has no paths to put into the command.
+    unknown = training(
+        options={**training()["options"], "--arrays": "n o t"},
+        inputs=["preprocess/plan.json", "preprocess/shards.txt"],
+    )
+    assert "perhaps    train 1: " in words.text(look(place, anew, unknown))
     jobs = look(place, anew, training()).jobs
     assert jobs[0].why == ("datasets.chest: cases_per_job 2 -> 3",)
     assert [job.restored for job in jobs] == [None, LIKELY]
