@@ -110,7 +110,7 @@ def test_unreadable_json_names_the_file(tmp_path, content):
 
 def test_a_list_stands_for_what_it_lists_and_others_for_themselves(tmp_path):
     file = tmp_path / "list.txt"
-    file.write_text("a/b\nc d\n\n")
+    file.write_text("# state 0\na/b\nc d\n\n")
     assert listed([tmp_path, file]) == [tmp_path, Path("a/b"), Path("c d")]
 
 

@@ -17,7 +17,10 @@ from segstudy.study import Study
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "workflow" / "segstudy"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FEW_PARAMETERS = {"download", "images", "infer", "networks", "preprocess", "repair", "train"}
+FEW_PARAMETERS = {
+    *("download", "images", "infer", "metrics", "networks", "preprocess", "publish", "repair"),
+    *("statistics", "train"),
+}
 """Packages whose functions take no more than `MOST_PARAMETERS`, as do the shared modules."""
 HEAVY = {"torch", "monai", "SimpleITK", "itk", "matplotlib", "seaborn", "numba", "scipy", "skimage"}
 

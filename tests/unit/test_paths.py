@@ -11,7 +11,8 @@ import yaml
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.paths import followed, listed_files, state_of
+from segstudy.files import listed
+from segstudy.paths import followed, listed_files, state_of, write_list
 from segstudy.study import check_sources, read_study
 
 
@@ -223,3 +224,18 @@ def test_data_moved_or_copied_with_their_times_are_in_the_same_state(cohort, tmp
 def test_folders_and_what_is_not_there_yet_have_no_state(cohort, tmp_path):
     assert state_of(cohort, [tmp_path, tmp_path / "repaired"]) == state_of(cohort)
     assert state_of([]) == state_of([tmp_path])
+
+
+@pytest.mark.parametrize("folders", [True, False])
+def test_a_list_has_other_bytes_where_something_in_it_was_replaced(cohort, tmp_path, folders):
+    """Snakemake asks for the bytes of a small file, not for its time, once a run is over."""
+    named = [file.parent for file in cohort[::2]] if folders else cohort
+    write_list(tmp_path / "list.txt", named)
+    before = (tmp_path / "list.txt").read_bytes()
+    assert listed([tmp_path / "list.txt"]) == named
+    write_list(tmp_path / "list.txt", named)
+    assert (tmp_path / "list.txt").read_bytes() == before
+    os.utime(cohort[2], (10**9 - 9, 10**9 - 9))
+    write_list(tmp_path / "list.txt", named)
+    assert (tmp_path / "list.txt").read_bytes() != before
+    assert listed([tmp_path / "list.txt"]) == named

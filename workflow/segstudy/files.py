@@ -213,8 +213,11 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+REMARK = "#"
+
+
 def listed(paths: Iterable[Path | str]) -> list[Path]:
-    """Expand lists of paths: a `.txt` file stands for the paths in it, one a line.
+    """Expand lists of paths: a `.txt` file stands for those in it, one a line that does not begin with `#`.
 
     A command line holds some 2,000 paths, a study more shards than that.
     """
@@ -227,7 +230,7 @@ def listed(paths: Iterable[Path | str]) -> list[Path]:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not readable as a list of paths ({error})") from None
-        all_paths += [Path(line) for line in lines if line.strip()]
+        all_paths += [Path(line) for line in lines if line.strip() and not line.startswith(REMARK)]
     return all_paths
 
 

@@ -1,6 +1,7 @@
 """`segstudy new`: write a first study file with a case table, a profile, or folds dealt afresh."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from segstudy import shipped
@@ -59,14 +60,14 @@ def new_study(file: Path) -> str:
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: a study file ends in .yaml: {file}.yaml")
     _refuse(file)
-    write_text(file, TEMPLATE.read_text(encoding="utf-8").replace("FILE", str(file)))
+    write_text(file, TEMPLATE.read_text(encoding="utf-8").replace("FILE", shlex.quote(str(file))))
     table = file.parent / TABLE
     if table.exists():
         beside = f"{table} was there and is left as it is"
     else:
         write_text(table, HEADER)
         beside = f"{table}: fill in a row a case, with tabs between the cells"
-    return f"{file}: edit structures and modality\n{beside}\nthen: segstudy run {file} -n"
+    return f"{file}: edit structures and modality\n{beside}\nthen: segstudy run {shlex.quote(str(file))} -n"
 
 
 def new_profile(name: str, folder: Path) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from segstudy.errors import InputError
+from segstudy.files import REMARK, write_text
 from segstudy.images.data_files import voxel_files
 from segstudy.log import log
 from segstudy.tables import FILE_COLUMNS, read_rows
@@ -179,3 +180,19 @@ def state_of(*groups: Iterable[Path | str]) -> str:
     top = os.path.commonpath([os.path.dirname(path) for path, *_ in states]) if states else ""
     named = [(os.path.relpath(path, top), *state) for path, *state in states]
     return hashlib.sha256(repr(named).encode()).hexdigest()[:16]
+
+
+def write_list(path: Path | str, listed: Iterable[Path | str]) -> None:
+    """Write files or folders into a list, one a line, below a digest of the state of what they hold.
+
+    Snakemake takes a small file of the same bytes for unchanged, however new it is. Without the digest, a
+    job that depends on the list would not see a replaced file where the list was written by an earlier run.
+    """
+    listed = list(listed)
+    held = [
+        file
+        for one in map(Path, listed)
+        for file in (one.rglob("*") if one.is_dir() else followed([one]))
+    ]
+    lines = [f"{REMARK} state {state_of(held)}", *map(str, listed)]
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -443,6 +443,12 @@ def test_a_name_that_a_file_or_a_shell_would_trip_over_has_a_safe_one(tmp_path, 
     )
 
 
+def test_a_study_names_its_reference_case_as_the_table_does():
+    repair = {"structure": "heart", "reference_case": "Müller^Jörg (2)"}
+    dataset = settings("msd", "x", repair=repair)
+    assert dataset.repair.reference_case == "Mueller_Joerg_2"
+
+
 def test_two_names_that_become_the_same_are_refused_with_both(tmp_path):
     dataset = table_of(tmp_path, "Müller", "Mueller", "two")
     cases, problems = audit(list_cases(dataset), dataset)

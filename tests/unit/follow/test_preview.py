@@ -146,6 +146,12 @@ def test_settings_that_are_put_back_restore_what_is_kept(place):
 def test_what_reads_the_same_divided_anew_is_likely_restored(place):
     ran(place, shards(), training(), kept=(None, "train-4"))
     anew = shards(options={"": "preprocess", "--cases-per-job": "3"})
+    # Before a plan is known, Snakemake has no paths to put into the command.
+    unknown = training(
+        options={**training()["options"], "--arrays": "n o t"},
+        inputs=["preprocess/plan.json", "preprocess/shards.txt"],
+    )
+    assert "perhaps    train 1: " in words.text(look(place, anew, unknown))
     jobs = look(place, anew, training()).jobs
     assert jobs[0].why == ("datasets.chest: cases_per_job 2 -> 3",)
     assert [job.restored for job in jobs] == [None, LIKELY]
@@ -183,7 +189,7 @@ def test_before_the_audit_counts_are_at_least(place):
     audit = shards(rule="download_audit", output=["download/chest/cases.tsv"], inputs=[])
     text = words.text(look(place, audit, training()))
     assert text.startswith("tiny: at least 2 jobs would run")
-    assert "as far as is known before the audit" in text
+    assert "(so far as is known)" in text
 
 
 def test_files_that_are_not_known_before_the_audit_are_not_taken_for_removed(place):
@@ -204,6 +210,7 @@ def test_a_preview_is_never_longer_than_25_lines(place):
     audit = shards(rule="download_audit", output=["download/chest/cases.tsv"], inputs=[])
     text = words.text(look(place, audit, *jobs))
     assert len(text.splitlines()) <= 25
+    assert max(map(len, text.splitlines())) <= 110
     assert "and 31 other reasons" in text
 
 

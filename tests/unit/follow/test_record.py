@@ -139,6 +139,19 @@ def test_kept_work_is_found_by_the_checksum_of_what_it_holds(tmp_path):
     assert kept_as(tmp_path, output) is None
 
 
+def test_kept_predictions_are_known_by_the_first(tmp_path):
+    import hashlib
+
+    (tmp_path / "infer").mkdir()
+    (tmp_path / "infer/.snakemake_timestamp").touch()
+    (tmp_path / "infer/p1.nii.gz").write_bytes(b"label")
+    (tmp_path / ".finished/infer-a").mkdir(parents=True)
+    sha256 = {"p1.nii.gz": hashlib.sha256(b"label").hexdigest()}
+    manifest = tmp_path / ".finished/infer-a" / record.MANIFEST
+    manifest.write_text(json.dumps({"key": "infer-a", "sha256": sha256}))
+    assert kept_as(tmp_path, ["infer"]) == "infer-a"
+
+
 def test_a_target_is_no_job(place):
     recorder(place).emit(job_info(shellcmd=None))
     assert read_events(place / ".jobs.jsonl") == []

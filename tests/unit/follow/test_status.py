@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -125,11 +126,15 @@ def test_a_run_whose_machine_went_silent_is_dead(look):
     assert "cut off" in text(found, NOW)
 
 
-def test_a_killed_process_of_this_machine_is_dead_at_once(look):
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_killed_process_of_this_machine_is_dead_at_once(look, reaped):
     process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    found = look(run(platform.node(), process.pid), start(2))
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and waits to be reaped
+    if reaped:
+        process.wait()
+    found = look({**run(platform.node(), process.pid), "time": time.time()}, start(2))
     assert found.state == DEAD
+    process.wait()
 
 
 def test_a_number_that_another_process_has_got_is_not_the_run(look):
@@ -144,6 +149,9 @@ def test_a_cluster_keeps_jobs_whose_run_is_dead(look, tmp_path):
     os.utime(log, (NOW - 5, NOW - 5))
     found = look(start(2), ago=10_000.0)
     assert "still at work without its run" in text(found, NOW)
+    # What was written last before the run ended tells of no work after it.
+    os.utime(log, (NOW - 200, NOW - 200))
+    assert "cut off" in text(look(start(2), ago=210.0), NOW)
 
 
 def test_all_is_done(look):

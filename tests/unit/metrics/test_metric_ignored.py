@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from mask_surfaces import surface_distances
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 from test_surface import samples, spacings, to_all
@@ -21,7 +22,7 @@ from segstudy.metrics.column_search import codes_of
 from segstudy.metrics.label_values import without_ignored
 from segstudy.metrics.measure import measure
 from segstudy.metrics.overlap import confusion
-from segstudy.metrics.surface import Distances, surface_distances
+from segstudy.metrics.surface import Distances
 from segstudy.metrics.table import check_ranges
 from segstudy.study import MeasureSettings, Metrics, from_json
 
@@ -178,9 +179,7 @@ def test_counts_are_those_of_the_labelled_voxels_alone(arrays):
     counted = confusion(*emptied, [1, 2], ignored)
     expected = [[((one == r) & (other == p)).sum() for p in range(3)] for r in range(3)]
     assert counted.counts.tolist() == expected
-    found = measure(
-        *emptied, (1, 1, 1), {"a": (1,), "b": (2,), "both": (1, 2)}, Metrics(), ignored=ignored
-    )
+    found = measure(*emptied, (1, 1, 1), {"a": (1,), "b": (2,), "both": (1, 2)}, Metrics(), counted)
     for row, values in zip(found, [(1,), (2,), (1, 2)], strict=True):
         mine, theirs = np.isin(one, values), np.isin(other, values)
         assert (row.n_reference_voxels, row.n_predicted_voxels) == (mine.sum(), theirs.sum())

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from mask_surfaces import surface_distances
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
 from segstudy.boxes import whole
 from segstudy.metrics import column_search, tree_search
 from segstudy.metrics.cells import polygons, shapes, surfel_areas
-from segstudy.metrics.surface import SLACK, _quantile, flat_axes, framed, surface_distances
+from segstudy.metrics.surface import SLACK, _quantile, flat_axes, framed
 from segstudy.metrics.surface_elements import mesh_elements, point_elements
 
 with warnings.catch_warnings():

@@ -6,13 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from mask_surfaces import surface_distances
 from monai.metrics import (
     compute_average_surface_distance,
     compute_hausdorff_distance,
     compute_surface_dice,
 )
-
-from segstudy.metrics.surface import surface_distances
 
 pytestmark = [
     pytest.mark.slow,

@@ -257,6 +257,14 @@ def test_a_list_names_every_shard_and_stands_for_them(cohort, tmp_path):
     arguments += ["--shards", str(folder), "--output", str(output)]
     assert main(arguments) == 0
     assert listed([output]) == [folder / name for name in names]
+    before = output.read_bytes()
+    (folder / "000-of-064" / "older").touch()
+    assert main(arguments) == 0
+    assert output.read_bytes() == before
+    (folder / names[0] / "p.json").write_text("made anew")
+    assert main(arguments) == 0
+    assert output.read_bytes() != before
+    assert listed([output]) == [folder / name for name in names]
     (folder / names[-1]).rmdir()
     output.unlink()
     assert main(arguments) == 1

@@ -72,7 +72,7 @@ def test_no_text_is_cut_off_or_covered_or_too_small(scenario, name):
             assert texts, one.name
             boxes = [(text, text.get_window_extent()) for text in texts]
             for text, box in boxes:
-                assert text.get_fontsize() >= style.MINIMUM_PT, (one.name, text.get_text())
+                assert text.get_fontsize() >= 6.0, (one.name, text.get_text())
                 inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1
                 assert inside and box.y1 <= height + 1, (one.name, text.get_text(), box)
             level = [(text, box) for text, box in boxes if text.get_rotation() % 90 == 0]

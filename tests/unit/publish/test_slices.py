@@ -114,4 +114,4 @@ def test_the_box_shows_the_mask_whole_and_square():
     height_mm, width_mm = box.size_mm((1.0, 2.0))
     assert height_mm == pytest.approx(width_mm, abs=2)
     whole = slices.around(np.zeros((100, 60), bool), (1.0, 2.0))
-    assert (whole.bottom, whole.right) == (100, 60)
+    assert whole.stop == (100, 60)

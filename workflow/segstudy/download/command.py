@@ -90,13 +90,12 @@ def _make_phantom(options: argparse.Namespace, source) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from segstudy.files import write_text
     from segstudy.log import log
-    from segstudy.paths import delivered_files
+    from segstudy.paths import delivered_files, write_list
 
     source = _source(options.settings)
     files = delivered_files(source.path, source.layout == "table")
-    write_text(options.output, "".join(f"{path}\n" for path in files))
+    write_list(options.output, files)
     log.info("%s: %d files", source.path, len(files))
 
 
@@ -106,8 +105,8 @@ def _audit(options: argparse.Namespace) -> None:
     from segstudy.download import convert
     from segstudy.download.audit import audit, stop_if_unusable
     from segstudy.download.layouts import list_cases
-    from segstudy.download.names import safe_name
     from segstudy.download.problems import write_problems
+    from segstudy.images.names import safe_name
     from segstudy.images.value_checks import REFUSED
     from segstudy.log import log
 

@@ -1,39 +1,18 @@
 """Names of cases: every case becomes files and words of commands, so that a name has to be fit for both."""
 
-import hashlib
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from segstudy.cases import Case
 from segstudy.download.problems import Problem
+from segstudy.images.names import safe_name
 from segstudy.images.value_checks import WARNING
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SPELT = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "ø": "o", "Ø": "O",
-     "æ": "ae", "Æ": "Ae", "å": "a", "Å": "A", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
-)  # fmt: skip
 RENAMED = (
     "the name has characters that not every file system and shell takes: the case is called {} in all "
     "results; the log of the audit says which is which"
 )
-
-
-def safe_name(name: str) -> str:
-    """Return a name of letters, digits, '.', '_' and '-' alone, a letter or digit first.
-
-    A name that is so already stays. Umlauts are spelt out, accents left away; of a name that has nothing
-    left, a digest stands for it.
-    """
-    if SAFE_NAME.fullmatch(name):
-        return name
-    spelt = unicodedata.normalize("NFC", name).translate(_SPELT)
-    plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
-    found = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")
-    return found or f"case_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def named_safely(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:

@@ -226,12 +226,17 @@ def _new(past: History, job: Mapping) -> str:
 
 
 def _is_kept(past: History, job: Mapping, kept: Mapping[str, str]) -> bool:
-    """Return whether a job was asked for the same when its results were kept, whatever it read."""
-    same = ("options", "code", "defaults", "named")
+    """Return whether a job was asked for the same when its results were kept, whatever it read.
+
+    Paths among its options do not count: some are not known before the plan is.
+    """
+
+    def asked(one: Mapping) -> list:
+        beside = [one.get(key) for key in ("code", "defaults", "named")]
+        return [*beside, *(one["options"].get(key) for key in ("--settings", "--external"))]
+
     return any(
-        old["name"] == job["name"]
-        and old["kept"] in kept.values()
-        and all(old.get(key) == job.get(key) for key in same)
+        old["name"] == job["name"] and old["kept"] in kept.values() and asked(old) == asked(job)
         for old in past.ended
         if old["kept"]
     )

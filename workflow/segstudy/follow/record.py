@@ -181,7 +181,8 @@ def kept_as(root: Path, output: Iterable[str]) -> str | None:
     """
     path = next((root / name for name in output if not name.endswith((".pt", ".npz"))), None)
     if path is not None and path.is_dir():
-        path = next((file for file in sorted(path.iterdir()) if file.is_file()), None)
+        # Snakemake puts a hidden file of its own into a folder that a rule declares.
+        path = next((file for file in sorted(path.glob("[!.]*")) if file.is_file()), None)
     if path is None or not path.is_file():
         return None
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()

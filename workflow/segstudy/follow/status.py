@@ -16,7 +16,7 @@ from segstudy.follow.times import Times, epochs_of, read_history
 SILENT_S = 6 * BEAT_S
 """A run that has not said for so long that it is alive is over."""
 WRITING_S = 300
-"""A job whose log or history was written so lately is at work, though its run is over (a cluster keeps jobs)."""
+"""A job whose log was written so lately, after its run had ended, is at work: a cluster keeps jobs."""
 GOING, ENDED, STOPPED, DEAD = "going", "ended", "stopped", "dead"
 
 
@@ -109,13 +109,17 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
     last = os.stat(record).st_mtime
     over = any(event["event"] == "ended" for event in own)
     alive = not over and now - last < SILENT_S and not _is_gone(run)
-    state = GOING if alive else DEAD if not over else ENDED if done >= total else STOPPED
+    complete = 0 < total <= done
+    state = GOING if alive else ENDED if complete else STOPPED if over else DEAD
     folder = Path(root)
     failed = tuple(
         _failed(folder, started[key]) for key, state_ in states.items() if state_ == "failed"
     )
     unfinished = [started[key] for key, state_ in states.items() if state_ == "running"]
-    running = tuple(_running(folder, job, now, alive) for job in unfinished)
+    running = tuple(
+        _running(folder, job, now, works=alive or _outlives(folder, job, last, now))
+        for job in unfinished
+    )
     return Status(
         study,
         state,
@@ -141,6 +145,8 @@ def _is_gone(run: Mapping) -> bool:
     except PermissionError:
         return False
     with suppress(OSError):
+        if Path(f"/proc/{run['process']}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
         # A number that another process has got since belongs to a process that began later.
         return os.stat(f"/proc/{run['process']}").st_ctime > run["time"] + 5
     return False
@@ -166,9 +172,8 @@ def reason_in(log: Path) -> str:
     return f"its last words: {said[-1]}"
 
 
-def _running(folder: Path, job: Mapping, now: float, alive: bool) -> Running:
+def _running(folder: Path, job: Mapping, now: float, *, works: bool) -> Running:
     since_s = now - job["time"]
-    works = alive or _wrote(folder, job, now)
     waits = works and not any((folder / log).exists() for log in job["log"])
     if stage_of(job) != "train":
         return Running(job["name"], since_s, waits=waits, works=works)
@@ -184,11 +189,12 @@ def _history(folder: Path, job: Mapping) -> list[dict[str, str]]:
     return read_history(training / "checkpoint" / "history.csv")
 
 
-def _wrote(folder: Path, job: Mapping, now: float) -> bool:
-    """Return whether a job has written to its log or history of late."""
+def _outlives(folder: Path, job: Mapping, last: float, now: float) -> bool:
+    """Return whether a job is at work after its run, as on a cluster: it has written since, and of late."""
     for path in job["log"]:
         with suppress(OSError):
-            if now - os.stat(folder / path).st_mtime < WRITING_S:
+            written = os.stat(folder / path).st_mtime
+            if written > last + 2 * BEAT_S and now - written < WRITING_S:
                 return True
     return False
 

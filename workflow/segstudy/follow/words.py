@@ -42,10 +42,10 @@ def text(found: Preview) -> str:
     lines += ["", f"jobs       {least}{_by_stage(stages)}"]
     if found.at_least:
         lines.append("           the rest is known when the audit and the plans have run again")
-    for word, says in ((CERTAIN, "taken from finished work, not made again"), (LIKELY, LATER)):
+    for word, label, says in RESTORED:
         counts = Counter(job.stage for job in found.jobs if job.restored == word)
         if counts:
-            lines.append(f"restored   {_by_stage(counts)}: {says}")
+            lines.append(f"{label:<11}{_by_stage(counts)}: {says}")
     seconds = sum(job.estimate.seconds for job in found.jobs)
     lines.append(
         f"time       {least}about {about(seconds)} one after another, {about(found.longest_s)} at best in parallel"
@@ -61,7 +61,10 @@ def text(found: Preview) -> str:
     return "\n".join(lines) + "\n"
 
 
-LATER = "as before, if what they read comes out as it was"
+RESTORED = (
+    (CERTAIN, "restored", "taken from finished work, not made again"),
+    (LIKELY, "perhaps", "taken from finished work, where what they read comes out as it was"),
+)
 
 
 def gpu_hours(found: Preview) -> float:
@@ -75,11 +78,16 @@ def untouched(stages: Counter, *, at_least: bool) -> str:
     still = [stage for stage in STAGES if not stages[stage]]
     if not still:
         return "nothing"
-    said = [f"no {WORDS.get(stage, stage)}" for stage in still]
-    return ", ".join(said) + (" (as far as is known before the audit)" if at_least else "")
+    said = ", ".join(WORDS.get(stage, stage) for stage in still)
+    return f"no {said}" + (" (so far as is known)" if at_least else "")
 
 
-WORDS = {"train": "training", "infer": "prediction", "publish": "figure or report"}
+WORDS = {
+    "preprocess": "preprocessing",
+    "train": "training",
+    "infer": "prediction",
+    "publish": "figures or report",
+}
 
 
 def as_json(found: Preview) -> dict:

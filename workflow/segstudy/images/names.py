@@ -1,7 +1,9 @@
-"""Names of image files and of target grids, and seeds from names; light, since the workflow imports it."""
+"""Names of cases, image files and target grids, and seeds from names; light, since the workflow imports it."""
 
 import hashlib
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,13 @@ from segstudy.errors import InputError
 
 NIFTI = (".nii", ".nii.gz")
 OTHER = (".nrrd", ".mha", ".mhd")
+
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SPELT = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "ø": "o", "Ø": "O",
+     "æ": "ae", "Æ": "Ae", "å": "a", "Å": "A", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
+)  # fmt: skip
 
 
 def is_image(path: Path | str) -> bool:
@@ -49,3 +58,17 @@ def parse_grid(name: str) -> tuple[float, float, float]:
 def seed_of(*names: str) -> int:
     """Compute a seed that depends on nothing but names."""
     return int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:8], "big")
+
+
+def safe_name(name: str) -> str:
+    """Return a name of letters, digits, '.', '_' and '-' alone, a letter or digit first.
+
+    A name that is so already stays. Umlauts are spelt out, accents left away; of a name that has nothing
+    left, a digest stands for it.
+    """
+    if SAFE_NAME.fullmatch(name):
+        return name
+    spelt = unicodedata.normalize("NFC", name).translate(_SPELT)
+    plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
+    found = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")
+    return found or f"case_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -62,12 +62,12 @@ class Inputs:
             raise InputError(f"datasets.{dataset}: {error}") from None
 
     def looked_at(self, dataset: str) -> str:
-        """Return what an audit looks at: the fetched folder, or the list of the user's files."""
+        """Return the input of an audit: the fetched folder, or the list of the user's files."""
         fetched = self.is_fetched(dataset)
         return self.paths.raw(dataset) if fetched else self.paths.delivered_list(dataset)
 
     def checksums(self) -> dict[str, str]:
-        """Return of each dataset what tells its data from others, wherever they lie."""
+        """Return the checksum of each dataset's data, the same wherever they lie."""
         checksums = {}
         for name, dataset in self.study.datasets.items():
             files = None if self.is_fetched(name) else self.delivered(name)
@@ -94,7 +94,7 @@ class Inputs:
         return self._shards[dataset][1]
 
     def in_shards(self, dataset: str, folder: str, suffix: str = "") -> list[str]:
-        """Return what each shard of a dataset leaves in a folder."""
+        """Return the outputs of each shard of a dataset in a folder: `<folder>/<shard><suffix>`."""
         return [f"{folder}/{shard}{suffix}" for shard in self.shards(dataset)]
 
     def selected(self, dataset: str, shard: str) -> list[str]:
@@ -158,10 +158,11 @@ class Inputs:
         return [cases[name] for name in self.selected(dataset, shard)]
 
     def estimated_from(self, dataset: str) -> list[str]:
-        """Return the files that tell how a structure was moved.
+        """Return the files that the estimate of a label's corruption reads.
 
-        They are the reference case's; where the images are asked, every case's; where the transform is
-        given and there is no reference case, the first's.
+        They are the files of the reference case; of every case where `frame: auto` or `estimate_from:
+        images` compares labels with images; of the first case where the transform is given and there is
+        no reference case.
         """
         repair, cases = self.study.datasets[dataset].repair, self.cases(dataset)
         if repair.frame == "auto" or repair.estimate_from == "images":
@@ -175,8 +176,7 @@ class Inputs:
     def grid(self, plan: str, fold: str) -> str:
         """Return the name of the grid that a fold's arrays lie on.
 
-        Where the spacing is fitted, the fold's plan tells it; folds that were fitted the same spacing
-        share their arrays.
+        A spacing that is fitted stands in the fold's plan; folds with the same spacing share their arrays.
         """
         spacing_mm = self.study.preprocess[plan].spacing_mm
         if spacing_mm == "auto":

@@ -1,4 +1,4 @@
-"""What `--config` says beside the study: which file, which models, what may be kept; and what is refused."""
+"""Options of a run beside the study: its file, models, kept work, and settings of Snakemake that are refused."""
 
 import os
 import sys
@@ -218,12 +218,28 @@ def check_arrays(
 ) -> None:
     """Refuse job arrays under which Snakemake's SLURM executor (2.8) would lose shards.
 
-    What is ready for an array but held back by --jobs or the rate of submission it never submits, and
-    the run never ends. Passed as a script, which it does by itself above 128 KiB of command line (66
-    tasks of a small study), each task of an array runs the first one's shard.
+    Jobs that are ready for an array but held back by --jobs or by the rate of submission are never
+    submitted, and the run never ends. Where the command is passed as a script, as the executor does by
+    itself above 128 KiB of command line (66 tasks of a small study), each task of an array runs the
+    first one's shard.
 
-    array_limit: tasks of an array at most. rate: jobs that are submitted in a timespan, at most; None:
-    no limit. Raises InputError.
+    Parameters
+    ----------
+    array_limit
+        Largest number of tasks of an array.
+    as_script
+        Whether the command is passed as a script.
+    jobs
+        Largest number of jobs at once.
+    rate
+        Largest number of jobs that are submitted in a timespan; None: no limit.
+    rate_text
+        The rate as it was given, for the message.
+
+    Raises
+    ------
+    InputError
+        With the options that an array needs.
     """
     requirements = {
         "slurm-array-limit": (array_limit, array_limit <= ARRAY_TASKS),

@@ -1,7 +1,7 @@
-"""What a job asks of a machine: memory, time, GPUs, processes.
+"""Resources that a job asks of a machine: memory, time, GPUs, processes.
 
 How memory and time grow with the images was measured by Snakemake's benchmarks, on thoracic CT of 1
-and of 65 million voxels. What is asked for is about twice the memory and ten times the time.
+and of 65 million voxels. A job asks for about twice the memory and ten times the time.
 """
 
 import math
@@ -14,12 +14,22 @@ Spacing = tuple[float, float, float]
 
 
 def grown(first: float, most: float, attempt: int) -> int:
-    """Return what an attempt asks for: twice what the one before did, up to a limit."""
+    """Return the resource that an attempt asks for: twice that of the attempt before, up to a limit.
+
+    Parameters
+    ----------
+    first
+        The resource of the first attempt, in any unit.
+    most
+        The limit, in the same unit.
+    attempt
+        Number of the attempt, from 1.
+    """
     return round(max(first, min(first * 2 ** (attempt - 1), most)))
 
 
 class JobResources:
-    """What the jobs of a study ask for. Sizes are known from the audit on; before it they count as 0."""
+    """Compute the resources of a study's jobs. Sizes of images are known from the audit on; before it they count as 0."""
 
     def __init__(
         self,
@@ -27,10 +37,18 @@ class JobResources:
         training_memory_mb: Callable[..., float],
         gpus_there: Callable[[], bool] = lambda: True,
     ):
-        """Take the study's inputs.
+        """Take the study's inputs, and the functions that estimate a training's memory and look for GPUs.
 
-        training_memory_mb: as `train.memory.training_memory_mb`. gpus_there: tells whether there may be
-        GPUs where jobs run; without one, only a model with `device: cuda` asks for it.
+        Parameters
+        ----------
+        inputs
+            The inputs of the study's jobs.
+        training_memory_mb
+            Model, voxels of the cases, number of channels and of classes -> MB of one process, such as
+            `train.memory.training_memory_mb`.
+        gpus_there
+            Tells whether there may be GPUs where jobs run; without one, only a model with `device: cuda`
+            asks for it.
         """
         self._gpus_there = gpus_there
         self.inputs, self.study = inputs, inputs.study
@@ -46,7 +64,7 @@ class JobResources:
     # --- sizes of images ------------------------------------------------------------------------
 
     def voxels(self, dataset: str, spacing_mm: Spacing | None = None) -> dict[str, float]:
-        """Return the voxels of each case, as stored or on a grid of that spacing."""
+        """Return the number of voxels of each case: as stored, or on a grid of this spacing (mm) where one is given."""
         cases, key = self.inputs.known_cases(dataset), (dataset, spacing_mm)
         # The same table is the same object; every job of a plan asks for it.
         if key not in self._voxels or self._voxels[key][0] is not cases:

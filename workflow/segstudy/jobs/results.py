@@ -1,4 +1,4 @@
-"""Where everything lies under `results/<study>/`: the one place that knows these paths."""
+"""The paths of all results under `results/<study>/`; no other module knows them."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ Number = int | str
 
 
 class ResultPaths:
-    """The paths of one study's results, as text.
+    """Return the paths of one study's results, as text.
 
     A method's arguments default to Snakemake's wildcards of their names, so that a rule says
     `PATHS.cases()` for the pattern and `PATHS.cases("chest")` for one dataset's file.
     """
 
     def __init__(self, root: Path | str):
-        """Take the folder of a study's results. root: `<results>/<study>`."""
+        """Take the folder of a study's results, `<results>/<study>`."""
         self.root = str(root)
 
     def _path(self, path: str) -> str:
@@ -63,7 +63,7 @@ class ResultPaths:
         return self._path(f"download/{dataset}/cases.tsv")
 
     def problems(self, dataset: str = "{dataset}") -> str:
-        """Return the table of what the audit found."""
+        """Return the table of the audit's findings."""
         return self._path(f"download/{dataset}/problems.tsv")
 
     # --- repair ---------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class ResultPaths:
         return self._path(f"preprocess/{dataset}/fingerprints")
 
     def fingerprint(self, dataset: str = "{dataset}", shard: str = "{shard}") -> str:
-        """Return what a shard's cases say about grid and intensities."""
+        """Return the fingerprints of a shard's cases: their grids and intensities."""
         return f"{self.fingerprints(dataset)}/{shard}.json"
 
     def fingerprint_list(self, dataset: str = "{dataset}") -> str:
@@ -179,7 +179,7 @@ class ResultPaths:
         seed: Number = "{seed}",
         dataset: str = "{dataset}",
     ) -> str:
-        """Return the table of what was taken for what in a folder of predictions."""
+        """Return the confusion table of a folder of predictions: voxels of each structure by predicted structure."""
         return self._path(f"metrics/{model}/fold-{fold}/seed-{seed}/confusion/{dataset}.csv")
 
     @property

@@ -18,7 +18,7 @@ from segstudy.study import (
 
 
 def split_settings(study: Study) -> SplitSettings:
-    """Return the settings of the split; which folds are run does not change what is in them."""
+    """Return the settings of the split, without `run_folds`, which changes no fold's content."""
     return SplitSettings(
         splits=study.splits.model_copy(update={"run_folds": None}),
         roles={name: dataset.role for name, dataset in study.datasets.items()},
@@ -88,7 +88,7 @@ def structures_option(study: Study, datasets: list[str]) -> str:
 
 
 def ignore_option(study: Study, datasets: list[str]) -> list[str]:
-    """Return the option of the values of voxels that nobody has labelled, where there are some."""
+    """Return the option with the label values of voxels that nobody has labelled, where there are such values."""
     values = {name: study.datasets[name].ignore for name in datasets if study.datasets[name].ignore}
     return ["--ignore", json.dumps(values)] if values else []
 
@@ -96,7 +96,7 @@ def ignore_option(study: Study, datasets: list[str]) -> list[str]:
 def training_options(
     study: Study, paths: ResultPaths, model: str, arrays: list[str], plan: list[str]
 ) -> list[str]:
-    """Return the options that name what a model is trained on."""
+    """Return the options of a training that name its data and its plan."""
     if not is_nnunet(study, model):
         option = "--tissues" if is_synth(study, model) else "--arrays"
         return [option, *arrays, "--plan", *plan]
@@ -111,7 +111,7 @@ def training_options(
 
 
 def training_cases(study: Study, paths: ResultPaths, model: str) -> list[str]:
-    """Return `DATASET=TABLE`, with `:LABELS` where labels are repaired, of what a model is trained on."""
+    """Return `DATASET=TABLE`, with `:LABELS` where labels are repaired, of each dataset that a model learns from."""
     return [
         f"{name}={paths.cases(name)}"
         + (f":{paths.repaired(name)}" if study.datasets[name].repair else "")

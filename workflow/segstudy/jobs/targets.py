@@ -1,4 +1,4 @@
-"""What a study is to end with: the runs of its models, and the files that gather them."""
+"""The targets of a study: the runs of its models, and the files that gather them."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from segstudy.study import Study
 
 
 def is_nnunet(study: Study, model: str) -> bool:
-    """Return whether a model is the genuine nnU-Net."""
+    """Return whether a model is nnU-Net itself."""
     return study.models[model].network == "nnunet"
 
 
@@ -62,7 +62,7 @@ def plans(study: Study, paths: ResultPaths) -> list[str]:
 
 
 def grid_trainings(study: Study, paths: ResultPaths) -> list[str]:
-    """Return what training leaves of each model of a grid search."""
+    """Return the histories and settings of the trainings of each grid search."""
     return [
         f"{folder}/{file}"
         for grid in study.grids.values()

@@ -55,7 +55,7 @@ def polygons(code: int) -> list[list[int]]:
             pairs = [crossed]
         else:
             pairs = [
-                [edge for edge in crossed if corner in EDGES[edge]]
+                [crossing for crossing in crossed if corner in EDGES[crossing]]
                 for corner in face
                 if full[corner] and crossed
             ]
@@ -65,11 +65,11 @@ def polygons(code: int) -> list[list[int]]:
     lines = []
     while links:
         start = min(links)
-        line, previous, here = [], None, start
-        while here != start or not line:
-            line.append(here)
-            ahead = links.pop(here)
-            previous, here = here, ahead[1] if ahead[0] == previous else ahead[0]
+        line, previous, edge = [], None, start
+        while edge != start or not line:
+            line.append(edge)
+            ahead = links.pop(edge)
+            previous, edge = edge, ahead[1] if ahead[0] == previous else ahead[0]
         lines.append(line)
     return lines
 

@@ -45,11 +45,11 @@ def columns(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray]:
     radius = min(radius, FAR * step_i)
     sides = [np.arange(-int(radius / step), int(radius / step) + 1) for step in (step_j, step_k)]
     steps = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
-    apart = np.hypot(steps[:, 0] * step_j, steps[:, 1] * step_k)
-    order = np.argsort(apart, kind="stable")
+    distances_mm = np.hypot(steps[:, 0] * step_j, steps[:, 1] * step_k)
+    order = np.argsort(distances_mm, kind="stable")
     # Outside the disc some columns are missing, so what is inside is all that can be relied on.
-    order = order[apart[order] <= radius]
-    return steps[order], apart[order]
+    order = order[distances_mm[order] <= radius]
+    return steps[order], distances_mm[order]
 
 
 @njit(cache=True, nogil=True)
@@ -82,15 +82,15 @@ def reach_of(codes):
     reach = np.empty(codes.shape, np.uint8)
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
-            here, row = codes[i, j], reach[i, j]
+            codes_row, row = codes[i, j], reach[i, j]
             if i == 0:
                 for k in range(len(row)):
-                    row[k] = 0 if crossed(here[k]) else 255
+                    row[k] = 0 if crossed(codes_row[k]) else 255
             else:
                 before = reach[i - 1, j]
                 for k in range(len(row)):
                     one_more = np.uint8(before[k] + (before[k] < 255))
-                    row[k] = 0 if crossed(here[k]) else one_more
+                    row[k] = 0 if crossed(codes_row[k]) else one_more
     for i in range(codes.shape[0] - 2, -1, -1):
         for j in range(codes.shape[1]):
             after, row = reach[i + 1, j], reach[i, j]
@@ -123,14 +123,16 @@ def to_points(
         is of `surface_elements.point_elements`, in the order of the array.
     """
     blocks = _blocks(reach, spacing_mm)
-    return _to_points(codes, reach, *blocks, spacing_mm[0], *columns(spacing_mm), table)
+    return _to_points(codes, reach, blocks, spacing_mm[0], columns(spacing_mm), table)
 
 
 @njit(cache=True, nogil=True)
-def _to_points(codes, reach, occupied, block, step_i, steps, apart, table):
+def _to_points(codes, reach, blocks, step_i, about, table):
+    occupied, block = blocks
+    steps, distances_mm = about
     squares = (np.arange(FAR + 1) * step_i) ** 2
     squares[FAR] = np.inf
-    planes = apart**2
+    planes = distances_mm**2
     number = count_elements(codes, table.begin)
     distances, sizes = np.empty(number), np.empty(number)
     n = 0
@@ -140,14 +142,14 @@ def _to_points(codes, reach, occupied, block, step_i, steps, apart, table):
             row = codes[i, j]
             if not any_crossed(row):
                 continue
-            blocks = occupied[i // block[0], j // block[1]]
+            occupied_row = occupied[i // block[0], j // block[1]]
             for k in range(len(row)):
                 if not crossed(row[k]):
                     continue
                 sizes[n] = table.sizes[table.begin[row[k]]]
                 distances[n] = OPEN
                 n += 1
-                if not blocks[k // block[2]]:
+                if not occupied_row[k // block[2]]:
                     continue
                 best = squares[level[j, k]]
                 for c in range(1, len(planes)):
@@ -172,7 +174,7 @@ def columns_of_polygons(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray, np
         The row of each polygon (polygon,), steps along j and k (row, n, 2), and squared
         distance in mm² of the centre from the nearest point of the column (row, n).
     """
-    steps, apart = columns(spacing_mm)
+    steps, distances_mm = columns(spacing_mm)
     step = np.asarray(spacing_mm[1:])
     centres = mesh_elements(spacing_mm).centres[:, 1:]
     places, row = np.unique(centres, axis=0, return_inverse=True)
@@ -181,7 +183,7 @@ def columns_of_polygons(spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray, np
     squares = (beyond**2).sum(axis=2)
     order = np.argsort(squares, axis=1, kind="stable")
     # A column that `columns` leaves out is no nearer than the last one less the size of a cell.
-    reached = max(apart[-1] - np.hypot(*step), 0) ** 2
+    reached = max(distances_mm[-1] - np.hypot(*step), 0) ** 2
     number = (squares <= reached).sum(axis=1).min()
     order = order[:, :number]
     return row, steps[order], np.take_along_axis(squares, order, axis=1)
@@ -215,11 +217,13 @@ def to_mesh(
     """
     blocks = _blocks(reach, spacing_mm)
     about = columns_of_polygons(spacing_mm)
-    return _to_mesh(codes, others, reach, *blocks, spacing_mm, *about, table)
+    return _to_mesh(codes, others, reach, blocks, spacing_mm, about, table)
 
 
 @njit(cache=True, nogil=True)
-def _to_mesh(codes, others, reach, occupied, block, spacing_mm, places, steps, planes, table):
+def _to_mesh(codes, others, reach, blocks, spacing_mm, about, table):
+    occupied, block = blocks
+    places, steps, planes = about
     step_i, step_j, step_k = spacing_mm
     size_i, size_j, size_k = codes.shape
     number = count_elements(codes, table.begin)
@@ -304,8 +308,8 @@ def _blocks(reach: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, np.ndar
     A block is as wide as the search reaches, so that the crossed cells near to it lie in itself or
     in its neighbours. One of its planes shows those along the first axis.
     """
-    _, apart = columns(spacing_mm)
-    block = (apart[-1] / np.asarray(spacing_mm)).astype(np.int64) + 1
+    _, distances_mm = columns(spacing_mm)
+    block = (distances_mm[-1] / np.asarray(spacing_mm)).astype(np.int64) + 1
     middle = np.arange(0, len(reach), block[0]) + block[0] // 2
     occupied = reach[np.minimum(middle, len(reach) - 1)] <= min(2 * block[0], FAR)
     for axis in (1, 2):

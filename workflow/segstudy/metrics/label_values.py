@@ -121,8 +121,8 @@ def check_references(cases: Sequence[ValueCounts], settings: MeasureSettings) ->
     total = _total(case.reference for case in cases)
     absent = [name for name, value in settings.structures.items() if value not in total]
     ignored = () if settings.background_labels == "all" else settings.background_labels
-    known = {*settings.structures.values(), *ignored}
-    other = {value: voxels for value, voxels in total.items() if value not in known}
+    expected_values = {*settings.structures.values(), *ignored}
+    other = {value: voxels for value, voxels in total.items() if value not in expected_values}
     if not absent or not other:
         return
     named = ", ".join(f"{name} {value}" for name, value in settings.structures.items())
@@ -156,20 +156,24 @@ def check_predictions(cases: Sequence[ValueCounts], settings: MeasureSettings) -
     """
     if settings.background_labels == "all":
         return
-    known = set(settings.background_labels)
+    known_values = set(settings.background_labels)
     if settings.prediction_labels:
-        known.update(value for merged in settings.prediction_labels.values() for value in merged)
+        known_values.update(
+            value for merged in settings.prediction_labels.values() for value in merged
+        )
     else:
-        known.update(settings.structures.values())
-        known.update(value for case in cases for value in case.reference)
+        known_values.update(settings.structures.values())
+        known_values.update(value for case in cases for value in case.reference)
     wrong, odd = [], []
     for case in cases:
         predicted = case.prediction or {}
         if not settings.structures:
             predicted = {v: n for v, n in predicted.items() if v not in settings.background_labels}
-        unknown = {value: voxels for value, voxels in predicted.items() if value not in known}
-        whole = len(unknown) == len(predicted) and case.reference
-        if unknown and (settings.structures or whole):
+        unknown = {
+            value: voxels for value, voxels in predicted.items() if value not in known_values
+        }
+        nothing_known = len(unknown) == len(predicted) and case.reference
+        if unknown and (settings.structures or nothing_known):
             wrong.append((case, unknown))
         elif unknown:
             odd.append((case, unknown))
@@ -199,10 +203,12 @@ def _refusal(
             "add them there, or to background_labels (`all`: any other), which makes them background"
         )
     if settings.structures:
-        known = ", ".join(f"{name} {value}" for name, value in settings.structures.items())
+        structure_names = ", ".join(
+            f"{name} {value}" for name, value in settings.structures.items()
+        )
         labels = ", ".join(f'"{name}": VALUE' for name in settings.structures)
         return (
-            f"{where}: values {_listed(total)}, which no structure has ({known}) and no reference "
+            f"{where}: values {_listed(total)}, which no structure has ({structure_names}) and no reference "
             "holds. If the predictions have a label scheme of their own, give their values in the "
             f'settings, "prediction_labels": {{{labels}}}; what is to be background goes in '
             f'"background_labels": {_first(total)} (or "all": any other)'

@@ -49,11 +49,11 @@ def with_regions(
     structures: Mapping[str, int], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, tuple[int, ...]]:
     """Join structures and composite regions: name -> label values."""
-    single = {name: (value,) for name, value in structures.items()}
-    merged = {
+    of_structures = {name: (value,) for name, value in structures.items()}
+    of_regions = {
         name: tuple(structures[member] for member in members) for name, members in groups.items()
     }
-    return single | merged
+    return of_structures | of_regions
 
 
 def measure(
@@ -64,7 +64,6 @@ def measure(
     settings: Metrics,
     counted: Confusion | None = None,
     pairs: Sequence[tuple[str, str]] = (),
-    ignored: np.ndarray | None = None,
 ) -> list[Measures]:
     """Measure a prediction, structure by structure.
 
@@ -79,15 +78,14 @@ def measure(
     settings
         Which metrics are measured.
     counted
-        The confusion of the two, where the caller has it.
+        The confusion of the two, where the caller has it. Both maps are 0 in the voxels that it
+        ignores, and surface beside these is left out.
     pairs
         The left and the right structure of each pair, which get the laterality error too.
-    ignored
-        Bool (i, j, k), voxels that nobody has labelled; both maps are 0 there.
     """
     if counted is None:
         values = [value for merged in structures.values() for value in merged]
-        counted = confusion(reference, prediction, values, ignored)
+        counted = confusion(reference, prediction, values)
     other_side = opposite_side(pairs)
     measures = []
     for name, merged in structures.items():
@@ -100,7 +98,7 @@ def measure(
                 spacing_mm,
                 flat_axes(reference.shape),
                 settings.surface,
-                None if ignored is None else surroundings(ignored, overlap.box),
+                None if counted.ignored is None else surroundings(counted.ignored, overlap.box),
             )
         measures.append(
             Measures(
@@ -127,7 +125,9 @@ def _laterality_error(
         return {}
     predicted = counted.overlap(structures[name]).prediction
     wrong = sum(
-        counted.voxels(there, here) for there in structures[other] for here in structures[name]
+        counted.voxels(other_value, own_value)
+        for other_value in structures[other]
+        for own_value in structures[name]
     )
     return {LATERALITY_ERROR: wrong / predicted if predicted else UNDEFINED}
 

@@ -65,11 +65,14 @@ class Confusion:
         Voxels by position in reference and prediction.
     boxes
         Of each position, as `_count` gives them.
+    ignored
+        Bool (i, j, k), voxels that are not counted; None where there is none.
     """
 
     values: tuple[int, ...]
     counts: np.ndarray
     boxes: np.ndarray
+    ignored: np.ndarray | None = None
 
     def voxels(self, reference: int, prediction: int) -> int:
         """Count the voxels with one value in the reference and another in the prediction; 0 is background."""
@@ -119,7 +122,7 @@ def confusion(
     )
     if ignored is not None:
         counts[0, 0] -= np.count_nonzero(ignored)
-    return Confusion(known, counts, boxes[:, ::-1] if turned else boxes)
+    return Confusion(known, counts, boxes[:, ::-1] if turned else boxes, ignored)
 
 
 def overlaps(
@@ -177,12 +180,12 @@ def _count(reference, prediction, reference_positions, prediction_positions, num
                 if reference_row[k] == 0 and prediction_row[k] == 0:
                     background += 1
                     continue
-                here = (
+                positions = (
                     reference_positions[reference_row[k]],
                     prediction_positions[prediction_row[k]],
                 )
-                counts[here] += 1
-                for position in here:
+                counts[positions] += 1
+                for position in positions:
                     box = boxes[position]
                     box[0, 0], box[0, 1] = min(box[0, 0], i), max(box[0, 1], i)
                     box[1, 0], box[1, 1] = min(box[1, 0], j), max(box[1, 1], j)

@@ -335,9 +335,7 @@ def _measure_pair(pair: Pair, settings: MeasureSettings, audited: bool) -> PairR
     structures = structures or _by_value({**held.reference, **label_values.count_values(arrays[1])})
     merged = [value for structure_values in structures.values() for value in structure_values]
     counted = confusion(*arrays, merged, ignored)
-    measures = measure(
-        *arrays, reference.spacing_mm, structures, settings.metrics, counted, sides, ignored
-    )
+    measures = measure(*arrays, reference.spacing_mm, structures, settings.metrics, counted, sides)
     if settings.metrics.slice_axis != "none":
         axis = slice_dice.stored_axis(reference.affine, settings.metrics.slice_axis)
         sliced = slice_dice.dice_by_slice(*arrays, structures, axis)

@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from segstudy.boxes import Box, bounding_box
+from segstudy.boxes import Box
 from segstudy.metrics import column_search, tree_search
 from segstudy.metrics.cells import surfel_areas
 from segstudy.metrics.surface_elements import (
@@ -119,46 +119,6 @@ class Distances:
         within = self.forth_sizes[forth].sum() + self.back_sizes[back].sum()
         # The same numbers in another order of summation may exceed 1 by rounding.
         return min(float(within / (self.forth_sizes.sum() + self.back_sizes.sum())), 1.0)
-
-
-def surface_distances(
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    spacing_mm: Sequence[float],
-    definition: Definition = "mesh",
-    ignored: np.ndarray | None = None,
-) -> Distances | float:
-    """Measure the distances between the surfaces of two masks, which must not be empty.
-
-    Parameters
-    ----------
-    reference, prediction
-        Bool or integer (i, j, k), not 0 in the mask, on the same grid.
-    spacing_mm
-        Voxel size along i, j, k.
-    definition
-        Of the surface, see the module.
-    ignored
-        Bool (i, j, k), voxels that belong to neither mask.
-
-    Returns
-    -------
-    Distances | float
-        A number where voxels are ignored and no surface is left, as `framed_distances` does.
-    """
-    if reference.shape != prediction.shape:
-        raise ValueError(f"shape {reference.shape} against {prediction.shape}")
-    masks = [
-        mask != 0 if ignored is None else (mask != 0) & ~ignored for mask in (reference, prediction)
-    ]
-    box = bounding_box(masks[0] | masks[1])
-    return framed_distances(
-        *(framed(mask, (True,), box) for mask in masks),
-        spacing_mm,
-        flat_axes(reference.shape),
-        definition,
-        None if ignored is None else surroundings(ignored, box),
-    )
 
 
 def flat_axes(shape: Sequence[int]) -> tuple[bool, bool, bool]:
@@ -261,9 +221,9 @@ def framed_distances(
             surface_codes[touching] = 0
     table = _table(definition, spacing, ignored is not None)
     if ignored is not None:
-        for surface_codes, instead in zip(codes, (float("nan"), float("inf")), strict=True):
+        for surface_codes, value_if_empty in zip(codes, (float("nan"), float("inf")), strict=True):
             if not count_elements(surface_codes, table.begin):
-                return instead
+                return value_if_empty
     forth, forth_sizes = _directed(*codes, spacing, definition, table)
     back, back_sizes = _directed(*codes[::-1], spacing, definition, table)
     farthest_mm = max(forth.max(), back.max())

@@ -142,8 +142,8 @@ def check_ranges(table: pd.DataFrame, in_parts: bool = False) -> None:
     """
     value = table["value"].astype(float)
     wrong = pd.Series(False, index=table.index)
-    for name, known in metric.find_all(table["metric"].astype(str)).items():
-        wrong |= (table["metric"] == name) & known.outside(value)
+    for name, known_metric in metric.find_all(table["metric"].astype(str)).items():
+        wrong |= (table["metric"] == name) & known_metric.outside(value)
     measured = table["status"].isin(("ok",))
     if in_parts:
         measured &= ~table["metric"].astype(str).str.match(OF_SURFACES)

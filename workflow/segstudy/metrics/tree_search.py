@@ -211,7 +211,7 @@ def _fill_open(distances, codes, others, spacing_mm, table, tree):
                     y = table.centres[polygon, 1] + j * step_j
                     z = table.centres[polygon, 2] + k * step_k
                     best, nearest = _search(
-                        x, y, z, 0.0, nearest, others, spacing_mm, table, tree, stack, ahead
+                        (x, y, z), 0.0, nearest, others, spacing_mm, table, (tree, stack, ahead)
                     )
                     # On the surface itself only rounding is left, of which no metric is to speak.
                     distances[sample - 1] = np.sqrt(best) if best > ROUNDING else 0.0
@@ -259,7 +259,7 @@ def _farthest(most, places, bounds, others, spacing_mm, table, tree):
         # What is further away by rounding alone is not looked into, and changes nothing.
         enough = most * most * (1 + ROUNDED)
         best, nearest = _search(
-            x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ahead
+            (x, y, z), enough, nearest, others, spacing_mm, table, (tree, stack, ahead)
         )
         if best > enough:
             most = np.sqrt(best)
@@ -267,20 +267,15 @@ def _farthest(most, places, bounds, others, spacing_mm, table, tree):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _search(x, y, z, enough, nearest, others, spacing_mm, table, tree, stack, ahead):
+def _search(point, enough, nearest, others, spacing_mm, table, waiting):
     """Square the distance in mm from a point to the surface, and return the number of the nearest cell.
 
-    The search ends at a distance whose square is not above `enough`.
-
-    Parameters
-    ----------
-    nearest
-        Of the cells, the first guess; that of the point before is a good one.
-    x, y, z
-        In mm from the first corner of the grid.
-    stack, ahead
-        Room for nodes that wait, and for how far away they are.
+    The search ends at a distance whose square is not above `enough`. point: x, y, z in mm from the
+    first corner of the grid. nearest: of the cells, the first guess; that of the point before is a
+    good one. waiting: the tree, and room for nodes that wait and for how far away they are.
     """
+    x, y, z = point
+    tree, stack, ahead = waiting
     step_i, step_j, step_k = spacing_mm
     boxes, cells = tree.boxes, tree.cells
     leaves = len(boxes) // 2

@@ -199,7 +199,7 @@ def _tissues(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     from segstudy.cases import read_cases, shards
     from segstudy.errors import InputError
-    from segstudy.files import write_text
+    from segstudy.paths import write_list
 
     cases = read_cases(options.cases)
     if options.files == "images":
@@ -215,7 +215,7 @@ def _list(options: argparse.Namespace) -> None:
             f"{missing[0]}: not there, and {len(missing) - 1} more of {len(paths)}; "
             "run the step that makes them"
         )
-    write_text(options.output, "".join(f"{path}\n" for path in paths))
+    write_list(options.output, paths)
 
 
 def _cases(options: argparse.Namespace):

@@ -67,7 +67,7 @@ def anonymised(
     study, root = results.study, results.root.resolve()
     cases, subjects = names["cases"], names["subjects"]
     for dataset, settings in study.datasets.items():
-        here = folder / "download" / dataset
+        new_folder = folder / "download" / dataset
         table = [
             replace(
                 case,
@@ -77,7 +77,7 @@ def anonymised(
             )
             for case in read_cases(root / "download" / dataset / "cases.tsv")
         ]
-        write_cases(here / "cases.tsv", table, study.channels)
+        write_cases(new_folder / "cases.tsv", table, study.channels)
         problems = results.problems(dataset).copy()
         problems["case"] = problems["case"].map(lambda name: cases.get(name, name))
         roles = {case.case: case for case in results.cases(dataset)}
@@ -86,7 +86,7 @@ def anonymised(
             for case, file in zip(results.problems(dataset)["case"], problems["file"], strict=True)
         ]
         problems["problem"] = problems["problem"].map(withheld_if_named)
-        write_table(here / "problems.tsv", problems)
+        write_table(new_folder / "problems.tsv", problems)
         if settings.repair:
             _repair(results, dataset, cases, withheld_if_named, folder)
         if settings.audit_labels:
@@ -164,28 +164,31 @@ def _repair(
     withheld_if_named: Callable[[str], str],
     folder: Path,
 ) -> None:
-    old, here = results.root.resolve() / "repair" / dataset, folder / "repair" / dataset
-    for path in old.glob("estimate/*.csv"):
-        _rename_table(path, here / path.relative_to(old), cases)
+    old_folder, new_folder = (
+        results.root.resolve() / "repair" / dataset,
+        folder / "repair" / dataset,
+    )
+    for path in old_folder.glob("estimate/*.csv"):
+        _rename_table(path, new_folder / path.relative_to(old_folder), cases)
     attempts = results.attempts(dataset).copy()
     if "reason" in attempts:
         attempts["reason"] = attempts["reason"].map(withheld_if_named)
-        write_table(here / "estimate/attempts.csv", attempts)
-    for path in old.glob("estimate/*.nii.gz"):
-        _link(path, here / "estimate" / path.name)
-    transform = read_json(old / "estimate/transform.json")
+        write_table(new_folder / "estimate/attempts.csv", attempts)
+    for path in old_folder.glob("estimate/*.nii.gz"):
+        _link(path, new_folder / "estimate" / path.name)
+    transform = read_json(old_folder / "estimate/transform.json")
     reference = transform.get("reference_case")
     transform["reference_case"] = cases.get(reference, reference)
-    write_json(here / "estimate/transform.json", transform)
-    for path in sorted((old / "labels").glob("*/*.nii.gz")):
+    write_json(new_folder / "estimate/transform.json", transform)
+    for path in sorted((old_folder / "labels").glob("*/*.nii.gz")):
         name = cases.get(path.name.removesuffix(".nii.gz"))
         if name:
-            _link(path, here / "labels/all" / f"{name}.nii.gz")
+            _link(path, new_folder / "labels/all" / f"{name}.nii.gz")
     verdicts: pandas.DataFrame = results.verdicts(dataset).copy()
     verdicts["case"] = verdicts["case"].map(cases)
     if "remark" in verdicts:
         verdicts["remark"] = verdicts["remark"].map(withheld_if_named)
-    write_table(here / "labels/all/verdicts.csv", verdicts)
+    write_table(new_folder / "labels/all/verdicts.csv", verdicts)
 
 
 def _rename_table(old: Path, new: Path, cases: Mapping[str, str]) -> None:

@@ -53,16 +53,16 @@ def slices_through(
     values = study.datasets[dataset].structures
     opened = open_case(results, dataset, case)
     labels = {"": opened.label.array} | {model: opened.prediction(model) for model in study.models}
-    known = np.zeros(max(256, *(int(array.max()) + 1 for array in labels.values())), bool)
-    known[list(values.values())] = True
-    masks = {name: known[array] for name, array in labels.items()}
+    is_structure = np.zeros(max(256, *(int(array.max()) + 1 for array in labels.values())), bool)
+    is_structure[list(values.values())] = True
+    masks = {name: is_structure[array] for name, array in labels.items()}
     grid, where = opened.label.grid, opened.cut(0)
-    there = np.any(
+    is_labelled = np.any(
         [slices.per_slice(mask, grid, opened.plane) > 0 for mask in masks.values()], axis=0
     )
-    whole = np.any([mask.any(axis=where.axis) for mask in masks.values()], axis=0)
-    box = slices.around(where.turn(whole), where.pixel_mm, margin=0.12)
-    places = chosen(there, slices_shown)
+    labelled_area = np.any([mask.any(axis=where.axis) for mask in masks.values()], axis=0)
+    box = slices.around(where.turn(labelled_area), where.pixel_mm, margin=0.12)
+    places = chosen(is_labelled, slices_shown)
     image = opened.volume()
     shown: dict = {"images": [], "reference": [], "predictions": {m: [] for m in study.models}}
     areas = []
@@ -90,20 +90,20 @@ def slices_through(
     }
 
 
-def chosen(there: np.ndarray, most: int) -> np.ndarray:
+def chosen(is_labelled: np.ndarray, most: int) -> np.ndarray:
     """Choose evenly spaced slices from the first that is labelled to the last.
 
     Parameters
     ----------
-    there
+    is_labelled
         Whether a slice is labelled, bool (slice,).
     most
         Number of slices at most.
     """
-    labelled = np.flatnonzero(there)
+    labelled = np.flatnonzero(is_labelled)
     if not labelled.size:
-        return np.array([len(there) // 2])
-    first, last = max(labelled[0] - 1, 0), min(labelled[-1] + 1, len(there) - 1)
+        return np.array([len(is_labelled) // 2])
+    first, last = max(labelled[0] - 1, 0), min(labelled[-1] + 1, len(is_labelled) - 1)
     number = min(most, last - first + 1)
     return np.unique(np.linspace(first, last, number).round().astype(int))
 

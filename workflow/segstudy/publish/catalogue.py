@@ -84,21 +84,25 @@ def figures(study: Study) -> list[Figure]:
             figures_of_study.append(
                 _figure("synthesis", "Training", "synthetic images", model=name)
             )
-    tested = {known.name for known in chosen_metrics(study.statistics.metrics, study)}
+    tested = {shown_metric.name for shown_metric in chosen_metrics(study.statistics.metrics, study)}
     for dataset in study.tested_datasets:
-        for known in chosen_metrics(study.publish.metrics, study):
-            title = known.title
-            figures_of_study.append(_figure("results", "Results", title, dataset, metric=known))
-            if len(study.models) > 2 and known.name in tested:
+        for shown_metric in chosen_metrics(study.publish.metrics, study):
+            title = shown_metric.title
+            figures_of_study.append(
+                _figure("results", "Results", title, dataset, metric=shown_metric)
+            )
+            if len(study.models) > 2 and shown_metric.name in tested:
                 figures_of_study.append(
-                    _figure("ranking", "Results", f"ranks by {title}", dataset, known)
+                    _figure("ranking", "Results", f"ranks by {title}", dataset, shown_metric)
                 )
-            if len(study.models) > 1 and known.name in tested:
+            if len(study.models) > 1 and shown_metric.name in tested:
                 title = f"differences in {title}"
-                figures_of_study.append(_figure("differences", "Results", title, dataset, known))
+                figures_of_study.append(
+                    _figure("differences", "Results", title, dataset, shown_metric)
+                )
             if families(study):
-                title = f"{known.title} and training size"
-                figures_of_study.append(_figure("sizes", "Results", title, dataset, known))
+                title = f"{shown_metric.title} and training size"
+                figures_of_study.append(_figure("sizes", "Results", title, dataset, shown_metric))
         figures_of_study.append(_figure("heatmap", "Results", "means", dataset))
         figures_of_study.append(
             _figure("precision_recall", "Results", "precision and recall", dataset)

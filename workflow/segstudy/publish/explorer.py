@@ -28,11 +28,11 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
     study = results.study
     models, structures = list(study.models), list(study.structures)
     metrics = [
-        known
-        for known in chosen_metrics(study.publish.metrics, study)
-        if _measured(results, known.name)
+        chosen_metric
+        for chosen_metric in chosen_metrics(study.publish.metrics, study)
+        if _measured(results, chosen_metric.name)
     ]
-    names = [known.name for known in metrics]
+    names = [chosen_metric.name for chosen_metric in metrics]
     content = {
         "models": models,
         "structures": {name: plain(name) for name in regions(study)},
@@ -40,8 +40,13 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
         "colours": style.structure_colours(structures),
         "modelColours": style.model_colours(models),
         "metrics": [
-            {"name": what.name, "title": what.axis, "better": what.direction, "digits": what.digits}
-            for what in metrics
+            {
+                "name": shown_metric.name,
+                "title": shown_metric.axis,
+                "better": shown_metric.direction,
+                "digits": shown_metric.digits,
+            }
+            for shown_metric in metrics
         ],
         "datasets": {
             dataset: {

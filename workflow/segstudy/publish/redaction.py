@@ -58,8 +58,8 @@ def settings_yaml(study: Study) -> str:
 
 def role_of_source(dataset: str, layout: str) -> str:
     """Name the role of the path of a dataset's source."""
-    what = "case table" if layout == "table" else "folder"
-    return f"the {what} of dataset {dataset}"
+    kind = "case table" if layout == "table" else "folder"
+    return f"the {kind} of dataset {dataset}"
 
 
 def registry() -> dict[str, dict[str, Any]]:

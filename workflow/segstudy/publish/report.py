@@ -265,7 +265,9 @@ def _sentence(results: Results) -> str:
     study = results.study
     cases = {dataset: len(results.cases(dataset)) for dataset in study.datasets}
     structures = [name.replace("_", " ") for name in study.structures]
-    what = listing(structures) if len(structures) <= 6 else f"{count(len(structures), 'structure')}"
+    structures_text = (
+        listing(structures) if len(structures) <= 6 else f"{count(len(structures), 'structure')}"
+    )
     test_only = {name for name in study.tested_datasets if study.datasets[name].role == "test"}
     if not study.cross_validated_datasets:
         test_only = set()  # then that goes without saying
@@ -292,11 +294,11 @@ def _sentence(results: Results) -> str:
         if study.splits.group_by == "case_though_it_leaks"
         else ""
     )
-    way = f"by {folds}{study.splits.folds}-fold cross-validation"
+    design_text = f"by {folds}{study.splits.folds}-fold cross-validation"
     if not study.cross_validated_datasets:
-        way = f"after training on {listing(maps)}, without an image"
+        design_text = f"after training on {listing(maps)}, without an image"
     elif maps:
-        way += f"; {listing(maps)}, without images, were trained on too"
+        design_text += f"; {listing(maps)}, without images, were trained on too"
     blind = study.side_blind_models
     sides = (
         f" {listing(blind)} WAS TAUGHT TO MIX UP LEFT AND RIGHT, as the study asks for (mirror: all): images "
@@ -310,7 +312,10 @@ def _sentence(results: Results) -> str:
         else ""
     )
     partial = f" NOT ALL IS DONE: {'; '.join(study.partial)}." if study.partial else ""
-    return f"{plain(models)} {verb} in segmenting {what} on {data}, {way}.{partial}{quick}{leak}{sides}"
+    return (
+        f"{plain(models)} {verb} in segmenting {structures_text} on {data}, {design_text}."
+        f"{partial}{quick}{leak}{sides}"
+    )
 
 
 def _facts(results: Results) -> list[tuple[str, str]]:
@@ -346,8 +351,8 @@ def _findings(results: Results) -> list[str]:
     if len(study.models) < 2:
         return sentences
     for dataset in study.tested_datasets:
-        for known in chosen_metrics(study.publish.metrics, study)[:2]:
-            name = known.name
+        for shown_metric in chosen_metrics(study.publish.metrics, study)[:2]:
+            name = shown_metric.name
             leading: dict[str, list[str]] = {}
             for structure in study.structures:
                 for model in tables.best_models(results, dataset, structure, name):
@@ -357,7 +362,7 @@ def _findings(results: Results) -> list[str]:
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
             where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             text = (
-                f"Best mean {known.title}{where}: "
+                f"Best mean {shown_metric.title}{where}: "
                 f"{listing([f'{model} in {len(names)}' for model, names in ordered])} of "
                 f"{count(len(study.structures), 'structure')}"
             )

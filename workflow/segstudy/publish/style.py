@@ -25,7 +25,6 @@ DPI = 300
 INK = "#1b1f24"
 SOFT = "#5b6570"
 FAINT = "#d5dae0"
-MINIMUM_PT = 6.0
 
 _STRUCTURES = (
     "#E69F00",

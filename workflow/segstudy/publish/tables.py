@@ -96,9 +96,9 @@ def grid_tables(results: Results) -> list[dict]:
     study = results.study
     tables = []
     for dataset in study.tested_datasets:
-        for grid, arms in study.grids.items():
+        for grid, models in study.grids.items():
             table = results.grid(grid, dataset)
-            paths = list(next(iter(arms.values())))
+            paths = list(next(iter(models.values())))
             structures = [name for name in regions(study) if f"dice_{name}" in table]
             rows = []
             for _, row in table.iterrows():
@@ -140,8 +140,12 @@ def main_tables(results: Results) -> list[dict]:
     for dataset in study.tested_datasets:
         rows = []
         summary = _indexed(results, dataset)
-        metrics = [known for known in chosen if any(key[2] == known.name for key in summary)]
-        shown = [known.name for known in metrics]
+        metrics = [
+            chosen_metric
+            for chosen_metric in chosen
+            if any(key[2] == chosen_metric.name for key in summary)
+        ]
+        shown = [chosen_metric.name for chosen_metric in metrics]
         for structure in regions(study):
             best = {name: best_models(results, dataset, structure, name) for name in shown}
             for position, model in enumerate(study.models):
@@ -182,7 +186,7 @@ def _indexed(results: Results, dataset: str) -> dict[tuple[str, str, str], panda
     return {(row["structure"], row["model"], row["metric"]): row for _, row in table.iterrows()}
 
 
-def _main_cell(row: pandas.Series, what: Metric, best: bool) -> Cell:
+def _main_cell(row: pandas.Series, shown_metric: Metric, best: bool) -> Cell:
     flags = []
     if int(row["n_infinite"]):
         flags.append(f"{int(row['n_infinite'])} ∞")
@@ -192,9 +196,9 @@ def _main_cell(row: pandas.Series, what: Metric, best: bool) -> Cell:
         flags.append(f"{int(row['n_absent'])} without it")
     if int(row["n_undefined"]):
         flags.append(f"{int(row['n_undefined'])} undefined")
-    interval = f"{what.text(row['ci_low'])}–{what.text(row['ci_high'])}"
+    interval = f"{shown_metric.text(row['ci_low'])}–{shown_metric.text(row['ci_high'])}"
     return Cell(
-        f"{what.text(row['mean'])} ± {what.text(row['sd'])}",
+        f"{shown_metric.text(row['mean'])} ± {shown_metric.text(row['sd'])}",
         float(row["mean"]),
         "" if math.isnan(row["ci_low"]) else f"CI {interval}",
         best=best,
@@ -209,12 +213,12 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
 
     Without a penalised mean in the summary, a model with infinite cases is worse than any without.
     """
-    what = metric.find(name)
+    shown_metric = metric.find(name)
     costs = {}
     for (region, model, other), row in _indexed(results, dataset).items():
         if region != structure or other != name:
             continue
-        costs[model] = what.cost(penalised(row))
+        costs[model] = shown_metric.cost(penalised(row))
     if not costs or min(costs.values()) == math.inf:
         return []
     return [
@@ -267,10 +271,12 @@ def metric_tables(results: Results) -> list[dict]:
     models = {name: place for place, name in enumerate(study.models)}
     for dataset in study.tested_datasets:
         names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
-        chosen = [known.name for known in chosen_metrics(study.publish.metrics, study)]
+        chosen = [
+            chosen_metric.name for chosen_metric in chosen_metrics(study.publish.metrics, study)
+        ]
         first = [name for name in chosen if name in names]
         for name in [*first, *(name for name in names if name not in first)]:
-            what = metric.find(name)
+            shown_metric = metric.find(name)
             table = summary[(summary["dataset"] == dataset) & (summary["metric"] == name)]
             table = table.sort_values(
                 ["structure", "model"], key=lambda column: column.map({**order, **models})
@@ -281,7 +287,7 @@ def metric_tables(results: Results) -> list[dict]:
                 cells = [Cell(row["structure"]), Cell(row["model"])]
                 cells += [Cell(str(int(row[key])), float(row[key])) for key in COUNTS]
                 cells += [
-                    Cell(what.text(row[key]), float(row[key]), best=best and key == "mean")
+                    Cell(shown_metric.text(row[key]), float(row[key]), best=best and key == "mean")
                     for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
                 ]
                 rate = float(row["failure_rate"])
@@ -290,14 +296,14 @@ def metric_tables(results: Results) -> list[dict]:
                 cells.append(Cell("–" if rate != rate else f"{100 * rate:.0f} ({interval})", rate))
                 if "mean_penalised" in summary:
                     cells.append(
-                        Cell(what.text(row["mean_penalised"]), float(row["mean_penalised"]))
+                        Cell(shown_metric.text(row["mean_penalised"]), float(row["mean_penalised"]))
                     )
                 rows.append(cells)
             head = ["Structure", "Model", *COUNTS.values(), "Mean", "SD", "Median"]
             head += ["Q1", "Q3", "CI low", "CI high", "Failed, % (CI)"]
             head += ["Mean, ∞ as diagonal"] if "mean_penalised" in summary else []
             tables.append(
-                {"dataset": dataset, "metric": what, "head": head, "rows": rows,
+                {"dataset": dataset, "metric": shown_metric, "head": head, "rows": rows,
                  "name": f"{dataset}-{name}"}
             )  # fmt: skip
     return tables
@@ -322,13 +328,13 @@ def test_table(results: Results) -> dict:
     rows = []
     marked = significant(table) if len(table) else pandas.Series(dtype=bool)
     for index, row in table.iterrows():
-        what = metric.find(row["metric"])
+        shown_metric = metric.find(row["metric"])
         test = row["test"]
         statistic, df = _number(row["statistic"]), _number(row["df"])
         share = _number(row.get("share_a_better", math.nan))
         effect = _number(row.get("effect_size", math.nan))
         interval, all_tests = (
-            _between(what, row[f"ci_low{which}"], row[f"ci_high{which}"])
+            _between(shown_metric, row[f"ci_low{which}"], row[f"ci_high{which}"])
             for which in ("", "_adjusted")
         )
         letter = STATISTICS.get(test)
@@ -338,7 +344,7 @@ def test_table(results: Results) -> dict:
         cells = [Cell(where)] if several else []
         cells += [
             Cell(row["structure"]),
-            Cell(what.axis),
+            Cell(shown_metric.axis),
             Cell(f"{row['model_a']}\u00a0− {row['model_b']}" if within else row["model_a"]),
             Cell(
                 f"{int(row['n_a'])} and {int(row['n_b'])}, unpaired"
@@ -346,7 +352,7 @@ def test_table(results: Results) -> dict:
                 else _subjects(row),
                 float(row["n_subjects"]),
             ),
-            Cell(what.text(_number(row["estimate"])), _number(row["estimate"])),
+            Cell(shown_metric.text(_number(row["estimate"])), _number(row["estimate"])),
             Cell(interval),
             Cell(TESTS.get(test, test)),
             Cell(f"{letter} = {shown}" if letter and shown != "–" else shown, statistic),
@@ -372,9 +378,9 @@ def test_table(results: Results) -> dict:
     return {"head": ["Dataset", *head] if several else head, "rows": rows}
 
 
-def _between(what: Metric, low: object, high: object) -> str:
+def _between(shown_metric: Metric, low: object, high: object) -> str:
     ends = _number(low), _number(high)
-    return "–" if math.isnan(ends[0]) else " to ".join(what.text(end) for end in ends)
+    return "–" if math.isnan(ends[0]) else " to ".join(shown_metric.text(end) for end in ends)
 
 
 def _subjects(row: pandas.Series) -> str:

@@ -95,10 +95,10 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
     }
 
 
-def _part(there: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
+def _part(is_labelled: np.ndarray, label: Image) -> tuple[tuple[slice, ...], np.ndarray]:
     """Return the part of the grid that is shown, and the step in voxels along each axis."""
     margin = np.ceil(MARGIN_MM / np.array(label.spacing_mm)).astype(int)
-    box = (bounding_box(there) or whole(there.shape)).widened(margin, there.shape)
+    box = (bounding_box(is_labelled) or whole(is_labelled.shape)).widened(margin, is_labelled.shape)
     steps = np.ones(3, int)
     while np.prod([-(-size // step) for size, step in zip(box.shape, steps, strict=True)]) > (
         MOST_VOXELS

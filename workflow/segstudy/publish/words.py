@@ -24,7 +24,7 @@ def chosen_metrics(names: Sequence[str], study: Study) -> list[Metric]:
             chosen += map(nsd, study.metrics.nsd_tolerance_mm)
         else:
             chosen.append(find(name, study.statistics.directions))
-    return list({known.name: known for known in chosen}.values())
+    return list({chosen_metric.name: chosen_metric for chosen_metric in chosen}.values())
 
 
 def regions(study: Study) -> list[str]:

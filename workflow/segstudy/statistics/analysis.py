@@ -46,10 +46,10 @@ def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
     """Summarise and compare a table of `importers.read_tables`."""
     values, spread = completed(runs, settings), variance_components(runs)
     absent = false_positives(runs, settings)
-    there = set(absent["model"])
+    models_measured = set(absent["model"])
     pairs = settings.compare
     if pairs != "all":
-        pairs = tuple(pair for pair in pairs if there.issuperset(pair))
+        pairs = tuple(pair for pair in pairs if models_measured.issuperset(pair))
     of_absent = settings.model_copy(
         update={"metrics": "auto", "compare": pairs, "compare_datasets": ()}
     )

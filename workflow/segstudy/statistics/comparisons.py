@@ -44,8 +44,12 @@ class Labels:
     @property
     def sides(self) -> tuple[tuple[str, str, str, str], tuple[str, str, str, str]]:
         """Return (dataset, model, structure, metric) of A and of B."""
-        what = (self.structure, self.metric)
-        return (self.dataset, self.model_a, *what), (self.dataset_b, self.model_b, *what)
+        structure_and_metric = (self.structure, self.metric)
+        return (self.dataset, self.model_a, *structure_and_metric), (
+            self.dataset_b,
+            self.model_b,
+            *structure_and_metric,
+        )
 
 
 COLUMNS = (
@@ -353,13 +357,13 @@ def _unpaired(
 ) -> Comparison:  # fmt: skip
     """Compare two samples of different subjects."""
     sides = [_sample(side, column, direction) for side in (side_a, side_b)]
-    known = [side.dropna() for side in sides]
+    defined = [side.dropna() for side in sides]
     coded = [
         pd.factorize(frame["subject"].reindex(side.index), sort=True)
-        for frame, side in zip((side_a, side_b), known, strict=True)
+        for frame, side in zip((side_a, side_b), defined, strict=True)
     ]
     n_a, n_b = (len(names) for _, names in coded)
-    values = [side.to_numpy() for side in known]
+    values = [side.to_numpy() for side in defined]
     of_a, of_b = (
         subject_means(side, number) if len(side) else side
         for side, (number, _) in zip(values, coded, strict=True)
@@ -414,12 +418,12 @@ def _unpaired(
     return Comparison(labels, row, test, tuple(names), remarks)
 
 
-def _shares(apart: np.ndarray, direction: str) -> tuple[float, float]:
+def _shares(differences: np.ndarray, direction: str) -> tuple[float, float]:
     """Return the share in which A is better, and the share in which both are equal."""
-    if not len(apart):
+    if not len(differences):
         return NAN, NAN
-    better = apart > 0 if direction == "higher" else apart < 0
-    return float(better.mean()), float((apart == 0).mean())
+    better = differences > 0 if direction == "higher" else differences < 0
+    return float(better.mean()), float((differences == 0).mean())
 
 
 def _row(
@@ -487,10 +491,8 @@ def _add_other(comparison: Comparison, with_other_values: Comparison, settings: 
     names = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "verdict")
     comparison.row |= {f"other_{name}": with_other_values.row[name] for name in names}
     if with_other_values.row["verdict"] != comparison.row["verdict"]:
-        way = {"worst": "left out, they give", "exclude": "taken as worst, they give"}
-        remark += (
-            f"; {way[settings.missing]} another verdict ({verdict_words(with_other_values.row)})"
-        )
+        other_way = {"worst": "left out, they give", "exclude": "taken as worst, they give"}
+        remark += f"; {other_way[settings.missing]} another verdict ({verdict_words(with_other_values.row)})"
     comparison.remarks.append(remark)
 
 
@@ -512,11 +514,11 @@ def _leaning(test: Test) -> float:
 
 def _add_spread(comparison: Comparison, of_seeds: Sequence[float]) -> None:
     """Add the spread of the models' seeds, and a remark where it exceeds the difference."""
-    known = [spread for spread in of_seeds if np.isfinite(spread)]
-    comparison.row["seed_spread"] = max(known) if known else NAN
-    if known and abs(comparison.row["mean_difference"]) < max(known):
+    finite_spreads = [spread for spread in of_seeds if np.isfinite(spread)]
+    comparison.row["seed_spread"] = max(finite_spreads) if finite_spreads else NAN
+    if finite_spreads and abs(comparison.row["mean_difference"]) < max(finite_spreads):
         comparison.remarks.append(
-            f"the difference is smaller than the spread of the seeds ({max(known):.3g})"
+            f"the difference is smaller than the spread of the seeds ({max(finite_spreads):.3g})"
         )
 
 
@@ -562,8 +564,8 @@ def judged(family: list[Comparison], settings: Statistics) -> None:
             "significant": yes,
         }
         if yes:
-            known = metric.find(comparison.labels.metric, settings.directions)
-            a_better = (_leaning(comparison.test) > 0) == (known.direction == "higher")
+            known_metric = metric.find(comparison.labels.metric, settings.directions)
+            a_better = (_leaning(comparison.test) > 0) == (known_metric.direction == "higher")
             comparison.row["verdict"] = "a_better" if a_better else "b_better"
 
 

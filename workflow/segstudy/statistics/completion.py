@@ -180,9 +180,10 @@ def _refuse_unclear(rows: pd.DataFrame, runs: pd.DataFrame, settings: Statistics
     worst = _worst_values(rows, settings)
     keys = [*CELL, "case"]
     best = runs[runs["value"] != runs["metric"].map(worst)].dropna(subset="value")[keys]
-    known = pd.MultiIndex.from_frame(best)
+    cells_with_value = pd.MultiIndex.from_frame(best)
     unclear = rows[
-        ~pd.MultiIndex.from_frame(rows[keys]).isin(known) & rows["n_reference_voxels"].isna()
+        ~pd.MultiIndex.from_frame(rows[keys]).isin(cells_with_value)
+        & rows["n_reference_voxels"].isna()
     ]
     if len(unclear):
         row = unclear.iloc[0]
@@ -198,8 +199,10 @@ def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     """Return the worst value that each metric can have."""
     worst = {}
     for name in runs["metric"].unique():
-        known = metric.find(name, settings.directions)
-        worst[name] = {"higher": known.low, "lower": known.high, "zero": np.inf}[known.direction]
+        known_metric = metric.find(name, settings.directions)
+        worst[name] = {"higher": known_metric.low, "lower": known_metric.high, "zero": np.inf}[
+            known_metric.direction
+        ]
         if name in metric.DESCRIPTIVE:
             worst[name] = np.nan
     return worst

@@ -27,17 +27,19 @@ def read_trainings(folder: Path, settings: GridSettings) -> pd.DataFrame:
         The grids of the study.
     """
     rows = []
-    for arm in (arm for arms in settings.grids.values() for arm in arms):
-        files = sorted((folder / arm).glob("fold-*/seed-*/history.csv"))
+    for model in (model for models in settings.grids.values() for model in models):
+        files = sorted((folder / model).glob("fold-*/seed-*/history.csv"))
         if not files:
-            raise InputError(f"{folder / arm}: no training of {arm}; run `segstudy train` first")
+            raise InputError(
+                f"{folder / model}: no training of {model}; run `segstudy train` first"
+            )
         for file in files:
             history = pd.read_csv(file)
             measured = history.get("validation_dice_mean", pd.Series(dtype=float)).dropna()
-            best = settings.weights[arm] == "best"
+            best = settings.weights[model] == "best"
             rows.append(
                 {
-                    "model": arm,
+                    "model": model,
                     "fold": int(file.parent.parent.name.removeprefix("fold-")),
                     "seed": int(file.parent.name.removeprefix("seed-")),
                     "validation_dice": (measured.max() if best else measured.iloc[-1])
@@ -81,19 +83,21 @@ def grid_table(
     """
     dice = values[values["metric"] == "dice"]
     rows = []
-    for grid, arms in settings.grids.items():
-        mean = trainings.groupby("model", sort=False)["validation_dice"].mean().reindex(list(arms))
+    for grid, models in settings.grids.items():
+        mean = (
+            trainings.groupby("model", sort=False)["validation_dice"].mean().reindex(list(models))
+        )
         chosen = mean.idxmax() if mean.notna().all() else None
-        for arm, point in arms.items():
-            of_arm = trainings[trainings["model"] == arm]
-            for dataset, tested in dice[dice["model"] == arm].groupby("dataset", sort=False):
+        for model, point in models.items():
+            of_model = trainings[trainings["model"] == model]
+            for dataset, tested in dice[dice["model"] == model].groupby("dataset", sort=False):
                 row = {
-                    **{"grid": grid, "model": arm},
+                    **{"grid": grid, "model": model},
                     **{path: _text(value) for path, value in point.items()},
-                    "validation_dice": mean[arm],
-                    "best": arm == chosen,
-                    "parameters": int(of_arm["parameters"].max()),
-                    "training_seconds": round(of_arm["seconds"].mean(), 1),
+                    "validation_dice": mean[model],
+                    "best": model == chosen,
+                    "parameters": int(of_model["parameters"].max()),
+                    "training_seconds": round(of_model["seconds"].mean(), 1),
                     "dataset": dataset,
                     "n_subjects": tested["subject"].nunique(),
                 }
@@ -105,7 +109,7 @@ def grid_table(
     table = pd.DataFrame(rows)
     # Settings of all grids beside each other, before what was found.
     paths = dict.fromkeys(
-        path for arms in settings.grids.values() for p in arms.values() for path in p
+        path for models in settings.grids.values() for p in models.values() for path in p
     )
     first = ["grid", "model", *paths]
     return table[[*first, *(name for name in table if name not in first)]]

@@ -201,13 +201,13 @@ def settled(table: pd.DataFrame) -> pd.DataFrame:
     InputError
         Where neither tells.
     """
-    asked = table["metric"].isin(_distances(table)) & table["value"].isna()
-    asked &= table["status"] != "missing_file"
-    if not asked.any():
+    undefined = table["metric"].isin(_distances(table)) & table["value"].isna()
+    undefined &= table["status"] != "missing_file"
+    if not undefined.any():
         return table
-    rows = table[asked]
-    reference = _size(table, ["dataset", "structure", "case"], "n_reference_voxels")[asked]
-    predicted = _size(table, RUN, "n_predicted_voxels")[asked]
+    rows = table[undefined]
+    reference = _size(table, ["dataset", "structure", "case"], "n_reference_voxels")[undefined]
+    predicted = _size(table, RUN, "n_predicted_voxels")[undefined]
     dices = table[table["metric"] == "dice"].set_index(RUN)["value"]
     runs = pd.MultiIndex.from_frame(rows[RUN])
     dice, has_dice = dices.reindex(runs).to_numpy(), runs.isin(dices.index)
@@ -231,11 +231,11 @@ def settled(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError(
             _unsettled(rows[meant == UNKNOWN], bool(sized.iloc[first] or has_dice[first]))
         )
-    for file, some in rows[meant == BY_DICE].groupby("file", sort=False):
+    for file, file_rows in rows[meant == BY_DICE].groupby("file", sort=False):
         log.warning(
             "%s: %d undefined distances are taken as infinite: the Dice there is 0, so one mask is empty",
             file,
-            len(some),
+            len(file_rows),
         )
     value = table["value"].copy()
     value[rows.index[np.isin(meant, (INFINITE, BY_DICE))]] = np.inf
@@ -244,12 +244,12 @@ def settled(table: pd.DataFrame) -> pd.DataFrame:
 
 def _distances(table: pd.DataFrame) -> list[str]:
     """List the metrics of a table that are known to be distances."""
-    known = []
+    distances = []
     for name in table["metric"].unique():
         # A metric that has but a direction by `statistics.directions` is not known.
         with contextlib.suppress(InputError):
-            known += [name] if metric.find(name).quantity == "length" else []
-    return known
+            distances += [name] if metric.find(name).quantity == "length" else []
+    return distances
 
 
 def _size(table: pd.DataFrame, key: list[str], name: str) -> pd.Series:

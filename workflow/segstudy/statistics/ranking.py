@@ -177,13 +177,16 @@ def stability(ranks: np.ndarray, settings: Statistics, rng: np.random.Generator)
         ]
     )
     low, high = np.quantile(drawn, (settings.alpha / 2, 1 - settings.alpha / 2), axis=0)
-    apart = np.sign(np.round((drawn[:, :, None] - drawn[:, None, :]) / ROUNDING))
-    before, tied = (apart > 0).sum(axis=2)[..., None], (apart == 0).sum(axis=2)[..., None]
+    order_of_pairs = np.sign(np.round((drawn[:, :, None] - drawn[:, None, :]) / ROUNDING))
+    before, tied = (
+        (order_of_pairs > 0).sum(axis=2)[..., None],
+        (order_of_pairs == 0).sum(axis=2)[..., None],
+    )
     place = np.arange(models)
     shared = ((before <= place) & (place < before + tied)) / tied
     first, second = np.array(list(combinations(range(models), 2)), int).reshape(-1, 2).T
     full = np.sign(np.round((mean[first] - mean[second]) / ROUNDING))
-    tau = kendall_tau_b(apart[:, first, second], full)
+    tau = kendall_tau_b(order_of_pairs[:, first, second], full)
     return Stability(mean, low, high, shared.mean(axis=0), tau)
 
 

@@ -136,8 +136,8 @@ def of_wilcoxon(difference: np.ndarray) -> Classical:
 
 def of_u(a: np.ndarray, b: np.ndarray) -> Classical:
     """Test two groups (subject,) by Mann-Whitney's U."""
-    apart = hypothesis_tests.differences(*(side.ravel() for side in np.meshgrid(a, b)))
-    estimate = hypothesis_tests.median(apart)
+    pair_differences = hypothesis_tests.differences(*(side.ravel() for side in np.meshgrid(a, b)))
+    estimate = hypothesis_tests.median(pair_differences)
     return Classical(
         "mannwhitneyu",
         hypothesis_tests.mannwhitneyu(a, b),
@@ -146,7 +146,7 @@ def of_u(a: np.ndarray, b: np.ndarray) -> Classical:
         "rank_biserial",
         lambda alpha: _inverted(
             lambda shift: hypothesis_tests.mannwhitneyu(a - shift, b).p,
-            np.unique(apart[np.isfinite(apart)]),
+            np.unique(pair_differences[np.isfinite(pair_differences)]),
             estimate,
             alpha,
         ),

@@ -47,21 +47,21 @@ def summarise(
     """
     rows = []
     for key, group in values.groupby(["dataset", "model", "structure", "metric"], sort=False):
-        known = group[group["value"].notna()]
-        subjects = known.groupby("subject")
+        defined = group[group["value"].notna()]
+        subjects = defined.groupby("subject")
         value = subjects["value"].mean().to_numpy()
         finite = value[np.isfinite(value)]
         failed = int(subjects["failed"].any().sum())
-        what = metric.find(key[3], settings.directions)
-        low, high = mean_interval(finite, settings.alpha, what.low, what.high)
+        known_metric = metric.find(key[3], settings.directions)
+        low, high = mean_interval(finite, settings.alpha, known_metric.low, known_metric.high)
         median_low, median_high = median_interval(value, settings.alpha)
         failure_low, failure_high = share_interval(failed, len(value), settings.alpha)
-        penalised = known["value"].where(~np.isinf(known["value"]), known["diagonal_mm"])
+        penalised = defined["value"].where(~np.isinf(defined["value"]), defined["diagonal_mm"])
         rows.append(
             {
                 **dict(zip(("dataset", "model", "structure", "metric"), key, strict=True)),
                 "n_subjects": len(value),
-                "n_cases": len(known),
+                "n_cases": len(defined),
                 "n_absent": int(group["absent"].sum()),
                 "n_undefined": int((group["value"].isna() & ~group["absent"]).sum()),
                 "n_missing": int(group["missing"].sum()),
@@ -80,7 +80,7 @@ def summarise(
                 "failure_rate": failed / len(value) if len(value) else np.nan,
                 "failure_low": failure_low,
                 "failure_high": failure_high,
-                "mean_penalised": _mean(penalised.groupby(known["subject"]).mean().to_numpy()),
+                "mean_penalised": _mean(penalised.groupby(defined["subject"]).mean().to_numpy()),
                 "surface": group["surface"].iloc[0],
             }
         )

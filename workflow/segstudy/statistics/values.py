@@ -156,10 +156,10 @@ def with_labels(
                 "or more"
             )
     try:
-        known = metric.find_all(written, directions)
+        metrics = metric.find_all(written, directions)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    for name, known_metric in known.items():
+    for name, known_metric in metrics.items():
         of_metric = written == name
         _check_range(table[of_metric], name, text[of_metric], known_metric, path)
         table.loc[of_metric, "value"] = (
@@ -167,7 +167,9 @@ def with_labels(
         )
         if metric.assumed(name):
             log.warning("%s: metric %r: %s", path, name, metric.assumed(name))
-    table["metric"] = written.map({name: known_metric.name for name, known_metric in known.items()})
+    table["metric"] = written.map(
+        {name: known_metric.name for name, known_metric in metrics.items()}
+    )
     twice = table.duplicated([*KEY, "fold", "seed"])
     if twice.any():
         row = table[twice].iloc[0]
@@ -182,7 +184,7 @@ def with_labels(
 
 
 def _check_range(
-    rows: pd.DataFrame, name: str, text: pd.Series, known: metric.Metric, path: Path | str
+    rows: pd.DataFrame, name: str, text: pd.Series, known_metric: metric.Metric, path: Path | str
 ) -> None:
     """Refuse values that cannot be of their metric.
 
@@ -194,25 +196,25 @@ def _check_range(
         The metric as the table writes it.
     text
         The values as they were written.
-    known
+    known_metric
         The metric.
     path
         Of the table.
     """
-    outside = known.outside(rows["value"])
+    outside = known_metric.outside(rows["value"])
     if not outside.any():
         return
     wrong = rows[outside]
     row, value = wrong.iloc[0], float(wrong["value"].iloc[0])
     message = (
         f"{_place(wrong, path)}: case {row['case']}: {name} of {row['structure']} by model "
-        f"{row['model']} is {text[outside].iloc[0]}; expected {known.expected}"
+        f"{row['model']} is {text[outside].iloc[0]}; expected {known_metric.expected}"
     )
     if len(wrong) > 1:
         message += f" ({len(wrong) - 1} more such values)"
-    if known.high == 1 and 1 < value <= 100:
+    if known_metric.high == 1 and 1 < value <= 100:
         message += ". Is it in percent? Then divide the values of this metric by 100"
-    elif value < 0 and known.quantity == "length":
+    elif value < 0 and known_metric.quantity == "length":
         message += ". Write inf where one of the masks is empty, nothing where both are"
     raise InputError(message)
 
@@ -240,9 +242,9 @@ def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str] | Literal["auto"])
     chosen = []
     for name in wanted:
         if name == "nsd":
-            matching = [known for known in present if known == name or known.startswith("nsd_")]
+            matching = [other for other in present if other == name or other.startswith("nsd_")]
         else:
-            matching = [known for known in present if known == name]
+            matching = [other for other in present if other == name]
         if not matching:
             raise InputError(
                 f"statistics.metrics: {name!r} was not measured; the table has {', '.join(present)}"

@@ -191,7 +191,16 @@ def _place_sources(
 ) -> None:
     """Expand the paths of the sources, and take relative ones from the file's folder.
 
-    replaced: dataset -> the path in place of the file's, which is not looked at.
+    Parameters
+    ----------
+    content
+        The study file's keys and values, which are changed.
+    file
+        The study file.
+    replaced
+        Dataset -> the path that `--config path` gives in place of the file's.
+    place
+        Gives the place of a key in the file.
     """
     for name, source in _sources(content).items():
         if name in replaced:

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from segstudy.images.names import safe_name
 from segstudy.study.settings import EXPERT, Fraction, Positive, Settings
 
 
@@ -72,6 +73,11 @@ class Repair(Settings):
         description="what to do with the place the structure leaves: `no`: background; `nearest`: "
         "the nearest structure's, where that is nearer than background",
     )
+
+    @field_validator("reference_case")
+    @classmethod
+    def _as_the_audit_calls_it(cls, value: str | None) -> str | None:
+        return safe_name(value) if value else value
 
     @model_validator(mode="after")
     def _says_what_to_estimate_from(self) -> "Repair":

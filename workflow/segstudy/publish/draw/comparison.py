@@ -39,7 +39,7 @@ class Bracket:
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw a panel a structure: models side by side with their cases joined by lines."""
-    study, what = results.study, figure.metric
+    study, shown_metric = results.study, figure.metric
     values = results.values(figure.dataset, figure.metric.name)
     models = list(study.models)
     panels = [name for name in regions(study) if name in set(values["structure"])]
@@ -51,14 +51,16 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     }
     brackets, dropped = {}, False
     for name in panels:
-        brackets[name], fewer = _brackets(results, figure, name, tables[name], what)
+        brackets[name], fewer = _brackets(results, figure, name, tables[name], shown_metric)
         dropped |= fewer
     levels = max(
         (bracket.level + 1 for of_panel in brackets.values() for bracket in of_panel),
         default=0,
     )
     infinite = any(np.isinf(table.to_numpy(float)).any() for table in tables.values())
-    scale = _Scale.of([table.to_numpy(float) for table in tables.values()], what, infinite, levels)
+    scale = _Scale.of(
+        [table.to_numpy(float) for table in tables.values()], shown_metric, infinite, levels
+    )
 
     widest = 4 if len(models) <= 3 else 3 if len(models) == 4 else 2 if len(models) <= 8 else 1
     layout = parts.panel_layout(len(panels), widest, float(np.clip(14 * len(models), 36, 76)), 12)
@@ -67,15 +69,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     markers: list[parts.CaseMarker] = []
     for index, (place, name) in enumerate(zip(layout.panels, panels, strict=False)):
         names_mm, markers_of_panel = _panel(
-            place, name, tables[name], brackets[name], scale, what, slot
+            place, name, tables[name], brackets[name], scale, shown_metric, slot
         )
         below = max(below, names_mm)
         markers += markers_of_panel
-        whole = tables[name].notna().sum()
-        n = f"n\u00a0=\u00a0{whole.max()}" if whole.nunique() == 1 else "n differs"
+        n_cases = tables[name].notna().sum()
+        n = f"n\u00a0=\u00a0{n_cases.max()}" if n_cases.nunique() == 1 else "n differs"
         above = max(above, parts.set_title(place, f"{plain(name)} ({n})", layout.panel_mm))
         place.tick_params(labelleft=index % layout.columns == 0)
-    layout.label_left(f"{what.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
+    layout.label_left(f"{shown_metric.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
     layout.set_height(scale.height_mm + below + above + 4.5, 2)
 
     starred = any(
@@ -84,10 +86,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     longest = max((len(table) for table in tables.values()), default=0)
     return parts.Drawing(
         layout.figure,
-        f"{what.title}, {figure.dataset}",
-        _caption(results, figure, what, tables, infinite, bool(levels), dropped, starred),
-        f"Distribution of {what.title} per structure and model over {count(longest, 'case')}. "
-        + " ".join(_medians(name, tables[name], what) for name in panels),
+        f"{shown_metric.title}, {figure.dataset}",
+        _caption(results, figure, tables, infinite, bool(levels), dropped, starred),
+        f"Distribution of {shown_metric.title} per structure and model over {count(longest, 'case')}. "
+        + " ".join(_medians(name, tables[name], shown_metric) for name in panels),
         values[["case", "structure", "model", "value"]],
         markers,
     )
@@ -105,22 +107,26 @@ class _Scale:
     levels: int
 
     @classmethod
-    def of(cls, arrays: list[np.ndarray], what: Metric, lane: bool, levels: int) -> "_Scale":
+    def of(
+        cls, arrays: list[np.ndarray], shown_metric: Metric, lane: bool, levels: int
+    ) -> "_Scale":
         finite = np.concatenate([array[np.isfinite(array)] for array in arrays] or [np.zeros(0)])
         if not len(finite):
             return cls("none", 1.0, 0.0, 1.0, lane, levels)
         low, high = float(finite.min()), float(finite.max())
         middle = float(np.median(finite))
         # A few far cases would press all others to the ground: asinh is linear below the median.
-        if what.unit == "mm" and middle > 0 and high > 7 * middle:
+        if shown_metric.unit == "mm" and middle > 0 and high > 7 * middle:
             return cls("asinh", middle, 0.0, high * 1.05, lane, levels)
         room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
         low, high = low - room, high + room
-        if what.unit == "mm":
+        if shown_metric.unit == "mm":
             low = 0.0
-        if math.isfinite(what.high) and high > what.high - 0.35 * (what.high - low):
-            high = what.high
-        low = max(low, what.low)
+        if math.isfinite(shown_metric.high) and high > shown_metric.high - 0.35 * (
+            shown_metric.high - low
+        ):
+            high = shown_metric.high
+        low = max(low, shown_metric.low)
         return cls("linear", 1.0, low, high, lane, levels)
 
     @property
@@ -165,8 +171,8 @@ class _Scale:
         for tick in sorted(ticks):
             if not self.low - 1e-9 <= tick <= self.high * (1 + 1e-9):
                 continue
-            apart = (self._forward(tick) - self._forward(kept[-1])) / (high - low) if kept else 1
-            if apart * DATA_MM >= 4.5:
+            distance = (self._forward(tick) - self._forward(kept[-1])) / (high - low) if kept else 1
+            if distance * DATA_MM >= 4.5:
                 kept.append(float(tick))
         return kept
 
@@ -178,7 +184,7 @@ class _Scale:
 
 
 def _panel(
-    axes, structure: str, table, brackets, scale: _Scale, what: Metric, slot_mm: float
+    axes, structure: str, table, brackets, scale: _Scale, shown_metric: Metric, slot_mm: float
 ) -> tuple[float, list[parts.CaseMarker]]:
     """Draw one structure; gives the height of the model names in mm, and the cases' places."""
     models = list(table.columns)
@@ -246,16 +252,14 @@ def _panel(
             va="center", color=style.SOFT,
         )  # fmt: skip
     axes.set_xlim(-0.55, len(models) - 0.45)
-    whole = table.notna().sum()
+    n_cases = table.notna().sum()
     names = (
-        models
-        if whole.nunique() == 1
-        else [f"{bracket} (n={whole[bracket]})" for bracket in models]
+        models if n_cases.nunique() == 1 else [f"{model} (n={n_cases[model]})" for model in models]
     )
     markers = [
         parts.CaseMarker(
             axes, float(positions.loc[case, model]), float(heights.loc[case, model]),
-            case, structure, model, what.text(table.loc[case, model]),
+            case, structure, model, shown_metric.text(table.loc[case, model]),
         )
         for case in table.index
         for model in models
@@ -279,7 +283,7 @@ def significant(tests: pandas.DataFrame) -> pandas.Series:
     return tests["significant"].astype(str).str.lower().isin(("true", "1", "1.0"))
 
 
-def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], bool]:
+def _brackets(results, figure, structure, table, shown_metric) -> tuple[list[Bracket], bool]:
     """Return the brackets of significant pairs, and whether some were left out.
 
     Where there are many, those with the best model by median are kept.
@@ -300,7 +304,7 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
     ]
     fewer = len(pairs) > MOST_BRACKETS
     if fewer:
-        medians = table.median().map(what.cost)
+        medians = table.median().map(shown_metric.cost)
         best = models.index(medians.idxmin())
         pairs = [pair for pair in pairs if best in pair[:2]]
     placed: list[Bracket] = []
@@ -314,14 +318,18 @@ def _brackets(results, figure, structure, table, what) -> tuple[list[Bracket], b
     return placed, fewer
 
 
-def _caption(results, figure, what, tables, infinite, brackets, dropped, starred) -> str:
-    study = results.study
+def _caption(results, figure, tables, infinite, brackets, dropped, starred) -> str:
+    study, shown_metric = results.study, figure.metric
     longest = max((len(table) for table in tables.values()), default=0)
     values = results.values(figure.dataset, figure.metric.name)
     subjects = values["subject"].nunique()
     of = f" of {count(subjects, 'subject')}" if subjects != values["case"].nunique() else ""
-    text = [f"{what.title} on {figure.dataset}, n = {count(longest, 'case')}{of}"]
-    text.append(f" ({what.definition}; {_better(what)})." if what.definition else ".")
+    text = [f"{shown_metric.title} on {figure.dataset}, n = {count(longest, 'case')}{of}"]
+    text.append(
+        f" ({shown_metric.definition}; {_better(shown_metric)})."
+        if shown_metric.definition
+        else "."
+    )
     text.append(
         " Each point is a case, and a line joins the same case across models; box: median and "
         "quartiles, whiskers to the last value within 1.5 quartile ranges"
@@ -362,12 +370,12 @@ def _caption(results, figure, what, tables, infinite, brackets, dropped, starred
     return "".join(text)
 
 
-def _better(what: Metric) -> str:
+def _better(shown_metric: Metric) -> str:
     return {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}[
-        what.direction
+        shown_metric.direction
     ]
 
 
-def _medians(name: str, table: pandas.DataFrame, what: Metric) -> str:
-    medians = [f"{model} {what.text(table[model].median())}" for model in table.columns]
+def _medians(name: str, table: pandas.DataFrame, shown_metric: Metric) -> str:
+    medians = [f"{model} {shown_metric.text(table[model].median())}" for model in table.columns]
     return f"{plain(name)}, median: {', '.join(medians)}."

@@ -21,7 +21,7 @@ NOISE = "#dfe3e8"
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw a forest plot: a row a structure and pair of models, the difference with its two intervals."""
-    study, what = results.study, figure.metric
+    study, shown_metric = results.study, figure.metric
     tests = results.tests
     tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric.name)]
     tests = tests[np.isfinite(tests["estimate"].astype(float))].copy()
@@ -80,7 +80,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", visible=True)
     axes.xaxis.set_major_locator(style.ticks(5))
-    axes.set_xlabel(f"Difference in {what.axis}, A − B")
+    axes.set_xlabel(f"Difference in {shown_metric.axis}, A − B")
     if not rows:
         axes.text(0.5, 0.5, "Nothing was compared", transform=axes.transAxes, ha="center")
         axes.set_axis_off()
@@ -107,8 +107,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     columns += ["p_adjusted", "significant"] + ["seed_spread"] * ("seed_spread" in tests)
     return parts.Drawing(
         drawn,
-        f"Differences in {what.title}, {figure.dataset}",
-        f"Mean difference in {what.title} on {figure.dataset}, {n} a pair, {_sides(what)}. Thick: {level} "
+        f"Differences in {shown_metric.title}, {figure.dataset}",
+        f"Mean difference in {shown_metric.title} on {figure.dataset}, {n} a pair, {_sides(shown_metric)}. Thick: {level} "
         f"interval of the test by itself; thin: of all tests at once. Filled: {corrected} ≤ {study.statistics.alpha:g}."
         + (
             " Where distances are infinite, the Hodges-Lehmann shift in place of the mean."
@@ -125,7 +125,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         "Forest plot. "
         + " ".join(
             f"{plain(structure)}, {row['model_a']} minus {row['model_b']}: "
-            f"{what.text(row['estimate'])}."
+            f"{shown_metric.text(row['estimate'])}."
             for structure, row in rows
         ),
         tests[columns],
@@ -141,12 +141,12 @@ def _limits(rows: list) -> tuple[float, float]:
     return float(ends.min() - room), float(ends.max() + room)
 
 
-def _sides(what) -> str:
+def _sides(shown_metric) -> str:
     return {
         "higher": "to the right A is better",
         "lower": "to the left A is better",
         "zero": "by absolute size, to the left A is better",
-    }[what.direction]
+    }[shown_metric.direction]
 
 
 def _best(results: Results, figure: Figure, structure: str) -> str:

@@ -25,34 +25,36 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     height = max(62, 26 + ROW_MM * len(table))
     drawn = style.canvas(style.PAGE_MM, height)
-    arms, cost = drawn.subplots(1, 2, width_ratios=[1, 1.15])
+    by_model, by_size = drawn.subplots(1, 2, width_ratios=[1, 1.15])
     for name in structures:
-        arms.errorbar(
+        by_model.errorbar(
             table[f"dice_{name}"], rows, xerr=table[f"sd_{name}"], fmt="o", markersize=3,
             color=colour[name], elinewidth=0.5, zorder=3,
         )  # fmt: skip
-    arms.plot(table["validation_dice"], rows, "D", mfc="none", color=style.INK, ms=4, mew=0.7)
-    arms.set_yticks(rows, [name.removeprefix(f"{figure.model}_") for name in table["model"]])
-    arms.set_ylim(len(table) - 0.5, -0.5)
+    by_model.plot(table["validation_dice"], rows, "D", mfc="none", color=style.INK, ms=4, mew=0.7)
+    by_model.set_yticks(rows, [name.removeprefix(f"{figure.model}_") for name in table["model"]])
+    by_model.set_ylim(len(table) - 0.5, -0.5)
     for row in rows[chosen]:
-        arms.axhspan(row - 0.45, row + 0.45, color=style.FAINT, alpha=0.6, zorder=0, lw=0)
-    arms.set_xlabel("Dice")
-    arms.set_title("a  Each arm")
+        by_model.axhspan(row - 0.45, row + 0.45, color=style.FAINT, alpha=0.6, zorder=0, lw=0)
+    by_model.set_xlabel("Dice")
+    by_model.set_title("a  Each arm")
 
-    cost.plot(table["parameters"], tested, "o", color=style.SOFT, ms=4, mec="white", mew=0.3)
-    cost.plot(
+    by_size.plot(table["parameters"], tested, "o", color=style.SOFT, ms=4, mec="white", mew=0.3)
+    by_size.plot(
         table["parameters"], table["validation_dice"], "D", mfc="none", color=style.INK,
         ms=4, mew=0.7,
     )  # fmt: skip
-    cost.plot(table["parameters"][chosen], tested[chosen], "o", ms=9, mfc="none", color=style.INK)
-    cost.set_xscale("log")
-    cost.set_xticks(_apart(sorted(set(table["parameters"]))))
-    cost.xaxis.set_major_formatter(EngFormatter(places=1, sep=" "))
-    cost.xaxis.set_minor_locator(NullLocator())
-    cost.set_xlim(table["parameters"].min() / 1.3, table["parameters"].max() * 1.3)
-    cost.set_xlabel("Parameters")
-    cost.set_ylabel("Dice, mean of the structures")
-    cost.set_title("b  Dice and size")
+    by_size.plot(
+        table["parameters"][chosen], tested[chosen], "o", ms=9, mfc="none", color=style.INK
+    )
+    by_size.set_xscale("log")
+    by_size.set_xticks(_apart(sorted(set(table["parameters"]))))
+    by_size.xaxis.set_major_formatter(EngFormatter(places=1, sep=" "))
+    by_size.xaxis.set_minor_locator(NullLocator())
+    by_size.set_xlim(table["parameters"].min() / 1.3, table["parameters"].max() * 1.3)
+    by_size.set_xlabel("Parameters")
+    by_size.set_ylabel("Dice, mean of the structures")
+    by_size.set_title("b  Dice and size")
     handles = [
         *parts.structure_handles(results, structures),
         Line2D([], [], color=style.SOFT, marker="o", ls="none", ms=4, label="Mean, tested cases"),

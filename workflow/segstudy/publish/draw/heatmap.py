@@ -19,11 +19,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     study = results.study
     table = results.summary[results.summary["dataset"] == figure.dataset]
     metrics = [
-        known
-        for known in chosen_metrics(study.publish.metrics, study)
-        if known.name in set(table["metric"])
+        chosen_metric
+        for chosen_metric in chosen_metrics(study.publish.metrics, study)
+        if chosen_metric.name in set(table["metric"])
     ]
-    names = [known.name for known in metrics]
+    names = [chosen_metric.name for chosen_metric in metrics]
     structures = [name for name in regions(study) if name in set(table["structure"])]
     models = list(study.models)
     widest = max(1, min(3, int(150 / (11 * len(models)))))
@@ -35,8 +35,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     slot = (layout.panel_mm + 8 / layout.columns - 6) / len(models)
     below = above = 3.0
     cell = max(CELL_MM, 3.2 * lines)
-    for index, (panel, what) in enumerate(zip(layout.panels, metrics, strict=False)):
-        of_metric = table[table["metric"] == what.name].set_index(["structure", "model"])
+    for index, (panel, shown_metric) in enumerate(zip(layout.panels, metrics, strict=False)):
+        of_metric = table[table["metric"] == shown_metric.name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
         words = np.full(costs.shape, "–", dtype=object)
         for place in np.ndindex(costs.shape):
@@ -44,9 +44,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             if key not in of_metric.index:
                 continue
             row = of_metric.loc[key]
-            costs[place] = what.cost(penalised(row))
+            costs[place] = shown_metric.cost(penalised(row))
             infinite = int(row["n_infinite"])
-            words[place] = what.text(row["mean"]) + (f"\n{infinite} ∞" if infinite else "")
+            words[place] = shown_metric.text(row["mean"]) + (f"\n{infinite} ∞" if infinite else "")
         finite = costs[np.isfinite(costs)]
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         share = np.where(np.isfinite(costs), 1 - (costs - low) / max(high - low, 1e-12), np.nan)
@@ -58,7 +58,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         if index % layout.columns == 0:
             panel.set_yticks(np.arange(len(structures)) + 0.5, labels)
         below = max(below, parts.label_models(panel, models, slot, first=0.5))
-        above = max(above, parts.set_title(panel, f"{what.axis} {what.arrow}", slot * len(models)))
+        above = max(
+            above,
+            parts.set_title(panel, f"{shown_metric.axis} {shown_metric.arrow}", slot * len(models)),
+        )
     if not names:
         layout.panels[0].text(0.5, 0.5, "Nothing was measured", ha="center", va="center")
         layout.panels[0].set_axis_off()
@@ -78,7 +81,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
         " structure; for both an infinite distance counts as the image's diagonal.",
-        f"Table of means of {listing([known.title for known in metrics]) or 'no metric'} for "
+        f"Table of means of {listing([chosen_metric.title for chosen_metric in metrics]) or 'no metric'} for "
         f"{listing(structures)} by {listing(models)}.",
         shown[["structure", "model", "metric", "n_subjects", "n_infinite", "mean", "sd"]],
     )

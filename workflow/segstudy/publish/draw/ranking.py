@@ -25,7 +25,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     Critical-difference diagram: Demšar (2006), turned, with pairwise tests in place of a critical
     distance. Places in resamples: Wiesenfarth et al. (2021).
     """
-    study, what = results.study, figure.metric
+    study, shown_metric = results.study, figure.metric
     ranking, places = (_of(table, figure) for table in (results.ranking, results.places))
     panels = [name for name in regions(study) if name in set(ranking["structure"])]
     models = list(study.models)
@@ -65,8 +65,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     level = confidence(study.statistics.alpha)
     return parts.Drawing(
         drawn,
-        f"Ranks by {what.title}, {figure.dataset}",
-        f"Ranks of the models by {what.title} for each subject of {figure.dataset}, n = "
+        f"Ranks by {shown_metric.title}, {figure.dataset}",
+        f"Ranks of the models by {shown_metric.title} for each subject of {figure.dataset}, n = "
         f"{count(subjects, 'subject')} with a value of every model; 1 is best, ties share ranks. Left: mean rank with its "
         f"{level} bootstrap interval; bars on the right join models that were tested and do not differ "
         f"({correction} > {alpha:g}). Friedman's test: {_friedman(ranking, panels)}. Right: share of "

@@ -18,7 +18,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     A family is the models that differ in nothing but their `training_subset`.
     """
-    study, what = results.study, figure.metric
+    study, shown_metric = results.study, figure.metric
     kin = families(study)
     models = [model for family in kin for model in family]
     colour, marker = (
@@ -67,7 +67,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         panel.xaxis.set_minor_locator(NullLocator())
         parts.set_title(panel, plain(name), layout.panel_mm - 6)
         panel.set_xlabel("Training subjects")
-    layout.label_left(what.axis)
+    layout.label_left(shown_metric.axis)
     shown = [model for model in study.models if model in models]
     handles = parts.model_handles(list(study.models))
     shown_handles = [handle for handle in handles if handle.get_label() in shown]
@@ -85,8 +85,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ]
     return parts.Drawing(
         layout.figure,
-        f"{what.title} and training size, {figure.dataset}",
-        f"Mean {what.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
+        f"{shown_metric.title} and training size, {figure.dataset}",
+        f"Mean {shown_metric.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
         f"subjects that a model was trained on (log scale), with its {confidence(study.statistics.alpha)} confidence interval; "
         "those kept apart to follow the training are counted. A line joins models that differ in nothing else."
         + (" Dashes: the mean of each draw of the training subjects." if draws else "")
@@ -96,7 +96,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             f"{plain(name)}: "
             + listing(
                 [
-                    f"{row.model} ({row.subjects} subjects) {what.text(row.mean)}"
+                    f"{row.model} ({row.subjects} subjects) {shown_metric.text(row.mean)}"
                     for row in summary[summary["structure"] == name].itertuples()
                 ]
             )

@@ -186,15 +186,15 @@ def _render(axes, vertices, faces, distances, shades: Normalize) -> None:
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     middles = corners.mean(axis=1)
-    seen = np.flatnonzero(normals[:, 2] > 0)
-    seen = seen[np.argsort(middles[seen, 2], kind="stable")]
+    front_faces = np.flatnonzero(normals[:, 2] > 0)
+    front_faces = front_faces[np.argsort(middles[front_faces, 2], kind="stable")]
     light = np.array([-0.35, 0.45, 0.82])
-    lit = 0.45 + 0.55 * np.clip(normals[seen] @ light, 0, 1)
-    colours = colormaps[MAP](shades(distances[faces].mean(axis=1)))[seen]
+    lit = 0.45 + 0.55 * np.clip(normals[front_faces] @ light, 0, 1)
+    colours = colormaps[MAP](shades(distances[faces].mean(axis=1)))[front_faces]
     colours[:, :3] *= lit[:, None]
     axes.add_collection(
         PolyCollection(
-            corners[seen][:, :, :2], facecolors=colours, edgecolors=colours, linewidths=0.15,
+            corners[front_faces][:, :, :2], facecolors=colours, edgecolors=colours, linewidths=0.15,
             rasterized=True,
         )
     )  # fmt: skip

@@ -41,12 +41,12 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     """Draw for each model the mean over cases of three ways to score the same labels, a panel a metric."""
     study = results.study
     metrics = chosen_metrics(study.publish.metrics, study)
-    names, models = [known.name for known in metrics], list(study.models)
+    names, models = [chosen_metric.name for chosen_metric in metrics], list(study.models)
     layout = parts.panel_layout(len(names), 3, float(np.clip(17 * len(models), 42, 75)), 8)
     slot = layout.panel_mm * 0.8 / len(models)
     table, below = [], 3.0
-    for place, what in zip(layout.panels, metrics, strict=True):
-        name = what.name
+    for place, shown_metric in zip(layout.panels, metrics, strict=True):
+        name = shown_metric.name
         values = results.values(figure.dataset, name)
         for x, model in enumerate(models):
             for step, (kind, members) in enumerate(kinds(study).items()):
@@ -70,9 +70,9 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
             else np.nan
         )
         top = top if np.isfinite(top) and top > 0 else 1.0
-        place.set_ylim(0, min(1.18 * top, 1.08 if what.high == 1 else np.inf))
+        place.set_ylim(0, min(1.18 * top, 1.08 if shown_metric.high == 1 else np.inf))
         place.set_xlim(-0.55, len(models) - 0.45)
-        place.set_ylabel(f"{what.axis} {what.arrow}")
+        place.set_ylabel(f"{shown_metric.axis} {shown_metric.arrow}")
         below = max(below, parts.label_models(place, models, slot))
     layout.set_height(44 + below, 8)
     handles = [Patch(color=KINDS[kind], label=WORDS[kind]) for kind in KINDS]
@@ -134,8 +134,8 @@ def _bar(axes, x: float, bar: Bar, colour: str) -> None:
 
 
 def _said(row: dict) -> str:
-    what: Metric = metric.find(row["metric"])
-    return f"{what.title}, {row['model']}, {WORDS[row['kind']]}: {what.text(row['mean'])}."
+    shown_metric: Metric = metric.find(row["metric"])
+    return f"{shown_metric.title}, {row['model']}, {WORDS[row['kind']]}: {shown_metric.text(row['mean'])}."
 
 
 def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
@@ -156,8 +156,8 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
     highest = float(np.nanmax(mean.to_numpy(), initial=0.0))
     words = np.full(mean.shape, "–", dtype=object)
     for place in np.argwhere(mean.notna().to_numpy()):
-        here, most = (100 * table.iloc[tuple(place)] for table in (mean, worst))
-        words[tuple(place)] = f"{number(here, 1)}\n(max {number(most, 1)})"
+        mean_percent, most_percent = (100 * table.iloc[tuple(place)] for table in (mean, worst))
+        words[tuple(place)] = f"{number(mean_percent, 1)}\n(max {number(most_percent, 1)})"
     parts.heat_map(axes, mean.to_numpy(float), words, "Oranges", 0, max(1.8 * highest, 0.01))
     names_shown = [parts.wrap(plain(name), 30) for name in names]
     axes.set_yticks(np.arange(len(names)) + 0.5, names_shown)
