@@ -53,11 +53,11 @@ def found_name(chosen: str, config: dict[str, str]) -> tuple[str, Path]:
 
     Raises InputError where there is no such study file.
     """
-    from segstudy.follow.preview import WORKFLOW
+    from segstudy.follow.preview import STUDIES
     from segstudy.jobs.options import study_file
     from segstudy.yaml_files import read_yaml
 
-    file = study_file(chosen, WORKFLOW.parent / "config" / "studies")
+    file = study_file(chosen, STUDIES)
     content = read_yaml(file, "study file")
     name = content.get("name", file.stem) if isinstance(content, dict) else file.stem
     return str(name), Path(config.get("results", "results")) / str(name)
@@ -68,11 +68,11 @@ def found_study(chosen: str, config: dict[str, str]):
 
     chosen: a name in `config/studies`, or a study file. Raises InputError where there is none.
     """
-    from segstudy.follow.preview import WORKFLOW
+    from segstudy.follow.preview import STUDIES
     from segstudy.jobs.options import study_file
     from segstudy.study import check_sources, read_study
 
-    file = study_file(chosen, WORKFLOW.parent / "config" / "studies")
+    file = study_file(chosen, STUDIES)
     study = read_study(file, _places(config.get("path")))
     check_sources(study, file)
     return study, Path(config.get("results", "results")) / study.name

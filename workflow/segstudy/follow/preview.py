@@ -28,6 +28,9 @@ STAGES = ("download", "repair", "preprocess", "train", "infer", "metrics", "stat
 CHECKPOINTS = ("download_audit", "preprocess_plan")
 """Jobs after which Snakemake plans anew: while they wait, what follows is not all known."""
 WORKFLOW = Path(__file__).resolve().parents[2]
+SNAKEFILE = WORKFLOW.parent / "Snakefile"
+CONFIG = WORKFLOW.parent / "config" / "config.yaml"
+STUDIES = WORKFLOW.parent / "config" / "studies"
 CERTAIN, LIKELY = "certain", "likely"
 
 
@@ -95,8 +98,8 @@ def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
         command = [
             *(sys.executable, "-m", "snakemake", *arguments),
             *("--dry-run", "--quiet", "all", "--nolock"),
-            *("--nocolor", "--snakefile", str(WORKFLOW.parent / "Snakefile")),
-            *("--configfile", str(WORKFLOW.parent / "config" / "config.yaml")),
+            *("--nocolor", "--snakefile", str(SNAKEFILE)),
+            *("--configfile", str(CONFIG)),
             *("--config", *config),
         ]
         run = subprocess.run(
