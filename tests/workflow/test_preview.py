@@ -21,6 +21,8 @@ KNOWN_AFTER_THE_AUDIT = {
     *("preprocess_fingerprint", "preprocess_resample", "preprocess_list_arrays"),
     *("preprocess_list_fingerprints", "preprocess_list_images", "preprocess_list_labels"),
 }
+DROPS_OUT = {"preprocess_split", "preprocess_list_images", "preprocess_list_labels"}
+"""Jobs that read the audit's table: they do not run where it comes out as it was."""
 THRESHOLD = """import sys
 import nibabel
 image = nibabel.load(sys.argv[1])
@@ -73,7 +75,7 @@ def check(workspace, *, at_least=False):
     said = foretold(workspace, "metrics")
     ran = workspace.run("metrics").jobs
     assert said["at_least"] == at_least
-    assert not rules(said) - ran
+    assert set(rules(said) - ran) <= (DROPS_OUT if at_least else set())
     assert set(ran - rules(said)) <= (KNOWN_AFTER_THE_AUDIT if at_least else set())
     assert foretold(workspace, "metrics")["jobs"] == []
     return said

@@ -84,13 +84,20 @@ def test_a_run_under_way(look, tmp_path):
     assert said.startswith("tiny: 1 of 4 jobs, 1 running, 1 waiting to begin, about ")
 
 
+def test_what_nothing_tells_is_not_said(look):
+    found = look(start(1, "train_fit"))
+    assert found.left_s is None
+    assert "left" not in text(found, NOW)
+
+
 def test_a_training_says_its_epoch_and_dice(look, tmp_path):
     folder = tmp_path / "train/flat/checkpoint"
     folder.mkdir(parents=True)
     rows = [f"{n},{0.5 if n == 40 else ''},3600\n" for n in range(1, 42)]
     (folder / "history.csv").write_text("epoch,validation_dice_mean,seconds\n" + "".join(rows))
     options = {"": "train", "--settings": json.dumps(TRAIN)}
-    found = look(start(2, "train_fit", output=["train/flat/weights.pt"], options=options))
+    training = start(2, "train_fit", output=["train/flat/weights.pt"], options=options)
+    found = look(start(1), end(1), training)
     [job] = found.running
     assert (job.epoch, job.epochs, job.dice) == (41, 100, 0.5)
     # 59 epochs of an hour are left, of which one after another at least so many.

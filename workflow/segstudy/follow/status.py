@@ -11,12 +11,24 @@ from pathlib import Path
 
 from segstudy.follow.history import history
 from segstudy.follow.record import BEAT_S, name_of, read_events, stage_of
-from segstudy.follow.times import Times, epochs_of, read_history
+from segstudy.follow.times import SIZES, Times, epochs_of, read_history
 
 SILENT_S = 6 * BEAT_S
 """A run that has not said for so long that it is alive is over."""
 WRITING_S = 300
 """A job whose log was written so lately, after its run had ended, is at work: a cluster keeps jobs."""
+TARGETS = (
+    "default",
+    "all",
+    "download",
+    "repair",
+    "preprocess",
+    "train",
+    "infer",
+    "metrics",
+    "publish",
+)
+"""Rules that run nothing; `statistics` is a job."""
 GOING, ENDED, STOPPED, DEAD = "going", "ended", "stopped", "dead"
 
 
@@ -209,7 +221,8 @@ def _left_s(
 ) -> float | None:
     """Return the seconds that are left, if as many jobs run at a time as did until now.
 
-    Jobs that have not begun take as long as those of their rule, of this run or one before.
+    Jobs that have not begun take as long as those of their rule, of this run or one before; None where
+    there were none of a rule.
     """
     past = history(events)
     times = Times(past, folder)
@@ -225,11 +238,17 @@ def _left_s(
     for key, job in started.items():
         counts[job["rule"]] -= 1
         if states[key] == "running":
-            left.append(_job_left_s(folder, job, times, now))
-            by_rule.setdefault(job["rule"], []).append(left[-1] + now - job["time"])
-    for rule, count in counts.items():
-        if count > 0 and rule in by_rule:
-            left += [statistics.median(by_rule[rule])] * count
+            seconds = _job_left_s(folder, job, times, now)
+            if seconds is None:
+                return None
+            left.append(seconds)
+            by_rule.setdefault(job["rule"], []).append(seconds + now - job["time"])
+    for rule, count in (+counts).items():
+        if rule in TARGETS:
+            continue
+        if rule not in by_rule:
+            return None
+        left += [statistics.median(by_rule[rule])] * count
     if not left:
         return None
     busy_s = sum(job["seconds"] or 0 for job in past.ended if job["time"] >= own[0]["time"])
@@ -240,12 +259,15 @@ def _left_s(
     )
 
 
-def _job_left_s(folder: Path, job: Mapping, times: Times, now: float) -> float:
+def _job_left_s(folder: Path, job: Mapping, times: Times, now: float) -> float | None:
+    """Return the seconds that a job has left; None where neither its epochs nor a job like it tell."""
     rows = _history(folder, job) if stage_of(job) == "train" else []
     if rows:
         each_s = statistics.mean(float(row.get("seconds") or 0) for row in rows)
         return each_s * max(0, epochs_of(job) - len(rows))
-    return max(0.0, times.of({**job, "name": name_of(job)}, 0).seconds - (now - job["time"]))
+    estimate, since_s = times.of({**job, "name": name_of(job)}, 0), now - job["time"]
+    # A job that takes longer than the one before has a tenth of its time left, for want of better.
+    return None if estimate.told_by == SIZES else max(0.1 * since_s, estimate.seconds - since_s)
 
 
 # --- in words -----------------------------------------------------------------------------------

@@ -41,7 +41,10 @@ def text(found: Preview) -> str:
         lines.append(f"  and {len(reasons) - MOST_REASONS} other reasons (--json has them all)")
     lines += ["", f"jobs       {least}{_by_stage(stages)}"]
     if found.at_least:
-        lines.append("           the rest is known when the audit and the plans have run again")
+        lines.append(
+            "           more is known when the audit and the plans have run again; what reads their"
+        )
+        lines.append("           tables alone drops out where these come out as they were")
     for word, label, says in RESTORED:
         counts = Counter(job.stage for job in found.jobs if job.restored == word)
         if counts:
