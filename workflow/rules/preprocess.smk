@@ -25,7 +25,7 @@ rule preprocess_split:
         runtime=runtime_min(10),
     params:
         cases=[f"{dataset}={PATHS.cases(dataset)}" for dataset in STUDY.datasets],
-        folds=str(FOLDS),
+        folds=lambda w: str(FOLDS),
         settings=slices.split_settings(STUDY).to_json(),
         defaults=slices.split_settings(STUDY).digest(),
         code=digest("preprocess.split"),

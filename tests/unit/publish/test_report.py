@@ -13,8 +13,9 @@ from segstudy.errors import InputError
 from segstudy.publish import methods, provenance, tables
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.drawing import draw_all
-from segstudy.publish.report import FILES, _findings, _sentence, render, write_report
+from segstudy.publish.report import FILES, _facts, _findings, _sentence, render, write_report
 from segstudy.publish.results import Results
+from segstudy.study import ExternalModel
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,50 @@ def test_a_first_look_is_said_to_be_one(scenario):
         assert ("FOR A FIRST LOOK ONLY" in _sentence(results)) == quick
         text = " ".join(dict(methods.methods(results)).values())
         assert ("WARNING: this is a first look (quick: true)" in text) == quick
+
+
+def test_a_model_that_learnt_nothing_is_no_winner(scenario):
+    found = scenario("nnunet")
+    results = Results(found.study, found.root)
+    summary = results.summary.copy()
+    assert not any("learnt next to nothing" in text for text in _findings(results))
+    worst = (summary["model"] == "nnunet") & (summary["metric"] == "dice")
+    summary.loc[worst, "mean"] = 0.01
+    results.__dict__["summary"] = summary
+    first, *others = _findings(results)
+    assert first.startswith("WARNING: nnunet has learnt next to nothing") and "0.010" in first
+    assert not any("nnunet in " in text for text in others if text.startswith("Best mean Dice"))
+    summary.loc[summary["metric"] == "dice", "mean"] = 0.01
+    told = _findings(results)
+    assert sum("learnt next to nothing" in text for text in told) == 2
+    assert not any(text.startswith("Best mean Dice") for text in told)
+
+
+def test_programs_of_others_are_not_cross_validated(scenario):
+    found = scenario("one_model")
+    labels = {"heart": 1, "aorta": 2}
+    command = {"trainer": "external", "network": "external", "command": "x {image} {output}"}
+    program = ExternalModel(**command, labels=labels)
+    study = found.study.model_copy(update={"models": {"unet": program}})
+    told = _sentence(Results(study, found.root))
+    assert told.endswith("as programs that were not trained here.")
+
+
+def test_cases_that_no_fold_tested_are_told_from_those_that_one_did(scenario):
+    found = scenario("one_model")
+    results = Results(found.study, found.root)
+    assert _facts(results)[:2] == [("4", "cases"), ("2", "structures")]
+    some = results.metrics[results.metrics["case"].isin(sorted(set(results.metrics["case"]))[:3])]
+    results.__dict__["metrics"] = some
+    assert _facts(results)[:2] == [("4", "cases"), ("3", "of them tested")]
+
+
+def test_one_model_is_compared_with_none(scenario, tmp_path):
+    found = scenario("one_model")
+    draw_all(found, tmp_path / "figures")
+    write_report(found, tmp_path / "figures", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "against the best model" not in page and "nothing is compared" in page
 
 
 def test_a_report_before_all_is_done_says_what_is_missing(scenario):

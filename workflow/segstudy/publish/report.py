@@ -24,9 +24,12 @@ from segstudy.publish.methods import methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, plain, regions
+from segstudy.study import ExternalModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
+LEAST_DICE = 0.05
+"""Mean Dice below which a model has learnt next to nothing, and is named as no winner."""
 VIEWER = "viewer"  # folder beside the report
 FILES = "report_files"  # likewise, where one file would be larger than this:
 MOST_BYTES = 30_000_000
@@ -295,9 +298,12 @@ def _sentence(results: Results) -> str:
         else ""
     )
     design_text = f"by {folds}{study.splits.folds}-fold cross-validation"
+    trained = any(not isinstance(model, ExternalModel) for model in study.models.values())
+    if not trained:
+        design_text = "as programs that were not trained here"
     if not study.cross_validated_datasets:
         design_text = f"after training on {listing(maps)}, without an image"
-    elif maps:
+    elif maps and trained:
         design_text += f"; {listing(maps)}, without images, were trained on too"
     blind = study.side_blind_models
     sides = (
@@ -323,8 +329,10 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     study = results.study
     cases = sum(len(results.cases(dataset)) for dataset in study.tested_datasets)
     maps = sum(len(results.cases(name)) for name in study.datasets) - cases
+    tested = results.metrics.groupby("dataset")["case"].nunique().sum()
     facts = [
         (str(cases), "case" if cases == 1 else "cases"),
+        *([(str(tested), "of them tested")] if tested < cases else []),
         *([(str(maps), "label map only" if maps == 1 else "label maps only")] if maps else []),
         (str(len(study.structures)), "structure" if len(study.structures) == 1 else "structures"),
         (str(len(study.models)), "model" if len(study.models) == 1 else "models"),
@@ -347,7 +355,12 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 def _findings(results: Results) -> list[str]:
     """Write the findings, in sentences that the tables bear out."""
-    study, sentences = results.study, []
+    study, nothing = results.study, _learnt_nothing(results)
+    sentences = [
+        f"WARNING: {model} has learnt next to nothing: its mean Dice over all structures and subjects is "
+        f"{dice:.3f}. It is no competitor; look at its loss, its learning rate and the labels' values."
+        for model, dice in nothing.items()
+    ]
     if len(study.models) < 2:
         return sentences
     for dataset in study.tested_datasets:
@@ -356,7 +369,8 @@ def _findings(results: Results) -> list[str]:
             leading: dict[str, list[str]] = {}
             for structure in study.structures:
                 for model in tables.best_models(results, dataset, structure, name):
-                    leading.setdefault(model, []).append(structure)
+                    if model not in nothing:
+                        leading.setdefault(model, []).append(structure)
             if not leading:
                 continue
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
@@ -388,6 +402,18 @@ def _findings(results: Results) -> list[str]:
             f"since the structure was missed altogether ({', '.join(named)})."
         )
     return sentences
+
+
+def _learnt_nothing(results: Results) -> dict[str, float]:
+    """Return the mean Dice of each model that is below `LEAST_DICE` on every dataset."""
+    dice = results.summary[results.summary["metric"] == "dice"]
+    dice = dice[dice["structure"].isin(results.study.structures)]
+    means = dice.groupby(["model", "dataset"], sort=False)["mean"].mean().groupby("model").max()
+    return {
+        model: float(means[model])
+        for model in results.study.models
+        if model in means and means[model] < LEAST_DICE
+    }
 
 
 def _missing(results: Results) -> list[str]:
