@@ -15,6 +15,15 @@ def quick(tmp_path, **models):
     return read_study(tmp_path / "study.yaml")
 
 
+def test_two_folds_are_enough_for_a_first_look(tmp_path):
+    study = quick(tmp_path, one={"network": "unet"})
+    splits = study.splits.model_copy(update={"folds": 5, "run_folds": None})
+    assert study.model_copy(update={"splits": splits}).folds == [0, 1]
+    chosen = splits.model_copy(update={"run_folds": (1, 3, 4)})
+    assert study.model_copy(update={"splits": chosen}).folds == [1, 3]
+    assert study.model_copy(update={"splits": splits, "quick": False}).folds == [0, 1, 2, 3, 4]
+
+
 LARGE = {"epochs": 1000, "steps_per_epoch": 250, "batch_size": 12}
 
 

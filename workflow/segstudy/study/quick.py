@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 CHANNELS = (8, 16, 32, 64)
-EPOCHS, STEPS, BATCH_3D = 4, 50, 2
+FOLDS, EPOCHS, STEPS, BATCH_3D = 2, 4, 50, 2
 PATCH = {2: (96, 96), 3: (64, 64, 32)}
 OVERLAP = 0.25
 SMALL: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
 from segstudy.study.nnunet import NnunetModel
 from segstudy.study.preprocessing import Preprocess, Splits
-from segstudy.study.quick import IN_BRIEF
+from segstudy.study.quick import FOLDS, IN_BRIEF
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
 from segstudy.study.study_model import StudyModel
 
@@ -37,7 +37,7 @@ class Study(Settings):
     description: str = Field("", description="a paragraph for the report")
     quick: bool = Field(
         False,
-        description="train every network small and briefly (at most 4 epochs of 50 steps), whatever its own keys say: for "
+        description="train every network small and briefly (at most 4 epochs of 50 steps, in two folds), whatever other keys say: for "
         "a first look at data and report, in minutes on a laptop; the report says so. Take it out for results",
     )
     datasets: dict[Name, Dataset] = Field(min_length=1)
@@ -162,7 +162,8 @@ class Study(Settings):
         """Return the folds to run; one where all training data are label maps, since folds would be alike."""
         if not self.cross_validated_datasets:
             return [0]
-        return list(self.splits.run_folds or range(self.splits.folds))
+        folds = list(self.splits.run_folds or range(self.splits.folds))
+        return folds[:FOLDS] if self.quick else folds
 
 
 def _first(study: Study) -> Dataset:
