@@ -1,15 +1,35 @@
 # Folds, then what each fold's training cases say about grid and intensities, then arrays by shard.
 
-FOLDS = folds.folds_file(STUDY_FILE, shipped.STUDIES, PATHS.root)
-# Snakemake has to see an input before it plans; a dry run leaves none behind.
-if workflow.is_main_process and not workflow.output_settings.dryrun:
-    in_a_sentence(folds.begin)(FOLDS, PATHS.splits, STUDY.splits)
+FOLDS = str(folds.folds_file(STUDY_FILE, shipped.STUDIES, PATHS.root))
+
+
+# Once for a study, by its first run; never made anew, since the user may have edited it.
+rule preprocess_folds:
+    output:
+        update(FOLDS),
+    log:
+        PATHS.log("preprocess", "folds"),
+    benchmark:
+        PATHS.benchmark("preprocess", "folds")
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=runtime_min(10),
+    params:
+        splits=lambda w: PATHS.splits,
+        folds=STUDY.splits.folds,
+    shell:
+        "python -m segstudy preprocess folds --splits {params.splits:q} --folds {params.folds}"
+        " --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule preprocess_split:
     input:
         cases=[PATHS.cases(dataset) for dataset in STUDY.datasets],
-        folds=[str(FOLDS)] if FOLDS.exists() else [],
+        folds=FOLDS,
     output:
         PATHS.splits,
     log:
@@ -25,13 +45,12 @@ rule preprocess_split:
         runtime=runtime_min(10),
     params:
         cases=[f"{dataset}={PATHS.cases(dataset)}" for dataset in STUDY.datasets],
-        folds=lambda w: str(FOLDS),
         settings=slices.split_settings(STUDY).to_json(),
         defaults=slices.split_settings(STUDY).digest(),
         code=digest("preprocess.split"),
     shell:
         "python -m segstudy preprocess split --cases {params.cases:q}"
-        " --settings {params.settings:q} --folds {params.folds:q} --output {output:q} 2>&1 | tee {log:q}"
+        " --settings {params.settings:q} --folds {input.folds:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule preprocess_fingerprint:

@@ -42,27 +42,24 @@ def folds_file(study_file: Path, shipped: Path, results: Path | str) -> Path:
     return beside
 
 
-def begin(path: Path, splits: Path | str, settings: Splits) -> None:
-    """Make the file of folds where there is none, as the first run needs it for an input.
+def begin(path: Path, splits: Path, n_folds: int) -> None:
+    """Make the file of folds where there is none.
 
     Parameters
     ----------
     path : Path
         The file of folds.
-    splits : Path or str
+    splits : Path
         `preprocess/splits.tsv` of the results. Results of a version that kept no such file hand their
         folds on, so that nothing is trained anew.
-    settings : Splits
-        The study's settings; folds of another number are not handed on.
+    n_folds : int
+        How many folds there are to be; other numbers of folds are not handed on.
     """
     if path.exists():
         return
-    folds = {}
-    if Path(splits).is_file():
-        folds = of_subjects(read_splits(splits), settings)
-    if set(folds.values()) != set(range(settings.folds)):
-        folds = {}
-    write_folds(path, folds)
+    rows = read_splits(splits) if splits.is_file() else []
+    known = {row.subject: row.fold for row in rows if row.fold not in (None, UNTESTED)}
+    write_folds(path, known if set(known.values()) == set(range(n_folds)) else {})
 
 
 def of_subjects(splits: Iterable[Split], settings: Splits) -> dict[str, int]:

@@ -145,10 +145,10 @@ def test_results_of_older_versions_hand_their_folds_on(tmp_path):
         splits,
         [Split("a", "x", "anna", 1), Split("a", "y", "bert", 0), Split("a", "z", "carl", None)],
     )
-    folds.begin(file, splits, Splits(folds=2))
+    folds.begin(file, splits, 2)
     assert folds.read_folds(file, Splits(folds=2)) == {"anna": 1, "bert": 0}
     file.unlink()
-    folds.begin(file, splits, Splits(folds=3))
+    folds.begin(file, splits, 3)
     assert folds.read_folds(file, Splits(folds=3)) == {}
 
 

@@ -61,6 +61,7 @@ class Recorder(logging.Handler):
         super().__init__(logging.INFO)
         self._file, self._root, self._asked, self._is_dry = Path(file), root, asked, is_dry
         self._jobs: dict[int, dict] = {}
+        self._plan: list[dict] = []
         self._begun, self._ended = False, threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -70,7 +71,11 @@ class Recorder(logging.Handler):
             if self._is_dry() and not os.environ.get(PREVIEW):
                 return
             if event and (line := self._line(event, record)):
-                self._write(line)
+                # A run that is refused before its first job leaves nothing.
+                if not self._begun and line["event"] != "start":
+                    self._plan.append(line)
+                else:
+                    self._write(line)
 
     def _line(self, event: str, record: Any) -> dict | None:
         if event == "job_info":
@@ -127,7 +132,7 @@ class Recorder(logging.Handler):
             file = Path(os.environ[PREVIEW])
         elif not self._begun:
             self._begun = True
-            lines.insert(0, self._run())
+            lines = [self._run(), *self._plan, line]
             threading.Thread(target=self._beat, daemon=True).start()
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as out:

@@ -1,4 +1,4 @@
-"""`segstudy preprocess split | fingerprint | plan | resample | tissues | list`."""
+"""`segstudy preprocess folds | split | fingerprint | plan | resample | tissues | list`."""
 
 import argparse
 from pathlib import Path
@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="each subject's fold of the run before; kept up to date",
     )
     split.add_argument("--output", required=True, metavar="splits.tsv")
+
+    folds = steps.add_parser("folds", help="begin the file of a study's folds")
+    folds.add_argument("--splits", required=True, metavar="splits.tsv", help="of earlier results")
+    folds.add_argument("--folds", type=int, required=True, help="how many")
+    folds.add_argument("--output", required=True, metavar="FILE.splits.tsv")
 
     fingerprint = steps.add_parser("fingerprint", help="describe the cases of a shard")
     _add_cases(fingerprint)
@@ -63,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--suffix", default="", help="with --shards: of each one's file, as .json")
     listing.add_argument("--output", required=True, metavar="FILE.txt")
 
-    for step in (split, fingerprint, plan, resample, tissues, listing):
+    for step in (split, folds, fingerprint, plan, resample, tissues, listing):
         step.add_argument("--threads", type=int, default=1)
 
 
@@ -78,6 +83,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the step that the options name."""
     steps = {
         "split": _split,
+        "folds": _folds,
         "fingerprint": _fingerprint,
         "plan": _plan,
         "resample": _resample,
@@ -123,6 +129,12 @@ def _split(options: argparse.Namespace) -> None:
         write_folds(kept, {**known, **folds}, settings.splits)
         log.info("folds are kept in %s", kept)
     write_splits(options.output, splits)
+
+
+def _folds(options: argparse.Namespace) -> None:
+    from segstudy.folds import begin
+
+    begin(Path(options.output), Path(options.splits), options.folds)
 
 
 def _tables(arguments, roles, read):
