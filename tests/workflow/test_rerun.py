@@ -158,10 +158,12 @@ def test_one_replaced_label_reruns_its_shard_and_what_follows(workspace):
 
 
 def test_one_new_case_runs_one_shard_and_moves_no_other(workspace):
+    train = ("train", "--config", "study=tiny", "only=flat")
+    workspace.run(*train)
     write_case(workspace.data, 6, moved=True)
     write_table(workspace.data, 7, moved=True)
     before = folds_of(workspace)
-    run = workspace.run("train", "--config", "study=tiny", "only=flat")
+    run = workspace.run(*train)
     after = folds_of(workspace)
     new = set(after) - set(before)
     assert len(new) == 1
