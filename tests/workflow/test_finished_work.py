@@ -110,7 +110,11 @@ def test_the_same_study_in_another_place_goes_on_with_a_note(first, tmp_path):
     study = second(workspace, "my")
     run = workspace.run("--until", "infer", "--config", study)
     assert "has the same name and the same data" in run.text
-    assert not run.jobs
+    # The folds go over into a file beside this study file; what was made for them is taken.
+    assert (run.jobs["preprocess_folds"], run.jobs["preprocess_split"]) == (1, 1)
+    assert not run.jobs["download_audit"]
+    again = run.jobs["train_fit"] + run.jobs["infer_predict"]
+    assert run.text.count("made before of the same settings") == again
 
 
 def test_another_study_of_the_same_name_is_refused(first, tmp_path):
