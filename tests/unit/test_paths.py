@@ -85,11 +85,11 @@ def test_the_study_file_itself_may_lie_at_home_or_where_a_variable_says(place, c
     )
 
 
-def test_one_that_is_in_both_places_is_refused(place):
+def test_of_two_the_one_beside_the_study_file_is_taken(place, caplog):
     for folder in (place, place / "my"):
         (folder / "c.tsv").touch()
-    with pytest.raises(InputError, match=r"c\.tsv is there twice, from the study file's folder"):
-        source("c.tsv")
+    assert source("c.tsv") == "my/c.tsv"
+    assert "c.tsv is taken from the study file's folder" in caplog.text
     (place / "c.tsv").unlink()
     (place / "c.tsv").symlink_to(place / "my/c.tsv")
     assert source("c.tsv") == "my/c.tsv"

@@ -1,12 +1,21 @@
 """A results folder belongs to a study file and its data."""
 
 import json
+import os
 import shutil
 
 import pytest
 
 from segstudy.errors import InputError
-from segstudy.results_owner import FILE, LOOKED_INTO, PIECE_BYTES, claim, data_checksum, record
+from segstudy.results_owner import (
+    FILE,
+    LOOKED_INTO,
+    PIECE_BYTES,
+    claim,
+    data_checksum,
+    hold,
+    record,
+)
 from segstudy.study.study import SCHEMA_VERSION
 
 
@@ -162,3 +171,14 @@ def test_of_many_files_names_and_sizes_of_all_count(tmp_path):
 def test_what_is_fetched_is_told_by_its_source():
     assert data_checksum('{"seed": 1}', None) != data_checksum('{"seed": 2}', None)
     assert data_checksum("{}", None) == data_checksum("{}", None) != data_checksum("{}", [])
+
+
+def test_two_runs_of_a_study_are_not_at_work_at_once(tmp_path):
+    first = hold(tmp_path / "results")
+    with pytest.raises(
+        InputError, match=rf"another run is at work there \(process {os.getpid()} on "
+    ):
+        hold(tmp_path / "results")
+    hold(tmp_path / "others").close()
+    first.close()
+    hold(tmp_path / "results").close()

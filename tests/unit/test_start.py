@@ -291,3 +291,48 @@ def test_a_run_without_a_home_says_where_caches_go(folder, started, monkeypatch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
     assert main(["run", str(write_study(folder)), "-n"]) == 0
     assert capsys.readouterr().err.startswith(f"XDG_CACHE_HOME={folder}/.snakemake/cache snakemake")
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        (
+            "resutls=/tmp",
+            "config: resutls: unknown key; did you mean results? there are study, results",
+        ),
+        ("results=", "config: results: None; expected a folder"),
+        ("results=[1]", "config: results: [1]; expected a folder"),
+        ("limits=3", "config: limits: 3; expected keys and values"),
+        ("partial=ja", "config: partial: 'ja'; expected true or false"),
+        ("partial=true", "partial: none of deep, flat is trained in any fold"),
+    ],
+)
+def test_wrong_settings_of_a_run_are_one_sentence(folder, started, capsys, pair, told):
+    assert main(["run", str(write_study(folder)), "-n", "--config", pair]) == 1
+    assert told in capsys.readouterr().err
+    assert not started
+
+
+def test_a_file_of_settings_that_holds_none_is_told(folder, started, capsys):
+    file = write_study(folder)
+    (folder / "config").mkdir()
+    (folder / "config/config.yaml").write_text("- a\n")
+    assert main(["run", str(file), "-n"]) == 1
+    assert "config/config.yaml: a list or a word; expected keys" in capsys.readouterr().err
+    (folder / "config/config.yaml").write_text("")
+    assert main(["run", str(file), "-n"]) == 0
+
+
+def test_a_wrong_file_of_folds_is_told_before_anything_runs(folder, started, capsys):
+    file = write_study(folder)
+    (folder / "my/first look.splits.tsv").write_text("subject\tfold\np0\t7\n")
+    assert main(["run", str(file), "-n"]) == 1
+    assert "first look.splits.tsv: row 2: subject 'p0' has fold '7'" in capsys.readouterr().err
+
+
+def test_folds_are_dealt_afresh_where_the_results_lie(folder, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert main(["new", "--splits", str(write_study(folder)), "--config", "results=other"]) == 0
+    told = capsys.readouterr().out
+    assert (folder / "other/first_look/first look.splits.tsv").is_file()
+    assert told.endswith(f"then: segstudy preview '{folder}/my/first look.yaml'\n")

@@ -38,7 +38,8 @@ SKIPPED = {
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
-    r"^segstudy \w+$": "is a command's name alone",
+    r"^segstudy \w+$|^segstudy \w+ STUDY": "is a command's name alone",
+    r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the README lists",
 }
 
 

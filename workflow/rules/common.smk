@@ -57,7 +57,7 @@ def in_a_sentence(function):
 STUDY, STUDY_FILE = in_a_sentence(chosen_study)(config)
 if workflow.is_main_process and STUDY.quick:
     log.warning("%s: %s", STUDY.name, STUDY.in_brief)
-PATHS = ResultPaths(f"{str(config['results']).rstrip('/')}/{STUDY.name}")
+PATHS = ResultPaths(f"{in_a_sentence(options.results_root)(config)}/{STUDY.name}")
 FINISHED_GB = in_a_sentence(options.finished_gb)(config["keep_finished_gb"])
 ONLY = in_a_sentence(options.chosen_models)(config["only"], STUDY)
 if in_a_sentence(options.is_on)(config["partial"], "partial"):

@@ -4,7 +4,13 @@ from snakemake.logging import logger
 # --- whose results ------------------------------------------------------------------------------
 
 
+HELD = []
+
+
 def record_owner() -> None:
+    """Write down whose results these are, and hold them until this run ends."""
+    if not HELD:
+        HELD.append(in_a_sentence(results_owner.hold)(PATHS.root))
     # Where data are not there yet (`make fetch`), a later run writes it down.
     with suppress(InputError):
         results_owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums())

@@ -13,8 +13,10 @@ from pathlib import Path
 from segstudy.cases import UNTESTED, Split, read_splits
 from segstudy.errors import InputError
 from segstudy.files import write_text
+from segstudy.log import log
 from segstudy.study import Splits
 from segstudy.tables import read_rows
+from segstudy.words import count
 
 COLUMNS = ["subject", "fold"]
 COMMENT = "# dealt by "
@@ -88,6 +90,10 @@ def read_folds(path: Path, settings: Splits) -> dict[str, int]:
     InputError
         Where the file is no such table, a subject stands in two folds, or a fold does not exist.
     """
+    if path.is_file() and not path.read_bytes().strip():
+        raise InputError(
+            f"{path}: empty; expected the columns {' and '.join(COLUMNS)}. `segstudy new --splits STUDY` begins it anew"
+        )
     rows = read_rows(path)
     first = rows[0][1][0]
     if first.startswith(COMMENT):
@@ -113,6 +119,44 @@ def read_folds(path: Path, settings: Splits) -> dict[str, int]:
                 f"{folds[subject]}; expected one fold a subject"
             )
     return folds
+
+
+def is_dealt_by(path: Path, settings: Splits) -> bool:
+    """Return whether the file says that these settings dealt its folds."""
+    return path.read_text(encoding="utf-8-sig").splitlines()[0].strip() == _comment(settings)
+
+
+def check_known(known: Mapping[str, int], folds: Mapping[str, int], path: Path | None) -> None:
+    """Warn of subjects in the file of folds that no case has; refuse a file that fits none.
+
+    Parameters
+    ----------
+    known : mapping of str to int
+        The folds of the file.
+    folds : mapping of str to int
+        The folds of the study's subjects.
+    path : Path or None
+        The file, for the message.
+
+    Raises
+    ------
+    InputError
+        Where the file names subjects, and none is one of the study's: a spreadsheet takes zeros away.
+    """
+    strangers = sorted(set(known) - set(folds))
+    if known and folds and len(strangers) == len(known):
+        raise InputError(
+            f"{path}: none of its {len(known)} subjects is one of the study's: found {', '.join(strangers[:3])}, "
+            f"where the study has {', '.join(sorted(folds)[:3])}. A spreadsheet may have changed them; write "
+            "them as the case table has them, or deal afresh: segstudy new --splits STUDY"
+        )
+    if strangers:
+        log.warning(
+            "%s: %s without a case (taken out, or misspelt), whose line is kept: %s",
+            path,
+            count(len(strangers), "subject"),
+            ", ".join(strangers[:10]),
+        )
 
 
 def write_folds(path: Path, folds: Mapping[str, int], settings: Splits | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from segstudy import shipped
@@ -29,7 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--splits",
         metavar="STUDY",
-        help="deal the study's subjects into folds afresh at its next run, for all that they were kept",
+        help="let the next run of a study deal its subjects into folds afresh, whatever the file of folds says",
+    )
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as for a run, with --splits: results=DIR",
     )
     parser.epilog = "example: segstudy new my-study/study.yaml"
 
@@ -50,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     if options.profile is not None:
         print(new_profile(options.profile, Path()))
     elif options.splits is not None:
-        print(new_splits(options.splits))
+        print(new_splits(options.splits, ["--config", *options.config]))
     else:
         print(new_study(options.file or Path("study.yaml")))
 
@@ -67,7 +75,7 @@ def new_study(file: Path) -> str:
     else:
         write_text(table, HEADER)
         beside = f"{table}: fill in a row a case, with tabs between the cells"
-    return f"{file}: edit structures and modality\n{beside}\nthen: segstudy run {shlex.quote(str(file))} -n"
+    return f"{file}: edit structures and modality\n{beside}\nthen: segstudy preview {shlex.quote(str(file))}"
 
 
 def new_profile(name: str, folder: Path) -> str:
@@ -81,18 +89,23 @@ def new_profile(name: str, folder: Path) -> str:
     return f"{file}: edit the lines marked EDIT\nthen, from this folder: segstudy run STUDY --profile {name} -n"
 
 
-def new_splits(chosen: str) -> str:
-    """Empty the file of a study's folds, so that its next run deals them afresh; return what to do next."""
+def new_splits(chosen: str, config: Sequence[str] = ()) -> str:
+    """Empty the file of a study's folds, so that its next run deals them afresh; return what to do next.
+
+    config: `--config` as for a run, and its values (`results=DIR`).
+    """
     from segstudy.folds import folds_file, write_folds
-    from segstudy.jobs.options import study_file
+    from segstudy.jobs.command import config_of
+    from segstudy.jobs.options import results_root, study_file
     from segstudy.study import read_study
 
     file = study_file(chosen, shipped.STUDIES)
-    path = folds_file(file, shipped.STUDIES, Path("results") / read_study(file).name)
+    results = Path(results_root(config_of(chosen, config)))
+    path = folds_file(file, shipped.STUDIES, results / read_study(file).name)
     write_folds(path, {})
     return (
-        f"{path}: emptied; the next run deals all subjects into folds by splits.seed, and trains anew\n"
-        f"then: segstudy preview {chosen}"
+        f"{path}: emptied; the next run deals all subjects into folds by splits.seed (the same subjects and seed give "
+        f"the same folds: change it for others)\nthen: segstudy preview {shlex.quote(chosen)}"
     )
 
 

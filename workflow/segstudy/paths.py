@@ -76,7 +76,7 @@ def from_study_file(text: str, file: Path, where: str) -> str:
     Raises
     ------
     InputError
-        As `expanded` does, and where both paths exist and differ.
+        As `expanded` does.
     """
     text = expanded(text, where)
     if os.path.isabs(text):
@@ -92,9 +92,11 @@ def from_study_file(text: str, file: Path, where: str) -> str:
         )
         return text
     if here.exists() and not here.samefile(beside):
-        raise InputError(
-            f"{where}: {text} is there twice, from the study file's folder ({beside}) and from the "
-            f"working directory ({here}); write an absolute path"
+        log.warning(
+            "%s: %s is taken from the study file's folder (%s), not from the working directory, which has one too",
+            where,
+            text,
+            os.path.normpath(beside),
         )
     beside = Path(os.path.normpath(beside))
     return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

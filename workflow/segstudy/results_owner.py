@@ -6,18 +6,21 @@ file have moved together. Another study file is taken for a copy where the first
 same content, and the data are the same.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 from segstudy import __version__
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
 from segstudy.study.study import SCHEMA_VERSION
 
-FILE = "study.json"
+FILE, LOCK = "study.json", ".lock"
 BEGUN = ("preprocess", "train", "infer")
 """Folders of stages that no study's results are without, once it has begun."""
 LOOKED_INTO, PIECE_BYTES = 100, 1 << 16
@@ -130,6 +133,34 @@ def claim(
 
 class _Newer(Exception):
     """Results of a version that is not known yet."""
+
+
+def hold(results: Path | str) -> IO:
+    """Hold a folder of results for this process, until the file that is returned is closed or the process ends.
+
+    Snakemake's own locks are of the working directory, and every run that ends there removes all of them.
+
+    Raises
+    ------
+    InputError
+        Where another process holds the folder.
+    """
+    path = Path(results) / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise InputError(
+            f"{results}: another run is at work there ({file.read().strip() or 'just begun'}); wait for it, or end it"
+        ) from None
+    except OSError:  # a file system without locks
+        return file
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    return file
 
 
 def _content(path: Path | str) -> bytes | None:

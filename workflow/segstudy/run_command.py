@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "options",
         nargs=argparse.REMAINDER,
+        metavar="...",
         help="options and targets of snakemake: -n (what would run), --cores 8, --profile slurm, train, ...; "
         "and --partial: report the models and folds that are done",
     )
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     command = snakemake_command(study, words, machine.cores(), machine.gpus())
     variables = machine.cache_variables(Path(folder[0] if folder else "", ".snakemake", "cache"))
     os.environ.update(variables)
-    words = [*(f"{name}={value}" for name, value in variables.items()), *command]
-    print(shlex.join(words), file=sys.stderr, flush=True)
+    before = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    print(" ".join([*before, shlex.join(command)]), file=sys.stderr, flush=True)
     # Not a child: signals, exit code and terminal are Snakemake's own.
     os.execv(sys.executable, [sys.executable, "-m", *command])

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segstudy import results_owner, shipped
+from segstudy import folds, results_owner, shipped
 from segstudy.download.registry import refuse_by_hand
 from segstudy.errors import InputError
 from segstudy.jobs import options
 from segstudy.jobs.inputs import Inputs
+from segstudy.jobs.partial import finished_part
 from segstudy.jobs.results import ResultPaths
 from segstudy.study import Study, TableSource, check_sources, read_study
 
@@ -62,11 +63,17 @@ def check(config: Mapping[str, Any]) -> Study:
     Raises InputError as `chosen_study` and `check_tables` do, for a wrong value of `config`, and where
     the results' folder is another study's.
     """
+    options.check_keys(config, shipped.CONFIG)
     study, file = chosen_study(config)
     options.finished_gb(config["keep_finished_gb"])
-    options.chosen_models(config["only"], study)
+    models = options.chosen_models(config["only"], study)
     check_tables(study)
+    paths = ResultPaths(f"{options.results_root(config)}/{study.name}")
+    kept = folds.folds_file(file, shipped.STUDIES, paths.root)
+    if kept.exists():
+        folds.read_folds(kept, study.splits)
+    if options.is_on(config["partial"], "partial"):
+        finished_part(study, paths, models)
     if not options.is_on(config["adopt"], "adopt"):
-        paths = ResultPaths(f"{str(config['results']).rstrip('/')}/{study.name}")
         results_owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
     return study

@@ -28,7 +28,9 @@ def read_rows(table: Path) -> list[tuple[int, list[str]]]:
     except OSError as error:
         raise InputError(f"{table}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{table}: not UTF-8 text ({error.reason})") from None
+        raise InputError(
+            f"{table}: not UTF-8 text ({error.reason}); save it as text in UTF-8, with tabs between the cells"
+        ) from None
     except csv.Error as error:
         raise InputError(
             f"{table}: row {reader.line_num}: not readable as a table ({error})"

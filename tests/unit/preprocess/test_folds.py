@@ -83,7 +83,7 @@ def test_new_subjects_go_where_their_volume_or_structure_is_missed():
 
 
 def test_a_fold_that_lost_all_its_subjects_is_refused():
-    with pytest.raises(InputError, match="fold 1 has no subject left"):
+    with pytest.raises(InputError, match="fold 1 has no subject"):
         deal(cohort([1, 2, 3]), Splits(folds=2), {"s00": 0, "s01": 0, "s02": 0})
 
 
@@ -129,7 +129,7 @@ def test_a_file_written_by_hand_holds_for_any_settings(tmp_path):
         ("subject\tfold\nanna\n", "row 2: subject 'anna' has fold ''"),
         ("subject\tfold\nanna\t1\nanna\t2\n", "row 3: subject 'anna' is in fold 2 and in fold 1"),
         ("case\tfold\nanna\t1\n", "expected the columns subject and fold"),
-        ("", "empty"),
+        ("", "empty; expected the columns subject and fold"),
     ],
 )
 def test_a_file_that_is_no_such_table_is_refused(tmp_path, text, told):
@@ -137,6 +137,55 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path, text, told):
     file.write_text(text)
     with pytest.raises(InputError, match=told):
         folds.read_folds(file, Splits())
+
+
+def run_split(tmp_path, names, **settings):
+    """Run `segstudy preprocess split` on subjects of these names; return what the file of folds then says."""
+    from segstudy.cases import write_cases
+    from segstudy.cli import main
+    from segstudy.study import SplitSettings
+
+    cases = [
+        replace(case, case=name, subject=name)
+        for case, name in zip(cohort(range(1, 1 + len(names))), names, strict=True)
+    ]
+    write_cases(tmp_path / "cases.tsv", cases, ["image"])
+    wanted = SplitSettings(splits=Splits(folds=2, **settings), roles={"a": "train"}).to_json()
+    words = [
+        "--cases",
+        f"a={tmp_path}/cases.tsv",
+        "--settings",
+        wanted,
+        "--folds",
+        str(tmp_path / "s.splits.tsv"),
+    ]
+    code = main(["preprocess", "split", *words, "--output", str(tmp_path / "splits.tsv")])
+    return code, (tmp_path / "s.splits.tsv").read_text()
+
+
+def test_the_file_says_how_it_was_dealt_only_where_that_is_so(tmp_path):
+    code, text = run_split(tmp_path, ["a", "b", "c"], seed=7)
+    assert code == 0 and text.startswith("# dealt by folds: 2, seed: 7,")
+    assert run_split(tmp_path, ["a", "b", "c", "d"], seed=7)[1].startswith(
+        "# dealt by folds: 2, seed: 7,"
+    )
+    by_hand = text.split("\n", 1)[1]
+    (tmp_path / "s.splits.tsv").write_text(by_hand)
+    assert run_split(tmp_path, ["a", "b", "c"], seed=99) == (0, by_hand)
+
+
+def test_subjects_of_the_file_that_no_case_has_are_told(tmp_path, capsys, caplog):
+    run_split(tmp_path, ["001", "002", "003"])
+    kept = tmp_path / "s.splits.tsv"
+    kept.write_text(kept.read_text() + "004\t1\n")
+    assert run_split(tmp_path, ["001", "002", "003"])[0] == 0
+    assert (
+        "1 subject without a case (taken out, or misspelt), whose line is kept: 004" in caplog.text
+    )
+    kept.write_text(kept.read_text().replace("00", ""))
+    before = kept.read_text()
+    assert run_split(tmp_path, ["001", "002", "003"]) == (1, before)
+    assert "none of its 4 subjects is one of the study's: found 1, 2, 3" in capsys.readouterr().err
 
 
 def test_results_of_older_versions_hand_their_folds_on(tmp_path):

@@ -32,9 +32,7 @@ def named_safely(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
                 {own for own, one in zip(given, safe, strict=True) if one.lower() == name.lower()}
             )
             also = f": as {name}, like {', '.join(same)}" if len(same) > 1 else ""
-            text = (
-                f"the name stands {number} times{also} (case is not told apart); rename the cases"
-            )
+            text = f"the name stands {number} times{also} (capitals are not told apart); rename the cases"
             problems.append(Problem(case.case, str(case.files[0]), text))
             continue
         named.append(replace(case, case=name))

@@ -123,7 +123,8 @@ def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str
             "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
         )
         raise InputError(
-            f"{table}: row 1: image columns {', '.join(image_columns) or 'none'}; expected {wanted}"
+            f"{table}: row 1: image columns {', '.join(image_columns) or 'none'}; expected {wanted}, in small letters, "
+            f"with tabs between the columns; found {', '.join(repr(name) for name in header[:6])}"
         )
     for name in ("case", "label"):
         if name not in header:

@@ -1,8 +1,9 @@
 """Options of a run beside the study: its file, models, kept work, and settings of Snakemake that are refused."""
 
+import difflib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ def job_environment(package: Path) -> dict[str, str]:
 
 def fill_in(config: dict[str, Any], defaults: Path) -> None:
     """Give `config` the defaults of what it does not say, in its blocks too. defaults: a YAML file."""
-    _fill(config, read_yaml(defaults, "defaults"))
+    values = read_yaml(defaults, "file of settings")
+    if not isinstance(values, dict | None):
+        raise InputError(f"{defaults}: a list or a word; expected keys and values (`results: DIR`)")
+    _fill(config, values or {})
 
 
 def _fill(config: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -40,6 +44,35 @@ def _fill(config: dict[str, Any], defaults: dict[str, Any]) -> None:
             _fill(config[key], value)
         else:
             config.setdefault(key, value)
+
+
+def check_keys(config: dict[str, Any], defaults: Path) -> None:
+    """Raise InputError for a key that `config` should not have, and for a value of the wrong kind.
+
+    Parameters
+    ----------
+    config
+        What `--config` and files of settings say, defaults filled in.
+    defaults
+        The file that has every key, beside `study`.
+    """
+    known = read_yaml(defaults, "file of settings")
+    for key, value in config.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise InputError(f"config: {key}: unknown key; {hint}there are {', '.join(known)}")
+        if isinstance(known[key], dict) and not isinstance(value, dict):
+            raise InputError(f"config: {key}: {value!r}; expected keys and values, as {known[key]}")
+    results_root(config)
+
+
+def results_root(config: Mapping[str, Any]) -> str:
+    """Return the folder of all results, as `config` names it; raise InputError where that is no folder's name."""
+    chosen = config["results"]
+    if not isinstance(chosen, str):
+        raise InputError(f"config: results: {chosen!r}; expected a folder")
+    return expanded(chosen, "config: results").rstrip("/") or "/"
 
 
 def study_file(chosen: str, folder: Path) -> Path:
@@ -62,8 +95,8 @@ def study_file(chosen: str, folder: Path) -> Path:
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         raise InputError(
-            f"{file}: no such study file. --config study=NAME takes one of {known}; "
-            "a path to your own file ends in .yaml"
+            f"{chosen}: no such study file; a study that comes along is one of {known}, and a path to your "
+            "own file ends in .yaml"
         )
     return file
 

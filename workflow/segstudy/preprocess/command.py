@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _split(options: argparse.Namespace) -> None:
     from segstudy.cases import UNTESTED, read_cases, write_splits
-    from segstudy.folds import of_subjects, read_folds, write_folds
+    from segstudy.folds import check_known, is_dealt_by, of_subjects, read_folds, write_folds
     from segstudy.log import log
     from segstudy.preprocess.split import split
     from segstudy.study import SplitSettings, from_json
@@ -103,10 +103,14 @@ def _split(options: argparse.Namespace) -> None:
     settings = from_json(SplitSettings, options.settings)
     kept = Path(options.folds) if options.folds else None
     known = read_folds(kept, settings.splits) if kept and kept.is_file() else {}
-    splits = split(
-        _tables(options.cases, settings.roles, read_cases), settings.roles, settings.splits, known
-    )
+    # What the file says of how it was dealt stays true: of folds by hand, or handed on, nobody knows.
+    dealt_by = settings.splits if not known or is_dealt_by(kept, settings.splits) else None
+    cohorts = _tables(options.cases, settings.roles, read_cases)
+    splits = split(cohorts, settings.roles, settings.splits, known)
     folds = of_subjects(splits, settings.splits)
+    if any(case.fold is not None for cases in cohorts.values() for case in cases):
+        dealt_by = None
+    check_known(known, folds, kept)
     new = [subject for subject in folds if subject not in known]
     if known and new:
         log.info("%d subjects are new: %s", len(new), ", ".join(new[:10]))
@@ -126,8 +130,9 @@ def _split(options: argparse.Namespace) -> None:
         log.info("%d label maps, trained on by every fold", maps)
     # In this order, so that the table of splits is newer than the file of folds that it depends on.
     if kept:
-        write_folds(kept, {**known, **folds}, settings.splits)
-        log.info("folds are kept in %s", kept)
+        write_folds(kept, {**known, **folds}, dealt_by)
+        how = "" if dealt_by else "; not dealt by splits.seed, which decides on new subjects alone"
+        log.info("folds are kept in %s%s", kept, how)
     write_splits(options.output, splits)
 
 

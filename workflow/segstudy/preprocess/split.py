@@ -335,7 +335,7 @@ def _join(
     empty = sorted(set(range(settings.folds)) - set(folds.values()))
     if empty:
         raise InputError(
-            f"fold {empty[0]} has no subject left: all that it tested are gone; deal folds afresh with "
-            "`segstudy new --splits STUDY`, or add cases"
+            f"fold {empty[0]} has no subject: of the file of folds, none that is in it is left; edit the file, add "
+            "cases, or deal afresh: `segstudy new --splits STUDY`"
         )
     return folds
