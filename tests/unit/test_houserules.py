@@ -108,6 +108,12 @@ TESTS = sorted((REPOSITORY / "tests").rglob("test_*.py"))
 CLOCKS = {f"time.{name}" for name in ("time", "monotonic", "perf_counter", "process_time")}
 
 
+def test_no_two_files_of_tests_have_one_name():
+    """pytest reads them into one namespace, and leaves the second out."""
+    names = [path.name for path in TESTS]
+    assert not [name for name in set(names) if names.count(name) > 1]
+
+
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
 def test_no_test_reads_the_clock(path):
     """A busy machine would decide: a test counts, or spoils what must not be touched."""
