@@ -272,6 +272,8 @@ def test_cases_that_no_fold_tested_are_told_from_those_that_one_did(scenario):
     some = results.metrics[results.metrics["case"].isin(sorted(set(results.metrics["case"]))[:3])]
     results.__dict__["metrics"] = some
     assert _facts(results)[:2] == [("4", "cases"), ("3", "of them tested")]
+    assert " CT images of thorax (3 of them tested)" in _sentence(results)
+    assert "tested)" not in _sentence(Results(found.study, found.root))
 
 
 def test_one_model_is_compared_with_none(scenario, tmp_path):

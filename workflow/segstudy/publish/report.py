@@ -267,6 +267,7 @@ def _sentence(results: Results) -> str:
     """Write the study in a sentence."""
     study = results.study
     cases = {dataset: len(results.cases(dataset)) for dataset in study.datasets}
+    tested = _tested(results)
     structures = [name.replace("_", " ") for name in study.structures]
     structures_text = (
         listing(structures) if len(structures) <= 6 else f"{count(len(structures), 'structure')}"
@@ -278,6 +279,7 @@ def _sentence(results: Results) -> str:
         [
             f"{count(cases[dataset], study.modality + ' image')} of {dataset}"
             + (" (test only)" if dataset in test_only else "")
+            + (f" ({tested[dataset]} of them tested)" if tested[dataset] < cases[dataset] else "")
             for dataset in study.tested_datasets
         ]
     )
@@ -324,12 +326,18 @@ def _sentence(results: Results) -> str:
     )
 
 
+def _tested(results: Results) -> dict[str, int]:
+    """Count the cases of each dataset that a model of the study was tested on."""
+    counts = results.metrics.groupby("dataset")["case"].nunique()
+    return {name: int(counts.get(name, 0)) for name in results.study.tested_datasets}
+
+
 def _facts(results: Results) -> list[tuple[str, str]]:
     """Return the numbers a reader looks for first, each with the word that it counts."""
     study = results.study
     cases = sum(len(results.cases(dataset)) for dataset in study.tested_datasets)
     maps = sum(len(results.cases(name)) for name in study.datasets) - cases
-    tested = results.metrics.groupby("dataset")["case"].nunique().sum()
+    tested = sum(_tested(results).values())
     facts = [
         (str(cases), "case" if cases == 1 else "cases"),
         *([(str(tested), "of them tested")] if tested < cases else []),
