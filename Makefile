@@ -73,5 +73,6 @@ lock: .venv/installed ## write requirements.lock from what is installed
 	.venv/bin/pip freeze --exclude-editable --exclude segstudy | sed 's/+cpu//' > requirements.lock
 
 clean: ## remove results, caches and the environment
-	rm -rf results docs/_build .snakemake .venv .pytest_cache .ruff_cache .hypothesis
+	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	rm -rf docs/_build .snakemake .venv .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -14,6 +14,8 @@ from segstudy.mirroring import mirrored_axes
 from segstudy.study import Augmentation, Dataset, NnunetInfer, TrainSettings, from_json, read_study
 from segstudy.study_command import schema
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "config" / "studies").glob("*.yaml"))
 
 MINIMAL = """
@@ -440,3 +442,30 @@ def test_an_unknown_set_is_refused(tmp_path):
         InputError, match=r"augmentation: preset 'wild'; expected one of none, light"
     ):
         study(tmp_path, models__unet={"network": "unet", "augmentation": "wild"})
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "config" / "studies").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_the_schema_takes_the_studies_that_come_along(file):
+    """As an editor does that reads the first line of each."""
+    schema = json.loads((REPOSITORY / "config" / "study.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+
+
+@pytest.mark.parametrize("key", ["when_not_normal", "bootstrap"])
+def test_a_key_that_is_gone_is_told_from_an_unknown_one(tmp_path, key):
+    file = tmp_path / "study.yaml"
+    study = yaml.safe_load((REPOSITORY / "config" / "studies" / "demo.yaml").read_text())
+    file.write_text(yaml.safe_dump({**study, "statistics": {key: "x"}}))
+    with pytest.raises(InputError, match=f"statistics.{key}: this key is gone; "):
+        read_study(file)
+
+
+def test_keys_that_nobody_writes_are_not_offered(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("grid: 1\n")
+    with pytest.raises(InputError) as told:
+        read_study(file)
+    assert "datasets" in str(told.value)
+    assert "grids" not in str(told.value) and "partial" not in str(told.value)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from segstudy.errors import InputError
 from segstudy.jobs import machine
 from segstudy.jobs.command import config_of, option_values, snakemake_command
+from segstudy.log import log
 from segstudy.start import check
 
 
@@ -42,6 +44,8 @@ def run(options: argparse.Namespace) -> None:
             study = str(Path(study).absolute())
         if not Path(folder[0]).is_dir():
             raise InputError(f"--directory {folder[0]}: no such folder; make it first")
+    # Notes on the study are said by the run itself, a moment later.
+    log.setLevel(logging.ERROR)
     with contextlib.chdir(folder[0]) if folder else contextlib.nullcontext():
         check(config_of(study, words))
     command = snakemake_command(study, words, machine.cores(), machine.gpus())

@@ -45,7 +45,9 @@ def run(options: Namespace) -> None:
 
 def schema() -> str:
     """Return the JSON schema of a study file, which editors use to complete and check it."""
-    return json.dumps(_without_internals(Study.model_json_schema()), indent=1) + "\n"
+    whole = _without_internals(Study.model_json_schema())
+    whole["required"].remove("name")  # a file without it is called as the file is
+    return json.dumps(whole, indent=1) + "\n"
 
 
 def _without_internals(schema: typing.Any) -> typing.Any:
@@ -130,9 +132,12 @@ def _is(kind: type[BaseModel], name: str, tier: dict) -> bool:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    default = (
-        "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-    )
+    if field is Study.model_fields["name"]:
+        default = "the file's"
+    elif field.is_required():
+        default = "required"
+    else:
+        default = _shown(field.get_default(call_default_factory=True))
     meaning = (field.description or _meaning(field.annotation)).replace("|", "\\|")
     return f"| `{name}` | {_type(field.annotation)} | {default} | {meaning} |\n"
 

@@ -33,7 +33,7 @@ def searched(tmp_path_factory) -> Results:
     return Results(settings, root)
 
 
-def test_the_report_lists_the_arms_and_marks_one(searched):
+def test_the_report_lists_the_models_and_marks_one(searched):
     (table,) = tables.grid_tables(searched)
     assert table["head"][:4] == ["model", "channels", "head.hidden", "validation Dice"]
     assert [row[0].text for row in table["rows"]] == list(ARMS)

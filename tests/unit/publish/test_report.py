@@ -202,7 +202,7 @@ def test_the_methods_text_tells_of_nnunet_apart(scenario):
     assert "nnunet" not in own
     assert "version 2.8.1; configuration 3d_fullres; 1,962,532 parameters" in nnunet
     assert "12 epochs of 250 steps on CPU, with 2 patches of 32×32×12 voxels" in nnunet
-    assert "no training case was kept apart" in nnunet
+    assert "no training case was held out" in nnunet
     alone = dict(methods.methods(scenario("nnunet_alone")))
     assert alone["Networks and training"].startswith("nnunet is nnU-Net")
     assert "averaged over mirrored images" in alone["Prediction"]

@@ -1,4 +1,4 @@
-"""The figure of synthetic training images, and what the methods text says of arms without training images."""
+"""The figure of synthetic training images, and what the methods text says of models without training images."""
 
 import numpy as np
 import pytest

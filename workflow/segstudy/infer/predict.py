@@ -29,7 +29,7 @@ from segstudy.study import AnyModel
 POSTPROCESSING = "postprocessing.json"
 
 CHOICE_CASES = 5
-"""How many training cases choose the post-processing where no validation cases were kept apart."""
+"""How many training cases choose the post-processing where no validation cases were held out."""
 
 
 def predict_fold(

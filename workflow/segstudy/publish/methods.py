@@ -177,9 +177,9 @@ def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> st
     seeds = f", with {len(model.seeds)} seeds a fold" if len(model.seeds) > 1 else ""
     used = "best by its pseudo Dice" if model.infer.weights == "best" else "last"
     apart = (
-        f"{_percent(model.validation_fraction)} of training cases were kept apart to follow it"
+        f"{_percent(model.validation_fraction)} of training cases were held out to follow it"
         if model.validation_fraction
-        else "no training case was kept apart"
+        else "no training case was held out"
     )
     return (
         f"{name} is nnU-Net [[isensee2021]] (version {version}; {planner}configuration "
@@ -291,14 +291,14 @@ def _learning(model: Model, runs: list[dict]) -> str:
 
 def _validation(model: Model, runs: list[dict]) -> str:
     if not model.validation_fraction:
-        return "used with their last weights, and no training case was kept apart"
+        return "used with their last weights, and no training case was held out"
     chosen = (
         "used with the weights that did best on"
         if model.infer.weights == "best"
         else "used with the last weights, and followed by their Dice on"
     )
     return (
-        f"{chosen} the {_percent(model.validation_fraction)} of training cases that were kept apart"
+        f"{chosen} the {_percent(model.validation_fraction)} of training cases that were held out"
     )
 
 

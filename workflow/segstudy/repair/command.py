@@ -69,6 +69,12 @@ def _add_dataset(step: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the step that the options name."""
+    if options.step == "tamper":
+        from segstudy.log import log
+
+        log.warning(
+            "segstudy repair tamper is called segstudy repair simulate now; the next version refuses it"
+        )
     steps = {"estimate": _estimate, "apply": _apply, "audit": _audit}
     steps |= dict.fromkeys(("simulate", "tamper"), _simulate)
     steps[options.step](options)

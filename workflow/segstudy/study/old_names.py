@@ -8,6 +8,7 @@ from typing import Any
 
 from segstudy.study.settings import Settings
 from segstudy.study.validation_errors import Keys, settings_in
+from segstudy.words import count
 
 TAGS = ("layout", "network", "trainer")
 """Keys whose values tell apart settings that may stand in one place."""
@@ -128,7 +129,7 @@ def notes(
         places.setdefault((old_name.place[-1], old_name.today), []).append(old_name.place)
     return [
         f"{file}{place(first)}: {'.'.join(map(str, first))} is called {today} now"
-        + (f", here and in {len(more)} more places" if more else "")
+        + (f", here and in {count(len(more), 'more place')}" if more else "")
         + f"; rename it, as the next version refuses {old}"
         for (old, today), (first, *more) in places.items()
     ]

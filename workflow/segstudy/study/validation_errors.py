@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from segstudy.study.models import AnyModel
-from segstudy.study.settings import kinds_of
+from segstudy.study.settings import INTERNAL, kinds_of
 from segstudy.study.sources import Source
 
 Keys = tuple[Any, ...]
@@ -54,6 +54,14 @@ def keys_named_by(message: str) -> Keys:
     return tuple(found[1].split(".")) if found else ()
 
 
+GONE = {
+    "when_not_normal": "write rule: swap (the default), or rule: shapiro_then_wilcoxon or "
+    "shapiro_then_mannwhitneyu with correction: holm",
+    "bootstrap": "the interval shown is the inversion of the test: leave it out",
+}
+"""Keys of `statistics` in version 0.1 that no other key stands for, with what to write."""
+
+
 def _allowed_instead(found: str, allowed: list[str], among: str) -> str:
     """Word the end of a message on a word that is not allowed: the one that was likely meant, and all there are."""
     near = difflib.get_close_matches(found, allowed, n=1)
@@ -84,6 +92,8 @@ def _message(problem: ErrorDetails, kind: type[BaseModel]) -> str:
             return str(context["error"])
         case "extra_forbidden":
             keys = keys_at(kind, loc[:-1])
+            if str(loc[-1]) in GONE and loc[0] == "statistics":
+                return f"this key is gone; {GONE[str(loc[-1])]}"
             return "unknown key" + _allowed_instead(str(loc[-1]), keys, "Allowed here")
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
@@ -145,7 +155,14 @@ def _step(kinds: list[type[BaseModel]], loc: tuple) -> tuple[list[type[BaseModel
 def keys_at(kind: type[BaseModel], loc: tuple) -> list[str]:
     """Return the keys that may stand at a location; none where a person gives names, or below a value."""
     kinds, _ = _step([kind], loc)
-    return list(dict.fromkeys(name for settings in kinds for name in settings.model_fields))
+    return list(
+        dict.fromkeys(
+            name
+            for settings in kinds
+            for name, field in settings.model_fields.items()
+            if field.json_schema_extra != INTERNAL
+        )
+    )
 
 
 def _description_at(kind: type[BaseModel], loc: tuple) -> str:

@@ -37,7 +37,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     for row in rows[chosen]:
         by_model.axhspan(row - 0.45, row + 0.45, color=style.FAINT, alpha=0.6, zorder=0, lw=0)
     by_model.set_xlabel("Dice")
-    by_model.set_title("a  Each arm")
+    by_model.set_title("a  Each model")
 
     by_size.plot(table["parameters"], tested, "o", color=style.SOFT, ms=4, mec="white", mew=0.3)
     by_size.plot(
@@ -69,13 +69,13 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     choice = (
         f"{best['model'].iloc[0]} has the highest validation Dice ({best['validation_dice'].iloc[0]:.3f})"
         if len(best)
-        else "no arm is marked, since not all have a validation Dice"
+        else "no model is marked, since not all have a validation Dice"
     )
     return parts.Drawing(
         drawn,
         f"Grid search {figure.model}",
-        f"{count(len(table), 'arm')}; Dice on {tested} (points: mean; bars: SD over subjects) and on the "
-        "training cases that were kept apart (diamonds), by which the arm is chosen. "
+        f"{count(len(table), 'model')}; Dice on {tested} (points: mean; bars: SD over subjects) and on the "
+        "held-out validation cases (diamonds), by which the model is chosen. "
         f"The tested cases have no part in the choice: {choice} (shaded; circled).",
         f"Grid search {figure.model}: {choice}.",
         table,

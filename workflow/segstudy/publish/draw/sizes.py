@@ -88,7 +88,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"{shown_metric.title} and training size, {figure.dataset}",
         f"Mean {shown_metric.title} on {figure.dataset} (n = {count(tested, 'subject')}) over the number of "
         f"subjects that a model was trained on (log scale), with its {confidence(study.statistics.alpha)} confidence interval; "
-        "those kept apart to follow the training are counted. A line joins models that differ in nothing else."
+        "those held out for validation are counted. A line joins models that differ in nothing else."
         + (" Dashes: the mean of each draw of the training subjects." if draws else "")
         + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else ""),
         "Lines. "

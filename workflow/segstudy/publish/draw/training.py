@@ -120,7 +120,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         "Learning curves",
         f"{count(runs, 'training')} ({count(len(models), 'model')}, "
         f"{count(len(study.folds), 'fold')}): training loss (thin: one fold; losses of different "
-        "models are not comparable), Dice on the training cases that were kept apart "
+        "models are not comparable), Dice on the held-out validation cases "
         + ("(nnU-Net's: on random patches of them) " if pseudo else "")
         + "(lines: mean over folds"
         + ("; band: smallest to largest fold" if by_structure else "")
