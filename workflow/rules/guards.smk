@@ -56,6 +56,9 @@ def check_executor() -> None:
 
 # Snakemake runs `onstart` of the main Snakefile alone. Every study needs the audit, which asks this in its place.
 IN_MODULE = not workflow.modifier.is_main_snakefile()
+# A misspelt key would leave another study, or another folder, in its place. A module's config may be its user's.
+if workflow.is_main_process and not IN_MODULE:
+    in_a_sentence(options.check_keys)(config, shipped.CONFIG)
 
 
 def start_of_module() -> None:
