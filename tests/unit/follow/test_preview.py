@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from segstudy.cases import Case, write_cases
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.follow import words
 from segstudy.follow.preview import CERTAIN, LIKELY, STAGES, error_in, planned, preview
-from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES
+from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES, VOXEL_S
 from segstudy.study import read_study
 
 STUDY = """
@@ -128,6 +129,29 @@ def test_a_job_that_follows_another_has_its_reason(place):
     assert words.gpu_hours(found) == pytest.approx(285 / 3600)
     assert [job.estimate.told_by for job in found.jobs] == [BEFORE + SCALED, BEFORE]
     assert "told by earlier runs of them (1), earlier runs of them, scaled (1)" in words.text(found)
+
+
+def test_automatic_settings_are_told_by_the_audited_cases(place):
+    """Ten cases of two folds: five to train on, in three batches; 40x40x10 voxels of 2 mm are 80x80x20 of 1 mm."""
+    auto = "network: unet, plan: fine, epochs: 4, batch_size: 2, device: cpu"
+    Path("tiny.yaml").write_text(
+        STUDY.split("models:")[0]
+        + "preprocess: {fine: {spacing_mm: [1, 1, 1]}}\nsplits: {folds: 2}\n"
+        + f"models:\n  flat: {{{auto}}}\n"
+    )
+    files = Path("p1.nii").absolute(), Path("p1_l.nii").absolute()
+    cases = [
+        Case(f"p{n}", f"p{n}", files[:1], files[1], shape=(40, 40, 10), spacing_mm=(2.0, 2.0, 2.0))
+        for n in range(10)
+    ]
+    (place / "download/chest").mkdir(parents=True)
+    write_cases(place / "download/chest/cases.tsv", cases, ("image",))
+    settings = {"model": {"network": "unet", "epochs": 4, "batch_size": 2, "channels": [16, 32]}}
+    settings |= {"structures": ["heart"], "channels": ["image"], "modality": "CT"}
+    options = {"": "train", "--settings": json.dumps(settings)}
+    [job] = look(place, training(options=options, gpus=0)).jobs
+    voxels = 80 * 80 * 20
+    assert job.estimate.seconds == pytest.approx(15 + VOXEL_S * 4 * 3 * 2 * voxels * 16)
 
 
 def test_another_fold_takes_as_long_as_one_alike(place):
