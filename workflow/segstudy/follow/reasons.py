@@ -224,6 +224,8 @@ class Files:
 
     def touched(self, old: Mapping[str, list], new: Mapping[str, list]) -> set[str]:
         """Return the absolute paths of files of cases that differ, came or went."""
+        if old == new:
+            return set()
         old, new = _absolute(old), _absolute(new)
         paths = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
         return {path for path in paths if self.owner(path)[0]}
