@@ -84,7 +84,7 @@ def check(workspace, *, at_least=False):
 def test_all_is_made_and_status_says_so(workspace):
     assert foretold(workspace, "metrics")["jobs"] == []
     said = segstudy(workspace, "status", "tiny")
-    assert "all is done" in said
+    assert "all that was asked for (metrics) is done" in said
     done, total = said.split()[1], said.split()[3]
     assert done == total
 
@@ -134,6 +134,14 @@ def test_a_corrected_label(workspace):
     os.utime(workspace.data / "p3_label.nii.gz", (10**9, 10**9))
     said = check(workspace, at_least=True)
     assert set(said["reasons"]) == {"data: p3 label changed"}
+
+
+def test_other_folds(workspace):
+    """The file of folds, which the split reads and writes, is no reason of its own."""
+    workspace.study["splits"]["seed"] = 5
+    workspace.write_study(workspace.study)
+    said = check(workspace, at_least=True)
+    assert set(said["reasons"]) == {"splits: seed 0 -> 5"}
 
 
 def test_settings_that_are_put_back_are_restored(workspace):

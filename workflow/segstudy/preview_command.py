@@ -22,6 +22,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="as for snakemake, e.g. results=DIR, path=DIR, only=MODEL",
     )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="as of segstudy run: report the models and folds that are done",
+    )
     parser.add_argument("--json", action="store_true", help="every job, with reasons and estimates")
     parser.epilog = "example: segstudy preview my/study.yaml"
 
@@ -34,6 +39,8 @@ def run(options: Namespace) -> None:
     from segstudy.jobs.results import ResultPaths
     from segstudy.start import chosen_study
 
+    if options.partial:
+        options.config = [*options.config, "partial=true"]
     config = config_of(options)
     study, _ = chosen_study(config)
     root = results_folder(config, study.name)

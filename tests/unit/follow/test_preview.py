@@ -1,14 +1,19 @@
 """What would run, told by the record and by what Snakemake plans."""
 
 import json
+import subprocess
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from segstudy.cases import Case, write_cases
 from segstudy.cli import main
+from segstudy.errors import InputError
 from segstudy.follow import words
-from segstudy.follow.preview import CERTAIN, LIKELY, error_in, preview
-from segstudy.follow.times import ALIKE, BEFORE, SIZES
+from segstudy.follow.preview import CERTAIN, LIKELY, STAGES, error_in, planned, preview
+from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES, VOXEL_S
 from segstudy.study import read_study
 
 STUDY = """
@@ -118,11 +123,35 @@ def test_a_job_that_follows_another_has_its_reason(place):
     found = look(place, prediction(), training(epochs=8))
     assert [job.stage for job in found.jobs] == ["train", "infer"]
     assert found.reasons == {"models.flat: epochs 4 -> 8": {"train": 1, "infer": 1}}
-    # Twice the epochs, at the speed of before; the prediction as before, after it.
-    assert [job.estimate.seconds for job in found.jobs] == pytest.approx([200, 100])
-    assert found.longest_s == pytest.approx(300)
-    assert words.gpu_hours(found) == pytest.approx(300 / 3600)
-    assert {job.estimate.told_by for job in found.jobs} == {BEFORE}
+    # Twice the epochs, at the speed of before, but one start of 15 s; the prediction as before, after it.
+    assert [job.estimate.seconds for job in found.jobs] == pytest.approx([185, 100])
+    assert found.longest_s == pytest.approx(285)
+    assert words.gpu_hours(found) == pytest.approx(285 / 3600)
+    assert [job.estimate.told_by for job in found.jobs] == [BEFORE + SCALED, BEFORE]
+    assert "told by earlier runs of them (1), earlier runs of them, scaled (1)" in words.text(found)
+
+
+def test_automatic_settings_are_told_by_the_audited_cases(place):
+    """Ten cases of two folds: five to train on, in three batches; 40x40x10 voxels of 2 mm are 80x80x20 of 1 mm."""
+    auto = "network: unet, plan: fine, epochs: 4, batch_size: 2, device: cpu"
+    Path("tiny.yaml").write_text(
+        STUDY.split("models:")[0]
+        + "preprocess: {fine: {spacing_mm: [1, 1, 1]}}\nsplits: {folds: 2}\n"
+        + f"models:\n  flat: {{{auto}}}\n"
+    )
+    files = Path("p1.nii").absolute(), Path("p1_l.nii").absolute()
+    cases = [
+        Case(f"p{n}", f"p{n}", files[:1], files[1], shape=(40, 40, 10), spacing_mm=(2.0, 2.0, 2.0))
+        for n in range(10)
+    ]
+    (place / "download/chest").mkdir(parents=True)
+    write_cases(place / "download/chest/cases.tsv", cases, ("image",))
+    settings = {"model": {"network": "unet", "epochs": 4, "batch_size": 2, "channels": [16, 32]}}
+    settings |= {"structures": ["heart"], "channels": ["image"], "modality": "CT"}
+    options = {"": "train", "--settings": json.dumps(settings)}
+    [job] = look(place, training(options=options, gpus=0)).jobs
+    voxels = 80 * 80 * 20
+    assert job.estimate.seconds == pytest.approx(15 + VOXEL_S * 4 * 3 * 2 * voxels * 16)
 
 
 def test_another_fold_takes_as_long_as_one_alike(place):
@@ -214,6 +243,101 @@ def test_a_preview_is_never_longer_than_25_lines(place):
     assert "and 31 other reasons" in text
 
 
+def test_a_long_reason_is_wrapped_between_stages_and_no_count_is_lost(place):
+    counts = dict.fromkeys(STAGES, 123)
+    found = replace(
+        look(place, training()), reasons={f"why {n}": Counter(counts) for n in range(20)}
+    )
+    lines = words.text(found).splitlines()
+    assert len(lines) <= 25
+    first = lines[3:5]
+    assert " ".join(line.strip() for line in first) == "why 0: " + ", ".join(
+        f"{stage} 123" for stage in STAGES
+    )
+    assert max(map(len, first)) <= 100 and first[0].endswith(",")
+
+
+def ended(*jobs):
+    """Return the lines of a record: jobs that were started and ended; told apart by their numbers."""
+    lines = [{"event": "run", "time": 0}]
+    for job, left in jobs:
+        lines += [{"event": "start", "time": 1, **job}]
+        lines += [{"event": "end", "time": 2, "id": job["id"], "seconds": 1, "bytes": 1, **left}]
+    return lines
+
+
+def record(root, lines):
+    """Write a record, and what the lists of arrays leave; the audit's table is gone."""
+    (root / "preprocess").mkdir()
+    (root / "preprocess/shards.txt").touch()
+    (root / ".jobs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def audit(**more):
+    files = {"p1.nii": [1, 1], "p1_l.nii": [1, 1]}
+    told = {"rule": "download_audit", "output": ["download/chest/cases.tsv"], "inputs": [], "id": 9}
+    return shards(**{**told, "files": files, **more})
+
+
+def test_what_follows_a_job_that_failed_did_not_fail(place):
+    record(place, [*ended((audit(), {}), (shards(), {})), {"event": "start", "time": 3, **audit()}])
+    with (place / ".jobs.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "fail", "time": 4, "id": 9}) + "\n")
+    found = look(place, audit(), shards(inputs=["download/chest/cases.tsv"]))
+    assert found.reasons == {
+        "failed in the last run": {"download": 1},
+        "follows what failed in the last run": {"preprocess": 1},
+    }
+
+
+def test_a_case_that_was_removed_before_a_failed_audit_is_named(place):
+    """The audit's table is deleted when it starts again; the record knows whose the files were."""
+    gone = {"p9.nii": [1, 1], "p9_l.nii": [1, 1]}
+    kinds = {str(Path("p9.nii").absolute()): ["p9", "image"]}
+    kinds |= {str(Path("p9_l.nii").absolute()): ["p9", "label"]}
+    before = audit(files={**audit()["files"], **gone})
+    record(
+        place,
+        [
+            *ended((before, {"owners": kinds}), (shards(), {})),
+            {"event": "start", "time": 3, **audit()},
+            {"event": "fail", "time": 4, "id": 9},
+        ],
+    )
+    found = look(place, audit(), shards(inputs=["download/chest/cases.tsv"]))
+    assert found.reasons == {
+        "failed in the last run": {"download": 1},
+        "data: removed case p9": {"download": 1, "preprocess": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("fold", "changed", "said"),
+    [
+        # Fold 0 tests p1, and so does not train on it.
+        ("0", "p1_l.nii", LIKELY),
+        ("1", "p1_l.nii", None),
+        ("0", "p1.nii", LIKELY),
+        ("1", "p1.nii", None),
+    ],
+)
+def test_a_fold_that_trains_on_what_changed_is_not_taken_from_finished_work(
+    place, fold, changed, said
+):
+    (place / "preprocess").mkdir()
+    (place / "preprocess/splits.tsv").write_text("dataset\tcase\tsubject\tfold\nchest\tp1\tp1\t0\n")
+    wildcards = {"model": "flat", "fold": fold, "seed": "0"}
+    fit = training(wildcards=wildcards, inputs=["download/chest/list.txt"])
+    predict = prediction(wildcards={**wildcards, "dataset": "chest"})
+    before = audit(output=["download/chest/list.txt"])
+    ran(place, before, fit, predict, kept=(None, "train-4", "infer-4"))
+    now = {**before, "files": {**before["files"], changed: [1, 7]}}
+    _, trained, predicted = look(place, now, fit, predict).jobs
+    assert trained.restored == said
+    # Its own case is predicted anew from another image.
+    assert predicted.restored == (None if changed == "p1.nii" else said)
+
+
 def test_nothing_to_run_is_said(place):
     assert words.text(look(place)).startswith("tiny: nothing would run")
     assert words.as_json(look(place))["jobs"] == []
@@ -249,7 +373,31 @@ def test_status_finds_results_by_the_studys_name(place, capsys):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Using x.\nMissingRuleException:\nNo rule to produce a.\n", "No rule to produce a."),
+        (
+            "Using x.\nMissingRuleException:\nNo rule to produce trian (if you use input functions make sure "
+            "that they don't raise unexpected exceptions).\n",
+            "trian: neither a stage nor a file that this study makes; stages are download, repair, preprocess, "
+            "train, infer, metrics, statistics, publish",
+        ),
+        (
+            'InputFunctionException in rule train_fit in file "train.smk", line 5:\nError:\n  InputError: no plan\n'
+            'Wildcards:\n  model=flat\nTraceback:\n  File "train.smk", line 66, in <lambda>\n',
+            "no plan",
+        ),
+        (
+            'MissingInputException in rule download_list in file "download.smk", line 5:\nMissing input files for '
+            "rule download_list:\n    output: o\n    wildcards: dataset=a\n    affected files:\n        p1.nii\n",
+            "no such file, which download_list reads: p1.nii",
+        ),
+        (
+            'Traceback (most recent call last):\n  File "pathlib.py", line 1\n    os.mkdir(self)\n'
+            "FileNotFoundError: [Errno 2] No such file or directory: '/proc/nobody'\n",
+            "[Errno 2] No such file or directory: '/proc/nobody'",
+        ),
+        (
+            "usage: snakemake [-h]\n  [targets ...]\n__main__.py: error: unrecognized arguments: --x\n",
+            "snakemake: unrecognized arguments: --x",
+        ),
         (
             'WorkflowError in file "common.smk", line 48:\n--config only: b: no such model\n'
             '  File "common.smk", line 66, in <module>\n',
@@ -260,3 +408,25 @@ def test_status_finds_results_by_the_studys_name(place, capsys):
 )
 def test_what_snakemake_refuses_is_said_in_its_words(text, said):
     assert error_in(text) == said
+
+
+def test_a_home_that_takes_no_cache_is_replaced(place, monkeypatch):
+    """As `segstudy run` does it: else Snakemake ends in a trace."""
+    given = {}
+
+    def run(command, env, **_):
+        given.update(env)
+        return subprocess.CompletedProcess(command, 1, "usage\nx: error: seen\n")
+
+    monkeypatch.setattr("segstudy.follow.preview.subprocess.run", run)
+    monkeypatch.setenv("HOME", "/proc/nobody")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(InputError, match="seen"):
+        planned(["study=tiny.yaml"])
+    assert given["XDG_CACHE_HOME"] == str(Path(".snakemake/cache").absolute())
+
+
+def test_partial_is_a_value_of_config(place, monkeypatch, capsys):
+    """Nothing is trained yet: what `partial=true` says of it is said."""
+    assert main(["preview", "tiny.yaml", "--partial"]) == 1
+    assert "partial: none of flat is trained in any fold" in capsys.readouterr().err

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segstudy.follow.reasons import LEFT_OUT, Files, changed, own_reasons, sentence
+from segstudy.jobs import slices
+from segstudy.study import read_study
 
 
 def job(rule, settings=None, wildcards=None, **more):
@@ -117,6 +119,65 @@ def test_many_changes_are_one_reason():
     old, new = ({path: [1, time] for path in then} for time in (1, 2))
     [said] = Files(then, then).changed(old, new)
     assert said == "data: 40 labels changed (c00, c01, c02, ...)"
+
+
+QUICK_STUDY = {
+    "quick": True,
+    "datasets": {
+        "chest": {
+            "source": {"layout": "phantom"},
+            "modality": "CT",
+            "structures": {"heart": 1},
+        }
+    },
+    "models": {"flat": {"network": "unet", "dims": 2}, "deep": {"network": "swin_unetr"}},
+}
+BUT_QUICK = {key: value for key, value in QUICK_STUDY.items() if key != "quick"}
+
+
+def jobs_of(content, folder):
+    """Trainings, predictions and report of a study file, as its rules ask for them."""
+    file = folder / "tiny.yaml"
+    file.write_text(json.dumps(content))
+    study = read_study(file)
+    asked = [job("publish_report", json.loads(study.to_json()))]
+    for name, model in study.models.items():
+        run = {"model": name, "fold": "0", "seed": "0", "dataset": "chest"}
+        asked.append(
+            job("train_fit", json.loads(slices.train_settings(study, name).to_json()), run)
+        )
+        asked.append(job("infer_predict", json.loads(model.infer.to_json()), run))
+    return asked
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_quick_is_one_reason_for_all_that_it_changes(tmp_path, is_quick):
+    pair = [jobs_of(content, tmp_path) for content in (BUT_QUICK, QUICK_STUDY)]
+    for old, new in zip(*(pair if is_quick else pair[::-1]), strict=True):
+        found = own_reasons(old, new, FILES, is_quick, follows_quick=old["rule"] == "infer_predict")
+        words = ("false", "true") if is_quick else ("true", "false")
+        assert found == [f"study: quick {words[0]} -> {words[1]}"]
+
+
+def test_what_the_user_changed_beside_quick_is_said_too(tmp_path):
+    models = {**QUICK_STUDY["models"], "deep": {"network": "unet", "amp": False}}
+    old = {**QUICK_STUDY, "models": {**models, "deep": {"network": "unet", "amp": True}}}
+    pairs = zip(
+        jobs_of(old, tmp_path), jobs_of({**BUT_QUICK, "models": models}, tmp_path), strict=True
+    )
+    [deep] = [
+        pair
+        for pair in pairs
+        if pair[0]["rule"] == "train_fit" and pair[0]["wildcards"]["model"] == "deep"
+    ]
+    said = own_reasons(*deep, FILES, False)
+    assert said == ["study: quick true -> false", "models.deep: amp true -> false"]
+
+
+def test_one_setting_alone_is_the_users_own(tmp_path):
+    old = {**BUT_QUICK, "models": {"flat": {"network": "unet", "dims": 2, "epochs": 4}}}
+    pair = (jobs_of(old, tmp_path)[1], jobs_of(BUT_QUICK, tmp_path)[1])
+    assert own_reasons(*pair, FILES, False) == ["models.flat: epochs 4 -> 100"]
 
 
 values = st.recursive(

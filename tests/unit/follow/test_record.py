@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from segstudy.cases import Case, write_cases
 from segstudy.follow import record
 from segstudy.follow.history import history
 from segstudy.follow.record import PREVIEW, Recorder, kept_as, options_of, read_events
@@ -162,3 +163,34 @@ def test_wildcards_of_any_type_are_text(place):
     handler.emit(job_info(wildcards={"fold": SimpleNamespace(), "dataset": 1}))
     assert read_events(place / ".jobs.jsonl")[1]["wildcards"]["dataset"] == "1"
     handler.close()
+
+
+def test_a_split_is_on_record_with_the_folds_that_it_left(place, tmp_path):
+    """It deals new subjects into the file that it reads: what it had read is no longer there."""
+    folds = tmp_path / "s.splits.tsv"
+    folds.write_text("subject\tfold\n")
+    handler = recorder(place)
+    handler.emit(job_info(rule_name="preprocess_split", input=[str(folds)]))
+    folds.write_text("subject\tfold\np1\t0\n")
+    handler.emit(event("job_finished", job_id=3))
+    handler.close()
+    [job] = history(read_events(place / ".jobs.jsonl")).ended
+    assert job["files"] == {str(folds): [folds.stat().st_size, int(folds.stat().st_mtime)]}
+
+
+def test_an_audit_leaves_word_whose_the_files_are(place, tmp_path):
+    case = Case("p1", "s1", (tmp_path / "p1.nii",), tmp_path / "p1_l.nii")
+    table = place / "download/a/cases.tsv"
+    table.parent.mkdir(parents=True)
+    write_cases(table, [case], ("image",))
+    handler = recorder(place)
+    handler.emit(
+        job_info(rule_name="download_audit", output=["results/s/download/a/cases.tsv"], input=[])
+    )
+    handler.emit(event("job_finished", job_id=3))
+    handler.close()
+    table.unlink()
+    assert history(read_events(place / ".jobs.jsonl")).owners == {
+        str(tmp_path / "p1.nii"): ("a", "p1", "image"),
+        str(tmp_path / "p1_l.nii"): ("a", "p1", "label"),
+    }

@@ -165,7 +165,46 @@ def test_all_is_done(look):
     events = [event for n in range(4) for event in (start(n), end(n))]
     found = look(*events, {"event": "ended", "time": NOW})
     assert found.state == ENDED
-    assert "all is done" in text(found, NOW)
+    assert "all that was asked for is done" in text(found, NOW)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("all", "all is done, "), ("train", "all that was asked for (train) is done, ")],
+)
+def test_what_was_asked_for_is_done_and_no_more(look, target, said):
+    plan = {
+        "event": "plan",
+        "time": NOW - 99,
+        "jobs": {target: 1, "metrics_measure": 3, "total": 4},
+    }
+    events = [event for n in range(4) for event in (start(n), end(n))]
+    found = look(plan, *events, {"event": "ended", "time": NOW})
+    assert f"\n  {said}" in text(found, NOW)
+
+
+@pytest.mark.parametrize(
+    "log_ends", ["10:09:00 done after 37 s; python 3.11\n", "10:09:00 epoch 4\n"]
+)
+def test_a_training_that_ended_after_its_run_was_killed_is_done(look, tmp_path, log_ends):
+    folder = tmp_path / "train/flat"
+    folder.mkdir(parents=True)
+    (folder / "history.csv").write_text("epoch,seconds\n" + "".join(f"{n},9\n" for n in range(4)))
+    (folder / "weights.pt").touch()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/2.log").write_text("10:00:00 segstudy train\n" + log_ends)
+    output = ["train/flat/weights.pt", "train/flat/history.csv"]
+    options = {"": "train", "--settings": json.dumps(TRAIN)}
+    found = look(start(1), end(1), start(2, "train_fit", output=output, options=options), ago=9e3)
+    said = text(found, NOW)
+    assert found.state == DEAD
+    if "done" in log_ends:
+        assert (found.done, found.running, found.late) == (2, (), 1)
+        assert "done after the run was over: 1" in said
+    else:
+        assert (found.done, found.late) == (1, 0)
+        # Its checkpoint is gone, but its history tells.
+        assert "train_fit fold=2, epoch 4 of 100" in said
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,17 @@ class History:
         its results from finished work.
     signatures
         Output -> the signature of the job that made it.
+    made
+        Name -> the job as it last ended.
+    owners
+        Absolute path of a file of the user's -> (dataset, case, `image` or `label`), by all audits that ended.
     """
 
     jobs: dict[str, dict] = field(default_factory=dict)
     ended: list[dict] = field(default_factory=list)
     signatures: dict[str, str] = field(default_factory=dict)
+    made: dict[str, dict] = field(default_factory=dict)
+    owners: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def kept(self, existing: Iterable[str]) -> dict[str, str]:
         """Return the signatures of jobs whose results are kept -> under which name. existing: names there are."""
@@ -57,9 +63,13 @@ def history(events: Iterable[Mapping[str, Any]]) -> History:
             job = running[key]
             job |= {key: event.get(key) for key in ("seconds", "bytes", "kept")}
             job |= {"state": "ended", "ended": event["time"], "restored": job["kept"] in kept}
+            job["files"] = {**job["files"], **event.get("files", {})}
+            dataset = job["wildcards"].get("dataset", "")
+            found.owners |= {path: (dataset, *own) for path, own in event.get("owners", {}).items()}
             job["signature"] = signature(job, found.signatures)
             found.signatures |= dict.fromkeys(job["output"], job["signature"])
             found.ended.append(dict(job))
+            found.made[job["name"]] = found.ended[-1]
             if job["kept"]:
                 kept.add(job["kept"])
     return found

@@ -1,7 +1,10 @@
 """What a run would do, and why, before it is started."""
 
+import itertools
+import math
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -12,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segstudy import shipped
+from segstudy.cases import read_splits
 from segstudy.errors import InputError
 from segstudy.follow.history import History, history, signature
-from segstudy.follow.reasons import Files, own_reasons
-from segstudy.follow.record import PREVIEW, name_of, read_events, stage_of
-from segstudy.follow.times import Estimate, Times
+from segstudy.follow.reasons import NOT_DEALT, QUICK, Files, own_reasons
+from segstudy.follow.record import PREVIEW, name_of, owners, read_events, stage_of
+from segstudy.follow.times import UNKNOWN, Estimate, Learned, Times
 from segstudy.jobs.inputs import Inputs
+from segstudy.jobs.machine import cache_variables
 from segstudy.jobs.options import job_environment
 from segstudy.jobs.resources import JobResources
 from segstudy.jobs.results import ResultPaths
@@ -91,6 +96,7 @@ def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
         In Snakemake's words, where it cannot plan.
     """
     alone = shipped.alone(Path(".snakemake"))
+    caches = cache_variables(Path(".snakemake", "cache"))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "jobs.jsonl"
         command = [
@@ -100,7 +106,7 @@ def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
         ]
         run = subprocess.run(
             command,
-            env={**os.environ, **job_environment(alone), PREVIEW: str(file)},
+            env={**os.environ, **caches, **job_environment(alone), PREVIEW: str(file)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -112,12 +118,21 @@ def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
 
 
 def error_in(text: str) -> str:
-    """Return the error that Snakemake ends with, without its type and where in the rules it was met."""
+    """Return the error that Snakemake ends with, as a sentence: without its type, and where in the rules it was met."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and ": error: " in lines[-1]:
+        return f"snakemake: {lines[-1].partition(': error: ')[2]}"
     heads = [n for n, line in enumerate(lines) if re.match(r"\w+(Error|Exception)\b.*:$", line)]
-    told = [
-        line for line in lines[heads[-1] + 1 if heads else -3 :] if not line.startswith("File ")
-    ]
+    told = lines[heads[-1] + 1 :] if heads else lines[-1:]
+    # What follows is for the makers of the rules.
+    told = list(itertools.takewhile(lambda line: line not in ("Wildcards:", "Traceback:"), told))
+    told = [line for line in told if line != "Error:" and not line.startswith("File ")]
+    told = [re.sub(r"^\w+(Error|Exception): ", "", line) for line in told]
+    if told and (found := re.match(r"No rule to produce (.+?)( \(if you use|\.?$)", told[0])):
+        return f"{found[1]}: neither a stage nor a file that this study makes; stages are {', '.join(STAGES)}"
+    if told and (found := re.match(r"Missing input files.* for rule (\w+):$", told[0])):
+        files = told[told.index("affected files:") + 1 :] if "affected files:" in told else []
+        return f"no such file, which {found[1]} reads: {', '.join(files)}"
     return "\n".join(told) or "Snakemake cannot plan this study; snakemake --dry-run says more"
 
 
@@ -132,12 +147,14 @@ def preview(study: Study, root: Path | str, jobs: Sequence[Mapping]) -> Preview:
     paths = ResultPaths(root)
     past = history(read_events(paths.jobs))
     inputs = Inputs(study, paths, paths.cases, paths.plan)
-    files, sizes = files_of(inputs), JobResources(inputs, lambda *_: 0)
+    files, sizes = files_of(inputs, past), JobResources(inputs, lambda *_: 0)
     times = Times(past, root)
-    jobs = [{**job, "name": name_of(job)} for job in jobs]
+    jobs = [{**job, "name": name_of(job), "stage": stage_of(job)} for job in jobs]
     makers = {path: job["name"] for job in jobs for path in job["output"]}
     signatures, kept = dict(past.signatures), past.kept(_kept_names(paths))
     why: dict[str, tuple[str, ...]] = {}
+    touched: dict[str, set[str]] = {}
+    restores: dict[str, str | None] = {}
     ends_s: dict[str, float] = {}
     found, by_name = [], {job["name"]: job for job in jobs}
     for job in _in_order(jobs, makers):
@@ -145,16 +162,22 @@ def preview(study: Study, root: Path | str, jobs: Sequence[Mapping]) -> Preview:
         before = dict.fromkeys(makers[path] for path in job["inputs"] if path in makers)
         if any(by_name[other]["rule"] in CHECKPOINTS for other in before):
             # Which files it reads is known when the audit has run.
-            job["files"] = past.jobs.get(name, job)["files"]
-        own = _why(past, job, files, paths, follows=bool(before))
+            job["files"] = _as_last(past, name, job)["files"]
         following = [reason for other in before for reason in why.get(other, ())]
-        why[name] = tuple(dict.fromkeys([*own, *following]))
+        own = _why(study, past, job, files, paths, following if before else None)
+        why[name] = tuple(dict.fromkeys([*own, *_passed_on(following, bool(own))]))
+        old_files = _as_last(past, name, job)["files"]
+        touched[name] = files.touched(old_files, job["files"]).union(
+            *(touched[other] for other in before if other in touched)
+        )
         sign = signature(job, signatures)
         signatures |= dict.fromkeys(job["output"], sign)
         restored = CERTAIN if sign in kept else None
-        if restored is None and not own and _is_kept(past, job, kept):
-            restored = LIKELY
-        estimate = times.of(job, _images_mb(sizes, job))
+        anew = any(by_name[o]["stage"] == "train" and not restores.get(o) for o in before)
+        if restored is None and not own and not anew and _is_kept(past, job, kept):
+            restored = LIKELY if _may_be_as_it_was(study, job, touched[name], files) else None
+        restores[name] = restored
+        estimate = times.of(job, _images_mb(sizes, job), _learned(inputs, job))
         if restored == CERTAIN:
             estimate = Estimate(10, 0, estimate.told_by)
         ends_s[name] = estimate.seconds + max((ends_s.get(other, 0) for other in before), default=0)
@@ -189,26 +212,54 @@ def _in_order(jobs: Sequence[dict], makers: Mapping[str, str]) -> Iterable[dict]
 
 
 def _why(
-    past: History, job: Mapping, files: Files, paths: ResultPaths, *, follows: bool
+    study: Study,
+    past: History,
+    job: Mapping,
+    files: Files,
+    paths: ResultPaths,
+    following: Sequence[str] | None,
 ) -> list[str]:
-    """Return a job's own reasons; none where it only follows others."""
+    """Return a job's own reasons; none where it only follows others.
+
+    following: the reasons of those before it; None where there are none.
+    """
+
+    def compared(last: Mapping) -> list[str]:
+        follows_quick = QUICK[study.quick] in (following or ())
+        return own_reasons(last, job, files, study.quick, follows_quick=follows_quick)
+
     old = past.jobs.get(job["name"])
     made = all(os.path.exists(f"{paths.root}/{path}") for path in job["output"])
     if old is None and made:
         return ["made by a version that kept no record of it"]
     if old is None:
         return [_new(past, job)]
-    if old["state"] == "failed":
-        return ["failed in the last run", *own_reasons(old, job, files)]
-    if old["state"] == "started":
-        return ["not finished in the last run", *own_reasons(old, job, files)]
-    found = own_reasons(old, job, files)
+    if old["state"] in UNMADE:
+        return [UNMADE[old["state"]], *compared(_as_last(past, job["name"], job))]
+    found = compared(old)
     if not found and not made:
         return [f"what {job['rule']} had made is gone"]
-    if not found and not follows:
+    if not found and following is None:
         gone = sorted(set(old["inputs"]) ^ set(job["inputs"]))
         return [f"{stage_of(job)} reads other files" if gone else "what it reads was made anew"]
     return found
+
+
+UNMADE = {"failed": "failed in the last run", "started": "not finished in the last run"}
+FOLLOWS = {reason: f"follows what {reason}" for reason in UNMADE.values()}
+
+
+def _as_last(past: History, name: str, job: Mapping) -> Mapping:
+    """Return a job as it last ended, which is what those after it were made of; else as it was last started."""
+    return past.made.get(name) or past.jobs.get(name, job)
+
+
+def _passed_on(reasons: Iterable[str], has_own: bool) -> list[str]:
+    """Return the reasons that a job has from those before it; that one of them failed only where nothing else tells."""
+    reasons = list(reasons)
+    unmade = {*FOLLOWS, *FOLLOWS.values()}
+    found = [reason for reason in reasons if reason not in unmade]
+    return found if found or has_own else [FOLLOWS.get(reason, reason) for reason in reasons]
 
 
 def _new(past: History, job: Mapping) -> str:
@@ -242,6 +293,25 @@ def _is_kept(past: History, job: Mapping, kept: Mapping[str, str]) -> bool:
     )
 
 
+def _may_be_as_it_was(study: Study, job: Mapping, touched: Iterable[str], files: Files) -> bool:
+    """Return whether files of cases that have changed, by their folds, may leave a job's results as they were.
+
+    touched: absolute paths. A fold trains on the cases of all others, and predicts its own from their images.
+    """
+    w = job["wildcards"]
+    for path in touched:
+        dataset, fold = files.places.get(path, ("", NOT_DEALT))
+        own, of_all = str(fold) == w.get("fold"), fold in (None, NOT_DEALT)
+        if job["stage"] == "train":
+            reads = dataset in study.trained_on(w["model"]) and not own and not of_all
+        else:
+            is_image = dataset == w.get("dataset") and files.owner(path)[1] == "image"
+            reads = is_image and (own or of_all)
+        if reads:
+            return False
+    return True
+
+
 def _kept_names(paths: ResultPaths) -> list[str]:
     with suppress(OSError):
         return os.listdir(paths.finished)
@@ -261,18 +331,45 @@ def _images_mb(sizes: JobResources, job: Mapping) -> float:
     return whole_mb or 3e-6 * sum(size for size, _ in job["files"].values())
 
 
-def files_of(inputs: Inputs) -> Files:
-    """Return whose the user's files are: by the audited tables that there are, and by the user's own."""
-    then: dict[str, tuple[str, str]] = {}
-    now: dict[str, tuple[str, str]] = {}
+def _learned(inputs: Inputs, job: Mapping) -> Learned:
+    """Return what a training learns from, by the audited tables that there are."""
+    study, model = inputs.study, job["wildcards"].get("model")
+    if job["stage"] != "train" or model not in study.models:
+        return UNKNOWN
+    plan = study.models[model].plan
+    spacing_mm = study.preprocess[plan].spacing_mm if plan else "auto"
+    cases, shapes = 0.0, []
+    for dataset in study.trained_on(model):
+        known = inputs.known_cases(dataset).values()
+        tested = dataset in study.cross_validated_datasets
+        cases += len(known) * (1 - 1 / study.splits.folds if tested else 1)
+        for case in known:
+            to_mm = case.spacing_mm if spacing_mm == "auto" else spacing_mm
+            sides = zip(case.shape, case.spacing_mm, to_mm, strict=True)
+            shapes.append([voxels * size_mm / mm for voxels, size_mm, mm in sides])
+    medians = tuple(statistics.median(sides) for sides in zip(*shapes, strict=True))
+    return Learned(math.ceil(cases), medians)
+
+
+def files_of(inputs: Inputs, past: History) -> Files:
+    """Return whose the user's files are: by the audits that have ended, and by the user's own tables."""
+    folds: dict[tuple[str, str], int | None] = {}
+    with suppress(InputError, KeyError, ValueError):
+        folds = {(row.dataset, row.case): row.fold for row in read_splits(inputs.paths.splits)}
+    then = dict(past.owners)
+    now: dict[str, tuple[str, str, str]] = {}
     for name, dataset in inputs.study.datasets.items():
-        for case in inputs.known_cases(name).values():
-            then |= {os.path.abspath(path): (case.case, "image") for path in case.images}
-            then |= {os.path.abspath(case.label): (case.case, "label")}
+        known = owners(inputs.known_cases(name).values())
+        then |= {path: (name, *own) for path, own in known.items()}
         if isinstance(dataset.source, TableSource):
             with suppress(InputError):
-                now |= _table(Path(dataset.source.path))
-    return Files(then, now)
+                table = _table(Path(dataset.source.path))
+                now |= {path: (name, *own) for path, own in table.items()}
+    places = {
+        path: (dataset, folds.get((dataset, case), NOT_DEALT))
+        for path, (dataset, case, _) in {**then, **now}.items()
+    }
+    return Files(*({path: own[1:] for path, own in of.items()} for of in (then, now)), places)
 
 
 def _table(table: Path) -> dict[str, tuple[str, str]]:

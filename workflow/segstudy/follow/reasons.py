@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -22,11 +22,14 @@ from segstudy.study import (
     TrainSettings,
     from_json,
 )
+from segstudy.study.quick import shortened
 
 Path = tuple[str, ...]
 LEFT_OUT = object()
 MOST_NAMED = 3
 """Cases that a reason names; of more it says how many."""
+NOT_DEALT = "not dealt"
+"""In place of the fold of a case that none was dealt to."""
 
 TYPES: dict[str, type] = {
     "preprocess_split": SplitSettings,
@@ -109,8 +112,20 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def settings_changed(old: Mapping, new: Mapping) -> list[str]:
-    """Return what differs between the settings of a job then and now. old, new: the job, as the record has it."""
+def settings_changed(
+    old: Mapping, new: Mapping, is_quick: bool | None = None, *, follows_quick: bool = False
+) -> list[str]:
+    """Return what differs between the settings of a job then and now.
+
+    Parameters
+    ----------
+    old, new
+        The job, as the record has it.
+    is_quick
+        Whether the study is `quick` now; None does not look for what that changes.
+    follows_quick
+        Whether a job before this one is changed by that.
+    """
     found = []
     for option in ("--settings", "--external"):
         was, now = (job["options"].get(option, "{}") for job in (old, new))
@@ -118,7 +133,15 @@ def settings_changed(old: Mapping, new: Mapping) -> list[str]:
             pair = [_settings(new["rule"], text) for text in (was, now)]
             if None in pair:
                 pair = [_plain(was), _plain(now)]
+            by_quick = _by_quick(new["rule"], was, now, is_quick)
+            # One setting alone may be the user's own.
+            if len(by_quick) > (0 if follows_quick else 1):
+                found.append(QUICK[is_quick])
+            else:
+                by_quick = set()
             for path, before, after in changed(*pair):
+                if path in by_quick:
+                    continue
                 found.append(sentence(place_in_study(new, path), before, after) if path else "")
     for option, key in KEYS.items():
         was, now = (job["options"].get(option) for job in (old, new))
@@ -126,6 +149,37 @@ def settings_changed(old: Mapping, new: Mapping) -> list[str]:
             where = ("datasets", new["wildcards"].get("dataset", ""), key)
             found.append(sentence(where, _plain(was), _plain(now)))
     return [text for text in found if text]
+
+
+QUICK = {True: "study: quick false -> true", False: "study: quick true -> false"}
+
+
+def _by_quick(rule: str, was: str, now: str, is_quick: bool | None) -> set[Path]:
+    """Return the settings that differ as `quick: true` has them differ. was, now: settings as JSON."""
+    if is_quick is None:
+        return set()
+    short, whole = (now, was) if is_quick else (was, now)
+    brief = json.dumps(_shortened(rule, _plain(whole)))
+    if rule == "infer_predict":
+        forms = [_plain(text) for text in (short, whole, brief)]
+    else:
+        forms = [_settings(rule, text) for text in (short, whole, brief)]
+    if None in forms:
+        return set()
+    differ, still = ({path for path, _, _ in changed(forms[0], form)} for form in forms[1:])
+    return differ - still
+
+
+def _shortened(rule: str, settings: Any) -> Any:
+    """Return the settings of a job as they would be in a quick study."""
+    if not isinstance(settings, dict):
+        return settings
+    if rule == "infer_predict":
+        return shortened({"network": "unet", "infer": settings})["infer"]
+    if "model" in settings:
+        return {**settings, "model": shortened(settings["model"])}
+    models = {name: shortened(model) for name, model in settings.get("models", {}).items()}
+    return {**settings, "models": models} if models else settings
 
 
 @cache
@@ -156,11 +210,25 @@ def _plain(text: str | None) -> Any:
 class Files:
     """Which case a file of the user's belongs to, and as what.
 
-    then, now: absolute path -> (case, `image` or `label`), by the audited table and by the user's own.
+    then, now: absolute path -> (case, `image` or `label`), by the audited tables and by the user's own.
+    places: absolute path -> its dataset, and the fold that tests its case: of `cases.Split`, or `NOT_DEALT`.
     """
 
     then: Mapping[str, tuple[str, str]]
     now: Mapping[str, tuple[str, str]]
+    places: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+
+    def owner(self, path: str) -> tuple[str, str]:
+        """Return the case of a file, and as what it has it; both empty where it is of no case."""
+        return self.now.get(path) or self.then.get(path) or ("", "")
+
+    def touched(self, old: Mapping[str, list], new: Mapping[str, list]) -> set[str]:
+        """Return the absolute paths of files of cases that differ, came or went."""
+        if old == new:
+            return set()
+        old, new = _absolute(old), _absolute(new)
+        paths = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+        return {path for path in paths if self.owner(path)[0]}
 
     def changed(self, old: Mapping[str, list], new: Mapping[str, list]) -> list[str]:
         """Return what became of files. old, new: path -> its size and time."""
@@ -174,7 +242,7 @@ class Files:
         for path in sorted(old.keys() | new.keys()):
             if old.get(path) == new.get(path):
                 continue
-            case, kind = self.now.get(path) or self.then.get(path) or ("", "")
+            case, kind = self.owner(path)
             if case in told and case:
                 continue
             if not case and told and path in old and path in new:
@@ -188,7 +256,7 @@ class Files:
         return [f"data: {text}" for text in found]
 
     def _cases(self, paths: Iterable[str]) -> set[str]:
-        return {(self.now.get(path) or self.then.get(path) or ("", ""))[0] for path in paths} - {""}
+        return {self.owner(path)[0] for path in paths} - {""}
 
 
 def _named(what: str, cases: list[str]) -> list[str]:
@@ -211,7 +279,14 @@ def _absolute(files: Mapping[str, list]) -> dict[str, list]:
 # --- a job --------------------------------------------------------------------------------------
 
 
-def own_reasons(old: Mapping, new: Mapping, files: Files) -> list[str]:
+def own_reasons(
+    old: Mapping,
+    new: Mapping,
+    files: Files,
+    is_quick: bool | None = None,
+    *,
+    follows_quick: bool = False,
+) -> list[str]:
     """Return why a job is not what it was when it last ran; none where only what it reads was made anew.
 
     Parameters
@@ -220,8 +295,11 @@ def own_reasons(old: Mapping, new: Mapping, files: Files) -> list[str]:
         The job as it was last started, and as it would be.
     files
         Whose the user's files are.
+    is_quick, follows_quick
+        As of `settings_changed`.
     """
-    found, stage = settings_changed(old, new), stage_of(new)
+    stage = stage_of(new)
+    found = settings_changed(old, new, is_quick, follows_quick=follows_quick)
     # The files beside their inputs that figures and report read are pages of this package.
     pages = stage == "publish" and old["files"] != new["files"]
     if old["files"] != new["files"] and not pages:

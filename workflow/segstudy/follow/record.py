@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from segstudy.cases import Case, read_cases
 from segstudy.errors import InputError
 from segstudy.files import parse_json, read_json
 from segstudy.finished import MANIFEST
@@ -119,11 +120,19 @@ class Recorder(logging.Handler):
         return [str(path).removeprefix(f"{self._root}/") for path in paths]
 
     def _left(self, job: dict) -> dict:
-        """Seconds of a job, bytes of its results, and where they are kept as finished work."""
+        """Seconds of a job, bytes of its results, where they are kept, and what it says of the user's files."""
         root = Path(self._root)
         seconds = _benchmarked_s(root / job["benchmark"]) if job["benchmark"] else None
-        left = {"seconds": seconds, "bytes": sum(_bytes(root / path) for path in job["output"])}
+        left: dict[str, Any] = {
+            "seconds": seconds,
+            "bytes": sum(_bytes(root / path) for path in job["output"]),
+        }
         kept = "--finished" in job["options"] and kept_as(root, job["output"])
+        if job["rule"] == "preprocess_split":
+            # It deals new subjects into the file of folds, which it reads too.
+            left["files"] = _states(job["files"])
+        if job["rule"] == "download_audit":
+            left["owners"] = _audited(root, job["output"])
         return {**left, **({"kept": kept} if kept else {})}
 
     def _write(self, line: dict) -> None:
@@ -196,6 +205,23 @@ def kept_as(root: Path, output: Iterable[str]) -> str | None:
             if read_json(manifest)["sha256"].get(path.name) == checksum:
                 return manifest.parent.name
     return None
+
+
+def owners(cases: Iterable[Case]) -> dict[str, tuple[str, str]]:
+    """Return whose the user's files are: absolute path -> (case, `image` or `label`)."""
+    found = {}
+    for case in cases:
+        found |= {os.path.abspath(path): (case.case, "image") for path in case.images}
+        found[os.path.abspath(case.label)] = (case.case, "label")
+    return found
+
+
+def _audited(root: Path, output: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return whose files an audit has found: its table is deleted when it starts again."""
+    path = next((root / name for name in output if name.endswith("/cases.tsv")), None)
+    with suppress(InputError):
+        return owners(read_cases(path)) if path and path.is_file() else {}
+    return {}
 
 
 def read_events(file: Path | str, since: int = 0) -> list[dict]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ TARGETS = (
     "publish",
 )
 """Rules that run nothing; `statistics` is a job."""
+WHOLE = {"all", "default"}
 GOING, ENDED, STOPPED, DEAD = "going", "ended", "stopped", "dead"
 
 
@@ -78,6 +80,10 @@ class Status:
         Jobs of this run; `total` grows when the audit tells of more.
     left_s
         Seconds that the rest takes, as this run goes; None where nothing tells.
+    asked
+        Stages that the run was asked for, none where it was asked for files; None: for all of the study.
+    late
+        Jobs of `done` that ended after their run was over.
     """
 
     study: str
@@ -90,6 +96,8 @@ class Status:
     began: float
     last: float
     command: str
+    asked: tuple[str, ...] | None = None
+    late: int = 0
 
 
 def status(study: str, root: Path | str, record: Path | str, now: float) -> Status | None:
@@ -105,6 +113,7 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
     own = [event for event in events[start + 1 :] if event.get("by") == run.get("by")]
     started: dict[int, dict] = {}
     states: dict[int, str] = {}
+    asked: Counter = Counter()
     done = total = 0
     for event in own:
         what = event["event"]
@@ -116,12 +125,23 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
         elif what == "progress":
             done, total = event["done"], event["total"]
         elif what == "plan":
+            asked.update(key for key in event["jobs"] if key in TARGETS)
             total = total or event["jobs"].get("total") or sum(event["jobs"].values())
     # Time of the record: the run sets it as long as it lives, on whatever machine.
     last = os.stat(record).st_mtime
     over = any(event["event"] == "ended" for event in own)
     alive = not over and now - last < SILENT_S and not _is_gone(run)
     complete = 0 < total <= done
+    # A run that was killed leaves its jobs at work, and nobody to write down that they ended.
+    late = (
+        []
+        if alive
+        else [
+            n for n, job in started.items() if states[n] == "running" and _is_made(Path(root), job)
+        ]
+    )
+    states |= dict.fromkeys(late, "ended")
+    done += len(late)
     state = GOING if alive else ENDED if complete else STOPPED if over else DEAD
     folder = Path(root)
     failed = tuple(
@@ -143,6 +163,8 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
         run["time"],
         last,
         run["command"],
+        None if WHOLE & asked.keys() else tuple(sorted(asked, key=TARGETS.index)),
+        len(late),
     )
 
 
@@ -196,9 +218,22 @@ def _running(folder: Path, job: Mapping, now: float, *, works: bool) -> Running:
 
 
 def _history(folder: Path, job: Mapping) -> list[dict[str, str]]:
-    """Return the history of a training that has not ended: it lies with its checkpoint."""
+    """Return the history of a training: it lies with its checkpoint, and beside its weights once it has ended."""
     training = folder / Path(job["output"][0]).parent
-    return read_history(training / "checkpoint" / "history.csv")
+    return read_history(training / "checkpoint" / "history.csv") or read_history(
+        training / "history.csv"
+    )
+
+
+def _is_made(folder: Path, job: Mapping) -> bool:
+    """Return whether a job has left all that it makes, and its log says that it is done."""
+    if not job["log"] or not all((folder / path).exists() for path in job["output"]):
+        return False
+    with suppress(OSError):
+        lines = (folder / job["log"][0]).read_text(errors="replace").split("\n")
+        said = [line for line in lines if line.strip()]
+        return bool(said) and re.match(r"[\d:]+ done after ", said[-1]) is not None
+    return False
 
 
 def _outlives(folder: Path, job: Mapping, last: float, now: float) -> bool:
@@ -292,13 +327,15 @@ def text(found: Status, now: float) -> str:
         parts.append(f"about {about(found.left_s)} left")
     ago = about(max(1, now - found.last))
     words = {
-        ENDED: f"all is done, {ago} ago",
+        ENDED: f"all {_asked(found)}is done, {ago} ago",
         STOPPED: f"the run has ended, {ago} ago, before all was done",
         DEAD: f"the run is dead: its process gave no sign of life for {ago} (killed, or its machine was)",
     }
     lines = [f"{found.study}: {', '.join(parts)}"]
     if found.state in words:
         lines.append(f"  {words[found.state]}")
+    if found.late:
+        lines.append(f"  done after the run was over: {found.late}")
     lines += _some(
         [f"  failed   {job.name}: {job.why}\n           see {job.log}" for job in found.failed]
     )
@@ -306,6 +343,12 @@ def text(found: Status, now: float) -> str:
     if found.state in (STOPPED, DEAD):
         lines.append(f"  go on with: {found.command}")
     return "\n".join(lines) + "\n"
+
+
+def _asked(found: Status) -> str:
+    if found.asked is None:
+        return ""
+    return "that was asked for " + (f"({', '.join(found.asked)}) " if found.asked else "")
 
 
 def _shown(job: Running, state: str, since: str) -> str:

@@ -1,12 +1,13 @@
 """A preview in words, at most 25 lines, and as JSON."""
 
 import math
+import textwrap
 from collections import Counter
 
 from segstudy.follow.preview import CERTAIN, LIKELY, STAGES, Preview
-from segstudy.follow.times import ALIKE, BEFORE, SIZES
+from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES
 
-MOST_REASONS = 10
+MOST_REASON_LINES = 10
 WIDTH = 100
 
 
@@ -35,10 +36,15 @@ def text(found: Preview) -> str:
     stages = Counter(job.stage for job in found.jobs)
     lines = [f"{found.study}: {least}{_jobs(len(found.jobs))} would run", "", "why"]
     reasons = sorted(found.reasons.items(), key=lambda item: -item[1].total())
-    for reason, counts in reasons[:MOST_REASONS]:
-        lines.append(_cut(f"  {reason}: {_by_stage(counts)}"))
-    if len(reasons) > MOST_REASONS:
-        lines.append(f"  and {len(reasons) - MOST_REASONS} other reasons (--json has them all)")
+    shown, why = 0, []
+    for reason, counts in reasons:
+        more = _wrapped(reason, counts)
+        if len(why) + len(more) > MOST_REASON_LINES:
+            break
+        shown, why = shown + 1, why + more
+    lines += why
+    if len(reasons) > shown:
+        lines.append(f"  and {len(reasons) - shown} other reasons (--json has them all)")
     lines += ["", f"jobs       {least}{_by_stage(stages)}"]
     if found.at_least:
         lines.append(
@@ -129,10 +135,17 @@ def _by_stage(counts: Counter) -> str:
 
 def _told(found: Preview) -> str:
     counts = Counter(job.estimate.told_by for job in found.jobs)
-    parts = [f"{what} ({counts[what]})" for what in (BEFORE, ALIKE, SIZES) if counts[what]]
+    names = (BEFORE, BEFORE + SCALED, ALIKE, ALIKE + SCALED, SIZES)
+    parts = [f"{what} ({counts[what]})" for what in names if counts[what]]
     rough = "; those by sizes may be wrong by a factor of ten" if counts[SIZES] else ""
     return ", ".join(parts) + rough
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
+def _wrapped(reason: str, counts: Counter) -> list[str]:
+    """Return a reason and its counts as lines, of which none ends between a stage and its number."""
+    whole = f"  {reason}: {_by_stage(counts).replace(' ', UNBROKEN).replace(f',{UNBROKEN}', ', ')}"
+    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)
+    return [line.replace(UNBROKEN, " ") for line in lines]
+
+
+UNBROKEN = "\N{NO-BREAK SPACE}"
