@@ -290,6 +290,20 @@ def test_what_follows_a_job_that_failed_did_not_fail(place):
     }
 
 
+def test_results_that_are_missing_are_said_where_nothing_would_run(place):
+    """Snakemake passes over a failed prediction where its metrics are there from the weights before."""
+    lines = [*ended((training(), {})), {"event": "start", "time": 3, **prediction()}]
+    record(place, [*lines, {"event": "fail", "time": 4, "id": 2}])
+    found = look(place)
+    assert found.left == ("infer_predict dataset=chest fold=0 model=flat seed=0",)
+    assert "results of jobs that did not end are missing: infer 1" in words.text(found)
+    assert "segstudy run STUDY infer\n" in words.text(found)
+    assert look(place, prediction()).left == ()
+    (place / "infer").mkdir()
+    (place / "infer/flat").touch()
+    assert words.text(look(place)).startswith("tiny: nothing would run: all is made")
+
+
 def test_a_case_that_was_removed_before_a_failed_audit_is_named(place):
     """The audit's table is deleted when it starts again; the record knows whose the files were."""
     gone = {"p9.nii": [1, 1], "p9_l.nii": [1, 1]}

@@ -67,6 +67,9 @@ class Preview:
         Whether more follows from what has to run first.
     longest_s
         Seconds that the longest chain of jobs takes, however many run at a time.
+    left
+        Jobs that did not end when they last ran, whose results are not there, and that would not run either:
+        Snakemake passes over them where what is made of them is there from before.
     """
 
     study: str
@@ -75,6 +78,7 @@ class Preview:
     longest_s: float
     is_first: bool
     reasons: dict[str, Counter] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
 
 
 # --- what Snakemake would run -------------------------------------------------------------------
@@ -193,7 +197,16 @@ def preview(study: Study, root: Path | str, jobs: Sequence[Mapping]) -> Preview:
         max(ends_s.values(), default=0),
         not past.jobs,
         reasons,
+        tuple(name for name in _unmade(study, past, paths) if name not in by_name),
     )
+
+
+def _unmade(study: Study, past: History, paths: ResultPaths) -> Iterable[str]:
+    """Yield the jobs of the study's models that did not end when they last ran, and whose results are not there."""
+    for name, job in past.jobs.items():
+        ours = job["state"] in UNMADE and job["wildcards"].get("model") in study.models
+        if ours and not all(os.path.exists(f"{paths.root}/{path}") for path in job["output"]):
+            yield name
 
 
 def _in_order(jobs: Sequence[dict], makers: Mapping[str, str]) -> Iterable[dict]:

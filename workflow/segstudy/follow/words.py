@@ -31,6 +31,13 @@ def size(count: float) -> str:
 def text(found: Preview) -> str:
     """Return a preview in at most 25 lines."""
     if not found.jobs:
+        if found.left:
+            stages = Counter(name.partition("_")[0] for name in found.left)
+            return (
+                f"{found.study}: nothing would run, but results of jobs that did not end are missing: {_by_stage(stages)}\n"
+                "  What was made of them before may be of other settings; make them first:\n"
+                f"  segstudy run STUDY {' '.join(stage for stage in STAGES if stages[stage])}\n"
+            )
         return f"{found.study}: nothing would run: all is made, of these settings, data and code\n"
     least = "at least " if found.at_least else ""
     stages = Counter(job.stage for job in found.jobs)
@@ -117,6 +124,7 @@ def as_json(found: Preview) -> dict:
             }
             for job in found.jobs
         ],
+        "left": list(found.left),
         "reasons": {reason: dict(counts) for reason, counts in found.reasons.items()},
         "seconds": round(sum(job.estimate.seconds for job in found.jobs), 1),
         "longest_chain_s": round(found.longest_s, 1),
