@@ -43,7 +43,8 @@ def test_every_rule_is_a_job_of_its_own_but_the_local_ones(finished):
     )
     local = set(re.findall(r"^local(?:rule|checkpoint) (\w+):", run.text, re.MULTILINE))
     lists = {f"preprocess_list_{what}" for what in ("fingerprints", "arrays", "images", "labels")}
-    short = {"download_list", "preprocess_split", "preprocess_plan", "metrics_collect"}
+    short = {"download_list", "preprocess_folds", "preprocess_split", "preprocess_plan"}
+    short |= {"metrics_collect"}
     assert local - {"default", "all"} == lists | short
     assert submitted == Counter({rule: n for rule, n in run.jobs.items() if rule not in local})
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
