@@ -44,10 +44,13 @@ def run(options: argparse.Namespace) -> None:
             study = str(Path(study).absolute())
         if not Path(folder[0]).is_dir():
             raise InputError(f"--directory {folder[0]}: no such folder; make it first")
-    # Notes on the study are said by the run itself, a moment later.
-    log.setLevel(logging.ERROR)
-    with contextlib.chdir(folder[0]) if folder else contextlib.nullcontext():
-        check(config_of(study, words))
+    level = log.level
+    log.setLevel(logging.ERROR)  # notes on the study are said by the run itself, a moment later
+    try:
+        with contextlib.chdir(folder[0]) if folder else contextlib.nullcontext():
+            check(config_of(study, words))
+    finally:
+        log.setLevel(level)
     command = snakemake_command(study, words, machine.cores(), machine.gpus())
     variables = machine.cache_variables(Path(folder[0] if folder else "", ".snakemake", "cache"))
     os.environ.update(variables)
