@@ -98,7 +98,7 @@ def test_a_study_is_a_name_or_a_path(tmp_path):
     (tmp_path / "mine.yaml").touch()
     assert options.study_file("mine", tmp_path) == tmp_path / "mine.yaml"
     assert options.study_file(str(tmp_path / "mine.yaml"), tmp_path / "x").is_file()
-    with pytest.raises(InputError, match=r"takes one of mine; a path .* ends in \.yaml"):
+    with pytest.raises(InputError, match=r"is one of mine, and a path .* ends in \.yaml"):
         options.study_file("yours", tmp_path)
 
 
