@@ -21,9 +21,10 @@ rule preprocess_folds:
     params:
         splits=lambda w: PATHS.splits,
         folds=STUDY.splits.folds,
+        group_by=STUDY.splits.group_by,
     shell:
         "python -m segstudy preprocess folds --splits {params.splits:q} --folds {params.folds}"
-        " --output {output:q} 2>&1 | tee {log:q}"
+        " --group-by {params.group_by} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule preprocess_split:

@@ -44,7 +44,7 @@ def folds_file(study_file: Path, shipped: Path, results: Path | str) -> Path:
     return beside
 
 
-def begin(path: Path, splits: Path, n_folds: int) -> None:
+def begin(path: Path, splits: Path, settings: Splits) -> None:
     """Make the file of folds where there is none.
 
     Parameters
@@ -54,14 +54,13 @@ def begin(path: Path, splits: Path, n_folds: int) -> None:
     splits : Path
         `preprocess/splits.tsv` of the results. Results of a version that kept no such file hand their
         folds on, so that nothing is trained anew.
-    n_folds : int
-        How many folds there are to be; other numbers of folds are not handed on.
+    settings : Splits
+        The study's settings; folds of another number are not handed on.
     """
     if path.exists():
         return
-    rows = read_splits(splits) if splits.is_file() else []
-    known = {row.subject: row.fold for row in rows if row.fold not in (None, UNTESTED)}
-    write_folds(path, known if set(known.values()) == set(range(n_folds)) else {})
+    known = of_subjects(read_splits(splits) if splits.is_file() else [], settings)
+    write_folds(path, known if set(known.values()) == set(range(settings.folds)) else {})
 
 
 def of_subjects(splits: Iterable[Split], settings: Splits) -> dict[str, int]:

@@ -194,11 +194,15 @@ def test_results_of_older_versions_hand_their_folds_on(tmp_path):
         splits,
         [Split("a", "x", "anna", 1), Split("a", "y", "bert", 0), Split("a", "z", "carl", None)],
     )
-    folds.begin(file, splits, 2)
+    folds.begin(file, splits, Splits(folds=2))
     assert folds.read_folds(file, Splits(folds=2)) == {"anna": 1, "bert": 0}
     file.unlink()
-    folds.begin(file, splits, 3)
+    folds.begin(file, splits, Splits(folds=3))
     assert folds.read_folds(file, Splits(folds=3)) == {}
+    file.unlink()
+    apart = Splits(folds=2, group_by="case_though_it_leaks")
+    folds.begin(file, splits, apart)
+    assert folds.read_folds(file, apart) == {"a/x": 1, "a/y": 0}
 
 
 def test_the_file_lies_beside_the_study_file_or_with_the_results(tmp_path, monkeypatch):

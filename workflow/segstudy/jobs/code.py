@@ -8,7 +8,6 @@ import statements. It is taken over the parsed code: comments, docstrings and fo
 import ast
 import atexit
 import hashlib
-import os
 import sys
 from contextlib import suppress
 from functools import cache
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
+from segstudy.jobs.machine import cache_home
 
 if TYPE_CHECKING:
     from segstudy.study import AnyModel
@@ -105,9 +105,8 @@ def _parsed(source: bytes) -> tuple[list[str], str]:
 @cache
 def _cache_file() -> Path:
     """Return the file of parsed sources: parsing takes a second of each start. Another Python or parser has its own."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segstudy"
     parser = hashlib.sha256(sys.version.encode() + Path(__file__).read_bytes()).hexdigest()
-    return folder / f"parsed-{parser[:12]}.json"
+    return cache_home() / "segstudy" / f"parsed-{parser[:12]}.json"
 
 
 @cache

@@ -28,6 +28,11 @@ def gpus(devices: Path = Path("/dev")) -> int:
     return min(found, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
 
 
+def cache_home() -> Path:
+    """Return the folder of the user's caches: `$XDG_CACHE_HOME`, else `.cache` in the home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
 def cache_variables(folder: Path) -> dict[str, str]:
     """Return the environment that gives caches a place where the user's home takes none; else nothing.
 
@@ -39,7 +44,7 @@ def cache_variables(folder: Path) -> dict[str, str]:
     folder : Path
         The folder to take in its place.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    home = cache_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):

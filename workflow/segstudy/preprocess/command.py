@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folds = steps.add_parser("folds", help="begin the file of a study's folds")
     folds.add_argument("--splits", required=True, metavar="splits.tsv", help="of earlier results")
     folds.add_argument("--folds", type=int, required=True, help="how many")
+    folds.add_argument("--group-by", default="subject", help="as in the study: what stays together")
     folds.add_argument("--output", required=True, metavar="FILE.splits.tsv")
 
     fingerprint = steps.add_parser("fingerprint", help="describe the cases of a shard")
@@ -138,8 +139,10 @@ def _split(options: argparse.Namespace) -> None:
 
 def _folds(options: argparse.Namespace) -> None:
     from segstudy.folds import begin
+    from segstudy.study import Splits
 
-    begin(Path(options.output), Path(options.splits), options.folds)
+    settings = Splits(folds=options.folds, group_by=options.group_by)
+    begin(Path(options.output), Path(options.splits), settings)
 
 
 def _tables(arguments, roles, read):
