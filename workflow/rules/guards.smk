@@ -26,13 +26,9 @@ if workflow.is_main_process and not in_a_sentence(options.is_on)(config["adopt"]
 # --- what Snakemake is not to be told -----------------------------------------------------------
 
 
-# The rules that gather a stage, and what is made but once.
-TARGETS = ["download", "repair", "preprocess", "train", "infer", "metrics", "statistics", "publish"]
-
-
 def check_until() -> None:
     """Not `--until` with a rule whose jobs are not known before the audit."""
-    options.check_until(workflow.dag_settings.until, TARGETS)
+    options.check_until(workflow.dag_settings.until, targets.STAGES)
 
 
 in_a_sentence(options.check_profile)(workflow.resource_settings.overwrite_resources)

@@ -26,11 +26,11 @@ from segstudy.jobs.machine import cache_variables
 from segstudy.jobs.options import job_environment
 from segstudy.jobs.resources import JobResources
 from segstudy.jobs.results import ResultPaths
+from segstudy.jobs.targets import STAGES
 from segstudy.paths import cell_path
 from segstudy.study import Study, TableSource
 from segstudy.tables import FILE_COLUMNS, read_rows
 
-STAGES = ("download", "repair", "preprocess", "train", "infer", "metrics", "statistics", "publish")
 CHECKPOINTS = ("download_audit", "preprocess_plan")
 """Jobs after which Snakemake plans anew: while they wait, what follows is not all known."""
 CERTAIN, LIKELY = "certain", "likely"

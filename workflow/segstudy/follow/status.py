@@ -13,22 +13,13 @@ from pathlib import Path
 from segstudy.follow.history import history
 from segstudy.follow.record import BEAT_S, name_of, read_events, stage_of
 from segstudy.follow.times import SIZES, Times, epochs_of, read_history
+from segstudy.jobs.targets import STAGES
 
 SILENT_S = 6 * BEAT_S
 """A run that has not said for so long that it is alive is over."""
 WRITING_S = 300
 """A job whose log was written so lately, after its run had ended, is at work: a cluster keeps jobs."""
-TARGETS = (
-    "default",
-    "all",
-    "download",
-    "repair",
-    "preprocess",
-    "train",
-    "infer",
-    "metrics",
-    "publish",
-)
+TARGETS = ("default", "all", *(stage for stage in STAGES if stage != "statistics"))
 """Rules that run nothing; `statistics` is a job."""
 WHOLE = {"all", "default"}
 GOING, ENDED, STOPPED, DEAD = "going", "ended", "stopped", "dead"

@@ -4,8 +4,9 @@ import math
 import textwrap
 from collections import Counter
 
-from segstudy.follow.preview import CERTAIN, LIKELY, STAGES, Preview
+from segstudy.follow.preview import CERTAIN, LIKELY, Preview
 from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES
+from segstudy.jobs.targets import STAGES
 
 MOST_REASON_LINES = 10
 WIDTH = 100

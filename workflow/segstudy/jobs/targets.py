@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from segstudy.jobs.results import ResultPaths
 from segstudy.study import Study
 
+STAGES = ("download", "repair", "preprocess", "train", "infer", "metrics", "statistics", "publish")
+"""The rules that gather a stage each, and `statistics`, which is made but once."""
+
 
 def is_nnunet(study: Study, model: str) -> bool:
     """Return whether a model is nnU-Net itself."""
