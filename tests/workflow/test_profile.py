@@ -127,3 +127,37 @@ def test_groups_that_snakemake_submits_again_and_again_are_refused(tmp_path):
     assert run.returncode == 1
     assert "group-components: Snakemake would submit the same shards again" in run.text
     assert not workspace.results.exists()
+
+
+CHAIN = """
+rule end:
+    input: "middle"
+    output: "end"
+    shell: "cat {input} > {output}"
+rule middle:
+    input: "begin"
+    output: "middle"
+    shell: "test ! -e fail; cat {input} > {output}"
+rule begin:
+    output: "begin"
+    params: config["value"]
+    shell: "echo {params} > {output}"
+"""
+
+
+def test_what_failed_in_the_middle_is_made_by_the_next_run(tmp_path):
+    """Snakemake remembers the inputs of a job that failed, and by itself has nothing to do then."""
+    (tmp_path / "Snakefile").write_text(CHAIN)
+    profile = str(REPOSITORY / "profiles" / "default")
+
+    def run(value):
+        words = ["--cores", "1", "--workflow-profile", profile, "end", "--config", f"value={value}"]
+        command = [sys.executable, "-m", "snakemake", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
+
+    assert run(1) == 0
+    (tmp_path / "fail").touch()
+    assert run(2) == 1
+    (tmp_path / "fail").unlink()
+    assert run(2) == 0
+    assert (tmp_path / "end").read_text() == "2\n"

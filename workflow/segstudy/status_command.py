@@ -49,7 +49,7 @@ def run(options: Namespace) -> None:
         else:
             clear = "\x1b[H\x1b[2J" if options.watch and sys.stdout.isatty() else ""
             print(clear + status.text(found, now), end="", flush=True)
-        if options.watch is None or (found and found.state != status.GOING):
+        if options.watch is None or found is None or found.state != status.GOING:
             return
         time.sleep(options.watch)
 

@@ -229,8 +229,10 @@ def test_the_command_says_what_it_does_not_know(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text("datasets: {}\n")
     assert main(["status", "tiny.yaml"]) == 0
     assert capsys.readouterr().out == "tiny: nothing has run yet below results/tiny\n"
+    assert main(["status", "tiny.yaml", "--watch"]) == 0
+    assert "nothing has run yet" in capsys.readouterr().out
     (tmp_path / "results/tiny/train").mkdir(parents=True)
-    assert main(["status", "tiny.yaml"]) == 0
+    assert main(["status", "tiny.yaml", "--watch"]) == 0
     assert "no record of a run" in capsys.readouterr().out
     assert main(["status", "none.yaml"]) == 1
     assert "no such study file" in capsys.readouterr().err
