@@ -180,7 +180,7 @@ def test_a_digest_is_the_same_with_and_without_the_cache(cache, monkeypatch):
     assert cache.is_file()
     _forget()
     code._cache.cache_clear()
-    monkeypatch.setattr(code, "_parse", lambda source: pytest.fail("parsed again"))
+    monkeypatch.setattr(code, "parse", lambda source: pytest.fail("parsed again"))
     assert code.digest("train.fit") == first
 
 

@@ -5,7 +5,6 @@ the module that it enters and of every project module imported from there, found
 import statements. It is taken over the parsed code: comments, docstrings and formatting do not count.
 """
 
-import ast
 import atexit
 import hashlib
 import sys
@@ -14,9 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segstudy import source_code
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
 from segstudy.jobs.machine import cache_home
+from segstudy.source_code import parse
 
 if TYPE_CHECKING:
     from segstudy.study import AnyModel
@@ -95,7 +96,7 @@ def _parsed(source: bytes) -> tuple[list[str], str]:
     """Return the names that a module's source imports, and its fingerprint; of a source seen before, from the cache."""
     key, known = hashlib.sha256(source).hexdigest(), _cache()
     if key not in known:
-        known[key] = _parse(source)
+        known[key] = parse(source)
         atexit.unregister(_keep)
         atexit.register(_keep, known)
     names, fingerprint = known[key]
@@ -105,7 +106,9 @@ def _parsed(source: bytes) -> tuple[list[str], str]:
 @cache
 def _cache_file() -> Path:
     """Return the file of parsed sources: parsing takes a second of each start. Another Python or parser has its own."""
-    parser = hashlib.sha256(sys.version.encode() + Path(__file__).read_bytes()).hexdigest()
+    parser = hashlib.sha256(
+        sys.version.encode() + Path(source_code.__file__).read_bytes()
+    ).hexdigest()
     return cache_home() / "segstudy" / f"parsed-{parser[:12]}.json"
 
 
@@ -121,30 +124,6 @@ def _cache() -> dict[str, tuple[list[str], str]]:
 def _keep(known: dict[str, tuple[list[str], str]]) -> None:
     with suppress(OSError, InputError):
         write_json(_cache_file(), known)
-
-
-def _parse(source: bytes) -> tuple[list[str], str]:
-    """Return the names that a module's source imports, and a digest of its code without docstrings."""
-    tree = ast.parse(source)
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            del body[0]
-    return sorted(names), hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
 
 
 def _file(module: str) -> Path | None:

@@ -1,0 +1,140 @@
+"""Plug-ins: found, checked without running them, told apart by their code, and loaded each for itself."""
+
+import re
+
+import pytest
+
+from segstudy import plugins
+from segstudy.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _anew():
+    plugins.digest.cache_clear()
+
+
+def written(folder, name, text):
+    folder.mkdir(exist_ok=True, parents=True)
+    (folder / name).write_text(text)
+    plugins.digest.cache_clear()
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "name"),
+    [
+        ("./my_net.py", "./my_net.py", ""),
+        ("nets/my net.py:Wide", "nets/my net.py", "Wide"),
+        ("my_package.nets:Wide", "my_package.nets", "Wide"),
+    ],
+)
+def test_references(text, place, name):
+    assert plugins.is_reference(text)
+    assert re.match(plugins.REFERENCE, text)
+    assert plugins.reference(text) == plugins.Reference(place, name)
+    assert str(plugins.reference(text)) == text
+
+
+@pytest.mark.parametrize("text", ["unet", "", "my_net.py:", "a.b", "a:b:c", "my_net.py:3"])
+def test_what_is_no_reference(text):
+    assert not plugins.is_reference(text)
+    assert not re.match(plugins.REFERENCE, text)
+    with pytest.raises(InputError, match="not written as a plug-in"):
+        plugins.reference(text)
+
+
+def test_a_plugin_is_checked_without_running_it(tmp_path):
+    file = written(tmp_path, "net.py", "raise SystemExit\nclass Network: ...\n")
+    assert plugins.check(file, "Network") == plugins.Reference(file, "Network")
+    with pytest.raises(InputError, match=r"net.py: no Wide in it; .* It has: Network"):
+        plugins.check(f"{file}:Wide", "Network")
+    with pytest.raises(InputError, match="no such plug-in file"):
+        plugins.check(str(tmp_path / "none.py"), "Network")
+    with pytest.raises(InputError, match=r"odd.py, line 2: not Python"):
+        plugins.check(written(tmp_path, "odd.py", "a = 1\nb c\n"), "Network")
+    with pytest.raises(InputError, match="no such module is installed"):
+        plugins.check("not_a_package.nets:Wide", "Network")
+
+
+def test_the_digest_is_that_of_the_code_and_of_the_files_it_imports(tmp_path):
+    text = '"""Words."""\nimport helpers\nfrom parts import blocks\nclass Network: ...\n'
+    file = written(tmp_path, "net.py", text)
+    for name, content in [
+        ("helpers.py", "A = 1\n"),
+        ("parts/__init__.py", ""),
+        ("unused.py", "A = 1\n"),
+    ]:
+        written((tmp_path / name).parent, (tmp_path / name).name, content)
+    written(tmp_path / "parts", "blocks.py", "import deeper\nB = 1\n")
+    written(tmp_path, "deeper.py", "C = 1\n")
+    first = plugins.digest(file)
+    names = {path.relative_to(tmp_path).as_posix() for path in plugins.files(file)}
+    assert names == {"net.py", "helpers.py", "parts/__init__.py", "parts/blocks.py", "deeper.py"}
+    written(tmp_path, "unused.py", "A = 2\n")
+    written(tmp_path, "net.py", text.replace("Words", "Other words") + "# a comment\n")
+    assert plugins.digest(file) == first
+    assert plugins.digest(f"{file}:Network") != plugins.digest(f"{file}:helpers")
+    for name in ("helpers.py", "deeper.py", "parts/blocks.py"):
+        before, content = plugins.digest(file), (tmp_path / name).read_text()
+        written((tmp_path / name).parent, (tmp_path / name).name, content + "D = 1\n")
+        assert plugins.digest(file) != before, name
+
+
+def test_where_a_plugin_lies_is_no_part_of_its_digest(tmp_path):
+    one = written(tmp_path / "one", "net.py", "class Network: ...\n")
+    other = written(tmp_path / "other", "net.py", "class Network: ...\n")
+    assert plugins.digest(one) == plugins.digest(other)
+
+
+def test_two_plugins_with_helpers_of_one_name(tmp_path):
+    files = []
+    for value in (1, 2):
+        folder = tmp_path / str(value)
+        written(folder, "helpers.py", f"VALUE = {value}\n")
+        files.append(written(folder, "net.py", "import helpers\nNetwork = helpers.VALUE\n"))
+    assert [plugins.load(file, "Network") for file in files] == [1, 2]
+    assert [plugins.load(file, "Network") for file in files] == [1, 2]
+
+
+def test_a_helper_of_a_name_that_python_uses_hides_nothing(tmp_path):
+    import json
+
+    written(tmp_path, "json.py", "VALUE = 3\n")
+    file = written(tmp_path, "net.py", "import json\nNetwork = json.VALUE\n")
+    assert plugins.load(file, "Network") == 3
+    import sys
+
+    assert sys.modules["json"] is json
+
+
+def test_code_that_fails_is_told_with_its_line(tmp_path):
+    file = written(tmp_path, "net.py", "import math\nNetwork = math.sqrt(-1)\n")
+    with pytest.raises(InputError, match=r"net.py: ValueError: .*, line 2, in <module>\); mend"):
+        plugins.load(file, "Network")
+    file = written(tmp_path, "late.py", "def Network(size):\n    return 1 / size\n")
+    network = plugins.load(file, "Network")
+    with (
+        pytest.raises(InputError, match=r"late.py: ZeroDivisionError: .*, line 2, in Network"),
+        plugins.telling(file),
+    ):
+        network(0)
+
+
+def test_an_installed_package_counts_by_version_and_record(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    written(tmp_path / "my_nets", "__init__.py", "")
+    written(tmp_path / "my_nets", "wide.py", "class Wide: ...\n")
+    by_code = plugins.digest("my_nets.wide:Wide")
+    information = tmp_path / "my_nets-1.0.dist-info"
+    written(information, "METADATA", "Metadata-Version: 2.1\nName: my-nets\nVersion: 1.0\n")
+    written(information, "top_level.txt", "my_nets\n")
+    record = "my_nets/__init__.py,,\nmy_nets/wide.py,,\nmy_nets-1.0.dist-info/METADATA,,\n"
+    written(information, "RECORD", record)
+    by_record = plugins.digest("my_nets.wide:Wide")
+    assert by_record != by_code
+    written(tmp_path / "my_nets", "wide.py", "class Wide:\n    A = 1\n")
+    assert plugins.digest("my_nets.wide:Wide") == by_record
+    written(information, "RECORD", record.replace("wide.py,,", "wide.py,sha256=x,1"))
+    assert plugins.digest("my_nets.wide:Wide") != by_record
+    assert plugins.load("my_nets.wide:Wide", "Network").A == 1
+    assert plugins.files("my_nets.wide:Wide") == []

@@ -1,0 +1,338 @@
+"""Plug-ins: code of the user's own in a study, by file or from an installed package.
+
+A study file names a plug-in where it would name a part of segstudy: `./my_net.py`, or
+`./my_nets.py:Wide` for one of several in a file, or `my_package.nets:Wide` of an installed package.
+A job that uses one carries the digest of its code, so that an edit runs again what it can change
+and nothing else. A file's plug-in may import files beside it; these count too.
+"""
+
+import base64
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from segstudy.errors import InputError
+from segstudy.source_code import defined, parse
+
+FILE = re.compile(r"(?P<place>[^:]*\.py)(?::(?P<name>[A-Za-z_]\w*))?")
+INSTALLED = re.compile(r"(?P<place>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
+REFERENCE = rf"^(?:{re.sub('[?]P<[a-z]+>', '?:', FILE.pattern)}|{re.sub('[?]P<[a-z]+>', '?:', INSTALLED.pattern)})$"
+"""What a plug-in's reference looks like, for the schema."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Hold where a plug-in is.
+
+    Attributes
+    ----------
+    place
+        A file, or the dotted name of a module that is installed.
+    name
+        What in it; empty: what its kind is called by default.
+    """
+
+    place: str
+    name: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Return whether the plug-in is a file of the user's, in place of an installed module."""
+        return self.place.endswith(".py")
+
+    def __str__(self) -> str:
+        """Return the reference as it is written in a study file."""
+        return f"{self.place}:{self.name}" if self.name else self.place
+
+    @property
+    def label(self) -> str:
+        """Return what people are shown: the file's name without its folder, or the module."""
+        place = Path(self.place).name if self.is_file else self.place
+        return f"{place}:{self.name}" if self.name else place
+
+
+def is_reference(text: Any) -> bool:
+    """Return whether a value is written as a plug-in is: it ends with `.py`, or has a colon."""
+    return isinstance(text, str) and bool(FILE.fullmatch(text) or INSTALLED.fullmatch(text))
+
+
+def reference(text: str) -> Reference:
+    """Read a plug-in's reference.
+
+    Parameters
+    ----------
+    text
+        `FILE.py`, `FILE.py:NAME` or `MODULE:NAME`.
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    """
+    match = FILE.fullmatch(text) or INSTALLED.fullmatch(text)
+    if match is None:
+        raise InputError(
+            f"{text!r}: not written as a plug-in; expected a file (./my_net.py, ./my_nets.py:Wide) or a name in an "
+            "installed package (my_package.nets:Wide)"
+        )
+    return Reference(match["place"], match["name"] or "")
+
+
+def check(text: str, default: str) -> Reference:
+    """Check that a plug-in is there and defines what it should, without running its code.
+
+    Parameters
+    ----------
+    text
+        The plug-in's reference.
+    default
+        The name that is looked for where the reference has none, e.g. `Network`.
+
+    Returns
+    -------
+    Reference
+        The reference, with its name.
+
+    Raises
+    ------
+    InputError
+        With the file, what was found and what was expected.
+    """
+    found = reference(text)
+    named = Reference(found.place, found.name or default)
+    if not named.is_file:
+        _module_file(named.place)
+        return named
+    names = _names(Path(named.place))
+    if named.name not in names:
+        classes = ", ".join(sorted(name for name in names if not name.startswith("_")))
+        raise InputError(
+            f"{named.place}: no {named.name} in it; expected a {default}, or FILE.py:NAME for another name. It has: "
+            f"{classes or 'nothing'}"
+        )
+    return named
+
+
+@cache
+def digest(text: str) -> str:
+    """Return the digest of a plug-in's code.
+
+    Of a file: its code without comments and docstrings, and that of the files beside it that it imports, directly or not.
+    Of an installed package: its version and the checksums of its files (RECORD), or its code where it is installed
+    for editing.
+
+    Parameters
+    ----------
+    text
+        The plug-in's reference.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits. Where the file lies makes no difference.
+
+    Raises
+    ------
+    InputError
+        Where it can't be found or read.
+    """
+    found = reference(text)
+    if found.is_file:
+        content = _code(Path(found.place))
+    else:
+        content = _record(found.place) or _code(_module_file(found.place))
+    return hashlib.sha256(f"{found.name}\n{content}".encode()).hexdigest()[:16]
+
+
+def files(text: str) -> list[Path]:
+    """Return a plug-in's file and the files beside it that it imports; none of an installed package.
+
+    Raises
+    ------
+    InputError
+        Where one can't be read.
+    """
+    found = reference(text)
+    return _reached(Path(found.place)) if found.is_file else []
+
+
+def load(text: str, default: str) -> Any:
+    """Run a plug-in's code and return what it defines.
+
+    Parameters
+    ----------
+    text
+        The plug-in's reference.
+    default
+        The name that is looked for where the reference has none.
+
+    Raises
+    ------
+    InputError
+        Where it can't be found, or its code fails: with the file, the line and Python's words.
+    """
+    found = check(text, default)
+    with telling(text):
+        if found.is_file:
+            module = _load_file(Path(found.place).resolve(), digest(text))
+        else:
+            module = importlib.import_module(found.place)
+    try:
+        return getattr(module, found.name)
+    except AttributeError:
+        raise InputError(f"{found.place}: no {found.name} in it; expected a {default}") from None
+
+
+@contextmanager
+def telling(text: str) -> Iterator[None]:
+    """Turn an error of a plug-in's code into a sentence with its file, line and function.
+
+    Parameters
+    ----------
+    text
+        The plug-in's reference.
+
+    Raises
+    ------
+    InputError
+        In place of any other exception.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever code of others may raise
+        found = reference(text)
+        place = Path(found.place).resolve() if found.is_file else _module_file(found.place)
+        steps = [
+            step
+            for step in traceback.extract_tb(error.__traceback__)
+            if Path(step.filename).resolve().is_relative_to(place.parent)
+        ]
+        where = (
+            f"{steps[-1].filename}, line {steps[-1].lineno}, in {steps[-1].name}"
+            if steps
+            else str(place)
+        )
+        words = " ".join(str(error).split()) or "no message"
+        raise InputError(
+            f"plug-in {found}: {type(error).__name__}: {words} ({where}); mend the plug-in"
+        ) from error
+
+
+def _names(file: Path) -> set[str]:
+    return defined(_source(file))
+
+
+def _source(file: Path) -> bytes:
+    """Return a file's content. Raises InputError where it is missing or is no Python."""
+    try:
+        source = file.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such plug-in file ({file.absolute()})") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    try:
+        parse(source)
+    except SyntaxError as error:
+        raise InputError(f"{file}, line {error.lineno}: not Python: {error.msg}") from None
+    except ValueError as error:
+        raise InputError(f"{file}: not Python: {error}") from None
+    return source
+
+
+def _reached(file: Path) -> list[Path]:
+    """Return a file and those beside it that it imports, directly or not, in a fixed order."""
+    folder, waiting, reached = file.parent, [file], []
+    while waiting:
+        current = waiting.pop()
+        if current in reached:
+            continue
+        reached.append(current)
+        for name in parse(_source(current))[0]:
+            path = folder.joinpath(*name.split("."))
+            # Python imports `a/__init__.py` before `a/b.py`, and `from a import b` names both.
+            for candidate in (
+                path.with_suffix(".py"),
+                path / "__init__.py",
+                path.parent / "__init__.py",
+            ):
+                if candidate.is_file() and candidate.parent != folder.parent:
+                    waiting.append(candidate)
+    return sorted(reached)
+
+
+def _code(file: Path) -> str:
+    """Return a line for each file that counts: its place below the plug-in's folder, and its code's digest."""
+    return "\n".join(
+        f"{path.relative_to(file.parent)} {parse(_source(path))[1]}" for path in _reached(file)
+    )
+
+
+def _module_file(module: str) -> Path:
+    """Return the file of an installed module. Raises InputError where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        top = module.split(".")[0]
+        raise InputError(
+            f"plug-in {module}: no such module is installed; install the package that holds {top}, or name a file "
+            "(./my_net.py)"
+        )
+    return Path(spec.origin)
+
+
+def _record(module: str) -> str:
+    """Return version and RECORD of the package that a module is of; nothing where RECORD does not list the module's file."""
+    file = _module_file(module).resolve()
+    for name in metadata.packages_distributions().get(module.split(".")[0], ()):
+        distribution = metadata.distribution(name)
+        listed = {Path(str(path.locate())).resolve() for path in distribution.files or ()}
+        record = distribution.read_text("RECORD")
+        if record and file in listed:
+            return f"{name} {distribution.version} {_sha256(record)}"
+    return ""
+
+
+def _sha256(text: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _load_file(file: Path, code: str) -> Any:
+    """Import a plug-in's file under a name of its own, the files beside it by theirs while it is imported."""
+    name = f"segstudy_plugin_{file.stem}_{code}"
+    if name in sys.modules:
+        return sys.modules[name]
+    beside = {path.stem for path in file.parent.glob("*.py")} | {
+        path.parent.name for path in file.parent.glob("*/__init__.py")
+    }
+    # Two plug-ins may each have a helpers.py beside them; and neither hides a module of that name from others.
+    hidden = {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] in beside}
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(file.parent))
+        for key in list(sys.modules):
+            if key.split(".")[0] in beside:
+                del sys.modules[key]
+        sys.modules.update(hidden)
+    return module
