@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from builders import tiny_study, write_cohort
-from segstudy import shipped
+from segstudy import gpus, shipped
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.jobs import machine
@@ -258,6 +258,8 @@ def test_folds_are_dealt_afresh_where_that_is_asked(folder, capsys):
 @pytest.mark.parametrize(
     ("devices", "visible", "count"),
     [
+        (["nvidia0", "nvidia1"], "1,5,0", 1),
+        (["nvidia0"], "MIG-a,MIG-b", 2),
         ([], None, 0),
         (["nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"], None, 2),
         (["nvidia0", "nvidia1"], "1", 1),
@@ -273,7 +275,7 @@ def test_gpus_are_counted_by_their_device_files(tmp_path, monkeypatch, devices, 
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     for name in devices:
         (tmp_path / name).touch()
-    assert machine.gpus(tmp_path) == count
+    assert len(gpus.visible(tmp_path)) == count
 
 
 def test_caches_go_elsewhere_where_the_home_takes_none(tmp_path, monkeypatch):

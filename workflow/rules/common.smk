@@ -19,7 +19,7 @@ if (CODE / "segstudy").is_dir() and str(CODE) not in sys.path:
 if "SLURM_JOB_ID" in os.environ:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-from segstudy import folds, results_owner, shipped
+from segstudy import folds, gpus, results_owner, shipped
 from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
 from segstudy.jobs import machine, options, slices, targets
@@ -95,7 +95,7 @@ INPUTS = Inputs(
 RESOURCES = JobResources(
     INPUTS,
     training_memory_mb,
-    gpus_there=lambda: workflow.resource_settings.nodes is not None or machine.gpus() > 0,
+    gpus_there=lambda: workflow.resource_settings.nodes is not None or bool(gpus.visible()),
 )
 runs = partial(targets.runs, STUDY)
 

@@ -36,7 +36,7 @@ rule infer_predict:
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: RESOURCES.gpu(w.model),
         # Not a param: where a job runs is no reason to run it again.
-        device=lambda w: STUDY.models[w.model].device,
+        device=lambda w: RESOURCES.device(w.model),
         finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:

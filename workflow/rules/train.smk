@@ -38,7 +38,8 @@ rule train_fit:
         gpu=lambda w: RESOURCES.gpus(w.model),
         nodes=1,
         # Not a param: where a job runs is no reason to run it again.
-        device=lambda w: STUDY.models[w.model].device,
+        device=lambda w: RESOURCES.device(w.model),
+        attempt=lambda w, attempt: attempt,
         processes=lambda w: RESOURCES.processes(w.model),
         workers=lambda w: getattr(STUDY.models[w.model], "workers", 0),
         finished=PATHS.finished,
@@ -58,7 +59,7 @@ rule train_fit:
         " --fold {wildcards.fold} --seed {wildcards.seed}"
         " --settings {params.settings:q} --device {resources.device}"
         " --processes {resources.processes} --threads {threads} --workers {resources.workers}"
-        " --memory-mb {resources.mem_mb} --finished {resources.finished:q}"
+        " --memory-mb {resources.mem_mb} --attempt {resources.attempt} --finished {resources.finished:q}"
         " --finished-gb {resources.finished_gb} --output {params.folder:q}"
         " 2>&1 | (trap '' INT TERM HUP USR1; exec tee {log:q})"
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from segstudy import gpus
 from segstudy.errors import InputError
 from segstudy.jobs import machine
 from segstudy.jobs.command import config_of, option_values, snakemake_command
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             check(config_of(study, words))
     finally:
         log.setLevel(level)
-    command = snakemake_command(study, words, machine.cores(), machine.gpus())
+    command = snakemake_command(study, words, machine.cores(), len(gpus.visible()))
     variables = machine.cache_variables(Path(folder[0] if folder else "", ".snakemake", "cache"))
     os.environ.update(variables)
     before = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]

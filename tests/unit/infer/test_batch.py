@@ -14,7 +14,7 @@ from segstudy.networks.weights import load_weights
 
 NAMES = ["a", "b", "c", "d"]
 IMAGES = {name: (name,) for name in NAMES}
-OURS = SimpleNamespace(model=SimpleNamespace(network="unet"))
+OURS = SimpleNamespace(model=SimpleNamespace(network="unet"), patch_size=(8, 8, 8))
 
 
 def test_one_bad_image_stops_no_other_and_is_named(tmp_path, write_weights, write_image, oblique):
@@ -108,5 +108,5 @@ def test_a_gpu_that_is_too_small_is_told(steps, monkeypatch):
 
     monkeypatch.setattr(image, "probabilities", too_small)
     trained = SimpleNamespace(model=OURS.model, patch_size=(64, 64, 32))
-    with pytest.raises(InputError, match="case a: the GPU's memory.*64x64x32"):
+    with pytest.raises(InputError, match="case a: the GPU's memory.*window of 64x64x32"):
         predict_each(trained, IMAGES, torch.device("cuda"), np.copy)

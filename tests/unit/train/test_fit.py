@@ -237,12 +237,37 @@ def test_out_of_memory_says_what_was_tried_and_what_to_lower(cohort, tmp_path, c
     def full(self, number, batch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(module.Trainer, "step", full)
+    with monkeypatch.context() as planted:
+        planted.setattr(module.Trainer, "step", full)
+        assert main(cohort.words(tmp_path / "out", QUICK)) == 1
+    told = "GPU's memory is too small; lower batch_size (2), patch_size (16x16x8 voxels) or the network's width"
+    assert told in capsys.readouterr().err
+    # The next attempt of a job is given more of the machine's memory, which is no help.
+    assert main([*cohort.words(tmp_path / "out", QUICK), "--attempt", "2"]) == 1
+    assert f"as in the attempt before: the {told}" in capsys.readouterr().err
+    # A person who starts it again may have made room.
+    assert main(cohort.words(tmp_path / "out", QUICK)) == 0
+
+
+@pytest.mark.parametrize("where", ["describe", "to", "cudnn"])
+def test_a_gpu_that_is_too_small_is_told_wherever_it_shows(
+    cohort, tmp_path, capsys, monkeypatch, where
+):
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    if where == "cudnn":
+        error = RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    def full(*_, **__):
+        raise error
+
+    if where == "describe":
+        monkeypatch.setattr(module, "describe", full)
+    elif where == "to":
+        monkeypatch.setattr(torch.nn.Module, "to", full)
+    else:
+        monkeypatch.setattr(module.Trainer, "_forward", full)
     assert main(cohort.words(tmp_path / "out", QUICK)) == 1
-    message = capsys.readouterr().err
-    assert (
-        "batch of 2 patches of 16x16x8 voxels; lower batch_size, patch_size or channels" in message
-    )
+    assert "the GPU's memory is too small" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

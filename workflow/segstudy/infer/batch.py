@@ -15,6 +15,7 @@ from segstudy.errors import InputError
 from segstudy.images.files import Image, within_memory
 from segstudy.infer import image as own
 from segstudy.log import log, progress
+from segstudy.networks.device import GpuMemoryError, gpu_failures
 from segstudy.networks.weights import Trained
 
 
@@ -57,6 +58,10 @@ def predict_each(
     image = steps_of(trained)
     names = list(images)
     overlapping = device.type == "cuda"
+    window = "x".join(map(str, trained.patch_size))
+    too_large = (
+        f"one window of {window} voxels does not fit in; use --device cpu, or a GPU with more"
+    )
     readings: dict[str, Future] = {}
     exports: dict[str, Future] = {}
     errors: dict[str, InputError] = {}
@@ -79,16 +84,13 @@ def predict_each(
                     readings[near] = reader.submit(read, near)
             try:
                 (array, way), read_s = readings.pop(name).result()
-                with within_memory(name, images[name][0]):
+                with within_memory(name, images[name][0]), gpu_failures(too_large):
                     predicted, network_s = _timed(image.probabilities, trained, array, device)
+            except GpuMemoryError as error:
+                raise InputError(f"case {name}: {error}") from None
             except InputError as error:
                 errors[name] = error
                 continue
-            except torch.OutOfMemoryError:
-                raise InputError(
-                    f"case {name}: the GPU's memory is too small for one window of "
-                    f"{'x'.join(map(str, trained.patch_size))} voxels; use --device cpu"
-                ) from None
             if overlapping:
                 wait(exports.values())
             exports[name] = writer.submit(export, name, predicted, way, [read_s, network_s])

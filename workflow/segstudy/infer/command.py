@@ -5,7 +5,7 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 
-from segstudy import finished
+from segstudy import finished, gpus
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 
@@ -143,6 +143,8 @@ def _predict_external(
     from segstudy.study import ExternalSettings, from_json
 
     settings = from_json(ExternalSettings, options.external)
+    if settings.model.device != "cpu":
+        gpus.claim(1)  # for the program, by CUDA_VISIBLE_DEVICES
     # By name, so that an edit to it is no change of what networks predict.
     external = importlib.import_module("segstudy.infer.external")
     threads = options.threads or settings.model.threads
@@ -234,7 +236,7 @@ def _load(options: argparse.Namespace):
     import torch
 
     from segstudy.log import log
-    from segstudy.networks.device import choose_device
+    from segstudy.networks.device import choose_device, gpu_failures
     from segstudy.networks.weights import load_weights
     from segstudy.study import from_json
 
@@ -247,7 +249,8 @@ def _load(options: argparse.Namespace):
     device = choose_device(options.device or trained.model.device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # windows are all of one size
-    trained.network.to(device)
+    with gpu_failures("the network itself does not fit in; use --device cpu, or a GPU with more"):
+        trained.network.to(device)
     log.info(
         "%s in %dD, %s, on %s",
         trained.model.network,

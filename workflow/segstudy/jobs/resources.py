@@ -106,6 +106,10 @@ class JobResources:
         device = self.study.models[model].device
         return int(device == "cuda" or (device == "auto" and self._gpus_there()))
 
+    def device(self, model: str) -> str:
+        """Return the device that a job is told: `cuda` where it asks for a GPU, so that it never holds one and uses none."""
+        return "cuda" if self.gpu(model) else self.study.models[model].device
+
     def processes(self, model: str) -> int:
         """Return how many processes share a training, one a GPU; nnU-Net's is one."""
         return getattr(self.study.models[model], "gpus", 1)

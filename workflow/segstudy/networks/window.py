@@ -119,19 +119,41 @@ def predict_volume(
     if image.ndim != 4:
         raise ValueError(f"image of shape {image.shape}; expected (channel, x, y, z)")
     device = torch.device(device)
-    axes = window.normal_axes
     source = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    total = _zeros(classes, image.shape[1:], axes[0], _home(source, classes, device))
-    source = source.to(total.device)
+    home = _home(source, classes, device)
+    predict = partial(_predict, network, source, classes, window, device, amp)
+    try:
+        return predict(home)
+    except torch.OutOfMemoryError:
+        if home.type == "cpu":
+            raise
+    # One window is too much beside the volume: the volume moves out.
+    torch.cuda.empty_cache()
+    return predict(torch.device("cpu"))
 
+
+def _predict(
+    network: nn.Module,
+    source: Tensor,
+    classes: int,
+    window: SlidingWindow,
+    device: torch.device,
+    amp: bool,
+    home: torch.device,
+) -> np.ndarray:
+    """Predict as `predict_volume` does, with the image and its probabilities held on the device `home`."""
+    axes = window.normal_axes
+    total = _zeros(classes, source.shape[1:], axes[0], home)
+    source = source.to(home)
     half = half_precision(device) if amp else None
-    swapped = list(range(classes))
+    order = list(range(classes))
     for left, right in window.pairs:
-        swapped[left], swapped[right] = right, left
+        order[left], order[right] = right, left
+    swapped = torch.tensor(order).to(device, non_blocking=True)
 
     def forward(windows: Tensor) -> Tensor:
         with torch.autocast(device.type, half, enabled=half is not None):
-            logits = _forward(network, windows)
+            logits = network(windows)
         return logits.float().softmax(1)
 
     def probabilities(windows: Tensor, normal: int | None) -> Tensor:
@@ -150,7 +172,7 @@ def predict_volume(
     try:
         for axis in axes:
             _add_windows(
-                partial(probabilities, normal=axis),
+                partial(_halved, partial(probabilities, normal=axis)),
                 _as_stack(source, axis),
                 _as_stack(total, axis),
                 window,
@@ -176,9 +198,12 @@ def _as_stack(volume: Tensor, axis: int | None) -> Tensor:
 def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
     """Choose where the image and its probabilities are held: on the GPU if they take at most half of it."""
     needed = 4 * image[0].numel() * (len(image) + classes)
-    if device.type == "cuda" and needed > 0.5 * torch.cuda.mem_get_info(device)[0]:
-        return torch.device("cpu")
-    return device
+    if device.type != "cuda":
+        return device
+    # What torch holds for later use is free too.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + kept
+    return torch.device("cpu") if needed > 0.5 * free else device
 
 
 def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.device) -> Tensor:
@@ -212,7 +237,7 @@ def _add_windows(
         window_starts(s, p, window.overlap) for s, p in zip(stack.shape[2:], patch, strict=True)
     ]
     weights = [
-        window_weights(axis_starts, size, window.sigma).to(sums.device)
+        window_weights(axis_starts, size, window.sigma).to(sums.device, non_blocking=True)
         for axis_starts, size in zip(starts, patch, strict=True)
     ]
     # the part of a window that is no padding, and its size
@@ -237,17 +262,17 @@ def _add_windows(
             place.addcmul_(part[(slice(None), *inside)], weight)
 
 
-def _forward(network: nn.Module, windows: Tensor) -> Tensor:
-    """Return logits of windows; where the GPU's memory is too small for all at once, of halves of them."""
+def _halved(function: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:
+    """Apply a function to windows; where the GPU's memory is too small for all at once, to halves of them."""
     try:
-        return network(windows)
+        return function(windows)
     except torch.OutOfMemoryError:
         if len(windows) == 1:
             raise
     # past the except block, so that the exception no longer holds the failed attempt's memory
     torch.cuda.empty_cache()
     half = len(windows) // 2
-    return torch.cat([_forward(network, windows[:half]), _forward(network, windows[half:])])
+    return torch.cat([_halved(function, part) for part in (windows[:half], windows[half:])])
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:

@@ -85,6 +85,8 @@ def augment(
 def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tensor) -> Tensor:
     """Change intensities of some patches (batch, channel, *patch), in place.
 
+    The numbers that decide stay on the CPU until they are used: reading one there waits for no GPU.
+
     In this order: noise, blur, bias field, brightness, contrast, low resolution, gamma, gamma of
     the inverted patch. Each channel of a patch gets numbers of its own. Brightness, contrast, low
     resolution and gamma as in nnU-Net (Isensee et al. 2021): contrast and gamma keep the range of a
@@ -99,8 +101,8 @@ def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tens
         chosen, values = draw.chosen(share), of(*limits, channels)
         where = torch.nonzero(chosen)[:, 0]
         if len(where):
-            there = where.to(images.device)
-            values = values[where].to(images.device).view(spread)
+            there = where.to(images.device, non_blocking=True)
+            values = values[where].view(spread)
             images[there] = function(
                 images[there], values, *(values_too[where] for values_too in further)
             )
@@ -133,18 +135,24 @@ def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tens
     return images
 
 
+def _beside(images: Tensor, numbers: Tensor) -> Tensor:
+    """Return numbers on the images' device, without waiting for it."""
+    return numbers.to(images.device, non_blocking=True)
+
+
 def add_noise(images: Tensor, sd: Tensor, seeds: Tensor) -> Tensor:
     """Add Gaussian noise of SD `sd` (batch, channel, 1, ...), each patch's from a seed of its own (batch,)."""
     noise = torch.empty_like(images)
     for patch, seed in zip(noise, seeds.tolist(), strict=True):
         patch.normal_(generator=torch.Generator(images.device).manual_seed(seed))
-    return torch.addcmul(images, noise, sd)
+    return torch.addcmul(images, noise, _beside(images, sd))
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Blur by a Gaussian along every axis; sigma in voxels, (batch, channel, 1, ...). Borders repeat."""
     dims = images.ndim - 2
     radius = max(1, math.ceil(3 * float(sigma.max())))
+    sigma = _beside(images, sigma)
     away = torch.arange(radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (away / sigma[..., None]) ** 2)
     kernel = kernel / (2 * kernel.sum(-1, keepdim=True) - kernel[..., :1])
@@ -171,7 +179,7 @@ def bias(images: Tensor, sd: Tensor, field: Tensor) -> Tensor:
     1, ...). As the uneven sensitivity of an MR coil does (Sled et al. 1998).
     """
     axes = tuple(range(2, images.ndim))
-    factor = (field * sd).exp_()
+    factor = (field * _beside(images, sd)).exp_()
     factor /= factor.mean(axes, keepdim=True)
     low = images.amin(axes, keepdim=True)
     return (images - low).mul_(factor).add_(low)
@@ -179,13 +187,13 @@ def bias(images: Tensor, sd: Tensor, field: Tensor) -> Tensor:
 
 def brighten(images: Tensor, factor: Tensor) -> Tensor:
     """Multiply intensities by a factor (batch, channel, 1, ...)."""
-    return images * factor
+    return images * _beside(images, factor)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Stretch intensities about their mean by a factor (batch, channel, 1, ...), within a patch's own range."""
     axes = tuple(range(2, images.ndim))
-    mean = images.mean(axes, keepdim=True)
+    mean, factor = images.mean(axes, keepdim=True), _beside(images, factor)
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
     return torch.addcmul(mean * (1 - factor), images, factor).clamp_(low, high)
 
@@ -215,7 +223,7 @@ def gamma(images: Tensor, exponent: Tensor) -> Tensor:
     sd = torch.linalg.vector_norm(images - mean, dim=axes, keepdim=True)
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
     unit = (images - low).div_((high - low).clamp(min=1e-7))
-    corrected = unit.pow_(exponent)
+    corrected = unit.pow_(_beside(images, exponent))
     corrected -= corrected.mean(axes, keepdim=True)
     corrected *= sd / torch.linalg.vector_norm(corrected, dim=axes, keepdim=True).clamp(min=1e-7)
     return corrected.add_(mean)

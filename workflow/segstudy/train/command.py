@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="of the threads, processes that cut patches, for each that trains; left out: the model's",
     )
+    parser.add_argument(
+        "--attempt",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of a further attempt its number: a GPU whose memory was too small is not tried again",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     finished.add_arguments(parser)
     prepared_group = parser.add_argument_group("networks of segstudy learn from prepared cases")
@@ -107,8 +114,11 @@ def run(options: argparse.Namespace) -> None:
     elif processes == 1:
         _train(settings, options)
     else:
+        from segstudy import gpus
         from segstudy.train.distributed import launch
 
+        if (options.device or settings.model.device) != "cpu":
+            gpus.claim(processes)
         launch(processes, _train, settings, options)
 
 
@@ -141,7 +151,9 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     rank = rank or ALONE
     threads = options.threads or model.threads * rank.size
     workers = model.workers if options.workers is None else options.workers
-    device = rank.device(choose_device(options.device or model.device))
+    # Of several processes, the one that started them has claimed the GPUs.
+    asked = options.device or model.device
+    device = rank.device(choose_device(asked, claimed=rank.size > 1))
     prepare_torch(device, max(1, threads // rank.size - workers))
     splits = trained(
         read_splits(options.splits),
@@ -176,6 +188,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         workers=workers,
         rank=rank,
         kept=finished.Finished.of(options),
+        attempt=options.attempt,
     )
     fit(resolved, source, run)
 

@@ -34,8 +34,16 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that ask a training to stop: Ctrl-C, SIGTERM, a closed terminal, and SLURM's warning SIGUSR1."""
 GRACE_S = 5.0
 """How long the other ranks have to end by themselves once one has failed."""
-PATIENCE = timedelta(days=2)
-"""How long a rank waits for another. That one has died is seen by `launch`, not by the time it takes."""
+PATIENCE = timedelta(hours=1)
+"""How long a rank waits for another that stands still, e.g. for a file system that hangs. That one has died is seen by
+`launch` at once; cases of a validation are spread, so that no rank is an hour behind the others."""
+
+KILLED = {
+    signal.SIGKILL: "most often that means too little memory: raise memory_mb",
+    signal.SIGABRT: "so NCCL or CUDA end a process whose GPU failed, or that waited an hour for another one: the lines above "
+    "may say why, and NCCL_DEBUG=INFO says more",
+}
+"""What a signal that ended a rank most often means."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -288,8 +296,8 @@ def _judge(codes: Sequence[int | None], failures: Sequence[_Failure], asked: Seq
             raise SystemExit(128 - code)
         raise InputError(
             f"process {number} of {len(codes)} of the training was killed by "
-            f"{signal.Signals(-code).name}; most often that means too little memory: raise "
-            "memory_mb. Started again, the training goes on from its last checkpoint"
+            f"{signal.Signals(-code).name}; {KILLED.get(-code, 'the lines above may say why')}. Started again, "
+            "the training goes on from its last checkpoint"
         )
     for failure in failures:
         raise failure.error or RuntimeError(f"in one of the training's processes:\n{failure.trace}")

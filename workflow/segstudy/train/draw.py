@@ -106,9 +106,9 @@ class SmoothField:
 
     def values(self, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Return the field's values (batch, part, *size) in all voxels."""
-        values = self.coefficients.to(device)
+        values = self.coefficients.to(device, non_blocking=True)
         for axis, have in enumerate(size):
-            weights = self._weights(axis, have).to(device)
+            weights = self._weights(axis, have).to(device, non_blocking=True)
             folded = values.movedim(axis + 2, -1)
             values = (folded @ weights[(slice(None), *[None] * (folded.ndim - 3))]).movedim(
                 -1, axis + 2

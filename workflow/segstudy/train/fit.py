@@ -13,11 +13,11 @@ import torch
 
 from segstudy import finished, versions
 from segstudy.errors import InputError
-from segstudy.files import make_folder, write_json, write_text
+from segstudy.files import make_folder, read_json, write_json, write_text
 from segstudy.images.names import times
 from segstudy.log import duration, log
 from segstudy.networks.describe import describe
-from segstudy.networks.device import decides_bits
+from segstudy.networks.device import GpuMemoryError, decides_bits, gpu_failures
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.train.checkpoint import Checkpoint, Progress
 from segstudy.train.distributed import stop_requests
@@ -31,6 +31,8 @@ from segstudy.train.trainer import Trainer
 FILES = ("weights.pt", "best.pt", "history.csv", "settings.json")
 """What every training leaves."""
 CHECKPOINT_EVERY_S = 60.0
+TOO_SMALL = "gpu_memory.json"
+"""Beside the checkpoint: that the GPU's memory was too small, and how much it was."""
 MOST_SKIPPED = 10
 """Steps in a row without a finite gradient, which half precision skips, that end a training: the scale
 is halved each time, and 2^10 less is no matter of range any more."""
@@ -71,6 +73,25 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         if rank.writes:
             checkpoint.remove()
         return
+    smaller = (
+        f"lower batch_size ({resolved.model.batch_size}), patch_size ({times(resolved.patch_size)} voxels) or the network's "
+        "width, or use a GPU with more"
+    )
+    if run.attempt > 1:
+        _refuse_again(checkpoint, run.device)
+    try:
+        with gpu_failures(smaller):
+            _train(resolved, source, run, checkpoint, key)
+    except GpuMemoryError as error:
+        _remember(checkpoint, run.device, str(error))
+        raise
+
+
+def _train(
+    resolved: Resolved, source: PatchSource, run: Run, checkpoint: Checkpoint, key: str
+) -> None:
+    """Train, from the checkpoint where there is one, and write what `fit` promises."""
+    output, rank = run.output, run.rank
     trainer = Trainer(resolved, source, run.device, rank)
     described = _described(trainer, run.threads) if rank.writes else {}
     progress = checkpoint.read(trainer.parts, run.device)
@@ -102,11 +123,6 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
             f"{resolved.model.network}, and {sampler.own_size} of them cannot be normalised; give a larger "
             "patch_size, or a larger batch_size with batch normalisation"
         ) from None
-    except torch.cuda.OutOfMemoryError:
-        raise InputError(
-            f"the GPU's memory is too small for a batch of {sampler.own_size} patches of "
-            f"{times(resolved.patch_size)} voxels; lower batch_size, patch_size or channels"
-        ) from None
     if not rank.writes:
         return
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
@@ -117,6 +133,28 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         write_json(output / "settings.json", described)
     run.kept.keep(key, output, [*FILES, *source.files])
     checkpoint.remove()
+
+
+def _refuse_again(checkpoint: Checkpoint, device: torch.device) -> None:
+    """Raise the error of an attempt before, where the GPU's memory was too small and this one has no more.
+
+    Snakemake and SLURM try a failed job again with more memory of the machine, which is no help here.
+    """
+    file = checkpoint.folder / TOO_SMALL
+    before = read_json(file) if file.is_file() else {}
+    if before.get("digest") == checkpoint.digest and before["bytes"] >= _gpu_bytes(device):
+        raise InputError(f"as in the attempt before: {before['error']}")
+
+
+def _remember(checkpoint: Checkpoint, device: torch.device, error: str) -> None:
+    """Write beside the checkpoint that the GPU's memory was too small."""
+    content = {"digest": checkpoint.digest, "bytes": _gpu_bytes(device), "error": error}
+    make_folder(checkpoint.folder)
+    write_json(checkpoint.folder / TOO_SMALL, content)
+
+
+def _gpu_bytes(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 
 
 def _take_steps(

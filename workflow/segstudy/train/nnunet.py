@@ -29,9 +29,10 @@ from segstudy.files import make_folder, read_json, write_json, write_table, writ
 from segstudy.finished import NNUNET_LIBRARIES
 from segstudy.images.data_files import content_digest
 from segstudy.images.files import read_grid
+from segstudy.images.names import times
 from segstudy.log import log
 from segstudy.mirroring import mirrored_axes
-from segstudy.networks.device import decides_bits
+from segstudy.networks.device import decides_bits, gpu_failures
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import NnunetModel, TrainSettings
@@ -126,13 +127,9 @@ def fit(fold: Fold, run: Run) -> None:
             refuse_turned(fold.cases)
         trainer = _trainer(fold, plan, work, run)
         described = _described(fold, plan, trainer, run.threads)
-        try:
+        batch = f"{described['batch_size']} patches of {times(described['patch_size'])} voxels"
+        with gpu_failures(f"a batch is {batch}: lower gpu_memory_gb, or use a GPU with more"):
             trainer.run_training()
-        except torch.cuda.OutOfMemoryError:
-            raise InputError(
-                f"the GPU's memory is too small for a batch of {described['batch_size']} patches of "
-                f"{'x'.join(map(str, described['patch_size']))} voxels; lower gpu_memory_gb"
-            ) from None
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
     with stop_requests():
         _save(settings, plan, trainer, described, output)

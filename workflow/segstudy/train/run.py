@@ -32,6 +32,8 @@ class Run:
         the first one writes.
     kept
         Where finished trainings are kept; one that would end with the same weights is taken from there.
+    attempt
+        Number of the attempt, from 1.
     """
 
     output: Path
@@ -42,3 +44,4 @@ class Run:
     workers: int = 0
     rank: Rank = ALONE
     kept: Finished = NOTHING
+    attempt: int = 1

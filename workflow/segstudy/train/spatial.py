@@ -172,7 +172,7 @@ def _pieces(chosen: Tensor, device: torch.device) -> list[tuple[Tensor, Tensor |
     numbers = torch.nonzero(chosen)[:, 0]
     if device.type == "cpu":
         return [(number[None], slice(number, number + 1)) for number in numbers]
-    return [(numbers, numbers.to(device))] if len(numbers) else []
+    return [(numbers, numbers.to(device, non_blocking=True))] if len(numbers) else []
 
 
 def sampling_grid(
@@ -198,7 +198,7 @@ def sampling_grid(
         positions = torch.empty(len(back), dims, *patch_size, device=device)
     else:
         positions = displacement.mixed(back).values(patch_size, device).contiguous()
-    steps, total = back.to(device), start.to(device)
+    steps, total = (part.to(device, non_blocking=True) for part in (back, start))
     for axis, size in enumerate(patch_size[:-1]):
         along = steps[:, :, axis, None] * torch.arange(size, device=device)
         total = total[..., None] + along.reshape(len(back), dims, *[1] * axis, size)
@@ -230,8 +230,8 @@ def _linear(images: Tensor, positions: Tensor) -> Tensor:
 
     Overwrites `positions`. grid_sample counts from -1 to 1 between the outer faces of the source.
     """
-    sizes = torch.tensor(images.shape[:1:-1], device=images.device, dtype=positions.dtype)
-    sizes = sizes.reshape(-1, *[1] * (positions.ndim - 2))
+    sizes = torch.tensor(images.shape[:1:-1], dtype=positions.dtype)
+    sizes = sizes.to(images.device, non_blocking=True).reshape(-1, *[1] * (positions.ndim - 2))
     grid = positions.mul_(2 / sizes).add_(1 / sizes - 1).movedim(1, -1)
     slabs = math.gcd(torch.get_num_threads(), grid.shape[1]) if images.is_cpu else 1
     if slabs == 1:
@@ -313,11 +313,11 @@ def _furthest(reach: Callable[[Tensor], Tensor], axis: int, turns: int, most_deg
 
 def swap_sides(labels: Tensor, mirrored: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
     """Exchange the classes of each pair in the patches (batch, *patch) that are `mirrored` (batch,)."""
-    where = torch.nonzero(mirrored)[:, 0].to(labels.device)
+    where = torch.nonzero(mirrored)[:, 0].to(labels.device, non_blocking=True)
     if not pairs or not len(where):
         return labels
-    swapped = torch.arange(256, dtype=labels.dtype, device=labels.device)
+    swapped = torch.arange(256, dtype=labels.dtype)
     for left, right in pairs:
         swapped[left], swapped[right] = right, left
-    labels[where] = swapped[labels[where].long()]
+    labels[where] = swapped.to(labels.device, non_blocking=True)[labels[where].long()]
     return labels

@@ -168,18 +168,26 @@ def synthesise_images(
     for patches, seed in zip(images.view(count, -1), draw.seeds(), strict=True):
         patches.normal_(generator=torch.Generator(device).manual_seed(seed))
     flat = tissues.reshape(count, voxels).int().repeat_interleave(channels, 0)
-    for image, where, mean, sd in zip(images, flat, means.to(device), sds.to(device), strict=True):
+    for image, where, mean, sd in zip(
+        images,
+        flat,
+        means.to(device, non_blocking=True),
+        sds.to(device, non_blocking=True),
+        strict=True,
+    ):
         image.mul_(sd.index_select(0, where)).add_(mean.index_select(0, where))
     images = images.view(items, *patch)
     if settings.bias_field_sd:
         images *= bias.values(patch, device).exp_().view(items, *patch)
     images = images.view(items, voxels)
     low, high = images.amin(1, keepdim=True), images.amax(1, keepdim=True)
-    images.sub_(low).div_((high - low).clamp_(min=1e-7)).pow_(exponents.to(device)[:, None])
+    images.sub_(low).div_((high - low).clamp_(min=1e-7)).pow_(
+        exponents.to(device, non_blocking=True)[:, None]
+    )
     images = images.view(items, *patch)
     for axis, operator in enumerate(operators):
         if operator is not None:
-            images = _along(operator.to(device), images, axis)
+            images = _along(operator.to(device, non_blocking=True), images, axis)
     return _settle(images.view(count, channels, voxels), tissues, cut_out, shift, gain)
 
 
@@ -259,13 +267,15 @@ def _settle(
     Prediction takes them of whole images, and leaves a background of zeros out and as it is.
     """
     count, channels, voxels = images.shape
-    inside = (tissues.reshape(count, 1, voxels) != 0) | ~cut_out.to(tissues.device)[:, None, None]
+    inside = (tissues.reshape(count, 1, voxels) != 0) | ~cut_out.to(
+        tissues.device, non_blocking=True
+    )[:, None, None]
     number = inside.sum(2, keepdim=True).clamp(min=1)
     images = images * inside
     mean = images.sum(2, keepdim=True) / number
     square = (images**2).sum(2, keepdim=True) / number
     sd = (square - mean**2).clamp(min=1e-8).sqrt()
-    shift = shift.view(count, channels, 1).to(images.device)
-    gain = gain.view(count, channels, 1).to(images.device)
+    shift = shift.view(count, channels, 1).to(images.device, non_blocking=True)
+    gain = gain.view(count, channels, 1).to(images.device, non_blocking=True)
     images = ((images - mean) * (gain / sd) + shift) * inside
     return images.view(count, channels, *tissues.shape[1:])

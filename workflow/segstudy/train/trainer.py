@@ -43,6 +43,15 @@ def prepare_torch(device: torch.device, threads: int) -> None:
         torch.backends.cudnn.allow_tf32 = True
 
 
+class LossScaler(torch.amp.GradScaler):
+    """Scale the loss of float16; taken up from a training in bfloat16, which has no scale, it starts with its first one."""
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take up the state of another scaler, as far as both scale."""
+        if state_dict and self.is_enabled():
+            super().load_state_dict(state_dict)
+
+
 class Trainer:
     """Hold a network in training, and take its steps.
 
@@ -79,7 +88,7 @@ class Trainer:
         self.optimizer = build_optimizer(model.optimizer, self.network)
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half == torch.float16)
+        self.scaler = LossScaler(device.type, enabled=self.half == torch.float16)
 
     @property
     def evaluated(self) -> torch.nn.Module:

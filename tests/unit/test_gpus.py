@@ -1,0 +1,105 @@
+"""GPUs of a machine: which there are, and that each job claims its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from segstudy import gpus
+
+HOLD = """
+import sys
+from pathlib import Path
+from segstudy import gpus
+print(*gpus.claim(int(sys.argv[3]), Path(sys.argv[1]), Path(sys.argv[2])), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine with three GPUs, by their device files."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for number in range(3):
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / "dev" / f"nvidia{number}").touch()
+    yield tmp_path
+    gpus.release()
+
+
+def other_job(machine, count=1):
+    """Start a process that claims GPUs and holds them; return it and their names."""
+    words = [sys.executable, "-c", HOLD, str(machine), str(machine / "dev"), str(count)]
+    job = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return job, job.stdout.readline().split()
+
+
+def test_jobs_take_a_gpu_each_and_a_killed_one_gives_its_own_back(machine, caplog):
+    first, names = other_job(machine)
+    assert names == ["0"]
+    second, names = other_job(machine)
+    assert names == ["1"]
+    first.kill()
+    first.wait()
+    third, names = other_job(machine)
+    assert names == ["0"]
+    assert gpus.claim(1, machine, machine / "dev") == ["2"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+    for job in (second, third):
+        job.kill()
+        job.wait()
+    assert not caplog.records
+
+
+def test_a_claim_is_for_the_whole_process(machine):
+    assert gpus.claim(2, machine, machine / "dev") == ["0", "1"]
+    assert gpus.claim(1, machine, machine / "dev") == ["0", "1"]
+    job, names = other_job(machine)  # which inherits the variable
+    assert names == ["0"]
+    job.kill()
+    job.wait()
+
+
+def test_more_jobs_than_gpus_share_them_with_a_note(machine, caplog):
+    job, names = other_job(machine, 3)
+    assert names == ["0", "1", "2"]
+    assert gpus.claim(1, machine, machine / "dev") == ["0"]
+    assert "GPU 0 is used by another job" in caplog.text
+    assert "--resources gpu=3" in caplog.text
+    job.kill()
+    job.wait()
+
+
+def test_only_what_the_job_was_given_is_claimed(machine, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5e2c,MIG-7f,2")
+    assert gpus.claim(2, machine, machine / "dev") == ["GPU-5e2c", "MIG-7f"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-5e2c,MIG-7f"
+
+
+def test_fewer_gpus_than_asked_for_are_all_claimed(machine):
+    assert gpus.claim(5, machine, machine / "dev") == ["0", "1", "2"]
+
+
+def test_without_a_gpu_nothing_is_claimed_or_changed(machine):
+    assert gpus.claim(1, machine, machine / "none") == []
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_a_folder_that_takes_no_locks_is_no_hindrance(machine):
+    assert gpus.claim(1, machine / "no such folder", machine / "dev") == ["0"]
+
+
+def test_the_drivers_version(tmp_path):
+    assert gpus.driver(tmp_path / "none") == ""
+    file = tmp_path / "version"
+    file.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n"
+        "GCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)\n"
+    )
+    assert gpus.driver(file) == "535.104.05"
+    file.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n"
+    )
+    assert gpus.driver(file) == "580.65.06"

@@ -1,0 +1,128 @@
+"""The GPUs of this machine, and which of them is free; light, since the workflow imports it.
+
+Jobs on one machine share its GPUs without a scheduler that deals them out: Snakemake counts
+`--resources gpu=4`, and tells no job which one is its own. So each job claims its GPUs by locks,
+which the system takes back when the process ends, however it ends.
+"""
+
+import os
+import re
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from segstudy.log import log
+
+try:
+    import fcntl
+except ImportError:  # Windows, where jobs take turns by themselves
+    fcntl = None
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+_claimed: dict[str, int] = {}
+"""The GPUs that this process has claimed, and the open files that hold the locks."""
+
+
+def visible(devices: Path = Path("/dev")) -> list[str]:
+    """Return the names of the GPUs that torch may use, as `CUDA_VISIBLE_DEVICES` has them.
+
+    Those that the variable names (numbers, or the names of GPUs and of their MIG parts), else the numbers of all that have
+    a device file: NVIDIA's, or under Windows (WSL) and with AMD the one that stands for all.
+    """
+    found = len(list(devices.glob("nvidia[0-9]*")))
+    if not found:
+        found = int(any((devices / name).exists() for name in ("dxg", "kfd")))
+    named = os.environ.get(VARIABLE)
+    if named is None or not found:
+        return [str(number) for number in range(found)]
+    names = [name.strip() for name in named.split(",")]
+    # CUDA stops at the first entry that names no GPU.
+    ends = (place for place, name in enumerate(names) if not _is_one(name, found))
+    return names[: next(ends, len(names))]
+
+
+def _is_one(name: str, found: int) -> bool:
+    """Return whether an entry of the variable can name a GPU: a number of one there is, or a name."""
+    return int(name) < found if name.isdigit() else name not in ("", "-1")
+
+
+def claim(count: int, folder: Path | None = None, devices: Path = Path("/dev")) -> list[str]:
+    """Claim free GPUs for this process and those that it starts, until it ends.
+
+    `CUDA_VISIBLE_DEVICES` then names them, so that it comes before CUDA is used. Where fewer are free than asked
+    for, the others are shared, with a note; where there are no more than asked for, all are taken.
+
+    Parameters
+    ----------
+    count
+        How many.
+    folder
+        Where the locks are; the system's folder of temporary files.
+    devices
+        Where the device files are.
+
+    Returns
+    -------
+    list of str
+        Their names; fewer than `count` where the machine has fewer.
+    """
+    names = visible(devices)
+    if _claimed or not names:
+        return [name for name in names if name in _claimed]
+    folder = folder or Path(tempfile.gettempdir())
+    for name in names:
+        if len(_claimed) < count:
+            lock = _lock(folder / f"segstudy-gpu-{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock")
+            if lock is not None:
+                _claimed[name] = lock
+    short = min(count, len(names)) - len(_claimed)
+    for name in [name for name in names if name not in _claimed][:short]:
+        log.warning(
+            "GPU %s is used by another job of this machine too: as many jobs at a time as GPUs is what "
+            "`--resources gpu=%d` asks Snakemake for",
+            name,
+            len(names),
+        )
+        _claimed[name] = -1
+    os.environ[VARIABLE] = ",".join(_claimed)
+    return list(_claimed)
+
+
+def release() -> None:
+    """Give back what this process has claimed; the variable stays."""
+    for lock in _claimed.values():
+        if lock >= 0:
+            os.close(lock)
+    _claimed.clear()
+
+
+def _lock(file: Path) -> int | None:
+    """Lock a file and return its open descriptor; None where another process has locked it."""
+    if fcntl is None:
+        return -1
+    try:
+        # Another user's file may be locked, though not written.
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return -1
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        with suppress(OSError):
+            os.close(descriptor)
+        return None if isinstance(error, BlockingIOError) else -1
+    return descriptor
+
+
+def driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """Return the version of NVIDIA's driver, e.g. `535.104.05`; nothing where there is none."""
+    try:
+        found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", version.read_text())
+    except OSError:
+        return ""
+    return found[1] if found else ""
