@@ -18,6 +18,7 @@ from segstudy.networks.weights import load_weights
 from segstudy.study import UnetModel
 from segstudy.train import distributed
 from segstudy.train.distributed import Rank
+from segstudy.train.fit import MEASURED
 
 # An epoch a step, so that the history holds each step's loss.
 MODEL = {
@@ -66,7 +67,7 @@ def whole(cohort):
 
 def history(folder) -> list[dict[str, str]]:
     with (folder / "history.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in MEASURED} for row in csv.DictReader(file)]
 
 
 def numbers(folder) -> np.ndarray:

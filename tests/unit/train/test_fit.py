@@ -68,6 +68,9 @@ def test_what_is_left_behind(cohort, tmp_path):
         "validation_dice_rod",
         "validation_dice_mean",
         "seconds",
+        "waited_seconds",
+        "patches_per_second",
+        "gpu_memory_mb",
     ]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert rows[0]["validation_dice_mean"] == ""

@@ -15,6 +15,7 @@ from segstudy.images.plan import Restore
 from segstudy.images.prepare import IGNORED, prepare_label
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import SlidingWindow, predict_volume
+from segstudy.train.fit import MEASURED
 from segstudy.train.trainer import VALIDATION_OVERLAP
 
 pytestmark = pytest.mark.usefixtures("own_torch")
@@ -42,7 +43,7 @@ def trained(folder, values, ignore, **model):
     for number in range(6):
         write_case(folder, number, SHAPE, number, changed)
     assert main(cohort.words(folder / "trained", SMALL | model, ignores=bool(ignore))) == 0
-    history = pd.read_csv(folder / "trained" / "history.csv").drop(columns="seconds")
+    history = pd.read_csv(folder / "trained" / "history.csv").drop(columns=[*MEASURED])
     assert np.isfinite(history[["train_loss", "validation_loss"]]).all(axis=None)
     return cohort, folder / "trained", history
 

@@ -50,8 +50,12 @@ def dice(reference: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndar
     numpy.ndarray
         float64 (classes - 1,).
     """
-    counts = confusion(reference, prediction, classes)
+    return dice_of(confusion(reference, prediction, classes))
+
+
+def dice_of(counts: np.ndarray) -> np.ndarray:
+    """Compute Dice of each class but the first from a confusion matrix (reference, prediction); NaN where the reference lacks it."""
     both = 2.0 * np.diagonal(counts)[1:]
     reference_size = counts.sum(axis=1)[1:]
     total = counts.sum(axis=0)[1:] + reference_size
-    return np.divide(both, total, out=np.full(classes - 1, np.nan), where=reference_size > 0)
+    return np.divide(both, total, out=np.full(len(both), np.nan), where=reference_size > 0)

@@ -87,7 +87,6 @@ class SlidingWindow:
         return self.batch_size or max(1, BATCH_VOXELS[device.type] // math.prod(self.patch_size))
 
 
-@torch.inference_mode()
 def predict_volume(
     network: nn.Module,
     image: np.ndarray,
@@ -116,6 +115,19 @@ def predict_volume(
         float32 (class, x, y, z); the classes of a voxel add up to 1. A volume smaller than the
         patch is padded with 0 evenly on both sides, as training patches are.
     """
+    return predict_tensor(network, image, classes, window, device, amp).cpu().numpy()
+
+
+@torch.inference_mode()
+def predict_tensor(
+    network: nn.Module,
+    image: np.ndarray,
+    classes: int,
+    window: SlidingWindow,
+    device: torch.device | str = "cpu",
+    amp: bool = False,
+) -> Tensor:
+    """Predict as `predict_volume` does; the probabilities stay on the device, where its memory holds them."""
     if image.ndim != 4:
         raise ValueError(f"image of shape {image.shape}; expected (channel, x, y, z)")
     device = torch.device(device)
@@ -140,7 +152,7 @@ def _predict(
     device: torch.device,
     amp: bool,
     home: torch.device,
-) -> np.ndarray:
+) -> Tensor:
     """Predict as `predict_volume` does, with the image and its probabilities held on the device `home`."""
     axes = window.normal_axes
     total = _zeros(classes, source.shape[1:], axes[0], home)
@@ -181,7 +193,7 @@ def _predict(
             )
     finally:
         network.train(was_training)
-    return total.cpu().numpy()
+    return total
 
 
 def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:

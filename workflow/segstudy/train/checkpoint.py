@@ -33,7 +33,7 @@ class Progress:
     """Tell how far a training is.
 
     step: steps done, the last `skipped` of them without a finite gradient, and so without effect.
-    losses, seconds: of the epoch under way. history: a row an epoch that ended.
+    losses, seconds, waited_s: of the epoch under way; waited for batches. history: a row an epoch that ended.
     best_dice, best: the highest mean Dice in validation, and the weights that reached it.
     """
 
@@ -41,6 +41,7 @@ class Progress:
     skipped: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    waited_s: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best_dice: float = -1.0
     best: dict[str, Tensor] | None = None

@@ -5,8 +5,9 @@ import io
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from segstudy.train.trainer import Trainer
 
 FILES = ("weights.pt", "best.pt", "history.csv", "settings.json")
 """What every training leaves."""
+MEASURED = ("seconds", "waited_seconds", "patches_per_second", "gpu_memory_mb")
+"""Columns of a history that tell of the machine, and differ from run to run."""
 CHECKPOINT_EVERY_S = 60.0
 TOO_SMALL = "gpu_memory.json"
 """Beside the checkpoint: that the GPU's memory was too small, and how much it was."""
@@ -179,7 +182,8 @@ def _take_steps(
             write_text(checkpoint.folder / "history.csv", history_text(progress.history))
 
     pin = trainer.device.type == "cuda"
-    for batch in sampler.batches(progress.step, resolved.steps, pin, run.workers):
+    for batch, waited_s in _timed(sampler.batches(progress.step, resolved.steps, pin, run.workers)):
+        progress.waited_s += waited_s
         loss, norm = trainer.step(progress.step, batch)
         progress.skipped = 0 if math.isfinite(norm) else progress.skipped + 1
         # The scaler skips a step whose gradient is not finite, and tries a smaller scale.
@@ -191,9 +195,9 @@ def _take_steps(
         if progress.step % resolved.steps_per_epoch == 0:
             row = _end_epoch(trainer, progress, validation)
             now = time.monotonic()
-            row["seconds"] = round(progress.seconds + now - began, 3)
+            row |= _speed(trainer, progress, progress.seconds + now - began)
             progress.history.append(row)
-            progress.losses, progress.seconds, began = [], 0.0, now
+            progress.losses, progress.seconds, progress.waited_s, began = [], 0.0, 0.0, now
             write_history()
             _log_epoch(resolved, progress.history)
         now = time.monotonic()
@@ -212,6 +216,31 @@ def _take_steps(
             progress.seconds, began = progress.seconds + now - began, now
             save()
             saved = time.monotonic()
+
+
+def _timed(batches: Iterator) -> Iterator[tuple[Any, float]]:
+    """Yield each batch with the seconds that it was waited for."""
+    while True:
+        began = time.monotonic()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.monotonic() - began
+
+
+def _speed(trainer: Trainer, progress: Progress, seconds: float) -> dict[str, float]:
+    """Return how long an epoch took, how much of it was waiting for batches, its patches a second, and the GPU's memory."""
+    patches = len(progress.losses) * trainer.resolved.model.batch_size
+    row = {
+        "seconds": round(seconds, 3),
+        "waited_seconds": round(progress.waited_s, 3),
+        "patches_per_second": patches / max(seconds, 1e-3),
+        "gpu_memory_mb": math.nan,
+    }
+    if trainer.device.type == "cuda":
+        row["gpu_memory_mb"] = torch.cuda.max_memory_allocated(trainer.device) / 1e6
+        torch.cuda.reset_peak_memory_stats(trainer.device)
+    return row
 
 
 def _end_epoch(
@@ -350,7 +379,11 @@ def _log_epoch(resolved: Resolved, history: Sequence[dict[str, float]]) -> None:
             f"{name} {row[f'validation_dice_{name}']:.3f}" for name in resolved.settings.structures
         )
         line += f"  validation Dice {row['validation_dice_mean']:.3f} ({each})"
-    line += f"  {duration(row['seconds'])}"
+    line += f"  {duration(row['seconds'])}, {row['patches_per_second']:.3g} patches/s"
+    if row["waited_seconds"] > 0.05 * row["seconds"]:
+        line += f", {row['waited_seconds'] / row['seconds']:.0%} waiting for patches"
+    if not math.isnan(row["gpu_memory_mb"]):
+        line += f", GPU memory {row['gpu_memory_mb'] / 1e3:.1f} GB"
     left = resolved.model.epochs - len(history)
     if left:
         each_s = sum(past["seconds"] for past in history) / len(history)
