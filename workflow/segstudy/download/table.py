@@ -149,7 +149,7 @@ def _case(
         if row.get(column):
             where = f"{table}: row {number}, column {column}"
             try:
-                files[column] = cell_path(table.parent, row[column], where)
+                files[column] = cell_path(table, row[column], where)
             except InputError as error:
                 text = str(error).removeprefix(f"{where}: ")
                 mistakes.add(number, column, text.removeprefix(f"{row[column]}: "), text)

@@ -56,9 +56,9 @@ def text(found: Preview) -> str:
     lines += ["", f"jobs       {least}{_by_stage(stages)}"]
     if found.at_least:
         lines.append(
-            "           more is known when the audit and the plans have run again; what reads their"
+            "           more is known when the audit and the plans have run again; lists of files that"
         )
-        lines.append("           tables alone drops out where these come out as they were")
+        lines.append("           then are as they were drop out")
     for word, label, says in RESTORED:
         counts = Counter(job.stage for job in found.jobs if job.restored == word)
         if counts:

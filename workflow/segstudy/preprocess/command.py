@@ -95,10 +95,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _split(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from segstudy.cases import UNTESTED, read_cases, write_splits
-    from segstudy.folds import check_known, is_dealt_by, of_subjects, read_folds, write_folds
+    from segstudy.folds import (
+        check_known,
+        is_dealt_by,
+        of_subjects,
+        read_folds,
+        read_origins,
+        unit,
+        write_folds,
+    )
     from segstudy.log import log
-    from segstudy.preprocess.split import split
+    from segstudy.preprocess.split import origins, split
     from segstudy.study import SplitSettings, from_json
 
     settings = from_json(SplitSettings, options.settings)
@@ -109,8 +119,17 @@ def _split(options: argparse.Namespace) -> None:
     cohorts = _tables(options.cases, settings.roles, read_cases)
     splits = split(cohorts, settings.roles, settings.splits, known)
     folds = of_subjects(splits, settings.splits)
-    if any(case.fold is not None for cases in cohorts.values() for case in cases):
+    by_table = any(case.fold is not None for cases in cohorts.values() for case in cases)
+    if by_table:
         dealt_by = None
+    before = read_origins(kept, settings.splits) if known else {}
+    came_by = origins(folds, before, by_table=by_table)
+    splits = [
+        row
+        if row.fold in (None, UNTESTED)
+        else replace(row, origin=came_by[unit(row, settings.splits)])
+        for row in splits
+    ]
     check_known(known, folds, kept)
     new = [subject for subject in folds if subject not in known]
     if known and new:
@@ -131,7 +150,7 @@ def _split(options: argparse.Namespace) -> None:
         log.info("%d label maps, trained on by every fold", maps)
     # In this order, so that the table of splits is newer than the file of folds that it depends on.
     if kept:
-        write_folds(kept, {**known, **folds}, dealt_by)
+        write_folds(kept, {**known, **folds}, dealt_by, {**before, **came_by})
         how = "" if dealt_by else "; not dealt by splits.seed, which decides on new subjects alone"
         log.info("folds are kept in %s%s", kept, how)
     write_splits(options.output, splits)

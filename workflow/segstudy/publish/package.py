@@ -12,10 +12,10 @@ from importlib import resources
 from pathlib import Path
 
 import segstudy
-from segstudy.cases import Split
+from segstudy.cases import JOINED, SEED, Split
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text, writing
-from segstudy.folds import of_subjects, write_folds
+from segstudy.folds import of_subjects, unit, write_folds
 from segstudy.images.names import stem
 from segstudy.log import log
 from segstudy.publish.anonymous import anonymised, numbered
@@ -238,8 +238,11 @@ def collect(
     write_text(top / "references.bib", "\n\n".join(REFERENCES[key].bibtex for key in cited) + "\n")
     write_text(top / "settings.yaml", settings_yaml(study))
     if not anonymous:  # Under other names the folds of a rerun cannot be told.
-        rows = (Split(**row) for row in results.splits.to_dict("records"))
-        write_folds(top / "settings.splits.tsv", of_subjects(rows, study.splits), study.splits)
+        rows = [Split(**row) for row in results.splits.to_dict("records")]
+        folds = of_subjects(rows, study.splits)
+        origins = {unit(row, study.splits): row.origin for row in rows if row.origin}
+        dealt = all(origins.get(subject) in (SEED, JOINED) for subject in folds)
+        write_folds(top / "settings.splits.tsv", folds, study.splits if dealt else None, origins)
     write_text(top / "LICENCE.md", licences(results))
     write_text(top / "README.md", _readme(results, with_images, anonymous))
 

@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas
 
-from segstudy.cases import Case, read_cases, read_splits, repaired_labels
+from segstudy.cases import Case, Split, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
 from segstudy.study import ExternalModel, Study
+
+SPLIT_COLUMNS = [field.name for field in fields(Split)]
 
 
 @dataclass
@@ -59,14 +61,14 @@ class Results:
 
     @cached_property
     def splits(self) -> pandas.DataFrame:
-        """Return the splits: columns dataset, case, subject, fold.
+        """Return the splits: columns dataset, case, subject, fold, origin.
 
         The fold is None for cases that every fold's model is tested on, and -1 for label maps,
         which no fold tests.
         """
         path = self._needed(self.paths.splits, "preprocess", "split")
         rows = [vars(split) for split in read_splits(path)]
-        return pandas.DataFrame(rows, columns=["dataset", "case", "subject", "fold"], dtype=object)
+        return pandas.DataFrame(rows, columns=SPLIT_COLUMNS, dtype=object)
 
     # --- repair ---------------------------------------------------------------------------------
 

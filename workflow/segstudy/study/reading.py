@@ -15,6 +15,7 @@ from segstudy import paths
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 from segstudy.grid_search import Grids, expand
+from segstudy.images.names import composed
 from segstudy.log import log
 from segstudy.study.models import AnyModel
 from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name
@@ -45,7 +46,7 @@ def read_study(
     InputError
         With file, line, column, key, what was found and what was expected, a line for each mistake.
     """
-    path = Path(paths.expanded(str(path), "study file"))
+    path = paths.as_stored(Path(paths.expanded(str(path), "study file")))
     content, old_names = by_todays_names(Study, _content(path))
     place = Places(path, old_names)
     if "partial" in content:
@@ -166,6 +167,8 @@ def check_sources(study: Study, file: Path | str) -> None:
         wanted = "the table, a .tsv file" if table else "the dataset's folder"
         if not path.exists():
             inside = "" if path.is_absolute() else f" ({path.absolute()})"
+            if Path(file).is_symlink() and not path.is_absolute():
+                inside += f", nor from the folder of the file that the link stands for ({Path(file).resolve().parent})"
             raise InputError(f"{where}: no such {'table' if table else 'folder'}{inside}")
         kind = ("a file", "a folder")[table]
         archive = not table and path.name.endswith((".zip", ".tar", ".gz", ".tgz", ".7z"))
@@ -213,7 +216,7 @@ def _place_sources(
 
 def name_of(path: Path) -> str:
     """Return the name of a study without `name`: its file's, as a folder of results can be called."""
-    return re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_")
+    return re.sub(r"\W+", "_", composed(path.stem), flags=re.ASCII).strip("_")
 
 
 def _replacements(
@@ -230,7 +233,7 @@ def _replacements(
                 f"study has {known}"
             )
         return {
-            name: paths.expanded(str(folder), "--config path")
+            name: paths.spelt_as_stored(paths.expanded(str(folder), "--config path"))
             for name, folder in source_path.items()
         }
     origins = {
@@ -242,7 +245,8 @@ def _replacements(
             f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
             f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
-    return dict.fromkeys(sources, paths.expanded(str(source_path), "--config path"))
+    folder = paths.spelt_as_stored(paths.expanded(str(source_path), "--config path"))
+    return dict.fromkeys(sources, folder)
 
 
 def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> list[OldName]:
