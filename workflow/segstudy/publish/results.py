@@ -187,18 +187,23 @@ class Results:
 
         The last row and column are the background.
         """
-        columns = ("case", "reference", "prediction", "n_voxels")
         tables = [
-            self._table(
-                self.paths.confusion(model, fold, seed, dataset),
-                "metrics", f"{model}, fold {fold}, seed {seed}, {dataset}", columns,
-            )
+            self.confusion_of(model, fold, seed, dataset)
             for fold in self.study.folds
             for seed in self.study.models[model].seeds
-        ]  # fmt: skip
+        ]
         names = [*self.study.structures, "background"]
         counts = pandas.concat(tables).groupby(["reference", "prediction"])["n_voxels"].sum()
         return counts.unstack(fill_value=0).reindex(index=names, columns=names, fill_value=0)
+
+    def confusion_of(self, model: str, fold: int, seed: int, dataset: str) -> pandas.DataFrame:
+        """Return the voxels of one run; columns case, reference, prediction, n_voxels."""
+        return self._table(
+            self.paths.confusion(model, fold, seed, dataset),
+            "metrics",
+            f"{model}, fold {fold}, seed {seed}, {dataset}",
+            ("case", "reference", "prediction", "n_voxels"),
+        )
 
     @cached_property
     def summary(self) -> pandas.DataFrame:
