@@ -34,24 +34,40 @@ class _Loader(yaml.SafeLoader):
         node = super().get_single_node()
         if node is not None:
             _check_size(node)
+            self.check_keys(node)
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def check_keys(self, root: yaml.Node) -> None:
+        """Raise MarkedYAMLError for a key that stands twice in a mapping.
+
+        That is before any merge (`<<: *other`) is written out: a key beside it overrides the merged one. Two merges
+        in one mapping are refused, since readers differ in which of them counts.
+        """
+        nodes, known = [root], {id(root)}
+        for node in nodes:
+            for part in _inside(node):
+                if id(part) not in known:
+                    known.add(id(part))
+                    nodes.append(part)
+            if isinstance(node, yaml.MappingNode):
+                self._check_keys_of(node)
+
+    def _check_keys_of(self, mapping: yaml.MappingNode) -> None:
         seen: dict[Any, yaml.Mark] = {}
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue  # `<<: *other`: keys written here override those
-            key = self.construct_object(key_node, deep=True)
+        for key_node, _ in mapping.value:
+            merges = key_node.tag == "tag:yaml.org,2002:merge"
+            key = "<<" if merges else self.construct_object(key_node, deep=True)
             if not isinstance(key, typing.Hashable):
-                continue  # refused below
+                continue  # refused when it is constructed
             mark = key_node.start_mark
-            if seen.setdefault(key, mark) is not mark:
+            if seen.setdefault((merges, key), mark) is not mark:
+                places = f"on {_at(seen[merges, key])} and on {_at(mark)}"
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice, on {_at(seen[key])} and on {_at(mark)}; "
-                    "leave one of them out",
+                    problem=f"the key {key!r} stands twice, {places}; "
+                    + ("write one with a list, `<<: [*a, *b]`, of which the first counts most"
+                       if merges else "leave one of them out"),
                     problem_mark=mark,
-                )
-        return super().construct_mapping(node, deep)
+                )  # fmt: skip
 
 
 def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:

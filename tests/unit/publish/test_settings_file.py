@@ -229,6 +229,9 @@ models:
   search:
     network: unet
     grid: {augmentation.noise_share: [0.1, 0.2], foreground_share: [0.3]}
+  values:
+    network: unet
+    grid: {augmentation: [{noise_share: 0.1}, {preset: strong, noise_share: 0.2}]}
 """
 )
 

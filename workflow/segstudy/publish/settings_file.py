@@ -154,6 +154,8 @@ def _edited(
     text = YamlText(source, str(file))
     for old in old_names:
         text.rename(old.place, old.today)
+        if old.place[2:3] == ("grid_search",):  # which may be called `grid` in the file
+            text.rename((*old.place[:2], "grid", *old.place[3:]), old.today)
     written = parse_yaml(source, str(file)).get("models") or {}
     for entry, model in content["models"].items():
         for key in ("grid_search", "grid"):

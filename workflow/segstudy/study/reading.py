@@ -17,7 +17,13 @@ from segstudy.files import parse_json
 from segstudy.grid_search import Grids, expand
 from segstudy.log import log
 from segstudy.study.models import AnyModel
-from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name
+from segstudy.study.old_names import (
+    OldName,
+    by_todays_names,
+    notes,
+    setting_by_todays_name,
+    values_by_todays_names,
+)
 from segstudy.study.quick import shortened
 from segstudy.study.settings import Settings
 from segstudy.study.study import Study
@@ -300,14 +306,18 @@ def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> No
 
 
 def _rename_searched(model: dict, entry: str) -> list[OldName]:
-    """Give the settings of a model's grid search today's names; return the old ones."""
+    """Give the settings of a model's grid search, and the keys in their values, today's names; return the old ones."""
     searched, old_names = {}, []
     for setting, values in model["grid_search"].items():
-        name = setting
+        name, above = setting, ("models", entry, "grid_search")
         if isinstance(setting, str):
             name, old_here = setting_by_todays_name(AnyModel, model, setting)
-            above = ("models", entry, "grid_search")
             old_names += [OldName((*above, *old.place), old.today) for old in old_here]
+            if isinstance(values, list):
+                values, old_inside = values_by_todays_names(AnyModel, model, name, values)
+                old_names += [
+                    OldName((*above, setting, *old.place), old.today) for old in old_inside
+                ]
         if name in searched:
             return []  # by both names: the old one is refused as an unknown key
         searched[name] = values
