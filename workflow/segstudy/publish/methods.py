@@ -488,7 +488,8 @@ def _software(results: Results) -> str:
             versions.setdefault(name, set()).add(str(version))
     monai = " and MONAI [[cardoso2022]]" if "monai" in versions else ""
     text = (
-        f"The study ran as a Snakemake workflow [[molder2021]] with PyTorch [[paszke2019]]{monai}"
+        "The study ran in segstudy [[segstudy]], a Snakemake workflow [[molder2021]], with "
+        f"PyTorch [[paszke2019]]{monai}"
     )
     shown = [f"{name} {'/'.join(sorted(numbers))}" for name, numbers in sorted(versions.items())]
     return f"{text}; training used {listing(shown)}." if shown else f"{text}."

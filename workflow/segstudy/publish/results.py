@@ -189,18 +189,23 @@ class Results:
 
         The last row and column are the background.
         """
-        columns = ("case", "reference", "prediction", "n_voxels")
         tables = [
-            self._table(
-                self.paths.confusion(model, fold, seed, dataset),
-                "metrics", f"{model}, fold {fold}, seed {seed}, {dataset}", columns,
-            )
+            self.confusion_of(model, fold, seed, dataset)
             for fold in self.study.folds
             for seed in self.study.models[model].seeds
-        ]  # fmt: skip
+        ]
         names = [*self.study.structures, "background"]
         counts = pandas.concat(tables).groupby(["reference", "prediction"])["n_voxels"].sum()
         return counts.unstack(fill_value=0).reindex(index=names, columns=names, fill_value=0)
+
+    def confusion_of(self, model: str, fold: int, seed: int, dataset: str) -> pandas.DataFrame:
+        """Return the voxels of one run; columns case, reference, prediction, n_voxels."""
+        return self._table(
+            self.paths.confusion(model, fold, seed, dataset),
+            "metrics",
+            f"{model}, fold {fold}, seed {seed}, {dataset}",
+            ("case", "reference", "prediction", "n_voxels"),
+        )
 
     @cached_property
     def summary(self) -> pandas.DataFrame:
@@ -322,12 +327,12 @@ class Results:
     def benchmarks(self) -> pandas.DataFrame:
         """Read Snakemake's benchmark files, a row a file: stage, job, s, max_rss (MB).
 
-        Empty without Snakemake.
+        Empty without Snakemake; without that of the zip, since a second one would tell of the first.
         """
         rows = []
         for path in sorted(Path(self.paths.benchmarks).glob("**/*.tsv")):
             parts = path.relative_to(self.paths.benchmarks).parts
-            if len(parts) < 2:
+            if len(parts) < 2 or str(path) == self.paths.benchmark("publish", "package"):
                 continue
             table = _read(path, ("s",))
             for _, row in table.iterrows():
@@ -337,9 +342,11 @@ class Results:
         return pandas.DataFrame(rows, columns=["stage", "job", "s", "max_rss"])
 
     def warnings(self) -> pandas.DataFrame:
-        """Read the lines of the logs that warn or tell an error: stage, job, line (without its time)."""
+        """Read the lines of the logs, but for the zip's, that warn or tell an error: stage, job, line (without its time)."""
         rows = []
         for path in sorted(Path(self.paths.logs).glob("*/*.log")):
+            if str(path) == self.paths.log("publish", "package"):
+                continue
             text = path.read_text(encoding="utf-8", errors="replace")
             lines = (re.sub(r"^\d\d:\d\d:\d\d ", "", line.strip()) for line in text.splitlines())
             distinct = dict.fromkeys(line for line in lines if _WARNS.search(line))
