@@ -8,19 +8,20 @@ import statements. It is taken over the parsed code: comments, docstrings and fo
 import atexit
 import hashlib
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segstudy import source_code
+from segstudy import metric_plugins, plugins, source_code
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
 from segstudy.jobs.machine import cache_home
 from segstudy.source_code import parse
 
 if TYPE_CHECKING:
-    from segstudy.study import AnyModel
+    from segstudy.study import AnyModel, Study
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MOST_KEPT = 5000
@@ -164,3 +165,29 @@ def prediction_code(model: "AnyModel") -> str:
 
     nnunet = ["infer.nnunet"] if model.network == "nnunet" else []
     return digest("infer.predict", *nnunet, *modules(model))
+
+
+def with_plugins(code: str, texts: Iterable[str]) -> str:
+    """Return a digest of code and of the plug-ins that it calls; without any, the code's own."""
+    digests = [plugins.digest(text) for text in texts]
+    return _joined(code, digests)
+
+
+def measuring_code(study: "Study") -> str:
+    """Return the digest of the measurements: the stage's modules, and the metrics of plug-ins."""
+    return with_plugins(digest("metrics.pairs"), study.metrics.plugins)
+
+
+def code_of_measured(study: "Study", module: str) -> str:
+    """Return the digest of a job that reads measurements: its modules, and what plug-ins say of their metrics.
+
+    What they compute comes in the table of measurements.
+    """
+    return _joined(digest(module), metric_plugins.description(study.metrics.plugins))
+
+
+def _joined(code: str, further: Iterable[str]) -> str:
+    parts = [code, *further]
+    if len(parts) == 1:
+        return code
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

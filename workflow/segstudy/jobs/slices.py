@@ -162,3 +162,8 @@ def grid_options(study: Study, paths: ResultPaths) -> list[str]:
         grids=study.grids, weights={model: study.models[model].infer.weights for model in models}
     )
     return ["--grid", settings.to_json(), "--train", paths.trainings]
+
+
+def metric_options(study: Study) -> list[str]:
+    """Return the options of `segstudy statistics` for a study with metrics of plug-ins."""
+    return ["--plugin", *study.metrics.plugins] if study.metrics.plugins else []

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from segstudy import metric_plugins
 from segstudy.files import write_json, write_table, write_text, writing_folder
 from segstudy.log import progress
 from segstudy.publish import style
@@ -110,6 +111,7 @@ _here: dict[
 
 
 def _start(results: Results) -> None:
+    metric_plugins.register(results.study.metrics.plugins)
     _here["viewer"] = ViewCache(results)
 
 

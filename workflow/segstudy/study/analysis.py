@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from segstudy import metric_plugins
 from segstudy.errors import InputError
 from segstudy.metric import MEASURED, Direction, check_directions, find_all
-from segstudy.study.settings import EXPERT, Name, Positive, Settings
+from segstudy.study.settings import EXPERT, Name, PluginReference, Positive, Settings
 
 
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
@@ -48,6 +49,18 @@ class Metrics(Settings):
         description="measure Dice slice by slice too: `slice_dice`, a case's mean over the slices in which it is defined, "
         "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
     )
+
+    plugins: tuple[PluginReference, ...] = Field(
+        (),
+        description="metrics of your own, each in a file that describes and measures it: [./my_metric.py] (docs/plugins.md); "
+        "then known by their names in `statistics.metrics` and `publish.metrics`",
+    )
+
+    @field_validator("plugins")
+    @classmethod
+    def _described(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _refusing(metric_plugins.register, value)
+        return value
 
     @field_validator("nsd_tolerance_mm")
     @classmethod

@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from segstudy import plugins
+
 Name = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$", description="letters, digits and underscores"),
@@ -28,6 +30,10 @@ SpacingMm = tuple[Positive, Positive, Positive]
 Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
 Pairs = tuple[tuple[str, str], ...]
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+PluginReference = Annotated[str, Field(pattern=plugins.REFERENCE)]
+"""A plug-in: `./my_file.py`, `./my_file.py:NAME` of several, or `MODULE:NAME` of an installed package."""
 
 
 def _lists(value: Any) -> Any:
