@@ -29,6 +29,7 @@ from segstudy.jobs.code import (
     measuring_code,
     prediction_code,
     training_code,
+    with_plugins,
 )
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.partial import finished_part

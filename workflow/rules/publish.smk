@@ -61,7 +61,7 @@ rule publish_figures:
         # A function, so that the placeholders of an external command are not taken for wildcards.
         settings=lambda w: slices.figure_settings(STUDY).to_json(),
         defaults=slices.figure_settings(STUDY).digest(),
-        code=code_of_measured(STUDY, "publish.command"),
+        code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.publish.figures),
     shell:
         "python -m segstudy publish figures --settings {params.settings:q}"
         " --results {params.results:q} --output {params.folder:q} --threads {threads}"

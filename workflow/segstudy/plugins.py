@@ -62,6 +62,14 @@ class Reference:
         return f"{place}:{self.name}" if self.name else place
 
 
+def short_name(text: str) -> str:
+    """Return what the files of a plug-in's results are called: `my_figure`, or `my_figure-Wide` of several in a file."""
+    found = reference(text)
+    place = Path(found.place).stem if found.is_file else found.place.split(".")[-1]
+    words = [re.sub(r"[^A-Za-z0-9_]+", "_", word) for word in (place, found.name) if word]
+    return "-".join(words)
+
+
 def is_reference(text: Any) -> bool:
     """Return whether a value is written as a plug-in is: it ends with `.py`, or has a colon."""
     return isinstance(text, str) and bool(FILE.fullmatch(text) or INSTALLED.fullmatch(text))

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from segstudy import metric_plugins
+from segstudy import metric_plugins, plugins
 from segstudy.files import write_json, write_table, write_text, writing_folder
 from segstudy.log import progress
-from segstudy.publish import style
+from segstudy.publish import own_figures, style
 from segstudy.publish.catalogue import CAPTIONS, FORMATS, LAYERS, Figure, figures
 from segstudy.publish.draw import (
     agreement,
@@ -60,6 +60,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "side_swapped": symmetry.draw_shares,
     "swapped_cases": symmetry.draw_cases,
     "grid": grid_search.draw,
+    "own": own_figures.draw,
 }
 PICTURES: dict[str, Callable[[Results, Figure, ViewCache], Drawing]] = {
     "samples": samples.draw,
@@ -80,7 +81,12 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
     """
-    wanted = figures(results.study)
+    listed = figures(results.study)
+    for figure in listed:
+        if figure.plugin:
+            plugins.load(figure.plugin, own_figures.DRAW)
+    # What a plug-in draws comes first: it may fail, and all others would be drawn for nothing.
+    wanted = sorted(listed, key=lambda figure: not figure.plugin)
     with writing_folder(folder) as temporary:
         with_progress = progress(wanted, "figures")
         if workers < 2:
@@ -90,11 +96,10 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
             with ProcessPoolExecutor(workers, initializer=_start, initargs=(results,)) as pool:
                 drawn = pool.map(_draw_and_save_here, [temporary] * len(wanted), wanted)
                 saved = [files for _, files in zip(with_progress, drawn, strict=True)]
-        names = [figure.name for figure in wanted]
-        captions = {name: caption for name, (caption, _) in zip(names, saved, strict=True)}
-        markers = {
-            name: positions for name, (_, positions) in zip(names, saved, strict=True) if positions
-        }
+        by_name = {figure.name: files for figure, files in zip(wanted, saved, strict=True)}
+        names = [figure.name for figure in listed]
+        captions = {name: by_name[name][0] for name in names}
+        markers = {name: by_name[name][1] for name in names if by_name[name][1]}
         write_json(temporary / CAPTIONS, captions)
         write_json(temporary / LAYERS, layers(results, workers) | {"markers": markers})
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from segstudy import metric_plugins
+from segstudy import metric_plugins, plugins
 from segstudy.errors import InputError
 from segstudy.metric import MEASURED, Direction, check_directions, find_all
 from segstudy.study.settings import EXPERT, Name, PluginReference, Positive, Settings
@@ -151,6 +151,21 @@ class Publish(Settings):
     window: tuple[float, float] | None = Field(
         None, description="intensities shown as black and white; left out: by modality"
     )
+    figures: tuple[PluginReference, ...] = Field(
+        (),
+        description="figures of your own, each drawn by a file: [./my_figure.py] (docs/plugins.md); they have a section in the report",
+    )
+
+    @field_validator("figures")
+    @classmethod
+    def _told_apart(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place, text in enumerate(value):
+            for other in value[:place]:
+                if plugins.short_name(other) == plugins.short_name(text):
+                    raise ValueError(
+                        f"{other} and {text}: two figures called {plugins.short_name(text)}; rename one of the files"
+                    )
+        return value
 
     @field_validator("metrics")
     @classmethod
