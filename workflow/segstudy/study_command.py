@@ -167,6 +167,8 @@ def _title(kind: type[BaseModel]) -> str:
         "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
         "ExternalModel": "models: external",
+        "PluginModel": "models: a network of your own",
+        "PluginTrainerModel": "models: a trainer of your own",
         "SirenHead": "head",
         "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",
@@ -193,6 +195,8 @@ def _type(annotation: typing.Any) -> str:
     if origin is typing.Annotated:
         return _type(inner[0])
     if origin is typing.Literal:
+        if inner == ("plugin",):
+            return "plug-in"
         return " \\| ".join(f"`{value}`" for value in inner)
     if origin in (typing.Union, types.UnionType):
         return " \\| ".join(_type(part) for part in inner)

@@ -14,12 +14,14 @@ from segstudy.study.networks import (
     EnetModel,
     Model,
     OwnInfer,
+    PluginModel,
     SirenHead,
     SwinUnetrModel,
     UnetModel,
     UnetrModel,
 )
 from segstudy.study.nnunet import NnunetInfer, NnunetModel
+from segstudy.study.plugin_trainer import PluginTrainerModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.reading import check_sources, from_json, read_study
 from segstudy.study.repair import Elastix, Repair
@@ -78,6 +80,8 @@ __all__ = [
     "Origin",
     "OwnInfer",
     "PhantomSource",
+    "PluginModel",
+    "PluginTrainerModel",
     "Preprocess",
     "Repair",
     "RepairedCohort",

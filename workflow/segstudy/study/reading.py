@@ -5,17 +5,19 @@ import re
 import typing
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from segstudy import paths
+from segstudy import paths, plugins
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 from segstudy.grid_search import Grids, expand
 from segstudy.log import log
+from segstudy.study import references
 from segstudy.study.models import AnyModel
 from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name
 from segstudy.study.quick import shortened
@@ -46,7 +48,7 @@ def read_study(
         With file, line, column, key, what was found and what was expected, a line for each mistake.
     """
     path = Path(paths.expanded(str(path), "study file"))
-    content, old_names = by_todays_names(Study, _content(path))
+    content, old_names = by_todays_names(Study, _with_kinds(_content(path)))
     place = Places(path, old_names)
     if "partial" in content:
         raise InputError(
@@ -60,10 +62,11 @@ def read_study(
         content["models"] = {name: shortened(own) for name, own in content["models"].items()}
     old_names += _expand_grids(content, path, place)
     _tell(old_names, path, place)
+    place.grids = content.get("grids", {})
+    content = _place_plugins(content, path, place)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        place.grids = content.get("grids", {})
         raise InputError(describe(error, path, Study, place)) from None
 
 
@@ -209,6 +212,52 @@ def _place_sources(
             key = ("datasets", name, "source", "path")
             where = f"{file}{place(key)}: {'.'.join(key)}"
             source["path"] = paths.from_study_file(source["path"], file, where)
+
+
+def _with_kinds(content: dict) -> dict:
+    """Return the study file's keys and values, with models by plug-ins as the kinds that they are."""
+    models = content.get("models")
+    if not isinstance(models, dict):
+        return content
+    return {
+        **content,
+        "models": {name: references.with_kinds(model) for name, model in models.items()},
+    }
+
+
+def _place_plugins(content: dict, file: Path, place: Callable[[Keys], str]) -> dict:
+    """Take the files of plug-ins from the study file's folder, and check each without running it.
+
+    Parameters
+    ----------
+    content
+        The study file's keys and values.
+    file
+        The study file.
+    place
+        Gives the place of a key in the file.
+
+    Raises
+    ------
+    InputError
+        With the place of the first that is not there, or does not define what it should.
+    """
+
+    def placed(keys: Keys, text: str, default: str) -> str:
+        where = f"{file}{place(keys)}: {'.'.join(map(str, keys))}"
+        if not plugins.is_reference(text):
+            return text  # validation says what is expected there
+        found = plugins.reference(text)
+        if found.is_file:
+            found = replace(found, place=paths.from_study_file(found.place, file, where))
+        try:
+            plugins.check(str(found), default)
+            plugins.digest(str(found))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        return str(found)
+
+    return references.replaced(content, placed)
 
 
 def name_of(path: Path) -> str:

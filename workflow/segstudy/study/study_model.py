@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from segstudy.study import references
 from segstudy.study.settings import Name, Settings
 
 # What several kinds of models are asked, each with defaults of its own.
@@ -62,6 +63,9 @@ NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "ru
 """Settings of a model that do not shape its weights."""
 
 
+ABOVE = ("models", "*")
+
+
 class StudyModel(Settings):
     """One of the models that a study trains, or runs, and compares."""
 
@@ -92,6 +96,15 @@ class StudyModel(Settings):
                 "a grid search is expanded where a study file is read; give one model here"
             )
         return value
+
+    def plugins(self) -> dict[str, str]:
+        """Return the references to plug-ins, by key, e.g. `network` or `loss.plugins../my_loss.py`."""
+        found = references.listed(self.model_dump(mode="json"), ABOVE)
+        return {key.split(".", 2)[2]: text for key, text in found.items()}
+
+    def identified(self) -> dict[str, Any]:
+        """Return plain values, with the label and digest of each plug-in in place of its path."""
+        return references.identified(self.model_dump(mode="json"), ABOVE)
 
     def learning(self) -> "StudyModel":
         """Return the settings that shape the weights, with all others at their defaults.
