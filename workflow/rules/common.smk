@@ -24,6 +24,7 @@ from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
 from segstudy.jobs import machine, options, slices, targets
 from segstudy.jobs.code import (
+    audit_code,
     code_of_measured,
     digest,
     measuring_code,

@@ -173,6 +173,12 @@ def with_plugins(code: str, texts: Iterable[str]) -> str:
     return _joined(code, digests)
 
 
+def audit_code(study: "Study", dataset: str) -> str:
+    """Return the digest of a dataset's audit: the stage's modules, and the plug-in of its layout."""
+    layout = getattr(study.datasets[dataset].source, "layout_plugin", None)
+    return with_plugins(digest("download.audit"), [layout] if layout else [])
+
+
 def measuring_code(study: "Study") -> str:
     """Return the digest of the measurements: the stage's modules, and the metrics of plug-ins."""
     return with_plugins(digest("metrics.pairs"), study.metrics.plugins)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from segstudy import metric_plugins, plugins
+from segstudy import metric_plugins
 from segstudy.files import write_json, write_table, write_text, writing_folder
 from segstudy.log import progress
 from segstudy.publish import own_figures, style
@@ -81,12 +81,8 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
     """
-    listed = figures(results.study)
-    for figure in listed:
-        if figure.plugin:
-            plugins.load(figure.plugin, own_figures.DRAW)
     # What a plug-in draws comes first: it may fail, and all others would be drawn for nothing.
-    wanted = sorted(listed, key=lambda figure: not figure.plugin)
+    wanted = sorted(figures(results.study), key=lambda figure: not figure.plugin)
     with writing_folder(folder) as temporary:
         with_progress = progress(wanted, "figures")
         if workers < 2:
@@ -96,10 +92,11 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
             with ProcessPoolExecutor(workers, initializer=_start, initargs=(results,)) as pool:
                 drawn = pool.map(_draw_and_save_here, [temporary] * len(wanted), wanted)
                 saved = [files for _, files in zip(with_progress, drawn, strict=True)]
-        by_name = {figure.name: files for figure, files in zip(wanted, saved, strict=True)}
-        names = [figure.name for figure in listed]
-        captions = {name: by_name[name][0] for name in names}
-        markers = {name: by_name[name][1] for name in names if by_name[name][1]}
+        names = [figure.name for figure in wanted]
+        captions = {name: caption for name, (caption, _) in zip(names, saved, strict=True)}
+        markers = {
+            name: positions for name, (_, positions) in zip(names, saved, strict=True) if positions
+        }
         write_json(temporary / CAPTIONS, captions)
         write_json(temporary / LAYERS, layers(results, workers) | {"markers": markers})
 
