@@ -41,6 +41,7 @@ rule infer_predict:
         finished_gb=FINISHED_GB,
     params:
         labels=lambda w: INPUTS.labels_option(w.dataset),
+        plugin=lambda w: slices.plugin_option(STUDY, w.model),
         training=lambda w: slices.training_cases(STUDY, PATHS, w.model),
         training_structures=lambda w: slices.structures_option(STUDY, STUDY.trained_on(w.model)),
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
@@ -49,7 +50,7 @@ rule infer_predict:
         defaults=lambda w: STUDY.models[w.model].infer.digest(),
         code=lambda w: prediction_code(STUDY.models[w.model]),
     shell:
-        "python -m segstudy infer --weights {input.weights:q} --cases {input.cases:q}"
+        "python -m segstudy infer --weights {input.weights:q} {params.plugin:q} --cases {input.cases:q}"
         " {params.labels:q} --dataset {wildcards.dataset} --splits {input.splits:q}"
         " --fold {wildcards.fold} --structures {params.structures:q}"
         " --training-cases {params.training:q}"

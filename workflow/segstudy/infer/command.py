@@ -14,6 +14,7 @@ images outside any study:
   segstudy infer --weights weights.pt --output predictions scan_1.nii.gz scan_2.nii.gz
   segstudy infer --weights weights.pt --output predictions t1.nii.gz,t2.nii.gz
   segstudy infer --weights weights.pt --output predictions scans/
+  segstudy infer --weights weights.pt --plugin my_net.py --output predictions scans/
 the tested cases of a study's fold (the workflow calls this):
   segstudy infer --weights weights.pt --output DIR --cases cases.tsv --dataset NAME \\
     --splits splits.tsv --fold 0 --structures '{"heart": 2}' --training-cases NAME=cases.tsv
@@ -29,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--external",
         metavar="JSON",
         help="a program of others, ExternalSettings as JSON; it predicts the tested cases of a fold",
+    )
+    parser.add_argument(
+        "--plugin",
+        metavar="FILE",
+        help="the weights' network, where it is a plug-in: FILE.py or MODULE:NAME, of the code it was trained with",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the labels")
     parser.add_argument(
@@ -240,7 +246,7 @@ def _load(options: argparse.Namespace):
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    trained = load_weights(options.weights)
+    trained = load_weights(options.weights, plugin=options.plugin)
     if options.settings is not None:
         asked = from_json(type(trained.model.infer), options.settings)
         trained = replace(trained, model=trained.model.model_copy(update={"infer": asked}))

@@ -24,7 +24,8 @@ from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained
-from segstudy.study import AnyModel
+from segstudy.study import AnyModel, references
+from segstudy.study.study_model import ABOVE
 
 POSTPROCESSING = "postprocessing.json"
 
@@ -254,7 +255,9 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     settings = (
-        trained.model.model_dump_json(),
+        # Where a plug-in lies is no matter of what it predicts.
+        references.labelled(trained.model.model_dump(mode="json"), ABOVE),
+        sorted(trained.plugins.items()),
         trained.structures,
         trained.channels,
         trained.plan,

@@ -8,6 +8,7 @@ import statements. It is taken over the parsed code: comments, docstrings and fo
 import atexit
 import hashlib
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -155,7 +156,7 @@ def training_modules(model: "AnyModel") -> list[str]:
 def training_code(model: "AnyModel") -> str:
     """Return the digest of a training of a model: its trainer's modules and its own network's."""
     trainer = ["train.fit"] if model.trainer in PATCH_SOURCES else []
-    return digest(*trainer, *training_modules(model))
+    return _with_plugins(digest(*trainer, *training_modules(model)), model.plugin_provenance())
 
 
 def prediction_code(model: "AnyModel") -> str:
@@ -163,4 +164,13 @@ def prediction_code(model: "AnyModel") -> str:
     from segstudy.networks import modules
 
     nnunet = ["infer.nnunet"] if model.network == "nnunet" else []
-    return digest("infer.predict", *nnunet, *modules(model))
+    # Losses and changes of images act on the weights, which are an input of a prediction.
+    network = {key: told for key, told in model.plugin_provenance().items() if key == "network"}
+    return _with_plugins(digest("infer.predict", *nnunet, *modules(model)), network)
+
+
+def _with_plugins(code: str, used: Mapping[str, str]) -> str:
+    """Return a digest of segstudy's code together with that of plug-ins, given by key as label and digest."""
+    if not used:
+        return code
+    return hashlib.sha256(repr((code, sorted(used.items()))).encode()).hexdigest()[:16]

@@ -110,6 +110,12 @@ def training_options(
     ]
 
 
+def plugin_option(study: Study, model: str) -> list[str]:
+    """Return the option of a prediction that names the network's plug-in, where it is one."""
+    text = study.models[model].plugins().get("network")
+    return ["--plugin", text] if text else []
+
+
 def training_cases(study: Study, paths: ResultPaths, model: str) -> list[str]:
     """Return `DATASET=TABLE`, with `:LABELS` where labels are repaired, of each dataset that a model learns from."""
     return [
