@@ -218,6 +218,8 @@ def telling(text: str) -> Iterator[None]:
             step
             for step in traceback.extract_tb(error.__traceback__)
             if Path(step.filename).resolve().is_relative_to(place.parent)
+            # An environment may lie in the plug-in's folder; the plug-in's own line is the one to look at.
+            and "site-packages" not in Path(step.filename).resolve().relative_to(place.parent).parts
         ]
         where = (
             f"{steps[-1].filename}, line {steps[-1].lineno}, in {steps[-1].name}"

@@ -89,7 +89,10 @@ def test_trying_a_network_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("return self.out(images)[:, :2]", r"in prediction it gives a tensor of 2x2x8x8x4.*2x3x8x8x4"),
+        (
+            "return self.out(images)[:, :2]",
+            r"in prediction it gives a tensor of 2x2x8x8x4.*2x3x8x8x4",
+        ),
         ("return self.out(images)[..., ::2]", "a tensor of 2x3x8x8x2"),
         ("return self.out(images) / images.sum()", "logits that are not finite"),
         ("return {'logits': self.out(images)}", "gives a dict"),
@@ -135,7 +138,10 @@ def test_what_is_no_network_is_told(tmp_path, text, options, said):
     [
         ("strides = (4, 4, 2)", (4, 4, 2)),
         ("strides = 8", (8, 8, 8)),
-        ("strides = staticmethod(lambda patch, mm, width=1: tuple(width for _ in patch))", (3, 3, 3)),
+        (
+            "strides = staticmethod(lambda patch, mm, width=1: tuple(width for _ in patch))",
+            (3, 3, 3),
+        ),
         ("pass", (1, 1, 1)),
         ("strides = (4, 4)", None),
         ("strides = 0", None),
@@ -147,7 +153,9 @@ def test_strides(tmp_path, line, expected):
     file.write_text(f"class Network:\n    {line}\n")
     settings = model(file, options={"width": 3})
     if expected is None:
-        with pytest.raises(InputError, match="strides are .*; expected a whole number from 1, or 3"):
+        with pytest.raises(
+            InputError, match="strides are .*; expected a whole number from 1, or 3"
+        ):
             strides(settings, (8, 8, 4), (1.0, 1.0, 2.0))
     else:
         assert strides(settings, (8, 8, 4), (1.0, 1.0, 2.0)) == expected
@@ -170,7 +178,9 @@ def test_memory_is_estimated_for_an_own_network():
 
 
 def written_weights(folder, file):
-    settings = model(file, options={"width": 4}, loss={"plugins": {str(folder / "my_loss.py"): 1.0}})
+    settings = model(
+        file, options={"width": 4}, loss={"plugins": {str(folder / "my_loss.py"): 1.0}}
+    )
     (folder / "my_loss.py").write_text("def loss(logits, labels): ...\n")
     network = build(settings, 1, 3, (8, 8, 4), (1.0, 1.0, 2.0))
     path = folder / "weights.pt"
@@ -204,7 +214,9 @@ def test_weights_name_the_plugin_and_hold_no_code(tmp_path):
 def test_weights_are_refused_without_their_plugin_or_with_other_code(tmp_path):
     file = own(tmp_path, "return self.out(images)")
     path, _ = written_weights(tmp_path, file)
-    with pytest.raises(InputError, match=r"its network is the plug-in own.py \(code \w{16}\).*--plugin"):
+    with pytest.raises(
+        InputError, match=r"its network is the plug-in own.py \(code \w{16}\).*--plugin"
+    ):
         load_weights(path)
     own(tmp_path, "# A comment is no other code.\nreturn self.out(images)")
     load_weights(path, plugin=str(file))
@@ -219,4 +231,6 @@ def test_the_name_of_one_of_several_networks_is_known_to_the_weights(tmp_path):
     text = EXAMPLE.read_text().replace("class Network", "class Wide")
     (tmp_path / "nets.py").write_text(text)
     path, _ = written_weights(tmp_path, f"{tmp_path}/nets.py:Wide")
-    assert load_weights(path, plugin=str(tmp_path / "nets.py")).model.network_plugin.endswith(":Wide")
+    assert load_weights(path, plugin=str(tmp_path / "nets.py")).model.network_plugin.endswith(
+        ":Wide"
+    )

@@ -150,7 +150,11 @@ def training_modules(model: "AnyModel") -> list[str]:
     from segstudy.networks import modules
 
     source = PATCH_SOURCES.get(model.trainer)
-    return [*([source] if source else ["train.nnunet"]), *modules(model)]
+    if source is None:
+        return ["train.nnunet", *modules(model)]
+    loss = ["train.plugin_loss"] if model.loss.plugins else []
+    changes = ["train.plugin_augment"] if model.augmentation.plugins else []
+    return [source, *modules(model), *loss, *changes]
 
 
 def training_code(model: "AnyModel") -> str:

@@ -79,6 +79,7 @@ class Trainer:
         self.loss = SegmentationLoss(
             model.loss, settings.structures, device, rank.total, settings.ignores
         )
+        self.loss.check(resolved.classes, resolved.patch_size, min(2, model.batch_size), device)
         self.optimizer = build_optimizer(model.optimizer, self.network)
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
@@ -118,9 +119,9 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
-            with networks.telling(model):
-                logits = self._forward(images)
+        half = torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
+        with half, networks.telling(model):
+            logits = self._forward(images)
         loss = self.loss(logits, labels)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
