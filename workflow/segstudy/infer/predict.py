@@ -15,7 +15,7 @@ from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.data_files import content_digest
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.infer import postprocess
+from segstudy.infer import leaks, postprocess
 from segstudy.infer.batch import predict_each
 from segstudy.infer.image import to_class_indices, to_label_values
 from segstudy.infer.postprocess import Choice
@@ -158,20 +158,7 @@ def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str
 
 def refuse_leaks(trained: Trained, fold: int, dataset: str, tested: Iterable[str]) -> None:
     """Raise InputError where weights are of another fold, or saw a case that they are tested on."""
-    seen = trained.provenance
-    if seen["fold"] != fold:
-        raise InputError(
-            f"--weights: trained for fold {seen['fold']}, but --fold is {fold}: cases that the "
-            "network was trained on would be tested; give the weights of that fold"
-        )
-    leaked = sorted(
-        {f"{dataset}/{case}" for case in tested} & {*seen["training"], *seen["validation"]}
-    )
-    if leaked:
-        raise InputError(
-            f"--splits: fold {fold} tests {leaked[0]}, which the weights were trained on "
-            f"({len(leaked)} such cases); train again with these splits"
-        )
+    leaks.refuse(trained.provenance, fold, dataset, tested, "--weights")
 
 
 def choose_postprocessing(

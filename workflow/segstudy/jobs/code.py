@@ -149,6 +149,8 @@ def training_modules(model: "AnyModel") -> list[str]:
     """Return the modules that a training of a model imports by name."""
     from segstudy.networks import modules
 
+    if model.trainer == "plugin":
+        return ["train.plugin_trainer"]
     source = PATCH_SOURCES.get(model.trainer)
     if source is None:
         return ["train.nnunet", *modules(model)]
@@ -167,6 +169,8 @@ def prediction_code(model: "AnyModel") -> str:
     """Return the digest of a prediction with a model."""
     from segstudy.networks import modules
 
+    if model.trainer == "plugin":
+        return _with_plugins(digest("infer.plugin_trainer"), model.plugin_provenance())
     nnunet = ["infer.nnunet"] if model.network == "nnunet" else []
     # Losses and changes of images act on the weights, which are an input of a prediction.
     network = {key: told for key, told in model.plugin_provenance().items() if key == "network"}

@@ -7,7 +7,7 @@ from a stranger runs no code.
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -145,25 +145,10 @@ def _with_plugin(
                 f"--plugin {plugin}: {path} holds weights of {model.network}, which needs no plug-in; leave it out"
             )
         return model
-    label, _, digest = str(used.get("network", "")).rpartition(" ")
-    if not digest:
+    if "network" not in used:
         raise InputError(f"{path}: does not tell which plug-in its network is; train again")
-    if plugin is None:
-        raise InputError(
-            f"{path}: its network is the plug-in {label} (code {digest}), and weights hold no code; name its file or "
-            "module: --plugin FILE"
-        )
-    found = plugins.reference(plugin)
-    if not found.name:
-        found = replace(found, name=plugins.reference(label).name)
-    plugins.check(str(found), "Network")
-    other = plugins.digest(str(found))
-    if other != digest:
-        raise InputError(
-            f"--plugin {plugin}: other code ({found.label} {other}) than {path} was trained with ({label} {digest}); give "
-            "it as it was then, by the same file name, or train again"
-        )
-    return model.model_copy(update={"network_plugin": str(found)})
+    found = plugins.recognised(plugin, used["network"], "Network", str(path))
+    return model.model_copy(update={"network_plugin": found})
 
 
 def _build(model: AnyModel, in_channels: int, classes: int, content: dict) -> nn.Module:
