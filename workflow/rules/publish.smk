@@ -24,7 +24,7 @@ rule publish_figures:
         plans=targets.plans(STUDY, PATHS),
         trainings=[
             f"{folder}/{file}"
-            for folder in runs(PATHS.training(), models=targets.trained_models(STUDY))
+            for folder in runs(PATHS.training(), models=targets.followed_models(STUDY))
             for file in ("history.csv", "settings.json")
         ],
         drawn=runs(f"{PATHS.training()}/samples.npz", models=targets.models_of(STUDY, "synth")),

@@ -163,6 +163,43 @@ def digest(text: str) -> str:
     return hashlib.sha256(f"{found.name}\n{content}".encode()).hexdigest()[:16]
 
 
+def recognised(text: str | None, told: str, default: str, source: str) -> str:
+    """Return the reference of a plug-in, once it is known to be of the code that a file was made with.
+
+    Parameters
+    ----------
+    text
+        The reference that was given; a name that it lacks is the one told of.
+    told
+        Label and digest of the plug-in then, such as `my_net.py 4c5fa117d1973731`.
+    default
+        What its kind is called by default.
+    source
+        The file that was made with it, for the message.
+
+    Raises
+    ------
+    InputError
+        Where none is given, where it can't be found, or where its code is other.
+    """
+    label, _, code = told.rpartition(" ")
+    if text is None:
+        raise InputError(
+            f"{source}: made with the plug-in {label} (code {code}), and holds no code itself; name the plug-in's file "
+            "or module: --plugin FILE"
+        )
+    found = reference(text)
+    named = found if found.name else Reference(found.place, reference(label).name)
+    check(str(named), default)
+    other = digest(str(named))
+    if other != code:
+        raise InputError(
+            f"--plugin {text}: other code ({named.label} {other}) than {source} was made with ({label} {code}); give it "
+            "as it was then, by the same file name, or train again"
+        )
+    return str(named)
+
+
 def files(text: str) -> list[Path]:
     """Return a plug-in's file and the files beside it that it imports; none of an installed package.
 
@@ -252,6 +289,8 @@ def telling(text: str) -> Iterator[None]:
             step
             for step in traceback.extract_tb(error.__traceback__)
             if Path(step.filename).resolve().is_relative_to(place.parent)
+            # An environment may lie in the plug-in's folder; the plug-in's own line is the one to look at.
+            and "site-packages" not in Path(step.filename).resolve().relative_to(place.parent).parts
         ]
         where = (
             f"{steps[-1].filename}, line {steps[-1].lineno}, in {steps[-1].name}"

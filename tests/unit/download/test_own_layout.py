@@ -15,7 +15,7 @@ from segstudy.download.layouts import list_cases
 from segstudy.errors import InputError
 from segstudy.study import read_study
 
-EXAMPLE = str(Path(__file__).resolve().parents[3] / "docs" / "plugins" / "by_site.py")
+EXAMPLE = str(Path(__file__).resolve().parents[3] / "resources" / "plugins" / "by_site.py")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from segstudy.metrics import own_metrics
 from segstudy.study import MeasureSettings, Metrics, Statistics
 from segstudy.study.analysis import Publish
 
-EXAMPLE = str(Path(__file__).resolve().parents[3] / "docs" / "plugins" / "surface_bias.py")
+EXAMPLE = str(Path(__file__).resolve().parents[3] / "resources" / "plugins" / "surface_bias.py")
 FIELDS = (
     'METRIC = {"name": "my_score", "direction": "higher", "range": [0, 1], "definition": "x"}\n'
 )

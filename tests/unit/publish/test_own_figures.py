@@ -18,7 +18,7 @@ from segstudy.publish.report import render
 from segstudy.publish.results import Results
 from segstudy.publish.style import paper
 
-EXAMPLE = str(Path(__file__).resolve().parents[3] / "docs" / "plugins" / "size_and_dice.py")
+EXAMPLE = str(Path(__file__).resolve().parents[3] / "resources" / "plugins" / "size_and_dice.py")
 GOOD = {
     "figure": "results.canvas(85, 60)", "title": "'T'", "caption": "'C'", "alt": "'A'",
     "table": "results.summary[['mean']]",

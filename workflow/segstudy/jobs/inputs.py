@@ -9,7 +9,7 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_nnunet, is_synth
+from segstudy.jobs.targets import is_synth, learns_from_files
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
 from segstudy.study import PhantomSource, Study, TableSource, references
@@ -191,8 +191,8 @@ class Inputs:
         return [self.paths.cases(dataset) for dataset in self.study.trained_on(model)]
 
     def training_arrays(self, model: str, fold: str) -> list[str]:
-        """Return the lists of prepared cases, or of label maps; nnU-Net prepares the images itself."""
-        if is_nnunet(self.study, model):
+        """Return the lists of prepared cases, or of label maps; others prepare the images themselves."""
+        if learns_from_files(self.study, model):
             return []
         plan = self.study.models[model].plan
         grid = self.grid(plan, fold)
@@ -200,13 +200,13 @@ class Inputs:
         return [lists(dataset, plan, grid) for dataset in self.study.trained_on(model)]
 
     def training_plan(self, model: str, fold: str) -> list[str]:
-        """Return the fold's plan; nnU-Net makes its own."""
+        """Return the fold's plan; what learns from files makes its own."""
         plan = self.study.models[model].plan
         return [self.paths.plan(plan, fold)] if plan else []
 
     def training_images(self, model: str) -> list[str]:
-        """Return the lists of images and labels that nnU-Net is trained on; none for other models."""
-        if not is_nnunet(self.study, model):
+        """Return the lists of images and labels that a model is trained on as they are; none for other models."""
+        if not learns_from_files(self.study, model):
             return []
         return [
             file

@@ -330,6 +330,15 @@ def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> li
                 raise ValueError(
                     f"models.{entry}.grid_search: trainer: external trains nothing, so there is nothing to search; leave grid_search out"
                 )
+            if (
+                isinstance(model, dict)
+                and "grid_search" in model
+                and model.get("trainer") == "plugin"
+            ):
+                raise ValueError(
+                    f"models.{entry}.grid_search: a trainer of your own leaves no history of validation, so there is nothing to choose by; "
+                    "give each value a model of its own"
+                )
         expanded, grids = expand(models)
         for entry in grids:
             for setting in models[entry]["grid_search"]:

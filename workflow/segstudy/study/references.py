@@ -146,6 +146,18 @@ def labelled(content: Any, above: Keys = ()) -> Any:
     return replaced(content, lambda keys, text, default: plugins.reference(text).label, above)
 
 
+def provenance(content: Any, above: Keys = ()) -> dict[str, str]:
+    """Return label and digest of every plug-in, by its key, in which its label stands too: nothing tells where it lies.
+
+    Parameters
+    ----------
+    content, above
+        As `replaced` has them.
+    """
+    keys = listed(labelled(content, above), above)
+    return dict(zip(keys, map(described, listed(content, above).values()), strict=True))
+
+
 def described(text: str) -> str:
     """Return the label and the digest of a plug-in."""
     return f"{plugins.reference(text).label} {plugins.digest(text)}"

@@ -94,6 +94,10 @@ class Study(Settings):
         """Return every plug-in of the study: its key in the study file, e.g. `models.own.network` -> its reference."""
         return references.listed(self.model_dump(mode="json"))
 
+    def plugin_provenance(self) -> dict[str, str]:
+        """Return the label and digest of every plug-in, by its key in the study file."""
+        return references.provenance(self.model_dump(mode="json"))
+
     @property
     def training_datasets(self) -> list[str]:
         """Return the datasets with `role: train`."""

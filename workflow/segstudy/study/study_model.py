@@ -64,6 +64,13 @@ NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "ru
 
 
 ABOVE = ("models", "*")
+"""Where a model stands in a study file."""
+
+
+def _inside(found: dict[str, str]) -> dict[str, str]:
+    """Return what was found in a model by the keys inside it."""
+    above = ".".join(ABOVE) + "."
+    return {key.removeprefix(above): text for key, text in found.items()}
 
 
 class StudyModel(Settings):
@@ -99,8 +106,11 @@ class StudyModel(Settings):
 
     def plugins(self) -> dict[str, str]:
         """Return the references to plug-ins, by key, e.g. `network` or `loss.plugins../my_loss.py`."""
-        found = references.listed(self.model_dump(mode="json"), ABOVE)
-        return {key.split(".", 2)[2]: text for key, text in found.items()}
+        return _inside(references.listed(self.model_dump(mode="json"), ABOVE))
+
+    def plugin_provenance(self) -> dict[str, str]:
+        """Return the label and digest of each plug-in, by key, e.g. `network`: `my_net.py 4c5fa117d1973731`."""
+        return _inside(references.provenance(self.model_dump(mode="json"), ABOVE))
 
     def identified(self) -> dict[str, Any]:
         """Return plain values, with the label and digest of each plug-in in place of its path."""
