@@ -61,6 +61,12 @@ def described(text: str) -> Metric:
         raise InputError(
             f"{where}: {METRIC}: name: {name!r}; expected small letters, digits and underscores"
         )
+    unit = fields["unit"]
+    quantity = next((one for one, units in metric.UNITS.items() if unit in units), "number")
+    if quantity != "number" and not name.endswith(f"_{unit}"):
+        raise InputError(
+            f"{where}: {METRIC}: name: {name!r}; expected one that ends in its unit: {name}_{unit}"
+        )
     definition = fields["definition"].strip().rstrip(".")
     if not definition:
         raise InputError(f"{where}: {METRIC}: definition: empty; expected a few words")
@@ -69,13 +75,13 @@ def described(text: str) -> Metric:
     return Metric(
         name=name,
         title=fields["title"] or words[0].upper() + words[1:],
-        unit=fields["unit"],
+        unit=unit,
         direction=fields["direction"],
         low=low,
         high=high,
         digits=fields["digits"],
         definition=definition + source,
-        quantity="length" if fields["unit"] == "mm" else "number",
+        quantity=quantity,
     )
 
 

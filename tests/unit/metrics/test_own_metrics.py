@@ -198,6 +198,7 @@ def test_a_metric_of_the_registry_describes_as_well(tmp_path):
         ('"x"', '"x", "colour": "red"', "colour: unknown"),
         ('"x"', '"x", "digits": 1.5', "digits: 1.5"),
         ('"x"', '"x", "unit": 1', "unit: 1; expected text"),
+        ('"x"', '"x", "unit": "mm"', "ends in its unit: my_score_mm"),
         ("METRIC = {", "METRICS = {", "no METRIC in it"),
         ("METRIC = {", "METRIC = 1 #", "expected names with their values"),
     ],

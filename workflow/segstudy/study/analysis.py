@@ -52,7 +52,7 @@ class Metrics(Settings):
 
     plugins: tuple[PluginReference, ...] = Field(
         (),
-        description="metrics of your own, each in a file that describes and measures it: [./my_metric.py] (docs/plugins.md); "
+        description="metrics of your own, each in a file that describes and measures it: [./my_metric.py] ([plug-ins](../docs/plugins.md)); "
         "then known by their names in `statistics.metrics` and `publish.metrics`",
     )
 
@@ -153,7 +153,7 @@ class Publish(Settings):
     )
     figures: tuple[PluginReference, ...] = Field(
         (),
-        description="figures of your own, each drawn by a file: [./my_figure.py] (docs/plugins.md); they have a section in the report",
+        description="figures of your own, each drawn by a file: [./my_figure.py] ([plug-ins](../docs/plugins.md)); they have a section in the report",
     )
 
     @field_validator("figures")
