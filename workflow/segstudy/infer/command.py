@@ -175,9 +175,7 @@ def _predict_by_plugin(
     trainer.predict_fold(
         options.trained,
         options.plugin,
-        options.fold,
-        options.dataset,
-        images,
+        trainer.Tested(options.fold, options.dataset, images),
         structures,
         options.output,
         finished.Finished.of(options),

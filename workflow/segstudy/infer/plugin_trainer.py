@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,27 @@ from segstudy.log import progress
 from segstudy.own_trainers import Case
 
 
+@dataclass(frozen=True)
+class Tested:
+    """Hold the cases that a fold tests.
+
+    Parameters
+    ----------
+    fold, dataset
+        Which they are.
+    images
+        Case -> its image files.
+    """
+
+    fold: int
+    dataset: str
+    images: Mapping[str, Sequence[Path]]
+
+
 def predict_fold(
     trained: Path,
     plugin: str | None,
-    fold: int,
-    dataset: str,
-    tested: Mapping[str, Sequence[Path]],
+    tested: Tested,
     structures: Mapping[str, int],
     output: Path,
     kept: Finished = NOTHING,
@@ -43,10 +59,8 @@ def predict_fold(
         `trained.tar` of the training.
     plugin
         Reference of the plug-in, of the code that it was trained with.
-    fold, dataset
-        What is tested.
     tested
-        Case -> its image files.
+        The cases.
     structures
         Structure -> value in the labels that are written.
     output
@@ -61,7 +75,7 @@ def predict_fold(
         that failed.
     """
     with own_trainers.unpacked(trained) as (files, record):
-        leaks.refuse(record, fold, dataset, tested, "--trained")
+        leaks.refuse(record, tested.fold, tested.dataset, tested.images, "--trained")
         text = plugins.recognised(
             plugin, record["plugins"]["trainer"], own_trainers.DEFAULT, str(trained)
         )
@@ -73,7 +87,7 @@ def predict_fold(
         key = _key(trained, structures, record)
         folder = cache_folder(output, key)
         make_folder(folder)
-        cached = cached_files(folder, tested)
+        cached = cached_files(folder, tested.images)
         contents = {case: file.name for case, file in cached.items()}
         whole = finished.key("infer", key, contents, finished.versions_of())
         if kept.restore(whole, output, whole=True):
@@ -81,11 +95,11 @@ def predict_fold(
             return
         trainer = own_trainers.built(text, record["model"]["options"])
         errors = []
-        for name, paths in progress(tested.items(), "predicted"):
+        for name, paths in progress(tested.images.items(), "predicted"):
             if cached[name].exists():
                 continue
             images = tuple(path.resolve() for path in paths)
-            case = Case(f"{dataset}/{name}", "", images, None, dict(structures))
+            case = Case(f"{tested.dataset}/{name}", "", images, None, dict(structures))
             try:
                 say_warnings(paths, name)
                 array, affine = _predicted(trainer, text, case, files)
@@ -93,8 +107,8 @@ def predict_fold(
             except InputError as error:
                 errors.append(str(error))
     if errors:
-        if len(tested) > 1:
-            errors.append(f"{len(errors)} of {len(tested)} images could not be predicted")
+        if len(tested.images) > 1:
+            errors.append(f"{len(errors)} of {len(tested.images)} images could not be predicted")
         raise InputError("\n".join(errors))
     with writing_folder(output) as done:
         for case, file in cached.items():

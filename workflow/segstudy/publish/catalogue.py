@@ -80,7 +80,7 @@ def figures(study: Study) -> list[Figure]:
     for dataset, settings in study.datasets.items():
         if settings.repair:
             figures_of_study += _repair_figures(settings.repair, dataset)
-    if any(model.trainer != "external" for model in study.models.values()):
+    if any(model.trainer not in ("external", "plugin") for model in study.models.values()):
         figures_of_study.append(_figure("architecture", "Training", "networks"))
         figures_of_study.append(_figure("training", "Training", "learning curves"))
     for name, model in study.models.items():

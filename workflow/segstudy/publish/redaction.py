@@ -17,7 +17,8 @@ from segstudy import shipped
 from segstudy.cases import Case
 from segstudy.images.names import is_image
 from segstudy.publish.results import Results
-from segstudy.study import ExternalModel, Study
+from segstudy.study import ExternalModel, Study, StudyModel, references
+from segstudy.study.study_model import ABOVE
 from segstudy.words import count
 from segstudy.yaml_files import read_yaml
 
@@ -39,11 +40,18 @@ def redacted(study: Study) -> Study:
     models = {
         name: model.model_copy(update={"command": command(model.command)})
         if isinstance(model, ExternalModel)
-        else model
+        else _without_folders(model)
         for name, model in study.models.items()
     }
     words = {key: without_sources(getattr(study, key), study) for key in ("title", "description")}
     return study.model_copy(update={"datasets": datasets, "models": models, **words})
+
+
+def _without_folders(model: StudyModel) -> StudyModel:
+    """Return a model with the labels of its plug-ins in place of where they lie."""
+    if not model.plugins():
+        return model
+    return type(model).model_validate(references.labelled(model.model_dump(), ABOVE))
 
 
 def settings_yaml(study: Study) -> str:
