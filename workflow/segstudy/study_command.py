@@ -162,6 +162,7 @@ def _title(kind: type[BaseModel]) -> str:
         "SlicesSource": "source: oasis_slices",
         "NeuriteSource": "source: neurite_oasis",
         "BidsSource": "source: bids",
+        "PluginSource": "source: a layout of your own",
         "TableSource": "source: table",
         "EnetModel": "models: enet",
         "UnetModel": "models: unet",
@@ -170,6 +171,8 @@ def _title(kind: type[BaseModel]) -> str:
         "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
         "ExternalModel": "models: external",
+        "PluginModel": "models: a network of your own",
+        "PluginTrainerModel": "models: a trainer of your own",
         "SirenHead": "head",
         "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",
@@ -196,6 +199,8 @@ def _type(annotation: typing.Any) -> str:
     if origin is typing.Annotated:
         return _type(inner[0])
     if origin is typing.Literal:
+        if inner == ("plugin",):
+            return "plug-in"
         return " \\| ".join(f"`{value}`" for value in inner)
     if origin in (typing.Union, types.UnionType):
         return " \\| ".join(_type(part) for part in inner)

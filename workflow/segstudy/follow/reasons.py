@@ -38,6 +38,7 @@ TYPES: dict[str, type] = {
     "preprocess_tissues": TissueSettings,
     "train_fit": TrainSettings,
     "train_synth": TrainSettings,
+    "train_plugin": TrainSettings,
     "infer_external": ExternalSettings,
     "metrics_measure": MeasureSettings,
     "statistics": Statistics,

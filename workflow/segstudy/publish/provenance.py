@@ -183,6 +183,14 @@ def library_versions() -> list[tuple[str, str]]:
     return [*first, *found.items()]
 
 
+def plugins(study: Study) -> list[tuple[str, str]]:
+    """Return the plug-ins of a study, each once: its file or module, and the digest of its code."""
+    told = dict.fromkeys(study.plugin_provenance().values())
+    return [
+        (f"plug-in {label}", f"code {code}") for label, _, code in (t.rpartition(" ") for t in told)
+    ]
+
+
 def machine() -> str:
     """Describe the kind of machine that wrote the report; no name of it."""
     processor = platform.machine()

@@ -19,8 +19,10 @@ from segstudy import shipped
 from segstudy.cases import Case
 from segstudy.grid_search import Grids
 from segstudy.images.names import is_image
+from segstudy.plugins import reference
 from segstudy.publish.results import Results
-from segstudy.study import ExternalModel, Study
+from segstudy.study import ExternalModel, PluginSource, Study, StudyModel, references
+from segstudy.study.study_model import ABOVE
 from segstudy.words import count
 from segstudy.yaml_files import read_yaml
 
@@ -42,16 +44,31 @@ def redacted(study: Study) -> Study:
     models = {
         name: model.model_copy(update={"command": command(model.command)})
         if isinstance(model, ExternalModel)
-        else model
+        else _without_folders(model)
         for name, model in study.models.items()
     }
     words = {key: without_sources(getattr(study, key), study) for key in ("title", "description")}
-    return study.model_copy(update={"datasets": datasets, "models": models, **words})
+    metrics = study.metrics.model_copy(update={"plugins": _labels(study.metrics.plugins)})
+    publish = study.publish.model_copy(update={"figures": _labels(study.publish.figures)})
+    parts = {"datasets": datasets, "models": models, "metrics": metrics, "publish": publish}
+    return study.model_copy(update={**parts, **words})
+
+
+def _labels(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the labels of plug-ins in place of where they lie."""
+    return tuple(reference(text).label for text in texts)
+
+
+def _without_folders(model: StudyModel) -> StudyModel:
+    """Return a model with the labels of its plug-ins in place of where they lie."""
+    if not model.plugins():
+        return model
+    return type(model).model_validate(references.labelled(model.model_dump(), ABOVE))
 
 
 def settings_yaml(study: Study) -> str:
     """Write every setting of the study as a study file, defaults included, with a role for each path."""
-    content: dict[str, Any] = redacted(study).model_dump(mode="json")
+    content: dict[str, Any] = references.as_written(redacted(study).model_dump(mode="json"))
     for model in content["models"].values():
         model.pop("grid_search", None)  # a study file has no empty one
     content["models"] = _with_grid_searches(content["models"], content["grids"])
@@ -137,6 +154,8 @@ def _source(dataset: str, source: Any) -> Any:
     if getattr(source, "url", None) not in {entry.get("url") for entry in registry().values()}:
         roles["url"] = f"the archive of dataset {dataset}"
     replaced = {key: role for key, role in roles.items() if getattr(source, key, None)}
+    if isinstance(source, PluginSource):
+        replaced["layout_plugin"] = reference(source.layout_plugin).label
     return source.model_copy(update=replaced)
 
 

@@ -167,7 +167,7 @@ def render(
         ),
         commit=None if anonymous else provenance.commit(),
         lock=provenance.lock_digest(),
-        versions=provenance.library_versions(),
+        versions=[*provenance.library_versions(), *provenance.plugins(study)],
         machine=provenance.machine(),
         run_times=provenance.run_times(results.benchmarks()),
         graph=rulegraph.graph(results.benchmarks()),

@@ -13,7 +13,7 @@ from segstudy.cases import Case, Split, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
-from segstudy.study import ExternalModel, Study
+from segstudy.study import ExternalModel, PluginTrainerModel, Study
 
 SPLIT_COLUMNS = [field.name for field in fields(Split)]
 
@@ -137,11 +137,11 @@ class Results:
         return read_json(self._needed(path, "preprocess", f"plan {plan}, fold {fold}"))
 
     def trainings(self) -> list[tuple[str, int, int]]:
-        """List (model, fold, seed) of every training of the study."""
+        """List (model, fold, seed) of every training of the study that leaves weights and a history."""
         return [
             (name, fold, seed)
             for name, model in self.study.models.items()
-            if not isinstance(model, ExternalModel)
+            if not isinstance(model, (ExternalModel, PluginTrainerModel))
             for fold in self.study.folds
             for seed in model.seeds
         ]

@@ -5,18 +5,20 @@ import re
 import typing
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from segstudy import paths
+from segstudy import paths, plugins
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 from segstudy.grid_search import Grids, expand
 from segstudy.images.names import composed
 from segstudy.log import log
+from segstudy.study import references
 from segstudy.study.models import AnyModel
 from segstudy.study.old_names import (
     OldName,
@@ -67,10 +69,11 @@ def read_study(
         content["models"] = {name: shortened(own) for name, own in content["models"].items()}
     _expand_grids(content, path, place)
     _tell(old_names, path, place)
+    place.grids = content.get("grids", {})
+    content = _place_plugins(content, path, place)
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        place.grids = content.get("grids", {})
         raise InputError(describe(error, path, Study, place)) from None
 
 
@@ -91,7 +94,7 @@ def as_written(path: Path | str) -> tuple[dict[str, Any], list[OldName]]:
     InputError
         Where the file is no YAML of keys and values.
     """
-    content, old_names = by_todays_names(Study, _content(Path(path)))
+    content, old_names = by_todays_names(Study, _with_kinds(_content(Path(path))))
     models = content.get("models")
     for entry, model in models.items() if isinstance(models, dict) else ():
         if isinstance(model, dict) and isinstance(model.get("grid_search"), dict):
@@ -245,6 +248,58 @@ def _place_sources(
             source["path"] = paths.from_study_file(source["path"], file, where)
 
 
+def _with_kinds(content: dict) -> dict:
+    """Return the study file's keys and values, with models and sources by plug-ins as the kinds that they are."""
+    models, datasets = content.get("models"), content.get("datasets")
+    if isinstance(models, dict):
+        models = {name: references.with_kinds(model) for name, model in models.items()}
+        content = {**content, "models": models}
+    if isinstance(datasets, dict):
+        datasets = {
+            name: {**dataset, "source": references.source_with_kind(dataset["source"])}
+            if isinstance(dataset, dict) and "source" in dataset
+            else dataset
+            for name, dataset in datasets.items()
+        }
+        content = {**content, "datasets": datasets}
+    return content
+
+
+def _place_plugins(content: dict, file: Path, place: Callable[[Keys], str]) -> dict:
+    """Take the files of plug-ins from the study file's folder, and check each without running it.
+
+    Parameters
+    ----------
+    content
+        The study file's keys and values.
+    file
+        The study file.
+    place
+        Gives the place of a key in the file.
+
+    Raises
+    ------
+    InputError
+        With the place of the first that is not there, or does not define what it should.
+    """
+
+    def placed(keys: Keys, text: str, default: str) -> str:
+        where = f"{file}{place(keys)}: {'.'.join(map(str, keys))}"
+        if not plugins.is_reference(text):
+            return text  # validation says what is expected there
+        found = plugins.reference(text)
+        if found.is_file:
+            found = replace(found, place=paths.from_study_file(found.place, file, where))
+        try:
+            plugins.check(str(found), default)
+            plugins.digest(str(found))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        return str(found)
+
+    return references.replaced(content, placed)
+
+
 def name_of(path: Path) -> str:
     """Return the name of a study without `name`: its file's, as a folder of results can be called."""
     return re.sub(r"\W+", "_", composed(path.stem), flags=re.ASCII).strip("_")
@@ -298,6 +353,15 @@ def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> No
             ):
                 raise ValueError(
                     f"models.{entry}.grid_search: trainer: external trains nothing, so there is nothing to search; leave grid_search out"
+                )
+            if (
+                isinstance(model, dict)
+                and "grid_search" in model
+                and model.get("trainer") == "plugin"
+            ):
+                raise ValueError(
+                    f"models.{entry}.grid_search: a trainer of your own leaves no history of validation, so there is nothing to choose by; "
+                    "give each value a model of its own"
                 )
         expanded, grids = expand(models)
         for entry in grids:

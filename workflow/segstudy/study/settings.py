@@ -3,7 +3,7 @@
 import hashlib
 import json
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -15,6 +15,8 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+
+from segstudy.plugins import REFERENCE
 
 Name = Annotated[
     str,
@@ -28,6 +30,10 @@ SpacingMm = tuple[Positive, Positive, Positive]
 Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
 Pairs = tuple[tuple[str, str], ...]
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+PluginReference = Annotated[str, Field(pattern=REFERENCE)]
+"""A plug-in: `./my_file.py`, `./my_file.py:NAME` of several, or `MODULE:NAME` of an installed package."""
 
 
 def _lists(value: Any) -> Any:
@@ -103,6 +109,18 @@ def check_scheme(key: str, scheme: Mapping[str, Sequence[int]], background: Back
 
 EXPERT, INTERNAL = {"tier": "expert"}, {"tier": "internal"}
 """`json_schema_extra` of keys that most studies leave alone, and of those that nobody writes."""
+
+
+def written_as_plugin(key: str) -> Callable[[dict[str, Any]], None]:
+    """Return the change of a schema by which `key` is written as a reference to a plug-in, and alone is required."""
+
+    def change(schema: dict[str, Any]) -> None:
+        described = schema["properties"][key].get("description", "")
+        written = {"type": "string", "pattern": REFERENCE, "description": described}
+        schema["properties"] = {**schema["properties"], key: written}
+        schema["required"] = [key]
+
+    return change
 
 
 class Settings(BaseModel):
