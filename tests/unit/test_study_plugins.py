@@ -155,7 +155,9 @@ def test_code_that_is_no_python_is_told_with_its_line(tmp_path):
 
 def test_every_place_of_a_reference_is_known():
     content = {
-        "datasets": {"chest": {"source": {"layout": "./layout.py", "path": "x"}}},
+        "datasets": {
+            "chest": {"source": {"layout": "plugin", "layout_plugin": "./layout.py", "path": "x"}}
+        },
         "metrics": {"plugins": ["./bias.py"]},
         "publish": {"figures": ["./figure.py:draw"]},
         "models": {"net": {"network": "unet"}},

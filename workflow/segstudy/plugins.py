@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from segstudy import source_code
 from segstudy.errors import InputError
 from segstudy.source_code import defined, parse
 
@@ -59,6 +60,14 @@ class Reference:
         """Return what people are shown: the file's name without its folder, or the module."""
         place = Path(self.place).name if self.is_file else self.place
         return f"{place}:{self.name}" if self.name else place
+
+
+def short_name(text: str) -> str:
+    """Return what the files of a plug-in's results are called: `my_figure`, or `my_figure-Wide` of several in a file."""
+    found = reference(text)
+    place = Path(found.place).stem if found.is_file else found.place.split(".")[-1]
+    words = [re.sub(r"[^A-Za-z0-9_]+", "_", word) for word in (place, found.name) if word]
+    return "-".join(words)
 
 
 def is_reference(text: Any) -> bool:
@@ -201,6 +210,31 @@ def files(text: str) -> list[Path]:
     """
     found = reference(text)
     return _reached(Path(found.place)) if found.is_file else []
+
+
+def stated(text: str, default: str, but: str = "") -> dict[str, Any]:
+    """Return the plain values by which a plug-in describes itself, without running its code.
+
+    Parameters
+    ----------
+    text
+        The plug-in's reference.
+    default
+        The name that holds them where the reference has none, e.g. `METRIC`.
+    but
+        An entry that is left out, whatever it is.
+
+    Raises
+    ------
+    InputError
+        Where it can't be found, or its values are known only once its code runs: with file and line.
+    """
+    found = check(text, default)
+    file = Path(found.place) if found.is_file else _module_file(found.place)
+    try:
+        return source_code.stated(_source(file), found.name, but)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def load(text: str, default: str) -> Any:

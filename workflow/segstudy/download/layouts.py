@@ -15,7 +15,7 @@ from typing import Any
 from segstudy.cases import Case
 from segstudy.download.label_names import compare_names, compare_tables, label_names
 from segstudy.download.problems import Problem
-from segstudy.download.table import read_table
+from segstudy.download.table import listed_by_plugin, read_table
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import NIFTI, OTHER, is_image, stem
@@ -535,6 +535,16 @@ def _table(table: Path, dataset: Dataset) -> Listing:
     return Listing(table.parent, *_present(read_table(table, dataset), [], table.parent))
 
 
+# --- a plug-in ----------------------------------------------------------------------------------
+
+
+def _plugin(root: Path, dataset: Dataset) -> Listing:
+    """List the cases that a function of the user's lists; file names are relative to the folder."""
+    if not root.is_dir():
+        raise InputError(f"{root}: not a folder; expected the one that the plug-in lists")
+    return Listing(root, *_present(listed_by_plugin(root, dataset), [], root))
+
+
 # --- shared -------------------------------------------------------------------------------------
 
 
@@ -674,5 +684,6 @@ _LAYOUTS = {
     "neurite_oasis": _neurite_oasis,
     "bids": _bids,
     "label_maps": _label_maps,
+    "plugin": _plugin,
     "table": _table,
 }

@@ -1,5 +1,6 @@
 """Which files a job reads: of a dataset, of a shard of it, of what a model is trained on."""
 
+import json
 import os
 from collections.abc import Callable, Iterable
 
@@ -11,7 +12,7 @@ from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
-from segstudy.study import PhantomSource, Study, TableSource
+from segstudy.study import PhantomSource, Study, TableSource, references
 
 
 class Inputs:
@@ -73,7 +74,9 @@ class Inputs:
             files = None if self.is_fetched(name) else self.delivered(name)
             if files and isinstance(dataset.source, TableSource):
                 files = files[1:]  # A table of other paths may name the same files.
-            checksums[name] = data_checksum(dataset.source.to_json(), files)
+            source = dataset.source.model_dump(mode="json", exclude_defaults=True)
+            labelled = references.labelled(source, ("datasets", name, "source"))
+            checksums[name] = data_checksum(json.dumps(labelled), files)
         return checksums
 
     def known_cases(self, dataset: str) -> dict[str, Case]:

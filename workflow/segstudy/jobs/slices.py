@@ -155,9 +155,10 @@ def figure_settings(study: Study) -> Study:
 
 
 def viewer_settings(study: Study) -> Study:
-    """Return the settings of the viewer: those of the figures but for how models are compared."""
+    """Return the settings of the viewer: those of the figures but for how models are compared and for figures of plug-ins."""
     statistics = study.statistics.at_default(COMPARED_BY)
-    return figure_settings(study).model_copy(update={"statistics": statistics})
+    publish = study.publish.at_default(("figures",))
+    return figure_settings(study).model_copy(update={"statistics": statistics, "publish": publish})
 
 
 def grid_options(study: Study, paths: ResultPaths) -> list[str]:
@@ -169,3 +170,8 @@ def grid_options(study: Study, paths: ResultPaths) -> list[str]:
         grids=study.grids, weights={model: study.models[model].infer.weights for model in models}
     )
     return ["--grid", settings.to_json(), "--train", paths.trainings]
+
+
+def metric_options(study: Study) -> list[str]:
+    """Return the options of `segstudy statistics` for a study with metrics of plug-ins."""
+    return ["--plugin", *study.metrics.plugins] if study.metrics.plugins else []

@@ -215,14 +215,20 @@ def _place_sources(
 
 
 def _with_kinds(content: dict) -> dict:
-    """Return the study file's keys and values, with models by plug-ins as the kinds that they are."""
-    models = content.get("models")
-    if not isinstance(models, dict):
-        return content
-    return {
-        **content,
-        "models": {name: references.with_kinds(model) for name, model in models.items()},
-    }
+    """Return the study file's keys and values, with models and sources by plug-ins as the kinds that they are."""
+    models, datasets = content.get("models"), content.get("datasets")
+    if isinstance(models, dict):
+        models = {name: references.with_kinds(model) for name, model in models.items()}
+        content = {**content, "models": models}
+    if isinstance(datasets, dict):
+        datasets = {
+            name: {**dataset, "source": references.source_with_kind(dataset["source"])}
+            if isinstance(dataset, dict) and "source" in dataset
+            else dataset
+            for name, dataset in datasets.items()
+        }
+        content = {**content, "datasets": datasets}
+    return content
 
 
 def _place_plugins(content: dict, file: Path, place: Callable[[Keys], str]) -> dict:

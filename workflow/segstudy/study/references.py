@@ -8,7 +8,7 @@ from segstudy import plugins
 Keys = tuple[Any, ...]
 
 PLACES: dict[Keys, str] = {
-    ("datasets", "*", "source", "layout"): "list_cases",
+    ("datasets", "*", "source", "layout_plugin"): "list_cases",
     ("models", "*", "network_plugin"): "Network",
     ("models", "*", "trainer_plugin"): "Trainer",
     ("models", "*", "loss", "plugins"): "loss",
@@ -19,7 +19,7 @@ PLACES: dict[Keys, str] = {
 """Where references stand, as a text, a list of texts or a mapping by text, and what each is called by default."""
 
 ITS_OWN_KEY = "_plugin"
-"""What ends the key that holds the reference which a person writes as `network` or `trainer`."""
+"""What ends the key that holds the reference which a person writes as `network`, `trainer` or `layout`."""
 
 Change = Callable[[Keys, str, str], str]
 """Given the keys of a reference, its text and its default name; returns what stands there then."""
@@ -38,6 +38,16 @@ def with_kinds(model: Any) -> Any:
     if plugins.is_reference(network):
         return {**model, "network": "plugin", "network_plugin": network}
     return model
+
+
+def source_with_kind(source: Any) -> Any:
+    """Return a dataset's source, as a study file has it, with `layout: FILE.py` as the kind `plugin`.
+
+    The reference is then in `layout_plugin`.
+    """
+    if isinstance(source, Mapping) and plugins.is_reference(source.get("layout")):
+        return {**source, "layout": "plugin", "layout_plugin": source["layout"]}
+    return source
 
 
 def replaced(content: Any, change: Change, above: Keys = ()) -> Any:

@@ -32,6 +32,10 @@ Pairs = tuple[tuple[str, str], ...]
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
 
 
+PluginReference = Annotated[str, Field(pattern=REFERENCE)]
+"""A plug-in: `./my_file.py`, `./my_file.py:NAME` of several, or `MODULE:NAME` of an installed package."""
+
+
 def _lists(value: Any) -> Any:
     """Turn single values into lists of one."""
     if not isinstance(value, dict):
