@@ -58,7 +58,7 @@ def codes(folder: Path) -> dict[str, str]:
         ("residual_net.py", "0.01", "0.02", {"train own", "infer own"}),
         ("tversky_loss.py", "0.3, 0.7", "0.2, 0.8", {"train own"}),
         ("cutout.py", "SIDE = 0.25", "SIDE = 0.5", {"train own"}),
-        ("grey_values.py", "0.5 *", "0.4 *", {"train grey", "infer grey"}),
+        ("grey_values.py", "= bin_width", "= 2 * bin_width", {"train grey", "infer grey"}),
     ],
 )
 def test_an_edit_is_one_of_the_jobs_that_it_can_change(folder, name, old, new, changed):
