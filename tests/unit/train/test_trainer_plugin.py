@@ -108,7 +108,7 @@ def witness(folder, body="return numpy.zeros((12, 10, 8), int)", name="own.py"):
 
 
 def test_the_example_learns_and_predicts(cohort, tmp_path):
-    assert learn(cohort, tmp_path / "out", EXAMPLE, options={"least_sd": 2.0}) == 0
+    assert learn(cohort, tmp_path / "out", EXAMPLE, options={"bin_width": 5.0}) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         *("settings.json", "trained.tar"),
     ]
@@ -192,7 +192,7 @@ def test_finished_work_is_found_again_and_not_after_an_edit(cohort, tmp_path, ca
     for name, content in (
         ("here", text),
         ("moved", f"{text}\n# a comment\n"),
-        ("edited", text.replace("0.5 *", "0.4 *")),
+        ("edited", text.replace("= bin_width", "= 2 * bin_width")),
     ):
         (tmp_path / name).mkdir()
         file = tmp_path / name / "own.py"
@@ -295,3 +295,29 @@ def test_equal_contents_give_equal_bytes(tmp_path):
         (tmp_path / name / "first").chmod(0o600 if name == "a" else 0o644)
         pack(tmp_path / name, {"fold": 0}, tmp_path / f"{name}.tar")
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        (b"not an archive", "neither a tar nor a zip archive"),
+        (b"half", "damaged or ends early"),
+        (b"other", "holds no segstudy.json"),
+    ],
+)
+def test_what_is_no_file_of_a_training_is_told(cohort, tmp_path, capsys, content, said):
+    trained = tmp_path / "trained.tar"
+    if content in (b"half", b"other"):
+        (tmp_path / "left").mkdir()
+        (tmp_path / "left" / "a").write_bytes(b"1" * 2000)
+        pack(tmp_path / "left", {}, trained)
+        if content == b"half":
+            trained.write_bytes(trained.read_bytes()[:1500])
+        else:
+            with tarfile.open(trained, "w") as archive:
+                archive.add(tmp_path / "left" / "a", "a")
+    elif content:
+        trained.write_bytes(content)
+    assert predict(cohort, trained, tmp_path / "labels", EXAMPLE) != 0
+    assert said in capsys.readouterr().err
