@@ -22,6 +22,7 @@ from segstudy import plugins
 from segstudy.cases import Labelled
 from segstudy.errors import InputError
 from segstudy.files import parse_json, writing
+from segstudy.unpack import unpack
 
 DEFAULT = "Trainer"
 TRAINED = "trained.tar"
@@ -152,7 +153,7 @@ def pack(folder: Path, record: Mapping[str, Any], path: Path) -> None:
     if odd:
         raise InputError(f"{odd[0]}: a link or a device; fit is to leave files and folders")
     content = json.dumps({"format": FORMAT, **record}, indent=1).encode()
-    with writing(path) as temporary, tarfile.open(temporary, "w") as archive:
+    with writing(path) as temporary, tarfile.TarFile(temporary, "w") as archive:
         entry = tarfile.TarInfo(_RECORD)
         entry.size = len(content)
         archive.addfile(entry, io.BytesIO(content))
@@ -178,15 +179,12 @@ def unpacked(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         Where the file is missing, damaged, or of something else.
     """
     with TemporaryDirectory(prefix="segstudy-trained-") as place:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
         try:
-            with tarfile.open(path, "r:") as archive:
-                archive.extractall(place, filter="data")
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise InputError(
-                f"{path}: not readable, damaged or of another program ({error})"
-            ) from None
+            unpack(path, Path(place))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
         held = Path(place) / _RECORD
         if not held.is_file():
             raise InputError(f"{path}: holds no {_RECORD}; expected the {TRAINED} of a training")

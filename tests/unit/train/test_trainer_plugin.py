@@ -295,3 +295,29 @@ def test_equal_contents_give_equal_bytes(tmp_path):
         (tmp_path / name / "first").chmod(0o600 if name == "a" else 0o644)
         pack(tmp_path / name, {"fold": 0}, tmp_path / f"{name}.tar")
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        (b"not an archive", "neither a tar nor a zip archive"),
+        (b"half", "damaged or ends early"),
+        (b"other", "holds no segstudy.json"),
+    ],
+)
+def test_what_is_no_file_of_a_training_is_told(cohort, tmp_path, capsys, content, said):
+    trained = tmp_path / "trained.tar"
+    if content in (b"half", b"other"):
+        (tmp_path / "left").mkdir()
+        (tmp_path / "left" / "a").write_bytes(b"1" * 2000)
+        pack(tmp_path / "left", {}, trained)
+        if content == b"half":
+            trained.write_bytes(trained.read_bytes()[:1500])
+        else:
+            with tarfile.open(trained, "w") as archive:
+                archive.add(tmp_path / "left" / "a", "a")
+    elif content:
+        trained.write_bytes(content)
+    assert predict(cohort, trained, tmp_path / "labels", EXAMPLE) != 0
+    assert said in capsys.readouterr().err
