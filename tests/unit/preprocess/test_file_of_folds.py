@@ -1,5 +1,6 @@
 """The file of folds: subjects stay where they are while the data around them change."""
 
+import errno
 import os
 import re
 from collections import Counter
@@ -173,6 +174,26 @@ def test_the_file_says_how_it_was_dealt_only_where_that_is_so(tmp_path):
     (tmp_path / "s.splits.tsv").write_text(text.split("\n", 1)[1])
     by_hand = "".join("\t".join(line.split("\t")[:2]) + "\n" for line in text.splitlines()[1:])
     assert run_split(tmp_path, ["a", "b", "c"], seed=99) == (0, by_hand)
+
+
+def test_a_read_only_file_of_folds_is_used_as_it_is_and_refused_where_it_had_to_change(
+    tmp_path, monkeypatch, capsys
+):
+    kept = tmp_path / "s.splits.tsv"
+    kept.write_text("subject\tfold\nb\t1\na\t0\n")
+
+    def refuse(path, text):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(folds, "write_text", refuse)
+    assert run_split(tmp_path, ["a", "b"])[0] == 0
+    assert run_split(tmp_path, ["a", "b", "c"])[0] == 1
+    said = capsys.readouterr().err
+    assert "s.splits.tsv: cannot be written (Permission denied)" in said
+    assert (
+        "other folds of 1 subject belong into it: c. Copy it beside a study file of your own"
+        in said
+    )
 
 
 def origins(tmp_path):

@@ -1,6 +1,7 @@
 """`segstudy preprocess folds | split | fingerprint | plan | resample | tissues | list`."""
 
 import argparse
+import errno
 from pathlib import Path
 
 
@@ -150,10 +151,27 @@ def _split(options: argparse.Namespace) -> None:
         log.info("%d label maps, trained on by every fold", maps)
     # In this order, so that the table of splits is newer than the file of folds that it depends on.
     if kept:
-        write_folds(kept, {**known, **folds}, dealt_by, {**before, **came_by})
+        try:
+            write_folds(kept, {**known, **folds}, dealt_by, {**before, **came_by})
+        except OSError as error:
+            _refuse_read_only(error, kept, new + moved)
         how = "" if dealt_by else "; not dealt by splits.seed, which decides on new subjects alone"
         log.info("folds are kept in %s%s", kept, how)
     write_splits(options.output, splits)
+
+
+def _refuse_read_only(error: OSError, kept: Path, changed: list[str]) -> None:
+    """Raise InputError where a file of folds that is read-only has to be changed; without changes go on."""
+    from segstudy.errors import InputError
+    from segstudy.words import count
+
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise error
+    if changed:
+        raise InputError(
+            f"{kept}: cannot be written ({error.strerror}), and other folds of {count(len(changed), 'subject')} "
+            f"belong into it: {', '.join(changed[:5])}. Copy it beside a study file of your own, or beside your link to this one"
+        ) from None
 
 
 def _folds(options: argparse.Namespace) -> None:
