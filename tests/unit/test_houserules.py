@@ -90,7 +90,7 @@ def test_parameters_of_all_kinds_are_counted(code, names):
     assert parameters(ast.parse(code).body[0]) == names
 
 
-READERS = {"json": "files.py", "yaml": "yaml_files.py", "tarfile": "download/unpack.py"}
+READERS = {"json": "files.py", "yaml": "yaml_files.py", "tarfile": "unpack.py"}
 """Libraries that read what others wrote, and the one module that bounds what they may do."""
 
 

@@ -120,6 +120,16 @@ def test_code_that_fails_is_told_with_its_line(tmp_path):
         network(0)
 
 
+def test_too_little_memory_is_left_to_the_caller(tmp_path):
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    file = written(tmp_path, "net.py", "Network = 1\n")
+    for error in (OutOfMemoryError, MemoryError):
+        with pytest.raises(error), plugins.telling(file):
+            raise error
+
+
 def test_an_installed_package_counts_by_version_and_record(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     written(tmp_path / "my_nets", "__init__.py", "")

@@ -23,7 +23,15 @@ from segstudy import folds, gpus, results_owner, shipped
 from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
 from segstudy.jobs import machine, options, slices, targets
-from segstudy.jobs.code import digest, prediction_code, training_code
+from segstudy.jobs.code import (
+    audit_code,
+    code_of_measured,
+    digest,
+    measuring_code,
+    prediction_code,
+    training_code,
+    with_plugins,
+)
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.partial import finished_part
 from segstudy.jobs.resources import JobResources, grown

@@ -94,7 +94,7 @@ checkpoint download_audit:
         raw=lambda w, input: ["--raw", input[0]] if INPUTS.is_fetched(w.dataset) else [],
         settings=lambda w: STUDY.datasets[w.dataset].delivered().to_json(),
         defaults=lambda w: STUDY.datasets[w.dataset].delivered().digest(),
-        code=digest("download.audit"),
+        code=lambda w: audit_code(STUDY, w.dataset),
     shell:
         "python -m segstudy download audit --dataset {wildcards.dataset} {params.raw:q}"
         " --settings {params.settings:q} --cases {output.cases:q} --problems {params.problems:q}"

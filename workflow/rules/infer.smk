@@ -27,7 +27,7 @@ rule infer_predict:
     benchmark:
         PATHS.benchmark("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}")
     wildcard_constraints:
-        model=targets.any_of(targets.trained_models(STUDY)),
+        model=targets.any_of(targets.followed_models(STUDY)),
     conda:
         conda_file
     threads: lambda w: STUDY.models[w.model].threads
@@ -41,6 +41,7 @@ rule infer_predict:
         finished_gb=FINISHED_GB,
     params:
         labels=lambda w: INPUTS.labels_option(w.dataset),
+        plugin=lambda w: slices.plugin_option(STUDY, w.model),
         training=lambda w: slices.training_cases(STUDY, PATHS, w.model),
         training_structures=lambda w: slices.structures_option(STUDY, STUDY.trained_on(w.model)),
         structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
@@ -49,7 +50,7 @@ rule infer_predict:
         defaults=lambda w: STUDY.models[w.model].infer.digest(),
         code=lambda w: prediction_code(STUDY.models[w.model]),
     shell:
-        "python -m segstudy infer --weights {input.weights:q} --cases {input.cases:q}"
+        "python -m segstudy infer --weights {input.weights:q} {params.plugin:q} --cases {input.cases:q}"
         " {params.labels:q} --dataset {wildcards.dataset} --splits {input.splits:q}"
         " --fold {wildcards.fold} --structures {params.structures:q}"
         " --training-cases {params.training:q}"
@@ -90,6 +91,42 @@ rule infer_external:
         code=digest("infer.external"),
     shell:
         "python -m segstudy infer --external {params.settings:q} --cases {input.cases:q}"
+        " --dataset {wildcards.dataset} --splits {input.splits:q} --fold {wildcards.fold}"
+        " --structures {params.structures:q} --threads {threads}"
+        " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule infer_plugin:
+    input:
+        trained=lambda w: f"{PATHS.training(w.model, w.fold, w.seed)}/trained.tar",
+        splits=PATHS.splits,
+        images=PATHS.image_list(),
+        cases=ancient(PATHS.cases()),
+    output:
+        directory(PATHS.predictions()),
+    log:
+        PATHS.log("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}"),
+    benchmark:
+        PATHS.benchmark("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}")
+    wildcard_constraints:
+        model=targets.any_of(targets.models_of(STUDY, "plugin")),
+    conda:
+        "../../envs/gpu.yaml"
+    threads: lambda w: STUDY.models[w.model].threads
+    resources:
+        mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
+        runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
+        gpu=lambda w: RESOURCES.gpu(w.model),
+        # Not params: what is kept, and where, is no reason to run again.
+        finished=PATHS.finished,
+        finished_gb=FINISHED_GB,
+    params:
+        structures=lambda w: json.dumps(STUDY.datasets[w.dataset].structures),
+        plugin=lambda w: slices.plugin_option(STUDY, w.model),
+        code=lambda w: prediction_code(STUDY.models[w.model]),
+    shell:
+        "python -m segstudy infer --trained {input.trained:q} {params.plugin:q} --cases {input.cases:q}"
         " --dataset {wildcards.dataset} --splits {input.splits:q} --fold {wildcards.fold}"
         " --structures {params.structures:q} --threads {threads}"
         " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"

@@ -24,7 +24,7 @@ rule publish_figures:
         plans=targets.plans(STUDY, PATHS),
         trainings=[
             f"{folder}/{file}"
-            for folder in runs(PATHS.training(), models=targets.trained_models(STUDY))
+            for folder in runs(PATHS.training(), models=targets.followed_models(STUDY))
             for file in ("history.csv", "settings.json")
         ],
         drawn=runs(f"{PATHS.training()}/samples.npz", models=targets.models_of(STUDY, "synth")),
@@ -61,7 +61,7 @@ rule publish_figures:
         # A function, so that the placeholders of an external command are not taken for wildcards.
         settings=lambda w: slices.figure_settings(STUDY).to_json(),
         defaults=slices.figure_settings(STUDY).digest(),
-        code=digest("publish.command"),
+        code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.publish.figures),
     shell:
         "python -m segstudy publish figures --settings {params.settings:q}"
         " --results {params.results:q} --output {params.folder:q} --threads {threads}"
@@ -96,7 +96,7 @@ rule publish_viewer:
         results=subpath(output[0], parent=True),
         settings=lambda w: slices.viewer_settings(STUDY).to_json(),
         defaults=slices.viewer_settings(STUDY).digest(),
-        code=digest("publish.command"),
+        code=code_of_measured(STUDY, "publish.command"),
     shell:
         "python -m segstudy publish viewer --settings {params.settings:q}"
         " --results {params.results:q} --output {output:q} 2>&1 | tee {log:q}"
@@ -135,7 +135,8 @@ rule publish_report:
         # A function, so that the placeholders of an external command are not taken for wildcards.
         settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
-        code=digest("publish.command"),
+        # The report lists every plug-in with the digest of its code.
+        code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.plugins().values()),
     shell:
         "python -m segstudy publish report --settings {params.settings:q}"
         " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
@@ -148,6 +149,8 @@ rule publish_package:
         report=rules.publish_report.output,
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
+        # Settings are in `params`; an edit of a remark changes the zip alone.
+        study=str(STUDY_FILE),
     output:
         PATHS.package(STUDY.name),
     log:
@@ -167,8 +170,8 @@ rule publish_package:
         options=config["package"] or "",
         settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
-        code=digest("publish.command"),
+        code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.plugins().values()),
     shell:
         "python -m segstudy publish package --settings {params.settings:q}"
         " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
-        " {params.options} 2>&1 | tee {log:q}"
+        " --study-file {input.study:q} {params.options} 2>&1 | tee {log:q}"

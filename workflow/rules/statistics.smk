@@ -30,7 +30,8 @@ rule statistics:
         settings=STUDY.statistics.to_json(),
         defaults=STUDY.statistics.digest(),
         grid=slices.grid_options(STUDY, PATHS),
-        code=digest("statistics.command"),
+        plugins=slices.metric_options(STUDY),
+        code=code_of_measured(STUDY, "statistics.command"),
     shell:
         "python -m segstudy statistics --metrics {input.metrics:q} --settings {params.settings:q}"
-        " {params.grid:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        " {params.grid:q} {params.plugins:q} --output {params.folder:q} 2>&1 | tee {log:q}"

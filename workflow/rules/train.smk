@@ -4,7 +4,7 @@
 # All of them: the target `train`; of some models, --config only=MODEL,MODEL.
 rule train:
     input:
-        runs(f"{PATHS.training()}/weights.pt", models=targets.trained_models(STUDY, ONLY)),
+        targets.trainings(STUDY, PATHS, ONLY),
     localrule: True
 
 
@@ -15,7 +15,9 @@ rule train_fit:
         plan=lambda w: INPUTS.training_plan(w.model, w.fold),
         images=lambda w: INPUTS.training_images(w.model),
         cases=lambda w: ancient(
-            INPUTS.training_tables(w.model) if targets.is_nnunet(STUDY, w.model) else []
+            INPUTS.training_tables(w.model)
+            if targets.learns_from_files(STUDY, w.model)
+            else []
         ),
     output:
         # The running checkpoint lies beside these and is not declared: it survives a killed job.
@@ -73,3 +75,11 @@ use rule train_fit as train_synth with:
         samples=f"{PATHS.training()}/samples.npz",
     wildcard_constraints:
         model=targets.any_of(targets.models_of(STUDY, "synth")),
+
+
+use rule train_fit as train_plugin with:
+    output:
+        weights=f"{PATHS.training()}/trained.tar",
+        settings=f"{PATHS.training()}/settings.json",
+    wildcard_constraints:
+        model=targets.any_of(targets.models_of(STUDY, "plugin")),

@@ -101,6 +101,15 @@ class Metric:
             f"{self.low:g} or more" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
         )
 
+    @property
+    def worst(self) -> float:
+        """Return the value of a prediction that is missing or empty: the worse end of the range."""
+        return {
+            "higher": self.low,
+            "lower": self.high,
+            "zero": max(abs(self.low), abs(self.high)),
+        }[self.direction]
+
     def cost(self, value: float) -> float:
         """Return a number that is lower for better values; infinite for an undefined value."""
         if math.isnan(value):
@@ -344,6 +353,35 @@ _BY_KEY = {
 }
 
 
+_OWN: dict[str, Metric] = {}
+"""Metrics of the study's plug-ins, by the key of their names."""
+
+
+def add(metrics: Iterable[Metric]) -> None:
+    """Make metrics of plug-ins known, in place of those of the same names that were added before.
+
+    Raises
+    ------
+    InputError
+        For a name that a metric of the registry has, or that programs give one.
+    """
+    metrics = list(metrics)
+    for own in metrics:
+        known = _registered(own.name)
+        if known is not None:
+            called = "" if known.name == own.name else f"as {known.name} "
+            raise InputError(
+                f"metric {own.name!r}: known {called}already ({known.definition}); give the metric of the plug-in "
+                "another name"
+            )
+    _OWN.update({key(own.name): own for own in metrics})
+
+
+def added() -> list[str]:
+    """Return the names of the metrics of plug-ins."""
+    return [own.name for own in _OWN.values()]
+
+
 def find(name: str, directions: Mapping[str, str] = {}) -> Metric:
     """Find the metric of a name in a table, ours or another program's.
 
@@ -421,6 +459,10 @@ def assumed(name: str) -> str:
 
 
 def _known(name: str) -> Metric | None:
+    return _registered(name) or _OWN.get(key(name))
+
+
+def _registered(name: str) -> Metric | None:
     if name in METRICS:
         return METRICS[name]
     ours = re.fullmatch(r"nsd_([0-9.e+-]+)mm", name.strip().lower())

@@ -21,16 +21,16 @@ def averages_mirrored(model: "AnyModel") -> bool:
     """Return whether predictions of mirrored images are averaged."""
     if model.network == "nnunet":
         return model.infer.mirroring and model.mirror != "none"
-    return bool(getattr(model.infer, "mirror_axes", ()))
+    return bool(getattr(getattr(model, "infer", None), "mirror_axes", ()))
 
 
 def side_blind_settings(model: "AnyModel") -> list[str]:
     """Return the settings by which a network sees left where right was, in a study that declares no pairs.
 
     They are named as in the study file. Sagittal slices never show the right-left axis; a program of
-    others has no such setting.
+    others, or a trainer of the user's own, has no such setting.
     """
-    if model.trainer == "external":
+    if model.trainer in ("external", "plugin"):
         return []
     if model.network == "nnunet":
         return [f"mirror: {model.mirror}"] if mirrored_axes(model, ()) == "all" else []

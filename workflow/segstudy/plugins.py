@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from segstudy import source_code
 from segstudy.errors import InputError
 from segstudy.source_code import defined, parse
 
@@ -59,6 +60,14 @@ class Reference:
         """Return what people are shown: the file's name without its folder, or the module."""
         place = Path(self.place).name if self.is_file else self.place
         return f"{place}:{self.name}" if self.name else place
+
+
+def short_name(text: str) -> str:
+    """Return what the files of a plug-in's results are called: `my_figure`, or `my_figure-Wide` of several in a file."""
+    found = reference(text)
+    place = Path(found.place).stem if found.is_file else found.place.split(".")[-1]
+    words = [re.sub(r"[^A-Za-z0-9_]+", "_", word) for word in (place, found.name) if word]
+    return "-".join(words)
 
 
 def is_reference(text: Any) -> bool:
@@ -154,6 +163,43 @@ def digest(text: str) -> str:
     return hashlib.sha256(f"{found.name}\n{content}".encode()).hexdigest()[:16]
 
 
+def recognised(text: str | None, told: str, default: str, source: str) -> str:
+    """Return the reference of a plug-in, once it is known to be of the code that a file was made with.
+
+    Parameters
+    ----------
+    text
+        The reference that was given; a name that it lacks is the one told of.
+    told
+        Label and digest of the plug-in then, such as `my_net.py 4c5fa117d1973731`.
+    default
+        What its kind is called by default.
+    source
+        The file that was made with it, for the message.
+
+    Raises
+    ------
+    InputError
+        Where none is given, where it can't be found, or where its code is other.
+    """
+    label, _, code = told.rpartition(" ")
+    if text is None:
+        raise InputError(
+            f"{source}: made with the plug-in {label} (code {code}), and holds no code itself; name the plug-in's file "
+            "or module: --plugin FILE"
+        )
+    found = reference(text)
+    named = found if found.name else Reference(found.place, reference(label).name)
+    check(str(named), default)
+    other = digest(str(named))
+    if other != code:
+        raise InputError(
+            f"--plugin {text}: other code ({named.label} {other}) than {source} was made with ({label} {code}); give it "
+            "as it was then, by the same file name, or train again"
+        )
+    return str(named)
+
+
 def files(text: str) -> list[Path]:
     """Return a plug-in's file and the files beside it that it imports; none of an installed package.
 
@@ -164,6 +210,31 @@ def files(text: str) -> list[Path]:
     """
     found = reference(text)
     return _reached(Path(found.place)) if found.is_file else []
+
+
+def stated(text: str, default: str, but: str = "") -> dict[str, Any]:
+    """Return the plain values by which a plug-in describes itself, without running its code.
+
+    Parameters
+    ----------
+    text
+        The plug-in's reference.
+    default
+        The name that holds them where the reference has none, e.g. `METRIC`.
+    but
+        An entry that is left out, whatever it is.
+
+    Raises
+    ------
+    InputError
+        Where it can't be found, or its values are known only once its code runs: with file and line.
+    """
+    found = check(text, default)
+    file = Path(found.place) if found.is_file else _module_file(found.place)
+    try:
+        return source_code.stated(_source(file), found.name, but)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def load(text: str, default: str) -> Any:
@@ -205,19 +276,23 @@ def telling(text: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        In place of any other exception.
+        In place of any other exception but one of too little memory.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # whatever code of others may raise
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            raise  # torch's: a smaller batch may do, and the caller tries
         found = reference(text)
         place = Path(found.place).resolve() if found.is_file else _module_file(found.place)
         steps = [
             step
             for step in traceback.extract_tb(error.__traceback__)
             if Path(step.filename).resolve().is_relative_to(place.parent)
+            # An environment may lie in the plug-in's folder; the plug-in's own line is the one to look at.
+            and "site-packages" not in Path(step.filename).resolve().relative_to(place.parent).parts
         ]
         where = (
             f"{steps[-1].filename}, line {steps[-1].lineno}, in {steps[-1].name}"

@@ -2,6 +2,8 @@
 
 import ast
 import hashlib
+import math
+from typing import Any
 
 
 def parse(source: bytes) -> tuple[list[str], str]:
@@ -51,6 +53,77 @@ def defined(source: bytes) -> set[str]:
                 if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
             )
     return names
+
+
+def stated(source: bytes, name: str, but: str = "") -> dict[str, Any]:
+    """Return the plain values of a dict, or of a call's keywords, that a module gives a name at its top level.
+
+    Parameters
+    ----------
+    source
+        The file's content, which is not run.
+    name
+        What it is given to: `NAME = {"a": 1}`, `NAME = dict(a=1)` or `NAME = Kind(a=1)`.
+    but
+        An entry that is left out, whatever it is.
+
+    Raises
+    ------
+    ValueError
+        Where there is no such name, and for a value that is known only once the code runs.
+    """
+    for node in reversed(ast.parse(source).body):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return {
+                key: _plain(value, f"{name}, {key}")
+                for key, value in _entries(node, name)
+                if key != but
+            }
+    raise ValueError(f"no {name} = {{...}} at the top level")
+
+
+def _entries(node: ast.Assign | ast.AnnAssign, name: str) -> list[tuple[str, ast.expr]]:
+    value = node.value
+    if isinstance(value, ast.Call) and not value.args:
+        entries = [(keyword.arg, keyword.value) for keyword in value.keywords]
+    elif isinstance(value, ast.Dict):
+        entries = [
+            (getattr(key, "value", None), item)
+            for key, item in zip(value.keys, value.values, strict=True)
+        ]
+    else:
+        entries = [(None, None)]
+    if not all(isinstance(key, str) for key, _ in entries):
+        raise ValueError(f"line {node.lineno}: {name}: expected names with their values, in braces")
+    return entries
+
+
+_NUMBERS = {
+    ast.dump(ast.parse(text, mode="eval").body): value
+    for text, value in {
+        "inf": math.inf, "math.inf": math.inf, "np.inf": math.inf, "numpy.inf": math.inf,
+        "float('inf')": math.inf,
+    }.items()
+}  # fmt: skip
+"""How infinity is written, beside plain values."""
+
+
+def _plain(node: ast.expr, what: str) -> Any:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = _plain(node.operand, what)
+        if isinstance(value, int | float):
+            return -value
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_plain(item, what) for item in node.elts]
+    if ast.dump(node) in _NUMBERS:
+        return _NUMBERS[ast.dump(node)]
+    if isinstance(node, ast.Constant):
+        return node.value
+    raise ValueError(
+        f"line {node.lineno}: {what}: {ast.unparse(node)}; expected a plain value (text, a number, a list), since it "
+        "is read without running the code"
+    )
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -4,12 +4,14 @@ import json
 import types
 import typing
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from segstudy.paths import expanded
+from segstudy.folds import refuse_twin
+from segstudy.paths import expanded, spelt_as_stored
 from segstudy.start import check_tables
 from segstudy.study import Model, Study, check_sources, read_study
 from segstudy.study.settings import EXPERT, INTERNAL
@@ -32,7 +34,8 @@ def run(options: Namespace) -> None:
     elif options.reference:
         print(reference(), end="")
     else:
-        file = expanded(options.file, "study file")
+        file = spelt_as_stored(expanded(options.file, "study file"))
+        refuse_twin(Path(file))
         study = read_study(file)
         check_sources(study, file)
         check_tables(study)
@@ -159,6 +162,7 @@ def _title(kind: type[BaseModel]) -> str:
         "SlicesSource": "source: oasis_slices",
         "NeuriteSource": "source: neurite_oasis",
         "BidsSource": "source: bids",
+        "PluginSource": "source: a layout of your own",
         "TableSource": "source: table",
         "EnetModel": "models: enet",
         "UnetModel": "models: unet",
@@ -167,6 +171,8 @@ def _title(kind: type[BaseModel]) -> str:
         "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
         "ExternalModel": "models: external",
+        "PluginModel": "models: a network of your own",
+        "PluginTrainerModel": "models: a trainer of your own",
         "SirenHead": "head",
         "OwnInfer": "infer",
         "NnunetInfer": "infer: nnunet",
@@ -193,6 +199,8 @@ def _type(annotation: typing.Any) -> str:
     if origin is typing.Annotated:
         return _type(inner[0])
     if origin is typing.Literal:
+        if inner == ("plugin",):
+            return "plug-in"
         return " \\| ".join(f"`{value}`" for value in inner)
     if origin in (typing.Union, types.UnionType):
         return " \\| ".join(_type(part) for part in inner)

@@ -16,6 +16,10 @@ WILDCARDS = {
 }
 
 
+OF_OTHERS = {"infer_external": "infer_predict", "infer_plugin": "infer_predict"}
+"""Rules that make the same with other programs, by the same benchmark."""
+
+
 def benchmarked() -> list[tuple[str, str, str]]:
     """(rule, stage, job) of an example of each rule's benchmark, as the rule files name it."""
     found = []
@@ -26,7 +30,7 @@ def benchmarked() -> list[tuple[str, str, str]]:
             flags=re.MULTILINE,
         )
         for rule, body in zip(parts[1::2], parts[2::2], strict=True):
-            if rule == "train_synth":  # its benchmark is that of `train_fit`
+            if rule in ("train_synth", "train_plugin"):  # its benchmark is that of `train_fit`
                 continue
             path = re.search(r'PATHS\.benchmark\(\s*"(\w+)", "(.+)"', body)
             if path is None:  # a target
@@ -38,11 +42,11 @@ def benchmarked() -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("rule", "stage", "job"), benchmarked())
 def test_each_rule_is_known_by_its_benchmark(rule, stage, job):
-    assert rule_of(stage, job) == {"infer_external": "infer_predict"}.get(rule, rule)
+    assert rule_of(stage, job) == OF_OTHERS.get(rule, rule)
 
 
 def test_no_other_rule_is_known():
-    assert set(RULES) == {rule for rule, _, _ in benchmarked()} - {"infer_external"}
+    assert set(RULES) == {rule for rule, _, _ in benchmarked()} - set(OF_OTHERS)
     assert rule_of("cooking", "soup") is None
 
 

@@ -1,6 +1,7 @@
 """`segstudy download`: fetch a dataset, or list its files, then audit it."""
 
 import argparse
+import json
 from pathlib import Path
 
 from segstudy.errors import InputError
@@ -133,8 +134,9 @@ def _audit(options: argparse.Namespace) -> None:
 def _source(text: str):
     """Read the source settings, by their layout."""
     from segstudy import study
+    from segstudy.study import references
 
     kinds = study.source_kinds()
-    content = parse_json(text, "--settings")
+    content = references.source_with_kind(parse_json(text, "--settings"))
     layout = content.get("layout") if isinstance(content, dict) else None
-    return study.from_json(kinds.get(layout, study.FolderSource), text)
+    return study.from_json(kinds.get(layout, study.FolderSource), json.dumps(content))

@@ -14,10 +14,10 @@ import urllib3
 
 import segstudy
 from segstudy.download.registry import Archive
-from segstudy.download.unpack import unpack
 from segstudy.errors import InputError
 from segstudy.files import make_folder, read_json, write_json, writing_folder
 from segstudy.log import duration, log
+from segstudy.unpack import unpack
 
 ATTEMPTS = 4  # transfers in a row that bring nothing new
 PAUSE_S = 1.0  # before the first repetition; doubled each time

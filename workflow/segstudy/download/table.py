@@ -1,11 +1,15 @@
-"""The cases of a user's own table: a row a case, with the names of its files."""
+"""The cases of a user's own table, or of a layout's plug-in: a row a case, with the names of its files."""
 
 import difflib
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from segstudy import plugins
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.paths import cell_path
@@ -17,11 +21,39 @@ TOLD_ALONE = 3
 """Rows with the same mistake that are told one by one; more are one line."""
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Hold rows of cases.
+
+    Attributes
+    ----------
+    where
+        Where they come from, for messages.
+    head
+        The same of the columns' names.
+    tabs
+        Advice on how columns are told apart, if any.
+    beside
+        A file, there or not, from whose folder paths are taken: the table itself, which may be a link.
+    header
+        Names of the columns.
+    cells
+        Number of each row, and its cells.
+    """
+
+    where: str
+    head: str
+    tabs: str
+    beside: Path
+    header: list[str]
+    cells: list[tuple[int, list[str]]]
+
+
 class Mistakes:
     """Collect what is wrong with a table, row by row, to be said at once."""
 
-    def __init__(self, table: Path):
-        """Take the table, whose name begins every line."""
+    def __init__(self, table: str):
+        """Take the table's name, which begins every line."""
         self._table = table
         self._rows: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
 
@@ -68,11 +100,61 @@ def read_table(table: Path, dataset: Dataset) -> list[Case]:
     InputError
         With everything that is wrong with the header, or else with the rows.
     """
-    rows = read_rows(table)
-    header = rows[0][1]
-    images = _check_columns(table, header, dataset)
-    mistakes, cases = Mistakes(table), []
-    for number, values in rows[1:]:
+    (_, header), *cells = read_rows(table)
+    if len(header) == 1:
+        other = next((mark for mark in (",", ";") if mark in header[0]), None)
+        if other:
+            raise InputError(f"{table}: cells are separated by {other!r}; expected tabs (TSV)")
+    tabs = ", in small letters, with tabs between the columns"
+    return _cases(Rows(str(table), f"{table}: row 1", tabs, table, header, cells), dataset)
+
+
+def listed_by_plugin(folder: Path, dataset: Dataset) -> list[Case]:
+    """Return the cases that a layout's plug-in lists of a folder.
+
+    Whether the files are there is not looked at.
+
+    Raises
+    ------
+    InputError
+        Where the plug-in fails, or lists no rows as its contract says; with everything that is wrong
+        with the rows.
+    """
+    text = dataset.source.layout_plugin
+    function = plugins.load(text, "list_cases")
+    where = f"plug-in {text}"
+    with plugins.telling(text):
+        found = function(folder.resolve(), **dataset.source.options)
+        rows = list(found) if isinstance(found, Iterable) and not isinstance(found, str) else None
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        what = "no case" if rows == [] else repr(found)[:60]
+        raise InputError(
+            f"{where}: list_cases returned {what} of {folder}; expected a dict a case: case, image, label, ..."
+        )
+    header = [str(name) for name in dict.fromkeys(name for row in rows for name in row)]
+    cells = [
+        (number, [_cell(row.get(name), f"{where}: row {number}, {name}") for name in header])
+        for number, row in enumerate(rows, start=1)
+    ]
+    return _cases(Rows(where, f"{where}: list_cases", "", folder / "rows", header, cells), dataset)
+
+
+def _cell(value: Any, where: str) -> str:
+    """Return a value of a plug-in's row as the cell of a table has it."""
+    if value is None:
+        return ""
+    if isinstance(value, str | os.PathLike):
+        return os.fspath(value).strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"{where}: {value!r}; expected text, a path, or a whole number")
+
+
+def _cases(rows: Rows, dataset: Dataset) -> list[Case]:
+    header = rows.header
+    images = _check_columns(rows, dataset)
+    mistakes, cases = Mistakes(rows.where), []
+    for number, values in rows.cells:
         if len(values) != len(header):
             expected = f"expected {len(header)}, as in the header, with a tab between them"
             mistakes.add(
@@ -81,7 +163,7 @@ def read_table(table: Path, dataset: Dataset) -> list[Case]:
             continue
         row = dict(zip(header, values, strict=True))
         if _check_row(row, images, number, mistakes):
-            case = _case(row, images, table, number, mistakes)
+            case = _case(row, images, rows, number, mistakes)
             if case is not None:
                 cases.append((number, case))
     _check_folds(cases, mistakes)
@@ -106,15 +188,12 @@ def _check_row(row: dict[str, str], images: list[str], number: int, mistakes: Mi
     return not empty and not wrong_fold
 
 
-def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str]:
+def _check_columns(rows: Rows, dataset: Dataset) -> list[str]:
     """Return the image columns, in the order of the channels; InputError for unusable columns."""
-    if len(header) == 1:
-        other = next((mark for mark in (",", ";") if mark in header[0]), None)
-        if other:
-            raise InputError(f"{table}: cells are separated by {other!r}; expected tabs (TSV)")
+    header = rows.header
     twice = next((name for name in header if header.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{table}: row 1: the column {twice!r} stands twice")
+        raise InputError(f"{rows.head}: the column {twice!r} stands twice")
     single = ["image"]
     each = [f"image_{channel}" for channel in dataset.channels]
     image_columns = [name for name in header if name == "image" or name.startswith("image_")]
@@ -123,12 +202,11 @@ def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str
             "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
         )
         raise InputError(
-            f"{table}: row 1: image columns {', '.join(image_columns) or 'none'}; expected {wanted}, in small letters, "
-            f"with tabs between the columns; found {', '.join(repr(name) for name in header[:6])}"
+            f"{rows.head}: image columns {', '.join(image_columns) or 'none'}; expected {wanted}{rows.tabs}; found {', '.join(repr(name) for name in header[:6])}"
         )
     for name in ("case", "label"):
         if name not in header:
-            raise InputError(f"{table}: row 1: the column {name!r} is missing")
+            raise InputError(f"{rows.head}: the column {name!r} is missing")
     for name in header:
         if name in ("case", "label", *image_columns, *_OPTIONAL):
             continue
@@ -136,20 +214,20 @@ def _check_columns(table: Path, header: list[str], dataset: Dataset) -> list[str
             name.lower(), ("case", "label", *_OPTIONAL), n=1, cutoff=0.8
         )
         if near:
-            raise InputError(f"{table}: row 1: unknown column {name!r}; did you mean {near[0]}?")
+            raise InputError(f"{rows.head}: unknown column {name!r}; did you mean {near[0]}?")
     return image_columns if image_columns == single else each
 
 
 def _case(
-    row: dict[str, str], images: Iterable[str], table: Path, number: int, mistakes: Mistakes
+    row: dict[str, str], images: Iterable[str], rows: Rows, number: int, mistakes: Mistakes
 ) -> Case | None:
     """Make the case of a row; None where a path of it can't be understood, which is noted."""
     files = {}
     for column in (*images, "label", "reference_label"):
         if row.get(column):
-            where = f"{table}: row {number}, column {column}"
+            where = f"{rows.where}: row {number}, column {column}"
             try:
-                files[column] = cell_path(table.parent, row[column], where)
+                files[column] = cell_path(rows.beside, row[column], where)
             except InputError as error:
                 text = str(error).removeprefix(f"{where}: ")
                 mistakes.add(number, column, text.removeprefix(f"{row[column]}: "), text)

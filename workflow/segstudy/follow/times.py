@@ -23,6 +23,7 @@ SECONDS = {
     "preprocess_tissues": (5, 0.24),
     "infer_predict": (15, 0.5),
     "infer_external": (15, 5.0),
+    "infer_plugin": (15, 5.0),
     "metrics_measure": (10, 0.24),
     "statistics": (15, 0),
     "publish_figures": (90, 0),
@@ -110,7 +111,8 @@ class Times:
         if stage_of(job) == "train":
             return Estimate(training_s(job, learned), 5e7, SIZES)
         first, each = SECONDS.get(job["rule"], (5, 0))
-        left = {"preprocess_resample": 0.5, "infer_predict": 0.01, "infer_external": 0.01}
+        left = {"preprocess_resample": 0.5}
+        left |= dict.fromkeys(("infer_predict", "infer_external", "infer_plugin"), 0.01)
         return Estimate(first + each * images_mb, 1e6 * images_mb * left.get(job["rule"], 0), SIZES)
 
     def _as(self, jobs: Iterable[dict], job: Mapping, told_by: str, learned: Learned) -> Estimate:
@@ -207,3 +209,12 @@ def read_history(path: Path) -> list[dict[str, str]]:
     with suppress(OSError, UnicodeDecodeError, csv.Error), path.open(newline="") as file:
         return list(csv.DictReader(file))
     return []
+
+
+def about(seconds: float) -> str:
+    """Return a time as a person says it: `40 s`, `12 min`, `3 h`, `2 days`."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 3 else f"{value:.0f} {unit}"
+    return f"{max(1, math.ceil(seconds))} s"

@@ -14,6 +14,7 @@ images outside any study:
   segstudy infer --weights weights.pt --output predictions scan_1.nii.gz scan_2.nii.gz
   segstudy infer --weights weights.pt --output predictions t1.nii.gz,t2.nii.gz
   segstudy infer --weights weights.pt --output predictions scans/
+  segstudy infer --weights weights.pt --plugin my_net.py --output predictions scans/
 the tested cases of a study's fold (the workflow calls this):
   segstudy infer --weights weights.pt --output DIR --cases cases.tsv --dataset NAME \\
     --splits splits.tsv --fold 0 --structures '{"heart": 2}' --training-cases NAME=cases.tsv
@@ -26,9 +27,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     by = parser.add_mutually_exclusive_group(required=True)
     by.add_argument("--weights", type=Path, help="weights file of `segstudy train`")
     by.add_argument(
+        "--trained",
+        type=Path,
+        metavar="TAR",
+        help="trained.tar of a trainer of your own (with --plugin); it predicts the tested cases of a fold",
+    )
+    by.add_argument(
         "--external",
         metavar="JSON",
         help="a program of others, ExternalSettings as JSON; it predicts the tested cases of a fold",
+    )
+    parser.add_argument(
+        "--plugin",
+        metavar="FILE",
+        help="the weights' network or the trainer, where it is a plug-in: FILE.py or MODULE:NAME, of the code then",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for the labels")
     parser.add_argument(
@@ -100,6 +112,8 @@ def run(options: argparse.Namespace) -> None:
     given = [name for name in of_study[:-1] if getattr(options, name) is not None]
     if options.external and options.images:
         raise InputError("--external predicts the cases of a study; for images, run its command")
+    if options.trained and options.images:
+        raise InputError("--trained predicts the cases of a study; for images, call the plug-in")
     if options.images and given:
         raise InputError(
             f"--{given[0]} is for the cases of a study, and IMAGE for images outside one"
@@ -128,6 +142,9 @@ def _predict_fold(options: argparse.Namespace) -> None:
     if options.external:
         _predict_external(images, structures, options)
         return
+    if options.trained:
+        _predict_by_plugin(images, structures, options)
+        return
     from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
 
     trained, device = _load(options)
@@ -150,6 +167,21 @@ def _predict_external(
     threads = options.threads or settings.model.threads
     kept = finished.Finished.of(options)
     external.predict_fold(settings, images, structures, threads, options.output, kept)
+
+
+def _predict_by_plugin(
+    images: dict[str, tuple[Path, ...]], structures: dict[str, int], options: argparse.Namespace
+) -> None:
+    # By name, so that an edit to it is no change of what networks predict.
+    trainer = importlib.import_module("segstudy.infer.plugin_trainer")
+    trainer.predict_fold(
+        options.trained,
+        options.plugin,
+        trainer.Tested(options.fold, options.dataset, images),
+        structures,
+        options.output,
+        finished.Finished.of(options),
+    )
 
 
 def _label_maps(options: argparse.Namespace) -> list[str]:
@@ -242,7 +274,7 @@ def _load(options: argparse.Namespace):
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    trained = load_weights(options.weights)
+    trained = load_weights(options.weights, plugin=options.plugin)
     if options.settings is not None:
         asked = from_json(type(trained.model.infer), options.settings)
         trained = replace(trained, model=trained.model.model_copy(update={"infer": asked}))

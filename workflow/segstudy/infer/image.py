@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from segstudy import networks
 from segstudy.images import prepare as preparing
 from segstudy.images.files import Image
 from segstudy.images.normalise import normalise
@@ -74,14 +75,15 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
         mirror_axes=trained.model.infer.mirror_axes,
         pairs=class_pairs(trained.structures, trained.left_right_pairs),
     )
-    return predict_volume(
-        trained.network,
-        array,
-        len(trained.structures) + 1,
-        window,
-        device,
-        trained.model.amp,
-    )
+    with networks.telling(trained.model):
+        return predict_volume(
+            trained.network,
+            array,
+            len(trained.structures) + 1,
+            window,
+            device,
+            trained.model.amp,
+        )
 
 
 def restore(probabilities: np.ndarray, way: Restore) -> Image:

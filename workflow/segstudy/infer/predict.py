@@ -15,7 +15,7 @@ from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.data_files import content_digest
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.infer import postprocess
+from segstudy.infer import leaks, postprocess
 from segstudy.infer.batch import predict_each
 from segstudy.infer.image import to_class_indices, to_label_values
 from segstudy.infer.postprocess import Choice
@@ -24,7 +24,8 @@ from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained
-from segstudy.study import AnyModel
+from segstudy.study import AnyModel, references
+from segstudy.study.study_model import ABOVE
 
 POSTPROCESSING = "postprocessing.json"
 
@@ -157,20 +158,7 @@ def choice_names(trained: Trained, label_maps: Collection[str] = ()) -> list[str
 
 def refuse_leaks(trained: Trained, fold: int, dataset: str, tested: Iterable[str]) -> None:
     """Raise InputError where weights are of another fold, or saw a case that they are tested on."""
-    seen = trained.provenance
-    if seen["fold"] != fold:
-        raise InputError(
-            f"--weights: trained for fold {seen['fold']}, but --fold is {fold}: cases that the "
-            "network was trained on would be tested; give the weights of that fold"
-        )
-    leaked = sorted(
-        {f"{dataset}/{case}" for case in tested} & {*seen["training"], *seen["validation"]}
-    )
-    if leaked:
-        raise InputError(
-            f"--splits: fold {fold} tests {leaked[0]}, which the weights were trained on "
-            f"({len(leaked)} such cases); train again with these splits"
-        )
+    leaks.refuse(trained.provenance, fold, dataset, tested, "--weights")
 
 
 def choose_postprocessing(
@@ -254,7 +242,9 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     settings = (
-        trained.model.model_dump_json(),
+        # Where a plug-in lies is no matter of what it predicts.
+        references.labelled(trained.model.model_dump(mode="json"), ABOVE),
+        sorted(trained.plugins.items()),
         trained.structures,
         trained.channels,
         trained.plan,

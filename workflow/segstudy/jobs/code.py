@@ -8,19 +8,21 @@ import statements. It is taken over the parsed code: comments, docstrings and fo
 import atexit
 import hashlib
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from segstudy import source_code
+from segstudy import metric_plugins, source_code
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json
 from segstudy.jobs.machine import cache_home
 from segstudy.source_code import parse
+from segstudy.study import references
 
 if TYPE_CHECKING:
-    from segstudy.study import AnyModel
+    from segstudy.study import AnyModel, Study
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MOST_KEPT = 5000
@@ -148,19 +150,61 @@ def training_modules(model: "AnyModel") -> list[str]:
     """Return the modules that a training of a model imports by name."""
     from segstudy.networks import modules
 
+    if model.trainer == "plugin":
+        return ["train.plugin_trainer"]
     source = PATCH_SOURCES.get(model.trainer)
-    return [*([source] if source else ["train.nnunet"]), *modules(model)]
+    if source is None:
+        return ["train.nnunet", *modules(model)]
+    loss = ["train.plugin_loss"] if model.loss.plugins else []
+    changes = ["train.plugin_augment"] if model.augmentation.plugins else []
+    return [source, *modules(model), *loss, *changes]
 
 
 def training_code(model: "AnyModel") -> str:
     """Return the digest of a training of a model: its trainer's modules and its own network's."""
     trainer = ["train.fit"] if model.trainer in PATCH_SOURCES else []
-    return digest(*trainer, *training_modules(model))
+    return _with_plugins(digest(*trainer, *training_modules(model)), model.plugin_provenance())
 
 
 def prediction_code(model: "AnyModel") -> str:
     """Return the digest of a prediction with a model."""
     from segstudy.networks import modules
 
+    if model.trainer == "plugin":
+        return _with_plugins(digest("infer.plugin_trainer"), model.plugin_provenance())
     nnunet = ["infer.nnunet"] if model.network == "nnunet" else []
-    return digest("infer.predict", *nnunet, *modules(model))
+    # Losses and changes of images act on the weights, which are an input of a prediction.
+    network = {key: told for key, told in model.plugin_provenance().items() if key == "network"}
+    return _with_plugins(digest("infer.predict", *nnunet, *modules(model)), network)
+
+
+def _with_plugins(code: str, used: Mapping[Any, str]) -> str:
+    """Return a digest of segstudy's code together with that of plug-ins, given by key as label and digest."""
+    if not used:
+        return code
+    return hashlib.sha256(repr((code, sorted(used.items()))).encode()).hexdigest()[:16]
+
+
+def with_plugins(code: str, texts: Iterable[str]) -> str:
+    """Return a digest of code and of the plug-ins that it calls; without any, the code's own."""
+    return _with_plugins(code, dict(enumerate(map(references.described, texts))))
+
+
+def audit_code(study: "Study", dataset: str) -> str:
+    """Return the digest of a dataset's audit: the stage's modules, and the plug-in of its layout."""
+    layout = getattr(study.datasets[dataset].source, "layout_plugin", None)
+    return with_plugins(digest("download.audit"), [layout] if layout else [])
+
+
+def measuring_code(study: "Study") -> str:
+    """Return the digest of the measurements: the stage's modules, and the metrics of plug-ins."""
+    return with_plugins(digest("metrics.pairs"), study.metrics.plugins)
+
+
+def code_of_measured(study: "Study", module: str) -> str:
+    """Return the digest of a job that reads measurements: its modules, and what plug-ins say of their metrics.
+
+    What they compute comes in the table of measurements.
+    """
+    said = metric_plugins.description(study.metrics.plugins)
+    return _with_plugins(digest(module), dict(enumerate(said)))

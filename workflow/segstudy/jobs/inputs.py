@@ -1,5 +1,6 @@
 """Which files a job reads: of a dataset, of a shard of it, of what a model is trained on."""
 
+import json
 import os
 from collections.abc import Callable, Iterable
 
@@ -8,10 +9,10 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_nnunet, is_synth
+from segstudy.jobs.targets import is_synth, learns_from_files
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
-from segstudy.study import PhantomSource, Study, TableSource
+from segstudy.study import PhantomSource, Study, TableSource, references
 
 
 class Inputs:
@@ -73,7 +74,9 @@ class Inputs:
             files = None if self.is_fetched(name) else self.delivered(name)
             if files and isinstance(dataset.source, TableSource):
                 files = files[1:]  # A table of other paths may name the same files.
-            checksums[name] = data_checksum(dataset.source.to_json(), files)
+            source = dataset.source.model_dump(mode="json", exclude_defaults=True)
+            labelled = references.labelled(source, ("datasets", name, "source"))
+            checksums[name] = data_checksum(json.dumps(labelled), files)
         return checksums
 
     def known_cases(self, dataset: str) -> dict[str, Case]:
@@ -188,8 +191,8 @@ class Inputs:
         return [self.paths.cases(dataset) for dataset in self.study.trained_on(model)]
 
     def training_arrays(self, model: str, fold: str) -> list[str]:
-        """Return the lists of prepared cases, or of label maps; nnU-Net prepares the images itself."""
-        if is_nnunet(self.study, model):
+        """Return the lists of prepared cases, or of label maps; others prepare the images themselves."""
+        if learns_from_files(self.study, model):
             return []
         plan = self.study.models[model].plan
         grid = self.grid(plan, fold)
@@ -197,13 +200,13 @@ class Inputs:
         return [lists(dataset, plan, grid) for dataset in self.study.trained_on(model)]
 
     def training_plan(self, model: str, fold: str) -> list[str]:
-        """Return the fold's plan; nnU-Net makes its own."""
+        """Return the fold's plan; what learns from files makes its own."""
         plan = self.study.models[model].plan
         return [self.paths.plan(plan, fold)] if plan else []
 
     def training_images(self, model: str) -> list[str]:
-        """Return the lists of images and labels that nnU-Net is trained on; none for other models."""
-        if not is_nnunet(self.study, model):
+        """Return the lists of images and labels that a model is trained on as they are; none for other models."""
+        if not learns_from_files(self.study, model):
             return []
         return [
             file

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import trained_models
+from segstudy.jobs.targets import trained_file, trained_models
 from segstudy.study import Study
 
 
@@ -69,7 +69,7 @@ def _folds_done(study: Study, paths: ResultPaths, model: str) -> set[int]:
         fold
         for fold in study.folds
         if all(
-            Path(paths.training(model, fold, seed), "weights.pt").is_file()
+            Path(paths.training(model, fold, seed), trained_file(study, model)).is_file()
             if trained
             else all(
                 Path(paths.predictions(model, fold, seed, dataset)).is_dir()

@@ -3,7 +3,7 @@
 import json
 
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import is_nnunet, is_synth
+from segstudy.jobs.targets import is_synth, learns_from_files
 from segstudy.study import (
     ExternalSettings,
     FitSettings,
@@ -97,7 +97,7 @@ def training_options(
     study: Study, paths: ResultPaths, model: str, arrays: list[str], plan: list[str]
 ) -> list[str]:
     """Return the options of a training that name its data and its plan."""
-    if not is_nnunet(study, model):
+    if not learns_from_files(study, model):
         option = "--tissues" if is_synth(study, model) else "--arrays"
         return [option, *arrays, "--plan", *plan]
     datasets = study.trained_on(model)
@@ -108,6 +108,13 @@ def training_options(
         *("--structures", structures_option(study, datasets)),
         *ignore_option(study, datasets),
     ]
+
+
+def plugin_option(study: Study, model: str) -> list[str]:
+    """Return the option of a prediction that names the plug-in that predicts, where it is one."""
+    used = study.models[model].plugins()
+    text = used.get("network") or used.get("trainer")
+    return ["--plugin", text] if text else []
 
 
 def training_cases(study: Study, paths: ResultPaths, model: str) -> list[str]:
@@ -148,9 +155,10 @@ def figure_settings(study: Study) -> Study:
 
 
 def viewer_settings(study: Study) -> Study:
-    """Return the settings of the viewer: those of the figures but for how models are compared."""
+    """Return the settings of the viewer: those of the figures but for how models are compared and for figures of plug-ins."""
     statistics = study.statistics.at_default(COMPARED_BY)
-    return figure_settings(study).model_copy(update={"statistics": statistics})
+    publish = study.publish.at_default(("figures",))
+    return figure_settings(study).model_copy(update={"statistics": statistics, "publish": publish})
 
 
 def grid_options(study: Study, paths: ResultPaths) -> list[str]:
@@ -162,3 +170,8 @@ def grid_options(study: Study, paths: ResultPaths) -> list[str]:
         grids=study.grids, weights={model: study.models[model].infer.weights for model in models}
     )
     return ["--grid", settings.to_json(), "--train", paths.trainings]
+
+
+def metric_options(study: Study) -> list[str]:
+    """Return the options of `segstudy statistics` for a study with metrics of plug-ins."""
+    return ["--plugin", *study.metrics.plugins] if study.metrics.plugins else []

@@ -24,10 +24,34 @@ def models_of(study: Study, *trainers: str) -> list[str]:
     return [name for name, model in study.models.items() if model.trainer in trainers]
 
 
+def learns_from_files(study: Study, model: str) -> bool:
+    """Return whether a model is trained on the images as they are: by nnU-Net, or a trainer of the user's own."""
+    return study.models[model].trainer in ("nnunet", "plugin")
+
+
+def followed_models(study: Study) -> list[str]:
+    """Return the models whose training leaves weights and a history."""
+    return models_of(study, "images", "synth", "nnunet")
+
+
 def trained_models(study: Study, among: Iterable[str] | None = None) -> list[str]:
     """Return the models, or those of them `among` others, that are trained here, not programs of others."""
-    trained = models_of(study, "images", "synth", "nnunet")
+    trained = models_of(study, "images", "synth", "nnunet", "plugin")
     return trained if among is None else [name for name in among if name in trained]
+
+
+def trained_file(study: Study, model: str) -> str:
+    """Return the name of the file that holds what a model has learned."""
+    return "trained.tar" if study.models[model].trainer == "plugin" else "weights.pt"
+
+
+def trainings(study: Study, paths: ResultPaths, among: Iterable[str] | None = None) -> list[str]:
+    """Return the files that all trainings, or those of the models `among` others, end with."""
+    return [
+        f"{folder}/{trained_file(study, model)}"
+        for model in trained_models(study, among)
+        for folder in runs(study, paths.training(), [model])
+    ]
 
 
 def any_of(models: list[str]) -> str:

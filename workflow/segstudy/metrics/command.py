@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segstudy.errors import InputError
 from segstudy.files import parse_json
+
+if TYPE_CHECKING:
+    from segstudy.study import MeasureSettings
 
 EXAMPLE = """
 A pair of files, or two folders whose files have the same names; every label value is measured:
@@ -25,6 +29,9 @@ Left and right structures apart and merged, what has the wrong side, and what wa
 With the counts, Dice and IoU as nnU-Net's summary.json, for programs that read that:
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
     --summary-json predictions/summary.json
+With a metric of your own, which a file describes and measures:
+  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
+    --plugin surface_bias.py
 Tables of several models, one below the other, for `segstudy statistics`:
   segstudy metrics --collect a.csv b.csv --output metrics.csv
 """
@@ -50,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="{}",
         help="JSON, or @FILE: structures, left_right_pairs, metrics, prediction_labels, background_labels, ignore",
     )
+    parser.add_argument(
+        "--plugin",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="metrics of your own (docs/plugins.md): FILE.py, FILE.py:NAME or MODULE:NAME",
+    )
     parser.add_argument("--columns", default="{}", help="JSON: study, dataset, model, fold, seed")
     parser.add_argument("--labels", type=Path, help="folder of repaired labels")
     parser.add_argument("--splits", type=Path, help="table of splits")
@@ -73,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.prediction is None:
         raise InputError("--prediction is missing: the label map or the folder to measure")
-    settings = from_json(MeasureSettings, options.settings)
+    settings = with_plugins(from_json(MeasureSettings, options.settings), options.plugin)
     if options.cases:
         for name in ("splits", "fold", "dataset"):
             if getattr(options, name) is None:
@@ -104,6 +118,16 @@ def run(options: argparse.Namespace) -> None:
     if options.summary_json:
         structures = pairs.measured_structures(settings)
         write_summary(options.summary_json, case_pairs, rows, structures)
+
+
+def with_plugins(settings: "MeasureSettings", texts: list[str]) -> "MeasureSettings":
+    """Return the settings with further metrics of plug-ins. Raises InputError for one that can't be read."""
+    from segstudy import metric_plugins
+
+    own = tuple(dict.fromkeys((*settings.metrics.plugins, *texts)))
+    metric_plugins.register(own)
+    metrics = settings.metrics.model_copy(update={"plugins": own})
+    return settings.model_copy(update={"metrics": metrics})
 
 
 def _columns(text: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from segstudy import metric_plugins
 from segstudy.metric import MEASURED, nsd_name
 from segstudy.metrics import slice_dice
 from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
@@ -42,6 +43,7 @@ def metric_names(settings: Metrics) -> list[str]:
         *MEASURED,
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
         *(slice_dice.NAMES if settings.slice_axis != "none" else ()),
+        *(metric_plugins.described(text).name for text in settings.plugins),
     ]
 
 

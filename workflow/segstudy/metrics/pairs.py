@@ -20,7 +20,7 @@ from segstudy.images.segments import (
 )
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
-from segstudy.metrics import label_values, slice_dice
+from segstudy.metrics import label_values, own_metrics, slice_dice
 from segstudy.metrics.folders import (
     check_endings,
     check_layout,
@@ -209,10 +209,11 @@ def measure_pairs(
         check_segment_names(
             path for pair in pairs for path in (pair.reference, pair.prediction) if path
         )
+    own = own_metrics.load(settings.metrics.plugins)
     pool = ThreadPoolExecutor(threads)
     try:
         # The kernels release the interpreter's lock, as does unpacking the files.
-        running = [pool.submit(_within_memory, pair, settings, audited) for pair in pairs]
+        running = [pool.submit(_within_memory, pair, settings, audited, own) for pair in pairs]
         results = _all_or_none(pairs, progress(running, "cases measured"))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -277,9 +278,11 @@ def _with_case(pair: Pair, text: str) -> str:
     return f"{path}: case {pair.case}: {text.removeprefix(f'{path}: ')}".removeprefix(": ")
 
 
-def _within_memory(pair: Pair, settings: MeasureSettings, audited: bool) -> PairResult:
+def _within_memory(
+    pair: Pair, settings: MeasureSettings, audited: bool, own: Sequence[own_metrics.OwnMetric]
+) -> PairResult:
     with within_memory(pair.case, pair.reference):
-        return _measure_pair(pair, settings, audited)
+        return _measure_pair(pair, settings, audited, own)
 
 
 def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: bool) -> Image:
@@ -301,7 +304,9 @@ def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: boo
     return replace(label, array=apply_value_map(label.array, moved, path))
 
 
-def _measure_pair(pair: Pair, settings: MeasureSettings, audited: bool) -> PairResult:
+def _measure_pair(
+    pair: Pair, settings: MeasureSettings, audited: bool, own: Sequence[own_metrics.OwnMetric]
+) -> PairResult:
     say_warnings([path for path in (pair.reference, pair.prediction) if path], pair.case)
     structure_values = {name: (value,) for name, value in settings.structures.items()}
     others = settings.background_labels == "all"
@@ -349,6 +354,7 @@ def _measure_pair(pair: Pair, settings: MeasureSettings, audited: bool) -> PairR
             )
             for structure_measures in measures
         ]
+    measures = own_metrics.with_own(measures, arrays, reference.spacing_mm, structures, own)
     return PairResult(measures, counted, diagonal_mm, voxel_mm3, held, size)
 
 

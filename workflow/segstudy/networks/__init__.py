@@ -8,6 +8,7 @@ windows and in the networks' own padding.
 
 import importlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from segstudy.errors import InputError
@@ -41,6 +42,26 @@ def build(
     features = module.build(model, in_channels, model.head.hidden, patch_size, spacing_mm)
     head = module_of("siren").CoordinateHead
     return head(features, model.head, classes, patch_size, spacing_mm)
+
+
+def check(
+    model: "AnyModel",
+    network: "nn.Module",
+    in_channels: int,
+    classes: int,
+    patch_size: Sequence[int],
+) -> None:
+    """Try a network of the user's own before it is trained; raise InputError where it breaks its contract."""
+    if model.network == "plugin":
+        tried = module_of("plugin").check
+        tried(model.network_plugin, network, in_channels, classes, patch_size, model.batch_size)
+
+
+def telling(model: "AnyModel") -> AbstractContextManager[None]:
+    """Turn an error of a network of the user's own, as it runs, into a sentence."""
+    if model.network == "plugin":
+        return module_of("plugin").telling(model.network_plugin)
+    return nullcontext()
 
 
 def modules(model: "AnyModel") -> list[str]:

@@ -21,8 +21,9 @@ def describe(network: nn.Module, in_channels: int, size: Sequence[int]) -> list[
 
     def note(name: str):
         def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
-            first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-            passed.setdefault(name, first.shape)
+            first = outputs[0] if isinstance(outputs, (list, tuple)) and outputs else outputs
+            if isinstance(first, torch.Tensor) and first.ndim > 1:
+                passed.setdefault(name, first.shape)
 
         return hook
 

@@ -6,7 +6,8 @@ from a stranger runs no code.
 
 import io
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from segstudy import __version__
+from segstudy import __version__, plugins
 from segstudy.errors import InputError
 from segstudy.files import writing
 from segstudy.networks import build, module_of, patch_spacing
-from segstudy.study import AnyModel
+from segstudy.study import AnyModel, references
+from segstudy.study.study_model import ABOVE
 
 FORMAT = "segstudy weights 1"
 
@@ -37,6 +39,8 @@ class Trained:
         a 2D network.
     provenance: study, model, fold, seed, cases trained on, versions: whatever the trainer knew.
     left_right_pairs: structures that a mirrored image swaps.
+    plugins: label and digest of each plug-in that took part, by key (`network`, ...); to be filled in
+        where weights are read only.
     """
 
     network: nn.Module
@@ -47,6 +51,7 @@ class Trained:
     patch_size: tuple[int, ...]
     provenance: dict[str, Any]
     left_right_pairs: tuple[tuple[str, str], ...] = ()
+    plugins: dict[str, str] = field(default_factory=dict)
 
 
 def save_weights(path: Path | str, trained: Trained) -> None:
@@ -54,10 +59,12 @@ def save_weights(path: Path | str, trained: Trained) -> None:
 
     The plan and the provenance of `trained` hold plain values only.
     """
+    model = trained.model
     content = {
         "format": FORMAT,
         "version": __version__,
-        "model": trained.model.model_dump(mode="json"),
+        # By their labels: where plug-ins lie is no matter of the weights.
+        "model": references.labelled(model.model_dump(mode="json"), ABOVE),
         "structures": list(trained.structures),
         "channels": list(trained.channels),
         "plan": dict(trained.plan),
@@ -68,6 +75,9 @@ def save_weights(path: Path | str, trained: Trained) -> None:
             name: tensor.detach().cpu() for name, tensor in trained.network.state_dict().items()
         },
     }
+    used = trained.plugins or model.plugin_provenance()
+    if used:
+        content["plugins"] = used
     # Through memory, since torch.save writes the (temporary) file's name into the file.
     memory = io.BytesIO()
     torch.save(content, memory)
@@ -75,11 +85,16 @@ def save_weights(path: Path | str, trained: Trained) -> None:
         temporary.write_bytes(memory.getvalue())
 
 
-def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Trained:
+def load_weights(
+    path: Path | str, device: torch.device | str = "cpu", plugin: str | None = None
+) -> Trained:
     """Read a weights file and build its network on `device`.
 
+    plugin: reference of the plug-in, where the network is one.
+
     Raises InputError for a file that is missing, damaged, no weights file of segstudy, or made
-    for a network or settings that this version does not know.
+    for a network or settings that this version does not know; and for a plug-in that is missing, not
+    needed, or of other code than that which the weights were trained with.
     """
     content = _read(path)
     try:
@@ -91,6 +106,8 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
             f"{path}: {place}: {problem['msg']} (written by segstudy {content['version']}, "
             f"this is {__version__}); use the version that wrote it, or train again"
         ) from None
+    used = content.get("plugins") or {}
+    model = _with_plugin(model, used, plugin, path)
     classes = 1 + len(content["structures"])
     try:
         network = _build(model, len(content["channels"]), classes, content)
@@ -114,7 +131,24 @@ def load_weights(path: Path | str, device: torch.device | str = "cpu") -> Traine
         patch_size=tuple(content["patch_size"]),
         provenance=content["provenance"],
         left_right_pairs=tuple(tuple(pair) for pair in content["left_right_pairs"]),
+        plugins=dict(used),
     )
+
+
+def _with_plugin(
+    model: AnyModel, used: Mapping[str, str], plugin: str | None, path: Path | str
+) -> AnyModel:
+    """Return the model with its network's plug-in, once that is known to be the one of the weights."""
+    if model.network != "plugin":
+        if plugin is not None:
+            raise InputError(
+                f"--plugin {plugin}: {path} holds weights of {model.network}, which needs no plug-in; leave it out"
+            )
+        return model
+    if "network" not in used:
+        raise InputError(f"{path}: does not tell which plug-in its network is; train again")
+    found = plugins.recognised(plugin, used["network"], "Network", str(path))
+    return model.model_copy(update={"network_plugin": found})
 
 
 def _build(model: AnyModel, in_channels: int, classes: int, content: dict) -> nn.Module:

@@ -5,6 +5,7 @@ Light, since the workflow asks it while it parses its rules.
 
 from dataclasses import dataclass, field
 
+from segstudy import plugins
 from segstudy.metric import Metric
 from segstudy.publish.words import chosen_metrics
 from segstudy.study import Repair, Study
@@ -40,6 +41,8 @@ class Figure:
         That it shows, if any.
     rank
         Of `RANKS`, if any.
+    plugin
+        Reference to the plug-in that draws it, if any.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Figure:
     metric: Metric | None = None
     model: str = ""
     rank: str = ""
+    plugin: str = ""
 
     @property
     def files(self) -> list[str]:
@@ -76,7 +80,7 @@ def figures(study: Study) -> list[Figure]:
     for dataset, settings in study.datasets.items():
         if settings.repair:
             figures_of_study += _repair_figures(settings.repair, dataset)
-    if any(model.trainer != "external" for model in study.models.values()):
+    if any(model.trainer not in ("external", "plugin") for model in study.models.values()):
         figures_of_study.append(_figure("architecture", "Training", "networks"))
         figures_of_study.append(_figure("training", "Training", "learning curves"))
     for name, model in study.models.items():
@@ -119,6 +123,7 @@ def figures(study: Study) -> list[Figure]:
     for dataset in study.tested_datasets:
         for grid in study.grids:
             figures_of_study.append(_figure("grid", "Results", "grid search", dataset, model=grid))
+    figures_of_study += [_own(text) for text in study.publish.figures]
     for dataset in study.tested_datasets:
         for rank in RANKS:
             title = f"surfaces in 3D, {rank} cases"
@@ -151,6 +156,13 @@ def _repair_figures(repair: Repair, dataset: str) -> list[Figure]:
         if repair.estimate_from == "pair":
             kinds["repair_methods"] = "methods"
     return [_figure(kind, "Label repair", title, dataset) for kind, title in kinds.items()]
+
+
+def _own(text: str) -> Figure:
+    """Return the figure that a plug-in draws."""
+    name = plugins.short_name(text)
+    labels = {"figure": name.replace("_", " ").replace("-", " ")}
+    return Figure(f"own-{name}", "own", "Own figures", labels, plugin=text)
 
 
 def files(study: Study) -> list[str]:

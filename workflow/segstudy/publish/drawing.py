@@ -5,9 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from segstudy import metric_plugins
 from segstudy.files import write_json, write_table, write_text, writing_folder
 from segstudy.log import progress
-from segstudy.publish import style
+from segstudy.publish import own_figures, style
 from segstudy.publish.catalogue import CAPTIONS, FORMATS, LAYERS, Figure, figures
 from segstudy.publish.draw import (
     agreement,
@@ -59,6 +60,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "side_swapped": symmetry.draw_shares,
     "swapped_cases": symmetry.draw_cases,
     "grid": grid_search.draw,
+    "own": own_figures.draw,
 }
 PICTURES: dict[str, Callable[[Results, Figure, ViewCache], Drawing]] = {
     "samples": samples.draw,
@@ -79,7 +81,8 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
     """
-    wanted = figures(results.study)
+    # What a plug-in draws comes first: it may fail, and all others would be drawn for nothing.
+    wanted = sorted(figures(results.study), key=lambda figure: not figure.plugin)
     with writing_folder(folder) as temporary:
         with_progress = progress(wanted, "figures")
         if workers < 2:
@@ -110,6 +113,7 @@ _here: dict[
 
 
 def _start(results: Results) -> None:
+    metric_plugins.register(results.study.metrics.plugins)
     _here["viewer"] = ViewCache(results)
 
 

@@ -4,6 +4,7 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -12,6 +13,8 @@ import numpy as np
 import pandas
 
 from segstudy import metric
+from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, SEED, UNTESTED, Split
+from segstudy.folds import unit
 from segstudy.mirroring import averages_mirrored, mirrored_axes
 from segstudy.publish import redaction
 from segstudy.publish.results import Results
@@ -23,10 +26,13 @@ from segstudy.study import (
     Loss,
     Model,
     NnunetModel,
+    PluginModel,
+    PluginTrainerModel,
     Study,
     StudyModel,
     Synthesis,
 )
+from segstudy.study.references import described
 from segstudy.words import confidence, count
 
 
@@ -89,7 +95,39 @@ def _data(results: Results) -> str:
         for name, model in study.models.items()
         if model.train_on is not None and len(study.training_datasets) > 1
     }
-    return _filled("data", study, datasets, trained_on_part)
+    return _filled("data", study, datasets, trained_on_part, _dealing(results))
+
+
+def _dealing(results: Results) -> str:
+    """Describe how subjects came into their folds, as the table of splits has it on record."""
+    splits = results.study.splits
+    rows = [Split(**row) for row in results.splits.to_dict("records")]
+    origins = {unit(row, splits): row.origin for row in rows if row.fold not in (None, UNTESTED)}
+    balanced = {
+        "foreground_volume": " (balanced by foreground volume)",
+        "volume_and_presence": " (balanced by the structures present and foreground volume)",
+        "none": "",
+    }[splits.stratify_by]
+    said = {
+        SEED: f"dealt into folds by seed {splits.seed}{balanced}",
+        JOINED: "added later, each to the fold with the fewest then",
+        FROM_FILE: "kept in the fold that the file of folds had for {them}",
+        FROM_TABLE: "put into the fold that the case table gives",
+        "": "in a fold of which it is not on record how it was dealt",
+    }
+    counts = Counter(origins.values())
+    what = "case" if splits.group_by == "case_though_it_leaks" else "subject"
+    parts = []
+    for origin, words in said.items():
+        number = counts[origin]
+        verb, them = ("was", "it") if number == 1 else ("were", "them")
+        if number:
+            parts.append(f"{number} {verb} {words.format(them=them)}")
+    if len(parts) == 1:
+        return (
+            f"Of {count(len(origins), what)}, all" + parts[0].removeprefix(str(len(origins))) + "."
+        )
+    return f"Of {count(len(origins), what)}, {listing(parts)}." if parts else ""
 
 
 def _repair(results: Results, dataset: str, settings: Dataset) -> str:
@@ -131,7 +169,7 @@ def _training(results: Results) -> str:
     runs = {
         name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
         for name, model in study.models.items()
-        if not isinstance(model, ExternalModel)
+        if not isinstance(model, (ExternalModel, PluginTrainerModel))
     }
     networks = {name: model for name, model in study.models.items() if isinstance(model, Model)}
     text = [_architecture(name, model, runs[name]) for name, model in networks.items()]
@@ -149,7 +187,40 @@ def _training(results: Results) -> str:
             text.append(_nnunet(study, name, model, runs[name]))
         if isinstance(model, ExternalModel):
             text.append(_external(name, model))
+        if isinstance(model, PluginTrainerModel):
+            text.append(_own_trainer(name, model))
     return " ".join(text)
+
+
+def _own_trainer(name: str, model: PluginTrainerModel) -> str:
+    """Describe a model that code of the authors' own trained."""
+    apart = (
+        f"{_percent(model.validation_fraction)} of them were held out to follow it"
+        if model.validation_fraction
+        else "none of them was held out"
+    )
+    return (
+        f"{name} was trained and predicted by code of the authors' own ({_code(model, 'trainer')}"
+        f"{_options(model.options)}), which was given the images and labels of the training cases of each fold as they are; "
+        f"{apart}."
+    )
+
+
+def _code(model: StudyModel, key: str) -> str:
+    """Name a plug-in: its file or module, and the digest of its code."""
+    label, _, digest = model.plugin_provenance()[key].rpartition(" ")
+    return f"{label}, code {digest}"
+
+
+def _told(text: str) -> str:
+    """Name a plug-in by its reference."""
+    label, _, digest = described(text).rpartition(" ")
+    return f"{label}, code {digest}"
+
+
+def _options(options: dict) -> str:
+    """Word the options of a plug-in."""
+    return "".join(f"; {name} {value}" for name, value in options.items())
 
 
 def _external(name: str, model: ExternalModel) -> str:
@@ -216,6 +287,7 @@ def _architecture(name: str, model: Model, runs: list[dict]) -> str:
         "attention_unet": f"a {model.dims}D attention U-Net [[oktay2018]]",
         "unetr": f"a {model.dims}D UNETR [[hatamizadeh2022]]",
         "swin_unetr": f"a {model.dims}D SwinUNETR [[hatamizadeh2022b]]",
+        "plugin": f"a {model.dims}D network of the authors' own",
     }.get(model.network, f"a {model.network}")
     details = []
     if model.network == "unet":
@@ -236,6 +308,8 @@ def _architecture(name: str, model: Model, runs: list[dict]) -> str:
             details.append(attention[model.attention])
         if model.dims == 3 and model.deep_supervision:
             details.append("deep supervision")
+    if isinstance(model, PluginModel):
+        details.append(_code(model, "network") + _options(model.options))
     if model.head:
         details.append(f"a sine coordinate head of width {model.head.hidden} [[sitzmann2020]]")
     parameters = _same([f"{run['parameters']:,}" for run in runs if "parameters" in run])
@@ -308,6 +382,8 @@ def _loss(loss: Loss) -> str:
         "cross-entropy": loss.cross_entropy,
         f"focal loss (γ = {loss.focal_gamma:g}) [[lin2017]]": loss.focal,
     }
+    for text, share in loss.plugins.items():
+        names[f"a loss of the authors' own ({_told(text)})"] = share
     shares = [f"{share:g} × {name}" for name, share in names.items() if share > 0]
     weights = ""
     if loss.class_weights:
@@ -341,6 +417,7 @@ def _augmentation(settings: Augmentation) -> str:
     ):
         if share:
             steps.append(f"{name} ({_percent(share)})")
+    steps += [f"changes of the authors' own ({_told(text)})" for text in settings.plugins]
     return f"augmentation by {listing(steps)}" if steps else "no augmentation"
 
 
@@ -390,7 +467,7 @@ def _grouped(
 ) -> list[tuple[list[str], object]]:
     groups: dict = {}
     for name, model in results.study.models.items():
-        if not isinstance(model, ExternalModel):
+        if not isinstance(model, (ExternalModel, PluginTrainerModel)):
             groups.setdefault(setting(name, model), []).append(name)
     return [(names, value) for value, names in groups.items()]
 
@@ -453,7 +530,8 @@ def _software(results: Results) -> str:
             versions.setdefault(name, set()).add(str(version))
     monai = " and MONAI [[cardoso2022]]" if "monai" in versions else ""
     text = (
-        f"The study ran as a Snakemake workflow [[molder2021]] with PyTorch [[paszke2019]]{monai}"
+        "The study ran in segstudy [[segstudy]], a Snakemake workflow [[molder2021]], with "
+        f"PyTorch [[paszke2019]]{monai}"
     )
     shown = [f"{name} {'/'.join(sorted(numbers))}" for name, numbers in sorted(versions.items())]
     return f"{text}; training used {listing(shown)}." if shown else f"{text}."

@@ -38,7 +38,8 @@ RULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "publish_package": (r"package", ("publish_report",)),
     "publish_report": (r".*", ("publish_figures", "publish_viewer", "repair_audit")),
 }
-"""Tested against Snakemake's own graph. `infer_external` counts as `infer_predict`, `train_synth` as `train_fit`."""
+"""Tested against Snakemake's own graph. Other programs' rules count as
+`infer_predict` and `train_fit`."""
 
 BOX = (136, 36)  # width and height of a box, px of the SVG
 GAP, STEP = 22, 54  # between columns; from row to row

@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--settings", default="{}", help="JSON, or @FILE: `statistics` of a study")
     parser.add_argument(
+        "--plugin",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files that describe metrics of your own, as in `segstudy metrics --plugin`",
+    )
+    parser.add_argument(
         "--grid", default=None, help="JSON, or @FILE: the grids of a study; writes grid.csv too"
     )
     parser.add_argument(
@@ -50,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Read the tables, compare the models, and write tables and report."""
+    from segstudy import metric_plugins
     from segstudy.errors import InputError
     from segstudy.files import check_folder_name, write_table, write_text
     from segstudy.log import log
@@ -62,6 +70,7 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.words import count
 
     check_folder_name(options.output)
+    metric_plugins.register(options.plugin)
     settings = from_json(Statistics, options.settings)
     grid = from_json(GridSettings, options.grid) if options.grid else None
     if grid and not options.train:

@@ -199,10 +199,7 @@ def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     """Return the worst value that each metric can have."""
     worst = {}
     for name in runs["metric"].unique():
-        known_metric = metric.find(name, settings.directions)
-        worst[name] = {"higher": known_metric.low, "lower": known_metric.high, "zero": np.inf}[
-            known_metric.direction
-        ]
+        worst[name] = metric.find(name, settings.directions).worst
         if name in metric.DESCRIPTIVE:
             worst[name] = np.nan
     return worst

@@ -14,14 +14,16 @@ from segstudy.study.networks import (
     EnetModel,
     Model,
     OwnInfer,
+    PluginModel,
     SirenHead,
     SwinUnetrModel,
     UnetModel,
     UnetrModel,
 )
 from segstudy.study.nnunet import NnunetInfer, NnunetModel
+from segstudy.study.plugin_trainer import PluginTrainerModel
 from segstudy.study.preprocessing import Preprocess, Splits
-from segstudy.study.reading import check_sources, from_json, read_study
+from segstudy.study.reading import as_written, check_sources, from_json, read_study
 from segstudy.study.repair import Elastix, Repair
 from segstudy.study.settings import Settings
 from segstudy.study.sources import (
@@ -32,6 +34,7 @@ from segstudy.study.sources import (
     NeuriteSource,
     Origin,
     PhantomSource,
+    PluginSource,
     SlicesSource,
     TableSource,
     source_kinds,
@@ -78,6 +81,9 @@ __all__ = [
     "Origin",
     "OwnInfer",
     "PhantomSource",
+    "PluginModel",
+    "PluginSource",
+    "PluginTrainerModel",
     "Preprocess",
     "Repair",
     "RepairedCohort",
@@ -100,6 +106,7 @@ __all__ = [
     "TrainingSubset",
     "UnetModel",
     "UnetrModel",
+    "as_written",
     "check_sources",
     "from_json",
     "read_study",

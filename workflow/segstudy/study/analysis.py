@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from segstudy import metric_plugins, plugins
 from segstudy.errors import InputError
 from segstudy.metric import MEASURED, Direction, check_directions, find_all
-from segstudy.study.settings import EXPERT, Name, Positive, Settings
+from segstudy.study.settings import EXPERT, Name, PluginReference, Positive, Settings
 
 
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
@@ -48,6 +49,18 @@ class Metrics(Settings):
         description="measure Dice slice by slice too: `slice_dice`, a case's mean over the slices in which it is defined, "
         "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
     )
+
+    plugins: tuple[PluginReference, ...] = Field(
+        (),
+        description="metrics of your own, each in a file that describes and measures it: [./my_metric.py] ([plug-ins](../docs/plugins.md)); "
+        "then known by their names in `statistics.metrics` and `publish.metrics`",
+    )
+
+    @field_validator("plugins")
+    @classmethod
+    def _described(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _refusing(metric_plugins.register, value)
+        return value
 
     @field_validator("nsd_tolerance_mm")
     @classmethod
@@ -138,6 +151,21 @@ class Publish(Settings):
     window: tuple[float, float] | None = Field(
         None, description="intensities shown as black and white; left out: by modality"
     )
+    figures: tuple[PluginReference, ...] = Field(
+        (),
+        description="figures of your own, each drawn by a file: [./my_figure.py] ([plug-ins](../docs/plugins.md)); they have a section in the report",
+    )
+
+    @field_validator("figures")
+    @classmethod
+    def _told_apart(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place, text in enumerate(value):
+            for other in value[:place]:
+                if plugins.short_name(other) == plugins.short_name(text):
+                    raise ValueError(
+                        f"{other} and {text}: two figures called {plugins.short_name(text)}; rename one of the files"
+                    )
+        return value
 
     @field_validator("metrics")
     @classmethod

@@ -2,9 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from segstudy.study.settings import EXPERT, Axes, Fraction, Name, Positive, Settings
+from segstudy.study.settings import (
+    EXPERT,
+    INTERNAL,
+    Axes,
+    Fraction,
+    Name,
+    Positive,
+    Settings,
+    written_as_plugin,
+)
 from segstudy.study.study_model import (
     AutoMemoryMb,
     Device,
@@ -285,3 +294,24 @@ class SwinUnetrModel(Model):
             if depth < 1:
                 raise ValueError(f"depths: {depth}; expected at least 1 layer in each stage")
         return self
+
+
+class PluginModel(Model):
+    """A network of your own, in a file or an installed package ([plug-ins](../docs/plugins.md)).
+
+    `network: ./my_net.py` is written, from the study file's folder, or `./my_nets.py:Wide`, or `my_package.nets:Wide`.
+    """
+
+    model_config = ConfigDict(json_schema_extra=written_as_plugin("network"))
+
+    network: Literal["plugin"] = Field(
+        description="`./my_net.py` (its `Network`), `./my_nets.py:Wide` or `my_package.nets:Wide`"
+    )
+    network_plugin: str = Field(
+        description="not written: the reference that stands as `network`",
+        json_schema_extra=INTERNAL,
+    )
+    options: dict[str, Any] = Field(
+        {},
+        description="keyword arguments of the network, e.g. `{width: 16}`; `grid_search` varies `options.width`",
+    )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -15,6 +15,8 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+
+from segstudy.plugins import REFERENCE
 
 Name = Annotated[
     str,
@@ -28,6 +30,10 @@ SpacingMm = tuple[Positive, Positive, Positive]
 Axes = tuple[Literal["right_left", "back_front", "foot_head"], ...]
 Pairs = tuple[tuple[str, str], ...]
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+PluginReference = Annotated[str, Field(pattern=REFERENCE)]
+"""A plug-in: `./my_file.py`, `./my_file.py:NAME` of several, or `MODULE:NAME` of an installed package."""
 
 
 def _lists(value: Any) -> Any:
@@ -105,11 +111,24 @@ EXPERT, INTERNAL = {"tier": "expert"}, {"tier": "internal"}
 """`json_schema_extra` of keys that most studies leave alone, and of those that nobody writes."""
 
 
+def written_as_plugin(key: str) -> Callable[[dict[str, Any]], None]:
+    """Return the change of a schema by which `key` is written as a reference to a plug-in, and alone is required."""
+
+    def change(schema: dict[str, Any]) -> None:
+        described = schema["properties"][key].get("description", "")
+        written = {"type": "string", "pattern": REFERENCE, "description": described}
+        schema["properties"] = {**schema["properties"], key: written}
+        schema["required"] = [key]
+
+    return change
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values never change after reading."""
 
     # Deferred: a command builds the checks of the settings that it uses, not those of all.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    # No setting means anything as NaN, and JSON, by which settings reach a job, has no infinity.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     old_names: ClassVar[Mapping[str, str]] = {}
     """Keys of the version before that are still read: old name -> today's."""

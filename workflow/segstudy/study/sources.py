@@ -1,10 +1,11 @@
 """Where a dataset's files are, and in which layout."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from segstudy.study.settings import Positive, Settings, kinds_of
+from segstudy.study.references import source_with_kind
+from segstudy.study.settings import INTERNAL, Positive, Settings, kinds_of, written_as_plugin
 
 
 class PhantomSource(Settings):
@@ -143,6 +144,24 @@ class LabelMapsSource(Origin):
     layout: Literal["label_maps"]
 
 
+class PluginSource(Origin):
+    """A folder in a layout of your own, which a function of yours lists ([plug-ins](../docs/plugins.md)).
+
+    `layout: ./my_layout.py` is written, from the study file's folder, or `./my_layouts.py:one`, or
+    `my_package.layouts:one`.
+    """
+
+    model_config = ConfigDict(json_schema_extra=written_as_plugin("layout"))
+
+    layout: Literal["plugin"] = Field(
+        description="`./my_layout.py` (its `list_cases`), `./my_layouts.py:one` or `my_package.layouts:one`"
+    )
+    layout_plugin: str = Field(
+        description="not written: the reference that stands as `layout`", json_schema_extra=INTERNAL
+    )
+    options: dict[str, Any] = Field({}, description="keyword arguments of the function")
+
+
 class TableSource(Settings):
     """Your own files, named in a table (TSV): `case`, `subject`, `image` or `image_<channel>`, `label`.
 
@@ -165,8 +184,10 @@ Source = Annotated[
     | NeuriteSource
     | BidsSource
     | LabelMapsSource
+    | PluginSource
     | TableSource,
     Field(discriminator="layout"),
+    BeforeValidator(source_with_kind),
 ]
 
 

@@ -9,6 +9,7 @@ from segstudy import __version__
 from segstudy.mirroring import mirrored_axes, side_blind_settings
 from segstudy.regions import measured_regions
 from segstudy.sides import likely_pairs, other_side
+from segstudy.study import references
 from segstudy.study.analysis import Metrics, Publish, Statistics, check_composite_regions
 from segstudy.study.datasets import Dataset, pairs_of
 from segstudy.study.external import ExternalModel
@@ -88,6 +89,14 @@ class Study(Settings):
     def in_brief(self) -> str:
         """What is to be said of the study wherever its results are met; empty for one that is no first look."""
         return f"for a first look only (quick: true): {IN_BRIEF}" if self.quick else ""
+
+    def plugins(self) -> dict[str, str]:
+        """Return every plug-in of the study: its key in the study file, e.g. `models.own.network` -> its reference."""
+        return references.listed(self.model_dump(mode="json"))
+
+    def plugin_provenance(self) -> dict[str, str]:
+        """Return the label and digest of every plug-in, by its key in the study file."""
+        return references.provenance(self.model_dump(mode="json"))
 
     @property
     def training_datasets(self) -> list[str]:

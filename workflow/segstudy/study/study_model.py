@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from segstudy.study import references
 from segstudy.study.settings import Name, Settings
 
 # What several kinds of models are asked, each with defaults of its own.
@@ -62,6 +63,16 @@ NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "ru
 """Settings of a model that do not shape its weights."""
 
 
+ABOVE = ("models", "*")
+"""Where a model stands in a study file."""
+
+
+def _inside(found: dict[str, str]) -> dict[str, str]:
+    """Return what was found in a model by the keys inside it."""
+    above = ".".join(ABOVE) + "."
+    return {key.removeprefix(above): text for key, text in found.items()}
+
+
 class StudyModel(Settings):
     """One of the models that a study trains, or runs, and compares."""
 
@@ -92,6 +103,18 @@ class StudyModel(Settings):
                 "a grid search is expanded where a study file is read; give one model here"
             )
         return value
+
+    def plugins(self) -> dict[str, str]:
+        """Return the references to plug-ins, by key, e.g. `network` or `loss.plugins../my_loss.py`."""
+        return _inside(references.listed(self.model_dump(mode="json"), ABOVE))
+
+    def plugin_provenance(self) -> dict[str, str]:
+        """Return the label and digest of each plug-in, by key, e.g. `network`: `my_net.py 4c5fa117d1973731`."""
+        return _inside(references.provenance(self.model_dump(mode="json"), ABOVE))
+
+    def identified(self) -> dict[str, Any]:
+        """Return plain values, with the label and digest of each plug-in in place of its path."""
+        return references.identified(self.model_dump(mode="json"), ABOVE)
 
     def learning(self) -> "StudyModel":
         """Return the settings that shape the weights, with all others at their defaults.

@@ -1,10 +1,27 @@
 """How a network of segstudy learns: its slices, loss, optimizer, and the changes or synthesis of its images."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from segstudy.plugins import is_reference, reference
 from segstudy.study.settings import EXPERT, Axes, Fraction, NotNegative, Positive, Range, Settings
+
+
+def check_labels(references: Iterable[str]) -> None:
+    """Raise ValueError for what is no reference to a plug-in, and for two that people would not tell apart."""
+    labels: set[str] = set()
+    for text in references:
+        if not is_reference(text):
+            raise ValueError(
+                f"{text!r}: not written as a plug-in; expected a file (./my_code.py, ./my_code.py:NAME) or a name in an "
+                "installed package (my_package.code:NAME)"
+            )
+        label = reference(text).label
+        if label in labels:
+            raise ValueError(f"two plug-ins are called {label}; rename one of the files")
+        labels.add(label)
 
 
 class Slices(Settings):
@@ -20,7 +37,7 @@ class Slices(Settings):
 
 
 class Loss(Settings):
-    """Weighted sum of soft Dice, cross-entropy and focal loss (Lin et al. 2017)."""
+    """Weighted sum of soft Dice, cross-entropy, focal loss (Lin et al. 2017) and plug-ins."""
 
     dice: NotNegative = Field(0.5, description="weight of the Dice loss")
     cross_entropy: NotNegative = Field(0.5, description="weight of the cross-entropy")
@@ -40,10 +57,21 @@ class Loss(Settings):
         None, description="weights inside Dice: `background` and each structure; left out: equal"
     )
 
+    plugins: dict[str, NotNegative] = Field(
+        {},
+        description="weights of losses of your own, by reference: `{./my_loss.py: 0.5}` ([plug-ins](../docs/plugins.md))",
+    )
+
+    @field_validator("plugins")
+    @classmethod
+    def _told_apart(cls, value: dict[str, float]) -> dict[str, float]:
+        check_labels(value)
+        return value
+
     @model_validator(mode="after")
     def _something(self) -> "Loss":
-        if self.dice + self.cross_entropy + self.focal <= 0:
-            raise ValueError("at least one of dice, cross_entropy, focal must be above 0")
+        if self.dice + self.cross_entropy + self.focal + sum(self.plugins.values()) <= 0:
+            raise ValueError("at least one of dice, cross_entropy, focal, plugins must be above 0")
         return self
 
 
@@ -209,6 +237,16 @@ class Augmentation(Settings):
         description="range of gamma; half of the draws lie below 1, as in nnU-Net",
         json_schema_extra=EXPERT,
     )
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="changes of your own, made after all others in this order: `[./my_aug.py]` ([plug-ins](../docs/plugins.md))",
+    )
+
+    @field_validator("plugins")
+    @classmethod
+    def _told_apart(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_labels(value)
+        return value
 
     @model_validator(mode="before")
     @classmethod

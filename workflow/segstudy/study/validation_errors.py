@@ -97,7 +97,14 @@ def _message(problem: ErrorDetails, kind: type[BaseModel]) -> str:
             return "unknown key" + _allowed_instead(str(loc[-1]), keys, "Allowed here")
         case "union_tag_invalid":
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-            return f"found {context['tag']!r}" + _allowed_instead(context["tag"], tags, "Allowed")
+            tags = [tag for tag in tags if not tag.startswith("plugin")]
+            example = {"network": "./my_net.py", "layout": "./my_layout.py"}
+            written = example.get(context["discriminator"].strip("'"))
+            return (
+                f"found {context['tag']!r}"
+                + _allowed_instead(context["tag"], tags, "Allowed")
+                + (f", or a plug-in ({written})" if written else "")
+            )
     shown = repr(problem["input"])
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     meaning = _description_at(kind, loc)

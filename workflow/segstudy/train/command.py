@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `segstudy train`."""
     parser.description = (
         "Train one network on one fold. A run that was stopped goes on where it was. "
-        "Writes weights.pt (last), best.pt (best validation Dice), history.csv, settings.json."
+        "Writes weights.pt (last), best.pt (best validation Dice), history.csv, settings.json; a trainer of your own: "
+        "trained.tar, settings.json."
     )
     parser.add_argument("--splits", required=True, type=Path, metavar="TSV", help="table of splits")
     parser.add_argument("--fold", required=True, type=int, help="fold that is left out, from 0")
@@ -68,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepared_group.add_argument(
         "--plan", type=Path, metavar="JSON", help="the fold's preprocessing plan"
     )
-    nnunet = parser.add_argument_group("nnU-Net prepares the images itself")
+    nnunet = parser.add_argument_group(
+        "nnU-Net, or a trainer of your own, prepares the images itself"
+    )
     nnunet.add_argument(
         "--cases",
         nargs="+",
@@ -103,14 +106,15 @@ def run(options: argparse.Namespace) -> None:
     trainer = settings.model.trainer
     if trainer == "external":
         raise InputError("trainer: external trains nothing; `segstudy infer --external` runs it")
-    needed = {"nnunet": ("cases", "structures"), "synth": ("tissues", "plan")}
+    from_files = ("cases", "structures")
+    needed = {"nnunet": from_files, "plugin": from_files, "synth": ("tissues", "plan")}
     for name in needed.get(trainer, ("arrays", "plan")):
         if getattr(options, name) is None:
             what = "trainer: synth" if trainer == "synth" else settings.model.network
             raise InputError(f"--{name} is missing; {what} needs it")
     processes = _processes(settings.model, options)
-    if trainer == "nnunet":
-        _train_nnunet(settings, options)
+    if trainer in ("nnunet", "plugin"):
+        _train_from_files(settings, options)
     elif processes == 1:
         _train(settings, options)
     else:
@@ -204,15 +208,17 @@ def _memory_mb(model, options: argparse.Namespace) -> int:
     return model.memory_mb * _processes(model, options)
 
 
-def _train_nnunet(settings, options: argparse.Namespace) -> None:
+def _train_from_files(settings, options: argparse.Namespace) -> None:
+    """Train by nnU-Net or by a trainer of the user's own, which read the files themselves."""
     from segstudy.cases import read_splits, trained
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
     from segstudy.train.run import Run
 
-    # By name, so that an edit to it is no change of the other networks' code.
-    nnunet = importlib.import_module("segstudy.train.nnunet")
     model = settings.model
+    name = "train.nnunet" if model.trainer == "nnunet" else "train.plugin_trainer"
+    # By name, so that an edit to it is no change of the other networks' code.
+    module = importlib.import_module(f"segstudy.{name}")
     splits = trained(
         read_splits(options.splits),
         options.fold,
@@ -226,10 +232,10 @@ def _train_nnunet(settings, options: argparse.Namespace) -> None:
         options.output,
         choose_device(options.device or model.device),
         options.threads or model.threads,
-        code.digest("train.command", "train.nnunet"),
+        code.digest("train.command", name),
         kept=finished.Finished.of(options),
     )
-    nnunet.fit(nnunet.Fold(settings, training, validation, options.fold, options.seed), run)
+    module.fit(module.Fold(settings, training, validation, options.fold, options.seed), run)
 
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:

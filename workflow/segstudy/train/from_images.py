@@ -1,6 +1,7 @@
 """Patches of prepared images and their labels, augmented at random."""
 
 import hashlib
+import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ class Patches:
     def __init__(self, training: Sequence[CaseArrays], validation: Sequence[CaseArrays]) -> None:
         self.training = training
         self.validation = validation
+        self.changes = None
 
     def digest(self) -> str:
         """Return the digest of the checksums of all images and labels."""
@@ -84,7 +86,7 @@ class Patches:
     ) -> tuple[Tensor, Tensor]:
         """Return the augmented images (batch, channel, *patch) and labels (batch, *patch) of a step."""
         settings = resolved.settings
-        return augment(
+        images, labels = augment(
             batch.images.to(device, non_blocking=True),
             batch.labels.to(device, non_blocking=True),
             settings.model.augmentation,
@@ -97,6 +99,14 @@ class Patches:
             draw,
             class_pairs(settings.structures, settings.left_right_pairs),
         )
+        references = settings.model.augmentation.plugins
+        if not references:
+            return images, labels
+        if self.changes is None:
+            # By name, so that an edit to it is no change of studies without such changes.
+            own = importlib.import_module("segstudy.train.plugin_augment")
+            self.changes = own.Changes(references, resolved.classes)
+        return self.changes(images, labels, draw.seeds())
 
     def write_samples(self, sampler: Sampler, resolved: Resolved, folder: Path) -> None:
         """Write nothing: the images are there to be seen."""

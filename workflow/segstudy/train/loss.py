@@ -4,6 +4,7 @@ Written here rather than taken from MONAI, whose import costs each job seconds; 
 every term against MONAI's.
 """
 
+import importlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -68,6 +69,16 @@ class SegmentationLoss:
         self.ignores = ignores
         self.weights = dice_weights(loss, structures).to(device)
         self.total = total
+        # By name, so that an edit to it is no change of studies without such losses.
+        own = importlib.import_module("segstudy.train.plugin_loss") if loss.plugins else None
+        self.plugins = own.load(loss.plugins, ignores) if own else []
+
+    def check(
+        self, classes: int, size: Sequence[int], count: int, device: torch.device | str
+    ) -> None:
+        """Try the plug-ins on `count` patches of voxels `size`; raise InputError where one breaks its contract."""
+        for _, term in self.plugins:
+            term.check(classes, size, count, device)
 
     def __call__(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """Compute the loss, of several resolutions with weights that halve from one to the next."""
@@ -99,6 +110,8 @@ class SegmentationLoss:
         if loss.focal:
             focal = focal_loss(log_true, loss.focal_gamma)
             total = total + loss.focal * mean_known(focal, known, self.total)
+        for weight, term in self.plugins:
+            total = total + weight * term(logits.float(), labels[:, 0], known)
         return total
 
 

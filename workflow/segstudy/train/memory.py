@@ -8,6 +8,9 @@ from segstudy.study import Model
 PATCH_VOXELS = {"cpu": {2: 192**2, 3: 2**17}, "cuda": {2: 512**2, 3: 2**21}}
 """Voxels of an `auto` patch, by device and dimensions: what a step of seconds, or a GPU, can hold."""
 
+OWN_WIDTH = 32
+"""Features at the finest level that a network of the user's own is taken to have."""
+
 LARGEST_HELD_MB = 32_000
 """Training cases that take more than this are left on disk, and read patch by patch."""
 
@@ -47,5 +50,5 @@ def _least_side(model: Model) -> int:
 
 def width(model: Model) -> int:
     """Return how many features a network has for each voxel of a patch, at its finest level."""
-    features = getattr(model, "channels", None) or model.feature_size
+    features = getattr(model, "channels", None) or getattr(model, "feature_size", OWN_WIDTH)
     return features if isinstance(features, int) else features[0]

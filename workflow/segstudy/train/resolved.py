@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from segstudy.images.plan import Plan
-from segstudy.study import AnyModel, TrainSettings
+from segstudy.study import AnyModel, TrainSettings, references
+from segstudy.study.study_model import ABOVE
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,16 @@ class Resolved:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
+        used = self.model.plugin_provenance()
+        settings = self.settings.model_dump(mode="json")
+        # Where a plug-in lies says nothing of what it did.
+        settings["model"] = references.labelled(settings["model"], ABOVE)
         return {
+            **({"plugins": used} if used else {}),
             **{
                 key: value for key, value in asdict(self).items() if key not in ("settings", "plan")
             },
-            **self.settings.model_dump(mode="json"),
+            **settings,
             "plan": self.plan.to_dict(),
             "steps": self.steps,
         }
@@ -66,6 +72,6 @@ class Resolved:
         Device and threads are left out: a training may go on with others, if only to the last bit.
         """
         values = self.to_dict()
-        values["model"] = self.model.learning().model_dump(mode="json")
+        values["model"] = self.model.learning().identified()
         text = json.dumps([values, *further], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

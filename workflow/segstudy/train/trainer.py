@@ -76,6 +76,9 @@ class Trainer:
             resolved.spacing_mm,
         )
         self.network = rank.normalised(network, device).to(device)
+        networks.check(
+            model, self.network, resolved.in_channels, resolved.classes, resolved.patch_size
+        )
         self.average = weight_average(self.network, model.ema) if model.ema else None
         # What is wrapped and compiled shares its weights with `network`, under whose names they are saved.
         self.forward = rank.wrapped(self.network, device)
@@ -85,6 +88,7 @@ class Trainer:
         self.loss = SegmentationLoss(
             model.loss, settings.structures, device, rank.total, settings.ignores
         )
+        self.loss.check(resolved.classes, resolved.patch_size, min(2, model.batch_size), device)
         self.optimizer = build_optimizer(model.optimizer, self.network)
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
@@ -124,7 +128,8 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+        half = torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None)
+        with half, networks.telling(model):
             logits = self._forward(images)
         loss = self.loss(logits, labels)
         self.scaler.scale(loss).backward()
@@ -175,16 +180,13 @@ class Trainer:
         """Return the loss, and Dice of each structure."""
         resolved, model = self.resolved, self.resolved.model
         image, label = case.cut((0, 0, 0), case.shape)
-        probabilities = predict_tensor(
-            self.evaluated,
-            image,
-            resolved.classes,
-            SlidingWindow(
-                resolved.patch_size, model.dims, model.planes, overlap=VALIDATION_OVERLAP
-            ),
-            self.device,
-            model.amp,
+        window = SlidingWindow(
+            resolved.patch_size, model.dims, model.planes, overlap=VALIDATION_OVERLAP
         )
+        with networks.telling(model):
+            probabilities = predict_tensor(
+                self.evaluated, image, resolved.classes, window, self.device, model.amp
+            )
         # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows.
         place = probabilities.device
         labels = torch.from_numpy(label).to(place, non_blocking=True)

@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from segstudy.download import unpack as module
-from segstudy.download.unpack import unpack
+from segstudy import unpack as module
 from segstudy.errors import InputError
+from segstudy.unpack import unpack
 
 
 def tar(tmp_path, members, mode="w"):

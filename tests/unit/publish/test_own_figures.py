@@ -1,0 +1,154 @@
+"""Figures of plug-ins: what they are given, what they must give back, and where they are shown."""
+
+from pathlib import Path
+
+import builder
+import numpy as np
+import pandas
+import pytest
+
+from segstudy import plugins
+from segstudy.errors import InputError
+from segstudy.files import read_json
+from segstudy.publish import catalogue, own_figures
+from segstudy.publish.catalogue import CAPTIONS, figures
+from segstudy.publish.drawing import draw, draw_all
+from segstudy.publish.own_figures import FigureView
+from segstudy.publish.report import render
+from segstudy.publish.results import Results
+from segstudy.publish.style import paper
+
+EXAMPLE = str(Path(__file__).resolve().parents[3] / "resources" / "plugins" / "size_and_dice.py")
+GOOD = {
+    "figure": "results.canvas(85, 60)", "title": "'T'", "caption": "'C'", "alt": "'A'",
+    "table": "results.summary[['mean']]",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _anew():
+    plugins.digest.cache_clear()
+
+
+def returning(folder, name="my_figure.py", **parts):
+    parts = {key: value for key, value in {**GOOD, **parts}.items() if value}
+    entries = ", ".join(f"{key!r}: {value}" for key, value in parts.items())
+    (folder / name).write_text(f"def draw(results):\n    return {{{entries}}}\n")
+    plugins.digest.cache_clear()
+    return str(folder / name)
+
+
+def with_figures(results: Results, *texts: str) -> Results:
+    publish = results.study.publish.model_copy(update={"figures": texts})
+    return Results(results.study.model_copy(update={"publish": publish}), results.root)
+
+
+def own(results: Results):
+    return next(figure for figure in figures(results.study) if figure.kind == "own")
+
+
+def drawn(results: Results):
+    with paper():
+        return draw(results, own(results), None)
+
+
+def test_the_example_draws_a_point_for_each_value(plain):
+    results = with_figures(plain, EXAMPLE)
+    drawing = drawn(results)
+    values = results.all_values
+    dice = values[(values["metric"] == "dice") & values["value"].notna()]
+    assert (
+        len(drawing.table)
+        == len(dice)
+        == sum(len(points.get_offsets()) for points in drawing.figure.axes[0].collections)
+    )
+    assert drawing.figure.axes[0].get_ylabel() == "Dice"
+    row = drawing.table.iloc[0]
+    case = next(case for case in results.cases("thorax") if case.case == row["case"])
+    volume_ml = case.voxels[row["structure"]] * np.prod(case.spacing_mm) / 1000
+    assert row["volume_ml"] == pytest.approx(volume_ml)
+
+
+def test_it_is_saved_like_any_other_and_has_a_section_of_the_report(plain, tmp_path, monkeypatch):
+    results = with_figures(plain, EXAMPLE, returning(tmp_path))
+    listed = [figure for figure in figures(results.study) if figure.kind in ("own", "cohort")]
+    everything = catalogue.figures
+    for module in ("drawing", "report"):
+        monkeypatch.setattr(f"segstudy.publish.{module}.figures", lambda study: listed)
+    folder = tmp_path / "figures"
+    draw_all(results, folder)
+    for name in ("own-size_and_dice", "own-my_figure"):
+        for suffix in ("png", "svg", "pdf", "csv"):
+            assert (folder / f"{name}.{suffix}").stat().st_size > 0
+        assert (folder / "captions" / f"{name}.rst").is_file()
+    assert list(pandas.read_csv(folder / "own-my_figure.csv")) == ["mean"]
+    assert read_json(folder / CAPTIONS)["own-my_figure"]["title"] == "T"
+    assert set(read_json(folder / CAPTIONS)) == {figure.name for figure in listed}
+    page = render(results, folder, tmp_path / "report.html")
+    section = page.split('<section id="own"')[1].split("</section>")[0]
+    assert 'id="figure-own-size_and_dice"' in section
+    assert 'id="figure-own-my_figure"' in section
+    assert "Dice and the size of a structure" in section
+    assert '<a href="#own">' in page
+    names = [figure.name for figure in everything(results.study)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_report_without_own_figures_has_no_such_section(plain, figures_folder, tmp_path):
+    assert 'id="own"' not in render(plain, figures_folder, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"title": ""}, "returned no title; expected a dict of figure, title"),
+        ({"title": "' '"}, "title: empty"),
+        ({"caption": "3"}, "caption: int; expected builtins.str"),
+        ({"figure": "None"}, "figure: NoneType; expected matplotlib.figure.Figure"),
+        ({"table": "[1]"}, "table: list"),
+        ({"table": "results.summary[[]]"}, "table: no column"),
+        ({"colour": "'red'"}, "returned colour; expected nothing but"),
+        ({"figure": "results.canvas(200, 60)"}, "200 mm wide; expected at most 170 mm"),
+        ({"figure": "results.nothing"}, r"AttributeError.*my_figure.py, line 2, in draw"),
+    ],
+)
+def test_what_it_gives_back_is_checked(plain, tmp_path, parts, told):
+    with pytest.raises(InputError, match=rf"plug-in .*my_figure.py.*{told}"):
+        drawn(with_figures(plain, returning(tmp_path, **parts)))
+
+
+def test_what_can_not_be_drawn_stops_before_the_others_are(plain, tmp_path, monkeypatch):
+    file = returning(tmp_path, figure="None")
+    # Any other figure would be a KeyError.
+    monkeypatch.setattr("segstudy.publish.drawing.PLAIN", {"own": own_figures.draw})
+    with pytest.raises(InputError, match="figure: NoneType"):
+        draw_all(with_figures(plain, file), tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_view_is_of_copies(plain):
+    view = FigureView(plain)
+    for name in ("metrics", "values", "summary", "comparisons", "cases"):
+        before, changed = getattr(view, name), getattr(view, name)
+        changed.loc[:, changed.columns[0]] = "changed"
+        pandas.testing.assert_frame_equal(getattr(view, name), before)
+    view.study["models"].clear()
+    assert view.models == list(view.study["models"]) == ["enet", "unet_3d"]
+    assert set(view.colours) == set(view.names) == {"enet", "unet_3d", "heart", "aorta"}
+    assert view.axis("hd95_mm") == "HD95 (mm)"
+    cases = view.cases
+    assert len(cases) == 5
+    assert cases[["size_i", "spacing_k_mm", "voxels_heart"]].notna().all(axis=None)
+    splits = plain.splits.set_index("case")["fold"]
+    assert cases.set_index("case")["fold"].to_dict() == splits.to_dict()
+
+
+def test_two_figures_of_one_name_are_refused(tmp_path):
+    (tmp_path / "b").mkdir()
+    files = [returning(tmp_path), returning(tmp_path / "b")]
+    with pytest.raises(ValueError, match="two figures called my_figure; rename"):
+        builder.study(publish={"figures": files})
+    study = builder.study(publish={"figures": [files[0], f"{files[0]}:other"]})
+    assert [figure.name for figure in figures(study) if figure.kind == "own"] == [
+        *("own-my_figure", "own-my_figure-other"),
+    ]

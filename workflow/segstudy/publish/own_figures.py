@@ -1,0 +1,163 @@
+"""Figures of plug-ins: what they are given, and what they give back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import matplotlib
+import pandas
+from matplotlib.figure import Figure as Canvas
+
+from segstudy import metric, plugins
+from segstudy.errors import InputError
+from segstudy.publish import style
+from segstudy.publish.catalogue import Figure
+from segstudy.publish.draw.parts import Drawing
+from segstudy.publish.results import Results
+from segstudy.publish.words import plain, regions
+
+DRAW = "draw"
+"""What is looked for in a plug-in."""
+PARTS = {"figure": Canvas, "title": str, "caption": str, "alt": str, "table": pandas.DataFrame}
+
+
+@dataclass(frozen=True)
+class FigureView:
+    """Show the results of a study to a plug-in that draws; whatever it changes, it changes a copy.
+
+    Attributes
+    ----------
+    _results
+        The results, which a plug-in does not use by itself.
+    """
+
+    _results: Results
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """Return every setting of the study as plain values, keyed as in a study file."""
+        return self._results.study.model_dump(mode="json")
+
+    @property
+    def metrics(self) -> pandas.DataFrame:
+        """Return every measurement, a row a metric, structure, case, model, fold and seed (`metrics/metrics.csv`)."""
+        return self._results.metrics.copy()
+
+    @property
+    def values(self) -> pandas.DataFrame:
+        """Return the compared values, one a case, model, structure and metric (`statistics/values.csv`)."""
+        return self._results.all_values.copy()
+
+    @property
+    def summary(self) -> pandas.DataFrame:
+        """Return means, medians and intervals, a row a dataset, model, structure and metric (`statistics/summary.csv`)."""
+        return self._results.summary.copy()
+
+    @property
+    def comparisons(self) -> pandas.DataFrame:
+        """Return every test, a row a pair of models, structure and metric (`statistics/tests.csv`)."""
+        return self._results.all_tests.copy()
+
+    @property
+    def cases(self) -> pandas.DataFrame:
+        """Return a row a case: dataset, case, subject, fold, size and spacing_mm along i, j, k, voxels of each structure."""
+        return self._cases.copy()
+
+    @cached_property
+    def _cases(self) -> pandas.DataFrame:
+        rows = []
+        for dataset in self._results.study.datasets:
+            for case in self._results.cases(dataset):
+                row = {"dataset": dataset, "case": case.case, "subject": case.subject}
+                sizes = zip("ijk", case.shape, case.spacing_mm, strict=False)
+                for axis, size, spacing in sizes:
+                    row |= {f"size_{axis}": size, f"spacing_{axis}_mm": spacing}
+                rows.append(row | {f"voxels_{name}": n for name, n in case.voxels.items()})
+        split = self._results.splits[["dataset", "case", "fold"]]
+        return pandas.DataFrame(rows).merge(split, how="left", on=["dataset", "case"])
+
+    @property
+    def datasets(self) -> list[str]:
+        """Return the datasets that models are tested on."""
+        return list(self._results.study.tested_datasets)
+
+    @property
+    def models(self) -> list[str]:
+        """Return the models, in the order of the other figures."""
+        return list(self._results.study.models)
+
+    @property
+    def structures(self) -> list[str]:
+        """Return the structures, then the composite regions."""
+        return regions(self._results.study)
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """Return the colour of each model, structure and composite region in the other figures, as `#rrggbb`."""
+        study = self._results.study
+        groups = list(study.metrics.composite_regions)
+        return style.structure_colours(study.structures, groups) | style.model_colours(self.models)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return the name of each model, structure and composite region as readers are shown it."""
+        return {name: plain(name) for name in self.structures} | {
+            name: name for name in self.models
+        }
+
+    def axis(self, name: str) -> str:
+        """Return the title of a metric with its unit, for an axis: `HD95 (mm)`."""
+        return metric.find(name, self._results.study.statistics.directions).axis
+
+    def canvas(self, width_mm: float, height_mm: float) -> Canvas:
+        """Return an empty matplotlib figure of a size in print; a page's text is 170 mm wide, a column 85 mm."""
+        return style.canvas(width_mm, height_mm)
+
+
+def draw(results: Results, figure: Figure) -> Drawing:
+    """Draw a figure of a plug-in, and check what it gives back.
+
+    Raises
+    ------
+    InputError
+        Where the plug-in fails, or gives back something else than its contract says.
+    """
+    function = plugins.load(figure.plugin, DRAW)
+    matplotlib.use("agg")  # no window, also where the plug-in draws by pyplot
+    with plugins.telling(figure.plugin):
+        found = function(FigureView(results))
+    return _checked(found, figure.plugin)
+
+
+def _checked(found: Any, text: str) -> Drawing:
+    if not isinstance(found, Mapping):
+        raise _wrong(text, f"{type(found).__name__}", f"a dict of {', '.join(PARTS)}")
+    for name, kind in PARTS.items():
+        if name not in found:
+            raise _wrong(text, f"no {name}", f"a dict of {', '.join(PARTS)}")
+        value = found[name]
+        if not isinstance(value, kind):
+            raise _wrong(
+                text, f"{name}: {type(value).__name__}", f"{kind.__module__}.{kind.__name__}"
+            )
+        if kind is str and not value.strip():
+            raise _wrong(text, f"{name}: empty", "a few words")
+    odd = [name for name in found if name not in PARTS]
+    if odd:
+        raise _wrong(text, f"{odd[0]}", f"nothing but {', '.join(PARTS)}")
+    if not len(found["table"].columns):
+        raise _wrong(text, "table: no column", "the numbers that the figure was drawn from")
+    width_mm = found["figure"].get_figwidth() * 25.4
+    if width_mm > style.PAGE_MM + 0.5:
+        raise _wrong(
+            text,
+            f"figure: {width_mm:.0f} mm wide",
+            f"at most {style.PAGE_MM:g} mm, the width of a page's text",
+        )
+    words = (" ".join(found[name].split()) for name in ("title", "caption", "alt"))
+    return Drawing(found["figure"], *words, found["table"])
+
+
+def _wrong(text: str, found: str, expected: str) -> InputError:
+    return InputError(f"plug-in {text}: {DRAW} returned {found}; expected {expected}")

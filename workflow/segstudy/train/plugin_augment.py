@@ -1,0 +1,113 @@
+"""Changes of training patches by the user's own code: called as `augment(images, labels, generator)`."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segstudy import plugins
+from segstudy.errors import InputError
+from segstudy.images.names import times
+from segstudy.images.prepare import IGNORED
+
+DEFAULT = "augment"
+
+
+class Changes:
+    """Change batches of patches by plug-ins, one after the other.
+
+    references: of the plug-ins. classes: their number, the background counted.
+
+    Raises InputError where one can't be loaded, or takes other arguments.
+    """
+
+    def __init__(self, references: Sequence[str], classes: int) -> None:
+        self.classes = classes
+        self.functions = [(text, _loaded(text)) for text in references]
+        self.tried = False
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the changed images and labels.
+
+        Parameters
+        ----------
+        images
+            float32 (batch, channel, *patch), on the device that trains.
+        labels
+            uint8 (batch, *patch), class indices; 255 where nobody has labelled.
+        seeds
+            Of the step, one a patch; each plug-in's generator starts from the first.
+
+        Raises
+        ------
+        InputError
+            Where a plug-in's code fails, or gives other shapes or kinds of numbers; in the first batch also where
+            values are not finite or no classes.
+        """
+        for place, (text, function) in enumerate(self.functions):
+            generator = torch.Generator(images.device).manual_seed((seeds[0] + place) % 2**62)
+            label = plugins.reference(text).label
+            try:
+                changed = function(images, labels, generator)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                with plugins.telling(text):
+                    raise error
+            _check_pair(changed, images, labels, label)
+            images, labels = changed
+            if not self.tried:
+                self._check_values(images, labels, label)
+        self.tried = True
+        return images, labels
+
+    def _check_values(self, images: Tensor, labels: Tensor, label: str) -> None:
+        if not bool(images.isfinite().all()):
+            raise InputError(f"plug-in {label}: gives images that are not finite")
+        odd = labels[(labels >= self.classes) & (labels != IGNORED)]
+        if len(odd):
+            raise InputError(
+                f"plug-in {label}: gives labels of value {int(odd[0])}; expected class indices up to "
+                f"{self.classes - 1}, and {IGNORED} where nobody has labelled"
+            )
+
+
+def _loaded(text: str) -> Any:
+    function, label = plugins.load(text, DEFAULT), plugins.reference(text).label
+    if not callable(function):
+        raise InputError(f"plug-in {label}: a {type(function).__name__}; expected a function")
+    try:
+        inspect.signature(function).bind("images", "labels", "generator")
+    except TypeError as error:
+        raise InputError(
+            f"plug-in {label}: takes {inspect.signature(function)}; expected (images, labels, generator) ({error})"
+        ) from None
+    except ValueError:
+        pass  # of compiled code: the call itself tells
+    return function
+
+
+def _check_pair(changed: Any, images: Tensor, labels: Tensor, label: str) -> None:
+    """Raise InputError where a plug-in gives anything but images and labels like those that it was given."""
+    if not isinstance(changed, (tuple, list)) or len(changed) != 2:
+        raise InputError(
+            f"plug-in {label}: gives a {type(changed).__name__}; expected (images, labels)"
+        )
+    for name, before, after in zip(("images", "labels"), (images, labels), changed, strict=True):
+        if not isinstance(after, Tensor):
+            raise InputError(
+                f"plug-in {label}: {name} are a {type(after).__name__}; expected a tensor"
+            )
+        if (after.shape, after.dtype, after.device) != (before.shape, before.dtype, before.device):
+            raise InputError(
+                f"plug-in {label}: {name} are {_kind(after)}; expected {_kind(before)}, as it was given"
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"{kind} of {times(tensor.shape)} on {tensor.device}"

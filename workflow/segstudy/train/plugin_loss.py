@@ -1,0 +1,124 @@
+"""A loss of the user's own: called as `loss(logits, labels)`, a term of a training's loss.
+
+Where labels may hold voxels that nobody has labelled, it is called as `loss(logits, labels, known)`: a loss that can't
+leave them out would learn that they are background.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segstudy import plugins
+from segstudy.errors import InputError
+from segstudy.images.names import times
+
+DEFAULT = "loss"
+
+
+def load(weights: Mapping[str, float], ignores: bool) -> list[tuple[float, "Term"]]:
+    """Load the losses whose weight is above 0.
+
+    Parameters
+    ----------
+    weights
+        Reference -> weight.
+    ignores
+        Whether labels may hold voxels that nobody has labelled.
+
+    Returns
+    -------
+    Weight and loss, in the order of the study file.
+
+    Raises
+    ------
+    InputError
+        Where one can't be loaded, or does not take what it is called with.
+    """
+    return [(weight, _loaded(text, ignores)) for text, weight in weights.items() if weight]
+
+
+def _loaded(text: str, ignores: bool) -> "Term":
+    function, label = plugins.load(text, DEFAULT), plugins.reference(text).label
+    if not callable(function):
+        raise InputError(f"plug-in {label}: a {type(function).__name__}; expected a function")
+    arguments = ("logits", "labels", "known")[: 3 if ignores else 2]
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        why = (
+            "; labels of this study have voxels that nobody has labelled (`ignore`), which `known`, bool "
+            "(batch, *patch), tells: leave the others out of each sum and mean"
+            if ignores
+            else ""
+        )
+        raise InputError(
+            f"plug-in {label}: takes {inspect.signature(function)}; expected ({', '.join(arguments)}) "
+            f"({error}){why}"
+        ) from None
+    except ValueError:
+        pass  # of compiled code: the call itself tells
+    return Term(text, label, function, ignores)
+
+
+@dataclass(frozen=True)
+class Term:
+    """Call a plug-in's loss, and check what it gives."""
+
+    text: str
+    label: str
+    function: Any
+    told_known: bool
+
+    def __call__(self, logits: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
+        """Compute the loss: its mean where it gives one an image.
+
+        Parameters
+        ----------
+        logits
+            float32 (batch, class, *patch), class 0 being the background.
+        labels
+            int64 (batch, *patch), class indices; 0 where not `known`.
+        known
+            bool (batch, *patch): voxels that somebody has labelled; None: all, and the plug-in is not told.
+        """
+        further = () if known is None else (known,)
+        try:
+            value = self.function(logits, labels, *further)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            with plugins.telling(self.text):
+                raise error
+        if not isinstance(value, Tensor) or tuple(value.shape) not in ((), (len(logits),)):
+            found = times(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                f"plug-in {self.label}: gives {found or 'nothing'}; expected a tensor of one number, or of one an "
+                f"image of the batch ({len(logits)})"
+            )
+        return value.mean()
+
+    def check(
+        self, classes: int, size: Sequence[int], count: int, device: torch.device | str
+    ) -> None:
+        """Try the loss on patches of zeros with labels of every class.
+
+        Raises InputError where it is not finite, or where no slope leads back to the logits.
+        """
+        logits = torch.zeros(count, classes, *size, device=device, requires_grad=True)
+        numbers = torch.arange(count * logits[0, 0].numel(), device=device) % classes
+        labels = numbers.view(count, *size)
+        known = torch.ones_like(labels, dtype=torch.bool) if self.told_known else None
+        value = self(logits, labels, known)
+        if not bool(value.isfinite()):
+            raise InputError(
+                f"plug-in {self.label}: is {float(value.detach())} for logits of zeros; expected a finite number"
+            )
+        if not value.requires_grad:
+            raise InputError(
+                f"plug-in {self.label}: does not depend on the logits by operations that torch derives, so nothing "
+                "would be learned from it; argmax and comparisons have no slope"
+            )
