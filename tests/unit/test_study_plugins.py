@@ -8,8 +8,9 @@ import yaml
 
 from segstudy import plugins
 from segstudy.errors import InputError
+from segstudy.publish.redaction import settings_yaml
 from segstudy.study import Study, TrainSettings, from_json, read_study
-from segstudy.study.references import identified, listed
+from segstudy.study.references import as_written, identified, listed
 from segstudy.study_command import schema as schema_text
 
 NET = "class Network: ...\nclass Wide: ...\n"
@@ -178,4 +179,35 @@ def test_the_schema_takes_references(tmp_path):
     content = yaml.safe_load(study_file(tmp_path, MODELS).read_text())
     assert not list(schema.iter_errors(content))
     content["models"]["net"]["network"] = "my_net"
+    assert list(schema.iter_errors(content))
+
+
+def test_settings_are_written_as_a_person_writes_them(tmp_path):
+    """Read back they are the same; in the report a label stands for each path."""
+    (tmp_path / "my_layout.py").write_text("def list_cases(folder): ...\n")
+    (tmp_path / "my_figure.py").write_text("def draw(results): ...\n")
+    file = study_file(tmp_path, MODELS, publish={"figures": ["./my_figure.py"]})
+    content = yaml.safe_load(file.read_text())
+    source = {"layout": "./my_layout.py", "path": "chest", "options": {"my_plugin": "plugin"}}
+    content["datasets"]["chest"]["source"] = source
+    file.write_text(yaml.safe_dump(content))
+    study = read_study(file)
+    written = as_written(study.model_dump(mode="json"))
+    assert written["models"]["other"]["trainer"] == str(tmp_path / "my_trainer.py")
+    assert written["datasets"]["chest"]["source"]["options"] == {"my_plugin": "plugin"}
+    assert Study.model_validate(written) == study
+    text = settings_yaml(study)
+    assert str(tmp_path) not in text
+    told = yaml.safe_load(text)
+    assert told["datasets"]["chest"]["source"]["layout"] == "my_layout.py"
+    assert told["models"]["net"]["network"] == "my_net.py:Wide"
+    assert told["publish"]["figures"] == ["my_figure.py"]
+
+
+def test_the_schema_takes_a_layout(tmp_path):
+    content = yaml.safe_load(study_file(tmp_path, MODELS).read_text())
+    content["datasets"]["chest"]["source"] = {"layout": "./my_layout.py", "path": "chest"}
+    schema = jsonschema.Draft202012Validator(json.loads(schema_text()))
+    assert not list(schema.iter_errors(content))
+    content["datasets"]["chest"]["source"]["layout"] = "my_layout"
     assert list(schema.iter_errors(content))

@@ -135,7 +135,8 @@ rule publish_report:
         # A function, so that the placeholders of an external command are not taken for wildcards.
         settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
-        code=code_of_measured(STUDY, "publish.command"),
+        # The report lists every plug-in with the digest of its code.
+        code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.plugins().values()),
     shell:
         "python -m segstudy publish report --settings {params.settings:q}"
         " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
@@ -148,6 +149,8 @@ rule publish_package:
         report=rules.publish_report.output,
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
+        # Settings are in `params`; an edit of a remark changes the zip alone.
+        study=str(STUDY_FILE),
     output:
         PATHS.package(STUDY.name),
     log:
@@ -167,8 +170,8 @@ rule publish_package:
         options=config["package"] or "",
         settings=lambda w: STUDY.to_json(),
         defaults=STUDY.digest(),
-        code=code_of_measured(STUDY, "publish.command"),
+        code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.plugins().values()),
     shell:
         "python -m segstudy publish package --settings {params.settings:q}"
         " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
-        " {params.options} 2>&1 | tee {log:q}"
+        " --study-file {input.study:q} {params.options} 2>&1 | tee {log:q}"

@@ -201,3 +201,32 @@ def test_what_differs_is_found_and_nothing_else(old, new):
             if path:
                 tree = tree.get(path[-1], LEFT_OUT)
             assert tree is value or tree == value
+
+
+PLUGINS = {
+    "datasets.a.source.layout": "by_site.py 1",
+    "metrics.plugins.0": "bias.py 1",
+    "models.flat.network": "net.py 1",
+    "models.deep.network": "net.py:Wide 1",
+    "publish.figures.0": "figure.py 1",
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "wildcards", "edited", "said"),
+    [
+        ("download_audit", {"dataset": "a"}, "datasets.a.source.layout", "plug-in by_site.py"),
+        ("metrics_measure", {"dataset": "a"}, "metrics.plugins.0", "plug-in bias.py"),
+        ("train_fit", RUN, "models.flat.network", "plug-in net.py"),
+        ("train_fit", RUN, "models.deep.network", "train"),
+        ("metrics_measure", {"dataset": "a"}, "publish.figures.0", "metrics"),
+        ("publish_figures", {}, "publish.figures.0", "plug-in figure.py"),
+        ("publish_report", {}, "models.deep.network", "plug-in net.py:Wide"),
+    ],
+)
+def test_an_edited_plugin_is_named_where_the_job_calls_it(rule, wildcards, edited, said):
+    old = job(rule, None, wildcards, plugins=PLUGINS)
+    plugins = {**PLUGINS, edited: PLUGINS[edited].replace(" 1", " 2")}
+    assert own_reasons(old, {**old, "plugins": plugins}, FILES) == []
+    new = {**old, "plugins": plugins, "code": "c"}
+    assert own_reasons(old, new, FILES) == [f"code: {said} changed"]

@@ -277,6 +277,31 @@ def _absolute(files: Mapping[str, list]) -> dict[str, list]:
     return {os.path.abspath(path): state for path, state in files.items()}
 
 
+# --- plug-ins -----------------------------------------------------------------------------------
+
+
+def plugins_edited(old: Mapping, new: Mapping) -> list[str]:
+    """Return the labels of the plug-ins of a job whose code is another than when it last ran."""
+    was, now = (_plugins(job) for job in (old, new))
+    return [label for label, code in now.items() if was.get(label, code) != code]
+
+
+def _plugins(job: Mapping) -> dict[str, str]:
+    """Return the label of each plug-in that a job may call -> the digest of its code."""
+    w, stage = job["wildcards"], stage_of(job)
+    called = {
+        "download": (f"datasets.{w.get('dataset')}.",),
+        "train": (f"models.{w.get('model')}.",),
+        "infer": (f"models.{w.get('model')}.",),
+        "metrics": ("metrics.",),
+        "statistics": ("metrics.",),
+    }.get(stage, ("",))
+    if job["rule"] == "publish_figures":
+        called = ("metrics.", "publish.")
+    told = (text for key, text in job.get("plugins", {}).items() if key.startswith(called))
+    return {label: code for label, _, code in (text.rpartition(" ") for text in told)}
+
+
 # --- a job --------------------------------------------------------------------------------------
 
 
@@ -305,8 +330,12 @@ def own_reasons(
     pages = stage == "publish" and old["files"] != new["files"]
     if old["files"] != new["files"] and not pages:
         found += files.changed(old["files"], new["files"])
-    if pages or old.get("code") != new.get("code"):
-        found.append(f"code: {stage} changed")
+    other_code = old.get("code") != new.get("code")
+    if pages or other_code:
+        edited = plugins_edited(old, new) if other_code else []
+        found += [f"code: plug-in {label} changed" for label in edited] or [
+            f"code: {stage} changed"
+        ]
     elif not found and old.get("defaults") != new.get("defaults"):
         found.append(f"code: defaults of {stage} changed")
     if old.get("named") != new.get("named"):

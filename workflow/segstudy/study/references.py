@@ -50,6 +50,23 @@ def source_with_kind(source: Any) -> Any:
     return source
 
 
+def as_written(content: Any) -> Any:
+    """Return settings as a person writes them: `network: FILE.py` in place of the kind `plugin` and its reference."""
+    if isinstance(content, (list, tuple)):
+        return [as_written(value) for value in content]
+    if not isinstance(content, Mapping):
+        return content
+    found = {key: as_written(value) for key, value in content.items()}
+    for key, value in content.items():
+        kind = str(key).removesuffix(ITS_OWN_KEY)
+        if kind != key and content.get(kind) == "plugin":
+            found[kind] = value
+            del found[key]
+            if kind == "trainer":
+                del found["network"]  # follows from it
+    return found
+
+
 def replaced(content: Any, change: Change, above: Keys = ()) -> Any:
     """Replace every reference to a plug-in.
 
