@@ -182,3 +182,11 @@ def test_two_runs_of_a_study_are_not_at_work_at_once(tmp_path):
     hold(tmp_path / "others").close()
     first.close()
     hold(tmp_path / "results").close()
+
+
+def test_results_name_the_plugins_that_they_were_made_with(tmp_path):
+    used = {"models.own.network": "my_net.py 4c5fa117d1973731"}
+    record(tmp_path / "results", tmp_path / "own.yaml", {"site": "a"}, used)
+    assert json.loads((tmp_path / "results" / "study.json").read_text())["plugins"] == used
+    record(tmp_path / "results", tmp_path / "own.yaml", {"site": "a"}, {})
+    assert "plugins" not in json.loads((tmp_path / "results" / "study.json").read_text())

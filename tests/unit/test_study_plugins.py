@@ -55,6 +55,7 @@ def test_references_are_taken_from_the_study_files_folder(tmp_path, monkeypatch)
         "models.other.trainer": "studies/my_trainer.py",
     }
     assert study.models["net"].plugins()["network"] == "studies/my_net.py:Wide"
+    assert study.models["other"].trainer_plugin == "studies/my_trainer.py"
     assert (study.models["net"].network, study.models["net"].trainer) == ("plugin", "images")
     assert (study.models["other"].network, study.models["other"].trainer) == (
         *("plugin_trainer", "plugin"),

@@ -32,7 +32,7 @@ def finished(tmp_path_factory) -> Workspace:
         "augmentation": {"preset": "light", "plugins": ["./cutout.py"]},
     }
     grey = {
-        **{"trainer": "./grey_values.py", "options": {"least_sd": 2.0}},
+        **{"trainer": "./grey_values.py", "options": {"bin_width": 5.0}},
         **{"device": "cpu", "threads": 1, "memory_mb": 1500, "runtime_min": 30},
     }
     study["models"] = {"deep": deep, "own": own, "grey": grey}
@@ -89,7 +89,13 @@ def test_nothing_is_left_to_do_and_a_comment_changes_nothing(finished):
         ("residual_net.py", "0.01", "0.02", {"train_fit": 2}, {"infer_predict": 2}),
         ("tversky_loss.py", "0.3, 0.7", "0.2, 0.8", {"train_fit": 2}, {"infer_predict": 2}),
         ("cutout.py", "SIDE = 0.25", "SIDE = 0.5", {"train_fit": 2}, {"infer_predict": 2}),
-        ("grey_values.py", "0.5 *", "0.4 *", {"train_plugin": 2}, {"infer_plugin": 2}),
+        (
+            "grey_values.py",
+            "= bin_width",
+            "= 2 * bin_width",
+            {"train_plugin": 2},
+            {"infer_plugin": 2},
+        ),
     ],
 )
 def test_an_edit_runs_again_what_it_can_change(finished, name, old, new, trained, predicted):

@@ -171,12 +171,28 @@ def _content(path: Path | str) -> bytes | None:
         return None
 
 
-def record(results: Path | str, study: Path | str, data: Mapping[str, str]) -> None:
-    """Record the study that a folder of results belongs to."""
+def record(
+    results: Path | str,
+    study: Path | str,
+    data: Mapping[str, str],
+    plugins: Mapping[str, str] | None = None,
+) -> None:
+    """Record the study that a folder of results belongs to.
+
+    Parameters
+    ----------
+    results, study
+        As `claim` has them.
+    data
+        Dataset -> `data_checksum`.
+    plugins
+        Key of the study file -> label and digest of the plug-in that stands there.
+    """
     content = {
         "schema_version": SCHEMA_VERSION,
         **_described(Path(results), study),
         "data": dict(data),
+        **({"plugins": dict(plugins)} if plugins else {}),
     }
     path = Path(results) / FILE
     if (

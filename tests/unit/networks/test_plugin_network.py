@@ -214,9 +214,7 @@ def test_weights_name_the_plugin_and_hold_no_code(tmp_path):
 def test_weights_are_refused_without_their_plugin_or_with_other_code(tmp_path):
     file = own(tmp_path, "return self.out(images)")
     path, _ = written_weights(tmp_path, file)
-    with pytest.raises(
-        InputError, match=r"its network is the plug-in own.py \(code \w{16}\).*--plugin"
-    ):
+    with pytest.raises(InputError, match=r"made with the plug-in own.py \(code \w{16}\).*--plugin"):
         load_weights(path)
     own(tmp_path, "# A comment is no other code.\nreturn self.out(images)")
     load_weights(path, plugin=str(file))

@@ -108,7 +108,7 @@ def witness(folder, body="return numpy.zeros((12, 10, 8), int)", name="own.py"):
 
 
 def test_the_example_learns_and_predicts(cohort, tmp_path):
-    assert learn(cohort, tmp_path / "out", EXAMPLE, options={"least_sd": 2.0}) == 0
+    assert learn(cohort, tmp_path / "out", EXAMPLE, options={"bin_width": 5.0}) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         *("settings.json", "trained.tar"),
     ]
@@ -192,7 +192,7 @@ def test_finished_work_is_found_again_and_not_after_an_edit(cohort, tmp_path, ca
     for name, content in (
         ("here", text),
         ("moved", f"{text}\n# a comment\n"),
-        ("edited", text.replace("0.5 *", "0.4 *")),
+        ("edited", text.replace("= bin_width", "= 2 * bin_width")),
     ):
         (tmp_path / name).mkdir()
         file = tmp_path / name / "own.py"

@@ -5,13 +5,16 @@ import logging
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_fit import QUICK, train
+from toy_cohort import SHAPE, SPACING_MM, volume
 
 from segstudy import plugins
 from segstudy.cli import main
 from segstudy.errors import InputError
+from segstudy.images.files import read_label, write_nifti
 from segstudy.images.prepare import IGNORED
 from segstudy.study import Loss
 from segstudy.train.loss import SegmentationLoss
@@ -214,3 +217,21 @@ def test_changes_that_take_other_arguments_are_told(tmp_path):
         InputError, match=r"takes \(images\); expected \(images, labels, generator\)"
     ):
         Changes([own], 2)
+
+
+def test_weights_are_used_on_any_image_with_their_plugin(cohort, tmp_path, capsys):
+    trained = train(cohort, tmp_path / "out", OWN)
+    image, _ = volume(0, SHAPE)
+    write_nifti(tmp_path / "scan.nii.gz", image[0], np.diag([*SPACING_MM, 1.0]))
+    weights = ["infer", "--weights", str(trained / "weights.pt"), "--device", "cpu"]
+    scan = ["--output", str(tmp_path / "labels"), str(tmp_path / "scan.nii.gz")]
+    assert main([*weights, *scan]) != 0
+    assert "made with the plug-in residual_net.py (code " in capsys.readouterr().err
+    assert main([*weights, "--plugin", str(EXAMPLES / "cutout.py"), *scan]) != 0
+    assert "no Network in it" in capsys.readouterr().err
+    assert main([*weights, "--plugin", str(EXAMPLES / "residual_net.py"), *scan]) == 0
+    assert read_label(tmp_path / "labels" / "scan.nii.gz").array.shape == SHAPE
+    unet = train(cohort, tmp_path / "unet", QUICK)
+    weights[2] = str(unet / "weights.pt")
+    assert main([*weights, "--plugin", str(EXAMPLES / "residual_net.py"), *scan]) != 0
+    assert "holds weights of unet, which needs no plug-in" in capsys.readouterr().err
