@@ -167,6 +167,7 @@ BAD_JSON = {
     "long": '{"channels": ' + "9" * 5000 + "}",
     "longer than is meant": "[" + "9" * 31 + "]",
     "none": "{",
+    "two values": '{"a": 1, "b": {"c": 1, "c": 2}}',
     "empty": "",
 }
 
@@ -187,3 +188,19 @@ def test_json_within_bounds_is_read(tmp_path):
     for text in ("[" * 100 + "]" * 100, '{"a": [1, -2.5, 1e3, "x", null, true]}', "9" * 30):
         (tmp_path / "a.json").write_text(text)
         assert read_json(tmp_path / "a.json") == json.loads(text)
+
+
+def test_json_may_say_the_same_twice():
+    assert parse_json('{"a": [1], "b": 2, "a": [1]}', "x") == {"a": [1], "b": 2}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_know_are_read_from_files_alone(tmp_path, number):
+    """Programs write them into their files, such as nnU-Net's summary.json; nobody means them as a setting."""
+    (tmp_path / "a.json").write_text(f'{{"Dice": {number}}}')
+    found = read_json(tmp_path / "a.json")["Dice"]
+    assert str(found) == str(float(number.replace("Infinity", "inf")))
+    with pytest.raises(
+        InputError, match=f"--x: not readable as JSON .{number} is no number of JSON"
+    ):
+        parse_json(f"[{number}]", "--x")

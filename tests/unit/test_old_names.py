@@ -113,6 +113,22 @@ def test_each_old_name_is_told_of_once_with_file_key_and_new_name(told, tmp_path
     assert "here and in 2 more places" in fraction  # the alias, and the grid search
 
 
+def test_keys_in_the_values_of_a_grid_search_are_told_of_too(told):
+    """Its models are named by them, so that the note says that these have other names now."""
+    data = "datasets: {d: {source: {layout: phantom}, modality: CT, structures: {a: 1}}}\n"
+    text = data + (
+        "models:\n  m:\n    network: unet\n"
+        "    grid_search: {augmentation: [{noise_share: 0.1}, {preset: strong, noise_share: 0.2}]}\n"
+    )
+    study, notes = told(text)
+    assert study == told(text.replace("noise_share", "noise_probability"))[0]
+    assert list(study.models) == ["m_anoise_probability0p1", "m_apresetstrong_noise_probability0p2"]
+    (note,) = notes
+    assert ", line 5, column 35: models.m.grid_search.augmentation.0.noise_share is called" in note
+    assert "here and in 1 more place" in note
+    assert note.endswith("the models of the grid search are named by it")
+
+
 def test_a_name_that_a_person_chose_is_no_key(told):
     """The region is called `groups`, and stays so."""
     study, _ = told(OLD)

@@ -12,7 +12,10 @@ import yaml
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.files import listed
+from segstudy.folds import folds_file
+from segstudy.jobs.command import config_of
 from segstudy.paths import followed, listed_files, state_of, write_list
+from segstudy.start import chosen_study
 from segstudy.study import check_sources, read_study
 
 
@@ -129,6 +132,96 @@ def test_what_is_not_there_is_said_when_the_study_is_read(
     )
 
 
+NFC, NFD = "M\u00fcller", "Mu\u0308ller"  # both are shown as Müller
+
+
+@pytest.mark.parametrize(("written", "stored"), [(NFC, NFD), (NFD, NFC)])
+def test_a_letter_of_two_signs_is_found_as_one_and_the_other_way_round(place, written, stored):
+    folder = place / "my" / stored
+    folder.mkdir()
+    (folder / f"{stored}.tsv").write_text(f"case\timage\n{stored}\t{written}.mha\n")
+    (folder / f"{stored}.mha").touch()
+    found = source(f"{written}/{written}.tsv")
+    assert found == f"my/{stored}/{stored}.tsv"
+    assert listed_files(Path(found)) == [f"my/{stored}/{stored}.mha"]
+    assert source("x", source_path=f"my/{written}/{written}.tsv") == found
+    # What is not there in any spelling is said as it was written.
+    with pytest.raises(InputError, match=f"{written}2.tsv: no such table"):
+        source(f"{written}2.tsv")
+
+
+def test_where_both_spellings_are_there_each_is_itself(place):
+    for name in (NFC, NFD):
+        (place / "my" / f"{name}.tsv").touch()
+    assert source(f"{NFD}.tsv") == f"my/{NFD}.tsv" and source(f"{NFC}.tsv") == f"my/{NFC}.tsv"
+
+
+def test_a_study_is_the_same_in_either_spelling_of_its_name(place):
+    (place / "my/c.tsv").touch()
+    study("c.tsv").rename(place / "my" / f"{NFD}.yaml")
+    (place / "my" / f"{NFC}.splits.tsv").touch()
+    for name in (NFC, NFD):
+        config = config_of(f"my/{name}.yaml", [])
+        found, file = chosen_study(config)
+        assert (found.name, file) == ("M_ller", Path(f"my/{NFD}.yaml"))
+        assert folds_file(file, place, "results").name == f"{NFC}.splits.tsv"
+
+
+@pytest.fixture
+def link(place):
+    """`mine/study.yaml`, a link to `my/study.yaml`, the file of a laboratory."""
+    (place / "mine").mkdir()
+    return place / "mine/study.yaml"
+
+
+def linked(link, path):
+    study(path)
+    link.unlink(missing_ok=True)
+    link.symlink_to("../my/study.yaml")
+    return read_study(Path("mine/study.yaml")).datasets["chest"].source.path
+
+
+def test_of_a_linked_study_paths_are_from_the_links_folder_else_from_the_files_own(
+    place, link, caplog
+):
+    (place / "my/c.tsv").touch()
+    (place / "data").mkdir()
+    assert linked(link, "c.tsv") == "my/c.tsv"
+    assert linked(link, "../data") == "data"
+    assert not caplog.records
+    (place / "mine/c.tsv").touch()
+    assert linked(link, "c.tsv") == "mine/c.tsv"
+    assert "c.tsv is taken from the folder of the link to the study file" in caplog.text
+    linked(link, "none.tsv")
+    with pytest.raises(InputError, match=r"no such table \(.*/mine/none\.tsv\), nor from .*/my\)"):
+        check_sources(read_study(link), Path("mine/study.yaml"))
+
+
+def test_files_of_a_linked_table_are_found_beside_the_table_itself(place, link):
+    (place / "my/c.tsv").write_text("case\timage\na\ta.mha\nb\tb.mha\n")
+    for name in ("my/a.mha", "my/b.mha", "mine/b.mha"):
+        (place / name).touch()
+    (place / "mine/c.tsv").symlink_to("../my/c.tsv")
+    assert listed_files(Path("mine/c.tsv")) == [str(place / "my/a.mha"), "mine/b.mha"]
+
+
+def test_folds_of_a_linked_study_are_those_that_its_file_has(place, link):
+    linked(link, "c.tsv")
+    assert folds_file(link, place, "results") == place / "mine/study.splits.tsv"
+    (place / "my/study.splits.tsv").touch()
+    assert folds_file(link, place, "results") == place / "my/study.splits.tsv"
+    (place / "mine/study.splits.tsv").touch()
+    assert folds_file(link, place, "results") == place / "mine/study.splits.tsv"
+
+
+def test_in_a_linked_folder_a_path_upwards_is_where_the_system_finds_it(place):
+    (place / "far/real").mkdir(parents=True)
+    (place / "far/c.tsv").touch()
+    (place / "my").rmdir()
+    (place / "my").symlink_to("far/real")
+    assert source("../c.tsv") == "far/c.tsv"
+
+
 def test_a_path_of_the_command_line_is_one_from_the_working_directory(place):
     (place / "d").mkdir()
     assert source("none", "msd", source_path="d") == "d"
@@ -228,7 +321,7 @@ def test_folders_and_what_is_not_there_yet_have_no_state(cohort, tmp_path):
 
 @pytest.mark.parametrize("folders", [True, False])
 def test_a_list_has_other_bytes_where_something_in_it_was_replaced(cohort, tmp_path, folders):
-    """Snakemake asks for the bytes of a small file, not for its time, once a run is over."""
+    """With checksums, Snakemake asks for the bytes of a small file, not for its time, once a run is over."""
     named = [file.parent for file in cohort[::2]] if folders else cohort
     write_list(tmp_path / "list.txt", named)
     before = (tmp_path / "list.txt").read_bytes()

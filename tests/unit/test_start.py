@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from builders import tiny_study, write_cohort
-from segstudy import shipped
+from segstudy import results_owner, shipped
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.jobs import machine
-from segstudy.jobs.command import config_of, snakemake_command
+from segstudy.jobs.command import FLAGS, config_of, option_values, snakemake_command
 
 
 @pytest.fixture
@@ -61,10 +61,55 @@ SHIPPED = ["snakemake", "--snakefile", str(shipped.SNAKEFILE)]
             ["-n", "--cores", "3", "--config", "study=a.yaml", "partial=true"],
         ),
         (["--profile", "theirs"], ["--profile", "theirs", "--config", "study=a.yaml"]),
+        (["-nc4", "train"], ["-nc4", "train", "--config", "study=a.yaml"]),
+        (["--core=4"], ["--core=4", "--config", "study=a.yaml"]),
+        (
+            ["-n", "--config=only=x", "train"],
+            ["-n", "train", "--cores", "3", "--config", "study=a.yaml", "only=x"],
+        ),
+        (["-nConly=x"], ["-n", "--cores", "3", "--config", "study=a.yaml", "only=x"]),
     ],
 )
 def test_the_plain_command_keeps_what_the_user_says(folder, words, command):
     assert snakemake_command("a.yaml", words, 3, 0) == [*SHIPPED, *command]
+
+
+WAYS = [
+    *(
+        ["-dX"],
+        ["-d=X"],
+        ["-d", "X"],
+        ["-nd", "X"],
+        ["-pndX"],
+        ["--directory=X"],
+        ["--direct", "X"],
+    ),
+    *(["-d", "Y", "-dX"], ["-q", "all", "-dX"], ["-n"], ["--", "-dX"]),
+    *(["-Ca=b", "train"], ["-nCa=b"], ["--config=a=b", "c=d"], ["-C", "a=b", "c=d", "-n", "train"]),
+    *(["--config", "a=b", "--config", "c=d"], ["--configfile", "X", "--config", "c=d"]),
+]
+
+
+@pytest.mark.parametrize("words", WAYS, ids=" ".join)
+def test_options_are_read_as_snakemake_reads_them(folder, words):
+    """Its own parser is asked."""
+    from snakemake.cli import get_argument_parser
+
+    theirs = get_argument_parser().parse_args(words)
+    found = option_values(words, "--directory", "-d")[:1]
+    assert found == ([str(theirs.directory)] if theirs.directory else [])
+    assert option_values(words, "--config", "-C") == list(theirs.config or [])
+    ours = get_argument_parser().parse_args(snakemake_command("s.yaml", words, 1, 0)[3:])
+    assert list(ours.config) == ["study=s.yaml", *(theirs.config or [])]
+    assert (ours.directory, ours.targets) == (theirs.directory, theirs.targets)
+
+
+def test_letters_that_take_no_value_are_snakemakes():
+    from snakemake.cli import get_argument_parser
+
+    actions = get_argument_parser()._actions
+    flags = {name[1] for own in actions if own.nargs == 0 for name in own.option_strings}
+    assert set(FLAGS) == flags - {"-"}
 
 
 def test_one_training_a_gpu_at_a_time_where_jobs_run_here(folder):
@@ -147,8 +192,9 @@ def test_a_run_becomes_snakemake_and_prints_its_command(folder, started, capsys)
 def test_with_a_directory_the_study_is_still_found(folder, started):
     file = write_study(folder)
     (folder / "scratch").mkdir()
-    assert main(["run", "my/first look.yaml", "-d", "scratch"]) == 0
-    assert started[0][1][-1] == f"study={file}"
+    for words in (["-d", "scratch"], ["-dscratch"], ["--directory=scratch"], ["-ndscratch"]):
+        assert main(["run", "my/first look.yaml", *words]) == 0
+        assert started.pop()[1][-1] == f"study={file}"
     assert main(["run", "my/first look.yaml", "-d", "none"]) == 1
 
 
@@ -239,6 +285,42 @@ def test_nothing_is_written_over(folder, capsys):
     assert "segstudy has slurm" in capsys.readouterr().err
     ours = shipped.PROFILES / "slurm/config.yaml"
     assert (folder / "slurm/config.yaml").read_bytes() == ours.read_bytes()
+
+
+def test_two_studies_that_would_share_a_file_of_folds_are_refused(folder, started, capsys):
+    file = write_study(folder)
+    twin = file.with_suffix(".yml")
+    twin.symlink_to(file)
+    assert main(["run", str(file), "-n"]) == 0
+    twin.unlink()
+    twin.write_text(file.read_text())
+    started.clear()
+    for words in (
+        ["run", str(file)],
+        ["run", str(twin)],
+        ["study", str(twin)],
+        ["preview", str(file)],
+    ):
+        assert main(words) == 1
+        assert "both would keep their folds in first look.splits.tsv" in capsys.readouterr().err
+    assert not started
+    assert main(["new", str(folder / "my/other.yml")]) == 0
+    assert main(["new", str(folder / "my/other.yaml")]) == 1
+
+
+@pytest.mark.parametrize("second", ["first_look.yaml", "other.yaml"])
+def test_two_studies_of_one_folder_with_the_same_name_are_told_apart(
+    folder, started, capsys, second
+):
+    """The second would overwrite the first one's results."""
+    first = write_study(folder, **({} if second == "first_look.yaml" else {"name": "first_look"}))
+    results_owner.record("results/first_look", first, {"chest": "0"})
+    study = {**yaml.safe_load(first.read_text()), "name": "first_look"}
+    other = first.with_name(second)
+    other.write_text(yaml.safe_dump({**study, "splits": {"folds": 2, "seed": 3}}))
+    assert main(["run", str(other)]) == 1
+    assert "has the same name and other" in capsys.readouterr().err and not started
+    assert main(["run", str(first)]) == 0
 
 
 def test_folds_are_dealt_afresh_where_that_is_asked(folder, capsys):

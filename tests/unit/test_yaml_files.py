@@ -143,3 +143,28 @@ def test_a_key_is_told_with_its_line_and_column(tmp_path_factory, shape, data):
 def test_the_place_of_a_key_that_is_written_elsewhere(file, paths, told):
     file.write_text("a: &a {lr: 0.1, steps: [1, 20]}\nb:\n  lr: 0.2\n  <<: *a\nc: {d: *a}\n")
     assert KeyPlaces(file, {"rate": "lr"})(*paths) == told
+
+
+def test_a_merge_may_be_overridden_wherever_it_is_merged_again(file):
+    """By the YAML merge key's own rule: a key beside `<<` counts, also where that mapping is merged in turn."""
+    file.write_text(
+        "p: &p {lr: 1, k: 2}\na: {x: &x {<<: *p, lr: 3}}\nb: {<<: *x}\nc: {<<: [*x, *p]}\n"
+    )
+    both = {"lr": 3, "k": 2}
+    assert read_yaml(file) == {"p": {"lr": 1, "k": 2}, "a": {"x": both}, "b": both, "c": both}
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("p: &p {lr: 1}\nb: {<<: *p, <<: *p}\n", "line 2, column 5 and on line 2, column 13"),
+        (
+            "p: &p {lr: 1}\nb: {x: &x {<<: *p, <<: {k: 1}}}\nc: {<<: *x}\n",
+            "line 2, column 12 and on",
+        ),
+    ],
+)
+def test_two_merges_in_one_mapping_are_refused(file, text, places):
+    file.write_text(text)
+    with pytest.raises(InputError, match=f"'<<' stands twice, on {places}.*write one with a list"):
+        read_yaml(file)

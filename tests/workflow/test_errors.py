@@ -39,9 +39,14 @@ def test_a_misspelt_key_is_named(workspace):
 def test_a_bad_case_stops_the_study_by_name(workspace):
     workspace.write_study(tiny_study(workspace.data / "cohort.tsv", moved=False))
     (workspace.data / "p1_label.nii.gz").write_bytes(b"no image")
-    run = workspace.run(check=False)
-    assert run.returncode == 1
-    assert "p1_label.nii.gz" in run.text
-    assert "Traceback" not in run.text
+    # The plain command says in its own way where the job stands; segstudy run says what is wrong, and what to read.
+    for run in (workspace.run(check=False), workspace.segstudy_run(check=False)):
+        assert run.returncode == 1
+        assert "segstudy: error: p1: p1_label.nii.gz: not readable as an image" in run.text
+        assert "Traceback" not in run.text
+    for words in ("RuleException", "CalledProcessError", "Error in rule", ".smk"):
+        assert words not in run.text
+    log = "results/tiny/logs/download/chest-audit.log"
+    assert f"segstudy: error: download_audit failed; its log: {log}\n" in run.text
     assert not (workspace.results / "download/chest/cases.tsv").exists()
     assert "p1_label.nii.gz" in (workspace.results / "download/chest/problems.tsv").read_text()

@@ -21,8 +21,8 @@ KNOWN_AFTER_THE_AUDIT = {
     *("preprocess_fingerprint", "preprocess_resample", "preprocess_list_arrays"),
     *("preprocess_list_fingerprints", "preprocess_list_images", "preprocess_list_labels"),
 }
-DROPS_OUT = {"preprocess_split", "preprocess_list_images", "preprocess_list_labels"}
-"""Jobs that read the audit's table: they do not run where it comes out as it was."""
+DROPS_OUT = {"preprocess_list_images", "preprocess_list_labels"}
+"""Lists of the files that the audit's table names: which these are is known after it, and they may be as they were."""
 THRESHOLD = """import sys
 import nibabel
 image = nibabel.load(sys.argv[1])

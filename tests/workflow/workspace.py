@@ -69,12 +69,21 @@ class Workspace:
         path.write_text(path.read_text() + f"\n\n{line}\n")
 
     def run(self, *arguments: str, check: bool = True) -> Run:
-        command = [sys.executable, "-m", "snakemake", "--nocolor", *arguments]
+        command = ["snakemake", "--nocolor", *arguments]
         if "--cores" not in arguments:
             command += ["--cores", "2"]
         if "--config" not in arguments:
             command += ["--config", "study=tiny"]
+        return self._run(command, check=check)
+
+    def segstudy_run(self, *arguments: str, check: bool = True) -> Run:
+        """As `run`, by the workspace's own `segstudy run`."""
+        return self._run(["segstudy", "run", "tiny", "--cores", "2", *arguments], check=check)
+
+    def _run(self, words: list[str], *, check: bool) -> Run:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment["PYTHONPATH"] = str(self.folder / "workflow")
+        command = [sys.executable, "-m", *words]
         run = subprocess.run(
             command,
             cwd=self.folder,
@@ -85,7 +94,7 @@ class Workspace:
             check=False,
         )
         if check and run.returncode:
-            raise AssertionError(f"snakemake failed:\n{run.stdout[-6000:]}")
+            raise AssertionError(f"{words[0]} failed:\n{run.stdout[-6000:]}")
         return Run(run.returncode, run.stdout)
 
     def dry_run(self, *arguments: str) -> Run:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from snakemake.logging import logger
 
 from segstudy.follow.record import Recorder
+from segstudy.follow.sentences import speak_plainly
 
 PLUGINS = STUDY.plugin_provenance()
 
@@ -18,4 +19,5 @@ def asked_beside(rule, wildcards) -> dict:
 
 
 if workflow.is_main_process:
+    speak_plainly(logger.handlers)
     logger.addHandler(Recorder(PATHS.jobs, PATHS.root, asked_beside, lambda: workflow.dryrun))

@@ -149,6 +149,8 @@ rule publish_package:
         report=rules.publish_report.output,
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
+        # Settings are in `params`; an edit of a remark changes the zip alone.
+        study=str(STUDY_FILE),
     output:
         PATHS.package(STUDY.name),
     log:
@@ -172,4 +174,4 @@ rule publish_package:
     shell:
         "python -m segstudy publish package --settings {params.settings:q}"
         " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
-        " {params.options} 2>&1 | tee {log:q}"
+        " --study-file {input.study:q} {params.options} 2>&1 | tee {log:q}"

@@ -264,22 +264,29 @@ class Split:
         Names.
     fold
         None for cases that every fold's model is tested on; `UNTESTED` for those that none is.
+    origin
+        Where a fold that tests the case is from, one of `ORIGINS`; else empty, and so in tables of older versions.
     """
 
     dataset: str
     case: str
     subject: str
     fold: int | None
+    origin: str = ""
+
+
+SEED, JOINED, FROM_FILE, FROM_TABLE = ORIGINS = ("seed", "joined", "file", "table")
+"""Dealt with all others by the seed; put later where it was missed most; as the file of folds, or the case table, had it."""
 
 
 def write_splits(path: Path | str, splits: Iterable[Split]) -> None:
     """Write the table of splits."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(["dataset", "case", "subject", "fold"])
+    writer.writerow(["dataset", "case", "subject", "fold", "origin"])
     for split in splits:
         fold = {None: "", UNTESTED: "train"}.get(split.fold, split.fold)
-        writer.writerow([split.dataset, split.case, split.subject, fold])
+        writer.writerow([split.dataset, split.case, split.subject, fold, split.origin])
     write_text(path, text.getvalue())
 
 
@@ -297,6 +304,7 @@ def read_splits(path: Path | str) -> list[Split]:
             row["case"],
             row["subject"],
             words[row["fold"]] if row["fold"] in words else int(row["fold"]),
+            row.get("origin") or "",
         )
         for row in rows
     ]

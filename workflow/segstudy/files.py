@@ -153,7 +153,10 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file. Raises InputError where it is missing or is no JSON."""
+    """Read a JSON file, in which NaN and Infinity may stand, as Python writes them.
+
+    Raises InputError where it is missing or is no JSON.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -162,10 +165,10 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}: not readable as JSON ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_json(text, str(path))
+    return parse_json(text, str(path), allow_nan=True)
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str, allow_nan: bool = False) -> Any:
     """Parse JSON that others may have written.
 
     Parameters
@@ -174,21 +177,40 @@ def parse_json(text: str, where: str) -> Any:
         The JSON.
     where
         The file or option, for the error.
+    allow_nan
+        Whether NaN and Infinity are numbers, which JSON itself does not know.
 
     Raises
     ------
     InputError
-        For text that is no JSON, for values nested more than 100 deep, and for whole numbers of
-        more than 30 digits.
+        For text that is no JSON, for values nested more than 100 deep, for whole numbers of
+        more than 30 digits, and for a key that stands twice in an object with two values.
     """
+    constant = {} if allow_nan else {"parse_constant": _no_constant}
     try:
-        value = json.loads(text, parse_int=_whole)
+        value = json.loads(text, parse_int=_whole, object_pairs_hook=_once, **constant)
         _check_depth(value)
     except RecursionError:
         raise InputError(f"{where}: not readable as JSON (nested too deeply)") from None
     except ValueError as error:
         raise InputError(f"{where}: not readable as JSON ({error})") from None
     return value
+
+
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its keys and values. Raises ValueError for a key with two values."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise ValueError(
+                f"the key {key!r} stands twice, with two values; leave one of them out"
+            )
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON; expected a finite one, or null for none")
 
 
 def _check_depth(value: Any) -> None:

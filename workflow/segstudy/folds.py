@@ -9,23 +9,28 @@ import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from segstudy.cases import UNTESTED, Split, read_splits
+from segstudy.cases import FROM_FILE, JOINED, SEED, UNTESTED, Split, read_splits
 from segstudy.errors import InputError
 from segstudy.files import write_text
+from segstudy.images.names import composed
 from segstudy.log import log
+from segstudy.paths import named_by
 from segstudy.study import Splits
 from segstudy.tables import read_rows
 from segstudy.words import count
 
 COLUMNS = ["subject", "fold"]
+DEALT = "dealt"
+"""A further column: the fold that the settings dealt a subject to, so that a fold that was edited since is told."""
 COMMENT = "# dealt by "
 DEALT_BY = ("folds", "seed", "stratify_by", "group_by")
 """Settings after which, where they change, folds are dealt afresh."""
 
 
 def folds_file(study_file: Path, shipped: Path, results: Path | str) -> Path:
-    """Return where the folds of a study are kept.
+    """Return where the folds of a study are kept: beside its file, also of one that a link stands for.
 
     Parameters
     ----------
@@ -38,10 +43,20 @@ def folds_file(study_file: Path, shipped: Path, results: Path | str) -> Path:
         is read-only.
     """
     folder, name = study_file.parent, f"{study_file.stem}.splits.tsv"
-    beside = folder / name
+    beside = named_by(study_file, name)
     if folder.resolve() == shipped.resolve() or not (beside.exists() or os.access(folder, os.W_OK)):
         return Path(results) / name
     return beside
+
+
+def refuse_twin(study_file: Path) -> None:
+    """Raise InputError where `a.yaml` and `a.yml` stand in one folder: `a.splits.tsv` would be that of both."""
+    twin = study_file.with_suffix({".yaml": ".yml", ".yml": ".yaml"}.get(study_file.suffix, ""))
+    if twin.is_file() and twin.resolve() != study_file.resolve():
+        raise InputError(
+            f"{study_file}: {twin.name} stands beside it, and both would keep their folds in "
+            f"{study_file.stem}.splits.tsv; rename one of the two"
+        )
 
 
 def begin(path: Path, splits: Path, settings: Splits) -> None:
@@ -65,12 +80,15 @@ def begin(path: Path, splits: Path, settings: Splits) -> None:
 
 def of_subjects(splits: Iterable[Split], settings: Splits) -> dict[str, int]:
     """Return the fold of each subject that some fold tests; of each case, where these are dealt one by one."""
-    leaky = settings.group_by == "case_though_it_leaks"
     return {
-        f"{split.dataset}/{split.case}" if leaky else split.subject: split.fold
-        for split in splits
-        if split.fold not in (None, UNTESTED)
+        unit(split, settings): split.fold for split in splits if split.fold not in (None, UNTESTED)
     }
+
+
+def unit(split: Split, settings: Splits) -> str:
+    """Return what is dealt as one: the subject, or the case where these are dealt one by one."""
+    leaky = settings.group_by == "case_though_it_leaks"
+    return f"{split.dataset}/{split.case}" if leaky else split.subject
 
 
 def read_folds(path: Path, settings: Splits) -> dict[str, int]:
@@ -79,8 +97,8 @@ def read_folds(path: Path, settings: Splits) -> dict[str, int]:
     Parameters
     ----------
     path : Path
-        The file of folds, with columns `subject` and `fold`, and a comment with the settings it was
-        dealt by. Without the comment, as of a file written by hand, the folds hold for any settings.
+        The file of folds, with columns `subject` and `fold`, and where segstudy dealt them `dealt` and a comment
+        with the settings it was dealt by. Without the comment, as of a file written by hand, the folds hold for any settings.
     settings : Splits
         The study's settings. Folds are 0 to `settings.folds` - 1.
 
@@ -99,14 +117,14 @@ def read_folds(path: Path, settings: Splits) -> dict[str, int]:
         if first != _comment(settings):
             return {}
         rows = rows[1:]
-    if not rows or rows[0][1] != COLUMNS:
+    if not rows or rows[0][1] not in (COLUMNS, [*COLUMNS, DEALT]):
         raise InputError(
             f"{path}: expected the columns {' and '.join(COLUMNS)}, with a tab between them; "
             "`segstudy new --splits STUDY` deals folds afresh"
         )
     folds: dict[str, int] = {}
     for number, cells in rows[1:]:
-        subject, fold = (*cells, "", "")[:2]
+        subject, fold = (*map(composed, cells), "", "")[:2]
         if not (fold.isdecimal() and int(fold) < settings.folds):
             raise InputError(
                 f"{path}: row {number}: subject {subject!r} has fold {fold!r}; expected 0 to "
@@ -118,6 +136,27 @@ def read_folds(path: Path, settings: Splits) -> dict[str, int]:
                 f"{folds[subject]}; expected one fold a subject"
             )
     return folds
+
+
+def read_origins(path: Path, settings: Splits) -> dict[str, str]:
+    """Return how each subject of the file got its fold: `SEED`, `JOINED`, or `FROM_FILE` where nothing in it tells.
+
+    path, settings: as of `read_folds`, which has read the file.
+    """
+    folds = read_folds(path, settings)
+    if not folds or not is_dealt_by(path, settings):
+        return dict.fromkeys(folds, FROM_FILE)
+    told = {
+        composed(cells[0]): origin
+        for _, cells in read_rows(path)
+        for origin in (SEED, JOINED)
+        if len(cells) > 2 and cells[2] == _dealt(cells[1], origin)
+    }
+    return {subject: told.get(subject, FROM_FILE) for subject in folds}
+
+
+def _dealt(fold: object, origin: str) -> str:
+    return {SEED: f"{fold}", JOINED: f"{fold} joined"}.get(origin, "")
 
 
 def is_dealt_by(path: Path, settings: Splits) -> bool:
@@ -158,7 +197,12 @@ def check_known(known: Mapping[str, int], folds: Mapping[str, int], path: Path |
         )
 
 
-def write_folds(path: Path, folds: Mapping[str, int], settings: Splits | None = None) -> None:
+def write_folds(
+    path: Path,
+    folds: Mapping[str, int],
+    settings: Splits | None = None,
+    origins: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write the file of folds, unless it holds the same; its time is then left alone.
 
     Parameters
@@ -169,13 +213,20 @@ def write_folds(path: Path, folds: Mapping[str, int], settings: Splits | None = 
         The fold of each subject.
     settings : Splits, optional
         What the folds were dealt by.
+    origins : mapping of str to str
+        How subjects got their folds, as `read_origins` returns it; not written without settings.
     """
     text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    rows = [[subject, fold] for subject, fold in sorted(folds.items())]
+    header = COLUMNS
     if settings is not None:
         text.write(_comment(settings) + "\n")
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(sorted(folds.items()))
+        if origins:
+            header = [*COLUMNS, DEALT]
+            rows = [[*row, _dealt(row[1], origins.get(row[0], FROM_FILE))] for row in rows]
+    writer.writerow(header)
+    writer.writerows(rows)
     if not path.is_file() or path.read_text(encoding="utf-8") != text.getvalue():
         write_text(path, text.getvalue())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from segstudy import shipped
 from segstudy.errors import InputError
 from segstudy.files import write_text
+from segstudy.folds import refuse_twin
 
 TEMPLATE = shipped.RESOURCES / "new_study.yaml"
 TABLE = "cases.tsv"
@@ -68,6 +69,7 @@ def new_study(file: Path) -> str:
     if file.suffix not in (".yaml", ".yml"):
         raise InputError(f"{file}: a study file ends in .yaml: {file}.yaml")
     _refuse(file)
+    refuse_twin(file)
     write_text(file, TEMPLATE.read_text(encoding="utf-8").replace("FILE", shlex.quote(str(file))))
     table = file.parent / TABLE
     if table.exists():

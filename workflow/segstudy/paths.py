@@ -11,6 +11,7 @@ from pathlib import Path
 from segstudy.errors import InputError
 from segstudy.files import REMARK, write_text
 from segstudy.images.data_files import voxel_files
+from segstudy.images.names import composed
 from segstudy.log import log
 from segstudy.tables import FILE_COLUMNS, read_rows
 
@@ -58,7 +59,7 @@ def refuse_braces(path: str, where: str) -> str:
 
 
 def from_study_file(text: str, file: Path, where: str) -> str:
-    """Resolve a path of a study file: an absolute one as it is, a relative one from the file's folder.
+    """Resolve a path of a study file: an absolute one as it is, a relative one as `named_by` does.
 
     Below the working directory the path is given relative to that, so that no result names the
     machine. Until the next version a path that exists from the working directory alone is taken,
@@ -80,8 +81,18 @@ def from_study_file(text: str, file: Path, where: str) -> str:
     """
     text = expanded(text, where)
     if os.path.isabs(text):
-        return text
-    beside, here = file.absolute().parent / text, Path(text).absolute()
+        return spelt_as_stored(text)
+    beside, here = named_by(file.absolute(), text), as_stored(Path(text).absolute())
+    other = as_stored(file.resolve().parent / text)
+    if file.is_symlink() and other.exists() and not other.samefile(beside):
+        log.warning(
+            "%s: %s is taken from the folder of the link to the study file (%s), not from the study file's own (%s), "
+            "which has one too",
+            where,
+            text,
+            os.path.normpath(beside),
+            os.path.normpath(other),
+        )
     if here.exists() and not beside.exists():
         log.warning(
             "%s: %s is taken from the working directory; the next version takes it from the study "
@@ -90,7 +101,7 @@ def from_study_file(text: str, file: Path, where: str) -> str:
             text,
             os.path.relpath(here, file.absolute().parent),
         )
-        return text
+        return os.path.relpath(here)
     if here.exists() and not here.samefile(beside):
         log.warning(
             "%s: %s is taken from the study file's folder (%s), not from the working directory, which has one too",
@@ -98,13 +109,50 @@ def from_study_file(text: str, file: Path, where: str) -> str:
             text,
             os.path.normpath(beside),
         )
-    beside = Path(os.path.normpath(beside))
+    normal = Path(os.path.normpath(beside))
+    # Below a linked folder, `..` leads out of the folder that the link stands for.
+    astray = beside.exists() and not (normal.exists() and normal.samefile(beside))
+    beside = beside.resolve() if astray else normal
     return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
-def cell_path(folder: Path, text: str, where: str) -> Path:
-    """Resolve a file that a case table names: from the table's folder, `~` and variables expanded."""
-    return folder / expanded(text.strip(), where)
+def cell_path(table: Path, text: str, where: str) -> Path:
+    """Resolve a file that a case table names: `~` and variables expanded, then as `named_by` does."""
+    return named_by(table, expanded(text.strip(), where))
+
+
+def named_by(file: Path, text: str) -> Path:
+    """Return where a path leads that a file names: from the file's folder, spelt as on the disk.
+
+    Of a link, what is not in the link's folder is taken from that of the file it stands for.
+    """
+    path = as_stored(file.parent / text)
+    if not file.is_symlink() or path.exists():
+        return path
+    other = as_stored(file.resolve().parent / text)
+    return other if other.exists() else path
+
+
+def spelt_as_stored(text: str) -> str:
+    """Return a path as text as `as_stored` does; one that is there as it is written."""
+    return text if text.isascii() else str(as_stored(Path(text)))
+
+
+def as_stored(path: Path) -> Path:
+    """Return the path in the disk's own spelling, where letters with accents are one sign or two there.
+
+    A path that is there is returned as it is, and so is one that is not there in any spelling.
+    """
+    if str(path).isascii() or path.exists():
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[len(found.parts) :]:
+        names = [part]
+        if not part.isascii() and not (found / part).exists():
+            with suppress(OSError):
+                names = [n for n in os.listdir(found) if composed(n) == composed(part)] or names
+        found /= min(names)
+    return found if found.exists() else path
 
 
 def listed_files(table: Path) -> list[str]:
@@ -122,7 +170,7 @@ def listed_files(table: Path) -> list[str]:
         for column in files:
             if column < len(row) and row[column]:
                 with suppress(InputError):
-                    path = cell_path(table.parent, row[column], str(table))
+                    path = cell_path(table, row[column], str(table))
                     (labels if header[column] == "label" else named).add(path)
     named |= labels | label_tables(labels, table.parent)
     return followed(path for path in named if path.is_file())
@@ -187,8 +235,9 @@ def state_of(*groups: Iterable[Path | str]) -> str:
 def write_list(path: Path | str, listed: Iterable[Path | str]) -> None:
     """Write files or folders into a list, one a line, below a digest of the state of what they hold.
 
-    Snakemake takes a small file of the same bytes for unchanged, however new it is. Without the digest, a
-    job that depends on the list would not see a replaced file where the list was written by an earlier run.
+    Where Snakemake compares checksums (`--max-checksum-file-size`, which our profile sets to 0), it takes a small
+    file of the same bytes for unchanged, however new it is. Without the digest, a job that depends on the list
+    would not see a replaced file where the list was written by an earlier run.
     """
     listed = list(listed)
     held = [

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from segstudy.errors import InputError
+from segstudy.follow.sentences import ASKED
 from segstudy.jobs import machine
 from segstudy.jobs.command import config_of, option_values, snakemake_command
 from segstudy.log import log
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         log.setLevel(level)
     command = snakemake_command(study, words, machine.cores(), machine.gpus())
     variables = machine.cache_variables(Path(folder[0] if folder else "", ".snakemake", "cache"))
-    os.environ.update(variables)
+    os.environ.update({**variables, ASKED: "1"})
     before = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
     print(" ".join([*before, shlex.join(command)]), file=sys.stderr, flush=True)
     # Not a child: signals, exit code and terminal are Snakemake's own.

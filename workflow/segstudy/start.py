@@ -21,9 +21,10 @@ def chosen_study(config: Mapping[str, Any]) -> tuple[Study, Path]:
     """Return the study that `--config study=...` names, checked, and its file.
 
     config: what `config/config.yaml` has, with the user's changes. Raises InputError for a study that
-    can't be read, whose data a person has to ask for, or whose table or folder is not there.
+    can't be read or has a twin, whose data a person has to ask for, or whose table or folder is not there.
     """
     file = options.study_file(str(config["study"]), shipped.STUDIES)
+    folds.refuse_twin(file)
     study = read_study(file, config.get("path"))
     refuse_by_hand({name: own.source for name, own in study.datasets.items()}, str(config["study"]))
     check_sources(study, file)

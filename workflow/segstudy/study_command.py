@@ -4,12 +4,14 @@ import json
 import types
 import typing
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from segstudy.paths import expanded
+from segstudy.folds import refuse_twin
+from segstudy.paths import expanded, spelt_as_stored
 from segstudy.start import check_tables
 from segstudy.study import Model, Study, check_sources, read_study
 from segstudy.study.settings import EXPERT, INTERNAL
@@ -32,7 +34,8 @@ def run(options: Namespace) -> None:
     elif options.reference:
         print(reference(), end="")
     else:
-        file = expanded(options.file, "study file")
+        file = spelt_as_stored(expanded(options.file, "study file"))
+        refuse_twin(Path(file))
         study = read_study(file)
         check_sources(study, file)
         check_tables(study)

@@ -1,5 +1,6 @@
 """YAML that others may have written: no key twice, no alias that grows without end, and the line of each key."""
 
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,24 +34,40 @@ class _Loader(yaml.SafeLoader):
         node = super().get_single_node()
         if node is not None:
             _check_size(node)
+            self.check_keys(node)
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def check_keys(self, root: yaml.Node) -> None:
+        """Raise MarkedYAMLError for a key that stands twice in a mapping.
+
+        That is before any merge (`<<: *other`) is written out: a key beside it overrides the merged one. Two merges
+        in one mapping are refused, since readers differ in which of them counts.
+        """
+        nodes, known = [root], {id(root)}
+        for node in nodes:
+            for part in _inside(node):
+                if id(part) not in known:
+                    known.add(id(part))
+                    nodes.append(part)
+            if isinstance(node, yaml.MappingNode):
+                self._check_keys_of(node)
+
+    def _check_keys_of(self, mapping: yaml.MappingNode) -> None:
         seen: dict[Any, yaml.Mark] = {}
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue  # `<<: *other`: keys written here override those
-            key = self.construct_object(key_node, deep=True)
+        for key_node, _ in mapping.value:
+            merges = key_node.tag == "tag:yaml.org,2002:merge"
+            key = "<<" if merges else self.construct_object(key_node, deep=True)
             if not isinstance(key, typing.Hashable):
-                continue  # refused below
+                continue  # refused when it is constructed
             mark = key_node.start_mark
-            if seen.setdefault(key, mark) is not mark:
+            if seen.setdefault((merges, key), mark) is not mark:
+                places = f"on {_at(seen[merges, key])} and on {_at(mark)}"
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice, on {_at(seen[key])} and on {_at(mark)}; "
-                    "leave one of them out",
+                    problem=f"the key {key!r} stands twice, {places}; "
+                    + ("write one with a list, `<<: [*a, *b]`, of which the first counts most"
+                       if merges else "leave one of them out"),
                     problem_mark=mark,
-                )
-        return super().construct_mapping(node, deep)
+                )  # fmt: skip
 
 
 def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -95,6 +112,29 @@ def _read(path: Path | str, what: str) -> tuple[Any, yaml.Node | None]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     return _parsed(text, str(path))
+
+
+def root_of(text: str, where: str) -> yaml.Node | None:
+    """Return the root node of a YAML text, merged keys (`<<`) written out. Raises InputError as `parse_yaml` does."""
+    return _parsed(text, where)[1]
+
+
+def remarks_in(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each remark (`# ...`) in a YAML text that can be read."""
+    loader, at = _Loader(text), 0
+    try:
+        while loader.check_token():
+            token = loader.get_token()
+            start, end = token.start_mark.index, token.end_mark.index
+            for found in re.finditer(r"#.*", text[at:start]):
+                yield at + found.start(), at + found.end()
+            if isinstance(token, yaml.ScalarToken) and token.style in ("|", ">"):
+                head = re.match(r"[|>][^\n#]*(#.*)", text[start:end])
+                if head:
+                    yield start + head.start(1), start + head.end(1)
+            at = max(at, end)
+    finally:
+        loader.dispose()
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -156,25 +196,25 @@ class KeyPlaces:
     def _marks(self, path: Sequence[Any]) -> list[yaml.Mark]:
         marks, node = [], self.root
         for key in path:
-            step = self._step(node, key)
+            step = part_of(node, key) or part_of(node, self.aliases.get(str(key)))
             if step is None:
                 break
-            mark, node = step
-            marks.append(mark)
+            name, node = step
+            marks.append(name.start_mark)
         return marks
 
-    def _step(self, node: yaml.Node | None, key: Any) -> tuple[yaml.Mark, yaml.Node] | None:
-        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            return node.value[key].start_mark, node.value[key]
-        if not isinstance(node, yaml.MappingNode):
-            return None
-        # The last of equal keys counts: merged ones come first.
-        inside = {
-            name.value: (name.start_mark, value)
-            for name, value in node.value
-            if isinstance(name, yaml.ScalarNode)
-        }
-        return inside.get(str(key), inside.get(self.aliases.get(str(key))))
+
+def part_of(node: yaml.Node | None, key: Any) -> tuple[yaml.Node, yaml.Node] | None:
+    """Return the node of a key and that of its value; of a list's item, its own twice. None where there is none."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key], node.value[key]
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    # The last of equal keys counts: merged ones come first.
+    inside = {
+        name.value: (name, value) for name, value in node.value if isinstance(name, yaml.ScalarNode)
+    }
+    return inside.get(str(key))
 
 
 def _check_size(root: yaml.Node) -> None:

@@ -262,6 +262,43 @@ def test_nnunet_with_files_listed(nnunet):
         list_cases(nnunet_settings(nnunet))
 
 
+# --- accented letters, of one sign or of two ----------------------------------------------------
+
+NFC, NFD = "M\u00fcller", "Mu\u0308ller"
+
+
+def test_images_and_labels_are_paired_whichever_way_their_letters_are_written(nnunet):
+    (nnunet / "labelsTr/a_01.nii.gz").rename(nnunet / f"labelsTr/{NFD}.nii.gz")
+    for channel in (0, 1):
+        old = nnunet / f"imagesTr/a_01_{channel:04d}.nii.gz"
+        old.rename(nnunet / f"imagesTr/{(NFC, NFD)[channel]}_{channel:04d}.nii.gz")
+    listing = list_cases(nnunet_settings(nnunet))
+    assert [case.case for case in listing.cases] == [NFC, "b_02"]
+    assert listing.problems == []
+
+
+def test_a_decathlon_copied_from_a_mac_has_the_files_that_its_json_lists(tmp_path):
+    decathlon(tmp_path, cases=1)
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder / "case_000.nii.gz").rename(tmp_path / folder / f"{NFD}.nii.gz")
+    entry = {"image": f"./imagesTr/{NFC}.nii.gz", "label": f"./labelsTr/{NFC}.nii.gz"}
+    describe(tmp_path, training=[entry])
+    listing = list_cases(settings("msd", tmp_path))
+    assert [(case.case, case.label.name) for case in listing.cases] == [(NFC, f"{NFD}.nii.gz")]
+    assert listing.problems == []
+
+
+def test_a_subject_of_a_table_written_in_both_ways_is_one(table, tmp_path):
+    (tmp_path / "scans/b.nii.gz").rename(tmp_path / f"scans/{NFD}.nii.gz")
+    one, two = table(
+        "case|subject|image|label",
+        f"one|{NFC}|scans/a.nii.gz|masks/a.nii.gz",
+        f"two|{NFD}|scans/{NFC}.nii.gz|masks/b.nii.gz",
+    ).cases
+    assert one.subject == two.subject == NFC
+    assert two.images == (tmp_path / f"scans/{NFD}.nii.gz",)
+
+
 # --- SegTHOR ------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,9 @@ from segstudy.cases import Case, write_cases
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.follow import words
-from segstudy.follow.preview import CERTAIN, LIKELY, STAGES, error_in, planned, preview
+from segstudy.follow.preview import CERTAIN, LIKELY, planned, preview
 from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES, VOXEL_S
+from segstudy.jobs.targets import STAGES
 from segstudy.study import read_study
 
 STUDY = """
@@ -382,46 +383,6 @@ def test_status_finds_results_by_the_studys_name(place, capsys):
     assert main(["status", "my study-2.yaml", "--config", "results=/nowhere"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("my_study_2:") and "/nowhere/my_study_2" in told
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            "Using x.\nMissingRuleException:\nNo rule to produce trian (if you use input functions make sure "
-            "that they don't raise unexpected exceptions).\n",
-            "trian: neither a stage nor a file that this study makes; stages are download, repair, preprocess, "
-            "train, infer, metrics, statistics, publish",
-        ),
-        (
-            'InputFunctionException in rule train_fit in file "train.smk", line 5:\nError:\n  InputError: no plan\n'
-            'Wildcards:\n  model=flat\nTraceback:\n  File "train.smk", line 66, in <lambda>\n',
-            "no plan",
-        ),
-        (
-            'MissingInputException in rule download_list in file "download.smk", line 5:\nMissing input files for '
-            "rule download_list:\n    output: o\n    wildcards: dataset=a\n    affected files:\n        p1.nii\n",
-            "no such file, which download_list reads: p1.nii",
-        ),
-        (
-            'Traceback (most recent call last):\n  File "pathlib.py", line 1\n    os.mkdir(self)\n'
-            "FileNotFoundError: [Errno 2] No such file or directory: '/proc/nobody'\n",
-            "[Errno 2] No such file or directory: '/proc/nobody'",
-        ),
-        (
-            "usage: snakemake [-h]\n  [targets ...]\n__main__.py: error: unrecognized arguments: --x\n",
-            "snakemake: unrecognized arguments: --x",
-        ),
-        (
-            'WorkflowError in file "common.smk", line 48:\n--config only: b: no such model\n'
-            '  File "common.smk", line 66, in <module>\n',
-            "--config only: b: no such model",
-        ),
-        ("", "Snakemake cannot plan this study; snakemake --dry-run says more"),
-    ],
-)
-def test_what_snakemake_refuses_is_said_in_its_words(text, said):
-    assert error_in(text) == said
 
 
 def test_a_home_that_takes_no_cache_is_replaced(place, monkeypatch):

@@ -152,3 +152,12 @@ def test_in_a_study(capsys):
     assert "predicted: no label maps" in refused(capsys, *study)
     files("predicted/case_1/case_1_seg.nii.gz")
     assert f"predicted: {MONAI}" in refused(capsys, *study)
+
+
+def test_a_prediction_is_paired_whichever_way_its_letters_are_written():
+    """One sign for an accented letter, or two, as macOS writes them."""
+    for folder, name in (("labels", "M\u00fcller"), ("predicted", "Mu\u0308ller")):
+        files(*(f"{folder}/{case}.nii.gz" for case in (name, "case_1", "case_2")))
+    settings = json.dumps({"structures": {"liver": 1}})
+    assert main(["metrics", *FOLDERS, "--settings", settings, "--output", "metrics.csv"]) == 0
+    assert Path("metrics.csv").read_text(encoding="utf-8").count("M\u00fcller") > 0

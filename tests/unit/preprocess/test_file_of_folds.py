@@ -1,6 +1,8 @@
 """The file of folds: subjects stay where they are while the data around them change."""
 
+import errno
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segstudy import folds
-from segstudy.cases import Case, Split, write_splits
+from segstudy.cases import Case, Split, read_splits, write_splits
 from segstudy.errors import InputError
 from segstudy.preprocess.split import split
 from segstudy.study import Splits
@@ -169,9 +171,64 @@ def test_the_file_says_how_it_was_dealt_only_where_that_is_so(tmp_path):
     assert run_split(tmp_path, ["a", "b", "c", "d"], seed=7)[1].startswith(
         "# dealt by folds: 2, seed: 7,"
     )
-    by_hand = text.split("\n", 1)[1]
-    (tmp_path / "s.splits.tsv").write_text(by_hand)
+    (tmp_path / "s.splits.tsv").write_text(text.split("\n", 1)[1])
+    by_hand = "".join("\t".join(line.split("\t")[:2]) + "\n" for line in text.splitlines()[1:])
     assert run_split(tmp_path, ["a", "b", "c"], seed=99) == (0, by_hand)
+
+
+def test_a_read_only_file_of_folds_is_used_as_it_is_and_refused_where_it_had_to_change(
+    tmp_path, monkeypatch, capsys
+):
+    kept = tmp_path / "s.splits.tsv"
+    kept.write_text("subject\tfold\nb\t1\na\t0\n")
+
+    def refuse(path, text):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(folds, "write_text", refuse)
+    assert run_split(tmp_path, ["a", "b"])[0] == 0
+    assert run_split(tmp_path, ["a", "b", "c"])[0] == 1
+    said = capsys.readouterr().err
+    assert "s.splits.tsv: cannot be written (Permission denied)" in said
+    assert (
+        "other folds of 1 subject belong into it: c. Copy it beside a study file of your own"
+        in said
+    )
+
+
+def origins(tmp_path):
+    return {split.subject: split.origin for split in read_splits(tmp_path / "splits.tsv")}
+
+
+def test_how_each_subject_got_its_fold_is_on_record_from_run_to_run(tmp_path):
+    kept = tmp_path / "s.splits.tsv"
+    run_split(tmp_path, ["a", "b", "c", "d"])
+    assert origins(tmp_path) == dict.fromkeys("abcd", "seed")
+    for _ in range(2):
+        run_split(tmp_path, ["a", "b", "c", "d", "e"])
+        assert origins(tmp_path) == dict.fromkeys("abcd", "seed") | {"e": "joined"}
+    text = kept.read_text()
+    fold = int(re.search(r"^b\t(\d)", text, re.MULTILINE)[1])
+    kept.write_text(text.replace(f"b\t{fold}\t", f"b\t{1 - fold}\t"))
+    for _ in range(2):
+        run_split(tmp_path, ["a", "b", "c", "d", "e"])
+        assert origins(tmp_path) == dict.fromkeys("acd", "seed") | {"b": "file", "e": "joined"}
+    # Dealt afresh by another seed, all are the seed's; by hand, none is.
+    run_split(tmp_path, ["a", "b", "c", "d", "e"], seed=5)
+    assert set(origins(tmp_path).values()) == {"seed"}
+    kept.write_text("subject\tfold\na\t0\nb\t1\n")
+    run_split(tmp_path, ["a", "b", "c"])
+    assert origins(tmp_path) == {"a": "file", "b": "file", "c": "joined"}
+
+
+def test_a_subject_written_with_letters_of_two_signs_stays_in_its_fold(tmp_path):
+    kept = tmp_path / "s.splits.tsv"
+    kept.write_text("subject\tfold\nMu\u0308ller\t1\nb\t0\n", encoding="utf-8")
+    run_split(tmp_path, ["M\u00fcller", "b"])
+    assert {s.subject: s.fold for s in read_splits(tmp_path / "splits.tsv")} == {
+        "M\u00fcller": 1,
+        "b": 0,
+    }
 
 
 def test_subjects_of_the_file_that_no_case_has_are_told(tmp_path, capsys, caplog):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.cases import SEED, Case, Split, write_cases, write_splits
 from segstudy.files import write_json, write_table, write_text
 from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.metrics.measure import LATERALITY_ERROR, opposite_side
@@ -113,6 +113,7 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
                 name,
                 name,
                 index % settings.splits.folds if cohort.role == "train" else None,
+                SEED if cohort.role == "train" else "",
             )
             for dataset, cohort in settings.datasets.items()
             for index, name in enumerate(names)

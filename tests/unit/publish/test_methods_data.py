@@ -24,6 +24,32 @@ def test_a_split_that_leaks_is_shouted_about(plain):
     assert "leaks" not in dict(methods(plain))["Data"] + _sentence(plain)
 
 
+def with_origins(results, tmp_path, origins):
+    """The same results, whose first subjects got their folds otherwise than by the seed."""
+    found = Results(results.study, results.root)
+    found.splits = results.splits.copy()
+    found.splits.loc[: len(origins) - 1, "origin"] = origins
+    return found
+
+
+def test_how_subjects_came_into_their_folds_is_told_from_the_record(plain, tmp_path):
+    every = len(plain.splits)
+    balanced = "(balanced by foreground volume)"
+    seed = f"dealt into folds by seed {plain.study.splits.seed} {balanced}"
+    text = dict(methods(plain))["Data"]
+    assert f"stayed in one fold. Of {every} subjects, all were {seed}." in text
+    mixed = with_origins(plain, tmp_path, ["file", "file", "joined"])
+    assert (
+        f"Of {every} subjects, {every - 3} were {seed}, 1 was added later, each to the fold with the fewest then "
+        "and 2 were kept in the fold that the file of folds had for them."
+    ) in dict(methods(mixed))["Data"]
+    by_table = dict(methods(with_origins(plain, tmp_path, ["table"] * every)))["Data"]
+    assert f"Of {every} subjects, all were put into the fold that the case table gives." in by_table
+    assert "seed" not in by_table and "balanced" not in by_table
+    older = dict(methods(with_origins(plain, tmp_path, [""] * every)))["Data"]
+    assert "all were in a fold of which it is not on record how it was dealt." in older
+
+
 def test_a_subset_of_the_subjects_is_named(plain):
     model = plain.study.models["enet"].model_copy(
         update={"training_subset": TrainingSubset(subjects=5), "seeds": (0,)}

@@ -8,10 +8,12 @@ import hashlib
 import html
 import io
 import json
+import platform
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import builder
 import nibabel
@@ -28,6 +30,7 @@ from segstudy.publish.anonymous import numbered, renamed
 from segstudy.publish.catalogue import PICTURES, figures
 from segstudy.publish.drawing import draw_all
 from segstudy.publish.package import write_package
+from segstudy.publish.package_tables import TABLES, write_tables
 from segstudy.publish.redaction import WITHHELD
 from segstudy.publish.results import Results
 from segstudy.study import check_sources, read_study
@@ -162,7 +165,13 @@ def test_checksums_hold_and_name_every_file(usual):
 def test_what_a_paper_needs_is_in_it(usual, private):
     content = _content(usual)
     needed = {"report.html", "methods.md", "references.bib", "settings.yaml", "LICENCE.md"}
-    assert needed | {"README.md", "tables/metrics.csv", "tables/tests.csv"} <= set(content)
+    needed |= {"README.md", "CITATION.cff", "requirements.lock", "settings.resolved.yaml"}
+    assert needed | {"provenance.json", "settings.splits.tsv"} <= set(content)
+    held = {name.removeprefix("tables/") for name in content if name.startswith("tables/")}
+    assert held == set(TABLES) - {"grid.csv"}  # the study has no grid search
+    readme = content["README.md"].decode()
+    for name in set(content) - {"README.md"}:
+        assert any(f"`{part}`" in readme for part in (name, f"{name.split('/')[0]}/")), name
     cited = re.findall(r"@(\w+)\]", content["methods.md"].decode())
     known = re.findall(r"@\w+\{(\w+),", content["references.bib"].decode())
     assert set(cited) == set(known)
@@ -179,6 +188,74 @@ def test_folds_of_the_zip_are_those_of_the_study(usual, anonymous, private, tmp_
     folds = read_folds(tmp_path / "settings.splits.tsv", private.study.splits)
     assert folds == dict(zip(rows["subject"], rows["fold"], strict=True))
     assert "settings.splits.tsv" not in anonymous
+
+
+def test_tables_of_the_zip_hold_what_the_stages_wrote(usual, private):
+    """Counted from the files of the results, by other means than the zip is made with."""
+    content, root = _content(usual), private.root
+
+    def table(name: str) -> pandas.DataFrame:
+        return pandas.read_csv(io.BytesIO(content[f"tables/{name}"]), keep_default_na=False)
+
+    confused = [pandas.read_csv(path) for path in root.glob("metrics/*/*/*/confusion/*.csv")]
+    assert table("confusion.csv")["n_voxels"].sum() == sum(
+        one["n_voxels"].sum() for one in confused
+    )
+    assert len(table("confusion.csv")) == sum(map(len, confused)) > 0
+    histories = [pandas.read_csv(path) for path in root.glob("train/*/*/*/history.csv")]
+    assert len(table("training.csv")) == sum(map(len, histories)) > 0
+    assert "seconds" not in table("training.csv")
+    assert list(table("cases.csv")["case"]) == sorted(NAMES)
+    assert list(table("audit.csv")["verdict"]) == ["warning"] * 6
+    assert set(table("audit.csv")["file"]) <= {"", "image", "label", "image file", "table", "file"}
+    assert list(table("label_faults.csv")["score"]) == [12.5]
+    assert set(table("repair_verdicts.csv")["case"]) == set(NAMES)
+    transform = json.loads(content["tables/repair_transforms.json"])["thorax"]
+    assert transform == json.loads((root / "repair/thorax/estimate/transform.json").read_text())
+    for path in root.glob("statistics/*.csv"):
+        assert content[f"tables/{path.name}"] == path.read_bytes()
+    data = table("data.csv")
+    files = [*root.glob("download/thorax/raw/*.nii.gz")]
+    assert sorted(data["sha256"]) == sorted(
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    )
+    label = data[(data["case"] == NAMES[1]) & (data["file"] == "label")]["sha256"].item()
+    path = root / f"download/thorax/raw/{NAMES[1]}_label.nii.gz"
+    assert label == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_checksums_tell_no_name_of_those_who_have_the_data(anonymous, private):
+    """By one of a file everybody who has it knows its case; that of all files together stays."""
+    table = pandas.read_csv(io.BytesIO(anonymous["tables/data.csv"]))
+    paths = [*private.root.glob("download/thorax/raw/*.nii.gz")]
+    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    whole = hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+    assert list(table["sha256"]) == [whole]
+    assert table["n_bytes"].item() == sum(path.stat().st_size for path in paths)
+    text = _everything(anonymous)
+    assert not [digest for digest in digests if digest in text]
+
+
+def test_anonymous_tells_neither_commit_nor_address(anonymous, usual):
+    known = json.loads(_content(usual)["provenance.json"])["segstudy"]
+    told = json.loads(anonymous["provenance.json"])["segstudy"]
+    assert set(told) == {"version", "package_sha256"}
+    text = _everything(anonymous)
+    for secret in (known.get("commit"), known.get("address"), platform.node()):
+        assert not secret or secret not in text
+    assert "commit withheld" in anonymous["report.html"].decode()
+
+
+def test_data_that_are_gone_are_told_of(private, tmp_path, caplog):
+    """Tables are written all the same, with no checksum where none can be taken."""
+    cases = [replace(case, label=tmp_path / "gone.nii.gz") for case in private.cases("thorax")]
+    gone = Results(private.study, private.root)
+    gone.cases = lambda dataset: cases
+    write_tables(gone, tmp_path / "tables", anonymous=False)
+    data = pandas.read_csv(tmp_path / "tables/data.csv")
+    assert data[data["file"] == "label"]["sha256"].isna().all()
+    assert data[data["file"] == "image"]["sha256"].notna().all()
+    assert "thorax: 3 of its files cannot be read any more" in caplog.text
 
 
 def test_links_of_the_zipped_report_resolve(usual):
@@ -310,7 +387,8 @@ def test_the_same_results_give_the_same_zip(private, drawn, usual, tmp_path):
     write_package(private, drawn, tmp_path / "usual.zip")
     first, again = _content(usual), _content(tmp_path / "usual.zip")
     code = re.compile(rb"<dt>Code</dt><dd>.*?</dd>")
-    changing = ("report.html", "SHA256SUMS")  # a checkout that is edited meanwhile
+    # A checkout that is edited meanwhile.
+    changing = ("report.html", "SHA256SUMS", "provenance.json", "README.md", "CITATION.cff")
     assert code.sub(b"", first["report.html"]) == code.sub(b"", again["report.html"])
     assert {k: v for k, v in first.items() if k not in changing} == {
         k: v for k, v in again.items() if k not in changing

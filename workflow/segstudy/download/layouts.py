@@ -18,10 +18,11 @@ from segstudy.download.problems import Problem
 from segstudy.download.table import listed_by_plugin, read_table
 from segstudy.errors import InputError
 from segstudy.files import read_json
-from segstudy.images.names import NIFTI, OTHER, is_image, stem
+from segstudy.images.names import NIFTI, OTHER, composed, is_image, stem
 from segstudy.images.segments import label_value
 from segstudy.images.unreadable import why_unreadable
 from segstudy.images.value_checks import WARNING
+from segstudy.paths import as_stored
 from segstudy.study import Dataset
 
 
@@ -79,7 +80,11 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
     described = source.layout in ("msd", "nnunet")
     labels = [case.label for case in listing.cases]
     said = compare_tables(labels, listing.root, dataset, described)
-    return replace(listing, problems=[*listing.problems, *said])
+    cases = [
+        replace(case, case=composed(case.case), subject=composed(case.subject))
+        for case in listing.cases
+    ]
+    return replace(listing, cases=cases, problems=[*listing.problems, *said])
 
 
 # --- Medical Segmentation Decathlon -------------------------------------------------------------
@@ -139,7 +144,7 @@ def _msd_entries(root: Path, entries: Any, where: str) -> list[Case]:
 
 def _plain_path(root: Path, text: str) -> Path:
     """Return the path of a listed file, below the root; Windows writes backslashes."""
-    return root / text.replace("\\", "/")
+    return as_stored(root / text.replace("\\", "/"))
 
 
 def _labelled_entries(entries: Any, part: str) -> list[Problem]:
@@ -175,7 +180,7 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
     for path in _images(root / "imagesTr"):
         match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
         if match:
-            images.setdefault(match[1], {})[int(match[2])] = path
+            images.setdefault(composed(match[1]), {})[int(match[2])] = path
         else:
             problems.append(
                 Problem(
@@ -187,7 +192,7 @@ def _nnunet(root: Path, dataset: Dataset) -> Listing:
     labels: dict[str, Path] = {}
     for path in _images(root / "labelsTr"):
         if path.name.endswith(ending):
-            labels[path.name.removesuffix(ending)] = path
+            labels[composed(path.name.removesuffix(ending))] = path
         else:
             problems.append(
                 Problem(
@@ -242,8 +247,8 @@ def _nnunet_listed(root: Path, entries: Any, problems: list[Problem]) -> Listing
     cases = []
     for name, entry in entries.items():
         try:
-            images = tuple(root / image for image in entry["images"])
-            cases.append(Case(name, name, images, root / entry["label"]))
+            images = tuple(as_stored(root / image) for image in entry["images"])
+            cases.append(Case(name, name, images, as_stored(root / entry["label"])))
         except (KeyError, TypeError):
             raise InputError(f"{file}: dataset.{name}: expected images: [...] and label") from None
     return Listing(root, *_present(cases, problems, root))
@@ -270,7 +275,9 @@ def _segthor(root: Path, dataset: Dataset) -> Listing:
             )
             continue
         name = patient.name
-        image, label, right = (patient / f"{file}.nii.gz" for file in (name, "GT", "GT2"))
+        image, label, right = (
+            as_stored(patient / f"{file}.nii.gz") for file in (name, "GT", "GT2")
+        )
         reference = right if right.exists() else None
         cases.append(Case(name, name, (image,), label, reference))
         for path in _images(patient):
@@ -500,7 +507,7 @@ def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
     for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
         for path in sorted(root.glob(pattern)):
             if path.name.endswith(ending) and not path.name.startswith("."):
-                key = path.relative_to(root).parts[:-2]
+                key = tuple(map(composed, path.relative_to(root).parts[:-2]))
                 files.setdefault(key, []).append(path)
     return files
 

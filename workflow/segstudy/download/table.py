@@ -33,8 +33,8 @@ class Rows:
         The same of the columns' names.
     tabs
         Advice on how columns are told apart, if any.
-    folder
-        That file names are relative to.
+    beside
+        A file, there or not, from whose folder paths are taken: the table itself, which may be a link.
     header
         Names of the columns.
     cells
@@ -44,7 +44,7 @@ class Rows:
     where: str
     head: str
     tabs: str
-    folder: Path
+    beside: Path
     header: list[str]
     cells: list[tuple[int, list[str]]]
 
@@ -106,7 +106,7 @@ def read_table(table: Path, dataset: Dataset) -> list[Case]:
         if other:
             raise InputError(f"{table}: cells are separated by {other!r}; expected tabs (TSV)")
     tabs = ", in small letters, with tabs between the columns"
-    return _cases(Rows(str(table), f"{table}: row 1", tabs, table.parent, header, cells), dataset)
+    return _cases(Rows(str(table), f"{table}: row 1", tabs, table, header, cells), dataset)
 
 
 def listed_by_plugin(folder: Path, dataset: Dataset) -> list[Case]:
@@ -136,7 +136,7 @@ def listed_by_plugin(folder: Path, dataset: Dataset) -> list[Case]:
         (number, [_cell(row.get(name), f"{where}: row {number}, {name}") for name in header])
         for number, row in enumerate(rows, start=1)
     ]
-    return _cases(Rows(where, f"{where}: list_cases", "", folder, header, cells), dataset)
+    return _cases(Rows(where, f"{where}: list_cases", "", folder / "rows", header, cells), dataset)
 
 
 def _cell(value: Any, where: str) -> str:
@@ -227,7 +227,7 @@ def _case(
         if row.get(column):
             where = f"{rows.where}: row {number}, column {column}"
             try:
-                files[column] = cell_path(rows.folder, row[column], where)
+                files[column] = cell_path(rows.beside, row[column], where)
             except InputError as error:
                 text = str(error).removeprefix(f"{where}: ")
                 mistakes.add(number, column, text.removeprefix(f"{row[column]}: "), text)

@@ -1,9 +1,7 @@
 """What a run would do, and why, before it is started."""
 
-import itertools
 import math
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -20,13 +18,13 @@ from segstudy.errors import InputError
 from segstudy.follow.history import History, history, signature
 from segstudy.follow.reasons import NOT_DEALT, QUICK, Files, own_reasons
 from segstudy.follow.record import PREVIEW, name_of, owners, read_events, stage_of
+from segstudy.follow.sentences import error_in
 from segstudy.follow.times import UNKNOWN, Estimate, Learned, Times
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.machine import cache_variables
 from segstudy.jobs.options import job_environment
 from segstudy.jobs.resources import JobResources
 from segstudy.jobs.results import ResultPaths
-from segstudy.jobs.targets import STAGES
 from segstudy.paths import cell_path
 from segstudy.study import Study, TableSource
 from segstudy.tables import FILE_COLUMNS, read_rows
@@ -119,25 +117,6 @@ def planned(config: Sequence[str], arguments: Sequence[str] = ()) -> list[dict]:
         if run.returncode:
             raise InputError(error_in(run.stdout))
         return [event for event in read_events(file) if event["event"] == "start"]
-
-
-def error_in(text: str) -> str:
-    """Return the error that Snakemake ends with, as a sentence: without its type, and where in the rules it was met."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and ": error: " in lines[-1]:
-        return f"snakemake: {lines[-1].partition(': error: ')[2]}"
-    heads = [n for n, line in enumerate(lines) if re.match(r"\w+(Error|Exception)\b.*:$", line)]
-    told = lines[heads[-1] + 1 :] if heads else lines[-1:]
-    # What follows is for the makers of the rules.
-    told = list(itertools.takewhile(lambda line: line not in ("Wildcards:", "Traceback:"), told))
-    told = [line for line in told if line != "Error:" and not line.startswith("File ")]
-    told = [re.sub(r"^\w+(Error|Exception): ", "", line) for line in told]
-    if told and (found := re.match(r"No rule to produce (.+?)( \(if you use|\.?$)", told[0])):
-        return f"{found[1]}: neither a stage nor a file that this study makes; stages are {', '.join(STAGES)}"
-    if told and (found := re.match(r"Missing input files.* for rule (\w+):$", told[0])):
-        files = told[told.index("affected files:") + 1 :] if "affected files:" in told else []
-        return f"no such file, which {found[1]} reads: {', '.join(files)}"
-    return "\n".join(told) or "Snakemake cannot plan this study; snakemake --dry-run says more"
 
 
 # --- why, how long, what is kept ----------------------------------------------------------------
@@ -392,6 +371,6 @@ def _table(table: Path) -> dict[str, tuple[str, str]]:
         cells = dict(zip(header, row, strict=False))
         for column, text in cells.items():
             if column.startswith(FILE_COLUMNS) and text and cells.get("case"):
-                path = os.path.abspath(cell_path(table.parent, text, str(table)))
+                path = os.path.abspath(cell_path(table, text, str(table)))
                 found[path] = (cells["case"], "label" if "label" in column else "image")
     return found

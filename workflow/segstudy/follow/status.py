@@ -12,7 +12,7 @@ from pathlib import Path
 
 from segstudy.follow.history import history
 from segstudy.follow.record import BEAT_S, name_of, read_events, stage_of
-from segstudy.follow.times import SIZES, Times, epochs_of, read_history
+from segstudy.follow.times import SIZES, Times, about, epochs_of, read_history
 from segstudy.jobs.targets import STAGES
 
 SILENT_S = 6 * BEAT_S
@@ -303,8 +303,6 @@ MOST_SHOWN = 8
 
 def text(found: Status, now: float) -> str:
     """Return a status in words."""
-    from segstudy.follow.words import about
-
     parts = [f"{found.done} of {found.total} jobs"]
     if found.failed:
         parts.append(f"{len(found.failed)} failed")

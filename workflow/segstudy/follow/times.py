@@ -209,3 +209,12 @@ def read_history(path: Path) -> list[dict[str, str]]:
     with suppress(OSError, UnicodeDecodeError, csv.Error), path.open(newline="") as file:
         return list(csv.DictReader(file))
     return []
+
+
+def about(seconds: float) -> str:
+    """Return a time as a person says it: `40 s`, `12 min`, `3 h`, `2 days`."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 3 else f"{value:.0f} {unit}"
+    return f"{max(1, math.ceil(seconds))} s"

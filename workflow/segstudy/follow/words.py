@@ -5,20 +5,11 @@ import textwrap
 from collections import Counter
 
 from segstudy.follow.preview import CERTAIN, LIKELY, Preview
-from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES
+from segstudy.follow.times import ALIKE, BEFORE, SCALED, SIZES, about
 from segstudy.jobs.targets import STAGES
 
 MOST_REASON_LINES = 10
 WIDTH = 100
-
-
-def about(seconds: float) -> str:
-    """Return a time as a person says it: `40 s`, `12 min`, `3 h`, `2 days`."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if value < 3 else f"{value:.0f} {unit}"
-    return f"{max(1, math.ceil(seconds))} s"
 
 
 def size(count: float) -> str:
@@ -56,9 +47,9 @@ def text(found: Preview) -> str:
     lines += ["", f"jobs       {least}{_by_stage(stages)}"]
     if found.at_least:
         lines.append(
-            "           more is known when the audit and the plans have run again; what reads their"
+            "           more is known when the audit and the plans have run again; lists of files that"
         )
-        lines.append("           tables alone drops out where these come out as they were")
+        lines.append("           then are as they were drop out")
     for word, label, says in RESTORED:
         counts = Counter(job.stage for job in found.jobs if job.restored == word)
         if counts:

@@ -25,13 +25,18 @@ def is_image(path: Path | str) -> bool:
     return str(path).endswith(NIFTI + OTHER)
 
 
+def composed(name: str) -> str:
+    """Return a name with each accented letter as one sign (NFC); some systems write it as two (NFD)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def stem(path: Path | str) -> str:
-    """Return the file's name without its image suffix: `a.nii.gz` gives `a`."""
-    name = Path(path).name
+    """Return the file's name without its image suffix, `composed`: `a.nii.gz` gives `a`."""
+    name = composed(Path(path).name)
     for suffix in sorted(NIFTI + OTHER, key=len, reverse=True):
         if name.endswith(suffix):
             return name[: -len(suffix)]
-    return Path(path).stem
+    return Path(name).stem
 
 
 def times(numbers: Sequence[float]) -> str:
@@ -68,7 +73,7 @@ def safe_name(name: str) -> str:
     """
     if SAFE_NAME.fullmatch(name):
         return name
-    spelt = unicodedata.normalize("NFC", name).translate(_SPELT)
+    spelt = composed(name).translate(_SPELT)
     plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
     found = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")
     return found or f"case_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

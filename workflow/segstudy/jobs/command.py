@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,15 @@ def snakemake_command(study: str, words: Sequence[str], cores: int, gpus: int) -
         added += ["--resources", f"gpu={gpus}"]
     settings = [f"study={_readable(study)}", *(["partial=true"] if PARTIAL in own else [])]
     own = [word for word in own if word != PARTIAL]
-    place = _config_place(own)
+    # Snakemake takes the last --config alone.
+    place, glued = _config_place(own)
     if place is None:
         return [*command, *own, *added, "--config", *settings, *targets]
-    return [*command, *own[:place], *settings, *own[place:], *added, *targets]
+    if glued is not None:  # what follows it is a target, and no further value
+        flags = own[place].partition("C")[0] if not own[place].startswith("--") else "-"
+        rest = [*own[:place], *([flags] if flags != "-" else []), *own[place + 1 :]]
+        return [*command, *rest, *added, "--config", *settings, glued, *targets]
+    return [*command, *own[: place + 1], *settings, *own[place + 1 :], *added, *targets]
 
 
 def config_of(study: str, words: Sequence[str]) -> dict[str, Any]:
@@ -73,37 +79,62 @@ def config_of(study: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def option_values(words: Sequence[str], *names: str) -> list[str]:
-    """Return the words that follow an option, up to the next one; `--name=VALUE` counts, too."""
+    """Return the values of an option, in any way that Snakemake takes them.
+
+    These are `--name VALUE`, `--name=VALUE`, `-nVALUE`, `-n=VALUE`, also behind letters that take no value
+    (`-pnVALUE`), and `--nam VALUE`, shortened. Of several, the last one counts.
+    """
     found, inside = [], False
-    for word in words:
-        if word == "--":
-            break
-        name, equals, value = word.partition("=")
-        if name in names:
-            inside, found = (
-                not equals,
-                [value] if equals else [],
-            )  # the last one counts, as in Snakemake
-        elif word.startswith("-"):
+    for option, word in _parts(words):
+        if option and _is_one_of(option, names):
+            found, inside = ([], True) if word is None else ([word], False)
+        elif option:
             inside = False
-        elif inside:
+        elif inside and word is not None:
             found.append(word)
     return found
 
 
 def has_option(words: Sequence[str], *names: str) -> bool:
-    """Return whether an option is among words, also as `--name=VALUE` and `-nVALUE`."""
-    return any(
-        word.split("=")[0] == name or (len(name) == 2 and word.startswith(name))
-        for word in words
-        for name in names
-    )
+    """Return whether an option is among words, in any way that Snakemake takes it."""
+    return any(option and _is_one_of(option, names) for option, _ in _parts(words))
 
 
-def _config_place(words: Sequence[str]) -> int | None:
-    """Return where a value can be added to the user's own `--config`; None where there is none."""
-    places = [place for place, word in enumerate(words) if word in ("--config", "-C")]
-    return places[-1] + 1 if places else None
+FLAGS = "nhtkfFlSDvpa"
+"""Letters of Snakemake's options that take no value: others may follow in the same word."""
+
+
+def _parts(words: Iterable[str]) -> Iterable[tuple[str, str | None]]:
+    """Yield each option with the value in its own word, or None; and each other word, with an empty option."""
+    for word in words:
+        if word == "--":
+            return
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            yield name, value if equals else None
+        elif found := re.fullmatch(rf"-([{FLAGS}]*)(?:([A-Za-z])(.*))?", word, re.DOTALL):
+            flags, letter, value = found.groups()
+            yield from ((f"-{flag}", None) for flag in flags)
+            if letter:
+                yield f"-{letter}", value.removeprefix("=") if value else None
+        else:
+            yield "", word
+
+
+def _is_one_of(option: str, names: Iterable[str]) -> bool:
+    """Return whether an option is one of these, or is short for one; Snakemake refuses what is short for two."""
+    shortened = option.startswith("--") and option not in ("--", "--config")
+    return any(option == name or (shortened and name.startswith(option)) for name in names)
+
+
+def _config_place(words: Sequence[str]) -> tuple[int | None, str | None]:
+    """Return where the user's last own `--config` is, and the value in its word; None where there is none."""
+    place, glued = None, None
+    for number, word in enumerate(words):
+        for option, value in _parts([word]):
+            if option and _is_one_of(option, ("--config", "-C")):
+                place, glued = number, value
+    return place, glued
 
 
 def _readable(study: str) -> str:
@@ -129,7 +160,7 @@ def _with_profiles(words: Sequence[str]) -> list[str]:
     found, inside = [], False
     for word in words:
         name, equals, value = word.partition("=")
-        if name == "--profile":
+        if name.startswith("--") and _is_one_of(name, ("--profile",)):
             inside = not equals
             found.append(f"{name}={_profile(value)}" if equals else word)
         else:

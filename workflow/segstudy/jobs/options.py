@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.errors import InputError
-from segstudy.paths import expanded
+from segstudy.paths import expanded, spelt_as_stored
 from segstudy.study import Study
 from segstudy.yaml_files import read_yaml
 
@@ -90,7 +90,7 @@ def study_file(chosen: str, folder: Path) -> Path:
     InputError
         Where there is no such file, with the names that there are.
     """
-    chosen = expanded(chosen, "--config study")
+    chosen = spelt_as_stored(expanded(chosen, "--config study"))
     file = Path(chosen) if chosen.endswith((".yaml", ".yml")) else folder / f"{chosen}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.images.names import NIFTI, OTHER, is_image, stem
+from segstudy.images.names import NIFTI, OTHER, composed, is_image, stem
 from segstudy.images.unreadable import holds_dicom
 
 NOT_READ = (
@@ -98,7 +98,7 @@ def unread(folder: Path) -> dict[str, Path]:
         ending = next((known for known in endings if path.name.lower().endswith(known)), "")
         read = is_image(path) and not path.is_dir()
         if ending and not read and not path.name.startswith("."):
-            unread_files.setdefault(path.name[: -len(ending)], path)
+            unread_files.setdefault(composed(path.name[: -len(ending)]), path)
     return unread_files
 
 
@@ -114,11 +114,11 @@ def one_file_per_structure(files: Iterable[Path]) -> str:
 def _described(inside: Mapping[str, Sequence[Path]]) -> str:
     """Say whether the files in folders of cases are a case's one label map or its structures."""
     case, files = next(iter(inside.items()))
-    named_by_case = [file for file in files if stem(file).startswith(case)]
+    named_by_case = [file for file in files if stem(file).startswith(composed(case))]
     if len(files) > 1 and not named_by_case:
         return f"one folder per case ({case}/, ...) with {one_file_per_structure(files)}"
     file = (named_by_case or files)[0]
-    suffix = file.name[len(stem(file)) :]
+    suffix = composed(file.name)[len(stem(file)) :]
     return (
         f"one folder per case ({case}/{file.name}, ...), as MONAI's SaveImage writes them: expected "
         f"one folder of label maps with the names of the references, such as {case}{suffix}; write "

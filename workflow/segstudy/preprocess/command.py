@@ -1,6 +1,7 @@
 """`segstudy preprocess folds | split | fingerprint | plan | resample | tissues | list`."""
 
 import argparse
+import errno
 from pathlib import Path
 
 
@@ -95,10 +96,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _split(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     from segstudy.cases import UNTESTED, read_cases, write_splits
-    from segstudy.folds import check_known, is_dealt_by, of_subjects, read_folds, write_folds
+    from segstudy.folds import (
+        check_known,
+        is_dealt_by,
+        of_subjects,
+        read_folds,
+        read_origins,
+        unit,
+        write_folds,
+    )
     from segstudy.log import log
-    from segstudy.preprocess.split import split
+    from segstudy.preprocess.split import origins, split
     from segstudy.study import SplitSettings, from_json
 
     settings = from_json(SplitSettings, options.settings)
@@ -109,8 +120,17 @@ def _split(options: argparse.Namespace) -> None:
     cohorts = _tables(options.cases, settings.roles, read_cases)
     splits = split(cohorts, settings.roles, settings.splits, known)
     folds = of_subjects(splits, settings.splits)
-    if any(case.fold is not None for cases in cohorts.values() for case in cases):
+    by_table = any(case.fold is not None for cases in cohorts.values() for case in cases)
+    if by_table:
         dealt_by = None
+    before = read_origins(kept, settings.splits) if known else {}
+    came_by = origins(folds, before, by_table=by_table)
+    splits = [
+        row
+        if row.fold in (None, UNTESTED)
+        else replace(row, origin=came_by[unit(row, settings.splits)])
+        for row in splits
+    ]
     check_known(known, folds, kept)
     new = [subject for subject in folds if subject not in known]
     if known and new:
@@ -131,10 +151,27 @@ def _split(options: argparse.Namespace) -> None:
         log.info("%d label maps, trained on by every fold", maps)
     # In this order, so that the table of splits is newer than the file of folds that it depends on.
     if kept:
-        write_folds(kept, {**known, **folds}, dealt_by)
+        try:
+            write_folds(kept, {**known, **folds}, dealt_by, {**before, **came_by})
+        except OSError as error:
+            _refuse_read_only(error, kept, new + moved)
         how = "" if dealt_by else "; not dealt by splits.seed, which decides on new subjects alone"
         log.info("folds are kept in %s%s", kept, how)
     write_splits(options.output, splits)
+
+
+def _refuse_read_only(error: OSError, kept: Path, changed: list[str]) -> None:
+    """Raise InputError where a file of folds that is read-only has to be changed; without changes go on."""
+    from segstudy.errors import InputError
+    from segstudy.words import count
+
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise error
+    if changed:
+        raise InputError(
+            f"{kept}: cannot be written ({error.strerror}), and other folds of {count(len(changed), 'subject')} "
+            f"belong into it: {', '.join(changed[:5])}. Copy it beside a study file of your own, or beside your link to this one"
+        ) from None
 
 
 def _folds(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from segstudy.cases import UNTESTED, Case, Split, training_side
+from segstudy.cases import FROM_TABLE, JOINED, SEED, UNTESTED, Case, Split, training_side
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.study import Splits
@@ -100,6 +100,26 @@ def split(
     ]
     _say_what_cannot_be_learned(training | maps, splits, settings.folds)
     return splits
+
+
+def origins(
+    folds: Mapping[str, int], before: Mapping[str, str], *, by_table: bool
+) -> dict[str, str]:
+    """Return how each subject got its fold, one of `cases.ORIGINS`.
+
+    Parameters
+    ----------
+    folds
+        Subject -> the fold that `split` gave it.
+    before
+        Subject -> how it had got the fold that was known.
+    by_table
+        Whether the case table gives the folds.
+    """
+    if by_table:
+        return dict.fromkeys(folds, FROM_TABLE)
+    new = JOINED if before.keys() & folds.keys() else SEED
+    return {subject: before.get(subject, new) for subject in folds}
 
 
 def _say_same_images(cohorts: Mapping[str, Sequence[Case]]) -> None:

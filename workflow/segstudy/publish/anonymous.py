@@ -103,7 +103,7 @@ def anonymised(
         place = Path(*(cases.get(part, part) for part in parts))
         _link(path, folder / place.with_name(f"{place.name}.tsv"))
     for path in [*root.glob("statistics/*.csv"), *root.glob("metrics/*/**/*.csv")]:
-        _rename_table(path, folder / path.relative_to(root), cases)
+        _rename_table(path, folder / path.relative_to(root), names)
     metrics = results.metrics.copy()
     metrics["case"] = metrics["case"].map(cases)
     if "subject" in metrics:
@@ -113,7 +113,7 @@ def anonymised(
         name = path.name.removesuffix(".nii.gz")
         if name in cases:
             _link(path, folder / path.relative_to(root).with_name(f"{cases[name]}.nii.gz"))
-    return Results(_study(study, names), folder)
+    return Results(renamed_study(study, names), folder)
 
 
 def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:
@@ -125,7 +125,7 @@ def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:
     return re.sub(rf"(?<![\w-])({known})(?![\w-])", lambda match: new[match[1]], str(text))
 
 
-def _study(study: Study, names) -> Study:
+def renamed_study(study: Study, names: Mapping[str, Mapping[str, str]]) -> Study:
     """Replace names in the study's settings and free texts."""
     datasets = {}
     for name, settings in study.datasets.items():
@@ -169,7 +169,7 @@ def _repair(
         folder / "repair" / dataset,
     )
     for path in old_folder.glob("estimate/*.csv"):
-        _rename_table(path, new_folder / path.relative_to(old_folder), cases)
+        _rename_table(path, new_folder / path.relative_to(old_folder), {"cases": cases})
     attempts = results.attempts(dataset).copy()
     if "reason" in attempts:
         attempts["reason"] = attempts["reason"].map(withheld_if_named)
@@ -191,11 +191,12 @@ def _repair(
     write_table(new_folder / "labels/all/verdicts.csv", verdicts)
 
 
-def _rename_table(old: Path, new: Path, cases: Mapping[str, str]) -> None:
-    """Copy a table; a column `case` gets the new names."""
+def _rename_table(old: Path, new: Path, names: Mapping[str, Mapping[str, str]]) -> None:
+    """Copy a table; columns `case` and `subject` get the new names."""
     table = pandas.read_csv(old, dtype=str, keep_default_na=False)
-    if "case" in table:
-        table["case"] = table["case"].map(lambda name: cases.get(name, name))
+    for column, kind in (("case", "cases"), ("subject", "subjects")):
+        if column in table and kind in names:
+            table[column] = table[column].replace(names[kind])
     write_table(new, table)
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from segstudy import __version__
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -50,6 +52,8 @@ class Reference:
             "book": "publisher",
         }
         authors = self.authors.replace(" et al.", " and others").replace(" & ", " and ")
+        if authors.startswith("The "):  # a group, whose name has no first and last part
+            authors = f"{{{authors}}}"
         lines = [f"@{self.kind}{{{self.key},", f"  author = {{{authors}}},"]
         lines += [f"  title = {{{{{self.title}}}}},", f"  year = {{{self.year}}},"]
         lines.append(f"  {place[self.kind]} = {{{self.where}}},")
@@ -176,6 +180,9 @@ REFERENCES = {
         Reference("ronneberger2015", "inproceedings", "Ronneberger O & Fischer P & Brox T", 2015,
                   "U-Net: convolutional networks for biomedical image segmentation",
                   "MICCAI 2015, 234-241", "10.1007/978-3-319-24574-4_28"),
+        Reference("segstudy", "misc", "The segstudy authors", 2026,
+                  "segstudy: reproducible segmentation studies in medical images",
+                  f"Version {__version__}"),
         Reference("shapiro1965", "article", "Shapiro SS & Wilk MB", 1965,
                   "An analysis of variance test for normality (complete samples)",
                   "Biometrika 52:591-611", "10.1093/biomet/52.3-4.591"),

@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--output", required=True, type=Path, help="report.html")
     package.add_argument("--output", required=True, type=Path, help="the zip")
     package.add_argument(
+        "--study-file", type=Path, help="study file that the user wrote, for the zip"
+    )
+    package.add_argument(
         "--with-images", action="store_true", help="keep what shows images of patients"
     )
     package.add_argument(
@@ -49,7 +52,12 @@ def run(options: argparse.Namespace) -> None:
         from segstudy.publish.package import write_package
 
         write_package(
-            results, options.figures, options.output, options.with_images, options.anonymous
+            results,
+            options.figures,
+            options.output,
+            options.with_images,
+            options.anonymous,
+            options.study_file,
         )
     else:
         from segstudy.publish.report import write_report

@@ -7,29 +7,41 @@ import shutil
 import tempfile
 import urllib.parse
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import segstudy
-from segstudy.cases import Split
+from segstudy.cases import JOINED, SEED, Split
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_json, write_table, write_text, writing
-from segstudy.folds import of_subjects, write_folds
+from segstudy.folds import of_subjects, unit, write_folds
 from segstudy.images.names import stem
 from segstudy.log import log
+from segstudy.publish import rerun
 from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.leaks import Leaks, Sought, check
 from segstudy.publish.methods import methods
-from segstudy.publish.redaction import redacted, registry, settings_yaml
+from segstudy.publish.package_tables import TABLES, write_tables
+from segstudy.publish.redaction import (
+    redacted,
+    registered,
+    registered_name,
+    registry,
+    settings_yaml,
+)
 from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
+from segstudy.publish.settings_file import write_settings
 from segstudy.publish.viewer import write_viewer
 from segstudy.study import Study
 
 CHECKSUMS = "SHA256SUMS"
+FOLDS = "settings.splits.tsv"
+WITH_IMAGES, ANONYMOUS = "--with-images", "--anonymous"
 _PATH = re.compile(
     r"(?<![\w./:])(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
 )
@@ -42,6 +54,7 @@ def write_package(
     output: Path,
     with_images: bool = False,
     anonymous: bool = False,
+    study_file: Path | None = None,
 ) -> None:
     """Write the zip `output`.
 
@@ -58,12 +71,14 @@ def write_package(
     anonymous
         Whether cases and subjects get numbers for names; the key is then written beside the
         zip, as `<output>.names.csv`, and figures are drawn anew.
+    study_file
+        The study file that the user wrote. Without it the zip has every setting in its place.
 
     Raises
     ------
     InputError
         With the file and the place, where a folder of the study's paths or, if anonymous, a
-        name would be in the zip.
+        name would be in the zip; and where the study file is not that of the results.
     """
     names = numbered(results) if anonymous else None
     leaks = sought(results, names)
@@ -83,12 +98,12 @@ def write_package(
         _check_words(results.study, leaks)
         if names:
             draw_all(results, figure_folder)
-        collect(results, figure_folder, top, with_images, anonymous)
-        cited = [
-            (reference.text, reference.bibtex, reference.link) for reference in REFERENCES.values()
-        ]
-        constant = [text for texts in cited for text in texts if text]
-        check(top, leaks, (*constant, *REFERENCES), _of_others())
+        origin = rerun.code(anonymous)
+        collect(results, figure_folder, top, with_images, anonymous, origin)
+        asked = {WITH_IMAGES: with_images, ANONYMOUS: anonymous}
+        options = [option for option, is_asked in asked.items() if is_asked]
+        add_rerun(results, top, study_file, options, origin, leaks, names)
+        check(top, leaks, _public_texts(results, origin), _of_others())
         write_text(top / CHECKSUMS, checksums(top))
         _zip(top, output)
     if names:
@@ -178,9 +193,14 @@ def _of_others() -> list[bytes]:
 
 
 def collect(
-    results: Results, figure_folder: Path, top: Path, with_images: bool, anonymous: bool
+    results: Results,
+    figure_folder: Path,
+    top: Path,
+    with_images: bool,
+    anonymous: bool,
+    origin: rerun.Code,
 ) -> None:
-    """Put everything that is published into a folder.
+    """Put what is published of the results into a folder.
 
     Parameters
     ----------
@@ -194,6 +214,8 @@ def collect(
         Whether figures that show patients are kept.
     anonymous
         Whether cases have numbers for names.
+    origin
+        The segstudy that runs.
     """
     study = results.study
     captions = read_json(figure_folder / CAPTIONS)
@@ -218,16 +240,12 @@ def collect(
     shutil.copyfile(figure_folder / LAYERS, drawn / LAYERS)
     if with_images:
         write_viewer(results, top / VIEWER)
-    write_report(results, drawn, top / "report.html", images=with_images, published=True)
+    write_report(
+        results, drawn, top / "report.html", with_images, published=True, anonymous=anonymous
+    )
     (drawn / LAYERS).unlink()
 
-    tables = top / "tables"
-    write_table(tables / "metrics.csv", results.metrics)
-    for name in ("summary", "tests", "ranking"):
-        path = results.root / "statistics" / f"{name}.csv"
-        if path.is_file():
-            shutil.copyfile(path, tables / path.name)
-    write_table(tables / "splits.csv", results.splits)
+    write_tables(results, top / "tables", anonymous)
     text = "\n\n".join(f"## {heading}\n\n{part}" for heading, part in methods(results))
     cited = list(dict.fromkeys(re.findall(r"\[\[(\w+)\]\]", text)))
     write_text(
@@ -235,39 +253,51 @@ def collect(
         "# Methods\n\n" + re.sub(r"\[\[(\w+)\]\]", r"[@\1]", text)
         + "\n\nThis text is free to use (CC0 1.0).\n",
     )  # fmt: skip
-    write_text(top / "references.bib", "\n\n".join(REFERENCES[key].bibtex for key in cited) + "\n")
-    write_text(top / "settings.yaml", settings_yaml(study))
-    if not anonymous:  # Under other names the folds of a rerun cannot be told.
-        rows = (Split(**row) for row in results.splits.to_dict("records"))
-        write_folds(top / "settings.splits.tsv", of_subjects(rows, study.splits), study.splits)
+    write_text(top / "references.bib", rerun.bibliography(cited, study, origin))
     write_text(top / "LICENCE.md", licences(results))
-    write_text(top / "README.md", _readme(results, with_images, anonymous))
 
 
 def licences(results: Results) -> str:
     """Write the licences of the parts of the zip, and the works to cite."""
-    known = registry()
     lines = [
         "# Licences and citation",
         "",
         "- `methods.md`: CC0 1.0, no rights reserved.",
-        "- Made with segstudy "
-        + segstudy.__version__
-        + " (MIT). Please cite it (CITATION.cff of its"
-        " repository) and the works in `references.bib`.",
+        f"- Made with segstudy {segstudy.__version__} (MIT). Please cite it (`{rerun.CITATION}`) and the works in "
+        "`references.bib`.",
         "- Figures and tables are the authors' own: say here under which licence you publish them.",
     ]
+    known = registry()
     for dataset, settings in results.study.datasets.items():
-        entry = known.get(getattr(settings.source, "registered", "") or "")
+        name = registered_name(settings.source, known)
         if settings.source.layout == "phantom":
             lines.append(f"- Data `{dataset}`: simulated, no patient.")
-        elif entry:
-            lines.append(
-                f"- Data `{dataset}`: {entry['title']}, {entry['licence']}. {entry['reference']}"
-            )
+        elif name:
+            lines.append(f"- Data `{dataset}`: {_of_registry(known[name])}")
         else:
             lines.append(f"- Data `{dataset}`: say here where it is from and its licence.")
     return "\n".join(lines) + "\n"
+
+
+def _of_registry(entry: Mapping[str, Any]) -> str:
+    """Say licence, reference and origin of data as the registry has them."""
+    checksum = next((f"{key} {entry[key]}" for key in ("sha256", "md5") if key in entry), "")
+    origin = f"Fetched from {entry['url']} ({checksum})." if "url" in entry else entry["obtain"]
+    return f"{entry['title']}. Licence: {entry['licence']}. {entry['reference']}. {origin}"
+
+
+def _public_texts(results: Results, origin: rerun.Code) -> list[str]:
+    """List texts by others that stand in the zip, and may hold a word that is a folder here too."""
+    texts = [
+        text
+        for reference in REFERENCES.values()
+        for text in (reference.text, reference.bibtex, reference.link)
+    ]
+    entries = registered(results.study)
+    texts += [_of_registry(entry) for entry in entries.values()]
+    texts += [rerun.bibliography([name], results.study, origin) for name in ("segstudy",)]
+    texts += [origin.address, rerun.lock(results)]
+    return [text for text in [*texts, *REFERENCES, *entries] if text]
 
 
 def checksums(folder: Path) -> str:
@@ -280,53 +310,92 @@ def checksums(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _readme(results: Results, with_images: bool, anonymous: bool) -> str:
+def add_rerun(
+    results: Results,
+    top: Path,
+    study_file: Path | None,
+    options: Sequence[str],
+    origin: rerun.Code,
+    leaks: Leaks,
+    names: Mapping[str, Mapping[str, str]] | None,
+) -> None:
+    """Put what a rerun needs into the folder: settings, folds, versions, code, and how to go about it.
+
+    Parameters
+    ----------
+    results
+        The results of the study, under new names where there are such.
+    top
+        The folder, filled by `collect`.
+    study_file
+        The study file that the user wrote, where it is known.
+    options
+        Of `segstudy publish package`.
+    origin
+        The segstudy that runs.
+    leaks
+        The texts that must not be told in a remark of the study file.
+    names
+        The new names; None where cases have their own.
+    """
     study = results.study
+
+    def tells(text: str) -> bool:
+        return bool(_PATH.search(text) or leaks.find(text))
+
+    gaps = write_settings(top / rerun.SETTINGS, study, study_file, tells, names)
+    write_text(top / rerun.RESOLVED, settings_yaml(study))
+    if not names:  # Under other names the folds of a rerun cannot be told.
+        rows = [Split(**row) for row in results.splits.to_dict("records")]
+        folds = of_subjects(rows, study.splits)
+        origins = {unit(row, study.splits): row.origin for row in rows if row.origin}
+        dealt = all(origins.get(subject) in (SEED, JOINED) for subject in folds)
+        write_folds(top / FOLDS, folds, study.splits if dealt else None, origins)
+    write_text(top / rerun.LOCK, rerun.lock(results))
+    write_text(top / rerun.CITATION, rerun.citation(origin))
+    commands = rerun.commands(results, origin, gaps)
+    write_json(top / rerun.RECORD, rerun.record(results, origin, commands))
+    words = rerun.in_words(origin, commands, gaps, options)
+    write_text(top / "README.md", _readme(study, top, options, words))
+
+
+CONTENTS = {
+    "report.html": "everything to read, in any browser, offline",
+    "figures/": "each figure as PNG (300 dpi), SVG and PDF, and the table it was drawn from",
+    "viewer/": "chosen cases in 3D; open `viewer/index.html`",
+    "methods.md": "the methods text",
+    "references.bib": "what it cites, and segstudy",
+    rerun.CITATION: "how to cite segstudy",
+    "LICENCE.md": "licences, and what to cite",
+    rerun.SETTINGS: "the study file, to run it again",
+    FOLDS: "each subject's fold, which a rerun takes from there",
+    rerun.RESOLVED: "every setting, defaults included",
+    rerun.LOCK: "the versions that ran",
+    rerun.RECORD: "code, versions, seeds and commands",
+    **{f"tables/{name}": holds for name, holds in TABLES.items()},
+}
+"""File or folder of the zip -> what it holds."""
+
+
+def _readme(study: Study, top: Path, options: Sequence[str], again: str) -> str:
+    there = [f"| `{name}` | {holds} |" for name, holds in CONTENTS.items() if (top / name).exists()]
     return "\n".join(
         [
             f"# {redacted(study).title or study.name}",
             "",
             "| file | holds |",
             "|---|---|",
-            "| `report.html` | everything to read, in any browser, offline |",
-            "| `figures/` | each figure as PNG (300 dpi), SVG and PDF, and the table it was drawn from |",
-            "| `tables/` | every measurement, summary, tests, ranking, folds |",
-            "| `methods.md`, `references.bib` | the methods text and what it cites |",
-            "| `settings.yaml` | the study file: every setting, defaults included |",
-            *(
-                []
-                if anonymous
-                else [
-                    "| `settings.splits.tsv` | each subject's fold, which a rerun takes from there |"
-                ]
-            ),
-            "| `LICENCE.md` | licences, and what to cite |",
+            *there,
             f"| `{CHECKSUMS}` | check with `sha256sum --check {CHECKSUMS}` |",
             "",
-            "Images of patients are in it." if with_images else "No image of a patient is in it.",
-            "Cases have numbers for names." if anonymous else "Cases have their own names.",
+            "Images of patients are in it." if WITH_IMAGES in options else "No image of a patient is in it.",
+            "Cases have numbers for names." if ANONYMOUS in options else "Cases have their own names.",
+            *([f"Not all of the study is done: {'; '.join(study.partial)}."] if study.partial else []),
             "",
-            "To run the study again: install segstudy, put your path to the data of each dataset into "
-            f"`settings.yaml`, and call `snakemake --config study=settings.yaml`. {_to_fill_in(results)}",
+            again,
             "",
         ]
-    )
-
-
-def _to_fill_in(results: Results) -> str:
-    """List the settings that have a role in place of a path or a name."""
-    public, gaps = redacted(results.study), []
-    for dataset, settings in public.datasets.items():
-        for key in ("path", "url"):
-            role = getattr(settings.source, key, None)
-            if role and "://" not in role:
-                gaps.append(f"`datasets.{dataset}.source.{key}` is {role}")
-        if settings.repair and settings.repair.reference_case:
-            gaps.append(f"`datasets.{dataset}.repair.reference_case` is the name of a case")
-    for name, model in public.models.items():
-        if "(a path)" in getattr(model, "command", ()):
-            gaps.append(f"`models.{name}.command` lacks its paths")
-    return f"To fill in: {'; '.join(gaps)}." if gaps else "Nothing is to be filled in."
+    )  # fmt: skip
 
 
 def _files(folder: Path) -> list[Path]:

@@ -5,12 +5,20 @@ import os
 import platform
 import re
 import subprocess
+import tomllib
+import urllib.parse
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pandas
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import segstudy
 from segstudy import shipped, versions
+from segstudy.files import parse_json
 from segstudy.log import duration
 from segstudy.study import Study
 
@@ -57,6 +65,109 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def address() -> str:
+    """Return where this code is from, as others can reach it: of the checkout, else of the package; empty where neither says."""
+    folder = Path(segstudy.__file__).parent
+    if commit():
+        return public_address(_git(folder, "remote", "get-url", "origin") or "")
+    with suppress(metadata.PackageNotFoundError):
+        for line in metadata.metadata("segstudy").get_all("Project-URL") or ():
+            label, _, url = line.partition(", ")
+            if label.lower() in ("repository", "source", "homepage"):
+                return public_address(url)
+    return ""
+
+
+def public_address(remote: str) -> str:
+    """Return the address of a repository without login; empty for a folder of this machine."""
+    short = re.fullmatch(r"(?:[^@/\s]+@)?([\w.-]+\.[\w-]+):(?!//)/?([^\s]+)", remote)
+    if short:  # git@host:owner/name
+        return f"https://{short[1]}/{short[2]}"
+    parts = urllib.parse.urlsplit(remote)
+    if parts.scheme not in ("http", "https", "ssh", "git") or not parts.hostname:
+        return ""
+    port = f":{parts.port}" if parts.port and parts.scheme.startswith("http") else ""
+    return f"https://{parts.hostname}{port}{parts.path}"
+
+
+def package_digest() -> str:
+    """Compute the SHA-256 of the package's code: of names and contents of its files, wherever it lies."""
+    folder, digest = Path(segstudy.__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_file() and inside.parts[0] != "_shipped" and "__pycache__" not in inside.parts:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{content}  {inside.as_posix()}\n".encode())
+    return digest.hexdigest()
+
+
+def wheel_digest() -> str:
+    """Return the SHA-256 of the archive that segstudy was installed from, where pip has recorded it."""
+    with suppress(metadata.PackageNotFoundError):
+        text = metadata.distribution("segstudy").read_text("direct_url.json") or "{}"
+        archive = parse_json(text, "direct_url.json").get("archive_info", {})
+        return archive.get("hashes", {}).get("sha256", "")
+    return ""
+
+
+def lock(extras: Collection[str], ran: Mapping[str, Collection[str]]) -> str:
+    """Write the versions of segstudy's requirements, and of all that these require, as pip reads them.
+
+    Parameters
+    ----------
+    extras
+        Names of segstudy's own extras that count too, such as `nnunet`.
+    ran
+        Library -> the versions that trainings recorded. One alone counts; of several, and of all else,
+        that which is installed here.
+
+    Returns
+    -------
+    A line a distribution; what a local build adds to a version (`+cpu`) is left out.
+    """
+    found: dict[str, str] = {}
+    asked = [("segstudy", frozenset(extras))]
+    for name, wanted in asked:
+        for required in map(Requirement, _requirements(name)):
+            if not _counts(required, wanted):
+                continue
+            key = canonicalize_name(required.name)
+            with suppress(metadata.PackageNotFoundError):
+                found[key] = metadata.version(key)
+            following = (key, frozenset(required.extras))
+            if following not in asked:
+                asked.append(following)
+    lines = [f"# Python {platform.python_version()}"]
+    for library, versions_ran in sorted(ran.items()):
+        if library in ("python", "segstudy"):
+            continue
+        if len(versions_ran) == 1:
+            found[canonicalize_name(library)] = next(iter(versions_ran))
+        else:
+            lines.append(f"# {library}: trainings ran with {', '.join(sorted(versions_ran))}")
+    lines += [f"{name}=={version.partition('+')[0]}" for name, version in sorted(found.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _requirements(name: str) -> list[str]:
+    """Return what a distribution requires; segstudy as its clone says, since what is installed may be older."""
+    project = shipped.ROOT / "pyproject.toml"
+    if name == "segstudy" and project.is_file():
+        told = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+        extras = told["optional-dependencies"].items()
+        further = [f'{line}; extra == "{extra}"' for extra, lines in extras for line in lines]
+        return [*told["dependencies"], *further]
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.requires(name) or []
+    return []
+
+
+def _counts(required: Requirement, extras: Collection[str]) -> bool:
+    """Return whether a requirement holds on this machine, for one of these extras or without any."""
+    marker = required.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
 
 
 def lock_digest() -> str:

@@ -5,8 +5,10 @@ looked for in texts. Texts that the stages wrote are let out only where nothing 
 or a name; else a remark stands for them.
 """
 
+import copy
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,6 +17,7 @@ import yaml
 
 from segstudy import shipped
 from segstudy.cases import Case
+from segstudy.grid_search import Grids
 from segstudy.images.names import is_image
 from segstudy.plugins import reference
 from segstudy.publish.results import Results
@@ -66,11 +69,55 @@ def _without_folders(model: StudyModel) -> StudyModel:
 def settings_yaml(study: Study) -> str:
     """Write every setting of the study as a study file, defaults included, with a role for each path."""
     content: dict[str, Any] = references.as_written(redacted(study).model_dump(mode="json"))
-    # What a grid became are models already; a study file has no empty `grid_search`.
-    del content["grids"], content["partial"]
     for model in content["models"].values():
-        model.pop("grid_search", None)
+        model.pop("grid_search", None)  # a study file has no empty one
+    content["models"] = _with_grid_searches(content["models"], content["grids"])
+    del content["grids"], content["partial"]
+    return yaml_text(content)
+
+
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """Write keys and values as YAML, in their order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=88)
+
+
+def _with_grid_searches(models: dict[str, Any], grids: Grids) -> dict[str, Any]:
+    """Put each grid search in place of the models that it became; of one that is not done, the models stay."""
+    whole = {entry: points for entry, points in grids.items() if _is_whole(points)}
+    entry_of = {model: entry for entry, points in whole.items() for model in points}
+    written: dict[str, Any] = {}
+    for name, model in models.items():
+        entry = entry_of.get(name, name)
+        if entry not in written:
+            written[entry] = _searched(model, whole[entry]) if name in entry_of else model
+    return written
+
+
+def _values_of(points: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of each setting of a grid search, in their order."""
+    settings = next(iter(points.values()))
+    values = {setting: [point[setting] for point in points.values()] for setting in settings}
+    return {
+        setting: [value for place, value in enumerate(found) if value not in found[:place]]
+        for setting, found in values.items()
+    }
+
+
+def _is_whole(points: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether each combination of the values is there; of a study that is not done, some are not."""
+    return math.prod(map(len, _values_of(points).values())) == len(points)
+
+
+def _searched(model: dict[str, Any], points: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one of the models that a grid search became with the search in it, in place of its own values."""
+    model, search = copy.deepcopy(model), _values_of(points)
+    for setting in search:
+        *above, last = setting.split(".")
+        inside = model
+        for key in above:
+            inside = inside[key]
+        inside.pop(last, None)
+    return {**model, "grid_search": search}
 
 
 def role_of_source(dataset: str, layout: str) -> str:
@@ -83,6 +130,23 @@ def registry() -> dict[str, dict[str, Any]]:
     """Read the datasets that anybody may fetch or ask for, by name; their addresses are public."""
     path = shipped.RESOURCES / "datasets.yaml"
     return read_yaml(path) if path.is_file() else {}
+
+
+def registered(study: Study) -> dict[str, dict[str, Any]]:
+    """Return the entries of the registry whose data a study uses, by name or by address, in its order."""
+    known, used = registry(), {}
+    for dataset in study.datasets.values():
+        if name := registered_name(dataset.source, known):
+            used[name] = known[name]
+    return used
+
+
+def registered_name(source: Any, known: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the name of a source in the registry; None where it is not there."""
+    url = getattr(source, "url", None)
+    by_url = [name for name, entry in known.items() if url and entry.get("url") == url]
+    name = getattr(source, "registered", None) or next(iter(by_url), None)
+    return name if name in known else None
 
 
 def _source(dataset: str, source: Any) -> Any:

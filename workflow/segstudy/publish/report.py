@@ -42,6 +42,7 @@ def write_report(
     images: bool = True,
     most_bytes: int = MOST_BYTES,
     published: bool = False,
+    anonymous: bool = False,
 ) -> None:
     """Write the report.
 
@@ -60,17 +61,20 @@ def write_report(
         through cases go to `report_files/` beside it.
     published
         True tells how many warnings there are in the logs, and not their words.
+    anonymous
+        True does not tell the commit, which leads to who made it.
 
     Raises
     ------
     InputError
         Where a table or a figure is missing.
     """
-    text = render(results, folder, output, images, published=published)
+    told = {"published": published, "anonymous": anonymous}
+    text = render(results, folder, output, images, **told)
     beside = output.parent / FILES
     embedded = len(text.encode()) <= most_bytes
     if not embedded:
-        text = render(results, folder, output, images, embedded=False, published=published)
+        text = render(results, folder, output, images, embedded=False, **told)
     if images and not embedded:
         with writing_folder(beside) as temporary:
             for name, content in slice_files(_figure_file(folder / LAYERS)):
@@ -89,6 +93,7 @@ def render(
     images: bool = True,
     embedded: bool = True,
     published: bool = False,
+    anonymous: bool = False,
 ) -> str:
     """Render the page as HTML.
 
@@ -104,7 +109,7 @@ def render(
         Whether patients' images are shown.
     embedded
         False refers to figures and to slices through cases as files.
-    published
+    published, anonymous
         As of `write_report`.
     """
     study, public = results.study, redaction.redacted(results.study)
@@ -160,7 +165,7 @@ def render(
         bibtex=_data_address(
             "\n\n".join(reference.bibtex for _, reference in cited.references) + "\n"
         ),
-        commit=provenance.commit(),
+        commit=None if anonymous else provenance.commit(),
         lock=provenance.lock_digest(),
         versions=[*provenance.library_versions(), *provenance.plugins(study)],
         machine=provenance.machine(),

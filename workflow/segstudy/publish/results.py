@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas
 
-from segstudy.cases import Case, read_cases, read_splits, repaired_labels
+from segstudy.cases import Case, Split, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
 from segstudy.study import ExternalModel, PluginTrainerModel, Study
+
+SPLIT_COLUMNS = [field.name for field in fields(Split)]
 
 
 @dataclass
@@ -59,14 +61,14 @@ class Results:
 
     @cached_property
     def splits(self) -> pandas.DataFrame:
-        """Return the splits: columns dataset, case, subject, fold.
+        """Return the splits: columns dataset, case, subject, fold, origin.
 
         The fold is None for cases that every fold's model is tested on, and -1 for label maps,
         which no fold tests.
         """
         path = self._needed(self.paths.splits, "preprocess", "split")
         rows = [vars(split) for split in read_splits(path)]
-        return pandas.DataFrame(rows, columns=["dataset", "case", "subject", "fold"], dtype=object)
+        return pandas.DataFrame(rows, columns=SPLIT_COLUMNS, dtype=object)
 
     # --- repair ---------------------------------------------------------------------------------
 
@@ -187,18 +189,23 @@ class Results:
 
         The last row and column are the background.
         """
-        columns = ("case", "reference", "prediction", "n_voxels")
         tables = [
-            self._table(
-                self.paths.confusion(model, fold, seed, dataset),
-                "metrics", f"{model}, fold {fold}, seed {seed}, {dataset}", columns,
-            )
+            self.confusion_of(model, fold, seed, dataset)
             for fold in self.study.folds
             for seed in self.study.models[model].seeds
-        ]  # fmt: skip
+        ]
         names = [*self.study.structures, "background"]
         counts = pandas.concat(tables).groupby(["reference", "prediction"])["n_voxels"].sum()
         return counts.unstack(fill_value=0).reindex(index=names, columns=names, fill_value=0)
+
+    def confusion_of(self, model: str, fold: int, seed: int, dataset: str) -> pandas.DataFrame:
+        """Return the voxels of one run; columns case, reference, prediction, n_voxels."""
+        return self._table(
+            self.paths.confusion(model, fold, seed, dataset),
+            "metrics",
+            f"{model}, fold {fold}, seed {seed}, {dataset}",
+            ("case", "reference", "prediction", "n_voxels"),
+        )
 
     @cached_property
     def summary(self) -> pandas.DataFrame:
@@ -320,12 +327,12 @@ class Results:
     def benchmarks(self) -> pandas.DataFrame:
         """Read Snakemake's benchmark files, a row a file: stage, job, s, max_rss (MB).
 
-        Empty without Snakemake.
+        Empty without Snakemake; without that of the zip, since a second one would tell of the first.
         """
         rows = []
         for path in sorted(Path(self.paths.benchmarks).glob("**/*.tsv")):
             parts = path.relative_to(self.paths.benchmarks).parts
-            if len(parts) < 2:
+            if len(parts) < 2 or str(path) == self.paths.benchmark("publish", "package"):
                 continue
             table = _read(path, ("s",))
             for _, row in table.iterrows():
@@ -335,9 +342,11 @@ class Results:
         return pandas.DataFrame(rows, columns=["stage", "job", "s", "max_rss"])
 
     def warnings(self) -> pandas.DataFrame:
-        """Read the lines of the logs that warn or tell an error: stage, job, line (without its time)."""
+        """Read the lines of the logs, but for the zip's, that warn or tell an error: stage, job, line (without its time)."""
         rows = []
         for path in sorted(Path(self.paths.logs).glob("*/*.log")):
+            if str(path) == self.paths.log("publish", "package"):
+                continue
             text = path.read_text(encoding="utf-8", errors="replace")
             lines = (re.sub(r"^\d\d:\d\d:\d\d ", "", line.strip()) for line in text.splitlines())
             distinct = dict.fromkeys(line for line in lines if _WARNS.search(line))

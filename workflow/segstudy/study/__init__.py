@@ -23,7 +23,7 @@ from segstudy.study.networks import (
 from segstudy.study.nnunet import NnunetInfer, NnunetModel
 from segstudy.study.plugin_trainer import PluginTrainerModel
 from segstudy.study.preprocessing import Preprocess, Splits
-from segstudy.study.reading import check_sources, from_json, read_study
+from segstudy.study.reading import as_written, check_sources, from_json, read_study
 from segstudy.study.repair import Elastix, Repair
 from segstudy.study.settings import Settings
 from segstudy.study.sources import (
@@ -106,6 +106,7 @@ __all__ = [
     "TrainingSubset",
     "UnetModel",
     "UnetrModel",
+    "as_written",
     "check_sources",
     "from_json",
     "read_study",

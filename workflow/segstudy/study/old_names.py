@@ -110,6 +110,45 @@ def setting_by_todays_name(
     return ".".join(parts), old_names
 
 
+def values_by_todays_names(
+    annotation: Any, content: dict, setting: str, values: list
+) -> tuple[list, list[OldName]]:
+    """Rename keys that have old names in the values of a setting of a grid search.
+
+    Parameters
+    ----------
+    annotation
+        Type of the model.
+    content
+        The model's settings, which tell what network it is.
+    setting
+        Keys joined by dots, by today's names.
+    values
+        What the search tries.
+
+    Returns
+    -------
+    The values by today's names, and what was renamed, from the values on: their number, then keys.
+    """
+    tags = {tag: content[tag] for tag in TAGS if tag in content}
+    parts, renamed, old_names = setting.split("."), [], []
+    for number, value in enumerate(values):
+        nested = value
+        for part in reversed(parts):
+            nested = {part: nested}
+        inside, old_here = by_todays_names(annotation, nested | tags)
+        for part in parts:
+            inside = inside[part]
+        renamed.append(inside)
+        old_names += [OldName((number, *old.place[len(parts) :]), old.today) for old in old_here]
+    return renamed, old_names
+
+
+def _is_searched(place: Keys) -> bool:
+    """Return whether a key is in a grid search, whose models are named by its settings and values."""
+    return len(place) > 3 and place[0] == "models" and place[2] in ("grid_search", "grid")
+
+
 def notes(
     old_names: Iterable[OldName], file: Path | str, place: Callable[[Keys], str]
 ) -> list[str]:
@@ -131,5 +170,10 @@ def notes(
         f"{file}{place(first)}: {'.'.join(map(str, first))} is called {today} now"
         + (f", here and in {count(len(more), 'more place')}" if more else "")
         + f"; rename it, as the next version refuses {old}"
+        + (
+            "; the models of the grid search are named by it"
+            if any(map(_is_searched, (first, *more)))
+            else ""
+        )
         for (old, today), (first, *more) in places.items()
     ]

@@ -16,10 +16,17 @@ from segstudy import paths, plugins
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 from segstudy.grid_search import Grids, expand
+from segstudy.images.names import composed
 from segstudy.log import log
 from segstudy.study import references
 from segstudy.study.models import AnyModel
-from segstudy.study.old_names import OldName, by_todays_names, notes, setting_by_todays_name
+from segstudy.study.old_names import (
+    OldName,
+    by_todays_names,
+    notes,
+    setting_by_todays_name,
+    values_by_todays_names,
+)
 from segstudy.study.quick import shortened
 from segstudy.study.settings import Settings
 from segstudy.study.study import Study
@@ -47,8 +54,8 @@ def read_study(
     InputError
         With file, line, column, key, what was found and what was expected, a line for each mistake.
     """
-    path = Path(paths.expanded(str(path), "study file"))
-    content, old_names = by_todays_names(Study, _with_kinds(_content(path)))
+    path = paths.as_stored(Path(paths.expanded(str(path), "study file")))
+    content, old_names = as_written(path)
     place = Places(path, old_names)
     if "partial" in content:
         raise InputError(
@@ -60,7 +67,7 @@ def read_study(
     _place_sources(content, path, replaced, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):
         content["models"] = {name: shortened(own) for name, own in content["models"].items()}
-    old_names += _expand_grids(content, path, place)
+    _expand_grids(content, path, place)
     _tell(old_names, path, place)
     place.grids = content.get("grids", {})
     content = _place_plugins(content, path, place)
@@ -68,6 +75,31 @@ def read_study(
         return Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, place)) from None
+
+
+def as_written(path: Path | str) -> tuple[dict[str, Any], list[OldName]]:
+    """Read what a study file says, by today's names, with nothing checked or filled in.
+
+    Parameters
+    ----------
+    path
+        The study file.
+
+    Returns
+    -------
+    Its keys and values, and what was renamed in them.
+
+    Raises
+    ------
+    InputError
+        Where the file is no YAML of keys and values.
+    """
+    content, old_names = by_todays_names(Study, _with_kinds(_content(Path(path))))
+    models = content.get("models")
+    for entry, model in models.items() if isinstance(models, dict) else ():
+        if isinstance(model, dict) and isinstance(model.get("grid_search"), dict):
+            old_names += _rename_searched(model, entry)
+    return content, old_names
 
 
 class Places:
@@ -169,6 +201,8 @@ def check_sources(study: Study, file: Path | str) -> None:
         wanted = "the table, a .tsv file" if table else "the dataset's folder"
         if not path.exists():
             inside = "" if path.is_absolute() else f" ({path.absolute()})"
+            if Path(file).is_symlink() and not path.is_absolute():
+                inside += f", nor from the folder of the file that the link stands for ({Path(file).resolve().parent})"
             raise InputError(f"{where}: no such {'table' if table else 'folder'}{inside}")
         kind = ("a file", "a folder")[table]
         archive = not table and path.name.endswith((".zip", ".tar", ".gz", ".tgz", ".7z"))
@@ -268,7 +302,7 @@ def _place_plugins(content: dict, file: Path, place: Callable[[Keys], str]) -> d
 
 def name_of(path: Path) -> str:
     """Return the name of a study without `name`: its file's, as a folder of results can be called."""
-    return re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_")
+    return re.sub(r"\W+", "_", composed(path.stem), flags=re.ASCII).strip("_")
 
 
 def _replacements(
@@ -285,7 +319,7 @@ def _replacements(
                 f"study has {known}"
             )
         return {
-            name: paths.expanded(str(folder), "--config path")
+            name: paths.spelt_as_stored(paths.expanded(str(folder), "--config path"))
             for name, folder in source_path.items()
         }
     origins = {
@@ -297,29 +331,19 @@ def _replacements(
             f"{file}: --config path=DIR needs a study with one dataset on disk, this one has "
             f"{len(sources)} ({known}); name a folder for each: path='{{NAME: DIR, NAME: DIR}}'"
         )
-    return dict.fromkeys(sources, paths.expanded(str(source_path), "--config path"))
+    folder = paths.spelt_as_stored(paths.expanded(str(source_path), "--config path"))
+    return dict.fromkeys(sources, folder)
 
 
-def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> list[OldName]:
-    """Replace each model that has a `grid_search` by those that it stands for, and list them in `grids`.
-
-    Returns
-    -------
-    The old names that were among the settings searched.
-    """
+def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
+    """Replace each model that has a `grid_search` by those that it stands for, and list them in `grids`."""
     if "grids" in content:
         raise InputError(
             f"{file}{place(('grids',))}: grids: is filled in by segstudy; write `grid_search` into a model"
         )
     models = content.get("models")
     if not isinstance(models, dict):
-        return []
-    old_names = [
-        old_name
-        for entry, model in models.items()
-        if isinstance(model, dict) and isinstance(model.get("grid_search"), dict)
-        for old_name in _rename_searched(model, entry)
-    ]
+        return
     try:
         for entry, model in models.items():
             if (
@@ -347,18 +371,21 @@ def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> li
         raise InputError(f"{file}{place(keys_named_by(str(error)))}: {error}") from None
     if grids:
         content["models"], content["grids"] = expanded, grids
-    return old_names
 
 
 def _rename_searched(model: dict, entry: str) -> list[OldName]:
-    """Give the settings of a model's grid search today's names; return the old ones."""
+    """Give the settings of a model's grid search, and the keys in their values, today's names; return the old ones."""
     searched, old_names = {}, []
     for setting, values in model["grid_search"].items():
-        name = setting
+        name, above = setting, ("models", entry, "grid_search")
         if isinstance(setting, str):
             name, old_here = setting_by_todays_name(AnyModel, model, setting)
-            above = ("models", entry, "grid_search")
             old_names += [OldName((*above, *old.place), old.today) for old in old_here]
+            if isinstance(values, list):
+                values, old_inside = values_by_todays_names(AnyModel, model, name, values)
+                old_names += [
+                    OldName((*above, setting, *old.place), old.today) for old in old_inside
+                ]
         if name in searched:
             return []  # by both names: the old one is refused as an unknown key
         searched[name] = values

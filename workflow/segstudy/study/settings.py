@@ -127,7 +127,8 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys are refused, values never change after reading."""
 
     # Deferred: a command builds the checks of the settings that it uses, not those of all.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    # No setting means anything as NaN, and JSON, by which settings reach a job, has no infinity.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
 
     old_names: ClassVar[Mapping[str, str]] = {}
     """Keys of the version before that are still read: old name -> today's."""

@@ -1,0 +1,196 @@
+"""The tables of the zip: every measurement, and what each stage found, without paths and without times.
+
+The same study gives the same tables, so that those of a rerun can be compared byte by byte.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas
+
+from segstudy.files import write_json, write_table
+from segstudy.images.data_files import voxel_files
+from segstudy.log import log
+from segstudy.publish import redaction
+from segstudy.publish.results import Results
+
+DATA = "data.csv"
+TABLES = {
+    "metrics.csv": "every measurement: a row a case, structure and metric",
+    "confusion.csv": "voxels of each structure by the structure predicted, a case",
+    "values.csv": "the values that are compared, one a case, structure and model",
+    "summary.csv": "means, medians and their intervals",
+    "tests.csv": "comparisons of models, and of datasets",
+    "ranking.csv": "mean ranks",
+    "places.csv": "how often a model comes in at a place when subjects are resampled",
+    "false_positives.csv": "how often a structure is found that the reference lacks",
+    "false_positive_tests.csv": "comparisons of these",
+    "grid.csv": "the models of each grid search, and which was chosen",
+    "splits.csv": "the fold of each case",
+    "cases.csv": "the cases that passed the audit: size, voxel size, voxels of each structure",
+    "audit.csv": "what the audit found in the files",
+    "label_faults.csv": "labels that do not fit their cohort",
+    "repair_transforms.json": "the transform that put labels back, and its evidence",
+    "repair_attempts.csv": "the methods that looked for it",
+    "repair_sweep.csv": "agreement by angle",
+    "repair_verdicts.csv": "the verdict on each case's label",
+    "training.csv": "loss and Dice of each epoch of each training",
+    DATA: "SHA-256 and size of each file of the data",
+}
+"""File -> what it holds. `statistics/` may have further ones."""
+
+
+def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
+    """Write the tables of a study.
+
+    Parameters
+    ----------
+    results
+        Of the study.
+    folder
+        To write to.
+    anonymous
+        Whether cases have numbers for names: the checksums of their files, which would tell them to all who
+        have the data, are then summed up for each dataset.
+
+    Raises
+    ------
+    InputError
+        With the table of the results that is missing, and the stage that makes it.
+    """
+    study = results.study
+    write_table(folder / "metrics.csv", results.metrics)
+    for path in sorted(Path(results.paths.statistics).glob("*.csv")):
+        (folder / path.name).write_bytes(path.read_bytes())
+    write_table(folder / "splits.csv", results.splits)
+    write_table(folder / "confusion.csv", _confusion(results))
+    trained = [
+        results.history(*training)
+        .drop(columns="seconds", errors="ignore")
+        .assign(model=training[0], fold=training[1], seed=training[2])
+        for training in results.trainings()
+    ]
+    if trained:
+        table = pandas.concat(trained)
+        first = ["model", "fold", "seed"]
+        write_table(
+            folder / "training.csv", table[[*first, *table.columns.difference(first, sort=False)]]
+        )
+    repaired = [name for name, settings in study.datasets.items() if settings.repair]
+    audited = [name for name, settings in study.datasets.items() if settings.audit_labels]
+    _write(folder / "cases.csv", {name: _cases(results, name) for name in study.datasets})
+    _write(
+        folder / "audit.csv",
+        {name: pandas.DataFrame(redaction.problems(results, name)) for name in study.datasets},
+    )
+    _write(folder / "label_faults.csv", {name: results.faults(name) for name in audited})
+    _write(folder / "repair_verdicts.csv", {name: results.verdicts(name) for name in repaired})
+    _write(folder / "repair_attempts.csv", {name: results.attempts(name) for name in repaired})
+    _write(folder / "repair_sweep.csv", {name: results.sweep(name) for name in repaired})
+    if repaired:
+        transforms = {name: results.transform(name) for name in repaired}
+        write_json(folder / "repair_transforms.json", transforms)
+    files = {name: pandas.DataFrame(_checksums(results, name)) for name in study.datasets}
+    _write(
+        folder / DATA,
+        {name: _whole(table) if anonymous else table for name, table in files.items()},
+    )
+
+
+def _write(path: Path, of_datasets: dict[str, pandas.DataFrame]) -> None:
+    """Write tables of datasets as one, the dataset first; texts that name a file are withheld. None is no file."""
+    tables = []
+    for name, table in of_datasets.items():
+        if table.empty:
+            continue
+        told = table.drop(columns="dataset", errors="ignore").copy()
+        for column in ("remark", "reason", "evidence"):
+            if column in told and not pandas.api.types.is_numeric_dtype(told[column]):
+                told[column] = told[column].map(redaction.stage_text)
+        told.insert(0, "dataset", name)
+        tables.append(told)
+    if tables:
+        write_table(path, pandas.concat(tables))
+
+
+def _confusion(results: Results) -> pandas.DataFrame:
+    """Return all tables of confusion as one, in the order of the study."""
+    columns = ["dataset", "model", "fold", "seed", "case", "reference", "prediction", "n_voxels"]
+    study = results.study
+    tables = [
+        results.confusion_of(model, fold, seed, dataset).assign(
+            dataset=dataset, model=model, fold=fold, seed=seed
+        )
+        for model, settings in study.models.items()
+        for fold in study.folds
+        for seed in settings.seeds
+        for dataset in study.tested_datasets
+    ]
+    return pandas.concat(tables)[columns]
+
+
+def _cases(results: Results, dataset: str) -> pandas.DataFrame:
+    rows = [
+        {
+            "case": case.case,
+            "subject": case.subject,
+            "same_image_as": case.same_image_as or "",
+            "shape": "x".join(map(str, case.shape)),
+            "spacing_mm": "x".join(f"{size:.6g}" for size in case.spacing_mm),
+            **{f"voxels_{name}": voxels for name, voxels in case.voxels.items()},
+        }
+        for case in results.cases(dataset)
+    ]
+    return pandas.DataFrame(rows)
+
+
+def _checksums(results: Results, dataset: str) -> Iterator[dict[str, object]]:
+    """Yield case, role, size and SHA-256 of each file of the data as delivered, those that headers name too."""
+    missing = 0
+    for case in results.cases(dataset):
+        several = len(case.images) > 1
+        roles = [
+            (f"image {channel}" if several else "image", path)
+            for channel, path in zip(results.study.channels, case.images, strict=False)
+        ]
+        roles.append(("label", case.label))
+        if case.reference_label:
+            roles.append(("second label", case.reference_label))
+        for role, path in roles:
+            parts = [path, *voxel_files(path)]
+            for part in parts:
+                size, digest = _digest(part)
+                missing += not digest
+                what = role if part == path else f"{role}, voxels"
+                yield {"case": case.case, "file": what, "n_bytes": size, "sha256": digest}
+    if missing:
+        log.warning(
+            "%s: %d of its files cannot be read any more; their checksums are missing in the zip",
+            dataset,
+            missing,
+        )
+
+
+def _digest(path: Path) -> tuple[int | None, str]:
+    """Return size and SHA-256 of a file; None and nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return path.stat().st_size, digest
+    except OSError:
+        return None, ""
+
+
+def _whole(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Sum up a dataset's checksums: the SHA-256 of those of its files, sorted, a line each."""
+    if table.empty:
+        return table
+    lines = "".join(f"{digest}\n" for digest in sorted(table["sha256"]))
+    return pandas.DataFrame(
+        {
+            "file": [f"all {len(table)} files"],
+            "n_bytes": [table["n_bytes"].sum()],
+            "sha256": [hashlib.sha256(lines.encode()).hexdigest()],
+        }
+    )

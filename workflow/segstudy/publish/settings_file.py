@@ -1,0 +1,209 @@
+"""The study file of the zip: what the user wrote, with a role in place of each path, ready to be read again."""
+
+import copy
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segstudy.errors import InputError
+from segstudy.log import log
+from segstudy.publish.anonymous import renamed_study
+from segstudy.publish.redaction import redacted, settings_yaml, yaml_text
+from segstudy.study import AnyModel, ExternalModel, Study, as_written, read_study
+from segstudy.study.old_names import OldName, setting_by_todays_name
+from segstudy.study.study import SCHEMA_VERSION
+from segstudy.yaml_edits import YamlText
+from segstudy.yaml_files import parse_yaml
+
+REMARK_WITHHELD = "# (a remark that names files is left out)"
+_FOR_EDITORS = re.compile(r"#\s*yaml-language-server:")
+
+Edits = list[tuple[Sequence[Any], Any]]
+"""Keys from the top down, and the value that stands there instead."""
+
+
+def write_settings(
+    path: Path,
+    study: Study,
+    file: Path | None,
+    tells: Callable[[str], bool],
+    names: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[str]:
+    """Write the study file `path`, which reads as the study that ran, and list what is to be filled in.
+
+    Keys that have new names come out under these; `name` and `schema_version` are put in where they were left
+    out. Remarks stay, unless they tell something or names are replaced.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    study
+        The study that ran, as its results have it.
+    file
+        The study file that the user wrote; None where it is not known: then every setting is written.
+    tells
+        Whether a text tells a path or a name.
+    names
+        Of `anonymous.numbered`, where cases get numbers for names.
+
+    Returns
+    -------
+    A part of a sentence for each setting that has a role in place of a path or a name.
+
+    Raises
+    ------
+    InputError
+        Where the study file says something else than the study that ran.
+    """
+    if file is None:
+        path.write_text(settings_yaml(study), encoding="utf-8")
+        return list(_gaps(redacted(study).model_dump(mode="json"), names))
+    whole = _read_quietly(file)
+    if names:
+        whole = renamed_study(whole, names)
+    if not study.partial:
+        _check_same(whole, study, file)
+    content, old_names = as_written(file)
+    edits = _edits(content, redacted(whole))
+    texts = [lambda: _dumped(content, edits, study.name)]
+    if not names:
+        texts.insert(0, lambda: _edited(file, edits, old_names, content, study.name, tells))
+    for text in texts:
+        path.write_text(text(), encoding="utf-8")
+        try:
+            if _comparable(_read_quietly(path)) == _comparable(whole):
+                return list(_gaps(as_written(path)[0], names))
+        except InputError:
+            pass
+        log.warning("%s: its layout and remarks are not kept in the zip, only what it says", file)
+    raise InputError(
+        f"{file}: cannot be written so that it reads as the same study; write its aliases (`*name`, `<<`) out"
+    )
+
+
+def _read_quietly(file: Path) -> Study:
+    """Read a study file without the notes, which were said when it ran."""
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        return read_study(file)
+    finally:
+        log.setLevel(level)
+
+
+def _comparable(study: Study) -> dict[str, Any]:
+    """Return what a study says but for paths, commands and words, which are not published as they are."""
+    content = study.model_dump(mode="json", exclude={"schema_version", "title", "description"})
+    for dataset in content["datasets"].values():
+        for key in ("path", "url"):
+            dataset["source"].pop(key, None)
+        (dataset["repair"] or {}).pop("reference_case", None)
+    for model in content["models"].values():
+        model.pop("command", None)
+    return content
+
+
+def _check_same(read: Study, ran: Study, file: Path) -> None:
+    """Refuse a study file that was changed since the study ran."""
+    before, now = _comparable(ran), _comparable(read)
+    changed = [key for key in before if before[key] != now[key]]
+    if changed:
+        raise InputError(
+            f"{file}: {changed[0]}: says something else than the settings of these results; run the study again, "
+            "then pack it"
+        )
+
+
+def _edits(content: dict[str, Any], public: Study) -> Edits:
+    """List the values of a study file that are published otherwise."""
+    edits: Edits = []
+
+    def put(above: Sequence[Any], key: str, new: Any) -> None:
+        inside = content
+        for part in above:
+            inside = inside[part]
+        if inside.get(key) is not None and inside[key] != new:
+            edits.append(((*above, key), new))
+
+    for key in ("title", "description"):
+        put((), key, getattr(public, key))
+    for name, dataset in public.datasets.items():
+        for key in ("path", "url"):
+            put(("datasets", name, "source"), key, getattr(dataset.source, key, None))
+        if dataset.repair:
+            put(("datasets", name, "repair"), "reference_case", dataset.repair.reference_case)
+    for name, model in public.models.items():
+        if isinstance(model, ExternalModel):
+            put(("models", name), "command", list(model.command))
+    return edits
+
+
+def _edited(
+    file: Path,
+    edits: Edits,
+    old_names: Iterable[OldName],
+    content: dict[str, Any],
+    name: str,
+    tells: Callable[[str], bool],
+) -> str:
+    """Return the user's own text with the edits in it."""
+    source = file.read_text(encoding="utf-8")
+    text = YamlText(source, str(file))
+    for old in old_names:
+        text.rename(old.place, old.today)
+        if old.place[2:3] == ("grid_search",):  # which may be called `grid` in the file
+            text.rename((*old.place[:2], "grid", *old.place[3:]), old.today)
+    written = parse_yaml(source, str(file)).get("models") or {}
+    for entry, model in content["models"].items():
+        for key in ("grid_search", "grid"):
+            for setting in written[entry].get(key) or ():
+                today = setting_by_todays_name(AnyModel, model, setting)[0]
+                if today != setting:
+                    text.rename(("models", entry, key, setting), today)
+    for keys, value in edits:
+        text.put(_by_written_names(keys, old_names), value)
+    text.begin_with({"schema_version": SCHEMA_VERSION, "name": name})
+
+    def remark(words: str) -> str:
+        if _FOR_EDITORS.match(words):
+            return ""
+        return REMARK_WITHHELD if tells(words) else words
+
+    return text.text(remark)
+
+
+def _by_written_names(keys: Sequence[Any], old_names: Iterable[OldName]) -> Sequence[Any]:
+    """Return keys as the file has them, where the last one was renamed."""
+    for old in old_names:
+        if (*old.place[:-1], old.today) == tuple(keys):
+            return old.place
+    return keys
+
+
+def _dumped(content: dict[str, Any], edits: Edits, name: str) -> str:
+    """Return what the user wrote, written anew."""
+    written = copy.deepcopy({"schema_version": SCHEMA_VERSION, "name": name, **content})
+    written["schema_version"] = SCHEMA_VERSION
+    for (*above, last), value in edits:
+        inside = written
+        for key in above:
+            inside = inside[key]
+        inside[last] = value
+    return yaml_text(written)
+
+
+def _gaps(content: Mapping[str, Any], names: Mapping | None) -> Iterator[str]:
+    """List the settings that have a role in place of a path or a name."""
+    for name, dataset in content["datasets"].items():
+        for key in ("path", "url"):
+            role = dataset["source"].get(key)
+            if role and "://" not in role:
+                yield f"`datasets.{name}.source.{key}` is {role}"
+        if names and (dataset.get("repair") or {}).get("reference_case"):
+            yield f"`datasets.{name}.repair.reference_case` is the name of a case"
+    for name, model in content["models"].items():
+        if "(a path)" in model.get("command", ()):
+            yield f"`models.{name}.command` lacks its paths"
