@@ -1,4 +1,4 @@
-"""A figure: Dice of each case over the volume of the structure, on a logarithmic axis."""
+"""A figure: Dice of each case over the volume of the structure."""
 
 import pandas
 
@@ -29,7 +29,7 @@ def draw(results):
             color=results.colours[model],
             label=results.names[model],
         )
-    axes.set(xscale="log", xlabel="Volume of the reference (ml)", ylabel=results.axis("dice"))
+    axes.set(xlabel="Volume of the reference (ml)", ylabel=results.axis("dice"))
     axes.legend()
     return {
         "figure": figure,
