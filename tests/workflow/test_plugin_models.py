@@ -67,11 +67,13 @@ def test_the_report_and_the_records_name_each_plugin_by_its_code(finished):
     for model, names in USED.items():
         folder = finished.results / "train" / model / "fold-0" / "seed-0"
         told = json.loads((folder / "settings.json").read_text())["plugins"].values()
-        assert [text.split()[0] for text in told] == names
+        assert sorted(text.split()[0] for text in told) == sorted(names)
         for text in told:
             label, code = text.split()
             assert f"{label}, code {code}" in report
     assert str(finished.folder) not in report
+    known = json.loads((finished.results / "study.json").read_text())["plugins"]
+    assert known["models.own.network"].startswith("residual_net.py ")
 
 
 def test_nothing_is_left_to_do_and_a_comment_changes_nothing(finished):

@@ -340,6 +340,7 @@ def test_every_field_of_the_weights_decides_what_is_taken(study):
         "plan": model.plan | {"margin_mm": 3},
         "patch_size": (16, 16, 16),
         "left_right_pairs": (("shell", "core"),),
+        "plugins": {"network": "my_net.py 4c5fa117d1973731"},
     }
     # What a training saw decides no more than whose cases choose.
     assert {*changed, "network", "provenance"} == {field.name for field in fields(model)}
