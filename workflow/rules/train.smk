@@ -15,9 +15,7 @@ rule train_fit:
         plan=lambda w: INPUTS.training_plan(w.model, w.fold),
         images=lambda w: INPUTS.training_images(w.model),
         cases=lambda w: ancient(
-            INPUTS.training_tables(w.model)
-            if targets.learns_from_files(STUDY, w.model)
-            else []
+            INPUTS.training_tables(w.model) if targets.learns_from_files(STUDY, w.model) else []
         ),
     output:
         # The running checkpoint lies beside these and is not declared: it survives a killed job.

@@ -528,7 +528,8 @@ def _not_known(names: list[str]) -> str:
     text = (
         f"{'metric' if len(names) == 1 else 'metrics'} {shown}: not known, so it cannot be told "
         "whether higher or lower values are better. Say which it is in statistics.directions, or "
-        f"with --settings '{setting}' (zero: nearest to 0 is best)"
+        f"with --settings '{setting}' (zero: nearest to 0 is best); where a plug-in measures it, name that: "
+        "metrics.plugins of a study, --plugin FILE of a command"
     )
     percent = [name for name in names if "%" in name or "percent" in name.lower()]
     if percent:

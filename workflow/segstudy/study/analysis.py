@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from segstudy import metric_plugins, plugins
 from segstudy.errors import InputError
-from segstudy.metric import MEASURED, Direction, check_directions, find_all
+from segstudy.metric import MEASURED, Direction, added, check_directions, find_all
 from segstudy.study.settings import EXPERT, Name, PluginReference, Positive, Settings
 
 
@@ -174,7 +174,8 @@ class Publish(Settings):
             return _names(value, {})
         except ValueError:
             raise ValueError(
-                f"found {', '.join(value)}; expected metrics that are measured: {', '.join(MEASURED)}, nsd"
+                f"found {', '.join(value)}; expected metrics that are measured: "
+                f"{', '.join((*MEASURED, 'nsd', *added()))}; one of your own by metrics.plugins"
             ) from None
 
 
