@@ -6,13 +6,14 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import jinja2
 import numpy as np
 import pandas
 
-from segstudy import metric
+from segstudy import metric, metric_plugins
 from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, SEED, UNTESTED, Split
 from segstudy.folds import unit
 from segstudy.mirroring import averages_mirrored, mirrored_axes
@@ -475,7 +476,17 @@ def _grouped(
 def _evaluation(results: Results) -> str:
     study = results.study
     measured = [metric.find(name) for name in dict.fromkeys(results.metrics["metric"])]
-    defined = [known for known in measured if known.definition]
+    by_own_code = {
+        known.name: _told(text)
+        for text, known in metric_plugins.register(study.metrics.plugins).items()
+    }
+    defined = [
+        replace(known, definition=f"{known.definition} (code of the authors' own: {told})")
+        if (told := by_own_code.get(known.name))
+        else known
+        for known in measured
+        if known.definition
+    ]
     ignored = [name for name, dataset in study.datasets.items() if dataset.ignore]
     groups = [
         f"{name} ({', '.join(members)})"
