@@ -22,6 +22,8 @@ from segstudy.yaml_files import parse_yaml
 REMARK_WITHHELD = "# (a remark that names files is left out)"
 PLUGINS = "plugins"
 """Folder of the zip with the code of the study's own parts."""
+PLACES = ("path", "url")
+"""Keys of a dataset's source for which a role stands."""
 _FOR_EDITORS = re.compile(r"#\s*yaml-language-server:")
 
 Edits = list[tuple[Sequence[Any], Any]]
@@ -146,7 +148,7 @@ def _comparable(study: Study) -> dict[str, Any]:
     """Return what a study says but for paths, commands and words, which are not published as they are."""
     content = study.model_dump(mode="json", exclude={"schema_version", "title", "description"})
     for dataset in content["datasets"].values():
-        for key in ("path", "url"):
+        for key in PLACES:
             dataset["source"].pop(key, None)
         (dataset["repair"] or {}).pop("reference_case", None)
     for model in content["models"].values():
@@ -168,6 +170,8 @@ def _check_same(read: Study, ran: Study, file: Path) -> None:
 def _edits(content: dict[str, Any], public: Study) -> Edits:
     """List the values of a study file that are published otherwise."""
     edits: Edits = []
+    # Of datasets that share a source, one role stands for all, and stays when the zip's own file is packed.
+    roles = {getattr(one.source, key, None) for one in public.datasets.values() for key in PLACES}
 
     def put(above: Sequence[Any], key: str, new: Any) -> None:
         inside = content
@@ -179,8 +183,9 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
     for key in ("title", "description"):
         put((), key, getattr(public, key))
     for name, dataset in public.datasets.items():
-        for key in ("path", "url"):
-            put(("datasets", name, "source"), key, getattr(dataset.source, key, None))
+        for key in PLACES:
+            if content["datasets"][name]["source"].get(key) not in roles:
+                put(("datasets", name, "source"), key, getattr(dataset.source, key, None))
         if dataset.repair:
             put(("datasets", name, "repair"), "reference_case", dataset.repair.reference_case)
     for name, model in public.models.items():
@@ -258,7 +263,7 @@ def _dumped(content: dict[str, Any], edits: Edits, moved: Mapping[str, str], nam
 def _gaps(content: Mapping[str, Any], names: Mapping | None) -> Iterator[str]:
     """List the settings that have a role in place of a path or a name."""
     for name, dataset in content["datasets"].items():
-        for key in ("path", "url"):
+        for key in PLACES:
             role = dataset["source"].get(key)
             if role and "://" not in role:
                 yield f"`datasets.{name}.source.{key}` is {role}"
