@@ -148,9 +148,10 @@ def figure_settings(study: Study) -> Study:
 
 
 def viewer_settings(study: Study) -> Study:
-    """Return the settings of the viewer: those of the figures but for how models are compared."""
+    """Return the settings of the viewer: those of the figures but for how models are compared and figures printed."""
     statistics = study.statistics.at_default(COMPARED_BY)
-    return figure_settings(study).model_copy(update={"statistics": statistics})
+    publish = study.publish.model_copy(update={"style": study.publish.style.for_pages()})
+    return figure_settings(study).model_copy(update={"statistics": statistics, "publish": publish})
 
 
 def grid_options(study: Study, paths: ResultPaths) -> list[str]:

@@ -48,6 +48,7 @@ from segstudy.study.stages import (
 )
 from segstudy.study.study import Study
 from segstudy.study.study_model import StudyModel, TrainingSubset
+from segstudy.study.style import Style
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "Statistics",
     "Study",
     "StudyModel",
+    "Style",
     "SwinUnetrModel",
     "Synthesis",
     "TableSource",

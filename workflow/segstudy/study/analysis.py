@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from segstudy.errors import InputError
 from segstudy.metric import MEASURED, Direction, check_directions, find_all
 from segstudy.study.settings import EXPERT, Name, Positive, Settings
+from segstudy.study.style import Style
 
 
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
@@ -74,7 +75,7 @@ class Statistics(Settings):
     metrics: Literal["auto"] | tuple[str, ...] = Field(
         "auto",
         description="metrics that are tested (`nsd` stands for all tolerances); `auto`: dice, hd95_mm, assd_mm, "
-        "precision and recall, as far as the table has them, or all that it has where it has none of these",
+        "nsd, precision and recall, as far as the table has them, or all that it has where it has none of these",
     )
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="significance level")
     rule: Literal["swap", "shapiro_then_mannwhitneyu", "shapiro_then_wilcoxon"] = Field(
@@ -138,6 +139,7 @@ class Publish(Settings):
     window: tuple[float, float] | None = Field(
         None, description="intensities shown as black and white; left out: by modality"
     )
+    style: Style = Style()
 
     @field_validator("metrics")
     @classmethod
