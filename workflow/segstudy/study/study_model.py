@@ -65,6 +65,17 @@ NOT_LEARNED = ("seeds", "device", "gpus", "threads", "workers", "memory_mb", "ru
 class StudyModel(Settings):
     """One of the models that a study trains, or runs, and compares."""
 
+    def learning(self) -> "StudyModel":
+        """Return the settings that shape the weights, with all others at their defaults.
+
+        Where and how long a job runs, and how its weights are used, is no reason to train again.
+        """
+        return self.at_default(NOT_LEARNED)
+
+
+class TrainedModel(StudyModel):
+    """One of the models that a study trains."""
+
     old_names = {"grid": "grid_search"}
 
     training_subset: TrainingSubset | None = Field(
@@ -92,10 +103,3 @@ class StudyModel(Settings):
                 "a grid search is expanded where a study file is read; give one model here"
             )
         return value
-
-    def learning(self) -> "StudyModel":
-        """Return the settings that shape the weights, with all others at their defaults.
-
-        Where and how long a job runs, and how its weights are used, is no reason to train again.
-        """
-        return self.at_default(NOT_LEARNED)
