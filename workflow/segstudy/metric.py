@@ -26,8 +26,8 @@ MEASURED = (
 )
 """Metrics that `segstudy metrics` always measures; NSD, and Dice by slice, follow the settings."""
 
-PREFERRED = ("dice", "hd95_mm", "assd_mm", "precision", "recall")
-"""Metrics that are compared where nobody chose."""
+PREFERRED = ("dice", "hd95_mm", "assd_mm", "nsd", "precision", "recall")
+"""Metrics that are compared where nobody chose; `nsd` stands for all tolerances."""
 
 DESCRIPTIVE = ("slices_undefined", "side_swapped")
 """Metrics without a worst value, so that a missing or empty prediction has none."""
