@@ -18,7 +18,7 @@ ORDER = (
     *("repair_overlay", "repair_cases", "repair_evidence", "repair_sweep", "repair_methods"),
     *("architecture", "training", "synthesis"),
     *("results", "heatmap", "differences", "ranking", "sizes", "precision_recall", "volumes"),
-    *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid", "surfaces", "cases", "own"),
+    *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid", "own", "surfaces", "cases"),
 )
 """Kinds in the order of the report; those of data and of label repair dataset by dataset."""
 PICTURES = (  # these show images or the anatomy of a patient
