@@ -13,9 +13,7 @@ def record_owner() -> None:
         HELD.append(in_a_sentence(results_owner.hold)(PATHS.root))
     # Where data are not there yet (`make fetch`), a later run writes it down.
     with suppress(InputError):
-        results_owner.record(
-            PATHS.root, STUDY_FILE, INPUTS.checksums(), STUDY.plugin_provenance()
-        )
+        results_owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums(), STUDY.plugin_provenance())
 
 
 # Another study file with other data does not write there, unless it is to adopt the results.

@@ -15,9 +15,7 @@ rule train_fit:
         plan=lambda w: INPUTS.training_plan(w.model, w.fold),
         images=lambda w: INPUTS.training_images(w.model),
         cases=lambda w: ancient(
-            INPUTS.training_tables(w.model)
-            if targets.learns_from_files(STUDY, w.model)
-            else []
+            INPUTS.training_tables(w.model) if targets.learns_from_files(STUDY, w.model) else []
         ),
     output:
         # The running checkpoint lies beside these and is not declared: it survives a killed job.
@@ -38,6 +36,7 @@ rule train_fit:
         mem_mb=memory_mb(lambda w: RESOURCES.training_mb(w.model)),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: RESOURCES.gpus(w.model),
+        gpu_model=gpu_model("train_fit"),
         nodes=1,
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: RESOURCES.device(w.model),
