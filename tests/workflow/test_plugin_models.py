@@ -9,7 +9,7 @@ import pytest
 from builders import tiny_study, write_cohort
 from workspace import REPOSITORY, Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 EXAMPLES = REPOSITORY / "resources" / "plugins"
 USED = {

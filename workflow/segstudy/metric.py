@@ -26,8 +26,8 @@ MEASURED = (
 )
 """Metrics that `segstudy metrics` always measures; NSD, and Dice by slice, follow the settings."""
 
-PREFERRED = ("dice", "hd95_mm", "assd_mm", "precision", "recall")
-"""Metrics that are compared where nobody chose."""
+PREFERRED = ("dice", "hd95_mm", "assd_mm", "nsd", "precision", "recall")
+"""Metrics that are compared where nobody chose; `nsd` stands for all tolerances."""
 
 DESCRIPTIVE = ("slices_undefined", "side_swapped")
 """Metrics without a worst value, so that a missing or empty prediction has none."""
@@ -528,7 +528,8 @@ def _not_known(names: list[str]) -> str:
     text = (
         f"{'metric' if len(names) == 1 else 'metrics'} {shown}: not known, so it cannot be told "
         "whether higher or lower values are better. Say which it is in statistics.directions, or "
-        f"with --settings '{setting}' (zero: nearest to 0 is best)"
+        f"with --settings '{setting}' (zero: nearest to 0 is best); where a plug-in measures it, name that: "
+        "metrics.plugins of a study, --plugin FILE of a command"
     )
     percent = [name for name in names if "%" in name or "percent" in name.lower()]
     if percent:

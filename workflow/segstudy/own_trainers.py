@@ -29,6 +29,10 @@ TRAINED = "trained.tar"
 """What a training leaves: `segstudy.json`, and the plug-in's own files under `files/`."""
 FORMAT = "segstudy trainer 1"
 _RECORD, _FILES = "segstudy.json", "files"
+_KINDS = {
+    **{"fold": int, "training": list, "validation": list, "structures": list},
+    **{"model": dict, "plugins": dict},
+}
 
 
 @dataclass(frozen=True)
@@ -191,4 +195,9 @@ def unpacked(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         record = parse_json(held.read_text(encoding="utf-8"), f"{path}: {_RECORD}")
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise InputError(f"{path}: expected a {FORMAT!r} file")
+        for key, kind in _KINDS.items():
+            if not isinstance(record.get(key), kind):
+                raise InputError(f"{path}: {key} is missing or damaged; train again")
+        if "trainer" not in record["plugins"] or "options" not in record["model"]:
+            raise InputError(f"{path}: does not tell what trained it; train again")
         yield Path(place) / _FILES, record

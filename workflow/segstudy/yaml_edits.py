@@ -75,7 +75,8 @@ class YamlText:
         """Write keys before all others of the top; those that are there get the value where they stand."""
         new = {key: value for key, value in values.items() if self._find((key,)) is None}
         for key in values.keys() - new.keys():
-            self.put((key,), values[key])
+            if self._find((key,))[1].value != str(values[key]):
+                self.put((key,), values[key])
         if not new or not isinstance(self._root, yaml.MappingNode):
             return
         mark = self._root.start_mark

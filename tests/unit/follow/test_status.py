@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from segstudy.cli import main
-from segstudy.follow.status import DEAD, ENDED, GOING, STOPPED, reason_in, status, text
+from segstudy.follow.sentences import reason_in
+from segstudy.follow.status import DEAD, ENDED, GOING, STOPPED, status, text
 
 NOW = 1_000_000.0
 TRAIN = {

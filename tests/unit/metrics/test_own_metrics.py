@@ -225,3 +225,21 @@ def test_the_worst_value_is_an_end_of_the_range(tmp_path, low, high):
     for direction, value in worst.items():
         fields = FIELDS.replace("[0, 1]", f"[{low}, {high}]").replace("higher", direction)
         assert metric_plugins.described(written(tmp_path, fields)).worst == value
+
+
+def test_a_metric_of_an_installed_package(tmp_path, monkeypatch):
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("")
+    (tmp_path / "own_package" / "scores.py").write_text(FIELDS + MEASURE + "0.25")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    [own] = own_metrics.load(["own_package.scores:METRIC"])
+    mask = np.ones((2, 2, 2), bool)
+    assert (own.metric.name, own.measure(mask, mask, (1, 1, 1))) == ("my_score", 0.25)
+
+
+def test_a_table_of_it_says_how_to_bring_it_along(tmp_path, capsys):
+    table = tmp_path / "metrics.csv"
+    table.write_text("model,case,structure,metric,value\na,c,s,my_score,0.5\n")
+    command = ["statistics", "--metrics", str(table), "--output", str(tmp_path / "s")]
+    assert main(command) == 1
+    assert "--plugin FILE" in capsys.readouterr().err

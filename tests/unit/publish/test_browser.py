@@ -79,12 +79,34 @@ def test_no_sideways_scrolling(look, width):
             .filter((one) => !one.closest(".scroll, pre, svg, nav, .skip") && !one.closest("thead"))
             .filter((one) => one.getBoundingClientRect().right > limit + 1)
             .map((one) => one.outerHTML.slice(0, 120));
+          found.cut = [...page.querySelectorAll(".scroll:has(> table)")]
+            .filter((one) => one.scrollWidth > one.clientWidth + 1)
+            .map((one) => one.getAttribute("aria-label"));
         }""",
         width,
     )
     assert width - 20 <= found["limit"] <= width  # a scroll bar takes some
     assert found["wide"] <= found["limit"]
     assert found["beyond"] == []
+    if width == 1280:
+        assert found["cut"] == []
+
+
+def test_it_prints_on_a4(plain, figures_folder, tmp_path):
+    if BROWSER is None:
+        pytest.skip("no browser: install chromium (Debian: apt-get install chromium)")
+    page = render(plain, figures_folder, figures_folder.parent / "report.html")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    subprocess.run(
+        [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--no-pdf-header-footer",
+         f"--print-to-pdf={tmp_path / 'page.pdf'}", (tmp_path / "page.html").as_uri()],
+        capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    content = (tmp_path / "page.pdf").read_bytes()
+    sizes = re.findall(rb"/MediaBox\s*\[0 0 (\S+) (\S+)\]", content)
+    assert {(round(float(width)), round(float(height))) for width, height in sizes} == {(595, 842)}
+    # What is beside the point in print leaves no page to a figure or a section alone.
+    assert len(sizes) <= 14
 
 
 def test_tables_sort_filter_and_layers_switch(look):

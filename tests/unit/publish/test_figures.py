@@ -59,20 +59,21 @@ def _texts(figure) -> list[Text]:
     ]
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_no_text_is_cut_off_or_covered_or_too_small(scenario, name):
-    results = scenario(name)
+def check_texts(results: Results) -> None:
+    """Draw a figure of each kind: no text is cut off, covered or smaller than the style says."""
     viewer = ViewCache(results)
-    with style.paper():
+    chosen = results.study.publish.style
+    with style.paper(chosen):
         for one in _one_a_kind(results):
             drawn = draw(results, one, viewer).figure
             style.settle(drawn)
+            assert drawn.get_figwidth() * 25.4 <= chosen.width_mm + 1e-6, one.name
             width, height = drawn.get_size_inches() * drawn.dpi
             texts = _texts(drawn)
             assert texts, one.name
             boxes = [(text, text.get_window_extent()) for text in texts]
             for text, box in boxes:
-                assert text.get_fontsize() >= 6.0, (one.name, text.get_text())
+                assert text.get_fontsize() >= chosen.size_pt, (one.name, text.get_text())
                 inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1
                 assert inside and box.y1 <= height + 1, (one.name, text.get_text(), box)
             level = [(text, box) for text, box in boxes if text.get_rotation() % 90 == 0]
@@ -83,13 +84,20 @@ def test_no_text_is_cut_off_or_covered_or_too_small(scenario, name):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
+def test_no_text_is_cut_off_or_covered_or_smaller_than_7_pt(scenario, name):
+    results = scenario(name)
+    assert results.study.publish.style.size_pt == 7.0
+    check_texts(results)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_figures_fit_a_journals_page(scenario, name):
     results = scenario(name)
     viewer = ViewCache(results)
     with style.paper():
         for one in _one_a_kind(results):
             width = draw(results, one, viewer).figure.get_figwidth() * 25.4
-            assert style.COLUMN_MM - 1e-6 <= width <= style.PAGE_MM + 1e-6, one.name
+            assert 85 - 1e-6 <= width <= 170 + 1e-6, one.name
 
 
 def test_png_has_300_dots_an_inch(figures_folder):
@@ -97,7 +105,7 @@ def test_png_has_300_dots_an_inch(figures_folder):
 
     image = Image.open(figures_folder / "training.png")
     assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
-    assert image.width == pytest.approx(style.PAGE_MM / 25.4 * 300, abs=1)
+    assert image.width == pytest.approx(170 / 25.4 * 300, abs=1)
 
 
 def test_the_same_results_give_the_same_bytes(plain, figures_folder, tmp_path):

@@ -1,9 +1,11 @@
 """What the methods text says of splits that leak, of subsets and of channels that are left out."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from segstudy import metric, metric_plugins, plugins
 from segstudy.publish.methods import methods
 from segstudy.publish.report import _sentence
 from segstudy.publish.results import Results
@@ -80,3 +82,17 @@ def test_the_methods_text_is_spaced_as_a_sentence_is(scenario, name):
     for heading, text in methods(scenario(name)):
         assert re.search(r"\s\s|\s[.,;:)]|\(\s|[.;,][A-Za-z]", text) is None, (heading, text)
         assert text.endswith(".") or text.endswith("]]."), heading
+
+
+def test_a_metric_of_a_plugin_is_told_with_its_code(plain, monkeypatch):
+    monkeypatch.setattr(metric, "_OWN", {})
+    file = str(Path(__file__).resolve().parents[3] / "resources" / "plugins" / "surface_bias.py")
+    settings = plain.study.metrics.model_copy(update={"plugins": (file,)})
+    results = changed(plain, metrics=settings)
+    metric_plugins.register([file])
+    results.metrics = plain.metrics.assign(metric="surface_bias_mm")
+    text = dict(methods(results))["Evaluation"]
+    told = (
+        rf"Surface bias, the mean signed distance .*surface_bias\.py, code {plugins.digest(file)}\)"
+    )
+    assert re.search(told, text)

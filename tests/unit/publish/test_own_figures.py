@@ -16,7 +16,7 @@ from segstudy.publish.drawing import draw, draw_all
 from segstudy.publish.own_figures import FigureView
 from segstudy.publish.report import render
 from segstudy.publish.results import Results
-from segstudy.publish.style import paper
+from segstudy.publish.style import paper, save, settle
 
 EXAMPLE = str(Path(__file__).resolve().parents[3] / "resources" / "plugins" / "size_and_dice.py")
 GOOD = {
@@ -152,3 +152,23 @@ def test_two_figures_of_one_name_are_refused(tmp_path):
     assert [figure.name for figure in figures(study) if figure.kind == "own"] == [
         *("own-my_figure", "own-my_figure-other"),
     ]
+
+
+def test_pyplot_may_be_used_and_opens_no_window(plain, tmp_path):
+    """The figures' own look holds for it too: fonts of 7 pt, no frame above and to the right."""
+    (tmp_path / "my_figure.py").write_text(
+        "import matplotlib.pyplot as plt\n"
+        "def draw(results):\n"
+        "    figure, axes = plt.subplots(figsize=(3, 2))\n"
+        "    axes.plot(results.values['value'])\n"
+        "    plt.close(figure)\n"
+        "    return {'figure': figure, 'title': 'T', 'caption': 'C', 'alt': 'A', 'table': results.summary}\n"
+    )
+    plugins.digest.cache_clear()
+    results = with_figures(plain, str(tmp_path / "my_figure.py"))
+    with paper():
+        drawing = draw(results, own(results), None)
+        settle(drawing.figure)
+        save(drawing.figure, tmp_path / "drawn", "png")
+    assert (tmp_path / "drawn.png").stat().st_size > 0
+    assert not drawing.figure.axes[0].spines["top"].get_visible()

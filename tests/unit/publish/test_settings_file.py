@@ -1,6 +1,7 @@
 """The study file of the zip: the user's own, read again as it is, by today's names and without paths."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 
 from segstudy.errors import InputError
 from segstudy.publish.redaction import settings_yaml
-from segstudy.publish.settings_file import REMARK_WITHHELD, write_settings
+from segstudy.publish.settings_file import REMARK_WITHHELD, write_resolved, write_settings
 from segstudy.study import Study, read_study
 
 STUDIES = sorted((Path(__file__).resolve().parents[3] / "config/studies").glob("*.yaml"))
@@ -167,6 +168,9 @@ def test_what_people_write_comes_back_as_it_is(what, tmp_path, caplog):
     assert "jane" not in text and "scans" not in text
     assert not caplog.records  # edited, not written anew
     assert yaml.safe_load(text)["schema_version"] == 2
+    # A rerun's zip has the same file: nothing is left to be changed.
+    (tmp_path / "again").mkdir()
+    assert written(tmp_path / "settings.yaml", tmp_path / "again")[0] == text
 
 
 @pytest.mark.parametrize("what", WRITTEN)
@@ -270,6 +274,54 @@ def test_remarks_that_tell_something_are_left_out(tmp_path):
     assert "jane" not in text and "yaml-language-server" not in text
     assert f"statistics: {{alpha: 0.1}}  {REMARK_WITHHELD}" in text
     assert text.count(REMARK_WITHHELD) == 4
+
+
+OWN = """
+datasets:
+  chest: {source: {layout: parts/by_site.py, path: scans}, modality: CT, structures: {heart: 1, aorta: 2}}
+models:
+  own: &own
+    network: parts/residual_net.py   # ours
+    options: {width: 16}
+    loss: {dice: 0.5, cross_entropy: 0, plugins: {./other/tversky_loss.py: 0.5}}
+    augmentation: {plugins: [parts/cutout.py]}
+  again: {<<: *own, epochs: 3}
+  searched: {network: parts/residual_net.py:Network, grid_search: {options.width: [8, 16]}}
+metrics: {plugins: [./parts/surface_bias.py]}
+publish: {figures: [./parts/size_and_dice.py]}
+"""
+
+
+@pytest.mark.parametrize("names", [None, {"cases": {}, "subjects": {}}])
+def test_own_parts_go_along_and_are_named_where_they_lie_then(names, tmp_path, caplog):
+    parts = Path(__file__).resolve().parents[3] / "resources/plugins"
+    home = tmp_path / "home"
+    shutil.copytree(parts, home / "parts")
+    (home / "other").mkdir()
+    (home / "parts/tversky_loss.py").rename(home / "other/tversky_loss.py")
+    path = home / "own.yaml"
+    path.write_text(OWN)
+    before = read_study(path)
+    (tmp_path / "zip").mkdir()
+    write_settings(tmp_path / "zip/settings.yaml", before, path, TELLS, names)
+    write_resolved(tmp_path / "zip/settings.resolved.yaml", before, tmp_path / "zip/settings.yaml")
+    text = (tmp_path / "zip/settings.yaml").read_text()
+    assert ('network: "plugins/residual_net.py"   # ours' in text) == (names is None)
+    assert "parts" not in text and "other" not in text
+    shutil.rmtree(home)
+    for name in ("settings.yaml", "settings.resolved.yaml"):
+        after = read_study((tmp_path / "zip") / name)
+        assert after.plugin_provenance() == before.plugin_provenance()
+        assert len(set(after.plugin_provenance().values())) == 7
+        assert list(after.models) == list(before.models)
+        assert after.models["own"].loss.dice == 0.5
+        assert list(after.models["own"].loss.plugins.values()) == [0.5]
+    copied = {str(file.relative_to(tmp_path / "zip")) for file in tmp_path.rglob("*.py")}
+    folders = sorted(file.split("/")[0] for file in copied)
+    assert folders == ["plugins"] * 5 + ["plugins_2"] and "plugins_2/tversky_loss.py" in copied
+    for file in copied:
+        assert (tmp_path / "zip" / file).read_bytes() == (parts / Path(file).name).read_bytes()
+    assert not caplog.records
 
 
 def test_under_other_names_no_remark_is_kept(tmp_path):

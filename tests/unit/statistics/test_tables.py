@@ -212,7 +212,8 @@ def test_a_column_a_metric(tmp_path):
     [
         (["dice"], ["dice"]),
         (["iou", "recall", "hd95_mm", "dice"], ["dice", "hd95_mm", "recall"]),
-        (["iou", "nsd_2mm"], ["iou", "nsd_2mm"]),
+        (["iou", "nsd_2mm", "nsd_1mm"], ["nsd_2mm", "nsd_1mm"]),
+        (["iou", "hd_mm"], ["iou", "hd_mm"]),
     ],
 )
 def test_what_is_compared_by_default_is_what_the_table_has(present, chosen):

@@ -54,4 +54,5 @@ def test_following_the_training_predicts_whole_cases():
 @pytest.mark.parametrize("kind", Model.__subclasses__())
 def test_every_network_has_a_width(kind):
     (name,) = get_args(kind.model_fields["network"].annotation)
-    assert width(kind(network=name)) >= 4
+    own = {"network_plugin": "./my_net.py"} if name == "plugin" else {}
+    assert width(kind(network=name, **own)) >= 4

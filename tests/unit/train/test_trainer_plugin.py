@@ -3,13 +3,14 @@
 import json
 import logging
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from segstudy import plugins
-from segstudy.cases import Case, Split, write_cases, write_splits
+from segstudy.cases import Case, Split, read_splits, write_cases, write_splits
 from segstudy.cli import main
 from segstudy.images.files import read_label, write_nifti
 from segstudy.images.overlap import dice
@@ -160,10 +161,8 @@ def test_leaks_are_refused(cohort, tmp_path, capsys):
     assert learn(cohort, tmp_path / "out", EXAMPLE) == 0
     assert predict(cohort, tmp_path / "out/trained.tar", tmp_path / "labels", EXAMPLE, fold=1) != 0
     assert "--trained: trained for fold 0, but --fold is 1" in capsys.readouterr().err
-    splits = cohort / "splits.tsv"
-    lines = splits.read_text().splitlines()
-    swapped = [line[:-1] + {"0": "1", "1": "0"}.get(line[-1], line[-1]) for line in lines]
-    splits.write_text("\n".join(swapped) + "\n")
+    swapped = [replace(split, fold=1 - split.fold) for split in read_splits(cohort / "splits.tsv")]
+    write_splits(cohort / "splits.tsv", swapped)
     assert predict(cohort, tmp_path / "out/trained.tar", tmp_path / "labels", EXAMPLE) != 0
     assert "fold 0 tests toy/case_1, which the weights were trained on" in capsys.readouterr().err
 
@@ -304,17 +303,18 @@ def test_equal_contents_give_equal_bytes(tmp_path):
         (b"not an archive", "neither a tar nor a zip archive"),
         (b"half", "damaged or ends early"),
         (b"other", "holds no segstudy.json"),
+        (b"short", "fold is missing or damaged; train again"),
     ],
 )
 def test_what_is_no_file_of_a_training_is_told(cohort, tmp_path, capsys, content, said):
     trained = tmp_path / "trained.tar"
-    if content in (b"half", b"other"):
+    if content in (b"half", b"other", b"short"):
         (tmp_path / "left").mkdir()
         (tmp_path / "left" / "a").write_bytes(b"1" * 2000)
         pack(tmp_path / "left", {}, trained)
         if content == b"half":
             trained.write_bytes(trained.read_bytes()[:1500])
-        else:
+        if content == b"other":
             with tarfile.open(trained, "w") as archive:
                 archive.add(tmp_path / "left" / "a", "a")
     elif content:

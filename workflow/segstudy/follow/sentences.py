@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from segstudy.follow.status import reason_in
 from segstudy.jobs.targets import STAGES
 
 ASKED = "SEGSTUDY_RUN"
@@ -49,6 +48,21 @@ class InSentences(logging.Formatter):
 
 def _told(text: str) -> str:
     return "\n".join(f"segstudy: error: {line}" for line in text.splitlines())
+
+
+def reason_in(log: Path) -> str:
+    """Return why a job failed, by its log: its own error, or else its last words."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    except OSError:
+        return "it left no log: it was killed before it began, or its machine was"
+    errors = [line for line in lines if line.startswith("segstudy: error: ")]
+    if errors:
+        return errors[0].removeprefix("segstudy: error: ")
+    said = [line for line in lines if line]
+    if len(said) <= 1:
+        return "it says nothing of it: killed from outside (memory, time limit, or by hand)"
+    return f"its last words: {said[-1]}"
 
 
 def error_in(text: str) -> str:

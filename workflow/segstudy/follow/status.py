@@ -12,6 +12,7 @@ from pathlib import Path
 
 from segstudy.follow.history import history
 from segstudy.follow.record import BEAT_S, name_of, read_events, stage_of
+from segstudy.follow.sentences import reason_in
 from segstudy.follow.times import SIZES, Times, about, epochs_of, read_history
 from segstudy.jobs.targets import STAGES
 
@@ -180,21 +181,6 @@ def _is_gone(run: Mapping) -> bool:
 def _failed(folder: Path, job: Mapping) -> Failed:
     log = folder / job["log"][0] if job["log"] else folder
     return Failed(job["name"], reason_in(log), str(log))
-
-
-def reason_in(log: Path) -> str:
-    """Return why a job failed, by its log: its own error, or else its last words."""
-    try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    except OSError:
-        return "it left no log: it was killed before it began, or its machine was"
-    errors = [line for line in lines if line.startswith("segstudy: error: ")]
-    if errors:
-        return errors[0].removeprefix("segstudy: error: ")
-    said = [line for line in lines if line]
-    if len(said) <= 1:
-        return "it says nothing of it: killed from outside (memory, time limit, or by hand)"
-    return f"its last words: {said[-1]}"
 
 
 def _running(folder: Path, job: Mapping, now: float, *, works: bool) -> Running:

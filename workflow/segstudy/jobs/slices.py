@@ -155,9 +155,10 @@ def figure_settings(study: Study) -> Study:
 
 
 def viewer_settings(study: Study) -> Study:
-    """Return the settings of the viewer: those of the figures but for how models are compared and for figures of plug-ins."""
+    """Return the settings of the viewer: those of the figures but for how models are compared and figures printed or added."""
     statistics = study.statistics.at_default(COMPARED_BY)
     publish = study.publish.at_default(("figures",))
+    publish = publish.model_copy(update={"style": study.publish.style.for_pages()})
     return figure_settings(study).model_copy(update={"statistics": statistics, "publish": publish})
 
 

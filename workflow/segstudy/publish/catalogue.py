@@ -3,7 +3,7 @@
 Light, since the workflow asks it while it parses its rules.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segstudy import plugins
 from segstudy.metric import Metric
@@ -12,8 +12,15 @@ from segstudy.study import Repair, Study
 
 CAPTIONS = "captions.json"
 LAYERS = "layers.json"
-FORMATS = ("png", "svg", "pdf")
 RANKS = ("median", "worst", "best")
+ORDER = (
+    *("cohort", "samples", "appearance"),
+    *("repair_overlay", "repair_cases", "repair_evidence", "repair_sweep", "repair_methods"),
+    *("architecture", "training", "synthesis"),
+    *("results", "heatmap", "differences", "ranking", "sizes", "precision_recall", "volumes"),
+    *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid", "own", "surfaces", "cases"),
+)
+"""Kinds in the order of the report; those of data and of label repair dataset by dataset."""
 PICTURES = (  # these show images or the anatomy of a patient
     *("samples", "repair_overlay", "repair_cases", "cases", "swapped_cases", "surfaces"),
 )
@@ -43,6 +50,10 @@ class Figure:
         Of `RANKS`, if any.
     plugin
         Reference to the plug-in that draws it, if any.
+    number
+        Of the figure in report, print and zip.
+    formats
+        Of its files.
     """
 
     name: str
@@ -54,11 +65,13 @@ class Figure:
     model: str = ""
     rank: str = ""
     plugin: str = ""
+    number: int = 0
+    formats: tuple[str, ...] = ("png", "svg", "pdf")
 
     @property
     def files(self) -> list[str]:
         """Return the names of the figure's file in each format, and of the table that it was drawn from."""
-        return [*(f"{self.name}.{suffix}" for suffix in FORMATS), f"{self.name}.csv"]
+        return [*(f"{self.name}.{suffix}" for suffix in self.formats), f"{self.name}.csv"]
 
     @property
     def caption(self) -> str:
@@ -67,7 +80,27 @@ class Figure:
 
 
 def figures(study: Study) -> list[Figure]:
-    """List all figures of the study, in the order of the report."""
+    """List all figures of the study, in the order of the report, numbered from 1."""
+    found = _figures(study)
+    datasets = list(study.datasets)
+    first = next((figure for figure in found if figure.kind == "results"), None)
+
+    def place(figure: Figure) -> tuple:
+        kind = ORDER.index(figure.kind)
+        if figure is first:  # on the first screen
+            return (-1,)
+        if kind <= ORDER.index("repair_methods"):
+            return (figure.category != "Data", datasets.index(figure.dataset), kind)
+        return (2, kind, figure.kind == "surfaces" and figure.rank != "median")
+
+    return [
+        replace(figure, number=number, formats=study.publish.style.formats)
+        for number, figure in enumerate(sorted(found, key=place), start=1)
+    ]
+
+
+def _figures(study: Study) -> list[Figure]:
+    """List all figures of the study, a section after another."""
     figures_of_study = []
     for dataset in study.datasets:
         figures_of_study.append(_figure("cohort", "Data", "cohort overview", dataset))

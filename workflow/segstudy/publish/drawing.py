@@ -9,7 +9,7 @@ from segstudy import metric_plugins
 from segstudy.files import write_json, write_table, write_text, writing_folder
 from segstudy.log import progress
 from segstudy.publish import own_figures, style
-from segstudy.publish.catalogue import CAPTIONS, FORMATS, LAYERS, Figure, figures
+from segstudy.publish.catalogue import CAPTIONS, LAYERS, Figure, figures
 from segstudy.publish.draw import (
     agreement,
     appearance,
@@ -69,14 +69,14 @@ PICTURES: dict[str, Callable[[Results, Figure, ViewCache], Drawing]] = {
 
 
 def draw(results: Results, figure: Figure, viewer: ViewCache) -> Drawing:
-    """Draw one figure; call it, and save its result, within `style.paper()`."""
+    """Draw one figure; call it, and save its result, within `style.paper` of the study's style."""
     if figure.kind in PICTURES:
         return PICTURES[figure.kind](results, figure, viewer)
     return PLAIN[figure.kind](results, figure)
 
 
 def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
-    """Draw every figure of the catalogue as PNG, SVG, PDF and CSV, and write their captions.
+    """Draw every figure of the catalogue in the study's formats and as CSV, and write their captions.
 
     The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
@@ -125,14 +125,19 @@ def _draw_and_save(
     results: Results, viewer: ViewCache, folder: Path, figure: Figure
 ) -> tuple[dict, list]:
     """Write a figure's files, and return its caption and its markers."""
-    with style.paper():
+    chosen = results.study.publish.style
+    with style.paper(chosen):
         drawing = draw(results, figure, viewer)
         style.settle(drawing.figure)
-        for suffix in FORMATS:
+        for suffix in chosen.formats:
             style.save(drawing.figure, folder / figure.name, suffix)
         write_table(folder / f"{figure.name}.csv", drawing.table)
-        write_text(folder / figure.caption, restructured(drawing.caption) + "\n")
+        write_text(
+            folder / figure.caption,
+            restructured(f"Figure {figure.number}. {drawing.caption}") + "\n",
+        )
         caption = {
+            "number": figure.number,
             "title": drawing.title,
             "caption": drawing.caption,
             "alt": drawing.alt,

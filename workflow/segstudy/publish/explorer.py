@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from segstudy.publish import style
 from segstudy.publish.results import Results
-from segstudy.publish.words import chosen_metrics, plain, regions
+from segstudy.publish.words import chosen_metrics
 
 
 def explorer(results: Results, layers: dict, images: bool = True, folder: str = "") -> Markup:
@@ -26,7 +25,7 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
         Where the slices lie as `slice_files`, if not in the text.
     """
     study = results.study
-    models, structures = list(study.models), list(study.structures)
+    look = results.look
     metrics = [
         chosen_metric
         for chosen_metric in chosen_metrics(study.publish.metrics, study)
@@ -34,11 +33,12 @@ def explorer(results: Results, layers: dict, images: bool = True, folder: str = 
     ]
     names = [chosen_metric.name for chosen_metric in metrics]
     content = {
-        "models": models,
-        "structures": {name: plain(name) for name in regions(study)},
-        "outlined": structures,
-        "colours": style.structure_colours(structures),
-        "modelColours": style.model_colours(models),
+        "models": look.models,
+        "modelNames": look.model_names,
+        "structures": {name: look.structure(name) for name in look.regions},
+        "outlined": look.structures,
+        "colours": {name: look.structure_colours[name] for name in look.structures},
+        "modelColours": look.model_colours,
         "metrics": [
             {
                 "name": shown_metric.name,
@@ -94,7 +94,7 @@ def _measured(results: Results, name: str) -> bool:
 def _values(results: Results, dataset: str, name: str) -> dict[str, dict[str, list]]:
     """Return a value a model by case and structure; null undefined, `inf` infinite."""
     by_case: dict[str, dict[str, list]] = {}
-    place = {model: index for index, model in enumerate(results.study.models)}
+    place = {model: index for index, model in enumerate(results.look.models)}
     for row in results.values(dataset, name).itertuples():
         if row.model not in place:
             continue

@@ -26,7 +26,7 @@ import segstudy
 from segstudy.errors import InputError
 
 TEXTS = (".html", ".js", ".csv", ".tsv", ".md", ".bib", ".yaml", ".json", ".txt", ".svg")
-TEXTS += (".lock", ".cff", "")
+TEXTS += (".lock", ".cff", ".py", "")
 _SHOWN = 5
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{48,}={0,2}")
 _DIGEST = re.compile(r"\b[0-9a-f]{32,128}\b")

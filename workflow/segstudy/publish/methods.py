@@ -6,17 +6,19 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import jinja2
 import numpy as np
 import pandas
 
-from segstudy import metric
+from segstudy import metric, metric_plugins
 from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, SEED, UNTESTED, Split
 from segstudy.folds import unit
 from segstudy.mirroring import averages_mirrored, mirrored_axes
-from segstudy.publish import redaction
+from segstudy.publish import provenance, redaction
+from segstudy.publish.look import Look
 from segstudy.publish.results import Results
 from segstudy.publish.words import listing, plain
 from segstudy.study import (
@@ -28,7 +30,6 @@ from segstudy.study import (
     NnunetModel,
     PluginModel,
     PluginTrainerModel,
-    Study,
     StudyModel,
     Synthesis,
 )
@@ -74,7 +75,7 @@ def _filled(part: str, *values) -> str:
 
 
 def _data(results: Results) -> str:
-    study, datasets = results.study, []
+    study, look, datasets = results.study, results.look, []
     for dataset, settings in study.datasets.items():
         cases, problems = results.cases(dataset), results.problems(dataset)
         subjects = len({case.subject for case in cases})
@@ -85,17 +86,17 @@ def _data(results: Results) -> str:
                 "cases": len(cases),
                 "whole": "" if subjects == len(cases) else f" of {count(subjects, 'subject')}",
                 "kind": "simulated " if settings.source.layout == "phantom" else "",
-                "named": [name.replace("_", " ") for name in settings.structures],
+                "named": [look.in_text(name) for name in look.structures],
                 "refused": len(set(problems.loc[problems["verdict"] == "refused", "case"]) - {""}),
                 "same_image": sum(case.same_image_as is not None for case in cases),
             }
         )
     trained_on_part = {
-        name: study.trained_on(name)
+        look.model(name): study.trained_on(name)
         for name, model in study.models.items()
         if model.train_on is not None and len(study.training_datasets) > 1
     }
-    return _filled("data", study, datasets, trained_on_part, _dealing(results))
+    return _filled("data", study, datasets, trained_on_part, _dealing(results), look)
 
 
 def _dealing(results: Results) -> str:
@@ -137,13 +138,19 @@ def _repair(results: Results, dataset: str, settings: Dataset) -> str:
         f"{count(int(number), 'case')} {words.get(verdict, verdict)}"
         for verdict, number in verdicts.items()
     ]
-    return _minus(_filled("repair", dataset, settings.repair, results.transform(dataset), outcome))
+    structure = results.look.in_text(settings.repair.structure)
+    found = results.transform(dataset)
+    return _minus(_filled("repair", dataset, settings.repair, structure, found, outcome))
 
 
 def _preprocessing(results: Results) -> str:
     study, plans = results.study, []
     for name, plan in study.preprocess.items():
-        users = [model for model, settings in study.models.items() if settings.plan == name]
+        users = [
+            results.look.model(model)
+            for model in results.look.models
+            if study.models[model].plan == name
+        ]
         if not users:
             continue
         fitted = [results.plan(name, fold) for fold in study.folds]
@@ -165,34 +172,36 @@ def _preprocessing(results: Results) -> str:
 
 def _training(results: Results) -> str:
     """Describe each network, then the trainings, those that were alike in one sentence."""
-    study = results.study
+    study, look = results.study, results.look
+    models = {name: study.models[name] for name in look.models}
     runs = {
         name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
-        for name, model in study.models.items()
+        for name, model in models.items()
         if not isinstance(model, (ExternalModel, PluginTrainerModel))
     }
-    networks = {name: model for name, model in study.models.items() if isinstance(model, Model)}
-    text = [_architecture(name, model, runs[name]) for name, model in networks.items()]
-    for part in (_learning, _patches, _validation):
+    networks = {name: model for name, model in models.items() if isinstance(model, Model)}
+    text = []
+    for part in (_architecture, partial(_learning, look), _patches, _augmented, _validation):
         groups: dict[str, list[str]] = {}
         for name, model in networks.items():
-            groups.setdefault(part(model, runs[name]), []).append(name)
+            groups.setdefault(part(model, runs[name]), []).append(look.model(name))
         for sentence, names in groups.items():
             everyone = len(names) == len(study.models) > 1
             who = "All networks" if everyone else listing(names)
+            are = ("is", "are") if part is _architecture else ("was", "were")
             if sentence:
-                text.append(f"{who} {'was' if len(names) == 1 else 'were'} {sentence}.")
-    for name, model in study.models.items():
+                text.append(f"{who} {are[len(names) > 1]} {sentence}.")
+    for name, model in models.items():
         if isinstance(model, NnunetModel):
-            text.append(_nnunet(study, name, model, runs[name]))
+            text.append(_nnunet(results, name, model, runs[name]))
         if isinstance(model, ExternalModel):
-            text.append(_external(name, model))
+            text.append(_external(look, name, model))
         if isinstance(model, PluginTrainerModel):
-            text.append(_own_trainer(name, model))
+            text.append(_own_trainer(look, name, model))
     return " ".join(text)
 
 
-def _own_trainer(name: str, model: PluginTrainerModel) -> str:
+def _own_trainer(look: Look, name: str, model: PluginTrainerModel) -> str:
     """Describe a model that code of the authors' own trained."""
     apart = (
         f"{_percent(model.validation_fraction)} of them were held out to follow it"
@@ -200,7 +209,7 @@ def _own_trainer(name: str, model: PluginTrainerModel) -> str:
         else "none of them was held out"
     )
     return (
-        f"{name} was trained and predicted by code of the authors' own ({_code(model, 'trainer')}"
+        f"{look.model(name)} was trained and predicted by code of the authors' own ({_code(model, 'trainer')}"
         f"{_options(model.options)}), which was given the images and labels of the training cases of each fold as they are; "
         f"{apart}."
     )
@@ -223,21 +232,21 @@ def _options(options: dict) -> str:
     return "".join(f"; {name} {value}" for name, value in options.items())
 
 
-def _external(name: str, model: ExternalModel) -> str:
+def _external(look: Look, name: str, model: ExternalModel) -> str:
     """Describe a program that others have trained."""
     merged = [
-        f"{structure} ({' and '.join(map(str, values))})"
+        f"{look.in_text(structure)} ({' and '.join(map(str, values))})"
         for structure, values in model.labels.items()
         if len(values) > 1
     ]
     return (
-        f"{name} is the program {redaction.command(model.command)[0]}, which was not trained here; it was given "
+        f"{look.model(name)} is the program {redaction.command(model.command)[0]}, which was not trained here; it was given "
         "the images as they are, and its labels are used as it wrote them"
         + (f", merged into {listing(merged)}." if merged else ".")
     )
 
 
-def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> str:
+def _nnunet(results: Results, name: str, model: NnunetModel, runs: list[dict]) -> str:
     """Describe a model that nnU-Net trained by its own rules."""
     version = _same([run["versions"]["nnunetv2"] for run in runs])
     parameters = _same([f"{run['parameters']:,}" for run in runs])
@@ -245,7 +254,6 @@ def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> st
     batch = _same([str(run["batch_size"]) for run in runs])
     devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs})
     planner = f"planner {model.planner}; " if model.planner != "default" else ""
-    seeds = f", with {len(model.seeds)} seeds a fold" if len(model.seeds) > 1 else ""
     used = "best by its pseudo Dice" if model.infer.weights == "best" else "last"
     apart = (
         f"{_percent(model.validation_fraction)} of training cases were held out to follow it"
@@ -253,23 +261,24 @@ def _nnunet(study: Study, name: str, model: NnunetModel, runs: list[dict]) -> st
         else "no training case was held out"
     )
     return (
-        f"{name} is nnU-Net [[isensee2021]] (version {version}; {planner}configuration "
+        f"{results.look.model(name)} is nnU-Net [[isensee2021]] (version {version}; {planner}configuration "
         f"{model.configuration}; {parameters} parameters). It fitted its own preprocessing, network and "
         f"patches to the training cases of each fold, and was trained by its own rules for "
         f"{count(model.epochs, 'epoch')} of {count(model.steps_per_epoch, 'step')} on {listing(devices)}"
-        f"{seeds}, with {batch} patches of {sizes} voxels a step. {_mirrored(study, name, model)}Images stored in "
+        f"{_seeds(model)}, with {batch} patches of {sizes} voxels a step. {_mirrored(results, name, model)}Images stored in "
         f"another orientation than those that it was trained on were turned to theirs. Its {used} weights "
         f"were used, and {apart}."
     )
 
 
-def _mirrored(study: Study, name: str, model: NnunetModel) -> str:
+def _mirrored(results: Results, name: str, model: NnunetModel) -> str:
     """Describe the mirroring, where it matters: nnU-Net knows no sides."""
-    pairs = study.left_right_pairs
-    if name in study.side_blind_models:
+    look, pairs = results.look, results.study.left_right_pairs
+    if name in results.study.side_blind_models:
+        both = [" and ".join(map(look.in_text, pair)) for pair in pairs]
         return (
             "WARNING: images were mirrored along all axes, from right to left too, while the labels of "
-            f"{listing([' and '.join(pair) for pair in pairs])} stayed as they were (mirror: all): it was taught that "
+            f"{listing(both)} stayed as they were (mirror: all): it was taught that "
             "these may be on either side, and its figures for single sides are here to show that mistake. "
         )
     return {
@@ -280,7 +289,7 @@ def _mirrored(study: Study, name: str, model: NnunetModel) -> str:
     }[mirrored_axes(model, pairs)]
 
 
-def _architecture(name: str, model: Model, runs: list[dict]) -> str:
+def _architecture(model: Model, runs: list[dict]) -> str:
     architecture = {
         "enet": "an ENet [[paszke2016]]",
         "unet": f"a {model.dims}D U-Net [[{'cicek2016' if model.dims == 3 else 'ronneberger2015'}]]",
@@ -315,7 +324,14 @@ def _architecture(name: str, model: Model, runs: list[dict]) -> str:
     parameters = _same([f"{run['parameters']:,}" for run in runs if "parameters" in run])
     if parameters:
         details.append(f"{parameters} parameters")
-    return f"{name} is {architecture}" + (f" ({'; '.join(details)})." if details else ".")
+    return architecture + (f" ({'; '.join(details)})" if details else "")
+
+
+def _seeds(model: StudyModel) -> str:
+    """Name the seeds of the trainings where there are several; all seeds stand with the software."""
+    if len(model.seeds) == 1:
+        return ""
+    return f" from each of the seeds {listing([str(seed) for seed in model.seeds])} a fold"
 
 
 def _patches(model: Model, runs: list[dict]) -> str:
@@ -329,16 +345,18 @@ def _patches(model: Model, runs: list[dict]) -> str:
     return (
         f"shown patches{planes}{f' of {sizes} voxels' if sizes else ''}, {model.batch_size} a step"
         f"{f' and {steps} steps an epoch' if steps else ''}, {_percent(model.foreground_fraction)} of "
-        f"them centred on a structure, with "
-        + (
-            _synthesis(model.synthesis)
-            if model.trainer == "synth"
-            else _augmentation(model.augmentation)
-        )
+        "them centred on a structure"
     )
 
 
-def _learning(model: Model, runs: list[dict]) -> str:
+def _augmented(model: Model, runs: list[dict]) -> str:
+    """Describe what was done to the patches; the same for most networks of a study, and then told once."""
+    if model.trainer == "synth":
+        return f"trained on {_synthesis(model.synthesis)}"
+    return f"trained with {_augmentation(model.augmentation)}"
+
+
+def _learning(look: Look, model: Model, runs: list[dict]) -> str:
     optimizer = {
         "adamw": "AdamW [[loshchilov2017]]",
         "adam": "Adam [[kingma2014]]",
@@ -351,11 +369,10 @@ def _learning(model: Model, runs: list[dict]) -> str:
         "constant": "constant",
     }[model.schedule.name]
     warm = model.schedule.warmup_epochs
-    seeds = f", with {len(model.seeds)} seeds a fold" if len(model.seeds) > 1 else ""
     devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs if "device" in run})
     where = f" on {listing(devices)}" if devices else ""
     return (
-        f"trained for {count(model.epochs, 'epoch')}{where}{seeds}, with {_loss(model.loss)}, by {optimizer} "
+        f"trained for {count(model.epochs, 'epoch')}{where}{_seeds(model)}, with {_loss(look, model.loss)}, by {optimizer} "
         f"(learning rate {model.optimizer.lr:g}, {schedule}"
         f"{f' after {warm:g} epochs of warm-up' if warm else ''}; weight decay "
         f"{model.optimizer.weight_decay:g}; gradients clipped at norm {model.gradient_clip_norm:g}"
@@ -376,7 +393,7 @@ def _validation(model: Model, runs: list[dict]) -> str:
     )
 
 
-def _loss(loss: Loss) -> str:
+def _loss(look: Look, loss: Loss) -> str:
     names = {
         "Dice loss [[milletari2016]]": loss.dice,
         "cross-entropy": loss.cross_entropy,
@@ -388,7 +405,7 @@ def _loss(loss: Loss) -> str:
     weights = ""
     if loss.class_weights:
         weights = " (class weights inside Dice: " + ", ".join(
-            f"{name} {weight:g}" for name, weight in loss.class_weights.items()
+            f"{look.in_text(name)} {weight:g}" for name, weight in loss.class_weights.items()
         ) + ")"  # fmt: skip
     return " + ".join(shares) + weights
 
@@ -444,7 +461,7 @@ def _prediction(results: Results) -> str:
         return "never" if name in unseen and choice == "auto" else choice
 
     def named(setting: Callable[[str, StudyModel], object]) -> list[tuple[list[str], object]]:
-        """Return the models of each value; none are named where all have the same."""
+        """Return the shown names of the models of each value; none are named where all have the same."""
         return [
             ([] if len(names) == len(study.models) else names, value)
             for names, value in _grouped(results, setting)
@@ -466,19 +483,30 @@ def _grouped(
     results: Results, setting: Callable[[str, StudyModel], object]
 ) -> list[tuple[list[str], object]]:
     groups: dict = {}
-    for name, model in results.study.models.items():
+    for name in results.look.models:
+        model = results.study.models[name]
         if not isinstance(model, (ExternalModel, PluginTrainerModel)):
-            groups.setdefault(setting(name, model), []).append(name)
+            groups.setdefault(setting(name, model), []).append(results.look.model(name))
     return [(names, value) for value, names in groups.items()]
 
 
 def _evaluation(results: Results) -> str:
-    study = results.study
+    study, look = results.study, results.look
     measured = [metric.find(name) for name in dict.fromkeys(results.metrics["metric"])]
-    defined = [known for known in measured if known.definition]
+    by_own_code = {
+        known.name: _told(text)
+        for text, known in metric_plugins.register(study.metrics.plugins).items()
+    }
+    defined = [
+        replace(known, definition=f"{known.definition} (code of the authors' own: {told})")
+        if (told := by_own_code.get(known.name))
+        else known
+        for known in measured
+        if known.definition
+    ]
     ignored = [name for name, dataset in study.datasets.items() if dataset.ignore]
     groups = [
-        f"{name} ({', '.join(members)})"
+        f"{look.in_text(name)} ({', '.join(map(look.in_text, members))})"
         for name, members in study.metrics.composite_regions.items()
     ]
     return _filled("evaluation", study, defined, ignored, groups)
@@ -529,12 +557,32 @@ def _software(results: Results) -> str:
         for name, version in (results.trained(model, fold, seed).get("versions") or {}).items():
             versions.setdefault(name, set()).add(str(version))
     monai = " and MONAI [[cardoso2022]]" if "monai" in versions else ""
-    text = (
-        "The study ran in segstudy [[segstudy]], a Snakemake workflow [[molder2021]], with "
-        f"PyTorch [[paszke2019]]{monai}"
-    )
+    here = dict(provenance.library_versions())
+    own = f"segstudy {here['segstudy']}"
+    snakemake = f" (Snakemake {here['snakemake']})" if "snakemake" in here else ""
+    torch = f" with PyTorch [[paszke2019]]{monai}" if versions else ""
+    text = [f"{own} ran the study as a Snakemake workflow [[molder2021]]{snakemake}{torch}."]
     shown = [f"{name} {'/'.join(sorted(numbers))}" for name, numbers in sorted(versions.items())]
-    return f"{text}; training used {listing(shown)}." if shown else f"{text}."
+    if shown:
+        text.append(f"Training used {listing(shown)}, on {devices(results)}.")
+    text.append(
+        f"Figures and report were made with matplotlib {here['matplotlib']} on {provenance.machine()}."
+    )
+    seeds = [f"{what} {seed}" for what, seed in provenance.seeds(results.study, results.look)]
+    text.append(f"Seeds: {listing(seeds)}.")
+    return " ".join(text)
+
+
+def devices(results: Results) -> str:
+    """List the devices that the networks were trained on, as their settings tell."""
+    found: dict[str, None] = {}
+    for model, fold, seed in results.trainings():
+        trained = results.trained(model, fold, seed)
+        device = str(trained.get("device", "")).replace("cpu", "CPU")
+        threads = f", {count(trained['threads'], 'thread')}" if "threads" in trained else ""
+        precision = f", {trained['precision']}" if "precision" in trained else ""
+        found[f"{device}{threads}{precision}"] = None
+    return "; ".join(text for text in found if text)
 
 
 def _same(texts: Sequence[str]) -> str:

@@ -15,7 +15,6 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw.parts import Drawing
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain, regions
 
 DRAW = "draw"
 """What is looked for in a plug-in."""
@@ -85,33 +84,31 @@ class FigureView:
     @property
     def models(self) -> list[str]:
         """Return the models, in the order of the other figures."""
-        return list(self._results.study.models)
+        return list(self._results.look.models)
 
     @property
     def structures(self) -> list[str]:
         """Return the structures, then the composite regions."""
-        return regions(self._results.study)
+        return list(self._results.look.regions)
 
     @property
     def colours(self) -> dict[str, str]:
         """Return the colour of each model, structure and composite region in the other figures, as `#rrggbb`."""
-        study = self._results.study
-        groups = list(study.metrics.composite_regions)
-        return style.structure_colours(study.structures, groups) | style.model_colours(self.models)
+        look = self._results.look
+        return look.structure_colours | look.model_colours
 
     @property
     def names(self) -> dict[str, str]:
         """Return the name of each model, structure and composite region as readers are shown it."""
-        return {name: plain(name) for name in self.structures} | {
-            name: name for name in self.models
-        }
+        look = self._results.look
+        return {name: look.structure(name) for name in self.structures} | look.model_names
 
     def axis(self, name: str) -> str:
         """Return the title of a metric with its unit, for an axis: `HD95 (mm)`."""
         return metric.find(name, self._results.study.statistics.directions).axis
 
     def canvas(self, width_mm: float, height_mm: float) -> Canvas:
-        """Return an empty matplotlib figure of a size in print; a page's text is 170 mm wide, a column 85 mm."""
+        """Return an empty matplotlib figure of a size in print; a page's text is `publish.style.width_mm` wide, 170 mm if left out."""
         return style.canvas(width_mm, height_mm)
 
 
@@ -149,11 +146,11 @@ def _checked(found: Any, text: str) -> Drawing:
     if not len(found["table"].columns):
         raise _wrong(text, "table: no column", "the numbers that the figure was drawn from")
     width_mm = found["figure"].get_figwidth() * 25.4
-    if width_mm > style.PAGE_MM + 0.5:
+    if width_mm > style.page_mm() + 0.5:
         raise _wrong(
             text,
             f"figure: {width_mm:.0f} mm wide",
-            f"at most {style.PAGE_MM:g} mm, the width of a page's text",
+            f"at most {style.page_mm():g} mm, the width of a page's text",
         )
     words = (" ".join(found[name].split()) for name in ("title", "caption", "alt"))
     return Drawing(found["figure"], *words, found["table"])

@@ -31,11 +31,10 @@ from segstudy.publish.redaction import (
     registered,
     registered_name,
     registry,
-    settings_yaml,
 )
 from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
-from segstudy.publish.settings_file import write_settings
+from segstudy.publish.settings_file import PLUGINS, write_resolved, write_settings
 from segstudy.publish.viewer import write_viewer
 from segstudy.study import Study
 
@@ -344,7 +343,7 @@ def add_rerun(
         return bool(_PATH.search(text) or leaks.find(text))
 
     gaps = write_settings(top / rerun.SETTINGS, study, study_file, tells, names)
-    write_text(top / rerun.RESOLVED, settings_yaml(study))
+    write_resolved(top / rerun.RESOLVED, study, top / rerun.SETTINGS)
     if not names:  # Under other names the folds of a rerun cannot be told.
         rows = [Split(**row) for row in results.splits.to_dict("records")]
         folds = of_subjects(rows, study.splits)
@@ -369,6 +368,7 @@ CONTENTS = {
     "LICENCE.md": "licences, and what to cite",
     rerun.SETTINGS: "the study file, to run it again",
     FOLDS: "each subject's fold, which a rerun takes from there",
+    f"{PLUGINS}/": "code of the study's own parts, which `settings.yaml` names",
     rerun.RESOLVED: "every setting, defaults included",
     rerun.LOCK: "the versions that ran",
     rerun.RECORD: "code, versions, seeds and commands",

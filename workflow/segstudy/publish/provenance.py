@@ -20,7 +20,8 @@ import segstudy
 from segstudy import shipped, versions
 from segstudy.files import parse_json
 from segstudy.log import duration
-from segstudy.study import Study
+from segstudy.publish.look import Look
+from segstudy.study import ExternalModel, Study
 
 LIBRARIES = (
     *(
@@ -228,12 +229,20 @@ def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
-def seeds(study: Study) -> list[tuple[str, str]]:
+def seeds(study: Study, look: Look) -> list[tuple[str, str]]:
     """List the seed of everything that is drawn at random."""
-    drawn = [("folds", str(study.splits.seed)), ("bootstrap", str(study.statistics.seed))]
+    drawn = [
+        ("folds", str(study.splits.seed)),
+        ("swaps and resamples", str(study.statistics.seed)),
+    ]
     for name, settings in study.datasets.items():
         if settings.source.layout == "phantom":
             drawn.append((f"phantom {name}", str(settings.source.seed)))
-    return drawn + [
-        (f"model {name}", ", ".join(map(str, model.seeds))) for name, model in study.models.items()
-    ]
+    of_models = {
+        look.model(name): ", ".join(map(str, study.models[name].seeds))
+        for name in look.models
+        if not isinstance(study.models[name], ExternalModel)
+    }
+    if len(of_models) > 1 and len(set(of_models.values())) == 1:
+        return [*drawn, ("all trainings", *set(of_models.values()))]
+    return drawn + [(f"trainings of {name}", of_model) for name, of_model in of_models.items()]

@@ -10,7 +10,6 @@ from segstudy.errors import InputError
 from segstudy.metric import number
 from segstudy.publish.results import Results
 from segstudy.publish.tables import Cell
-from segstudy.publish.words import plain
 
 TABLE = shipped.RESOURCES / "published.csv"
 COLUMNS = (
@@ -67,8 +66,8 @@ def published_table(results: Results, path: Path = TABLE) -> dict:
         rows.append(
             [
                 Cell(row.dataset or "–"),
-                Cell(row.model or "–"),
-                Cell(plain(row.structure) or "–"),
+                Cell(results.look.model(row.model) or "–"),
+                Cell(results.look.structure(row.structure) if row.structure else "–"),
                 Cell(PLAIN.get(row.metric) or metric.find(row.metric).title),
                 Cell(_text(row.value, row.unit), float(row.value)),
                 Cell(_our_text(ours, row.metric) + note, ours),

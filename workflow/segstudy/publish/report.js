@@ -203,14 +203,14 @@ const drawCase = (structure = choice.structure.value) => {
     : "No case was measured";
   const figures = !name ? [] : study.models.map((model) => {
     const figure = make("figure", { class: "shot" });
-    figure.append(make("h4", {}, make("span", { class: "dot", style: `background: ${study.modelColours[model]}` }), model));
+    figure.append(make("h4", {}, make("span", { class: "dot", style: `background: ${study.modelColours[model]}` }), study.modelNames[model]));
     figure.classList.toggle("chosen", model === choice.model.value);
     if (caseSlices) {
       const [height, width] = [caseSlices.height * caseSlices.pixel_mm[0], caseSlices.width * caseSlices.pixel_mm[1]];
       const half = `scale(${caseSlices.pixel_mm[1] / 2} ${caseSlices.pixel_mm[0] / 2})`;
       const svg = make("svg", {
         class: "flicker", viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "img",
-        "data-model": model, "aria-label": `${name}: reference and prediction of ${model}`,
+        "data-model": model, "aria-label": `${name}: reference and prediction of ${study.modelNames[model]}`,
       },
         make("image", { width, height, preserveAspectRatio: "none" }),
         make("g", { class: "layer reference", transform: half }),
@@ -261,7 +261,7 @@ const go = (where) => {
 };
 choice.metric.replaceChildren(...study.metrics.map((one) => option(one.name, one.title)));
 choice.structure.replaceChildren(option(MEAN, "mean of the structures"), ...Object.entries(study.structures).map(([key, text]) => option(key, text)));
-choice.model.replaceChildren(...study.models.map((one) => option(one, one)));
+choice.model.replaceChildren(...study.models.map((one) => option(one, study.modelNames[one])));
 choice.model.value = study.models[0];
 list();
 choice.case.selectedIndex = 0;
@@ -318,7 +318,7 @@ for (const figureImage of document.querySelectorAll(".figure-image")) {
     tip.hidden = place < 0;
     if (place < 0) return;
     const [, , name, structure, model, text] = markers[place];
-    tip.textContent = `${name} · ${study.structures[structure]} · ${model}: ${text}`;
+    tip.textContent = `${name} · ${study.structures[structure]} · ${study.modelNames[model]}: ${text}`;
     const box = circles[place].getBoundingClientRect();
     tip.style.left = `${Math.max(4, Math.min(box.left + box.width / 2 - tip.offsetWidth / 2, innerWidth - tip.offsetWidth - 4))}px`;
     tip.style.top = `${Math.max(4, box.top - tip.offsetHeight - 6)}px`;

@@ -15,21 +15,23 @@ from markupsafe import Markup
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
-from segstudy.publish import provenance, redaction, rulegraph, style, tables
+from segstudy.publish import provenance, redaction, rulegraph, tables
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.explorer import explorer, slice_files
-from segstudy.publish.methods import methods
+from segstudy.publish.methods import devices, methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
-from segstudy.publish.words import chosen_metrics, listing, plain, regions
+from segstudy.publish.words import chosen_metrics, listing, plain
 from segstudy.study import ExternalModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
 LEAST_DICE = 0.05
 """Mean Dice below which a model has learnt next to nothing, and is named as no winner."""
+PRINTED_MM = (120.0, 118.0)
+"""Width of a page-wide figure in the printed report, and the most height of any: two stand on a page."""
 VIEWER = "viewer"  # folder beside the report
 FILES = "report_files"  # likewise, where one file would be larger than this:
 MOST_BYTES = 30_000_000
@@ -124,7 +126,7 @@ def render(
         by_kind.setdefault(figure["kind"], []).append(figure)
     cited = _Citations()
     text = [(heading, cited.linked(part)) for heading, part in methods(results)]
-    models, structures = list(study.models), regions(study)
+    look = results.look
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("segstudy.publish", "."),
         autoescape=True,
@@ -132,7 +134,12 @@ def render(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["plain"] = plain
+    environment.filters |= {
+        "plain": plain,
+        "model": look.model,
+        "structure": look.structure,
+        "in_text": look.in_text,
+    }
     environment.filters["stage_text"] = redaction.stage_text
     return environment.get_template("report.html").render(
         study=study,
@@ -156,10 +163,9 @@ def render(
         embedded=embedded,
         pictures=images,
         viewer=images and (output.parent / VIEWER / "index.html").is_file(),
-        colours=style.structure_colours(
-            structures[: len(study.structures)], structures[len(study.structures) :]
-        ),
-        model_colours=style.model_colours(models),
+        look=look,
+        colours=look.structure_colours,
+        model_colours=look.model_colours,
         methods=text,
         references=cited.references,
         bibtex=_data_address(
@@ -172,8 +178,8 @@ def render(
         run_times=provenance.run_times(results.benchmarks()),
         graph=rulegraph.graph(results.benchmarks()),
         total_time=_total(results),
-        seeds=provenance.seeds(study),
-        trained_on=_devices(results),
+        seeds=provenance.seeds(study, look),
+        trained_on=devices(results),
         warnings=redaction.warned(results.warnings(), published),
         settings=redaction.settings_yaml(study),
         style=Markup(_package_file("report.css")),
@@ -226,10 +232,17 @@ def _figure_values(
         "rank": figure.rank,
         "source": source,
         **words,
+        "number": figure.number,
+        "print_width_mm": _print_width_mm(words["width_mm"], words["height_mm"]),
         "files": [
             (file.rsplit(".", 1)[-1].upper(), Path(where, file).as_posix()) for file in figure.files
         ],
     }
+
+
+def _print_width_mm(width_mm: float, height_mm: float) -> float:
+    """Return the width of a figure in the printed report, which leaves room for its words beside it."""
+    return width_mm * min(PRINTED_MM[0] / max(width_mm, 170.0), PRINTED_MM[1] / height_mm)
 
 
 def _webp(path: Path) -> str:
@@ -273,7 +286,8 @@ def _sentence(results: Results) -> str:
     study = results.study
     cases = {dataset: len(results.cases(dataset)) for dataset in study.datasets}
     tested = _tested(results)
-    structures = [name.replace("_", " ") for name in study.structures]
+    look = results.look
+    structures = [look.in_text(name) for name in look.structures]
     structures_text = (
         listing(structures) if len(structures) <= 6 else f"{count(len(structures), 'structure')}"
     )
@@ -295,7 +309,7 @@ def _sentence(results: Results) -> str:
     ]
     models = count(len(study.models), "model")
     if len(study.models) <= 6:
-        models += f" ({listing(list(study.models))})"
+        models += f" ({listing([look.model(name) for name in look.models])})"
     verb = "were compared" if len(study.models) > 1 else "was tested"
     whole = len(study.folds) == study.splits.folds
     folds = "" if whole else f"{count(len(study.folds), 'fold')} of "
@@ -312,7 +326,7 @@ def _sentence(results: Results) -> str:
         design_text = f"after training on {listing(maps)}, without an image"
     elif maps and trained:
         design_text += f"; {listing(maps)}, without images, were trained on too"
-    blind = study.side_blind_models
+    blind = [look.model(name) for name in study.side_blind_models]
     sides = (
         f" {listing(blind)} WAS TAUGHT TO MIX UP LEFT AND RIGHT, as the study asks for (mirror: all): images "
         "were mirrored, and the labels of sides were not."
@@ -356,21 +370,24 @@ def _facts(results: Results) -> list[tuple[str, str]]:
             moved, structure = results.transform(dataset), settings.repair.structure
             if moved["reference_case"]:
                 change = f"{moved['iou_before']:.2f} → {moved['iou_after']:.2f}"
-                facts.append((change, f"IoU of the repaired {structure}"))
+                facts.append((change, f"IoU of the repaired {results.look.in_text(structure)}"))
             else:
                 verdicts = results.verdicts(dataset)["verdict"]
                 number = int((verdicts == "repaired").sum())
                 facts.append(
-                    (f"{number} of {len(verdicts)}", f"labels of the {structure} repaired")
+                    (
+                        f"{number} of {len(verdicts)}",
+                        f"labels of the {results.look.in_text(structure)} repaired",
+                    )
                 )
     return facts
 
 
 def _findings(results: Results) -> list[str]:
     """Write the findings, in sentences that the tables bear out."""
-    study, nothing = results.study, _learnt_nothing(results)
+    study, look, nothing = results.study, results.look, _learnt_nothing(results)
     sentences = [
-        f"WARNING: {model} has learnt next to nothing: its mean Dice over all structures and subjects is "
+        f"WARNING: {look.model(model)} has learnt next to nothing: its mean Dice over all structures and subjects is "
         f"{dice:.3f}. It is no competitor; look at its loss, its learning rate and the labels' values."
         for model, dice in nothing.items()
     ]
@@ -390,7 +407,7 @@ def _findings(results: Results) -> list[str]:
             where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             text = (
                 f"Best mean {shown_metric.title}{where}: "
-                f"{listing([f'{model} in {len(names)}' for model, names in ordered])} of "
+                f"{listing([f'{look.model(model)} in {len(names)}' for model, names in ordered])} of "
                 f"{count(len(study.structures), 'structure')}"
             )
             compared, wins = _compared(results, dataset, name, leading)
@@ -409,7 +426,7 @@ def _findings(results: Results) -> list[str]:
     missing = int(distances["n_infinite"].sum())
     if missing:
         worst = distances.groupby("model", sort=False)["n_infinite"].sum()
-        named = [f"{model} {int(number)}" for model, number in worst.items() if number]
+        named = [f"{look.model(model)} {int(number)}" for model, number in worst.items() if number]
         sentences.append(
             f"{count(missing, 'subject')} {'has' if missing == 1 else 'have'} an infinite distance, "
             f"since the structure was missed altogether ({', '.join(named)})."
@@ -424,7 +441,7 @@ def _learnt_nothing(results: Results) -> dict[str, float]:
     means = dice.groupby(["model", "dataset"], sort=False)["mean"].mean().groupby("model").max()
     return {
         model: float(means[model])
-        for model in results.study.models
+        for model in results.look.models
         if model in means and means[model] < LEAST_DICE
     }
 
@@ -432,11 +449,11 @@ def _learnt_nothing(results: Results) -> dict[str, float]:
 def _missing(results: Results) -> list[str]:
     """Write a sentence on missing predictions, and one on structures found where there are none."""
     taken = {"worst": "count as the worst value", "exclude": "are left out of the comparisons"}
-    sentences, summary = [], results.summary
+    look, sentences, summary = results.look, [], results.summary
     lacking = summary.groupby(["dataset", "model"], sort=False)["n_missing"].max()
     if lacking.sum():
         named = [
-            f"{model} {number} on {dataset}"
+            f"{look.model(model)} {number} on {dataset}"
             for (dataset, model), number in lacking.items()
             if number
         ]
@@ -447,10 +464,10 @@ def _missing(results: Results) -> list[str]:
     for (dataset, structure), rows in absent[absent["metric"] == "false_positive_cases"].groupby(
         ["dataset", "structure"], sort=False
     ):
-        rates = [f"{row.model} {row.mean:.0%}" for row in rows.itertuples()]
+        rates = [f"{look.model(row.model)} {row.mean:.0%}" for row in rows.itertuples()]
         number = count(int(rows["n_cases"].max()), "case")
         sentences.append(
-            f"{number} of {dataset} {'is' if number == '1 case' else 'are'} without {plain(structure).lower()} and "
+            f"{number} of {dataset} {'is' if number == '1 case' else 'are'} without {look.in_text(structure)} and "
             f"stand outside its comparisons; false positives there: {listing(rates)}."
         )
     return sentences
@@ -490,7 +507,7 @@ def _repairs(results: Results) -> list[dict]:
         columns = [
             name for name in verdicts.columns if name not in ("case", "verdict", "remark", "label")
         ]
-        columns = [name for name in columns if verdicts[name].notna().any()]
+        columns = [name for name in columns if verdicts[name].fillna(0).any()]
         repairs.append(
             {
                 "dataset": dataset,
@@ -553,15 +570,3 @@ def _evidence(value) -> tables.Cell:
 def _total(results: Results) -> str:
     benchmarks = results.benchmarks()
     return duration(float(benchmarks["s"].sum())) if len(benchmarks) else ""
-
-
-def _devices(results: Results) -> str:
-    """List the devices that the networks were trained on, as their settings tell."""
-    devices: dict[str, None] = {}
-    for model, fold, seed in results.trainings():
-        trained = results.trained(model, fold, seed)
-        device = str(trained.get("device", "")).replace("cpu", "CPU")
-        threads = f", {count(trained['threads'], 'thread')}" if "threads" in trained else ""
-        precision = f", {trained['precision']}" if "precision" in trained else ""
-        devices[f"{device}{threads}{precision}"] = None
-    return "; ".join(text for text in devices if text)

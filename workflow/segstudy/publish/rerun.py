@@ -3,14 +3,16 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import segstudy
+from segstudy import plugins
 from segstudy.publish import provenance, redaction
 from segstudy.publish.citations import REFERENCES, Reference
 from segstudy.publish.redaction import yaml_text
 from segstudy.publish.results import Results
-from segstudy.study import NnunetModel, Study
+from segstudy.study import NnunetModel, Study, references
 
 SETTINGS, RESOLVED, LOCK = "settings.yaml", "settings.resolved.yaml", "requirements.lock"
 RECORD, CITATION = "provenance.json", "CITATION.cff"
@@ -60,6 +62,10 @@ def lock(results: Results) -> str:
     for training in results.trainings():
         for name, version in (results.trained(*training).get("versions") or {}).items():
             ran.setdefault(name, set()).add(str(version))
+    for text in references.listed(results.study.model_dump()).values():
+        module = plugins.reference(text).place.partition(".")[0]
+        for name in metadata.packages_distributions().get(module, ()):
+            ran.setdefault(name, {metadata.version(name)})
     extras = ["nnunet"] if any(map(_is_nnunet, results.study.models.values())) else []
     return provenance.lock(extras, ran)
 

@@ -13,6 +13,7 @@ from segstudy.cases import Case, Split, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
+from segstudy.publish.look import Look
 from segstudy.study import ExternalModel, PluginTrainerModel, Study
 
 SPLIT_COLUMNS = [field.name for field in fields(Split)]
@@ -35,6 +36,11 @@ class Results:
     def paths(self) -> ResultPaths:
         """Return the paths of everything in the results folder."""
         return ResultPaths(self.root)
+
+    @cached_property
+    def look(self) -> Look:
+        """Return how models and structures are shown."""
+        return Look(self.study)
 
     # --- data -----------------------------------------------------------------------------------
 

@@ -4,20 +4,26 @@ import copy
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from segstudy import paths, plugins
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.publish.anonymous import renamed_study
 from segstudy.publish.redaction import redacted, settings_yaml, yaml_text
-from segstudy.study import AnyModel, ExternalModel, Study, as_written, read_study
+from segstudy.study import AnyModel, ExternalModel, Study, as_written, read_study, references
 from segstudy.study.old_names import OldName, setting_by_todays_name
 from segstudy.study.study import SCHEMA_VERSION
 from segstudy.yaml_edits import YamlText
 from segstudy.yaml_files import parse_yaml
 
 REMARK_WITHHELD = "# (a remark that names files is left out)"
+PLUGINS = "plugins"
+"""Folder of the zip with the code of the study's own parts."""
+PLACES = ("path", "url")
+"""Keys of a dataset's source for which a role stands."""
 _FOR_EDITORS = re.compile(r"#\s*yaml-language-server:")
 
 Edits = list[tuple[Sequence[Any], Any]]
@@ -68,20 +74,64 @@ def write_settings(
         _check_same(whole, study, file)
     content, old_names = as_written(file)
     edits = _edits(content, redacted(whole))
-    texts = [lambda: _dumped(content, edits, study.name)]
+    moved = copied_plugins(content, file, path.parent)
+    texts = [lambda: _dumped(content, edits, moved, study.name)]
     if not names:
-        texts.insert(0, lambda: _edited(file, edits, old_names, content, study.name, tells))
+        texts.insert(0, lambda: _edited(file, edits, moved, old_names, content, study.name, tells))
+    problem = "its values would be others; write its aliases (`*name`, `<<`) out"
     for text in texts:
         path.write_text(text(), encoding="utf-8")
         try:
             if _comparable(_read_quietly(path)) == _comparable(whole):
                 return list(_gaps(as_written(path)[0], names))
-        except InputError:
-            pass
+        except InputError as error:
+            problem = str(error)
         log.warning("%s: its layout and remarks are not kept in the zip, only what it says", file)
-    raise InputError(
-        f"{file}: cannot be written so that it reads as the same study; write its aliases (`*name`, `<<`) out"
-    )
+    raise InputError(f"{file}: cannot be written so that it reads as the same study: {problem}")
+
+
+def copied_plugins(content: dict[str, Any], file: Path, top: Path) -> dict[str, str]:
+    """Copy the files of plug-ins, and those beside them that they import, into the folder `plugins`.
+
+    Parameters
+    ----------
+    content
+        What the study file says, of `as_written`.
+    file
+        The study file.
+    top
+        The folder of the study file that is published.
+
+    Returns
+    -------
+    Reference as written -> as it is written there. Each folder of the user's becomes one of its own.
+    """
+    folders: dict[Path, str] = {}
+    moved = {}
+    for key, text in references.listed(content).items():
+        found = plugins.reference(text)
+        if not found.is_file:
+            continue
+        placed = Path(paths.from_study_file(found.place, file, f"{file}: {key}")).absolute()
+        name = PLUGINS if not folders else f"{PLUGINS}_{len(folders) + 1}"
+        folder = folders.setdefault(placed.parent, name)
+        for part in plugins.files(str(placed)):
+            target = top / folder / part.absolute().relative_to(placed.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(part.read_bytes())
+        moved[text] = str(replace(found, place=f"{folder}/{placed.name}"))
+    return moved
+
+
+def write_resolved(path: Path, study: Study, settings: Path) -> None:
+    """Write every setting of a study as a study file; plug-ins are those that `settings`, beside it, names."""
+    path.write_text(settings_yaml(study), encoding="utf-8")
+    there = references.listed(as_written(settings)[0]).values()
+    places = {plugins.reference(text).label: text for text in there}
+    if places:
+        content = as_written(path)[0]
+        content = references.replaced(content, lambda keys, text, _: places.get(text, text))
+        path.write_text(yaml_text(references.as_written(content)), encoding="utf-8")
 
 
 def _read_quietly(file: Path) -> Study:
@@ -98,12 +148,12 @@ def _comparable(study: Study) -> dict[str, Any]:
     """Return what a study says but for paths, commands and words, which are not published as they are."""
     content = study.model_dump(mode="json", exclude={"schema_version", "title", "description"})
     for dataset in content["datasets"].values():
-        for key in ("path", "url"):
+        for key in PLACES:
             dataset["source"].pop(key, None)
         (dataset["repair"] or {}).pop("reference_case", None)
     for model in content["models"].values():
         model.pop("command", None)
-    return content
+    return references.identified(content)  # by their code, wherever it lies
 
 
 def _check_same(read: Study, ran: Study, file: Path) -> None:
@@ -120,6 +170,8 @@ def _check_same(read: Study, ran: Study, file: Path) -> None:
 def _edits(content: dict[str, Any], public: Study) -> Edits:
     """List the values of a study file that are published otherwise."""
     edits: Edits = []
+    # Of datasets that share a source, one role stands for all, and stays when the zip's own file is packed.
+    roles = {getattr(one.source, key, None) for one in public.datasets.values() for key in PLACES}
 
     def put(above: Sequence[Any], key: str, new: Any) -> None:
         inside = content
@@ -131,8 +183,9 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
     for key in ("title", "description"):
         put((), key, getattr(public, key))
     for name, dataset in public.datasets.items():
-        for key in ("path", "url"):
-            put(("datasets", name, "source"), key, getattr(dataset.source, key, None))
+        for key in PLACES:
+            if content["datasets"][name]["source"].get(key) not in roles:
+                put(("datasets", name, "source"), key, getattr(dataset.source, key, None))
         if dataset.repair:
             put(("datasets", name, "repair"), "reference_case", dataset.repair.reference_case)
     for name, model in public.models.items():
@@ -144,6 +197,7 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
 def _edited(
     file: Path,
     edits: Edits,
+    moved: Mapping[str, str],
     old_names: Iterable[OldName],
     content: dict[str, Any],
     name: str,
@@ -165,6 +219,16 @@ def _edited(
                     text.rename(("models", entry, key, setting), today)
     for keys, value in edits:
         text.put(_by_written_names(keys, old_names), value)
+
+    def move(keys: Sequence[Any], reference: str, default: str) -> str:
+        new = moved.get(reference, reference)
+        if new != reference and keys[-1] == reference:  # what names the values of a mapping
+            text.rename(keys, new)
+        elif new != reference:
+            text.put(keys, new)
+        return reference
+
+    references.replaced(content, move)
     text.begin_with({"schema_version": SCHEMA_VERSION, "name": name})
 
     def remark(words: str) -> str:
@@ -183,8 +247,9 @@ def _by_written_names(keys: Sequence[Any], old_names: Iterable[OldName]) -> Sequ
     return keys
 
 
-def _dumped(content: dict[str, Any], edits: Edits, name: str) -> str:
+def _dumped(content: dict[str, Any], edits: Edits, moved: Mapping[str, str], name: str) -> str:
     """Return what the user wrote, written anew."""
+    content = references.replaced(content, lambda keys, text, _: moved.get(text, text))
     written = copy.deepcopy({"schema_version": SCHEMA_VERSION, "name": name, **content})
     written["schema_version"] = SCHEMA_VERSION
     for (*above, last), value in edits:
@@ -192,13 +257,13 @@ def _dumped(content: dict[str, Any], edits: Edits, name: str) -> str:
         for key in above:
             inside = inside[key]
         inside[last] = value
-    return yaml_text(written)
+    return yaml_text(references.as_written(written))
 
 
 def _gaps(content: Mapping[str, Any], names: Mapping | None) -> Iterator[str]:
     """List the settings that have a role in place of a path or a name."""
     for name, dataset in content["datasets"].items():
-        for key in ("path", "url"):
+        for key in PLACES:
             role = dataset["source"].get(key)
             if role and "://" not in role:
                 yield f"`datasets.{name}.source.{key}` is {role}"

@@ -1,5 +1,8 @@
 """The look of every figure: sizes for print, colours, and files that are the same byte for byte.
 
+Inside `paper` matplotlib's own settings hold the study's font, size of text and page width, so that
+what draws asks them for its sizes.
+
 Structures have the colours of Okabe and Ito (2008), models those of Paul Tol's `muted` scheme
 (2021): both are told apart with the common kinds of colour blindness, and from one another.
 """
@@ -17,9 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from segstudy.files import writing
+from segstudy.publish.svg_fonts import with_fonts
+from segstudy.study import Style
+from segstudy.study.style import PLAIN_FONT
 
-COLUMN_MM = 85.0
-PAGE_MM = 170.0
 DPI = 300
 
 INK = "#1b1f24"
@@ -50,13 +54,9 @@ _MODELS = (
 MARKERS = "osD^vPX<>ph*"
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same
-    "font.size": 7,
-    "axes.titlesize": 7.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 5,
-    "axes.labelsize": 7,
     "axes.labelcolor": INK,
     "axes.edgecolor": SOFT,
     "axes.linewidth": 0.6,
@@ -68,8 +68,6 @@ _SETTINGS = {
     "axes.unicode_minus": True,
     "grid.color": "#e8ebee",
     "grid.linewidth": 0.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
     "xtick.labelcolor": INK,
@@ -81,7 +79,6 @@ _SETTINGS = {
     "xtick.minor.size": 1.5,
     "ytick.minor.size": 1.5,
     "text.color": INK,
-    "legend.fontsize": 6.5,
     "legend.frameon": False,
     "legend.handlelength": 1.4,
     "legend.borderaxespad": 0.2,
@@ -92,23 +89,61 @@ _SETTINGS = {
     "savefig.dpi": DPI,
     "figure.constrained_layout.h_pad": 0.04,
     "figure.constrained_layout.w_pad": 0.04,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text, which an editor can change
     "svg.hashsalt": "segstudy",
     "pdf.fonttype": 42,
     "path.simplify": True,
 }
 
 
+def _settings(chosen: Style) -> dict[str, object]:
+    """Return matplotlib's settings of a style: no text is smaller than its size."""
+    sizes = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+    return {
+        **_SETTINGS,
+        **dict.fromkeys(sizes, chosen.size_pt),
+        "axes.titlesize": chosen.size_pt + 0.5,
+        # Signs that the chosen font lacks are drawn in the second.
+        "font.family": list(dict.fromkeys((chosen.font, PLAIN_FONT))),
+        "figure.figsize": (chosen.width_mm / 25.4, chosen.width_mm / 25.4),
+    }
+
+
 @contextmanager
-def paper() -> Iterator[None]:
-    """Draw in the project's style, whatever the user's own matplotlib settings are."""
+def paper(chosen: Style | None = None) -> Iterator[None]:
+    """Draw in a study's style, whatever the user's own matplotlib settings are."""
     # Both tell at length which glyphs they put into a PDF.
     for chatty in ("fontTools", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        matplotlib.rcParams.update(_settings(chosen or Style()))
         yield
+
+
+def page_mm() -> float:
+    """Return the width of a page's text in mm, the most that a figure takes."""
+    return round(matplotlib.rcParams["figure.figsize"][0] * 25.4, 6)
+
+
+def column_mm() -> float:
+    """Return the width of a column in mm, the least that a figure takes."""
+    return page_mm() / 2
+
+
+def text_mm() -> float:
+    """Return how wide a sign of a figure's text is on average, in mm; its lines are 2.2 times as far apart."""
+    return 0.2077 * matplotlib.rcParams["font.size"]
+
+
+def line_mm() -> float:
+    """Return how far apart lines of a figure's text are, in mm."""
+    return 0.47 * matplotlib.rcParams["font.size"]
+
+
+def abreast(most: int) -> int:
+    """Return how many panels stand side by side at most, where a page of 170 mm has room for `most`."""
+    return max(1, round(most * page_mm() / 170 - 0.2))
 
 
 def settle(figure: Figure) -> None:
@@ -119,19 +154,33 @@ def settle(figure: Figure) -> None:
 
 
 def canvas(width_mm: float, height_mm: float) -> Figure:
-    """Return an empty figure of this size in print, which belongs to no window and no global state."""
-    return Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
+    """Return an empty figure of this size in print, which belongs to no window and no global state.
+
+    Of text above 7 points it is higher by as much.
+    """
+    figure = Figure(layout="constrained")
+    set_size(figure, width_mm, height_mm)
+    return figure
+
+
+def set_size(figure: Figure, width_mm: float, height_mm: float) -> None:
+    """Give a figure its width, and its height at text of 7 points; of larger text it is higher by as much."""
+    higher = max(1.0, matplotlib.rcParams["font.size"] / 7)
+    figure.set_size_inches(width_mm / 25.4, higher * height_mm / 25.4)
 
 
 def save(figure: Figure, path: Path, suffix: str) -> None:
     """Write a figure as `path.suffix`; the same figure gives the same bytes (no date, no version)."""
-    metadata = {
-        "png": {"Software": None},
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    }[suffix]
+    further: dict[str, dict] = {
+        "png": {"metadata": {"Software": None}},
+        "svg": {"metadata": {"Date": None, "Creator": None}},
+        "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+        "tiff": {"pil_kwargs": {"compression": "tiff_lzw"}},
+    }
     with writing(path.with_name(f"{path.name}.{suffix}")) as temporary:
-        figure.savefig(temporary, format=suffix, metadata=metadata)
+        figure.savefig(temporary, format=suffix, **further[suffix])
+        if suffix == "svg":
+            temporary.write_text(with_fonts(temporary.read_text(encoding="utf-8")), "utf-8")
 
 
 def structure_colours(structures: Sequence[str], groups: Sequence[str] = ()) -> dict[str, str]:

@@ -11,7 +11,7 @@ from segstudy.metric import Metric, number
 from segstudy.publish import redaction
 from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
-from segstudy.publish.words import chosen_metrics, p_value, plain, regions
+from segstudy.publish.words import chosen_metrics, p_value
 from segstudy.study import Dataset
 from segstudy.words import confidence
 
@@ -50,6 +50,7 @@ COUNTS = {
     "n_missing": "Missing",
     "n_infinite": "Infinite",
 }
+ALWAYS_COUNTED = ("n_subjects", "n_cases")
 VERDICTS = {"a_better": "A better", "b_better": "B better", "cannot_be_told": "cannot be told"}
 
 
@@ -99,7 +100,7 @@ def grid_tables(results: Results) -> list[dict]:
         for grid, models in study.grids.items():
             table = results.grid(grid, dataset)
             paths = list(next(iter(models.values())))
-            structures = [name for name in regions(study) if f"dice_{name}" in table]
+            structures = [name for name in results.look.regions if f"dice_{name}" in table]
             rows = []
             for _, row in table.iterrows():
                 dice = [
@@ -109,7 +110,7 @@ def grid_tables(results: Results) -> list[dict]:
                 validation = row.get("validation_dice", math.nan)
                 rows.append(
                     [
-                        Cell(row["model"]),
+                        Cell(results.look.model(row["model"])),
                         *(Cell(str(row[path])) for path in paths),
                         Cell(_three(validation), validation, best=bool(row["best"])),
                         *dice,
@@ -117,7 +118,12 @@ def grid_tables(results: Results) -> list[dict]:
                         Cell(_seconds(row.get("training_seconds")), row.get("training_seconds")),
                     ]
                 )
-            head = ["model", *paths, "validation Dice", *(f"{plain(n)} Dice" for n in structures)]
+            head = [
+                "model",
+                *paths,
+                "validation Dice",
+                *(f"{results.look.structure(n)} Dice" for n in structures),
+            ]
             head += ["parameters", "training (s)"]
             name = f"{grid}-{dataset}" if len(study.tested_datasets) > 1 else grid
             tables.append({"name": name, "head": head, "rows": rows})
@@ -146,9 +152,9 @@ def main_tables(results: Results) -> list[dict]:
             if any(key[2] == chosen_metric.name for key in summary)
         ]
         shown = [chosen_metric.name for chosen_metric in metrics]
-        for structure in regions(study):
+        for structure in results.look.regions:
             best = {name: best_models(results, dataset, structure, name) for name in shown}
-            for position, model in enumerate(study.models):
+            for position, model in enumerate(results.look.models):
                 cells = {}
                 for name in shown:
                     row = summary.get((structure, model, name))
@@ -223,7 +229,7 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
         return []
     return [
         model
-        for model in results.study.models
+        for model in results.look.models
         if model in costs and math.isclose(costs[model], min(costs.values()), rel_tol=1e-12)
     ]
 
@@ -264,11 +270,11 @@ def _test(results, dataset, structure, name, model, best) -> pandas.Series | Non
 
 
 def metric_tables(results: Results) -> list[dict]:
-    """Return a table for each dataset and metric, with every column of the summary."""
-    study, tables = results.study, []
+    """Return a table for each dataset and metric, with the columns of the summary."""
+    study, look, tables = results.study, results.look, []
     summary = results.summary
-    order = {name: place for place, name in enumerate(regions(study))}
-    models = {name: place for place, name in enumerate(study.models)}
+    order = {name: place for place, name in enumerate(look.regions)}
+    models = {name: place for place, name in enumerate(look.models)}
     for dataset in study.tested_datasets:
         names = list(dict.fromkeys(summary.loc[summary["dataset"] == dataset, "metric"]))
         chosen = [
@@ -281,11 +287,17 @@ def metric_tables(results: Results) -> list[dict]:
             table = table.sort_values(
                 ["structure", "model"], key=lambda column: column.map({**order, **models})
             )
+            counts = {
+                key: title
+                for key, title in COUNTS.items()
+                if key in ALWAYS_COUNTED or (table[key] != 0).any()
+            }
+            penalised_too = "mean_penalised" in summary and "n_infinite" in counts
             rows = []
             for _, row in table.iterrows():
                 best = row["model"] in best_models(results, dataset, row["structure"], name)
-                cells = [Cell(row["structure"]), Cell(row["model"])]
-                cells += [Cell(str(int(row[key])), float(row[key])) for key in COUNTS]
+                cells = [Cell(look.structure(row["structure"])), Cell(look.model(row["model"]))]
+                cells += [Cell(str(int(row[key])), float(row[key])) for key in counts]
                 cells += [
                     Cell(shown_metric.text(row[key]), float(row[key]), best=best and key == "mean")
                     for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
@@ -294,14 +306,14 @@ def metric_tables(results: Results) -> list[dict]:
                 ends = (float(row[end]) for end in ("failure_low", "failure_high"))
                 interval = "–".join(f"{100 * end:.0f}" for end in ends)
                 cells.append(Cell("–" if rate != rate else f"{100 * rate:.0f} ({interval})", rate))
-                if "mean_penalised" in summary:
+                if penalised_too:
                     cells.append(
                         Cell(shown_metric.text(row["mean_penalised"]), float(row["mean_penalised"]))
                     )
                 rows.append(cells)
-            head = ["Structure", "Model", *COUNTS.values(), "Mean", "SD", "Median"]
+            head = ["Structure", "Model", *counts.values(), "Mean", "SD", "Median"]
             head += ["Q1", "Q3", "CI low", "CI high", "Failed, % (CI)"]
-            head += ["Mean, ∞ as diagonal"] if "mean_penalised" in summary else []
+            head += ["Mean, ∞ as diagonal"] if penalised_too else []
             tables.append(
                 {"dataset": dataset, "metric": shown_metric, "head": head, "rows": rows,
                  "name": f"{dataset}-{name}"}
@@ -311,20 +323,11 @@ def metric_tables(results: Results) -> list[dict]:
 
 def test_table(results: Results) -> dict:
     """Return every comparison with its own test, statistic, degrees of freedom and number of subjects."""
-    table = results.all_tests
+    look, table = results.look, results.all_tests
     several = len(results.study.tested_datasets) > 1
     level = f"{confidence(results.study.statistics.alpha)} CI"
-    head = ["Structure", "Metric", "A − B", "Subjects", "Difference", level, "Test", "Statistic"]
-    head += [
-        "df",
-        "p",
-        "p adjusted",
-        "CI, all tests",
-        "Verdict",
-        "Effect",
-        "A better for",
-        "Remark",
-    ]
+    head = ["Structure", "Metric", "A − B", "Subjects", "Difference", level, "Test", "p"]
+    head += ["p adjusted", "CI, all tests", "Verdict", "Effect", "A better for", "Remark"]
     rows = []
     marked = significant(table) if len(table) else pandas.Series(dtype=bool)
     for index, row in table.iterrows():
@@ -337,15 +340,19 @@ def test_table(results: Results) -> dict:
             _between(shown_metric, row[f"ci_low{which}"], row[f"ci_high{which}"])
             for which in ("", "_adjusted")
         )
-        letter = STATISTICS.get(test)
-        shown = "–" if math.isnan(statistic) else f"{statistic:.4g}".replace("-", "−")
+        words = TESTS.get(test, test)
+        if not math.isnan(statistic):
+            of = "" if math.isnan(df) else f"({df:g})"
+            shown = f"{statistic:.4g}".replace("-", "−")
+            words += f", {STATISTICS[test]}{of}\u00a0= {shown}"
         within = row["dataset"] == row["dataset_b"]
         where = row["dataset"] if within else f"{row['dataset']} − {row['dataset_b']}"
+        first, second = look.model(row["model_a"]), look.model(row["model_b"])
         cells = [Cell(where)] if several else []
         cells += [
-            Cell(row["structure"]),
+            Cell(look.structure(row["structure"])),
             Cell(shown_metric.axis),
-            Cell(f"{row['model_a']}\u00a0− {row['model_b']}" if within else row["model_a"]),
+            Cell(f"{first}\u00a0− {second}" if within else first),
             Cell(
                 f"{int(row['n_a'])} and {int(row['n_b'])}, unpaired"
                 if row["design"] == "unpaired"
@@ -354,9 +361,7 @@ def test_table(results: Results) -> dict:
             ),
             Cell(shown_metric.text(_number(row["estimate"])), _number(row["estimate"])),
             Cell(interval),
-            Cell(TESTS.get(test, test)),
-            Cell(f"{letter} = {shown}" if letter and shown != "–" else shown, statistic),
-            Cell("–" if math.isnan(df) else f"{df:g}", df),
+            Cell(words),
             Cell(p_value(_number(row["p"])), _number(row["p"])),
             Cell(
                 p_value(_number(row["p_adjusted"])),
@@ -380,7 +385,7 @@ def test_table(results: Results) -> dict:
 
 def _between(shown_metric: Metric, low: object, high: object) -> str:
     ends = _number(low), _number(high)
-    return "–" if math.isnan(ends[0]) else " to ".join(shown_metric.text(end) for end in ends)
+    return "–" if math.isnan(ends[0]) else " to\u00a0".join(shown_metric.text(end) for end in ends)
 
 
 def _subjects(row: pandas.Series) -> str:
@@ -407,7 +412,7 @@ def cohort_tables(results: Results) -> list[dict]:
             ("Grid i × j × k (voxels)", _ranges(shape, "{:.0f}")),
             ("Voxel size i × j × k (mm)", _ranges(spacing, "{:.3g}")),
         ]
-        for name in settings.structures:
+        for name in results.look.structures:
             ml = np.array([case.voxels[name] for case in cases]) * volumes
             volumes_present = ml[ml > 0]
             text = "in no case"
@@ -416,7 +421,7 @@ def cohort_tables(results: Results) -> list[dict]:
                 text = f"median {middle:.3g} mL ({low:.3g} to {high:.3g})"
                 if len(volumes_present) < len(cases):
                     text += f", in {len(volumes_present)} of {len(cases)} cases"
-            rows.append((f"{plain(name)}, as delivered", text))
+            rows.append((f"{results.look.structure(name)}, as delivered", text))
         same = sum(case.same_image_as is not None for case in cases)
         if same:
             text = f"{same} of the cases, each one subject with the case whose image it has"

@@ -19,7 +19,7 @@ from segstudy.boxes import bounding_box, whole
 from segstudy.files import write_text, writing_folder
 from segstudy.images.files import Image
 from segstudy.log import log, progress
-from segstudy.publish import redaction, style
+from segstudy.publish import redaction
 from segstudy.publish.draw.outcomes import mean_dice, ranked
 from segstudy.publish.explorer import json_in_page
 from segstudy.publish.results import Results
@@ -54,13 +54,14 @@ def write_viewer(results: Results, folder: Path) -> None:
             lstrip_blocks=True,
             undefined=jinja2.StrictUndefined,
         )
-        colours = style.structure_colours(study.structures)
+        look = results.look
+        colours = {name: look.structure_colours[name] for name in look.structures}
         page = environment.get_template("viewer.html").render(
             title=redaction.redacted(study).title or plain(study.name),
             version=NIIVUE,
             cases=cases,
-            models=list(study.models),
-            keys=[(plain(name), colours[name]) for name in study.structures],
+            models=[(name, look.model(name)) for name in look.models],
+            keys=[(look.structure(name), colour) for name, colour in colours.items()],
             labels={
                 dataset: json_in_page(_colours(study.datasets[dataset].structures, colours))
                 for dataset in study.tested_datasets

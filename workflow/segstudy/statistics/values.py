@@ -238,16 +238,21 @@ def chosen_metrics(table: pd.DataFrame, wanted: Sequence[str] | Literal["auto"])
     """
     present = list(dict.fromkeys(table["metric"]))
     if wanted == "auto":
-        return [name for name in metric.PREFERRED if name in present] or present
+        preferred = [other for name in metric.PREFERRED for other in _named(name, present)]
+        return preferred or present
     chosen = []
     for name in wanted:
-        if name == "nsd":
-            matching = [other for other in present if other == name or other.startswith("nsd_")]
-        else:
-            matching = [other for other in present if other == name]
+        matching = _named(name, present)
         if not matching:
             raise InputError(
                 f"statistics.metrics: {name!r} was not measured; the table has {', '.join(present)}"
             )
         chosen += matching
     return list(dict.fromkeys(chosen))
+
+
+def _named(name: str, present: Sequence[str]) -> list[str]:
+    """Return the metrics of a table that a name stands for: `nsd` for every tolerance."""
+    return [
+        other for other in present if other == name or (name == "nsd" and other.startswith("nsd_"))
+    ]

@@ -51,6 +51,7 @@ from segstudy.study.stages import (
 )
 from segstudy.study.study import Study
 from segstudy.study.study_model import StudyModel, TrainingSubset
+from segstudy.study.style import Style
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "Statistics",
     "Study",
     "StudyModel",
+    "Style",
     "SwinUnetrModel",
     "Synthesis",
     "TableSource",

@@ -7,8 +7,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from segstudy import metric_plugins, plugins
 from segstudy.errors import InputError
-from segstudy.metric import MEASURED, Direction, check_directions, find_all
+from segstudy.metric import MEASURED, Direction, added, check_directions, find_all
 from segstudy.study.settings import EXPERT, Name, PluginReference, Positive, Settings
+from segstudy.study.style import Style
 
 
 def _names(names: tuple[str, ...], directions: dict[str, Direction]) -> tuple[str, ...]:
@@ -87,7 +88,7 @@ class Statistics(Settings):
     metrics: Literal["auto"] | tuple[str, ...] = Field(
         "auto",
         description="metrics that are tested (`nsd` stands for all tolerances); `auto`: dice, hd95_mm, assd_mm, "
-        "precision and recall, as far as the table has them, or all that it has where it has none of these",
+        "nsd, precision and recall, as far as the table has them, or all that it has where it has none of these",
     )
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="significance level")
     rule: Literal["swap", "shapiro_then_mannwhitneyu", "shapiro_then_wilcoxon"] = Field(
@@ -155,6 +156,7 @@ class Publish(Settings):
         (),
         description="figures of your own, each drawn by a file: [./my_figure.py] ([plug-ins](../docs/plugins.md)); they have a section in the report",
     )
+    style: Style = Style()
 
     @field_validator("figures")
     @classmethod
@@ -174,7 +176,8 @@ class Publish(Settings):
             return _names(value, {})
         except ValueError:
             raise ValueError(
-                f"found {', '.join(value)}; expected metrics that are measured: {', '.join(MEASURED)}, nsd"
+                f"found {', '.join(value)}; expected metrics that are measured: "
+                f"{', '.join((*MEASURED, 'nsd', *added()))}; one of your own by metrics.plugins"
             ) from None
 
 

@@ -30,7 +30,7 @@ class ExternalModel(StudyModel):
         json_schema_extra=lambda schema: schema.update(required=["trainer", "command", "labels"])
     )
 
-    old_names = {**StudyModel.old_names, "ignore_labels": "background_labels"}
+    old_names = {"ignore_labels": "background_labels"}
 
     network: Literal["external"] = Field(
         description="follows from `trainer`, and need not be written"
@@ -73,12 +73,24 @@ class ExternalModel(StudyModel):
         check_scheme("labels", self.labels, self.background_labels)
         return self
 
-    @model_validator(mode="after")
-    def _trains_nothing(self) -> "ExternalModel":
-        for key in ("training_subset", "train_on"):
-            if getattr(self, key):
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_nothing(cls, content: Any) -> Any:
+        """Refuse keys of models that are trained, with the reason."""
+        for key in ("training_subset", "train_on", "grid_search", "grid"):
+            if isinstance(content, dict) and content.get(key):
                 raise ValueError(f"{key}: trainer: external trains nothing; leave it out")
-        return self
+        return content
+
+    @property
+    def training_subset(self) -> None:
+        """Return None: a program is not trained here."""
+        return None
+
+    @property
+    def train_on(self) -> None:
+        """Return None: a program is not trained here."""
+        return None
 
     @property
     def plan(self) -> None:

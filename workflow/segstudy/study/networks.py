@@ -20,8 +20,8 @@ from segstudy.study.study_model import (
     Infer,
     RuntimeMin,
     Seeds,
-    StudyModel,
     Threads,
+    TrainedModel,
 )
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
@@ -53,11 +53,11 @@ class SirenHead(Settings):
     )
 
 
-class Model(StudyModel):
+class Model(TrainedModel):
     """What every trained network shares."""
 
     old_names = {
-        **StudyModel.old_names,
+        **TrainedModel.old_names,
         "foreground_share": "foreground_fraction",
         "validation_share": "validation_fraction",
     }

@@ -11,8 +11,8 @@ from segstudy.study.study_model import (
     MemoryMb,
     RuntimeMin,
     Seeds,
-    StudyModel,
     Threads,
+    TrainedModel,
 )
 
 
@@ -24,7 +24,7 @@ class NnunetInfer(Infer):
     )
 
 
-class NnunetModel(StudyModel):
+class NnunetModel(TrainedModel):
     """nnU-Net itself (Isensee et al. 2021; extra `nnunet`), on the same folds as the other models.
 
     It plans, preprocesses, trains and predicts by its own rules; each of its plans is fitted on a fold's training cases.
@@ -33,7 +33,7 @@ class NnunetModel(StudyModel):
     # For editors: what a person writes is `trainer`.
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.update(required=["trainer"]))
 
-    old_names = {**StudyModel.old_names, "validation_share": "validation_fraction"}
+    old_names = {**TrainedModel.old_names, "validation_share": "validation_fraction"}
 
     network: Literal["nnunet"] = Field(
         description="follows from `trainer`, and need not be written"

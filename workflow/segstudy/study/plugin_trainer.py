@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from segstudy.study.settings import INTERNAL, written_as_plugin
-from segstudy.study.study_model import Device, MemoryMb, RuntimeMin, Seeds, StudyModel, Threads
+from segstudy.study.study_model import Device, MemoryMb, RuntimeMin, Seeds, Threads, TrainedModel
 
 PLUGIN_TRAINER = "plugin_trainer"
 
 
-class PluginTrainerModel(StudyModel):
+class PluginTrainerModel(TrainedModel):
     """A class of your own that learns and predicts ([plug-ins](../docs/plugins.md)), on the same folds as the other models.
 
     `trainer: ./my_trainer.py` is written in place of `network`.

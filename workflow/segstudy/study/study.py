@@ -83,6 +83,7 @@ class Study(Settings):
         _check_sides(self)
         check_composite_regions(self.metrics.composite_regions, list(_first(self).structures))
         _check_comparisons(self)
+        _check_style(self)
         return self
 
     @property
@@ -346,3 +347,12 @@ def _check_comparisons(study: Study) -> None:
                 f"statistics.compare_datasets: {name!r} is none of the datasets with images "
                 f"({', '.join(study.tested_datasets)})"
             )
+
+
+def _check_style(study: Study) -> None:
+    """Check that the style names models and structures of the study, and shows no two alike."""
+    style = study.publish.style
+    style.models.check("publish.style.models", list(study.models))
+    style.structures.check(
+        "publish.style.structures", [*study.structures, *study.composite_regions]
+    )

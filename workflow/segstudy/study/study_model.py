@@ -76,6 +76,29 @@ def _inside(found: dict[str, str]) -> dict[str, str]:
 class StudyModel(Settings):
     """One of the models that a study trains, or runs, and compares."""
 
+    def plugins(self) -> dict[str, str]:
+        """Return the references to plug-ins, by key, e.g. `network` or `loss.plugins../my_loss.py`."""
+        return _inside(references.listed(self.model_dump(mode="json"), ABOVE))
+
+    def plugin_provenance(self) -> dict[str, str]:
+        """Return the label and digest of each plug-in, by key, e.g. `network`: `my_net.py 4c5fa117d1973731`."""
+        return _inside(references.provenance(self.model_dump(mode="json"), ABOVE))
+
+    def identified(self) -> dict[str, Any]:
+        """Return plain values, with the label and digest of each plug-in in place of its path."""
+        return references.identified(self.model_dump(mode="json"), ABOVE)
+
+    def learning(self) -> "StudyModel":
+        """Return the settings that shape the weights, with all others at their defaults.
+
+        Where and how long a job runs, and how its weights are used, is no reason to train again.
+        """
+        return self.at_default(NOT_LEARNED)
+
+
+class TrainedModel(StudyModel):
+    """One of the models that a study trains."""
+
     old_names = {"grid": "grid_search"}
 
     training_subset: TrainingSubset | None = Field(
@@ -103,22 +126,3 @@ class StudyModel(Settings):
                 "a grid search is expanded where a study file is read; give one model here"
             )
         return value
-
-    def plugins(self) -> dict[str, str]:
-        """Return the references to plug-ins, by key, e.g. `network` or `loss.plugins../my_loss.py`."""
-        return _inside(references.listed(self.model_dump(mode="json"), ABOVE))
-
-    def plugin_provenance(self) -> dict[str, str]:
-        """Return the label and digest of each plug-in, by key, e.g. `network`: `my_net.py 4c5fa117d1973731`."""
-        return _inside(references.provenance(self.model_dump(mode="json"), ABOVE))
-
-    def identified(self) -> dict[str, Any]:
-        """Return plain values, with the label and digest of each plug-in in place of its path."""
-        return references.identified(self.model_dump(mode="json"), ABOVE)
-
-    def learning(self) -> "StudyModel":
-        """Return the settings that shape the weights, with all others at their defaults.
-
-        Where and how long a job runs, and how its weights are used, is no reason to train again.
-        """
-        return self.at_default(NOT_LEARNED)

@@ -6,27 +6,26 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain, regions
 from segstudy.words import count
 
 
 def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
     """Draw precision against recall, a panel a structure: each case, each model's median, curves of equal Dice."""
-    study = results.study
-    models = list(study.models)
-    colour, marker = style.model_colours(models), style.model_markers(models)
+    look = results.look
+    models = look.models
+    colour, marker = look.model_colours, look.model_markers
     keys = ["case", "structure", "model"]
     table = results.values(figure.dataset, "recall").merge(
         results.values(figure.dataset, "precision"), on=keys, suffixes=("_recall", "_precision")
     )
     table = table.rename(columns={"value_recall": "recall", "value_precision": "precision"})
-    panels = [name for name in regions(study) if name in set(table["structure"])]
+    panels = [name for name in look.regions if name in set(table["structure"])]
     values = table[["recall", "precision"]].to_numpy(float)
     # A few failed cases must not press all others into a corner: they are drawn at the edge.
     low = float(np.nanpercentile(values, 3)) if np.isfinite(values).any() else 0.0
     low = max(0.0, np.floor((low - 0.02) * 10) / 10)
     outside = int((values < low).any(axis=1).sum())
-    layout = _panels(panels, len(models), square=True)
+    layout = _panels([look.structure(name) for name in panels], len(models), square=True)
     markers: list[parts.CaseMarker] = []
     for panel, name in zip(layout.panels, panels, strict=False):
         _dice_curves(panel, low)
@@ -59,18 +58,18 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
         panel.set_ylim(low, 1.0)
         panel.set_box_aspect(1)
         panel.grid(False)
-        parts.set_title(panel, plain(name), layout.panel_mm - 3.5)
+        parts.set_title(panel, look.structure(name), layout.panel_mm - 3.5)
         ticks = [tick for tick in _ticks(low) if tick >= low - 1e-9]
         panel.set_xticks(ticks)
         panel.set_yticks(ticks)
         panel.set_xlabel("Recall")
     layout.label_left("Precision")
-    parts.legend(layout.figure, parts.model_handles(models), layout.width_mm)
+    parts.legend(layout.figure, parts.model_handles(results, models), layout.width_mm)
     cases = table["case"].nunique()
     undefined = int(np.isnan(values).any(axis=1).sum()) if len(values) else 0
     medians = table.groupby(["structure", "model"])[["precision", "recall"]].median()
     texts = [
-        f"{plain(name)}, {model}: precision {row['precision']:.3f}, recall {row['recall']:.3f}."
+        f"{look.structure(name)}, {look.model(model)}: precision {row['precision']:.3f}, recall {row['recall']:.3f}."
         for (name, model), row in medians.iterrows()
     ]
     return parts.Drawing(
@@ -93,9 +92,9 @@ def draw_precision_recall(results: Results, figure: Figure) -> parts.Drawing:
 
 def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     """Draw the difference of volumes over their mean, with limits of agreement (Bland and Altman 1986)."""
-    study = results.study
-    models = list(study.models)
-    colour, marker = style.model_colours(models), style.model_markers(models)
+    look = results.look
+    models = look.models
+    colour, marker = look.model_colours, look.model_markers
     voxel_ml = {
         case.case: float(np.prod(case.spacing_mm)) / 1000 for case in results.cases(figure.dataset)
     }
@@ -110,8 +109,8 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
     table["predicted_ml"] = table["n_predicted_voxels"] * size
     table["mean_ml"] = (table["reference_ml"] + table["predicted_ml"]) / 2
     table["difference_ml"] = table["predicted_ml"] - table["reference_ml"]
-    panels = [name for name in regions(study) if name in set(table["structure"])]
-    layout = _panels(panels, len(models))
+    panels = [name for name in look.regions if name in set(table["structure"])]
+    layout = _panels([look.structure(name) for name in panels], len(models))
     texts, markers = [], []
     for panel, name in zip(layout.panels, panels, strict=False):
         of_structure = table[table["structure"] == name]
@@ -137,14 +136,14 @@ def draw_volumes(results: Results, figure: Figure) -> parts.Drawing:
                            linewidth=1.4, solid_capstyle="butt", zorder=4)  # fmt: skip
             panel.scatter([x], [bias], s=16, marker=marker[model], color=colour[model],
                           edgecolors=style.INK, linewidths=0.6, zorder=5)  # fmt: skip
-            texts.append(f"{plain(name)}, {model}: bias {bias:.3g} mL.")
+            texts.append(f"{look.structure(name)}, {look.model(model)}: bias {bias:.3g} mL.")
         panel.axvspan(high + 0.05 * extent, high + 0.15 * extent + len(models) * step,
                       color="#f3f4f6", zorder=0, linewidth=0)  # fmt: skip
         panel.set_xlim(low - 0.06 * extent, high + 0.15 * extent + len(models) * step)
-        parts.set_title(panel, plain(name), layout.panel_mm - 3.5)
+        parts.set_title(panel, look.structure(name), layout.panel_mm - 3.5)
         panel.set_xlabel("Mean of both (mL)")
     layout.label_left("Predicted − reference (mL)")
-    parts.legend(layout.figure, parts.model_handles(models), layout.width_mm)
+    parts.legend(layout.figure, parts.model_handles(results, models), layout.width_mm)
     return parts.Drawing(
         layout.figure,
         f"Volume agreement, {figure.dataset}",
@@ -164,7 +163,7 @@ def _panels(panels: list[str], models: int, square: bool = False) -> parts.Panel
     side = layout.panel_mm - 8.5
     lines = -(-models // max(1, int(layout.width_mm / 25)))
     longest = max((len(name) for name in panels), default=0)
-    above = 3.2 * -(-longest // int((side + 5) / 1.75))
+    above = style.line_mm() * -(-longest // int((side + 5) / (1.2 * style.text_mm())))
     layout.set_height((side if square else min(side, 36)) + above + 11, 5 * lines)
     return layout
 
@@ -187,6 +186,6 @@ def _dice_curves(axes, low: float) -> None:
         if edge >= low:
             axes.annotate(
                 f"{dice:.2g}", (1.0, edge), xytext=(-1, 1), textcoords="offset points", ha="right",
-                va="bottom", fontsize=6, color=style.SOFT, zorder=2,
+                va="bottom", color=style.SOFT, zorder=2,
             )  # fmt: skip
         dice -= step

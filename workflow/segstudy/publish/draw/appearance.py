@@ -10,7 +10,6 @@ from segstudy.publish.draw import parts
 from segstudy.publish.draw.samples import spread_over
 from segstudy.publish.results import Results
 from segstudy.publish.views import open_case
-from segstudy.publish.words import plain
 from segstudy.words import count
 
 MOST_CASES = 12
@@ -19,8 +18,8 @@ MOST_VOXELS = 4000  # of a structure and case, evenly spaced
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw intensity density, class imbalance by case and by slice, and the folds against the cohort."""
-    study, dataset = results.study, figure.dataset
-    structures, colour = list(study.structures), parts.colours(results)
+    study, look, dataset = results.study, results.look, figure.dataset
+    structures, colour = look.structures, look.structure_colours
     cases = results.cases(dataset)
     folds = results.splits[results.splits["dataset"] == dataset].set_index("case")["fold"]
     rows, intensities = _read(results, dataset, spread_over(results, dataset, MOST_CASES))
@@ -33,10 +32,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             for case in cases
         ]
     )  # fmt: skip
-    drawn = style.canvas(style.PAGE_MM, 104 + (8 if len(structures) > 8 else 0))
+    drawn = style.canvas(style.page_mm(), 104 + (8 if len(structures) > 8 else 0))
+    titled_mm = style.page_mm() / 2 - 12
     density, by_case, by_slice, by_fold = drawn.subplots(2, 2).ravel()
-    slot = 0.85 * style.PAGE_MM / 2 / len(structures)
-    labels = [plain(name) for name in structures]
+    slot = 0.85 * style.page_mm() / 2 / len(structures)
+    labels = [look.structure(name) for name in structures]
 
     finite = np.concatenate([*intensities.values(), np.zeros(0)])
     unit = "HU" if study.modality == "CT" else "SD of the image"
@@ -51,7 +51,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     density.set_ylim(0, 1.05)
     density.set_xlabel(f"Intensity ({unit})")
     density.set_ylabel("Density (highest = 1)")
-    density.set_title(f"a  Intensities ({count(len(rows['case'].unique()), 'case')})")
+    parts.set_title(
+        density, f"a  Intensities ({count(len(rows['case'].unique()), 'case')})", titled_mm
+    )
 
     for x, name in enumerate(structures):
         values = 100 * shares[name].to_numpy(float)
@@ -62,10 +64,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     by_case.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     by_case.yaxis.set_minor_formatter(NullFormatter())
     by_case.set_ylabel("Share of the voxels (%)")
-    by_case.set_title(f"b  Class imbalance by case (n = {len(cases)})")
+    parts.set_title(by_case, f"b  Class imbalance by case (n = {len(cases)})", titled_mm)
     by_slice.set_ylim(0, 103)
     by_slice.set_ylabel("Slices that hold it (%)")
-    by_slice.set_title(f"c  Class imbalance by slice ({count(len(rows['case'].unique()), 'case')})")
+    parts.set_title(
+        by_slice,
+        f"c  Class imbalance by slice ({count(len(rows['case'].unique()), 'case')})",
+        titled_mm,
+    )
     for axes in (by_case, by_slice):
         parts.label_models(axes, labels, slot)
         axes.set_xlim(-0.6, len(structures) - 0.4)
@@ -83,19 +89,19 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )  # fmt: skip
     by_fold.axhline(1, color=style.SOFT, lw=0.7, zorder=1)
     by_fold.set_ylabel("Median volume / cohort's")
-    by_fold.set_title("d  Balance of the folds")
+    parts.set_title(by_fold, "d  Balance of the folds", titled_mm)
     names = [f"Fold {fold} (n = {int((shares['fold'] == fold).sum())})" for fold in numbers]
     if names:
-        parts.label_models(by_fold, names, 0.85 * style.PAGE_MM / 2 / len(names))
+        parts.label_models(by_fold, names, 0.85 * style.page_mm() / 2 / len(names))
     by_fold.set_xlim(-0.6, max(len(numbers), 1) - 0.4)
     handles = parts.structure_handles(results, structures)
-    parts.legend(drawn, handles, style.PAGE_MM)
+    parts.legend(drawn, handles, style.page_mm())
     stratified = (
         "stratified by foreground volume"
         if study.splits.stratify_by == "foreground_volume"
         else "not stratified"
     )
-    medians = [f"{name} {100 * shares[name].median():.2g} %" for name in structures]
+    medians = [f"{look.in_text(name)} {100 * shares[name].median():.2g} %" for name in structures]
     table = shares.merge(
         rows.pivot(index="case", columns="structure", values=["median_intensity", "slices_share"])
         .pipe(lambda wide: wide.set_axis([f"{b}_{a}" for a, b in wide.columns], axis=1))

@@ -18,8 +18,9 @@ BOX_MM, LEVEL_MM = 7.5, 11.5
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw each network, a panel a network: stages from left to right, one level lower where the resolution is halved."""
-    study = results.study
-    trained = dict.fromkeys(model for model, _, _ in results.trainings())
+    study, look = results.study, results.look
+    runs = {model for model, _, _ in results.trainings()}
+    trained = [model for model in look.models if model in runs]
     networks = {name: _stages(results, name) for name in trained}
     shown: dict[str, list[dict]] = {}
     alike: dict[str, list[str]] = {}
@@ -29,10 +30,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             alike[twin].append(name)
         elif rows:
             shown[name], alike[name] = rows, [name]
-    colours = style.model_colours(list(study.models))
+    colours = look.model_colours
     levels = {name: max(row["level"] for row in rows) + 1 for name, rows in shown.items()}
     heights = [levels[name] * LEVEL_MM + 9 + 3 * (len(alike[name]) // 6) for name in shown] or [20]
-    drawn = style.canvas(style.PAGE_MM, sum(heights) + 4)
+    drawn = style.canvas(style.page_mm(), sum(heights) + 4)
     panels = drawn.subplots(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
     for panel in panels:
         panel.set_axis_off()
@@ -44,10 +45,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         size = "×".join(map(str, rows[0]["input"]))
         parts.set_title(
             panel,
-            f"{', '.join(alike[name])}: {_short(total)} parameters, patch {size}",
-            style.PAGE_MM,
+            f"{', '.join(look.model(other) for other in alike[name])}: {_short(total)} parameters, patch {size}",
+            style.page_mm(),
         )
-    missing = [name for name, rows in networks.items() if not rows]
+    missing = [look.model(name) for name, rows in networks.items() if not rows]
     table = pandas.DataFrame(
         [
             {
@@ -70,7 +71,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         + (f" Not recorded: {listing(missing)}." if missing else ""),
         "Block diagrams. "
         + " ".join(
-            f"{name}: {', '.join(str(row['channels']) for row in rows)} channels."
+            f"{look.model(name)}: {', '.join(str(row['channels']) for row in rows)} channels."
             for name, rows in shown.items()
         ),
         table,
@@ -108,9 +109,9 @@ def _stages(results: Results, model: str) -> list[dict]:
 
 
 def _panel(axes, rows: list[dict], levels: int, colour: str, skips: bool) -> None:
-    slot = (style.PAGE_MM - 4) / len(rows)
+    slot = (style.page_mm() - 4) / len(rows)
     box = min(13.0, 0.8 * slot)
-    axes.set_xlim(0, style.PAGE_MM - 4)
+    axes.set_xlim(0, style.page_mm() - 4)
     axes.set_ylim(levels * LEVEL_MM, -1)
     centres = [
         (slot * (place + 0.5), row["level"] * LEVEL_MM + 2.6) for place, row in enumerate(rows)
@@ -143,14 +144,14 @@ def _panel(axes, rows: list[dict], levels: int, colour: str, skips: bool) -> Non
             )
         )  # fmt: skip
         blocks = f" ×{row['blocks']}" if row["blocks"] > 1 else ""
-        axes.text(x, y, f"{row['channels']}{blocks}", ha="center", va="center", fontsize=6.5,
+        axes.text(x, y, f"{row['channels']}{blocks}", ha="center", va="center",
                   fontweight="bold")  # fmt: skip
         size = "×".join(map(str, row["size"]))
         if len(set(row["size"])) == 1:
             size = f"{row['size'][0]}{'²³'[len(row['size']) - 2]}" if len(row["size"]) > 1 else size
         axes.text(
-            x, y + 2.9, f"{parts.wrap(size, max(3, int(slot / 1.25)))}\n{_short(row['parameters'])}",
-            ha="center", va="top", fontsize=6, color=style.SOFT, linespacing=1.0,
+            x, y + 2.9, f"{parts.wrap(size, max(3, int(slot / (0.93 * style.text_mm()))))}\n{_short(row['parameters'])}",
+            ha="center", va="top", color=style.SOFT, linespacing=1.0,
         )  # fmt: skip
 
 

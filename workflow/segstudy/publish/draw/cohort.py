@@ -9,13 +9,12 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain
 from segstudy.words import count
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw the overview of one dataset, from its case table and the splits."""
-    study, dataset = results.study, figure.dataset
+    study, look, dataset = results.study, results.look, figure.dataset
     cases = results.cases(dataset)
     colour = parts.colours(results)
     splits = results.splits[results.splits["dataset"] == dataset].set_index("case")["fold"]
@@ -32,20 +31,20 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     structures = len(study.structures)
     height = 92 + (8 if structures > 8 else 0)
-    drawn = style.canvas(style.PAGE_MM, height)
+    drawn = style.canvas(style.page_mm(), height)
     top, bottom = drawn.subfigures(2, 1, height_ratios=[1.1, 1], hspace=0.03)
     wide = min(0.75, max(0.5, 0.26 + 0.06 * structures))
     volumes, folds = top.subplots(1, 2, width_ratios=[wide, 1 - wide])
     spacing, size = bottom.subplots(1, 2)
 
-    for x, name in enumerate(study.structures):
+    for x, name in enumerate(look.structures):
         values = table[f"{name}_ml"].to_numpy(float)
         parts.strip_plot(volumes, x, values[values > 0], colour[name])
     volumes.set_title(f"a  Volume per structure (n = {count(len(cases), 'case')})")
     volumes.set_ylabel("Volume (mL)")
     _log_if_wide(volumes, [table[f"{name}_ml"] for name in study.structures])
-    slot = 0.85 * wide * style.PAGE_MM / structures
-    parts.label_models(volumes, [plain(name) for name in study.structures], slot)
+    slot = 0.85 * wide * style.page_mm() / structures
+    parts.label_models(volumes, [look.structure(name) for name in look.structures], slot)
     volumes.set_xlim(-0.6, structures - 0.4)
 
     groups = [(f"Fold {fold}", fold) for fold in range(study.splits.folds)]
@@ -64,7 +63,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     folds.set_ylabel("Volume (mL)")
     folds.set_xlim(-0.6, max(len(shown), 1) - 0.4)
     names = [f"{name} (n = {len(part)})" for name, part in shown]
-    parts.label_models(folds, names, 0.8 * (1 - wide) * style.PAGE_MM / max(len(shown), 1))
+    parts.label_models(folds, names, 0.8 * (1 - wide) * style.page_mm() / max(len(shown), 1))
 
     for axes, prefix, unit, title in (
         (spacing, "spacing", "mm", "c  Voxel size along the stored axes"),
@@ -82,8 +81,14 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         axes.set_ylim(max(0, low - 0.1 * (high - low)), high + 0.1 * (high - low))
 
     empty = {name: int((table[f"{name}_ml"] == 0).sum()) for name in study.structures}
-    without = [f"{name} in {count(number, 'case')}" for name, number in empty.items() if number]
-    medians = [f"{name} {table[f'{name}_ml'].median():.3g} mL" for name in study.structures]
+    without = [
+        f"{look.in_text(name)} in {count(number, 'case')}"
+        for name, number in empty.items()
+        if number
+    ]
+    medians = [
+        f"{look.in_text(name)} {table[f'{name}_ml'].median():.3g} mL" for name in look.structures
+    ]
     untested = (
         "" if study.datasets[dataset].has_images else " (label maps only: no fold tests them)"
     )

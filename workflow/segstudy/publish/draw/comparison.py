@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from segstudy.metric import Metric
 from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
+from segstudy.publish.look import Look
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain, regions
 from segstudy.words import count
 
 DATA_MM, LANE_MM, BRACKET_MM = 40.0, 5.5, 4.0
@@ -39,10 +40,10 @@ class Bracket:
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw a panel a structure: models side by side with their cases joined by lines."""
-    study, shown_metric = results.study, figure.metric
+    look, shown_metric = results.look, figure.metric
     values = results.values(figure.dataset, figure.metric.name)
-    models = list(study.models)
-    panels = [name for name in regions(study) if name in set(values["structure"])]
+    models = look.models
+    panels = [name for name in look.regions if name in set(values["structure"])]
     tables = {
         name: values[values["structure"] == name]
         .pivot(index="case", columns="model", values="value")
@@ -65,17 +66,17 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     widest = 4 if len(models) <= 3 else 3 if len(models) == 4 else 2 if len(models) <= 8 else 1
     layout = parts.panel_layout(len(panels), widest, float(np.clip(14 * len(models), 36, 76)), 12)
     slot = layout.panel_mm * 0.92 / len(models)
-    above = below = 3.0
+    above = below = style.line_mm()
     markers: list[parts.CaseMarker] = []
     for index, (place, name) in enumerate(zip(layout.panels, panels, strict=False)):
         names_mm, markers_of_panel = _panel(
-            place, name, tables[name], brackets[name], scale, shown_metric, slot
+            place, _Shown(look, name, tables[name], brackets[name]), scale, shown_metric, slot
         )
         below = max(below, names_mm)
         markers += markers_of_panel
         n_cases = tables[name].notna().sum()
         n = f"n\u00a0=\u00a0{n_cases.max()}" if n_cases.nunique() == 1 else "n differs"
-        above = max(above, parts.set_title(place, f"{plain(name)} ({n})", layout.panel_mm))
+        above = max(above, parts.set_title(place, f"{look.structure(name)} ({n})", layout.panel_mm))
         place.tick_params(labelleft=index % layout.columns == 0)
     layout.label_left(f"{shown_metric.axis}{' (asinh scale)' if scale.name == 'asinh' else ''}")
     layout.set_height(scale.height_mm + below + above + 4.5, 2)
@@ -89,7 +90,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"{shown_metric.title}, {figure.dataset}",
         _caption(results, figure, tables, infinite, bool(levels), dropped, starred),
         f"Distribution of {shown_metric.title} per structure and model over {count(longest, 'case')}. "
-        + " ".join(_medians(name, tables[name], shown_metric) for name in panels),
+        + " ".join(_medians(look, name, tables[name], shown_metric) for name in panels),
         values[["case", "structure", "model", "value"]],
         markers,
     )
@@ -183,12 +184,23 @@ class _Scale:
         return self.width * math.sinh(value / self.width) if self.name == "asinh" else value
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What a panel shows of a structure: values (case x model) and brackets."""
+
+    look: Look
+    structure: str
+    table: pandas.DataFrame
+    brackets: list[Bracket]
+
+
 def _panel(
-    axes, structure: str, table, brackets, scale: _Scale, shown_metric: Metric, slot_mm: float
+    axes: Axes, shown: _Shown, scale: _Scale, shown_metric: Metric, slot_mm: float
 ) -> tuple[float, list[parts.CaseMarker]]:
     """Draw one structure; gives the height of the model names in mm, and the cases' places."""
+    look, structure, table = shown.look, shown.structure, shown.table
     models = list(table.columns)
-    colour, marker = style.model_colours(models), style.model_markers(models)
+    colour, marker = look.model_colours, look.model_markers
     scale.apply(axes)
     positions = pandas.DataFrame(index=table.index, columns=models, dtype=float)
     heights = positions.copy()
@@ -214,7 +226,7 @@ def _panel(
         )  # fmt: skip
         if many:
             axes.annotate(
-                str(many), (x + 0.03, scale.infinity), ha="left", va="center", fontsize=6,
+                str(many), (x + 0.03, scale.infinity), ha="left", va="center",
                 color=style.darker(colour[model], 0.8), fontweight="bold",
             )  # fmt: skip
     alpha = float(np.clip(9 / max(len(table), 1), 0.06, 0.45))
@@ -228,7 +240,7 @@ def _panel(
             scale.at(DATA_MM + 0.12 * LANE_MM), scale.at(DATA_MM + 1.08 * LANE_MM),
             color="#f3ece4", zorder=0.9, linewidth=0,
         )  # fmt: skip
-    for bracket in brackets:
+    for bracket in shown.brackets:
         y, foot = scale.bracket(bracket.level), scale.at(
             DATA_MM + LANE_MM * scale.lane + BRACKET_MM * bracket.level + 0.5
         )  # fmt: skip
@@ -244,7 +256,7 @@ def _panel(
         )
         axes.annotate(
             text, ((bracket.left + bracket.right) / 2, y), xytext=(0, 1 if roomy else -1),
-            textcoords="offset points", ha="center", va="bottom", fontsize=6,
+            textcoords="offset points", ha="center", va="bottom",
         )  # fmt: skip
     if not np.isfinite(table.to_numpy(float)).any():
         axes.text(
@@ -253,9 +265,10 @@ def _panel(
         )  # fmt: skip
     axes.set_xlim(-0.55, len(models) - 0.45)
     n_cases = table.notna().sum()
-    names = (
-        models if n_cases.nunique() == 1 else [f"{model} (n={n_cases[model]})" for model in models]
-    )
+    names = [
+        look.model(model) + (f" (n={n_cases[model]})" if n_cases.nunique() > 1 else "")
+        for model in models
+    ]
     markers = [
         parts.CaseMarker(
             axes, float(positions.loc[case, model]), float(heights.loc[case, model]),
@@ -288,7 +301,7 @@ def _brackets(results, figure, structure, table, shown_metric) -> tuple[list[Bra
 
     Where there are many, those with the best model by median are kept.
     """
-    models = list(results.study.models)
+    models = results.look.models
     tests = results.tests
     tests = tests[
         (tests["dataset"] == figure.dataset)
@@ -376,6 +389,8 @@ def _better(shown_metric: Metric) -> str:
     ]
 
 
-def _medians(name: str, table: pandas.DataFrame, shown_metric: Metric) -> str:
-    medians = [f"{model} {shown_metric.text(table[model].median())}" for model in table.columns]
-    return f"{plain(name)}, median: {', '.join(medians)}."
+def _medians(look: Look, name: str, table: pandas.DataFrame, shown_metric: Metric) -> str:
+    medians = [
+        f"{look.model(model)} {shown_metric.text(table[model].median())}" for model in table.columns
+    ]
+    return f"{look.structure(name)}, median: {', '.join(medians)}."

@@ -12,7 +12,6 @@ from segstudy.publish.draw import parts
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
-from segstudy.publish.words import plain, regions
 from segstudy.words import confidence, count
 
 MOST_PAIRS = 6
@@ -21,13 +20,13 @@ NOISE = "#dfe3e8"
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw a forest plot: a row a structure and pair of models, the difference with its two intervals."""
-    study, shown_metric = results.study, figure.metric
+    study, look, shown_metric = results.study, results.look, figure.metric
     tests = results.tests
     tests = tests[(tests["dataset"] == figure.dataset) & (tests["metric"] == figure.metric.name)]
     tests = tests[np.isfinite(tests["estimate"].astype(float))].copy()
     tests["marked"] = significant(tests).to_numpy(bool)
     rows, fewer = [], False
-    for structure in regions(study):
+    for structure in look.regions:
         of_structure = tests[tests["structure"] == structure]
         if len(of_structure) > MOST_PAIRS:
             fewer = True
@@ -36,10 +35,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
                 (of_structure["model_a"] == best) | (of_structure["model_b"] == best)
             ]
         rows += [(structure, row) for _, row in of_structure.iterrows()]
-    names = [parts.wrap(f"{row['model_a']}\u00a0− {row['model_b']}", 44) for _, row in rows]
-    heights = [3.2 * (name.count("\n") + 1) + 0.6 for name in names]
+    pairs = [f"{look.model(row['model_a'])}\u00a0− {look.model(row['model_b'])}" for _, row in rows]
+    names = [parts.wrap(pair, 44) for pair in pairs]
+    heights = [style.line_mm() * (name.count("\n") + 1) + 0.6 for name in names]
     longest = max((len(line) for name in names for line in name.split("\n")), default=10)
-    width = float(np.clip(58 + 1.35 * longest, style.COLUMN_MM, style.PAGE_MM))
+    width = float(np.clip(58 + style.text_mm() * longest, style.column_mm(), style.page_mm()))
     titled = [place == 0 or rows[place - 1][0] != row[0] for place, row in enumerate(rows)]
     drawn = style.canvas(width, sum(heights) + 5.2 * sum(titled) + 24)
     axes = drawn.subplots()
@@ -50,9 +50,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         if new:
             place += 5.2
             axes.annotate(
-                parts.wrap(plain(structure), 60), (0.0, place - 1.2),
+                parts.wrap(look.structure(structure), 60), (0.0, place - 1.2),
                 xycoords=("axes fraction", "data"), xytext=(2, 0), textcoords="offset points",
-                fontsize=6.5, fontweight="bold", va="center",
+                fontweight="bold", va="center",
             )  # fmt: skip
         middle = place + height / 2
         spread = row.get("seed_spread", math.nan)
@@ -124,7 +124,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         + (" Where there are many pairs, those with the best mean are shown." if fewer else ""),
         "Forest plot. "
         + " ".join(
-            f"{plain(structure)}, {row['model_a']} minus {row['model_b']}: "
+            f"{look.structure(structure)}, {look.model(row['model_a'])} minus {look.model(row['model_b'])}: "
             f"{shown_metric.text(row['estimate'])}."
             for structure, row in rows
         ),

@@ -15,16 +15,16 @@ ROW_MM = 4.6
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw the Dice of each model of a grid by structure, a row a model; beside it mean Dice over the number of parameters."""
-    study = results.study
+    look = results.look
     table = results.grid(figure.model, figure.dataset)
-    structures = [name for name in study.structures if f"dice_{name}" in table]
+    structures = [name for name in look.structures if f"dice_{name}" in table]
     colour = parts.colours(results)
     rows = np.arange(len(table))
     chosen = table["best"].to_numpy(bool)
     tested = table[[f"dice_{name}" for name in structures]].mean(axis=1)
 
     height = max(62, 26 + ROW_MM * len(table))
-    drawn = style.canvas(style.PAGE_MM, height)
+    drawn = style.canvas(style.page_mm(), height)
     by_model, by_size = drawn.subplots(1, 2, width_ratios=[1, 1.15])
     for name in structures:
         by_model.errorbar(
@@ -32,7 +32,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             color=colour[name], elinewidth=0.5, zorder=3,
         )  # fmt: skip
     by_model.plot(table["validation_dice"], rows, "D", mfc="none", color=style.INK, ms=4, mew=0.7)
-    by_model.set_yticks(rows, [name.removeprefix(f"{figure.model}_") for name in table["model"]])
+    by_model.set_yticks(
+        rows, [look.model(name).removeprefix(f"{figure.model}_") for name in table["model"]]
+    )
     by_model.set_ylim(len(table) - 0.5, -0.5)
     for row in rows[chosen]:
         by_model.axhspan(row - 0.45, row + 0.45, color=style.FAINT, alpha=0.6, zorder=0, lw=0)
@@ -62,12 +64,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             [], [], color=style.INK, marker="D", mfc="none", ls="none", ms=4, label="Validation"
         ),
     ]
-    parts.legend(drawn, handles, style.PAGE_MM)
+    parts.legend(drawn, handles, style.page_mm())
 
     tested = count(int(table["n_subjects"].max()), "tested subject")
     best = table[chosen]
     choice = (
-        f"{best['model'].iloc[0]} has the highest validation Dice ({best['validation_dice'].iloc[0]:.3f})"
+        f"{look.model(best['model'].iloc[0])} has the highest validation Dice ({best['validation_dice'].iloc[0]:.3f})"
         if len(best)
         else "no model is marked, since not all have a validation Dice"
     )

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 
+from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
 from segstudy.publish.tables import penalised
-from segstudy.publish.words import chosen_metrics, listing, plain, regions
+from segstudy.publish.words import chosen_metrics, listing
 
 CELL_MM = 6.0
 MAP = "cividis"
@@ -16,7 +17,7 @@ MAP = "cividis"
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw the means as a heat map: rows are structures, columns models; the lighter, the better, within each panel."""
-    study = results.study
+    study, look = results.study, results.look
     table = results.summary[results.summary["dataset"] == figure.dataset]
     metrics = [
         chosen_metric
@@ -24,17 +25,18 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         if chosen_metric.name in set(table["metric"])
     ]
     names = [chosen_metric.name for chosen_metric in metrics]
-    structures = [name for name in regions(study) if name in set(table["structure"])]
-    models = list(study.models)
+    structures = [name for name in look.regions if name in set(table["structure"])]
+    models = look.models
+    names_shown = [look.model(model) for model in models]
     widest = max(1, min(3, int(150 / (11 * len(models)))))
-    labels = [parts.wrap(plain(name), 22) for name in structures]
+    labels = [parts.wrap(look.structure(name), 22) for name in structures]
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    beside = 4 + 1.4 * longest
+    beside = 4 + style.text_mm() * longest
     layout = parts.panel_layout(len(names), widest, max(13 * len(models), 30), beside + 8)
     slot = (layout.panel_mm + 8 / layout.columns - 6) / len(models)
-    below = above = 3.0
-    cell = max(CELL_MM, 3.2 * lines)
+    below = above = style.line_mm()
+    cell = max(CELL_MM, style.line_mm() * lines)
     for index, (panel, shown_metric) in enumerate(zip(layout.panels, metrics, strict=False)):
         of_metric = table[table["metric"] == shown_metric.name].set_index(["structure", "model"])
         costs = np.full((len(structures), len(models)), math.inf)
@@ -57,7 +59,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             text.set_fontweight("bold" if best[row, column] else "normal")
         if index % layout.columns == 0:
             panel.set_yticks(np.arange(len(structures)) + 0.5, labels)
-        below = max(below, parts.label_models(panel, models, slot, first=0.5))
+        below = max(below, parts.label_models(panel, names_shown, slot, first=0.5))
         above = max(
             above,
             parts.set_title(panel, f"{shown_metric.axis} {shown_metric.arrow}", slot * len(models)),
@@ -82,6 +84,6 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
         " structure; for both an infinite distance counts as the image's diagonal.",
         f"Table of means of {listing([chosen_metric.title for chosen_metric in metrics]) or 'no metric'} for "
-        f"{listing(structures)} by {listing(models)}.",
+        f"{listing([look.in_text(name) for name in structures])} by {listing(names_shown)}.",
         shown[["structure", "model", "metric", "n_subjects", "n_infinite", "mean", "sd"]],
     )

@@ -20,13 +20,13 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
 
     All models are outlined on the same slice, that with most of the structure's reference.
     """
-    study, dataset, model = results.study, figure.dataset, figure.model
-    values, models = study.datasets[dataset].structures, list(study.models)
+    look, dataset, model = results.look, figure.dataset, figure.model
+    values, models = results.study.datasets[dataset].structures, look.models
+    shown_name = look.model(model)
     colours = parts.colours(results)
     # On dark pictures the darker ones would hardly be seen.
     model_colours = {
-        name_of_model: style.lighter(c, 0.75)
-        for name_of_model, c in style.model_colours(models).items()
+        name_of_model: style.lighter(c, 0.75) for name_of_model, c in look.model_colours.items()
     }
     others = (
         [name_of_model for name_of_model in models if name_of_model != model]
@@ -37,14 +37,14 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
     dice_of_model = dice.xs(model, level="model").dropna()
     rows = [
         (name, ranked(dice_of_model.loc[name]))
-        for name in values
+        for name in look.structures
         if name in dice_of_model.index.get_level_values("structure")
     ]
     ranks = max((len(chosen) for _, chosen in rows), default=1)
     blocks = 1 if len(rows) <= FEW_STRUCTURES else 2
     lines = max(1, -(-len(rows) // blocks))
-    side = min(46.0, (style.PAGE_MM - 6 * blocks) / (blocks * ranks))
-    width = max(style.COLUMN_MM, blocks * (ranks * side + 6))
+    side = min(46.0, (style.page_mm() - 6 * blocks) / (blocks * ranks))
+    width = max(style.column_mm(), blocks * (ranks * side + 6))
     drawn = style.canvas(width, lines * (side + 1) + 12)
     axes = drawn.subplots(lines, blocks * ranks, squeeze=False)
     for panel in axes.ravel():
@@ -72,15 +72,15 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
                     panel, box.of(mask), view.pixel_mm, model_colours[name_of_model], dashed=name_of_model == model,
                     width_pt=1.0 if name_of_model == model else 0.5,
                 )  # fmt: skip
-            label = parts.wrap(case, max(8, int(side / 1.5)))
+            label = parts.wrap(case, max(8, int(side / style.text_mm())))
             overlay.note(panel, f"{rank}: {label}\nDice {dice[name, case, model]:.3f}")
             overlay.letters(panel, view.plane)
             overlay.scale_bar(panel, box.size_mm(view.pixel_mm)[1])
             if column == 0:
                 panel.text(
-                    -0.03, 0.5, parts.wrap(plain(name), max(10, int(side / 1.4))), rotation=90,
+                    -0.03, 0.5, parts.wrap(look.structure(name), max(10, int(side / style.text_mm()))), rotation=90,
                     transform=panel.transAxes, ha="right", va="center", multialignment="center",
-                    fontsize=7, fontweight="bold",
+                    fontweight="bold",
                 )  # fmt: skip
             shown += [
                 (
@@ -98,22 +98,22 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
         axes[0, 0].text(0.5, 0.5, "No case has a defined Dice", ha="center", va="center")
     handles = [
         Line2D([], [], color=style.INK, linewidth=2.2, label="reference, in the structure's colour"),
-        Line2D([], [], color=model_colours[model], linewidth=1.2, linestyle=(0, (2.6, 1.4)), label=model),
-        *(Line2D([], [], color=model_colours[name_of_model], linewidth=0.7, label=name_of_model) for name_of_model in others),
+        Line2D([], [], color=model_colours[model], linewidth=1.2, linestyle=(0, (2.6, 1.4)), label=shown_name),
+        *(Line2D([], [], color=model_colours[name_of_model], linewidth=0.7, label=look.model(name_of_model)) for name_of_model in others),
     ]  # fmt: skip
     parts.legend(drawn, handles, width)
     cases = count(dice_of_model.index.get_level_values("case").nunique(), "case")
     return parts.Drawing(
         drawn,
-        f"Best, median and worst cases of {model}, {dataset}",
-        f"Cases of {dataset} (n = {cases}) in which {model} did best, as in the median, and worst by "
+        f"Best, median and worst cases of {shown_name}, {dataset}",
+        f"Cases of {dataset} (n = {cases}) in which {shown_name} did best, as in the median, and worst by "
         "the Dice of a structure, each on the slice with most of the structure's reference. Filled: "
-        f"reference; dashed: {model}"
+        f"reference; dashed: {shown_name}"
         + ("; thin: the other models on the same slice" if others else "")
-        + f". The Dice is that of {model} in the whole case. Pictures in {overlay.RADIOLOGICAL}.",
+        + f". The Dice is that of {shown_name} in the whole case. Pictures in {overlay.RADIOLOGICAL}.",
         "Outlines on image slices. "
         + " ".join(
-            f"{plain(name)}: "
+            f"{look.structure(name)}: "
             + ", ".join(
                 f"{rank.lower()} {case} {dice[name, case, model]:.3f}" for rank, case in chosen
             )

@@ -98,7 +98,7 @@ def letters(axes: Axes, plane: str, all_sides: bool = False) -> None:
         places += [(0.5, 0.985, top, "center", "top"), (0.5, 0.015, bottom, "center", "bottom")]
     for x, y, text, horizontal, vertical in places:
         axes.text(
-            x, y, text, transform=axes.transAxes, ha=horizontal, va=vertical, fontsize=6,
+            x, y, text, transform=axes.transAxes, ha=horizontal, va=vertical,
             color="white", path_effects=_OUTLINE,
         )  # fmt: skip
 
@@ -114,14 +114,14 @@ def scale_bar(axes: Axes, width_mm: float) -> None:
               path_effects=_OUTLINE)  # fmt: skip
     axes.text(
         x, y - 0.015 * width_mm, f"{length} mm", color="white", ha="left",
-        va="bottom", fontsize=6, path_effects=_OUTLINE,
+        va="bottom", path_effects=_OUTLINE,
     )  # fmt: skip
 
 
 def note(axes: Axes, text: str) -> None:
     """Write a remark in the upper left corner of the picture."""
     axes.text(
-        0.025, 0.975, text, transform=axes.transAxes, ha="left", va="top", fontsize=6,
+        0.025, 0.975, text, transform=axes.transAxes, ha="left", va="top",
         color="white", linespacing=1.15, path_effects=_OUTLINE,
     )  # fmt: skip
 

@@ -13,7 +13,6 @@ from seaborn.utils import relative_luminance
 
 from segstudy.publish import style
 from segstudy.publish.results import Results
-from segstudy.publish.words import plain, regions
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class PanelLayout:
     def set_height(self, panel_mm: float, further_mm: float = 0.0) -> None:
         """Give every panel this height, and the figure some more for labels around them."""
         height_mm = self.rows * panel_mm + further_mm
-        self.figure.set_size_inches(self.width_mm / 25.4, height_mm / 25.4)
+        style.set_size(self.figure, self.width_mm, height_mm)
 
     def label_left(self, text: str) -> None:
         """Name the vertical axis of the panels that stand on the left."""
@@ -132,7 +131,7 @@ def panel_layout(
     count
         Number of panels.
     widest
-        The most panels of a row.
+        The most panels of a row, on a page of 170 mm.
     panel_mm
         The width that a panel asks for; it gets the width that a figure between a column and a page wide leaves for it.
     beside_mm
@@ -141,8 +140,8 @@ def panel_layout(
         As `subplots` takes them.
     """
     count = max(count, 1)
-    rows, columns = style.rows_and_columns(count, widest)
-    width = min(max(columns * panel_mm + beside_mm, style.COLUMN_MM), style.PAGE_MM)
+    rows, columns = style.rows_and_columns(count, style.abreast(widest))
+    width = min(max(columns * panel_mm + beside_mm, style.column_mm()), style.page_mm())
     figure = style.canvas(width, 10)
     axes = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
     for spare in axes[count:]:
@@ -152,7 +151,7 @@ def panel_layout(
 
 def empty_drawing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
     """Draw a sentence in place of a figure that has nothing to show."""
-    figure = style.canvas(style.PAGE_MM, 20)
+    figure = style.canvas(style.page_mm(), 20)
     axes = figure.subplots()
     axes.set_axis_off()
     axes.text(0, 0.5, text, va="center")
@@ -161,8 +160,7 @@ def empty_drawing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
 
 def colours(results: Results) -> dict[str, str]:
     """Return a colour for each structure and composite region of the study."""
-    study = results.study
-    return style.structure_colours(study.structures, list(study.metrics.composite_regions))
+    return results.look.structure_colours
 
 
 def density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -293,11 +291,11 @@ def heat_map(
     """
     seaborn.heatmap(
         values, vmin=low, vmax=high, cmap=palette, annot=words, fmt="", cbar=False,
-        annot_kws={"fontsize": 6, "linespacing": 0.95}, xticklabels=False, yticklabels=False,
+        annot_kws={"linespacing": 0.95}, xticklabels=False, yticklabels=False,
         ax=axes,
     )  # fmt: skip
     for row, column in np.argwhere(np.isnan(values)):  # seaborn leaves them without words
-        axes.text(column + 0.5, row + 0.5, words[row, column], ha="center", va="center", fontsize=6)
+        axes.text(column + 0.5, row + 0.5, words[row, column], ha="center", va="center")
     colours = axes.collections[0].get_facecolors().reshape(*values.shape, 4)
     for text in axes.texts:  # seaborn writes white where black would have more contrast (WCAG 2)
         column, row = (int(place) for place in text.get_position())
@@ -308,22 +306,24 @@ def heat_map(
     axes.tick_params(length=0)
 
 
-def model_handles(models: Sequence[str], names: Sequence[str] | None = None) -> list[Line2D]:
+def model_handles(results: Results, models: Sequence[str]) -> list[Line2D]:
     """Return legend entries of the models."""
-    colour, marker = style.model_colours(models), style.model_markers(models)
+    look = results.look
     return [
-        Line2D([], [], color=colour[model], marker=marker[model], linestyle="none", markersize=4,
-               label=name)
-        for model, name in zip(models, names or models, strict=True)
+        Line2D([], [], color=look.model_colours[model], marker=look.model_markers[model],
+               linestyle="none", markersize=4, label=look.model(model))
+        for model in models
     ]  # fmt: skip
 
 
 def structure_handles(results: Results, names: Sequence[str] | None = None) -> list[Line2D]:
     """Return legend entries of the structures."""
-    colour = colours(results)
+    look = results.look
     return [
-        Line2D([], [], color=colour[name], linewidth=2.2, label=plain(name))
-        for name in (names or regions(results.study))
+        Line2D(
+            [], [], color=look.structure_colours[name], linewidth=2.2, label=look.structure(name)
+        )
+        for name in (names or look.regions)
     ]
 
 
@@ -331,7 +331,7 @@ def legend(figure: Figure, handles: list[Line2D], width_mm: float) -> None:
     """Draw a legend below the figure, in as many columns as fit its width."""
     if not handles:
         return
-    widths = [8 + 1.35 * len(handle.get_label()) for handle in handles]
+    widths = [8 + style.text_mm() * len(handle.get_label()) for handle in handles]
     columns = len(handles) if sum(widths) <= width_mm else int(width_mm / max(widths))
     columns = max(1, columns)
     columns = -(-len(handles) // -(-len(handles) // columns))
@@ -358,9 +358,9 @@ def wrap(name: str, width: int) -> str:
 
 def set_title(axes: Axes, text: str, width_mm: float) -> float:
     """Title a panel of this width, in several lines where it is long, and return its height in mm."""
-    wrapped = wrap(text, max(10, int(width_mm / 1.75)))
+    wrapped = wrap(text, max(10, int(width_mm / (1.2 * style.text_mm()))))
     axes.set_title(wrapped)
-    return 3.2 * (wrapped.count("\n") + 1)
+    return style.line_mm() * (wrapped.count("\n") + 1)
 
 
 def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float = 0.0) -> float:
@@ -377,7 +377,7 @@ def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float 
     first
         Where the first model stands; the others follow one unit apart.
     """
-    character = 1.35
+    character = style.text_mm()
     level = max(4, int(slot_mm / character))
     wrapped = [wrap(name, level) for name in names]
     lines = max(text.count("\n") + 1 for text in wrapped)
@@ -388,7 +388,7 @@ def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float 
     axes.tick_params(axis="x", length=0)
     if whole and lines <= (1 if slot_mm < 10 else 2 if slot_mm < 15 else 4):
         axes.set_xticklabels(wrapped)
-        return 3.0 * lines
+        return style.line_mm() * lines
     wrapped = [wrap(name, 22) for name in names]
     axes.set_xticklabels(
         wrapped, rotation=40, ha="right", va="top", rotation_mode="anchor", linespacing=1.05

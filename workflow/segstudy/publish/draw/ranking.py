@@ -11,12 +11,12 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
+from segstudy.publish.look import Look
 from segstudy.publish.results import Results
-from segstudy.publish.words import p_value, plain, regions
+from segstudy.publish.words import p_value
 from segstudy.words import confidence, count
 
 ROW_MM = 5.0
-NAME_MM = 1.45
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
@@ -25,15 +25,15 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     Critical-difference diagram: Demšar (2006), turned, with pairwise tests in place of a critical
     distance. Places in resamples: Wiesenfarth et al. (2021).
     """
-    study, shown_metric = results.study, figure.metric
+    study, look, shown_metric = results.study, results.look, figure.metric
     ranking, places = (_of(table, figure) for table in (results.ranking, results.places))
-    panels = [name for name in regions(study) if name in set(ranking["structure"])]
-    models = list(study.models)
+    panels = [name for name in look.regions if name in set(ranking["structure"])]
+    models = look.models
     places_mm = max(30.0, 4.4 * len(models))
-    abreast = 1 if len(panels) < 4 or len(models) > 8 else 2
+    abreast = 1 if len(panels) < 4 or len(models) > 8 else style.abreast(2)
     rows = -(-max(len(panels), 1) // abreast)
-    names_mm = NAME_MM * max(map(len, models)) + 2
-    width = style.PAGE_MM if abreast == 2 else min(style.PAGE_MM, 62 + places_mm + names_mm)
+    names_mm = style.text_mm() * max(len(look.model(model)) for model in models) + 2
+    width = style.page_mm() if abreast == 2 else min(style.page_mm(), 62 + places_mm + names_mm)
     height = ROW_MM * len(models) + 15
     drawn = style.canvas(width, rows * height + 2)
     axes = drawn.subplots(rows, 2 * abreast, squeeze=False, width_ratios=[45, places_mm] * abreast)
@@ -44,18 +44,18 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         order = of_structure["model"].tolist()
         tests = _of(results.tests, figure)
         groups = alike(tests[tests["structure"] == name], order)
-        _ranks(left, of_structure, groups, models)
+        _ranks(left, of_structure, groups, look)
         share = (
             places[places["structure"] == name]
             .pivot(index="model", columns="place", values="share")
             .reindex(order)
         )
-        _places(right, share, models)
+        _places(right, share, look)
         n = int(of_structure["n_subjects"].iloc[0])
-        parts.set_title(left, f"{plain(name)} (n\u00a0=\u00a0{n})", width / abreast * 0.6)
+        parts.set_title(left, f"{look.structure(name)} (n\u00a0=\u00a0{n})", width / abreast * 0.6)
         tau = float(of_structure["kendall_tau"].iloc[0])
         right.set_title(f"Kendall's τ {number(tau, 2)}", fontweight="normal")
-        texts.append(f"{plain(name)}: {_said(of_structure, groups)}.")
+        texts.append(f"{look.structure(name)}: {_said(of_structure, groups, look)}.")
         shown.append(of_structure.merge(_wide(share), on="model"))
     for left, right in pairs[len(panels) :]:
         style.hide(left)
@@ -69,7 +69,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Ranks of the models by {shown_metric.title} for each subject of {figure.dataset}, n = "
         f"{count(subjects, 'subject')} with a value of every model; 1 is best, ties share ranks. Left: mean rank with its "
         f"{level} bootstrap interval; bars on the right join models that were tested and do not differ "
-        f"({correction} > {alpha:g}). Friedman's test: {_friedman(ranking, panels)}. Right: share of "
+        f"({correction} > {alpha:g}). Friedman's test: {_friedman(ranking, panels, look)}. Right: share of "
         f"{study.statistics.bootstrap_samples} resamples of the subjects in which a model comes in at a "
         "place; Kendall's τ-b is the mean agreement of the resamples' order with that shown.",
         "Mean ranks. " + " ".join(texts),
@@ -81,9 +81,9 @@ def _of(table: pandas.DataFrame, figure: Figure) -> pandas.DataFrame:
     return table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric.name)]
 
 
-def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], models: list[str]) -> None:
+def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], look: Look) -> None:
     """Draw mean ranks with intervals, best on top, and the bars that join models which do not differ."""
-    colour, marker = style.model_colours(models), style.model_markers(models)
+    colour, marker = look.model_colours, look.model_markers
     most = len(ranks)
     for y, row in enumerate(ranks.itertuples()):
         axes.plot([row.rank_low, row.rank_high], [y, y], color=colour[row.model], linewidth=1.6,
@@ -101,12 +101,12 @@ def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], models:
     axes.set_xticks(range(1, most + 1))
     axes.set_xlabel("Mean rank (1 is best)")
     axes.grid(True, axis="x")
-    _names(axes, ranks["model"].tolist())
+    _names(axes, [look.model(model) for model in ranks["model"]])
 
 
-def _places(axes, share: pandas.DataFrame, models: list[str]) -> None:
+def _places(axes, share: pandas.DataFrame, look: Look) -> None:
     """Draw a cell a model and place, the darker the more often."""
-    colour = style.model_colours(models)
+    colour = look.model_colours
     for y, (model, row) in enumerate(share.iterrows()):
         for place, value in row.items():
             if not np.isfinite(value) or value == 0:
@@ -116,7 +116,7 @@ def _places(axes, share: pandas.DataFrame, models: list[str]) -> None:
                 color=colour[model], alpha=0.12 + 0.6 * value, linewidth=0,
             )  # fmt: skip
             text = "<1" if value < 0.01 else f"{100 * value:.0f}"
-            axes.text(place, y, text, ha="center", va="center", fontsize=6)
+            axes.text(place, y, text, ha="center", va="center")
     axes.set_xlim(0.5, share.shape[1] + 0.5)
     axes.set_xticks(range(1, share.shape[1] + 1))
     axes.set_xlabel("Place (% of resamples)")
@@ -167,21 +167,23 @@ def _wide(share: pandas.DataFrame) -> pandas.DataFrame:
     return share.add_prefix("share_place_").reset_index().rename_axis(columns=None)
 
 
-def _friedman(ranking: pandas.DataFrame, panels: list[str]) -> str:
+def _friedman(ranking: pandas.DataFrame, panels: list[str], look: Look) -> str:
     results_of_tests = []
     for name in panels:
         row = ranking[ranking["structure"] == name].iloc[0]
         if np.isfinite(row["friedman_p"]):
             results_of_tests.append(
-                f"{plain(name)} χ²({row['friedman_df']:g}) = {row['friedman_statistic']:.2f}, p "
+                f"{look.structure(name)} χ²({row['friedman_df']:g}) = {row['friedman_statistic']:.2f}, p "
                 + (p_value(row["friedman_p"]) if row["friedman_p"] < 0.001
                    else f"= {p_value(row['friedman_p'])}")
             )  # fmt: skip
     return "; ".join(results_of_tests) or "not possible"
 
 
-def _said(ranking: pandas.DataFrame, groups: list[tuple[int, int]]) -> str:
-    order = ranking["model"].tolist()
-    ranks = ", ".join(f"{row.model} {row.mean_rank:.2f}" for row in ranking.itertuples())
+def _said(ranking: pandas.DataFrame, groups: list[tuple[int, int]], look: Look) -> str:
+    order = [look.model(model) for model in ranking["model"]]
+    ranks = ", ".join(
+        f"{look.model(row.model)} {row.mean_rank:.2f}" for row in ranking.itertuples()
+    )
     runs = [" and ".join(order[first : last + 1]) for first, last in groups]
     return ranks + (f"; no difference among {'; '.join(runs)}" if runs else "")

@@ -33,7 +33,7 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
     if results.study.datasets[dataset].repair.estimate_from == "images":
         return _draw_evidence_curve(results, dataset)
     curve, transform = results.sweep(dataset), results.transform(dataset)
-    structure = transform["structure"]
+    look, structure = results.look, transform["structure"]
     if curve.empty:
         text = f"No rotation sweep ran on {dataset}; the chosen method is {transform['method']}."
         return parts.empty_drawing(f"Rotation sweep, {dataset}", text, curve)
@@ -58,7 +58,7 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
     circle.annotate(
         f"as delivered: {transform['iou_before']:.3f}", (-176 if left else 176, transform["iou_before"]),
         xytext=(0, 2), textcoords="offset points", ha="left" if left else "right", va="bottom",
-        fontsize=6, color=style.SOFT,
+        color=style.SOFT,
     )  # fmt: skip
     for axes in (circle, peak):
         axes.axvspan(low, high, color=style.lighter(colour, 0.4), linewidth=0, zorder=0)
@@ -72,10 +72,10 @@ def draw_sweep(results: Results, figure: Figure) -> parts.Drawing:
         )  # fmt: skip
         peak.annotate(
             f"{high - low:.2f}°", ((low + high) / 2, y), xytext=(0, 2),
-            textcoords="offset points", ha="center", va="bottom", fontsize=6,
+            textcoords="offset points", ha="center", va="bottom",
         )  # fmt: skip
     text = (
-        f"Rotation sweep for {structure} on {dataset}, reference case {transform['reference_case']}: "
+        f"Rotation sweep for {look.in_text(structure)} on {dataset}, reference case {transform['reference_case']}: "
         "IoU of the right label, moved by the candidate fault, with the delivered one, (a) over "
         f"the whole circle and (b) around the optimum at {angle:.2f}°. Shaded: angles whose IoU is "
         f"within 0.01 of the optimum, {low:.2f}° to {high:.2f}°. The rotation is "
@@ -107,7 +107,7 @@ def _draw_evidence_curve(results: Results, dataset: str) -> parts.Drawing:
     circle.set_ylabel("Evidence of the images\n(log gradient over spread, less overlap)")
     evidence = transform["image_evidence"]
     text = (
-        f"How well the {plain(structure).lower()} lies in the images of {dataset} with a candidate fault undone, "
+        f"How well the {results.look.in_text(structure)} lies in the images of {dataset} with a candidate fault undone, "
         f"mean over n = {evidence['cases']:.0f} cases, (a) over the whole circle and (b) around the optimum at "
         f"{angle:.2f}°, at the shift found. No right label was asked. Gain over the labels as delivered: "
         f"{evidence['gain']:.2f} (t = {evidence['t']:.1f}). The rotation is {transform['rotation']}"
@@ -150,7 +150,7 @@ def _over_rotation(
     """
     order = np.argsort(angles.to_numpy(), kind="stable")
     angles, values = angles.to_numpy()[order], values.to_numpy()[order]
-    drawn = style.canvas(style.PAGE_MM, 58)
+    drawn = style.canvas(style.page_mm(), 58)
     circle, peak = drawn.subplots(1, 2, width_ratios=[1.2, 1])
     for axes in (circle, peak):
         axes.plot(angles, values, color=style.darker(colour, 0.8))
@@ -163,7 +163,7 @@ def _over_rotation(
         circle.axvline(rival_deg, color=RIVAL, linewidth=0.8, linestyle=(0, (1, 1.5)))
         circle.annotate(
             "rival", (rival_deg, 0.04), xytext=(2, 0), xycoords=("data", "axes fraction"),
-            textcoords="offset points", fontsize=6, color=RIVAL,
+            textcoords="offset points", color=RIVAL,
         )  # fmt: skip
     floor = float(values[np.abs(angles - best[0]) <= near_deg].min())
     room = max(best[1] - floor, 1e-3)
@@ -172,7 +172,7 @@ def _over_rotation(
     peak.set_ylim(floor - 0.05 * room, best[1] + 0.22 * room)
     peak.annotate(
         label.replace("-", "−"), best, xytext=(0, 4), textcoords="offset points", ha="center",
-        va="bottom", fontsize=6.5, fontweight="bold",
+        va="bottom", fontweight="bold",
     )  # fmt: skip
     return drawn, circle, peak
 
@@ -196,14 +196,14 @@ class _Row:
 
 def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
     """Draw cases below one another, each around its structure."""
-    side = (style.PAGE_MM - 12) / 3
+    side = (style.page_mm() - 12) / 3
     boxes = [[view.around(margin=0.25) for view in row.views] for row in rows]
     heights = [
         side * min(1.2, max(np.divide(*box.size_mm(view.pixel_mm))
                             for view, box in zip(row.views, row_boxes, strict=True)))
         for row, row_boxes in zip(rows, boxes, strict=True)
     ]  # fmt: skip
-    drawn = style.canvas(style.PAGE_MM, sum(heights) + 16)
+    drawn = style.canvas(style.page_mm(), sum(heights) + 16)
     axes = drawn.subplots(len(rows), 3, squeeze=False, height_ratios=heights)
     for row, panels, row_boxes in zip(rows, axes, boxes, strict=True):
         for panel, view, box in zip(panels, row.views, row_boxes, strict=True):
@@ -220,7 +220,7 @@ def _in_three_planes(rows: list[_Row]) -> MatplotlibFigure:
                 overlay.scale_bar(panel, box.size_mm(view.pixel_mm)[1])
         panels[0].text(
             -0.03, 0.5, row.title, transform=panels[0].transAxes, rotation=90, ha="right",
-            va="center", fontsize=7, fontweight="bold", color=row.colour,
+            va="center", fontweight="bold", color=row.colour,
         )  # fmt: skip
     return drawn
 
@@ -230,7 +230,7 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
     dataset = figure.dataset
     transform = results.transform(dataset)
     structure = results.study.datasets[dataset].repair.structure
-    colour = parts.colours(results)[structure]
+    look, colour = results.look, parts.colours(results)[structure]
     views = repair_views(results, dataset, transform["reference_case"])
     drawn = _in_three_planes(
         [
@@ -242,20 +242,20 @@ def draw_overlay(results: Results, figure: Figure) -> parts.Drawing:
         ]
     )
     handles = [
-        Line2D([], [], color=colour, linewidth=2.2, label=f"right label of the {structure}"),
+        Line2D([], [], color=colour, linewidth=2.2, label=f"right label of the {look.in_text(structure)}"),
         Line2D([], [], color=style.SOFT, linewidth=1.0, linestyle=(0, (2.6, 1.4)),
                label="label as delivered (above), as repaired (below)"),
     ]  # fmt: skip
-    parts.legend(drawn, handles, style.PAGE_MM)
+    parts.legend(drawn, handles, style.page_mm())
     return parts.Drawing(
         drawn,
         f"Label repair, {dataset}",
-        f"{plain(structure)} of the reference case {transform['reference_case']} of {dataset}, as "
+        f"{look.structure(structure)} of the reference case {transform['reference_case']} of {dataset}, as "
         f"delivered (IoU {transform['iou_before']:.3f} with the right label) and as repaired by "
         f"{transform['method']} (IoU {transform['iou_after']:.3f}), in three planes through the middle of "
         f"the right label. Filled: right label; dashed: label as delivered or repaired. Pictures in "
         f"{overlay.RADIOLOGICAL}.",
-        f"Six pictures. Before repair the outline of the {structure} lies beside its right place, "
+        f"Six pictures. Before repair the outline of the {look.in_text(structure)} lies beside its right place, "
         f"IoU {transform['iou_before']:.3f}; after repair IoU {transform['iou_after']:.3f}.",
         pandas.DataFrame(
             [("as delivered", transform["iou_before"]), ("repaired", transform["iou_after"])],
@@ -294,15 +294,15 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
         Line2D([], [], color="#FF8F8F", linewidth=1.2, linestyle=(0, (2.6, 1.4)), label="as delivered"),
         Line2D([], [], color=style.FAINT, linewidth=1.2, label="as the study goes on"),
     ]  # fmt: skip
-    parts.legend(drawn, handles, style.PAGE_MM)
+    parts.legend(drawn, handles, style.page_mm())
     listed = ", ".join(f"{case} ({verdict})" for case, verdict in shown)
     return parts.Drawing(
         drawn,
         f"Repaired cases, {dataset}",
-        f"{plain(structure)} of cases of {dataset}, in three planes through its middle: {listed}. Red dashes: "
+        f"{results.look.structure(structure)} of cases of {dataset}, in three planes through its middle: {listed}. Red dashes: "
         "label as delivered; white: label that the study goes on with, the same where the verdict left it. "
         f"Pictures in {overlay.RADIOLOGICAL}.",
-        f"Pictures of {len(shown)} cases with the outline of the {structure} before and after repair.",
+        f"Pictures of {len(shown)} cases with the outline of the {results.look.in_text(structure)} before and after repair.",
         pandas.DataFrame(shown, columns=["case", "verdict"]),
     )
 
@@ -315,7 +315,7 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
     table = results.verdicts(dataset)
     table = table.reindex(columns=["case", "verdict", *columns])
     table = table[table[columns].notna().any(axis=1)].reset_index(drop=True)
-    drawn = style.canvas(style.PAGE_MM, 62)
+    drawn = style.canvas(style.page_mm(), 62)
     panels = drawn.subplots(1, len(EVIDENCE))
     summaries = []
     for letter, axes, (name, title, more) in zip("abc", panels, EVIDENCE, strict=True):
@@ -331,13 +331,15 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
         better = int(((known[:, 1] > known[:, 0]) == more).sum()) if len(known) else 0
         axes.set_title(f"{letter}  better in {better} of {len(known)}")
         axes.set_xlim(-0.25, 1.25)
-        axes.set_xticks([0, 1], ["as delivered", "fault undone"])
-        axes.set_ylabel(f"{title}, {'more' if more else 'less'} is better", fontsize=6.5)
+        slot = 0.3 * style.page_mm() / len(EVIDENCE)
+        below = parts.label_models(axes, ["as delivered", "fault undone"], slot)
+        axes.set_ylabel(f"{title}, {'more' if more else 'less'} is better")
         if name == "smoothness":
             axes.set_ylim(min([0.5, *known.ravel()]), 1.02)
         elif len(known):
             axes.set_ylim(0, 1.08 * max(float(known.max()), 1e-6))
         summaries.append(f"{name} better in {better} of {len(known)}")
+    style.set_size(drawn, style.page_mm(), 58 + below)
     counts = table["verdict"].value_counts()
     handles = [
         Line2D([], [], color=colour, marker={"repaired": "o", "left": "s", "review": "^"}[verdict],
@@ -345,11 +347,11 @@ def draw_evidence(results: Results, figure: Figure) -> parts.Drawing:
         for verdict, colour in VERDICTS.items()
         if counts.get(verdict, 0)
     ]  # fmt: skip
-    parts.legend(drawn, handles, style.PAGE_MM)
+    parts.legend(drawn, handles, style.page_mm())
     return parts.Drawing(
         drawn,
         f"Evidence before and after, {dataset}",
-        f"What the image says of the {structure.replace('_', ' ')} of each case of {dataset} (n = {len(table)}) as "
+        f"What the image says of the {results.look.in_text(structure)} of each case of {dataset} (n = {len(table)}) as "
         "delivered and with the fault undone: (a) mean absolute derivative of the image across the "
         "structure's surface, (b) mean absolute deviation of the intensity from its median inside, (c) "
         "mean Dice of neighbouring slices. A line is a case, in the colour of its verdict; where it was "
@@ -373,7 +375,7 @@ def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
         for row in table.itertuples()
     ]
     rows = np.arange(len(table))[::-1]
-    drawn = style.canvas(style.PAGE_MM, 24 + 6 * len(table))
+    drawn = style.canvas(style.page_mm(), 24 + 6 * len(table))
     panels = drawn.subplots(1, 2, sharey=True)
     chosen = table["chosen"].astype(str).str.lower() == "true"
     colours = [style.INK if is_chosen else style.SOFT for is_chosen in chosen]
@@ -383,7 +385,7 @@ def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
             axes.plot([value], [row], "o" if swept else "s", color=colour, markersize=4.5)
             axes.axhline(row, color=style.FAINT, linewidth=0.5, zorder=0)
             if not np.isfinite(value):
-                axes.annotate("failed", (0.02, row), xycoords=("axes fraction", "data"), fontsize=6,
+                axes.annotate("failed", (0.02, row), xycoords=("axes fraction", "data"),
                               va="center", color=style.SOFT)  # fmt: skip
     panels[0].set_yticks(rows, names)
     for label, is_chosen in zip(panels[0].get_yticklabels(), chosen, strict=True):
@@ -401,18 +403,18 @@ def draw_methods(results: Results, figure: Figure) -> parts.Drawing:
         panels[1].xaxis.set_minor_formatter(NullFormatter())
     for row, value in zip(rows, number[0], strict=True):
         if np.isfinite(value):
-            panels[0].annotate(f"{value:.4f}", (value, row), xytext=(0, 4), ha="center", fontsize=6,
+            panels[0].annotate(f"{value:.4f}", (value, row), xytext=(0, 4), ha="center",
                                textcoords="offset points")  # fmt: skip
     for row, value in zip(rows, number[1], strict=True):
         if np.isfinite(value):
-            panels[1].annotate(f"{value:.1f}", (value, row), xytext=(0, 4), ha="center", fontsize=6,
+            panels[1].annotate(f"{value:.1f}", (value, row), xytext=(0, 4), ha="center",
                                textcoords="offset points")  # fmt: skip
     return parts.Drawing(
         drawn,
         f"Methods of repair, {dataset}",
         f"Methods tried on the reference case {transform['reference_case']} of {dataset} (n = 1): (a) IoU of the right "
         "label of the "
-        f"{transform['structure'].replace('_', ' ')}, moved by the fault found, with the delivered one; (b) seconds to "
+        f"{results.look.in_text(transform['structure'])}, moved by the fault found, with the delivered one; (b) seconds to "
         "reach it, with the steps that a method starts from. Bold: the method chosen.",
         "Dot chart of "
         + "; ".join(

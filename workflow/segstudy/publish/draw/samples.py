@@ -25,11 +25,11 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
     shapes = [
         np.divide(*box.size_mm(view.pixel_mm)) for view, box in zip(views, boxes, strict=True)
     ]
-    panel = (style.PAGE_MM - 6) / (2 * across)
+    panel = (style.page_mm() - 6) / (2 * across)
     heights = [panel * max(shapes[row * across : (row + 1) * across]) for row in range(rows)]
     names = {view.case: parts.wrap(view.case, 24) for view in views}
     lines = max((name.count("\n") + 1 for name in names.values()), default=1)
-    drawn = style.canvas(style.PAGE_MM, sum(heights) + (3 + 3 * lines) * rows + 7)
+    drawn = style.canvas(style.page_mm(), sum(heights) + (3 + 3 * lines) * rows + 7)
     axes = drawn.subplots(rows, 2 * across, squeeze=False, height_ratios=heights)
     for index, (view, box) in enumerate(zip(views, boxes, strict=True)):
         row, column = divmod(index, across)
@@ -45,17 +45,17 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
             )
         overlay.letters(plainly, view.plane)
         overlay.scale_bar(plainly, image.shape[1] * view.pixel_mm[1])
-        plainly.set_title(names[view.case], fontsize=6.5)
+        plainly.set_title(names[view.case], fontsize="medium")
         labelled.set_title(
-            f"{view.position}/{view.positions}", fontsize=6, fontweight="normal", loc="right",
+            f"{view.position}/{view.positions}", fontsize="medium", fontweight="normal", loc="right",
             color=style.SOFT,
         )  # fmt: skip
     for index in range(len(views), rows * across):
         row, column = divmod(index, across)
         style.hide(axes[row, 2 * column])
         style.hide(axes[row, 2 * column + 1])
-    handles = parts.structure_handles(results, study.structures)
-    parts.legend(drawn, handles, style.PAGE_MM)
+    handles = parts.structure_handles(results, results.look.structures)
+    parts.legend(drawn, handles, style.page_mm())
     total = len(results.cases(dataset))
     channel = f", channel {study.channels[0]}" if len(study.channels) > 1 else ""
     repaired = " (after label repair)" if settings.repair else ""

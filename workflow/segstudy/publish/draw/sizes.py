@@ -9,7 +9,7 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure, families
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.words import listing, plain, regions
+from segstudy.publish.words import listing
 from segstudy.words import confidence, count
 
 
@@ -18,13 +18,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     A family is the models that differ in nothing but their `training_subset`.
     """
-    study, shown_metric = results.study, figure.metric
+    study, look, shown_metric = results.study, results.look, figure.metric
     kin = families(study)
     models = [model for family in kin for model in family]
-    colour, marker = (
-        style.model_colours(list(study.models)),
-        style.model_markers(list(study.models)),
-    )
+    colour, marker = look.model_colours, look.model_markers
     subjects = {model: _subjects(results, model) for model in models}
     summary = results.summary
     summary = summary[
@@ -33,7 +30,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         & summary["model"].isin(models)
     ].assign(subjects=lambda table: table["model"].map(subjects))
     draws = _draws(results, figure)
-    panels = [name for name in regions(study) if name in set(summary["structure"])]
+    panels = [name for name in look.regions if name in set(summary["structure"])]
     layout = parts.panel_layout(len(panels), 4, panel_mm=60.0, sharey=True)
     layout.set_height(44, 6)
     ticks = sorted(set(subjects.values()))
@@ -58,20 +55,18 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             if row["n_infinite"]:
                 panel.annotate(
                     f"{row['n_infinite']:.0f} ∞", (row["subjects"], row["ci_high"]), xytext=(0, 2),
-                    textcoords="offset points", ha="center", fontsize=6, color=style.SOFT,
+                    textcoords="offset points", ha="center", color=style.SOFT,
                 )  # fmt: skip
         panel.set_xscale("log")
         panel.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
         panel.xaxis.set_major_locator(FixedLocator(ticks))
         panel.xaxis.set_major_formatter(FixedFormatter([str(tick) for tick in ticks]))
         panel.xaxis.set_minor_locator(NullLocator())
-        parts.set_title(panel, plain(name), layout.panel_mm - 6)
+        parts.set_title(panel, look.structure(name), layout.panel_mm - 6)
         panel.set_xlabel("Training subjects")
     layout.label_left(shown_metric.axis)
-    shown = [model for model in study.models if model in models]
-    handles = parts.model_handles(list(study.models))
-    shown_handles = [handle for handle in handles if handle.get_label() in shown]
-    parts.legend(layout.figure, shown_handles, layout.width_mm)
+    handles = parts.model_handles(results, [model for model in look.models if model in models])
+    parts.legend(layout.figure, handles, layout.width_mm)
     tested = int(summary["n_subjects"].max()) if len(summary) else 0
     columns_shown = [
         "structure",
@@ -93,10 +88,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         + (" ∞: infinite values, which no mean holds." if summary["n_infinite"].any() else ""),
         "Lines. "
         + " ".join(
-            f"{plain(name)}: "
+            f"{look.structure(name)}: "
             + listing(
                 [
-                    f"{row.model} ({row.subjects} subjects) {shown_metric.text(row.mean)}"
+                    f"{look.model(row.model)} ({row.subjects} subjects) {shown_metric.text(row.mean)}"
                     for row in summary[summary["structure"] == name].itertuples()
                 ]
             )

@@ -23,7 +23,6 @@ from segstudy.publish.draw import parts
 from segstudy.publish.draw.outcomes import ranked_at
 from segstudy.publish.results import Results
 from segstudy.publish.views import open_case
-from segstudy.publish.words import plain
 from segstudy.words import count
 
 MOST_STRUCTURES = 6
@@ -38,9 +37,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     The case is chosen by the structure's Dice, averaged over the models.
     """
-    study, dataset = results.study, figure.dataset
-    models = list(study.models)
-    structures = list(study.datasets[dataset].structures.items())[:MOST_STRUCTURES]
+    study, look, dataset = results.study, results.look, figure.dataset
+    models, values_of = look.models, study.datasets[dataset].structures
+    structures = [(name, values_of[name]) for name in look.structures[:MOST_STRUCTURES]]
     values = results.values(dataset, "dice")
     dice = values.groupby(["structure", "case"])["value"].mean().dropna()
     cases = {
@@ -80,14 +79,18 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     limit = float(np.percentile(np.concatenate(pooled), 90)) if pooled else 0.0
     limit = max(limit, *(float(min(label.spacing_mm)) for label in labels.values()))
     limit = float(f"{limit:.1g}") if limit < 1 else math.ceil(limit)
-    side = min(34.0, (style.PAGE_MM - 22) / len(models))
-    width = float(np.clip(side * len(models) + 22, style.COLUMN_MM, style.PAGE_MM))
-    lines = max(parts.wrap(model, max(6, int(side / 1.5))).count("\n") + 1 for model in models)
-    drawn = style.canvas(width, len(structures) * max(side, 18) + 3.2 * lines + 14)
+    side = min(34.0, (style.page_mm() - 22) / len(models))
+    width = float(np.clip(side * len(models) + 22, style.column_mm(), style.page_mm()))
+    names_shown = {
+        model: parts.wrap(look.model(model), max(6, int(side / style.text_mm())))
+        for model in models
+    }
+    lines = max(name.count("\n") + 1 for name in names_shown.values())
+    drawn = style.canvas(width, len(structures) * max(side, 18) + style.line_mm() * lines + 14)
     axes = drawn.subplots(len(structures), len(models), squeeze=False)
     shades = Normalize(-limit, limit)
     for row, (name, _) in enumerate(structures):
-        named = max(8, int(max(side, 18) / 1.4))
+        named = max(8, int(max(side, 18) / style.text_mm()))
         for column, model in enumerate(models):
             panel = axes[row, column]
             panel.set_xticks([])
@@ -96,12 +99,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             for spine in panel.spines.values():
                 spine.set_visible(False)
             if row == 0:
-                panel.set_title(
-                    parts.wrap(model, max(6, int(side / 1.5))), fontsize=7, loc="center"
-                )
+                panel.set_title(names_shown[model], fontsize="medium", loc="center")
             if column == 0:
                 panel.set_ylabel(
-                    f"{parts.wrap(plain(name), named)}\n{parts.wrap(cases[name], named)}"
+                    f"{parts.wrap(look.structure(name), named)}\n{parts.wrap(cases[name], named)}"
                 )
             if meshes[name] is None:
                 note = "not in\nreference"
@@ -118,11 +119,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
                     _scale_bar(panel)
                 continue
             panel.text(0.5, 0.5, note, transform=panel.transAxes, ha="center", va="center",
-                       fontsize=6, color=style.SOFT)  # fmt: skip
+                       color=style.SOFT)  # fmt: skip
     bar = drawn.colorbar(
         ScalarMappable(shades, MAP), ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02
     )
-    bar.set_label("Prediction beyond (+) or short of (−) the reference (mm)")
+    told = "Prediction beyond (+) or short of (−) the reference (mm)"
+    bar.set_label(parts.wrap(told, int(width / style.text_mm())))
     bar.outline.set_visible(False)
     fewer = len(study.structures) > MOST_STRUCTURES
     n = count(dice.index.get_level_values("case").nunique(), "case")
@@ -137,7 +139,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         "Drawn by matplotlib." + (f" The first {MOST_STRUCTURES} structures." if fewer else ""),
         "Surfaces in 3D. Mean absolute distance: "
         + ", ".join(
-            f"{plain(row.structure)} {row.model} {row.mean_absolute_mm:.2f} mm"
+            f"{look.structure(row.structure)} {look.model(row.model)} {row.mean_absolute_mm:.2f} mm"
             for row in table.itertuples()
             if row.mean_absolute_mm == row.mean_absolute_mm
         )
@@ -216,7 +218,7 @@ def _scale_bar(axes) -> None:
               solid_capstyle="butt", clip_on=False)  # fmt: skip
     axes.annotate(
         f"{length} mm", (left, height), xytext=(0, -2), textcoords="offset points", va="top",
-        fontsize=6, annotation_clip=False,
+        annotation_clip=False,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import overlay, parts
 from segstudy.publish.results import Results
 from segstudy.publish.views import View, open_case
-from segstudy.publish.words import chosen_metrics, listing, plain
+from segstudy.publish.words import chosen_metrics, listing
 from segstudy.study import Study
 from segstudy.words import confidence, count
 
@@ -39,12 +39,12 @@ def kinds(study: Study) -> dict[str, list[str]]:
 
 def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
     """Draw for each model the mean over cases of three ways to score the same labels, a panel a metric."""
-    study = results.study
+    study, look = results.study, results.look
     metrics = chosen_metrics(study.publish.metrics, study)
-    names, models = [chosen_metric.name for chosen_metric in metrics], list(study.models)
+    names, models = [chosen_metric.name for chosen_metric in metrics], look.models
     layout = parts.panel_layout(len(names), 3, float(np.clip(17 * len(models), 42, 75)), 8)
     slot = layout.panel_mm * 0.8 / len(models)
-    table, below = [], 3.0
+    table, below = [], style.line_mm()
     for place, shown_metric in zip(layout.panels, metrics, strict=True):
         name = shown_metric.name
         values = results.values(figure.dataset, name)
@@ -73,7 +73,7 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         place.set_ylim(0, min(1.18 * top, 1.08 if shown_metric.high == 1 else np.inf))
         place.set_xlim(-0.55, len(models) - 0.45)
         place.set_ylabel(f"{shown_metric.axis} {shown_metric.arrow}")
-        below = max(below, parts.label_models(place, models, slot))
+        below = max(below, parts.label_models(place, [look.model(model) for model in models], slot))
     layout.set_height(44 + below, 8)
     handles = [Patch(color=KINDS[kind], label=WORDS[kind]) for kind in KINDS]
     parts.legend(layout.figure, handles, layout.width_mm)
@@ -89,7 +89,7 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         f"as one (a subject's mean over structures, then the mean over subjects, with its {level} interval by t). "
         "Scores that jump when sides are merged tell of right shapes under the wrong side's label."
         + (f" {count(infinite, 'infinite value')} left out (∞ and number above the bar)." if infinite else ""),
-        "Bars. " + " ".join(_said(row) for row in table),
+        "Bars. " + " ".join(_said(look.model(row["model"]), row) for row in table),
         bars,
     )  # fmt: skip
 
@@ -130,26 +130,26 @@ def _bar(axes, x: float, bar: Bar, colour: str) -> None:
     if bar.infinite:
         top = next((end for end in (bar.high, bar.mean) if np.isfinite(end)), 0.0)
         axes.annotate(f"{bar.infinite}∞", (x, top), xytext=(0, 1.5), textcoords="offset points",
-                      ha="center", va="bottom", fontsize=6)  # fmt: skip
+                      ha="center", va="bottom")  # fmt: skip
 
 
-def _said(row: dict) -> str:
+def _said(model: str, row: dict) -> str:
     shown_metric: Metric = metric.find(row["metric"])
-    return f"{shown_metric.title}, {row['model']}, {WORDS[row['kind']]}: {shown_metric.text(row['mean'])}."
+    return f"{shown_metric.title}, {model}, {WORDS[row['kind']]}: {shown_metric.text(row['mean'])}."
 
 
 def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
     """Draw the mean share under the wrong side's label, and the worst: a row a structure, a column a model."""
-    study, models = results.study, list(results.study.models)
-    names = kinds(study)["apart"]
+    study, look = results.study, results.look
+    models, names = look.models, [name for name in look.structures if name in kinds(study)["apart"]]
     values = results.values(figure.dataset, "side_swapped")
     grouped = values.groupby(["structure", "model"])["value"]
     mean, worst = (
         grouped.agg(how).unstack("model").reindex(index=names, columns=models)
         for how in ("mean", "max")
     )
-    names_mm = 1.3 * min(max(map(len, names)), 30) + 2
-    width = float(np.clip(names_mm + 22 * len(models), style.COLUMN_MM, style.PAGE_MM))
+    names_mm = style.text_mm() * min(max(len(look.structure(name)) for name in names), 30) + 2
+    width = float(np.clip(names_mm + 22 * len(models), style.column_mm(), style.page_mm()))
     slot = (width - names_mm) / len(models)
     drawn = style.canvas(width, 10)
     axes = drawn.subplots()
@@ -159,11 +159,11 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
         mean_percent, most_percent = (100 * table.iloc[tuple(place)] for table in (mean, worst))
         words[tuple(place)] = f"{number(mean_percent, 1)}\n(max {number(most_percent, 1)})"
     parts.heat_map(axes, mean.to_numpy(float), words, "Oranges", 0, max(1.8 * highest, 0.01))
-    names_shown = [parts.wrap(plain(name), 30) for name in names]
+    names_shown = [parts.wrap(look.structure(name), 30) for name in names]
     axes.set_yticks(np.arange(len(names)) + 0.5, names_shown)
     above = parts.set_title(axes, "Predicted voxels of the other side (%)", width - names_mm)
-    below = parts.label_models(axes, models, slot, first=0.5)
-    drawn.set_size_inches(width / 25.4, (7.5 * len(names) + below + above + 7) / 25.4)
+    below = parts.label_models(axes, [look.model(model) for model in models], slot, first=0.5)
+    style.set_size(drawn, width, 7.5 * len(names) + below + above + 7)
     n = values["case"].nunique()
     return parts.Drawing(
         drawn,
@@ -173,7 +173,7 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
         "structure was predicted in no case.",
         "Matrix. "
         + " ".join(
-            f"{plain(name)}, {model}: {number(100 * mean.loc[name, model], 1)} %."
+            f"{look.structure(name)}, {look.model(model)}: {number(100 * mean.loc[name, model], 1)} %."
             for name in names
             for model in models
         ),
@@ -183,7 +183,7 @@ def draw_shares(results: Results, figure: Figure) -> parts.Drawing:
 
 def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
     """Draw each model's case with the most voxels on the wrong side, on the slice that shows most of them."""
-    study, models = results.study, list(results.study.models)
+    study, look, models = results.study, results.look, results.look.models
     colours, dataset = parts.colours(results), figure.dataset
     candidates = {model: _most_swapped(results, dataset, model) for model in models}
     chosen = {model: candidate for model, candidate in candidates.items() if candidate is not None}
@@ -201,18 +201,23 @@ def draw_cases(results: Results, figure: Figure) -> parts.Drawing:
             )
         overlay.letters(panel, view.plane)
         overlay.note(panel, f"{100 * share:.1f} % swapped")
-        lines = [parts.wrap(model, max(8, int(side / 1.6))), parts.wrap(view.case, int(side / 1.5))]
-        panel.set_title("\n".join(lines), fontsize=6.5, loc="center", fontweight="normal")
+        lines = [
+            parts.wrap(look.model(model), max(8, int(side / (1.1 * style.text_mm())))),
+            parts.wrap(view.case, int(side / style.text_mm())),
+        ]
+        panel.set_title("\n".join(lines), fontsize="medium", loc="center", fontweight="normal")
         shown.append((model, view.case, view.plane, view.position, share))
     if not chosen:
         layout.panels[0].text(
             0.5, 0.5, "No voxel has the wrong side's label", ha="center", va="center"
         )
         layout.panels[0].set_axis_off()
-    others = [model for model in models if model not in chosen]
+    others = [look.model(model) for model in models if model not in chosen]
     handles = parts.structure_handles(results, kinds(study)["apart"])
     parts.legend(layout.figure, [*handles, *overlay.line_handles()], layout.width_mm)
-    texts = [f"{model}: {case}, {100 * share:.1f} %." for model, case, _, _, share in shown]
+    texts = [
+        f"{look.model(model)}: {case}, {100 * share:.1f} %." for model, case, _, _, share in shown
+    ]
     return parts.Drawing(
         layout.figure,
         f"Most swapped cases, {dataset}",

@@ -17,7 +17,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     study = results.study
     fold, seed = study.folds[0], study.models[figure.model].seeds[0]
     samples = results.samples(figure.model, fold, seed)
-    colours = parts.colours(results)
+    colours, shown_name = parts.colours(results), results.look.model(figure.model)
     classes = {name: number for number, name in enumerate(study.structures, start=1)}
     plane = PLANE_ACROSS[({0, 1, 2} - set(samples["axes"].tolist())).pop()]
     pixel_mm = tuple(float(size) for size in samples["pixel_mm"][::-1])
@@ -25,8 +25,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     labels = [upright(label) for label in samples["labels"]]
     number = len(images)
     height = images[0].shape[0] * pixel_mm[0] / (images[0].shape[1] * pixel_mm[1])
-    panel = (style.PAGE_MM - 4) / (number + 1)
-    drawn = style.canvas(style.PAGE_MM, 2 * panel * height + 14)
+    panel = (style.page_mm() - 4) / (number + 1)
+    drawn = style.canvas(style.page_mm(), 2 * panel * height + 14)
     axes = drawn.subplots(2, number + 1, squeeze=False)
     plainly = upright(samples["map"])
     overlay.show(axes[0, 0], np.zeros(plainly.shape), pixel_mm)
@@ -44,8 +44,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             overlay.fill(axes[1, index], label == value, pixel_mm, colours[name], alpha=0.5)
     for name, value in classes.items():
         overlay.fill(axes[0, 0], plainly == value, pixel_mm, colours[name], alpha=1)
-    handles = parts.structure_handles(results, study.structures)
-    parts.legend(drawn, handles, style.PAGE_MM)
+    handles = parts.structure_handles(results, results.look.structures)
+    parts.legend(drawn, handles, style.page_mm())
     table = pandas.DataFrame(
         {
             "image": range(1, number + 1),
@@ -59,8 +59,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     )
     return parts.Drawing(
         drawn,
-        f"Synthetic training images, {figure.model}",
-        f"What {figure.model} was trained on (fold {fold}, seed {seed}): the label map of one patch "
+        f"Synthetic training images, {shown_name}",
+        f"What {shown_name} was trained on (fold {fold}, seed {seed}): the label map of one patch "
         f"and {count(number, 'image')} drawn from it, each with a deformation, contrast, bias field "
         f"and resolution of its own. Below, the same with the labels that were learned from them. "
         f"{plain(plane)} slices, the one that shows the most structures; {overlay.RADIOLOGICAL}. "

@@ -18,9 +18,10 @@ DICE = "validation_dice_"
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw loss, validation Dice, learning rate and throughput of every fold and seed, a column a model."""
-    study = results.study
-    models = list(dict.fromkeys(model for model, _, _ in results.trainings()))
-    colour, structure_colour = style.model_colours(models), parts.colours(results)
+    study, look = results.study, results.look
+    trained = {model for model, _, _ in results.trainings()}
+    models = [model for model in look.models if model in trained]
+    colour, structure_colour = look.model_colours, look.structure_colours
     tables = []
     for model, fold, seed in results.trainings():
         history = results.history(model, fold, seed)
@@ -30,11 +31,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         history["patches_per_s"] = _throughput(results, history, model, fold, seed)
         tables.append(history)
     table = pandas.concat(tables, ignore_index=True)
-    structures = [name for name in study.structures if f"{DICE}{name}" in table.columns]
+    structures = [name for name in look.structures if f"{DICE}{name}" in table.columns]
     by_structure = 0 < len(structures) <= MOST_STRUCTURES
 
     blocks, columns = style.rows_and_columns(len(models), 4)
-    width = style.PAGE_MM if len(models) > 1 else style.COLUMN_MM
+    width = style.page_mm() if len(models) > 1 else style.column_mm()
     drawn = style.canvas(width, blocks * 108 + 8)
     kinds = 4
     axes = drawn.subplots(
@@ -75,7 +76,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )
         if np.isfinite(shown).any():
             dice_low = min(dice_low, float(np.nanmin(shown)))
-        loss.set_title(parts.wrap(model, max(12, int(width / columns / 1.6))),
+        loss.set_title(parts.wrap(look.model(model), max(12, int(width / columns / (1.1 * style.text_mm())))),
                        color=style.darker(colour[model], 0.85))  # fmt: skip
         speed.set_xlabel("Epoch")
         for place in (loss, dice, rate, speed):
@@ -87,7 +88,6 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )
         if "lr" in of_model and of_model["lr"].max() < 0.01:
             rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
-            rate.yaxis.get_offset_text().set_fontsize(6)
         for place in (loss, dice, rate):
             place.tick_params(labelbottom=False)
         if column == 0:
@@ -126,7 +126,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         + ("; band: smallest to largest fold" if by_structure else "")
         + "; thin: one fold), learning rate, and throughput in patches per second.",
         "Learning curves. Last validation Dice: "
-        + (", ".join(f"{model} {value:.3f}" for model, value in last.items()) or "none recorded")
+        + (
+            ", ".join(f"{look.model(model)} {value:.3f}" for model, value in last.items())
+            or "none recorded"
+        )
         + ".",
         table,
     )

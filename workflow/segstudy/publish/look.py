@@ -1,0 +1,84 @@
+"""How models and structures are shown: in which order, by which names, in which colours and markers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from matplotlib.colors import to_hex
+
+from segstudy.publish import style
+from segstudy.publish.words import plain
+from segstudy.study import Study
+
+
+@dataclass(frozen=True)
+class Look:
+    """The study's names as a reader meets them, by `publish.style`.
+
+    Files, tables of numbers and addresses inside the report keep the study's own names.
+
+    Attributes
+    ----------
+    study
+        The study.
+    """
+
+    study: Study
+
+    @cached_property
+    def models(self) -> list[str]:
+        """Return the models in the order in which they are shown."""
+        return self.study.publish.style.models.ordered(list(self.study.models))
+
+    @cached_property
+    def structures(self) -> list[str]:
+        """Return the structures in the order in which they are shown."""
+        return self.study.publish.style.structures.ordered(self.study.structures)
+
+    @cached_property
+    def regions(self) -> list[str]:
+        """Return the measured structures, then the composite regions."""
+        composite = list(self.study.metrics.composite_regions)
+        return [*self.structures, *self.study.publish.style.structures.ordered(composite)]
+
+    @cached_property
+    def model_names(self) -> dict[str, str]:
+        """Return the name of each model as it is shown."""
+        given = self.study.publish.style.models.names
+        return {name: given.get(name, name) for name in self.study.models}
+
+    def model(self, name: str) -> str:
+        """Return a model's name as it is shown; a name that is none of the study's stays as it is."""
+        return self.model_names.get(name, name)
+
+    def structure(self, name: str) -> str:
+        """Return a structure's name as a label: `left_lung` is `Left lung` unless the style names it."""
+        return self.study.publish.style.structures.names.get(name) or plain(name)
+
+    def in_text(self, name: str) -> str:
+        """Return a structure's name inside a sentence: `left_lung` is `left lung` unless the style names it."""
+        return self.study.publish.style.structures.names.get(name) or name.replace("_", " ")
+
+    @cached_property
+    def model_colours(self) -> dict[str, str]:
+        """Return a colour for each model, which its place in the study file decides where none is given."""
+        return _with(
+            style.model_colours(list(self.study.models)), self.study.publish.style.models.colours
+        )
+
+    @cached_property
+    def model_markers(self) -> dict[str, str]:
+        """Return a marker for each model, by its place in the study file."""
+        return style.model_markers(list(self.study.models))
+
+    @cached_property
+    def structure_colours(self) -> dict[str, str]:
+        """Return a colour for each structure and composite region."""
+        study = self.study
+        chosen = style.structure_colours(study.structures, list(study.metrics.composite_regions))
+        return _with(chosen, study.publish.style.structures.colours)
+
+
+def _with(colours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Put the given colours, as hexadecimal numbers, in place of the chosen ones."""
+    return {**colours, **{name: to_hex(colour) for name, colour in given.items()}}
