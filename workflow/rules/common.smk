@@ -110,9 +110,10 @@ runs = partial(targets.runs, STUDY)
 # A profile names a type of GPU for all jobs of a rule; SLURM would be asked for none of that type by those on the CPU.
 GPU_MODELS = {}
 for name, asked in workflow.resource_settings._parsed_overwrite_resources.items():
-    # An expression decides by itself.
+    # An expression decides by itself, and `gres` has the type in it.
     if "gpu_model" in asked and re.fullmatch(r"[\w.]+", str(asked["gpu_model"].raw)):
-        GPU_MODELS[name] = str(asked._data.pop("gpu_model").raw)
+        named = str(asked._data.pop("gpu_model").raw)
+        GPU_MODELS[name] = "" if "gres" in asked else named
 
 
 def gpu_model(rule_name: str):
