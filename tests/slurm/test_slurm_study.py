@@ -50,12 +50,14 @@ def test_every_rule_is_a_job_of_its_own_but_the_local_ones(finished):
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
 
 
-@pytest.mark.parametrize("rule", ["train_fit", "infer_predict"])
-def test_a_gpu_job_is_given_the_gpu_and_what_the_study_says(finished, rule):
+@pytest.mark.parametrize(
+    ("rule", "gpu"), [("train_fit", "gres:gpu:fake:1"), ("infer_predict", "gres:gpu:1")]
+)
+def test_a_gpu_job_is_given_the_gpu_and_what_the_study_says(finished, rule, gpu):
     job = of(finished[2], rule, "_flat_")
     given = dict(part.split("=") for part in job["TRES"].split(","))
     assert job["Partition"] == "gpu"
-    assert job["TresPerJob"] == "gres:gpu:1"
+    assert job["TresPerJob"] == gpu
     assert given["cpu"] == "2"
     assert given["mem"] == "1700M"
     assert job["TimeLimit"] == "00:25:00"

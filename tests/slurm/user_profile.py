@@ -4,7 +4,10 @@ from workspace import Workspace
 
 
 def edit_profile(workspace: Workspace, *, gres: bool = False) -> None:
-    """Uncomment partitions, and with `gres` the lines that ask for a GPU that way; look at jobs sooner."""
+    """Uncomment partitions and a type of GPU, and with `gres` the lines that ask for a GPU that way; look at jobs sooner.
+
+    No GPU stands behind the partition, so that the job itself is told to use the CPU.
+    """
     file = workspace.folder / "profiles" / "slurm" / "config.yaml"
     text = file.read_text()
     lines = ["- slurm_partition=cpu", "infer_predict:", "slurm_partition: gpu"]
@@ -12,6 +15,10 @@ def edit_profile(workspace: Workspace, *, gres: bool = False) -> None:
     for line in lines:
         assert f"{line}\n" in text
         text = text.replace(f"# {line}\n", f"{line}\n")
+    if not gres:
+        text = text.replace("    # gpu_model: a100\n", "    gpu_model: fake\n", 1)
+    for rule in ("train_fit", "infer_predict"):
+        text = text.replace(f"  {rule}:\n", f"  {rule}:\n    device: \"'cpu'\"\n")
     for told, sooner in (
         ("checks: 10", "checks: 6"),
         ("wait: 60", "wait: 10"),

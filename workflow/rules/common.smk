@@ -2,6 +2,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -106,6 +107,18 @@ RESOURCES = JobResources(
     gpus_there=lambda: workflow.resource_settings.nodes is not None or bool(gpus.visible()),
 )
 runs = partial(targets.runs, STUDY)
+# A profile names a type of GPU for all jobs of a rule; SLURM would be asked for none of that type by those on the CPU.
+GPU_MODELS = {}
+for name, asked in workflow.resource_settings._parsed_overwrite_resources.items():
+    # An expression decides by itself, and `gres` has the type in it.
+    if "gpu_model" in asked and re.fullmatch(r"[\w.]+", str(asked["gpu_model"].raw)):
+        named = str(asked._data.pop("gpu_model").raw)
+        GPU_MODELS[name] = "" if "gres" in asked else named
+
+
+def gpu_model(rule_name: str):
+    """The type of GPU that a rule's jobs with a GPU ask for, where the profile names one."""
+    return lambda w: GPU_MODELS.get(rule_name, "") if RESOURCES.gpu(w.model) else ""
 
 
 def conda_file(wildcards) -> str:

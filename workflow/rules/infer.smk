@@ -35,6 +35,7 @@ rule infer_predict:
         mem_mb=memory_mb(lambda w: RESOURCES.prediction_mb(w.model, w.dataset)),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: RESOURCES.gpu(w.model),
+        gpu_model=gpu_model("infer_predict"),
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: RESOURCES.device(w.model),
         finished=PATHS.finished,

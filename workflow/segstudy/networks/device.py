@@ -56,7 +56,7 @@ def missing_gpu() -> str:
     """Return why torch can use no GPU here, and what to do."""
     installed, cuda, driver = torch.__version__, torch.version.cuda, gpus.driver()
     if not cuda and not torch.version.hip:
-        return f"torch {installed} is built for CPUs alone; install a build for CUDA (README, GPUs)"
+        return f"torch {installed} is built for CPUs alone; install a build for CUDA (docs/running.md, GPUs)"
     visible = os.environ.get(gpus.VARIABLE)
     if visible is not None and not gpus.visible():
         return f"{gpus.VARIABLE} is {visible!r}, so that this job was given none; ask for one (SLURM: --gpus), or unset it"
@@ -65,7 +65,7 @@ def missing_gpu() -> str:
         if int(driver.split(".")[0]) < least:
             return (
                 f"its driver is {driver}, and torch {installed} carries CUDA {cuda}, which needs {least} or newer; "
-                "update the driver, or install torch for an older CUDA (README, GPUs)"
+                "update the driver, or install torch for an older CUDA (docs/running.md, GPUs)"
             )
     try:
         torch.cuda.init()
@@ -103,7 +103,7 @@ def gpu_failures(advice: str) -> Iterator[None]:
         if "no kernel image" in words:
             raise InputError(
                 f"this GPU{_card()} is older or newer than those that torch {torch.__version__} was built for "
-                f"({', '.join(torch.cuda.get_arch_list()) or 'none'}); install another build of torch (README, GPUs), or "
+                f"({', '.join(torch.cuda.get_arch_list()) or 'none'}); install another build of torch (docs/running.md, GPUs), or "
                 "set device: cpu"
             ) from None
         if "NCCL" in words:
