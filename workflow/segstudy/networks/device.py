@@ -114,6 +114,27 @@ def gpu_failures(advice: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def compile_failures() -> Iterator[None]:
+    """Turn what torch.compile raises into a sentence.
+
+    Raises
+    ------
+    InputError
+        Where the network can't be compiled here.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
+            "(Triton on a GPU); set compile: false, or install one"
+        ) from None
+
+
 class GpuMemoryError(InputError):
     """Tell that a GPU's memory is too small for what was asked of it; more memory of the machine is no help."""
 

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 
 from segstudy import networks
-from segstudy.errors import InputError
 from segstudy.images.overlap import dice_of
 from segstudy.images.prepare import IGNORED
-from segstudy.networks.device import half_precision
+from segstudy.networks.device import compile_failures, half_precision
 from segstudy.networks.window import SlidingWindow, predict_tensor
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
@@ -145,14 +144,8 @@ class Trainer:
         return loss_value, norm_value
 
     def _forward(self, images: torch.Tensor):
-        try:
+        with compile_failures():
             return self.forward(images)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
-                "(Triton on a GPU); set compile: false, or install one"
-            ) from None
 
     def learning_rate(self, number: int) -> float:
         """Return the learning rate of a step."""
