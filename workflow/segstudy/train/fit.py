@@ -113,6 +113,7 @@ def _train(
         seed=resolved.seed,
         slices=resolved.model.slices,
         part=rank.part,
+        reach=source.reach(resolved, rank.part),
     )
     _log_start(trainer, run.threads)
     try:

@@ -14,7 +14,7 @@ from segstudy.networks.window import SlidingWindow, predict_tensor
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
 from segstudy.train.distributed import ALONE, Rank
-from segstudy.train.draw import Draw
+from segstudy.train.draw import draw_of_step
 from segstudy.train.ema import weight_average
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.resolved import Resolved
@@ -120,7 +120,7 @@ class Trainer:
         torch.manual_seed(
             seed_of(resolved.seed, f"step {number} rank {rank.number}") if rank.number else seed
         )
-        draw = Draw(torch.Generator().manual_seed(seed), len(batch.labels), rank.part)
+        draw = draw_of_step(resolved.seed, number, len(batch.labels), rank.part)
         images, labels = self.source.patches(batch, resolved, self.device, draw)
         rate = self.learning_rate(number)
         for group in self.optimizer.param_groups:
