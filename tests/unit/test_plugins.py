@@ -56,6 +56,26 @@ def test_a_plugin_is_checked_without_running_it(tmp_path):
         plugins.check("not_a_package.nets:Wide", "Network")
 
 
+def test_a_file_of_no_text_has_no_line_and_a_star_names_its_module(tmp_path):
+    (tmp_path / "odd.py").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"odd.py: not Python: ") as told:
+        plugins.check(str(tmp_path / "odd.py"), "Network")
+    assert "None" not in str(told.value)
+    file = written(tmp_path, "net.py", "from nets import *\nclass Wide: ...\n")
+    with pytest.raises(
+        InputError, match=r"It has: Wide, \* \(whatever nets has; import it by name\)"
+    ):
+        plugins.check(file, "Network")
+
+
+def test_a_plugin_that_ends_the_process_is_told(tmp_path):
+    file = written(tmp_path, "net.py", "import sys\nsys.exit(0)\nNetwork = 1\n")
+    with pytest.raises(
+        InputError, match=r"net.py: SystemExit: 0 \(.*net.py, line 2, in <module>\)"
+    ):
+        plugins.load(file, "Network")
+
+
 def test_the_digest_is_that_of_the_code_and_of_the_files_it_imports(tmp_path):
     text = '"""Words."""\nimport helpers\nfrom parts import blocks\nclass Network: ...\n'
     file = written(tmp_path, "net.py", text)

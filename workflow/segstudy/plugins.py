@@ -124,7 +124,10 @@ def check(text: str, default: str) -> Reference:
         return named
     names = _names(Path(named.place))
     if named.name not in names:
-        classes = ", ".join(sorted(name for name in names if not name.startswith("_")))
+        stars = sorted(name for name in names if name.startswith("*"))
+        classes = ", ".join(
+            sorted(name for name in names if not name.startswith(("_", "*"))) + stars
+        )
         raise InputError(
             f"{named.place}: no {named.name} in it; expected a {default}, or FILE.py:NAME for another name. It has: "
             f"{classes or 'nothing'}"
@@ -282,7 +285,7 @@ def telling(text: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # whatever code of others may raise
+    except (Exception, SystemExit) as error:  # whatever code of others may raise, sys.exit(0) too
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             raise  # torch's: a smaller batch may do, and the caller tries
         found = reference(text)
@@ -320,7 +323,8 @@ def _source(file: Path) -> bytes:
     try:
         parse(source)
     except SyntaxError as error:
-        raise InputError(f"{file}, line {error.lineno}: not Python: {error.msg}") from None
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise InputError(f"{file}{line}: not Python: {error.msg}") from None
     except ValueError as error:
         raise InputError(f"{file}: not Python: {error}") from None
     return source

@@ -39,13 +39,22 @@ def parse(source: bytes) -> tuple[list[str], str]:
 
 
 def defined(source: bytes) -> set[str]:
-    """Return the names that a module's source defines at its top level: functions, classes, values, imports."""
+    """Return the names that a module's source defines at its top level: functions, classes, values, imports.
+
+    What `from a import *` defines is known only once code runs: it stands as `* (...)`, which names a.
+    """
     names: set[str] = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+            module = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or "")
+            names.update(
+                f"* (whatever {module} has; import it by name)"
+                if alias.name == "*"
+                else (alias.asname or alias.name).split(".")[0]
+                for alias in node.names
+            )
         else:
             names.update(
                 inner.id
