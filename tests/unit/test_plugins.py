@@ -127,6 +127,58 @@ def test_a_helper_of_a_name_that_python_uses_hides_nothing(tmp_path):
     assert sys.modules["json"] is json
 
 
+def test_helpers_are_found_wherever_they_are_imported(tmp_path, monkeypatch):
+    """Inside a function too, relative or not, by helpers of helpers, from any working directory; an edit to any counts."""
+    written(tmp_path, "one.py", "import two\nVALUE = two.VALUE + 1\n")
+    written(
+        tmp_path,
+        "two.py",
+        "def __getattr__(name):\n    from parts import deep\n    return deep.VALUE\n",
+    )
+    written(tmp_path / "parts", "__init__.py", "")
+    written(tmp_path / "parts", "deep.py", "from .deeper import VALUE\n")
+    written(tmp_path / "parts", "deeper.py", "VALUE = 40\n")
+    text = (
+        "def Network():\n"
+        "    from .one import VALUE\n"
+        "    import one, parts.deep as deep\n"
+        "    import parts.deeper, math\n"
+        "    return VALUE, one.VALUE, deep.VALUE, parts.deeper.VALUE, math.floor(1.5)\n"
+    )
+    file = written(tmp_path, "net.py", text)
+    monkeypatch.chdir("/")
+    assert plugins.load(file, "Network")() == (41, 41, 40, 40, 1)
+    names = {path.relative_to(tmp_path).as_posix() for path in plugins.files(file)}
+    assert names == {"net.py", "one.py", "two.py"} | {
+        f"parts/{name}.py" for name in ("__init__", "deep", "deeper")
+    }
+    first = plugins.digest(file)
+    written(tmp_path / "parts", "deeper.py", "VALUE = 41\n")
+    assert plugins.digest(file) != first
+    import sys
+
+    assert not {"one", "two", "parts"} & set(sys.modules)
+
+
+def test_a_folder_of_data_hides_no_installed_module(tmp_path):
+    (tmp_path / "numpy").mkdir()
+    file = written(tmp_path, "net.py", "import numpy\nNetwork = numpy.float64\n")
+    import numpy
+
+    assert plugins.load(file, "Network") is numpy.float64
+
+
+def test_a_file_runs_once_whatever_is_taken_of_it(tmp_path):
+    count = tmp_path / "count.txt"
+    file = written(
+        tmp_path,
+        "net.py",
+        f"with open({str(count)!r}, 'a') as file:\n    file.write('run ')\nOne, Other = 1, 2\n",
+    )
+    assert [plugins.load(file, "One"), plugins.load(f"{file}:Other", "One")] == [1, 2]
+    assert count.read_text() == "run "
+
+
 def test_code_that_fails_is_told_with_its_line(tmp_path):
     file = written(tmp_path, "net.py", "import math\nNetwork = math.sqrt(-1)\n")
     with pytest.raises(InputError, match=r"net.py: ValueError: .*, line 2, in <module>\); mend"):
