@@ -16,7 +16,7 @@ def parse(source: bytes) -> tuple[list[str], str]:
 
     Returns
     -------
-    The names that it imports (of `from a import b` both `a` and `a.b`), sorted, and a digest of its
+    The names that it imports (of `from a import b` both `a` and `a.b`, of `from .a import b` both `.a` and `.a.b`), sorted, and a digest of its
     code, which comments, docstrings and formatting do not change.
 
     Raises
@@ -29,9 +29,11 @@ def parse(source: bytes) -> tuple[list[str], str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            dots, module = "." * node.level, node.module or ""
+            names.update({dots + module} if module else ())
+            before = f"{dots}{module}." if module else dots
+            names.update(f"{before}{alias.name}" for alias in node.names)
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
             del body[0]
@@ -39,13 +41,22 @@ def parse(source: bytes) -> tuple[list[str], str]:
 
 
 def defined(source: bytes) -> set[str]:
-    """Return the names that a module's source defines at its top level: functions, classes, values, imports."""
+    """Return the names that a module's source defines at its top level: functions, classes, values, imports.
+
+    What `from a import *` defines is known only once code runs: it stands as `* (...)`, which names a.
+    """
     names: set[str] = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+            module = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or "")
+            names.update(
+                f"* (whatever {module} has; import it by name)"
+                if alias.name == "*"
+                else (alias.asname or alias.name).split(".")[0]
+                for alias in node.names
+            )
         else:
             names.update(
                 inner.id

@@ -128,9 +128,10 @@ def _draw_and_save(
     chosen = results.study.publish.style
     with style.paper(chosen):
         drawing = draw(results, figure, viewer)
-        style.settle(drawing.figure)
-        for suffix in chosen.formats:
-            style.save(drawing.figure, folder / figure.name, suffix)
+        with own_figures.telling(figure):
+            style.settle(drawing.figure)
+            for suffix in chosen.formats:
+                style.save(drawing.figure, folder / figure.name, suffix)
         write_table(folder / f"{figure.name}.csv", drawing.table)
         write_text(
             folder / figure.caption,

@@ -9,8 +9,9 @@ import torch
 from segstudy import networks
 from segstudy.images.overlap import dice_of
 from segstudy.images.prepare import IGNORED
+from segstudy.log import log
 from segstudy.networks.device import compile_failures, half_precision
-from segstudy.networks.window import SlidingWindow, predict_tensor
+from segstudy.networks.window import SlidingWindow, finite, predict_tensor
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
 from segstudy.train.distributed import ALONE, Rank
@@ -179,6 +180,13 @@ class Trainer:
         with networks.telling(model):
             probabilities = predict_tensor(
                 self.evaluated, image, resolved.classes, window, self.device, model.amp
+            )
+        if not finite(probabilities):
+            # No error: half precision may overflow once, and prediction will refuse weights that stay so.
+            log.warning(
+                "validation of %s: %s gives logits that are not finite",
+                case.name,
+                networks.label(model),
             )
         # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows.
         place = probabilities.device
