@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from segstudy import plugins, source_code
 from segstudy.errors import InputError
 from segstudy.publish.redaction import settings_yaml
 from segstudy.publish.settings_file import REMARK_WITHHELD, write_resolved, write_settings
@@ -321,8 +322,48 @@ def test_own_parts_go_along_and_are_named_where_they_lie_then(names, tmp_path, c
     folders = sorted(file.split("/")[0] for file in copied)
     assert folders == ["plugins"] * 5 + ["plugins_2"] and "plugins_2/tversky_loss.py" in copied
     for file in copied:
-        assert (tmp_path / "zip" / file).read_bytes() == (parts / Path(file).name).read_bytes()
+        source = (parts / Path(file).name).read_bytes()
+        published = source_code.bare(source) if names else source
+        assert (tmp_path / "zip" / file).read_bytes() == published
     assert not caplog.records
+
+
+TELLING = """# by jane
+class Network:
+    '''A network
+    of jane.'''
+
+    width = 8  # jane again, and nobody
+"""
+
+
+def test_code_that_tells_something_is_warned_of_or_goes_bare(tmp_path, caplog):
+    """Its author named herself in remarks; in a text of the code itself, nothing can be left out."""
+    (tmp_path / "net.py").write_text(TELLING)
+    path = tmp_path / "x.yaml"
+    path.write_text(DATA + "models: {own: {network: net.py}}\n")
+    names = {"cases": {}, "subjects": {}}
+    told = {name: tmp_path / name for name in ("plain", "anonymous", "refused")}
+    for folder in told.values():
+        folder.mkdir()
+    write_settings(told["plain"] / "settings.yaml", read_study(path), path, TELLS)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split("net.py, ")[1].split(": ")[0] for line in lines] == [
+        "line 1", "line 4", "line 6",
+    ]  # fmt: skip
+    assert "goes into the zip as it is" in lines[0]
+    assert (told["plain"] / "plugins/net.py").read_text() == TELLING
+
+    caplog.clear()
+    write_settings(told["anonymous"] / "settings.yaml", read_study(path), path, TELLS, names)
+    code = (told["anonymous"] / "plugins/net.py").read_text()
+    assert "jane" not in code and "width = 8" in code
+    assert not caplog.records
+
+    (tmp_path / "net.py").write_text(TELLING + "    place = '/data/jane'\n")
+    plugins.digest.cache_clear()
+    with pytest.raises(InputError, match=r"net\.py, line 7: tells a path or a name: '/data/jane'"):
+        write_settings(told["refused"] / "settings.yaml", read_study(path), path, TELLS, names)
 
 
 NAMESAKES = """

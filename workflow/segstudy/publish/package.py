@@ -411,6 +411,7 @@ def _readme(study: Study, top: Path, options: Sequence[str], again: str) -> str:
             "",
             "Images of patients are in it." if WITH_IMAGES in options else "No image of a patient is in it.",
             "Cases have numbers for names." if ANONYMOUS in options else "Cases have their own names.",
+            *(["The study's own code is without comments and docstrings."] if folders and ANONYMOUS in options else []),
             *([f"Not all of the study is done: {'; '.join(study.partial)}."] if study.partial else []),
             "",
             again,

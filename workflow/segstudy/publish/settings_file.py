@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segstudy import paths, plugins
+from segstudy import paths, plugins, source_code
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.publish.anonymous import renamed_study
@@ -65,7 +65,8 @@ def write_settings(
         Where the study file says something else than the study that ran.
     """
     if file is None:
-        moved = copied_plugins(_located(study.model_dump()), path.parent)
+        located = _located(study.model_dump())
+        moved = copied_plugins(located, path.parent, tells, is_anonymous=bool(names))
         text = settings_yaml(study, lambda text: moved.get(text, label(text)))
         path.write_text(text, encoding="utf-8")
         return list(_gaps(redacted(study).model_dump(mode="json"), names))
@@ -76,7 +77,8 @@ def write_settings(
         _check_same(whole, study, file)
     content, old_names = as_written(file)
     edits = _edits(content, redacted(whole))
-    moved = copied_plugins(_located(content, file), path.parent)
+    located = _located(content, file)
+    moved = copied_plugins(located, path.parent, tells, is_anonymous=bool(names))
     texts = [lambda: _dumped(content, edits, moved, study.name)]
     if not names:
         texts.insert(0, lambda: _edited(file, edits, moved, old_names, content, study.name, tells))
@@ -113,8 +115,12 @@ def _located(content: dict[str, Any], file: Path | None = None) -> dict[str, str
     return found
 
 
-def copied_plugins(located: Mapping[str, str], top: Path) -> dict[str, str]:
+def copied_plugins(
+    located: Mapping[str, str], top: Path, tells: Callable[[str], bool], is_anonymous: bool
+) -> dict[str, str]:
     """Copy the files of plug-ins, and those beside them that they import, into the folder `plugins`.
+
+    A warning names each comment and text that tells something.
 
     Parameters
     ----------
@@ -122,10 +128,19 @@ def copied_plugins(located: Mapping[str, str], top: Path) -> dict[str, str]:
         Reference as written -> with the file's absolute path.
     top
         The folder of the study file that is published.
+    tells
+        Whether a text tells a path or a name.
+    is_anonymous
+        Whether the code goes without comments and docstrings, where people name themselves.
 
     Returns
     -------
     Reference as written -> as it is written there. Each folder of the user's becomes one of its own.
+
+    Raises
+    ------
+    InputError
+        Where code that is to name nobody tells something: with file, line and text.
     """
     folders: dict[Path, str] = {}
     moved = {}
@@ -137,9 +152,29 @@ def copied_plugins(located: Mapping[str, str], top: Path) -> dict[str, str]:
         for part in plugins.files(str(placed)):
             target = top / folder / part.relative_to(placed.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(part.read_bytes())
+            target.write_bytes(_published(part, tells, is_anonymous))
         moved[text] = str(replace(found, place=f"{folder}/{placed.name}"))
     return moved
+
+
+def _published(file: Path, tells: Callable[[str], bool], is_anonymous: bool) -> bytes:
+    """Return a plug-in's source as it is published; parameters and errors are those of `copied_plugins`."""
+    source = file.read_bytes()
+    for number, text in source_code.words(source, of_code=is_anonymous):
+        if not tells(text):
+            continue
+        words = f"{file}, line {number}: tells a path or a name: {text.strip()!r}"
+        if is_anonymous:
+            raise InputError(f"{words}; --anonymous publishes this code: say it without")
+        log.warning("%s; it goes into the zip as it is", words)
+    if not is_anonymous:
+        return source
+    bare = source_code.bare(source)
+    if source_code.parse(bare) != source_code.parse(source):
+        raise InputError(
+            f"{file}: its code would be other without comments, which --anonymous leaves out; take them out yourself"
+        )
+    return bare
 
 
 def write_resolved(path: Path, study: Study, settings: Path) -> None:
