@@ -1,13 +1,14 @@
 """The style in a study file: what is refused, and that it reruns nothing but figures and report."""
 
 import json
+import re
 
 import pytest
 
 from segstudy.errors import InputError
 from segstudy.jobs import slices
 from segstudy.jobs.results import ResultPaths
-from segstudy.study import Study, from_json
+from segstudy.study import Study, from_json, read_study
 
 STUDY = {
     "name": "small",
@@ -40,7 +41,6 @@ def styled(**style) -> Study:
         ({"models": {"names": {"enet": "E$^2$"}}}, r"names.*enet: found 'E\$\^2\$'; expected text on one line"),
         ({"models": {"names": {"enet": "a\nb"}}}, r"names.*expected text on one line"),
         ({"models": {"colours": {"enet": "greenish"}}}, r"colours.*enet: 'greenish' is no colour that matplotlib knows"),
-        ({"font": "No Such Font"}, r"font.*'No Such Font' is not installed here; expected one of .*DejaVu Sans.*STIX"),
         ({"size_pt": 4}, r"size_pt.*4"),
         ({"width_mm": 85}, r"width_mm.*85"),
         ({"width_mm": 122, "size_pt": 9}, r"9 pt has no room in figures 122 mm wide; expected width_mm of at least 153"),
@@ -100,3 +100,22 @@ def test_a_change_redraws_and_reruns_nothing_before(key):
     shown = key in ("models", "structures")
     viewers = (slices.viewer_settings(study).digest() for study in (before, after))
     assert (len(set(viewers)) == 2) == shown
+
+
+def test_a_font_that_is_not_installed_is_told_of_and_stops_nothing(tmp_path, caplog):
+    """Others who read the study, and stages that draw nothing, need no font."""
+    path = tmp_path / "small.yaml"
+    text = json.dumps({**STUDY, "publish": {"style": {"font": "STIXGenral"}}}, indent=1)
+    path.write_text(text)
+    chosen = read_study(path).publish.style
+    line = next(n for n, one in enumerate(text.splitlines(), 1) if '"font"' in one)
+    assert (chosen.font, chosen.font_here) == ("STIXGenral", "DejaVu Sans")
+    assert re.search(
+        rf"small\.yaml, line {line}, .*publish\.style\.font: 'STIXGenral' is not installed here, so figures that are "
+        r"drawn here are in DejaVu Sans; .*did you mean STIXGeneral",
+        caplog.text,
+    )
+    caplog.clear()
+    assert styled(font="STIXGeneral").publish.style.font_here == "STIXGeneral"
+    assert "expected one of" in styled(font="Qqqq").publish.style.font_lacking
+    assert not caplog.records

@@ -558,7 +558,7 @@ def _software(results: Results) -> str:
             versions.setdefault(name, set()).add(str(version))
     monai = " and MONAI [[cardoso2022]]" if "monai" in versions else ""
     here = dict(provenance.library_versions())
-    own = f"segstudy {here['segstudy']}"
+    own = f"segstudy {here['segstudy']} [[segstudy]]"
     snakemake = f" (Snakemake {here['snakemake']})" if "snakemake" in here else ""
     torch = f" with PyTorch [[paszke2019]]{monai}" if versions else ""
     text = [f"{own} ran the study as a Snakemake workflow [[molder2021]]{snakemake}{torch}."]

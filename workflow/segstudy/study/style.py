@@ -1,5 +1,6 @@
 """The look of figures and report: order, names and colours of models and structures, and a journal's sizes."""
 
+import difflib
 from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
@@ -111,8 +112,8 @@ class Style(Settings):
     )
     font: str = Field(
         PLAIN_FONT,
-        description="font of the figures, as it is called where it is installed; signs that it lacks are taken from "
-        f"{PLAIN_FONT}",
+        description="font of the figures, as it is called where it is installed; signs that it lacks, and all where it is "
+        f"not installed, are in {PLAIN_FONT}",
     )
     size_pt: Annotated[float, Field(ge=5, le=9)] = Field(
         7.0, description="size of the smallest text of a figure in print, in points, from 5 to 9"
@@ -125,20 +126,6 @@ class Style(Settings):
         ("png", "svg", "pdf"),
         description="files of each figure (PNG and TIFF at 300 dpi); `png` and `svg`, which the report shows, are written anyway",
     )
-
-    @field_validator("font")
-    @classmethod
-    def _is_installed(cls, value: str) -> str:
-        if value == PLAIN_FONT:
-            return value
-        from matplotlib.font_manager import fontManager
-
-        installed = sorted({font.name for font in fontManager.ttflist})
-        if value not in installed:
-            raise ValueError(
-                f"{value!r} is not installed here; expected one of {', '.join(installed)}"
-            )
-        return value
 
     @field_validator("formats")
     @classmethod
@@ -153,6 +140,35 @@ class Style(Settings):
                 f"of at least {NARROWEST_MM_PER_PT * self.size_pt:g}, or smaller text"
             )
         return self
+
+    @property
+    def font_here(self) -> str:
+        """Return the font that figures are drawn in on this machine: the chosen one where it is installed."""
+        return PLAIN_FONT if self.font_lacking else self.font
+
+    @property
+    def font_lacking(self) -> str:
+        """Return a sentence about a font that is not installed here; empty where it is.
+
+        The other stages and the study's other readers need none of it, so nothing is refused.
+        """
+        if self.font == PLAIN_FONT:
+            return ""
+        from matplotlib.font_manager import fontManager
+
+        installed = sorted({font.name for font in fontManager.ttflist})
+        if self.font in installed:
+            return ""
+        alike = difflib.get_close_matches(self.font, installed, n=3, cutoff=0.6)
+        known = (
+            f"did you mean {' or '.join(alike)}"
+            if alike
+            else f"expected one of {', '.join(installed)}"
+        )
+        return (
+            f"publish.style.font: {self.font!r} is not installed here, so figures that are drawn here are in {PLAIN_FONT}; "
+            f"install it, or name another ({known})"
+        )
 
     def for_pages(self) -> "Style":
         """Return what matters to a page without figures: order, names and colours."""
