@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segstudy import metric_plugins
 from segstudy.files import write_json, write_table, write_text, writing_folder
-from segstudy.log import progress
+from segstudy.log import log, progress
 from segstudy.publish import own_figures, style
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, Figure, figures
 from segstudy.publish.draw import (
@@ -81,6 +81,8 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
     """
+    if problem := results.study.publish.style.font_problem():
+        log.warning("%s", problem)
     # What a plug-in draws comes first: it may fail, and all others would be drawn for nothing.
     wanted = sorted(figures(results.study), key=lambda figure: not figure.plugin)
     with writing_folder(folder) as temporary:
