@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from segstudy.errors import InputError
@@ -340,7 +341,7 @@ def _sentence(results: Results) -> str:
     )
     partial = f" NOT ALL IS DONE: {'; '.join(study.partial)}." if study.partial else ""
     return (
-        f"{plain(models)} {verb} in segmenting {structures_text} on {data}, {design_text}."
+        f"{models} {verb} in segmenting {structures_text} on {data}, {design_text}."
         f"{partial}{quick}{leak}{sides}"
     )
 
@@ -422,16 +423,27 @@ def _findings(results: Results) -> list[str]:
             text += "."
             sentences.append(text)
     sentences += _missing(results)
-    distances = results.summary[results.summary["metric"] == "hd95_mm"]
-    missing = int(distances["n_infinite"].sum())
-    if missing:
-        worst = distances.groupby("model", sort=False)["n_infinite"].sum()
-        named = [f"{look.model(model)} {int(number)}" for model, number in worst.items() if number]
-        sentences.append(
-            f"{count(missing, 'subject')} {'has' if missing == 1 else 'have'} an infinite distance, "
-            f"since the structure was missed altogether ({', '.join(named)})."
-        )
+    sentences += _missed(results)
     return sentences
+
+
+def _missed(results: Results) -> list[str]:
+    """Write a sentence on subjects of which a model missed a structure altogether, each counted once."""
+    look, values = results.look, results.all_values
+    infinite = values[
+        (values["metric"] == "hd95_mm")
+        & np.isinf(values["value"])
+        & values["structure"].isin(results.study.structures)
+    ].drop_duplicates(["dataset", "subject", "model"])
+    missed = len(infinite.drop_duplicates(["dataset", "subject"]))
+    if not missed:
+        return []
+    worst = infinite["model"].value_counts()
+    named = [f"{look.model(model)} {worst[model]}" for model in look.models if model in worst]
+    return [
+        f"{count(missed, 'subject')} {'has' if missed == 1 else 'have'} an infinite distance, "
+        f"since a structure was missed altogether ({', '.join(named)})."
+    ]
 
 
 def _learnt_nothing(results: Results) -> dict[str, float]:
@@ -453,9 +465,10 @@ def _missing(results: Results) -> list[str]:
     lacking = summary.groupby(["dataset", "model"], sort=False)["n_missing"].max()
     if lacking.sum():
         named = [
-            f"{look.model(model)} {number} on {dataset}"
-            for (dataset, model), number in lacking.items()
-            if number
+            f"{look.model(model)} {lacking[dataset, model]} on {dataset}"
+            for dataset in results.study.tested_datasets
+            for model in look.models
+            if lacking.get((dataset, model))
         ]
         sentences.append(
             f"Missing predictions {taken[results.study.statistics.missing]}: {listing(named)}."
@@ -464,7 +477,8 @@ def _missing(results: Results) -> list[str]:
     for (dataset, structure), rows in absent[absent["metric"] == "false_positive_cases"].groupby(
         ["dataset", "structure"], sort=False
     ):
-        rates = [f"{look.model(row.model)} {row.mean:.0%}" for row in rows.itertuples()]
+        means = rows.set_index("model")["mean"]
+        rates = [f"{look.model(name)} {means[name]:.0%}" for name in look.models if name in means]
         number = count(int(rows["n_cases"].max()), "case")
         sentences.append(
             f"{number} of {dataset} {'is' if number == '1 case' else 'are'} without {look.in_text(structure)} and "
