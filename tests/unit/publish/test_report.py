@@ -11,8 +11,10 @@ import pytest
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.publish import methods, provenance, tables
+from segstudy.publish import methods, provenance, style, tables
+from segstudy.publish.catalogue import figures
 from segstudy.publish.citations import REFERENCES
+from segstudy.publish.draw import heatmap
 from segstudy.publish.drawing import draw_all
 from segstudy.publish.report import (
     FILES,
@@ -258,6 +260,27 @@ def test_a_model_that_learnt_nothing_is_no_winner(scenario):
     first, *others = _findings(results)
     assert first.startswith("WARNING: nnunet has learnt next to nothing") and "0.010" in first
     assert not any("nnunet in " in text for text in others if text.startswith("Best mean Dice"))
+
+    # Best by distance, and still no winner: neither in tables nor in the figure of means.
+    distances = (summary["model"] == "nnunet") & (summary["metric"] == "hd95_mm")
+    summary.loc[distances, ["mean", "mean_penalised"]] = 0.001
+    summary.loc[distances, "n_infinite"] = 0
+    for row in tables.main_tables(results)[0]["rows"]:
+        assert [cell.best for cell in row["cells"]] == [row["model"] == "unet"] * len(row["cells"])
+    marked = [cells for one in tables.metric_tables(results) for cells in one["rows"]]
+    assert {cells[1].text for cells in marked if any(cell.best for cell in cells)} == {"unet"}
+    shown = next(one for one in figures(results.study) if one.kind == "heatmap")
+    with style.paper():
+        drawing = heatmap.draw(results, shown)
+    assert "No model that has learnt next to nothing is marked" in drawing.caption
+    order = results.look.models
+    bold = {
+        order[int(text.get_position()[0])]
+        for panel in drawing.figure.axes
+        for text in panel.texts
+        if text.get_fontweight() == "bold"
+    }
+    assert bold == {"unet"}
     summary.loc[summary["metric"] == "dice", "mean"] = 0.01
     told = _findings(results)
     assert sum("learnt next to nothing" in text for text in told) == 2

@@ -29,8 +29,6 @@ from segstudy.study import ExternalModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
-LEAST_DICE = 0.05
-"""Mean Dice below which a model has learnt next to nothing, and is named as no winner."""
 PRINTED_MM = (120.0, 118.0)
 """Width of a page-wide figure in the printed report, and the most height of any: two stand on a page."""
 VIEWER = "viewer"  # folder beside the report
@@ -149,6 +147,7 @@ def render(
         sentence=_sentence(results),
         findings=_findings(results),
         facts=_facts(results),
+        learnt_nothing=bool(tables.learnt_nothing(results)),
         main_tables=tables.main_tables(results),
         figures=by_kind,
         cohorts=tables.cohort_tables(results),
@@ -386,7 +385,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 def _findings(results: Results) -> list[str]:
     """Write the findings, in sentences that the tables bear out."""
-    study, look, nothing = results.study, results.look, _learnt_nothing(results)
+    study, look, nothing = results.study, results.look, tables.learnt_nothing(results)
     sentences = [
         f"WARNING: {look.model(model)} has learnt next to nothing: its mean Dice over all structures and subjects is "
         f"{dice:.3f}. It is no competitor; look at its loss, its learning rate and the labels' values."
@@ -400,8 +399,7 @@ def _findings(results: Results) -> list[str]:
             leading: dict[str, list[str]] = {}
             for structure in study.structures:
                 for model in tables.best_models(results, dataset, structure, name):
-                    if model not in nothing:
-                        leading.setdefault(model, []).append(structure)
+                    leading.setdefault(model, []).append(structure)
             if not leading:
                 continue
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
@@ -444,18 +442,6 @@ def _missed(results: Results) -> list[str]:
         f"{count(missed, 'subject')} {'has' if missed == 1 else 'have'} an infinite distance, "
         f"since a structure was missed altogether ({', '.join(named)})."
     ]
-
-
-def _learnt_nothing(results: Results) -> dict[str, float]:
-    """Return the mean Dice of each model that is below `LEAST_DICE` on every dataset."""
-    dice = results.summary[results.summary["metric"] == "dice"]
-    dice = dice[dice["structure"].isin(results.study.structures)]
-    means = dice.groupby(["model", "dataset"], sort=False)["mean"].mean().groupby("model").max()
-    return {
-        model: float(means[model])
-        for model in results.look.models
-        if model in means and means[model] < LEAST_DICE
-    }
 
 
 def _missing(results: Results) -> list[str]:
