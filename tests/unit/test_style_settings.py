@@ -41,6 +41,12 @@ def styled(**style) -> Study:
         ({"models": {"names": {"enet": "E$^2$"}}}, r"names.*enet: found 'E\$\^2\$'; expected text on one line"),
         ({"models": {"names": {"enet": "a\nb"}}}, r"names.*expected text on one line"),
         ({"models": {"colours": {"enet": "greenish"}}}, r"colours.*enet: 'greenish' is no colour that matplotlib knows"),
+        ({"models": {"colours": {"enet": "none"}}}, r"enet: 'none' is transparent; expected a colour that covers"),
+        ({"models": {"colours": {"enet": "#0072B200"}}}, r"enet: '#0072B200' is transparent"),
+        ({"models": {"colours": {"enet": "white"}}}, r"enet: 'white' cannot be seen on white paper \(contrast 1\.00\)"),
+        ({"structures": {"colours": {"liver": "#ffff00"}}}, r"liver: '#ffff00' cannot be seen .*contrast 1\.07\)"),
+        ({"models": {"colours": {"enet": "red", "unet": "#F00"}}}, r"enet and unet would both be '#F00'"),
+        ({"models": {"colours": {"enet": None}}}, r"colours\.enet: found nothing, expected text; .* stands in quotes"),
         ({"size_pt": 4}, r"size_pt.*4"),
         ({"width_mm": 85}, r"width_mm.*85"),
         ({"width_mm": 122, "size_pt": 9}, r"9 pt has no room in figures 122 mm wide; expected width_mm of at least 153"),
@@ -56,6 +62,17 @@ def test_a_mistake_is_named_with_what_is_known(style, message):
 def test_what_the_report_shows_is_always_drawn():
     assert styled(formats=["pdf"]).publish.style.formats == ("png", "svg", "pdf")
     assert styled().publish.style.formats == ("png", "svg", "pdf")
+
+
+def test_a_font_that_is_missing_here_stops_no_reading_and_figures_say_so():
+    style = styled(font="No Such Font").publish.style
+    assert style.font == "No Such Font" and style.drawn_font == "DejaVu Sans"
+    assert re.fullmatch(
+        r"publish\.style\.font: 'No Such Font' is not installed on this machine, .* in DejaVu Sans; .*STIX.*",
+        style.font_problem(),
+    )
+    there = styled(font="STIXGeneral").publish.style
+    assert (there.drawn_font, there.font_problem()) == ("STIXGeneral", "")
 
 
 CHANGES = {

@@ -102,6 +102,29 @@ def test_order_and_colours_are_those_given(named):
     assert [one.get_label() for one in handles] == ["3D U-Net", "ENet", "2D U-Net"]
 
 
+def test_a_colour_that_is_given_belongs_to_one_model(plain):
+    first, second = style.model_colours(["enet", "unet_3d"]).values()
+    look = with_style(plain, models={"colours": {"unet_3d": first}}).look
+    assert look.model_colours == {"enet": second, "unet_3d": first.lower()}
+    heart, aorta = style.structure_colours(["heart", "aorta"]).values()
+    look = with_style(plain, structures={"colours": {"aorta": heart, "heart": aorta}}).look
+    assert look.structure_colours == {"heart": aorta.lower(), "aorta": heart.lower()}
+
+
+def test_figures_in_a_font_that_is_missing_here_are_drawn_in_the_plain_one(
+    plain, tmp_path, monkeypatch, caplog
+):
+    results = with_style(plain, font="No Such Font")
+    one = next(one for one in figures(results.study) if one.kind == "heatmap")
+    monkeypatch.setattr("segstudy.publish.drawing.figures", lambda study: [one])
+    draw_all(results, tmp_path / "figures")
+    assert [record.message[:65] for record in caplog.records if record.levelname == "WARNING"] == [
+        "publish.style.font: 'No Such Font' is not installed on this machi"
+    ]
+    svg = (tmp_path / f"figures/{one.name}.svg").read_text(encoding="utf-8")
+    assert "No Such Font" not in svg and "DejaVu Sans" in svg
+
+
 def test_without_a_style_names_order_and_colours_are_the_studys(plain):
     look = plain.look
     assert look.models == list(plain.study.models) == list(look.model_names.values())

@@ -81,8 +81,8 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
     """
-    if lacking := results.study.publish.style.font_lacking:
-        log.warning("%s", lacking)
+    if problem := results.study.publish.style.font_problem():
+        log.warning("%s", problem)
     # What a plug-in draws comes first: it may fail, and all others would be drawn for nothing.
     wanted = sorted(figures(results.study), key=lambda figure: not figure.plugin)
     with writing_folder(folder) as temporary:

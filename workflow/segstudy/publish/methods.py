@@ -93,8 +93,8 @@ def _data(results: Results) -> str:
         )
     trained_on_part = {
         look.model(name): study.trained_on(name)
-        for name, model in study.models.items()
-        if model.train_on is not None and len(study.training_datasets) > 1
+        for name in look.models
+        if study.models[name].train_on is not None and len(study.training_datasets) > 1
     }
     return _filled("data", study, datasets, trained_on_part, _dealing(results), look)
 
