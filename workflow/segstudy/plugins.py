@@ -6,13 +6,14 @@ A job that uses one carries the digest of its code, so that an edit runs again w
 and nothing else. A file's plug-in may import files beside it (`own_imports`); these count too.
 """
 
+import ast
 import base64
 import hashlib
 import importlib
 import importlib.util
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,9 @@ FILE = re.compile(r"(?P<place>[^:]*\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 INSTALLED = re.compile(r"(?P<place>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 REFERENCE = rf"^(?:{re.sub('[?]P<[a-z]+>', '?:', FILE.pattern)}|{re.sub('[?]P<[a-z]+>', '?:', INSTALLED.pattern)})$"
 """What a plug-in's reference looks like, for the schema."""
+
+CALLED_WITH = {"Network": 4, "list_cases": 1, "Trainer": 0}
+"""Number of values that each kind with `options` is called with before these."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,15 @@ def is_reference(text: Any) -> bool:
     return isinstance(text, str) and bool(FILE.fullmatch(text) or INSTALLED.fullmatch(text))
 
 
+def is_same(text: str, other: str, default: str) -> bool:
+    """Return whether two references name one thing: the same of the same file, however its path is written."""
+    places = [
+        (Path(one.place).resolve() if one.is_file else one.place, one.name or default)
+        for one in (reference(text), reference(other))
+    ]
+    return places[0] == places[1]
+
+
 def reference(text: str) -> Reference:
     """Read a plug-in's reference.
 
@@ -96,7 +109,7 @@ def reference(text: str) -> Reference:
     return Reference(match["place"], match["name"] or "")
 
 
-def check(text: str, default: str) -> Reference:
+def check(text: str, default: str, options: Iterable[str] = ()) -> Reference:
     """Check that a plug-in is there and defines what it should, without running its code.
 
     Parameters
@@ -105,6 +118,8 @@ def check(text: str, default: str) -> Reference:
         The plug-in's reference.
     default
         The name that is looked for where the reference has none, e.g. `Network`.
+    options
+        Keyword arguments that it will be called with.
 
     Returns
     -------
@@ -118,18 +133,27 @@ def check(text: str, default: str) -> Reference:
     """
     found = reference(text)
     named = Reference(found.place, found.name or default)
-    if not named.is_file:
-        _module_file(named.place)
-        return named
-    names = _names(Path(named.place))
-    if named.name not in names:
+    file = Path(named.place) if named.is_file else _module_file(named.place)
+    source = _source(file)
+    names = defined(source)
+    # What an installed module takes over from others by a star is known only once it runs.
+    if named.name not in names and (named.is_file or not _is_open(names)):
         stars = sorted(name for name in names if name.startswith("*"))
-        classes = ", ".join(
-            sorted(name for name in names if not name.startswith(("_", "*"))) + stars
-        )
+        known = sorted(name for name in names if not name.startswith(("_", "*")))
         raise InputError(
-            f"{named.place}: no {named.name} in it; expected a {default}, or FILE.py:NAME for another name. It has: "
-            f"{classes or 'nothing'}"
+            f"{named.place}: no {named.name} in it; expected a {default}, or {'FILE.py' if named.is_file else 'MODULE'}:NAME "
+            f"for another name. It has: {', '.join(known + stars) or 'nothing'}"
+        )
+    value = source_code.literal(source, named.name)
+    if value is not None and not default.isupper():  # METRIC describes, all others are called
+        raise InputError(
+            f"{file}, line {value.lineno}: {named.name} is {ast.unparse(value)[:60]}; expected a class or a function"
+        )
+    taken = source_code.keywords(source, named.name, CALLED_WITH.get(default, 0))
+    odd = [name for name in options if taken is not None and name not in taken]
+    if odd:
+        raise InputError(
+            f"{named}: takes no option {odd[0]!r}; its options are: {', '.join(taken) or 'none'}"
         )
     return named
 
@@ -239,6 +263,42 @@ def stated(text: str, default: str, but: str = "") -> dict[str, Any]:
         raise InputError(f"{file}: {error}") from None
 
 
+def check_function(text: str, default: str, key: str, usual: str) -> None:
+    """Check that a plug-in that describes itself names, under a key, a function that it has.
+
+    Parameters
+    ----------
+    text, default
+        As `stated` has them.
+    key
+        The entry that names the function, e.g. `measure`.
+    usual
+        The function that is taken where there is no such entry.
+
+    Raises
+    ------
+    InputError
+        With the file, what was found and what was expected.
+    """
+    found = check(text, default)
+    file = Path(found.place) if found.is_file else _module_file(found.place)
+    source = _source(file)
+    names = defined(source)
+    value = source_code.entry(source, found.name, key)
+    if value is None:
+        name, what = usual, f"no function {usual}"
+    elif isinstance(value, ast.Name):
+        name, what = value.id, f"{found.name}, {key}: no function {value.id}"
+    else:
+        name, what = "", f"{found.name}, {key}: {ast.unparse(value)[:60]}"
+    literal = source_code.literal(source, name)
+    if literal is not None:
+        what = f"{name} is {ast.unparse(literal)[:60]}"
+    missing = bool(name) and name not in names and not _is_open(names)
+    if missing or literal is not None or isinstance(value, source_code.LITERALS):
+        raise InputError(f"{file}: {what}; expected a function of the file, by its name")
+
+
 def load(text: str, default: str) -> Any:
     """Run a plug-in's code and return what it defines.
 
@@ -307,8 +367,8 @@ def telling(text: str) -> Iterator[None]:
         ) from error
 
 
-def _names(file: Path) -> set[str]:
-    return defined(_source(file))
+def _is_open(names: set[str]) -> bool:
+    return "__getattr__" in names or any(name.startswith("*") for name in names)
 
 
 def _source(file: Path) -> bytes:

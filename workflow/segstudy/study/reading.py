@@ -294,13 +294,24 @@ def _place_plugins(content: dict, file: Path, place: Callable[[Keys], str]) -> d
         if found.is_file:
             found = replace(found, place=paths.from_study_file(found.place, file, where))
         try:
-            plugins.check(str(found), default)
+            plugins.check(str(found), default, _options(content, keys))
             plugins.digest(str(found))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         return str(found)
 
     return references.replaced(content, placed)
+
+
+def _options(content: dict, keys: Keys) -> list[str]:
+    """Return the keyword arguments that a study file gives a plug-in; a grid search is expanded by then."""
+    if keys[-1] not in ("network", "trainer", "layout"):
+        return []
+    holder: Any = content
+    for key in keys[:-1]:
+        holder = holder[key]
+    given = holder.get("options")
+    return list(given) if isinstance(given, typing.Mapping) else []
 
 
 def name_of(path: Path) -> str:
