@@ -498,10 +498,12 @@ def test_a_long_name_can_be_broken_and_is_escaped(text, written):
     assert str(breakable(text)) == written
 
 
-def test_no_cell_of_the_report_holds_an_unbreakable_name(scenario, tmp_path):
-    results = scenario("long_names")
-    draw_all(results, tmp_path / "figures")
-    page = render(results, tmp_path / "figures", tmp_path / "report.html")
+def test_no_cell_of_the_report_holds_an_unbreakable_name(plain, figures_folder):
+    content = plain.study.model_dump(exclude_defaults=True)
+    names = {"enet": "e" * 64, "unet_3d": "u" * 64}
+    content.setdefault("publish", {})["style"] = {"models": {"names": names}}
+    results = Results(plain.study.model_validate(content), plain.root)
+    page = render(results, figures_folder, figures_folder.parent / "report.html")
     cells = re.findall(r"<t[dh][ >].*?</t[dh]>", page, re.DOTALL)
     runs = [run for cell in cells for run in re.sub(r"<(?!wbr)[^>]*>", " ", cell).split()]
     assert any("<wbr>" in run for run in runs)
