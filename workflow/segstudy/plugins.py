@@ -7,18 +7,19 @@ and nothing else. A file's plug-in may import files beside it (`own_imports`); t
 """
 
 import ast
-import base64
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from segstudy import own_imports, source_code
@@ -57,6 +58,11 @@ class Reference:
     def __str__(self) -> str:
         """Return the reference as it is written in a study file."""
         return f"{self.place}:{self.name}" if self.name else self.place
+
+    @property
+    def file(self) -> Path:
+        """Return the file that holds it. Raises InputError where there is no such installed module."""
+        return Path(self.place) if self.is_file else _module_file(self.place)
 
     @property
     def label(self) -> str:
@@ -133,7 +139,7 @@ def check(text: str, default: str, options: Iterable[str] = ()) -> Reference:
     """
     found = reference(text)
     named = Reference(found.place, found.name or default)
-    file = Path(named.place) if named.is_file else _module_file(named.place)
+    file = named.file
     source = _source(file)
     names = defined(source)
     # What an installed module takes over from others by a star is known only once it runs.
@@ -182,10 +188,7 @@ def digest(text: str) -> str:
         Where it can't be found or read.
     """
     found = reference(text)
-    if found.is_file:
-        content = _code(Path(found.place))
-    else:
-        content = _record(found.place) or _code(_module_file(found.place))
+    content = ("" if found.is_file else _record(found)) or _code(found.file)
     return hashlib.sha256(f"{found.name}\n{content}".encode()).hexdigest()[:16]
 
 
@@ -235,7 +238,7 @@ def files(text: str) -> list[Path]:
         Where one can't be read.
     """
     found = reference(text)
-    return _reached(Path(found.place)) if found.is_file else []
+    return _reached(found.file) if found.is_file else []
 
 
 def stated(text: str, default: str, but: str = "") -> dict[str, Any]:
@@ -256,7 +259,7 @@ def stated(text: str, default: str, but: str = "") -> dict[str, Any]:
         Where it can't be found, or its values are known only once its code runs: with file and line.
     """
     found = check(text, default)
-    file = Path(found.place) if found.is_file else _module_file(found.place)
+    file = found.file
     try:
         return source_code.stated(_source(file), found.name, but)
     except ValueError as error:
@@ -281,7 +284,7 @@ def check_function(text: str, default: str, key: str, usual: str) -> None:
         With the file, what was found and what was expected.
     """
     found = check(text, default)
-    file = Path(found.place) if found.is_file else _module_file(found.place)
+    file = found.file
     source = _source(file)
     names = defined(source)
     value = source_code.entry(source, found.name, key)
@@ -317,13 +320,43 @@ def load(text: str, default: str) -> Any:
     found = check(text, default)
     with telling(text):
         if found.is_file:
-            module = _load_file(Path(found.place).resolve())
+            # Under a name of its own, once a process however much of it is used.
+            file = found.file.resolve()
+            name = f"{own_imports.PREFIX}{file.stem}_{digest(str(file))}"
+            module = own_imports.imported(name, file)
         else:
             module = importlib.import_module(found.place)
     try:
         return getattr(module, found.name)
     except AttributeError:
         raise InputError(f"{found.place}: no {found.name} in it; expected a {default}") from None
+
+
+def misfit(
+    function: Any, values: Sequence[Any], options: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[inspect.Signature, TypeError] | None:
+    """Return what a plug-in's function takes, and Python's words, where it does not take what it is to be called with.
+
+    Parameters
+    ----------
+    function
+        Of the plug-in; a class, too.
+    values, options
+        What it is to be called with, by place and by name.
+
+    Returns
+    -------
+    None where it takes them, and of compiled code that does not tell: the call itself will.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*values, **options)
+    except TypeError as error:
+        return signature, error
+    return None
 
 
 @contextmanager
@@ -348,7 +381,7 @@ def telling(text: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             raise  # torch's: a smaller batch may do, and the caller tries
         found = reference(text)
-        place = Path(found.place).resolve() if found.is_file else _module_file(found.place)
+        place = found.file.resolve()
         steps = [
             step
             for step in traceback.extract_tb(error.__traceback__)
@@ -435,23 +468,13 @@ def _module_file(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _record(module: str) -> str:
+def _record(installed: Reference) -> str:
     """Return version and RECORD of the package that a module is of; nothing where RECORD does not list the module's file."""
-    file = _module_file(module).resolve()
-    for name in metadata.packages_distributions().get(module.split(".")[0], ()):
+    file = installed.file.resolve()
+    for name in metadata.packages_distributions().get(installed.place.split(".")[0], ()):
         distribution = metadata.distribution(name)
         listed = {Path(str(path.locate())).resolve() for path in distribution.files or ()}
         record = distribution.read_text("RECORD")
         if record and file in listed:
-            return f"{name} {distribution.version} {_sha256(record)}"
+            return f"{name} {distribution.version} {hashlib.sha256(record.encode()).hexdigest()}"
     return ""
-
-
-def _sha256(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _load_file(file: Path) -> Any:
-    """Import a plug-in's file under a name of its own, once a process however much of it is used."""
-    name = f"{own_imports.PREFIX}{file.stem}_{digest(str(file))}"
-    return own_imports.imported(name, file)

@@ -349,6 +349,14 @@ def _replacements(
     return dict.fromkeys(sources, folder)
 
 
+NOT_SEARCHED = {
+    "external": "trainer: external trains nothing, so there is nothing to search; leave grid_search out",
+    "plugin": "a trainer of your own leaves no history of validation, so there is nothing to choose by; "
+    "give each value a model of its own",
+}
+"""Trainers whose models take no `grid_search`, and why."""
+
+
 def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
     """Replace each model that has a `grid_search` by those that it stands for, and list them in `grids`."""
     if "grids" in content:
@@ -360,23 +368,10 @@ def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> No
         return
     try:
         for entry, model in models.items():
-            if (
-                isinstance(model, dict)
-                and "grid_search" in model
-                and model.get("trainer") == "external"
-            ):
-                raise ValueError(
-                    f"models.{entry}.grid_search: trainer: external trains nothing, so there is nothing to search; leave grid_search out"
-                )
-            if (
-                isinstance(model, dict)
-                and "grid_search" in model
-                and model.get("trainer") == "plugin"
-            ):
-                raise ValueError(
-                    f"models.{entry}.grid_search: a trainer of your own leaves no history of validation, so there is nothing to choose by; "
-                    "give each value a model of its own"
-                )
+            if isinstance(model, dict) and "grid_search" in model:
+                reason = NOT_SEARCHED.get(str(model.get("trainer")))
+                if reason:
+                    raise ValueError(f"models.{entry}.grid_search: {reason}")
         expanded, grids = expand(models)
         for entry in grids:
             for setting in models[entry]["grid_search"]:
