@@ -162,6 +162,7 @@ def _title(kind: type[BaseModel]) -> str:
         "SlicesSource": "source: oasis_slices",
         "NeuriteSource": "source: neurite_oasis",
         "BidsSource": "source: bids",
+        "FilesSource": "source: files",
         "PluginSource": "source: a layout of your own",
         "TableSource": "source: table",
         "EnetModel": "models: enet",
