@@ -5,6 +5,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from segstudy.cases import Case
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.file_patterns import FOLD, SPLIT, SUBJECT, Folder, Pattern, nearest
-from segstudy.images.names import is_image, safe_name
+from segstudy.images.data_files import voxel_files
+from segstudy.images.names import is_image, safe_name, stem
 from segstudy.images.unreadable import why_unreadable
 from segstudy.images.value_checks import WARNING
 from segstudy.study import Dataset
 
 _SPLITS = {"train": "train", "training": "train", "tr": "train"}
 _SPLITS |= {"test": "test", "testing": "test", "ts": "test"}
+
+MOST_HINTS = 50
+"""Cases without a file for which others are looked through for a name that is nearly the same."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class PatternedFiles:
     Attributes
     ----------
     patterns
-        Role, such as `image` or `masks.liver 2`, -> its pattern.
+        Role, such as `image` or `masks.liver[2]`, -> its pattern.
     matches
         Role -> paths below the root, and what the names of the pattern stand for in each. A path is
         of one role only: of the one whose pattern has most written out, and of a label before an image.
@@ -67,6 +72,8 @@ class PatternedFiles:
             self.patterns,
         )
         self._used = {path for paths in self.matches.values() for path in paths}
+        self._paired: set[str] = set()
+        self._looks_near = True
         first = next(iter(self.patterns.values()))
         self.names = tuple(name for name in first.names if name not in (SPLIT, FOLD))
 
@@ -98,6 +105,9 @@ class PatternedFiles:
             for path, values in paths.items():
                 key = tuple(values[name] for name in self.names)
                 by_key[key].setdefault(role, []).append(path)
+        whole = [files for files in by_key.values() if files.keys() == self.patterns.keys()]
+        self._paired = {path for files in whole for paths in files.values() for path in paths}
+        self._looks_near = len(by_key) - len(whole) <= MOST_HINTS
         for key, files in sorted(by_key.items()):
             values = dict(zip(self.names, key, strict=True))
             wrong = self._wrong(values, files)
@@ -111,16 +121,22 @@ class PatternedFiles:
                 masks[case.label] = Masks(self._masks_of(one), case.images[0])
         return cases, problems, masks
 
-    def left_over(self) -> list[tuple[str, str]]:
-        """Return the image files below the root that no pattern matches, sorted, each with the nearest pattern."""
-        found = []
+    def left_over(self) -> tuple[list[str], list[str]]:
+        """Return the paths below the root that no pattern matches, sorted: of image files, and of others."""
+        images, others = [], []
+        voxels = {file for path in self._used for file in _voxel_files(self.root / path)}
         for folder, folders, names in os.walk(self.root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
                 path = (Path(folder) / name).relative_to(self.root).as_posix()
-                if is_image(name) and not name.startswith(".") and path not in self._used:
-                    found.append((path, nearest(path, self.patterns)))
-        return sorted(found)
+                if name.startswith(".") or path in self._used or Path(folder) / name in voxels:
+                    continue
+                (images if is_image(name) else others).append(path)
+        return sorted(images), sorted(others)
+
+    def nearest(self, path: str) -> str:
+        """Say which pattern comes nearest to a path that none matches, and where the two part."""
+        return nearest(path, self.patterns)
 
     # --- one case -------------------------------------------------------------------------------
 
@@ -158,8 +174,7 @@ class PatternedFiles:
         }
 
     def _mask_roles(self, structure: str) -> list[str]:
-        own = re.compile(rf"masks\.{re.escape(structure)}( \d+)?")
-        return [role for role in self.patterns if own.fullmatch(role)]
+        return [role for role in self.patterns if _one_of(role) == f"masks.{structure}"]
 
     def _wrong(self, values: Mapping[str, str], files: Mapping[str, list[str]]) -> list[Problem]:
         """List what keeps the files of a case from being one."""
@@ -193,28 +208,39 @@ class PatternedFiles:
     ) -> Problem:
         """Say which files of a case are not there, by what names they were looked for, and what comes near."""
         there = next(iter(files))
+        own = {path for paths in files.values() for path in paths}
         wanted = [self.patterns[role].filled(values) for role in lacking]
-        near = next(filter(None, map(self._near, wanted)), "")
-        hint = f"; did you mean {near}?" if near else ""
-        masks = [role for role in lacking if role.startswith("masks.")]
-        if masks == lacking and not near:
-            hint += (
-                "; where the structure is not in the image, set source.missing_masks: empty"
-                if len(masks) < sum(role.startswith("masks.") for role in self.patterns)
-                else ""
-            )
+        hint = next((hint for text in wanted if (hint := self._near(text, values, own))), "")
+        if not hint and all(role.startswith("masks.") for role in lacking):
+            hint = "; where the structure is not in the image, set source.missing_masks: empty"
         more = f" and {len(wanted) - 3} more" if len(wanted) > 3 else ""
         what = _words(lacking)
         text = f"{_words([there])} without {what}; expected {', '.join(wanted[:3])}{more}{hint}"
         return Problem(name, files[there][0], text)
 
-    def _near(self, wanted: str) -> str:
-        """Return a path that no pattern matches and that is nearly the wanted one; empty if none is."""
+    def _near(self, wanted: str, values: Mapping[str, str], own: set[str]) -> str:
+        """Say what is there in place of a file: taken for another role, or under a name that is nearly the same.
+
+        A name that is nearly the same holds what the case's names stand for: another case's does not.
+        own: the files that the case has.
+        """
+        for role, paths in self.matches.items():
+            if wanted in paths:
+                return f"; it is there, and taken for {role}, whose pattern has more written out"
+        if not self._looks_near:
+            return ""
         above, _, name = wanted.rpartition("/")
-        names = {own.lower(): own for own in self._folder.entries(above)}
-        free = [own for own in names if f"{above}/{names[own]}".lstrip("/") not in self._used]
-        near = difflib.get_close_matches(name.lower(), free, n=1, cutoff=0.85)
-        return f"{above}/{names[near[0]]}".lstrip("/") if near else ""
+        held = [text for text in values.values() if _holds(name, text)]
+        paths = {
+            stem(entry.lower()): path
+            for entry in self._folder.entries(above)
+            if is_image(entry.lower())
+            and (path := f"{above}/{entry}".lstrip("/")) not in self._paired
+            and path not in own
+            and all(_holds(entry, text) for text in held)
+        }
+        near = difflib.get_close_matches(stem(name.lower()), paths, n=1, cutoff=0.7)
+        return f"; did you mean {paths[near[0]]}?" if near else ""
 
     # --- all cases ------------------------------------------------------------------------------
 
@@ -226,9 +252,7 @@ class PatternedFiles:
         for role in empty:
             text = f"no file matches {role}: {self.patterns[role].text}"
             if may_lack and role.startswith("masks."):
-                problems.append(
-                    Problem("", "", f"source.{text}: the structure is in no image", WARNING)
-                )
+                problems.append(Problem("", "", f"{text}; the structure is in no image", WARNING))
             else:
                 lines.append(f"{self.root}: {text}{self._where_it_ends(self.patterns[role])}")
         if lines:
@@ -267,15 +291,37 @@ def _of_one_role(
     }
 
 
+def _voxel_files(path: Path) -> list[Path]:
+    """Return the files with the voxels of a detached header; none where it cannot be read, as the audit says."""
+    with suppress(InputError):
+        return voxel_files(path)
+    return []
+
+
+def _holds(name: str, text: str) -> bool:
+    """Tell whether a name has a text in it that is no part of a longer number or word there."""
+    before, after = (
+        r"\d" if end.isdigit() else "[a-z]" if end.isalpha() else "$."
+        for end in (text[0], text[-1])
+    )
+    alone = rf"(?<!{before}){re.escape(text.lower())}(?!{after})"
+    return re.search(alone, name.lower()) is not None
+
+
+def _one_of(role: str) -> str:
+    """Return the role without its number, where a structure has several masks."""
+    return re.sub(r"\[\d+\]$", "", role)
+
+
 def _words(roles: list[str]) -> str:
     """Name roles as people do: `image`, `label`, `image of t1`, `mask of spleen, liver`."""
     kinds: dict[str, list[str]] = {}
     for role in roles:
-        kind, _, of = role.partition(".")
+        kind, _, of = _one_of(role).partition(".")
         word = {"images": "image", "masks": "mask"}.get(kind, kind)
         own = kinds.setdefault(word, [])
-        if of and of.split(" ")[0] not in own:
-            own.append(of.split(" ")[0])
+        if of and of not in own:
+            own.append(of)
     return " and ".join(f"{word} of {', '.join(of)}" if of else word for word, of in kinds.items())
 
 

@@ -261,7 +261,7 @@ class FilesSource(Origin):
         roles |= {"label": self.label} if self.label else {}
         for structure, texts in self.masks.items():
             for number, text in enumerate(texts, start=1):
-                roles[f"masks.{structure}" + (f" {number}" if len(texts) > 1 else "")] = text
+                roles[f"masks.{structure}" + (f"[{number}]" if len(texts) > 1 else "")] = text
         return roles
 
 
