@@ -139,6 +139,14 @@ def test_a_pattern_that_matches_nothing_says_where_it_ends(tmp_path):
         list_cases(settings(tmp_path, **patterns))
 
 
+@pytest.mark.parametrize("path", ["", "set/training/img"])
+def test_a_folder_too_high_or_too_deep_says_which_is_meant(tmp_path, path):
+    touch(tmp_path, "set/training/img/a.nii", "set/training/seg/a.nii")
+    patterns = {"image": "img/{case}.nii", "label": "seg/{case}.nii"}
+    with pytest.raises(InputError, match=r"did you mean source.path: \S*set/training\?"):
+        list_cases(settings(tmp_path / (path or "set"), **patterns))
+
+
 def test_a_folder_of_dicom_files_is_called_so(tmp_path):
     touch(tmp_path, "a_seg.nii")
     (tmp_path / "a").mkdir()
@@ -312,6 +320,8 @@ def test_the_audit_of_masks_writes_a_table_that_names_the_label_maps(tmp_path):
         ({"image": "{a}/{b}.nii", "label": "{b}_seg.nii"}, "label: {b}_seg.nii: {a} is not in it"),
         ({"image": "ct.nii", "label": "seg.nii"}, "no name in the patterns"),
         ({"image": "{split}/ct.nii", "label": "{split}/seg.nii"}, "no name in the patterns"),
+        ({"image": "{case}.nii", "masks": {"heart": []}}, "found .*expected a pattern, or a list"),
+        ({"image": "{case}.nii", "masks": {"heart": 3}}, "found 3; expected a pattern, or a list"),
         ({**PAIR, "missing_masks": "empty"}, "missing_masks: is for masks"),
         ({"image": "/data/{case}.nii", "label": "{case}_seg.nii"}, "expected a path below"),
         (

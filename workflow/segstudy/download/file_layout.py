@@ -23,7 +23,7 @@ _SPLITS = {"train": "train", "training": "train", "tr": "train"}
 _SPLITS |= {"test": "test", "testing": "test", "ts": "test"}
 
 MOST_HINTS = 50
-"""Cases without a file for which others are looked through for a name that is nearly the same."""
+"""Cases without a file up to which names that are nearly the same are looked for, and folders that are looked into."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,11 @@ class PatternedFiles:
         return problems
 
     def _where_it_ends(self, pattern: Pattern) -> str:
-        """Say which part of a pattern is the first that matches nothing, and what is there instead."""
+        """Say which part of a pattern is the first that matches nothing, what is there instead, or which folder has it."""
+        inner = [self.root / name for name in sorted(self._folder.entries(""))[:MOST_HINTS]]
+        for other in (*inner, self.root.absolute().parent):
+            if Folder(other).found(pattern):
+                return f"; did you mean source.path: {other}?"
         parts = pattern.text.split("/")
         above: Iterable[str] = ("",)
         for number, part in enumerate(parts, start=1):

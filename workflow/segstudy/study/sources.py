@@ -180,14 +180,17 @@ class PluginSource(Origin):
 FilePattern = Annotated[str, AfterValidator(check_pattern)]
 
 
-def _one_or_several(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+def _one_or_several(value: Any) -> tuple[str, ...]:
+    """Turn a single pattern into a list of one. Raises ValueError for what is neither that nor a list of such."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if not values or not all(isinstance(text, str) for text in values):
+        raise ValueError(f"found {value!r}; expected a pattern, or a list of patterns")
+    return tuple(values)
 
 
 MaskPatterns = Annotated[
     tuple[FilePattern, ...],
     BeforeValidator(_one_or_several),
-    Field(min_length=1),
     WithJsonSchema(
         {
             "anyOf": [
