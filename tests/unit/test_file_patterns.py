@@ -46,6 +46,8 @@ def test_what_a_pattern_is_filled_with_is_found_again(subject, time, case):
         ("~/{case}.nii", "expected a path below source.path"),
         ("a//{case}.nii", "an empty part"),
         ("**/{case}.nii", r"\*\* is not known"),
+        ("{case}*.nii", "nothing between {case} and"),
+        ("{subject}{time}.nii", "nothing between {subject} and {time}"),
         ("{case.nii", "found {"),
         ("case}.nii", "found }"),
         ("{the case}.nii", "found {the case}"),

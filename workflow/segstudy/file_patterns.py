@@ -37,9 +37,10 @@ class Pattern:
         return tuple(dict.fromkeys(re.findall(r"\{(\w+)\}", self.text)))
 
     @cached_property
-    def literal(self) -> int:
-        """Count the characters that are written out: of two patterns, the one with more says more."""
-        return len(re.sub(r"\{\w+\}|\*", "", self.text))
+    def written_out(self) -> tuple[int, int]:
+        """Count the characters that are written out, of the file's name and of the whole: more of them say more."""
+        literal = re.sub(r"\{\w+\}|\*", "", self.text)
+        return len(literal.rpartition("/")[2]), len(literal)
 
     @cached_property
     def parts(self) -> tuple[re.Pattern, ...]:
@@ -96,6 +97,11 @@ def check_pattern(text: str) -> str:
     if "**" in text:
         raise ValueError(
             f"{text}: ** is not known; * stands for any text within one part of a path: write */* for two parts"
+        )
+    free = re.search(r"(\{\w+\}|\*)(\{\w+\}|\*)", text)
+    if free:
+        raise ValueError(
+            f"{text}: nothing between {free[1]} and {free[2]} says where the one ends and the other begins"
         )
     for token in _TOKEN.findall(text):
         if ("{" in token or "}" in token) and not _NAME.fullmatch(token[1:-1]):

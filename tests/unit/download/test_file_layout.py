@@ -61,6 +61,14 @@ def test_a_short_pattern_of_labels_leaves_the_images_alone(tmp_path):
     assert listing.problems == []
 
 
+def test_the_name_of_the_file_says_more_than_those_of_its_folders(tmp_path):
+    touch(tmp_path, "scans_of_all/a.nii", "scans_of_all/a_seg.nii")
+    patterns = {"image": "scans_of_all/{case}.nii", "label": "*/{case}_seg.nii"}
+    listing = list_cases(settings(tmp_path, **patterns))
+    assert [case.case for case in listing.cases] == ["a"]
+    assert listing.problems == []
+
+
 def test_names_are_joined_and_the_subject_keeps_its_cases(tmp_path):
     touch(tmp_path, "P1/early/ct.nii", "P1/late/ct.nii", "P1/early/seg.nii", "P1/late/seg.nii")
     patterns = {"image": "{subject}/{time}/ct.nii", "label": "{subject}/{time}/seg.nii"}
@@ -113,10 +121,13 @@ def test_no_other_case_is_taken_for_the_one_that_lacks_a_file(tmp_path, there, n
 
 
 def test_a_file_that_another_role_has_is_told(tmp_path):
-    patterns = {"image": "{case}.nii", "label": "{case}*_seg.nii"}
-    touch(tmp_path, "a.nii", "a_seg.nii", "b_seg.nii", "b_seg_seg.nii")
-    problems = refused(list_cases(settings(tmp_path, **patterns)))
-    assert any("b: b_seg.nii: 2 files of label" in text for text in problems)
+    """A scan called `b_seg` has the name of the label of a scan `b`."""
+    touch(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b_seg.nii.gz", "b_seg_seg.nii.gz")
+    assert refused(list_cases(settings(tmp_path))) == [
+        "b: b_seg.nii.gz: label without image; expected b.nii.gz",
+        "b_seg: b_seg_seg.nii.gz: label without image; expected b_seg.nii.gz; it is there, and taken for label, whose "
+        "pattern has more written out",
+    ]
 
 
 def test_several_files_of_a_role_are_named(tmp_path):

@@ -58,7 +58,8 @@ class PatternedFiles:
         Role, such as `image` or `masks.liver[2]`, -> its pattern.
     matches
         Role -> paths below the root, and what the names of the pattern stand for in each. A path is
-        of one role only: of the one whose pattern has most written out, and of a label before an image.
+        of one role only: of the one whose pattern has most written out, first of all of the file's name, and
+        of a label before an image.
     """
 
     def __init__(self, root: Path, dataset: Dataset):
@@ -284,7 +285,11 @@ def _of_one_role(
     matches: Mapping[str, Mapping[str, dict[str, str]]], patterns: Mapping[str, Pattern]
 ) -> dict[str, dict[str, dict[str, str]]]:
     """Leave each path to the role whose pattern says most of it; of two that say as much, to a label before an image."""
-    order = sorted(patterns, key=lambda role: (-patterns[role].literal, role.startswith("image")))
+    order = sorted(
+        patterns,
+        key=lambda role: (patterns[role].written_out, not role.startswith("image")),
+        reverse=True,
+    )
     owner: dict[str, str] = {}
     for role in order:
         for path in matches[role]:
