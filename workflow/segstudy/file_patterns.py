@@ -124,16 +124,25 @@ class Folder:
         A path may be a folder's. Entries whose names begin with a point count where the pattern's do.
         """
         paths = [""]
-        for expression in pattern.parts:
-            hidden = expression.pattern.startswith(r"\.")
+        for text, expression in zip(pattern.text.split("/"), pattern.parts, strict=True):
             paths = [
                 f"{path}/{name}" if path else name
                 for path in paths
-                for name in self.entries(path)
-                if expression.fullmatch(composed(name)) and (hidden or not name.startswith("."))
+                for name in self._matching(path, text, expression)
             ]
         matches = {path: pattern.match(path) for path in sorted(paths)}
         return {path: values for path, values in matches.items() if values is not None}
+
+    def _matching(self, path: str, text: str, expression: re.Pattern) -> list[str]:
+        """Return the entries of a folder that a part of a pattern matches."""
+        names = self.entries(path)
+        if text.isascii() and not re.search(r"[{*]", text):  # most parts are a plain name
+            return [text] if text in names else []
+        return [
+            name
+            for name in names
+            if expression.fullmatch(composed(name)) and (text[0] == "." or name[0] != ".")
+        ]
 
     def entries(self, path: str) -> list[str]:
         """Return the names of what is in a folder; none where it is no folder."""

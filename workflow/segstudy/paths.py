@@ -217,7 +217,8 @@ def delivered_files(path: str, is_table: bool, patterns: Collection[str] = ()) -
         return [path, *listed_files(Path(path))]
     if patterns:
         files = matching_files(path, patterns)
-        return followed([*files, *label_tables(files, Path(path))])
+        one_a_folder = {file.parent: file for file in files}.values()
+        return followed([*files, *label_tables(one_a_folder, Path(path))])
     return followed(
         file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(".")
     )

@@ -72,6 +72,10 @@ class PatternedFiles:
             {role: self._folder.found(pattern) for role, pattern in self.patterns.items()},
             self.patterns,
         )
+        self._mask_roles = {
+            structure: [role for role in self.patterns if _one_of(role) == f"masks.{structure}"]
+            for structure in dataset.source.masks
+        }
         self._used = {path for paths in self.matches.values() for path in paths}
         self._paired: set[str] = set()
         self._looks_near = True
@@ -168,14 +172,9 @@ class PatternedFiles:
 
     def _masks_of(self, files: Mapping[str, str]) -> dict[str, tuple[Path, ...]]:
         return {
-            structure: tuple(
-                self.root / files[role] for role in self._mask_roles(structure) if role in files
-            )
-            for structure in self.dataset.source.masks
+            structure: tuple(self.root / files[role] for role in roles if role in files)
+            for structure, roles in self._mask_roles.items()
         }
-
-    def _mask_roles(self, structure: str) -> list[str]:
-        return [role for role in self.patterns if _one_of(role) == f"masks.{structure}"]
 
     def _wrong(self, values: Mapping[str, str], files: Mapping[str, list[str]]) -> list[Problem]:
         """List what keeps the files of a case from being one."""
