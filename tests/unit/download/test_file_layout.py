@@ -291,7 +291,31 @@ def test_a_mask_on_another_grid_refuses_the_case(tmp_path):
     merged = merge_masks(list_cases(dataset, derived=tmp_path / "derived"), dataset.structures)
     assert [case.case for case in merged.cases] == ["a"]
     (text,) = refused(merged)
-    assert text.startswith("bb: bb/right.nii.gz: other grid than aorta.nii.gz (named first)")
+    assert text.startswith("bb: bb/right.nii.gz: other grid than its image (named first)")
+
+
+def test_masks_of_an_image_of_several_channels_lie_on_its_grid(tmp_path):
+    masked_case(tmp_path)
+    both = np.stack([voxels(1), voxels(2)], -1)
+    write_nifti(tmp_path / "a/ct.nii.gz", both, AFFINE)
+    dataset = settings(tmp_path, **MASKS)
+    merged = merge_masks(list_cases(dataset, derived=tmp_path / "derived"), dataset.structures)
+    label = read_label(merged.cases[0].label)
+    assert label.array.shape == voxels().shape
+    assert np.allclose(label.affine, AFFINE)
+
+
+@pytest.mark.parametrize("name", ["aorta", "ct"])
+def test_a_damaged_file_refuses_the_case_by_name(tmp_path, name):
+    masked_case(tmp_path)
+    masked_case(tmp_path, "bb")
+    (tmp_path / f"bb/{name}.nii.gz").write_bytes(b"no image at all")
+    dataset = settings(tmp_path, **MASKS)
+    merged = merge_masks(list_cases(dataset, derived=tmp_path / "derived"), dataset.structures)
+    assert [case.case for case in merged.cases] == ["a"]
+    (text,) = refused(merged)
+    assert text.startswith(f"bb: bb/{name}.nii.gz: ")
+    assert not (tmp_path / "derived/masks/bb.nii.gz").exists()
 
 
 def test_a_mask_with_several_values_is_warned_of(tmp_path):

@@ -24,6 +24,7 @@ from segstudy.images.files import (
     write_label,
     write_nifti,
 )
+from segstudy.images.grids import Grid
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.integer_labels import to_integers
 from segstudy.images.names import NIFTI, times
@@ -146,17 +147,16 @@ def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 
     def merge(case: Case) -> list[Problem]:
         problems: list[Problem] = []
         masks = listing.masks[case.label]
-        like = next((file for files in masks.structures.values() for file in files), masks.image)
 
         def note(file: Path, text: str, verdict: str = WARNING) -> None:
             name = file.relative_to(listing.root).as_posix()
             problems.append(Problem(case.case, name, text, verdict))
 
         try:
-            with within_memory(case.case, like):
-                grid = read_grid(like)
-                label = _merged(masks.structures, structures, like, note)
-            _write(case.label, label, grid.affine, like)
+            with within_memory(case.case, masks.image):
+                grid = read_grid(masks.image)
+                label = _merged(masks.structures, structures, grid, note)
+            _write(case.label, label, grid.affine, like=masks.image)
         except InputError as error:
             file, _, text = str(error).partition(": ")
             problems.append(Problem(case.case, file.removeprefix(f"{listing.root}/"), text))
@@ -177,11 +177,10 @@ def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 
 def _merged(
     masks: Mapping[str, Sequence[Path]],
     structures: Mapping[str, int],
-    like: Path,
+    grid: Grid,
     note: Callable[[Path, str], None],
 ) -> np.ndarray:
-    """Merge masks of structures, in order of precedence, to a label map (i, j, k) on the grid of `like`."""
-    grid = read_grid(like)
+    """Merge masks of structures, in order of precedence, to a label map (i, j, k) on the grid of their image."""
     label = np.zeros(grid.shape, np.uint16)
     names = {value: name for name, value in structures.items()}
     for structure, files in masks.items():
@@ -190,9 +189,8 @@ def _merged(
             mask = read_label(file)
             difference = compare_grids(grid, mask.grid)
             if difference:
-                raise InputError(f"{file}: other grid than {like.name} (named first): {difference}")
-            values = np.flatnonzero(np.bincount(mask.array.ravel()))
-            held = [str(value) for value in values if value]
+                raise InputError(f"{file}: other grid than its image (named first): {difference}")
+            held = [str(value) for value in np.unique(mask.array[mask.array != 0])]
             if len(held) > 1:
                 shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
                 note(file, f"a mask with several values ({shown}): all are taken for {structure}")

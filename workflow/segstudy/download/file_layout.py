@@ -35,7 +35,7 @@ class Masks:
     structures
         Structure -> files of its masks, in order of precedence; none where it has no file.
     image
-        An image of the case, on whose grid a label map without any mask lies.
+        An image of the case, on whose grid the masks lie.
     """
 
     structures: Mapping[str, tuple[Path, ...]]
