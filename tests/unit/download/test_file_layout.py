@@ -1,11 +1,15 @@
 """How files are paired by patterns, and what is said of those that are left."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import hypothesis
 import numpy as np
 import pytest
 import yaml
 from download_builders import AFFINE, mask, voxels
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from segstudy.cases import read_cases
@@ -164,6 +168,35 @@ def test_a_folder_of_dicom_files_is_called_so(tmp_path):
     (tmp_path / "a" / "1.dcm").write_bytes(bytes(128) + b"DICM")
     (text,) = refused(list_cases(settings(tmp_path, image="{case}", label="{case}_seg.nii")))
     assert "a: a: a folder of DICOM files" in text and "dcm2niix" in text
+
+
+SUBJECTS = st.sampled_from(["P1", "P10", "a_b", "a", "b_c", "c"])
+KINDS = st.sets(st.sampled_from(["t1", "t2", "seg"]))
+
+
+@given(st.dictionaries(st.tuples(SUBJECTS, st.sampled_from(["1", "11"])), KINDS, max_size=8))
+@example({("P1", "1"): {"t1", "t2", "seg"}, ("P1", "11"): {"t1", "t2"}, ("P10", "1"): set()})
+@hypothesis.settings(max_examples=30, deadline=None)
+def test_every_file_is_in_a_case_or_is_told_of(there):
+    """No file that a pattern matches is passed over in silence, and none is paired with another case's."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        touch(root, "P0/0_t1.nii", "P0/0_t2.nii", "P0/0_seg.nii")
+        for (subject, time), kinds in there.items():
+            touch(root, *(f"{subject}/{time}_{kind}.nii" for kind in kinds))
+        images = {kind: f"{{subject}}/{{time}}_{kind}.nii" for kind in ("t1", "t2")}
+        listing = list_cases(settings(root, images=images, label="{subject}/{time}_seg.nii"))
+    whole = {key for key, kinds in there.items() if len(kinds) == 3} | {("P0", "0")}
+    assert sorted((case.case, case.subject) for case in listing.cases) == sorted(
+        ("_".join(key), key[0]) for key in whole
+    )
+    for case in listing.cases:
+        assert {f"{file.parent.name}_{file.name.split('_')[0]}" for file in case.files} == {
+            case.case
+        }
+        assert [file.stem.split("_")[1] for file in case.files] == ["t1", "t2", "seg"]
+    part = {"_".join(key) for key, kinds in there.items() if 0 < len(kinds) < 3}
+    assert sorted(problem.case for problem in listing.problems) == sorted(part)
 
 
 # --- split and fold -----------------------------------------------------------------------------
