@@ -56,6 +56,26 @@ def test_a_plugin_is_checked_without_running_it(tmp_path):
         plugins.check("not_a_package.nets:Wide", "Network")
 
 
+def test_a_file_of_no_text_has_no_line_and_a_star_names_its_module(tmp_path):
+    (tmp_path / "odd.py").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"odd.py: not Python: ") as told:
+        plugins.check(str(tmp_path / "odd.py"), "Network")
+    assert "None" not in str(told.value)
+    file = written(tmp_path, "net.py", "from nets import *\nclass Wide: ...\n")
+    with pytest.raises(
+        InputError, match=r"It has: Wide, \* \(whatever nets has; import it by name\)"
+    ):
+        plugins.check(file, "Network")
+
+
+def test_a_plugin_that_ends_the_process_is_told(tmp_path):
+    file = written(tmp_path, "net.py", "import sys\nsys.exit(0)\nNetwork = 1\n")
+    with pytest.raises(
+        InputError, match=r"net.py: SystemExit: 0 \(.*net.py, line 2, in <module>\)"
+    ):
+        plugins.load(file, "Network")
+
+
 def test_the_digest_is_that_of_the_code_and_of_the_files_it_imports(tmp_path):
     text = '"""Words."""\nimport helpers\nfrom parts import blocks\nclass Network: ...\n'
     file = written(tmp_path, "net.py", text)
@@ -105,6 +125,58 @@ def test_a_helper_of_a_name_that_python_uses_hides_nothing(tmp_path):
     import sys
 
     assert sys.modules["json"] is json
+
+
+def test_helpers_are_found_wherever_they_are_imported(tmp_path, monkeypatch):
+    """Inside a function too, relative or not, by helpers of helpers, from any working directory; an edit to any counts."""
+    written(tmp_path, "one.py", "import two\nVALUE = two.VALUE + 1\n")
+    written(
+        tmp_path,
+        "two.py",
+        "def __getattr__(name):\n    from parts import deep\n    return deep.VALUE\n",
+    )
+    written(tmp_path / "parts", "__init__.py", "")
+    written(tmp_path / "parts", "deep.py", "from .deeper import VALUE\n")
+    written(tmp_path / "parts", "deeper.py", "VALUE = 40\n")
+    text = (
+        "def Network():\n"
+        "    from .one import VALUE\n"
+        "    import one, parts.deep as deep\n"
+        "    import parts.deeper, math\n"
+        "    return VALUE, one.VALUE, deep.VALUE, parts.deeper.VALUE, math.floor(1.5)\n"
+    )
+    file = written(tmp_path, "net.py", text)
+    monkeypatch.chdir("/")
+    assert plugins.load(file, "Network")() == (41, 41, 40, 40, 1)
+    names = {path.relative_to(tmp_path).as_posix() for path in plugins.files(file)}
+    assert names == {"net.py", "one.py", "two.py"} | {
+        f"parts/{name}.py" for name in ("__init__", "deep", "deeper")
+    }
+    first = plugins.digest(file)
+    written(tmp_path / "parts", "deeper.py", "VALUE = 41\n")
+    assert plugins.digest(file) != first
+    import sys
+
+    assert not {"one", "two", "parts"} & set(sys.modules)
+
+
+def test_a_folder_of_data_hides_no_installed_module(tmp_path):
+    (tmp_path / "numpy").mkdir()
+    file = written(tmp_path, "net.py", "import numpy\nNetwork = numpy.float64\n")
+    import numpy
+
+    assert plugins.load(file, "Network") is numpy.float64
+
+
+def test_a_file_runs_once_whatever_is_taken_of_it(tmp_path):
+    count = tmp_path / "count.txt"
+    file = written(
+        tmp_path,
+        "net.py",
+        f"with open({str(count)!r}, 'a') as file:\n    file.write('run ')\nOne, Other = 1, 2\n",
+    )
+    assert [plugins.load(file, "One"), plugins.load(f"{file}:Other", "One")] == [1, 2]
+    assert count.read_text() == "run "
 
 
 def test_code_that_fails_is_told_with_its_line(tmp_path):

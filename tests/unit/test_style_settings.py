@@ -1,13 +1,14 @@
 """The style in a study file: what is refused, and that it reruns nothing but figures and report."""
 
 import json
+import re
 
 import pytest
 
 from segstudy.errors import InputError
 from segstudy.jobs import slices
 from segstudy.jobs.results import ResultPaths
-from segstudy.study import Study, from_json
+from segstudy.study import Study, from_json, read_study
 
 STUDY = {
     "name": "small",
@@ -40,7 +41,12 @@ def styled(**style) -> Study:
         ({"models": {"names": {"enet": "E$^2$"}}}, r"names.*enet: found 'E\$\^2\$'; expected text on one line"),
         ({"models": {"names": {"enet": "a\nb"}}}, r"names.*expected text on one line"),
         ({"models": {"colours": {"enet": "greenish"}}}, r"colours.*enet: 'greenish' is no colour that matplotlib knows"),
-        ({"font": "No Such Font"}, r"font.*'No Such Font' is not installed here; expected one of .*DejaVu Sans.*STIX"),
+        ({"models": {"colours": {"enet": "none"}}}, r"enet: 'none' is transparent; expected a colour that covers"),
+        ({"models": {"colours": {"enet": "#0072B200"}}}, r"enet: '#0072B200' is transparent"),
+        ({"models": {"colours": {"enet": "white"}}}, r"enet: 'white' cannot be seen on white paper \(contrast 1\.00\)"),
+        ({"structures": {"colours": {"liver": "#ffff00"}}}, r"liver: '#ffff00' cannot be seen .*contrast 1\.07\)"),
+        ({"models": {"colours": {"enet": "red", "unet": "#F00"}}}, r"enet and unet would both be '#F00'"),
+        ({"models": {"colours": {"enet": None}}}, r"colours\.enet: found nothing, expected text; .* stands in quotes"),
         ({"size_pt": 4}, r"size_pt.*4"),
         ({"width_mm": 85}, r"width_mm.*85"),
         ({"width_mm": 122, "size_pt": 9}, r"9 pt has no room in figures 122 mm wide; expected width_mm of at least 153"),
@@ -56,6 +62,17 @@ def test_a_mistake_is_named_with_what_is_known(style, message):
 def test_what_the_report_shows_is_always_drawn():
     assert styled(formats=["pdf"]).publish.style.formats == ("png", "svg", "pdf")
     assert styled().publish.style.formats == ("png", "svg", "pdf")
+
+
+def test_a_font_that_is_missing_here_stops_no_reading_and_figures_say_so():
+    style = styled(font="No Such Font").publish.style
+    assert style.font == "No Such Font" and style.drawn_font == "DejaVu Sans"
+    assert re.fullmatch(
+        r"publish\.style\.font: 'No Such Font' is not installed on this machine, .* in DejaVu Sans; .*STIX.*",
+        style.font_problem(),
+    )
+    there = styled(font="STIXGeneral").publish.style
+    assert (there.drawn_font, there.font_problem()) == ("STIXGeneral", "")
 
 
 CHANGES = {
@@ -100,3 +117,22 @@ def test_a_change_redraws_and_reruns_nothing_before(key):
     shown = key in ("models", "structures")
     viewers = (slices.viewer_settings(study).digest() for study in (before, after))
     assert (len(set(viewers)) == 2) == shown
+
+
+def test_a_font_that_is_not_installed_is_told_of_and_stops_nothing(tmp_path, caplog):
+    """Others who read the study, and stages that draw nothing, need no font."""
+    path = tmp_path / "small.yaml"
+    text = json.dumps({**STUDY, "publish": {"style": {"font": "STIXGenral"}}}, indent=1)
+    path.write_text(text)
+    chosen = read_study(path).publish.style
+    line = next(n for n, one in enumerate(text.splitlines(), 1) if '"font"' in one)
+    assert (chosen.font, chosen.font_here) == ("STIXGenral", "DejaVu Sans")
+    assert re.search(
+        rf"small\.yaml, line {line}, .*publish\.style\.font: 'STIXGenral' is not installed here, so figures that are "
+        r"drawn here are in DejaVu Sans; .*did you mean STIXGeneral",
+        caplog.text,
+    )
+    caplog.clear()
+    assert styled(font="STIXGeneral").publish.style.font_here == "STIXGeneral"
+    assert "expected one of" in styled(font="Qqqq").publish.style.font_lacking
+    assert not caplog.records

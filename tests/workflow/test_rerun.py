@@ -97,7 +97,7 @@ def test_how_models_are_compared_and_where_jobs_run_redraw_what_tells_of_it(rest
     assert set(restored.dry_run().jobs) == {"publish_report"}
     study["statistics"] = {"alpha": 0.01}
     restored.write_study(study)
-    again = {"statistics", "publish_figures", "publish_report"}
+    again = {"statistics", "publish_figures", "publish_viewer", "publish_report"}
     assert set(restored.dry_run().jobs) == again
 
 

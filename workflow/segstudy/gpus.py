@@ -38,12 +38,15 @@ def visible(devices: Path = Path("/dev")) -> list[str]:
     names = [name.strip() for name in named.split(",")]
     # CUDA stops at the first entry that names no GPU.
     ends = (place for place, name in enumerate(names) if not _is_one(name, found))
-    return names[: next(ends, len(names))]
+    names = names[: next(ends, len(names))]
+    return names if len(set(names)) == len(names) else []  # which CUDA refuses whole
 
 
 def _is_one(name: str, found: int) -> bool:
-    """Return whether an entry of the variable can name a GPU: a number of one there is, or a name."""
-    return int(name) < found if name.isdigit() else name not in ("", "-1")
+    """Return whether an entry of the variable names a GPU: by the number of one there is, or by its own name or a part's."""
+    if name.isascii() and name.isdecimal():
+        return int(name) < found
+    return name.startswith(("GPU-", "MIG-"))
 
 
 def claim(count: int, folder: Path | None = None, devices: Path = Path("/dev")) -> list[str]:
@@ -70,16 +73,22 @@ def claim(count: int, folder: Path | None = None, devices: Path = Path("/dev")) 
     if _claimed or not names:
         return [name for name in names if name in _claimed]
     folder = folder or Path(tempfile.gettempdir())
+    # SLURM deals out GPUs itself, and may number each job's own from 0.
+    job = f"{os.environ['SLURM_JOB_ID']}-" if "SLURM_JOB_ID" in os.environ else ""
     for name in names:
         if len(_claimed) < count:
-            lock = _lock(folder / f"segstudy-gpu-{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock")
+            safe = re.sub(r"[^A-Za-z0-9-]", "_", f"{job}{name}")
+            lock = _lock(folder / f"segstudy-gpu-{safe}.lock")
             if lock is not None:
                 _claimed[name] = lock
-    short = min(count, len(names)) - len(_claimed)
-    for name in [name for name in names if name not in _claimed][:short]:
+    others = [name for name in names if name not in _claimed]
+    # Those that come too many are spread over the GPUs.
+    first = os.getpid() % max(1, len(others))
+    for name in (others[first:] + others[:first])[: count - len(_claimed)]:
         log.warning(
-            "GPU %s is used by another job of this machine too: as many jobs at a time as GPUs is what "
-            "`--resources gpu=%d` asks Snakemake for",
+            "no GPU is free, or its lock in %s can't be told: GPU %s is shared with another job; as many jobs at a "
+            "time as GPUs is what `--resources gpu=%d` asks Snakemake for",
+            folder,
             name,
             len(names),
         )
@@ -97,7 +106,7 @@ def release() -> None:
 
 
 def _lock(file: Path) -> int | None:
-    """Lock a file and return its open descriptor; None where another process has locked it."""
+    """Lock a file and return its open descriptor; None where another process has locked it, or that can't be told."""
     if fcntl is None:
         return -1
     try:
@@ -105,17 +114,18 @@ def _lock(file: Path) -> int | None:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            os.fchmod(descriptor, 0o666)  # whatever this user's umask is, others lock it too
         except OSError:
-            return -1
+            return None
     except OSError:
-        return -1
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             os.close(descriptor)
-        return None if isinstance(error, BlockingIOError) else -1
+        return None
     return descriptor
 
 

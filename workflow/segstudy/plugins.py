@@ -3,7 +3,7 @@
 A study file names a plug-in where it would name a part of segstudy: `./my_net.py`, or
 `./my_nets.py:Wide` for one of several in a file, or `my_package.nets:Wide` of an installed package.
 A job that uses one carries the digest of its code, so that an edit runs again what it can change
-and nothing else. A file's plug-in may import files beside it; these count too.
+and nothing else. A file's plug-in may import files beside it (`own_imports`); these count too.
 """
 
 import base64
@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import importlib.util
 import re
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from segstudy import source_code
+from segstudy import own_imports, source_code
 from segstudy.errors import InputError
 from segstudy.source_code import defined, parse
 
@@ -124,7 +123,10 @@ def check(text: str, default: str) -> Reference:
         return named
     names = _names(Path(named.place))
     if named.name not in names:
-        classes = ", ".join(sorted(name for name in names if not name.startswith("_")))
+        stars = sorted(name for name in names if name.startswith("*"))
+        classes = ", ".join(
+            sorted(name for name in names if not name.startswith(("_", "*"))) + stars
+        )
         raise InputError(
             f"{named.place}: no {named.name} in it; expected a {default}, or FILE.py:NAME for another name. It has: "
             f"{classes or 'nothing'}"
@@ -255,7 +257,7 @@ def load(text: str, default: str) -> Any:
     found = check(text, default)
     with telling(text):
         if found.is_file:
-            module = _load_file(Path(found.place).resolve(), digest(text))
+            module = _load_file(Path(found.place).resolve())
         else:
             module = importlib.import_module(found.place)
     try:
@@ -282,7 +284,7 @@ def telling(text: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # whatever code of others may raise
+    except (Exception, SystemExit) as error:  # whatever code of others may raise, sys.exit(0) too
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             raise  # torch's: a smaller batch may do, and the caller tries
         found = reference(text)
@@ -320,7 +322,8 @@ def _source(file: Path) -> bytes:
     try:
         parse(source)
     except SyntaxError as error:
-        raise InputError(f"{file}, line {error.lineno}: not Python: {error.msg}") from None
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise InputError(f"{file}{line}: not Python: {error.msg}") from None
     except ValueError as error:
         raise InputError(f"{file}: not Python: {error}") from None
     return source
@@ -335,14 +338,17 @@ def _reached(file: Path) -> list[Path]:
             continue
         reached.append(current)
         for name in parse(_source(current))[0]:
-            path = folder.joinpath(*name.split("."))
+            below = name.lstrip(".")
+            dots = len(name) - len(below)
+            base = current.parents[min(dots, len(current.parents)) - 1] if dots else folder
+            path = base.joinpath(*below.split("."))
             # Python imports `a/__init__.py` before `a/b.py`, and `from a import b` names both.
             for candidate in (
                 path.with_suffix(".py"),
                 path / "__init__.py",
                 path.parent / "__init__.py",
             ):
-                if candidate.is_file() and candidate.parent != folder.parent:
+                if candidate.is_file() and candidate.is_relative_to(folder):
                     waiting.append(candidate)
     return sorted(reached)
 
@@ -385,29 +391,7 @@ def _sha256(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _load_file(file: Path, code: str) -> Any:
-    """Import a plug-in's file under a name of its own, the files beside it by theirs while it is imported."""
-    name = f"segstudy_plugin_{file.stem}_{code}"
-    if name in sys.modules:
-        return sys.modules[name]
-    beside = {path.stem for path in file.parent.glob("*.py")} | {
-        path.parent.name for path in file.parent.glob("*/__init__.py")
-    }
-    # Two plug-ins may each have a helpers.py beside them; and neither hides a module of that name from others.
-    hidden = {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] in beside}
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(file.parent))
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.remove(str(file.parent))
-        for key in list(sys.modules):
-            if key.split(".")[0] in beside:
-                del sys.modules[key]
-        sys.modules.update(hidden)
-    return module
+def _load_file(file: Path) -> Any:
+    """Import a plug-in's file under a name of its own, once a process however much of it is used."""
+    name = f"{own_imports.PREFIX}{file.stem}_{digest(str(file))}"
+    return own_imports.imported(name, file)

@@ -37,12 +37,12 @@ def run(options: Namespace) -> None:
     from segstudy.jobs.options import chosen_models, is_on
     from segstudy.jobs.partial import finished_part
     from segstudy.jobs.results import ResultPaths
-    from segstudy.start import chosen_study
+    from segstudy.start import check
 
     if options.partial:
         options.config = [*options.config, "partial=true"]
     config = config_of(options)
-    study, _ = chosen_study(config)
+    study = check(config)
     root = results_folder(config, study.name)
     if is_on(config["partial"], "partial"):
         models = chosen_models(config["only"], study)

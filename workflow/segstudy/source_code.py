@@ -2,7 +2,9 @@
 
 import ast
 import hashlib
+import io
 import math
+import tokenize
 from typing import Any
 
 
@@ -16,7 +18,7 @@ def parse(source: bytes) -> tuple[list[str], str]:
 
     Returns
     -------
-    The names that it imports (of `from a import b` both `a` and `a.b`), sorted, and a digest of its
+    The names that it imports (of `from a import b` both `a` and `a.b`, of `from .a import b` both `.a` and `.a.b`), sorted, and a digest of its
     code, which comments, docstrings and formatting do not change.
 
     Raises
@@ -29,23 +31,88 @@ def parse(source: bytes) -> tuple[list[str], str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            del body[0]
-    return sorted(names), hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        elif isinstance(node, ast.ImportFrom):
+            dots, module = "." * node.level, node.module or ""
+            names.update({dots + module} if module else ())
+            before = f"{dots}{module}." if module else dots
+            names.update(f"{before}{alias.name}" for alias in node.names)
+    code = ast.dump(_WithoutWords().visit(tree))
+    return sorted(names), hashlib.sha256(code.encode()).hexdigest()
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Take out what no result depends on: docstrings, other texts that stand alone, and `pass`."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else self.generic_visit(node)
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        return None
+
+
+def bare(source: bytes) -> bytes:
+    """Return a module's source without comments, docstrings and its layout; its digest, of `parse`, stays.
+
+    Raises
+    ------
+    SyntaxError, ValueError
+        For what is no Python source.
+    """
+    tree = _WithoutWords().visit(ast.parse(source))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module) and getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]
+        if isinstance(node, ast.Try | ast.TryStar) and not (node.handlers or node.finalbody):
+            node.finalbody = [ast.Pass()]
+    return f"{ast.unparse(tree)}\n".encode()
+
+
+def words(source: bytes, of_code: bool = False) -> list[tuple[int, str]]:
+    """List the comments and texts of a module's source, a line each with its number.
+
+    Parameters
+    ----------
+    source
+        The file's content.
+    of_code
+        Whether to leave out what `bare` does.
+
+    Raises
+    ------
+    SyntaxError, ValueError
+        For what is no Python source.
+    """
+    tree, found = ast.parse(source), []
+    if of_code:
+        tree = _WithoutWords().visit(tree)
+    else:
+        tokens = tokenize.tokenize(io.BytesIO(source).readline)
+        found = [(one.start[0], one.string) for one in tokens if one.type == tokenize.COMMENT]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for number, text in enumerate(node.value.splitlines(), node.lineno):
+                found.append((min(number, node.end_lineno), text))
+    return sorted(found)
 
 
 def defined(source: bytes) -> set[str]:
-    """Return the names that a module's source defines at its top level: functions, classes, values, imports."""
+    """Return the names that a module's source defines at its top level: functions, classes, values, imports.
+
+    What `from a import *` defines is known only once code runs: it stands as `* (...)`, which names a.
+    """
     names: set[str] = set()
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+            module = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or "")
+            names.update(
+                f"* (whatever {module} has; import it by name)"
+                if alias.name == "*"
+                else (alias.asname or alias.name).split(".")[0]
+                for alias in node.names
+            )
         else:
             names.update(
                 inner.id
@@ -123,12 +190,4 @@ def _plain(node: ast.expr, what: str) -> Any:
     raise ValueError(
         f"line {node.lineno}: {what}: {ast.unparse(node)}; expected a plain value (text, a number, a list), since it "
         "is read without running the code"
-    )
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
     )

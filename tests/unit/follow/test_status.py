@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -184,6 +186,20 @@ def test_what_was_asked_for_is_done_and_no_more(look, target, said):
     assert f"\n  {said}" in text(found, NOW)
 
 
+def test_a_target_that_fell_away_after_the_audit_is_done(look):
+    """`segstudy run STUDY download` ends with the audit, and its own rule has nothing left to do."""
+    plan = {
+        "event": "plan",
+        "time": NOW - 99,
+        "jobs": {"download": 1, "download_audit": 3, "total": 4},
+    }
+    events = [event for n in range(3) for event in (start(n), end(n))]
+    found = look(plan, *events, {"event": "ended", "time": NOW})
+    assert found.state == ENDED
+    stopped = look(plan, *events[:-1], {"event": "ended", "time": NOW})
+    assert stopped.state != ENDED
+
+
 @pytest.mark.parametrize(
     "log_ends", ["10:09:00 done after 37 s; python 3.11\n", "10:09:00 epoch 4\n"]
 )
@@ -223,6 +239,14 @@ def test_why_a_job_failed_is_read_from_its_log(tmp_path, log, said):
     if log is not None:
         (tmp_path / "x.log").write_text(log)
     assert said in reason_in(tmp_path / "x.log")
+
+
+def test_a_job_whose_log_had_no_room_says_so(tmp_path, monkeypatch):
+    full = SimpleNamespace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
+    (tmp_path / "x.log").write_text("10:00 segstudy train\n")
+    for name in ("x.log", "none/y.log"):
+        assert "no room is left on the disk" in reason_in(tmp_path / name)
 
 
 def test_the_command_says_what_it_does_not_know(tmp_path, monkeypatch, capsys):

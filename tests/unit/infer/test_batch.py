@@ -27,6 +27,22 @@ def test_one_bad_image_stops_no_other_and_is_named(tmp_path, write_weights, writ
     assert done == ["a", "c", "d"]
 
 
+def test_logits_that_are_not_finite_are_told_with_case_and_network(
+    tmp_path, write_weights, write_image, oblique
+):
+    """A bias of NaN makes each logit NaN, and argmax would take them for a class."""
+    trained = load_weights(write_weights(tmp_path / "weights.pt"))
+    with torch.no_grad():
+        trained.network.heads[0].bias[2] = torch.nan
+    images = {name: (write_image(tmp_path / f"{name}.nii.gz", oblique[0]),) for name in "ab"}
+    done = []
+    with pytest.raises(InputError) as told:
+        predict_each(trained, images, torch.device("cpu"), lambda name, _: done.append(name))
+    assert done == []
+    for name in "ab":
+        assert f"case {name}: network unet: gives logits that are not finite" in str(told.value)
+
+
 @pytest.fixture
 def steps(monkeypatch):
     """Reading, network and export put in place by ones that write down their turn."""

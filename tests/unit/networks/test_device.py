@@ -81,6 +81,8 @@ def test_auto_falls_back_to_the_cpu_aloud(no_gpu, monkeypatch, caplog):
             "too small.*lower it",
         ),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), GpuMemoryError, "lower it"),
+        (RuntimeError("CUDA error: out of memory"), GpuMemoryError, "lower it"),
+        (RuntimeError("CUDA error: devices are busy or unavailable"), InputError, "alone"),
         (
             RuntimeError("CUDA error: no kernel image is available"),
             InputError,

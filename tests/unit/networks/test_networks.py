@@ -307,3 +307,20 @@ def test_an_image_larger_than_unetr_learned_places_for_is_refused():
     settings, patch = SMALL["unetr_2d"]
     with pytest.raises(ValueError, match="image of 33x32 voxels for a unetr of 32x32"):
         network(settings, patch)(torch.zeros(1, 1, 33, 32))
+
+
+@pytest.mark.parametrize("kind", ["enet", "unet_3d_deep", "cbam", "head", "unetr_3d"])
+def test_torch_compile_sees_one_graph(kind):
+    """A break in the graph costs what compiling gains; SwinUNETR, MONAI's, has some."""
+    settings, patch = SMALL[kind]
+    net = network(settings, patch).train()
+    images = torch.rand(2, 1, *patch)
+    torch._dynamo.reset()
+    torch.manual_seed(1)
+    expected = net(images)
+    torch.manual_seed(1)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    found = compiled(images)
+    pairs = zip(found, expected, strict=True) if isinstance(found, list) else [(found, expected)]
+    for one, right in pairs:
+        torch.testing.assert_close(one, right, rtol=1e-3, atol=1e-3)

@@ -8,7 +8,7 @@ import torch
 
 from segstudy import plugins
 from segstudy.errors import InputError
-from segstudy.networks import build, check, modules, strides, telling
+from segstudy.networks import build, check, label, modules, strides, telling
 from segstudy.networks.describe import describe
 from segstudy.networks.weights import Trained, load_weights, save_weights
 from segstudy.study import PluginModel
@@ -167,6 +167,10 @@ def test_an_error_as_it_runs_is_a_sentence_but_a_small_memory_is_told_elsewhere(
         _ = 1 / 0
     with pytest.raises(torch.OutOfMemoryError), telling(settings):
         raise torch.OutOfMemoryError
+
+
+def test_what_a_network_is_called_in_a_message(tmp_path):
+    assert label(model(tmp_path / "own.py")) == "plug-in own.py"
 
 
 def test_memory_is_estimated_for_an_own_network():

@@ -34,6 +34,18 @@ def test_names_are_unique_and_follow_from_the_study_alone():
     assert names == [figure.name for figure in figures(settings)]
 
 
+def test_figures_of_a_model_each_come_in_the_order_of_the_style():
+    order = ["unet_3d", "enet", "unet_2d"]
+    settings = builder.study(publish={"style": {"models": {"order": order}}})
+    models = {
+        name: model.model_copy(update={"trainer": "synth"})
+        for name, model in settings.models.items()
+    }
+    shown = figures(settings.model_copy(update={"models": models}))
+    for kind in ("cases", "synthesis"):
+        assert [one.model for one in shown if one.kind == kind] == order
+
+
 def repair_kinds(**asked) -> set[str]:
     kinds = {figure.kind for figure in figures(builder.study(**asked))}
     return {kind.removeprefix("repair_") for kind in kinds if kind.startswith("repair_")}

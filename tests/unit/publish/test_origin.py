@@ -181,3 +181,25 @@ def test_a_study_without_trainings_has_one_thread(plain):
     )
     study = plain.study.model_copy(update={"models": {"program": program}})
     assert "--cores 1" in rerun.commands(Results(study, plain.root), CODE, [])["segstudy"]
+
+
+def test_the_record_has_the_seeds_by_the_study_s_own_names(plain):
+    """Programs find a model of `settings.yaml` in it, whatever name the report shows."""
+    first, second, *_ = plain.study.models
+    models = dict(plain.study.models)
+    models[second] = models[second].model_copy(update={"seeds": (7, 8)})
+    style = plain.study.publish.style
+    shown = style.models.model_copy(update={"names": {second: "Ours"}, "order": (second, first)})
+    publish = plain.study.publish.model_copy(
+        update={"style": style.model_copy(update={"models": shown})}
+    )
+    study = plain.study.model_copy(update={"models": models, "publish": publish})
+    results = Results(study, plain.root)
+    results.trained = lambda *training: {"threads": 3}
+    held = rerun.record(results, CODE, {"segstudy": "segstudy run x.yaml"})
+    assert held["seeds"][f"trainings of {second}"] == "7, 8"
+    assert held["seeds"]["folds"] == str(study.splits.seed)
+    assert (held["threads"], held["commands"]) == (3, {"segstudy": "segstudy run x.yaml"})
+    told = provenance.seeds(study, results.look)
+    assert ("trainings of Ours", "7, 8") in told
+    assert next(what for what, _ in told if what.startswith("trainings")) == "trainings of Ours"

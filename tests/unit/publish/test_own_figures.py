@@ -108,13 +108,49 @@ def test_a_report_without_own_figures_has_no_such_section(plain, figures_folder,
         ({"table": "[1]"}, "table: list"),
         ({"table": "results.summary[[]]"}, "table: no column"),
         ({"colour": "'red'"}, "returned colour; expected nothing but"),
-        ({"figure": "results.canvas(200, 60)"}, "200 mm wide; expected at most 170 mm"),
+        ({"figure": "results.canvas(200, 60)"}, "200 mm wide; expected 5 to at most 170 mm"),
+        ({"figure": "results.canvas(0, 60)"}, "0 mm wide; expected 5 to"),
+        ({"figure": "results.canvas(85, 2000)"}, "2000 mm high; expected 5 to at most 250 mm"),
+        (
+            {
+                "table": "results.summary.pivot_table(index='model', aggfunc={'mean': ['min', 'max']})"
+            },
+            "table: columns of 2 levels",
+        ),
+        ({"table": "results.summary.set_index('model', drop=False)"}, "table: index: .*model"),
         ({"figure": "results.nothing"}, r"AttributeError.*my_figure.py, line 2, in draw"),
     ],
 )
 def test_what_it_gives_back_is_checked(plain, tmp_path, parts, told):
     with pytest.raises(InputError, match=rf"plug-in .*my_figure.py.*{told}"):
         drawn(with_figures(plain, returning(tmp_path, **parts)))
+
+
+def test_what_shows_when_it_is_laid_out_is_told_too(plain, tmp_path, monkeypatch):
+    (tmp_path / "my_figure.py").write_text(
+        "def draw(results):\n"
+        "    figure = results.canvas(85, 60)\n"
+        "    figure.subplots().set_title(r'$\\frac{a$')\n"
+        "    return {'figure': figure, 'title': 'T', 'caption': 'C', 'alt': 'A', 'table': results.summary}\n"
+    )
+    plugins.digest.cache_clear()
+    results = with_figures(plain, str(tmp_path / "my_figure.py"))
+    monkeypatch.setattr("segstudy.publish.drawing.figures", lambda study: [own(results)])
+    with pytest.raises(InputError, match=r"plug-in .*my_figure.py: ValueError: .*frac"):
+        draw_all(results, tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_the_names_of_a_tables_rows_are_columns(plain, tmp_path):
+    grouped = "results.summary.groupby(['model', 'structure'])[['mean']].max()"
+    table = drawn(with_figures(plain, returning(tmp_path, table=grouped))).table
+    assert list(table) == ["model", "structure", "mean"]
+    row = table.iloc[0]
+    summary = plain.summary
+    same = (summary["model"] == row["model"]) & (summary["structure"] == row["structure"])
+    assert row["mean"] == summary[same]["mean"].max()
+    filtered = returning(tmp_path, table="results.summary[['mean']].iloc[[3, 1]]")
+    assert list(drawn(with_figures(plain, filtered)).table) == ["mean"]
 
 
 def test_what_can_not_be_drawn_stops_before_the_others_are(plain, tmp_path, monkeypatch):

@@ -6,14 +6,25 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas
 import pytest
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.publish import methods, provenance, tables
+from segstudy.publish import methods, provenance, style, tables
+from segstudy.publish.catalogue import figures
 from segstudy.publish.citations import REFERENCES
+from segstudy.publish.draw import heatmap
 from segstudy.publish.drawing import draw_all
-from segstudy.publish.report import FILES, _facts, _findings, _sentence, render, write_report
+from segstudy.publish.report import (
+    FILES,
+    _facts,
+    _findings,
+    _missed,
+    _sentence,
+    render,
+    write_report,
+)
 from segstudy.publish.results import Results
 from segstudy.study import ExternalModel
 
@@ -249,6 +260,27 @@ def test_a_model_that_learnt_nothing_is_no_winner(scenario):
     first, *others = _findings(results)
     assert first.startswith("WARNING: nnunet has learnt next to nothing") and "0.010" in first
     assert not any("nnunet in " in text for text in others if text.startswith("Best mean Dice"))
+
+    # Best by distance, and still no winner: neither in tables nor in the figure of means.
+    distances = (summary["model"] == "nnunet") & (summary["metric"] == "hd95_mm")
+    summary.loc[distances, ["mean", "mean_penalised"]] = 0.001
+    summary.loc[distances, "n_infinite"] = 0
+    for row in tables.main_tables(results)[0]["rows"]:
+        assert [cell.best for cell in row["cells"]] == [row["model"] == "unet"] * len(row["cells"])
+    marked = [cells for one in tables.metric_tables(results) for cells in one["rows"]]
+    assert {cells[1].text for cells in marked if any(cell.best for cell in cells)} == {"unet"}
+    shown = next(one for one in figures(results.study) if one.kind == "heatmap")
+    with style.paper():
+        drawing = heatmap.draw(results, shown)
+    assert "No model that has learnt next to nothing is marked" in drawing.caption
+    order = results.look.models
+    bold = {
+        order[int(text.get_position()[0])]
+        for panel in drawing.figure.axes
+        for text in panel.texts
+        if text.get_fontweight() == "bold"
+    }
+    assert bold == {"unet"}
     summary.loc[summary["metric"] == "dice", "mean"] = 0.01
     told = _findings(results)
     assert sum("learnt next to nothing" in text for text in told) == 2
@@ -426,6 +458,29 @@ def test_the_findings_count_what_the_tables_say(plain):
             assert (f"{model} in {leads}" in sentence) == (leads > 0)
     assert "1 subject has an infinite distance" in text
     assert "(unet_3d 1)" in text
+
+
+def test_a_subject_with_several_missed_structures_is_counted_once(plain):
+    every = [(subject, name) for subject in ("s1", "s2", "s3") for name in ("heart", "aorta")]
+    rows = [("enet", *pair) for pair in every] + [("unet_3d", "s2", "aorta")]
+    rows += [
+        ("unet_3d", "s4", "thorax_as_a_whole")
+    ]  # a composite region misses what its parts miss
+    found = Results(plain.study, plain.root)
+    found.all_values = pandas.DataFrame(rows, columns=["model", "subject", "structure"]).assign(
+        dataset="thorax", metric="hd95_mm", value=np.inf
+    )
+    assert _missed(found) == [
+        "3 subjects have an infinite distance, since a structure was missed altogether (enet 3, unet_3d 1)."
+    ]
+
+
+def test_a_displayed_name_stays_as_it_is_in_the_first_sentence(plain):
+    names = {"enet": "A_b", "unet_3d": "eNet"}
+    content = plain.study.model_dump(exclude_defaults=True)
+    content.setdefault("publish", {})["style"] = {"models": {"names": names}}
+    styled = Results(plain.study.model_validate(content), plain.root)
+    assert _sentence(styled).startswith("2 models (A_b and eNet) were compared")
 
 
 def test_warnings_of_the_logs_have_a_section(plain, figures_folder, tmp_path):

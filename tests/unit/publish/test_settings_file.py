@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from segstudy import plugins, source_code
 from segstudy.errors import InputError
 from segstudy.publish.redaction import settings_yaml
 from segstudy.publish.settings_file import REMARK_WITHHELD, write_resolved, write_settings
@@ -178,8 +179,9 @@ def test_resolved_settings_are_a_study_file_too(what, tmp_path):
     path = tmp_path / "my study.yaml"
     path.write_text(WRITTEN[what], encoding="utf-8")
     study = read_study(path)
-    resolved = tmp_path / "settings.yaml"
-    resolved.write_text(settings_yaml(study), encoding="utf-8")
+    write_settings(tmp_path / "settings.yaml", study, path, TELLS)
+    resolved = tmp_path / "settings.resolved.yaml"
+    write_resolved(resolved, study, tmp_path / "settings.yaml")
     again = read_study(resolved)
     for name, model in study.models.items():
         if not hasattr(model, "command"):
@@ -320,8 +322,103 @@ def test_own_parts_go_along_and_are_named_where_they_lie_then(names, tmp_path, c
     folders = sorted(file.split("/")[0] for file in copied)
     assert folders == ["plugins"] * 5 + ["plugins_2"] and "plugins_2/tversky_loss.py" in copied
     for file in copied:
-        assert (tmp_path / "zip" / file).read_bytes() == (parts / Path(file).name).read_bytes()
+        source = (parts / Path(file).name).read_bytes()
+        published = source_code.bare(source) if names else source
+        assert (tmp_path / "zip" / file).read_bytes() == published
     assert not caplog.records
+
+
+TELLING = """# by jane
+class Network:
+    '''A network
+    of jane.'''
+
+    width = 8  # jane again, and nobody
+"""
+
+
+def test_code_that_tells_something_is_warned_of_or_goes_bare(tmp_path, caplog):
+    """Its author named herself in remarks; in a text of the code itself, nothing can be left out."""
+    (tmp_path / "net.py").write_text(TELLING)
+    path = tmp_path / "x.yaml"
+    path.write_text(DATA + "models: {own: {network: net.py}}\n")
+    names = {"cases": {}, "subjects": {}}
+    told = {name: tmp_path / name for name in ("plain", "anonymous", "refused")}
+    for folder in told.values():
+        folder.mkdir()
+    write_settings(told["plain"] / "settings.yaml", read_study(path), path, TELLS)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split("net.py, ")[1].split(": ")[0] for line in lines] == [
+        "line 1", "line 4", "line 6",
+    ]  # fmt: skip
+    assert "goes into the zip as it is" in lines[0]
+    assert (told["plain"] / "plugins/net.py").read_text() == TELLING
+
+    caplog.clear()
+    write_settings(told["anonymous"] / "settings.yaml", read_study(path), path, TELLS, names)
+    code = (told["anonymous"] / "plugins/net.py").read_text()
+    assert "jane" not in code and "width = 8" in code
+    assert not caplog.records
+
+    (tmp_path / "net.py").write_text(TELLING + "    place = '/data/jane'\n")
+    plugins.digest.cache_clear()
+    with pytest.raises(InputError, match=r"net\.py, line 7: tells a path or a name: '/data/jane'"):
+        write_settings(told["refused"] / "settings.yaml", read_study(path), path, TELLS, names)
+
+
+NAMESAKES = """
+datasets:
+  chest: {source: {layout: table, path: scans.tsv}, modality: CT, structures: {heart: 1, aorta: 2}}
+models:
+  narrow: {network: a/net.py, loss: {dice: 1, cross_entropy: 0, plugins: {b/net.py:loss: 0.5}}}
+  wide: {network: b/net.py, grid_search: {options.width: [8, 16]}}
+  same: {network: c/net.py}
+  by_grey_value: {trainer: ./grey_values.py, options: {bin_width: 20.0}}
+"""
+_NET = "WIDTH = %d\nclass Network:\n    pass\ndef loss(logits, labels):\n    return logits.sum()\n"
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["study file", "settings alone"])
+def test_code_of_one_file_name_in_two_folders_is_told_apart(is_known, tmp_path, monkeypatch):
+    """Of three `net.py` two are alike; a trainer of one's own, which has no network, goes along."""
+    home, top = tmp_path / "home", tmp_path / "zip"
+    for folder, width in {"a": 1, "b": 2, "c": 1}.items():
+        (home / folder).mkdir(parents=True)
+        (home / folder / "net.py").write_text(_NET % width)
+    parts = Path(__file__).resolve().parents[3] / "resources/plugins"
+    shutil.copy(parts / "grey_values.py", home)
+    (home / "own.yaml").write_text(NAMESAKES)
+    before = read_study(home / "own.yaml")
+    top.mkdir()
+    monkeypatch.chdir(home)
+    write_settings(top / "settings.yaml", before, home / "own.yaml" if is_known else None, TELLS)
+    write_resolved(top / "settings.resolved.yaml", before, top / "settings.yaml")
+    shutil.rmtree(home / "a")
+    monkeypatch.chdir(tmp_path)
+    for name in ("settings.yaml", "settings.resolved.yaml"):
+        models = read_study(top / name).models
+        code = {key: Path(models[key].network_plugin).read_text() for key in ("narrow", "same")}
+        assert code == {"narrow": _NET % 1, "same": _NET % 1}
+        for key in ("wide_w8", "wide_w16"):
+            assert Path(models[key].network_plugin).read_text() == _NET % 2
+        loss = next(iter(models["narrow"].loss.plugins)).removesuffix(":loss")
+        assert Path(loss).read_text() == _NET % 2
+        trainer = models["by_grey_value"]
+        assert Path(trainer.trainer_plugin).read_bytes() == (home / "grey_values.py").read_bytes()
+        assert trainer.options == {"bin_width": 20.0}
+        assert "network" not in yaml.safe_load((top / name).read_text())["models"]["by_grey_value"]
+
+
+def test_resolved_settings_that_say_something_else_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.yaml"
+    path.write_text(DATA + MODELS)
+    study = read_study(path)
+    write_settings(tmp_path / "settings.yaml", study, path, TELLS)
+    faulty = settings_yaml(study).replace("folds: 5", "folds: 4")
+    assert faulty != settings_yaml(study)
+    monkeypatch.setattr("segstudy.publish.settings_file.settings_yaml", lambda *given: faulty)
+    with pytest.raises(InputError, match="reads as the study that ran: splits would be other"):
+        write_resolved(tmp_path / "settings.resolved.yaml", study, tmp_path / "settings.yaml")
 
 
 def test_under_other_names_no_remark_is_kept(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 from test_figures import check_texts
 
-from segstudy.publish import methods, style, tables
+from segstudy.publish import drawing, methods, style, tables
 from segstudy.publish.catalogue import figures
 from segstudy.publish.draw import parts
 from segstudy.publish.drawing import draw, draw_all
@@ -102,6 +102,29 @@ def test_order_and_colours_are_those_given(named):
     assert [one.get_label() for one in handles] == ["3D U-Net", "ENet", "2D U-Net"]
 
 
+def test_a_colour_that_is_given_belongs_to_one_model(plain):
+    first, second = style.model_colours(["enet", "unet_3d"]).values()
+    look = with_style(plain, models={"colours": {"unet_3d": first}}).look
+    assert look.model_colours == {"enet": second, "unet_3d": first.lower()}
+    heart, aorta = style.structure_colours(["heart", "aorta"]).values()
+    look = with_style(plain, structures={"colours": {"aorta": heart, "heart": aorta}}).look
+    assert look.structure_colours == {"heart": aorta.lower(), "aorta": heart.lower()}
+
+
+def test_figures_in_a_font_that_is_missing_here_are_drawn_in_the_plain_one(
+    plain, tmp_path, monkeypatch, caplog
+):
+    results = with_style(plain, font="No Such Font")
+    one = next(one for one in figures(results.study) if one.kind == "heatmap")
+    monkeypatch.setattr("segstudy.publish.drawing.figures", lambda study: [one])
+    draw_all(results, tmp_path / "figures")
+    assert [record.message[:65] for record in caplog.records if record.levelname == "WARNING"] == [
+        "publish.style.font: 'No Such Font' is not installed on this machi"
+    ]
+    svg = (tmp_path / f"figures/{one.name}.svg").read_text(encoding="utf-8")
+    assert "No Such Font" not in svg and "DejaVu Sans" in svg
+
+
 def test_without_a_style_names_order_and_colours_are_the_studys(plain):
     look = plain.look
     assert look.models == list(plain.study.models) == list(look.model_names.values())
@@ -115,6 +138,26 @@ def test_without_a_style_names_order_and_colours_are_the_studys(plain):
 )
 def test_figures_fit_a_journals_width_at_its_size_of_text(plain, chosen):
     check_texts(with_style(plain, **chosen))
+
+
+def test_a_font_that_is_not_installed_gives_the_figure_in_the_plain_one(plain, tmp_path, caplog):
+    files = []
+    for name, chosen in {"lacking": {"font": "No Such Font"}, "plain": {}}.items():
+        results = with_style(plain, **chosen)
+        one = next(one for one in figures(results.study) if one.kind == "heatmap")
+        with style.paper(results.study.publish.style):
+            style.save(draw(results, one, ViewCache(results)).figure, tmp_path / name, "svg")
+        files.append((tmp_path / f"{name}.svg").read_bytes())
+    assert files[0] == files[1] and b"@font-face" in files[0]
+    assert "findfont" not in caplog.text
+
+
+def test_figures_drawn_in_another_font_are_told_of(plain, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(drawing, "figures", lambda study: [])
+    for chosen in ({}, {"font": "No Such Font"}):
+        assert "No Such Font" not in caplog.text
+        drawing.draw_all(with_style(plain, **chosen), tmp_path / f"{len(chosen)}")
+    assert caplog.text.count("'No Such Font' is not installed here") == 1
 
 
 def test_text_of_an_svg_is_text_with_its_font(named, named_figures):

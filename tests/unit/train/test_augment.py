@@ -1,6 +1,7 @@
 """Augmentation against closed forms: known angles move known points, and labels move with images."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from benchmark_runs import run_quickly
 from segstudy.study import Augmentation
 from segstudy.train import augment as module
 from segstudy.train import spatial
-from segstudy.train.augment import augment
-from segstudy.train.draw import Draw
-from segstudy.train.spatial import PatchGeometry, affine, resample, source_size
+from segstudy.train.augment import augment, place
+from segstudy.train.draw import Draw, draw_of_step
+from segstudy.train.sampling import Sampler, TrainingCase
+from segstudy.train.spatial import PatchGeometry, Placement, affine, resample, source_size
 
 SHARES = [name for name in Augmentation.model_fields if name.endswith("_probability")]
 NOTHING = dict.fromkeys(SHARES, 0.0)
@@ -39,10 +41,17 @@ def blob(shape, centre, width=1.5):
     return np.exp(-0.5 * (offset**2).sum(0) / width**2).astype(np.float32)
 
 
+def placed(matrices, moved, displacement=None):
+    """A placement that flips nothing."""
+    flipped = torch.zeros(matrices.shape[:2], dtype=torch.bool)
+    return Placement(matrices, torch.tensor(moved), flipped, displacement)
+
+
 def moved(image, matrix, size=None):
     images = torch.from_numpy(image)[None, None]
     labels = torch.from_numpy((image > 0.5).astype(np.uint8))[None]
-    out, label = resample(images, labels, matrix, torch.tensor([True]), size or image.shape)
+    placement = placed(matrix, [True])
+    out, label = resample(images, labels, placement, size or image.shape)
     return out[0, 0].numpy(), label[0].numpy()
 
 
@@ -148,8 +157,8 @@ def test_no_spatial_change_mixes_far_apart_slices(coarse):
 def test_what_is_not_turned_is_cut_from_the_middle_unchanged():
     images = torch.randn(2, 1, 12, 10, 8)
     labels = torch.randint(0, 3, (2, 12, 10, 8), dtype=torch.uint8)
-    turned = torch.tensor([False, False])
-    out, label = resample(images, labels, matrices([9.0] * 3).repeat(2, 1, 1), turned, (8, 8, 4))
+    still = placed(matrices([9.0] * 3).repeat(2, 1, 1), [False, False])
+    out, label = resample(images, labels, still, (8, 8, 4))
     assert torch.equal(out, images[:, :, 2:10, 1:9, 2:6])
     assert torch.equal(label, labels[:, 2:10, 1:9, 2:6])
 
@@ -506,10 +515,8 @@ def test_an_elastic_field_moves_content_by_its_displacement():
     out, _ = resample(
         ramp[None, None].contiguous(),
         torch.zeros(1, 24, 22, 20, dtype=torch.uint8),
-        torch.eye(3, 4, dtype=torch.float64)[None],
-        torch.tensor([True]),
+        placed(torch.eye(3, 4, dtype=torch.float64)[None], [True], field),
         size,
-        displacement=field,
     )
     places = torch.arange(12.0)[:, None, None] + 6
     torch.testing.assert_close(out[0, 0], places + field.values(size)[0, 0], rtol=0, atol=1e-3)
@@ -683,3 +690,70 @@ def test_a_patch_is_blurred_by_the_sigma_asked_for(sigma):
     for blurred, plain in zip(out[:, 0].numpy(), image[:, 0].numpy(), strict=True):
         expected = ndimage.gaussian_filter(plain, sigma, mode="nearest", truncate=6)
         assert blurred[5:-5, 5:-5] == pytest.approx(expected[5:-5, 5:-5], abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(10, 8), (10, 8, 6)], ids=["2D", "3D"])
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_is_read_outside_a_patchs_reach(size, seed):
+    """NaN everywhere else changes no voxel of a patch."""
+    change = Augmentation(
+        rotation_deg=40,
+        scale=(0.7, 1.4),
+        shear=0.2,
+        translation_voxels=2,
+        affine_probability=0.7,
+        elastic_probability=0.5,
+        elastic_voxels=0.6,
+        elastic_spacing_voxels=4,
+        flip_axes=("right_left", "back_front"),
+    )
+    dims = len(size)
+    spacing_mm = torch.tensor([[1.0, 1.3, 2.0][:dims]] * 6)
+    geometry = PatchGeometry(size, spacing_mm, torch.arange(dims).repeat(6, 1), 3.0)
+    source = source_size(size, change, spacing_mm[0].tolist(), 3.0)
+    placement = place(change, geometry, Draw(torch.Generator().manual_seed(seed), 6))
+    boxes = placement.reach(source, size)
+    random = torch.Generator().manual_seed(1)
+    images = torch.rand(6, 1, *source, generator=random)
+    labels = torch.randint(1, 200, (6, *source), generator=random).byte()
+    known = torch.zeros(6, 1, *source, dtype=torch.bool)
+    for patch, box in enumerate(boxes):
+        known[(patch, 0, *box)] = True
+    assert known.float().mean() < 0.8
+    expected = resample(images, labels, placement, size)
+    found = resample(
+        images.where(known, torch.nan), labels.where(known[:, 0], 255), placement, size
+    )
+    for part, right in zip(found, expected, strict=True):
+        assert torch.equal(part, right)
+
+
+@pytest.mark.parametrize(
+    ("patch", "planes"),
+    [((10, 8, 6), ("axial",)), ((10, 8), ("axial", "sagittal"))],
+    ids=["3D", "2D"],
+)
+def test_a_step_of_what_is_needed_is_that_of_all(patch, planes):
+    """The sampler reads the boxes that the step will draw; what the network sees is the same to the bit."""
+    random = np.random.default_rng(0)
+    shape, change = (21, 18, 15), Augmentation(affine_probability=0.6)
+    label = random.integers(0, 3, shape).astype(np.uint8)
+    foreground = {n: np.argwhere(label == n) for n in (1, 2)}
+    image = random.normal(size=(2, *shape)).astype(np.float32)
+    case = TrainingCase("toy", "a", image, label, foreground, (1.0, 1.0, 1.5))
+    source = source_size(patch, change, (1.0, 1.0, 1.5)[: len(patch)], 3.0)
+
+    def reach(step, spacing_mm, axes):
+        geometry = PatchGeometry(patch, spacing_mm, axes, 3.0)
+        return place(change, geometry, draw_of_step(7, step, 4)).reach(source, patch)
+
+    whole = Sampler([case], patch, source, planes, 4, 0.5, 0)
+    for step in range(4):
+        seen = []
+        for sampler in (whole, replace(whole, reach=reach)):
+            batch = sampler.batch(step)
+            geometry = PatchGeometry(patch, batch.spacing_mm, batch.axes, 3.0)
+            draw = draw_of_step(7, step, 4)
+            seen.append(augment(batch.images, batch.labels, change, geometry, draw))
+        for part, right in zip(*seen, strict=True):
+            assert torch.equal(part, right)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas
 import pytest
+import torch
 
 from builders import write_cohort
 from segstudy.cases import Case, Split, read_cases, read_splits, trained, write_cases, write_splits
@@ -155,6 +156,35 @@ def test_nnunet_plans_for_the_memory_asked_for(tmp_path, monkeypatch, asked, giv
     with pytest.raises(InterruptedError):
         module._plan(SimpleNamespace(settings=settings, model=model, cases=[]), tmp_path, 1)
     assert seen == [(planner_class("resenc_l"), given)]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_nnunet_compiles_on_a_gpu_unless_told_not_to(tmp_path, monkeypatch, asked):
+    trainers = pytest.importorskip("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    monkeypatch.setenv("nnUNet_compile", "")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "")
+    found = []
+
+    class Trainer:
+        output_folder = tmp_path
+
+        def __init__(self, *_):
+            self.device = torch.device("cuda")
+
+        def follow(self, *_):
+            pass
+
+        def initialize(self):
+            found.append(trainers.nnUNetTrainer._do_i_compile(self))
+
+    monkeypatch.setattr("segstudy.train.nnunet_trainer.SegstudyTrainer", Trainer)
+    model = NnunetModel(network="nnunet", mirror="all", compile=asked)
+    settings = TrainSettings(model=model, structures=("a",), channels=("b",), modality="CT")
+    fold = module.Fold(settings, [], [], 0, 0)
+    run = SimpleNamespace(device=torch.device("cpu"), threads=3)
+    module._trainer(fold, {"plans": {}, "dataset": {}}, tmp_path, run)
+    assert found == [asked]
+    assert os.environ.get("nnUNet_n_proc_DA") == "2"  # noqa: SIM112
 
 
 def segstudy(*words, check=True) -> subprocess.CompletedProcess:

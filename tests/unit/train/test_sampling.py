@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark_runs import run_quickly
 from segstudy.errors import InputError
 from segstudy.images.arrays import sample_foreground, sample_labelled
 from segstudy.images.prepare import IGNORED
@@ -272,3 +273,10 @@ def test_every_patch_shows_a_labelled_voxel_and_what_is_ignored_is_no_foreground
 
 def test_a_case_with_all_labels_is_sampled_as_ever():
     assert sample_labelled(case().label, "toy", "case_0") is None
+
+
+@pytest.mark.long
+def test_the_benchmark_runs():
+    run = run_quickly("loader")
+    assert run.returncode == 0, run.stderr
+    assert "| 32^3 | segstudy | disk |" in run.stdout

@@ -123,6 +123,8 @@ def test_finished_work_is_found_again_in_another_folder_and_not_after_an_edit(
         ("return logits.mean(0)", "expected a tensor of one number, or of one an image"),
         ("return float(logits.detach().mean())", "gives float; expected a tensor"),
         ("return nothing", r"NameError: .*nothing.*own.py, line 2, in loss"),
+        ("raise SystemExit(0)", r"own.py: SystemExit: 0 .*line 2, in loss"),
+        ("labels.zero_(); return logits.mean()", r"own.py: changes labels in place.*labels.clone"),
     ],
 )
 def test_a_loss_that_breaks_its_contract_is_told_before_training(
@@ -134,6 +136,32 @@ def test_a_loss_that_breaks_its_contract_is_told_before_training(
     heard = capsys.readouterr()
     assert re.search(said, heard.err + heard.out)
     assert not (tmp_path / "out" / "checkpoint").exists()
+
+
+def test_a_loss_that_is_nan_late_is_blamed_in_place_of_the_images(cohort, tmp_path, capsys):
+    """The fourth call is in the third step of epochs of two; the first tries the loss before training."""
+    text = (
+        "CALLS = []\n"
+        "def loss(logits, labels):\n"
+        "    CALLS.append(1)\n"
+        "    return logits.mean() * (float('nan') if len(CALLS) > 3 else 1)\n"
+    )
+    own = written(tmp_path, "late.py", text)
+    words = cohort.words(tmp_path / "out", QUICK | {"loss": {"plugins": {own: 1}}})
+    assert main(words) != 0
+    said = capsys.readouterr().err
+    assert "epoch 2, step 1 of 2" in said
+    assert (
+        "the loss of plug-in late.py is not finite though the logits are; mend the plug-in" in said
+    )
+    assert "Look at these images" not in said
+
+
+def test_a_loss_is_not_blamed_for_logits_that_are_not_finite(tmp_path):
+    loss = SegmentationLoss(Loss(plugins={written(tmp_path, "ce.py", CROSS_ENTROPY): 1}), ["a"])
+    logits, labels = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8)
+    loss(logits / 0, labels)
+    assert loss.at_fault() == []
 
 
 def test_a_loss_of_one_number_an_image_is_averaged(tmp_path):
@@ -209,6 +237,25 @@ def test_changes_that_break_their_contract_are_told(tmp_path, body, said):
     own = written(tmp_path, "own.py", f"def augment(images, labels, generator):\n    {body}\n")
     with pytest.raises(InputError, match=said):
         Changes([own], 2)(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8), [1])
+
+
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [("images / 0, labels", "not finite"), ("images, labels + 77", "labels of value 77")],
+)
+def test_changes_that_break_their_contract_late_are_told(tmp_path, late, said):
+    text = (
+        "CALLS = []\n"
+        "def augment(images, labels, generator):\n"
+        "    CALLS.append(1)\n"
+        f"    return ({late}) if len(CALLS) > 2 else (images, labels)\n"
+    )
+    changes = Changes([written(tmp_path, "late.py", text)], 2)
+    batch = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8)
+    for _ in range(2):
+        changes(*batch, [1])
+    with pytest.raises(InputError, match=rf"plug-in late.py: gives .*{said}"):
+        changes(*batch, [1])
 
 
 def test_changes_that_take_other_arguments_are_told(tmp_path):

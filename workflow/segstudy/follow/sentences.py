@@ -4,7 +4,9 @@ import itertools
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from segstudy.jobs.targets import STAGES
@@ -46,8 +48,21 @@ class InSentences(logging.Formatter):
         return self._whole.format(record)
 
 
+LEAST_FREE_BYTES = 4096
+"""Room on a disk below which no line of a log is written."""
+
+
 def _told(text: str) -> str:
     return "\n".join(f"segstudy: error: {line}" for line in text.splitlines())
+
+
+def _no_room(log: Path) -> str:
+    """Return that a log's disk is full, where it is: then the job could not say so itself."""
+    with suppress(OSError):
+        folder = next(folder for folder in log.absolute().parents if folder.is_dir())
+        if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+            return f"its log could not be written, since no room is left on the disk of {folder}"
+    return ""
 
 
 def reason_in(log: Path) -> str:
@@ -55,13 +70,16 @@ def reason_in(log: Path) -> str:
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
     except OSError:
-        return "it left no log: it was killed before it began, or its machine was"
+        return _no_room(log) or "it left no log: it was killed before it began, or its machine was"
     errors = [line for line in lines if line.startswith("segstudy: error: ")]
     if errors:
         return errors[0].removeprefix("segstudy: error: ")
     said = [line for line in lines if line]
     if len(said) <= 1:
-        return "it says nothing of it: killed from outside (memory, time limit, or by hand)"
+        return (
+            _no_room(log)
+            or "it says nothing of it: killed from outside (memory, time limit, or by hand)"
+        )
     return f"its last words: {said[-1]}"
 
 

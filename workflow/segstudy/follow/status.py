@@ -123,7 +123,9 @@ def status(study: str, root: Path | str, record: Path | str, now: float) -> Stat
     last = os.stat(record).st_mtime
     over = any(event["event"] == "ended" for event in own)
     alive = not over and now - last < SILENT_S and not _is_gone(run)
-    complete = 0 < total <= done
+    # A stage's target falls away where the audit, which it ends with, has told of nothing more.
+    only_targets = over and set(states.values()) <= {"ended"} and total - done <= asked.total()
+    complete = 0 < total <= done or (total > 0 and only_targets)
     # A run that was killed leaves its jobs at work, and nobody to write down that they ended.
     late = (
         []

@@ -88,8 +88,9 @@ def predict_each(
                     predicted, network_s = _timed(image.probabilities, trained, array, device)
             except GpuMemoryError as error:
                 raise InputError(f"case {name}: {error}") from None
-            except InputError as error:
-                errors[name] = error
+            except InputError as error:  # a file's tells its case, a network's can't
+                told = f"case {name}: " in str(error) or str(images[name][0]) in str(error)
+                errors[name] = error if told else InputError(f"case {name}: {error}")
                 continue
             if overlapping:
                 wait(exports.values())

@@ -1,10 +1,12 @@
-"""Checks of an image before its prediction, the same as the audit's."""
+"""Checks of an image before its prediction, the same as the audit's, and of what a network gives for it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from segstudy import networks
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_image
 from segstudy.images.headers import say_warnings
@@ -13,6 +15,7 @@ from segstudy.images.size_outliers import Size, image_size, outlier_text
 from segstudy.images.value_checks import REFUSED, image_problems
 from segstudy.log import log
 from segstudy.networks.weights import Trained
+from segstudy.networks.window import finite
 
 
 def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
@@ -47,6 +50,15 @@ def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
     if text:
         raise InputError(f"{paths[0]}: {text}")
     return image
+
+
+def refuse_not_finite(trained: Trained, predicted: torch.Tensor | np.ndarray) -> None:
+    """Raise InputError where logits or probabilities are not finite: labels made of them would look like any other."""
+    if not finite(predicted):
+        raise InputError(
+            f"{networks.label(trained.model)}: gives logits that are not finite, of which no label can be made; mend "
+            "the network, or lower optimizer.lr and train it again"
+        )
 
 
 def is_ct(trained: Trained) -> bool:

@@ -14,7 +14,7 @@ from segstudy.images import prepare as preparing
 from segstudy.images.files import Image
 from segstudy.images.normalise import normalise
 from segstudy.images.plan import Plan, Restore
-from segstudy.infer.checks import read_checked
+from segstudy.infer.checks import read_checked, refuse_not_finite
 from segstudy.networks.weights import Trained
 from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.sides import class_pairs
@@ -66,7 +66,10 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
 
 
 def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> np.ndarray:
-    """Predict class probabilities (class, x, y, z) of an image that `read` returned; class 0 is background."""
+    """Predict class probabilities (class, x, y, z) of an image that `read` returned; class 0 is background.
+
+    Raises InputError where the code of a network of the user's own fails, and where any network gives no finite logits.
+    """
     window = SlidingWindow(
         patch_size=trained.patch_size,
         dims=trained.model.dims,
@@ -76,7 +79,7 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
         pairs=class_pairs(trained.structures, trained.left_right_pairs),
     )
     with networks.telling(trained.model):
-        return predict_volume(
+        predicted = predict_volume(
             trained.network,
             array,
             len(trained.structures) + 1,
@@ -84,6 +87,8 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
             device,
             trained.model.amp,
         )
+    refuse_not_finite(trained, predicted)
+    return predicted
 
 
 def restore(probabilities: np.ndarray, way: Restore) -> Image:

@@ -15,7 +15,7 @@ import torch
 
 from segstudy.images.files import Grid, Image
 from segstudy.images.geometry import reorient
-from segstudy.infer.checks import read_checked
+from segstudy.infer.checks import read_checked, refuse_not_finite
 from segstudy.log import log
 from segstudy.networks.nnunet import managers
 from segstudy.networks.weights import Trained
@@ -101,7 +101,9 @@ def probabilities(trained: Trained, array: np.ndarray, device: torch.device) -> 
         "nnUNetTrainer",
         trained.plan["mirroring_axes"],
     )
-    return predictor.predict_logits_from_preprocessed_data(torch.from_numpy(array))
+    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(array))
+    refuse_not_finite(trained, logits)
+    return logits
 
 
 def restore(logits: torch.Tensor, way: Way) -> Image:

@@ -64,6 +64,13 @@ def telling(model: "AnyModel") -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def label(model: "AnyModel") -> str:
+    """Return what a network is called in a message: `plug-in my_net.py`, or `network unet`."""
+    if model.network == "plugin":
+        return f"plug-in {module_of('plugin').plugins.reference(model.network_plugin).label}"
+    return f"network {model.network}"
+
+
 def modules(model: "AnyModel") -> list[str]:
     """Return the modules that are imported by name to build a model's network, e.g. `networks.unet`."""
     # nnU-Net has no head of ours.

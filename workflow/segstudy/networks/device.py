@@ -14,9 +14,10 @@ from segstudy.log import log
 LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
 """NVIDIA's least driver for a major version of CUDA (CUDA Toolkit release notes, minor version compatibility)."""
 ALLOCATION_FAILED = (
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDA out of memory",
+    *("CUDA out of memory", "CUDA error: out of memory", "ALLOCATION_FAILED"),
+    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
+    # What these say where no memory is left for their own workspace.
+    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED"),
 )
 """What libraries say of memory that they don't get, without torch's own exception."""
 
@@ -106,12 +107,38 @@ def gpu_failures(advice: str) -> Iterator[None]:
                 f"({', '.join(torch.cuda.get_arch_list()) or 'none'}); install another build of torch (docs/running.md, GPUs), or "
                 "set device: cpu"
             ) from None
+        if "busy or unavailable" in words:
+            raise InputError(
+                f"this GPU{_card()} is another program's alone (exclusive mode, or a job that was not ended): "
+                "`nvidia-smi` shows whose; end it, or set CUDA_VISIBLE_DEVICES to another GPU"
+            ) from None
         if "NCCL" in words:
             raise InputError(
                 f"the GPUs of this training lost each other: {words[:300]}; NCCL_DEBUG=INFO in the job's environment "
                 "says more, and gpus: 1 does without"
             ) from None
         raise
+
+
+@contextmanager
+def compile_failures() -> Iterator[None]:
+    """Turn what torch.compile raises into a sentence.
+
+    Raises
+    ------
+    InputError
+        Where the network can't be compiled here.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
+            "(Triton on a GPU); set compile: false, or install one"
+        ) from None
 
 
 class GpuMemoryError(InputError):

@@ -196,6 +196,11 @@ def _predict(
     return total
 
 
+def finite(values: Tensor | np.ndarray) -> bool:
+    """Return whether all values are finite; a sum in double precision tells, and takes no second volume."""
+    return math.isfinite(torch.as_tensor(values).sum(dtype=torch.float64))
+
+
 def _combinations(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield all choices of one or more of them."""
     for number in range(1, len(names) + 1):

@@ -116,8 +116,9 @@ def _figures(study: Study) -> list[Figure]:
     if any(model.trainer not in ("external", "plugin") for model in study.models.values()):
         figures_of_study.append(_figure("architecture", "Training", "networks"))
         figures_of_study.append(_figure("training", "Training", "learning curves"))
-    for name, model in study.models.items():
-        if model.trainer == "synth":
+    shown_models = study.publish.style.models.ordered(list(study.models))
+    for name in shown_models:
+        if study.models[name].trainer == "synth":
             figures_of_study.append(
                 _figure("synthesis", "Training", "synthetic images", model=name)
             )
@@ -161,7 +162,7 @@ def _figures(study: Study) -> list[Figure]:
         for rank in RANKS:
             title = f"surfaces in 3D, {rank} cases"
             figures_of_study.append(_figure("surfaces", "Cases", title, dataset, rank=rank))
-        for model in study.models:
+        for model in shown_models:
             figures_of_study.append(
                 _figure("cases", "Cases", "best to worst", dataset, model=model)
             )
@@ -171,7 +172,8 @@ def _figures(study: Study) -> list[Figure]:
 def families(study: Study) -> list[list[str]]:
     """Group the models that differ in nothing but how many subjects they are trained on."""
     kin: dict[str, list[str]] = {}
-    for name, model in study.models.items():
+    for name in study.publish.style.models.ordered(list(study.models)):
+        model = study.models[name]
         if model.trainer != "external":
             alike = model.learning().model_copy(update={"training_subset": None})
             kin.setdefault(alike.to_json(), []).append(name)

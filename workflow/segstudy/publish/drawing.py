@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segstudy import metric_plugins
 from segstudy.files import write_json, write_table, write_text, writing_folder
-from segstudy.log import progress
+from segstudy.log import log, progress
 from segstudy.publish import own_figures, style
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, Figure, figures
 from segstudy.publish.draw import (
@@ -81,6 +81,8 @@ def draw_all(results: Results, folder: Path, workers: int = 1) -> None:
     The folder appears complete or not at all; files of another version in it are gone. The files
     are the same however many processes draw them.
     """
+    if problem := results.study.publish.style.font_problem():
+        log.warning("%s", problem)
     # What a plug-in draws comes first: it may fail, and all others would be drawn for nothing.
     wanted = sorted(figures(results.study), key=lambda figure: not figure.plugin)
     with writing_folder(folder) as temporary:
@@ -128,9 +130,10 @@ def _draw_and_save(
     chosen = results.study.publish.style
     with style.paper(chosen):
         drawing = draw(results, figure, viewer)
-        style.settle(drawing.figure)
-        for suffix in chosen.formats:
-            style.save(drawing.figure, folder / figure.name, suffix)
+        with own_figures.telling(figure):
+            style.settle(drawing.figure)
+            for suffix in chosen.formats:
+                style.save(drawing.figure, folder / figure.name, suffix)
         write_table(folder / f"{figure.name}.csv", drawing.table)
         write_text(
             folder / figure.caption,

@@ -80,5 +80,15 @@ class Look:
 
 
 def _with(colours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Put the given colours, as hexadecimal numbers, in place of the chosen ones."""
-    return {**colours, **{name: to_hex(colour) for name, colour in given.items()}}
+    """Put the given colours, as hexadecimal numbers, in place of the chosen ones.
+
+    A name whose chosen colour is given to another takes one that a name with a given colour leaves.
+    """
+    asked = {name: to_hex(colour) for name, colour in given.items()}
+    taken = set(asked.values())
+    left = [colours[name] for name in asked if colours[name].lower() not in taken]
+    kept = {
+        name: left.pop(0) if colour.lower() in taken and name not in asked else colour
+        for name, colour in colours.items()
+    }
+    return {**kept, **asked}

@@ -93,8 +93,8 @@ def _data(results: Results) -> str:
         )
     trained_on_part = {
         look.model(name): study.trained_on(name)
-        for name, model in study.models.items()
-        if model.train_on is not None and len(study.training_datasets) > 1
+        for name in look.models
+        if study.models[name].train_on is not None and len(study.training_datasets) > 1
     }
     return _filled("data", study, datasets, trained_on_part, _dealing(results), look)
 
@@ -558,7 +558,7 @@ def _software(results: Results) -> str:
             versions.setdefault(name, set()).add(str(version))
     monai = " and MONAI [[cardoso2022]]" if "monai" in versions else ""
     here = dict(provenance.library_versions())
-    own = f"segstudy {here['segstudy']}"
+    own = f"segstudy {here['segstudy']} [[segstudy]]"
     snakemake = f" (Snakemake {here['snakemake']})" if "snakemake" in here else ""
     torch = f" with PyTorch [[paszke2019]]{monai}" if versions else ""
     text = [f"{own} ran the study as a Snakemake workflow [[molder2021]]{snakemake}{torch}."]

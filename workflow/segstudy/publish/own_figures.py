@@ -1,6 +1,7 @@
 """Figures of plug-ins: what they are given, and what they give back."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,8 @@ from segstudy.publish.results import Results
 
 DRAW = "draw"
 """What is looked for in a plug-in."""
+LEAST_MM, HIGHEST_MM = 5.0, 250.0
+"""The least width and height of a figure, and the most height: that of an A4 page's text."""
 PARTS = {"figure": Canvas, "title": str, "caption": str, "alt": str, "table": pandas.DataFrame}
 
 
@@ -127,6 +130,11 @@ def draw(results: Results, figure: Figure) -> Drawing:
     return _checked(found, figure.plugin)
 
 
+def telling(figure: Figure) -> AbstractContextManager[None]:
+    """Turn an error of laying out or saving a plug-in's figure into a sentence; text in it is set only then."""
+    return plugins.telling(figure.plugin) if figure.plugin else nullcontext()
+
+
 def _checked(found: Any, text: str) -> Drawing:
     if not isinstance(found, Mapping):
         raise _wrong(text, f"{type(found).__name__}", f"a dict of {', '.join(PARTS)}")
@@ -145,15 +153,40 @@ def _checked(found: Any, text: str) -> Drawing:
         raise _wrong(text, f"{odd[0]}", f"nothing but {', '.join(PARTS)}")
     if not len(found["table"].columns):
         raise _wrong(text, "table: no column", "the numbers that the figure was drawn from")
-    width_mm = found["figure"].get_figwidth() * 25.4
-    if width_mm > style.page_mm() + 0.5:
-        raise _wrong(
-            text,
-            f"figure: {width_mm:.0f} mm wide",
-            f"at most {style.page_mm():g} mm, the width of a page's text",
-        )
+    _check_size(found["figure"], text)
     words = (" ".join(found[name].split()) for name in ("title", "caption", "alt"))
-    return Drawing(found["figure"], *words, found["table"])
+    return Drawing(found["figure"], *words, _with_index(found["table"], text))
+
+
+def _check_size(figure: Canvas, text: str) -> None:
+    """Raise InputError where a figure has no size, or does not fit on a page."""
+    for way, size_inches, most_mm, what in (
+        ("wide", figure.get_figwidth(), style.page_mm(), "width"),
+        ("high", figure.get_figheight(), HIGHEST_MM, "height"),
+    ):
+        size_mm = size_inches * 25.4
+        if not LEAST_MM <= size_mm <= most_mm + 0.5:
+            raise _wrong(
+                text,
+                f"figure: {size_mm:.0f} mm {way}",
+                f"{LEAST_MM:g} to at most {most_mm:g} mm, the {what} of a page's text",
+            )
+
+
+def _with_index(table: pandas.DataFrame, text: str) -> pandas.DataFrame:
+    """Return a table whose rows' names, as a `groupby` leaves them, are columns; numbers without a name are none.
+
+    Raises InputError for columns of several levels, and for a row's name that is a column's too.
+    """
+    if table.columns.nlevels > 1:
+        raise _wrong(text, f"table: columns of {table.columns.nlevels} levels", "one name a column")
+    index = table.index
+    if not any(index.names) and index.nlevels == 1 and pandas.api.types.is_integer_dtype(index):
+        return table
+    try:
+        return table.reset_index()
+    except ValueError as error:
+        raise _wrong(text, f"table: index: {error}", "names of rows that are no column") from None
 
 
 def _wrong(text: str, found: str, expected: str) -> InputError:

@@ -36,6 +36,7 @@ from segstudy.publish.report import VIEWER, write_report
 from segstudy.publish.results import Results
 from segstudy.publish.settings_file import PLUGINS, write_resolved, write_settings
 from segstudy.publish.viewer import write_viewer
+from segstudy.publish.words import markdown
 from segstudy.study import Study, patterns_of
 
 CHECKSUMS = "SHA256SUMS"
@@ -247,14 +248,27 @@ def collect(
 
     write_tables(results, top / "tables", anonymous)
     text = "\n\n".join(f"## {heading}\n\n{part}" for heading, part in methods(results))
-    cited = list(dict.fromkeys(re.findall(r"\[\[(\w+)\]\]", text)))
-    write_text(
-        top / "methods.md",
-        "# Methods\n\n" + re.sub(r"\[\[(\w+)\]\]", r"[@\1]", text)
-        + "\n\nThis text is free to use (CC0 1.0).\n",
-    )  # fmt: skip
+    cited = list(dict.fromkeys(_CITATION.findall(text)))
+    write_text(top / "methods.md", methods_file(text))
     write_text(top / "references.bib", rerun.bibliography(cited, study, origin))
     write_text(top / "LICENCE.md", licences(results))
+
+
+_CITATION = re.compile(r"\[\[(\w+)\]\]")
+
+
+def methods_file(text: str) -> str:
+    """Write the methods as Markdown: names as they are, citations as pandoc reads them.
+
+    Parameters
+    ----------
+    text
+        Headings and text of `methods`, with citations as `[[key]]`.
+    """
+    words = _CITATION.split(text)  # words and keys by turns
+    words[::2] = map(markdown, words[::2])
+    words[1::2] = [f"[@{key}]" for key in words[1::2]]
+    return f"# Methods\n\n{''.join(words)}\n\nThis text is free to use (CC0 1.0).\n"
 
 
 def licences(results: Results) -> str:
@@ -379,10 +393,17 @@ CONTENTS = {
 
 
 def _readme(study: Study, top: Path, options: Sequence[str], again: str) -> str:
-    there = [f"| `{name}` | {holds} |" for name, holds in CONTENTS.items() if (top / name).exists()]
+    # Code of several folders lies in `plugins`, `plugins_2` and so on.
+    folders = [f"{folder.name}/" for folder in sorted(top.glob(f"{PLUGINS}*/"))]
+    there = [
+        f"| `{part}` | {holds} |"
+        for name, holds in CONTENTS.items()
+        for part in (folders if name == f"{PLUGINS}/" else [name])
+        if (top / part).exists()
+    ]
     return "\n".join(
         [
-            f"# {redacted(study).title or study.name}",
+            f"# {markdown(redacted(study).title or study.name)}",
             "",
             "| file | holds |",
             "|---|---|",
@@ -391,6 +412,7 @@ def _readme(study: Study, top: Path, options: Sequence[str], again: str) -> str:
             "",
             "Images of patients are in it." if WITH_IMAGES in options else "No image of a patient is in it.",
             "Cases have numbers for names." if ANONYMOUS in options else "Cases have their own names.",
+            *(["The study's own code is without comments and docstrings."] if folders and ANONYMOUS in options else []),
             *([f"Not all of the study is done: {'; '.join(study.partial)}."] if study.partial else []),
             "",
             again,

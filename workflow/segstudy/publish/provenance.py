@@ -229,8 +229,8 @@ def run_times(benchmarks: pandas.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
-def seeds(study: Study, look: Look) -> list[tuple[str, str]]:
-    """List the seed of everything that is drawn at random."""
+def seeds(study: Study, look: Look | None = None) -> list[tuple[str, str]]:
+    """List the seed of everything that is drawn at random, by the study's own names or, with a look, as it is shown."""
     drawn = [
         ("folds", str(study.splits.seed)),
         ("swaps and resamples", str(study.statistics.seed)),
@@ -238,9 +238,10 @@ def seeds(study: Study, look: Look) -> list[tuple[str, str]]:
     for name, settings in study.datasets.items():
         if settings.source.layout == "phantom":
             drawn.append((f"phantom {name}", str(settings.source.seed)))
+    shown = {name: look.model(name) if look else name for name in (look or study).models}
     of_models = {
-        look.model(name): ", ".join(map(str, study.models[name].seeds))
-        for name in look.models
+        shown[name]: ", ".join(map(str, study.models[name].seeds))
+        for name in shown
         if not isinstance(study.models[name], ExternalModel)
     }
     if len(of_models) > 1 and len(set(of_models.values())) == 1:

@@ -8,7 +8,7 @@ or a name; else a remark stands for them.
 import copy
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -35,40 +35,61 @@ _FILE_LIKE = re.compile(
 )
 
 
-def redacted(study: Study) -> Study:
-    """Return the study as others may read it: roles for paths and addresses, nothing else changed."""
+def label(text: str) -> str:
+    """Return the label of a plug-in in place of where it lies."""
+    return reference(text).label
+
+
+def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
+    """Return the study as others may read it: roles for paths and addresses, nothing else changed.
+
+    Parameters
+    ----------
+    study
+        The study.
+    called
+        Gives what stands for the reference of a plug-in.
+    """
     datasets = {
-        name: dataset.model_copy(update={"source": _source(name, dataset.source)})
+        name: dataset.model_copy(update={"source": _source(name, dataset.source, called)})
         for name, dataset in study.datasets.items()
     }
     models = {
         name: model.model_copy(update={"command": command(model.command)})
         if isinstance(model, ExternalModel)
-        else _without_folders(model)
+        else _without_folders(model, called)
         for name, model in study.models.items()
     }
     words = {key: without_sources(getattr(study, key), study) for key in ("title", "description")}
-    metrics = study.metrics.model_copy(update={"plugins": _labels(study.metrics.plugins)})
-    publish = study.publish.model_copy(update={"figures": _labels(study.publish.figures)})
+    metrics = study.metrics.model_copy(
+        update={"plugins": tuple(map(called, study.metrics.plugins))}
+    )
+    publish = study.publish.model_copy(
+        update={"figures": tuple(map(called, study.publish.figures))}
+    )
     parts = {"datasets": datasets, "models": models, "metrics": metrics, "publish": publish}
     return study.model_copy(update={**parts, **words})
 
 
-def _labels(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return the labels of plug-ins in place of where they lie."""
-    return tuple(reference(text).label for text in texts)
-
-
-def _without_folders(model: StudyModel) -> StudyModel:
-    """Return a model with the labels of its plug-ins in place of where they lie."""
+def _without_folders(model: StudyModel, called: Callable[[str], str]) -> StudyModel:
+    """Return a model with what stands for its plug-ins in place of where they lie."""
     if not model.plugins():
         return model
-    return type(model).model_validate(references.labelled(model.model_dump(), ABOVE))
+    content = references.replaced(
+        model.model_dump(), lambda keys, text, default: called(text), ABOVE
+    )
+    return type(model).model_validate(content)
 
 
-def settings_yaml(study: Study) -> str:
-    """Write every setting of the study as a study file, defaults included, with a role for each path."""
-    content: dict[str, Any] = references.as_written(redacted(study).model_dump(mode="json"))
+def settings_yaml(study: Study, called: Callable[[str], str] = label) -> str:
+    """Write every setting of the study as a study file, defaults included, with a role for each path.
+
+    Parameters
+    ----------
+    study, called
+        As `redacted` has them.
+    """
+    content: dict[str, Any] = references.as_written(redacted(study, called).model_dump(mode="json"))
     for model in content["models"].values():
         model.pop("grid_search", None)  # a study file has no empty one
     content["models"] = _with_grid_searches(content["models"], content["grids"])
@@ -149,13 +170,13 @@ def registered_name(source: Any, known: Mapping[str, Mapping[str, Any]]) -> str 
     return name if name in known else None
 
 
-def _source(dataset: str, source: Any) -> Any:
+def _source(dataset: str, source: Any, called: Callable[[str], str]) -> Any:
     roles = {"path": role_of_source(dataset, source.layout)}
     if getattr(source, "url", None) not in {entry.get("url") for entry in registry().values()}:
         roles["url"] = f"the archive of dataset {dataset}"
     replaced = {key: role for key, role in roles.items() if getattr(source, key, None)}
     if isinstance(source, PluginSource):
-        replaced["layout_plugin"] = reference(source.layout_plugin).label
+        replaced["layout_plugin"] = called(source.layout_plugin)
     return source.model_copy(update=replaced)
 
 

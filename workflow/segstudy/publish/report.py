@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from segstudy.errors import InputError
@@ -28,8 +29,6 @@ from segstudy.study import ExternalModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
-LEAST_DICE = 0.05
-"""Mean Dice below which a model has learnt next to nothing, and is named as no winner."""
 PRINTED_MM = (120.0, 118.0)
 """Width of a page-wide figure in the printed report, and the most height of any: two stand on a page."""
 VIEWER = "viewer"  # folder beside the report
@@ -148,6 +147,7 @@ def render(
         sentence=_sentence(results),
         findings=_findings(results),
         facts=_facts(results),
+        learnt_nothing=bool(tables.learnt_nothing(results)),
         main_tables=tables.main_tables(results),
         figures=by_kind,
         cohorts=tables.cohort_tables(results),
@@ -340,7 +340,7 @@ def _sentence(results: Results) -> str:
     )
     partial = f" NOT ALL IS DONE: {'; '.join(study.partial)}." if study.partial else ""
     return (
-        f"{plain(models)} {verb} in segmenting {structures_text} on {data}, {design_text}."
+        f"{models} {verb} in segmenting {structures_text} on {data}, {design_text}."
         f"{partial}{quick}{leak}{sides}"
     )
 
@@ -385,7 +385,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 def _findings(results: Results) -> list[str]:
     """Write the findings, in sentences that the tables bear out."""
-    study, look, nothing = results.study, results.look, _learnt_nothing(results)
+    study, look, nothing = results.study, results.look, tables.learnt_nothing(results)
     sentences = [
         f"WARNING: {look.model(model)} has learnt next to nothing: its mean Dice over all structures and subjects is "
         f"{dice:.3f}. It is no competitor; look at its loss, its learning rate and the labels' values."
@@ -399,8 +399,7 @@ def _findings(results: Results) -> list[str]:
             leading: dict[str, list[str]] = {}
             for structure in study.structures:
                 for model in tables.best_models(results, dataset, structure, name):
-                    if model not in nothing:
-                        leading.setdefault(model, []).append(structure)
+                    leading.setdefault(model, []).append(structure)
             if not leading:
                 continue
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
@@ -422,28 +421,27 @@ def _findings(results: Results) -> list[str]:
             text += "."
             sentences.append(text)
     sentences += _missing(results)
-    distances = results.summary[results.summary["metric"] == "hd95_mm"]
-    missing = int(distances["n_infinite"].sum())
-    if missing:
-        worst = distances.groupby("model", sort=False)["n_infinite"].sum()
-        named = [f"{look.model(model)} {int(number)}" for model, number in worst.items() if number]
-        sentences.append(
-            f"{count(missing, 'subject')} {'has' if missing == 1 else 'have'} an infinite distance, "
-            f"since the structure was missed altogether ({', '.join(named)})."
-        )
+    sentences += _missed(results)
     return sentences
 
 
-def _learnt_nothing(results: Results) -> dict[str, float]:
-    """Return the mean Dice of each model that is below `LEAST_DICE` on every dataset."""
-    dice = results.summary[results.summary["metric"] == "dice"]
-    dice = dice[dice["structure"].isin(results.study.structures)]
-    means = dice.groupby(["model", "dataset"], sort=False)["mean"].mean().groupby("model").max()
-    return {
-        model: float(means[model])
-        for model in results.look.models
-        if model in means and means[model] < LEAST_DICE
-    }
+def _missed(results: Results) -> list[str]:
+    """Write a sentence on subjects of which a model missed a structure altogether, each counted once."""
+    look, values = results.look, results.all_values
+    infinite = values[
+        (values["metric"] == "hd95_mm")
+        & np.isinf(values["value"])
+        & values["structure"].isin(results.study.structures)
+    ].drop_duplicates(["dataset", "subject", "model"])
+    missed = len(infinite.drop_duplicates(["dataset", "subject"]))
+    if not missed:
+        return []
+    worst = infinite["model"].value_counts()
+    named = [f"{look.model(model)} {worst[model]}" for model in look.models if model in worst]
+    return [
+        f"{count(missed, 'subject')} {'has' if missed == 1 else 'have'} an infinite distance, "
+        f"since a structure was missed altogether ({', '.join(named)})."
+    ]
 
 
 def _missing(results: Results) -> list[str]:
@@ -453,9 +451,10 @@ def _missing(results: Results) -> list[str]:
     lacking = summary.groupby(["dataset", "model"], sort=False)["n_missing"].max()
     if lacking.sum():
         named = [
-            f"{look.model(model)} {number} on {dataset}"
-            for (dataset, model), number in lacking.items()
-            if number
+            f"{look.model(model)} {lacking[dataset, model]} on {dataset}"
+            for dataset in results.study.tested_datasets
+            for model in look.models
+            if lacking.get((dataset, model))
         ]
         sentences.append(
             f"Missing predictions {taken[results.study.statistics.missing]}: {listing(named)}."
@@ -464,7 +463,8 @@ def _missing(results: Results) -> list[str]:
     for (dataset, structure), rows in absent[absent["metric"] == "false_positive_cases"].groupby(
         ["dataset", "structure"], sort=False
     ):
-        rates = [f"{look.model(row.model)} {row.mean:.0%}" for row in rows.itertuples()]
+        means = rows.set_index("model")["mean"]
+        rates = [f"{look.model(name)} {means[name]:.0%}" for name in look.models if name in means]
         number = count(int(rows["n_cases"].max()), "case")
         sentences.append(
             f"{number} of {dataset} {'is' if number == '1 case' else 'are'} without {look.in_text(structure)} and "

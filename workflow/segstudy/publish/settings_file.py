@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segstudy import paths, plugins
+from segstudy import paths, plugins, source_code
 from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.publish.anonymous import renamed_study
-from segstudy.publish.redaction import redacted, settings_yaml, yaml_text
+from segstudy.publish.redaction import label, redacted, settings_yaml, yaml_text
 from segstudy.study import AnyModel, ExternalModel, Study, as_written, read_study, references
 from segstudy.study.old_names import OldName, setting_by_todays_name
 from segstudy.study.study import SCHEMA_VERSION
@@ -65,7 +65,10 @@ def write_settings(
         Where the study file says something else than the study that ran.
     """
     if file is None:
-        path.write_text(settings_yaml(study), encoding="utf-8")
+        located = _located(study.model_dump())
+        moved = copied_plugins(located, path.parent, tells, is_anonymous=bool(names))
+        text = settings_yaml(study, lambda text: moved.get(text, label(text)))
+        path.write_text(text, encoding="utf-8")
         return list(_gaps(redacted(study).model_dump(mode="json"), names))
     whole = _read_quietly(file)
     if names:
@@ -74,7 +77,8 @@ def write_settings(
         _check_same(whole, study, file)
     content, old_names = as_written(file)
     edits = _edits(content, redacted(whole))
-    moved = copied_plugins(content, file, path.parent)
+    located = _located(content, file)
+    moved = copied_plugins(located, path.parent, tells, is_anonymous=bool(names))
     texts = [lambda: _dumped(content, edits, moved, study.name)]
     if not names:
         texts.insert(0, lambda: _edited(file, edits, moved, old_names, content, study.name, tells))
@@ -90,48 +94,110 @@ def write_settings(
     raise InputError(f"{file}: cannot be written so that it reads as the same study: {problem}")
 
 
-def copied_plugins(content: dict[str, Any], file: Path, top: Path) -> dict[str, str]:
-    """Copy the files of plug-ins, and those beside them that they import, into the folder `plugins`.
+def _located(content: dict[str, Any], file: Path | None = None) -> dict[str, str]:
+    """Return the references to plug-ins that are files: as written -> with the file's absolute path.
 
     Parameters
     ----------
     content
-        What the study file says, of `as_written`.
+        Settings as plain values.
     file
-        The study file.
+        The study file that says them, from whose folder paths are taken; None: from the working directory.
+    """
+    found = {}
+    for key, text in references.listed(content).items():
+        written = plugins.reference(text)
+        if written.is_file:
+            place = written.place
+            if file:
+                place = paths.from_study_file(place, file, f"{file}: {key}")
+            found[text] = str(replace(written, place=str(Path(place).absolute())))
+    return found
+
+
+def copied_plugins(
+    located: Mapping[str, str], top: Path, tells: Callable[[str], bool], is_anonymous: bool
+) -> dict[str, str]:
+    """Copy the files of plug-ins, and those beside them that they import, into the folder `plugins`.
+
+    A warning names each comment and text that tells something.
+
+    Parameters
+    ----------
+    located
+        Reference as written -> with the file's absolute path.
     top
         The folder of the study file that is published.
+    tells
+        Whether a text tells a path or a name.
+    is_anonymous
+        Whether the code goes without comments and docstrings, where people name themselves.
 
     Returns
     -------
     Reference as written -> as it is written there. Each folder of the user's becomes one of its own.
+
+    Raises
+    ------
+    InputError
+        Where code that is to name nobody tells something: with file, line and text.
     """
     folders: dict[Path, str] = {}
     moved = {}
-    for key, text in references.listed(content).items():
-        found = plugins.reference(text)
-        if not found.is_file:
-            continue
-        placed = Path(paths.from_study_file(found.place, file, f"{file}: {key}")).absolute()
+    for text, reference in located.items():
+        found = plugins.reference(reference)
+        placed = Path(found.place)
         name = PLUGINS if not folders else f"{PLUGINS}_{len(folders) + 1}"
         folder = folders.setdefault(placed.parent, name)
         for part in plugins.files(str(placed)):
-            target = top / folder / part.absolute().relative_to(placed.parent)
+            target = top / folder / part.relative_to(placed.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(part.read_bytes())
+            target.write_bytes(_published(part, tells, is_anonymous))
         moved[text] = str(replace(found, place=f"{folder}/{placed.name}"))
     return moved
 
 
+def _published(file: Path, tells: Callable[[str], bool], is_anonymous: bool) -> bytes:
+    """Return a plug-in's source as it is published; parameters and errors are those of `copied_plugins`."""
+    source = file.read_bytes()
+    for number, text in source_code.words(source, of_code=is_anonymous):
+        if not tells(text):
+            continue
+        words = f"{file}, line {number}: tells a path or a name: {text.strip()!r}"
+        if is_anonymous:
+            raise InputError(f"{words}; --anonymous publishes this code: say it without")
+        log.warning("%s; it goes into the zip as it is", words)
+    if not is_anonymous:
+        return source
+    bare = source_code.bare(source)
+    if source_code.parse(bare) != source_code.parse(source):
+        raise InputError(
+            f"{file}: its code would be other without comments, which --anonymous leaves out; take them out yourself"
+        )
+    return bare
+
+
 def write_resolved(path: Path, study: Study, settings: Path) -> None:
-    """Write every setting of a study as a study file; plug-ins are those that `settings`, beside it, names."""
-    path.write_text(settings_yaml(study), encoding="utf-8")
-    there = references.listed(as_written(settings)[0]).values()
-    places = {plugins.reference(text).label: text for text in there}
-    if places:
-        content = as_written(path)[0]
-        content = references.replaced(content, lambda keys, text, _: places.get(text, text))
-        path.write_text(yaml_text(references.as_written(content)), encoding="utf-8")
+    """Write every setting of a study as a study file; plug-ins are those that `settings`, beside it, names.
+
+    Raises
+    ------
+    InputError
+        Where it does not read as the study that ran.
+    """
+    there = _located(as_written(settings)[0], settings)
+    # Two folders may hold files of one name, so code is known by its digest.
+    places = {references.described(located): text for text, located in there.items()}
+    text = settings_yaml(study, lambda text: places.get(references.described(text), label(text)))
+    path.write_text(text, encoding="utf-8")
+    # What is not done is known to the results alone, and a grid search with it.
+    unsaid = {"partial", "grids"} if study.partial else {"partial"}
+    changed = [key for key in _changed(study, _read_quietly(path)) if key not in unsaid]
+    if changed:
+        raise InputError(
+            f"{path.name} cannot be written so that it reads as the study that ran: {changed[0]} would be other; "
+            "please report this study file as a fault of segstudy"
+        )
 
 
 def _read_quietly(file: Path) -> Study:
@@ -156,10 +222,15 @@ def _comparable(study: Study) -> dict[str, Any]:
     return references.identified(content)  # by their code, wherever it lies
 
 
+def _changed(ran: Study, read: Study) -> list[str]:
+    """List the keys of a study that ran which say something else in one that was read."""
+    before, now = _comparable(ran), _comparable(read)
+    return [key for key in before if before[key] != now[key]]
+
+
 def _check_same(read: Study, ran: Study, file: Path) -> None:
     """Refuse a study file that was changed since the study ran."""
-    before, now = _comparable(ran), _comparable(read)
-    changed = [key for key in before if before[key] != now[key]]
+    changed = _changed(ran, read)
     if changed:
         raise InputError(
             f"{file}: {changed[0]}: says something else than the settings of these results; run the study again, "

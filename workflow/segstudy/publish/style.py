@@ -104,7 +104,7 @@ def _settings(chosen: Style) -> dict[str, object]:
         **dict.fromkeys(sizes, chosen.size_pt),
         "axes.titlesize": chosen.size_pt + 0.5,
         # Signs that the chosen font lacks are drawn in the second.
-        "font.family": list(dict.fromkeys((chosen.font, PLAIN_FONT))),
+        "font.family": list(dict.fromkeys((chosen.drawn_font, PLAIN_FONT))),
         "figure.figsize": (chosen.width_mm / 25.4, chosen.width_mm / 25.4),
     }
 

@@ -50,6 +50,8 @@ COUNTS = {
     "n_missing": "Missing",
     "n_infinite": "Infinite",
 }
+LEAST_DICE = 0.05
+"""Mean Dice below which a model has learnt next to nothing, and is named as no winner."""
 ALWAYS_COUNTED = ("n_subjects", "n_cases")
 VERDICTS = {"a_better": "A better", "b_better": "B better", "cannot_be_told": "cannot be told"}
 
@@ -215,14 +217,15 @@ def _main_cell(row: pandas.Series, shown_metric: Metric, best: bool) -> Cell:
 def best_models(results: Results, dataset: str, structure: str, name: str) -> list[str]:
     """Return the models with the best mean; several where they tie.
 
-    Infinite counts as the image's diagonal.
+    Infinite counts as the image's diagonal. A model that learnt nothing is none of them, whatever
+    its mean: one that predicts next to nothing has a high precision.
 
     Without a penalised mean in the summary, a model with infinite cases is worse than any without.
     """
-    shown_metric = metric.find(name)
+    shown_metric, nothing = metric.find(name), learnt_nothing(results)
     costs = {}
     for (region, model, other), row in _indexed(results, dataset).items():
-        if region != structure or other != name:
+        if region != structure or other != name or model in nothing:
             continue
         costs[model] = shown_metric.cost(penalised(row))
     if not costs or min(costs.values()) == math.inf:
@@ -232,6 +235,18 @@ def best_models(results: Results, dataset: str, structure: str, name: str) -> li
         for model in results.look.models
         if model in costs and math.isclose(costs[model], min(costs.values()), rel_tol=1e-12)
     ]
+
+
+def learnt_nothing(results: Results) -> dict[str, float]:
+    """Return the mean Dice of each model that is below `LEAST_DICE` on every dataset."""
+    dice = results.summary[results.summary["metric"] == "dice"]
+    dice = dice[dice["structure"].isin(results.study.structures)]
+    means = dice.groupby(["model", "dataset"], sort=False)["mean"].mean().groupby("model").max()
+    return {
+        model: float(means[model])
+        for model in results.look.models
+        if model in means and means[model] < LEAST_DICE
+    }
 
 
 def penalised(row: pandas.Series) -> float:

@@ -81,11 +81,10 @@ def volumes(results: Results, dataset: str, case: str) -> dict:
 
     The volumes are cut to the labelled part with a margin, and thinned out to three million voxels.
     """
-    study = results.study
     opened = open_case(results, dataset, case)
     image = opened.grey(opened.volume())
     labels = {"reference": opened.known(opened.label.array)}
-    labels |= {model: opened.known(opened.prediction(model)) for model in study.models}
+    labels |= {model: opened.known(opened.prediction(model)) for model in results.look.models}
     part, steps = _part(np.any([label > 0 for label in labels.values()], axis=0), opened.label)
     affine = opened.label.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [label.start for label in part]

@@ -193,7 +193,7 @@ class ViewCache:
         opened = open_case(self.results, dataset, case)
         where = opened.cut(slices.fullest(opened.label, opened.plane, sought, most=not predictions))
         layers = {REFERENCE: opened.known(where.take(opened.label.array))}
-        for model in self.results.study.models if predictions else ():
+        for model in self.results.look.models if predictions else ():
             layers[model] = opened.known(opened.predicted_slice(model, where))
         return opened.view(where, layers)
 

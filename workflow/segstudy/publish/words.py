@@ -1,6 +1,7 @@
 """Names and numbers of the tables, written for a reader."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from segstudy.metric import PREFERRED, Metric, find, nsd
@@ -36,6 +37,19 @@ def plain(name: str) -> str:
     """Write a name of the study file as words: `left_hippocampus` gives `Left hippocampus`."""
     words = name.replace("_", " ").strip()
     return words[:1].upper() + words[1:]
+
+
+_MARKUP = re.compile(
+    r"""[\\`*$~^@\[&]
+    | <(?=[^\s\d])              # a tag or an address; no `p < 0.001`
+    | (?<![^\W_])_ | _(?![^\W_])  # emphasis; no `left_lung`""",
+    re.VERBOSE,
+)
+
+
+def markdown(text: str) -> str:
+    """Escape what Markdown, pandoc's too, would take for markup, a formula, a tag or a citation."""
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def p_value(value: float) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from segstudy.study.settings import Positive
+from segstudy.study.settings import EXPERT, Positive
 from segstudy.study.study_model import (
     Device,
     Infer,
@@ -61,6 +61,11 @@ class NnunetModel(TrainedModel):
         description="axes that training mirrors, and prediction with it; `not_right_left`: all but that axis of the "
         "images; `all`: as nnU-Net does, which knows no sides, so that `left_right_pairs` get mixed up: only to show "
         "that, and the report says so; `auto`: `not_right_left` where the study has pairs, else `all`",
+    )
+    compile: bool = Field(
+        True,
+        description="train through torch.compile on a GPU, as nnU-Net does; stops where that cannot be done",
+        json_schema_extra=EXPERT,
     )
     device: Device = "auto"
     threads: Threads = 8

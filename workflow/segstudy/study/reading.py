@@ -72,9 +72,12 @@ def read_study(
     place.grids = content.get("grids", {})
     content = _place_plugins(content, path, place)
     try:
-        return Study.model_validate(content)
+        study = Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, place)) from None
+    if lacking := study.publish.style.font_lacking:
+        log.warning("%s%s: %s", path, place(("publish", "style", "font")), lacking)
+    return study
 
 
 def as_written(path: Path | str) -> tuple[dict[str, Any], list[OldName]]:

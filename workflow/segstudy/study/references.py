@@ -63,7 +63,9 @@ def as_written(content: Any) -> Any:
             found[kind] = value
             del found[key]
             if kind == "trainer":
-                del found["network"]  # follows from it
+                found.pop(
+                    "network", None
+                )  # follows from it, and is not in a file that a person wrote
     return found
 
 

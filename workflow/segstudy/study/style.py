@@ -1,6 +1,6 @@
 """The look of figures and report: order, names and colours of models and structures, and a journal's sizes."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,10 +11,18 @@ PLAIN_FONT = "DejaVu Sans"
 """The font that comes with matplotlib, so that every machine draws the same."""
 NARROWEST_MM_PER_PT = 17.0
 """Width of a page for each point of text, below which labels of a figure would cover one another."""
+LEAST_CONTRAST = 1.2
+"""Of a colour with white; the palest of Okabe and Ito, a yellow, has 1.3."""
 NEEDED_FORMATS = ("png", "svg")
 """Formats that the report shows, and that are written whatever else is."""
 
 ShownName = Annotated[str, Field(min_length=1, max_length=80)]
+
+
+def _contrast_with_white(shares: Sequence[float]) -> float:
+    """Return the contrast of a colour (red, green, blue, 0 to 1) with white, from 1 to 21, by WCAG 2.1."""
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return 1.05 / (0.05 + 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
 
 
 class Shown(Settings):
@@ -54,14 +62,31 @@ class Shown(Settings):
     @classmethod
     def _are_known(cls, value: dict[str, str]) -> dict[str, str]:
         if value:
-            from matplotlib.colors import is_color_like
+            from matplotlib.colors import is_color_like, to_rgba
 
+            first: dict[tuple, str] = {}
             for name, colour in value.items():
                 if not is_color_like(colour):
                     raise ValueError(
                         f"{name}: {colour!r} is no colour that matplotlib knows; expected e.g. '#0072B2' (in quotes), "
                         "steelblue or tab:blue"
                     )
+                *shares, opacity = to_rgba(colour)
+                if opacity < 1:
+                    raise ValueError(
+                        f"{name}: {colour!r} is transparent; expected a colour that covers, such as '#0072B2'"
+                    )
+                contrast = _contrast_with_white(shares)
+                if contrast < LEAST_CONTRAST:
+                    raise ValueError(
+                        f"{name}: {colour!r} cannot be seen on white paper (contrast {contrast:.2f}); expected a darker "
+                        f"colour, of at least {LEAST_CONTRAST:g}"
+                    )
+                if tuple(shares) in first:
+                    raise ValueError(
+                        f"{first[tuple(shares)]} and {name} would both be {colour!r}; expected colours that differ"
+                    )
+                first[tuple(shares)] = name
         return value
 
     def check(self, key: str, known: Collection[str]) -> None:
@@ -109,10 +134,10 @@ class Style(Settings):
     structures: Shown = Field(
         Shown(), description="likewise of the structures and `metrics.composite_regions`"
     )
-    font: str = Field(
+    font: Annotated[str, Field(min_length=1, max_length=80)] = Field(
         PLAIN_FONT,
-        description="font of the figures, as it is called where it is installed; signs that it lacks are taken from "
-        f"{PLAIN_FONT}",
+        description="font of the figures, as it is called where it is installed; signs that it lacks, and all text "
+        f"where it is not installed, are in {PLAIN_FONT}",
     )
     size_pt: Annotated[float, Field(ge=5, le=9)] = Field(
         7.0, description="size of the smallest text of a figure in print, in points, from 5 to 9"
@@ -125,20 +150,6 @@ class Style(Settings):
         ("png", "svg", "pdf"),
         description="files of each figure (PNG and TIFF at 300 dpi); `png` and `svg`, which the report shows, are written anyway",
     )
-
-    @field_validator("font")
-    @classmethod
-    def _is_installed(cls, value: str) -> str:
-        if value == PLAIN_FONT:
-            return value
-        from matplotlib.font_manager import fontManager
-
-        installed = sorted({font.name for font in fontManager.ttflist})
-        if value not in installed:
-            raise ValueError(
-                f"{value!r} is not installed here; expected one of {', '.join(installed)}"
-            )
-        return value
 
     @field_validator("formats")
     @classmethod
@@ -153,6 +164,28 @@ class Style(Settings):
                 f"of at least {NARROWEST_MM_PER_PT * self.size_pt:g}, or smaller text"
             )
         return self
+
+    @property
+    def drawn_font(self) -> str:
+        """Return the font that figures are drawn in on this machine."""
+        return PLAIN_FONT if self.font_problem() else self.font
+
+    def font_problem(self) -> str:
+        """Return what is to be said where the font is not installed on this machine, else nothing.
+
+        It is no mistake of the study file, which other machines read, too.
+        """
+        if self.font == PLAIN_FONT:
+            return ""
+        from matplotlib.font_manager import fontManager
+
+        installed = sorted({font.name for font in fontManager.ttflist})
+        if self.font in installed:
+            return ""
+        return (
+            f"publish.style.font: {self.font!r} is not installed on this machine, so that figures drawn here are in "
+            f"{PLAIN_FONT}; install it, or choose one of {', '.join(installed)}"
+        )
 
     def for_pages(self) -> "Style":
         """Return what matters to a page without figures: order, names and colours."""

@@ -105,6 +105,12 @@ def _message(problem: ErrorDetails, kind: type[BaseModel]) -> str:
                 + _allowed_instead(context["tag"], tags, "Allowed")
                 + (f", or a plug-in ({written})" if written else "")
             )
+    if problem["type"] == "string_type" and problem["input"] is None:
+        meaning = _description_at(kind, loc)
+        return (
+            "found nothing, expected text; YAML takes what follows a # for a remark, so that text with a # stands in "
+            "quotes" + (f" ({meaning})" if meaning else "")
+        )
     shown = repr(problem["input"])
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     meaning = _description_at(kind, loc)

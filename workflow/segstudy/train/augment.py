@@ -14,7 +14,14 @@ from torch.nn import functional
 from segstudy.sides import RAS_AXES
 from segstudy.study import Augmentation
 from segstudy.train.draw import Draw
-from segstudy.train.spatial import PatchGeometry, affine, coarse_axes, resample, swap_sides
+from segstudy.train.spatial import (
+    PatchGeometry,
+    Placement,
+    affine,
+    coarse_axes,
+    resample,
+    swap_sides,
+)
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -48,11 +55,20 @@ def augment(
     tuple of Tensor
         Images (batch, channel, *patch) and labels (batch, *patch).
     """
+    placement = place(settings, geometry, draw)
+    images, labels = resample(images, labels, placement, geometry.patch_size)
+    mirrored = (placement.flipped & (geometry.axes == RAS_AXES["right_left"])).any(1)
+    labels = swap_sides(labels, mirrored, pairs)
+    coarse = coarse_axes(geometry.spacing_mm, geometry.anisotropy_threshold)
+    return intensities(images, settings, draw, coarse), labels
+
+
+def place(settings: Augmentation, geometry: PatchGeometry, draw: Draw) -> Placement:
+    """Draw where each patch of a batch is moved to: the first numbers that `augment` draws."""
     spacing_mm, axes = geometry.spacing_mm, geometry.axes
     patch_size, anisotropy_threshold = geometry.patch_size, geometry.anisotropy_threshold
     count, dims = spacing_mm.shape
     coarse = coarse_axes(spacing_mm, anisotropy_threshold)
-
     moved = draw.chosen(settings.affine_probability)
     turns = 3 if dims == 3 else 1
     drawn = (
@@ -76,10 +92,7 @@ def augment(
     flipped = torch.zeros(count, dims, dtype=torch.bool)
     for name in settings.flip_axes:
         flipped |= draw.chosen(0.5)[:, None] & (axes == RAS_AXES[name])
-    images, labels = resample(images, labels, matrices, moved, patch_size, flipped, displacement)
-    mirrored = (flipped & (axes == RAS_AXES["right_left"])).any(1)
-    labels = swap_sides(labels, mirrored, pairs)
-    return intensities(images, settings, draw, coarse), labels
+    return Placement(matrices, moved, flipped, displacement)
 
 
 def intensities(images: Tensor, settings: Augmentation, draw: Draw, coarse: Tensor) -> Tensor:

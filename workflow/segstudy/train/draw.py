@@ -10,6 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from segstudy.train.seeds import seed_of
+
+
+def draw_of_step(seed: int, step: int, count: int, part: tuple[int, int] = (0, 1)) -> "Draw":
+    """Return the random numbers of a step's patches, from their first one on.
+
+    seed: of the training. count: patches of this part of the batch.
+    """
+    return Draw(torch.Generator().manual_seed(seed_of(seed, f"step {step}")), count, part)
+
 
 class Draw:
     """Draw random numbers for each patch of a batch: as many whatever is chosen.
@@ -92,6 +102,11 @@ class SmoothField:
         limit = (limit * self._scale).to(self.coefficients)
         limit = limit.reshape(*limit.shape, *[1] * self.phase.shape[1])
         return SmoothField(self.coefficients.clamp(-limit, limit), self.phase, self.spacing)
+
+    @property
+    def largest(self) -> Tensor:
+        """Return (batch, part) that no value's size exceeds: B-splines stay within their coefficients."""
+        return self.coefficients.abs().flatten(2).amax(2) / self._scale
 
     def mixed(self, matrices: Tensor) -> "SmoothField":
         """Mix the parts by matrices (batch, new part, part)."""

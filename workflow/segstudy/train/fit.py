@@ -113,6 +113,7 @@ def _train(
         seed=resolved.seed,
         slices=resolved.model.slices,
         part=rank.part,
+        reach=source.reach(resolved, rank.part),
     )
     _log_start(trainer, run.threads)
     try:
@@ -326,8 +327,17 @@ def _refuse(trainer: Trainer, progress: Progress, cases: Sequence[str], loss: fl
             "weight moves"
         )
         further = ", or set amp: false"
+    where = f"epoch {epoch + 1}, step {place + 1} of {resolved.steps_per_epoch}: {what}; "
+    at_fault = trainer.loss.at_fault()
+    if at_fault:
+        raise InputError(
+            f"{where}the loss of plug-in {', '.join(at_fault)} is not finite though the logits are; mend the plug-in "
+            f"(cases in the batch: {', '.join(cases)})"
+        )
+    own = [term.label for _, term in trainer.loss.plugins]
+    further += f". Or it is the slope of a loss: plug-in {', '.join(own)}" if own else ""
     raise InputError(
-        f"epoch {epoch + 1}, step {place + 1} of {resolved.steps_per_epoch}: {what}; cases in the "
+        f"{where}cases in the "
         f"batch: {', '.join(cases)}. Look at these images, or lower optimizer.lr "
         f"({resolved.model.optimizer.lr:g}){further}"
     )

@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from segstudy.images.plan import Plan
 from segstudy.log import log
 from segstudy.sides import class_pairs
 from segstudy.study import AnyModel
-from segstudy.train.augment import augment
-from segstudy.train.draw import Draw
+from segstudy.train.augment import augment, place
+from segstudy.train.draw import Draw, draw_of_step
 from segstudy.train.resolved import Resolved
 from segstudy.train.sampling import Batch, Sampler, TrainingCase
 from segstudy.train.spatial import PatchGeometry, source_size
@@ -81,6 +81,10 @@ class Patches:
         loaded = [_load_case(case, resolved.plan, held) for case in cases]
         return loaded[: len(self.training)], loaded[len(self.training) :]
 
+    def reach(self, resolved: Resolved, part: tuple[int, int]) -> Callable:
+        """Return what tells the box of each source that a step's patches are taken from."""
+        return partial(_reach, resolved, part)
+
     def patches(
         self, batch: Batch, resolved: Resolved, device: torch.device, draw: Draw
     ) -> tuple[Tensor, Tensor]:
@@ -110,6 +114,17 @@ class Patches:
 
     def write_samples(self, sampler: Sampler, resolved: Resolved, folder: Path) -> None:
         """Write nothing: the images are there to be seen."""
+
+
+def _reach(
+    resolved: Resolved, part: tuple[int, int], step: int, spacing_mm: Tensor, axes: Tensor
+) -> list[tuple[slice, ...]]:
+    """Draw where a step's patches are moved to, as `augment` will, and return the boxes that they come from."""
+    draw = draw_of_step(resolved.seed, step, len(spacing_mm), part)
+    threshold = resolved.plan.anisotropy_threshold
+    geometry = PatchGeometry(resolved.patch_size, spacing_mm, axes, threshold)
+    placement = place(resolved.settings.model.augmentation, geometry, draw)
+    return placement.reach(resolved.source_size, resolved.patch_size)
 
 
 def _load_case(case: CaseArrays, plan: Plan, held: bool) -> TrainingCase:

@@ -77,6 +77,9 @@ class Patches:
             validation.append(synthesised(case, resolved, generator))
         return [load_case(tissue_map) for tissue_map in self.training], validation
 
+    def reach(self, resolved: Resolved, part: tuple[int, int]) -> None:
+        """Return None: all of each source is read, since every patch is moved."""
+
     def patches(
         self, batch: Batch, resolved: Resolved, device: torch.device, draw: Draw
     ) -> tuple[Tensor, Tensor]:

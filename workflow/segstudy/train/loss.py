@@ -72,6 +72,7 @@ class SegmentationLoss:
         # By name, so that an edit to it is no change of studies without such losses.
         own = importlib.import_module("segstudy.train.plugin_loss") if loss.plugins else None
         self.plugins = own.load(loss.plugins, ignores) if own else []
+        self._tracked: list[tuple[str, Tensor, Tensor]] = []
 
     def check(
         self, classes: int, size: Sequence[int], count: int, device: torch.device | str
@@ -82,6 +83,7 @@ class SegmentationLoss:
 
     def __call__(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """Compute the loss, of several resolutions with weights that halve from one to the next."""
+        self._tracked.clear()
         if isinstance(logits, Tensor):
             return self.at_one_resolution(logits, labels)
         weights = [0.5**level for level in range(len(logits))]
@@ -111,8 +113,19 @@ class SegmentationLoss:
             focal = focal_loss(log_true, loss.focal_gamma)
             total = total + loss.focal * mean_known(focal, known, self.total)
         for weight, term in self.plugins:
-            total = total + weight * term(logits.float(), labels[:, 0], known)
+            value = term(logits.float(), labels[:, 0], known)
+            # Looked at only if a step fails: a GPU would be waited for.
+            self._tracked.append((term.label, value.detach(), log_true.detach().sum()))
+            total = total + weight * value
         return total
+
+    def at_fault(self) -> list[str]:
+        """Return the plug-ins that gave no finite number for finite logits when last called."""
+        labels = [
+            label for label, value, log_true in self._tracked
+            if bool(log_true.isfinite()) and not bool(value.isfinite())
+        ]  # fmt: skip
+        return list(dict.fromkeys(labels))
 
 
 def mean_known(

@@ -32,7 +32,7 @@ from segstudy.images.files import read_grid
 from segstudy.images.names import times
 from segstudy.log import log
 from segstudy.mirroring import mirrored_axes
-from segstudy.networks.device import decides_bits, gpu_failures
+from segstudy.networks.device import compile_failures, decides_bits, gpu_failures
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.study import NnunetModel, TrainSettings
@@ -128,7 +128,8 @@ def fit(fold: Fold, run: Run) -> None:
         trainer = _trainer(fold, plan, work, run)
         described = _described(fold, plan, trainer, run.threads)
         batch = f"{described['batch_size']} patches of {times(described['patch_size'])} voxels"
-        with gpu_failures(f"a batch is {batch}: lower gpu_memory_gb, or use a GPU with more"):
+        smaller = f"a batch is {batch}: lower gpu_memory_gb, or use a GPU with more"
+        with gpu_failures(smaller), compile_failures():
             trainer.run_training()
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
     with stop_requests():
@@ -320,6 +321,7 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
         mirror,
         not_mirrored,
     )
+    os.environ.update({"nnUNet_compile": str(model.compile)})  # which it does on GPUs alone
     trainer.initialize()
     # Only now, since plans are made with as many threads, and at least one: with none, batches are
     # made by this process.

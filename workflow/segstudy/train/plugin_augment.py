@@ -26,7 +26,6 @@ class Changes:
     def __init__(self, references: Sequence[str], classes: int) -> None:
         self.classes = classes
         self.functions = [(text, _loaded(text)) for text in references]
-        self.tried = False
 
     def __call__(
         self, images: Tensor, labels: Tensor, seeds: Sequence[int]
@@ -45,33 +44,28 @@ class Changes:
         Raises
         ------
         InputError
-            Where a plug-in's code fails, or gives other shapes or kinds of numbers; in the first batch also where
-            values are not finite or no classes.
+            Where a plug-in's code fails, or gives other shapes or kinds of numbers, values that are not finite, or
+            labels that are no classes.
         """
         for place, (text, function) in enumerate(self.functions):
             generator = torch.Generator(images.device).manual_seed((seeds[0] + place) % 2**62)
             label = plugins.reference(text).label
-            try:
+            with plugins.telling(text):
                 changed = function(images, labels, generator)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                with plugins.telling(text):
-                    raise error
             _check_pair(changed, images, labels, label)
             images, labels = changed
-            if not self.tried:
-                self._check_values(images, labels, label)
-        self.tried = True
+            self._check_values(images, labels, label)
         return images, labels
 
     def _check_values(self, images: Tensor, labels: Tensor, label: str) -> None:
-        if not bool(images.isfinite().all()):
+        """Check each batch, as a change made now and then shows late; a GPU is waited for once."""
+        odd = (labels >= self.classes) & (labels != IGNORED)
+        finite, fitting = torch.stack([images.isfinite().all(), ~odd.any()]).tolist()
+        if not finite:
             raise InputError(f"plug-in {label}: gives images that are not finite")
-        odd = labels[(labels >= self.classes) & (labels != IGNORED)]
-        if len(odd):
+        if not fitting:
             raise InputError(
-                f"plug-in {label}: gives labels of value {int(odd[0])}; expected class indices up to "
+                f"plug-in {label}: gives labels of value {int(labels[odd][0])}; expected class indices up to "
                 f"{self.classes - 1}, and {IGNORED} where nobody has labelled"
             )
 

@@ -85,14 +85,16 @@ class Term:
         known
             bool (batch, *patch): voxels that somebody has labelled; None: all, and the plug-in is not told.
         """
-        further = () if known is None else (known,)
-        try:
-            value = self.function(logits, labels, *further)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            with plugins.telling(self.text):
-                raise error
+        given = {"logits": logits, "labels": labels} | ({} if known is None else {"known": known})
+        before = {name: _version(tensor) for name, tensor in given.items()}
+        with plugins.telling(self.text):
+            value = self.function(*given.values())
+        for name, tensor in given.items():
+            if _version(tensor) != before[name]:
+                raise InputError(
+                    f"plug-in {self.label}: changes {name} in place, which others use too; change a copy "
+                    f"({name}.clone())"
+                )
         if not isinstance(value, Tensor) or tuple(value.shape) not in ((), (len(logits),)):
             found = times(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
@@ -122,3 +124,8 @@ class Term:
                 f"plug-in {self.label}: does not depend on the logits by operations that torch derives, so nothing "
                 "would be learned from it; argmax and comparisons have no slope"
             )
+
+
+def _version(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place; torch does not count it of tensors made in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -69,23 +69,41 @@ class TrainingCase:
 
         Returns image (channel, *size) float32, normalised, and label (*size) uint8.
         """
-        bounds = list(zip(starts, size, self.shape, strict=True))
+        image = np.zeros((self.image.shape[0], *size), np.float32)
+        label = np.zeros(size, np.uint8)
+        self.fill(image, label, starts, [slice(0, length) for length in size])
+        return image, label
+
+    def fill(
+        self,
+        image: np.ndarray,
+        label: np.ndarray,
+        starts: Sequence[int],
+        needed: Sequence[slice],
+    ) -> None:
+        """Write what lies at `starts` into arrays of zeros, image (channel, *size) and label (*size).
+
+        needed: the box of them that is filled; no more of the case is read.
+        """
+        bounds = list(zip(starts, needed, label.shape, self.shape, strict=True))
         inside = tuple(
-            slice(min(max(start, 0), have), max(min(start + length, have), 0))
-            for start, length, have in bounds
+            slice(
+                min(max(start + box.start, 0), have),
+                max(min(start + min(box.stop, length), have), 0),
+            )
+            for start, box, length, have in bounds
         )
+        if any(chosen.stop <= chosen.start for chosen in inside):
+            return
         place = tuple(
             slice(chosen.start - start, chosen.stop - start)
-            for chosen, (start, _, _) in zip(inside, bounds, strict=True)
+            for chosen, start in zip(inside, starts, strict=True)
         )
         content = np.asarray(self.image[(slice(None), *inside)], np.float32)
         if self.normalise is not None:
             content = self.normalise(content)
-        image = np.zeros((len(content), *size), np.float32)
-        label = np.zeros(size, np.uint8)
         image[(slice(None), *place)] = content
         label[place] = self.label[inside]
-        return image, label
 
 
 @dataclass(frozen=True)
@@ -121,7 +139,8 @@ class Sampler:
     patch_size: what is drawn. source_size: what is cut, about the same middle; at least as large,
     room for augmentation. In 2D both have two numbers, and each patch is a slice of one of `planes`
     that `slices` lets through. part: (number, parts): of each batch, only this one of its equal
-    parts is cut.
+    parts is cut. reach: step, spacing (batch, dims) and axes (batch, dims) of its patches -> the box of each
+    source that is needed, the rest of which stays 0; None: all of it.
     """
 
     cases: Sequence[TrainingCase]
@@ -133,6 +152,7 @@ class Sampler:
     seed: int
     slices: Slices = ALL_SLICES
     part: tuple[int, int] = (0, 1)
+    reach: Callable[[int, torch.Tensor, torch.Tensor], list[tuple[slice, ...]]] | None = None
 
     @property
     def own_size(self) -> int:
@@ -143,13 +163,27 @@ class Sampler:
         """Cut the patches of a step, counted from 0 over the whole training."""
         first = step * self.batch_size + self.part[0] * self.own_size
         drawn = [self._patch(number) for number in range(first, first + self.own_size)]
-        images, labels, spacings, axes, names = zip(*drawn, strict=True)
+        cases, _, normals = zip(*drawn, strict=True)
+        axes = [[axis for axis in range(3) if axis != normal] for normal in normals]
+        spacing_mm = torch.tensor(
+            [[case.spacing_mm[a] for a in along] for case, along in zip(cases, axes, strict=True)]
+        )
+        whole = [tuple(slice(0, size) for size in self.source_size)] * len(cases)
+        boxes = self.reach(step, spacing_mm, torch.tensor(axes)) if self.reach else whole
+        images = np.zeros((len(cases), cases[0].image.shape[0], *self.source_size), np.float32)
+        labels = np.zeros((len(cases), *self.source_size), np.uint8)
+        for place, (case, starts, normal) in enumerate(drawn):
+            image, label, box = images[place], labels[place], boxes[place]
+            if normal is not None:  # a slice, as a volume of one
+                image, label = np.expand_dims(image, normal + 1), np.expand_dims(label, normal)
+                box = (*box[:normal], slice(0, 1), *box[normal:])
+            case.fill(image, label, starts, box)
         return Batch(
-            torch.from_numpy(np.stack(images)),
-            torch.from_numpy(np.stack(labels)),
-            torch.tensor(spacings),
+            torch.from_numpy(images),
+            torch.from_numpy(labels),
+            spacing_mm,
             torch.tensor(axes),
-            names,
+            tuple(case.name for case in cases),
         )
 
     def cases_of(self, step: int) -> list[str]:
@@ -179,14 +213,14 @@ class Sampler:
             kept = np.sort(draw.choice(kept, most, replace=False))
         return kept
 
-    def _patch(self, number: int):
+    def _patch(self, number: int) -> tuple[TrainingCase, list[int], int | None]:
+        """Draw a patch: its case, where its source begins, and of a slice the axis across it."""
         case = self.case_of(number)
         generator = np.random.default_rng((self.seed, 1, number))
-        axes, patch, source = (0, 1, 2), self.patch_size, self.source_size
+        patch, source = self.patch_size, self.source_size
         kept = normal = None
         if len(patch) == 2:
             normal = NORMAL_AXIS[self.planes[generator.integers(len(self.planes))]]
-            axes = tuple(axis for axis in range(3) if axis != normal)
             patch = tuple(np.insert(patch, normal, 1).tolist())
             source = tuple(np.insert(source, normal, 1).tolist())
             kept = self.slices_of(case, normal)
@@ -207,10 +241,7 @@ class Sampler:
             start - (full - want) // 2
             for start, full, want in zip(starts, source, patch, strict=True)
         ]
-        image, label = case.cut(wider, source)
-        if len(axes) == 2:
-            image, label = image.squeeze(normal + 1), label.squeeze(normal)
-        return image, label, [case.spacing_mm[axis] for axis in axes], axes, case.name
+        return case, wider, normal
 
     def batches(
         self, first: int, stop: int, pin: bool = False, workers: int = 0

@@ -7,7 +7,7 @@ Each module has a class `Patches`, which is the source; `open_cases`, which open
 in folders by (dataset, case); and `OPTION`, the option of the command line that names the folders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -53,6 +53,12 @@ class PatchSource(Protocol):
         """Load the cases to cut patches from, and the cases that validation predicts.
 
         memory_mb: memory of this process, in MB.
+        """
+
+    def reach(self, resolved: "Resolved", part: tuple[int, int]) -> Callable | None:
+        """Return what tells the box of each source that a step's patches need (`Sampler.reach`); None: all of it.
+
+        part: (number, parts), the equal part of each batch that this process cuts.
         """
 
     def patches(

@@ -17,6 +17,8 @@ from torch.nn import functional
 from segstudy.study import Augmentation
 from segstudy.train.draw import SmoothField
 
+SLACK_VOXELS = 1e-2
+"""Beyond where a position is reckoned, for the rounding of single precision."""
 ELASTIC_REACH = 3
 """Standard deviations of the elastic displacement that a patch is read wider by."""
 
@@ -41,6 +43,57 @@ class PatchGeometry:
     spacing_mm: Tensor
     axes: Tensor
     anisotropy_threshold: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Tell where the content of each patch of a batch goes.
+
+    Parameters
+    ----------
+    matrices
+        (batch, dims, dims + 1), as `affine` makes them.
+    moved
+        (batch,), whether the patch is moved by its matrix and displacement.
+    flipped
+        (batch, dims), along which axes it is flipped then.
+    displacement
+        (batch, dims, *patch) in voxels of the patch, added before the matrix; None: none.
+    """
+
+    matrices: Tensor
+    moved: Tensor
+    flipped: Tensor
+    displacement: SmoothField | None = None
+
+    def reach(self, source: Sequence[int], patch_size: Sequence[int]) -> list[tuple[slice, ...]]:
+        """Return the box of the source (voxels) that each patch takes its content from, interpolation included.
+
+        What lies outside need not be read.
+        """
+        have, want = torch.tensor(source).double(), torch.tensor(patch_size).double()
+        middle = tuple(
+            slice((full - size) // 2, (full - size) // 2 + size)
+            for full, size in zip(source, patch_size, strict=True)
+        )
+        mirror = 1 - 2 * self.flipped.double()
+        matrices = self.matrices * mirror[:, :, None]
+        dims = len(source)
+        back = torch.linalg.inv(matrices[:, :, :dims])
+        # About the centre of the patch, as far as its half and the largest displacement go.
+        centre = (have - 1) / 2 - (back @ matrices[:, :, dims:])[:, :, 0]
+        half = (want - 1).expand(len(back), dims) / 2
+        if self.displacement is not None:
+            half = half + self.displacement.largest.double()
+        reach = (back.abs() @ half[:, :, None])[:, :, 0] + SLACK_VOXELS
+        first = (centre - reach).floor().clamp(min=0).long().tolist()
+        last = (centre + reach).floor().long().tolist()
+        return [
+            tuple(slice(low, max(low, high + 2)) for low, high in zip(lows, highs, strict=True))
+            if moved
+            else middle
+            for lows, highs, moved in zip(first, last, self.moved.tolist(), strict=True)
+        ]
 
 
 def rotation(angles_deg: Tensor) -> Tensor:
@@ -120,24 +173,16 @@ def affine(
 
 
 def resample(
-    images: Tensor,
-    labels: Tensor,
-    matrices: Tensor,
-    moved: Tensor,
-    patch_size: Sequence[int],
-    flipped: Tensor | None = None,
-    displacement: SmoothField | None = None,
+    images: Tensor, labels: Tensor, placement: Placement, patch_size: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Cut the middle of each patch, moved by its matrix where `moved` says so, and then flipped.
+    """Cut the middle of each patch, placed as `placement` says.
 
     images: (batch, channel, *source), linear interpolation; labels: (batch, *source), nearest
     neighbour; outside the source: 0. Sizes of source and patch are even or odd together.
-    flipped: (batch, dims), along which axes. displacement: (batch, dims, *patch) in voxels of
-    the patch, added before the matrix.
     """
     count, channels, *source = images.shape
-    if flipped is None:
-        flipped = torch.zeros(count, len(source), dtype=torch.bool)
+    matrices, moved = placement.matrices, placement.moved
+    flipped, displacement = placement.flipped, placement.displacement
     cut_images = images.new_empty(count, channels, *patch_size)
     cut_labels = labels.new_empty(count, *patch_size)
     middle = tuple(

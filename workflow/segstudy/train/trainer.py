@@ -7,15 +7,15 @@ import numpy as np
 import torch
 
 from segstudy import networks
-from segstudy.errors import InputError
 from segstudy.images.overlap import dice_of
 from segstudy.images.prepare import IGNORED
-from segstudy.networks.device import half_precision
-from segstudy.networks.window import SlidingWindow, predict_tensor
+from segstudy.log import log
+from segstudy.networks.device import compile_failures, half_precision
+from segstudy.networks.window import SlidingWindow, finite, predict_tensor
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
 from segstudy.train.distributed import ALONE, Rank
-from segstudy.train.draw import Draw
+from segstudy.train.draw import draw_of_step
 from segstudy.train.ema import weight_average
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.resolved import Resolved
@@ -121,7 +121,7 @@ class Trainer:
         torch.manual_seed(
             seed_of(resolved.seed, f"step {number} rank {rank.number}") if rank.number else seed
         )
-        draw = Draw(torch.Generator().manual_seed(seed), len(batch.labels), rank.part)
+        draw = draw_of_step(resolved.seed, number, len(batch.labels), rank.part)
         images, labels = self.source.patches(batch, resolved, self.device, draw)
         rate = self.learning_rate(number)
         for group in self.optimizer.param_groups:
@@ -145,14 +145,8 @@ class Trainer:
         return loss_value, norm_value
 
     def _forward(self, images: torch.Tensor):
-        try:
+        with compile_failures():
             return self.forward(images)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
-                "(Triton on a GPU); set compile: false, or install one"
-            ) from None
 
     def learning_rate(self, number: int) -> float:
         """Return the learning rate of a step."""
@@ -186,6 +180,13 @@ class Trainer:
         with networks.telling(model):
             probabilities = predict_tensor(
                 self.evaluated, image, resolved.classes, window, self.device, model.amp
+            )
+        if not finite(probabilities):
+            # No error: half precision may overflow once, and prediction will refuse weights that stay so.
+            log.warning(
+                "validation of %s: %s gives logits that are not finite",
+                case.name,
+                networks.label(model),
             )
         # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows.
         place = probabilities.device

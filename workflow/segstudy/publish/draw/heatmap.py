@@ -8,7 +8,7 @@ from segstudy.publish import style
 from segstudy.publish.catalogue import Figure
 from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
-from segstudy.publish.tables import penalised
+from segstudy.publish.tables import learnt_nothing, penalised
 from segstudy.publish.words import chosen_metrics, listing
 
 CELL_MM = 6.0
@@ -27,6 +27,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     names = [chosen_metric.name for chosen_metric in metrics]
     structures = [name for name in look.regions if name in set(table["structure"])]
     models = look.models
+    nothing = learnt_nothing(results)
     names_shown = [look.model(model) for model in models]
     widest = max(1, min(3, int(150 / (11 * len(models)))))
     labels = [parts.wrap(look.structure(name), 22) for name in structures]
@@ -53,7 +54,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
         share = np.where(np.isfinite(costs), 1 - (costs - low) / max(high - low, 1e-12), np.nan)
         parts.heat_map(panel, share, words, MAP, 0, 1)
-        best = np.isfinite(costs) & (costs == costs.min(axis=1, keepdims=True))
+        rivals = np.where([model in nothing for model in models], math.inf, costs)
+        best = np.isfinite(rivals) & (rivals == rivals.min(axis=1, keepdims=True))
         for text in panel.texts:
             column, row = (int(place) for place in text.get_position())
             text.set_fontweight("bold" if best[row, column] else "normal")
@@ -82,7 +84,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Means, {figure.dataset}",
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
-        " structure; for both an infinite distance counts as the image's diagonal.",
+        " structure; for both an infinite distance counts as the image's diagonal."
+        + (" No model that has learnt next to nothing is marked as best." if nothing else ""),
         f"Table of means of {listing([chosen_metric.title for chosen_metric in metrics]) or 'no metric'} for "
         f"{listing([look.in_text(name) for name in structures])} by {listing(names_shown)}.",
         shown[["structure", "model", "metric", "n_subjects", "n_infinite", "mean", "sd"]],
