@@ -126,13 +126,12 @@ def test_a_font_that_is_not_installed_is_told_of_and_stops_nothing(tmp_path, cap
     path.write_text(text)
     chosen = read_study(path).publish.style
     line = next(n for n, one in enumerate(text.splitlines(), 1) if '"font"' in one)
-    assert (chosen.font, chosen.font_here) == ("STIXGenral", "DejaVu Sans")
+    assert (chosen.font, chosen.drawn_font) == ("STIXGenral", "DejaVu Sans")
     assert re.search(
-        rf"small\.yaml, line {line}, .*publish\.style\.font: 'STIXGenral' is not installed here, so figures that are "
-        r"drawn here are in DejaVu Sans; .*did you mean STIXGeneral",
+        rf"small\.yaml, line {line}, .*publish\.style\.font: 'STIXGenral' is not installed on this machine, so that "
+        r"figures drawn here are in DejaVu Sans; install it, or choose one of .*STIXGeneral",
         caplog.text,
     )
     caplog.clear()
-    assert styled(font="STIXGeneral").publish.style.font_here == "STIXGeneral"
-    assert "expected one of" in styled(font="Qqqq").publish.style.font_lacking
+    assert styled(font="STIXGeneral").publish.style.drawn_font == "STIXGeneral"
     assert not caplog.records

@@ -75,8 +75,8 @@ def read_study(
         study = Study.model_validate(content)
     except ValidationError as error:
         raise InputError(describe(error, path, Study, place)) from None
-    if lacking := study.publish.style.font_lacking:
-        log.warning("%s%s: %s", path, place(("publish", "style", "font")), lacking)
+    if problem := study.publish.style.font_problem():
+        log.warning("%s%s: %s", path, place(("publish", "style", "font")), problem)
     return study
 
 
