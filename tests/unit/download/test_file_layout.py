@@ -3,6 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import download_builders
 import hypothesis
 import numpy as np
 import pytest
@@ -442,6 +443,23 @@ def test_the_overview_lists_cases_and_what_is_left_over(tmp_path):
     )
     assert "  and 4 more whose names differ in numbers alone" in found.lines
     assert found.lines[-1] == "datasets.mine: files that are read as no image: 1 .mgz, 1 .txt"
+
+
+@pytest.mark.parametrize(
+    ("layout", "build", "header", "rows"),
+    [
+        ("msd", download_builders.decathlon, ["case", "subject", "image", "label"], 3),
+        ("bids", download_builders.bids, ["case", "subject", "image", "label"], 3),
+        ("label_maps", download_builders.label_maps, ["case", "subject", "label"], 3),
+    ],
+)
+def test_the_cases_of_other_layouts_are_told_too(tmp_path, layout, build, header, rows):
+    dataset = download_builders.settings(layout, build(tmp_path))
+    lines = overview("mine", dataset).lines
+    assert lines[0].startswith(f"datasets.mine: {rows} cases of ")
+    table = [line.split("\t") for line in lines[1 : 2 + rows]]
+    assert table[0] == header
+    assert all(len(row) == len(header) and all(row) for row in table)
 
 
 def test_refusals_before_a_run_name_the_files(tmp_path):
