@@ -69,11 +69,60 @@ def test_a_file_of_no_text_has_no_line_and_a_star_names_its_module(tmp_path):
 
 
 def test_a_plugin_that_ends_the_process_is_told(tmp_path):
-    file = written(tmp_path, "net.py", "import sys\nsys.exit(0)\nNetwork = 1\n")
+    file = written(tmp_path, "net.py", "import sys\nsys.exit(0)\ndef Network(): ...\n")
     with pytest.raises(
         InputError, match=r"net.py: SystemExit: 0 \(.*net.py, line 2, in <module>\)"
     ):
         plugins.load(file, "Network")
+
+
+@pytest.mark.parametrize("value", ["3", "'unet'", "[1]", "{}"])
+def test_a_value_is_no_class(tmp_path, value):
+    file = written(tmp_path, "net.py", f"Network = {value}\n")
+    told = rf"net.py, line 1: Network is {re.escape(value)}; expected a class or a function"
+    with pytest.raises(InputError, match=told):
+        plugins.check(file, "Network")
+
+
+def test_a_class_inside_a_condition_is_found(tmp_path):
+    text = "try:\n    import torch\nexcept ImportError:\n    pass\nelse:\n    class Network: ...\n"
+    assert plugins.check(written(tmp_path, "net.py", text), "Network").name == "Network"
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("def Network(i, c, p, s, width=3): ...", {"widht", "classes", "c"}),
+        ("def Network(i, c, p, s, *, width=3): ...", {"widht", "classes", "c"}),
+        ("def Network(*a, width=3): ...", {"widht", "classes", "c"}),
+        (
+            "class Network:\n    def __init__(self, i, c, p, s, width): ...",
+            {"widht", "classes", "c"},
+        ),
+        ("class Network:\n    def __init__(self, *a, **k): ...", set()),
+        ("class Network(Base): ...", set()),
+        ("@decorated\ndef Network(i, c, p, s): ...", set()),
+    ],
+)
+def test_options_that_it_does_not_take_are_refused(tmp_path, text, refused):
+    file, found = written(tmp_path, "net.py", text + "\n"), set()
+    for name in ("width", "widht", "classes", "c"):
+        try:
+            plugins.check(file, "Network", [name])
+        except InputError as error:
+            assert f"takes no option {name!r}; its options are: width" in str(error)
+            found.add(name)
+    assert found == refused
+
+
+def test_what_an_installed_module_lacks_is_told(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    written(tmp_path / "lacking_nets", "__init__.py", "from .wide import *\n")
+    written(tmp_path / "lacking_nets", "wide.py", "class Wide: ...\n")
+    told = r"lacking_nets.wide: no Nope in it; expected a Network, or MODULE:NAME.*It has: Wide"
+    with pytest.raises(InputError, match=told):
+        plugins.check("lacking_nets.wide:Nope", "Network")
+    plugins.check("lacking_nets:Wide", "Network")
 
 
 def test_the_digest_is_that_of_the_code_and_of_the_files_it_imports(tmp_path):

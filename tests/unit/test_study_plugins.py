@@ -135,7 +135,7 @@ def test_quick_shortens_an_own_network(tmp_path):
         ),
         (
             {"network": "unet", "loss": {"plugins": {"./my_loss.py": 1, "./sub/my_loss.py": 1}}},
-            "two plug-ins are called my_loss.py",
+            "b/my_loss.py: two plug-ins called my_loss.py; rename",
         ),
     ],
 )
@@ -184,7 +184,7 @@ def test_the_schema_takes_references(tmp_path):
 
 def test_settings_are_written_as_a_person_writes_them(tmp_path):
     """Read back they are the same; in the report a label stands for each path."""
-    (tmp_path / "my_layout.py").write_text("def list_cases(folder): ...\n")
+    (tmp_path / "my_layout.py").write_text("def list_cases(folder, my_plugin): ...\n")
     (tmp_path / "my_figure.py").write_text("def draw(results): ...\n")
     file = study_file(tmp_path, MODELS, publish={"figures": ["./my_figure.py"]})
     content = yaml.safe_load(file.read_text())
@@ -211,3 +211,22 @@ def test_the_schema_takes_a_layout(tmp_path):
     assert not list(schema.iter_errors(content))
     content["datasets"]["chest"]["source"]["layout"] = "my_layout"
     assert list(schema.iter_errors(content))
+
+
+@pytest.mark.parametrize(
+    "model", [{"options": {"widht": 4}}, {"grid_search": {"options.widht": [4, 8]}}]
+)
+def test_an_option_that_a_plugin_does_not_take_is_told_with_its_key(tmp_path, model):
+    file = study_file(tmp_path, {"net": {"network": "./sized.py", **model}})
+    (tmp_path / "sized.py").write_text("def Network(i, c, p, s, width): ...\n")
+    with pytest.raises(InputError, match=r"models.net(_w4)?.network: .*no option 'widht'.*: width"):
+        read_study(file)
+
+
+def test_a_loss_that_is_written_in_two_ways_is_not_lost(tmp_path):
+    losses = {"./my_loss.py": 0.5, "my_loss.py": 1.0}
+    file = study_file(tmp_path, {"net": {"network": "unet", "loss": {"plugins": losses}}})
+    with pytest.raises(
+        InputError, match=r"models.net.loss.plugins: ./my_loss.py, my_loss.py: two .*name it once"
+    ):
+        read_study(file)

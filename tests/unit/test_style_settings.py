@@ -37,6 +37,8 @@ def styled(**style) -> Study:
         ({"structures": {"names": {"lever": "L"}}}, r"'lever' is none of the structures \(liver, left_kidney, both\)"),
         ({"models": {"order": ["enet", "enet"]}}, r"order.*'enet' stands twice"),
         ({"models": {"names": {"enet": "U", "unet": "u"}}}, r"enet and unet would both be shown as 'u'"),
+        ({"models": {"names": {"enet": "U Net", "unet": "U  Net "}}}, "enet and unet would both be shown as 'U  Net '"),
+        ({"models": {"names": {"enet": "UNet", "unet": "\uff35\uff2eet"}}}, "enet and unet would both be shown as"),
         ({"structures": {"names": {"liver": "Left kidney"}}}, r"liver and left_kidney would both be shown"),
         ({"models": {"names": {"enet": "E$^2$"}}}, r"names.*enet: found 'E\$\^2\$'; expected text on one line"),
         ({"models": {"names": {"enet": "a\nb"}}}, r"names.*expected text on one line"),

@@ -26,12 +26,13 @@ from segstudy.images.files import write_label, write_nifti
 from segstudy.images.plan import Plan
 from segstudy.networks import build
 from segstudy.networks.weights import Trained, save_weights
-from segstudy.study import UnetModel
+from segstudy.study import PluginModel, UnetModel
 from workspace import REPOSITORY, Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PLUGINS = REPOSITORY / "resources" / "plugins"
 SKIPPED = {
     r"git clone|make nnunet|study=hippocampus|download fetch --dataset hippocampus": "needs a network",
     r"path=DIR": "needs data under agreement",
@@ -122,9 +123,14 @@ def workspace(tmp_path_factory) -> Workspace:
     return found
 
 
-def write_weights(path: Path, structures: list[str], channels: list[str]) -> None:
-    """An untrained network that claims to have learned from case b of dataset NAME in fold 0."""
+def write_weights(
+    path: Path, structures: list[str], channels: list[str], plugin: Path | None = None
+) -> None:
+    """An untrained network that claims to have learned from case b of dataset NAME in fold 0; maybe of a plug-in."""
     model = UnetModel(network="unet", channels=(4, 8), patch_size=(16, 16, 8), device="cpu")
+    if plugin:
+        own = {"network": "plugin", "network_plugin": str(plugin), "patch_size": (16, 16, 8)}
+        model = PluginModel(**own, device="cpu")
     plan = Plan(
         spacing_mm=(6.0, 6.0, 5.0),
         crop="none",
@@ -145,6 +151,8 @@ def prepare(folder: Path, command: str) -> None:
     for name in ("scan", "scan_1", "scan_2", "t1", "t2", "scans/one", "a", "b"):
         (folder / name).parent.mkdir(exist_ok=True)
         write_nifti(folder / f"{name}.nii.gz", image, AFFINE)
+    if "surface_bias.py" in command:
+        shutil.copy(PLUGINS / "surface_bias.py", folder)
     if command.startswith("segstudy metrics --reference"):
         # The values that a command says its files hold.
         of = {
@@ -172,7 +180,10 @@ def prepare(folder: Path, command: str) -> None:
     if command.startswith("segstudy infer --weights weights.pt"):
         of_study = "--cases" in command
         channels = ["t1", "t2"] if "t1.nii.gz" in command else ["ct"]
-        write_weights(folder / "weights.pt", ["heart"], channels)
+        plugin = folder / "my_net.py" if "--plugin" in command else None
+        if plugin:
+            shutil.copy(PLUGINS / "residual_net.py", plugin)
+        write_weights(folder / "weights.pt", ["heart"], channels, plugin)
         if of_study:
             write_label(folder / "l.nii.gz", (label == 1).astype(np.uint8) * 2, AFFINE)
             cases = [

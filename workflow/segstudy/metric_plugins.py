@@ -96,13 +96,16 @@ def register(texts: Iterable[str]) -> dict[str, Metric]:
     Raises
     ------
     InputError
-        As `described` does; for a name that segstudy has already, and for one that stands in two plug-ins.
+        As `described` does; where a plug-in has no function that measures; for a name that segstudy has already, and for one that stands in two plug-ins.
     """
     metrics: dict[str, Metric] = {}
     for text in texts:
         own = described(text)
+        plugins.check_function(text, METRIC, MEASURE, MEASURE)
         for other, known in metrics.items():
             if metric.key(known.name) == metric.key(own.name):
+                if plugins.is_same(text, other, METRIC):
+                    raise InputError(f"{text}: stands twice; name it once")
                 raise InputError(
                     f"{text}: measures {own.name!r}, as {other} does; expected metrics of different names"
                 )

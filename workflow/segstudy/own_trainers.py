@@ -4,7 +4,6 @@ A class is made with the model's `options`. Its `fit(cases, validation_cases, fo
 `folder`; its `predict(case, folder)` gives a label from them. Neither knows of the other's process.
 """
 
-import inspect
 import io
 import json
 import random
@@ -109,17 +108,13 @@ def built(text: str, options: Mapping[str, Any]) -> Any:
 
 
 def _check_call(function: Any, values: Sequence, options: Mapping[str, Any], what: str) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # of compiled code: the call itself tells
-    try:
-        signature.bind(*values, **options)
-    except TypeError as error:
+    misfit = plugins.misfit(function, values, options)
+    if misfit:
+        signature, error = misfit
         called = ", ".join([*map(str, values), *(f"{name}=..." for name in options)])
         raise InputError(
             f"plug-in {what} takes {signature}, and is called with ({called}): {error}"
-        ) from None
+        )
 
 
 def seed_all(seed: int) -> None:

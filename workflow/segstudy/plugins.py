@@ -6,18 +6,20 @@ A job that uses one carries the digest of its code, so that an edit runs again w
 and nothing else. A file's plug-in may import files beside it (`own_imports`); these count too.
 """
 
-import base64
+import ast
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from segstudy import own_imports, source_code
@@ -28,6 +30,9 @@ FILE = re.compile(r"(?P<place>[^:]*\.py)(?::(?P<name>[A-Za-z_]\w*))?")
 INSTALLED = re.compile(r"(?P<place>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 REFERENCE = rf"^(?:{re.sub('[?]P<[a-z]+>', '?:', FILE.pattern)}|{re.sub('[?]P<[a-z]+>', '?:', INSTALLED.pattern)})$"
 """What a plug-in's reference looks like, for the schema."""
+
+CALLED_WITH = {"Network": 4, "list_cases": 1, "Trainer": 0}
+"""Number of values that each kind with `options` is called with before these."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class Reference:
         return f"{self.place}:{self.name}" if self.name else self.place
 
     @property
+    def file(self) -> Path:
+        """Return the file that holds it. Raises InputError where there is no such installed module."""
+        return Path(self.place) if self.is_file else _module_file(self.place)
+
+    @property
     def label(self) -> str:
         """Return what people are shown: the file's name without its folder, or the module."""
         place = Path(self.place).name if self.is_file else self.place
@@ -72,6 +82,15 @@ def short_name(text: str) -> str:
 def is_reference(text: Any) -> bool:
     """Return whether a value is written as a plug-in is: it ends with `.py`, or has a colon."""
     return isinstance(text, str) and bool(FILE.fullmatch(text) or INSTALLED.fullmatch(text))
+
+
+def is_same(text: str, other: str, default: str) -> bool:
+    """Return whether two references name one thing: the same of the same file, however its path is written."""
+    places = [
+        (Path(one.place).resolve() if one.is_file else one.place, one.name or default)
+        for one in (reference(text), reference(other))
+    ]
+    return places[0] == places[1]
 
 
 def reference(text: str) -> Reference:
@@ -96,7 +115,7 @@ def reference(text: str) -> Reference:
     return Reference(match["place"], match["name"] or "")
 
 
-def check(text: str, default: str) -> Reference:
+def check(text: str, default: str, options: Iterable[str] = ()) -> Reference:
     """Check that a plug-in is there and defines what it should, without running its code.
 
     Parameters
@@ -105,6 +124,8 @@ def check(text: str, default: str) -> Reference:
         The plug-in's reference.
     default
         The name that is looked for where the reference has none, e.g. `Network`.
+    options
+        Keyword arguments that it will be called with.
 
     Returns
     -------
@@ -118,18 +139,27 @@ def check(text: str, default: str) -> Reference:
     """
     found = reference(text)
     named = Reference(found.place, found.name or default)
-    if not named.is_file:
-        _module_file(named.place)
-        return named
-    names = _names(Path(named.place))
-    if named.name not in names:
+    file = named.file
+    source = _source(file)
+    names = defined(source)
+    # What an installed module takes over from others by a star is known only once it runs.
+    if named.name not in names and (named.is_file or not _is_open(names)):
         stars = sorted(name for name in names if name.startswith("*"))
-        classes = ", ".join(
-            sorted(name for name in names if not name.startswith(("_", "*"))) + stars
-        )
+        known = sorted(name for name in names if not name.startswith(("_", "*")))
         raise InputError(
-            f"{named.place}: no {named.name} in it; expected a {default}, or FILE.py:NAME for another name. It has: "
-            f"{classes or 'nothing'}"
+            f"{named.place}: no {named.name} in it; expected a {default}, or {'FILE.py' if named.is_file else 'MODULE'}:NAME "
+            f"for another name. It has: {', '.join(known + stars) or 'nothing'}"
+        )
+    value = source_code.literal(source, named.name)
+    if value is not None and not default.isupper():  # METRIC describes, all others are called
+        raise InputError(
+            f"{file}, line {value.lineno}: {named.name} is {ast.unparse(value)[:60]}; expected a class or a function"
+        )
+    taken = source_code.keywords(source, named.name, CALLED_WITH.get(default, 0))
+    odd = [name for name in options if taken is not None and name not in taken]
+    if odd:
+        raise InputError(
+            f"{named}: takes no option {odd[0]!r}; its options are: {', '.join(taken) or 'none'}"
         )
     return named
 
@@ -158,10 +188,7 @@ def digest(text: str) -> str:
         Where it can't be found or read.
     """
     found = reference(text)
-    if found.is_file:
-        content = _code(Path(found.place))
-    else:
-        content = _record(found.place) or _code(_module_file(found.place))
+    content = ("" if found.is_file else _record(found)) or _code(found.file)
     return hashlib.sha256(f"{found.name}\n{content}".encode()).hexdigest()[:16]
 
 
@@ -211,7 +238,7 @@ def files(text: str) -> list[Path]:
         Where one can't be read.
     """
     found = reference(text)
-    return _reached(Path(found.place)) if found.is_file else []
+    return _reached(found.file) if found.is_file else []
 
 
 def stated(text: str, default: str, but: str = "") -> dict[str, Any]:
@@ -232,11 +259,47 @@ def stated(text: str, default: str, but: str = "") -> dict[str, Any]:
         Where it can't be found, or its values are known only once its code runs: with file and line.
     """
     found = check(text, default)
-    file = Path(found.place) if found.is_file else _module_file(found.place)
+    file = found.file
     try:
         return source_code.stated(_source(file), found.name, but)
     except ValueError as error:
         raise InputError(f"{file}: {error}") from None
+
+
+def check_function(text: str, default: str, key: str, usual: str) -> None:
+    """Check that a plug-in that describes itself names, under a key, a function that it has.
+
+    Parameters
+    ----------
+    text, default
+        As `stated` has them.
+    key
+        The entry that names the function, e.g. `measure`.
+    usual
+        The function that is taken where there is no such entry.
+
+    Raises
+    ------
+    InputError
+        With the file, what was found and what was expected.
+    """
+    found = check(text, default)
+    file = found.file
+    source = _source(file)
+    names = defined(source)
+    value = source_code.entry(source, found.name, key)
+    if value is None:
+        name, what = usual, f"no function {usual}"
+    elif isinstance(value, ast.Name):
+        name, what = value.id, f"{found.name}, {key}: no function {value.id}"
+    else:
+        name, what = "", f"{found.name}, {key}: {ast.unparse(value)[:60]}"
+    literal = source_code.literal(source, name)
+    if literal is not None:
+        what = f"{name} is {ast.unparse(literal)[:60]}"
+    missing = bool(name) and name not in names and not _is_open(names)
+    if missing or literal is not None or isinstance(value, source_code.LITERALS):
+        raise InputError(f"{file}: {what}; expected a function of the file, by its name")
 
 
 def load(text: str, default: str) -> Any:
@@ -257,13 +320,43 @@ def load(text: str, default: str) -> Any:
     found = check(text, default)
     with telling(text):
         if found.is_file:
-            module = _load_file(Path(found.place).resolve())
+            # Under a name of its own, once a process however much of it is used.
+            file = found.file.resolve()
+            name = f"{own_imports.PREFIX}{file.stem}_{digest(str(file))}"
+            module = own_imports.imported(name, file)
         else:
             module = importlib.import_module(found.place)
     try:
         return getattr(module, found.name)
     except AttributeError:
         raise InputError(f"{found.place}: no {found.name} in it; expected a {default}") from None
+
+
+def misfit(
+    function: Any, values: Sequence[Any], options: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[inspect.Signature, TypeError] | None:
+    """Return what a plug-in's function takes, and Python's words, where it does not take what it is to be called with.
+
+    Parameters
+    ----------
+    function
+        Of the plug-in; a class, too.
+    values, options
+        What it is to be called with, by place and by name.
+
+    Returns
+    -------
+    None where it takes them, and of compiled code that does not tell: the call itself will.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*values, **options)
+    except TypeError as error:
+        return signature, error
+    return None
 
 
 @contextmanager
@@ -288,7 +381,7 @@ def telling(text: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             raise  # torch's: a smaller batch may do, and the caller tries
         found = reference(text)
-        place = Path(found.place).resolve() if found.is_file else _module_file(found.place)
+        place = found.file.resolve()
         steps = [
             step
             for step in traceback.extract_tb(error.__traceback__)
@@ -307,8 +400,8 @@ def telling(text: str) -> Iterator[None]:
         ) from error
 
 
-def _names(file: Path) -> set[str]:
-    return defined(_source(file))
+def _is_open(names: set[str]) -> bool:
+    return "__getattr__" in names or any(name.startswith("*") for name in names)
 
 
 def _source(file: Path) -> bytes:
@@ -375,23 +468,13 @@ def _module_file(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _record(module: str) -> str:
+def _record(installed: Reference) -> str:
     """Return version and RECORD of the package that a module is of; nothing where RECORD does not list the module's file."""
-    file = _module_file(module).resolve()
-    for name in metadata.packages_distributions().get(module.split(".")[0], ()):
+    file = installed.file.resolve()
+    for name in metadata.packages_distributions().get(installed.place.split(".")[0], ()):
         distribution = metadata.distribution(name)
         listed = {Path(str(path.locate())).resolve() for path in distribution.files or ()}
         record = distribution.read_text("RECORD")
         if record and file in listed:
-            return f"{name} {distribution.version} {_sha256(record)}"
+            return f"{name} {distribution.version} {hashlib.sha256(record.encode()).hexdigest()}"
     return ""
-
-
-def _sha256(text: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _load_file(file: Path) -> Any:
-    """Import a plug-in's file under a name of its own, once a process however much of it is used."""
-    name = f"{own_imports.PREFIX}{file.stem}_{digest(str(file))}"
-    return own_imports.imported(name, file)

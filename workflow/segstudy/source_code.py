@@ -7,6 +7,9 @@ import math
 import tokenize
 from typing import Any
 
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+LITERALS = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.JoinedStr)
+
 
 def parse(source: bytes) -> tuple[list[str], str]:
     """Parse a module's source.
@@ -102,8 +105,8 @@ def defined(source: bytes) -> set[str]:
     What `from a import *` defines is known only once code runs: it stands as `* (...)`, which names a.
     """
     names: set[str] = set()
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+    for node in _top_level(source):
+        if isinstance(node, DEFINITIONS):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             module = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or "")
@@ -120,6 +123,64 @@ def defined(source: bytes) -> set[str]:
                 if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
             )
     return names
+
+
+def literal(source: bytes, name: str) -> ast.expr | None:
+    """Return the text, number, list or dict that a module gives a name at its top level; None for anything else."""
+    value = None
+    for node in _top_level(source):
+        if isinstance(node, DEFINITIONS) and node.name == name:
+            value = None
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            value = getattr(node, "value", None)
+    return value if isinstance(value, LITERALS) else None
+
+
+def keywords(source: bytes, name: str, called_with: int) -> list[str] | None:
+    """Return the keyword arguments of a function, or of a class's `__init__`, that a module defines.
+
+    Parameters
+    ----------
+    source
+        The file's content, which is not run.
+    name
+        Of the function or class.
+    called_with
+        Number of values before them.
+
+    Returns
+    -------
+    Their names; None where only its code tells: `**options`, a decorator, an `__init__` that is inherited.
+    """
+    found = [node for node in _top_level(source) if getattr(node, "name", None) == name]
+    if len(found) != 1 or not isinstance(found[0], DEFINITIONS) or found[0].decorator_list:
+        return None
+    function, bound = found[0], 0
+    if isinstance(function, ast.ClassDef):
+        methods = {node.name: node for node in function.body if isinstance(node, DEFINITIONS)}
+        if "__init__" not in methods or "__new__" in methods or function.keywords:
+            return None
+        function, bound = methods["__init__"], 1
+    arguments = function.args
+    if arguments.kwarg or function.decorator_list:
+        return None
+    positional = [*arguments.posonlyargs, *arguments.args][bound + called_with :]
+    return [one.arg for one in (*positional, *arguments.kwonlyargs)]
+
+
+def _top_level(source: bytes) -> list[ast.stmt]:
+    """Return a module's statements, and those inside its `if`, `try`, `with` and loops."""
+    found, waiting = [], list(ast.parse(source).body)
+    while waiting:
+        node = waiting.pop(0)
+        found.append(node)
+        if not isinstance(node, DEFINITIONS):
+            inner = [*getattr(node, "handlers", []), *getattr(node, "cases", [])]
+            for part in (node, *inner):
+                for field in ("body", "orelse", "finalbody"):
+                    waiting += getattr(part, field, [])
+    return found
 
 
 def stated(source: bytes, name: str, but: str = "") -> dict[str, Any]:
@@ -139,14 +200,26 @@ def stated(source: bytes, name: str, but: str = "") -> dict[str, Any]:
     ValueError
         Where there is no such name, and for a value that is known only once the code runs.
     """
+    return {
+        key: _plain(value, f"{name}, {key}")
+        for key, value in _entries(_given(source, name), name)
+        if key != but
+    }
+
+
+def entry(source: bytes, name: str, key: str) -> ast.expr | None:
+    """Return what stands under a key of what `stated` reads; None where the key is missing.
+
+    Raises ValueError as `stated` does.
+    """
+    return dict(_entries(_given(source, name), name)).get(key)
+
+
+def _given(source: bytes, name: str) -> ast.Assign | ast.AnnAssign:
     for node in reversed(ast.parse(source).body):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return {
-                key: _plain(value, f"{name}, {key}")
-                for key, value in _entries(node, name)
-                if key != but
-            }
+            return node
     raise ValueError(f"no {name} = {{...}} at the top level")
 
 

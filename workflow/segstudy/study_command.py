@@ -11,7 +11,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from segstudy.folds import refuse_twin
-from segstudy.log import log
 from segstudy.paths import expanded, spelt_as_stored
 from segstudy.start import check_tables, tell_cases
 from segstudy.study import Model, Study, check_sources, read_study
@@ -48,8 +47,6 @@ def run(options: Namespace) -> None:
             tell_cases(study)
             return
         check_tables(study)
-        if problem := study.publish.style.font_problem():
-            log.warning("%s", problem)
         print(
             f"{file}: {study.name}: {len(study.datasets)} dataset(s), "
             f"{len(study.models)} model(s), {len(study.folds)} fold(s), "

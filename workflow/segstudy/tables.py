@@ -1,10 +1,12 @@
-"""Reading the case table that a user writes; the workflow and the audit read it alike."""
+"""Columns of tables, and reading the case table that a user writes: the workflow and the audit read it alike."""
 
 import csv
 from pathlib import Path
 
 from segstudy.errors import InputError
 
+MEASURED = ("seconds", "waited_seconds", "patches_per_second", "gpu_memory_mb")
+"""Columns of a training's history that tell of the machine, and differ from run to run."""
 FILE_COLUMNS = ("image", "label", "reference_label")
 """Prefixes of the columns that hold files."""
 

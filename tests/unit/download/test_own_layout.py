@@ -172,3 +172,14 @@ def test_a_layout_that_is_none_names_those_there_are_and_how_to_bring_one(tmp_pa
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match=r"line \d+.*datasets.a.source.layout: .*no such plug-in"):
         read_study(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("subjet", "did you mean subject"), ("patient", "expected case, image, label, subject")],
+)
+def test_a_key_of_no_use_is_refused(tmp_path, key, told):
+    """A misspelt subject would make each case its own, and put scans of one patient on both sides of a split."""
+    rows = [{"case": "a", "image": "a.nii.gz", "label": "b.nii.gz", key: "p1"}]
+    with pytest.raises(InputError, match=f"unknown .* '{key}'; {told}"):
+        listing(returning(tmp_path, repr(rows)), tmp_path)

@@ -205,11 +205,37 @@ def test_a_metric_of_the_registry_describes_as_well(tmp_path):
 )
 def test_a_description_that_says_nothing_clear_is_refused(tmp_path, old, new, told):
     with pytest.raises(InputError, match=told):
-        metric_plugins.register([written(tmp_path, FIELDS.replace(old, new))])
+        metric_plugins.register([written(tmp_path, FIELDS.replace(old, new) + MEASURE + "0.5")])
+
+
+@pytest.mark.parametrize(
+    ("entry", "rest", "told"),
+    [
+        (', "measure": "nope"', "", "METRIC, measure: 'nope'; expected a function of the file"),
+        (', "measure": nope', "", "METRIC, measure: no function nope"),
+        ("", "", "no function measure"),
+        ("", "measure = 3\n", "measure is 3"),
+        (', "measure": own', "def own(reference, prediction, spacing_mm): ...\n", ""),
+    ],
+)
+def test_what_measures_is_looked_for_when_settings_are_read(tmp_path, entry, rest, told):
+    file = written(tmp_path, FIELDS.replace('"x"', f'"x"{entry}') + rest)
+    if told:
+        with pytest.raises(InputError, match=rf"my_score.py.*{told}"):
+            metric_plugins.register([file])
+    else:
+        metric_plugins.register([file])
+
+
+def test_one_plugin_that_stands_twice_is_told_as_that(tmp_path):
+    file = written(tmp_path, FIELDS + MEASURE + "0.5")
+    for other in (file, f"{file}:METRIC", f"{tmp_path}/../{tmp_path.name}/my_score.py"):
+        with pytest.raises(InputError, match=r"my_score.py.*: stands twice; name it once"):
+            metric_plugins.register([file, other])
 
 
 def test_two_plugins_of_one_metric_are_refused(tmp_path):
-    files = [written(tmp_path, FIELDS, name) for name in ("a.py", "b.py")]
+    files = [written(tmp_path, FIELDS + MEASURE + "0.5", name) for name in ("a.py", "b.py")]
     with pytest.raises(InputError, match=r"b.py: measures 'my_score', as .*a.py does"):
         metric_plugins.register(files)
 

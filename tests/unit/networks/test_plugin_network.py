@@ -115,7 +115,7 @@ def test_a_broken_contract_is_told_before_training(tmp_path, body, said):
     [
         ("class Network: ...\n", {}, r"plug-in own.py: takes \(\), and is called with 4 values"),
         ("def Network(*a, **k): return 3\n", {}, "gives a int; expected a torch.nn.Module"),
-        ("Network = 3\n", {}, "a int; expected a class or a function"),
+        ("Network = 3\n", {}, "Network is 3; expected a class or a function"),
         (
             "from torch import nn\ndef Network(*a, **k): return nn.ReLU()\n",
             {},
@@ -123,7 +123,7 @@ def test_a_broken_contract_is_told_before_training(tmp_path, body, said):
         ),
         ("def Network(*a, width): ...\n", {"widht": 3}, "called with 4 values, widht: .*`options`"),
         ("def Network(*a): raise ValueError('too deep')\n", {}, r"ValueError: too deep .*line 1"),
-        ("import nothing_of_the_kind\nNetwork = 1\n", {}, "ModuleNotFoundError"),
+        ("import nothing_of_the_kind\ndef Network(): ...\n", {}, "ModuleNotFoundError"),
     ],
 )
 def test_what_is_no_network_is_told(tmp_path, text, options, said):

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+from collections.abc import Collection
 
 import numpy as np
 import pandas
@@ -59,12 +60,14 @@ def _texts(figure) -> list[Text]:
     ]
 
 
-def check_texts(results: Results) -> None:
-    """Draw a figure of each kind: no text is cut off, covered or smaller than the style says."""
+def check_texts(results: Results, kinds: Collection[str] = ()) -> None:
+    """Draw a figure of each kind, or of those given: no text is cut off, covered or smaller than the style says."""
     viewer = ViewCache(results)
     chosen = results.study.publish.style
     with style.paper(chosen):
         for one in _one_a_kind(results):
+            if kinds and one.kind not in kinds:
+                continue
             drawn = draw(results, one, viewer).figure
             style.settle(drawn)
             assert drawn.get_figwidth() * 25.4 <= chosen.width_mm + 1e-6, one.name

@@ -184,6 +184,8 @@ def test_two_figures_of_one_name_are_refused(tmp_path):
     files = [returning(tmp_path), returning(tmp_path / "b")]
     with pytest.raises(ValueError, match="two figures called my_figure; rename"):
         builder.study(publish={"figures": files})
+    with pytest.raises(ValueError, match=r"my_figure.py: stands twice; name it once"):
+        builder.study(publish={"figures": [files[0], files[0]]})
     study = builder.study(publish={"figures": [files[0], f"{files[0]}:other"]})
     assert [figure.name for figure in figures(study) if figure.kind == "own"] == [
         *("own-my_figure", "own-my_figure-other"),

@@ -1,5 +1,6 @@
 """The report: one offline file whose numbers are those of the tables."""
 
+import html
 import itertools
 import json
 import re
@@ -22,6 +23,7 @@ from segstudy.publish.report import (
     _findings,
     _missed,
     _sentence,
+    breakable,
     render,
     write_report,
 )
@@ -481,6 +483,39 @@ def test_a_displayed_name_stays_as_it_is_in_the_first_sentence(plain):
     content.setdefault("publish", {})["style"] = {"models": {"names": names}}
     styled = Results(plain.study.model_validate(content), plain.root)
     assert _sentence(styled).startswith("2 models (A_b and eNet) were compared")
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a" * 24, "a" * 24),
+        ("a" * 49, f"{'a' * 24}<wbr>{'a' * 24}<wbr>a"),
+        ("several words of the usual length", "several words of the usual length"),
+        ("<b>&" * 7, f"{'&lt;b&gt;&amp;' * 6}<wbr>&lt;b&gt;&amp;"),
+    ],
+)
+def test_a_long_name_can_be_broken_and_is_escaped(text, written):
+    assert str(breakable(text)) == written
+
+
+def test_no_cell_of_the_report_holds_an_unbreakable_name(plain, figures_folder):
+    content = plain.study.model_dump(exclude_defaults=True)
+    names = {"enet": "e" * 64, "unet_3d": "u" * 64}
+    content.setdefault("publish", {})["style"] = {"models": {"names": names}}
+    results = Results(plain.study.model_validate(content), plain.root)
+    page = render(results, figures_folder, figures_folder.parent / "report.html")
+    cells = re.findall(r"<t[dh][ >].*?</t[dh]>", page, re.DOTALL)
+    runs = [run for cell in cells for run in re.sub(r"<(?!wbr)[^>]*>", " ", cell).split()]
+    assert any("<wbr>" in run for run in runs)
+    assert max(len(html.unescape(part)) for run in runs for part in run.split("<wbr>")) <= 24
+
+
+def test_a_heading_is_printed_only_with_what_stands_below_it(page):
+    # Print hides settings and the viewer.
+    block = re.search(r'<div class="settings">\s*<h3>Settings</h3>.*?</pre>', page, re.DOTALL)
+    assert block and page.count("<h3>Settings</h3>") == 1
+    assert "The same as" not in page
+    assert "Labels before and after the repair, as figures for print" in page
 
 
 def test_warnings_of_the_logs_have_a_section(plain, figures_folder, tmp_path):

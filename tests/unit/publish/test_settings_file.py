@@ -9,6 +9,8 @@ import yaml
 
 from segstudy import plugins, source_code
 from segstudy.errors import InputError
+from segstudy.jobs.partial import finished_part
+from segstudy.jobs.results import ResultPaths
 from segstudy.publish.redaction import settings_yaml
 from segstudy.publish.settings_file import REMARK_WITHHELD, write_resolved, write_settings
 from segstudy.study import Study, read_study
@@ -190,6 +192,23 @@ def test_resolved_settings_are_a_study_file_too(what, tmp_path):
     assert (again.splits, again.metrics, again.statistics) == (
         study.splits, study.metrics, study.statistics
     )  # fmt: skip
+
+
+def test_resolved_settings_of_a_part_name_what_is_done_alone(tmp_path):
+    """One model of a grid search is not done: the others stand by themselves."""
+    path = tmp_path / "x.yaml"
+    path.write_text(WRITTEN["quick with a grid search"])
+    study = read_study(path)
+    results = ResultPaths(tmp_path / "results")
+    weights = Path(results.training("deep_c16", 0, 0)) / "weights.pt"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    part = finished_part(study, results, list(study.models))
+    write_settings(tmp_path / "settings.yaml", part, path, TELLS)
+    write_resolved(tmp_path / "settings.resolved.yaml", part, tmp_path / "settings.yaml")
+    again = read_study(tmp_path / "settings.resolved.yaml")
+    assert list(again.models) == ["deep_c16"] and again.folds == [0]
+    assert list(read_study(tmp_path / "settings.yaml").models) == ["deep_c8", "deep_c16"]
 
 
 def test_what_is_to_be_filled_in_is_listed(tmp_path):

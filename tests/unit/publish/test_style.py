@@ -55,6 +55,13 @@ def named_figures(named, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def four_panels(tmp_path_factory) -> Results:
+    structures = ("yqa", "yqb", "yqc", "yqd")
+    settings = builder.study(models=MODELS, structures=structures, repair=False)
+    return Results(settings, builder.build(tmp_path_factory.mktemp("panels"), settings, cases=4))
+
+
 def own_names(text: str) -> list[str]:
     return re.findall("[xy]q[abc]", text, re.IGNORECASE)
 
@@ -157,7 +164,36 @@ def test_figures_drawn_in_another_font_are_told_of(plain, tmp_path, caplog, monk
     for chosen in ({}, {"font": "No Such Font"}):
         assert "No Such Font" not in caplog.text
         drawing.draw_all(with_style(plain, **chosen), tmp_path / f"{len(chosen)}")
-    assert caplog.text.count("'No Such Font' is not installed here") == 1
+    assert caplog.text.count("'No Such Font' is not installed on this machine") == 1
+
+
+LONG_NAMES = {
+    "words": (
+        "Attention U-Net, deep supervision 1",
+        "Residual encoder U-Net, full res. 2",
+        "SwinUNETR with self-distillation, 3",
+    ),
+    "unbreakable": ("a" * 63 + "1", "8_" + "c" * 62, "D3kU" * 16),
+}
+
+
+@pytest.mark.parametrize("long", LONG_NAMES)
+@pytest.mark.parametrize("chosen", [{"width_mm": 183, "size_pt": 8}, {"width_mm": 122}], ids=str)
+def test_long_names_of_models_are_wrapped_and_leave_figures_readable(four_panels, long, chosen):
+    names = dict(zip(MODELS, LONG_NAMES[long], strict=True))
+    results = with_style(four_panels, models={"names": names}, **chosen)
+    check_texts(results, {"ranking", "results", "training", "differences", "heatmap"})
+    with style.paper(results.study.publish.style):
+        for one in figures(results.study):
+            if one.name in ("ranking-thorax-dice", "results-thorax-dice"):
+                drawn = draw(results, one, ViewCache(results)).figure
+                style.settle(drawn)
+                # Names leave most of the width to what is plotted.
+                shares = {}
+                for panel in drawn.axes:
+                    box = panel.get_position()
+                    shares[round(box.y0, 3)] = shares.get(round(box.y0, 3), 0) + box.width
+                assert min(shares.values()) > 0.5, one.name
 
 
 def test_text_of_an_svg_is_text_with_its_font(named, named_figures):

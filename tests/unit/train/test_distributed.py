@@ -16,9 +16,9 @@ from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.networks.weights import load_weights
 from segstudy.study import UnetModel
+from segstudy.tables import MEASURED
 from segstudy.train import distributed
 from segstudy.train.distributed import Rank
-from segstudy.train.fit import MEASURED
 
 # An epoch a step, so that the history holds each step's loss.
 MODEL = {

@@ -28,6 +28,7 @@ from segstudy.networks import nnunet as networks
 from segstudy.networks.weights import load_weights
 from segstudy.study import NnunetModel, TrainSettings
 from segstudy.train import nnunet as module
+from segstudy.train.fold import Fold
 from segstudy.train.nnunet import history, planner_class
 
 installed = pytest.mark.skipif(
@@ -180,7 +181,7 @@ def test_nnunet_compiles_on_a_gpu_unless_told_not_to(tmp_path, monkeypatch, aske
     monkeypatch.setattr("segstudy.train.nnunet_trainer.SegstudyTrainer", Trainer)
     model = NnunetModel(network="nnunet", mirror="all", compile=asked)
     settings = TrainSettings(model=model, structures=("a",), channels=("b",), modality="CT")
-    fold = module.Fold(settings, [], [], 0, 0)
+    fold = Fold(settings, [], [], 0, 0)
     run = SimpleNamespace(device=torch.device("cpu"), threads=3)
     module._trainer(fold, {"plans": {}, "dataset": {}}, tmp_path, run)
     assert found == [asked]

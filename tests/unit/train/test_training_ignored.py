@@ -15,7 +15,7 @@ from segstudy.images.plan import Restore
 from segstudy.images.prepare import IGNORED, prepare_label
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import SlidingWindow, predict_volume
-from segstudy.train.fit import MEASURED
+from segstudy.tables import MEASURED
 from segstudy.train.trainer import VALIDATION_OVERLAP
 
 pytestmark = pytest.mark.usefixtures("own_torch")

@@ -157,6 +157,24 @@ def test_a_loss_that_is_nan_late_is_blamed_in_place_of_the_images(cohort, tmp_pa
     assert "Look at these images" not in said
 
 
+def test_validation_that_is_not_finite_is_said(cohort, tmp_path, caplog):
+    text = (
+        "from torch import nn\n"
+        "class Network(nn.Conv3d):\n"
+        "    def __init__(self, in_channels, classes, patch_size, spacing_mm):\n"
+        "        super().__init__(in_channels, classes, 1)\n"
+        "    def forward(self, images):\n"
+        "        logits = super().forward(images)\n"
+        "        return logits if self.training or not images.any() else logits * float('nan')\n"
+    )
+    own = {**{key: value for key, value in OWN.items() if key != "options"}, "loss": {}}
+    train(cohort, tmp_path / "out", own | {"network": written(tmp_path, "late_net.py", text)})
+    assert re.search(
+        "validation of toy/case_.*: plug-in late_net.py gives logits that are not finite",
+        caplog.text,
+    )
+
+
 def test_a_loss_is_not_blamed_for_logits_that_are_not_finite(tmp_path):
     loss = SegmentationLoss(Loss(plugins={written(tmp_path, "ce.py", CROSS_ENTROPY): 1}), ["a"])
     logits, labels = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8)

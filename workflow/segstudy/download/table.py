@@ -39,6 +39,8 @@ class Rows:
         Names of the columns.
     cells
         Number of each row, and its cells.
+    closed
+        Whether columns of no use here are refused: a table's own may hold anything else.
     """
 
     where: str
@@ -47,6 +49,7 @@ class Rows:
     beside: Path
     header: list[str]
     cells: list[tuple[int, list[str]]]
+    closed: bool = False
 
 
 class Mistakes:
@@ -136,7 +139,9 @@ def listed_by_plugin(folder: Path, dataset: Dataset) -> list[Case]:
         (number, [_cell(row.get(name), f"{where}: row {number}, {name}") for name in header])
         for number, row in enumerate(rows, start=1)
     ]
-    return _cases(Rows(where, f"{where}: list_cases", "", folder / "rows", header, cells), dataset)
+    return _cases(
+        Rows(where, f"{where}: list_cases", "", folder / "rows", header, cells, True), dataset
+    )
 
 
 def _cell(value: Any, where: str) -> str:
@@ -215,6 +220,9 @@ def _check_columns(rows: Rows, dataset: Dataset) -> list[str]:
         )
         if near:
             raise InputError(f"{rows.head}: unknown column {name!r}; did you mean {near[0]}?")
+        if rows.closed:
+            known = ", ".join(("case", *image_columns, "label", *_OPTIONAL))
+            raise InputError(f"{rows.head}: unknown key {name!r}; expected {known}")
     return image_columns if image_columns == single else each
 
 

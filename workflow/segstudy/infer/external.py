@@ -12,14 +12,18 @@ import numpy as np
 
 from segstudy import finished
 from segstudy.errors import InputError
-from segstudy.files import make_folder, writing_folder
+from segstudy.files import make_folder
 from segstudy.finished import NOTHING, Finished
 from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
-from segstudy.images.headers import say_warnings
 from segstudy.infer import command_files
-from segstudy.infer.prediction_cache import cache_folder, cached_files
+from segstudy.infer.prediction_cache import (
+    cache_folder,
+    cached_files,
+    hand_over,
+    predict_missing,
+)
 from segstudy.jobs import code
-from segstudy.log import log, progress
+from segstudy.log import log
 from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
 
 TOLD_LINES = 5
@@ -83,24 +87,14 @@ def predict_fold(
     if kept.restore(whole, output, whole=True):
         shutil.rmtree(folder.parent, ignore_errors=True)
         return
-    errors = []
-    for case, paths in progress(tested.items(), "predicted"):
-        if files[case].exists():
-            continue
-        try:
-            say_warnings(paths, case)
-            predicted = run(settings, case, paths, threads, folder)
-            label = translated(predicted, model, structures, case)
-            write_label(files[case], label, predicted.affine, like=paths[0])
-        except InputError as error:
-            errors.append(str(error))
-    if errors:
-        if len(tested) > 1:
-            errors.append(f"{len(errors)} of {len(tested)} images could not be predicted")
-        raise InputError("\n".join(errors))
-    with writing_folder(output) as done:
-        for case, file in files.items():
-            shutil.copyfile(file, done / f"{case}.nii.gz")
+
+    def predict(case: str, paths: Sequence[Path]) -> None:
+        predicted = run(settings, case, paths, threads, folder)
+        label = translated(predicted, model, structures, case)
+        write_label(files[case], label, predicted.affine, like=paths[0])
+
+    predict_missing(tested, files, predict)
+    hand_over(files, output)
     if None not in used and command_files.stamps(model.command, apart) == used:
         kept.keep(whole, output)
     elif kept.folder:

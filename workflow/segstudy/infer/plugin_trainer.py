@@ -11,15 +11,18 @@ import numpy as np
 
 from segstudy import finished, own_trainers, plugins
 from segstudy.errors import InputError
-from segstudy.files import make_folder, writing_folder
+from segstudy.files import make_folder
 from segstudy.finished import NOTHING, Finished
 from segstudy.images.files import compare_grids, read_grid, read_label, write_label
-from segstudy.images.headers import say_warnings
 from segstudy.images.names import times
 from segstudy.infer import leaks
-from segstudy.infer.prediction_cache import cache_folder, cached_files
+from segstudy.infer.prediction_cache import (
+    cache_folder,
+    cached_files,
+    hand_over,
+    predict_missing,
+)
 from segstudy.jobs import code
-from segstudy.log import progress
 from segstudy.own_trainers import Case
 
 
@@ -94,25 +97,15 @@ def predict_fold(
             shutil.rmtree(folder.parent, ignore_errors=True)
             return
         trainer = own_trainers.built(text, record["model"]["options"])
-        errors = []
-        for name, paths in progress(tested.images.items(), "predicted"):
-            if cached[name].exists():
-                continue
+
+        def predict(name: str, paths: Sequence[Path]) -> None:
             images = tuple(path.resolve() for path in paths)
             case = Case(f"{tested.dataset}/{name}", "", images, None, dict(structures))
-            try:
-                say_warnings(paths, name)
-                array, affine = _predicted(trainer, text, case, files)
-                write_label(cached[name], array, affine, like=paths[0])
-            except InputError as error:
-                errors.append(str(error))
-    if errors:
-        if len(tested.images) > 1:
-            errors.append(f"{len(errors)} of {len(tested.images)} images could not be predicted")
-        raise InputError("\n".join(errors))
-    with writing_folder(output) as done:
-        for case, file in cached.items():
-            shutil.copyfile(file, done / f"{case}.nii.gz")
+            array, affine = _predicted(trainer, text, case, files)
+            write_label(cached[name], array, affine, like=paths[0])
+
+        predict_missing(tested.images, cached, predict)
+    hand_over(cached, output)
     kept.keep(whole, output)
     shutil.rmtree(folder.parent)
 

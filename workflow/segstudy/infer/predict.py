@@ -24,8 +24,7 @@ from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.networks.device import decides_bits
 from segstudy.networks.weights import Trained
-from segstudy.study import AnyModel, references
-from segstudy.study.study_model import ABOVE
+from segstudy.study import AnyModel
 
 POSTPROCESSING = "postprocessing.json"
 
@@ -243,7 +242,7 @@ def _key(trained: Trained, structures: Mapping[str, int], choosing: Sequence[Lab
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     settings = (
         # Where a plug-in lies is no matter of what it predicts.
-        references.labelled(trained.model.model_dump(mode="json"), ABOVE),
+        trained.model.labelled(),
         sorted(trained.plugins.items()),
         trained.structures,
         trained.channels,

@@ -2,11 +2,14 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from segstudy.errors import InputError
+from segstudy.files import writing_folder
 from segstudy.images.data_files import content_digest
-from segstudy.log import log
+from segstudy.images.headers import say_warnings
+from segstudy.log import log, progress
 
 
 def cache_folder(output: Path, key: str) -> Path:
@@ -28,6 +31,49 @@ def cached_files(folder: Path, cases: dict[str, Iterable[Path]]) -> dict[str, Pa
     if there:
         log.info("%d of %d cases are there already", there, len(cases))
     return files
+
+
+def predict_missing(
+    cases: Mapping[str, Sequence[Path]],
+    files: Mapping[str, Path],
+    predict: Callable[[str, Sequence[Path]], None],
+) -> None:
+    """Predict, one after the other, the cases whose label is not in the cache yet.
+
+    Parameters
+    ----------
+    cases
+        Case -> its image files.
+    files
+        Case -> the file of its label in the cache.
+    predict
+        Given a case and its image files, writes that file.
+
+    Raises
+    ------
+    InputError
+        At the end, for all cases that failed: one does not stop the others.
+    """
+    errors = []
+    for case, images in progress(cases.items(), "predicted"):
+        if files[case].exists():
+            continue
+        try:
+            say_warnings(images, case)
+            predict(case, images)
+        except InputError as error:
+            errors.append(str(error))
+    if errors:
+        if len(cases) > 1:
+            errors.append(f"{len(errors)} of {len(cases)} images could not be predicted")
+        raise InputError("\n".join(errors))
+
+
+def hand_over(files: Mapping[str, Path], output: Path) -> None:
+    """Copy the labels of all cases from the cache to where they belong: `output/<case>.nii.gz`."""
+    with writing_folder(output) as done:
+        for case, file in files.items():
+            shutil.copyfile(file, done / f"{case}.nii.gz")
 
 
 def _digest(case: str, paths: Iterable[Path]) -> str:

@@ -60,7 +60,7 @@ def check(
 def telling(model: "AnyModel") -> AbstractContextManager[None]:
     """Turn an error of a network of the user's own, as it runs, into a sentence."""
     if model.network == "plugin":
-        return module_of("plugin").telling(model.network_plugin)
+        return module_of("plugin").plugins.telling(model.network_plugin)
     return nullcontext()
 
 

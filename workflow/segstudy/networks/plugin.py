@@ -4,9 +4,7 @@ It is called as `Network(in_channels, classes, patch_size, spacing_mm, **options
 """
 
 import copy
-import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,7 +112,7 @@ def check(
     images = torch.zeros(count, in_channels, *patch_size, device=device)
     expected = (count, classes, *patch_size)
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.no_grad(), telling(text):
+    with torch.random.fork_rng(devices), torch.no_grad(), plugins.telling(text):
         # A copy, as normalisation layers would count the zeros among the images.
         tried = copy.deepcopy(network)
         predicted = tried.eval()(images)
@@ -127,19 +125,6 @@ def check(
     for place, level in enumerate(levels[1:], 2):
         said = f"plug-in {label}: in training, number {place} of its list"
         _check_lower(level, expected, said)
-
-
-@contextmanager
-def telling(text: str) -> Iterator[None]:
-    """Turn an error of the network's code into a sentence; a GPU's memory that is too small is said elsewhere."""
-    too_small = None
-    with plugins.telling(text):
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            too_small = error
-    if too_small is not None:
-        raise too_small
 
 
 def _check_logits(logits: Any, expected: tuple[int, ...], said: str) -> None:
@@ -176,18 +161,14 @@ def _check_call(function: Any, arguments: tuple, options: dict[str, Any], label:
     """Raise InputError where a function does not take what it is called with."""
     if not callable(function):
         raise InputError(f"plug-in {label}: {_named(function)}; expected a class or a function")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return  # of compiled code: the call itself tells
-    try:
-        signature.bind(*arguments, **options)
-    except TypeError as error:
+    misfit = plugins.misfit(function, arguments, options)
+    if misfit:
+        signature, error = misfit
         named = "".join(f", {name}" for name in options)
         raise InputError(
             f"plug-in {label}: takes {signature}, and is called with {len(arguments)} values{named}: {error}; "
             "see `options` in the study file"
-        ) from None
+        )
 
 
 def _named(value: Any) -> str:

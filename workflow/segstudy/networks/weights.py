@@ -19,8 +19,7 @@ from segstudy import __version__, plugins
 from segstudy.errors import InputError
 from segstudy.files import writing
 from segstudy.networks import build, module_of, patch_spacing
-from segstudy.study import AnyModel, references
-from segstudy.study.study_model import ABOVE
+from segstudy.study import AnyModel
 
 FORMAT = "segstudy weights 1"
 
@@ -64,7 +63,7 @@ def save_weights(path: Path | str, trained: Trained) -> None:
         "format": FORMAT,
         "version": __version__,
         # By their labels: where plug-ins lie is no matter of the weights.
-        "model": references.labelled(model.model_dump(mode="json"), ABOVE),
+        "model": model.labelled(),
         "structures": list(trained.structures),
         "channels": list(trained.channels),
         "plan": dict(trained.plan),

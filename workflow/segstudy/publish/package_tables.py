@@ -14,6 +14,7 @@ from segstudy.images.data_files import voxel_files
 from segstudy.log import log
 from segstudy.publish import redaction
 from segstudy.publish.results import Results
+from segstudy.tables import MEASURED
 
 DATA = "data.csv"
 TABLES = {
@@ -67,7 +68,7 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
     write_table(folder / "confusion.csv", _confusion(results))
     trained = [
         results.history(*training)
-        .drop(columns="seconds", errors="ignore")
+        .drop(columns=[*MEASURED], errors="ignore")
         .assign(model=training[0], fold=training[1], seed=training[2])
         for training in results.trainings()
     ]

@@ -380,4 +380,4 @@ const seen = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "-20% 0px -70% 0px" });
 document.querySelectorAll("main section").forEach((section) => seen.observe(section));
-addEventListener("beforeprint", () => document.querySelectorAll("details:not(.settings)").forEach((d) => (d.open = true)));
+addEventListener("beforeprint", () => document.querySelectorAll("details:not(.settings details)").forEach((d) => (d.open = true)));

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
@@ -29,6 +29,8 @@ from segstudy.study import ExternalModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
+UNBROKEN = 24
+"""Signs of a name that a cell of a table keeps on one line."""
 PRINTED_MM = (120.0, 118.0)
 """Width of a page-wide figure in the printed report, and the most height of any: two stand on a page."""
 VIEWER = "viewer"  # folder beside the report
@@ -138,6 +140,7 @@ def render(
         "model": look.model,
         "structure": look.structure,
         "in_text": look.in_text,
+        "breakable": breakable,
     }
     environment.filters["stage_text"] = redaction.stage_text
     return environment.get_template("report.html").render(
@@ -257,6 +260,15 @@ def _webp(path: Path) -> str:
 
 def _data_address(text: str) -> str:
     return "data:text/plain;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
+
+
+def breakable(text: object) -> Markup:
+    """Escape a cell's text, and allow a break after each `UNBROKEN` signs without a space.
+
+    One cell that cannot be broken makes its table wider than the page, for which a browser prints all smaller.
+    """
+    parts = re.sub(rf"\S{{{UNBROKEN}}}(?=\S)", "\\g<0>\0", str(text)).split("\0")
+    return Markup("<wbr>").join(map(escape, parts))
 
 
 class _Citations:

@@ -356,7 +356,7 @@ def test_table(results: Results) -> dict:
             for which in ("", "_adjusted")
         )
         words = TESTS.get(test, test)
-        if not math.isnan(statistic):
+        if test in STATISTICS and not math.isnan(statistic):
             of = "" if math.isnan(df) else f"({df:g})"
             shown = f"{statistic:.4g}".replace("-", "−")
             words += f", {STATISTICS[test]}{of}\u00a0= {shown}"

@@ -163,6 +163,8 @@ class Publish(Settings):
     def _told_apart(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for place, text in enumerate(value):
             for other in value[:place]:
+                if plugins.is_same(other, text, "draw"):
+                    raise ValueError(f"{text}: stands twice; name it once")
                 if plugins.short_name(other) == plugins.short_name(text):
                     raise ValueError(
                         f"{other} and {text}: two figures called {plugins.short_name(text)}; rename one of the files"

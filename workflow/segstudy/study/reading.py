@@ -294,13 +294,24 @@ def _place_plugins(content: dict, file: Path, place: Callable[[Keys], str]) -> d
         if found.is_file:
             found = replace(found, place=paths.from_study_file(found.place, file, where))
         try:
-            plugins.check(str(found), default)
+            plugins.check(str(found), default, _options(content, keys))
             plugins.digest(str(found))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         return str(found)
 
     return references.replaced(content, placed)
+
+
+def _options(content: dict, keys: Keys) -> list[str]:
+    """Return the keyword arguments that a study file gives a plug-in; a grid search is expanded by then."""
+    if keys[-1] not in ("network", "trainer", "layout"):
+        return []
+    holder: Any = content
+    for key in keys[:-1]:
+        holder = holder[key]
+    given = holder.get("options")
+    return list(given) if isinstance(given, typing.Mapping) else []
 
 
 def name_of(path: Path) -> str:
@@ -338,6 +349,14 @@ def _replacements(
     return dict.fromkeys(sources, folder)
 
 
+NOT_SEARCHED = {
+    "external": "trainer: external trains nothing, so there is nothing to search; leave grid_search out",
+    "plugin": "a trainer of your own leaves no history of validation, so there is nothing to choose by; "
+    "give each value a model of its own",
+}
+"""Trainers whose models take no `grid_search`, and why."""
+
+
 def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
     """Replace each model that has a `grid_search` by those that it stands for, and list them in `grids`."""
     if "grids" in content:
@@ -349,23 +368,10 @@ def _expand_grids(content: dict, file: Path, place: Callable[[Keys], str]) -> No
         return
     try:
         for entry, model in models.items():
-            if (
-                isinstance(model, dict)
-                and "grid_search" in model
-                and model.get("trainer") == "external"
-            ):
-                raise ValueError(
-                    f"models.{entry}.grid_search: trainer: external trains nothing, so there is nothing to search; leave grid_search out"
-                )
-            if (
-                isinstance(model, dict)
-                and "grid_search" in model
-                and model.get("trainer") == "plugin"
-            ):
-                raise ValueError(
-                    f"models.{entry}.grid_search: a trainer of your own leaves no history of validation, so there is nothing to choose by; "
-                    "give each value a model of its own"
-                )
+            if isinstance(model, dict) and "grid_search" in model:
+                reason = NOT_SEARCHED.get(str(model.get("trainer")))
+                if reason:
+                    raise ValueError(f"models.{entry}.grid_search: {reason}")
         expanded, grids = expand(models)
         for entry in grids:
             for setting in models[entry]["grid_search"]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from segstudy import plugins
+from segstudy.errors import InputError
 
 Keys = tuple[Any, ...]
 
@@ -112,10 +113,15 @@ def _at(content: Any, place: Keys, keys: Keys, change: Callable[[Keys, str], str
 def _changed(value: Any, keys: Keys, change: Callable[[Keys, str], str]) -> Any:
     """Replace a reference, those of a list, or those that name the values of a mapping."""
     if isinstance(value, Mapping):
-        return {
+        found = {
             change((*keys, text), text) if isinstance(text, str) else text: one
             for text, one in value.items()
         }
+        if len(found) < len(value):  # ./a.py beside a.py: one would be lost
+            raise InputError(
+                f"{'.'.join(map(str, keys))}: {', '.join(map(str, value))}: two of them are one plug-in; name it once"
+            )
+        return found
     if isinstance(value, (list, tuple)):
         return [
             change((*keys, place), text) if isinstance(text, str) else text

@@ -88,6 +88,10 @@ class StudyModel(Settings):
         """Return plain values, with the label and digest of each plug-in in place of its path."""
         return references.identified(self.model_dump(mode="json"), ABOVE)
 
+    def labelled(self) -> dict[str, Any]:
+        """Return plain values, with the label of each plug-in, which people are shown, in place of its path."""
+        return references.labelled(self.model_dump(mode="json"), ABOVE)
+
     def learning(self) -> "StudyModel":
         """Return the settings that shape the weights, with all others at their defaults.
 

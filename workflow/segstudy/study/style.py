@@ -1,5 +1,6 @@
 """The look of figures and report: order, names and colours of models and structures, and a journal's sizes."""
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from typing import Annotated, Literal, Self
 
@@ -114,7 +115,9 @@ class Shown(Settings):
         first: dict[str, str] = {}
         for name in known:
             text = self.names.get(name, name)
-            alike = text.replace("_", " ").casefold()
+            # Full-width letters and spaces at an end or doubled tell no reader two names apart.
+            plain = unicodedata.normalize("NFKC", text).replace("_", " ")
+            alike = " ".join(plain.split()).casefold()
             if alike in first:
                 raise ValueError(
                     f"{key}.names: {first[alike]} and {name} would both be shown as {text!r}; expected names that differ"

@@ -11,7 +11,7 @@ from segstudy.study.settings import EXPERT, Axes, Fraction, NotNegative, Positiv
 
 def check_labels(references: Iterable[str]) -> None:
     """Raise ValueError for what is no reference to a plug-in, and for two that people would not tell apart."""
-    labels: set[str] = set()
+    labels: dict[str, str] = {}
     for text in references:
         if not is_reference(text):
             raise ValueError(
@@ -20,8 +20,12 @@ def check_labels(references: Iterable[str]) -> None:
             )
         label = reference(text).label
         if label in labels:
-            raise ValueError(f"two plug-ins are called {label}; rename one of the files")
-        labels.add(label)
+            if labels[label] == text:
+                raise ValueError(f"{text}: stands twice; name it once")
+            raise ValueError(
+                f"{labels[label]} and {text}: two plug-ins called {label}; rename one of the files"
+            )
+        labels[label] = text
 
 
 class Slices(Settings):

@@ -213,6 +213,7 @@ def _train_from_files(settings, options: argparse.Namespace) -> None:
     from segstudy.cases import read_splits, trained
     from segstudy.jobs import code
     from segstudy.networks.device import choose_device
+    from segstudy.train.fold import Fold
     from segstudy.train.run import Run
 
     model = settings.model
@@ -235,7 +236,7 @@ def _train_from_files(settings, options: argparse.Namespace) -> None:
         code.digest("train.command", name),
         kept=finished.Finished.of(options),
     )
-    module.fit(module.Fold(settings, training, validation, options.fold, options.seed), run)
+    module.fit(Fold(settings, training, validation, options.fold, options.seed), run)
 
 
 def _labelled(splits: list, options: argparse.Namespace) -> list:

@@ -31,8 +31,6 @@ from segstudy.train.trainer import Trainer
 
 FILES = ("weights.pt", "best.pt", "history.csv", "settings.json")
 """What every training leaves."""
-MEASURED = ("seconds", "waited_seconds", "patches_per_second", "gpu_memory_mb")
-"""Columns of a history that tell of the machine, and differ from run to run."""
 CHECKPOINT_EVERY_S = 60.0
 TOO_SMALL = "gpu_memory.json"
 """Beside the checkpoint: that the GPU's memory was too small, and how much it was."""

@@ -13,7 +13,6 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,11 @@ from segstudy.mirroring import mirrored_axes
 from segstudy.networks.device import compile_failures, decides_bits, gpu_failures
 from segstudy.networks.nnunet import FOLDERS, managers, prepare
 from segstudy.networks.weights import Trained, save_weights
-from segstudy.study import NnunetModel, TrainSettings
+from segstudy.study import TrainSettings
 from segstudy.train.distributed import heeded, stop_requests
+from segstudy.train.fold import Fold
 from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
 from segstudy.train.run import Run
-from segstudy.train.structures import check_structures
 
 DATASET_ID = 1
 PLANNERS = {
@@ -48,32 +47,6 @@ PLANNERS = {
     "resenc_l": "nnUNetPlannerResEncL",
     "resenc_xl": "nnUNetPlannerResEncXL",
 }
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Name the cases and the settings of one training.
-
-    training, validation: cases of the fold's training side; nnU-Net is shown no others. Without
-        validation cases it trains on all of them (its fold `all`).
-    number: of the fold, from 0.
-    """
-
-    settings: TrainSettings
-    training: Sequence[Labelled]
-    validation: Sequence[Labelled]
-    number: int
-    seed: int
-
-    @property
-    def model(self) -> NnunetModel:
-        """Return the settings of the model."""
-        return self.settings.model
-
-    @property
-    def cases(self) -> list[Labelled]:
-        """Return all cases, those to train on first."""
-        return [*self.training, *self.validation]
 
 
 def fit(fold: Fold, run: Run) -> None:
@@ -86,7 +59,7 @@ def fit(fold: Fold, run: Run) -> None:
     Parameters
     ----------
     fold
-        Cases and settings of the training.
+        Cases and settings of the training; without validation cases it trains on all (its fold `all`).
     run
         Where the training runs and where it writes; of its threads, all preprocess, and all but one
         make batches in training.
@@ -98,11 +71,7 @@ def fit(fold: Fold, run: Run) -> None:
         finite, and where a GPU's memory is too small.
     """
     settings, output = fold.settings, run.output
-    if not fold.training:
-        raise InputError(f"fold {fold.number}: no case to train on; give more cases or fewer folds")
-    if all(case.case.voxels for case in fold.training):
-        held = [[name for name, n in case.case.voxels.items() if n] for case in fold.training]
-        check_structures(held, settings.structures, fold.number)
+    fold.check()
     work = output.resolve() / "nnunet"
     prepare(work, run.threads)
     key = _key(fold, run.code)

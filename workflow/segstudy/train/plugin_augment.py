@@ -1,6 +1,5 @@
 """Changes of training patches by the user's own code: called as `augment(images, labels, generator)`."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,14 +73,12 @@ def _loaded(text: str) -> Any:
     function, label = plugins.load(text, DEFAULT), plugins.reference(text).label
     if not callable(function):
         raise InputError(f"plug-in {label}: a {type(function).__name__}; expected a function")
-    try:
-        inspect.signature(function).bind("images", "labels", "generator")
-    except TypeError as error:
+    misfit = plugins.misfit(function, ("images", "labels", "generator"))
+    if misfit:
+        signature, error = misfit
         raise InputError(
-            f"plug-in {label}: takes {inspect.signature(function)}; expected (images, labels, generator) ({error})"
-        ) from None
-    except ValueError:
-        pass  # of compiled code: the call itself tells
+            f"plug-in {label}: takes {signature}; expected (images, labels, generator) ({error})"
+        )
     return function
 
 

@@ -4,7 +4,6 @@ Where labels may hold voxels that nobody has labelled, it is called as `loss(log
 leave them out would learn that they are background.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +45,9 @@ def _loaded(text: str, ignores: bool) -> "Term":
     if not callable(function):
         raise InputError(f"plug-in {label}: a {type(function).__name__}; expected a function")
     arguments = ("logits", "labels", "known")[: 3 if ignores else 2]
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError as error:
+    misfit = plugins.misfit(function, arguments)
+    if misfit:
+        signature, error = misfit
         why = (
             "; labels of this study have voxels that nobody has labelled (`ignore`), which `known`, bool "
             "(batch, *patch), tells: leave the others out of each sum and mean"
@@ -56,11 +55,8 @@ def _loaded(text: str, ignores: bool) -> "Term":
             else ""
         )
         raise InputError(
-            f"plug-in {label}: takes {inspect.signature(function)}; expected ({', '.join(arguments)}) "
-            f"({error}){why}"
-        ) from None
-    except ValueError:
-        pass  # of compiled code: the call itself tells
+            f"plug-in {label}: takes {signature}; expected ({', '.join(arguments)}) ({error}){why}"
+        )
     return Term(text, label, function, ignores)
 
 

@@ -3,46 +3,21 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from segstudy import finished, plugins, versions
-from segstudy.cases import Labelled
-from segstudy.errors import InputError
 from segstudy.files import make_folder, write_json, write_text
 from segstudy.images.data_files import content_digest
 from segstudy.log import log
 from segstudy.own_trainers import TRAINED, built, case_of, pack, seed_all
-from segstudy.study import PluginTrainerModel, TrainSettings, references
-from segstudy.study.study_model import ABOVE
+from segstudy.train.fold import Fold
 from segstudy.train.run import Run
 from segstudy.train.seeds import seed_of
-from segstudy.train.structures import check_structures
 
 FILES = (TRAINED, "settings.json")
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Hold the cases and settings of a training.
-
-    number, seed: the fold's and the training's.
-    """
-
-    settings: TrainSettings
-    training: Sequence[Labelled]
-    validation: Sequence[Labelled]
-    number: int
-    seed: int
-
-    @property
-    def model(self) -> PluginTrainerModel:
-        """Return the settings of the model."""
-        return self.settings.model
 
 
 def fit(fold: Fold, run: Run) -> None:
@@ -63,12 +38,8 @@ def fit(fold: Fold, run: Run) -> None:
     InputError
         Where no case is left to train on, where the plug-in's code fails, and where it leaves nothing.
     """
-    settings, model, output = fold.settings, fold.model, run.output
-    if not fold.training:
-        raise InputError(f"fold {fold.number}: no case to train on; give more cases or fewer folds")
-    if all(case.case.voxels for case in fold.training):
-        held = [[name for name, n in case.case.voxels.items() if n] for case in fold.training]
-        check_structures(held, settings.structures, fold.number)
+    model, output = fold.model, run.output
+    fold.check()
     trainer = built(model.trainer_plugin, model.options)
     key = _key(fold, run.code)
     name = finished.key("train", key, run.device.type, finished.versions_of())
@@ -143,7 +114,7 @@ def _told(fold: Fold, run: Run) -> dict[str, Any]:
 def _record(fold: Fold) -> dict[str, Any]:
     """Return what is to be known of the training: settings, fold, the cases that it saw, plug-ins by label and digest."""
     settings = fold.settings.model_dump(mode="json")
-    settings["model"] = references.labelled(settings["model"], ABOVE)
+    settings["model"] = fold.model.labelled()
     return {
         **settings,
         "fold": fold.number,
@@ -158,14 +129,13 @@ def _key(fold: Fold, code: str) -> str:
     """Compute the digest of all that decides a training, the content of the files too."""
     settings = fold.settings.model_dump(mode="json")
     settings["model"] = fold.model.learning().identified()
-    cases = [*fold.training, *fold.validation]
     described = [
-        [case.name, case.case.subject, dict(case.structures), case.ignore] for case in cases
+        [case.name, case.case.subject, dict(case.structures), case.ignore] for case in fold.cases
     ]
     digest = hashlib.sha256(
         json.dumps([settings, fold.number, fold.seed, code, described, len(fold.training)]).encode()
     )
-    for case in cases:
+    for case in fold.cases:
         for path in (*case.case.images, case.case.label):
             digest.update(content_digest(path, f"case {case.name}").encode())
     return digest.hexdigest()

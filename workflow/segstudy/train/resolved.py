@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from segstudy.images.plan import Plan
-from segstudy.study import AnyModel, TrainSettings, references
-from segstudy.study.study_model import ABOVE
+from segstudy.study import AnyModel, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Resolved:
         used = self.model.plugin_provenance()
         settings = self.settings.model_dump(mode="json")
         # Where a plug-in lies says nothing of what it did.
-        settings["model"] = references.labelled(settings["model"], ABOVE)
+        settings["model"] = self.model.labelled()
         return {
             **({"plugins": used} if used else {}),
             **{

@@ -39,7 +39,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     names = [parts.wrap(pair, 44) for pair in pairs]
     heights = [style.line_mm() * (name.count("\n") + 1) + 0.6 for name in names]
     longest = max((len(line) for name in names for line in name.split("\n")), default=10)
-    width = float(np.clip(58 + style.text_mm() * longest, style.column_mm(), style.page_mm()))
+    width = float(np.clip(style.text_mm() * (40 + longest), style.column_mm(), style.page_mm()))
     titled = [place == 0 or rows[place - 1][0] != row[0] for place, row in enumerate(rows)]
     drawn = style.canvas(width, sum(heights) + 5.2 * sum(titled) + 24)
     axes = drawn.subplots()

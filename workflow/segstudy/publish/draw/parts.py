@@ -14,6 +14,9 @@ from seaborn.utils import relative_luminance
 from segstudy.publish import style
 from segstudy.publish.results import Results
 
+FURTHEST_MM = 20.0
+"""How far a slanted name reaches to the left at most."""
+
 
 @dataclass(frozen=True)
 class CaseMarker:
@@ -364,7 +367,7 @@ def set_title(axes: Axes, text: str, width_mm: float) -> float:
 
 
 def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float = 0.0) -> float:
-    """Name the models below an axis, level where they fit and slanted where not, and return the height in mm.
+    """Name the models below an axis, level where they fit, else slanted, else upright, and return the height in mm.
 
     Parameters
     ----------
@@ -390,8 +393,23 @@ def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float 
         axes.set_xticklabels(wrapped)
         return style.line_mm() * lines
     wrapped = [wrap(name, 22) for name in names]
+    lines, longest = _extent(wrapped)
+    # Slanted lines reach far to the left of the axis, and lie 1.55 times as far apart along it as upright ones.
+    if 0.77 * character * longest > FURTHEST_MM or 1.55 * style.line_mm() * lines > slot_mm:
+        fitting = max(1, int(slot_mm / style.line_mm()))
+        width = next(
+            w for w in range(22, 200) if _extent([wrap(n, w) for n in names])[0] <= fitting
+        )
+        upright = [wrap(name, width) for name in names]
+        axes.set_xticklabels(upright, rotation=90, linespacing=1.05)
+        return character * _extent(upright)[1] + 2
     axes.set_xticklabels(
         wrapped, rotation=40, ha="right", va="top", rotation_mode="anchor", linespacing=1.05
     )
-    longest = max(len(line) for text in wrapped for line in text.split("\n"))
     return 0.65 * (character * longest + 4) + 2
+
+
+def _extent(wrapped: Sequence[str]) -> tuple[int, int]:
+    """Return the most lines of some texts, and the most signs of a line."""
+    lines = [text.split("\n") for text in wrapped]
+    return max(map(len, lines)), max(len(line) for text in lines for line in text)

@@ -1,6 +1,6 @@
 """Ranks of three or more models: how far apart they are, and how firm their order is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +17,8 @@ from segstudy.publish.words import p_value
 from segstudy.words import confidence, count
 
 ROW_MM = 5.0
+WIDEST_NAME = 22
+"""Signs of a model's name on one line."""
 
 
 def draw(results: Results, figure: Figure) -> parts.Drawing:
@@ -29,12 +31,22 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     ranking, places = (_of(table, figure) for table in (results.ranking, results.places))
     panels = [name for name in look.regions if name in set(ranking["structure"])]
     models = look.models
-    places_mm = max(30.0, 4.4 * len(models))
-    abreast = 1 if len(panels) < 4 or len(models) > 8 else style.abreast(2)
+    places_mm = max(30.0, 3.1 * style.text_mm() * len(models))
+    names = {model: parts.wrap(look.model(model), WIDEST_NAME) for model in models}
+    lines = [line for name in names.values() for line in name.split("\n")]
+    names_mm = style.text_mm() * max(map(len, lines)) + 2
+    # Side by side, the names of both axes of a pair take 45 signs.
+    crowded = 2 * (names_mm + 45 * style.text_mm()) > style.page_mm()
+    abreast = 1 if crowded or len(panels) < 4 or len(models) > 8 else style.abreast(2)
     rows = -(-max(len(panels), 1) // abreast)
-    names_mm = style.text_mm() * max(len(look.model(model)) for model in models) + 2
-    width = style.page_mm() if abreast == 2 else min(style.page_mm(), 62 + places_mm + names_mm)
-    height = ROW_MM * len(models) + 15
+    width = (
+        style.page_mm()
+        if abreast == 2
+        else min(style.page_mm(), 43 * style.text_mm() + places_mm + names_mm)
+    )
+    row_mm = max(ROW_MM, 3.5 * max(name.count("\n") + 1 for name in names.values()))
+    height = row_mm * len(models) + 15
+    title_mm = (width / abreast - names_mm) * 45 / (45 + places_mm)
     drawn = style.canvas(width, rows * height + 2)
     axes = drawn.subplots(rows, 2 * abreast, squeeze=False, width_ratios=[45, places_mm] * abreast)
     pairs = axes.reshape(-1, 2)
@@ -44,7 +56,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         order = of_structure["model"].tolist()
         tests = _of(results.tests, figure)
         groups = alike(tests[tests["structure"] == name], order)
-        _ranks(left, of_structure, groups, look)
+        _ranks(left, of_structure, groups, names, look)
         share = (
             places[places["structure"] == name]
             .pivot(index="model", columns="place", values="share")
@@ -52,7 +64,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )
         _places(right, share, look)
         n = int(of_structure["n_subjects"].iloc[0])
-        parts.set_title(left, f"{look.structure(name)} (n\u00a0=\u00a0{n})", width / abreast * 0.6)
+        parts.set_title(left, f"{look.structure(name)} (n\u00a0=\u00a0{n})", title_mm)
         tau = float(of_structure["kendall_tau"].iloc[0])
         right.set_title(f"Kendall's τ {number(tau, 2)}", fontweight="normal")
         texts.append(f"{look.structure(name)}: {_said(of_structure, groups, look)}.")
@@ -81,7 +93,13 @@ def _of(table: pandas.DataFrame, figure: Figure) -> pandas.DataFrame:
     return table[(table["dataset"] == figure.dataset) & (table["metric"] == figure.metric.name)]
 
 
-def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], look: Look) -> None:
+def _ranks(
+    axes,
+    ranks: pandas.DataFrame,
+    groups: list[tuple[int, int]],
+    names: Mapping[str, str],
+    look: Look,
+) -> None:
     """Draw mean ranks with intervals, best on top, and the bars that join models which do not differ."""
     colour, marker = look.model_colours, look.model_markers
     most = len(ranks)
@@ -101,7 +119,7 @@ def _ranks(axes, ranks: pandas.DataFrame, groups: list[tuple[int, int]], look: L
     axes.set_xticks(range(1, most + 1))
     axes.set_xlabel("Mean rank (1 is best)")
     axes.grid(True, axis="x")
-    _names(axes, [look.model(model) for model in ranks["model"]])
+    _names(axes, [names[model] for model in ranks["model"]])
 
 
 def _places(axes, share: pandas.DataFrame, look: Look) -> None:

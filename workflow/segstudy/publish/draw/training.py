@@ -76,7 +76,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )
         if np.isfinite(shown).any():
             dice_low = min(dice_low, float(np.nanmin(shown)))
-        loss.set_title(parts.wrap(look.model(model), max(12, int(width / columns / (1.1 * style.text_mm())))),
+        loss.set_title(parts.wrap(look.model(model), max(12, int((width / columns - 7) / (1.6 * style.text_mm())))),
                        color=style.darker(colour[model], 0.85))  # fmt: skip
         speed.set_xlabel("Epoch")
         for place in (loss, dice, rate, speed):
