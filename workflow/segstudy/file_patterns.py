@@ -14,7 +14,9 @@ from pathlib import Path
 
 from segstudy.images.names import composed
 
-SUBJECT, SPLIT, FOLD = "subject", "split", "fold"
+SUBJECTS = ("subject", "patient", "participant", "person", "sub")
+"""Names of the person in a pattern; the first that stands in it is taken."""
+SPLIT, FOLD = "split", "fold"
 _TOKEN = re.compile(r"\{[^{}/]*\}|\*|[^{}*]+|.")
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 

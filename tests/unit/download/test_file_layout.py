@@ -81,6 +81,33 @@ def test_names_are_joined_and_the_subject_keeps_its_cases(tmp_path):
     assert [(case.case, case.subject) for case in cases] == [("P1_early", "P1"), ("P1_late", "P1")]
 
 
+@pytest.mark.parametrize("person", ["patient", "participant", "person", "sub"])
+def test_other_words_for_the_subject_are_known(person, tmp_path):
+    touch(tmp_path, "P1_a.nii", "P1_b.nii", "P1_a_seg.nii", "P1_b_seg.nii")
+    name = f"{{{person}}}_{{time}}"
+    listing = list_cases(settings(tmp_path, image=f"{name}.nii", label=f"{name}_seg.nii"))
+    assert [(case.case, case.subject) for case in listing.cases] == [("P1_a", "P1"), ("P1_b", "P1")]
+    assert listing.problems == []
+
+
+@pytest.mark.parametrize(
+    ("names", "doubted"),
+    [
+        (["P01_early", "P01_late", "P02_early"], True),
+        (["GLI-00000-000", "GLI-00000-001", "GLI-00001-000"], True),
+        (["FLARE22_Tr_0001", "FLARE22_Tr_0002"], False),
+        (["Utrecht_1", "Utrecht_2", "Singapore_1"], False),
+        (["sub-01_ses-1", "sub-02_ses-1"], False),
+    ],
+)
+def test_cases_that_may_be_of_one_person_are_warned_of(names, doubted, tmp_path):
+    for name in names:
+        touch(tmp_path, f"{name}.nii.gz", f"{name}_seg.nii.gz")
+    told = [str(problem) for problem in list_cases(settings(tmp_path)).problems]
+    assert len(told) == doubted
+    assert all(f"such as {names[0]} and {names[1]}," in text for text in told)
+
+
 def test_channels_are_in_the_order_of_the_images(tmp_path):
     touch(tmp_path, "a_t2.nii", "a_t1.nii", "a_seg.nii")
     dataset = settings(

@@ -12,7 +12,7 @@ from pathlib import Path
 from segstudy.cases import Case
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
-from segstudy.file_patterns import FOLD, SPLIT, SUBJECT, Folder, Pattern, nearest
+from segstudy.file_patterns import FOLD, SPLIT, SUBJECTS, Folder, Pattern, nearest
 from segstudy.images.data_files import voxel_files
 from segstudy.images.names import is_image, safe_name, stem
 from segstudy.images.unreadable import why_unreadable
@@ -81,6 +81,7 @@ class PatternedFiles:
         self._looks_near = True
         first = next(iter(self.patterns.values()))
         self.names = tuple(name for name in first.names if name not in (SPLIT, FOLD))
+        self.person = next((name for name in SUBJECTS if name in self.names), None)
 
     def cases(self, derived: Path) -> tuple[list[Case], list[Problem], dict[Path, Masks]]:
         """Pair the files.
@@ -163,7 +164,7 @@ class PatternedFiles:
         }
         return Case(
             name,
-            values.get(SUBJECT, name),
+            values[self.person] if self.person else name,
             tuple(paths[role] for role in roles),
             label,
             fold=_fold(said[FOLD], name),

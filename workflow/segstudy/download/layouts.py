@@ -15,6 +15,7 @@ from typing import Any
 from segstudy.cases import Case
 from segstudy.download.file_layout import Masks, PatternedFiles
 from segstudy.download.label_names import compare_names, compare_tables, label_names
+from segstudy.download.names import one_person_perhaps
 from segstudy.download.problems import Problem
 from segstudy.download.table import listed_by_plugin, read_table
 from segstudy.errors import InputError
@@ -87,6 +88,10 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
     described = source.layout in ("msd", "nnunet")
     labels = [case.label for case in listing.cases]
     said = compare_tables(labels, listing.root, dataset, described)
+    if described:
+        said += one_person_perhaps(
+            listing.cases, "list the files in a table with a column subject (layout: table)"
+        )
     cases = [
         replace(case, case=composed(case.case), subject=composed(case.subject))
         for case in listing.cases
@@ -546,7 +551,12 @@ def _label_maps(root: Path, dataset: Dataset) -> Listing:
 
 def _files(root: Path, dataset: Dataset, derived: Path) -> Listing:
     """List files by the pattern of each role; label maps of masks are to be written."""
-    cases, problems, masks = PatternedFiles(root, dataset).cases(derived)
+    files = PatternedFiles(root, dataset)
+    cases, problems, masks = files.cases(derived)
+    if files.person is None:
+        problems += one_person_perhaps(
+            cases, "write {subject} in the patterns for what names the person"
+        )
     return Listing(root, cases, problems, masks=masks)
 
 

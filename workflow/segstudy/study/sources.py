@@ -207,7 +207,7 @@ class FilesSource(Origin):
 
     In a pattern `{subject}`, `{case}` and any other name in braces stand for text within a part of the path, the same in every
     role; `*` stands for any text within a part. A case is called by all names joined; cases of one `{subject}`
-    are never on both sides of a split. `{split}` (train or test) and `{fold}` are no part of the name: they say what
+    (or `{patient}`, `{participant}`, `{person}`, `{sub}`) are never on both sides of a split. `{split}` (train or test) and `{fold}` are no part of the name: they say what
     the columns of a case table do. A file that matches several patterns belongs to the one with most
     written out (of the file's name, then of the whole path), and to a label before an image.
     """
