@@ -1,16 +1,18 @@
 """Lesion by lesion beside panoptica: the same scores, and the time of a BraTS-sized scan with 30 lesions.
 
-    python benchmarks/lesions.py [--quick]                     times, where panoptica is installed
-    python benchmarks/lesions.py --peers FILE [--brats DIR]    the peers' values for the tests
+    python benchmarks/lesions.py [--quick]          times, where panoptica is installed
+    python benchmarks/lesions.py --peers FILE       the values of panoptica and gudhi on the pairs of the tests
+    python benchmarks/lesions.py --peers FILE --brats DIR    those of BraTS 2023's scorer, added to the file
 
-The second way is for an environment of its own with panoptica, gudhi and nibabel, and in DIR the files of
-rachitsaluja/BraTS-2023-Metrics and its commit in a file COMMIT; it imports nothing of segstudy. It wrote
-tests/unit/metrics/lesion_peers.json.
+The peers want environments of their own: the first panoptica and gudhi, the second nibabel, scipy,
+connected-components-3d, numpy below 2 and pandas below 2, with the files of rachitsaluja/BraTS-2023-Metrics in DIR and
+its commit in DIR/COMMIT. Neither imports segstudy. They wrote tests/unit/metrics/lesion_peers.json.
 """
 
 import argparse
 import importlib.metadata
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -35,16 +37,22 @@ def of_panoptica(reference, prediction, spacing_mm):
     )
     from panoptica.metrics import Metric
 
-    evaluator = Panoptica_Evaluator(
-        InputType.SEMANTIC,
-        instance_approximator=ConnectedComponentsInstanceApproximator(),
-        instance_matcher=NaiveThresholdMatching(),
-        instance_metrics=[Metric.IOU, Metric.DSC, Metric.HD95],
-        global_metrics=[],
-    )
-    found = evaluator.evaluate(
-        prediction, reference, voxelspacing=spacing_mm, verbose=False, log_times=False
-    )["ungrouped"].to_dict()
+    def evaluated(*metrics):
+        evaluator = Panoptica_Evaluator(
+            InputType.SEMANTIC,
+            instance_approximator=ConnectedComponentsInstanceApproximator(),
+            instance_matcher=NaiveThresholdMatching(),
+            instance_metrics=[Metric.IOU, Metric.DSC, *metrics],
+            global_metrics=[],
+        )
+        return evaluator.evaluate(
+            prediction, reference, voxelspacing=spacing_mm, verbose=False, log_times=False
+        )["ungrouped"].to_dict()
+
+    try:
+        found = evaluated(Metric.HD95)
+    except NotImplementedError:  # where no lesion is found
+        found = evaluated() | {"sq_hd95": math.nan}
     return {
         "lesion_f1": found["rq"],
         "lesion_precision": found["tp"] / max(found["tp"] + found["fp"], 1),
@@ -61,11 +69,8 @@ def of_brats(folder, reference, prediction, spacing_mm):
     import tempfile
 
     import nibabel
-    import pandas
 
     sys.path.insert(0, str(folder))
-    if not hasattr(pandas.DataFrame, "append"):  # gone since pandas 2
-        pandas.DataFrame.append = lambda self, other: pandas.concat([self, other])
     from metrics import get_LesionWiseResults
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -103,18 +108,20 @@ def of_masks(reference, prediction, spacing_mm):
 
 
 def write_peers(file, brats):
-    """Write the peers' values on the pairs of the tests."""
-    versions = {name: importlib.metadata.version(name) for name in ("panoptica", "gudhi")}
-    written = {**versions, "values": {}}
+    """Write values of the peers on the pairs of the tests beside those that the file holds."""
+    written = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"values": {}}
     if brats:
-        head = (brats / "COMMIT").read_text().strip()
-        written["brats2023"] = f"rachitsaluja/BraTS-2023-Metrics {head}"
+        commit = (brats / "COMMIT").read_text(encoding="utf-8").strip()
+        written["brats2023"] = f"rachitsaluja/BraTS-2023-Metrics {commit}"
+    else:
+        written |= {name: importlib.metadata.version(name) for name in ("panoptica", "gudhi")}
     for name, pair in pairs().items():
-        values = {"panoptica": of_panoptica(*pair), "masks": of_masks(*pair)}
+        values = written["values"].setdefault(name, {})
         if brats:
             values["brats2023"] = of_brats(brats, *pair)
-        written["values"][name] = values
-    Path(file).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        else:
+            values |= {"panoptica": of_panoptica(*pair), "masks": of_masks(*pair)}
+    file.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 def of_segstudy(reference, prediction, spacing_mm):
@@ -141,7 +148,7 @@ def seconds(run, pair):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a small scan: a smoke run")
-    parser.add_argument("--peers", metavar="FILE", help="write the peers' values there")
+    parser.add_argument("--peers", type=Path, metavar="FILE", help="write the peers' values there")
     parser.add_argument("--brats", type=Path, metavar="DIR", help="clone of BraTS-2023-Metrics")
     options = parser.parse_args()
     if options.peers:

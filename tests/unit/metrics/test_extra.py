@@ -8,7 +8,7 @@ import pytest
 
 from lesion_pairs import ball, pairs
 from segstudy.metric import EXTRA, find
-from segstudy.metrics.extra import MEASURES, betti_numbers
+from segstudy.metrics.extra import MEASURES, betti_numbers, centre_line
 from segstudy.metrics.measure import measure, metric_names, missing
 from segstudy.metrics.surface import Distances
 from segstudy.study import Metrics
@@ -82,6 +82,16 @@ def test_half_a_line():
     assert one(reference, prediction)["cldice"] == pytest.approx(2 / 3)
     assert one(reference, reference)["cldice"] == 1
     assert one(reference, np.roll(reference, 2, axis=1))["cldice"] == 0
+
+
+def test_a_cube_of_an_even_side_has_a_centre():
+    """scikit-image thins it to nothing."""
+    cube = box((24, 10, 10), (2, 8), (2, 8), (2, 8))
+    assert np.argwhere(centre_line(cube > 0)).min(axis=0).tolist() == [4, 4, 4]
+    assert centre_line(cube > 0).sum() == 8
+    assert one(cube, cube)["cldice"] == 1
+    both = cube | box((24, 10, 10), (12, 22), (4, 5), (4, 5))
+    assert centre_line(both > 0).sum() == 8 + 10
 
 
 RING = box((9, 9, 5), (2, 7), (2, 7), (2, 3)) - box((9, 9, 5), (3, 6), (3, 6), (2, 3))

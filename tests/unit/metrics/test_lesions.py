@@ -108,6 +108,7 @@ def test_empty_cases():
     assert scored(held, EMPTY) == [0, 0, 0, 0, 0, 0, INF]
     assert scored(held, EMPTY, lesions="brats2023")[:1] == []
     assert scored(held, EMPTY, lesions={"average": "all"})[-2:] == [0, 374]
+    assert scored(held, EMPTY, lesions={"average": "all", "missed_mm": 100})[-2:] == [0, 100]
     assert np.isnan(scored(EMPTY, held)).all()
     (false,) = measured(EMPTY, held).lesions
     assert (false.outcome, false.centre, false.predicted_mm3) == ("false", (3.0, 3.0, 3.0), 27)

@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write which structure was predicted as which, in voxels",
     )
     parser.add_argument(
+        "--probabilities",
+        type=Path,
+        metavar="FOLDER",
+        help="class probabilities, CASE.npz as nnU-Net writes them: Brier score and calibration error are measured too",
+    )
+    parser.add_argument(
         "--instances",
         type=Path,
         help="also write a row a lesion there; needs lesions in the metrics of --settings",
@@ -129,6 +135,8 @@ def run(options: argparse.Namespace) -> None:
             if options.prediction.is_dir()
             else options.prediction.resolve().parent.name
         }
+    if options.probabilities:
+        case_pairs = pairs.with_probabilities(case_pairs, options.probabilities)
     labels |= _columns(options.columns)
     rows, confused, instances = pairs.measure_pairs(
         case_pairs, settings, labels, options.threads, audited=bool(options.cases)

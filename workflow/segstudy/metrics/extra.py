@@ -154,19 +154,32 @@ def _band(mask: np.ndarray, found: Found) -> np.ndarray:
 
 
 def cldice(found: Found) -> float:
-    """Return the clDice (Shit et al. 2021): Dice by the centre lines of both masks, of scikit-image's thinning.
+    """Return the clDice (Shit et al. 2021): Dice by the centre lines of both masks.
 
     It is the harmonic mean of the share of the predicted line that lies in the reference and the share of
     the reference's line that lies in the prediction.
     """
-    from skimage.morphology import skeletonize
-
     reference, prediction = found.pair.masks
     if not found.overlap.prediction:
         return 0.0
-    precise = reference[skeletonize(prediction) > 0].mean()
-    sensitive = prediction[skeletonize(reference) > 0].mean()
+    precise = reference[centre_line(prediction)].mean()
+    sensitive = prediction[centre_line(reference)].mean()
     return float(2 * precise * sensitive / (precise + sensitive)) if precise + sensitive else 0.0
+
+
+def centre_line(mask: np.ndarray) -> np.ndarray:
+    """Return the centre line of a framed mask (i, j[, k]), bool, by scikit-image's thinning (Lee et al. 1994).
+
+    It thins cubes of an even side, and the like, to nothing: of such a component the deepest voxels are taken.
+    """
+    from skimage.morphology import skeletonize
+
+    line = skeletonize(mask) > 0
+    components = cc3d.connected_components(mask, connectivity=26 if mask.ndim == 3 else 8)
+    for number in np.setdiff1d(components, [0, *np.unique(components[line])]):
+        depth = distance_transform_edt(components == number)
+        line |= depth == depth.max()
+    return line
 
 
 def betti_error(found: Found) -> float:

@@ -95,7 +95,7 @@ class LesionRules:
 
     def counts(self, voxels: int) -> bool:
         """Tell whether a lesion of the reference is large enough to count."""
-        return voxels * self.voxel_mm3 > self.settings.min_volume_mm3
+        return bool(voxels * self.voxel_mm3 > self.settings.min_volume_mm3)
 
 
 def reference_lesions(mask: np.ndarray, settings: Lesions) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from segstudy.images.segments import (
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
 from segstudy.metrics import label_values, own_metrics, slice_dice
+from segstudy.metrics.calibration import with_calibration
 from segstudy.metrics.folders import (
     check_endings,
     check_layout,
@@ -80,12 +81,15 @@ class Pair:
         File of the reference.
     prediction
         None where there is no file.
+    probabilities
+        File of the class probabilities; None where they are not measured.
     """
 
     case: str
     subject: str
     reference: Path
     prediction: Path | None
+    probabilities: Path | None = None
 
 
 def measured_structures(settings: MeasureSettings) -> dict[str, tuple[int, ...]]:
@@ -147,6 +151,25 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
             f"{next(iter(references.values())).name}; names must agree but for the suffix"
         )
     return [Pair(case, "", path, predictions.get(case)) for case, path in references.items()]
+
+
+def with_probabilities(pairs: Sequence[Pair], folder: Path) -> list[Pair]:
+    """Return the pairs with the files of their probabilities, `<case>.npz` in a folder.
+
+    Raises
+    ------
+    InputError
+        With the predicted cases that have none.
+    """
+    files = {pair.case: folder / f"{pair.case}.npz" for pair in pairs if pair.prediction}
+    missing_files = [path.name for path in files.values() if not path.is_file()]
+    if missing_files:
+        shown = ", ".join(missing_files[:SHOWN])
+        raise InputError(
+            f"--probabilities {folder}: no {shown} ({len(missing_files)} of {len(files)} predicted cases); expected one "
+            "of each"
+        )
+    return [replace(pair, probabilities=files.get(pair.case)) for pair in pairs]
 
 
 def of_study(
@@ -387,6 +410,8 @@ def _measure_pair(
             for structure_measures in measures
         ]
     measures = own_metrics.with_own(measures, arrays, reference.spacing_mm, structures, own)
+    if pair.probabilities:
+        measures = with_calibration(measures, pair.probabilities, known, structures, ignored)
     return PairResult(measures, counted, diagonal_mm, voxel_mm3, held, size)
 
 
