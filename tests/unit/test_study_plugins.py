@@ -131,7 +131,7 @@ def test_quick_shortens_an_own_network(tmp_path):
         ({"network": "./my_net.py", "widht": 3}, "models.net.widht: unknown key"),
         (
             {"network": "unet", "loss": {"dice": 0, "cross_entropy": 0}},
-            "at least one of dice, cross_entropy, focal, plugins must be above 0",
+            "at least one of dice, cross_entropy, focal, tversky, plugins must be above 0",
         ),
         (
             {"network": "unet", "loss": {"plugins": {"./my_loss.py": 1, "./sub/my_loss.py": 1}}},

@@ -17,6 +17,7 @@ rule metrics_measure:
     output:
         measures=PATHS.measures(),
         confusion=PATHS.confusion(),
+        instances=PATHS.instances() if STUDY.metrics.lesions else [],
     log:
         PATHS.log("metrics", "{model}-fold-{fold}-seed-{seed}-{dataset}"),
     benchmark:
@@ -32,20 +33,25 @@ rule metrics_measure:
         settings=lambda w: slices.measure_settings(STUDY, w.dataset).to_json(),
         defaults=lambda w: slices.measure_settings(STUDY, w.dataset).digest(),
         columns=lambda w: slices.measured_columns(STUDY, w.model, w.fold, w.seed, w.dataset),
+        instances=lambda w, output: (
+            ["--instances", *output.instances] if output.instances else []
+        ),
         code=measuring_code(STUDY),
     shell:
         "python -m segstudy metrics --cases {input.cases:q} {params.labels:q}"
         " --prediction {input.prediction:q} --splits {input.splits:q} --fold {wildcards.fold}"
         " --dataset {wildcards.dataset} --settings {params.settings:q}"
         " --columns {params.columns:q} --threads {threads} --output {output.measures:q}"
-        " --confusion {output.confusion:q} 2>&1 | tee {log:q}"
+        " --confusion {output.confusion:q} {params.instances:q} 2>&1 | tee {log:q}"
 
 
 rule metrics_collect:
     input:
-        in_a_sentence(lambda w: options.check_all(ONLY, STUDY) or runs(PATHS.measures())),
+        measures=in_a_sentence(lambda w: options.check_all(ONLY, STUDY) or runs(PATHS.measures())),
+        instances=runs(PATHS.instances()) if STUDY.metrics.lesions else [],
     output:
-        PATHS.metrics,
+        measures=PATHS.metrics,
+        instances=PATHS.all_instances if STUDY.metrics.lesions else [],
     log:
         PATHS.log("metrics", "collect"),
     benchmark:
@@ -58,6 +64,12 @@ rule metrics_collect:
         mem_mb=memory_mb(2000),
         runtime=runtime_min(10),
     params:
+        instances=lambda w, input, output: (
+            ["--collect-instances", *input.instances, "--instances", *output.instances]
+            if input.instances
+            else []
+        ),
         code=digest("metrics.table"),
     shell:
-        "python -m segstudy metrics --collect {input:q} --output {output:q} 2>&1 | tee {log:q}"
+        "python -m segstudy metrics --collect {input.measures:q} --output {output.measures:q}"
+        " {params.instances:q} 2>&1 | tee {log:q}"

@@ -26,6 +26,25 @@ MEASURED = (
 )
 """Metrics that `segstudy metrics` always measures; NSD, and Dice by slice, follow the settings."""
 
+EXTRA = (
+    *("masd_mm", "signed_surface_distance_mm", "boundary_iou", "cldice", "betti_error"),
+    *("volume_difference_ml", "absolute_volume_difference_ml", "absolute_relative_volume_error"),
+    *("volumetric_similarity", "specificity"),
+)
+"""Metrics that are measured where `metrics.extra` names them."""
+
+OF_LESIONS = (
+    *("lesion_f1", "lesion_precision", "lesion_recall", "lesion_false_positives"),
+    *("panoptic_quality", "lesionwise_dice", "lesionwise_hd95_mm"),
+)
+"""Metrics that are measured where the settings have `metrics.lesions`."""
+
+OF_PROBABILITIES = ("brier", "ece")
+"""Metrics that are measured where probabilities are given."""
+
+NSD_BY_STRUCTURE = "nsd_by_structure"
+"""The NSD at the tolerance that each structure has of its own."""
+
 PREFERRED = ("dice", "hd95_mm", "assd_mm", "nsd", "precision", "recall")
 """Metrics that are compared where nobody chose; `nsd` stands for all tolerances."""
 
@@ -156,8 +175,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Left out since programs disagree on what they mean: volume similarity (1 - |a - b| / (a + b), but
-# 2 (a - b) / (a + b) in SimpleITK), counts (TP, FP, FN), and bare volumes.
+# Left out since programs disagree on what they mean: counts (TP, FP, FN), bare volumes, and the name
+# "volume similarity", which is 2 (a - b) / (a + b) in SimpleITK and no volumetric similarity.
 METRICS = {
     metric.name: metric
     for metric in (
@@ -210,10 +229,18 @@ METRICS = {
                "maierhein2024", "auc rocauc aucroc"),
         _share("average_precision", "Average precision",
                "area under the curve of precision over recall", "maierhein2024", "ap auprc prauc"),
-        _share("cldice", "clDice", "Dice of centre lines", "shit2021",
-               "cldsc centerlinedice centrelinedice"),
-        _share("boundary_iou", "Boundary IoU", "IoU of bands along both surfaces",
-               "maierhein2024", "biou"),
+        _share("cldice", "clDice",
+               "harmonic mean of the shares of each mask's centre line that lie in the other mask",
+               "shit2021", "cldsc centerlinedice centrelinedice"),
+        _open("betti_error", "Betti-number error",
+              "the differences of the numbers of components, tunnels and cavities between prediction "
+              "and reference, added up", "shit2021", "bettinumbererror bettierror", digits=1),
+        _share("boundary_iou", "Boundary IoU",
+               "IoU of the bands that lie inside both masks along their surfaces", "cheng2021",
+               "biou"),
+        _share("volumetric_similarity", "Volumetric similarity",
+               "1 minus the difference of the volumes over their sum, whatever the overlap",
+               "taha2015"),
         _share("panoptic_quality", "Panoptic quality",
                "recognition quality times segmentation quality of instances", "kirillov2019", "pq"),
         _share("recognition_quality", "Recognition quality", "F1 of detected instances",
@@ -224,6 +251,14 @@ METRICS = {
                "lesionwisescoredice"),
         _share("lesion_f1", "Lesion F1", "F1 of detected lesions", "maierhein2024",
                "lesionf1score lesionwisef1 lesionwisef1score"),
+        _share("lesion_precision", "Lesion precision",
+               "share of the predicted lesions that are lesions of the reference", "maierhein2024",
+               "lesionppv lesionwiseprecision"),
+        _share("lesion_recall", "Lesion recall", "share of the reference's lesions that were detected",
+               "maierhein2024", "lesionsensitivity lesionwiserecall lesionwisesensitivity"),
+        _open("lesion_false_positives", "False-positive lesions",
+              "predicted lesions of a scan that are none of the reference", "maierhein2024",
+              "falsepositivesperscan fpperscan", digits=1),
         # Distances
         _distance("hd", "Hausdorff distance",
                   "the largest distance from one surface to the other, in both directions",
@@ -243,6 +278,10 @@ METRICS = {
                   "averagesurfacedistance avgsurfacedistance surfacedistance meansurfacedistance msd"),
         _distance("masd", "MASD", "the mean of the two directed average surface distances",
                   "maierhein2024", "meanaveragesurfacedistance"),
+        _open("signed_surface_distance_mm", "Signed surface distance",
+              "the mean distance of the predicted surface from the reference surface, positive where it "
+              "lies outside the reference: the bias of the surface", "", "signedsurfacedistance", "zero",
+              unit="mm", low=-math.inf, digits=2, quantity="length"),
         _distance("average_hausdorff_distance", "Average Hausdorff distance",
                   "the larger of the two directed average distances", "taha2015",
                   "ahd avgdist averagehausdorff avghausdorff avghausdorffdistance"),
@@ -257,6 +296,9 @@ METRICS = {
         _share("nsd", "NSD",
                "normalised surface distance: the share of both surfaces that lies within a tolerance "
                "of the other", "nikolov2021"),
+        _share(NSD_BY_STRUCTURE, "NSD at each structure's tolerance",
+               "normalised surface distance: the share of both surfaces that lies within the structure's "
+               "own tolerance of the other", "nikolov2021"),
         # Volumes
         _open("relative_volume_error", "Relative volume error",
               "predicted minus reference volume, over the reference volume", "heimann2009",
@@ -285,10 +327,11 @@ METRICS = {
               "fnvolume fnvol fnv falsenegvol falsenegativevol", digits=2, quantity="volume"),
         # Probabilities and intensities
         _share("ece", "Expected calibration error",
-               "the mean difference of confidence and accuracy", "maierhein2024",
+               "the mean difference of a structure's probability and its frequency, over bins of "
+               "probability weighted by their voxels", "guo2017",
                "expectedcalibrationerror calibrationerror", "lower"),
         _open("brier", "Brier score", "the mean squared difference of probability and reference",
-              "maierhein2024", "brierscore"),
+              "brier1950", "brierscore"),
         _open("nll", "Negative log likelihood",
               "the mean negative logarithm of the reference's probability", "maierhein2024",
               "negativeloglikelihood logloss crossentropy"),

@@ -1,4 +1,4 @@
-"""`segstudy new`: write a first study file with a case table, a profile, or folds dealt afresh."""
+"""`segstudy new`: write a first study file with a case table, a profile, folds dealt afresh, or the metrics that suit."""
 
 import argparse
 import shlex
@@ -9,6 +9,7 @@ from segstudy import shipped
 from segstudy.errors import InputError
 from segstudy.files import write_text
 from segstudy.folds import refuse_twin
+from segstudy.metric_questions import Ask, ask_all, from_terminal, recommend
 
 TEMPLATE = shipped.RESOURCES / "new_study.yaml"
 TABLE = "cases.tsv"
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the next run of a study deal its subjects into folds afresh, whatever the file of folds says",
     )
     parser.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="STUDY",
+        help="ask what the structures of a study file are like, and write the metrics that suit them into it, with reasons",
+    )
+    parser.add_argument(
         "--config",
         nargs="+",
         default=[],
@@ -52,6 +59,7 @@ def run(options: argparse.Namespace) -> None:
         "a study file": options.file,
         "--profile": options.profile,
         "--splits": options.splits,
+        "--metrics": options.metrics,
     }
     given = [f"{what} ({value})" for what, value in asked.items() if value is not None]
     if len(given) > 1:
@@ -60,6 +68,8 @@ def run(options: argparse.Namespace) -> None:
         print(new_profile(options.profile, Path()))
     elif options.splits is not None:
         print(new_splits(options.splits, ["--config", *options.config]))
+    elif options.metrics is not None:
+        print(new_metrics(options.metrics))
     else:
         print(new_study(options.file or Path("study.yaml")))
 
@@ -108,6 +118,34 @@ def new_splits(chosen: str, config: Sequence[str] = ()) -> str:
     return (
         f"{path}: emptied; the next run deals all subjects into folds by splits.seed (the same subjects and seed give "
         f"the same folds: change it for others)\nthen: segstudy preview {shlex.quote(chosen)}"
+    )
+
+
+def new_metrics(file: Path, ask: Ask = from_terminal) -> str:
+    """Ask for the structures of a study, write the metrics that suit them into its file, and return the warnings.
+
+    What stands in these sections beside stays, as do order and remarks of the file. ask: question -> answer.
+    """
+    from segstudy.study import read_study
+    from segstudy.yaml_edits import YamlText
+    from segstudy.yaml_files import read_yaml
+
+    study = read_study(file)
+    there = read_yaml(file)
+    found = recommend(ask_all(study.structures, ask))
+    sections = {
+        name: {**(there.get(name) or {}), **settings} for name, settings in found.sections.items()
+    }
+    text = YamlText(file.read_text(encoding="utf-8"), str(file))
+    for name in sections.keys() & there.keys():
+        text.put((name,), sections[name])
+    text.begin_with({name: value for name, value in sections.items() if name not in there})
+    write_text(file, text.text(lambda remark: remark))
+    warned = [f"warning: {warning}" for warning in found.warnings]
+    reasons = found.sections["metrics"]["reasons"]
+    told = [f"{name}: {reason}" for name, reason in reasons.items()]
+    return "\n".join(
+        [*told, *warned, f"{file}: written; then: segstudy preview {shlex.quote(str(file))}"]
     )
 
 

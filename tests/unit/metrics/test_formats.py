@@ -43,7 +43,7 @@ def of_files(reference, prediction, affine, suffix, wanted):
         for path, label in zip(paths, (reference, prediction), strict=True):
             write(path, label, affine)
         asked = MeasureSettings(metrics=wanted, structures={"organ": 1})
-        rows, _ = measure_pairs([Pair("case", "case", *paths)], asked, {})
+        rows, *_ = measure_pairs([Pair("case", "case", *paths)], asked, {})
     return {row["metric"]: row["value"] for row in rows}
 
 

@@ -68,7 +68,7 @@ def test_empty_masks(reference, prediction, status, expected, surface):
 
 
 def test_a_missing_prediction_is_undefined_and_keeps_its_count():
-    (found,) = missing(FULL, {"heart": (1,)}, SETTINGS)
+    (found,) = missing(FULL, (1, 1, 1), {"heart": (1,)}, SETTINGS)
     assert found.status == "missing_file"
     assert all(math.isnan(value) for value in found.values.values())
     assert (found.n_reference_voxels, found.n_predicted_voxels) == (8, 0)

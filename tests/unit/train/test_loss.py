@@ -281,3 +281,26 @@ def test_parts_of_a_batch_make_the_loss_of_the_whole(batch, batch_dice):
         part.total = lambda _, sums=sums: next(sums)
         found.append(part(logits[number : number + 1], labels[number : number + 1]))
     torch.testing.assert_close(sum(found) / 2, ignoring(**shares)(logits, labels))
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize(("false", "missed"), [(0.3, 0.7), (0.8, 0.2)])
+def test_tversky_is_monais(batch, batch_dice, false, missed):
+    from monai.losses import TverskyLoss
+
+    logits, labels = batch
+    named = {"softmax": True, "to_onehot_y": True, "include_background": False}
+    named |= {"smooth_nr": 5e-6, "smooth_dr": 5e-6, "batch": batch_dice}
+    peer = TverskyLoss(alpha=false, beta=missed, **named)
+    ours = loss(tversky=1.0, tversky_false=false, tversky_missed=missed, batch_dice=batch_dice)
+    torch.testing.assert_close(ours(logits, labels), peer(logits, labels[:, None].long()))
+
+
+def test_tversky_of_halves_is_dice(batch):
+    halves = loss(tversky=1.0, tversky_false=0.5, tversky_missed=0.5)
+    torch.testing.assert_close(halves(*batch), loss(dice=1.0)(*batch))
+
+
+def test_tversky_without_weights_is_refused():
+    with pytest.raises(ValueError, match="tversky_false, tversky_missed: expected one"):
+        Loss(tversky=1.0, tversky_false=0, tversky_missed=0)

@@ -182,6 +182,21 @@ class ResultPaths:
         """Return the confusion table of a folder of predictions: voxels of each structure by predicted structure."""
         return self._path(f"metrics/{model}/fold-{fold}/seed-{seed}/confusion/{dataset}.csv")
 
+    def instances(
+        self,
+        model: str = "{model}",
+        fold: Number = "{fold}",
+        seed: Number = "{seed}",
+        dataset: str = "{dataset}",
+    ) -> str:
+        """Return the table of the lesions of a folder of predictions, where they are measured."""
+        return self._path(f"metrics/{model}/fold-{fold}/seed-{seed}/instances/{dataset}.csv")
+
+    @property
+    def all_instances(self) -> str:
+        """The table of all lesions."""
+        return self._path("metrics/instances.csv")
+
     @property
     def metrics(self) -> str:
         """The table of all measurements."""

@@ -72,10 +72,10 @@ def external_settings(study: Study, model: str) -> ExternalSettings:
 
 
 def measure_settings(study: Study, dataset: str) -> MeasureSettings:
-    """Return the settings of the measurements on a dataset."""
+    """Return the settings of the measurements on a dataset, without the reasons, which the report repeats."""
     cohort = study.datasets[dataset]
     return MeasureSettings(
-        metrics=study.metrics,
+        metrics=study.metrics.at_default(("reasons",)),
         structures=cohort.structures,
         left_right_pairs=study.left_right_pairs,
         ignore=cohort.ignore,

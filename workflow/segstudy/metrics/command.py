@@ -29,6 +29,9 @@ Left and right structures apart and merged, what has the wrong side, and what wa
 With the counts, Dice and IoU as nnU-Net's summary.json, for programs that read that:
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
     --summary-json predictions/summary.json
+Lesion by lesion, by the rules of BraTS 2023, with a row a lesion; and further metrics:
+  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv --instances instances.csv \\
+    --settings '{"structures": {"tumour": 1}, "metrics": {"lesions": "brats2023", "extra": ["volume_difference_ml"]}}'
 With a metric of your own, which a file describes and measures:
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
     --plugin surface_bias.py
@@ -51,6 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--confusion",
         type=Path,
         help="also write which structure was predicted as which, in voxels",
+    )
+    parser.add_argument(
+        "--probabilities",
+        type=Path,
+        metavar="FOLDER",
+        help="class probabilities, CASE.npz as nnU-Net writes them: Brier score and calibration error are measured too",
+    )
+    parser.add_argument(
+        "--instances",
+        type=Path,
+        help="also write a row a lesion there; needs lesions in the metrics of --settings",
+    )
+    parser.add_argument(
+        "--collect-instances",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="with --collect: tables of lesions to join into --instances",
     )
     parser.add_argument(
         "--settings",
@@ -79,15 +100,21 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.metrics.nnunet import write_summary
     from segstudy.study import MeasureSettings, from_json
 
-    for path in (options.output, options.confusion, options.summary_json):
+    for path in (options.output, options.confusion, options.summary_json, options.instances):
         if path:
             check_file_name(path)  # now, not after hours
     if options.collect:
         table.collect(options.collect, options.output)
+        if options.collect_instances and options.instances:
+            table.collect_instances(options.collect_instances, options.instances)
         return
     if options.prediction is None:
         raise InputError("--prediction is missing: the label map or the folder to measure")
     settings = with_plugins(from_json(MeasureSettings, options.settings), options.plugin)
+    if options.instances and not settings.metrics.lesions:
+        raise InputError(
+            '--instances: no lesions are measured; ask for them: --settings \'{"metrics": {"lesions": "panoptica"}}\''
+        )
     if options.cases:
         for name in ("splits", "fold", "dataset"):
             if getattr(options, name) is None:
@@ -108,13 +135,17 @@ def run(options: argparse.Namespace) -> None:
             if options.prediction.is_dir()
             else options.prediction.resolve().parent.name
         }
+    if options.probabilities:
+        case_pairs = pairs.with_probabilities(case_pairs, options.probabilities)
     labels |= _columns(options.columns)
-    rows, confused = pairs.measure_pairs(
+    rows, confused, instances = pairs.measure_pairs(
         case_pairs, settings, labels, options.threads, audited=bool(options.cases)
     )
     table.write_measures(options.output, rows, bool(settings.ignore))
     if options.confusion:
         table.write_confusion(options.confusion, confused)
+    if options.instances:
+        table.write_instances(options.instances, instances)
     if options.summary_json:
         structures = pairs.measured_structures(settings)
         write_summary(options.summary_json, case_pairs, rows, structures)

@@ -1,16 +1,17 @@
 """A pair of label maps -> every metric of every structure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from segstudy import metric_plugins
-from segstudy.metric import MEASURED, nsd_name
-from segstudy.metrics import slice_dice
-from segstudy.metrics.overlap import Confusion, Overlap, confusion, overlaps
-from segstudy.metrics.surface import Distances, flat_axes, framed, framed_distances, surroundings
+from segstudy.metric import MEASURED, NSD_BY_STRUCTURE, OF_LESIONS, nsd_name
+from segstudy.metrics import extra, slice_dice
+from segstudy.metrics.lesions import Lesion, LesionRules, find_lesions, scores
+from segstudy.metrics.overlap import Confusion, Overlap, confusion
+from segstudy.metrics.surface import Distances, flat_axes, framed, surroundings
 from segstudy.study import Metrics
 
 Status = Literal["ok", "pred_empty", "ref_empty", "both_empty", "missing_file"]
@@ -28,6 +29,12 @@ class Measures:
     The status tells which masks were there to measure: `pred_empty` means that the structure exists
     and was not found, `ref_empty` that it was found and does not exist. Without the structure in
     the reference every overlap and distance is undefined, with false positives as well as without.
+    Metrics of lesions are left out where the reference holds no lesion that counts.
+
+    Attributes
+    ----------
+    lesions
+        Its lesions, and the predicted ones, where they are asked for.
     """
 
     structure: str
@@ -35,13 +42,18 @@ class Measures:
     values: dict[str, float]
     n_reference_voxels: int
     n_predicted_voxels: int
+    lesions: tuple[Lesion, ...] = ()
 
 
-def metric_names(settings: Metrics) -> list[str]:
-    """Return the names of the measured metrics in the order of the table."""
+def metric_names(settings: Metrics, structure: str = "") -> list[str]:
+    """Return the names of the metrics that are measured of a structure, in the order of the table."""
+    lesions = settings.lesions
     return [
         *MEASURED,
         *(nsd_name(tolerance) for tolerance in settings.nsd_tolerance_mm),
+        *([NSD_BY_STRUCTURE] if settings.own_tolerance_mm(structure) else []),
+        *settings.extra,
+        *(OF_LESIONS if lesions and lesions.measures(structure) else ()),
         *(slice_dice.NAMES if settings.slice_axis != "none" else ()),
         *(metric_plugins.described(text).name for text in settings.plugins),
     ]
@@ -92,26 +104,15 @@ def measure(
     measures = []
     for name, merged in structures.items():
         overlap = counted.overlap(merged)
-        distances = INFINITE
-        if overlap.reference and overlap.prediction:
-            distances = framed_distances(
-                framed(reference, structures[name], overlap.box),
-                framed(prediction, structures[name], overlap.box),
-                spacing_mm,
-                flat_axes(reference.shape),
-                settings.surface,
-                None if counted.ignored is None else surroundings(counted.ignored, overlap.box),
-            )
-        measures.append(
-            Measures(
-                name,
-                _status(overlap),
-                _values(overlap, distances, settings)
-                | _laterality_error(counted, structures, name, other_side.get(name)),
-                overlap.reference,
-                overlap.prediction,
-            )
-        )
+        values = dict.fromkeys(metric_names(settings, name), UNDEFINED)
+        if overlap.reference:
+            found = _found((reference, prediction), spacing_mm, merged, settings, counted)
+            values |= _values(name, found, settings)
+        lesions = _lesions(name, (reference, prediction), spacing_mm, merged, settings, counted)
+        values = _with_lesions(values, lesions, settings, bool(overlap.reference))
+        values |= _laterality_error(counted, structures, name, other_side.get(name))
+        sizes = (overlap.reference, overlap.prediction)
+        measures.append(Measures(name, _status(overlap), values, *sizes, lesions))
     return measures
 
 
@@ -136,6 +137,7 @@ def _laterality_error(
 
 def missing(
     reference: np.ndarray,
+    spacing_mm: Sequence[float],
     structures: Mapping[str, Sequence[int]],
     settings: Metrics,
     pairs: Sequence[tuple[str, str]] = (),
@@ -146,6 +148,8 @@ def missing(
     ----------
     reference
         Label map (i, j, k).
+    spacing_mm
+        Voxel size along i, j, k.
     structures
         Name -> label values.
     settings
@@ -153,25 +157,19 @@ def missing(
     pairs
         The left and the right structure of each pair.
     """
-    sided = opposite_side(pairs)
-    reference_overlaps = overlaps(reference, np.zeros_like(reference), structures)
+    nothing = np.zeros_like(reference)
+    measured = measure(reference, nothing, spacing_mm, structures, settings, pairs=pairs)
     return [
-        Measures(
-            name,
-            "missing_file",
-            dict.fromkeys(
-                [*metric_names(settings), *[LATERALITY_ERROR] * (name in sided)], UNDEFINED
-            ),
-            overlap.reference,
-            0,
-        )
-        for name, overlap in reference_overlaps.items()
+        replace(one, status="missing_file", values=dict.fromkeys(one.values, UNDEFINED))
+        for one in measured
     ]
 
 
 def absent(name: str, settings: Metrics) -> Measures:
     """Return the measures of a structure that neither label map holds: all undefined."""
-    return Measures(name, "both_empty", dict.fromkeys(metric_names(settings), UNDEFINED), 0, 0)
+    return Measures(
+        name, "both_empty", dict.fromkeys(metric_names(settings, name), UNDEFINED), 0, 0
+    )
 
 
 def _status(overlap: Overlap) -> Status:
@@ -180,19 +178,69 @@ def _status(overlap: Overlap) -> Status:
     return "ref_empty" if overlap.prediction else "both_empty"
 
 
-def _values(overlap: Overlap, distances: Distances | float, settings: Metrics) -> dict[str, float]:
-    names = metric_names(settings)
-    if not overlap.reference:
-        return dict.fromkeys(names, UNDEFINED)
-    values = {
-        name: getattr(overlap, name)
-        for name in ("dice", "iou", "precision", "recall", "relative_volume_error")
-    }
-    tolerances = settings.nsd_tolerance_mm
+def _found(
+    label_maps: tuple[np.ndarray, np.ndarray],
+    spacing_mm: Sequence[float],
+    merged: Sequence[int],
+    settings: Metrics,
+    counted: Confusion,
+) -> extra.Found:
+    """Frame and measure a structure that the reference holds."""
+    overlap = counted.overlap(merged)
+    framed_masks = [framed(label_map, merged, overlap.box) for label_map in label_maps]
+    masks = extra.MaskPair(
+        *framed_masks,
+        tuple(spacing_mm),
+        flat_axes(label_maps[0].shape),
+        settings.surface,
+        None if counted.ignored is None else surroundings(counted.ignored, overlap.box),
+    )
+    distances = masks.distances() if overlap.prediction else INFINITE
+    return extra.Found(overlap, distances, masks, int(counted.counts.sum()), settings.boundary_mm)
+
+
+def _values(structure: str, found: extra.Found, settings: Metrics) -> dict[str, float]:
+    """Measure what needs no lesions."""
+    overlap, distances = found.overlap, found.distances
+    own_mm = settings.own_tolerance_mm(structure)
+    tolerances = {nsd_name(tolerance): tolerance for tolerance in settings.nsd_tolerance_mm}
+    tolerances |= {NSD_BY_STRUCTURE: own_mm} if own_mm else {}
     if isinstance(distances, Distances):
         surface = [distances.hausdorff_mm(), distances.quantile_mm(0.95), distances.mean_mm()]
-        surface += [distances.share_within(tolerance) for tolerance in tolerances]
+        within = [distances.share_within(tolerance) for tolerance in tolerances.values()]
     else:
-        within = 0.0 if distances == INFINITE else UNDEFINED
-        surface = [distances] * 3 + [within] * len(tolerances)
-    return values | dict(zip(names[len(values) :], surface, strict=False))
+        surface = [distances] * 3
+        within = [0.0 if distances == INFINITE else UNDEFINED] * len(tolerances)
+    return {
+        **{name: getattr(overlap, name) for name in MEASURED[:5]},
+        **dict(zip(MEASURED[5:], surface, strict=True)),
+        **dict(zip(tolerances, within, strict=True)),
+        **{name: extra.MEASURES[name](found) for name in settings.extra},
+    }
+
+
+def _lesions(
+    structure: str,
+    label_maps: tuple[np.ndarray, np.ndarray],
+    spacing_mm: Sequence[float],
+    merged: Sequence[int],
+    settings: Metrics,
+    counted: Confusion,
+) -> tuple[Lesion, ...]:
+    """Find the lesions of a structure where they are asked for."""
+    box = counted.overlap(merged).box
+    if box is None or not settings.lesions or not settings.lesions.measures(structure):
+        return ()
+    rules = LesionRules(settings.lesions, settings.surface, spacing_mm, counted.ignored)
+    return find_lesions(label_maps, merged, box, rules)
+
+
+def _with_lesions(
+    values: dict[str, float], lesions: Sequence[Lesion], settings: Metrics, defined: bool
+) -> dict[str, float]:
+    """Add the metrics of lesions; they are left out where the reference holds lesions of which none counts."""
+    if not lesions or not defined:
+        return values
+    if any(lesion.counts and lesion.number for lesion in lesions):
+        return values | scores(lesions, settings.lesions)
+    return {name: value for name, value in values.items() if name not in OF_LESIONS}

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from segstudy.images.segments import (
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
 from segstudy.metrics import label_values, own_metrics, slice_dice
+from segstudy.metrics.calibration import with_calibration
 from segstudy.metrics.folders import (
     check_endings,
     check_layout,
@@ -30,7 +32,8 @@ from segstudy.metrics.folders import (
 )
 from segstudy.metrics.measure import UNDEFINED, Measures, absent, measure, missing, with_regions
 from segstudy.metrics.overlap import Confusion, confusion
-from segstudy.metrics.table import confusion_rows, measure_rows
+from segstudy.metrics.surface import SLACK
+from segstudy.metrics.table import confusion_rows, instance_rows, measure_rows
 from segstudy.regions import measured_regions
 from segstudy.study import MeasureSettings
 
@@ -56,6 +59,14 @@ class PairResult:
     size: Size
 
 
+class Tables(NamedTuple):
+    """Rows of the tables of measures, of confusion, and of lesions."""
+
+    measures: list[dict[str, object]]
+    confusion: list[dict[str, object]]
+    instances: list[dict[str, object]]
+
+
 @dataclass(frozen=True)
 class Pair:
     """A reference and its prediction.
@@ -70,12 +81,15 @@ class Pair:
         File of the reference.
     prediction
         None where there is no file.
+    probabilities
+        File of the class probabilities; None where they are not measured.
     """
 
     case: str
     subject: str
     reference: Path
     prediction: Path | None
+    probabilities: Path | None = None
 
 
 def measured_structures(settings: MeasureSettings) -> dict[str, tuple[int, ...]]:
@@ -139,6 +153,25 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
     return [Pair(case, "", path, predictions.get(case)) for case, path in references.items()]
 
 
+def with_probabilities(pairs: Sequence[Pair], folder: Path) -> list[Pair]:
+    """Return the pairs with the files of their probabilities, `<case>.npz` in a folder.
+
+    Raises
+    ------
+    InputError
+        With the predicted cases that have none.
+    """
+    files = {pair.case: folder / f"{pair.case}.npz" for pair in pairs if pair.prediction}
+    missing_files = [path.name for path in files.values() if not path.is_file()]
+    if missing_files:
+        shown = ", ".join(missing_files[:SHOWN])
+        raise InputError(
+            f"--probabilities {folder}: no {shown} ({len(missing_files)} of {len(files)} predicted cases); expected one "
+            "of each"
+        )
+    return [replace(pair, probabilities=files.get(pair.case)) for pair in pairs]
+
+
 def of_study(
     cases: Path, labels: Path | None, predictions: Path, splits: Path, fold: int, dataset: str
 ) -> list[Pair]:
@@ -176,8 +209,8 @@ def measure_pairs(
     labels: Mapping[str, object],
     threads: int = 1,
     audited: bool = False,
-) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
-    """Measure all pairs and return the rows of the tables of measures and of confusion, in their order.
+) -> Tables:
+    """Measure all pairs and return the rows of the tables, in the order of the pairs.
 
     Without named structures every label value that a pair holds is one, named by its value; a value
     that only other pairs hold is there as empty.
@@ -222,20 +255,23 @@ def measure_pairs(
         _check_sizes(pairs, results)
         label_values.check_references(held, settings)
     label_values.check_predictions(held, settings)
+    _warn_of_tolerances(pairs, results, settings)
     names = list(measured_structures(settings))
     if not names:
         values = {measures.structure for result in results for measures in result.measures}
         names = sorted(values, key=int)
     names_of = {value: name for name, value in settings.structures.items()} | {0: BACKGROUND}
-    table, confused = [], []
+    tables = Tables([], [], [])
     for pair, result in zip(pairs, results, strict=True):
         by_name = {measures.structure: measures for measures in result.measures}
         complete = [by_name.get(name) or absent(name, settings.metrics) for name in names]
         surface, sizes = settings.metrics.surface, (result.diagonal_mm, result.voxel_mm3)
-        table += measure_rows(labels, pair.case, pair.subject, complete, surface, *sizes)
+        named = (labels, pair.case, pair.subject)
+        tables.measures.extend(measure_rows(*named, complete, surface, *sizes))
+        tables.instances.extend(instance_rows(*named, complete))
         if result.counted is not None:
-            confused += confusion_rows(labels, pair.case, result.counted, names_of)
-    return table, confused
+            tables.confusion.extend(confusion_rows(labels, pair.case, result.counted, names_of))
+    return tables
 
 
 def _all_or_none(pairs: Sequence[Pair], running: Iterable[Future]) -> list[PairResult]:
@@ -259,6 +295,25 @@ def _check_sizes(pairs: Sequence[Pair], results: Sequence[PairResult]) -> None:
         if pair.case in judgements
     ]
     _raise(lines, f"{len(lines)} of {len(pairs)} cases are out of proportion")
+
+
+def _warn_of_tolerances(
+    pairs: Sequence[Pair], results: Sequence[PairResult], settings: MeasureSettings
+) -> None:
+    """Warn of tolerances below the shortest side of a voxel, within which hardly anything but the same voxel lies."""
+    own = map(settings.metrics.own_tolerance_mm, measured_structures(settings))
+    shortest = {
+        pair.case: min(result.size.spacing_mm) for pair, result in zip(pairs, results, strict=True)
+    }
+    for tolerance in sorted({*settings.metrics.nsd_tolerance_mm, *filter(None, own)}):
+        below = [case for case, side in shortest.items() if side > tolerance * (1 + SLACK)]
+        if below:
+            log.warning(
+                "NSD at %g mm: less than the shortest side of a voxel in %s: it counts little but voxels in the same "
+                "place; metrics.nsd_tolerance_mm, nsd_tolerance_of: expected a voxel's side or more",
+                tolerance,
+                f"{len(below)} cases ({', '.join(below[:SHOWN])})",
+            )
 
 
 def _raise(lines: Sequence[str], total: str) -> None:
@@ -326,7 +381,7 @@ def _measure_pair(
     structures = measured_structures(settings)
     if prediction is None:
         structures = structures or _by_value(held.reference)
-        measures = missing(known, structures, settings.metrics, sides)
+        measures = missing(known, reference.spacing_mm, structures, settings.metrics, sides)
         return PairResult(measures, None, diagonal_mm, voxel_mm3, held, size)
     difference = compare_grids(reference.grid, prediction.grid)
     if difference:
@@ -355,6 +410,8 @@ def _measure_pair(
             for structure_measures in measures
         ]
     measures = own_metrics.with_own(measures, arrays, reference.spacing_mm, structures, own)
+    if pair.probabilities:
+        measures = with_calibration(measures, pair.probabilities, known, structures, ignored)
     return PairResult(measures, counted, diagonal_mm, voxel_mm3, held, size)
 
 

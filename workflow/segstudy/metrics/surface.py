@@ -28,6 +28,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from segstudy.boxes import Box
 from segstudy.metrics import column_search, tree_search
@@ -108,6 +109,19 @@ class Distances:
         """Return the mean over both surfaces, weighted by size: ASSD."""
         total = self.forth @ self.forth_sizes + self.back @ self.back_sizes
         return float(total / (self.forth_sizes.sum() + self.back_sizes.sum()))
+
+    def directed_mean_mm(self) -> float:
+        """Return the mean of the two directed means, however large each surface is: MASD."""
+        forth = self.forth @ self.forth_sizes / self.forth_sizes.sum()
+        return float(forth + self.back @ self.back_sizes / self.back_sizes.sum()) / 2
+
+    def signed_mean_mm(self, outside: np.ndarray) -> float:
+        """Return the mean distance of the predicted surface, above 0 outside the reference: its bias.
+
+        outside: of `outside_reference`.
+        """
+        signed = np.where(outside, self.back, -self.back)
+        return float(signed @ self.back_sizes / self.back_sizes.sum())
 
     def share_within(self, tolerance_mm: float) -> float:
         """Return the share of both surfaces that lies within the tolerance of the other: NSD.
@@ -204,21 +218,9 @@ def framed_distances(
     Distances | float
         NaN where that leaves no surface of the reference, and infinity where it leaves none of the prediction only, which is infinitely far away.
     """
-    # The search wants the finest axis first, and is no search along an axis of one layer.
-    axes = sorted(range(3), key=lambda axis: (flat[axis], spacing_mm[axis]))
-    masks = [np.ascontiguousarray(mask.transpose(axes)) for mask in (reference, prediction)]
+    axes = _search_axes(spacing_mm, flat)
     spacing = tuple(float(spacing_mm[axis]) for axis in axes)
-    thin = tuple(flat[axis] for axis in axes)
-    if definition == "voxel":
-        # A voxel of the boundary is a crossed cell, whatever its code.
-        codes = [_boundary_voxels(mask, thin) for mask in masks]
-    else:
-        codes = [column_search.codes_of(mask) for mask in masks]
-    if ignored is not None:
-        frame = np.ascontiguousarray(ignored.transpose(axes))
-        touching = _touching(frame, thin, definition)
-        for surface_codes in codes:
-            surface_codes[touching] = 0
+    codes = [_codes(mask, axes, flat, definition, ignored) for mask in (reference, prediction)]
     table = _table(definition, spacing, ignored is not None)
     if ignored is not None:
         for surface_codes, value_if_empty in zip(codes, (float("nan"), float("inf")), strict=True):
@@ -231,6 +233,60 @@ def framed_distances(
         farthest_mm = tree_search.with_vertices(farthest_mm, forth, *codes, spacing, table)
         farthest_mm = tree_search.with_vertices(farthest_mm, back, *codes[::-1], spacing, table)
     return Distances(forth, forth_sizes, back, back_sizes, float(farthest_mm), definition)
+
+
+def outside_reference(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    spacing_mm: Sequence[float],
+    flat: tuple[bool, bool, bool],
+    definition: Definition,
+    ignored: np.ndarray | None = None,
+) -> np.ndarray:
+    """Tell which samples of the predicted surface lie outside the reference: bool, as `Distances.back`.
+
+    The arguments are those of `framed_distances`. Between the centres of voxels the reference is taken to
+    change linearly.
+    """
+    axes = _search_axes(spacing_mm, flat)
+    spacing = tuple(float(spacing_mm[axis]) for axis in axes)
+    codes = _codes(prediction, axes, flat, definition, ignored)
+    table = _table(definition, spacing, ignored is not None)
+    cells = np.argwhere(np.diff(table.begin)[codes])
+    begin, end = (table.begin[codes[tuple(cells.T)] + more].astype(int) for more in (0, 1))
+    counts = end - begin
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    polygons = np.repeat(begin, counts) + np.arange(counts.sum()) - first
+    places = np.repeat(cells, counts, axis=0) + table.centres[polygons] / spacing
+    # A corner stands for the middle of its cell; boundary voxels are counted without the frame.
+    thin = np.array([flat[axis] for axis in axes])
+    places += {"mesh": 0.0, "surfel": 0.5, "voxel": 1.0 * ~thin}[definition]
+    inside = map_coordinates(reference.transpose(axes).astype(float), places.T, order=1)
+    return inside < 0.5
+
+
+def _search_axes(spacing_mm: Sequence[float], flat: tuple[bool, bool, bool]) -> list[int]:
+    """Order the axes for the search, which wants the finest first and is none along an axis of one layer."""
+    return sorted(range(3), key=lambda axis: (flat[axis], spacing_mm[axis]))
+
+
+def _codes(
+    mask: np.ndarray,
+    axes: Sequence[int],
+    flat: tuple[bool, bool, bool],
+    definition: Definition,
+    ignored: np.ndarray | None,
+) -> np.ndarray:
+    """Return the codes of the cells of a framed mask's surface, uint8 along `axes`, without what is ignored."""
+    turned = np.ascontiguousarray(mask.transpose(axes))
+    thin = tuple(flat[axis] for axis in axes)
+    # A voxel of the boundary is a crossed cell, whatever its code.
+    voxels = definition == "voxel"
+    codes = _boundary_voxels(turned, thin) if voxels else column_search.codes_of(turned)
+    if ignored is not None:
+        frame = np.ascontiguousarray(ignored.transpose(axes))
+        codes[_touching(frame, thin, definition)] = 0
+    return codes
 
 
 @lru_cache(8)

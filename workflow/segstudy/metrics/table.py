@@ -1,6 +1,6 @@
 """The table of measures: one row a metric, and the ranges of its values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,11 @@ COLUMNS = (
     *("case", "subject", "structure", "metric", "value", "status"),
     *("n_reference_voxels", "n_predicted_voxels", "surface", "diagonal_mm", "voxel_mm3"),
 )
+INSTANCES = (
+    *(*LABELS, "case", "subject", "structure", "outcome", "counts", "lesion", "predicted"),
+    *("i", "j", "k", "reference_mm3", "predicted_mm3", "dice", "iou", "hd95_mm"),
+)
+"""Columns of the table of lesions, one row a lesion; i, j, k: the voxel of its centre."""
 CONFUSION = (*LABELS, "case", "reference", "prediction", "n_voxels")
 OF_SURFACES = r"(nsd_|.*_mm$)"
 """Names of the metrics that are measured between surfaces."""
@@ -120,6 +125,47 @@ def confusion_rows(
     ]
 
 
+def instance_rows(
+    labels: Mapping[str, object], case: str, subject: str, measures: Iterable[Measures]
+) -> list[dict[str, object]]:
+    """Return a row for each lesion of a case, the false ones last.
+
+    Parameters
+    ----------
+    labels
+        As in `measure_rows`.
+    case, subject
+        Their names.
+    measures
+        Of every structure.
+    """
+    return [
+        {
+            **{name: labels.get(name, "") for name in LABELS},
+            "case": case,
+            "subject": subject,
+            "structure": structure_measures.structure,
+            "outcome": lesion.outcome,
+            "counts": lesion.counts,
+            "lesion": lesion.number or "",
+            "predicted": " ".join(map(str, lesion.predicted)),
+            **dict(zip("ijk", lesion.centre, strict=True)),
+            "reference_mm3": lesion.reference_mm3,
+            "predicted_mm3": lesion.predicted_mm3,
+            "dice": lesion.dice,
+            "iou": lesion.iou,
+            "hd95_mm": lesion.hd95_mm,
+        }
+        for structure_measures in measures
+        for lesion in structure_measures.lesions
+    ]
+
+
+def write_instances(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write the table of lesions, of rows of `instance_rows`."""
+    write_table(path, pd.DataFrame(list(rows), columns=list(INSTANCES)))
+
+
 def write_confusion(path: Path | str, rows: Iterable[Mapping[str, object]]) -> None:
     """Write the table of confusion, of rows of `confusion_rows`."""
     write_table(path, pd.DataFrame(list(rows), columns=list(CONFUSION)))
@@ -147,8 +193,8 @@ def check_ranges(table: pd.DataFrame, in_parts: bool = False) -> None:
     measured = table["status"].isin(("ok",))
     if in_parts:
         measured &= ~table["metric"].astype(str).str.match(OF_SURFACES)
-    # A plug-in may find its metric undefined.
-    measured &= ~table["metric"].isin(metric.added())
+    # A plug-in may find its metric undefined; where no lesion is found, none has a distance.
+    measured &= ~table["metric"].isin([*metric.added(), "lesionwise_hd95_mm"])
     wrong |= measured & ~np.isfinite(value)
     wrong |= ~table["status"].isin(STATUSES)
     if wrong.any():
@@ -172,18 +218,35 @@ def read_measures(path: Path | str) -> pd.DataFrame:
     InputError
         Where the table cannot be read or lacks a column.
     """
+    return _read(path, {name: str for name in COLUMNS if name != "value"}, COLUMNS)
+
+
+def _read(path: Path | str, types: Mapping[str, type], columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table with these columns."""
     try:
-        table = pd.read_csv(
-            path, dtype={name: str for name in COLUMNS if name != "value"}, keep_default_na=False
-        )
+        table = pd.read_csv(path, dtype=types, keep_default_na=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table of metrics") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as a table ({error})") from None
-    lacking = [name for name in COLUMNS if name not in table.columns]
+    lacking = [name for name in columns if name not in table.columns]
     if lacking:
-        raise InputError(f"{path}: no column {lacking[0]!r}; expected {', '.join(COLUMNS)}")
+        raise InputError(f"{path}: no column {lacking[0]!r}; expected {', '.join(columns)}")
     return table
+
+
+def collect_instances(paths: Iterable[Path | str], output: Path | str) -> None:
+    """Join tables of lesions one below the other, in the order given.
+
+    Parameters
+    ----------
+    paths
+        Tables of `write_instances`.
+    output
+        File to write.
+    """
+    tables = [_read(path, dict.fromkeys(INSTANCES, str), INSTANCES) for path in paths]
+    write_table(output, pd.concat(tables, ignore_index=True)[list(INSTANCES)])
 
 
 def collect(paths: Iterable[Path | str], output: Path | str) -> None:

@@ -35,6 +35,7 @@ from segstudy.study import (
     Synthesis,
 )
 from segstudy.study.references import described
+from segstudy.tolerances import source
 from segstudy.words import confidence, count
 
 
@@ -398,6 +399,8 @@ def _loss(look: Look, loss: Loss) -> str:
         "Dice loss [[milletari2016]]": loss.dice,
         "cross-entropy": loss.cross_entropy,
         f"focal loss (γ = {loss.focal_gamma:g}) [[lin2017]]": loss.focal,
+        f"Tversky loss (false voxels weighed {loss.tversky_false:g}, missed ones "
+        f"{loss.tversky_missed:g}) [[salehi2017]]": loss.tversky,
     }
     for text, share in loss.plugins.items():
         names[f"a loss of the authors' own ({_told(described(text))})"] = share
@@ -511,7 +514,19 @@ def _evaluation(results: Results) -> str:
         f"{look.in_text(name)} ({', '.join(map(look.in_text, members))})"
         for name, members in study.metrics.composite_regions.items()
     ]
-    return _filled("evaluation", study, defined, ignored, groups)
+    settings = study.metrics
+    tolerances = {name: settings.own_tolerance_mm(name) for name in look.regions}
+    named = {look.in_text(name): size for name, size in tolerances.items() if size}
+    table = settings.nsd_tolerance_of
+    asked = {
+        "tolerances": [f"{name} {size:.3g} mm" for name, size in named.items()],
+        "table": source(table) if isinstance(table, str) else "",
+        "lesions": settings.lesions,
+        "reasons": [
+            f"{metric.find(name).title} ({reason})" for name, reason in settings.reasons.items()
+        ],
+    }
+    return _filled("evaluation", study, defined, ignored, groups, asked)
 
 
 def _statistics(results: Results) -> str:

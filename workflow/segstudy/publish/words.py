@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from segstudy.metric import PREFERRED, Metric, find, nsd
+from segstudy.metric import METRICS, NSD_BY_STRUCTURE, PREFERRED, Metric, find, nsd
 from segstudy.study import Study
 
 
@@ -23,6 +23,8 @@ def chosen_metrics(names: Sequence[str], study: Study) -> list[Metric]:
     for name in PREFERRED if names == "auto" else names:
         if name == "nsd":
             chosen += map(nsd, study.metrics.nsd_tolerance_mm)
+            if study.metrics.nsd_tolerance_of:
+                chosen.append(METRICS[NSD_BY_STRUCTURE])
         else:
             chosen.append(find(name, study.statistics.directions))
     return list({chosen_metric.name: chosen_metric for chosen_metric in chosen}.values())

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from segstudy.log import log
+from segstudy.metric_questions import OVERLAP, SMALL_VOXELS
 from segstudy.statistics.comparisons import compare
 from segstudy.statistics.completion import completed, false_positives
 from segstudy.statistics.ranking import rank
 from segstudy.statistics.summary import summarise
+from segstudy.statistics.values import chosen_metrics
 from segstudy.statistics.variance import variance_components
 from segstudy.study import Statistics
 
@@ -44,6 +47,7 @@ class Analysis:
 
 def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
     """Summarise and compare a table of `importers.read_tables`."""
+    _warn_of_overlap_alone(runs, settings)
     values, spread = completed(runs, settings), variance_components(runs)
     absent = false_positives(runs, settings)
     models_measured = set(absent["model"])
@@ -63,3 +67,19 @@ def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
         summarise(absent, of_absent),
         compare(absent, of_absent),
     )
+
+
+def _warn_of_overlap_alone(runs: pd.DataFrame, settings: Statistics) -> None:
+    """Warn of small structures that are compared by their overlap alone."""
+    chosen = chosen_metrics(runs, settings.metrics) if len(runs) else []
+    if set(chosen) - OVERLAP:
+        return
+    held = runs[runs["n_reference_voxels"] > 0].groupby("structure")["n_reference_voxels"].median()
+    for structure, voxels in held[held < SMALL_VOXELS**3].items():
+        log.warning(
+            "%s has %d voxels in the median case: %s alone say little of it, since a voxel along the border changes them "
+            "by much; compare a distance or an NSD too (statistics.metrics)",
+            structure,
+            voxels,
+            ", ".join(chosen),
+        )

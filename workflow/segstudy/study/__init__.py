@@ -8,6 +8,7 @@ these types (`segstudy study --reference`, `--schema`). This package imports nei
 from segstudy.study.analysis import Metrics, Statistics
 from segstudy.study.datasets import Cohort, Dataset, RepairedCohort
 from segstudy.study.external import PLACEHOLDER, ExternalModel
+from segstudy.study.lesions import Lesions
 from segstudy.study.models import AnyModel
 from segstudy.study.networks import (
     AttentionUnetModel,
@@ -73,6 +74,7 @@ __all__ = [
     "FolderSource",
     "GridSettings",
     "LabelMapsSource",
+    "Lesions",
     "Loss",
     "MeasureSettings",
     "Metrics",

@@ -1,13 +1,14 @@
 """What is measured, how models are compared, and what is shown of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from segstudy import metric_plugins, plugins
+from segstudy import metric_plugins, plugins, tolerances
 from segstudy.errors import InputError
-from segstudy.metric import MEASURED, Direction, added, check_directions, find_all
+from segstudy.metric import EXTRA, MEASURED, Direction, added, check_directions, find_all
+from segstudy.study.lesions import Lesions
 from segstudy.study.settings import EXPERT, Name, PluginReference, Positive, Settings
 from segstudy.study.style import Style
 
@@ -41,6 +42,25 @@ class Metrics(Settings):
     nsd_tolerance_mm: tuple[Positive, ...] | Positive = Field(
         (2.0,), description="tolerances of the normalised surface distance, in mm"
     )
+    nsd_tolerance_of: dict[str, Positive] | Literal[tolerances.TABLES] = Field(
+        {},
+        description="tolerances of single structures, in mm, at which `nsd_by_structure` is measured: structure: "
+        "tolerance; or the name of a published table, `flare2022` (13 abdominal organs) or `kits2021` (kidneys and "
+        "their masses, from the disagreement of annotators), for the structures that have its names",
+    )
+    extra: tuple[Literal[EXTRA], ...] = Field(
+        (), description="further metrics, which are measured where they are named here"
+    )
+    boundary_mm: Positive | None = Field(
+        None,
+        description="width of the bands of `boundary_iou`, in mm; left out: a voxel",
+        json_schema_extra=EXPERT,
+    )
+    lesions: Lesions | None = Field(
+        None,
+        description="measure lesion by lesion too, connected components being lesions: `panoptica`, `brats2023`, or keys "
+        "of your own; left out: not",
+    )
     composite_regions: dict[Name, tuple[str, ...]] = Field(
         {},
         description="regions of several structures, which are measured merged too: name: [structures]",
@@ -51,16 +71,32 @@ class Metrics(Settings):
         "and `slices_undefined`, the number of those left out because reference and prediction are both empty there",
     )
 
+    reasons: dict[str, str] = Field(
+        {},
+        description="why metrics were chosen, which the report repeats: metric: reason; `segstudy new --metrics STUDY` asks and "
+        "writes them",
+    )
     plugins: tuple[PluginReference, ...] = Field(
         (),
         description="metrics of your own, each in a file that describes and measures it: [./my_metric.py] ([plug-ins](../docs/plugins.md)); "
         "then known by their names in `statistics.metrics` and `publish.metrics`",
     )
 
+    def own_tolerance_mm(self, structure: str) -> float | None:
+        """Return the tolerance that a structure or region has of its own; None where it has none."""
+        given = self.nsd_tolerance_of
+        return (tolerances.published(given) if isinstance(given, str) else given).get(structure)
+
     @field_validator("plugins")
     @classmethod
     def _described(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         _refusing(metric_plugins.register, value)
+        return value
+
+    @field_validator("reasons")
+    @classmethod
+    def _of_metrics(cls, value: dict[str, str]) -> dict[str, str]:
+        _refusing(find_all, value)
         return value
 
     @field_validator("nsd_tolerance_mm")
@@ -181,6 +217,38 @@ class Publish(Settings):
                 f"found {', '.join(value)}; expected metrics that are measured: "
                 f"{', '.join((*MEASURED, 'nsd', *added()))}; one of your own by metrics.plugins"
             ) from None
+
+
+def check_measured(metrics: Metrics, regions: Collection[str]) -> None:
+    """Refuse structures of `metrics.lesions` and `metrics.nsd_tolerance_of` that are not measured.
+
+    Parameters
+    ----------
+    metrics
+        The settings.
+    regions
+        Names of the measured structures and composite regions.
+
+    Raises
+    ------
+    ValueError
+        With the key of the first such structure.
+    """
+    named = ", ".join(regions)
+    given = metrics.nsd_tolerance_of
+    if isinstance(given, str) and not any(map(metrics.own_tolerance_mm, regions)):
+        raise ValueError(
+            f"metrics.nsd_tolerance_of: {given} has none of the structures ({named}); it has "
+            f"{', '.join(tolerances.published(given))}. Give tolerances in mm: {{structure: tolerance}}"
+        )
+    lesions = metrics.lesions.structures if metrics.lesions else ()
+    for key, names in (
+        ("nsd_tolerance_of", () if isinstance(given, str) else given),
+        ("lesions.structures", lesions),
+    ):
+        for name in names:
+            if name not in regions:
+                raise ValueError(f"metrics.{key}: {name!r} is none of the structures ({named})")
 
 
 def check_composite_regions(regions: dict[str, tuple[str, ...]], structures: list[str]) -> None:

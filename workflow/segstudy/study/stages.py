@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from segstudy.study.analysis import Metrics, check_composite_regions
+from segstudy.regions import measured_regions
+from segstudy.study.analysis import Metrics, check_composite_regions, check_measured
 from segstudy.study.datasets import Cohort, check_ignore, check_pairs
 from segstudy.study.external import ExternalModel
 from segstudy.study.models import AnyModel
@@ -120,6 +121,10 @@ class MeasureSettings(Settings):
     def _regions_exist(self) -> "MeasureSettings":
         check_composite_regions(self.metrics.composite_regions, list(self.structures))
         check_pairs(self.left_right_pairs, list(self.structures))
+        if self.structures:
+            regions = self.metrics.composite_regions
+            merged = measured_regions(regions, self.left_right_pairs, list(self.structures))
+            check_measured(self.metrics, [*self.structures, *merged])
         return self
 
     @model_validator(mode="after")

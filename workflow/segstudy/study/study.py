@@ -10,7 +10,13 @@ from segstudy.mirroring import mirrored_axes, side_blind_settings
 from segstudy.regions import measured_regions
 from segstudy.sides import likely_pairs, other_side
 from segstudy.study import references
-from segstudy.study.analysis import Metrics, Publish, Statistics, check_composite_regions
+from segstudy.study.analysis import (
+    Metrics,
+    Publish,
+    Statistics,
+    check_composite_regions,
+    check_measured,
+)
 from segstudy.study.datasets import Dataset, pairs_of
 from segstudy.study.external import ExternalModel
 from segstudy.study.models import AnyModel
@@ -82,6 +88,7 @@ class Study(Settings):
         _check_plans(self)
         _check_sides(self)
         check_composite_regions(self.metrics.composite_regions, list(_first(self).structures))
+        check_measured(self.metrics, [*self.structures, *self.composite_regions])
         _check_comparisons(self)
         _check_style(self)
         return self

@@ -41,13 +41,25 @@ class Slices(Settings):
 
 
 class Loss(Settings):
-    """Weighted sum of soft Dice, cross-entropy, focal loss (Lin et al. 2017) and plug-ins."""
+    """Weighted sum of soft Dice, cross-entropy, focal loss (Lin et al. 2017), Tversky loss (Salehi et al. 2017) and plug-ins."""
 
     dice: NotNegative = Field(0.5, description="weight of the Dice loss")
     cross_entropy: NotNegative = Field(0.5, description="weight of the cross-entropy")
     focal: NotNegative = Field(0.0, description="weight of the focal loss")
     focal_gamma: NotNegative = Field(
         2.0, description="focusing exponent of the focal loss", json_schema_extra=EXPERT
+    )
+    tversky: NotNegative = Field(
+        0.0,
+        description="weight of the Tversky loss, a Dice loss that weighs false and missed voxels apart; `batch_dice`, "
+        "`dice_background` and `class_weights` hold for it too",
+    )
+    tversky_false: NotNegative = Field(
+        0.3,
+        description="weight of false voxels in the Tversky loss, above that of missed ones against over-segmentation",
+    )
+    tversky_missed: NotNegative = Field(
+        0.7, description="weight of missed voxels in the Tversky loss; 0.5 each is the Dice loss"
     )
     batch_dice: bool = Field(
         True, description="Dice over the whole batch, not image by image", json_schema_extra=EXPERT
@@ -74,8 +86,13 @@ class Loss(Settings):
 
     @model_validator(mode="after")
     def _something(self) -> "Loss":
-        if self.dice + self.cross_entropy + self.focal + sum(self.plugins.values()) <= 0:
-            raise ValueError("at least one of dice, cross_entropy, focal, plugins must be above 0")
+        own = (self.dice, self.cross_entropy, self.focal, self.tversky)
+        if sum(own) + sum(self.plugins.values()) <= 0:
+            raise ValueError(
+                "at least one of dice, cross_entropy, focal, tversky, plugins must be above 0"
+            )
+        if self.tversky and self.tversky_false + self.tversky_missed <= 0:
+            raise ValueError("tversky_false, tversky_missed: expected one of them above 0")
         return self
 
 

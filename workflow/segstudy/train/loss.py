@@ -1,4 +1,4 @@
-"""The loss: weighted soft Dice, cross-entropy and focal loss, also on lower resolutions.
+"""The loss: weighted soft Dice, cross-entropy, focal and Tversky loss, also on lower resolutions.
 
 Written here rather than taken from MONAI, whose import costs each job seconds; the tests hold
 every term against MONAI's.
@@ -107,6 +107,12 @@ class SegmentationLoss:
             total = total + loss.dice * dice_loss(
                 probabilities, labels[:, 0], self.weights, loss.batch_dice, self.total, known
             )
+        if loss.tversky:
+            weighed = (loss.tversky_false, loss.tversky_missed)
+            sums = class_sums(log_probabilities.exp(), labels[:, 0], loss.batch_dice, known)
+            total = total + loss.tversky * tversky_loss(
+                sums, self.weights, weighed, loss.batch_dice, self.total, known
+            )
         if loss.cross_entropy:
             total = total - loss.cross_entropy * mean_known(log_true, known, self.total)
         if loss.focal:
@@ -156,6 +162,40 @@ def dice_loss(
     adding up to 1. batch: sums run over the whole batch, not over each image by itself; `total`
     adds those of other parts of it. known: bool (batch, *patch), voxels that are summed; None: all.
     """
+    both, predicted, true = class_sums(probabilities, labels, batch, known)
+    either = predicted + true
+    if batch and total:
+        both, either = total(torch.stack([both, either]))
+    dice = (2 * both + SMOOTH) / (either + SMOOTH)
+    return _averaged(dice, weights, batch, total, known)
+
+
+def tversky_loss(
+    sums: tuple[Tensor, Tensor, Tensor],
+    weights: Tensor,
+    false_and_missed: tuple[float, float],
+    batch: bool,
+    total: Callable[[Tensor], Tensor] | None = None,
+    known: Tensor | None = None,
+) -> Tensor:
+    """Compute 1 - Tversky index (Salehi et al. 2017), averaged over classes by their weights; 0.5 each is the Dice loss.
+
+    sums: of `class_sums`. false_and_missed: weights of false and of missed voxels. The others: as of `dice_loss`.
+    """
+    both, predicted, true = total(torch.stack(sums)) if batch and total else sums
+    false, missed = false_and_missed
+    counted = both + false * (predicted - both) + missed * (true - both)
+    index = (both + SMOOTH / 2) / (counted + SMOOTH / 2)
+    return _averaged(index, weights, batch, total, known)
+
+
+def class_sums(
+    probabilities: Tensor, labels: Tensor, batch: bool, known: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up each class's probability where it is true, its probability, and its voxels: ([batch,] class).
+
+    The arguments are those of `dice_loss`.
+    """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
     classes = classes.view(1, -1, *[1] * (labels.ndim - 1))
     truth = labels[:, None] == classes
@@ -164,12 +204,18 @@ def dice_loss(
         probabilities = probabilities.where(known[:, None], 0)
     truth = truth.to(probabilities.dtype)
     axes = [0, *range(2, probabilities.ndim)] if batch else list(range(2, probabilities.ndim))
-    both = (probabilities * truth).sum(axes)
-    either = probabilities.sum(axes) + truth.sum(axes)
-    if batch and total:
-        both, either = total(torch.stack([both, either]))
-    dice = (2 * both + SMOOTH) / (either + SMOOTH)
-    lost = ((1 - dice) * weights).sum(-1)
+    return (probabilities * truth).sum(axes), probabilities.sum(axes), truth.sum(axes)
+
+
+def _averaged(
+    overlap: Tensor,
+    weights: Tensor,
+    batch: bool,
+    total: Callable[[Tensor], Tensor] | None,
+    known: Tensor | None,
+) -> Tensor:
+    """Average 1 - overlap over classes by their weights, and over images that have a known voxel."""
+    lost = ((1 - overlap) * weights).sum(-1)
     if batch or known is None:
         return lost.mean()
     return mean_known(lost, known.flatten(1).any(1), total)
