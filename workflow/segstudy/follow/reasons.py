@@ -14,6 +14,7 @@ from segstudy.study import (
     ExternalSettings,
     FitSettings,
     MeasureSettings,
+    PredictionSettings,
     ResampleSettings,
     SplitSettings,
     Statistics,
@@ -40,6 +41,7 @@ TYPES: dict[str, type] = {
     "train_synth": TrainSettings,
     "train_plugin": TrainSettings,
     "infer_external": ExternalSettings,
+    "infer_predictions": PredictionSettings,
     "metrics_measure": MeasureSettings,
     "statistics": Statistics,
     "publish_figures": Study,
@@ -128,7 +130,7 @@ def settings_changed(
         Whether a job before this one is changed by that.
     """
     found = []
-    for option in ("--settings", "--external"):
+    for option in ("--settings", "--external", "--predictions"):
         was, now = (job["options"].get(option, "{}") for job in (old, new))
         if was != now:
             pair = [_settings(new["rule"], text) for text in (was, now)]

@@ -30,8 +30,10 @@ from segstudy.study import (
     NnunetModel,
     PluginModel,
     PluginTrainerModel,
+    PredictionsModel,
     StudyModel,
     Synthesis,
+    UntrainedModel,
 )
 from segstudy.study.references import described
 from segstudy.words import confidence, count
@@ -43,10 +45,11 @@ def methods(results: Results) -> list[tuple[str, str]]:
     for dataset, settings in results.study.datasets.items():
         if settings.repair:
             parts.append(("Label repair", _repair(results, dataset, settings)))
+    trains = results.study.trains
     parts += [
-        ("Preprocessing", _preprocessing(results)),
-        ("Networks and training", _training(results)),
-        ("Prediction", _prediction(results)),
+        *([("Preprocessing", _preprocessing(results))] if trains else []),
+        ("Networks and training" if trains else "Models", _training(results)),
+        *([("Prediction", _prediction(results))] if trains else []),
         ("Evaluation", _evaluation(results)),
         ("Statistics", _statistics(results)),
         ("Software", _software(results)),
@@ -83,6 +86,7 @@ def _data(results: Results) -> str:
             {
                 "name": dataset,
                 "settings": settings,
+                "is_tested": dataset in study.tested_datasets,
                 "cases": len(cases),
                 "whole": "" if subjects == len(cases) else f" of {count(subjects, 'subject')}",
                 "kind": "simulated " if settings.source.layout == "phantom" else "",
@@ -177,7 +181,7 @@ def _training(results: Results) -> str:
     runs = {
         name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
         for name, model in models.items()
-        if not isinstance(model, (ExternalModel, PluginTrainerModel))
+        if not isinstance(model, (UntrainedModel, PluginTrainerModel))
     }
     networks = {name: model for name, model in models.items() if isinstance(model, Model)}
     text = []
@@ -196,6 +200,8 @@ def _training(results: Results) -> str:
             text.append(_nnunet(results, name, model, runs[name]))
         if isinstance(model, ExternalModel):
             text.append(_external(look, name, model))
+        if isinstance(model, PredictionsModel):
+            text.append(_predictions(look, name, model))
         if isinstance(model, PluginTrainerModel):
             text.append(_own_trainer(look, name, model))
     return " ".join(text)
@@ -243,6 +249,32 @@ def _external(look: Look, name: str, model: ExternalModel) -> str:
         f"{look.model(name)} is the program {redaction.command(model.command)[0]}, which was not trained here; it was given "
         "the images as they are, and its labels are used as it wrote them"
         + (f", merged into {listing(merged)}." if merged else ".")
+    )
+
+
+def _predictions(look: Look, name: str, model: PredictionsModel) -> str:
+    """Describe predictions that were there before the study."""
+    merged = [
+        f"{look.in_text(structure)} ({' and '.join(map(str, held))})"
+        for structure, held in model.labels.items()
+        if len(held) > 1
+    ]
+    apart = (
+        " By the file of the splits that it was trained by, no subject is predicted by a fold that was trained on it."
+        if model.training_splits
+        else " What it was trained on is not known here."
+    )
+    chosen = (
+        " WARNING: something about it was chosen on the very cases that it is tested on, so its figures are better than "
+        "those of new cases would be."
+        if model.chosen_on_tested
+        else ""
+    )
+    return (
+        f"{look.model(name)} is a set of label maps that was made before this study, and was used as delivered"
+        + (f", merged into {listing(merged)}." if merged else ".")
+        + apart
+        + chosen
     )
 
 
@@ -485,7 +517,7 @@ def _grouped(
     groups: dict = {}
     for name in results.look.models:
         model = results.study.models[name]
-        if not isinstance(model, (ExternalModel, PluginTrainerModel)):
+        if not isinstance(model, (UntrainedModel, PluginTrainerModel)):
             groups.setdefault(setting(name, model), []).append(results.look.model(name))
     return [(names, value) for value, names in groups.items()]
 

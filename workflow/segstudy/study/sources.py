@@ -174,6 +174,11 @@ class TableSource(Settings):
         description="the table, a .tsv file. Relative from the study file's folder; `~` and variables (`${DATA}`) "
         "are put in"
     )
+    images: bool = Field(
+        True,
+        description="`false`: label maps alone, in a table without columns of images; enough where all models are "
+        "`trainer: predictions`",
+    )
 
 
 Source = Annotated[
