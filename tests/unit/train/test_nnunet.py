@@ -178,7 +178,7 @@ def test_nnunet_compiles_on_a_gpu_unless_told_not_to(tmp_path, monkeypatch, aske
         def initialize(self):
             found.append(trainers.nnUNetTrainer._do_i_compile(self))
 
-    monkeypatch.setattr("segstudy.train.nnunet_trainer.SegstudyTrainer", Trainer)
+    monkeypatch.setattr("segstudy.train.nnunet_trainer.following", lambda _: Trainer)
     model = NnunetModel(network="nnunet", mirror="all", compile=asked)
     settings = TrainSettings(model=model, structures=("a",), channels=("b",), modality="CT")
     fold = Fold(settings, [], [], 0, 0)

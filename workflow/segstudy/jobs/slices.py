@@ -146,7 +146,7 @@ def training_options(
 def plugin_option(study: Study, model: str) -> list[str]:
     """Return the option of a prediction that names the plug-in that predicts, where it is one."""
     used = study.models[model].plugins()
-    text = used.get("network") or used.get("trainer")
+    text = used.get("network") or used.get("trainer") or used.get("trainer_class")
     return ["--plugin", text] if text else []
 
 

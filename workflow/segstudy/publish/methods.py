@@ -227,6 +227,15 @@ def _code(model: StudyModel, key: str) -> str:
     return f"{label}, code {digest}"
 
 
+def _class(model: NnunetModel, key: str) -> str:
+    """Name a class of nnU-Net's, or one of the authors' own with the digest of its code."""
+    return (
+        f"{_code(model, key)}, of the authors' own"
+        if key in model.plugins()
+        else getattr(model, key)
+    )
+
+
 def _told(text: str) -> str:
     """Name a plug-in by its reference."""
     label, _, digest = described(text).rpartition(" ")
@@ -285,7 +294,9 @@ def _nnunet(results: Results, name: str, model: NnunetModel, runs: list[dict]) -
     sizes = _same(["×".join(map(str, run["patch_size"])) for run in runs])
     batch = _same([str(run["batch_size"]) for run in runs])
     devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs})
-    planner = f"planner {model.planner}; " if model.planner != "default" else ""
+    planner = f"planner {_class(model, 'planner')}; " if model.planner != "default" else ""
+    if model.trainer_class != "nnUNetTrainer":
+        planner += f"trainer class {_class(model, 'trainer_class')}; "
     used = "best by its pseudo Dice" if model.infer.weights == "best" else "last"
     apart = (
         f"{_percent(model.validation_fraction)} of training cases were held out to follow it"
