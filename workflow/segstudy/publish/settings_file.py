@@ -226,7 +226,8 @@ def _comparable(study: Study) -> dict[str, Any]:
             dataset["source"].pop(key, None)
         (dataset["repair"] or {}).pop("reference_case", None)
     for model in content["models"].values():
-        model.pop("command", None)
+        for key in ("command", "files", "training_splits"):
+            model.pop(key, None)
     return references.identified(content)  # by their code, wherever it lies
 
 

@@ -92,8 +92,10 @@ class OpenCase:
         return slices.read_volume(self.case.images, self.label.grid)
 
     def grey(self, image: np.ndarray) -> np.ndarray:
-        """Map intensities to brightness in [0, 1], in the study's window."""
+        """Map intensities to brightness in [0, 1], in the study's window; a case without image is black."""
         study = self.results.study
+        if not self.case.images:
+            return np.zeros(np.shape(image), np.float32)
         return slices.grey(image, study.publish.window, study.modality)
 
     def prediction(self, model: str) -> np.ndarray:
