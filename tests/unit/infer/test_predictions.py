@@ -9,7 +9,7 @@ from segstudy import prediction_files
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_label
-from segstudy.infer.predictions import Tested, gather_fold
+from segstudy.infer import predictions
 from segstudy.study import PredictionSettings, PredictionsModel
 
 STRUCTURES = {"liver": 1, "spleen": 2}
@@ -35,7 +35,7 @@ def gathered(tmp_path, asked, names=("a", "b"), fold=0, subjects=None):
     """The label maps that are handed on, by case."""
     known = {"a": "a", "b": "b", "c": "c"} | (subjects or {})
     cases = [Case(name, subject, (), tmp_path) for name, subject in known.items()]
-    gather_fold(asked, Tested(fold, 0, names, cases), tmp_path / "out")
+    predictions.gather_fold(asked, predictions.Tested(fold, 0, names, cases), tmp_path / "out")
     return {path.name[:-7]: read_label(path).array for path in (tmp_path / "out").iterdir()}
 
 
