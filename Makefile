@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 STUDY ?= demo
 
-.PHONY: help demo fetch publish nnunet test test-all test-long lint format bench reference docs lock clean
+.PHONY: help demo evaluate fetch publish nnunet test test-all test-long lint format bench reference docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,12 @@ demo: .venv/installed ## run the whole chain on the built-in cohort
 	@echo
 	@echo "Look at:  results/$(STUDY)/report.html"
 	@echo "          results/$(STUDY)/figures/"
+
+evaluate: .venv/installed ## compare three made folders of predictions, without training
+	.venv/bin/python resources/evaluate/make_predictions.py results/made_predictions
+	.venv/bin/segstudy run results/made_predictions/evaluate.yaml --cores $(CORES)
+	@echo
+	@echo "Look at:  results/evaluate/report.html"
 
 fetch: .venv/installed ## fetch the data of a study, where there is a network: make fetch STUDY=hippocampus
 	.venv/bin/snakemake download_all --cores 1 --config "study=$(STUDY)"

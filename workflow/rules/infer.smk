@@ -98,6 +98,38 @@ rule infer_external:
         " 2>&1 | tee {log:q}"
 
 
+rule infer_predictions:
+    input:
+        splits=PATHS.splits,
+        cases=PATHS.cases(),
+    output:
+        directory(PATHS.predictions()),
+    log:
+        PATHS.log("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}"),
+    benchmark:
+        PATHS.benchmark("infer", "{model}-fold-{fold}-seed-{seed}-{dataset}")
+    wildcard_constraints:
+        model=targets.any_of(targets.models_of(STUDY, "predictions")),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(lambda w: 1000 + 4 * RESOURCES.image_mb(w.dataset)),
+        runtime=runtime_min(lambda w: 30 + 0.02 * RESOURCES.all_mb(w.dataset)),
+    params:
+        settings=lambda w: slices.prediction_settings(STUDY, w.model, w.dataset).to_json(),
+        defaults=lambda w: slices.prediction_settings(STUDY, w.model, w.dataset).digest(),
+        named=in_a_sentence(
+            lambda w: slices.prediction_state(STUDY, w.model, w.dataset, w.fold, w.seed)
+        ),
+        code=digest("infer.predictions"),
+    shell:
+        "python -m segstudy infer --predictions {params.settings:q} --cases {input.cases:q}"
+        " --dataset {wildcards.dataset} --splits {input.splits:q} --fold {wildcards.fold}"
+        " --seed {wildcards.seed} --threads {threads} --output {output:q}"
+        " 2>&1 | tee {log:q}"
+
+
 rule infer_plugin:
     input:
         trained=lambda w: f"{PATHS.training(w.model, w.fold, w.seed)}/trained.tar",

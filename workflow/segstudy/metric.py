@@ -47,6 +47,8 @@ NSD_BY_STRUCTURE = "nsd_by_structure"
 
 PREFERRED = ("dice", "hd95_mm", "assd_mm", "nsd", "precision", "recall")
 """Metrics that are compared where nobody chose; `nsd` stands for all tolerances."""
+BESIDE_NNUNETS = re.compile(r"hd95_mm|assd_mm|nsd_[0-9.e+-]+mm")
+"""Metrics that stand in a `summary.json` beside nnU-Net's own, by their names here."""
 
 DESCRIPTIVE = ("slices_undefined", "side_swapped")
 """Metrics without a worst value, so that a missing or empty prediction has none."""

@@ -41,6 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask what the structures of a study file are like, and write the metrics that suit them into it, with reasons",
     )
     parser.add_argument(
+        "--from",
+        dest="origin",
+        nargs="+",
+        metavar="WHAT",
+        help="write the study file of predictions that are there: `nnunet RESULTS_DIR...` of a finished nnU-Net tree, or "
+        "`predictions REFERENCE_DIR PREDICTED_DIR...` of folders of label maps (MONAI's, TotalSegmentator's)",
+    )
+    parser.add_argument(
+        "--raw", type=Path, metavar="DIR", help="with --from nnunet: nnUNet_raw, for the images"
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="with --from predictions: the folder of the images",
+    )
+    parser.add_argument(
         "--config",
         nargs="+",
         default=[],
@@ -70,16 +87,19 @@ def run(options: argparse.Namespace) -> None:
         print(new_splits(options.splits, ["--config", *options.config]))
     elif options.metrics is not None:
         print(new_metrics(options.metrics))
+    elif options.origin is not None:
+        print(
+            new_from(
+                options.origin, options.file or Path("study.yaml"), options.raw, options.images
+            )
+        )
     else:
         print(new_study(options.file or Path("study.yaml")))
 
 
 def new_study(file: Path) -> str:
     """Write a study file and, where there is none, an empty case table beside it; return what to do next."""
-    if file.suffix not in (".yaml", ".yml"):
-        raise InputError(f"{file}: a study file ends in .yaml: {file}.yaml")
-    _refuse(file)
-    refuse_twin(file)
+    _check_new(file)
     write_text(file, TEMPLATE.read_text(encoding="utf-8").replace("FILE", shlex.quote(str(file))))
     table = file.parent / TABLE
     if table.exists():
@@ -88,6 +108,43 @@ def new_study(file: Path) -> str:
         write_text(table, HEADER)
         beside = f"{table}: fill in a row a case, with tabs between the cells"
     return f"{file}: edit structures and modality\n{beside}\nthen: segstudy preview {shlex.quote(str(file))}"
+
+
+def new_from(
+    origin: Sequence[str], file: Path, raw: Path | None = None, images: Path | None = None
+) -> str:
+    """Write the study file of predictions that are there already, and its table; return what to do next.
+
+    Parameters
+    ----------
+    origin
+        `nnunet` and folders, or `predictions`, the folder of references and folders of predictions.
+    file
+        The study file to write.
+    raw
+        nnU-Net's raw data.
+    images
+        The images of plain folders.
+    """
+    from segstudy import nnunet_tree, predicted_study
+
+    kind, *folders = origin[0], *map(Path, origin[1:])
+    least = {"nnunet": 1, "predictions": 2}
+    if kind not in least or len(folders) < least[kind]:
+        raise InputError(
+            f"--from {' '.join(origin)}: expected `nnunet RESULTS_DIR...` or `predictions REFERENCE_DIR PREDICTED_DIR...`"
+        )
+    for option, given, of in (("--raw", raw, "nnunet"), ("--images", images, "predictions")):
+        if given is not None and kind != of:
+            raise InputError(f"{option} {given}: goes with --from {of}; leave it out")
+    _check_new(file)
+    if kind == "nnunet":
+        study = nnunet_tree.read_tree(folders, raw)
+    else:
+        study = predicted_study.plain_folders(folders[0], folders[1:], images)
+    table = predicted_study.write(study, file)
+    lines = predicted_study.told(study, file, table)
+    return "\n".join([*lines, f"then: segstudy run {shlex.quote(str(file))}"])
 
 
 def new_profile(name: str, folder: Path) -> str:
@@ -147,6 +204,14 @@ def new_metrics(file: Path, ask: Ask = from_terminal) -> str:
     return "\n".join(
         [*told, *warned, f"{file}: written; then: segstudy preview {shlex.quote(str(file))}"]
     )
+
+
+def _check_new(file: Path) -> None:
+    """Raise InputError where a study file of this name cannot be written."""
+    if file.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{file}: a study file ends in .yaml: {file}.yaml")
+    _refuse(file)
+    refuse_twin(file)
 
 
 def _refuse(file: Path) -> None:

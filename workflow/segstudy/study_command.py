@@ -180,6 +180,7 @@ def _title(kind: type[BaseModel]) -> str:
         "SwinUnetrModel": "models: swin_unetr",
         "NnunetModel": "models: nnunet",
         "ExternalModel": "models: external",
+        "PredictionsModel": "models: predictions",
         "PluginModel": "models: a network of your own",
         "PluginTrainerModel": "models: a trainer of your own",
         "SirenHead": "head",

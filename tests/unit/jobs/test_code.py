@@ -73,7 +73,7 @@ def test_an_edit_to_what_both_share_retrains_both(package, file):
     "file",
     [
         "train/nnunet.py",
-        "train/nnunet_raw.py",
+        "nnunet_raw.py",
         "train/nnunet_trainer.py",
         "infer/nnunet.py",
         "networks/nnunet.py",

@@ -6,6 +6,7 @@ from builders import tiny_study
 from segstudy.errors import InputError
 from segstudy.jobs import options, targets
 from segstudy.jobs.results import ResultPaths
+from segstudy.publish import catalogue
 from segstudy.study import Study
 
 
@@ -111,3 +112,27 @@ def test_a_pattern_is_a_path_with_wildcards():
         paths.tissue_list("a", "p", "1x1x1")
         == "results/tiny/preprocess/a/tissues/p/shards-1x1x1.txt"
     )
+
+
+def test_predictions_that_are_there_train_and_prepare_nothing_and_need_no_image():
+    content = tiny_study("table.tsv")
+    content["models"] = {
+        "there": {"trainer": "predictions", "files": "p/fold_{fold}/{case}.nii.gz"}
+    }
+    content["datasets"]["chest"]["source"] = {"layout": "label_maps", "path": "labels"}
+    study, paths = Study.model_validate({"name": "tiny", **content}), ResultPaths("r")
+    assert targets.trainings(study, paths) == targets.plans(study, paths) == []
+    assert not study.trains
+    assert len(targets.runs(study, paths.predictions())) == len(study.folds) == 2
+    figures = {figure.kind for figure in catalogue.figures(study)}
+    assert not figures & {"appearance", "architecture", "training"}
+    content["models"]["deep"] = tiny_study("table.tsv")["models"]["deep"]
+    with pytest.raises(ValueError, match="all are label maps, so nothing can be predicted"):
+        Study.model_validate({"name": "tiny", **content})
+
+
+def test_of_predictions_without_folds_nothing_is_crossed():
+    content = tiny_study("table.tsv")
+    content["models"] = {"there": {"trainer": "predictions", "files": "p/{case}.nii.gz"}}
+    content["datasets"]["chest"]["role"] = "test"
+    assert Study.model_validate({"name": "tiny", **content}).folds == [0]

@@ -205,7 +205,7 @@ def test_the_summary_of_nnunet(tmp_path):
     prediction = folder_of(tmp_path / "p", {"a": label(1), "c": label() * 0})
     settings = {
         "structures": {"heart": 1, "aorta": 2},
-        "metrics": {"composite_regions": {"all": ["heart", "aorta"]}},
+        "metrics": {"composite_regions": {"all": ["heart", "aorta"]}, "nsd_tolerance_mm": [1]},
     }
     arguments = ["--settings", json.dumps(settings), "--summary-json", tmp_path / "summary.json"]
     files = ["--reference", reference, "--prediction", prediction, "--output", tmp_path / "o.csv"]
@@ -215,10 +215,35 @@ def test_the_summary_of_nnunet(tmp_path):
     assert Path(first["prediction_file"]).name == "a.nii.gz"
     assert list(first["metrics"]) == ["1", "2", "(1, 2)"]
     counts = {"TP": 64, "FP": 16, "FN": 16, "n_pred": 80, "n_ref": 80}
-    assert first["metrics"]["1"] == pytest.approx({"Dice": 0.8, "IoU": 2 / 3, **counts})
+    beside = {"hd95_mm", "assd_mm", "nsd_1mm"}
+    own = {key: value for key, value in first["metrics"]["1"].items() if key not in beside}
+    assert own == pytest.approx({"Dice": 0.8, "IoU": 2 / 3, **counts})
+    table = read_measures(tmp_path / "o.csv").set_index(["case", "structure", "metric"])["value"]
+    for name in beside:
+        assert first["metrics"]["1"][name] == float(table["a", "heart", name])
+        assert found["mean"]["1"][name] == first["metrics"]["1"][name]
     assert np.isnan(last["metrics"]["1"]["Dice"])
     assert found["mean"]["1"]["Dice"] == pytest.approx(0.8)
     assert found["foreground_mean"]["Dice"] == pytest.approx(0.8)
+
+
+def test_nnunets_own_reader_takes_the_summary(tmp_path):
+    """What `nnUNetv2_find_best_configuration` reads of it: the mean Dice of all structures, and that of each."""
+    evaluation = pytest.importorskip(
+        "nnunetv2.evaluation.evaluate_predictions",
+        reason="nnU-Net is not installed (make nnunet)",
+    )
+    reference = folder_of(tmp_path / "r", {"a": label(), "b": label()})
+    prediction = folder_of(tmp_path / "p", {"a": label(1), "b": label() * 0})
+    settings = {"structures": {"heart": 1, "aorta": 2}}
+    summary = tmp_path / "p" / "summary.json"
+    files = ["--reference", reference, "--prediction", prediction, "--output", tmp_path / "o.csv"]
+    assert metrics(*files, "--settings", json.dumps(settings), "--summary-json", summary) == 0
+    read = evaluation.load_summary_json(str(summary))
+    assert list(read["mean"]) == [1, 2]
+    table = read_measures(tmp_path / "o.csv").query("metric == 'dice'")
+    assert read["foreground_mean"]["Dice"] == pytest.approx(table["value"].astype(float).mean())
+    assert read["mean"][1]["hd95_mm"] == np.inf
 
 
 @pytest.mark.long

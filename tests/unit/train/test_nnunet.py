@@ -139,6 +139,42 @@ def test_a_planner_is_nnunets_of_that_network_and_size(planner, network, memory_
     assert f"self.UNet_class = {network}\n" in inspect.getsource(found.__init__)
 
 
+OWN_TRAINER = """
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+class Mine(nnUNetTrainer):
+    @staticmethod
+    def build_network_architecture(plans, configuration, inputs, outputs, enable_deep_supervision=True):
+        return torch.nn.Conv3d(inputs, outputs, 1)
+
+class Other:
+    pass
+"""
+
+
+def test_any_trainer_class_of_nnunets_or_an_own_one_is_found(
+    tmp_path, own_environment, monkeypatch
+):
+    """Without importing all that nnU-Net has, of which some needs libraries that are not here."""
+    pytest.importorskip("nnunetv2")
+    assert networks.trainer_of("nnUNetTrainer_5epochs").__name__ == "nnUNetTrainer_5epochs"
+    file = tmp_path / "own.py"
+    file.write_text(OWN_TRAINER)
+    own = networks.trainer_of(f"{file}:Mine")
+    trainers = importlib.import_module("segstudy.train.nnunet_trainer")
+    assert trainers.following(own).__mro__[1:3] == (trainers.Following, own)
+    monkeypatch.setattr(networks, "managers", lambda plan: (None, None))
+    built = networks.build_from_plan({}, 2, 3, f"{file}:Mine")
+    assert (built.in_channels, built.out_channels) == (2, 3)
+    with pytest.raises(InputError, match="nnUNetTrainerX: no such class in nnU-Net's training"):
+        networks.trainer_of("nnUNetTrainerX")
+    with pytest.raises(
+        InputError, match="Other: expected a class derived from nnU-Net's nnUNetTrainer"
+    ):
+        networks.trainer_of(f"{file}:Other")
+
+
 @pytest.mark.parametrize(("asked", "given"), [("auto", None), (3.5, 3.5)])
 def test_nnunet_plans_for_the_memory_asked_for(tmp_path, monkeypatch, asked, given):
     """None is the planner's own."""
@@ -178,7 +214,7 @@ def test_nnunet_compiles_on_a_gpu_unless_told_not_to(tmp_path, monkeypatch, aske
         def initialize(self):
             found.append(trainers.nnUNetTrainer._do_i_compile(self))
 
-    monkeypatch.setattr("segstudy.train.nnunet_trainer.SegstudyTrainer", Trainer)
+    monkeypatch.setattr("segstudy.train.nnunet_trainer.following", lambda _: Trainer)
     model = NnunetModel(network="nnunet", mirror="all", compile=asked)
     settings = TrainSettings(model=model, structures=("a",), channels=("b",), modality="CT")
     fold = Fold(settings, [], [], 0, 0)

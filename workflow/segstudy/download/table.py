@@ -202,7 +202,9 @@ def _check_columns(rows: Rows, dataset: Dataset) -> list[str]:
     single = ["image"]
     each = [f"image_{channel}" for channel in dataset.channels]
     image_columns = [name for name in header if name == "image" or name.startswith("image_")]
-    if sorted(image_columns) not in (single, sorted(each)):
+    if not dataset.has_images:
+        image_columns = single = []
+    elif sorted(image_columns) not in (single, sorted(each)):
         wanted = (
             "image" if len(each) == 1 else f"image (all channels in one file) or {', '.join(each)}"
         )

@@ -276,7 +276,10 @@ def _is_kept(past: History, job: Mapping, kept: Mapping[str, str]) -> bool:
 
     def asked(one: Mapping) -> list:
         beside = [one.get(key) for key in ("code", "defaults", "named")]
-        return [*beside, *(one["options"].get(key) for key in ("--settings", "--external"))]
+        return [
+            *beside,
+            *(one["options"].get(key) for key in ("--settings", "--external", "--predictions")),
+        ]
 
     return any(
         old["name"] == job["name"] and old["kept"] in kept.values() and asked(old) == asked(job)

@@ -15,6 +15,7 @@ from segstudy.study import (
     ExternalSettings,
     FitSettings,
     MeasureSettings,
+    PredictionSettings,
     ResampleSettings,
     SplitSettings,
     Statistics,
@@ -41,6 +42,7 @@ TYPES: dict[str, type] = {
     "train_synth": TrainSettings,
     "train_plugin": TrainSettings,
     "infer_external": ExternalSettings,
+    "infer_predictions": PredictionSettings,
     "metrics_measure": MeasureSettings,
     "statistics": Statistics,
     "publish_figures": Study,
@@ -129,7 +131,7 @@ def settings_changed(
         Whether a job before this one is changed by that.
     """
     found = []
-    for option in ("--settings", "--external"):
+    for option in ("--settings", "--external", "--predictions"):
         was, now = (job["options"].get(option, "{}") for job in (old, new))
         if was != now:
             pair = [_settings(new["rule"], text) for text in (was, now)]

@@ -23,6 +23,7 @@ SECONDS = {
     "preprocess_tissues": (5, 0.24),
     "infer_predict": (15, 0.5),
     "infer_external": (15, 5.0),
+    "infer_predictions": (3, 0.02),
     "infer_plugin": (15, 5.0),
     "metrics_measure": (10, 0.24),
     "statistics": (15, 0),
@@ -112,7 +113,9 @@ class Times:
             return Estimate(training_s(job, learned), 5e7, SIZES)
         first, each = SECONDS.get(job["rule"], (5, 0))
         left = {"preprocess_resample": 0.5}
-        left |= dict.fromkeys(("infer_predict", "infer_external", "infer_plugin"), 0.01)
+        left |= dict.fromkeys(
+            ("infer_predict", "infer_external", "infer_predictions", "infer_plugin"), 0.01
+        )
         return Estimate(first + each * images_mb, 1e6 * images_mb * left.get(job["rule"], 0), SIZES)
 
     def _as(self, jobs: Iterable[dict], job: Mapping, told_by: str, learned: Learned) -> Estimate:

@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="a program of others, ExternalSettings as JSON; it predicts the tested cases of a fold",
     )
+    by.add_argument(
+        "--predictions",
+        metavar="JSON",
+        help="label maps that are there already, PredictionSettings as JSON; those of the tested cases of a fold are read",
+    )
     parser.add_argument(
         "--plugin",
         metavar="FILE",
@@ -83,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("--dataset", help="name of the dataset")
     study.add_argument("--splits", type=Path, help="table of splits")
     study.add_argument("--fold", type=int, help="the fold, counted from 0")
+    study.add_argument("--seed", type=int, default=0, help="with --predictions: the seed")
     study.add_argument(
         "--training-cases",
         nargs="+",
@@ -109,11 +115,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Predict as the options say."""
     of_study = ["cases", "dataset", "splits", "fold", "structures"]
-    given = [name for name in of_study[:-1] if getattr(options, name) is not None]
+    given = [name for name in of_study[:4] if getattr(options, name) is not None]
     if options.external and options.images:
         raise InputError("--external predicts the cases of a study; for images, run its command")
     if options.trained and options.images:
         raise InputError("--trained predicts the cases of a study; for images, call the plug-in")
+    if options.predictions and options.images:
+        raise InputError("--predictions reads label maps of the cases of a study; leave IMAGE out")
     if options.images and given:
         raise InputError(
             f"--{given[0]} is for the cases of a study, and IMAGE for images outside one"
@@ -121,7 +129,8 @@ def run(options: argparse.Namespace) -> None:
     if options.images:
         _predict_images(options)
         return
-    missing = [name for name in of_study if getattr(options, name) is None]
+    needed = of_study[:4] if options.predictions else of_study
+    missing = [name for name in needed if getattr(options, name) is None]
     if not given:
         raise InputError("nothing to predict: name images, or the cases of a study (--cases ...)")
     if missing:
@@ -137,6 +146,9 @@ def _predict_fold(options: argparse.Namespace) -> None:
         raise InputError(
             f"{options.splits}: fold {options.fold} tests no case of dataset {options.dataset}"
         )
+    if options.predictions:
+        _gather(names, options)
+        return
     images = {case.case: case.images for case in read_cases(options.cases, names)}
     structures = _structures(options.structures, "--structures")
     if options.external:
@@ -152,6 +164,18 @@ def _predict_fold(options: argparse.Namespace) -> None:
     choosing = _labelled(choice_names(trained, _label_maps(options)), options, structures)
     kept = finished.Finished.of(options)
     predict_fold(trained, images, structures, choosing, device, options.output, kept)
+
+
+def _gather(names: list[str], options: argparse.Namespace) -> None:
+    from segstudy.cases import read_cases
+    from segstudy.study import PredictionSettings, from_json
+
+    settings = from_json(PredictionSettings, options.predictions)
+    # By name, so that an edit to it is no change of what networks predict.
+    predictions = importlib.import_module("segstudy.infer.predictions")
+    cases = read_cases(options.cases)
+    tested = predictions.Tested(options.fold, options.seed, names, cases)
+    predictions.gather_fold(settings, tested, options.output)
 
 
 def _predict_external(

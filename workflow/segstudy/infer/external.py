@@ -8,8 +8,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from segstudy import finished
 from segstudy.errors import InputError
 from segstudy.files import make_folder
@@ -22,9 +20,10 @@ from segstudy.infer.prediction_cache import (
     hand_over,
     predict_missing,
 )
+from segstudy.infer.translate import translated
 from segstudy.jobs import code
 from segstudy.log import log
-from segstudy.study import PLACEHOLDER, ExternalModel, ExternalSettings
+from segstudy.study import PLACEHOLDER, ExternalSettings
 
 TOLD_LINES = 5
 
@@ -90,7 +89,13 @@ def predict_fold(
 
     def predict(case: str, paths: Sequence[Path]) -> None:
         predicted = run(settings, case, paths, threads, folder)
-        label = translated(predicted, model, structures, case)
+        label = translated(
+            predicted.array,
+            model.labels,
+            model.background_labels,
+            structures,
+            f"case {case}: {model.command[0]} wrote",
+        )
         write_label(files[case], label, predicted.affine, like=paths[0])
 
     predict_missing(tested, files, predict)
@@ -189,40 +194,3 @@ def _call(command: list[str], case: str, timeout_min: float) -> None:
         said = ended.stdout.decode(errors="replace").strip().splitlines()[-TOLD_LINES:]
         output = "; it said:\n  " + "\n  ".join(said) if said else " and said nothing"
         raise InputError(f"case {case}: {command[0]} ended with {ended.returncode}{output}")
-
-
-def translated(
-    label: Image, model: ExternalModel, structures: Mapping[str, int], case: str
-) -> np.ndarray:
-    """Replace the program's values in a label by the dataset's.
-
-    Parameters
-    ----------
-    label
-        (i, j, k), with the program's values.
-    model
-        Names the program's values.
-    structures
-        Structure -> value in the dataset.
-    case
-        Its name, for the error.
-
-    Raises
-    ------
-    InputError
-        For values that the model's `labels` and `background_labels` do not name.
-    """
-    present = np.unique(label.array).tolist()
-    meaning = {
-        value: structures[name] for name, own_values in model.labels.items() for value in own_values
-    }
-    background = present if model.background_labels == "all" else [0, *model.background_labels]
-    unknown = [value for value in present if value not in meaning and value not in background]
-    if unknown:
-        raise InputError(
-            f"case {case}: {model.command[0]} wrote the values "
-            f"{', '.join(map(str, unknown[:10]))}{', ...' if len(unknown) > 10 else ''}, which the "
-            "model's labels do not name; add them there, or to its background_labels (`all`: any other)"
-        )
-    values = np.array([meaning.get(value, 0) for value in present], np.uint16)
-    return values[np.searchsorted(present, label.array)]

@@ -194,9 +194,9 @@ class Inputs:
 
     def training_arrays(self, model: str, fold: str) -> list[str]:
         """Return the lists of prepared cases, or of label maps; others prepare the images themselves."""
-        if learns_from_files(self.study, model):
-            return []
         plan = self.study.models[model].plan
+        if learns_from_files(self.study, model) or not plan:
+            return []
         grid = self.grid(plan, fold)
         lists = self.paths.tissue_list if is_synth(self.study, model) else self.paths.array_list
         return [lists(dataset, plan, grid) for dataset in self.study.trained_on(model)]

@@ -2,13 +2,16 @@
 
 import json
 
+from segstudy import prediction_files
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files
+from segstudy.paths import state_of
 from segstudy.study import (
     ExternalSettings,
     FitSettings,
     GridSettings,
     MeasureSettings,
+    PredictionSettings,
     ResampleSettings,
     SplitSettings,
     Study,
@@ -22,6 +25,7 @@ def split_settings(study: Study) -> SplitSettings:
     return SplitSettings(
         splits=study.splits.model_copy(update={"run_folds": None}),
         roles={name: dataset.role for name, dataset in study.datasets.items()},
+        label_maps_are_tested=not study.needs_images,
     )
 
 
@@ -71,6 +75,35 @@ def external_settings(study: Study, model: str) -> ExternalSettings:
     return ExternalSettings(model=study.models[model].learning(), channels=study.channels)
 
 
+def prediction_settings(study: Study, model: str, dataset: str) -> PredictionSettings:
+    """Return the settings by which predictions that are there are read."""
+    cohort = study.datasets[dataset]
+    own = study.models[model]
+    if not own.labels and not own.has_structure_files and cohort.merged_labels:
+        # What is merged in the references is merged in predictions of the same values.
+        labels = {
+            name: (value, *(part for part, whole in cohort.merged_labels.items() if whole == value))
+            for name, value in cohort.structures.items()
+        }
+        background = own.background_labels
+        if background != "all":
+            background = (*background, *cohort.background_labels)
+        own = own.model_copy(update={"labels": labels, "background_labels": background})
+    return PredictionSettings(
+        name=model,
+        model=own.learning(),
+        structures=cohort.structures,
+        background=cohort.background_labels,
+    )
+
+
+def prediction_state(study: Study, model: str, dataset: str, fold: str, seed: str) -> str:
+    """Return a text that changes where a file of predictions, or what tells of their training, is replaced."""
+    own = study.models[model]
+    files = prediction_files.listed(own, study.datasets[dataset].structures, int(fold), int(seed))
+    return state_of(files, [own.training_splits] if own.training_splits else [])
+
+
 def measure_settings(study: Study, dataset: str) -> MeasureSettings:
     """Return the settings of the measurements on a dataset, without the reasons, which the report repeats."""
     cohort = study.datasets[dataset]
@@ -113,7 +146,7 @@ def training_options(
 def plugin_option(study: Study, model: str) -> list[str]:
     """Return the option of a prediction that names the plug-in that predicts, where it is one."""
     used = study.models[model].plugins()
-    text = used.get("network") or used.get("trainer")
+    text = used.get("network") or used.get("trainer") or used.get("trainer_class")
     return ["--plugin", text] if text else []
 
 

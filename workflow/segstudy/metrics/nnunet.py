@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.files import write_text
+from segstudy.metric import BESIDE_NNUNETS
 from segstudy.metrics.pairs import Pair
 
 MEANT = ("Dice", "IoU", "FN", "FP", "TP", "n_pred", "n_ref")
@@ -20,7 +21,8 @@ def write_summary(
 ) -> None:
     """Write `summary.json` as nnU-Net does: counts, Dice and IoU of each case, and their means where defined.
 
-    A structure that is not in it keeps its name. Cases without a prediction are left out, as
+    Distances and NSD stand beside them as `hd95_mm`, `assd_mm`, `nsd_2mm`: NaN where undefined, Infinity to an empty
+    mask, in a mean too. nnU-Net's own readers pass over what they do not know. Cases without a prediction are left out, as
     nnU-Net has none; so is TN, which no measure needs.
 
     Parameters
@@ -38,13 +40,17 @@ def write_summary(
     files = {pair.case: pair for pair in pairs}
     cases: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
-        if row["status"] == "missing_file" or row["metric"] not in ("dice", "iou"):
+        of_surfaces = BESIDE_NNUNETS.fullmatch(str(row["metric"]))
+        if row["status"] == "missing_file" or not (of_surfaces or row["metric"] in ("dice", "iou")):
             continue
         values = structures.get(str(row["structure"]), ())
         # Of a structure that was found and does not exist, which is undefined here, nnU-Net has 0.
         value = 0.0 if row["status"] == "ref_empty" else row["value"]
         key = str(values[0]) if len(values) == 1 else str(tuple(values) or row["structure"])
         measures = cases.setdefault(str(row["case"]), {}).setdefault(key, {})
+        if of_surfaces:
+            measures[str(row["metric"])] = float(row["value"])
+            continue
         if row["metric"] == "iou":
             measures["IoU"] = value
             continue
@@ -55,12 +61,17 @@ def write_summary(
         measures |= {"Dice": value, "TP": both, "FP": prediction - both}
         measures |= {"FN": reference - both, "n_pred": prediction, "n_ref": reference}
     keys = list(dict.fromkeys(key for measures in cases.values() for key in measures))
+    every = (measures[key] for measures in cases.values() for key in measures)
+    meant = list(dict.fromkeys((*MEANT, *(name for measures in every for name in measures))))
     means = {
-        key: {name: _mean([measures[key][name] for measures in cases.values()]) for name in MEANT}
+        key: {
+            name: _mean([measures[key].get(name, np.nan) for measures in cases.values()])
+            for name in meant
+        }
         for key in keys
     }
     summary = {
-        "foreground_mean": {name: _mean([means[key][name] for key in keys]) for name in MEANT},
+        "foreground_mean": {name: _mean([means[key][name] for key in keys]) for name in meant},
         "mean": means,
         "metric_per_case": [
             {

@@ -18,7 +18,7 @@ from torch import nn
 from segstudy import __version__, plugins
 from segstudy.errors import InputError
 from segstudy.files import writing
-from segstudy.networks import build, module_of, patch_spacing
+from segstudy.networks import module_of, patch_spacing
 from segstudy.study import AnyModel
 
 FORMAT = "segstudy weights 1"
@@ -138,22 +138,25 @@ def _with_plugin(
     model: AnyModel, used: Mapping[str, str], plugin: str | None, path: Path | str
 ) -> AnyModel:
     """Return the model with its network's plug-in, once that is known to be the one of the weights."""
-    if model.network != "plugin":
+    own_trainer = plugins.is_reference(getattr(model, "trainer_class", None))
+    if model.network != "plugin" and not own_trainer:
         if plugin is not None:
             raise InputError(
                 f"--plugin {plugin}: {path} holds weights of {model.network}, which needs no plug-in; leave it out"
             )
         return model
-    if "network" not in used:
+    key, default = ("trainer_class", "nnUNetTrainer") if own_trainer else ("network", "Network")
+    if key not in used:
         raise InputError(f"{path}: does not tell which plug-in its network is; train again")
-    found = plugins.recognised(plugin, used["network"], "Network", str(path))
-    return model.model_copy(update={"network_plugin": found})
+    found = plugins.recognised(plugin, used[key], default, str(path))
+    return model.model_copy(update={key if own_trainer else "network_plugin": found})
 
 
 def _build(model: AnyModel, in_channels: int, classes: int, content: dict) -> nn.Module:
     plan = content["plan"]
     if model.network == "nnunet":
-        return module_of(model.network).build_from_plan(plan, in_channels, classes)
+        build = module_of(model.network).build_from_plan
+        return build(plan, in_channels, classes, model.trainer_class)
     spacing = patch_spacing(plan["spacing_mm"], model.dims, model.planes)
     in_channels = len(plan.get("channels") or ()) or in_channels
     return build(model, in_channels, classes, content["patch_size"], spacing)

@@ -118,7 +118,7 @@ def _split(options: argparse.Namespace) -> None:
     # What the file says of how it was dealt stays true: of folds by hand, or handed on, nobody knows.
     dealt_by = settings.splits if not known or is_dealt_by(kept, settings.splits) else None
     cohorts = _tables(options.cases, settings.roles, read_cases)
-    splits = split(cohorts, settings.roles, settings.splits, known)
+    splits = split(cohorts, settings.roles, settings.splits, known, settings.label_maps_are_tested)
     folds = of_subjects(splits, settings.splits)
     by_table = any(case.fold is not None for cases in cohorts.values() for case in cases)
     if by_table:

@@ -19,6 +19,7 @@ def split(
     roles: Mapping[str, str],
     settings: Splits,
     known: Mapping[str, int] = MappingProxyType({}),
+    label_maps_are_tested: bool = False,
 ) -> list[Split]:
     """Assign each case the fold that tests it, or None where every fold's model does.
 
@@ -50,6 +51,8 @@ def split(
     known
         Subject -> its fold in an earlier run (case, as `dataset/case`, where cases are dealt one by
         one).
+    label_maps_are_tested
+        Whether cases without images are dealt and tested as others are.
 
     Raises
     ------
@@ -60,20 +63,22 @@ def split(
         (dataset, case.case): case
         for dataset, cases in cohorts.items()
         for case in cases
-        if roles[dataset] == "train" and case.split != "test" and case.images
+        if roles[dataset] == "train"
+        and case.split != "test"
+        and (case.images or label_maps_are_tested)
     }
     maps = {
         (dataset, case.case): case
         for dataset, cases in cohorts.items()
         for case in cases
-        if not case.images
+        if not (case.images or label_maps_are_tested)
     }
     _say_same_images(cohorts)
     leaky = settings.group_by == "case_though_it_leaks"
     if not leaky:
         _refuse_leaks(cohorts, roles)
     given = [key for key, case in training.items() if case.fold is not None]
-    if not training and maps:
+    if not training and (maps or "train" not in roles.values()):
         chosen = {}
     elif not given:
         unit = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from segstudy import plugins
 from segstudy.metric import Metric
 from segstudy.publish.words import chosen_metrics
-from segstudy.study import Repair, Study
+from segstudy.study import Repair, Study, UntrainedModel
 
 CAPTIONS = "captions.json"
 LAYERS = "layers.json"
@@ -107,13 +107,17 @@ def _figures(study: Study) -> list[Figure]:
         if dataset not in study.tested_datasets:
             continue
         figures_of_study.append(_figure("samples", "Data", "sample cases", dataset))
-        figures_of_study.append(
-            _figure("appearance", "Data", "intensities and class imbalance", dataset)
-        )
+        if study.datasets[dataset].has_images:
+            figures_of_study.append(
+                _figure("appearance", "Data", "intensities and class imbalance", dataset)
+            )
     for dataset, settings in study.datasets.items():
         if settings.repair:
             figures_of_study += _repair_figures(settings.repair, dataset)
-    if any(model.trainer not in ("external", "plugin") for model in study.models.values()):
+    if any(
+        not isinstance(model, UntrainedModel) and model.trainer != "plugin"
+        for model in study.models.values()
+    ):
         figures_of_study.append(_figure("architecture", "Training", "networks"))
         figures_of_study.append(_figure("training", "Training", "learning curves"))
     shown_models = study.publish.style.models.ordered(list(study.models))
@@ -174,7 +178,7 @@ def families(study: Study) -> list[list[str]]:
     kin: dict[str, list[str]] = {}
     for name in study.publish.style.models.ordered(list(study.models)):
         model = study.models[name]
-        if model.trainer != "external":
+        if not isinstance(model, UntrainedModel):
             alike = model.learning().model_copy(update={"training_subset": None})
             kin.setdefault(alike.to_json(), []).append(name)
     sizes = {name: model.training_subset for name, model in study.models.items()}

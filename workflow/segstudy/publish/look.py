@@ -10,6 +10,9 @@ from segstudy.publish import style
 from segstudy.publish.words import plain
 from segstudy.study import Study
 
+CHOSEN_ON_TESTED = " (chosen on tested cases)"
+"""Behind the name of a model about which something was chosen on the cases that it is tested on."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -45,7 +48,11 @@ class Look:
     def model_names(self) -> dict[str, str]:
         """Return the name of each model as it is shown."""
         given = self.study.publish.style.models.names
-        return {name: given.get(name, name) for name in self.study.models}
+        return {
+            name: given.get(name, name)
+            + (CHOSEN_ON_TESTED if getattr(model, "chosen_on_tested", False) else "")
+            for name, model in self.study.models.items()
+        }
 
     def model(self, name: str) -> str:
         """Return a model's name as it is shown; a name that is none of the study's stays as it is."""

@@ -31,8 +31,10 @@ from segstudy.study import (
     NnunetModel,
     PluginModel,
     PluginTrainerModel,
+    PredictionsModel,
     StudyModel,
     Synthesis,
+    UntrainedModel,
 )
 from segstudy.study.references import described
 from segstudy.tolerances import source
@@ -45,10 +47,11 @@ def methods(results: Results) -> list[tuple[str, str]]:
     for dataset, settings in results.study.datasets.items():
         if settings.repair:
             parts.append(("Label repair", _repair(results, dataset, settings)))
+    trains = results.study.trains
     parts += [
-        ("Preprocessing", _preprocessing(results)),
-        ("Networks and training", _training(results)),
-        ("Prediction", _prediction(results)),
+        *([("Preprocessing", _preprocessing(results))] if trains else []),
+        ("Networks and training" if trains else "Models", _training(results)),
+        *([("Prediction", _prediction(results))] if trains else []),
         ("Evaluation", _evaluation(results)),
         ("Statistics", _statistics(results)),
         ("Software", _software(results)),
@@ -85,6 +88,7 @@ def _data(results: Results) -> str:
             {
                 "name": dataset,
                 "settings": settings,
+                "is_tested": dataset in study.tested_datasets,
                 "cases": len(cases),
                 "whole": "" if subjects == len(cases) else f" of {count(subjects, 'subject')}",
                 "kind": "simulated " if settings.source.layout == "phantom" else "",
@@ -179,7 +183,7 @@ def _training(results: Results) -> str:
     runs = {
         name: [results.trained(name, fold, seed) for fold in study.folds for seed in model.seeds]
         for name, model in models.items()
-        if not isinstance(model, (ExternalModel, PluginTrainerModel))
+        if not isinstance(model, (UntrainedModel, PluginTrainerModel))
     }
     networks = {name: model for name, model in models.items() if isinstance(model, Model)}
     text = []
@@ -198,6 +202,8 @@ def _training(results: Results) -> str:
             text.append(_nnunet(results, name, model, runs[name]))
         if isinstance(model, ExternalModel):
             text.append(_external(look, name, model))
+        if isinstance(model, PredictionsModel):
+            text.append(_predictions(look, name, model))
         if isinstance(model, PluginTrainerModel):
             text.append(_own_trainer(look, name, model))
     return " ".join(text)
@@ -220,6 +226,15 @@ def _own_trainer(look: Look, name: str, model: PluginTrainerModel) -> str:
 def _code(model: StudyModel, key: str) -> str:
     """Name a plug-in: its file or module, and the digest of its code."""
     return _told(model.plugin_provenance()[key])
+
+
+def _class(model: NnunetModel, key: str) -> str:
+    """Name a class of nnU-Net's, or one of the authors' own with the digest of its code."""
+    return (
+        f"{_code(model, key)}, of the authors' own"
+        if key in model.plugins()
+        else getattr(model, key)
+    )
 
 
 def _told(told: str) -> str:
@@ -247,6 +262,32 @@ def _external(look: Look, name: str, model: ExternalModel) -> str:
     )
 
 
+def _predictions(look: Look, name: str, model: PredictionsModel) -> str:
+    """Describe predictions that were there before the study."""
+    merged = [
+        f"{look.in_text(structure)} ({' and '.join(map(str, held))})"
+        for structure, held in model.labels.items()
+        if len(held) > 1
+    ]
+    apart = (
+        " By the file of the splits that it was trained by, no subject is predicted by a fold that was trained on it."
+        if model.training_splits
+        else " What it was trained on is not known here."
+    )
+    chosen = (
+        " WARNING: something about it was chosen on the very cases that it is tested on, so its figures are better than "
+        "those of new cases would be."
+        if model.chosen_on_tested
+        else ""
+    )
+    return (
+        f"{look.model(name)} is a set of label maps that was made before this study, and was used as delivered"
+        + (f", merged into {listing(merged)}." if merged else ".")
+        + apart
+        + chosen
+    )
+
+
 def _nnunet(results: Results, name: str, model: NnunetModel, runs: list[dict]) -> str:
     """Describe a model that nnU-Net trained by its own rules."""
     version = _same([run["versions"]["nnunetv2"] for run in runs])
@@ -254,7 +295,9 @@ def _nnunet(results: Results, name: str, model: NnunetModel, runs: list[dict]) -
     sizes = _same(["×".join(map(str, run["patch_size"])) for run in runs])
     batch = _same([str(run["batch_size"]) for run in runs])
     devices = sorted({str(run["device"]).replace("cpu", "CPU") for run in runs})
-    planner = f"planner {model.planner}; " if model.planner != "default" else ""
+    planner = f"planner {_class(model, 'planner')}; " if model.planner != "default" else ""
+    if model.trainer_class != "nnUNetTrainer":
+        planner += f"trainer class {_class(model, 'trainer_class')}; "
     used = "best by its pseudo Dice" if model.infer.weights == "best" else "last"
     apart = (
         f"{_percent(model.validation_fraction)} of training cases were held out to follow it"
@@ -490,7 +533,7 @@ def _grouped(
     groups: dict = {}
     for name in results.look.models:
         model = results.study.models[name]
-        if not isinstance(model, (ExternalModel, PluginTrainerModel)):
+        if not isinstance(model, (UntrainedModel, PluginTrainerModel)):
             groups.setdefault(setting(name, model), []).append(results.look.model(name))
     return [(names, value) for value, names in groups.items()]
 

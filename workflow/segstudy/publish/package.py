@@ -37,7 +37,7 @@ from segstudy.publish.results import Results
 from segstudy.publish.settings_file import PLUGINS, write_resolved, write_settings
 from segstudy.publish.viewer import write_viewer
 from segstudy.publish.words import markdown
-from segstudy.study import Study, patterns_of
+from segstudy.study import PredictionsModel, Study, patterns_of
 
 CHECKSUMS = "SHA256SUMS"
 FOLDS = "settings.splits.tsv"
@@ -141,6 +141,11 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
     for model in study.models.values():
         for word in getattr(model, "command", ())[1:]:
             paths += [Path(part) for part in re.split("[=,:]", word) if "/" in part]
+        if isinstance(model, PredictionsModel):
+            given = [model.files.partition("{")[0].rpartition("/")[0], model.training_splits]
+            paths += [
+                path for text in given if text for path in (Path(text), Path(text).absolute())
+            ]
     published += (
         [new for kind in names.values() for new in kind.values()] if names else sorted(case_names)
     )

@@ -22,7 +22,7 @@ from segstudy.files import parse_json
 from segstudy.log import duration
 from segstudy.plugins import label_and_code
 from segstudy.publish.look import Look
-from segstudy.study import ExternalModel, Study
+from segstudy.study import Study, UntrainedModel
 
 LIBRARIES = (
     *(
@@ -241,7 +241,7 @@ def seeds(study: Study, look: Look | None = None) -> list[tuple[str, str]]:
     of_models = {
         shown[name]: ", ".join(map(str, study.models[name].seeds))
         for name in shown
-        if not isinstance(study.models[name], ExternalModel)
+        if not isinstance(study.models[name], UntrainedModel)
     }
     if len(of_models) > 1 and len(set(of_models.values())) == 1:
         return [*drawn, ("all trainings", *set(of_models.values()))]

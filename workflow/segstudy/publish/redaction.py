@@ -21,7 +21,14 @@ from segstudy.grid_search import Grids
 from segstudy.images.names import is_image
 from segstudy.plugins import reference
 from segstudy.publish.results import Results
-from segstudy.study import ExternalModel, PluginSource, Study, StudyModel, references
+from segstudy.study import (
+    ExternalModel,
+    PluginSource,
+    PredictionsModel,
+    Study,
+    StudyModel,
+    references,
+)
 from segstudy.study.study_model import ABOVE
 from segstudy.words import count
 from segstudy.yaml_files import read_yaml
@@ -57,6 +64,8 @@ def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
     models = {
         name: model.model_copy(update={"command": command(model.command)})
         if isinstance(model, ExternalModel)
+        else _without_files(name, model)
+        if isinstance(model, PredictionsModel)
         else _without_folders(model, called)
         for name, model in study.models.items()
     }
@@ -69,6 +78,16 @@ def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
     )
     parts = {"datasets": datasets, "models": models, "metrics": metrics, "publish": publish}
     return study.model_copy(update={**parts, **words})
+
+
+def _without_files(name: str, model: PredictionsModel) -> PredictionsModel:
+    """Return a model with roles in place of where its predictions lie, and its pattern below them."""
+    folders, _, rest = model.files.partition("{")
+    kept = folders.rpartition("/")[2]
+    update = {"files": f"(predictions of {name})/{kept}{{{rest}"}
+    if model.training_splits:
+        update["training_splits"] = f"(splits that {name} was trained by)"
+    return model.model_copy(update=update)
 
 
 def _without_folders(model: StudyModel, called: Callable[[str], str]) -> StudyModel:

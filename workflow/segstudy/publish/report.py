@@ -25,7 +25,7 @@ from segstudy.publish.methods import devices, methods
 from segstudy.publish.published import published_table
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, listing, plain
-from segstudy.study import ExternalModel
+from segstudy.study import Study, StudyModel, UntrainedModel
 from segstudy.words import confidence, count
 
 PICTURE_PIXELS = 1600
@@ -306,9 +306,13 @@ def _sentence(results: Results) -> str:
     test_only = {name for name in study.tested_datasets if study.datasets[name].role == "test"}
     if not study.cross_validated_datasets:
         test_only = set()  # then that goes without saying
+    kinds = {
+        name: f"{study.modality} image" if dataset.has_images else "label map"
+        for name, dataset in study.datasets.items()
+    }
     data = listing(
         [
-            f"{count(cases[dataset], study.modality + ' image')} of {dataset}"
+            f"{count(cases[dataset], kinds[dataset])} of {dataset}"
             + (" (test only)" if dataset in test_only else "")
             + (f" ({tested[dataset]} of them tested)" if tested[dataset] < cases[dataset] else "")
             for dataset in study.tested_datasets
@@ -331,12 +335,11 @@ def _sentence(results: Results) -> str:
         else ""
     )
     design_text = f"by {folds}{study.splits.folds}-fold cross-validation"
-    trained = any(not isinstance(model, ExternalModel) for model in study.models.values())
-    if not trained:
-        design_text = "as programs that were not trained here"
-    if not study.cross_validated_datasets:
+    if not study.trains:
+        design_text = _of_untrained(study)
+    elif not study.cross_validated_datasets:
         design_text = f"after training on {listing(maps)}, without an image"
-    elif maps and trained:
+    elif maps:
         design_text += f"; {listing(maps)}, without images, were trained on too"
     blind = [look.model(name) for name in study.side_blind_models]
     sides = (
@@ -350,11 +353,30 @@ def _sentence(results: Results) -> str:
         if study.quick
         else ""
     )
+    chosen = [
+        name for name in look.models if getattr(study.models[name], "chosen_on_tested", False)
+    ]
+    sides += (
+        f" OF {listing([look.model(name) for name in chosen])}, SOMETHING WAS CHOSEN ON THE TESTED CASES, such as the "
+        "post-processing: better than on new cases."
+        if chosen
+        else ""
+    )
     partial = f" NOT ALL IS DONE: {'; '.join(study.partial)}." if study.partial else ""
     return (
         f"{models} {verb} in segmenting {structures_text} on {data}, {design_text}."
         f"{partial}{quick}{leak}{sides}"
     )
+
+
+def _of_untrained(study: Study) -> str:
+    """Say how models came about that were not trained here."""
+    if study.needs_images:
+        return "as programs or predictions of others, not trained here"
+    if any("{fold}" in model.files for model in study.models.values()):
+        folds = count(len(study.folds), "fold")
+        return f"by predictions that were there before, of {folds} of a cross-validation"
+    return "by predictions that were there before"
 
 
 def _tested(results: Results) -> dict[str, int]:
@@ -375,7 +397,11 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         *([(str(maps), "label map only" if maps == 1 else "label maps only")] if maps else []),
         (str(len(study.structures)), "structure" if len(study.structures) == 1 else "structures"),
         (str(len(study.models)), "model" if len(study.models) == 1 else "models"),
-        (f"{len(study.folds)}", "fold" if len(study.folds) == 1 else "folds"),
+        *(
+            [(f"{len(study.folds)}", "fold" if len(study.folds) == 1 else "folds")]
+            if study.cross_validated_datasets or study.trains
+            else []
+        ),
     ]
     for dataset, settings in study.datasets.items():
         if settings.repair:
@@ -400,7 +426,7 @@ def _findings(results: Results) -> list[str]:
     study, look, nothing = results.study, results.look, tables.learnt_nothing(results)
     sentences = [
         f"WARNING: {look.model(model)} has learnt next to nothing: its mean Dice over all structures and subjects is "
-        f"{dice:.3f}. It is no competitor; look at its loss, its learning rate and the labels' values."
+        f"{dice:.3f}. It is no competitor; look at {_suspects(study.models[model])}."
         for model, dice in nothing.items()
     ]
     if len(study.models) < 2:
@@ -435,6 +461,13 @@ def _findings(results: Results) -> list[str]:
     sentences += _missing(results)
     sentences += _missed(results)
     return sentences
+
+
+def _suspects(model: StudyModel) -> str:
+    """Name what to look at where a model is next to nothing."""
+    if isinstance(model, UntrainedModel):
+        return "the values of its labels, and at which way its images lie"
+    return "its loss, its learning rate and the labels' values"
 
 
 def _missed(results: Results) -> list[str]:

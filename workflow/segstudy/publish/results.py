@@ -14,7 +14,7 @@ from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
 from segstudy.publish.look import Look
-from segstudy.study import ExternalModel, PluginTrainerModel, Study
+from segstudy.study import PluginTrainerModel, Study, UntrainedModel
 
 SPLIT_COLUMNS = [field.name for field in fields(Split)]
 
@@ -147,7 +147,7 @@ class Results:
         return [
             (name, fold, seed)
             for name, model in self.study.models.items()
-            if not isinstance(model, (ExternalModel, PluginTrainerModel))
+            if not isinstance(model, (UntrainedModel, PluginTrainerModel))
             for fold in self.study.folds
             for seed in model.seeds
         ]
@@ -314,8 +314,8 @@ class Results:
         keys = ["case", "structure", "model"]
         return table[[*keys, "subject", "value", "missing"]].sort_values(keys, ignore_index=True)
 
-    def first_prediction(self, dataset: str, model: str, case: str) -> Path:
-        """Return the prediction that is shown of a case: that of the first fold and seed that predicted it."""
+    def first_prediction(self, dataset: str, model: str, case: str) -> Path | None:
+        """Return the prediction that is shown of a case: that of the first fold and seed that predicted it, if any did."""
         table = self.metrics
         rows = table[
             (table["dataset"] == dataset) & (table["model"] == model) & (table["case"] == case)
@@ -325,6 +325,9 @@ class Results:
                 f"{self.paths.metrics}: no row of model {model}, case {case} of "
                 f"{dataset}; run the metrics stage again"
             )
+        rows = rows[rows["status"] != "missing_file"]
+        if rows.empty:
+            return None
         first = rows.sort_values(["fold", "seed"], kind="stable").iloc[0]
         return self.prediction(model, int(first["fold"]), int(first["seed"]), dataset, case)
 

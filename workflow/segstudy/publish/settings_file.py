@@ -13,7 +13,15 @@ from segstudy.errors import InputError
 from segstudy.log import log
 from segstudy.publish.anonymous import renamed_study
 from segstudy.publish.redaction import label, redacted, settings_yaml, yaml_text
-from segstudy.study import AnyModel, ExternalModel, Study, as_written, read_study, references
+from segstudy.study import (
+    AnyModel,
+    ExternalModel,
+    PredictionsModel,
+    Study,
+    as_written,
+    read_study,
+    references,
+)
 from segstudy.study.old_names import OldName, setting_by_todays_name
 from segstudy.study.study import SCHEMA_VERSION
 from segstudy.yaml_edits import YamlText
@@ -218,7 +226,8 @@ def _comparable(study: Study) -> dict[str, Any]:
             dataset["source"].pop(key, None)
         (dataset["repair"] or {}).pop("reference_case", None)
     for model in content["models"].values():
-        model.pop("command", None)
+        for key in ("command", "files", "training_splits"):
+            model.pop(key, None)
     return references.identified(content)  # by their code, wherever it lies
 
 
@@ -262,6 +271,9 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
     for name, model in public.models.items():
         if isinstance(model, ExternalModel):
             put(("models", name), "command", list(model.command))
+        if isinstance(model, PredictionsModel):
+            put(("models", name), "files", model.files)
+            put(("models", name), "training_splits", model.training_splits)
     return edits
 
 
@@ -343,3 +355,6 @@ def _gaps(content: Mapping[str, Any], names: Mapping | None) -> Iterator[str]:
     for name, model in content["models"].items():
         if "(a path)" in model.get("command", ()):
             yield f"`models.{name}.command` lacks its paths"
+        for key in ("files", "training_splits"):
+            if str(model.get(key) or "").startswith("("):
+                yield f"`models.{name}.{key}` is {model[key]}"

@@ -151,7 +151,9 @@ def read_volume(paths: Sequence[Path], grid: Grid) -> np.ndarray:
 
 
 def _read(paths: Sequence[Path], grid: Grid, index: list) -> np.ndarray:
-    """Read part of an image's first channel; of a NIfTI file only that part is decoded."""
+    """Read part of an image's first channel, black of a case without image; of a NIfTI file only that part is decoded."""
+    if not paths:
+        return np.zeros(grid.shape, np.uint8)[tuple(index)]
     path = paths[0]
     if not str(path).endswith(NIFTI):
         image = read_image(list(paths[:1]))

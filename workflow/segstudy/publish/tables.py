@@ -12,7 +12,7 @@ from segstudy.publish import redaction
 from segstudy.publish.draw.comparison import significant
 from segstudy.publish.results import Results
 from segstudy.publish.words import chosen_metrics, p_value
-from segstudy.study import Dataset
+from segstudy.study import Study
 from segstudy.words import confidence
 
 TESTS = {
@@ -423,7 +423,7 @@ def cohort_tables(results: Results) -> list[dict]:
             ("Subjects", str(len({case.subject for case in cases}))),
             ("Modality", settings.modality if settings.has_images else "label map only"),
             ("Channels", ", ".join(settings.channels) if settings.has_images else "none"),
-            ("Role", role(settings)),
+            ("Role", role(results.study, dataset)),
             ("Grid i × j × k (voxels)", _ranges(shape, "{:.0f}")),
             ("Voxel size i × j × k (mm)", _ranges(spacing, "{:.3g}")),
         ]
@@ -451,11 +451,11 @@ def cohort_tables(results: Results) -> list[dict]:
     return tables
 
 
-def role(dataset: Dataset) -> str:
+def role(study: Study, dataset: str) -> str:
     """Describe in words the role of a dataset's cases."""
-    if not dataset.has_images:
+    if dataset not in study.tested_datasets:
         return "training only"
-    return {"train": "cross-validated", "test": "test only"}[dataset.role]
+    return {"train": "cross-validated", "test": "test only"}[study.datasets[dataset].role]
 
 
 def _ranges(values: np.ndarray, form: str) -> str:

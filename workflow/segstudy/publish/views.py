@@ -92,12 +92,14 @@ class OpenCase:
         return slices.read_volume(self.case.images, self.label.grid)
 
     def grey(self, image: np.ndarray) -> np.ndarray:
-        """Map intensities to brightness in [0, 1], in the study's window."""
+        """Map intensities to brightness in [0, 1], in the study's window; a case without image is black."""
         study = self.results.study
+        if not self.case.images:
+            return np.zeros(np.shape(image), np.float32)
         return slices.grey(image, study.publish.window, study.modality)
 
     def prediction(self, model: str) -> np.ndarray:
-        """Read the prediction of a model (i, j, k), of the first fold and seed that predicted the case.
+        """Read the prediction of a model (i, j, k), of the first fold and seed that predicted the case; none is empty.
 
         Raises
         ------
@@ -105,6 +107,8 @@ class OpenCase:
             Where it lies on another grid than the label.
         """
         path = self.results.first_prediction(self.dataset, model, self.case.case)
+        if path is None:
+            return np.zeros_like(self.label.array)
         image = read_label(path)
         difference = compare_grids(self.label.grid, image.grid)
         if difference:
@@ -114,6 +118,8 @@ class OpenCase:
     def predicted_slice(self, model: str, where: Cut) -> np.ndarray:
         """Read one slice of the prediction of a model; only that slice is decoded."""
         path = self.results.first_prediction(self.dataset, model, self.case.case)
+        if path is None:
+            return np.zeros_like(where.take(self.label.array))
         return slices.read_label_slice(path, where, self.label.grid)
 
     def view(self, where: Cut, layers: dict[str, np.ndarray]) -> View:

@@ -87,7 +87,7 @@ def _split(source: str) -> tuple[Path, str]:
 
 
 def read_nnunet(path: Path, model: str, directions: Mapping[str, str] = {}) -> pd.DataFrame:
-    """Read nnU-Net's summary.json: Dice and IoU, and the metrics that follow from its counts of voxels.
+    """Read nnU-Net's summary.json: Dice and IoU, what follows from its counts of voxels, and distances of `segstudy metrics`.
 
     Parameters
     ----------
@@ -114,6 +114,11 @@ def read_nnunet(path: Path, model: str, directions: Mapping[str, str] = {}) -> p
                     "precision": _over(measures["TP"], predicted),
                     "recall": _over(measures["TP"], reference),
                     "relative_volume_error": _over(predicted - reference, reference),
+                    **{
+                        key: float(measures[key])
+                        for key in measures
+                        if metric.BESIDE_NNUNETS.fullmatch(key)
+                    },
                 }
                 # As text, as a table has it: numbers are read and checked in one place.
                 rows += [

@@ -23,6 +23,7 @@ from segstudy.study.networks import (
 )
 from segstudy.study.nnunet import NnunetInfer, NnunetModel
 from segstudy.study.plugin_trainer import PluginTrainerModel
+from segstudy.study.predictions import PredictionsModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.reading import as_written, check_sources, from_json, read_study
 from segstudy.study.repair import Elastix, Repair
@@ -47,13 +48,14 @@ from segstudy.study.stages import (
     FitSettings,
     GridSettings,
     MeasureSettings,
+    PredictionSettings,
     ResampleSettings,
     SplitSettings,
     TissueSettings,
     TrainSettings,
 )
 from segstudy.study.study import Study
-from segstudy.study.study_model import StudyModel, TrainingSubset
+from segstudy.study.study_model import StudyModel, TrainingSubset, UntrainedModel
 from segstudy.study.style import Style
 from segstudy.study.training import Augmentation, Loss, Optimizer, Schedule, Slices, Synthesis
 
@@ -90,6 +92,8 @@ __all__ = [
     "PluginModel",
     "PluginSource",
     "PluginTrainerModel",
+    "PredictionSettings",
+    "PredictionsModel",
     "Preprocess",
     "Repair",
     "RepairedCohort",
@@ -113,6 +117,7 @@ __all__ = [
     "TrainingSubset",
     "UnetModel",
     "UnetrModel",
+    "UntrainedModel",
     "as_written",
     "check_sources",
     "from_json",

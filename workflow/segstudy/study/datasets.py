@@ -15,7 +15,7 @@ from segstudy.study.settings import (
     Pairs,
     Settings,
 )
-from segstudy.study.sources import FilesSource, LabelMapsSource, Source
+from segstudy.study.sources import FilesSource, LabelMapsSource, Source, TableSource
 
 
 def _structures_schema(schema: dict) -> None:
@@ -221,16 +221,13 @@ class Dataset(RepairedCohort):
     @property
     def has_images(self) -> bool:
         """Return whether the cases have images; label maps alone can be trained on and not predicted."""
-        return not isinstance(self.source, LabelMapsSource)
+        without = isinstance(self.source, TableSource) and not self.source.images
+        return not (without or isinstance(self.source, LabelMapsSource))
 
     @model_validator(mode="after")
-    def _label_maps_are_for_training(self) -> "Dataset":
+    def _label_maps_have_no_images(self) -> "Dataset":
         if self.has_images:
             return self
-        if self.role == "test":
-            raise ValueError(
-                "role: test, but label maps have no images to predict; leave role out: they are trained on"
-            )
         for key, value in (("repair", self.repair), ("audit_labels", self.audit_labels)):
             if value:
                 raise ValueError(f"{key}: looks at images, and label maps have none; leave it out")

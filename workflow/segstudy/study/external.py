@@ -13,13 +13,13 @@ from segstudy.study.settings import (
     Positive,
     check_scheme,
 )
-from segstudy.study.study_model import Device, MemoryMb, RuntimeMin, StudyModel, Threads
+from segstudy.study.study_model import Device, MemoryMb, RuntimeMin, Threads, UntrainedModel
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 """What is filled into the command of an external model."""
 
 
-class ExternalModel(StudyModel):
+class ExternalModel(UntrainedModel):
     """A program of others that maps an image to a label file, such as FreeSurfer's `mri_synthseg`.
 
     It is not trained here: it predicts each tested case, and is measured like the other models.
@@ -72,30 +72,6 @@ class ExternalModel(StudyModel):
     def _one_meaning_a_value(self) -> "ExternalModel":
         check_scheme("labels", self.labels, self.background_labels)
         return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _trains_nothing(cls, content: Any) -> Any:
-        """Refuse keys of models that are trained, with the reason."""
-        for key in ("training_subset", "train_on", "grid_search", "grid"):
-            if isinstance(content, dict) and content.get(key):
-                raise ValueError(f"{key}: trainer: external trains nothing; leave it out")
-        return content
-
-    @property
-    def training_subset(self) -> None:
-        """Return None: a program is not trained here."""
-        return None
-
-    @property
-    def train_on(self) -> None:
-        """Return None: a program is not trained here."""
-        return None
-
-    @property
-    def plan(self) -> None:
-        """Return None: a program is given images as they are, by no plan."""
-        return None
 
     @property
     def seeds(self) -> tuple[int, ...]:

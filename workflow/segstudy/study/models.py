@@ -15,13 +15,14 @@ from segstudy.study.networks import (
 )
 from segstudy.study.nnunet import NnunetModel
 from segstudy.study.plugin_trainer import PLUGIN_TRAINER, PluginTrainerModel
+from segstudy.study.predictions import PredictionsModel
 from segstudy.study.references import with_kinds
 
-TRAINERS = ("images", "synth", "nnunet", "external", "plugin")
+TRAINERS = ("images", "synth", "nnunet", "external", "predictions", "plugin")
 
 
 def _with_network(value: Any) -> Any:
-    """Add the `network` that follows from `trainer`: nnU-Net and programs have that name, `synth` a U-Net."""
+    """Add the `network` that follows from `trainer`: `synth` has a U-Net, others bear their trainer's name."""
     value = with_kinds(value)
     if not isinstance(value, dict) or "trainer" not in value:
         return value
@@ -51,6 +52,7 @@ AnyModel = Annotated[
     | PluginModel
     | NnunetModel
     | ExternalModel
+    | PredictionsModel
     | PluginTrainerModel,
     Field(discriminator="network"),
     BeforeValidator(_with_network),

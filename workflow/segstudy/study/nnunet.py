@@ -43,9 +43,15 @@ class NnunetModel(TrainedModel):
         "3d_fullres",
         description="nnU-Net's configuration; `3d_lowres` is there for large images only",
     )
-    planner: Literal["default", "resenc_m", "resenc_l", "resenc_xl"] = Field(
+    planner: Literal["default", "resenc_m", "resenc_l", "resenc_xl"] | str = Field(
         "default",
-        description="`default`: the U-Net of the paper; `resenc_...`: residual encoder of that size (Isensee et al. 2024)",
+        description="`default`: the U-Net of the paper; `resenc_...`: residual encoder of that size (Isensee et al. 2024); "
+        "or the name of any other planner class of nnU-Net's, or one of your own as of `trainer_class`",
+    )
+    trainer_class: str = Field(
+        "nnUNetTrainer",
+        description="a class of nnU-Net's that trains, by its name, e.g. `nnUNetTrainerDA5`, or one of your own that is derived "
+        "from it: `./my_trainer.py:NAME` or `my_package.trainers:NAME`. Epochs, steps and mirroring are those that stand here",
     )
     gpu_memory_gb: Literal["auto"] | Positive = Field(
         "auto",

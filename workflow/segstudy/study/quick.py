@@ -25,7 +25,12 @@ def shortened(model: Any) -> Any:
     What is smaller or shorter already stays. What is no number where one belongs stays too: reading the
     study names it. What a `grid_search` varies is not touched.
     """
-    if not isinstance(model, Mapping) or model.get("trainer") in ("nnunet", "external", "plugin"):
+    if not isinstance(model, Mapping) or model.get("trainer") in (
+        "nnunet",
+        "external",
+        "predictions",
+        "plugin",
+    ):
         return model
     network = model.get("network", "unet" if model.get("trainer") == "synth" else None)
     dims = model.get("dims", 2 if network == "enet" else 3)

@@ -1,6 +1,7 @@
 """A study file, or a stage's settings on the command line, read and checked."""
 
 import difflib
+import os
 import re
 import typing
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ def read_study(
     content.setdefault("name", name_of(path))
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced, place)
+    _place_predictions(content, path, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):
         content["models"] = {name: shortened(own) for name, own in content["models"].items()}
     _expand_grids(content, path, place)
@@ -251,6 +253,40 @@ def _place_sources(
             source["path"] = paths.from_study_file(source["path"], file, where)
 
 
+def _place_predictions(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
+    """Take the files of `trainer: predictions` from the study file's folder.
+
+    Parameters
+    ----------
+    content
+        The study file's keys and values, which are changed.
+    file
+        The study file.
+    place
+        Gives the place of a key in the file.
+    """
+    models = content.get("models")
+    for name, model in models.items() if isinstance(models, dict) else ():
+        if not isinstance(model, dict) or model.get("trainer") != "predictions":
+            continue
+        for key in ("files", "training_splits"):
+            if isinstance(model.get(key), str):
+                where = f"{file}{place(('models', name, key))}: models.{name}.{key}"
+                model[key] = _placed_pattern(model[key], file, where)
+
+
+def _placed_pattern(text: str, file: Path, where: str) -> str:
+    """Resolve the folders of a pattern before its first placeholder, as `paths.from_study_file` does."""
+    text = os.path.expandvars(text)
+    known, brace, _ = text.partition("{")
+    if not brace or known.endswith("$"):
+        return paths.from_study_file(text, file, where)
+    folder, slash, _ = known.rpartition("/")
+    if slash and not folder:
+        return text
+    return f"{paths.from_study_file(folder or '.', file, where)}/{text[len(folder + slash) :]}"
+
+
 def _with_kinds(content: dict) -> dict:
     """Return the study file's keys and values, with models and sources by plug-ins as the kinds that they are."""
     models, datasets = content.get("models"), content.get("datasets")
@@ -351,6 +387,7 @@ def _replacements(
 
 NOT_SEARCHED = {
     "external": "trainer: external trains nothing, so there is nothing to search; leave grid_search out",
+    "predictions": "trainer: predictions trains nothing, so there is nothing to search; leave grid_search out",
     "plugin": "a trainer of your own leaves no history of validation, so there is nothing to choose by; "
     "give each value a model of its own",
 }

@@ -12,6 +12,8 @@ PLACES: dict[Keys, str] = {
     ("datasets", "*", "source", "layout_plugin"): "list_cases",
     ("models", "*", "network_plugin"): "Network",
     ("models", "*", "trainer_plugin"): "Trainer",
+    ("models", "*", "trainer_class"): "nnUNetTrainer",
+    ("models", "*", "planner"): "ExperimentPlanner",
     ("models", "*", "loss", "plugins"): "loss",
     ("models", "*", "augmentation", "plugins"): "augment",
     ("metrics", "plugins"): "METRIC",

@@ -153,7 +153,8 @@ class LabelMapsSource(Origin):
     """Label maps alone, as SynthSeg learns from: each image file of the folder is a case, named by its file.
 
     Files `sub-<id>_...` are of subject `sub-<id>`, as in BIDS; any other is a subject's only one. There
-    are no images, so that these cases are trained on (`trainer: synth`) and never tested.
+    are no images, so that these cases are trained on (`trainer: synth`) and never tested, unless all models are
+    `trainer: predictions`.
     """
 
     layout: Literal["label_maps"]
@@ -279,6 +280,11 @@ class TableSource(Settings):
     path: str = Field(
         description="the table, a .tsv file. Relative from the study file's folder; `~` and variables (`${DATA}`) "
         "are put in"
+    )
+    images: bool = Field(
+        True,
+        description="`false`: label maps alone, in a table without columns of images; enough where all models are "
+        "`trainer: predictions`",
     )
 
 

@@ -9,6 +9,7 @@ from segstudy.study.analysis import Metrics, check_composite_regions, check_meas
 from segstudy.study.datasets import Cohort, check_ignore, check_pairs
 from segstudy.study.external import ExternalModel
 from segstudy.study.models import AnyModel
+from segstudy.study.predictions import PredictionsModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.settings import (
     Background,
@@ -27,6 +28,10 @@ class SplitSettings(Settings):
 
     splits: Splits
     roles: dict[Name, Literal["train", "test"]] = Field(description="role of each dataset")
+    label_maps_are_tested: bool = Field(
+        False,
+        description="whether cases without images are tested as others are, and not trained on by all",
+    )
 
 
 class FitSettings(Settings):
@@ -76,6 +81,17 @@ class ExternalSettings(Settings):
     def _command_suits(self) -> "ExternalSettings":
         self.model.check(self.channels)
         return self
+
+
+class PredictionSettings(Settings):
+    """Settings of `segstudy infer --predictions`."""
+
+    name: Name = Field(description="the model's name in the study file")
+    model: PredictionsModel
+    structures: dict[str, LabelValue] = Field(
+        description="structure: value in the dataset's labels"
+    )
+    background: Background = Field((), description="further values of the dataset's own labels")
 
 
 class GridSettings(Settings):

@@ -22,10 +22,11 @@ from segstudy.study.external import ExternalModel
 from segstudy.study.models import AnyModel
 from segstudy.study.networks import Model
 from segstudy.study.nnunet import NnunetModel
+from segstudy.study.predictions import PredictionsModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.quick import FOLDS, IN_BRIEF
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
-from segstudy.study.study_model import StudyModel
+from segstudy.study.study_model import StudyModel, UntrainedModel
 
 SCHEMA_VERSION = 2
 """The version of the keys of a study file; docs/versions.md lists what each version changed."""
@@ -112,19 +113,33 @@ class Study(Settings):
         return [name for name, dataset in self.datasets.items() if dataset.role == "train"]
 
     @property
+    def needs_images(self) -> bool:
+        """Return whether a model predicts, for which it is given images; predictions that are there need none."""
+        return not all(isinstance(model, PredictionsModel) for model in self.models.values())
+
+    @property
+    def trains(self) -> bool:
+        """Return whether a model is trained here."""
+        return not all(isinstance(model, UntrainedModel) for model in self.models.values())
+
+    @property
     def tested_datasets(self) -> list[str]:
-        """Return the datasets with images; the cases of all of them are predicted."""
-        return [name for name, dataset in self.datasets.items() if dataset.has_images]
+        """Return the datasets whose cases are all tested: those with images, or all where no model needs these."""
+        return [
+            name
+            for name, dataset in self.datasets.items()
+            if dataset.has_images or not self.needs_images
+        ]
 
     @property
     def cross_validated_datasets(self) -> list[str]:
-        """Return the training datasets with images, whose cases each fold but one trains on and that one tests."""
-        return [name for name in self.training_datasets if self.datasets[name].has_images]
+        """Return the training datasets that are tested, whose cases each fold but one trains on and that one tests."""
+        return [name for name in self.training_datasets if name in self.tested_datasets]
 
     def trained_on(self, model: str) -> list[str]:
         """Return the datasets that a model learns from, in the order of the study file."""
         settings = self.models[model]
-        if isinstance(settings, ExternalModel):
+        if isinstance(settings, UntrainedModel):
             return []
         return [name for name in self.training_datasets if name in (settings.train_on or [name])]
 
@@ -138,14 +153,19 @@ class Study(Settings):
         return any(self.datasets[name].ignore for name in self.trained_on(model))
 
     @property
+    def _leading(self) -> Dataset:
+        """Return the first dataset to train on; of a study that trains nothing, the first."""
+        return self.datasets[next(iter(self.training_datasets or self.datasets))]
+
+    @property
     def structures(self) -> list[str]:
         """Return the structures in the order of the network's classes 1, 2, ..., the same for all datasets."""
-        return list(self.datasets[self.training_datasets[0]].structures)
+        return list(self._leading.structures)
 
     @property
     def left_right_pairs(self) -> Pairs:
         """Return the pairs of left and right structures."""
-        return pairs_of(self.datasets[self.training_datasets[0]])
+        return pairs_of(self._leading)
 
     @property
     def side_blind_models(self) -> list[str]:
@@ -172,7 +192,7 @@ class Study(Settings):
     @property
     def modality(self) -> str:
         """Return the modality of all images."""
-        return self.datasets[self.training_datasets[0]].modality
+        return self._leading.modality
 
     @property
     def folds(self) -> list[int]:
@@ -209,8 +229,14 @@ def _check_datasets(study: Study) -> None:
             )
         if dataset.left_right_pairs != first.left_right_pairs:
             raise ValueError(f"datasets.{name}.left_right_pairs: must be those of {first_name}")
-    if not study.training_datasets:
+    if study.trains and not study.training_datasets:
         raise ValueError("datasets: at least one needs `role: train`")
+    for name, dataset in study.datasets.items():
+        if study.needs_images and not dataset.has_images and dataset.role == "test":
+            raise ValueError(
+                f"datasets.{name}.role: test, but label maps have no images to predict; leave role out: they are "
+                "trained on"
+            )
     if study.splits.run_folds and not study.cross_validated_datasets:
         raise ValueError(
             "splits.run_folds: label maps are all that is trained on, by one training a model and seed; nothing is "
@@ -221,6 +247,8 @@ def _check_datasets(study: Study) -> None:
 def _check_model(study: Study, name: str, model: StudyModel) -> None:
     if isinstance(model, ExternalModel):
         _check_external(study, name, model)
+    elif isinstance(model, PredictionsModel):
+        _check_labels(study, name, model)
     else:
         _check_data(study, name, model)
     if not isinstance(model, Model):
@@ -237,15 +265,20 @@ def _check_model(study: Study, name: str, model: StudyModel) -> None:
 
 def _check_external(study: Study, name: str, model: ExternalModel) -> None:
     """Check that a program predicts the study's structures from the study's channels."""
-    if set(model.labels) != set(study.structures):
-        raise ValueError(
-            f"models.{name}.labels: {', '.join(model.labels)}; expected the structures of the "
-            f"datasets: {', '.join(study.structures)}"
-        )
+    _check_labels(study, name, model)
     try:
         model.check(study.channels)
     except ValueError as error:
         raise ValueError(f"models.{name}.{error}") from None
+
+
+def _check_labels(study: Study, name: str, model: ExternalModel | PredictionsModel) -> None:
+    """Check that labels, where they are given, are those of the study's structures."""
+    if model.labels and set(model.labels) != set(study.structures):
+        raise ValueError(
+            f"models.{name}.labels: {', '.join(model.labels)}; expected the structures of the "
+            f"datasets: {', '.join(study.structures)}"
+        )
 
 
 def _check_data(study: Study, name: str, model: StudyModel) -> None:

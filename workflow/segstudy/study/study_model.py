@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from segstudy.study import references
 from segstudy.study.settings import Name, Settings
@@ -130,3 +130,32 @@ class TrainedModel(StudyModel):
                 "a grid search is expanded where a study file is read; give one model here"
             )
         return value
+
+
+class UntrainedModel(StudyModel):
+    """One of the models that a study compares without training it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_nothing(cls, content: Any) -> Any:
+        """Refuse keys of models that are trained, with the reason."""
+        for key in ("training_subset", "train_on", "grid_search", "grid"):
+            if isinstance(content, dict) and content.get(key):
+                trainer = content.get("trainer", content.get("network"))
+                raise ValueError(f"{key}: trainer: {trainer} trains nothing; leave it out")
+        return content
+
+    @property
+    def training_subset(self) -> None:
+        """Return None: nothing is trained here."""
+        return None
+
+    @property
+    def train_on(self) -> None:
+        """Return None: nothing is trained here."""
+        return None
+
+    @property
+    def plan(self) -> None:
+        """Return None: images are taken as they are, by no plan."""
+        return None

@@ -104,8 +104,10 @@ def run(options: argparse.Namespace) -> None:
 
     settings = study.from_json(study.TrainSettings, options.settings)
     trainer = settings.model.trainer
-    if trainer == "external":
-        raise InputError("trainer: external trains nothing; `segstudy infer --external` runs it")
+    if trainer in ("external", "predictions"):
+        raise InputError(
+            f"trainer: {trainer} trains nothing; `segstudy infer --{trainer}` reads or runs it"
+        )
     from_files = ("cases", "structures")
     needed = {"nnunet": from_files, "plugin": from_files, "synth": ("tissues", "plan")}
     for name in needed.get(trainer, ("arrays", "plan")):

@@ -32,15 +32,15 @@ from segstudy.images.names import times
 from segstudy.log import log
 from segstudy.mirroring import mirrored_axes
 from segstudy.networks.device import compile_failures, decides_bits, gpu_failures
-from segstudy.networks.nnunet import FOLDERS, managers, prepare
+from segstudy.networks.nnunet import FOLDERS, class_of, managers, prepare, trainer_of
 from segstudy.networks.weights import Trained, save_weights
+from segstudy.nnunet_raw import raw_name, write_raw
 from segstudy.study import TrainSettings
 from segstudy.train.distributed import heeded, stop_requests
 from segstudy.train.fold import Fold
-from segstudy.train.nnunet_raw import DATASET, raw_name, write_raw
 from segstudy.train.run import Run
 
-DATASET_ID = 1
+DATASET, DATASET_ID = "Dataset001_segstudy", 1
 PLANNERS = {
     "default": "ExperimentPlanner",
     "resenc_m": "nnUNetPlannerResEncM",
@@ -123,7 +123,7 @@ def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
         for folder in (raw, preprocessed):
             shutil.rmtree(folder, ignore_errors=True)
         count = write_raw(
-            raw,
+            raw / DATASET,
             fold.cases,
             settings.structures,
             settings.channels,
@@ -166,21 +166,15 @@ def _plan(fold: Fold, work: Path, threads: int) -> dict[str, Any]:
 
 
 def planner_class(planner: str) -> type:
-    """Return nnU-Net's class of a planner, a key of `PLANNERS`."""
-    import nnunetv2
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
-
-    folder = Path(nnunetv2.__path__[0]) / "experiment_planning"
-    return recursive_find_python_class(
-        str(folder), PLANNERS[planner], current_module="nnunetv2.experiment_planning"
-    )
+    """Return the class of a planner: a key of `PLANNERS`, another name of nnU-Net's, or a plug-in's reference."""
+    return class_of(PLANNERS.get(planner, planner), "experiment_planning", "ExperimentPlanner")
 
 
 def _key(fold: Fold, code: str) -> str:
     """Return the digest of all that shapes the weights, the content of the files too."""
     settings = fold.settings
     text = [
-        settings.model_copy(update={"model": settings.model.learning()}).model_dump_json(),
+        {**settings.model_dump(mode="json"), "model": settings.model.learning().identified()},
         [fold.number, fold.seed, code, metadata.version("nnunetv2")],
         [[case.name, dict(case.structures), case.ignore] for case in fold.cases],
         len(fold.training),
@@ -270,7 +264,7 @@ def right_left_axis(plan: Mapping[str, Any], cases: Sequence[Labelled]) -> int |
 
 def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
     """Make the trainer, with fresh weights or with the state it was stopped in. work: for its history so far."""
-    from segstudy.train.nnunet_trainer import SegstudyTrainer
+    from segstudy.train.nnunet_trainer import following
 
     settings, model, validated = fold.settings, fold.model, bool(fold.validation)
     mirror = mirrored_axes(model, settings.left_right_pairs)
@@ -279,7 +273,7 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
     np.random.seed(fold.seed % 2**32)
     torch.manual_seed(fold.seed)
     plans = {**plan["plans"], "continue_training": True}
-    trainer = SegstudyTrainer(
+    trainer = following(trainer_of(model.trainer_class))(
         plans, model.configuration, 0 if validated else "all", dict(plan["dataset"]), run.device
     )
     trainer.follow(

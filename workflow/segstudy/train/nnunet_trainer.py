@@ -23,8 +23,13 @@ LOGGED = (
 )
 
 
-class SegstudyTrainer(nnUNetTrainer):
-    """Train as `nnUNetTrainer` does, with the epochs and steps of a study, and a checkpoint after each epoch."""
+def following(trainer: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
+    """Return a class that trains as `trainer` does, in the way of `Following`."""
+    return type("SegstudyTrainer", (Following, trainer), {})
+
+
+class Following:
+    """Train as the nnU-Net trainer behind it does, with the epochs and steps of a study, and a checkpoint after each epoch."""
 
     # No __init__ of its own: nnU-Net's keeps its parameters by name, and allows no further ones.
     def follow(

@@ -89,9 +89,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     medians = [
         f"{look.in_text(name)} {table[f'{name}_ml'].median():.3g} mL" for name in look.structures
     ]
-    untested = (
-        "" if study.datasets[dataset].has_images else " (label maps only: no fold tests them)"
-    )
+    untested = "" if dataset in study.tested_datasets else " (label maps only: no fold tests them)"
     return parts.Drawing(
         drawn,
         f"Cohort {dataset}",

@@ -8,13 +8,14 @@ import nibabel
 import numpy as np
 import pytest
 
+from segstudy import nnunet_raw
 from segstudy.cases import Case, Labelled
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.images.files import read_image, read_label, write_label, write_nifti
-from segstudy.train import nnunet_raw
-from segstudy.train.nnunet_raw import DATASET, write_raw
+from segstudy.nnunet_raw import write_raw
 
+DATASET = "Dataset001_segstudy"
 AFFINE = np.array([[0, -1.2, 0, 5], [0.9, 0, 0, -7], [0, 0, 2.5, 11], [0, 0, 0, 1.0]])
 SHAPE = (7, 6, 5)
 
@@ -42,7 +43,7 @@ def case(tmp_path):
 
 
 def write(tmp_path, *cases, channels=("t1",), modality="MR"):
-    count = write_raw(tmp_path / "raw", cases, ["heart", "aorta"], channels, modality)
+    count = write_raw(tmp_path / "raw" / DATASET, cases, ["heart", "aorta"], channels, modality)
     return tmp_path / "raw" / DATASET, count
 
 
@@ -169,7 +170,12 @@ def test_what_nobody_has_labelled_is_nnunets_ignore(tmp_path, case):
     garbage[2:4], garbage[5] = 77, 300
     write_label(one.case.label, garbage, label.affine)
     write_raw(
-        tmp_path / "raw", [replace(one, ignore=(77, 300))], ["aorta", "heart"], ["t1"], "MR", True
+        tmp_path / "raw" / DATASET,
+        [replace(one, ignore=(77, 300))],
+        ["aorta", "heart"],
+        ["t1"],
+        "MR",
+        True,
     )
     folder = tmp_path / "raw" / DATASET
     assert read_json(folder / "dataset.json")["labels"] == {

@@ -1,9 +1,10 @@
-"""A fold's training cases as an nnU-Net raw dataset: hard links where a file already is what it expects."""
+"""Cases as an nnU-Net raw dataset: hard links where a file already is what it expects."""
 
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +21,6 @@ from segstudy.images.files import (
 )
 from segstudy.images.headers import open_nifti
 
-DATASET = "Dataset001_segstudy"
 ENDING = ".nii.gz"
 IGNORE = "ignore"
 """The name that says to nnU-Net what is no class; its value has to be the highest."""
@@ -32,31 +32,35 @@ def raw_name(case: Labelled) -> str:
 
 
 def write_raw(
-    folder: Path,
+    target: Path,
     cases: Sequence[Labelled],
     structures: Sequence[str],
     channels: Sequence[str],
     modality: str,
     ignores: bool = False,
+    part: Literal["Tr", "Ts"] = "Tr",
 ) -> dict[str, int]:
-    """Write `folder/Dataset001_segstudy` with these cases and no others.
+    """Write cases into the folder of a dataset, with the `dataset.json` that describes those to train on.
 
+    target: the folder, with no such cases in it yet.
     structures: names in the order of the classes 1, 2, ...; labels are written with these classes.
     modality: nnU-Net normalises `CT` by the cohort's intensities, anything else image by image.
     ignores: whether voxels may be ignored, which get nnU-Net's label `ignore`, one above the last class.
+    part: `Tr`: cases to train on; `Ts`: others, which are tested.
 
     Returns how many files were `linked` (hard links) and how many `written`.
     Raises InputError for an unreadable file, and for a label on another grid than its image.
     """
-    target = folder / DATASET
-    for part in ("imagesTr", "labelsTr"):
-        (target / part).mkdir(parents=True)
+    images, labels = (target / f"{what}{part}" for what in ("images", "labels"))
+    for folder in (images, labels):
+        folder.mkdir(parents=True)
     count = {"linked": 0, "written": 0}
     for case in cases:
-        _write_images(target / "imagesTr", case, len(channels), count)
-        _write_label(target / "labelsTr", case, structures, count)
-    described = description(len(cases), structures, channels, modality, ignores)
-    write_json(target / "dataset.json", described)
+        _write_images(images, case, len(channels), count)
+        _write_label(labels, case, structures, count)
+    if part == "Tr":
+        described = description(len(cases), structures, channels, modality, ignores)
+        write_json(target / "dataset.json", described)
     return count
 
 

@@ -1,0 +1,153 @@
+"""Predictions that are there already: found by their pattern, translated, refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from segstudy import prediction_files
+from segstudy.cases import Case
+from segstudy.errors import InputError
+from segstudy.images.files import read_label, write_label
+from segstudy.infer import predictions
+from segstudy.study import PredictionSettings, PredictionsModel
+
+STRUCTURES = {"liver": 1, "spleen": 2}
+AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
+
+
+def label(*values: int) -> np.ndarray:
+    """A label map whose slices have these values."""
+    return np.broadcast_to(np.array([0, *values])[:, None, None], (len(values) + 1, 4, 3))
+
+
+def put(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_label(path, array, AFFINE)
+
+
+def settings(files, background=(), **keys) -> PredictionSettings:
+    model = PredictionsModel(network="predictions", files=str(files), **keys)
+    return PredictionSettings(name="m", model=model, structures=STRUCTURES, background=background)
+
+
+def gathered(tmp_path, asked, names=("a", "b"), fold=0, subjects=None):
+    """The label maps that are handed on, by case."""
+    known = {"a": "a", "b": "b", "c": "c"} | (subjects or {})
+    cases = [Case(name, subject, (), tmp_path) for name, subject in known.items()]
+    predictions.gather_fold(asked, predictions.Tested(fold, 0, names, cases), tmp_path / "out")
+    return {path.name[:-7]: read_label(path).array for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_case_without_a_file_is_missing_and_others_are_handed_on(tmp_path, caplog):
+    put(tmp_path / "p/fold_1/a.nii.gz", label(1, 2))
+    found = gathered(tmp_path, settings(tmp_path / "p/fold_{fold}/{case}.nii.gz"), fold=1)
+    assert list(found) == ["a"]
+    assert np.array_equal(found["a"], label(1, 2))
+    assert "case b: no prediction of m" in caplog.text
+
+
+def test_values_of_a_program_become_the_datasets(tmp_path):
+    for name in "ab":
+        put(tmp_path / f"p/{name}/{name}_seg.nii.gz", label(7, 8, 3, 9))
+    asked = settings(
+        tmp_path / "p/{case}/{case}_seg.nii.gz",
+        labels={"liver": [7, 8], "spleen": 3},
+        background_labels=[9],
+    )
+    assert np.array_equal(gathered(tmp_path, asked)["a"], label(1, 1, 2, 0))
+
+
+def test_values_without_a_meaning_are_refused_with_file_and_case(tmp_path):
+    for name in "ab":
+        put(tmp_path / f"{name}.nii.gz", label(1, 5))
+    with pytest.raises(
+        InputError, match=r"a\.nii\.gz: case a: m holds the values 5, which"
+    ) as told:
+        gathered(tmp_path, settings(tmp_path / "{case}.nii.gz"))
+    assert "2 of 2 predictions cannot be used" in str(told.value)
+    assert not (tmp_path / "out").exists()
+    # What the dataset takes for background is so in predictions of the same values.
+    assert gathered(tmp_path, settings(tmp_path / "{case}.nii.gz", background=[5]))["a"].max() == 1
+
+
+def test_a_file_a_structure_is_merged_into_one_label_map(tmp_path):
+    for name in "ab":
+        put(tmp_path / f"{name}/seg/liver.nii.gz", label(1, 0, 0))
+        put(tmp_path / f"{name}/seg/spleen_1.nii.gz", label(0, 255, 0))
+        put(tmp_path / f"{name}/seg/spleen_2.nii.gz", label(0, 0, 1))
+        put(tmp_path / f"{name}/seg/heart.nii.gz", label(1, 1, 1))
+    asked = settings(
+        tmp_path / "{case}/seg/{structure}.nii.gz",
+        labels={"liver": "liver", "spleen": ["spleen_1", "spleen_2"]},
+    )
+    assert np.array_equal(gathered(tmp_path, asked)["b"], label(1, 2, 2))
+    put(tmp_path / "a/seg/spleen_1.nii.gz", label(1, 1, 0))
+    with pytest.raises(InputError, match="case a: 12 voxels are of another structure too"):
+        gathered(tmp_path, asked)
+    (tmp_path / "a/seg/spleen_1.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"case a: no file of spleen_1 \(spleen\) beside it"):
+        gathered(tmp_path, asked)
+
+
+def test_no_file_at_all_is_told_with_what_was_sought_and_found(tmp_path):
+    put(tmp_path / "p/x.nii.gz", label(1))
+    with pytest.raises(
+        InputError, match=r"none of the 2 cases that fold 0 tests has a file"
+    ) as told:
+        gathered(tmp_path, settings(tmp_path / "p/{case}.nii.gz"))
+    assert f"expected {tmp_path}/p/a.nii.gz, found {tmp_path}/p/x.nii.gz" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "subjects", "told"),
+    [
+        (["b"], {}, r"fold 0 was trained on b, and models\.m predicts case b by that fold"),
+        (["c"], {"b": "anna", "c": "anna"}, r"trained on c of the same subject anna, and models\.m predicts case b"),
+    ],
+    ids=["the case", "another case of its subject"],
+)  # fmt: skip
+def test_a_case_whose_subject_was_trained_on_is_refused_by_name(tmp_path, train, subjects, told):
+    for name in "ab":
+        put(tmp_path / f"{name}.nii.gz", label(1))
+    splits = tmp_path / "splits_final.json"
+    asked = settings(tmp_path / "{case}.nii.gz", training_splits=str(splits))
+    splits.write_text(json.dumps([{"train": ["c"], "val": ["a", "b"]}]))
+    assert list(gathered(tmp_path, asked)) == ["a", "b"]
+    splits.write_text(json.dumps([{"train": train, "val": ["a"]}]))
+    with pytest.raises(InputError, match=told) as error:
+        gathered(tmp_path, asked, subjects=subjects)
+    assert "1 of 2 cases are predicted by a fold that knows their subject" in str(error.value)
+    with pytest.raises(InputError, match="has 1 folds, and fold 3 is asked for"):
+        gathered(tmp_path, asked, fold=3)
+
+
+def test_names_are_compared_as_results_call_them(tmp_path):
+    put(tmp_path / "Müller [1].nii.gz", label(1))
+    model = PredictionsModel(network="predictions", files=f"{tmp_path}/{{case}}.nii.gz")
+    assert list(prediction_files.found(model, STRUCTURES, 0, 0)) == ["Mueller_1"]
+    put(tmp_path / "Mueller_1.nii.gz", label(1))
+    with pytest.raises(InputError, match="would be case Mueller_1"):
+        prediction_files.found(model, STRUCTURES, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"files": "p/{fold}.nii.gz"}, r"files: \{case\} is missing"),
+        ({"files": "p/{name}.nii.gz"}, r"unknown placeholder \{name\}"),
+        ({"seeds": [0, 1]}, r"files has no \{seed\}"),
+        ({"labels": {"liver": "x"}}, "expected a whole number"),
+        ({"labels": {"liver": 1, "spleen": 1}}, "value 1 stands for two things"),
+        (
+            {"files": "{case}/{structure}.nii", "labels": {"liver": 1}},
+            "expected the name of a file",
+        ),
+        ({"train_on": ["a"]}, "train_on: trainer: predictions trains nothing"),
+    ],
+)
+def test_a_model_that_cannot_be_meant_is_refused(keys, told):
+    with pytest.raises(ValueError, match=told):
+        PredictionsModel.model_validate(
+            {"network": "predictions", "trainer": "predictions", "files": "{case}.nii.gz", **keys}
+        )

@@ -1,0 +1,168 @@
+"""`segstudy new --from`: the study file of predictions that are there already."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from segstudy import cli
+from segstudy.errors import InputError
+from segstudy.images.files import write_label, write_nifti
+from segstudy.new_command import new_from
+from segstudy.start import check_tables
+from segstudy.study import read_study
+
+LABEL = np.zeros((4, 3, 2), np.uint8)
+LABEL[1], LABEL[2] = 1, 2
+
+
+def put(path, array=LABEL):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_label(path, array, np.eye(4))
+
+
+def put_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+DESCRIBED = {
+    "channel_names": {"0": "CT"},
+    "labels": {"background": 0, "liver": 1, "tumour": 2},
+    "numTraining": 4,
+    "file_ending": ".nii.gz",
+}
+SPLITS = [{"train": ["c", "d"], "val": ["a", "b"]}, {"train": ["a", "b"], "val": ["c", "d"]}]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A finished tree of two configurations and their ensemble, in nnU-Net's own layout; and raw data with a case more."""
+    results = tmp_path / "nnUNet_results" / "Dataset007_Liver"
+    gathered = []
+    for configuration in ("2d", "3d_fullres"):
+        model = results / f"nnUNetTrainer__nnUNetPlans__{configuration}"
+        put_json(model / "dataset.json", DESCRIBED)
+        for fold, one in enumerate(SPLITS):
+            for case in one["val"]:
+                put(model / f"fold_{fold}" / "validation" / f"{case}.nii.gz")
+        gathered.append(model / "crossval_results_folds_0_1")
+    members = "___".join(path.parent.name for path in gathered)
+    gathered.append(results / "ensembles" / f"ensemble___{members}___0_1")
+    for folder, chosen in zip(gathered, ([], ["keep_largest"], ["keep_largest"]), strict=True):
+        put_json(folder / "postprocessing.json", {"postprocessing_fns": chosen})
+        for case in "abcd":
+            put(folder / f"{case}.nii.gz")
+            put(folder / "postprocessed" / f"{case}.nii.gz")
+    put_json(tmp_path / "nnUNet_preprocessed" / results.name / "splits_final.json", SPLITS)
+    raw = tmp_path / "raw" / results.name
+    put_json(raw / "dataset.json", DESCRIBED)
+    for case in "abcde":
+        put(raw / "labelsTr" / f"{case}.nii.gz")
+        (raw / "imagesTr").mkdir(exist_ok=True)
+        write_nifti(raw / "imagesTr" / f"{case}_0000.nii.gz", LABEL.astype(np.int16), np.eye(4))
+    return results
+
+
+def test_a_finished_tree_becomes_a_study_of_its_own_folds(tree, tmp_path):
+    file = tmp_path / "study.yaml"
+    told = new_from(["nnunet", str(tree.parent)], file, raw=tmp_path / "raw")
+    study = read_study(file)
+    check_tables(study)
+    assert (study.folds, study.modality, study.trains) == ([0, 1], "CT", False)
+    assert study.structures == ["liver", "tumour"]
+    ensemble = "ensemble_nnunet_2d_nnunet_3d_fullres"
+    assert list(study.models) == [
+        *("nnunet_2d", "nnunet_3d_fullres", ensemble),
+        *("nnunet_3d_fullres_postprocessed", f"{ensemble}_postprocessed"),
+    ]
+    assert [name for name, one in study.models.items() if one.chosen_on_tested] == [
+        "nnunet_3d_fullres_postprocessed",
+        f"{ensemble}_postprocessed",
+    ]
+    assert "nnunet_2d: nnU-Net chose no post-processing" in told
+    assert all(one.training_splits.endswith("splits_final.json") for one in study.models.values())
+    rows = (tmp_path / "study.cases.tsv").read_text().splitlines()
+    assert rows[0] == "case\tsubject\timage\tlabel\tfold"
+    assert [row.split("\t")[0] + row[-1] for row in rows[1:]] == ["a0", "b0", "c1", "d1"]
+    with pytest.raises(InputError, match=r"study\.yaml: is there already"):
+        new_from(["nnunet", str(tree)], file)
+
+
+def test_without_raw_data_the_labels_are_those_nnunet_measured_against(tree, tmp_path):
+    measured = {
+        "metric_per_case": [
+            {"reference_file": str(tmp_path / "raw" / tree.name / "labelsTr" / "a.nii.gz")}
+        ]
+    }
+    with pytest.raises(
+        InputError, match=r"are not where nnU-Net had them; name nnUNet_raw by --raw"
+    ):
+        new_from(["nnunet", str(tree)], tmp_path / "study.yaml")
+    model = tree / "nnUNetTrainer__nnUNetPlans__2d"
+    put_json(model / "fold_0" / "validation" / "summary.json", measured)
+    new_from(["nnunet", str(tree)], tmp_path / "study.yaml")
+    study = read_study(tmp_path / "study.yaml")
+    check_tables(study)
+    assert not study.datasets["Liver"].has_images
+    assert study.tested_datasets == ["Liver"]
+
+
+def test_folds_that_only_some_models_have_are_left_out_and_told(tree, tmp_path):
+    for path in (tree / "nnUNetTrainer__nnUNetPlans__2d" / "fold_1" / "validation").iterdir():
+        path.unlink()
+    told = new_from(["nnunet", str(tree)], tmp_path / "study.yaml", raw=tmp_path / "raw")
+    assert "compared in folds [0] alone: nnUNetTrainer__nnUNetPlans__2d lacks [1]" in told
+    assert read_study(tmp_path / "study.yaml").folds == [0]
+
+
+def test_regions_and_ignored_values_of_nnunet_are_the_studys(tree, tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    for file in tree.glob("*/dataset.json"):
+        put_json(file, DESCRIBED | {"labels": labels})
+    new_from(["nnunet", str(tree)], tmp_path / "study.yaml", raw=tmp_path / "raw")
+    study = read_study(tmp_path / "study.yaml")
+    assert study.datasets["Liver"].structures == {"label_1": 1, "core": 2}
+    assert study.datasets["Liver"].ignore == (3,)
+    assert study.composite_regions == {"whole": ("label_1", "core")}
+
+
+def test_folders_of_each_layout_become_patterns(tmp_path):
+    for case in ("p_1", "p_11"):
+        put(tmp_path / "ref" / f"{case}.nii.gz")
+        put(tmp_path / "plain" / f"{case}.nii.gz", 3 * LABEL)
+        put(tmp_path / "monai" / case / f"{case}_trans.nii.gz")
+        for structure in ("liver", "spleen"):
+            put(tmp_path / "total" / case / f"{structure}.nii.gz")
+    folders = [str(tmp_path / name) for name in ("ref", "plain", "monai", "total")]
+    told = new_from(["predictions", *folders], tmp_path / "study.yaml")
+    content = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    assert {name: one["files"] for name, one in content["models"].items()} == {
+        "plain": "plain/{case}.nii.gz",
+        "monai": "monai/{case}/{case}_trans.nii.gz",
+        "total": "total/{case}/{structure}.nii.gz",
+    }
+    study = read_study(tmp_path / "study.yaml")
+    check_tables(study)
+    assert (study.folds, study.structures) == ([0], ["label_1", "label_2"])
+    assert "models.plain: " in told
+    assert "has the values 3, 6, which the references have not" in told
+    assert "has the structures liver, spleen, which" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--from", "elsewhere", "x"], "expected `nnunet RESULTS_DIR...` or `predictions"),
+        (["--from", "predictions", "x"], "expected `nnunet RESULTS_DIR...` or `predictions"),
+        (["--from", "nnunet", "absent"], "absent: no such folder"),
+        (["--from", "nnunet", "."], "no predictions of nnU-Net's validation"),
+        (["--from", "predictions", ".", ".", "--raw", "x"], "--raw x: goes with --from nnunet"),
+    ],
+)
+def test_what_cannot_be_read_is_told_without_a_trace(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new", "study.yaml", *words]) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "study.yaml").exists()

@@ -1,0 +1,358 @@
+"""A study file for predictions that are there already: what a person would write by hand, from what lies in the folders.
+
+`nnunet_tree` looks through a finished nnU-Net tree, `plain_folders` through references and folders of label maps; `write`
+writes the study file, and the table of cases beside it.
+"""
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from segstudy.errors import InputError
+from segstudy.files import write_text
+from segstudy.images.files import read_label
+from segstudy.images.names import is_image, stem
+from segstudy.sides import likely_pairs
+from segstudy.words import count
+
+LOOKED_AT = 3
+"""Predictions of a folder whose values are looked at."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Hold what label values mean.
+
+    Parameters
+    ----------
+    structures
+        Name -> value.
+    regions
+        Region that is several structures -> their names.
+    ignore
+        The value of voxels that nobody has labelled.
+    """
+
+    structures: dict[str, int]
+    regions: dict[str, list[str]] = field(default_factory=dict)
+    ignore: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold a case of the table: its name, files, and the fold that predicted it, where there are folds."""
+
+    case: str
+    label: Path
+    images: tuple[Path, ...] = ()
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class PredictedStudy:
+    """Hold what a study file is to say.
+
+    Parameters
+    ----------
+    dataset
+        Name of the dataset.
+    labels
+        What its values mean.
+    rows
+        Its cases.
+    models
+        Name -> keys of the model; paths are `Path`, patterns begin with the folder that they lie in.
+    modality, channels
+        Of the images.
+    folds, run_folds
+        Number of folds, and those that every model has; 0 where nothing is cross-validated.
+    notes
+        What a person should know, a sentence each.
+    """
+
+    dataset: str
+    labels: Labels
+    rows: list[Row]
+    models: dict[str, dict[str, Any]]
+    modality: str = "other"
+    channels: tuple[str, ...] = ("image",)
+    folds: int = 0
+    run_folds: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def write(study: PredictedStudy, file: Path) -> Path:
+    """Write the study file, and `<study>.cases.tsv` beside it; return the table's path.
+
+    Raises InputError where the table is there already.
+    """
+    table = file.with_name(f"{file.stem}.cases.tsv")
+    if table.exists():
+        raise InputError(f"{table}: is there already, and is not written over; name another file")
+    images = max(len(row.images) for row in study.rows)
+    columns = ["image"] if images == 1 else [f"image_{name}" for name in study.channels[:images]]
+    folds = ["fold"] if study.folds else []
+    lines = ["\t".join(["case", "subject", *columns, "label", *folds])]
+    for row in study.rows:
+        files = [_named(path, file) for path in (*row.images, row.label)]
+        own_fold = [str(row.fold)] if study.folds else []
+        lines.append("\t".join([row.case, row.case, *files, *own_fold]))
+    write_text(table, "\n".join(lines) + "\n")
+    text = yaml.safe_dump(
+        _content(study, file, table), sort_keys=False, allow_unicode=True, width=120
+    )
+    write_text(
+        file, f"# Written by segstudy new --from; every key: config/README.md of segstudy.\n{text}"
+    )
+    return table
+
+
+def _content(study: PredictedStudy, file: Path, table: Path) -> dict[str, Any]:
+    """Return the keys and values of the study file."""
+    labels, source = study.labels, {"layout": "table", "path": table.name}
+    with_images = any(row.images for row in study.rows)
+    pairs = likely_pairs(list(labels.structures))
+    dataset = {
+        "source": source if with_images else {**source, "images": False},
+        "modality": study.modality,
+        **({} if study.folds else {"role": "test"}),
+        **(
+            {"channels": list(study.channels)}
+            if study.channels != ("image",) and with_images
+            else {}
+        ),
+        "structures": labels.structures,
+        **({"ignore": labels.ignore} if labels.ignore else {}),
+        **({"left_right_pairs": [list(pair) for pair in pairs]} if pairs else {}),
+    }
+    splits = {"folds": study.folds}
+    if len(study.run_folds) < study.folds:
+        splits["run_folds"] = list(study.run_folds)
+    models = {
+        name: {
+            "trainer": "predictions",
+            **{
+                key: _named(held, file) if isinstance(held, Path) else held
+                for key, held in model.items()
+            },
+        }
+        for name, model in study.models.items()
+    }
+    return {
+        "datasets": {study.dataset: dataset},
+        **({"splits": splits} if study.folds else {}),
+        "models": models,
+        **({"metrics": {"composite_regions": labels.regions}} if labels.regions else {}),
+    }
+
+
+def _named(path: Path, file: Path) -> str:
+    """Name a path from the study file's folder where it lies below that; otherwise by its absolute path."""
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(file.parent))
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def key_of(text: str) -> str:
+    """Return a text as a name of letters, digits and underscores."""
+    return re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "predictions"
+
+
+def labels_of(described: Mapping[str, Any], where: Path) -> Labels:
+    """Return what label values mean, by the `labels` of a `dataset.json`: nnU-Net's, with regions too, or Decathlon's.
+
+    Raises InputError where they are none of these.
+    """
+    given = described.get("labels")
+    if not isinstance(given, dict):
+        raise InputError(f"{where}: labels: found {given!r}; expected names and values of labels")
+    if all(str(key).isdecimal() and isinstance(name, str) for key, name in given.items()):
+        given = {name: int(key) for key, name in given.items()}
+    single, regions, ignore = {}, {}, None
+    for name, value in given.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, int) and not isinstance(one, bool) for one in values):
+            raise InputError(
+                f"{where}: labels.{name}: found {value!r}; expected a whole number, or several"
+            )
+        if name == "ignore":
+            ignore = values[0]
+        elif len(values) > 1:
+            regions[name] = values
+        elif values != [0]:
+            single[name] = values[0]
+    named = {value: name for name, value in single.items()}
+    for value in sorted({value for values in regions.values() for value in values} - named.keys()):
+        named[value] = f"label_{value}"
+    return Labels(
+        {name: value for value, name in sorted(named.items())},
+        {name: [named[value] for value in values] for name, values in regions.items()},
+        ignore,
+    )
+
+
+# --- folders of label maps ----------------------------------------------------------------------
+
+
+def plain_folders(
+    reference: Path, predictions: Sequence[Path], images: Path | None = None
+) -> PredictedStudy:
+    """Look through a folder of references and folders of predictions.
+
+    Parameters
+    ----------
+    reference
+        Folder of label maps, a file a case.
+    predictions
+        Folders with a file a case (`CASE.nii.gz`, `CASE/CASE_trans.nii.gz` as MONAI's bundles write), or a file a
+        structure (`CASE/STRUCTURE.nii.gz`, as TotalSegmentator writes).
+    images
+        Folder of images, named as the references, with `_0000` behind or not.
+
+    Raises
+    ------
+    InputError
+        Where a folder is not there or holds nothing of the references' names.
+    """
+    labels = files_in(reference)
+    if not labels:
+        raise InputError(f"{reference}: no label maps; expected files such as case.nii.gz")
+    rows = [Row(case, path, _images(images, case)) for case, path in labels.items()]
+    described = next(
+        (
+            path
+            for path in (reference / "dataset.json", reference.parent / "dataset.json")
+            if path.is_file()
+        ),
+        None,
+    )
+    meant = labels_of(_json(described), described) if described else _by_value(labels.values())
+    models, notes = {}, []
+    for folder in predictions:
+        name = key_of(folder.resolve().name)
+        if name in models:
+            name = key_of(f"{folder.resolve().parent.name}_{name}")
+        pattern, held = pattern_of(folder, labels)
+        models[name] = {"files": folder / pattern}
+        known = set(meant.structures if "{structure}" in pattern else meant.structures.values())
+        other = sorted(set(held) - known, key=str)
+        if other:
+            what = "structures" if "{structure}" in pattern else "values"
+            notes.append(
+                f"models.{name}: {folder} has the {what} {', '.join(map(str, other[:8]))}, which the references have not: "
+                f"say under labels which are {', '.join(meant.structures)}, and background_labels: all if the others are none"
+            )
+    if not images:
+        notes.append("no images: the report shows labels on black; --images DIR names them")
+    if not described:
+        notes.append("datasets.cases.structures: name the values; nothing in the folders does")
+    return PredictedStudy("cases", meant, rows, models, notes=tuple(notes))
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """Return the image files right in a folder: name without suffix -> file. Raises InputError where there is no folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    return {
+        stem(path): path for path in sorted(folder.iterdir()) if is_image(path) and path.is_file()
+    }
+
+
+def pattern_of(folder: Path, cases: Collection[str]) -> tuple[str, list]:
+    """Find the pattern of a folder's predictions.
+
+    Parameters
+    ----------
+    folder
+        Of predictions, in any layout that `plain_folders` knows.
+    cases
+        Names that the references have.
+
+    Returns
+    -------
+    pattern : str
+        Below the folder, e.g. `{case}/{case}_trans.nii.gz`.
+    held : list
+        Label values in the first files; names of structures where each has a file of its own.
+
+    Raises
+    ------
+    InputError
+        Where there is no folder, or no file with the name of a reference in its path.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    longest = re.compile("|".join(map(re.escape, sorted(cases, key=len, reverse=True))))
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if not is_image(path):
+            continue
+        text = path.relative_to(folder).as_posix()
+        match = longest.search(text)
+        if match:
+            found.setdefault(text.replace(match[0], "{case}"), []).append(path)
+    if not found:
+        raise InputError(
+            f"{folder}: none of its files has the name of a reference, e.g. {next(iter(cases))}, in its path; expected "
+            "CASE.nii.gz, CASE/CASE_trans.nii.gz or CASE/STRUCTURE.nii.gz"
+        )
+    most = max(map(len, found.values()))
+    best = [pattern for pattern, paths in found.items() if len(paths) == most]
+    folders = {pattern.rpartition("/")[0] for pattern in best}
+    if len(best) > 1 and len(folders) == 1 and "{case}" in next(iter(folders)):
+        ending = "." + best[0].rpartition("/")[2].partition(".")[2]
+        return f"{folders.pop()}/{{structure}}{ending}", [stem(Path(pattern)) for pattern in best]
+    values = {value for path in found[best[0]][:LOOKED_AT] for value in _values(path)}
+    return best[0], sorted(values)
+
+
+def _values(path: Path) -> list[int]:
+    return [value for value in np.unique(read_label(path).array).tolist() if value]
+
+
+def _by_value(paths: Iterable[Path]) -> Labels:
+    """Name structures by the values that label maps hold."""
+    values = sorted({value for path in paths for value in _values(path)})
+    if not values:
+        raise InputError(
+            "the references hold nothing but background; expected label maps with structures"
+        )
+    return Labels({f"label_{value}": value for value in values})
+
+
+def _images(folder: Path | None, case: str) -> tuple[Path, ...]:
+    """Return the image of a case in a folder, or its channels; InputError where there is none."""
+    if folder is None:
+        return ()
+    files = files_in(folder)
+    channels = sorted(name for name in files if re.fullmatch(rf"{re.escape(case)}_\d{{4}}", name))
+    names = [case] if case in files else channels
+    if not names:
+        raise InputError(
+            f"{folder}: no image of case {case}; expected {case}.nii.gz or {case}_0000.nii.gz"
+        )
+    return tuple(files[name] for name in names)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    from segstudy.files import read_json
+
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected names and values, as in nnU-Net's file of this name")
+    return content
+
+
+def told(study: PredictedStudy, file: Path, table: Path) -> list[str]:
+    """Return the lines that say what was written and what to do next."""
+    folds = f", of {count(study.folds, 'fold')}" if study.folds else ""
+    return [
+        f"{file}: {count(len(study.models), 'model')} ({', '.join(study.models)})",
+        f"{table}: {count(len(study.rows), 'case')}{folds}; where a person has several scans, give these one subject",
+        *study.notes,
+    ]
