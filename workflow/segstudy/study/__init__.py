@@ -39,6 +39,7 @@ from segstudy.study.sources import (
     SlicesSource,
     TableSource,
     patterns_of,
+    published_words,
     source_kinds,
 )
 from segstudy.study.stages import (
@@ -115,6 +116,7 @@ __all__ = [
     "check_sources",
     "from_json",
     "patterns_of",
+    "published_words",
     "read_study",
     "source_kinds",
 ]
