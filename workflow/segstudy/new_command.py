@@ -1,6 +1,8 @@
-"""`segstudy new`: write a first study file with a case table, a profile, or folds dealt afresh."""
+"""`segstudy new`: write a first study file, for a folder or with a case table, a profile, or folds dealt afresh."""
 
 import argparse
+import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"study file to write (default: study.yaml); {TABLE} goes beside it, where there is none",
     )
     parser.add_argument(
+        "--from",
+        dest="folder",
+        metavar="DIR",
+        type=Path,
+        help="propose the dataset by the files in a folder: layout or patterns, structures, modality, and what is unsure",
+    )
+    parser.add_argument(
         "--profile",
         metavar="NAME",
         help="write NAME/config.yaml to edit instead, for --profile NAME in this folder; slurm is there",
@@ -40,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="as for a run, with --splits: results=DIR",
     )
-    parser.epilog = "example: segstudy new my-study/study.yaml"
+    parser.epilog = "examples: segstudy new my-study/study.yaml; segstudy new --from /data/scans"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -56,20 +65,41 @@ def run(options: argparse.Namespace) -> None:
     given = [f"{what} ({value})" for what, value in asked.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: ask for one at a time")
+    if options.folder is not None and (options.profile or options.splits) is not None:
+        raise InputError(f"--from ({options.folder}): is for a study file; leave out {given[0]}")
     if options.profile is not None:
         print(new_profile(options.profile, Path()))
     elif options.splits is not None:
         print(new_splits(options.splits, ["--config", *options.config]))
+    elif options.folder is not None:
+        print(new_study_from(options.folder, options.file or Path("study.yaml")))
     else:
         print(new_study(options.file or Path("study.yaml")))
 
 
+def new_study_from(folder: Path, file: Path) -> str:
+    """Write a study file for what is in a folder; return how much of it was found, what is unsure, and what to do next.
+
+    Raises InputError where nothing in the folder is an image with a label, and as `new_study` does.
+    """
+    from segstudy.download.proposal import propose
+
+    _check_new(file)
+    proposal = propose(folder)
+    path = folder if folder.is_absolute() else Path(os.path.relpath(folder, file.parent))
+    proposal.entry["source"]["path"] = path.as_posix()
+    name = re.sub(r"\W+", "_", folder.resolve().name, flags=re.ASCII).strip("_").lower() or "mine"
+    head, _, rest = TEMPLATE.read_text(encoding="utf-8").partition("datasets:\n")
+    text = f"{head}datasets:\n{proposal.text(name)}\n{rest[rest.index('# --- Folds') :]}"
+    write_text(file, text.replace("FILE", shlex.quote(str(file))))
+    found = f"{file}: {proposal.entry['source']['layout']}, {proposal.cases} cases of {proposal.subjects} subjects"
+    unsure = [f"unsure: {one}" for one in proposal.unsure]
+    return "\n".join([found, *unsure, f"then: segstudy study {shlex.quote(str(file))} --cases"])
+
+
 def new_study(file: Path) -> str:
     """Write a study file and, where there is none, an empty case table beside it; return what to do next."""
-    if file.suffix not in (".yaml", ".yml"):
-        raise InputError(f"{file}: a study file ends in .yaml: {file}.yaml")
-    _refuse(file)
-    refuse_twin(file)
+    _check_new(file)
     write_text(file, TEMPLATE.read_text(encoding="utf-8").replace("FILE", shlex.quote(str(file))))
     table = file.parent / TABLE
     if table.exists():
@@ -109,6 +139,14 @@ def new_splits(chosen: str, config: Sequence[str] = ()) -> str:
         f"{path}: emptied; the next run deals all subjects into folds by splits.seed (the same subjects and seed give "
         f"the same folds: change it for others)\nthen: segstudy preview {shlex.quote(chosen)}"
     )
+
+
+def _check_new(file: Path) -> None:
+    """Raise InputError for a name that no new study file can have."""
+    if file.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{file}: a study file ends in .yaml: {file}.yaml")
+    _refuse(file)
+    refuse_twin(file)
 
 
 def _refuse(file: Path) -> None:
