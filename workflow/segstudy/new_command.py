@@ -1,6 +1,8 @@
-"""`segstudy new`: write a first study file with a case table, a profile, folds dealt afresh, or the metrics that suit."""
+"""`segstudy new`: write a first study file, for a folder or with a case table, a profile, folds dealt afresh, or metrics that suit."""
 
 import argparse
+import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,8 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="origin",
         nargs="+",
         metavar="WHAT",
-        help="write the study file of predictions that are there: `nnunet RESULTS_DIR...` of a finished nnU-Net tree, or "
-        "`predictions REFERENCE_DIR PREDICTED_DIR...` of folders of label maps (MONAI's, TotalSegmentator's)",
+        help="write the study file of what is there: `DIR` proposes the dataset by the files in a folder (layout or patterns, "
+        "structures, modality, and what is unsure); `nnunet RESULTS_DIR...` takes the predictions of a finished nnU-Net tree, "
+        "`predictions REFERENCE_DIR PREDICTED_DIR...` those in folders of label maps (MONAI's, TotalSegmentator's)",
     )
     parser.add_argument(
         "--raw", type=Path, metavar="DIR", help="with --from nnunet: nnUNet_raw, for the images"
@@ -64,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="as for a run, with --splits: results=DIR",
     )
-    parser.epilog = "example: segstudy new my-study/study.yaml"
+    parser.epilog = "examples: segstudy new my-study/study.yaml; segstudy new --from /data/scans"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -81,6 +84,10 @@ def run(options: argparse.Namespace) -> None:
     given = [f"{what} ({value})" for what, value in asked.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)}: ask for one at a time")
+    if options.origin is not None and given and options.file is None:
+        raise InputError(
+            f"--from ({' '.join(options.origin)}): is for a study file; leave out {given[0]}"
+        )
     if options.profile is not None:
         print(new_profile(options.profile, Path()))
     elif options.splits is not None:
@@ -88,13 +95,46 @@ def run(options: argparse.Namespace) -> None:
     elif options.metrics is not None:
         print(new_metrics(options.metrics))
     elif options.origin is not None:
-        print(
-            new_from(
-                options.origin, options.file or Path("study.yaml"), options.raw, options.images
-            )
-        )
+        print(_new_from(options))
     else:
         print(new_study(options.file or Path("study.yaml")))
+
+
+def _new_from(options: argparse.Namespace) -> str:
+    """Write the study file of what `--from` names; the study file may stand behind it."""
+    origin, file = options.origin, options.file
+    if file is None and len(origin) > 1 and origin[-1].endswith((".yaml", ".yml")):
+        *origin, last = origin
+        file = Path(last)
+    file = file or Path("study.yaml")
+    if origin[0] in ("nnunet", "predictions"):
+        return new_from(origin, file, options.raw, options.images)
+    if len(origin) > 1:
+        raise InputError(
+            f"--from {' '.join(origin)}: expected one folder, `nnunet RESULTS_DIR...` or "
+            "`predictions REFERENCE_DIR PREDICTED_DIR...`"
+        )
+    return new_study_from(Path(origin[0]), file)
+
+
+def new_study_from(folder: Path, file: Path) -> str:
+    """Write a study file for what is in a folder; return how much of it was found, what is unsure, and what to do next.
+
+    Raises InputError where nothing in the folder is an image with a label, and as `new_study` does.
+    """
+    from segstudy.download.proposal import propose
+
+    _check_new(file)
+    proposal = propose(folder)
+    path = folder if folder.is_absolute() else Path(os.path.relpath(folder, file.parent))
+    proposal.entry["source"]["path"] = path.as_posix()
+    name = re.sub(r"\W+", "_", folder.resolve().name, flags=re.ASCII).strip("_").lower() or "mine"
+    head, _, rest = TEMPLATE.read_text(encoding="utf-8").partition("datasets:\n")
+    text = f"{head}datasets:\n{proposal.text(name)}\n{rest[rest.index('# --- Folds') :]}"
+    write_text(file, text.replace("FILE", shlex.quote(str(file))))
+    found = f"{file}: {proposal.entry['source']['layout']}, {proposal.cases} cases of {proposal.subjects} subjects"
+    unsure = [f"unsure: {one}" for one in proposal.unsure]
+    return "\n".join([found, *unsure, f"then: segstudy study {shlex.quote(str(file))} --cases"])
 
 
 def new_study(file: Path) -> str:

@@ -422,7 +422,7 @@ def test_the_audit_of_masks_writes_a_table_that_names_the_label_maps(tmp_path):
         ({"image": "/data/{case}.nii", "label": "{case}_seg.nii"}, "expected a path below"),
         (
             {"image": "{case}.nii", "masks": {"heart": "{case}_h.nii"}},
-            r"source.masks: heart; expected a pattern for each of the structures \(heart, aorta\)",
+            r"source.masks: heart; expected one for each of the structures \(heart, aorta\)",
         ),
     ],
 )
@@ -441,7 +441,7 @@ def test_images_of_other_channels_are_refused(tmp_path):
     entry = {"source": source, "modality": "MR", "structures": {"a": 1}, "channels": ["t2"]}
     with pytest.raises(
         ValidationError,
-        match=r"source.images: t1; expected a pattern for each of the channels \(t2\)",
+        match=r"source.images: t1; expected one for each of the channels \(t2\)",
     ):
         Dataset.model_validate(entry)
 

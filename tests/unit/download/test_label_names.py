@@ -200,9 +200,7 @@ def test_a_table_beside_the_files_or_above_is_compared(tmp_path):
     root = bids(tmp_path, values=(1, 2), sessions=False)
     labels = root / "derivatives" / "freesurfer"
     (labels / "dseg.tsv").unlink()
-    dataset = settings(
-        "bids", root, source={"layout": "bids", "path": str(root), "label_desc": "aseg"}
-    )
+    dataset = settings("bids", root, source={"layout": "bids", "path": str(root), "label": "aseg"})
     assert contradictions(dataset) == []
     beside = labels / "sub-02" / "anat" / "sub-02_desc-aseg_dseg.tsv"
     beside.write_text(SWAPPED)

@@ -283,7 +283,7 @@ def test_bids_takes_images_of_the_pipeline_by_their_description(tmp_path):
             write_nifti(folder / f"{name}_desc-{description}_T1w.nii.gz", voxels(number), AFFINE)
     both = {"left": 17, "right": 53}
     raw = list_cases(dataset("bids", tmp_path, both)).cases
-    chosen = list_cases(dataset("bids", tmp_path, both, source={"image_desc": "brain"})).cases
+    chosen = list_cases(dataset("bids", tmp_path, both, source={"image": "brain"})).cases
     assert [case.images[0].name for case in raw] == [f"{case.case}_T1w.nii.gz" for case in raw]
     assert [case.case for case in chosen] == [case.case for case in raw]
     for case, plain in zip(chosen, raw, strict=True):
@@ -303,9 +303,10 @@ def test_bids_says_what_is_missing_and_what_is_ambiguous(tmp_path):
     listing = list_cases(dataset("bids", tmp_path, both))
     assert [case.case for case in listing.cases] == ["sub-01_ses-b"]
     said = " | ".join(map(str, listing.problems))
-    assert "2 files *_dseg.nii.gz (sub-01_ses-a_desc-aseg_dseg.nii.gz" in said
-    assert "0 files *_T1w.nii.gz" in said
-    chosen = dataset("bids", tmp_path, both, source={"label_desc": "aseg"})
+    assert "2 files *_dseg (sub-01_ses-a_desc-aseg_dseg.nii.gz, " in said
+    assert "expected one: set source.label: {desc: aseg or manual}" in said
+    assert "0 files *_T1w; expected one, in " in said
+    chosen = dataset("bids", tmp_path, both, source={"label": "aseg"})
     assert len(list_cases(chosen).cases) == 2
     (tmp_path / "derivatives/other/sub-01").mkdir(parents=True)
     shutil.copytree(labels / "sub-01", tmp_path / "derivatives/other/sub-01", dirs_exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from segstudy.cases import Case
+from segstudy.download.file_layout import Masks
 from segstudy.download.label_names import value_map
 from segstudy.download.layouts import Listing
 from segstudy.download.problems import Problem
@@ -19,6 +20,7 @@ from segstudy.images.files import (
     Image,
     compare_grids,
     read_grid,
+    read_image,
     read_label,
     within_memory,
     write_label,
@@ -126,7 +128,7 @@ def read_slice(file: Path) -> np.ndarray:
 def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 1) -> Listing:
     """Write the label maps that a listing makes of masks; cases whose masks do not fit are refused.
 
-    A voxel is a structure's where a mask of it is not 0. Where masks of several structures overlap, the
+    A voxel is a structure's where a mask of it is not 0, or a probability above its threshold. Where masks of several structures overlap, the
     first structure has the voxel, and a warning counts them.
 
     Parameters
@@ -155,7 +157,7 @@ def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 
         try:
             with within_memory(case.case, masks.image):
                 grid = read_grid(masks.image)
-                label = _merged(masks.structures, structures, grid, note)
+                label = _merged(masks, structures, grid, note)
             _write(case.label, label, grid.affine, like=masks.image)
         except InputError as error:
             file, _, text = str(error).partition(": ")
@@ -175,7 +177,7 @@ def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 
 
 
 def _merged(
-    masks: Mapping[str, Sequence[Path]],
+    masks: Masks,
     structures: Mapping[str, int],
     grid: Grid,
     note: Callable[[Path, str], None],
@@ -183,22 +185,15 @@ def _merged(
     """Merge masks of structures, in order of precedence, to a label map (i, j, k) on the grid of their image."""
     label = np.zeros(grid.shape, np.uint16)
     names = {value: name for name, value in structures.items()}
-    for structure, files in masks.items():
+    for structure, files in masks.structures.items():
         region = np.zeros(grid.shape, bool)
         for file in files:
-            mask = read_label(file)
-            difference = compare_grids(grid, mask.grid)
-            if difference:
-                raise InputError(f"{file}: other grid than its image (named first): {difference}")
-            held = [str(value) for value in np.unique(mask.array[mask.array != 0])]
-            if len(held) > 1:
-                shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
-                note(file, f"a mask with several values ({shown}): all are taken for {structure}")
-            if mask.integer_deviation:
-                note(file, f"numbers up to {mask.integer_deviation:.3g} off whole ones are rounded")
+            if file in masks.thresholds:
+                region |= _probable(file, masks.thresholds[file], grid)
+            else:
+                region |= _masked(file, structure, grid, note)
             for text in headers.warnings(file):
                 note(file, text)
-            region |= mask.array != 0
         counts = np.bincount(label[region])
         for value in np.flatnonzero(counts):
             if value:
@@ -210,6 +205,39 @@ def _merged(
                 note(files[0], text)
         label[region & (label == 0)] = structures[structure]
     return label.astype(np.uint16 if label.max(initial=0) > 255 else np.uint8)
+
+
+def _masked(
+    file: Path, structure: str, grid: Grid, note: Callable[[Path, str], None]
+) -> np.ndarray:
+    """Return where a mask on a grid is not 0."""
+    mask = read_label(file)
+    _refuse_other_grid(file, grid, mask.grid)
+    held = [str(value) for value in np.unique(mask.array[mask.array != 0])]
+    if len(held) > 1:
+        shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+        note(file, f"a mask with several values ({shown}): all are taken for {structure}")
+    if mask.integer_deviation:
+        note(file, f"numbers up to {mask.integer_deviation:.3g} off whole ones are rounded")
+    return mask.array != 0
+
+
+def _probable(file: Path, threshold: float, grid: Grid) -> np.ndarray:
+    """Return where probabilities on a grid are above a threshold. Raises InputError for what are none."""
+    image = read_image(file)
+    _refuse_other_grid(file, grid, image.grid)
+    low, high = float(image.array.min()), float(image.array.max())
+    if (
+        not -1e-3 <= low <= high <= 1 + 1e-3
+    ):  # resampling may overshoot a little; nan is refused too
+        raise InputError(f"{file}: values from {low:g} to {high:g}; expected probabilities, 0 to 1")
+    return image.array[0] > threshold
+
+
+def _refuse_other_grid(file: Path, expected: Grid, found: Grid) -> None:
+    difference = compare_grids(expected, found)
+    if difference:
+        raise InputError(f"{file}: other grid than its image (named first): {difference}")
 
 
 def in_study_values(

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segstudy.cases import Case
@@ -36,10 +36,13 @@ class Masks:
         Structure -> files of its masks, in order of precedence; none where it has no file.
     image
         An image of the case, on whose grid the masks lie.
+    thresholds
+        File of probabilities -> the one above which a voxel is the structure's; other files are masks.
     """
 
     structures: Mapping[str, tuple[Path, ...]]
     image: Path
+    thresholds: Mapping[Path, float] = field(default_factory=dict)
 
 
 class PatternedFiles:

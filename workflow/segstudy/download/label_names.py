@@ -5,11 +5,11 @@ Names stand in `dataset.json`, in `dseg.tsv` tables of BIDS and in headers of la
 warnings.
 """
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from segstudy import bids
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
 from segstudy.files import read_json
@@ -81,41 +81,18 @@ def compare_tables(
     """
     tables: dict[Path, None] = {}
     for label in labels:
-        folders = described_in(label, root)
-        for folder in folders:
-            matching = [path for path in _tables(folder) if _entities(path) <= _entities(label)]
-            if matching:
-                tables[max(matching, key=lambda path: (len(_entities(path)), path.name))] = None
-                break
+        if table := bids.nearest_table(label, root):
+            tables[table] = None
         if not described:
-            tables |= dict.fromkeys(folder / "dataset.json" for folder in folders[:2])
+            tables |= dict.fromkeys(
+                folder / "dataset.json" for folder in described_in(label, root)[:2]
+            )
     problems = []
     for path in tables:
-        names = dseg_names(path) if path.suffix == ".tsv" else _json_names(path)
+        names = bids.read_table(path) if path.suffix == ".tsv" else _json_names(path)
         file = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
         problems += compare_names(names, file, dataset)
     return problems
-
-
-def _tables(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*dseg.tsv")) if not path.name.startswith(".")]
-
-
-def _entities(path: Path) -> set[str]:
-    """Return the entities of a file name: `sub-01`, `desc-aseg`."""
-    return {part for part in path.name.split(".")[0].split("_") if "-" in part}
-
-
-def dseg_names(table: Path) -> dict[int, str]:
-    """Read a BIDS label table (columns index and name), value -> name; InputError for another table."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        return {int(row["index"]): row["name"].strip() for row in rows}
-    except (KeyError, ValueError, AttributeError, TypeError, csv.Error):
-        raise InputError(
-            f"{table}: expected a table of labels with the columns index (whole numbers) and name"
-        ) from None
 
 
 def label_names(labels: Any) -> dict[int, str]:

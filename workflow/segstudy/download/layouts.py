@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.cases import Case
+from segstudy.download.bids_layout import BidsFiles
 from segstudy.download.file_layout import Masks, PatternedFiles
 from segstudy.download.label_names import compare_names, compare_tables, label_names
 from segstudy.download.names import one_person_perhaps
@@ -81,8 +82,8 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
         raise InputError(f"{path}: no such {'table' if source.layout == 'table' else 'folder'}")
     if source.layout == "oasis_slices":
         return _oasis_slices(path, dataset, derived or Path("derived"))
-    if source.layout == "files":
-        listing = _files(path, dataset, derived or Path("derived"))
+    if source.layout in _WITH_MASKS:
+        listing = _WITH_MASKS[source.layout](path, dataset, derived or Path("derived"))
     else:
         listing = _LAYOUTS[source.layout](path, dataset)
     described = source.layout in ("msd", "nnunet")
@@ -461,67 +462,10 @@ def _colour_table(file: Path) -> dict[int, str]:
 # --- BIDS ---------------------------------------------------------------------------------------
 
 
-def _bids(root: Path, dataset: Dataset) -> Listing:
-    """List raw images beside a pipeline's `dseg` files, paired by subject and session."""
-    source = dataset.source
-    if len(source.suffixes) != len(dataset.channels):
-        raise InputError(
-            f"source.suffixes: {len(source.suffixes)} ({', '.join(source.suffixes)}); expected one for "
-            f"each of the {len(dataset.channels)} channels ({', '.join(dataset.channels)})"
-        )
-    pipeline = _pipeline(root, source.pipeline)
-    ending = (f"_desc-{source.label_desc}" if source.label_desc else "") + "_dseg.nii.gz"
-    sessions = _bids_files(pipeline, ending)
-    image_root = pipeline if source.image_desc else root
-    desc = f"_desc-{source.image_desc}" if source.image_desc else ""
-    channels = [_bids_files(image_root, f"{desc}_{suffix}.nii.gz") for suffix in source.suffixes]
-    problems, cases = [], []
-    for key in sorted(sessions.keys() | channels[0].keys()):
-        case, files = "_".join(key), [sessions.get(key, [])] + [c.get(key, []) for c in channels]
-        wanted = [f"*{ending}", *(f"*{desc}_{suffix}.nii.gz" for suffix in source.suffixes)]
-        for matches, pattern in zip(files, wanted, strict=True):
-            if len(matches) != 1:
-                which = f" ({', '.join(path.name for path in matches)})" if matches else ""
-                hint = "; set source.label_desc or source.image_desc" if matches else ""
-                text = f"{len(matches)} files {pattern}{which}; expected one{hint}"
-                problems.append(Problem(case, "/".join((*key, "anat")), text))
-        if all(len(matches) == 1 for matches in files):
-            label, *images = (matches[0] for matches in files)
-            cases.append(Case(case, key[0], tuple(images), label))
-    return Listing(root, cases, problems)
-
-
-def _pipeline(root: Path, name: str | None) -> Path:
-    """Return the folder of `derivatives` that holds the labels."""
-    folder = root / "derivatives"
-    able = sorted(
-        path for path in folder.glob("*") if path.is_dir() and any(path.rglob("sub-*_dseg.nii.gz"))
-    )
-    known = ", ".join(path.name for path in able) or "none"
-    if name is not None:
-        if folder / name not in able:
-            raise InputError(
-                f"{folder / name}: source.pipeline: no sub-*_dseg.nii.gz in it; those with labels: {known}"
-            )
-        return folder / name
-    if len(able) != 1:
-        raise InputError(
-            f"{folder}: expected one folder with sub-*_dseg.nii.gz files, found {len(able)} ({known})"
-            + ("; set source.pipeline" if able else "; labels belong there in a BIDS dataset")
-            + ("" if able else _elsewhere(root, "derivatives/*/sub-*"))
-        )
-    return able[0]
-
-
-def _bids_files(root: Path, ending: str) -> dict[tuple[str, ...], list[Path]]:
-    """Return files of that ending by subject, or subject and session: ("sub-01", "ses-1")."""
-    files: dict[tuple[str, ...], list[Path]] = {}
-    for pattern in ("sub-*/anat/*", "sub-*/ses-*/anat/*"):
-        for path in sorted(root.glob(pattern)):
-            if path.name.endswith(ending) and not path.name.startswith("."):
-                key = tuple(map(composed, path.relative_to(root).parts[:-2]))
-                files.setdefault(key, []).append(path)
-    return files
+def _bids(root: Path, dataset: Dataset, derived: Path) -> Listing:
+    """List images and labels by subject, session and entities; label maps of masks are to be written."""
+    cases, problems, masks = BidsFiles(root, dataset).cases(derived)
+    return Listing(root, cases, problems, masks=masks)
 
 
 # --- label maps alone ---------------------------------------------------------------------------
@@ -715,8 +659,9 @@ _LAYOUTS = {
     "segthor": _segthor,
     "phantom": _segthor,
     "neurite_oasis": _neurite_oasis,
-    "bids": _bids,
     "label_maps": _label_maps,
     "plugin": _plugin,
     "table": _table,
 }
+_WITH_MASKS = {"files": _files, "bids": _bids}
+"""Layouts whose label maps may have to be made."""

@@ -37,7 +37,7 @@ from segstudy.publish.results import Results
 from segstudy.publish.settings_file import PLUGINS, write_resolved, write_settings
 from segstudy.publish.viewer import write_viewer
 from segstudy.publish.words import markdown
-from segstudy.study import PredictionsModel, Study, patterns_of
+from segstudy.study import PredictionsModel, Study, published_words
 
 CHECKSUMS = "SHA256SUMS"
 FOLDS = "settings.splits.tsv"
@@ -119,12 +119,7 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
     case_names, places = set(), set()
     for dataset, settings in study.datasets.items():
         source = settings.source
-        published += [
-            word
-            for key in ("registered", "pipeline", "image_desc", "label_desc", "layout")
-            if (word := getattr(source, key, None))
-        ]
-        published += patterns_of(source)
+        published += published_words(source)
         if path := getattr(source, "path", None):
             paths += [Path(path), Path(path).absolute()]
         url = getattr(source, "url", None)

@@ -41,6 +41,7 @@ from segstudy.study.sources import (
     SlicesSource,
     TableSource,
     patterns_of,
+    published_words,
     source_kinds,
 )
 from segstudy.study.stages import (
@@ -122,6 +123,7 @@ __all__ = [
     "check_sources",
     "from_json",
     "patterns_of",
+    "published_words",
     "read_study",
     "source_kinds",
 ]

@@ -15,7 +15,13 @@ from segstudy.study.settings import (
     Pairs,
     Settings,
 )
-from segstudy.study.sources import FilesSource, LabelMapsSource, Source, TableSource
+from segstudy.study.sources import (
+    BidsSource,
+    FilesSource,
+    LabelMapsSource,
+    Source,
+    TableSource,
+)
 
 
 def _structures_schema(schema: dict) -> None:
@@ -194,14 +200,14 @@ class Dataset(RepairedCohort):
         """Take the channels from the images by channel, where the file does not say them."""
         source = content.get("source") if isinstance(content, dict) else None
         images = source.get("images") if isinstance(source, dict) else None
-        if isinstance(images, dict) and images and source.get("layout") == "files":
+        if isinstance(images, dict) and images and source.get("layout") in ("files", "bids"):
             return {"channels": list(images), **content}
         return content
 
     @model_validator(mode="after")
     def _patterns_of_all(self) -> "Dataset":
-        """Refuse patterns of other channels and structures than the dataset's."""
-        if not isinstance(self.source, FilesSource):
+        """Refuse patterns and entities of other channels and structures than the dataset's."""
+        if not isinstance(self.source, FilesSource | BidsSource):
             return self
         for key, given, known in (
             ("images", self.source.images, self.channels),
@@ -210,7 +216,7 @@ class Dataset(RepairedCohort):
             if given and set(given) != set(known):
                 what = "channels" if key == "images" else "structures"
                 raise ValueError(
-                    f"source.{key}: {', '.join(given)}; expected a pattern for each of the {what} ({', '.join(known)})"
+                    f"source.{key}: {', '.join(given)}; expected one for each of the {what} ({', '.join(known)})"
                 )
         return self
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from segstudy import paths, plugins
+from segstudy import bids, paths, plugins
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 from segstudy.grid_search import Grids, expand
@@ -30,6 +30,7 @@ from segstudy.study.old_names import (
 )
 from segstudy.study.quick import shortened
 from segstudy.study.settings import Settings
+from segstudy.study.sources import BidsSource
 from segstudy.study.study import Study
 from segstudy.study.study_model import NOT_LEARNED
 from segstudy.study.validation_errors import Keys, describe, keys_at, keys_named_by
@@ -67,6 +68,7 @@ def read_study(
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced, place)
     _place_predictions(content, path, place)
+    _find_values(content, path, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):
         content["models"] = {name: shortened(own) for name, own in content["models"].items()}
     _expand_grids(content, path, place)
@@ -285,6 +287,64 @@ def _placed_pattern(text: str, file: Path, where: str) -> str:
     if slash and not folder:
         return text
     return f"{paths.from_study_file(folder or '.', file, where)}/{text[len(folder + slash) :]}"
+
+
+def _find_values(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
+    """Find the values of structures that are names of a BIDS dataset's own table, as the file of the results has them.
+
+    Parameters
+    ----------
+    content
+        The study file's keys and values, which are changed.
+    file
+        The study file.
+    place
+        Gives the place of a key in the file.
+    """
+    for name, source in _sources(content).items():
+        dataset = content["datasets"][name]
+        structures = dataset.get("structures")
+        if source.get("layout") != "bids" or "label_table" in dataset:
+            continue
+        if not isinstance(structures, list) or not all(isinstance(one, str) for one in structures):
+            continue
+        with suppress(ValidationError):  # told with all that is wrong with the study
+            settings = BidsSource.model_validate(source)
+            keys = ("datasets", name, "structures")
+            where = f"{file}{place(keys)}: {'.'.join(keys)}"
+            dataset["structures"] = _values_by_table(structures, settings, where)
+
+
+def _values_by_table(structures: list[str], source: BidsSource, where: str) -> dict[str, list[int]]:
+    """Look up structures in the `dseg.tsv` that holds for a dataset's first label map; a name without a side is both."""
+    from segstudy.images.segments import is_name
+
+    advice = "give each structure its value (name: value), or set label_table"
+    if not source.path or not Path(source.path).is_dir():
+        raise InputError(f"{where}: names of a dataset that is not on disk; {advice}")
+    root = Path(source.path)
+    wanted = source.wanted_labels
+    folder = bids.label_root(root, source.pipeline, wanted.values())
+    labels = bids.matching((file for _, file in bids.files_below(folder)), wanted.get("label", {}))
+    tables = (bids.nearest_table(label.path, root) for label in labels)
+    table = next(filter(None, tables), None)
+    if table is None or source.masks:
+        raise InputError(
+            f"{where}: no dseg.tsv names the values of the labels in {folder}; {advice}"
+        )
+    names = bids.read_table(table)
+    values = {}
+    for structure in structures:
+        sides = [f"left {structure}", f"right {structure}"]
+        exact = [value for value, said in names.items() if is_name(said, structure)]
+        values[structure] = exact or [
+            value for value, said in names.items() if any(is_name(said, one) for one in sides)
+        ]
+        if not values[structure]:
+            near = difflib.get_close_matches(structure, names.values(), n=1)
+            known = f"did you mean {near[0]}?" if near else f"known: {', '.join(names.values())}"
+            raise InputError(f"{where}: {structure} is no name of {table}; {known}")
+    return values
 
 
 def _with_kinds(content: dict) -> dict:

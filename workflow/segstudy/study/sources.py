@@ -1,5 +1,6 @@
 """Where a dataset's files are, and in which layout."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -11,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from segstudy import bids
 from segstudy.file_patterns import FOLD, SPLIT, Pattern, check_pattern
 from segstudy.study.references import source_with_kind
 from segstudy.study.settings import (
@@ -125,28 +127,119 @@ class NeuriteSource(Origin):
     )
 
 
-class BidsSource(Origin):
-    """A BIDS dataset with segmentations among its derivatives.
+def _entities(value: Any) -> dict[str, tuple[str, ...]]:
+    """Turn entities as a person writes them into lists of text. Raises ValueError for what are none.
 
-    Images `sub-*/[ses-*/]anat/*_<suffix>.nii.gz`; labels
-    `derivatives/<pipeline>/sub-*/[ses-*/]anat/*_dseg.nii.gz`, with a `dseg.tsv` of values and names
-    beside them or above. A session is a case of its subject.
+    A text alone is the value of `desc`; an empty value is `none`.
     """
+    entities = {"desc": value} if isinstance(value, str) else value
+    if not isinstance(entities, dict):
+        raise ValueError(f"found {value!r}; expected entities, such as {{desc: preproc, run: 1}}")
+    return {str(entity): _values(str(entity), own) for entity, own in entities.items()}
+
+
+def _values(entity: str, value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    texts = tuple(bids.NONE if one is None else str(one) for one in values)
+    if not texts or not all(re.fullmatch(r"[A-Za-z0-9+]+", one) for one in (entity, *texts)):
+        raise ValueError(
+            f"{entity}: found {value!r}; expected letters and digits, as behind {entity}- in the files' names, "
+            f"several in order of preference, or {bids.NONE} for names without it"
+        )
+    return texts
+
+
+_VALUES = {"anyOf": [{"type": ["string", "integer", "null"]}, {"type": "array"}]}
+Entities = Annotated[
+    dict[str, tuple[str, ...]],
+    BeforeValidator(_entities),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": _VALUES}]}
+    ),
+]
+
+
+class BidsSource(Origin):
+    """A BIDS dataset with segmentations among its derivatives, or a derivative dataset alone.
+
+    Images `sub-*/[ses-*/]anat/*_T1w.nii[.gz]`; labels `derivatives/<pipeline>/sub-*/[ses-*/]anat/*_dseg.nii[.gz]`. A session is a
+    case of its subject. Which files are meant is said by entities, `{desc: preproc, space: [MNI152NLin2009cAsym, none], run: 1}`,
+    with `suffix` (`T1w`, `dseg`) and `datatype` (`anat`, `dwi`, `perf`) among them: of several values, the first that a session has;
+    `none`: names without it; a text alone is a `desc`. What nobody asked for follows: labels on the scan's own grid (without
+    `space` and `res`) are preferred, images go with the label in `space`, `res`, `acq`, `rec` and `run`, and `anat` comes before other
+    folders. Files that differ in anything else are refused with what tells them apart. `structures` may be names
+    of the `dseg.tsv` beside the labels or above, as `label_table` has it.
+    """
+
+    old_names = {"image_desc": "image", "label_desc": "label"}
 
     layout: Literal["bids"]
     suffixes: tuple[str, ...] = Field(
         ("T1w",), min_length=1, description="suffix of each channel's file, in the channels' order"
     )
+    image: Entities = Field({}, description="entities of all images")
+    images: dict[Name, Entities] = Field(
+        {},
+        description="in place of `suffixes`, channel: entities of its images; `channels` follows from it",
+    )
+    label: Entities = Field({}, description="entities of the label maps; `suffix` is `dseg`")
+    masks: dict[str, Entities] = Field(
+        {},
+        description="in place of `label`, structure: entities of its masks; `suffix` is `mask`, or `probseg` for probabilities. "
+        "As those of the layout `files`, they are merged in this order",
+    )
+    missing_masks: Literal["refuse", "empty"] = Field(
+        "refuse",
+        description="what a mask means that is not there: `refuse`: a bad case; `empty`: the structure is not in the image",
+    )
+    threshold: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="probability of a `probseg` above which a voxel is the structure's",
+    )
+    several: Literal["refuse", "first", "last", "each"] = Field(
+        "refuse",
+        description="which of several scans of a session, told apart by `acq`, `rec` and `run`, is its case: none (`refuse`), the `first` "
+        "or `last`, or `each` label's, as cases of one subject",
+    )
     pipeline: str | None = Field(
-        None, description="folder in `derivatives`; left out: the only one that holds labels"
-    )
-    image_desc: str | None = Field(
         None,
-        description="take images of this `desc-` from the pipeline's folder; left out: the raw ones",
+        description="folder in `derivatives` with the labels; left out: the only one that holds any",
     )
-    label_desc: str | None = Field(
-        None, description="`desc-` of the label files, where a session has several"
+    image_pipeline: str | None = Field(
+        None,
+        description="folder in `derivatives` with the images; left out: the raw ones, or, of images with a `desc`, `space` or `res`, "
+        "those beside the labels",
     )
+
+    @model_validator(mode="after")
+    def _no_key_without_its_use(self) -> "BidsSource":
+        unused = {
+            "label": self.label and self.masks,
+            "missing_masks": self.missing_masks != "refuse" and not self.masks,
+            "suffixes": "suffixes" in self.model_fields_set and self.images,
+        }
+        for key, is_unused in unused.items():
+            if is_unused:
+                other = "masks" if key == "label" else "label" if self.label else "images"
+                raise ValueError(f"{key}: is of no use beside {other}; leave it out")
+        return self
+
+    @property
+    def wanted_images(self) -> dict[str, bids.Wanted]:
+        """Return the entities of each channel's images, by the key that says so."""
+        own = {f"images.{channel}": entities for channel, entities in self.images.items()}
+        own = own or {suffix: {"suffix": (suffix,)} for suffix in self.suffixes}
+        return {
+            role: {"suffix": ("T1w",), **self.image, **entities} for role, entities in own.items()
+        }
+
+    @property
+    def wanted_labels(self) -> dict[str, bids.Wanted]:
+        """Return the entities of label maps, or of each structure's masks, by the key that says so."""
+        own = {f"masks.{name}": {"suffix": ("mask",), **one} for name, one in self.masks.items()}
+        return own or {"label": {"suffix": ("dseg",), **self.label}}
 
 
 class LabelMapsSource(Origin):
@@ -312,3 +405,13 @@ def source_kinds() -> dict[str, type[Settings]]:
 def patterns_of(source: Settings) -> tuple[str, ...]:
     """Return the patterns of a source's files; none where the layout says which files they are."""
     return tuple(source.roles.values()) if isinstance(source, FilesSource) else ()
+
+
+def published_words(source: Settings) -> tuple[str, ...]:
+    """Return what a source says of its data set that tells nothing of where it lies: layouts, patterns, entities."""
+    keys = ("registered", "pipeline", "image_pipeline", "layout")
+    words = [word for key in keys if (word := getattr(source, key, None))]
+    if isinstance(source, BidsSource):
+        wanted = [*source.wanted_images.values(), *source.wanted_labels.values()]
+        words += [value for one in wanted for values in one.values() for value in values]
+    return (*words, *patterns_of(source))

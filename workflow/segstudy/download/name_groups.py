@@ -1,0 +1,190 @@
+"""Groups of files whose names differ in numbers alone, and the patterns that they have in common."""
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segstudy.images.names import is_image
+
+_KEPT = r"(?i:(?<![a-z0-9])t[12][a-z]{0,4}(?![a-z0-9])|(?<![a-z0-9])[1-4]d(?![a-z0-9]))"
+_SLOT = r"\d+|(?<=images)(?:Tr|Va|Ts)|(?<=labels)(?:Tr|Va|Ts)"
+_PARTS = re.compile(f"({_KEPT})|({_SLOT})")
+_PERSON = re.compile(
+    r"(?i)(?:^|[^a-z])(?:sub|subject|pat|patient|pt|participant|person)[-_]?[a-z]*$"
+)
+_WORD = re.compile(r"([A-Za-z]+)[-_ ]?$")
+
+Key = tuple[str, ...]
+"""What the slots of a group stand for in a case."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold files whose paths are alike but for what stands in their slots.
+
+    Parameters
+    ----------
+    texts
+        What is written out before, between and behind the slots.
+    slots
+        For each slot, the variable that stands in it: slots that always hold the same are one.
+    files
+        Value of each variable -> path below the root.
+    """
+
+    texts: tuple[str, ...]
+    slots: tuple[int, ...]
+    files: Mapping[Key, str]
+
+    @property
+    def first(self) -> str:
+        """Return the first of the paths."""
+        return min(self.files.values())
+
+    @property
+    def said(self) -> str:
+        """Return what is written out, in small letters."""
+        return "#".join(self.texts).lower()
+
+    def pattern(self, names: Sequence[str]) -> str:
+        """Return the pattern of the paths.
+
+        names: for each variable, a name in braces, or text that is written out.
+        """
+        parts = [self.texts[0]]
+        for variable, text in zip(self.slots, self.texts[1:], strict=True):
+            parts += [names[variable], text]
+        return "".join(parts)
+
+
+def image_paths(root: Path) -> list[str]:
+    """Return the image files below a folder, and folders of DICOM slices or pictures, sorted; hidden ones do not count."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name[0] != "."]
+        seen = [name for name in names if name[0] != "."]
+        images = [name for name in seen if is_image(name)]
+        slices = [name for name in seen if name.lower().endswith((".dcm", ".ima", ".png"))]
+        relative = Path(folder).relative_to(root)
+        found += [(relative / name).as_posix() for name in images]
+        if len(slices) > 1 and not images:
+            found.append(relative.as_posix())
+    return sorted(found)
+
+
+def groups_of(paths: Iterable[str]) -> list[Group]:
+    """Group paths that differ in numbers alone, and in the folder of a person or site."""
+    paths = list(paths)
+    top, folders = _folders_alike(paths)
+    alike: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
+    for path in paths:
+        folder, _, inside = path.removeprefix(top).partition("/")
+        if folder in folders:
+            (start, *texts), values = _parted(inside)
+            parted = (top, f"/{start}", *texts), [folder, *values]
+        else:
+            parted = _parted(path)
+        alike.setdefault(parted[0], []).append((path, parted[1]))
+    return [_group(texts, own) for texts, own in sorted(alike.items())]
+
+
+def _parted(path: str) -> tuple[tuple[str, ...], list[str]]:
+    """Part a path into what is written out and what stands in its slots."""
+    texts, values, at = [""], [], 0
+    for match in _PARTS.finditer(path):
+        texts[-1] += path[at : match.start()]
+        at = match.end()
+        if match[1]:
+            texts[-1] += match[1]
+        else:
+            values.append(match[2])
+            texts.append("")
+    texts[-1] += path[at:]
+    return tuple(texts), values
+
+
+def _folders_alike(paths: list[str]) -> tuple[str, set[str]]:
+    """Find folders without numbers that hold the same kinds of files each, several kinds: `anna`, `bert`, or `Utrecht`.
+
+    Returns
+    -------
+    top : str
+        What all paths begin with, up to these folders.
+    folders : set of str
+        Their names.
+    """
+    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    top = f"{top}/" if top else ""
+    inside: dict[str, set[tuple[str, ...]]] = {}
+    for path in paths:
+        folder, slash, rest = path.removeprefix(top).partition("/")
+        if slash and not _PARTS.search(folder):
+            inside.setdefault(folder, set()).add(_parted(rest)[0])
+    kinds = list(inside.values())
+    return top, {name for name, own in inside.items() if len(own) > 1 and kinds.count(own) > 1}
+
+
+def _group(texts: tuple[str, ...], own: list[tuple[str, list[str]]]) -> Group:
+    """Make slots that always hold the same one variable, and write out those that hold one text."""
+    columns = list(zip(*(values for _, values in own), strict=True))
+    kept, written, slots = {}, [texts[0]], []
+    for column, text in zip(columns, texts[1:], strict=True):
+        if len(set(column)) == 1:
+            written[-1] += column[0] + text
+            continue
+        slots.append(kept.setdefault(column, len(kept)))
+        written.append(text)
+    keys = list(zip(*kept, strict=True)) if kept else [() for _ in own]
+    return Group(tuple(written), tuple(slots), dict(zip(keys, (p for p, _ in own), strict=True)))
+
+
+def aligned(group: Group, other: Group) -> tuple[tuple[int, ...], set[Key]]:
+    """Find which variables of a group are those of another one, by what they stand for.
+
+    Returns
+    -------
+    order : tuple of int
+        For each variable of `other`, the one of `group`.
+    shared : set
+        The keys of `other` that both have; none where they have other numbers of variables.
+    """
+    count = len(next(iter(other.files)))
+    if len(next(iter(group.files))) != count:
+        return (), set()
+
+    def shared(order: Sequence[int]) -> set[Key]:
+        return {tuple(key[place] for place in order) for key in group.files} & other.files.keys()
+
+    best = max(itertools.permutations(range(count)), key=lambda order: len(shared(order)))
+    return best, shared(best)
+
+
+def names_of(group: Group, keys: Iterable[Key]) -> list[str]:
+    """Name the variables of a group, in braces; what is the same in all keys is written out.
+
+    The subject is what stands behind `sub-` or `patient`, or what several cases share, few of many each, where
+    no other variable tells the cases apart.
+    """
+    keys = list(keys)
+    columns = list(zip(*keys, strict=True))
+    alone = [len(set(column)) == len(keys) for column in columns]
+    names: list[str] = []
+    for variable, column in enumerate(columns):
+        number = len(set(column))
+        if number == 1:
+            names.append(column[0])
+            continue
+        before = group.texts[group.slots.index(variable)].rpartition("/")[2]
+        word = _WORD.search(before)
+        shared = number < len(keys) <= number**2 and not any(alone)
+        if "{subject}" not in names and (_PERSON.search(before) or shared):
+            name = "{subject}"
+        elif alone[variable] and "{case}" not in names:
+            name = "{case}"
+        else:
+            name = f"{{{word[1].lower()}}}" if word else "{time}" if variable else "{group}"
+        names.append(name if name not in names else f"{{part{variable}}}")
+    return names
