@@ -16,7 +16,7 @@ from segstudy.boxes import Box, bounding_box, whole
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, compare_grids, read_image
 from segstudy.images.headers import nifti_affine, one_line, open_nifti
-from segstudy.images.names import NIFTI
+from segstudy.images.names import is_nifti
 from segstudy.planes import NORMAL_AXIS, PLANE_ACROSS
 
 # RAS axis shown across and RAS axis shown upwards; letters of left, right, top, bottom.
@@ -153,7 +153,7 @@ def read_volume(paths: Sequence[Path], grid: Grid) -> np.ndarray:
 def _read(paths: Sequence[Path], grid: Grid, index: list) -> np.ndarray:
     """Read part of an image's first channel; of a NIfTI file only that part is decoded."""
     path = paths[0]
-    if not str(path).endswith(NIFTI):
+    if not is_nifti(path):
         image = read_image(list(paths[:1]))
         _same_grid(path, image.grid, grid)
         return image.array[0][tuple(index)]
