@@ -109,7 +109,7 @@ def test_other_voxel_sizes_and_directions_are_refused():
 def test_a_resampled_box_has_its_volume_where_it_was():
     """A box of 12 x 12 x 12 mm whose borders are those of voxels on both grids."""
     fine, coarse = np.diag([1.0, 1, 1, 1]), np.diag([-2.0, 2, 2, 1])
-    coarse[:3, 3] = (23.5, 0.5, 0.5)
+    coarse[:3, 3] = (22.5, 0.5, 0.5)
     array = np.zeros((24, 24, 24), np.uint16)
     array[6:18, 6:18, 6:18] = 300
     found = resampled(Image(array, fine), Grid((12, 12, 12), coarse))

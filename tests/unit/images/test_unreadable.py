@@ -58,7 +58,7 @@ def test_links_without_content(tmp_path):
 def test_folders(tmp_path):
     (tmp_path / "p1/series").mkdir(parents=True)
     (tmp_path / "p1/series/IM0001").write_bytes(DICOM)
-    assert refusal(tmp_path / "p1").startswith("not readable as DICOM (")
+    assert refusal(tmp_path / "p1").startswith("no DICOM image in it; ")
     (tmp_path / "p2").mkdir()
     (tmp_path / "p2/b.nii").touch()
     assert refusal(tmp_path / "p2").endswith(f"did you mean {tmp_path / 'p2/b.nii'}?")

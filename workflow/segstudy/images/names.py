@@ -30,8 +30,11 @@ _SPELT = str.maketrans(
 
 def ending(path: Path | str) -> str:
     """Return the ending of an image file's name in small letters, such as `.nii.gz`; empty for other files."""
-    name = Path(path).name.lower()
-    return next((known for known in _ENDINGS if name.endswith(known)), "")
+    name = Path(path).name
+    known = next((known for known in _ENDINGS if name.lower().endswith(known)), "")
+    parts = name[len(name) - len(known) :].split(".")[1:]
+    # nibabel finds `.NII.gz`, and not `.Nii`.
+    return known if all(part in (part.lower(), part.upper()) for part in parts) else ""
 
 
 def is_image(path: Path | str) -> bool:

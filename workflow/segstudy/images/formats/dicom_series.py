@@ -229,18 +229,24 @@ def _voxels(path: Path, slices: list, shape: tuple[int, int, int]) -> np.ndarray
     for start in range(0, shape[2], BLOCK):
         count = min(BLOCK, shape[2] - start)
         for n in range(count):
-            one, slices[start + n] = slices[start + n], None
-            if one.file_meta.TransferSyntaxUID.is_compressed:
-                block[n] = _decompressed(path, one)
-                continue
-            np.multiply(one.pixel_array, np.float32(one.get("RescaleSlope", 1)), out=block[n])
-            block[n] += np.float32(one.get("RescaleIntercept", 0))
+            block[n] = _rescaled(path, slices[start + n])
+            slices[start + n] = None
         volume[:, :, start : start + count] = block[:count].T
     return volume
 
 
-def _decompressed(path: Path, one) -> np.ndarray:
-    """Return the rescaled values of a compressed slice (row, column), by the GDCM in SimpleITK, which knows all codecs."""
+def _rescaled(path: Path, one) -> np.ndarray:
+    """Return the values of a slice (row, column); what pydicom cannot decompress, the GDCM in SimpleITK does."""
+    try:
+        stored = one.pixel_array
+    except (RuntimeError, NotImplementedError):
+        return _by_gdcm(path, one)
+    values = np.float32(one.get("RescaleSlope", 1)) * stored
+    values += np.float32(one.get("RescaleIntercept", 0))
+    return values
+
+
+def _by_gdcm(path: Path, one) -> np.ndarray:
     import SimpleITK
 
     try:
