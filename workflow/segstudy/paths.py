@@ -174,7 +174,8 @@ def listed_files(table: Path) -> list[str]:
                     path = cell_path(table, row[column], str(table))
                     (labels if header[column] == "label" else named).add(path)
     named |= labels | label_tables(labels, table.parent)
-    return followed(path for path in named if path.is_file())
+    held = (file for path in named for file in (path.rglob("*") if path.is_dir() else [path]))
+    return followed(file for file in held if file.is_file() and not file.name.startswith("."))
 
 
 def described_in(label: Path, root: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from segstudy.download.audit import audit
 from segstudy.download.layouts import list_cases
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_nifti
-from segstudy.images.segments import is_name, nifti_names, slicer_segments, value_map
+from segstudy.images.segments import is_name, named_segments, nifti_names, value_map
 
 STRUCTURES = {"heart": 1, "aorta": 2}
 
@@ -262,5 +262,5 @@ def test_real_slicer_files_with_exchanged_values(real_data):
     folder = real_data.parent / "cases" / "files"
     if not folder.is_dir():
         pytest.skip(f"no files of Slicer: {folder} is no folder")
-    assert slicer_segments(folder / "names_a.seg.nrrd")[:2] == [("spleen", 1), ("right kidney", 2)]
-    assert slicer_segments(folder / "names_b.seg.nrrd")[:2] == [("right kidney", 1), ("spleen", 2)]
+    assert named_segments(folder / "names_a.seg.nrrd")[:2] == [("spleen", 1), ("right kidney", 2)]
+    assert named_segments(folder / "names_b.seg.nrrd")[:2] == [("right kidney", 1), ("spleen", 2)]

@@ -35,11 +35,12 @@ def refusal(path) -> str:
         ("a.nii.gz", b"/annex/objects/SHA256E-s1--0.nii.gz\n", "only git-annex's (DataLad's) link"),
         ("a.nii.gz", b"", "an empty file (0 bytes)"),
         ("a.nrrd", b"\n<!DOCTYPE html><html>login</html>", "a web page"),
-        ("IM0001", DICOM, "a DICOM file; expected an image file"),
-        ("a.nii.gz", DICOM, "a DICOM file"),
-        ("a.NII.GZ", b"x", "in lower case: rename it to a.nii.gz"),
-        ("a.mgz", b"x", "convert it to .nii.gz, such as by mri_convert"),
-        ("a.png", b"x", "expected an image file (.nii, .nii.gz, .nrrd, .mha, .mhd)"),
+        ("a.nii.gz", DICOM, "a DICOM file, although its name ends in .nii.gz; rename it to a.dcm"),
+        ("a.dcm", b"x", "no DICOM file, although its name ends so"),
+        ("a.mgz", b"x", "not compressed, although its name ends in .mgz; rename it to a.mgh"),
+        ("a.mnc", b"x", "convert it to .nii.gz, such as by mnc2nii"),
+        ("a.png", b"x", "not readable as a PNG or TIFF picture"),
+        ("a.jpg", b"x", "expected an image file (.nii, .nii.gz, .hdr, .mgz, .mgh, .nrrd, .nhdr"),
     ],
 )
 def test_files_that_are_something_else(tmp_path, name, content, words):
@@ -57,7 +58,7 @@ def test_links_without_content(tmp_path):
 def test_folders(tmp_path):
     (tmp_path / "p1/series").mkdir(parents=True)
     (tmp_path / "p1/series/IM0001").write_bytes(DICOM)
-    assert refusal(tmp_path / "p1").startswith("a folder of DICOM files; ")
+    assert refusal(tmp_path / "p1").startswith("no DICOM image in it; ")
     (tmp_path / "p2").mkdir()
     (tmp_path / "p2/b.nii").touch()
     assert refusal(tmp_path / "p2").endswith(f"did you mean {tmp_path / 'p2/b.nii'}?")

@@ -46,12 +46,17 @@ def test_commas_part_channels_unless_they_are_in_a_files_name(here):
     assert names("x,y.nii") == {"x,y": ["x,y.nii"]}
 
 
+def test_a_folder_of_dicom_files_is_one_image(here):
+    for name in ("ct/p.1/IM1", "ct/p.2/IM1", "ct/p.2/IM2"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_bytes(b"\0" * 128 + b"DICM")
+    assert names("ct") == {"p.1": ["ct/p.1"], "p.2": ["ct/p.2"]}
+    assert names("ct/p.2") == {"p.2": ["ct/p.2"]}
+
+
 def test_what_is_none_is_said(here):
-    (here / "dicom").mkdir()
-    (here / "dicom/IM1").write_bytes(b"\0" * 128 + b"DICM")
     (here / "empty").mkdir()
     for text, words in (
-        ("dicom", "a folder of DICOM files"),
         ("empty", "no image file in it"),
         ("none.nii.gz", "no such file"),
         ("scans/notes.txt", "an empty file"),

@@ -17,8 +17,11 @@ from segstudy.download.problems import Problem, in_words
 from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
-from segstudy.images.files import Image, compare_grids, read_image, read_label, within_memory
+from segstudy.images.files import Image, read_image, read_label, within_memory
+from segstudy.images.fitting import fitted, resampled
+from segstudy.images.formats import format_of
 from segstudy.images.geometry import to_ras
+from segstudy.images.grids import Grid
 from segstudy.images.segments import nifti_names
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.images.value_checks import REFUSED, WARNING, image_problems
@@ -46,6 +49,10 @@ class AuditedCase:
         Of the image, to find it where it was saved anew.
     size
         Of its voxels and of the image.
+    used
+        The case with the files that later stages read; None: those delivered.
+    patient
+        What DICOM images tell of who the patient is, as a digest that is written nowhere; or empty.
     """
 
     case: Case
@@ -53,6 +60,8 @@ class AuditedCase:
     digest: str = ""
     signature: ImageSignature | None = None
     size: Size | None = None
+    used: Case | None = None
+    patient: str = ""
 
     @property
     def refused(self) -> bool:
@@ -74,8 +83,8 @@ def audit(
     threads
         Cases that are read at a time.
     derived
-        Where labels are written that have to be converted to the study's values
-        (`convert.write_converted`); None: they are only checked.
+        Where volumes are written that take the place of delivered files (`convert.derived_files`);
+        None: files are only checked.
 
     Returns
     -------
@@ -88,7 +97,7 @@ def audit(
     with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
         running = [pool.submit(_within_memory, case, dataset, derived) for case in named]
         findings = [task.result() for task in progress(running, "audit")]
-    findings = _in_proportion(findings)
+    findings = _of_patients(_in_proportion(findings))
     good = [finding for finding in findings if not finding.refused]
     problems = [*listing.problems, *problems]
     problems += [problem for finding in findings for problem in finding.problems]
@@ -183,32 +192,35 @@ def _within_memory(case: Case, dataset: Dataset, derived: Path | None) -> Audite
 def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> AuditedCase:
     """Read a case's files; check each by itself, against the others and against the study file.
 
-    A good case's labels in the study's values are written to `derived`, so that each file is
-    unzipped once.
+    A good case's volumes that take the place of delivered files are written to `derived`, so that each
+    file is unzipped once.
     """
     seen: list[tuple[Path | str, str, str]] = []
-    image, label, reference = (
-        _read(seen, read_image, case.images, len(dataset.channels)) if case.images else None,
-        _read(seen, read_label, case.label),
-        _read(seen, read_label, case.reference_label) if case.reference_label else None,
-    )
+    image = _read(seen, read_image, case.images, len(dataset.channels)) if case.images else None
+    image = image and _sized(seen, case.images[0], image, dataset)
+    grid = image.grid if image is not None else None
     for path in case.files:
         seen += [(path, text, WARNING) for text in headers.warnings(path)]
     if image is not None:
         ct = dataset.modality == "CT"
         seen += image_problems(image.array, case.images, dataset.channels, ct)
-    label = label and _as_named(seen, case.label, label, dataset)
-    reference = reference and _as_named(seen, case.reference_label, reference, dataset)
-    for path, label_map in ((case.label, label), (case.reference_label, reference)):
+        seen += [(case.images[0], text, WARNING) for text in image.notes]
+    read, labels = {}, {}
+    for path in (case.label, case.reference_label):
+        if path is None:
+            continue
+        read[path] = label_map = _read(seen, read_label, path, grid)
+        label_map = label_map and _sized(seen, path, label_map, dataset)
+        label_map = label_map and _as_named(seen, path, label_map, dataset)
+        labels[path] = label_map = label_map and _on_grid(seen, path, label_map, grid, dataset)
         if label_map is None:
             continue
+        seen += [(path, text, WARNING) for text in label_map.notes]
         seen += [(path, text, verdict) for text, verdict in label_problems(label_map, dataset)]
         if label_map.integer_deviation:
             text = f"numbers up to {label_map.integer_deviation:.3g} off whole ones, to which they are rounded"
             seen.append((path, text, WARNING))
-        difference = compare_grids(image.grid, label_map.grid) if image is not None else ""
-        if difference:
-            seen.append((path, f"other grid than its image (named first): {difference}", REFUSED))
+    label, reference = labels[case.label], labels.get(case.reference_label)
     if reference is not None and dataset.repair is not None:
         value = dataset.structures[dataset.repair.structure]
         if not (reference.array == value).any():
@@ -218,9 +230,6 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
     first = image if case.images else label
     if first is None or label is None:
         return AuditedCase(case, problems)
-    if derived is not None and not any(verdict == REFUSED for *_, verdict in seen):
-        labels = {case.label: label, case.reference_label: reference}
-        convert.write_converted(case, labels, dataset, derived)
     counts = _counts(label.array)
     measured = replace(
         case,
@@ -228,6 +237,11 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
         spacing_mm=first.grid.spacing_mm,
         voxels={name: counts.get(value, 0) for name, value in dataset.structures.items()},
     )
+    used = None
+    if derived is not None and not any(verdict == REFUSED for *_, verdict in seen):
+        pairs = {path: (read[path], label_map) for path, label_map in labels.items()}
+        new = convert.derived_files(case, image, pairs)
+        used = convert.write_derived(measured, new, derived)
     known = image is not None or len(counts) > 1
     return AuditedCase(
         measured,
@@ -235,6 +249,8 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
         _digest(to_ras(first)) if known else "",
         signature(image) if image is not None else None,
         image_size(first.grid),
+        used,
+        format_of(case.images[0]).patient(case.images[0]) if image is not None else "",
     )
 
 
@@ -253,6 +269,16 @@ def _read(seen: list, reader: Callable[..., Image], paths, *arguments) -> Image 
         return None
 
 
+def _sized(seen: list, path: Path, image: Image, dataset: Dataset) -> Image | None:
+    """Give voxels the size that the study says, where the file tells none; None if refused."""
+    if dataset.spacing_mm:
+        return image.with_spacing(dataset.spacing_mm)
+    if not image.has_spacing:
+        text = "a picture does not tell how large its voxels are; give spacing_mm: [column, row, slice] in the dataset"
+        seen.append((path, text, REFUSED))
+    return image if image.has_spacing else None
+
+
 def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image | None:
     """Convert a label to the values of the study: by names in its header, then merged; None if refused."""
     texts = contradictions(nifti_names(path), dataset)
@@ -263,6 +289,25 @@ def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image |
         return None
     seen += [(path, text, WARNING) for text in (*texts, *doubts)]
     return replace(label, array=array)
+
+
+def _on_grid(
+    seen: list, path: Path, label: Image, grid: Grid | None, dataset: Dataset
+) -> Image | None:
+    """Bring a label to the grid of its image, by resampling where the study asks for it; None if refused."""
+    if grid is None:
+        return label
+    try:
+        return fitted(label, grid)
+    except InputError as error:
+        if dataset.on_other_grid == "resample_label":
+            return resampled(label, grid)
+        text = (
+            f"other grid than its image (named first): {error}. Export the label on its image's grid, or set "
+            "on_other_grid: resample_label"
+        )
+        seen.append((path, text, REFUSED))
+        return None
 
 
 def label_problems(label: Image, dataset: Dataset) -> list[tuple[str, str]]:
@@ -334,6 +379,26 @@ def _in_proportion(findings: Sequence[AuditedCase]) -> list[AuditedCase]:
     return out
 
 
+def _of_patients(findings: Sequence[AuditedCase]) -> list[AuditedCase]:
+    """Make the DICOM cases of a patient one subject, where none is named: it is called as its first case."""
+    first: dict[str, str] = {}
+    out = []
+    for finding in sorted(findings, key=lambda finding: finding.case.case):
+        case = finding.case
+        if finding.patient and case.subject == case.case and not finding.refused:
+            subject = first.setdefault(finding.patient, case.case)
+            if subject != case.case:
+                text = f"of the same patient as case {subject} (PatientID): the two are one subject"
+                problem = Problem(case.case, str(case.images[0]), text, WARNING)
+                finding = replace(
+                    finding,
+                    case=replace(case, subject=subject),
+                    problems=[*finding.problems, problem],
+                )
+        out.append(finding)
+    return out
+
+
 def _of_the_cohort(
     problems: Sequence[Problem], findings: Sequence[AuditedCase], dataset: Dataset
 ) -> list[Problem]:
@@ -382,8 +447,12 @@ def _same_images(findings: Sequence[AuditedCase]) -> tuple[list[Case], list[Prob
         )
         problems.append(Problem(second, str(other.files[0]), text, WARNING))
     return [
-        replace(case, subject=merged[case.subject], same_image_as=of.get(name))
-        for name, case in cases.items()
+        replace(
+            finding.used or finding.case,
+            subject=merged[finding.case.subject],
+            same_image_as=of.get(finding.case.case),
+        )
+        for finding in findings
     ], problems
 
 

@@ -128,9 +128,8 @@ def _audit(options: argparse.Namespace) -> None:
     write_problems(options.problems, options.dataset, problems)
     options.cases.unlink(missing_ok=True)
     stop_if_unusable(cases, problems, dataset, options.problems, listing.root)
-    merged = [convert.converted_case(case, dataset, derived) for case in cases]
-    convert.remove_others(derived, [*cases, *merged])
-    write_cases(options.cases, merged, dataset.channels)
+    convert.remove_others(derived, cases)
+    write_cases(options.cases, cases, dataset.channels)
     log.info("%s: %d cases can be used", options.dataset, len(cases))
 
 

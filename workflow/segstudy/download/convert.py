@@ -4,7 +4,7 @@ import filecmp
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,11 @@ from segstudy.images.files import (
     write_label,
     write_nifti,
 )
+from segstudy.images.formats import format_of
 from segstudy.images.grids import Grid
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.integer_labels import to_integers
-from segstudy.images.names import NIFTI, times
+from segstudy.images.names import is_nifti, times
 from segstudy.images.segments import apply_value_map, replace_values
 from segstudy.images.value_checks import REFUSED, WARNING
 from segstudy.log import log, progress
@@ -103,7 +104,7 @@ def read_slice(file: Path) -> np.ndarray:
     InputError
         For a file that cannot be read, is coloured or is no single slice.
     """
-    if file.name.endswith(NIFTI):
+    if is_nifti(file):
         try:
             array = np.asarray(open_nifti(file).dataobj)
         except InputError:
@@ -264,45 +265,80 @@ def in_study_values(
     return replace_values(apply_value_map(label, moved, path), dataset.merged_labels), doubts
 
 
-def write_converted(
-    case: Case, labels: Mapping[Path, Image], dataset: Dataset, derived: Path
-) -> None:
-    """Write a case's labels to `derived`, as far as they were converted to the study's values.
+@dataclass(frozen=True)
+class Derived:
+    """Hold what takes the place of a delivered file.
+
+    Parameters
+    ----------
+    array
+        (i, j, k) of a label map or a channel, (i, j, k, channel) of an image.
+    affine
+        4x4, to RAS mm.
+    like
+        The file whose grid it keeps.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    like: Path | None = None
+
+
+def derived_files(
+    case: Case, image: Image | None, labels: Mapping[Path, tuple[Image, Image]]
+) -> dict[Path, Derived]:
+    """Return what later stages read in place of a case's delivered files.
+
+    An image that is no volume, such as a DICOM series, becomes one. So does such a label, and one whose
+    values or grid changed. All others stay as delivered.
 
     Parameters
     ----------
     case
         As delivered.
+    image
+        The case's image (channel, i, j, k), if any.
     labels
-        Label file of the case -> its label map in the study's values, as `in_study_values` returned it.
-    dataset
-        The dataset's settings.
-    derived
-        The folder.
+        Label file of the case -> its label map as read, and as the study has it.
     """
-    converted = converted_case(case, dataset, derived)
-    for file, new in (
-        (case.label, converted.label),
-        (case.reference_label, converted.reference_label),
-    ):
-        if new != file:
-            _write(new, labels[file].array, labels[file].affine, like=file)
+    found = {}
+    for number, path in enumerate(case.images):
+        if not format_of(path).is_volume:
+            one_of_all = len(case.images) > 1 or len(image.array) == 1
+            array = image.array[number] if one_of_all else np.moveaxis(image.array, 0, -1)
+            found[path] = Derived(_as_integers(array), image.affine)
+    for path, (read, now) in labels.items():
+        if now.array is not read.array or not format_of(path).is_volume:
+            like = path if now.affine is read.affine else case.images[0]
+            found[path] = Derived(now.array, now.affine, like)
+    return found
 
 
-def converted_case(case: Case, dataset: Dataset, derived: Path) -> Case:
-    """Replace labels of a case by those that `write_converted` writes.
-
-    A label is converted where a structure has several values, and where names in a header say other
-    ones; all others stay as delivered.
-    """
-    folders = {"label": "merged_labels", "reference_label": "merged_reference_labels"}
-    files = {
-        field: derived / folder / f"{case.case}.nii.gz"
-        for field, folder in folders.items()
-        if (file := getattr(case, field)) is not None
-        and (dataset.merged_labels or value_map(file, dataset)[0])
+def write_derived(case: Case, derived: Mapping[Path, Derived], folder: Path) -> Case:
+    """Write what `derived_files` returned, and return the case with these files in place of its own."""
+    names = {case.label: "merged_labels/{}", case.reference_label: "merged_reference_labels/{}"}
+    several = len(case.images) > 1
+    names |= {
+        path: f"images/{{}}_{number:04d}" if several else "images/{}"
+        for number, path in enumerate(case.images)
     }
-    return replace(case, **files)
+    files = {path: path for path in names}
+    for path, new in derived.items():
+        files[path] = folder / f"{names[path].format(case.case)}.nii.gz"
+        _write(files[path], new.array, new.affine, new.like)
+    return replace(
+        case,
+        images=tuple(files[path] for path in case.images),
+        label=files[case.label],
+        reference_label=files.get(case.reference_label),
+    )
+
+
+def _as_integers(array: np.ndarray) -> np.ndarray:
+    """Return whole numbers of 16 bits as such, which take half the room."""
+    low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+    fits = low <= array.min() and array.max() <= high  # false for nan
+    return array.astype(np.int16) if fits and np.array_equal(array, np.rint(array)) else array
 
 
 def remove_others(derived: Path, cases: Sequence[Case]) -> None:

@@ -5,8 +5,8 @@ import re
 from pathlib import Path, PurePath
 
 from segstudy.errors import InputError
+from segstudy.images.names import META, NRRD, PAIR, ending
 
-META, NRRD = (".mhd", ".mha"), (".nrrd", ".nhdr")
 _HEAD_BYTES = 1 << 20
 # Readers are more generous than the formats: other case, `:` for `=`. Each spelling that a reader may take is checked.
 _NAMED = {
@@ -42,7 +42,7 @@ def content_digest(path: Path, what: str) -> str:
 
 
 def voxel_files(path: Path | str) -> list[Path]:
-    """List the data files beside a MetaImage or NRRD header; none where the header file holds the voxels.
+    """List the data files beside a MetaImage, NRRD or NIfTI header; none where the header file holds the voxels.
 
     Files that a header names count even where they are missing.
 
@@ -53,7 +53,9 @@ def voxel_files(path: Path | str) -> list[Path]:
         otherwise name any file of this machine.
     """
     path = Path(path)
-    kind = next((kind for kind in _NAMED if path.suffix in kind), None)
+    if ending(path) == PAIR:
+        return [path.with_suffix(".IMG" if path.suffix.isupper() else ".img")]
+    kind = next((kind for kind in _NAMED if path.suffix.lower() in kind), None)
     if kind is None or not path.is_file():
         return []
     lines = _header(path, kind)

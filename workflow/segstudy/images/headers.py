@@ -31,7 +31,16 @@ from segstudy.images.grids import (
     compare_grids,
     longest_mm,
 )
-from segstudy.images.names import NIFTI, is_image, times
+from segstudy.images.names import (
+    FREESURFER,
+    NIFTI,
+    NRRD,
+    PAIR,
+    SLICER,
+    ending,
+    is_nifti,
+    times,
+)
 from segstudy.images.unreadable import why_unreadable
 from segstudy.log import log
 
@@ -73,10 +82,13 @@ def warnings(path: Path | str) -> list[str]:
 
     Reading the image raises the reason.
     """
-    if not is_image(path):
+    known = ending(path)
+    if not known:
         return []
     try:
-        return _nifti_warnings(path) if str(path).endswith(NIFTI) else _text_warnings(path)
+        if known in FREESURFER:
+            return _mgh_warnings(path)
+        return _nifti_warnings(path) if known in (*NIFTI, PAIR) else _text_warnings(path)
     except InputError:
         return []
 
@@ -117,6 +129,19 @@ def _nifti_warnings(path: Path | str) -> list[str]:
             "programs mirror the image there; correct pixdim in the header"
         )
     return [*texts, *_length_warnings(_nifti_unit(header), longest_mm(shape, image.affine))]
+
+
+def _mgh_warnings(path: Path | str) -> list[str]:
+    try:
+        with nibabel.openers.ImageOpener(path) as file:
+            placed = any(file.read(30)[28:])  # goodRASFlag, which nibabel mends in silence
+    except Exception:  # the reader says why
+        return []
+    text = (
+        "the header does not say where the image lies: FreeSurfer's default is taken, coronal slices of "
+        "1 mm; which side is left is a guess"
+    )
+    return [] if placed else [text]
 
 
 def _text_warnings(path: Path | str) -> list[str]:
@@ -213,7 +238,7 @@ def copy_placement(path: Path | str, header: nibabel.Nifti1Header) -> bool:
     bool
         False for a file of another format, which leaves the header as it is.
     """
-    if not str(path).endswith(NIFTI):
+    if not is_nifti(path):
         return False
     image = open_nifti(path)
     source = image.header
@@ -246,7 +271,7 @@ def text_header(path: Path | str) -> dict[str, str]:
             content = file.read(_TEXT_HEADER_BYTES)
     except OSError:
         return {}
-    separator = ":" if str(path).endswith(".nrrd") else "="
+    separator = ":" if ending(path) in (SLICER, *NRRD) else "="
     for line in content.decode("utf-8", "replace").splitlines():
         key, separated, value = line.partition(separator)
         if not line.strip() or key.strip() == "ElementDataFile":
@@ -269,7 +294,7 @@ def text_scale(path: Path | str) -> float:
     if not _has_sizes(fields):
         wanted = (
             "`space directions` or `spacings`"
-            if str(path).endswith(".nrrd")
+            if ending(path) in (SLICER, *NRRD)
             else "`ElementSpacing`"
         )
         raise InputError(

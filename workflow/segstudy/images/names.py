@@ -10,7 +10,15 @@ from pathlib import Path
 from segstudy.errors import InputError
 
 NIFTI = (".nii", ".nii.gz")
-OTHER = (".nrrd", ".mha", ".mhd")
+PAIR = ".hdr"
+"""The header of a NIfTI pair, whose voxels lie in the `.img` beside it."""
+FREESURFER = (".mgz", ".mgh")
+SLICER = ".seg.nrrd"
+META, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
+DICOM = ".dcm"
+OTHER = (PAIR, *FREESURFER, *NRRD, *META, DICOM)
+PICTURES = (".png", ".tif", ".tiff")
+_ENDINGS = sorted((*NIFTI, *OTHER, SLICER), key=len, reverse=True)
 
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -20,9 +28,28 @@ _SPELT = str.maketrans(
 )  # fmt: skip
 
 
+def ending(path: Path | str) -> str:
+    """Return the ending of an image file's name in small letters, such as `.nii.gz`; empty for other files."""
+    name = Path(path).name
+    known = next((known for known in _ENDINGS if name.lower().endswith(known)), "")
+    parts = name[len(name) - len(known) :].split(".")[1:]
+    # nibabel finds `.NII.gz`, and not `.Nii`.
+    return known if all(part in (part.lower(), part.upper()) for part in parts) else ""
+
+
 def is_image(path: Path | str) -> bool:
-    """Tell whether a name ends as an image file's does."""
-    return str(path).endswith(NIFTI + OTHER)
+    """Tell whether a name ends as that of a volume or a DICOM file does, in small letters or capitals."""
+    return bool(ending(path))
+
+
+def is_picture(path: Path | str) -> bool:
+    """Tell whether a name ends as that of a picture does: PNG, TIFF."""
+    return Path(path).suffix.lower() in PICTURES
+
+
+def is_nifti(path: Path | str) -> bool:
+    """Tell whether a name ends as that of a NIfTI file does: `.nii`, `.nii.gz`."""
+    return ending(path) in NIFTI
 
 
 def composed(name: str) -> str:
@@ -32,11 +59,8 @@ def composed(name: str) -> str:
 
 def stem(path: Path | str) -> str:
     """Return the file's name without its image suffix, `composed`: `a.nii.gz` gives `a`."""
-    name = composed(Path(path).name)
-    for suffix in sorted(NIFTI + OTHER, key=len, reverse=True):
-        if name.endswith(suffix):
-            return name[: -len(suffix)]
-    return Path(name).stem
+    name, known = composed(Path(path).name), ending(path)
+    return name[: -len(known)] if known else Path(name).stem
 
 
 def times(numbers: Sequence[float]) -> str:

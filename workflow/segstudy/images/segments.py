@@ -14,8 +14,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from segstudy.errors import InputError
-from segstudy.images.headers import open_nifti, text_header
-from segstudy.images.names import NIFTI
+from segstudy.images.formats import format_of
+from segstudy.images.headers import open_nifti
+from segstudy.images.names import is_nifti
 
 NEAR = 0.85
 """Likeness of two words (`difflib`), from which one may be another spelling of the other."""
@@ -26,25 +27,17 @@ SHORT = 4
 # --- what headers say ---------------------------------------------------------------------------
 
 
-def slicer_segments(path: Path | str) -> list[tuple[str, int]]:
-    """Read name and value of each segment of a file of 3D Slicer, in order; empty for other files.
+def named_segments(path: Path | str) -> list[tuple[str, int]]:
+    """Read the name and value of each segment that a label file names itself, in order; empty for other files.
 
-    Segments of older versions, which had no values, are left out.
+    Such files are those of 3D Slicer, DICOM-SEG and RTSTRUCT.
     """
-    if not str(path).endswith(".nrrd"):
-        return []
-    fields = text_header(path)
-    numbers = sorted(
-        int(match[1]) for key in fields if (match := re.fullmatch(r"segment(\d{1,9})_name", key))
-    )
-    values = {n: fields.get(f"segment{n}_labelvalue", "") for n in numbers}
-    named = [(fields[f"segment{n}_name"], label_value(values[n])) for n in numbers]
-    return [(name, value) for name, value in named if value is not None]
+    return format_of(Path(path)).names(Path(path))
 
 
 def nifti_names(path: Path | str) -> dict[int, str]:
     """Read the label table in a NIfTI file's header, value -> name; empty without one."""
-    if not str(path).endswith(NIFTI):
+    if not is_nifti(path):
         return {}
     try:
         extensions = open_nifti(path).header.extensions
@@ -109,7 +102,7 @@ def value_map(
     further: Mapping[str, int] | None = None,
     rest_is_background: bool = False,
 ) -> tuple[dict[int, int], list[str]]:
-    """Map the values of a Slicer file to those of the study, by the names in its header.
+    """Map the values of a file that names its segments to those of the study, by these names.
 
     Parameters
     ----------
@@ -134,9 +127,10 @@ def value_map(
     Raises
     ------
     InputError
-        Where a name contradicts the structures and leaves the meaning of a value open.
+        Where a name contradicts the structures and leaves the meaning of a value open, and where only
+        names tell (DICOM) and none is a structure's.
     """
-    segments = slicer_segments(path)
+    segments = named_segments(path)
     if not segments:
         return {}, []
     names = [*((name, list(values)) for name, values in structures.items())]
@@ -146,7 +140,13 @@ def value_map(
         for name, value in segments
     ]
     listed = ", ".join(f"{name!r} {value}" for name, value in segments)
+    only_by_name = format_of(Path(path)).by_name
     if all(values is None for *_, values in meant):
+        if only_by_name:
+            raise InputError(
+                f"{path}: segments are {listed}: none is called as a structure ({', '.join(structures)}); call "
+                "the structures in the study file as the segments are called"
+            )
         return {}, [
             f"segments in the header are {listed}: none is called as a structure ({', '.join(structures)}), "
             "so the values decide"
@@ -162,13 +162,13 @@ def value_map(
                     f"{path}: segments in the header are {listed}: value {value} has two names"
                 )
         elif value in known:
-            if value not in taken and _may_be(name, known[value]):
+            if value not in taken and not only_by_name and _may_be(name, known[value]):
                 warnings.append(
                     f"segment {name!r} of the header has no structure's name; taken for {known[value]} by its "
                     f"value {value}"
                 )
                 moved[value] = value
-            elif rest_is_background:
+            elif rest_is_background or only_by_name:
                 moved[value] = 0
             else:
                 raise InputError(
@@ -176,6 +176,8 @@ def value_map(
                     f"{known[value]}. In files of 3D Slicer the name decides: rename the segment, or "
                     "remove it"
                 )
+        elif only_by_name:
+            moved[value] = 0
     moved = {value: target for value, target in moved.items() if value != target}
     if moved:
         changes = ", ".join(
@@ -249,7 +251,7 @@ def check_segment_names(files: Iterable[Path]) -> None:
     """
     seen: dict[tuple[str, int], Path] = {}
     for path in files:
-        for name, value in slicer_segments(path):
+        for name, value in named_segments(path):
             if (name, value) in seen or _may_be(name, ""):
                 continue
             for (other, its), where in seen.items():

@@ -3,21 +3,28 @@
 import os
 from pathlib import Path
 
-from segstudy.images.names import NIFTI, OTHER, is_image, stem
+from segstudy.images.names import (
+    DICOM,
+    NIFTI,
+    OTHER,
+    PAIR,
+    composed,
+    ending,
+    is_image,
+    is_picture,
+    stem,
+)
 
-EXPECTED = f"expected an image file ({', '.join(NIFTI + OTHER)})"
+EXPECTED = f"expected an image file ({', '.join(NIFTI + OTHER)}) or the folder of a DICOM series"
 _HEAD_BYTES = 512
 _GZIP = b"\x1f\x8b"
 _NIFTI_SIZES = tuple(
     size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")
 )  # a NIfTI file begins with its header's size
+_ZIPPED = {".nii": ".nii.gz", ".mgh": ".mgz"}
 _CONVERTED_BY = {
-    ".mgz": "mri_convert (FreeSurfer)",
-    ".mgh": "mri_convert (FreeSurfer)",
-    ".dcm": "dcm2niix",
     ".ima": "dcm2niix",
-    ".hdr": "nibabel or ITK-SNAP",
-    ".img": "nibabel or ITK-SNAP",
+    ".mnc": "mnc2nii (MINC)",
 }
 
 
@@ -25,8 +32,8 @@ def why_unreadable(path: Path | str) -> str:
     """Explain why no image can be read from a path, and the remedy; empty where nothing speaks against it.
 
     Recognised are missing files (with the file that may be meant), links whose target is missing
-    (git-annex, DataLad), pointers of Git LFS and git-annex, folders (of DICOM files), empty files,
-    web pages, DICOM files, other endings, and endings that disagree with the content.
+    (git-annex, DataLad), pointers of Git LFS and git-annex, folders without DICOM files, empty files,
+    web pages, other endings, and endings that disagree with the content.
     """
     path = Path(path)
     if path.is_symlink() and not path.exists():
@@ -67,6 +74,28 @@ def holds_dicom(folder: Path) -> bool:
     )
 
 
+def is_series(folder: Path) -> bool:
+    """Tell whether the first files right in a folder are DICOM files."""
+    files = [path for path in sorted(folder.iterdir())[:20] if path.is_file()][:3]
+    return any(map(is_dicom, files))
+
+
+def cases_in(folder: Path) -> dict[str, list[Path]]:
+    """List what stands for a case in a folder, by name: image files and folders of DICOM files, or pictures and their folders."""
+    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    volumes = [path for path in inside if (holds_dicom(path) if path.is_dir() else is_image(path))]
+    found: dict[str, list[Path]] = {}
+    # Beside volumes, a picture is a preview of one.
+    for path in volumes or filter(_is_of_pictures, inside):
+        name = composed(path.name) if path.is_dir() else stem(path)
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def _is_of_pictures(path: Path) -> bool:
+    return any(map(is_picture, path.iterdir())) if path.is_dir() else is_picture(path)
+
+
 def _git_annex_text() -> str:
     return (
         "the content is not here, only git-annex's (DataLad's) link to it: get it by `datalad get` "
@@ -75,11 +104,8 @@ def _git_annex_text() -> str:
 
 
 def _why_folder(path: Path) -> str:
-    if holds_dicom(path):
-        return (
-            f"a folder of DICOM files; {EXPECTED}. Convert each series to one file, such as by "
-            "`dcm2niix -z y -o OUT FOLDER`"
-        )
+    if holds_dicom(path) or any(map(is_picture, path.iterdir())):
+        return ""
     images = sorted(file.name for file in path.iterdir() if is_image(file))
     return f"a folder; {EXPECTED}" + (f"; did you mean {path / images[0]}?" if images else "")
 
@@ -97,26 +123,32 @@ def _why_content(head: bytes) -> str:
             "a web page, such as a server answers in place of a file that needs a login; download "
             "the file again"
         )
-    if head[128:132] == b"DICM":
-        return (
-            f"a DICOM file; {EXPECTED}. Convert its series to one file, such as by "
-            "`dcm2niix -z y -o OUT FOLDER`"
-        )
     return ""
 
 
 def _why_ending(path: Path, head: bytes) -> str:
     """Explain an ending that is no image's, or that disagrees with the content."""
-    if not is_image(path):
-        lower = path.name.lower()
-        if is_image(lower):
-            return f"{EXPECTED}, in lower case: rename it to {lower}"
+    known, of_dicom = ending(path), head[128:132] == b"DICM"
+    if of_dicom and known not in ("", DICOM):
+        return f"a DICOM file, although its name ends in {known}; rename it to {stem(path)}.dcm"
+    if of_dicom:
+        return ""
+    if known == DICOM:
+        return "no DICOM file, although its name ends so (128 bytes, then DICM); export it again"
+    if is_picture(path):
+        return ""
+    if not known:
+        header = path.with_suffix(PAIR)
+        if path.suffix.lower() == ".img" and header.exists():
+            return f"the voxels of a pair; name its header, {header.name}"
         tool = _CONVERTED_BY.get(path.suffix.lower(), "")
         return EXPECTED + (f"; convert it to .nii.gz, such as by {tool}" if tool else "")
-    if path.name.endswith(".nii.gz") and head.startswith(_NIFTI_SIZES):
+    if known == ".nii.gz" and head.startswith(_NIFTI_SIZES):
         return f"not compressed, although its name ends in .gz; rename it to {path.name[:-3]}"
-    if path.name.endswith(".nii") and head.startswith(_GZIP):
-        return f"compressed, although its name does not say so; rename it to {path.name}.gz"
+    if known == ".mgz" and not head.startswith(_GZIP):
+        return f"not compressed, although its name ends in .mgz; rename it to {path.stem}.mgh"
+    if known in (".nii", ".mgh") and head.startswith(_GZIP):
+        return f"compressed, although its name does not say so; rename it to {path.stem}{_ZIPPED[known]}"
     return ""
 
 

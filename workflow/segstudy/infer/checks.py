@@ -40,7 +40,14 @@ def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
         proportion to those that the network was trained on.
     """
     image = read_image(paths, channels=len(trained.channels))
+    if not image.has_spacing:
+        raise InputError(
+            f"{paths[0]}: a picture does not tell how large its voxels are; save it as a volume with a voxel size, "
+            "such as NIfTI, or make it a case of a study with spacing_mm"
+        )
     say_warnings(paths)
+    for text in image.notes:
+        log.warning("%s: %s", paths[0], text)
     for path, text, verdict in image_problems(image.array, paths, trained.channels, is_ct(trained)):
         if verdict == REFUSED:
             raise InputError(f"{path}: {text}")

@@ -14,6 +14,7 @@ images outside any study:
   segstudy infer --weights weights.pt --output predictions scan_1.nii.gz scan_2.nii.gz
   segstudy infer --weights weights.pt --output predictions t1.nii.gz,t2.nii.gz
   segstudy infer --weights weights.pt --output predictions scans/
+  segstudy infer --weights weights.pt --output predictions --format dicom-seg patient_1/series_3/
   segstudy infer --weights weights.pt --plugin my_net.py --output predictions scans/
 the tested cases of a study's fold (the workflow calls this):
   segstudy infer --weights weights.pt --output DIR --cases cases.tsv --dataset NAME \\
@@ -71,7 +72,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="IMAGE",
         help="an image file, with all channels in its fourth axis; or a file a channel, with commas between; "
-        "or a folder of image files, where case_0000.nii.gz, case_0001.nii.gz are channels of a case",
+        "or a folder of image files, where case_0000.nii.gz, case_0001.nii.gz are channels of a case; or the folder "
+        "of a DICOM series, or one of such folders",
+    )
+    outside.add_argument(
+        "--format",
+        choices=["nifti", "seg.nrrd", "dicom-seg"],
+        default="nifti",
+        help="of the label files: NIfTI; .seg.nrrd of 3D Slicer with names and colours; DICOM-SEG, of DICOM series alone, "
+        "which refers to the series and holds its patient's fields, as archives need them (default: nifti)",
     )
     outside.add_argument(
         "--postprocessing",
@@ -250,13 +259,17 @@ def _labelled(names: list[str], options: argparse.Namespace, structures: dict[st
 
 def _predict_images(options: argparse.Namespace) -> None:
     from segstudy.files import check_folder_name, read_json
+    from segstudy.images.label_formats import LABEL_FORMATS
     from segstudy.infer import postprocess
     from segstudy.infer.input_images import named_images
     from segstudy.infer.predict import predict_images, values_of
     from segstudy.log import log
 
     check_folder_name(options.output)
-    images = named_images(options.images, options.output)
+    written = LABEL_FORMATS[options.format]
+    images = named_images(options.images, options.output, written.suffix)
+    for paths in images.values():
+        written.check(paths[0])
     trained, device = _load(options)
     structures = {name: number for number, name in enumerate(trained.structures, 1)}
     if options.structures is not None:
@@ -273,7 +286,7 @@ def _predict_images(options: argparse.Namespace) -> None:
             "--postprocessing takes a fold's postprocessing.json"
         )
     print(_listing(structures, [name for name in choices if choices[name].keep_largest]))
-    predict_images(trained, images, structures, choices, device, options.output)
+    predict_images(trained, images, structures, choices, device, options.output, options.format)
 
 
 def _listing(structures: dict[str, int], reduced: list[str]) -> str:

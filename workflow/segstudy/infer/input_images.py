@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.images.names import is_image, stem
-from segstudy.images.unreadable import EXPECTED, holds_dicom, why_unreadable
+from segstudy.images.names import SLICER, ending, stem
+from segstudy.images.unreadable import EXPECTED, cases_in, is_series, why_unreadable
 
 
-def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ...]]:
+def named_images(
+    texts: Iterable[str], output: Path, suffix: str = ".nii.gz"
+) -> dict[str, tuple[Path, ...]]:
     """Collect the images of a command line, by the names of their label files.
 
-    A folder stands for the image files right in it. Where all are named as nnU-Net names channels
-    (`case_0000.nii.gz`, `case_0001.nii.gz`), those of a case are one image of that name.
+    A folder of DICOM files is one image. Any other stands for the images right in it: files, and folders of DICOM
+    files. Where all are named as nnU-Net names channels (`case_0000.nii.gz`, `case_0001.nii.gz`), those of a
+    case are one image of that name. Segmentations of 3D Slicer (`.seg.nrrd`) are no images.
 
     Parameters
     ----------
@@ -21,6 +24,8 @@ def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ..
         Words of the command line.
     output
         The folder that labels will be written to.
+    suffix
+        Of their files.
 
     Returns
     -------
@@ -36,14 +41,14 @@ def named_images(texts: Iterable[str], output: Path) -> dict[str, tuple[Path, ..
     for name, paths in (image for text in texts for image in _images(text)):
         if name in images:
             raise InputError(
-                f"{paths[0]} and {images[name][0]}: both would be written to {name}.nii.gz; "
+                f"{paths[0]} and {images[name][0]}: both would be written to {name}{suffix}; "
                 "predict them into two folders"
             )
         for path in paths:
             reason = why_unreadable(path)
             if reason:
                 raise InputError(f"{path}: {reason}")
-            if path.resolve() == (output / f"{name}.nii.gz").resolve():
+            if path.resolve() == (output / f"{name}{suffix}").resolve():
                 raise InputError(f"{path}: its label would overwrite it; choose another --output")
         images[name] = paths
     return images
@@ -54,21 +59,25 @@ def _images(text: str) -> list[tuple[str, tuple[Path, ...]]]:
     if Path(text).is_dir():
         return _in_folder(Path(text))
     paths = [Path(part) for part in (text.split(",") if not Path(text).exists() else [text])]
-    return [(stem(paths[0]), tuple(paths))]
+    return [(paths[0].name if paths[0].is_dir() else stem(paths[0]), tuple(paths))]
 
 
 def _in_folder(folder: Path) -> list[tuple[str, tuple[Path, ...]]]:
-    files = sorted(
-        path for path in folder.iterdir() if is_image(path.name) and not path.name.startswith(".")
-    )
-    if not files:
-        what = why_unreadable(folder) if holds_dicom(folder) else f"no image file in it; {EXPECTED}"
-        raise InputError(f"{folder}: {what}")
-    channels = [re.fullmatch(r"(.+)_(\d{4})", stem(path)) for path in files]
+    if is_series(folder):
+        return [(folder.resolve().name, (folder,))]
+    named = [
+        (name, path)
+        for name, paths in cases_in(folder).items()
+        for path in paths
+        if ending(path) != SLICER
+    ]
+    if not named:
+        raise InputError(f"{folder}: no image file in it; {EXPECTED}")
+    channels = [re.fullmatch(r"(.+)_(\d{4})", name) for name, _ in named]
     if not all(channels):
-        return [(stem(path), (path,)) for path in files]
+        return [(name, (path,)) for name, path in named]
     cases: dict[str, dict[int, Path]] = {}
-    for path, match in zip(files, channels, strict=True):
+    for (_, path), match in zip(named, channels, strict=True):
         cases.setdefault(match[1], {})[int(match[2])] = path
     for case, channel_files in cases.items():
         if sorted(channel_files) != list(range(len(channel_files))):

@@ -15,6 +15,7 @@ from segstudy.files import read_json, write_json, writing_folder
 from segstudy.finished import LIBRARIES, NNUNET_LIBRARIES, NOTHING, Finished
 from segstudy.images.data_files import content_digest
 from segstudy.images.files import Image, compare_grids, read_label, write_label
+from segstudy.images.label_formats import LABEL_FORMATS
 from segstudy.infer import leaks, postprocess
 from segstudy.infer.batch import predict_each
 from segstudy.infer.image import to_class_indices, to_label_values
@@ -101,8 +102,9 @@ def predict_images(
     choices: Mapping[str, Choice],
     device: torch.device,
     output: Path,
+    form: str = "nifti",
 ) -> None:
-    """Predict images outside any study: `output/<name>.nii.gz` each, as soon as it is finished.
+    """Predict images outside any study: a file each in `output`, as soon as it is finished.
 
     Parameters
     ----------
@@ -118,13 +120,16 @@ def predict_images(
         Where the network runs.
     output
         The folder.
+    form
+        Of the files, one of `label_formats.LABEL_FORMATS`.
     """
     values = values_of(trained, structures, "--structures")
+    written = LABEL_FORMATS[form]
 
     def finish(name: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
-        label = to_label_values(kept, values)
-        write_label(output / f"{name}.nii.gz", label, classes.affine, like=images[name][0])
+        label = Image(to_label_values(kept, values), classes.affine)
+        written.write(output / f"{name}{written.suffix}", label, structures, images[name][0])
 
     predict_each(trained, images, device, finish)
 

@@ -5,27 +5,27 @@ from pathlib import Path
 
 from segstudy.errors import InputError
 from segstudy.images.names import NIFTI, OTHER, composed, is_image, stem
-from segstudy.images.unreadable import holds_dicom
+from segstudy.images.unreadable import cases_in
 
 NOT_READ = (
-    *(".mgz", ".mgh", ".hdr", ".img", ".img.gz", ".nhdr", ".mnc", ".gipl", ".gipl.gz", ".vti"),
+    *(".img.gz", ".mnc", ".gipl", ".gipl.gz", ".vti"),
     *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".npy"),
 )
-"""Endings of volumes that other programs write; and those that are read, in capitals."""
+"""Endings of volumes that other programs write."""
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """List the label maps right in a folder: name without suffix -> file, sorted."""
+    """List the label maps right in a folder, of which a folder may be a DICOM-SEG: name without suffix -> file, sorted."""
     if not folder.is_dir():
         problem = (
             "a file; expected a folder of label maps" if folder.is_file() else "no such folder"
         )
         raise InputError(f"{folder}: {problem}")
     files: dict[str, Path] = {}
-    for path in _images(folder):
-        if stem(path) in files:
-            raise InputError(f"{folder}: {files[stem(path)].name} and {path.name} have one name")
-        files[stem(path)] = path
+    for name, paths in cases_in(folder).items():
+        if len(paths) > 1:
+            raise InputError(f"{folder}: {paths[0].name} and {paths[1].name} have one name")
+        files[name] = paths[0]
     return files
 
 
@@ -60,8 +60,6 @@ def check_layout(folder: Path, present: Collection[str], lacking: Collection[str
 
 def _others(folder: Path) -> str:
     """Say which files lie in a folder in place of label maps."""
-    if holds_dicom(folder):
-        return "; found DICOM files: convert each series to one file, such as by dcm2niix"
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     return f"; found {names[0]}{', ...' if len(names) > 1 else ''}" if names else ""
 
@@ -85,7 +83,7 @@ def check_endings(folder: Path, lacking: Collection[str]) -> None:
         )
     raise InputError(
         f"{folder}: {_some(files)}: the ending is not read; expected one of "
-        f"{', '.join(NIFTI + OTHER)}, in small letters. Rename or convert these files, or take "
+        f"{', '.join(NIFTI + OTHER)}. Convert these files, or take "
         "them away"
     )
 

@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segstudy import metric
 from segstudy.cases import read_cases, read_splits, repaired_labels, tested
 from segstudy.errors import InputError
-from segstudy.images.files import Image, compare_grids, read_label, within_memory
+from segstudy.images.files import Image, has_grid, read_grid, read_label, within_memory
+from segstudy.images.fitting import fitted, resampled
+from segstudy.images.grids import Grid
 from segstudy.images.headers import say_warnings
 from segstudy.images.names import stem
 from segstudy.images.segments import (
@@ -340,8 +343,14 @@ def _within_memory(
         return _measure_pair(pair, settings, audited, own)
 
 
-def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: bool) -> Image:
-    """Read a label map, with the values of structures that a file of 3D Slicer names in its header.
+def _read(
+    path: Path,
+    case: str,
+    named: Mapping[str, Sequence[int]],
+    others: bool,
+    grid: Grid | None = None,
+) -> Image:
+    """Read a label map, with the values of the structures that a file itself names.
 
     Parameters
     ----------
@@ -349,8 +358,12 @@ def _read(path: Path, case: str, named: Mapping[str, Sequence[int]], others: boo
         Structure -> its values.
     others
         Whether segments of other names are background.
+    grid
+        Of the other file of the pair, for contours, which have none.
     """
-    label = read_label(path)
+    label = read_label(path, grid)
+    for text in label.notes:
+        log.warning("%s: case %s: %s", path, case, text)
     if not named:
         return label
     moved, doubts = value_map(path, named, rest_is_background=others)
@@ -366,9 +379,13 @@ def _measure_pair(
     structure_values = {name: (value,) for name, value in settings.structures.items()}
     others = settings.background_labels == "all"
     # What the audit has passed has the study's values.
-    reference = _read(pair.reference, pair.case, {} if audited else structure_values, others)
+    grid = read_grid(pair.prediction) if pair.prediction and not has_grid(pair.reference) else None
+    named = {} if audited else structure_values
+    reference = _read(pair.reference, pair.case, named, others, grid)
     predicted_as = settings.prediction_labels or structure_values
-    prediction = pair.prediction and _read(pair.prediction, pair.case, predicted_as, others)
+    prediction = pair.prediction and _read(
+        pair.prediction, pair.case, predicted_as, others, reference.grid
+    )
     ignored = label_values.ignored_voxels(reference.array, settings.ignore)
     known = label_values.without_ignored(reference.array, ignored)
     held = label_values.ValueCounts(
@@ -383,12 +400,13 @@ def _measure_pair(
         structures = structures or _by_value(held.reference)
         measures = missing(known, reference.spacing_mm, structures, settings.metrics, sides)
         return PairResult(measures, None, diagonal_mm, voxel_mm3, held, size)
-    difference = compare_grids(reference.grid, prediction.grid)
-    if difference:
-        raise InputError(
-            f"{pair.prediction}: case {pair.case}: other grid than its reference "
-            f"{pair.reference}: {difference}; predictions are measured on the native grid"
-        )
+    if settings.spacing_mm:
+        reference = reference.with_spacing(settings.spacing_mm)
+        prediction = prediction.with_spacing(settings.spacing_mm)
+    if not prediction.has_spacing:
+        # A picture of a volume's voxels; where shapes differ, `fitted` refuses it.
+        prediction = replace(prediction, affine=reference.affine)
+    prediction = _on_grid(prediction, reference.grid, pair, settings)
     predicted = label_values.without_ignored(prediction.array, ignored)
     held = replace(held, prediction=label_values.count_values(predicted))
     arrays = (known, label_values.in_reference_values(predicted, settings))
@@ -412,7 +430,48 @@ def _measure_pair(
     measures = own_metrics.with_own(measures, arrays, reference.spacing_mm, structures, own)
     if pair.probabilities:
         measures = with_calibration(measures, pair.probabilities, known, structures, ignored)
+    if not reference.has_spacing:
+        measures = _without_lengths(measures, pair)
     return PairResult(measures, counted, diagonal_mm, voxel_mm3, held, size)
+
+
+def _without_lengths(measures: Sequence[Measures], pair: Pair) -> list[Measures]:
+    """Leave out what is measured in mm, of pictures whose voxels have no size."""
+    left_out = [
+        name
+        for name in dict.fromkeys(name for one in measures for name in one.values)
+        if name.startswith("nsd") or metric.find(name).quantity != "number"
+    ]
+    log.warning(
+        "%s: case %s: a picture does not tell how large its voxels are: %s are left out; give the settings "
+        '"spacing_mm": [column, row, slice]',
+        pair.reference,
+        pair.case,
+        ", ".join(left_out),
+    )
+    return [
+        replace(
+            one, values={name: value for name, value in one.values.items() if name not in left_out}
+        )
+        for one in measures
+    ]
+
+
+def _on_grid(prediction: Image, grid: Grid, pair: Pair, settings: MeasureSettings) -> Image:
+    """Bring a prediction to the grid of its reference, by resampling where the settings ask for it."""
+    try:
+        found = fitted(prediction, grid)
+    except InputError as error:
+        if settings.on_other_grid != "resample_prediction":
+            raise InputError(
+                f"{pair.prediction}: case {pair.case}: other grid than its reference {pair.reference} (named "
+                f"first): {error}; predictions are measured on the native grid. Export the prediction there, or "
+                'have it resampled by the settings, "on_other_grid": "resample_prediction"'
+            ) from None
+        found = resampled(prediction, grid)
+    for note in found.notes[len(prediction.notes) :]:
+        log.warning("%s: case %s: %s", pair.prediction, pair.case, note)
+    return found
 
 
 def _by_value(values: Iterable[int]) -> dict[str, tuple[int, ...]]:

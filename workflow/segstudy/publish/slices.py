@@ -16,7 +16,7 @@ from segstudy.boxes import Box, bounding_box, whole
 from segstudy.errors import InputError
 from segstudy.images.files import Grid, Image, compare_grids, read_image
 from segstudy.images.headers import nifti_affine, one_line, open_nifti
-from segstudy.images.names import NIFTI
+from segstudy.images.names import is_nifti
 from segstudy.planes import NORMAL_AXIS, PLANE_ACROSS
 
 # RAS axis shown across and RAS axis shown upwards; letters of left, right, top, bottom.
@@ -155,7 +155,7 @@ def _read(paths: Sequence[Path], grid: Grid, index: list) -> np.ndarray:
     if not paths:
         return np.zeros(grid.shape, np.uint8)[tuple(index)]
     path = paths[0]
-    if not str(path).endswith(NIFTI):
+    if not is_nifti(path):
         image = read_image(list(paths[:1]))
         _same_grid(path, image.grid, grid)
         return image.array[0][tuple(index)]

@@ -14,6 +14,7 @@ from segstudy.study.settings import (
     Name,
     Pairs,
     Settings,
+    SpacingMm,
 )
 from segstudy.study.sources import (
     BidsSource,
@@ -166,6 +167,15 @@ class Dataset(RepairedCohort):
     )
     on_bad_case: Literal["fail", "drop"] = Field(
         "fail", description="what to do with a case that fails the audit: stop, or go on without it"
+    )
+    spacing_mm: SpacingMm | None = Field(
+        None,
+        description="size of a voxel along columns, rows and slices of pictures (PNG, TIFF), which do not tell it; left out: pictures are refused",
+    )
+    on_other_grid: Literal["refuse", "resample_label"] = Field(
+        "refuse",
+        description="what to do with a label whose voxels are not its image's (other axis orders and cropped extents of the "
+        "same voxels are brought to the image's grid without loss): `resample_label`: resample it, which the report says",
     )
     empty_labels: Literal["warn", "refuse"] = Field(
         "warn",

@@ -19,6 +19,7 @@ from segstudy.study.settings import (
     Name,
     Pairs,
     Settings,
+    SpacingMm,
     check_scheme,
 )
 
@@ -131,6 +132,16 @@ class MeasureSettings(Settings):
         (),
         description="a value, or several, of voxels of the references that nobody has labelled; nothing is measured there, "
         "nor any surface that touches them",
+    )
+    spacing_mm: SpacingMm | None = Field(
+        None,
+        description="size of a voxel along columns, rows and slices of pictures (PNG, TIFF), which do not tell it; left out: of "
+        "pictures no distance is measured",
+    )
+    on_other_grid: Literal["refuse", "resample_prediction"] = Field(
+        "refuse",
+        description="what to do with a prediction whose voxels are not its reference's: `resample_prediction`: resample it to "
+        "the reference's grid; the reference stays as it is",
     )
 
     @model_validator(mode="after")

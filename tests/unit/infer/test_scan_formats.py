@@ -1,0 +1,118 @@
+"""One scan in every format and in four orientations gives the same voxels; labels are written as the user needs them."""
+
+import highdicom
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+
+from dicom_series import PATIENT_ID, write_series
+from segstudy.cli import main
+from segstudy.images.files import Image, read_image, read_label, write_nifti
+from segstudy.images.fitting import fitted, itk_image
+from segstudy.images.geometry import reorient, to_ras
+from segstudy.images.segments import named_segments
+
+AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
+AFFINE[:3, 3] = (30, 24, -12)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory, write_weights):
+    """A folder with weights and one scan in many files."""
+    folder = tmp_path_factory.mktemp("scans")
+    i, j, k = np.indices((34, 30, 18))
+    distance = np.sqrt((i - 15) ** 2 + (j - 14) ** 2 + (1.3 * (k - 8)) ** 2)
+    scan = np.clip(1000 - 90 * distance, -1000, 1000).astype(np.int16)
+    write_weights(folder / "weights.pt")
+    write_nifti(folder / "in/nifti.nii.gz", scan, AFFINE)
+    for name in ("nrrd", "mha"):
+        SimpleITK.WriteImage(itk_image(scan, AFFINE), str(folder / f"in/{name}.{name}"))
+    nibabel.save(nibabel.MGHImage(scan, AFFINE.astype(np.float32)), folder / "in/mgz.mgz")
+    write_series(folder / "in/dicom", scan, AFFINE)
+    for codes in ("RAS", "PIR", "AIL", "SLP"):
+        turned = reorient(Image(scan, AFFINE), codes)
+        write_nifti(folder / f"in/{codes}.nii", turned.array, turned.affine)
+    return folder
+
+
+def infer(folder, *images, form="nifti", output="out"):
+    return main(
+        [
+            *("infer", "--weights", str(folder / "weights.pt"), "--output", str(folder / output)),
+            *("--structures", '{"core": 2, "shell": 7}', "--threads", "1", "--format", form),
+            *(str(folder / image) for image in images),
+        ]
+    )
+
+
+def test_the_same_voxels_whatever_the_format_and_the_orientation(scans, caplog):
+    folder = scans
+    assert infer(folder, "in") == 0
+    labels = {path.name: to_ras(read_label(path)) for path in (folder / "out").iterdir()}
+    assert len(labels) == 9
+    first = labels["nifti.nii.gz"]
+    assert {2, 7} < set(np.unique(first.array))
+    for name, label in labels.items():
+        np.testing.assert_array_equal(label.array, first.array, err_msg=name)
+        np.testing.assert_allclose(label.affine, first.affine, atol=1e-4, err_msg=name)
+    said = b"".join(path.read_bytes() for path in (folder / "out").iterdir()).decode("latin-1")
+    assert PATIENT_ID not in said + caplog.text and "Mustermann" not in said + caplog.text
+
+
+def test_a_segmentation_of_3d_slicer_has_names_and_colours(scans):
+    folder = scans
+    assert infer(folder, "in/nifti.nii.gz", output="plain") == 0
+    assert infer(folder, "in/nifti.nii.gz", form="seg.nrrd", output="slicer") == 0
+    file = folder / "slicer/nifti.seg.nrrd"
+    expected = read_label(folder / "plain/nifti.nii.gz")
+    np.testing.assert_array_equal(fitted(read_label(file), expected.grid).array, expected.array)
+    assert named_segments(file) == [("core", 2), ("shell", 7)]
+    header = SimpleITK.ReadImage(str(file))
+    assert header.GetMetaData("Segment1_Color") == "0.337255 0.705882 0.913725"
+
+
+def test_dicom_seg_refers_to_its_series(scans, monkeypatch):
+    """By highdicom's reader, and by pydicom with every field checked."""
+    folder = scans
+    assert infer(folder, "in/dicom", output="plain") == 0
+    assert infer(folder, "in/dicom", form="dicom-seg", output="seg") == 0
+    file = folder / "seg/dicom.dcm"
+    found = highdicom.seg.segread(file)
+    names = [found.get_segment_description(n).segment_label for n in found.segment_numbers]
+    assert names == ["core", "shell"]
+    assert found.get_segment_description(1).algorithm_type.value == "AUTOMATIC"
+    source = {str(pydicom.dcmread(path).SOPInstanceUID) for path in (folder / "in/dicom").iterdir()}
+    assert {uid for *_, uid in found.get_source_image_uids()} == source
+    expected = read_label(folder / "plain/dicom.nii.gz")
+    label = fitted(read_label(file), expected.grid)
+    for number, value in enumerate((2, 7), start=1):
+        np.testing.assert_array_equal(label.array == number, expected.array == value)
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
+    assert [element.value for element in pydicom.dcmread(file).iterall()]
+    pydicom.dcmwrite(folder / "again.dcm", pydicom.dcmread(file), enforce_file_format=True)
+
+
+def test_dicom_seg_of_other_images_is_refused_before_any_work(scans, capsys):
+    folder = scans
+    assert infer(folder, "in/nifti.nii.gz", form="dicom-seg", output="none") == 1
+    assert (
+        "nifti.nii.gz: no DICOM series; --format dicom-seg refers to one" in capsys.readouterr().err
+    )
+    assert not (folder / "none").exists()
+
+
+def test_metrics_read_what_infer_writes(scans):
+    folder = scans
+    assert infer(folder, "in/dicom", output="plain") == 0
+    for form, suffix in (("seg.nrrd", ".seg.nrrd"), ("dicom-seg", ".dcm")):
+        assert infer(folder, "in/dicom", form=form, output="other") == 0
+        settings = '{"structures": {"core": 2, "shell": 7}}'
+        pair = ("--reference", folder / "plain/dicom.nii.gz")
+        pair += ("--prediction", folder / f"other/dicom{suffix}", "--output", folder / "m.csv")
+        assert main(["metrics", *map(str, pair), "--settings", settings]) == 0
+        rows = [line.split(",") for line in (folder / "m.csv").read_text().splitlines()]
+        dice = [row for row in rows if "dice" in row]
+        assert len(dice) == 2 and all("1.0" in row or "1" in row for row in dice)
+    assert read_image(folder / "in/dicom").array.shape == (1, 34, 30, 18)

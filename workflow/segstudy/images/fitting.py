@@ -1,0 +1,154 @@
+"""Label maps on another grid than their image: fitted to it without loss, or resampled on request.
+
+A grid is compatible with an image's where each of its voxels is one of the image's, whatever the
+order of the axes and the extents.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from segstudy.errors import InputError
+from segstudy.images.files import Image
+from segstudy.images.grids import Grid, compare_grids
+from segstudy.images.names import times
+
+TOLERANCE_VOXELS = 0.01
+"""How far a voxel's centre may lie from that of an image's voxel and be taken for it."""
+
+
+def fitted(label: Image, grid: Grid) -> Image:
+    """Bring a label map to an image's grid: axes reordered, missing extents padded with background.
+
+    Nothing is interpolated and no labelled voxel is lost. What was changed is told in the notes.
+
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    grid
+        Of the image.
+
+    Raises
+    ------
+    InputError
+        With the difference, where the grids are not compatible: centres of voxels more than 1 % of a
+        voxel apart, labelled voxels outside of the image, and other extents from the same first voxel,
+        which is more likely the label of another image than a crop.
+    """
+    difference = compare_grids(grid, label.grid)
+    if not difference:
+        return label
+    axes, signs, first, deviation = _aligned(label.grid, grid)
+    if not deviation <= TOLERANCE_VOXELS:
+        raise InputError(
+            f"{difference}; expected voxels that are the image's own, to {TOLERANCE_VOXELS:.0%} of a voxel"
+            + (f", and centres lie {deviation:.3g} voxels apart" if deviation < 1 else "")
+        )
+    array = label.array.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
+    same_first = np.allclose(grid.affine[:3, 3], label.affine[:3, 3], atol=1e-2)
+    if array.shape != grid.shape and same_first and not label.is_part:
+        raise InputError(
+            f"{difference}, from the same first voxel: the label of another image? Pad or crop the label "
+            "to its image's extents"
+        )
+    placed = _placed(array, first, grid.shape)
+    lost = np.count_nonzero(array) - np.count_nonzero(placed)
+    if lost:
+        raise InputError(
+            f"{difference}; {lost} labelled voxels lie outside of the image, where none is expected"
+        )
+    note = _note(label.grid, grid, array.shape, first)
+    return replace(label, array=placed, affine=grid.affine, notes=(*label.notes, note))
+
+
+def _aligned(one: Grid, other: Grid) -> tuple[list[int], list[int], np.ndarray, float]:
+    """Align the axes of a grid with those of another.
+
+    Returns
+    -------
+    axes, signs : list of int
+        Which axis of `one` runs along each axis of `other`, and in which direction.
+    first : numpy.ndarray
+        Index in `other` of the first voxel, once axes are reordered and turned (3,).
+    deviation : float
+        The largest distance of a corner's centre from that of a voxel of `other`, along an axis, in
+        voxels of `other`; infinite where axes or voxel sizes differ.
+    """
+    between = np.linalg.inv(other.affine) @ one.affine
+    turn = np.rint(between[:3, :3])
+    if not np.array_equal(np.abs(turn).sum(axis=0), [1, 1, 1]) or abs(np.linalg.det(turn)) != 1:
+        return [0, 1, 2], [1, 1, 1], np.zeros(3, int), np.inf
+    axes = [int(np.flatnonzero(row)[0]) for row in turn]
+    signs = [int(row.sum()) for row in turn]
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in one.shape])).reshape(3, -1)
+    exact = between[:3, :3] @ corners + between[:3, 3:]
+    straight = turn @ corners
+    shift = np.rint((exact - straight).mean(axis=1))
+    deviation = float(np.abs(exact - straight - shift[:, None]).max())
+    return axes, signs, (straight.min(axis=1) + shift).astype(int), deviation
+
+
+def _placed(array: np.ndarray, first: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Put an array into an empty one of this shape, its first voxel at the index `first`."""
+    placed = np.zeros(shape, array.dtype)
+    starts = np.maximum(first, 0)
+    stops = np.maximum(np.minimum(first + array.shape, shape), starts)
+    inside = tuple(map(slice, starts, stops))
+    placed[inside] = array[tuple(map(slice, starts - first, stops - first))]
+    return placed
+
+
+def _note(one: Grid, grid: Grid, shape: tuple[int, ...], first: np.ndarray) -> str:
+    """Say what was changed."""
+    texts = []
+    if one.orientation != grid.orientation:
+        texts.append(
+            f"axes pointed to {one.orientation}, the image's to {grid.orientation}: reordered"
+        )
+    if shape != grid.shape:
+        texts.append(
+            f"it covers {times(shape)} voxels from {first.tolist()} of the image's {times(grid.shape)}: the rest "
+            "is taken for background"
+        )
+    if not texts:
+        texts.append("its place differs by less than 1 % of a voxel: taken for the image's")
+    return f"lies on a compatible grid; {'; '.join(texts)}"
+
+
+def resampled(label: Image, grid: Grid) -> Image:
+    """Resample a label map to another grid: in each voxel the value of the most weight by linear interpolation.
+
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    grid
+        The new one.
+    """
+    import SimpleITK
+
+    moving = itk_image(label.array, label.affine)
+    fixed = itk_image(np.zeros(grid.shape, np.uint8), grid.affine)
+    found = SimpleITK.Resample(
+        moving, fixed, SimpleITK.Transform(), SimpleITK.sitkLabelLinear, 0, moving.GetPixelID()
+    )
+    array = np.ascontiguousarray(SimpleITK.GetArrayFromImage(found).transpose(2, 1, 0))
+    note = (
+        f"resampled from another grid ({compare_grids(label.grid, grid)}), as on_other_grid allows: "
+        "borders are as sharp as the coarser of both"
+    )
+    return replace(label, array=array, affine=grid.affine, notes=(*label.notes, note))
+
+
+def itk_image(array: np.ndarray, affine: np.ndarray):
+    """Return an array (i, j, k) with its affine to RAS mm as a SimpleITK image."""
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+    lps = np.diag([-1.0, -1.0, 1.0])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps @ affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin((lps @ affine[:3, 3]).tolist())
+    return image
