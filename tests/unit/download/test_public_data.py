@@ -9,7 +9,7 @@ import yaml
 from public_trees import CASES, height
 
 from segstudy.download.audit import audit
-from segstudy.download.convert import converted_case, merge_masks
+from segstudy.download.convert import merge_masks
 from segstudy.download.layouts import list_cases
 from segstudy.images.files import read_label
 from segstudy.images.value_checks import REFUSED
@@ -69,7 +69,7 @@ def test_a_data_set_is_read_by_the_lines_of_the_page(name, tmp_path):
     assert dataset.channels == tuple(channels)
     for number, case in enumerate(cases):
         drawn = number // 2 if name == "acdc" else number
-        merged = read_label(converted_case(case, dataset, derived).label).array
+        merged = read_label(case.label).array
         for structure, own in ranks.items():
             expected = sum(3 * height(drawn, rank) for rank in own)
             assert (merged == dataset.structures[structure]).sum() == expected, (case, structure)
