@@ -18,7 +18,9 @@ RAMP = np.arange(120, dtype=np.int16).reshape(SHAPE)
 AFFINE = affine_of(TURNS[13], (0.8, 1.2, 3.0), (5, -8, 12))
 
 
-@pytest.mark.parametrize("name", ["a.mgz", "a.mgh", "a.MGZ", "a.hdr", "A.HDR", "a.NII.GZ", "a.NII.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.mgz", "a.mgh", "a.MGZ", "a.hdr", "A.HDR", "a.NII.GZ", "a.NII.gz"]
+)
 def test_what_nibabel_writes_is_read_where_it_lies(tmp_path, name):
     kind = nibabel.MGHImage if ".mg" in name.lower() else nibabel.Nifti1Image
     if name.lower().endswith(".hdr"):
