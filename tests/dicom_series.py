@@ -58,5 +58,5 @@ def write_series(folder: Path, volume, affine, change=None, **fields):
         one = slice_of(volume[:, :, place] + 1024, place, affine, shared)
         if change is not None:
             change(one, place)
-        pydicom.dcmwrite(folder / f"{(place * 7) % 101:03d}.dcm", one, enforce_file_format=True)
+        pydicom.dcmwrite(folder / f"{(place * 389) % 9973:04d}.dcm", one, enforce_file_format=True)
     return folder

@@ -1,5 +1,6 @@
 """DICOM: series become the volumes that ITK reads, or are refused by name; segmentations and contours by their names."""
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -11,8 +12,11 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from dicom_series import PATIENT_ID, write_series
 from orientations import TURNS, affine_of
 from segstudy.errors import InputError
-from segstudy.images.files import read_grid, read_image, read_label
+from segstudy.images.files import Image, read_grid, read_image, read_label
+from segstudy.images.fitting import fitted
 from segstudy.images.formats import dicom_files, format_of
+from segstudy.images.formats.dicom_series import sorted_headers
+from segstudy.images.grids import Grid
 from segstudy.images.segments import named_segments, value_map
 
 SHAPE = (7, 6, 9)
@@ -120,7 +124,7 @@ def test_rounded_positions_and_files_that_stand_twice_are_taken_with_a_note(tmp_
     (folder / "report.txt").write_text("no DICOM")
     image = read_image(folder)
     np.testing.assert_array_equal(image.array[0], VOLUME)
-    assert image.notes[0].startswith("1 files hold a slice that another file holds")
+    assert image.notes[0].startswith("1 of the files hold a slice that another one holds")
     assert "off their even places" in image.notes[1]
 
 
@@ -155,7 +159,41 @@ def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
         read_image(folder)
 
 
+def test_a_real_ct_is_the_same_as_a_series(tmp_path, real_data):
+    nifti = read_image(real_data / "thorax_ct" / "ct_cropped.nii.gz")
+    scan = np.rint(nifti.array[0]).astype(np.int16)
+    series = read_image(write_series(tmp_path / "ct", scan, nifti.affine))
+    found = fitted(Image(series.array[0], series.affine), nifti.grid)
+    np.testing.assert_array_equal(found.array, scan)
+
+
 # --- labels -------------------------------------------------------------------------------------
+
+
+def test_overlapping_segments_of_few_slices_are_placed_by_name(tmp_path):
+    """As highdicom writes them: only frames that hold something are in the file."""
+    folder = write_series(tmp_path / "ct", VOLUME, AFFINE)
+    organ, tumour = np.zeros((2, *SHAPE), np.uint8)
+    organ[1:6, 1:5, 3:7], tumour[2:4, 2:4, 4:8] = 1, 1
+    code = pydicom.sr.codedict.codes.SCT.AnatomicalStructure
+    segmentation = highdicom.seg.Segmentation(
+        sorted_headers(folder),
+        np.stack([tumour.T, organ.T], axis=-1),
+        "BINARY",
+        [
+            highdicom.seg.SegmentDescription(number, name, code, code, "MANUAL")
+            for number, name in enumerate(("Tumour", "organ"), start=1)
+        ],
+        *(generate_uid(), 5, generate_uid(), 1, "maker", "model", "1", "0"),
+    )
+    segmentation.save_as(tmp_path / "seg.dcm")
+    label = read_label(tmp_path / "seg.dcm")
+    assert label.array.shape[0] < SHAPE[2] and "12 voxels are of 'organ'" in label.notes[0]
+    placed = fitted(label, read_grid(folder)).array
+    np.testing.assert_array_equal(placed == 1, tumour == 1)
+    np.testing.assert_array_equal(placed == 2, (organ == 1) & (tumour == 0))
+    moved, _ = value_map(tmp_path / "seg.dcm", {"tumour": [7]})
+    assert moved == {1: 7, 2: 0}
 
 
 def contours(path, structures, affine):
@@ -194,8 +232,6 @@ def circle(radius, place, points=200):
 @pytest.mark.parametrize("turn", TURNS[::13])
 def test_contours_fill_the_voxels_whose_centres_are_inside(tmp_path, turn):
     """A tube, whose inner circle is a hole: the voxels of the closed form."""
-    from segstudy.images.grids import Grid
-
     affine = affine_of(turn, (0.7, 0.9, 2.5), (5, 9, -3))
     tube = [circle(radius, place) for place in (2, 3, 4) for radius in (12.3, 6.2)]
     path = contours(tmp_path / "rs.dcm", {"BODY": [], "tube": tube}, affine)
@@ -212,12 +248,10 @@ def test_contours_fill_the_voxels_whose_centres_are_inside(tmp_path, turn):
 
 
 def test_contours_on_other_slices_or_without_a_grid_are_refused(tmp_path):
-    from segstudy.images.grids import Grid
-
     grid = Grid((41, 40, 9), AFFINE)
     for places, words in (
         ((2.4, 3.4), "lie up to 0.4 slices off those of the image"),
-        ((2, 4, 6), "are in every 2th slice"),
+        ((2, 4, 6), "are in one of 2 slices"),
         ((8, 9), "1 contours of 'a' lie outside of the image"),
     ):
         path = contours(tmp_path / "rs.dcm", {"a": [circle(5, place) for place in places]}, AFFINE)

@@ -203,9 +203,9 @@ def test_files_that_are_no_images_are_refused(tmp_path, suffix):
 
 
 def test_another_suffix_is_refused(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"picture")
+    (tmp_path / "a.jpg").write_bytes(b"picture")
     with pytest.raises(InputError, match=r"expected an image file \(\.nii"):
-        read_image(tmp_path / "a.png")
+        read_image(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("compressed", [False, True])

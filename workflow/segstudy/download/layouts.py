@@ -624,10 +624,12 @@ def _present(
     """Select the cases whose files all exist; add the problems of the others."""
     present = []
     for case in cases:
-        missing = [path for path in case.files if not path.is_file()]
-        problems = problems + [
-            Problem(case.case, _name(path, root), why_unreadable(path)) for path in missing
+        # A folder may be a DICOM series, or a stack of pictures.
+        reasons = {path: why_unreadable(path) for path in case.files if not path.is_file()}
+        missing = [
+            Problem(case.case, _name(path, root), why) for path, why in reasons.items() if why
         ]
+        problems = problems + missing
         if not missing:
             present.append(case)
     return present, problems

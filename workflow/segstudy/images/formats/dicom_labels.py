@@ -135,7 +135,7 @@ def _filled(path: Path, name: str, contours: list[np.ndarray], grid: Grid) -> np
     steps = np.diff(np.unique(slices))
     if len(steps) > 1 and np.median(steps) > 1:
         raise InputError(
-            f"{path}: contours of {name!r} are in every {np.median(steps):g}th slice of the image; expected them in "
+            f"{path}: contours of {name!r} are in one of {np.median(steps):g} slices of the image; expected them in "
             "each: name the image that they were drawn on"
         )
     outside = [n for n in slices if not 0 <= n < grid.shape[across]]

@@ -146,7 +146,9 @@ def _sorted(path: Path, slices: Sequence) -> tuple[list, np.ndarray, tuple[str, 
     by_uid = {str(one.SOPInstanceUID): one for one in slices}
     copies = len(slices) - len(by_uid)
     notes = (
-        [f"{copies} files hold a slice that another file holds, too: left out"] if copies else []
+        [f"{copies} of the files hold a slice that another one holds, too: left out"]
+        if copies
+        else []
     )
     slices = list(by_uid.values())
     directions = np.array([one.ImageOrientationPatient for one in slices], float)
