@@ -74,10 +74,10 @@ def _named(entry: Path, key: Key) -> Iterator[tuple[Key, BidsFile]]:
 
 
 def _entries(folder: Path, start: str = "") -> list[Path]:
-    """List what is in a folder under names that begin so; nothing where it is a file."""
+    """List what is in a folder under names that begin so; nothing where it is a file, or nobody may read it."""
     try:
         entries = sorted(folder.iterdir())
-    except NotADirectoryError:
+    except OSError:
         return []
     return [entry for entry in entries if entry.name.startswith(start) and entry.name[0] != "."]
 

@@ -122,19 +122,17 @@ def new_study_from(folder: Path, file: Path) -> str:
 
     Raises InputError where nothing in the folder is an image with a label, and as `new_study` does.
     """
-    from segstudy.download.proposal import propose
+    from segstudy.start import proposed_dataset
 
     _check_new(file)
-    proposal = propose(folder)
     path = folder if folder.is_absolute() else Path(os.path.relpath(folder, file.parent))
-    proposal.entry["source"]["path"] = path.as_posix()
     name = re.sub(r"\W+", "_", folder.resolve().name, flags=re.ASCII).strip("_").lower() or "mine"
+    dataset, told = proposed_dataset(folder, name, path)
     head, _, rest = TEMPLATE.read_text(encoding="utf-8").partition("datasets:\n")
-    text = f"{head}datasets:\n{proposal.text(name)}\n{rest[rest.index('# --- Folds') :]}"
+    text = f"{head}datasets:\n{dataset}\n{rest[rest.index('# --- Folds') :]}"
     write_text(file, text.replace("FILE", shlex.quote(str(file))))
-    found = f"{file}: {proposal.entry['source']['layout']}, {proposal.cases} cases of {proposal.subjects} subjects"
-    unsure = [f"unsure: {one}" for one in proposal.unsure]
-    return "\n".join([found, *unsure, f"then: segstudy study {shlex.quote(str(file))} --cases"])
+    then = f"then: segstudy study {shlex.quote(str(file))} --cases"
+    return "\n".join([f"{file}: {told[0]}", *told[1:], then])
 
 
 def new_study(file: Path) -> str:

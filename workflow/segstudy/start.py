@@ -1,4 +1,4 @@
-"""What is looked at before a study runs: by the workflow, by `segstudy run` and by `segstudy study`.
+"""What is looked at before a study runs: by the workflow, by `segstudy run`, `segstudy study` and `segstudy new`.
 
 Nothing is written, and no image is opened. As the command line, it may ask any stage.
 """
@@ -57,6 +57,39 @@ def check_tables(study: Study) -> None:
             lines.append(f"{where}: no row below the header; expected a row a case")
     if lines:
         raise InputError("\n".join(lines))
+
+
+def proposed_dataset(folder: Path, name: str, path: Path) -> tuple[str, list[str]]:
+    """Propose a dataset for the files in a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    name
+        Of the dataset.
+    path
+        The folder as it stands in the study file.
+
+    Returns
+    -------
+    text : str
+        Lines of the study file.
+    told : list of str
+        What was found, and what is unsure.
+
+    Raises
+    ------
+    InputError
+        Where nothing in the folder is an image with a label.
+    """
+    from segstudy.download.proposal import propose
+
+    proposal = propose(folder)
+    source = proposal.entry["source"]
+    source["path"] = path.as_posix()
+    found = f"{source['layout']}, {proposal.cases} cases of {proposal.subjects} subjects"
+    return proposal.text(name), [found, *(f"unsure: {one}" for one in proposal.unsure)]
 
 
 def tell_cases(study: Study) -> None:

@@ -75,14 +75,16 @@ def _described(root: Path) -> Proposal | None:
     if not isinstance(content, dict):
         return None
     names = {value: name for value, name in label_names(content.get("labels")).items() if value}
-    channels = content.get("channel_names", content.get("modality", {}))
+    channels = content.get("channel_names", content.get("modality"))
+    channels = channels if isinstance(channels, dict) else {}
     source: dict[str, Any] = {"layout": "nnunet"}
     if isinstance(content.get("training"), list):
         source = {"layout": "msd"}
         more = [
             part
             for part in ("validation", "test")
-            if any(isinstance(one, dict) and one.get("label") for one in content.get(part) or ())
+            if isinstance(entries := content.get(part), list)
+            and any(isinstance(one, dict) and one.get("label") for one in entries)
         ]
         if more:
             source["entries"] = ["training", *more]
