@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from segstudy.errors import InputError
-from segstudy.files import write_text
+from segstudy.files import read_json, write_text
 from segstudy.images.files import read_label
 from segstudy.images.names import is_image, stem
 from segstudy.sides import likely_pairs
@@ -340,8 +340,6 @@ def _images(folder: Path | None, case: str) -> tuple[Path, ...]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    from segstudy.files import read_json
-
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected names and values, as in nnU-Net's file of this name")

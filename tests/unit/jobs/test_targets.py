@@ -115,7 +115,7 @@ def test_a_pattern_is_a_path_with_wildcards():
 
 
 def test_predictions_that_are_there_train_and_prepare_nothing_and_need_no_image():
-    content = tiny_study("table.tsv")
+    content = tiny_study("table.tsv", moved=False)
     content["models"] = {
         "there": {"trainer": "predictions", "files": "p/fold_{fold}/{case}.nii.gz"}
     }

@@ -244,6 +244,13 @@ def test_nnunets_own_reader_takes_the_summary(tmp_path):
     table = read_measures(tmp_path / "o.csv").query("metric == 'dice'")
     assert read["foreground_mean"]["Dice"] == pytest.approx(table["value"].astype(float).mean())
     assert read["mean"][1]["hd95_mm"] == np.inf
+    reader = pytest.importorskip("nnunetv2.imageio.nibabel_reader_writer").NibabelIO()
+    files = (str(folder / "a.nii.gz") for folder in (reference, prediction))
+    theirs = evaluation.compute_metrics(*files, reader, [1, 2])["metrics"]
+    ours = read["metric_per_case"][0]["metrics"]
+    for value in (1, 2):
+        shared = {key: ours[value][key] for key in theirs[value] if key != "TN"}
+        assert shared == pytest.approx({key: theirs[value][key] for key in shared}, abs=1e-9)
 
 
 @pytest.mark.long
