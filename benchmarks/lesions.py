@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import math
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -66,18 +67,24 @@ def of_panoptica(reference, prediction, spacing_mm):
 
 def of_brats(folder, reference, prediction, spacing_mm):
     """The values of BraTS 2023's scorer for ET, by the thresholds of BraTS-GLI."""
-    import tempfile
-
-    import nibabel
+    import pandas
 
     sys.path.insert(0, str(folder))
     from metrics import get_LesionWiseResults
 
-    with tempfile.TemporaryDirectory() as temporary:
-        paths = [Path(temporary) / name for name in ("prediction.nii.gz", "reference.nii.gz")]
-        for path, label in zip(paths, (prediction, reference), strict=True):
-            nibabel.save(nibabel.Nifti1Image(3 * label, np.diag([*spacing_mm, 1.0])), path)
-        table = get_LesionWiseResults(*map(str, paths), "BraTS-GLI").set_index("Labels")
+    whole = pandas.DataFrame.replace
+
+    def numbers_alone(table, *old_and_new, **more):
+        if more:
+            return whole(table, *old_and_new, **more)
+        return table.assign(**whole(table.select_dtypes("number"), *old_and_new))
+
+    # pandas since 1.4 fails at cells that hold arrays, of which none is infinite.
+    pandas.DataFrame.replace = numbers_alone
+    try:
+        table = brats_table(get_LesionWiseResults, reference, prediction, spacing_mm)
+    finally:
+        pandas.DataFrame.replace = whole
     found = table.loc["ET"]
     return {
         "found": int(found["Num_TP"]),
@@ -86,6 +93,17 @@ def of_brats(folder, reference, prediction, spacing_mm):
         "lesionwise_dice": float(found["LesionWise_Score_Dice"]),
         "lesionwise_hd95_mm": float(found["LesionWise_Score_HD95"]),
     }
+
+
+def brats_table(scorer, reference, prediction, spacing_mm):
+    """The scorer's table of two files, by label; lesions are enhancing tumour."""
+    import nibabel
+
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = [Path(temporary) / name for name in ("prediction.nii.gz", "reference.nii.gz")]
+        for path, label in zip(paths, (prediction, reference), strict=True):
+            nibabel.save(nibabel.Nifti1Image(3 * label, np.diag([*spacing_mm, 1.0])), path)
+        return scorer(*map(str, paths), "BraTS-GLI").set_index("Labels")
 
 
 def of_masks(reference, prediction, spacing_mm):

@@ -104,12 +104,13 @@ def measure(
     measures = []
     for name, merged in structures.items():
         overlap = counted.overlap(merged)
-        values = dict.fromkeys(metric_names(settings, name), UNDEFINED)
+        label_maps = (reference, prediction)
+        lesions = _lesions(name, label_maps, spacing_mm, merged, settings, counted)
         if overlap.reference:
-            found = _found((reference, prediction), spacing_mm, merged, settings, counted)
-            values |= _values(name, found, settings)
-        lesions = _lesions(name, (reference, prediction), spacing_mm, merged, settings, counted)
-        values = _with_lesions(values, lesions, settings, bool(overlap.reference))
+            found = _found(label_maps, spacing_mm, merged, settings, counted)
+            values = _values(name, found, settings) | _scores(lesions, settings)
+        else:
+            values = dict.fromkeys(metric_names(settings, name), UNDEFINED)
         values |= _laterality_error(counted, structures, name, other_side.get(name))
         sizes = (overlap.reference, overlap.prediction)
         measures.append(Measures(name, _status(overlap), values, *sizes, lesions))
@@ -158,11 +159,16 @@ def missing(
         The left and the right structure of each pair.
     """
     nothing = np.zeros_like(reference)
-    measured = measure(reference, nothing, spacing_mm, structures, settings, pairs=pairs)
-    return [
-        replace(one, status="missing_file", values=dict.fromkeys(one.values, UNDEFINED))
-        for one in measured
-    ]
+    lost = []
+    for one in measure(reference, nothing, spacing_mm, structures, settings, pairs=pairs):
+        names = [
+            name
+            for name in (*metric_names(settings, one.structure), LATERALITY_ERROR)
+            if name in one.values or name not in (*OF_LESIONS, LATERALITY_ERROR)
+        ]
+        values = dict.fromkeys(names, UNDEFINED)
+        lost.append(replace(one, status="missing_file", values=values))
+    return lost
 
 
 def absent(name: str, settings: Metrics) -> Measures:
@@ -235,12 +241,7 @@ def _lesions(
     return find_lesions(label_maps, merged, box, rules)
 
 
-def _with_lesions(
-    values: dict[str, float], lesions: Sequence[Lesion], settings: Metrics, defined: bool
-) -> dict[str, float]:
-    """Add the metrics of lesions; they are left out where the reference holds lesions of which none counts."""
-    if not lesions or not defined:
-        return values
-    if any(lesion.counts and lesion.number for lesion in lesions):
-        return values | scores(lesions, settings.lesions)
-    return {name: value for name, value in values.items() if name not in OF_LESIONS}
+def _scores(lesions: Sequence[Lesion], settings: Metrics) -> dict[str, float]:
+    """Return the metrics of lesions; none where the reference holds no lesion that counts."""
+    counted = any(lesion.counts and lesion.number for lesion in lesions)
+    return scores(lesions, settings.lesions) if counted else {}
