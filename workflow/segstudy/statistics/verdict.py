@@ -36,7 +36,7 @@ COLUMNS = (
 
 verdict: `equivalent` where p_equivalence_adjusted <= alpha and the interval of the level 1 - 2 alpha,
 [equivalence_low, equivalence_high], lies inside the margin; else that of `tests.csv`. slightly_better: of
-equivalent models the one that `tests.csv` calls better. p_equivalence: the larger p of the two
+equivalent models the one that `tests.csv` calls better, `a` or `b`. p_equivalence: the larger p of the two
 one-sided tests; adjusted over the n_equivalence comparisons of a family that have a margin.
 p_other_order: posterior probability, under a flat prior, that the order is the other way than the estimate
 (one-sided t on subjects' means; with infinite values half of p, from ranks).
@@ -69,8 +69,7 @@ def verdicts(families: Sequence[list[Comparison]], settings: Statistics) -> pd.D
             }
             row |= equivalence.get(id(comparison), {})
             if _is_equivalent(row, settings):
-                better = {"a_better": row["model_a"], "b_better": row["model_b"]}
-                row["slightly_better"] = better.get(row["verdict"], "")
+                row["slightly_better"] = {"a_better": "a", "b_better": "b"}.get(row["verdict"], "")
                 row["verdict"] = "equivalent"
             rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
