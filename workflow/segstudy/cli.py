@@ -35,6 +35,7 @@ TOOLS = {
     "preview": "tell what a run would do, why, and what it takes",
     "run": "run a study, from any folder",
     "status": "tell how far a run is, what failed, what is left",
+    "power": "plan how many subjects tell a difference, or equivalence",
 }
 
 

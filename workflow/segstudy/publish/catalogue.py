@@ -17,7 +17,16 @@ ORDER = (
     *("cohort", "samples", "appearance"),
     *("repair_overlay", "repair_cases", "repair_evidence", "repair_sweep", "repair_methods"),
     *("architecture", "training", "synthesis"),
-    *("verdicts", "results", "heatmap", "differences", "ranking", "sizes", "precision_recall", "volumes"),
+    *(
+        "verdicts",
+        "results",
+        "heatmap",
+        "differences",
+        "ranking",
+        "sizes",
+        "precision_recall",
+        "volumes",
+    ),
     *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid", "own", "surfaces", "cases"),
 )
 """Kinds in the order of the report; those of data and of label repair dataset by dataset."""

@@ -250,7 +250,7 @@ class Results:
         return self._table(self.paths.statistic("tests"), "statistics", "statistics", columns)
 
     @cached_property
-    def verdicts(self) -> pandas.DataFrame:
+    def comparison_verdicts(self) -> pandas.DataFrame:
         """Return the verdict on every comparison."""
         columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "primary")
         columns += ("margin", "equivalence_low", "equivalence_high", "verdict", "slightly_better")

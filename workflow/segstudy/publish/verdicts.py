@@ -18,7 +18,7 @@ def shown(results: Results) -> dict:
     settings = results.study.statistics
     if not settings.is_planned or len(results.study.models) < 2:
         return {"leading": [], "rows": []}
-    table = results.verdicts
+    table = results.comparison_verdicts
     primary = table[table["primary"].astype(bool)]
     told = table[table["margin"].notna() | table["primary"].astype(bool)]
     leading = (primary if settings.primary else told).to_dict("records")[:MOST_LEADING]
@@ -87,7 +87,6 @@ def _row(results: Results, row: Mapping) -> list[Cell]:
         Cell(f"{row['p_other_order']:.2g}", row["p_other_order"]),
         _p(row["p_folds"]),
     ]
-
 
 
 def _p(value: float) -> Cell:

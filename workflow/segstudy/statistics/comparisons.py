@@ -9,6 +9,7 @@ import pandas as pd
 
 from segstudy import metric
 from segstudy.errors import InputError
+from segstudy.level import fewest_subjects
 from segstudy.log import log
 from segstudy.statistics import hypothesis_tests, multiple_testing, rule
 from segstudy.statistics.folds import corrected_t
@@ -17,7 +18,6 @@ from segstudy.statistics.relabel import MeanRelabel, RankRelabel, groups, relabe
 from segstudy.statistics.swap import (
     MeanSwap,
     RankSwap,
-    fewest_subjects,
     signs,
     subject_means,
     swap,

@@ -51,7 +51,6 @@ def max_t(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> Adjus
     alpha
         Level of significance.
     """
-
     p = _stepped_down(tests, choices, [np.abs] * len(tests))
     level = _common_level([test.centred() for test in tests], choices, alpha)
     return Adjusted(p, [test.interval(level) for test in tests])

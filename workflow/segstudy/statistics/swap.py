@@ -41,11 +41,6 @@ def signs(subjects: int, seed: int) -> np.ndarray:
     return np.concatenate([as_observed, half, -half, -as_observed])
 
 
-def fewest_subjects(alpha: float) -> int:
-    """Return the fewest subjects at which a choice of signs can be rare enough: 6 for 0.05, where p is 0.03125 at best."""
-    return int(np.ceil(1 - np.log2(alpha) - 1e-9))
-
-
 def permuted_sums(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Sum columns (subject, column) over the subjects with every choice of signs: (choice, column)."""
     return np.concatenate(

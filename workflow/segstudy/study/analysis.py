@@ -79,9 +79,7 @@ class Primary(Settings):
     @classmethod
     def _is_one(cls, value: str) -> str:
         if value == "nsd":
-            raise ValueError(
-                "nsd stands for all tolerances; expected one of them, such as nsd_2mm"
-            )
+            raise ValueError("nsd stands for all tolerances; expected one of them, such as nsd_2mm")
         return value
 
 

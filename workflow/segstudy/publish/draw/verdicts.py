@@ -11,7 +11,7 @@ from segstudy.publish.draw import parts
 from segstudy.publish.results import Results
 from segstudy.words import confidence, count
 
-MARKERS = {"a_better": ">", "equivalent": "s", "b_better": "<", "cannot_be_told": "o"}
+MARKERS = {"a_better": "^", "equivalent": "s", "b_better": "v", "cannot_be_told": "o"}
 """Shapes that tell verdicts apart without colour."""
 BAND = "#dfe3e8"
 ENDS = ("ci_low", "ci_high", "equivalence_low", "equivalence_high")
@@ -97,7 +97,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
 def shown_rows(results: Results, figure: Figure):
     """Return the verdicts of a figure: those with a margin and an estimate, in the order of the structures."""
-    table = results.verdicts
+    table = results.comparison_verdicts
     table = table[
         (table["dataset"] == figure.dataset)
         & (table["dataset_b"] == figure.dataset)
@@ -148,4 +148,3 @@ def _limits(rows: list[dict]) -> tuple[float, float]:
 
 def _title(figure: Figure) -> str:
     return f"Verdicts by {figure.metric.title}, {figure.dataset}"
-
