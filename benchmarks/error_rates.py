@@ -19,10 +19,11 @@ from itertools import product
 
 import numpy as np
 
+from segstudy.level import fewest_subjects
 from segstudy.statistics import hypothesis_tests, multiple_testing
 from segstudy.statistics.intervals import share_interval, significant
 from segstudy.statistics.relabel import relabel
-from segstudy.statistics.swap import fewest_subjects, signs, swap
+from segstudy.statistics.swap import signs, swap
 
 ALPHA, SEED = 0.05, 1
 MOST, LEAST, LEAST_FROM = 0.06, 0.04, 7

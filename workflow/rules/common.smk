@@ -20,7 +20,7 @@ if (CODE / "segstudy").is_dir() and str(CODE) not in sys.path:
 if "SLURM_JOB_ID" in os.environ:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-from segstudy import folds, gpus, results_owner, shipped
+from segstudy import analysis_plan, folds, gpus, results_owner, shipped
 from segstudy.errors import InputError
 from segstudy.images.names import parse_grid
 from segstudy.jobs import machine, options, slices, targets

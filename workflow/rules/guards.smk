@@ -8,9 +8,10 @@ HELD = []
 
 
 def record_owner() -> None:
-    """Write down whose results these are, and hold them until this run ends."""
+    """Write down whose results these are and what is to be tested, and hold them until this run ends."""
     if not HELD:
         HELD.append(in_a_sentence(results_owner.hold)(PATHS.root))
+    in_a_sentence(analysis_plan.record)(PATHS.root, STUDY.statistics)
     # Where data are not there yet (`make fetch`), a later run writes it down.
     with suppress(InputError):
         results_owner.record(PATHS.root, STUDY_FILE, INPUTS.checksums(), STUDY.plugin_provenance())

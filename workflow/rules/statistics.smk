@@ -10,6 +10,7 @@ rule statistics:
         values=PATHS.statistic("values"),
         summary=PATHS.statistic("summary"),
         tests=PATHS.statistic("tests"),
+        verdicts=PATHS.statistic("verdicts"),
         ranking=PATHS.statistic("ranking"),
         places=PATHS.statistic("places"),
         false_positives=PATHS.statistic("false_positives"),

@@ -174,7 +174,8 @@ def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: st
 
 WHERE_JOBS_RUN = ("device", "gpus", "threads", "workers", "memory_mb", "runtime_min")
 COMPARED_BY = (
-    *("alpha", "rule", "compare", "compare_datasets", "correction", "bootstrap_samples", "seed"),
+    *("alpha", "margin", "primary", "rule", "compare", "compare_datasets"),
+    *("correction", "bootstrap_samples", "seed"),
 )
 
 

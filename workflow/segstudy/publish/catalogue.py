@@ -17,7 +17,16 @@ ORDER = (
     *("cohort", "samples", "appearance"),
     *("repair_overlay", "repair_cases", "repair_evidence", "repair_sweep", "repair_methods"),
     *("architecture", "training", "synthesis"),
-    *("results", "heatmap", "differences", "ranking", "sizes", "precision_recall", "volumes"),
+    *(
+        "verdicts",
+        "results",
+        "heatmap",
+        "differences",
+        "ranking",
+        "sizes",
+        "precision_recall",
+        "volumes",
+    ),
     *("confusion", "symmetry", "side_swapped", "swapped_cases", "grid", "own", "surfaces", "cases"),
 )
 """Kinds in the order of the report; those of data and of label repair dataset by dataset."""
@@ -145,6 +154,12 @@ def _figures(study: Study) -> list[Figure]:
             if families(study):
                 title = f"{shown_metric.title} and training size"
                 figures_of_study.append(_figure("sizes", "Results", title, dataset, shown_metric))
+        if len(study.models) > 1:
+            figures_of_study += [
+                _figure("verdicts", "Results", f"verdicts by {margin.title}", dataset, margin)
+                for margin in chosen_metrics(tuple(study.statistics.margin), study)
+                if margin.name in tested
+            ]
         figures_of_study.append(_figure("heatmap", "Results", "means", dataset))
         figures_of_study.append(
             _figure("precision_recall", "Results", "precision and recall", dataset)

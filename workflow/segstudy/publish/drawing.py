@@ -30,6 +30,7 @@ from segstudy.publish.draw import (
     symmetry,
     synthesis,
     training,
+    verdicts,
 )
 from segstudy.publish.draw.parts import Drawing
 from segstudy.publish.layers import layers
@@ -48,6 +49,7 @@ PLAIN: dict[str, Callable[[Results, Figure], Drawing]] = {
     "training": training.draw,
     "synthesis": synthesis.draw,
     "results": comparison.draw,
+    "verdicts": verdicts.draw,
     "heatmap": heatmap.draw,
     "differences": differences.draw,
     "surfaces": surfaces.draw,

@@ -23,6 +23,7 @@ TABLES = {
     "values.csv": "the values that are compared, one a case, structure and model",
     "summary.csv": "means, medians and their intervals",
     "tests.csv": "comparisons of models, and of datasets",
+    "verdicts.csv": "the verdict on each comparison, with intervals and margin",
     "ranking.csv": "mean ranks",
     "places.csv": "how often a model comes in at a place when subjects are resampled",
     "false_positives.csv": "how often a structure is found that the reference lacks",

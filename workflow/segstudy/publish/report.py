@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
-from segstudy.publish import provenance, redaction, rulegraph, tables
+from segstudy.publish import provenance, redaction, rulegraph, tables, verdicts
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
@@ -158,6 +158,7 @@ def render(
         metric_tables=tables.metric_tables(results),
         grids=tables.grid_tables(results),
         tests=tables.test_table(results),
+        verdicts=verdicts.shown(results),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
         level=confidence(study.statistics.alpha),

@@ -249,6 +249,13 @@ class Results:
         columns += ("ci_low_adjusted", "ci_high_adjusted", "significant", "verdict", "design")
         return self._table(self.paths.statistic("tests"), "statistics", "statistics", columns)
 
+    @cached_property
+    def comparison_verdicts(self) -> pandas.DataFrame:
+        """Return the verdict on every comparison."""
+        columns = ("dataset", "dataset_b", "structure", "metric", "model_a", "model_b", "primary")
+        columns += ("margin", "equivalence_low", "equivalence_high", "verdict", "slightly_better")
+        return self._table(self.paths.statistic("verdicts"), "statistics", "statistics", columns)
+
     def grid(self, grid: str, dataset: str) -> pandas.DataFrame:
         """Return the models of a grid search, tested on a dataset, as `statistics/grid.csv` has them."""
         columns = (
@@ -401,6 +408,7 @@ _TEXT = dict.fromkeys(
             "effect_name",
             "remark",
             "verdict",
+            "slightly_better",
             "problem",
             "file",
         ),

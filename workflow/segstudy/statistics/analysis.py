@@ -6,12 +6,13 @@ import pandas as pd
 
 from segstudy.log import log
 from segstudy.metric_questions import OVERLAP, SMALL_VOXELS
-from segstudy.statistics.comparisons import compare
+from segstudy.statistics.comparisons import compare, judged_families, table
 from segstudy.statistics.completion import completed, false_positives
 from segstudy.statistics.ranking import rank
 from segstudy.statistics.summary import summarise
 from segstudy.statistics.values import chosen_metrics
 from segstudy.statistics.variance import variance_components
+from segstudy.statistics.verdict import verdicts
 from segstudy.study import Statistics
 
 
@@ -30,6 +31,8 @@ class Analysis:
         Of each model.
     tests
         Every comparison.
+    verdicts
+        On every comparison.
     ranking, places
         Ranks of the models, and their places in resamples.
     false_positives, false_positive_tests
@@ -39,6 +42,7 @@ class Analysis:
     values: pd.DataFrame
     summary: pd.DataFrame
     tests: pd.DataFrame
+    verdicts: pd.DataFrame
     ranking: pd.DataFrame
     places: pd.DataFrame
     false_positives: pd.DataFrame
@@ -55,13 +59,15 @@ def analyse(runs: pd.DataFrame, settings: Statistics) -> Analysis:
     if pairs != "all":
         pairs = tuple(pair for pair in pairs if models_measured.issuperset(pair))
     of_absent = settings.model_copy(
-        update={"metrics": "auto", "compare": pairs, "compare_datasets": ()}
+        update={"metrics": "auto", "compare": pairs, "compare_datasets": (), "primary": None}
     )
+    families = judged_families(values, settings, spread)
     ranking, places = rank(values, settings)
     return Analysis(
         values,
         summarise(values, settings, spread),
-        compare(values, settings, spread),
+        table(families),
+        verdicts(families, settings),
         ranking,
         places,
         summarise(absent, of_absent),

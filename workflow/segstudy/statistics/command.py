@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         required=True,
-        help="folder for values.csv, summary.csv, tests.csv, ranking.csv, places.csv, "
+        help="folder for values.csv, summary.csv, tests.csv, verdicts.csv, ranking.csv, places.csv, "
         "false_positives.csv, false_positive_tests.csv, report.md",
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from segstudy import metric
 from segstudy.errors import InputError
+from segstudy.level import fewest_subjects
 from segstudy.log import log
 from segstudy.statistics import hypothesis_tests, multiple_testing, rule
 from segstudy.statistics.folds import corrected_t
@@ -17,7 +18,6 @@ from segstudy.statistics.relabel import MeanRelabel, RankRelabel, groups, relabe
 from segstudy.statistics.swap import (
     MeanSwap,
     RankSwap,
-    fewest_subjects,
     signs,
     subject_means,
     swap,
@@ -136,6 +136,23 @@ def compare(
         Of `variance.variance_components`, for a remark where a difference is smaller than the
         seeds' spread.
     """
+    return table(judged_families(values, settings, spread))
+
+
+def table(families: Sequence[list[Comparison]]) -> pd.DataFrame:
+    """Return `tests.csv` of judged families."""
+    rows = [
+        comparison.row | {"remark": "; ".join(comparison.remarks)}
+        for family in families
+        for comparison in family
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def judged_families(
+    values: pd.DataFrame, settings: Statistics, spread: pd.DataFrame | None = None
+) -> list[list[Comparison]]:
+    """Compare as `compare` does; return the families of comparisons with their tests."""
     spreads = {} if spread is None else spread.set_index(GROUP)["seed_spread"].to_dict()
     metrics = chosen_metrics(values, settings.metrics) if len(values) else []
     of_metrics = values[values["metric"].isin(metrics)]
@@ -143,7 +160,7 @@ def compare(
         key: group.set_index("case")
         for key, group in of_metrics.groupby(["dataset", "model", "structure", "metric"])
     }
-    rows: list[dict] = []
+    families = []
     for labels in _families(of_metrics, values, settings):
         family = [_compared(_sides(label, cells), label, "value", settings) for label in labels]
         for comparison in family:
@@ -158,13 +175,41 @@ def compare(
             judged(with_other_values, settings)
             for comparison, other in zip(family, with_other_values, strict=True):
                 _add_other(comparison, other, settings)
-        for comparison in family:
-            comparison.row["remark"] = "; ".join(comparison.remarks)
-            rows.append(comparison.row)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+        families.append(family)
+    return families
 
 
 def _families(
+    measured: pd.DataFrame, values: pd.DataFrame, settings: Statistics
+) -> list[list[Labels]]:
+    """List the families of comparisons; those of the primary endpoint are one apart."""
+    families = list(_of_datasets(measured, values, settings))
+    if not settings.primary:
+        return families
+    found = [labels for family in families for labels in family]
+    if found and not any(is_primary(labels, settings) for labels in found):
+        cells = dict.fromkeys(f"{labels.metric} of {labels.structure}" for labels in found)
+        raise InputError(
+            f"statistics.primary: {settings.primary.metric} of {settings.primary.structure} is not compared; "
+            f"compared are {', '.join(cells)}"
+        )
+    return [
+        [labels for labels in family if is_primary(labels, settings) == primary]
+        for family in families
+        for primary in (True, False)
+    ]
+
+
+def is_primary(labels: Labels, settings: Statistics) -> bool:
+    """Tell whether a comparison is of the primary endpoint."""
+    primary = settings.primary
+    return bool(primary) and (labels.structure, labels.metric) == (
+        primary.structure,
+        primary.metric,
+    )
+
+
+def _of_datasets(
     measured: pd.DataFrame, values: pd.DataFrame, settings: Statistics
 ) -> Iterator[list[Labels]]:
     """Yield the comparisons of each dataset, and of each pair of datasets: metric x structure x pair of models."""
@@ -586,33 +631,38 @@ def _agreeing(
 
 def _adjusted(tested: list[Comparison], settings: Statistics) -> multiple_testing.Adjusted:
     tests = [comparison.test for comparison in tested]
-    designs = {comparison.row["design"] for comparison in tested}
-    if settings.correction != "max_t" or len(designs) > 1:
-        # Paired and unpaired tests have no swaps in common.
-        correction = "holm" if settings.correction == "max_t" else settings.correction
-        if correction != settings.correction:
-            for comparison in tested:
-                comparison.remarks.append("paired and unpaired tests in a family: adjusted by Holm")
-        return multiple_testing.by_p(
-            [test.p for test in tests],
-            lambda number, level: tests[number].interval(level),
-            correction,
-            settings.alpha,
-        )
+    correction = correction_of(tested, settings)
+    if correction == "max_t":
+        return multiple_testing.max_t(tests, shared_choices(tested, settings), settings.alpha)
+    if correction != settings.correction:
+        for comparison in tested:
+            comparison.remarks.append("paired and unpaired tests in a family: adjusted by Holm")
+    return multiple_testing.by_p(
+        [test.p for test in tests],
+        lambda number, level: tests[number].interval(level),
+        correction,
+        settings.alpha,
+    )
+
+
+def correction_of(tested: list[Comparison], settings: Statistics) -> str:
+    """Return how p of a family is adjusted: paired and unpaired tests have no swaps in common."""
+    mixed = len({comparison.row["design"] for comparison in tested}) > 1
+    return "holm" if mixed and settings.correction == "max_t" else settings.correction
+
+
+def shared_choices(tested: list[Comparison], settings: Statistics) -> list[np.ndarray]:
+    """Return for each test of a family of one design the swaps that all share, of its own subjects."""
     names = list(
         dict.fromkeys(name for comparison in tested for name in sorted(comparison.subjects))
     )
     names.sort()
     place = {name: number for number, name in enumerate(names)}
-    if designs == {"paired"}:
+    if tested[0].row["design"] == "paired":
         choices = signs(len(names), settings.seed)
     else:
         first = sum(side == "a" for side, _ in names)
         choices = groups(first, len(names) - first, settings.seed)
     places_of = [[place[name] for name in comparison.subjects] for comparison in tested]
     all_places = list(range(len(names)))
-    return multiple_testing.max_t(
-        tests,
-        [choices if places == all_places else choices[:, places] for places in places_of],
-        settings.alpha,
-    )
+    return [choices if places == all_places else choices[:, places] for places in places_of]

@@ -51,21 +51,51 @@ def max_t(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> Adjus
     alpha
         Level of significance.
     """
+    p = _stepped_down(tests, choices, [np.abs] * len(tests))
+    level = _common_level([test.centred() for test in tests], choices, alpha)
+    return Adjusted(p, [test.interval(level) for test in tests])
 
-    def swapped(test, number: int) -> np.ndarray:
-        return _scaled(test.swapped_t(choices[number]), test.df)
 
-    size = np.array([float(_scaled(np.array([test.t]), test.df)[0]) for test in tests])
+def one_sided(
+    tests: Sequence, choices: Sequence[np.ndarray], sides: Sequence[int]
+) -> tuple[list[float], list[float]]:
+    """Return p of one-sided tests by themselves, and adjusted by step-down max-T.
+
+    Parameters
+    ----------
+    tests, choices
+        As of `max_t`.
+    sides
+        Of each test, 1 where a difference above 0 is asked for, -1 where one below is.
+    """
+    extents = [np.positive if side > 0 else np.negative for side in sides]
+    alone = [
+        _stepped_down([test], [choice], [extent])[0]
+        for test, choice, extent in zip(tests, choices, extents, strict=True)
+    ]
+    return alone, _stepped_down(tests, choices, extents)
+
+
+def _stepped_down(
+    tests: Sequence, choices: Sequence[np.ndarray], extents: Sequence[Callable]
+) -> list[float]:
+    """Step down from the test that is furthest out. extents: how far out statistics are, of each test."""
+    size = np.array(
+        [
+            float(_scaled(extent(np.array([test.t])), test.df)[0])
+            for test, extent in zip(tests, extents, strict=True)
+        ]
+    )
     order = np.argsort(-size, kind="stable")
     largest = None
     p = np.empty(len(size))
     for number in order[::-1]:
-        permuted = swapped(tests[number], number)
+        test = tests[number]
+        permuted = _scaled(extents[number](test.swapped_t(choices[number])), test.df)
         largest = permuted if largest is None else np.maximum(largest, permuted)
         p[number] = np.mean(largest >= size[number] * (1 - SLACK))
     p[order] = np.maximum.accumulate(p[order])
-    level = _common_level([test.centred() for test in tests], choices, alpha)
-    return Adjusted(p.tolist(), [test.interval(level) for test in tests])
+    return p.tolist()
 
 
 def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) -> float:
@@ -90,7 +120,7 @@ def _common_level(tests: Sequence, choices: Sequence[np.ndarray], alpha: float) 
 
 def _scaled(t: np.ndarray, df: int) -> np.ndarray:
     """Scale statistics so that their size does not depend on the degrees of freedom: -log p of Student's t."""
-    return -stats.t.logsf(np.abs(t), df)
+    return -stats.t.logsf(t, df)
 
 
 def by_p(

@@ -123,6 +123,14 @@ class _Relabel:
         """Return the choices of the first group (choice, subject)."""
         return groups(self.first, self.subjects - self.first, self.seed)
 
+    def shifted(self, shift: float):
+        """Return the test of the sample whose first group is moved down by a shift."""
+        return replace(self, values=self.values - np.where(self.subject < self.first, shift, 0.0))
+
+    def centred(self):
+        """Return the test of the sample without its estimate."""
+        return self.shifted(self.estimate if np.isfinite(self.estimate) else 0.0)
+
     @cached_property
     def scores(self) -> np.ndarray:
         """Return a score for each subject (subject,)."""
@@ -171,11 +179,6 @@ class MeanRelabel(_Relabel):
     def p(self) -> float:
         """Return the share of the choices whose t is as large as the data's."""
         return _two_sided(self.swapped_t(self.choices))
-
-    def centred(self) -> "MeanRelabel":
-        """Return the test of the sample without its estimate."""
-        in_first_group = self.subject < self.first
-        return replace(self, values=self.values - np.where(in_first_group, self.estimate, 0.0))
 
     @cached_property
     def _shiftable(self) -> tuple[np.ndarray, np.ndarray]:
@@ -307,11 +310,6 @@ class RankRelabel(_Relabel):
             return not significant(_tails(self._sum(self._scores(shift)))[side], alpha)
 
         return inverted(lambda shift: kept(shift, 0), lambda shift: kept(shift, 1), self._apart)
-
-    def centred(self) -> "RankRelabel":
-        """Return the test of the sample without its estimate."""
-        shift = self.estimate if np.isfinite(self.estimate) else 0.0
-        return replace(self, values=self.values - np.where(self._own, shift, 0.0))
 
     @property
     def effect_size(self) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from segstudy import verdict_words
 from segstudy.statistics.analysis import Analysis
 from segstudy.statistics.completion import OTHER, listing
 from segstudy.study import Statistics
@@ -63,6 +64,7 @@ def report(analysis: Analysis, settings: Statistics, subjects: str) -> str:
     tests, ranking = analysis.tests, analysis.ranking
     lines = ["# Comparison of the models", "", methods(settings, subjects), ""]
     lines += _missing(analysis, settings)
+    lines += _verdicts(analysis, settings)
     if not len(tests):
         single = analysis.values["model"].nunique() < 2
         why = "There is only one model, so nothing" if single else "As the settings ask, nothing"
@@ -152,6 +154,9 @@ def _tests(settings: Statistics) -> str:
 
 def _corrected(settings: Statistics) -> str:
     family = f"dataset (metric × structure × pair of models){_of_datasets(settings)}"
+    if settings.primary:
+        primary = settings.primary
+        family += f" (the primary endpoint, {primary.metric} of {primary.structure}, is a family of its own)"
     if settings.correction == "none":
         return f"p is not adjusted for the number of tests of a {family}."
     return (
@@ -165,6 +170,20 @@ def _of_datasets(settings: Statistics) -> str:
     if not settings.compare_datasets:
         return ""
     return ", or of a pair of datasets (metric × structure × model)"
+
+
+def _verdicts(analysis: Analysis, settings: Statistics) -> list[str]:
+    """Write the section on the verdicts, the primary endpoint's first; none where no margin and no endpoint is set."""
+    verdicts = analysis.verdicts
+    if not settings.is_planned or not len(verdicts):
+        return []
+    told = verdicts[verdicts["primary"] | verdicts["margin"].notna()]
+    told = told.sort_values("primary", ascending=False, kind="stable")
+    lines = ["## Verdicts", ""]
+    for row in told.to_dict("records"):
+        endpoint = "**Primary endpoint.** " if row["primary"] else ""
+        lines.append(f"- {endpoint}{verdict_words.sentence(row, settings.alpha, row['metric'])}")
+    return [*lines, "", verdict_words.ABOUT_P, ""]
 
 
 def _missing(analysis: Analysis, settings: Statistics) -> list[str]:

@@ -41,11 +41,6 @@ def signs(subjects: int, seed: int) -> np.ndarray:
     return np.concatenate([as_observed, half, -half, -as_observed])
 
 
-def fewest_subjects(alpha: float) -> int:
-    """Return the fewest subjects at which a choice of signs can be rare enough: 6 for 0.05, where p is 0.03125 at best."""
-    return int(np.ceil(1 - np.log2(alpha) - 1e-9))
-
-
 def permuted_sums(choices: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Sum columns (subject, column) over the subjects with every choice of signs: (choice, column)."""
     return np.concatenate(
@@ -120,6 +115,11 @@ class _Swap:
         return len(self.scores)
 
     @property
+    def choices(self) -> np.ndarray:
+        """Return the choices of signs (choice, subject)."""
+        return signs(self.subjects, self.seed)
+
+    @property
     def statistic(self) -> float:
         """Return the mean score."""
         return float(self.scores.mean())
@@ -132,12 +132,11 @@ class _Swap:
     @cached_property
     def totals(self) -> np.ndarray:
         """Return the sums of the scores with every choice of signs (choice,)."""
-        return _totals(self.scores, signs(self.subjects, self.seed))
+        return _totals(self.scores, self.choices)
 
     def swapped_t(self, choices: np.ndarray) -> np.ndarray:
         """Compute the studentised statistic with every choice of signs (choice,)."""
-        all_signs = choices is signs(self.subjects, self.seed)
-        totals = self.totals if all_signs else _totals(self.scores, choices)
+        totals = self.totals if choices is self.choices else _totals(self.scores, choices)
         return _studentised(totals, float((self.scores**2).sum()), self.subjects)
 
     @cached_property
@@ -149,6 +148,10 @@ class _Swap:
     def df(self) -> int:
         """Return the degrees of freedom of the studentised statistic, by which it is compared with others."""
         return self.subjects - 1
+
+    def centred(self):
+        """Return the test of the sample without its estimate."""
+        return self.shifted(self.estimate if np.isfinite(self.estimate) else 0.0)
 
 
 def _totals(scores: np.ndarray, choices: np.ndarray) -> np.ndarray:
@@ -202,9 +205,9 @@ class MeanSwap(_Swap):
             return -np.inf, np.inf
         return float(low[rank - 1]), float(high[len(high) - rank])
 
-    def centred(self) -> "MeanSwap":
-        """Return the test of the sample without its estimate."""
-        return MeanSwap(self.scores - self.estimate, self.seed)
+    def shifted(self, shift: float) -> "MeanSwap":
+        """Return the test of the sample less a shift."""
+        return MeanSwap(self.scores - shift, self.seed)
 
     @property
     def effect_size(self) -> float:
@@ -267,7 +270,7 @@ class RankSwap(_Swap):
 
     def interval(self, alpha: float) -> Interval:
         """Return the shifts that are not rejected at alpha."""
-        choices = signs(self.subjects, self.seed)
+        choices = self.choices
 
         def tails(shift: float) -> tuple[float, float]:
             scores = self._scores(shift)
@@ -279,9 +282,8 @@ class RankSwap(_Swap):
             self.walsh,
         )
 
-    def centred(self) -> "RankSwap":
-        """Return the test of the sample without its estimate."""
-        shift = self.estimate if np.isfinite(self.estimate) else 0.0
+    def shifted(self, shift: float) -> "RankSwap":
+        """Return the test of the sample less a shift."""
         return RankSwap(self.difference - shift, self.subject, self.seed)
 
     @property

@@ -105,6 +105,20 @@ class Metrics(Settings):
         return value if isinstance(value, tuple) else (value,)
 
 
+class Primary(Settings):
+    """The endpoint that a study is made for; it is tested alone, all others are a family of their own."""
+
+    structure: str = Field(description="a structure, or a composite region")
+    metric: str = Field(description="its metric, such as `dice` or `nsd_2mm`")
+
+    @field_validator("metric")
+    @classmethod
+    def _is_one(cls, value: str) -> str:
+        if value == "nsd":
+            raise ValueError("nsd stands for all tolerances; expected one of them, such as nsd_2mm")
+        return value
+
+
 class Statistics(Settings):
     """Comparison of the models on the same subjects."""
 
@@ -127,6 +141,15 @@ class Statistics(Settings):
         "nsd, precision and recall, as far as the table has them, or all that it has where it has none of these",
     )
     alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="significance level")
+    margin: dict[str, Positive | dict[str, Positive]] = Field(
+        {},
+        description="of each metric, the largest difference that does not matter, in its unit: {dice: 0.01, hd95_mm: 1.0}; or "
+        "by structure: {dice: {heart: 0.01}}. Two models are equivalent where the interval of the level 1 - 2 alpha (90 %) "
+        "lies inside it",
+    )
+    primary: Primary | None = Field(
+        None, description="the endpoint that is tested alone: {structure: heart, metric: dice}"
+    )
     rule: Literal["swap", "shapiro_then_mannwhitneyu", "shapiro_then_wilcoxon"] = Field(
         "swap",
         description="the test; the unit of all is the subject, whose scans are averaged. `swap`: exchanges the models' "
@@ -160,6 +183,18 @@ class Statistics(Settings):
             )
         return self
 
+    @property
+    def is_planned(self) -> bool:
+        """Tell whether there is a plan to record: a margin or a primary endpoint."""
+        return bool(self.margin or self.primary)
+
+    def margin_of(self, metric: str, structure: str) -> float | None:
+        """Return the largest difference that does not matter, None where none was given."""
+        margin = self.margin.get(metric)
+        if margin is None and metric.startswith("nsd_"):
+            margin = self.margin.get("nsd")
+        return margin.get(structure) if isinstance(margin, dict) else margin
+
     @field_validator("directions")
     @classmethod
     def _no_contradiction(cls, value: dict[str, Direction]) -> dict[str, Direction]:
@@ -169,6 +204,12 @@ class Statistics(Settings):
     @classmethod
     def _known(cls, value: Any, info: ValidationInfo) -> Any:
         return value if value == "auto" else _names(value, info.data.get("directions", {}))
+
+    @field_validator("margin")
+    @classmethod
+    def _named(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        names = _refusing(find_all, value, info.data.get("directions", {}))
+        return {names[name].name: margin for name, margin in value.items()}
 
     @field_validator("compare_datasets")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from segstudy import __version__
+from segstudy.metric import PREFERRED
 from segstudy.mirroring import mirrored_axes, side_blind_settings
 from segstudy.regions import measured_regions
 from segstudy.sides import likely_pairs, other_side
@@ -91,6 +92,7 @@ class Study(Settings):
         check_composite_regions(self.metrics.composite_regions, list(_first(self).structures))
         check_measured(self.metrics, [*self.structures, *self.composite_regions])
         _check_comparisons(self)
+        _check_plan(self)
         _check_style(self)
         return self
 
@@ -387,6 +389,33 @@ def _check_comparisons(study: Study) -> None:
                 f"statistics.compare_datasets: {name!r} is none of the datasets with images "
                 f"({', '.join(study.tested_datasets)})"
             )
+
+
+def _check_plan(study: Study) -> None:
+    """Check that margins and primary endpoint are of metrics that are tested, and of structures that are measured."""
+    settings = study.statistics
+    tested = PREFERRED if settings.metrics == "auto" else settings.metrics
+    measured = [*study.structures, *study.composite_regions]
+    named = [
+        (f"margin.{name}", name, list(margin) if isinstance(margin, dict) else [])
+        for name, margin in settings.margin.items()
+    ]
+    if settings.primary:
+        named.append(("primary", settings.primary.metric, [settings.primary.structure]))
+    for key, name, structures in named:
+        kin = {"nsd"} if name.startswith("nsd_") else set()
+        if name == "nsd":
+            kin = {other for other in tested if other.startswith("nsd_")}
+        if not {name, *kin} & set(tested):
+            raise ValueError(
+                f"statistics.{key}: {name} is not tested; expected one of statistics.metrics "
+                f"({', '.join(tested)})"
+            )
+        for structure in structures:
+            if structure not in measured:
+                raise ValueError(
+                    f"statistics.{key}: {structure!r} is none of the structures ({', '.join(measured)})"
+                )
 
 
 def _check_style(study: Study) -> None:

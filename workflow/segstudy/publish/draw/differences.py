@@ -108,7 +108,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     return parts.Drawing(
         drawn,
         f"Differences in {shown_metric.title}, {figure.dataset}",
-        f"Mean difference in {shown_metric.title} on {figure.dataset}, {n} a pair, {_sides(shown_metric)}. Thick: {level} "
+        f"Mean difference in {shown_metric.title} on {figure.dataset}, {n} a pair, {parts.better_side(shown_metric)}. Thick: {level} "
         f"interval of the test by itself; thin: of all tests at once. Filled: {corrected} ≤ {study.statistics.alpha:g}."
         + (
             " Where distances are infinite, the Hodges-Lehmann shift in place of the mean."
@@ -139,14 +139,6 @@ def _limits(rows: list) -> tuple[float, float]:
     ends = ends[np.isfinite(ends)]
     room = 0.06 * np.ptp(ends) or 1.0
     return float(ends.min() - room), float(ends.max() + room)
-
-
-def _sides(shown_metric) -> str:
-    return {
-        "higher": "to the right A is better",
-        "lower": "to the left A is better",
-        "zero": "by absolute size, to the left A is better",
-    }[shown_metric.direction]
 
 
 def _best(results: Results, figure: Figure, structure: str) -> str:

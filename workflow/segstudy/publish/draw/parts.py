@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from seaborn.utils import relative_luminance
 
+from segstudy.metric import Metric
 from segstudy.publish import style
 from segstudy.publish.results import Results
 
@@ -159,6 +160,15 @@ def empty_drawing(title: str, text: str, table: pandas.DataFrame) -> Drawing:
     axes.set_axis_off()
     axes.text(0, 0.5, text, va="center")
     return Drawing(figure, title, text, text, table)
+
+
+def better_side(shown_metric: Metric) -> str:
+    """Say at which side of a difference A - B model A is better."""
+    return {
+        "higher": "to the right A is better",
+        "lower": "to the left A is better",
+        "zero": "by absolute size, to the left A is better",
+    }[shown_metric.direction]
 
 
 def colours(results: Results) -> dict[str, str]:
