@@ -1,6 +1,7 @@
 """What happens to one of the processes of a training; each of them imports this module by name."""
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
@@ -109,11 +110,12 @@ def hold(folder: Path, shares: bool, rank: Rank) -> None:
         "grown": own_memory() - before,
         "bytes": sum(case.image.nbytes + case.label.nbytes for case in held),
         "digests": digests,
-        "files": sorted(set(re.findall(r"(\d+) /memfd:segstudy", Path("/proc/self/maps").read_text()))),
+        "files": sorted(set(re.findall(r"(\d+)\s+/memfd:segstudy", Path("/proc/self/maps").read_text()))),
     }  # fmt: skip
     (folder / f"rank-{rank.number}.json").write_text(json.dumps(told))
 
 
 def own_memory() -> int:
-    """Bytes that this process holds, without what it shares through a file."""
+    """Bytes that this process holds, without what it shares through a file, or has given back and C keeps."""
+    ctypes.CDLL(None).malloc_trim(0)
     return 1024 * int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])

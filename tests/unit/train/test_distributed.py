@@ -172,6 +172,8 @@ def _runs(number: int) -> bool:
         return False
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's files in memory")
 def test_the_cohort_is_held_once_for_all(tmp_path):
     folder = write_cohort(tmp_path, count=6, shape=(128, 128, 96)).folder
     told = {}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from benchmark_runs import run_quickly
 from pretended_gpu import OnGpu, pretended_gpu
 from segstudy.cli import main
 from segstudy.networks import build
@@ -301,3 +302,13 @@ def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu():
         found = predict_volume(Network(), image, 2, SlidingWindow((8, 8, 8), 3), "cuda")
     assert homes == ["cuda", "cpu"]
     np.testing.assert_allclose(found, 0.5, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_benchmark_runs_on_a_cpu_too():
+    run = run_quickly("gpu", "--device", "cpu")
+    assert run.returncode == 0, run.stderr
+    assert "CPU: a smoke run, no measurement" in run.stdout
+    assert "| segstudy | " in run.stdout
+    assert "| sliding window | MONAI | " in run.stdout
