@@ -2,11 +2,13 @@
 
 Within `pretended_gpu()` torch finds one GPU. What is moved to it is wrapped; each operation on what is wrapped runs on
 the numbers inside, so that results are those of the CPU. What a real GPU refuses is refused: an operation that mixes devices,
-numpy's view of a tensor on the GPU. What makes the host wait for a GPU is counted: a copy to or from it that is not
+numpy's view of a tensor on the GPU, a tensor that another stream copies and that is used before it has been waited for.
+What makes the host wait for a GPU is counted: a copy to or from it that is not
 `non_blocking`, a number that is read, an operation whose size depends on data.
 """
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,6 +60,40 @@ class Seen:
 _now: list[Seen] = []
 
 
+class Stream:
+    """A stream of work: what is copied on it may be used elsewhere once its event has been waited for."""
+
+    copies = waited_for = 0
+
+    def __init__(self, device=None):
+        pass
+
+    def record_event(self):
+        return self, self.copies
+
+    def wait_event(self, event):
+        stream, copies = event
+        stream.waited_for = max(stream.waited_for, copies)
+
+
+TRAINING = Stream()
+_streams = threading.local()
+
+
+@contextmanager
+def _on(stream: Stream) -> Iterator[None]:
+    """Have this thread copy on a stream."""
+    _streams.current = stream
+    try:
+        yield
+    finally:
+        del _streams.current
+
+
+def _current(*_) -> Stream:
+    return getattr(_streams, "current", TRAINING)
+
+
 def _place() -> str:
     """Return the nearest line of segstudy that is running."""
     frame = sys._getframe(1)
@@ -88,6 +124,9 @@ class OnGpu(torch.Tensor):
             requires_grad=inner.requires_grad,
         )
         outer.inner = inner
+        outer.stream = _current()
+        outer.stream.copies += outer.stream is not TRAINING
+        outer.copy = outer.stream.copies
         return outer
 
     device = property(lambda self: GPU)
@@ -111,6 +150,10 @@ class OnGpu(torch.Tensor):
 
     def cpu(self, *_, **__):
         return self.to("cpu")
+
+    def record_stream(self, stream):
+        """Say that a stream uses this tensor's memory."""
+        assert stream is TRAINING
 
     def tolist(self):
         _now[-1].wait("tolist")
@@ -145,6 +188,11 @@ def _run(function, args, kwargs):
     if not there and not to_gpu:
         return function(*args, **kwargs)
     seen = _now[-1]
+    for tensor in there:
+        if tensor.stream is not _current() and tensor.copy > tensor.stream.waited_for:
+            raise RuntimeError(
+                f"{function} of a tensor whose copy has not been waited for, at {_place()}"
+            )
     if function is aten._to_copy.default:
         return _copied(args[0], kwargs)
     if function is aten.copy_.default:
@@ -259,12 +307,12 @@ class _Autocast(torch.autocast):
 
 
 @contextmanager
-def pretended_gpu(bfloat16: bool = True) -> Iterator[Seen]:
-    """Make torch find one GPU of 80 GiB; yields what is seen of it.
+def pretended_gpu(bfloat16: bool = True, ranks: int = 1) -> Iterator[Seen]:
+    """Make torch find a GPU of 80 GiB, or one for each rank; yields what is seen of it.
 
-    bfloat16: whether the GPU computes in it, as those since Ampere do.
+    bfloat16: whether the GPU computes in it, as those since Ampere do. ranks: sums over them are made on the numbers inside.
     """
-    seen, tensor = Seen(), torch.tensor
+    seen, tensor, all_reduce = Seen(), torch.tensor, torch.distributed.all_reduce
 
     def made(data, *args, device=None, **kwargs):
         inner = tensor(data, *args, **kwargs)
@@ -288,7 +336,8 @@ def pretended_gpu(bfloat16: bool = True) -> Iterator[Seen]:
                 "_lazy_init": None,
                 "is_initialized": True,
                 "current_device": 0,
-                "device_count": 1,
+                "device_count": ranks,
+                "set_device": None,
                 "is_bf16_supported": bfloat16,
                 "mem_get_info": (80 * 2**30, 80 * 2**30),
                 "memory_reserved": 0,
@@ -303,6 +352,10 @@ def pretended_gpu(bfloat16: bool = True) -> Iterator[Seen]:
                 "synchronize": None,
             }.items()
         ),
+        (torch.distributed, "all_reduce", lambda values: all_reduce(_inner(values))),
+        (torch.cuda, "Stream", Stream),
+        (torch.cuda, "stream", _on),
+        (torch.cuda, "current_stream", _current),
     ]
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:

@@ -1,5 +1,6 @@
 """The whole tiny study on a SLURM cluster: what each job was, and what SLURM says it was given."""
 
+import json
 import re
 import subprocess
 from collections import Counter
@@ -17,6 +18,7 @@ def finished(slurm, slurm_jobs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     study = tiny_study(write_cohort(folder / "data", 4))
     study["splits"]["run_folds"] = [0]
+    study["models"]["shared"] = study["models"]["deep"] | {"device": "auto", "gpus": 2}
     study["models"]["flat"].update(device="auto", memory_mb=1700, runtime_min=25, threads=2)
     workspace = Workspace(folder, study)
     edit_profile(workspace)
@@ -61,6 +63,17 @@ def test_a_gpu_job_is_given_the_gpu_and_what_the_study_says(finished, rule, gpu)
     assert given["cpu"] == "2"
     assert given["mem"] == "1700M"
     assert job["TimeLimit"] == "00:25:00"
+
+
+def test_a_training_on_two_gpus_is_given_two_on_one_node(finished):
+    workspace, _, jobs = finished
+    job = of(jobs, "train_fit", "_shared_")
+    given = dict(part.split("=") for part in job["TRES"].split(","))
+    assert job["TresPerJob"] == "gres:gpu:fake:2"
+    assert (job["NumNodes"], given["cpu"], given["mem"]) == ("1", "2", "3000M")
+    trained = workspace.results / "train" / "shared" / "fold-0" / "seed-0" / "settings.json"
+    assert json.loads(trained.read_text())["processes"] == 2
+    assert of(jobs, "infer_predict", "_shared_")["TresPerJob"] == "gres:gpu:1"
 
 
 def test_a_model_on_the_cpu_is_given_no_gpu(finished):

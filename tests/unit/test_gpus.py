@@ -22,11 +22,14 @@ def machine(tmp_path, monkeypatch):
     """A machine with three GPUs, by their device files."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(gpus, "_claimed", {})
     for number in range(3):
         (tmp_path / "dev").mkdir(exist_ok=True)
         (tmp_path / "dev" / f"nvidia{number}").touch()
     yield tmp_path
-    gpus.release()
+    for lock in gpus._claimed.values():
+        if lock >= 0:
+            os.close(lock)
 
 
 def other_job(machine, count=1):
@@ -76,7 +79,7 @@ def test_those_that_come_too_many_are_spread(machine, monkeypatch):
     job, _ = other_job(machine, 3)
     shared = []
     for number in range(6):
-        gpus.release()
+        gpus._claimed.clear()
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr(os, "getpid", lambda number=number: 100 + number)
         shared += gpus.claim(1, machine, machine / "dev")

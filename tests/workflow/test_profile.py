@@ -1,12 +1,14 @@
 """What a cluster would be asked for."""
 
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from builders import tiny_study, write_cohort
+from user_profile import edit_profile
 from workspace import REPOSITORY, Workspace
 
 pytestmark = pytest.mark.slow
@@ -26,7 +28,7 @@ def resources(text: str, rule: str, model: str = "") -> dict[str, str]:
     """Resources and threads of a rule's job, for a model, as the dry run prints them."""
     for block in re.split(r"\n(?=(?:local)?(?:rule|checkpoint) )", text):
         if block.startswith(f"rule {rule}:") and (not model or f"model={model}" in block):
-            found = dict(re.findall(r"(\w+)=([^,\s]+)", re.search(r"resources: (.*)", block)[1]))
+            found = dict(re.findall(r"(\w+)=([^,\s]*)", re.search(r"resources: (.*)", block)[1]))
             threads = re.search(r"threads: (\d+)", block)
             return {**found, "threads": threads[1] if threads else "1"}
     raise AssertionError(f"no job {rule} of {model} in:\n{text[-3000:]}")
@@ -49,6 +51,47 @@ def test_a_training_on_two_gpus_asks_for_twice_as_much_of_one_node(dry_run):
 
 def test_a_job_on_the_cpu_asks_for_no_gpu(dry_run):
     assert resources(dry_run, "train_fit", "flat")["gpu"] == "0"
+
+
+@pytest.fixture(scope="module")
+def edited_dry_run(tmp_path_factory) -> str:
+    """A model of each kind with a GPU and on the CPU, and a profile in which partitions and a type of GPU are named."""
+    folder = tmp_path_factory.mktemp("edited")
+    study = tiny_study(write_cohort(folder / "data", 2, moved=False), moved=False)
+    labels = {"heart": 10, "aorta": 20}
+    on_cpu = {
+        "fit": study["models"]["deep"],
+        "synth": study["models"]["deep"] | {"trainer": "synth"},
+        "plugin": {"trainer": "./grey_values.py", "device": "cpu"},
+        "external": {"trainer": "external", "command": "cp {image} {output}", "labels": labels},
+    }
+    study["datasets"]["chest"]["modality"] = "MR"
+    study["models"] = {
+        f"{kind}_{device}": model | {"device": device}
+        for kind, model in on_cpu.items()
+        for device in ("cpu", "cuda")
+    }
+    workspace = Workspace(folder, study)
+    studies = workspace.folder / "config" / "studies"
+    shutil.copy(REPOSITORY / "resources" / "plugins" / "grey_values.py", studies)
+    edit_profile(workspace, every_gpu_model=True)
+    return workspace.run("--dry-run", "--profile", "slurm", "--cores", "8").text
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [(f"train_{kind}", kind) for kind in ("fit", "synth", "plugin")]
+    + [("infer_predict", "synth"), ("infer_plugin", "plugin"), ("infer_external", "external")],
+)
+def test_a_type_of_gpu_is_asked_for_by_jobs_of_each_rule_that_use_one(edited_dry_run, rule, kind):
+    with_gpu, on_cpu = (
+        resources(edited_dry_run, rule, f"{kind}_{device}") for device in ("cuda", "cpu")
+    )
+    assert (with_gpu["gpu"], with_gpu["gpu_model"]) == ("1", "fake")
+    assert on_cpu["gpu"] == "0"
+    assert not on_cpu["gpu_model"]
+    assert with_gpu["slurm_partition"] == on_cpu["slurm_partition"] == "gpu"
+    assert ("slurm_extra" in with_gpu) == rule.startswith("train")
 
 
 def test_memory_and_time_follow_from_the_images(tmp_path):

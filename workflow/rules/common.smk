@@ -10,6 +10,7 @@ from functools import partial, wraps
 from pathlib import Path
 
 from snakemake.exceptions import IncompleteCheckpointException, WorkflowError
+from snakemake.resources import Resource
 
 # The folder `workflow/`, wherever the main Snakefile is. A clone has the package in it; else it is installed.
 CODE = Path(str(workflow.current_basedir)).resolve().parent
@@ -107,18 +108,25 @@ RESOURCES = JobResources(
     gpus_there=lambda: workflow.resource_settings.nodes is not None or bool(gpus.visible()),
 )
 runs = partial(targets.runs, STUDY)
-# A profile names a type of GPU for all jobs of a rule; SLURM would be asked for none of that type by those on the CPU.
-GPU_MODELS = {}
-for name, asked in workflow.resource_settings._parsed_overwrite_resources.items():
+
+
+def type_of_gpu(named: str) -> Resource:
+    """The type of GPU that a profile names for a rule, for those jobs of it that ask for a GPU."""
+
+    def chosen(wildcards):
+        model = wildcards.get("model")
+        return named if model not in STUDY.models or RESOURCES.gpu(model) else ""
+
+    return Resource("gpu_model", chosen, raw=named)
+
+
+# SLURM would be asked for none of that type by jobs on the CPU.
+for asked in workflow.resource_settings._parsed_overwrite_resources.values():
     # An expression decides by itself, and `gres` has the type in it.
     if "gpu_model" in asked and re.fullmatch(r"[\w.]+", str(asked["gpu_model"].raw)):
         named = str(asked._data.pop("gpu_model").raw)
-        GPU_MODELS[name] = "" if "gres" in asked else named
-
-
-def gpu_model(rule_name: str):
-    """The type of GPU that a rule's jobs with a GPU ask for, where the profile names one."""
-    return lambda w: GPU_MODELS.get(rule_name, "") if RESOURCES.gpu(w.model) else ""
+        if "gres" not in asked:
+            asked._data["gpu_model"] = type_of_gpu(named)
 
 
 def conda_file(wildcards) -> str:

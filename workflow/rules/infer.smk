@@ -35,7 +35,6 @@ rule infer_predict:
         mem_mb=memory_mb(lambda w: RESOURCES.prediction_mb(w.model, w.dataset)),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: RESOURCES.gpu(w.model),
-        gpu_model=gpu_model("infer_predict"),
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: RESOURCES.device(w.model),
         finished=PATHS.finished,
@@ -151,7 +150,8 @@ rule infer_plugin:
         mem_mb=memory_mb(lambda w: STUDY.models[w.model].memory_mb),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: RESOURCES.gpu(w.model),
-        # Not params: what is kept, and where, is no reason to run again.
+        # Not params: where a job runs, what is kept, and where, is no reason to run again.
+        device=lambda w: RESOURCES.device(w.model),
         finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:
@@ -161,6 +161,6 @@ rule infer_plugin:
     shell:
         "python -m segstudy infer --trained {input.trained:q} {params.plugin:q} --cases {input.cases:q}"
         " --dataset {wildcards.dataset} --splits {input.splits:q} --fold {wildcards.fold}"
-        " --structures {params.structures:q} --threads {threads}"
+        " --structures {params.structures:q} --device {resources.device} --threads {threads}"
         " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"
         " 2>&1 | tee {log:q}"

@@ -36,7 +36,6 @@ rule train_fit:
         mem_mb=memory_mb(lambda w: RESOURCES.training_mb(w.model)),
         runtime=runtime_min(lambda w: STUDY.models[w.model].runtime_min),
         gpu=lambda w: RESOURCES.gpus(w.model),
-        gpu_model=gpu_model("train_fit"),
         nodes=1,
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: RESOURCES.device(w.model),

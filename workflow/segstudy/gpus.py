@@ -97,14 +97,6 @@ def claim(count: int, folder: Path | None = None, devices: Path = Path("/dev")) 
     return list(_claimed)
 
 
-def release() -> None:
-    """Give back what this process has claimed; the variable stays."""
-    for lock in _claimed.values():
-        if lock >= 0:
-            os.close(lock)
-    _claimed.clear()
-
-
 def _lock(file: Path) -> int | None:
     """Lock a file and return its open descriptor; None where another process has locked it, or that can't be told."""
     if fcntl is None:

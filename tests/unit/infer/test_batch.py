@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from pretended_gpu import pretended_gpu
 from segstudy.errors import InputError
 from segstudy.infer import image
 from segstudy.infer.batch import predict_each
+from segstudy.infer.postprocess import Choice
+from segstudy.infer.predict import predict_images
 from segstudy.networks.weights import load_weights
 
 NAMES = ["a", "b", "c", "d"]
@@ -97,6 +100,68 @@ def test_on_a_gpu_the_neighbours_are_read_and_written_meanwhile(steps, monkeypat
     monkeypatch.setattr(image, "read", reading)
     monkeypatch.setattr(image, "probabilities", in_network)
     assert list(predict_each(OURS, IMAGES, torch.device("cuda"), finish)) == NAMES
+
+
+def test_on_a_gpu_several_are_written_at_a_time_and_no_more_are_held(steps, monkeypatch):
+    """Three writers: each waits until all are at work; the network is never more than one image ahead of them."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    names = [str(number) for number in range(9)]
+    together, lock = threading.Barrier(3), threading.Lock()
+    network, held = image.probabilities, [0]
+    most = []
+
+    def in_network(trained, array, device):
+        with lock:
+            held[0] += 1
+            most.append(held[0])
+        return network(trained, array, device)
+
+    def finish(name, _):
+        together.wait(300)
+        with lock:
+            held[0] -= 1
+        return name
+
+    monkeypatch.setattr(image, "probabilities", in_network)
+    images = {name: (name,) for name in names}
+    assert list(predict_each(OURS, images, torch.device("cuda"), finish)) == names
+    assert max(most) <= 4
+
+
+def test_a_disk_that_is_full_stops_the_network(steps, monkeypatch):
+    """What no image is to blame for is raised at once, and not after all others."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+    def finish(name, _):
+        raise OSError(28, "No space left on device", name)
+
+    with pytest.raises(OSError, match="No space left on device: 'a'"):
+        predict_each(OURS, IMAGES, torch.device("cuda"), finish)
+    assert "network b" in steps
+    assert "network c" not in steps
+
+
+def test_several_writers_write_the_same_bytes(tmp_path, write_weights, write_image, oblique):
+    trained = load_weights(write_weights(tmp_path / "weights.pt"))
+    images = {}
+    for number in range(4):
+        turned = np.roll(oblique[0], number, axis=number % 3)
+        images[f"scan_{number}"] = (write_image(tmp_path / f"scan_{number}.nii.gz", turned),)
+    structures = {"shell": 1, "core": 2}
+    choices = dict.fromkeys(structures, Choice(False))
+    written = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 3)
+        predict_images(trained, images, structures, choices, torch.device("cpu"), tmp_path / "cpu")
+        with pretended_gpu():
+            trained.network.to("cuda")
+            gpu = torch.device("cuda")
+            predict_images(trained, images, structures, choices, gpu, tmp_path / "gpu")
+    for device in ("cpu", "gpu"):
+        files = sorted((tmp_path / device).iterdir())
+        written[device] = {file.name: file.read_bytes() for file in files}
+    assert len(written["cpu"]) == 4
+    assert written["cpu"] == written["gpu"]
 
 
 def test_an_error_in_writing_is_named_too(steps):

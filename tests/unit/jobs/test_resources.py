@@ -65,8 +65,14 @@ def test_memory_is_the_users_or_follows_from_the_images(study):
     assert found.training_mb("deep") == 3000  # of two processes
     auto = study.models["deep"].model_copy(update={"memory_mb": "auto"})
     own = study.model_copy(update={"models": {"deep": auto}})
-    assert resources(own).training_mb("deep") == pytest.approx(2 * (2000 + 1 + 0.3))
+    assert resources(own).training_mb("deep") == pytest.approx(2000 + 1 + 0.3)
     assert resources(own).prediction_mb("deep", "chest") == pytest.approx(4000 + 8 + 24)
+    # With more threads, more volumes are written at a time, four at most.
+    for threads, held in ((2, 3), (16, 5)):
+        wide = study.model_copy(
+            update={"models": {"deep": auto.model_copy(update={"threads": threads})}}
+        )
+        assert resources(wide).prediction_mb("deep", "chest") == pytest.approx(4008 + 12 * held)
 
 
 def test_a_gpu_is_asked_for_where_one_is_used(study):

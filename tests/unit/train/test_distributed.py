@@ -1,6 +1,7 @@
 """A training in two processes is that of one, and ends as one, whatever happens to either of them."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -169,6 +170,39 @@ def _runs(number: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's files in memory")
+def test_the_cohort_is_held_once_for_all(tmp_path):
+    folder = write_cohort(tmp_path, count=6, shape=(128, 128, 96)).folder
+    told = {}
+    for shares in (True, False):
+        distributed.launch(2, distributed_faults.hold, folder, shares)
+        told[shares] = [json.loads((folder / f"rank-{n}.json").read_text()) for n in range(2)]
+    shared, apart = told[True], told[False]
+    for one, other in zip(shared, apart, strict=True):
+        assert one["digests"] == other["digests"] == shared[0]["digests"]
+        assert other["grown"] > 0.9 * other["bytes"]
+        assert one["grown"] < 0.2 * one["bytes"]
+    assert len(shared[0]["files"]) == 2  # each rank has read a part
+    assert shared[0]["files"] == shared[1]["files"]
+
+
+@pytest.mark.slow
+def test_to_the_bits_of_ranks_that_hold_a_cohort_each(cohort, whole, tmp_path):
+    distributed.launch(2, distributed_faults.train, cohort.words(tmp_path, MODEL), "each_holds_all")
+    for name in ("weights.pt", "best.pt"):
+        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_on_pretended_gpus_too(cohort, whole, tmp_path):
+    """No device is mixed, and each step has the loss that it has on the CPU."""
+    words = [*cohort.words(tmp_path, MODEL), "--device", "cuda"]
+    distributed.launch(2, distributed_faults.train_on_a_pretended_gpu, words)
+    assert json.loads((tmp_path / "settings.json").read_text())["device"] == "pretended"
+    np.testing.assert_allclose(numbers(tmp_path)[:, :4], numbers(whole)[:, :4], rtol=1e-3)
 
 
 # --- in this process ----------------------------------------------------------------------------

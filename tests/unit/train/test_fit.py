@@ -123,6 +123,38 @@ def test_reading_patch_by_patch_trains_the_same_network(cohort, tmp_path, monkey
 UNCHANGED = {name: 0.0 for name in Augmentation.model_fields if name.endswith("_probability")}
 
 
+@pytest.mark.parametrize(
+    ("device", "asked", "workers", "threads"),
+    [
+        ("cuda", "auto", 5, 1),
+        ("cuda", "2", 2, 4),
+        ("cpu", "auto", 0, 6),
+        ("cpu", "2", 2, 4),
+    ],
+)
+def test_on_a_gpu_all_threads_but_one_cut_patches(
+    cohort, tmp_path, monkeypatch, device, asked, workers, threads
+):
+    runs, trains = [], []
+    monkeypatch.setattr("segstudy.train.fit.fit", lambda resolved, source, run: runs.append(run))
+    monkeypatch.setattr(
+        "segstudy.networks.device.choose_device", lambda *_, **__: torch.device(device)
+    )
+    monkeypatch.setattr(
+        "segstudy.train.trainer.prepare_torch", lambda device, threads: trains.append(threads)
+    )
+    words = [*cohort.words(tmp_path / "out", QUICK), "--workers", asked]
+    words[words.index("--threads") + 1] = "6"
+    assert main(words) == 0
+    assert (runs[0].workers, trains) == (workers, [threads])
+
+
+def test_workers_that_are_no_number_are_refused(cohort, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*cohort.words(tmp_path / "out", QUICK), "--workers", "-1"])
+    assert "expected auto, or a whole number from 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("held", [True, False])
 def test_processes_that_cut_patches_train_the_same_network(cohort, tmp_path, monkeypatch, held):
     if not held:

@@ -46,6 +46,13 @@ def test_on_a_gpu_the_batch_is_the_gpus_business():
     assert asked(unet(device="cuda", batch_size=2)) == asked(unet(device="cuda", batch_size=8))
 
 
+def test_of_a_training_on_several_gpus_the_cases_are_held_once():
+    one, four = (asked(unet(device="cuda", batch_size=4, gpus=gpus)) for gpus in (1, 4))
+    of_a_process = asked(unet(device="cuda"), cases=0)
+    followed = one - of_a_process - 2 * 20 * CASE * 5 / 1e6
+    assert four - one == pytest.approx(3 * (of_a_process + followed))
+
+
 def test_following_the_training_predicts_whole_cases():
     followed = asked(unet(device="cuda")) - asked(unet(device="cuda", validation_fraction=0))
     assert followed > 5 * 4 * CASE / 1e6

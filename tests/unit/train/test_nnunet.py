@@ -224,6 +224,22 @@ def test_nnunet_compiles_on_a_gpu_unless_told_not_to(tmp_path, monkeypatch, aske
     assert os.environ.get("nnUNet_n_proc_DA") == "2"  # noqa: SIM112
 
 
+def test_as_many_processes_make_batches_as_nnunet_starts_for_a_gpu(monkeypatch, caplog):
+    """On a machine of 64 cores whose name nnU-Net doesn't know."""
+    own = pytest.importorskip("nnunetv2.utilities.default_n_proc_DA")
+    monkeypatch.delenv("nnUNet_n_proc_DA", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(own.subprocess, "getoutput", lambda _: "node-7")
+    wanted = own.get_allowed_n_proc_DA()
+    gpu = torch.device("cuda")
+    assert module.workers(NnunetModel(network="nnunet").threads, gpu) == wanted
+    assert module.workers(1, torch.device("cpu")) == 0
+    assert not caplog.records
+    assert module.workers(8, gpu) == 7
+    assert f"nnU-Net by itself starts {wanted}; " in caplog.text
+    assert f"raise threads to {wanted + 1}" in caplog.text
+
+
 def segstudy(*words, check=True) -> subprocess.CompletedProcess:
     run = subprocess.run(
         [sys.executable, "-m", "segstudy", *map(str, words)], capture_output=True, text=True

@@ -5,16 +5,19 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from benchmark_runs import run_quickly
 from pretended_gpu import OnGpu, pretended_gpu
 from segstudy.cli import main
 from segstudy.networks import build
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.study import AnyModel, Augmentation, Synthesis
+from segstudy.study.training import Loss
 from segstudy.train import fit as module
 from segstudy.train.augment import augment
 from segstudy.train.checkpoint import Checkpoint, Progress
 from segstudy.train.draw import Draw
+from segstudy.train.loss import SegmentationLoss
 from segstudy.train.spatial import PatchGeometry
 from segstudy.train.synth import synthesise
 from segstudy.train.trainer import LossScaler
@@ -154,6 +157,62 @@ def test_a_3d_unet_keeps_channels_last_forth_and_back():
     }
 
 
+SMALL = {
+    "enet": (ENET | {"dropout": 0.0}, (16, 16)),
+    "unet 2D": (UNET | {"dims": 2, "attention": "cbam"}, (16, 16)),
+    "unet 3D": (UNET | {"head": {"hidden": 4}}, (16, 16, 8)),
+    "attention U-Net": ({"network": "attention_unet", "channels": [4, 8]}, (16, 16, 8)),
+    "UNETR": ({"network": "unetr", "feature_size": 4, "hidden_size": 8, "heads": 2}, (16, 16, 16)),
+    "SwinUNETR": ({"network": "swin_unetr", "dims": 2, "feature_size": 12}, (32, 32)),
+}
+IN_HALF = ("convolution", "addmm", "mm", "bmm", "baddbmm")
+IN_FULL = ("_log_softmax", "exp", "log", "pow", "_softmax", "prod", "cumsum", "nll_loss_forward")
+"""Operations that autocast runs in half and in full precision on CUDA (torch's "Autocast Op Reference")."""
+
+
+@pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", SMALL)
+def test_each_network_takes_the_cpus_step_in_each_precision(name, half):
+    settings, patch = SMALL[name]
+    model = TypeAdapter(AnyModel).validate_python(
+        {key: value for key, value in settings.items() if key != "patch_size"}
+    )
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 1, *patch, generator=random)
+    labels = torch.randint(3, (2, *patch), generator=random).byte()
+
+    def slopes(device):
+        torch.manual_seed(0)
+        network = build(model, 1, 3, patch, (1.0,) * len(patch)).to(device)
+        loss = SegmentationLoss(Loss(), ["one", "two"], device)
+        moved = [part.to(device, non_blocking=True) for part in (images, labels)]
+        with torch.autocast(device, half, enabled=half is not None):
+            logits = network(moved[0])
+        value = loss(logits, moved[1])
+        value.backward()
+        return [value.detach(), *(parameter.grad for parameter in network.parameters())]
+
+    expected = slopes("cpu")
+    with pretended_gpu() as seen:
+        found = slopes("cuda")
+    for gradient, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient.inner, right, rtol=2e-2, atol=2e-3)
+    dtypes = {name: kinds - INTEGERS for name, kinds in seen.dtypes.items()}
+    for operation in IN_FULL:
+        kinds = set().union(*(k for name, k in dtypes.items() if _is(name, operation)))
+        assert not kinds & {torch.bfloat16, torch.float16}, operation
+    for operation in IN_HALF if half else ():
+        kinds = set().union(*(k for name, k in dtypes.items() if _is(name, operation)))
+        assert kinds <= {half}, operation
+
+
+INTEGERS = {torch.bool, torch.uint8, torch.int32, torch.int64}
+
+
+def _is(name, operation):
+    return name.split(".")[1] == operation
+
+
 def geometry(count, size):
     spacing_mm, axes = torch.ones(count, len(size)), torch.arange(len(size)).repeat(count, 1)
     return PatchGeometry(size, spacing_mm, axes, 3.0)
@@ -243,3 +302,13 @@ def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu():
         found = predict_volume(Network(), image, 2, SlidingWindow((8, 8, 8), 3), "cuda")
     assert homes == ["cuda", "cpu"]
     np.testing.assert_allclose(found, 0.5, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_benchmark_runs_on_a_cpu_too():
+    run = run_quickly("gpu", "--device", "cpu")
+    assert run.returncode == 0, run.stderr
+    assert "CPU: a smoke run, no measurement" in run.stdout
+    assert "| segstudy | " in run.stdout
+    assert "| sliding window | MONAI | " in run.stdout

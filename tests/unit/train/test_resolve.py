@@ -198,6 +198,21 @@ def test_few_label_maps_give_as_many_steps_as_many():
     assert resolved(given).steps_per_epoch == 7
 
 
+@pytest.mark.parametrize(
+    ("settings", "every"),
+    [
+        ({"epochs": 1000, "steps_per_epoch": 250}, 5),
+        ({"epochs": 1000, "steps_per_epoch": 20}, 50),
+        ({"epochs": 100, "steps_per_epoch": 20}, 10),
+        ({"epochs": 8, "steps_per_epoch": 20}, 5),
+        ({"epochs": 100, "steps_per_epoch": 20, "validate_every_epochs": 3}, 3),
+    ],
+)
+def test_validations_are_five_epochs_apart_or_a_thousand_short_steps(settings, every):
+    found = resolved(UnetModel(network="unet", channels=(8, 16), **settings))
+    assert found.validate_every_epochs == found.to_dict()["validate_every_epochs"] == every
+
+
 def test_a_patch_that_does_not_divide_is_refused_with_one_that_does():
     model = UnetModel(network="unet", channels=(8, 16, 32), patch_size=(30, 32, 32))
     with pytest.raises(InputError, match=r"patch_size: 30x32x32.*multiples of 4x4x4.*32x32x32"):

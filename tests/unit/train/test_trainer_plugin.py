@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segstudy import plugins
+from segstudy import gpus, plugins
 from segstudy.cases import Case, Split, read_splits, write_cases, write_splits
 from segstudy.cli import main
 from segstudy.images.files import read_label, write_nifti
@@ -106,6 +106,20 @@ def witness(folder, body="return numpy.zeros((12, 10, 8), int)", name="own.py"):
     file = folder / name
     file.write_text(WITNESS.replace("{body}", body))
     return file
+
+
+@pytest.mark.parametrize(("device", "claimed"), [("cuda", [1]), ("auto", [1]), ("cpu", [])])
+def test_a_prediction_claims_a_gpu_unless_it_runs_on_the_cpu(
+    cohort, tmp_path, monkeypatch, device, claimed
+):
+    assert learn(cohort, tmp_path / "out", EXAMPLE) == 0
+    asked = []
+    monkeypatch.setattr(gpus, "claim", asked.append)
+    assert predict(
+        *(cohort, tmp_path / "out/trained.tar", tmp_path / "labels", EXAMPLE),
+        further=("--device", device),
+    ) == 0  # fmt: skip
+    assert asked == claimed
 
 
 def test_the_example_learns_and_predicts(cohort, tmp_path):

@@ -3,8 +3,8 @@
 import importlib
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from segstudy.errors import InputError
 from segstudy.images.files import Image, within_memory
 from segstudy.infer import image as own
+from segstudy.jobs.machine import writers
 from segstudy.log import log, progress
 from segstudy.networks.device import GpuMemoryError, gpu_failures
 from segstudy.networks.weights import Trained
@@ -28,8 +29,8 @@ def predict_each(
 ) -> dict[str, Any]:
     """Predict images, and hand the name and class map of each to `finish`.
 
-    On a GPU, the next image is read and the last one finished while the network works; on a CPU
-    they take turns, which needs the memory of one image instead of three.
+    On a GPU, the next image is read and the last ones finished while the network works, as many at a time as
+    `jobs.machine.writers` says; on a CPU they take turns, which needs the memory of one image.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def predict_each(
     device
         Where the network runs.
     finish
-        Called with a name and class indices (i, j, k) on the image's own grid.
+        Called with a name and class indices (i, j, k) on the image's own grid, on a GPU for several at a time.
     what
         Begins each line of progress.
 
@@ -58,6 +59,7 @@ def predict_each(
     image = steps_of(trained)
     names = list(images)
     overlapping = device.type == "cuda"
+    number_of_writers = writers(torch.get_num_threads()) if overlapping else 1
     window = "x".join(map(str, trained.patch_size))
     too_large = (
         f"one window of {window} voxels does not fit in; use --device cpu, or a GPU with more"
@@ -77,7 +79,7 @@ def predict_each(
         log.info("%s: read %s, network %s, export %s", name, *times)
         return result
 
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(number_of_writers) as writer:
         for number, name in enumerate(progress(names, what)):
             for near in names[number : number + (2 if overlapping else 1)]:
                 if near not in readings:
@@ -92,8 +94,7 @@ def predict_each(
                 told = f"case {name}: " in str(error) or str(images[name][0]) in str(error)
                 errors[name] = error if told else InputError(f"case {name}: {error}")
                 continue
-            if overlapping:
-                wait(exports.values())
+            _wait_for_one(exports.values(), number_of_writers)
             exports[name] = writer.submit(export, name, predicted, way, [read_s, network_s])
             del array, predicted
             if not overlapping:
@@ -112,6 +113,16 @@ def predict_each(
             lines.append(f"{len(errors)} of {len(images)} images could not be predicted")
         raise InputError("\n".join(lines))
     return results
+
+
+def _wait_for_one(exports: Iterable[Future], most: int) -> None:
+    """Wait until fewer than `most` exports are under way; raise what ended one of them, but for what is told at the end."""
+    running = [export for export in exports if not export.done()]
+    if len(running) >= most:
+        wait(running, return_when=FIRST_COMPLETED)
+    for export in exports:
+        if export.done() and not isinstance(export.exception(), InputError):
+            export.result()
 
 
 def steps_of(trained: Trained):

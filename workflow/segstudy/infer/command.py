@@ -205,6 +205,8 @@ def _predict_external(
 def _predict_by_plugin(
     images: dict[str, tuple[Path, ...]], structures: dict[str, int], options: argparse.Namespace
 ) -> None:
+    if options.device != "cpu":
+        gpus.claim(1)  # for the plug-in, by CUDA_VISIBLE_DEVICES
     # By name, so that an edit to it is no change of what networks predict.
     trainer = importlib.import_module("segstudy.infer.plugin_trainer")
     trainer.predict_fold(

@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+MOST_WRITERS = 4
+"""Volumes that a prediction holds beside the one that the network works on, at most."""
+
 
 def cores() -> int:
     """Return the cores that this process may use."""
@@ -11,6 +14,11 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return os.cpu_count() or 1
+
+
+def writers(threads: int) -> int:
+    """Return how many predictions are resampled and written at a time beside a network on a GPU, each in memory."""
+    return min(threads, MOST_WRITERS)
 
 
 def cache_home() -> Path:

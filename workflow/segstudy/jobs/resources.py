@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from segstudy.jobs.inputs import Inputs
+from segstudy.jobs.machine import writers
 from segstudy.study import PhantomSource
 
 Spacing = tuple[float, float, float]
@@ -44,7 +45,7 @@ class JobResources:
         inputs
             The inputs of the study's jobs.
         training_memory_mb
-            Model, voxels of the cases, number of channels and of classes -> MB of one process, such as
+            Model, voxels of the cases, number of channels and of classes -> MB of all processes, such as
             `train.memory.training_memory_mb`.
         gpus_there
             Tells whether there may be GPUs where jobs run; without one, only a model with `device: cuda`
@@ -126,18 +127,21 @@ class JobResources:
             for voxels in self.voxels(dataset, spacing_mm).values()
         ]
         channels, classes = len(self.study.channels), 1 + len(self.study.structures)
-        return self._training_memory_mb(settings, voxels, channels, classes) * self.processes(model)
+        return self._training_memory_mb(settings, voxels, channels, classes)
 
     def prediction_mb(self, model: str, dataset: str) -> float:
-        """Return the memory of a prediction, in MB: the image, and a value a class on the plan's grid."""
+        """Return the memory of a prediction, in MB: the image, and a value a class on the plan's grid.
+
+        With a GPU, others are written meanwhile.
+        """
         settings = self.study.models[model]
         if settings.memory_mb != "auto":
             return settings.memory_mb
         spacing_mm = self._plan_spacing_mm(settings.plan)
         on_grid_mb = self.image_mb(dataset, spacing_mm) / len(self.study.channels)
         classes = 1 + len(self.study.structures)
-        base = 1500 if settings.device == "cpu" else 4000
-        return base + 2 * self.image_mb(dataset) + 2 * classes * on_grid_mb
+        base, written = (1500, 1) if settings.device == "cpu" else (4000, writers(settings.threads))
+        return base + 2 * self.image_mb(dataset) + (1 + written) * classes * on_grid_mb
 
     def _plan_spacing_mm(self, plan: str) -> Spacing | None:
         """Return the spacing of a plan's grid; None where it is fitted, near that of the images."""

@@ -121,10 +121,10 @@ class Model(TrainedModel):
         "anew), in less time; the job asks for so many times `threads` and `memory_mb`",
     )
     threads: Threads = 2
-    workers: int = Field(
-        0,
-        ge=0,
-        description="processes that cut patches, taken from `threads`, for each GPU; 0: a thread beside the training",
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="processes that cut patches, taken from `threads`, for each GPU; 0: a thread beside the training; "
+        "`auto`: on a GPU all threads but the one that trains, on a CPU 0",
         json_schema_extra=EXPERT,
     )
     seeds: Seeds = (0,)
@@ -132,8 +132,10 @@ class Model(TrainedModel):
         0.1,
         description="fraction of a fold's training subjects held out for validation, from which nothing is learned; the fold's test cases are never seen",
     )
-    validate_every_epochs: int = Field(
-        5, ge=1, description="epochs between validations on whole volumes", json_schema_extra=EXPERT
+    validate_every_epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="epochs between validations on whole volumes; `auto`: 5, or those of 1,000 steps, up to a tenth of all",
+        json_schema_extra=EXPERT,
     )
     head: SirenHead | None = Field(
         None, description="coordinate head in place of the last layer; left out: none"

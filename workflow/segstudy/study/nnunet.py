@@ -74,7 +74,8 @@ class NnunetModel(TrainedModel):
         json_schema_extra=EXPERT,
     )
     device: Device = "auto"
-    threads: Threads = 8
+    # One trains, the others make batches: as many as nnU-Net starts for a GPU by itself.
+    threads: Threads = 13
     seeds: Seeds = (0,)
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.0,

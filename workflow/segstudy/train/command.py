@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
-        help="of the threads, processes that cut patches, for each that trains; left out: the model's",
+        type=_workers,
+        metavar="N",
+        help="of the threads, processes that cut patches, for each that trains, or auto; left out: the model's",
     )
     parser.add_argument(
         "--attempt",
@@ -96,6 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="{}",
         help="values of voxels that nobody has labelled, {dataset: [value, ...]}",
     )
+
+
+def _workers(text: str) -> int | str:
+    """Read a number of processes from 0, or `auto`."""
+    if text == "auto" or text.isdecimal():
+        return text if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"{text}: expected auto, or a whole number from 0")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -156,10 +164,13 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
     model = settings.model
     rank = rank or ALONE
     threads = options.threads or model.threads * rank.size
-    workers = model.workers if options.workers is None else options.workers
     # Of several processes, the one that started them has claimed the GPUs.
     asked = options.device or model.device
     device = rank.device(choose_device(asked, claimed=rank.size > 1))
+    workers = model.workers if options.workers is None else options.workers
+    if workers == "auto":
+        # A CPU trains by all its threads.
+        workers = max(0, threads // rank.size - 1) if device.type == "cuda" else 0
     prepare_torch(device, max(1, threads // rank.size - workers))
     splits = trained(
         read_splits(options.splits),
@@ -190,7 +201,7 @@ def _train(settings, options: argparse.Namespace, rank=None) -> None:
         device,
         threads,
         code.digest("train.command", *code.training_modules(model)),
-        memory_mb=_memory_mb(model, options) // rank.size,
+        memory_mb=_memory_mb(model, options),
         workers=workers,
         rank=rank,
         kept=finished.Finished.of(options),

@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from segstudy import log
 from segstudy.errors import InputError
+from segstudy.train import shared_arrays
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that ask a training to stop: Ctrl-C, SIGTERM, a closed terminal, and SLURM's warning SIGUSR1."""
@@ -121,7 +122,28 @@ class Rank:
     def spread(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Apply a function to each item, each on one rank, and return all results in the items' order."""
         of_ranks = self.gathered([function(item) for item in items[self.number :: self.size]])
-        return [of_ranks[place % self.size][place // self.size] for place in range(len(items))]
+        return self._in_order(of_ranks)
+
+    def shared(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Apply a function as `spread` does; arrays in the results are held once, and only to be read, for all ranks.
+
+        They lie in a file in memory, which ends with the last rank, however that ends. Only Linux has such files.
+        """
+        if self.size == 1 or sys.platform != "linux":
+            return [function(item) for item in items]
+        with open(os.memfd_create("segstudy"), "w+b") as own:
+            stored = shared_arrays.store(map(function, items[self.number :: self.size]), own)
+            of_ranks = []
+            for path, of_rank in self.gathered((f"/proc/{os.getpid()}/fd/{own.fileno()}", stored)):
+                with open(path, "rb") as file:
+                    of_ranks.append(shared_arrays.restore(of_rank, file))
+            self.gathered(None)  # all have opened this rank's
+        return self._in_order(of_ranks)
+
+    def _in_order(self, of_ranks: Sequence[Sequence[Result]]) -> list[Result]:
+        """Return what the ranks have made of every so many-th item in the order of the items."""
+        count = sum(map(len, of_ranks))
+        return [of_ranks[place % self.size][place // self.size] for place in range(count)]
 
     def asked(self, requests: Sequence[int]) -> int:
         """Return the signal that asked any of the ranks to stop, the same for all; 0: none did."""

@@ -28,6 +28,7 @@ from segstudy.train.sampling import Sampler, TrainingCase, with_slices
 from segstudy.train.source import PatchSource
 from segstudy.train.structures import check_structures
 from segstudy.train.trainer import Trainer
+from segstudy.train.upload import on_device
 
 FILES = ("weights.pt", "best.pt", "history.csv", "settings.json")
 """What every training leaves."""
@@ -96,7 +97,7 @@ def _train(
     trainer = Trainer(resolved, source, run.device, rank)
     described = _described(trainer, run.threads) if rank.writes else {}
     progress = checkpoint.read(trainer.parts, run.device)
-    learned, validation = source.load(resolved, run.memory_mb)
+    learned, validation = source.load(resolved, run.memory_mb, rank)
     names = resolved.settings.structures
     check_structures(
         [[names[n - 1] for n in case.foreground] for case in learned], names, resolved.fold
@@ -181,7 +182,8 @@ def _take_steps(
             write_text(checkpoint.folder / "history.csv", history_text(progress.history))
 
     pin = trainer.device.type == "cuda"
-    for batch, waited_s in _timed(sampler.batches(progress.step, resolved.steps, pin, run.workers)):
+    batches = sampler.batches(progress.step, resolved.steps, pin, run.workers)
+    for batch, waited_s in _timed(on_device(batches, trainer.device)):
         progress.waited_s += waited_s
         loss, norm = trainer.step(progress.step, batch)
         progress.skipped = 0 if math.isfinite(norm) else progress.skipped + 1
@@ -257,7 +259,7 @@ def _end_epoch(
         **{f"validation_dice_{name}": math.nan for name in structures},
         "validation_dice_mean": math.nan,
     }
-    due = epoch % resolved.model.validate_every_epochs == 0 or epoch == resolved.model.epochs
+    due = epoch % resolved.validate_every_epochs == 0 or epoch == resolved.model.epochs
     if validation and due:
         row |= trainer.validate(validation)
         if row["validation_dice_mean"] > progress.best_dice:

@@ -18,6 +18,7 @@ from segstudy.log import log
 from segstudy.sides import class_pairs
 from segstudy.study import AnyModel
 from segstudy.train.augment import augment, place
+from segstudy.train.distributed import ALONE, Rank
 from segstudy.train.draw import Draw, draw_of_step
 from segstudy.train.resolved import Resolved
 from segstudy.train.sampling import Batch, Sampler, TrainingCase
@@ -63,9 +64,9 @@ class Patches:
         return source_size(patch_size, model.augmentation, spacing_mm, anisotropy_threshold)
 
     def load(
-        self, resolved: Resolved, memory_mb: int
+        self, resolved: Resolved, memory_mb: int, rank: Rank = ALONE
     ) -> tuple[list[TrainingCase], list[TrainingCase]]:
-        """Load all cases, normalised and held in memory if half of `memory_mb` holds them.
+        """Load all cases, normalised and held in memory, once for all ranks, if half of `memory_mb` holds them.
 
         Otherwise they stay on disk, and each patch is read, decompressed and normalised when it is cut.
         """
@@ -78,7 +79,7 @@ class Patches:
             megabytes,
             "held in memory" if held else f"read patch by patch (memory_mb is {memory_mb})",
         )
-        loaded = [_load_case(case, resolved.plan, held) for case in cases]
+        loaded = rank.shared(partial(_load_case, plan=resolved.plan, held=held), cases)
         return loaded[: len(self.training)], loaded[len(self.training) :]
 
     def reach(self, resolved: Resolved, part: tuple[int, int]) -> Callable:

@@ -21,11 +21,12 @@ from segstudy.images.prepare import IGNORED
 from segstudy.sides import class_pairs
 from segstudy.study import AnyModel
 from segstudy.train import synth
+from segstudy.train.distributed import ALONE, Rank
 from segstudy.train.draw import Draw
 from segstudy.train.resolved import Resolved
 from segstudy.train.sampling import Batch, Sampler, TrainingCase
 from segstudy.train.seeds import generator_of
-from segstudy.train.spatial import PatchGeometry
+from segstudy.train.spatial import PatchGeometry, middle
 
 OPTION = "--tissues"
 """Option of the command line that names the folders of the label maps."""
@@ -67,7 +68,7 @@ class Patches:
         return synth.source_size(patch_size, model.synthesis, spacing_mm, anisotropy_threshold)
 
     def load(
-        self, resolved: Resolved, memory_mb: int
+        self, resolved: Resolved, memory_mb: int, rank: Rank = ALONE
     ) -> tuple[list[TrainingCase], list[TrainingCase]]:
         """Load all label maps into memory, those of validation with an image each."""
         validation = []
@@ -117,11 +118,7 @@ class Patches:
         )
         draw = Draw(generator_of(resolved.seed, "samples"), SAMPLES)
         images, labels = self.patches(alike, resolved, torch.device("cpu"), draw)
-        middle = tuple(
-            slice((have - want) // 2, (have - want) // 2 + want)
-            for have, want in zip(first.labels.shape[1:], resolved.patch_size, strict=True)
-        )
-        plain = first.labels[0][middle]
+        plain = first.labels[0][middle(first.labels.shape[1:], resolved.patch_size)]
         labels, plain = labels * (labels != IGNORED), plain * (plain != IGNORED)
         if plain.ndim == 3:
             # The slice that shows most structures, and of these most.

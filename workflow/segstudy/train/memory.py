@@ -18,10 +18,10 @@ LARGEST_HELD_MB = 32_000
 def training_memory_mb(
     model: Model, voxels: Collection[float], channels: int, classes: int
 ) -> float:
-    """Estimate the memory of one training process for `memory_mb: auto`, in MB; about twice what was measured.
+    """Estimate the memory of a training for `memory_mb: auto`, in MB; about twice what was measured.
 
     voxels: of each training case on the grid of the model's plan; classes: the background counted.
-    Cases are held where half of the memory holds them. Following the training predicts whole cases,
+    Cases are held where half of the memory holds them, once for all processes (`gpus`). Following the training predicts whole cases,
     with three numbers a voxel and class. On a CPU comes what the layers keep for the way back,
     which a GPU keeps to itself: some 12 times the first level's features of a batch.
     """
@@ -32,7 +32,7 @@ def training_memory_mb(
         4 * 5 * classes * max(voxels, default=0) / 1e6 if model.validation_fraction else 0.0
     )
     if model.device != "cpu":
-        return 4000 + 2 * held_mb + followed_mb
+        return 2 * held_mb + model.gpus * (4000 + followed_mb)
     patch = (
         max(PATCH_VOXELS["cpu"][model.dims], _least_side(model) ** model.dims)
         if model.patch_size == "auto"

@@ -41,6 +41,8 @@ from segstudy.train.fold import Fold
 from segstudy.train.run import Run
 
 DATASET, DATASET_ID = "Dataset001_segstudy", 1
+OWN_WORKERS = 12
+"""Processes that make batches where nnU-Net decides by itself, on a machine that it doesn't know, for each GPU."""
 PLANNERS = {
     "default": "ExperimentPlanner",
     "resenc_m": "nnUNetPlannerResEncM",
@@ -286,9 +288,8 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
     )
     os.environ.update({"nnUNet_compile": str(model.compile)})  # which it does on GPUs alone
     trainer.initialize()
-    # Only now, since plans are made with as many threads, and at least one: with none, batches are
-    # made by this process.
-    os.environ.update({"nnUNet_n_proc_DA": str(run.threads - 1)})
+    # Only now, since plans are made with as many threads.
+    os.environ.update({"nnUNet_n_proc_DA": str(workers(run.threads, run.device))})
     if run.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     for name in ("checkpoint_final.pth", "checkpoint_latest.pth"):
@@ -298,6 +299,24 @@ def _trainer(fold: Fold, plan: Mapping[str, Any], work: Path, run: Run):
             log.info("going on after epoch %d of %d", trainer.current_epoch, trainer.num_epochs)
             break
     return trainer
+
+
+def workers(threads: int, device: torch.device) -> int:
+    """Return how many processes make batches: as many as threads but the one that trains; with none, that one does.
+
+    Tells where a GPU may have to wait for them.
+    """
+    count = threads - 1
+    if device.type == "cuda" and count < OWN_WORKERS:
+        log.warning(
+            "threads: %d, so that %d processes make batches for the GPU, where nnU-Net by itself starts %d; it may wait "
+            "for them: raise threads to %d, if the machine has as many cores",
+            threads,
+            count,
+            OWN_WORKERS,
+            OWN_WORKERS + 1,
+        )
+    return count
 
 
 def history(

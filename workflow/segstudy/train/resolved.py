@@ -8,6 +8,9 @@ from typing import Any
 from segstudy.images.plan import Plan
 from segstudy.study import AnyModel, TrainSettings
 
+STEPS_BETWEEN_VALIDATIONS = 1000
+"""Steps after which whole volumes are predicted again: seconds of them for minutes of training on a GPU."""
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -40,6 +43,14 @@ class Resolved:
         return self.model.epochs * self.steps_per_epoch
 
     @property
+    def validate_every_epochs(self) -> int:
+        """Return the epochs between validations; `auto`: 5, or where epochs are short those of 1,000 steps, up to a tenth."""
+        asked, epochs = self.model.validate_every_epochs, self.model.epochs
+        if asked != "auto":
+            return asked
+        return max(5, min(STEPS_BETWEEN_VALIDATIONS // self.steps_per_epoch, epochs // 10))
+
+    @property
     def in_channels(self) -> int:
         """Return the number of channels that the network sees."""
         return len(self.plan.channels or self.settings.channels)
@@ -63,6 +74,7 @@ class Resolved:
             **settings,
             "plan": self.plan.to_dict(),
             "steps": self.steps,
+            "validate_every_epochs": self.validate_every_epochs,
         }
 
     def digest(self, *further: str) -> str:

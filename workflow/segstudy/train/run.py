@@ -24,7 +24,7 @@ class Run:
     code
         Digest of the code; what other code left unfinished is not used.
     memory_mb
-        Memory of this process in MB; 0 where the trainer does not ask for it.
+        Memory of all processes of the training in MB; 0 where the trainer does not ask for it.
     workers
         Processes that cut patches; 0: a thread of this process.
     rank

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from segstudy.images.arrays import CaseArrays, TissueMap
+    from segstudy.train.distributed import Rank
     from segstudy.train.draw import Draw
     from segstudy.train.resolved import Resolved
     from segstudy.train.sampling import Batch, Sampler, TrainingCase
@@ -48,11 +49,11 @@ class PatchSource(Protocol):
         """Return the voxels to cut for a patch, so that deformation finds what moves into the patch."""
 
     def load(
-        self, resolved: "Resolved", memory_mb: int
+        self, resolved: "Resolved", memory_mb: int, rank: "Rank"
     ) -> "tuple[list[TrainingCase], list[TrainingCase]]":
         """Load the cases to cut patches from, and the cases that validation predicts.
 
-        memory_mb: memory of this process, in MB.
+        memory_mb: memory of the training, all its processes, in MB. rank: which of them this is.
         """
 
     def reach(self, resolved: "Resolved", part: tuple[int, int]) -> Callable | None:

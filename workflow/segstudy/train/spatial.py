@@ -72,12 +72,7 @@ class Placement:
         What lies outside need not be read.
         """
         have, want = torch.tensor(source).double(), torch.tensor(patch_size).double()
-        middle = tuple(
-            slice((full - size) // 2, (full - size) // 2 + size)
-            for full, size in zip(source, patch_size, strict=True)
-        )
-        mirror = 1 - 2 * self.flipped.double()
-        matrices = self.matrices * mirror[:, :, None]
+        matrices = mirrored(self.matrices, self.flipped)
         dims = len(source)
         back = torch.linalg.inv(matrices[:, :, :dims])
         # About the centre of the patch, as far as its half and the largest displacement go.
@@ -91,7 +86,7 @@ class Placement:
         return [
             tuple(slice(low, max(low, high + 2)) for low, high in zip(lows, highs, strict=True))
             if moved
-            else middle
+            else middle(source, patch_size)
             for lows, highs, moved in zip(first, last, self.moved.tolist(), strict=True)
         ]
 
@@ -172,6 +167,19 @@ def affine(
     return torch.cat([linear, (shift.double() * ~coarse)[:, :, None]], dim=2)
 
 
+def mirrored(matrices: Tensor, flipped: Tensor) -> Tensor:
+    """Return the matrices of `affine`, followed by flips along the axes `flipped` (batch, dims)."""
+    return matrices * (1 - 2 * flipped.double())[:, :, None]
+
+
+def middle(source: Sequence[int], patch_size: Sequence[int]) -> tuple[slice, ...]:
+    """Return the box of a patch in the middle of its wider source."""
+    return tuple(
+        slice((have - want) // 2, (have - want) // 2 + want)
+        for have, want in zip(source, patch_size, strict=True)
+    )
+
+
 def resample(
     images: Tensor, labels: Tensor, placement: Placement, patch_size: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
@@ -185,25 +193,21 @@ def resample(
     flipped, displacement = placement.flipped, placement.displacement
     cut_images = images.new_empty(count, channels, *patch_size)
     cut_labels = labels.new_empty(count, *patch_size)
-    middle = tuple(
-        slice((have - want) // 2, (have - want) // 2 + want)
-        for have, want in zip(source, patch_size, strict=True)
-    )
+    whole = slice(None)
+    central = (whole, *middle(source, patch_size))
     for along in sorted({tuple(row) for row in flipped[~moved].tolist()}):
         same = ~moved & (flipped == torch.tensor(along)).all(1)
         axes = [axis for axis, yes in enumerate(along) if yes]
         for _, batch_part in _pieces(same, images.device):
             shown, labelled = images[batch_part], labels[batch_part]
-            shown = shown[(slice(None), slice(None), *middle)]
+            shown = shown[(whole, *central)]
             cut_images[batch_part] = shown.flip([a + 2 for a in axes]) if axes else shown
-            labelled = labelled[(slice(None), *middle)]
+            labelled = labelled[central]
             cut_labels[batch_part] = labelled.flip([a + 1 for a in axes]) if axes else labelled
     for numbers, batch_part in _pieces(moved, images.device):
-        mirror = 1 - 2 * flipped[numbers].double()
         field = None if displacement is None else displacement.of(numbers)
-        positions = sampling_grid(
-            matrices[numbers] * mirror[:, :, None], source, patch_size, field, images.device
-        )
+        turned = mirrored(matrices[numbers], flipped[numbers])
+        positions = sampling_grid(turned, source, patch_size, field, images.device)
         cut_labels[batch_part] = nearest(labels[batch_part], positions)
         cut_images[batch_part] = _linear(images[batch_part], positions)
     return cut_images, cut_labels

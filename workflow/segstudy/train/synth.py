@@ -25,6 +25,7 @@ from segstudy.train.spatial import (
     PatchGeometry,
     affine,
     coarse_axes,
+    mirrored,
     nearest,
     sampling_grid,
     swap_sides,
@@ -109,7 +110,7 @@ def deform(
     sd = settings.elastic_sd_mm / spacing_mm * ~coarse_axes(spacing_mm, anisotropy_threshold)
     displacement = draw.field(dims, gaps, patch_size).times(sd).bounded(INJECTIVE * gaps)
     positions = sampling_grid(
-        matrices * (1 - 2 * flipped.double())[:, :, None],
+        mirrored(matrices, flipped),
         tissues.shape[1:],
         patch_size,
         displacement,
