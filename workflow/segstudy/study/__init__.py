@@ -28,6 +28,7 @@ from segstudy.study.repair import Elastix, Repair
 from segstudy.study.settings import Settings
 from segstudy.study.sources import (
     BidsSource,
+    FilesSource,
     FolderSource,
     LabelMapsSource,
     MsdSource,
@@ -37,6 +38,7 @@ from segstudy.study.sources import (
     PluginSource,
     SlicesSource,
     TableSource,
+    patterns_of,
     source_kinds,
 )
 from segstudy.study.stages import (
@@ -66,6 +68,7 @@ __all__ = [
     "EnetModel",
     "ExternalModel",
     "ExternalSettings",
+    "FilesSource",
     "FitSettings",
     "FolderSource",
     "GridSettings",
@@ -111,6 +114,7 @@ __all__ = [
     "as_written",
     "check_sources",
     "from_json",
+    "patterns_of",
     "read_study",
     "source_kinds",
 ]
