@@ -47,7 +47,9 @@ def fitted(label: Image, grid: Grid) -> Image:
         )
     array = label.array.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
     last = first + array.shape
-    if ((first < 0) & (last < grid.shape) | (first > 0) & (last > grid.shape)).any():
+    is_inside = (first >= 0).all() and (last <= grid.shape).all()
+    is_around = (first <= 0).all() and (last >= grid.shape).all()
+    if not (is_inside or is_around):
         raise InputError(
             f"{difference}; expected the image's extents, or a part of them: the label begins at voxel "
             f"{first.tolist()} of the image and ends before {last.tolist()} of {list(grid.shape)}"
