@@ -101,9 +101,9 @@ def count_reads(monkeypatch) -> Counter[Path]:
     reads: Counter[Path] = Counter()
     read = files._read
 
-    def counted(path):
+    def counted(path, *grid):
         reads[Path(path)] += 1
-        return read(path)
+        return read(path, *grid)
 
     monkeypatch.setattr(files, "_read", counted)
     return reads

@@ -96,7 +96,7 @@ def test_labels_on_other_grids(tmp_path, asked):
         assert "set on_other_grid: resample_label" in said["coarse"]
     else:
         assert read_label(cases["coarse"].label).array.shape == heart.shape
-        assert "resampled from another grid (shape 12x10x8 against 6x5x8" in said["coarse"]
+        assert "resampled from another grid (shape 6x5x8 against 12x10x8" in said["coarse"]
 
 
 def test_pictures_are_cases_with_the_voxel_size_of_the_study(tmp_path):

@@ -727,9 +727,7 @@ def test_real_oddities_are_refused_for_what_they_are(real_data, tmp_path):
         "scaled": ([odd / "AIL.nii.gz"], odd / "AIL.nii.gz"),
     }
     good, refused = audit_table(tmp_path, pairs, structures={"one": 1, "two": 2})
-    assert set(good) == {"AIL"}
-    assert "other grid" in refused["LPS"]
-    assert "other grid" in refused["PIR"]
+    assert set(good) == {"AIL", "LPS", "PIR"}  # the same voxels, in other orders of the axes
     assert "complex" in refused["complex"]
     assert "RGB" in refused["rgb"]
     assert "expected whole numbers" in refused["scaled"]
@@ -753,14 +751,13 @@ def test_a_real_thoracic_ct(real_data, tmp_path):
     image = folder / "ct_cropped.nii.gz"
     structures = {"heart": 1, "aorta": 3}
     pairs = {"all": ([image], label), "larger": ([image], heart)}
-    good, refused = audit_table(
+    good, _ = audit_table(
         tmp_path, pairs, structures=structures, background_labels=[2, 4, 5, 6, 7], modality="CT"
     )
-    assert set(good) == {"all"}
+    # The mask's larger grid holds the image's, and nothing of the heart lies outside of that.
+    assert set(good) == ({"all", "larger"} if heart.exists() else {"all"})
     assert good["all"].shape == (120, 126, 164)
     assert good["all"].voxels["heart"] > 10_000
-    if heart.exists():
-        assert "larger" in refused
 
 
 def test_four_real_channels(real_data, tmp_path):

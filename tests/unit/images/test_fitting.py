@@ -91,6 +91,15 @@ def test_other_extents_from_the_same_first_voxel_are_more_likely_another_images(
     np.testing.assert_array_equal(fitted(Image(small, AFFINE, is_part=True), GRID).array, label())
 
 
+def test_a_shift_by_whole_voxels_is_no_crop():
+    affine = AFFINE.copy()
+    affine[:3, 3] += AFFINE[:3, 0]
+    with pytest.raises(
+        InputError, match="expected the image's extents, or a part of them: the label begins at"
+    ):
+        fitted(Image(label(), affine), GRID)
+
+
 def test_other_voxel_sizes_and_directions_are_refused():
     for affine in (
         AFFINE @ np.diag([2, 2, 1, 1.0]),

@@ -46,6 +46,14 @@ def fitted(label: Image, grid: Grid) -> Image:
             + (f", and centres lie {deviation:.3g} voxels apart" if deviation < 1 else "")
         )
     array = label.array.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
+    last = first + array.shape
+    is_inside = (first >= 0).all() and (last <= grid.shape).all()
+    is_around = (first <= 0).all() and (last >= grid.shape).all()
+    if not (is_inside or is_around):
+        raise InputError(
+            f"{difference}; expected the image's extents, or a part of them: the label begins at voxel "
+            f"{first.tolist()} of the image and ends before {last.tolist()} of {list(grid.shape)}"
+        )
     same_first = np.allclose(grid.affine[:3, 3], label.affine[:3, 3], atol=1e-2)
     if array.shape != grid.shape and same_first and not label.is_part:
         raise InputError(
