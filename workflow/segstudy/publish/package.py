@@ -304,7 +304,7 @@ def _public_texts(results: Results, origin: rerun.Code) -> list[str]:
     ]
     entries = registered(results.study)
     texts += [_of_registry(entry) for entry in entries.values()]
-    texts += [rerun.bibliography([name], results.study, origin) for name in ("segstudy",)]
+    texts += [rerun.bibliography(["segstudy"], results.study, origin)]
     texts += [origin.address, rerun.lock(results)]
     return [text for text in [*texts, *REFERENCES, *entries] if text]
 
