@@ -192,7 +192,7 @@ def label_root(root: Path, pipeline: str | None, labels: Iterable[Wanted]) -> Pa
     if len(able) != 1:
         raise InputError(
             f"{derivatives}: expected one folder with sub-*/{what}, found {len(able)} ({known})"
-            + ("; set source.pipeline" if able else f", and none in {root} itself{_inside(root)}")
+            + ("; set source.pipeline" if able else f", and none in {root} itself{elsewhere(root)}")
         )
     return able[0]
 
@@ -203,9 +203,9 @@ def _holds(folder: Path, labels: Sequence[Wanted]) -> bool:
     )
 
 
-def _inside(root: Path) -> str:
+def elsewhere(root: Path) -> str:
     """Hint at the folder that was meant, or at what the names of the dataset's files say."""
-    near = (root.absolute().parent, *_entries(root))
+    near = (*root.absolute().parents[:2], *_entries(root))
     likely = next((one for one in near if any(one.glob("derivatives/*/sub-*"))), None)
     if likely:
         return f"; did you mean {likely}?"

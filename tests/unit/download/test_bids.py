@@ -169,6 +169,12 @@ def test_channels_come_from_several_folders(tmp_path):
         )
 
 
+def test_a_channel_without_any_image_says_what_is_there(tmp_path):
+    fmriprep(tmp_path)
+    with pytest.raises(InputError, match=r"no sub-\*/\*_T2w in it; files there end in T1w, bold, "):
+        listing(tmp_path, label="aseg", suffixes=["T2w"])
+
+
 def test_labels_are_taken_from_the_folder_of_the_images(tmp_path):
     touch(tmp_path, "sub-1/dwi/sub-1_FA.nii", "derivatives/a/sub-1/dwi/sub-1_dseg.nii")
     touch(tmp_path, "derivatives/a/sub-1/anat/sub-1_dseg.nii")

@@ -73,9 +73,19 @@ class BidsFiles:
         Returns
         -------
         As `PatternedFiles.cases`.
+
+        Raises
+        ------
+        InputError
+            Where no image of a channel is anywhere.
         """
         labels = _by_session(self.label_root)
         images = labels if self.image_root == self.label_root else _by_session(self.image_root)
+        for wanted in self.source.wanted_images.values():
+            if not any(bids.matching(files, wanted) for files in images.values()):
+                raise InputError(
+                    f"{self.image_root}: no sub-*/{bids.described(wanted)} in it{bids.elsewhere(self.root)}"
+                )
         cases, problems, masks = [], [], {}
         for key in sorted({*labels, *images}):
             for name, found in self._of_session(key, labels.get(key, []), images.get(key, [])):
