@@ -161,7 +161,9 @@ def test_any_trainer_class_of_nnunets_or_an_own_one_is_found(
     assert networks.trainer_of("nnUNetTrainer_5epochs").__name__ == "nnUNetTrainer_5epochs"
     file = tmp_path / "own.py"
     file.write_text(OWN_TRAINER)
-    own = networks.trainer_of(f"{file}:Mine")
+    model = NnunetModel(network="nnunet", trainer_class=f"{file}:Mine")
+    assert model.plugins() == {"trainer_class": f"{file}:Mine"}
+    own = networks.trainer_of(model.trainer_class)
     trainers = importlib.import_module("segstudy.train.nnunet_trainer")
     assert trainers.following(own).__mro__[1:3] == (trainers.Following, own)
     monkeypatch.setattr(networks, "managers", lambda plan: (None, None))

@@ -477,6 +477,7 @@ def _missed(results: Results) -> list[str]:
     infinite = values[
         (values["metric"] == "hd95_mm")
         & np.isinf(values["value"])
+        & ~values["missing"].astype(bool)
         & values["structure"].isin(results.study.structures)
     ].drop_duplicates(["dataset", "subject", "model"])
     missed = len(infinite.drop_duplicates(["dataset", "subject"]))
