@@ -420,3 +420,12 @@ def test_folds_are_dealt_afresh_where_the_results_lie(folder, monkeypatch, capsy
     told = capsys.readouterr().out
     assert (folder / "other/first_look/first look.splits.tsv").is_file()
     assert told.endswith(f"then: segstudy preview '{folder}/my/first look.yaml'\n")
+
+
+def test_the_cases_of_a_table_are_told_before_a_run(folder, capsys):
+    file = write_study(folder)
+    assert not main(["study", str(file), "--cases"])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].endswith(": 2 cases of 2 subjects")
+    assert told[1].split("\t")[:2] == ["case", "subject"]
+    assert len(told) == 4

@@ -4,11 +4,12 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from segstudy.errors import InputError
+from segstudy.file_patterns import matching_files
 from segstudy.files import REMARK, write_text
 from segstudy.images.data_files import voxel_files
 from segstudy.images.names import composed
@@ -192,13 +193,32 @@ def label_tables(labels: Iterable[Path], root: Path) -> set[Path]:
     return {path for folder in folders for name in LABEL_TABLES for path in folder.glob(name)}
 
 
-def delivered_files(path: str, is_table: bool) -> list[str]:
-    """Return every file of a dataset that the user has: a case table and its files, or all of a folder.
+def delivered_files(path: str, is_table: bool, patterns: Collection[str] = ()) -> list[str]:
+    """Return every file of a dataset that the user has.
 
-    Hidden files do not count. Raises InputError for a name with braces.
+    Hidden files do not count.
+
+    Parameters
+    ----------
+    path
+        A case table, whose files are returned with it, or a folder.
+    is_table
+        Which of the two.
+    patterns
+        Of the folder's files that count, with tables beside and above them that name label values;
+        none: all do.
+
+    Raises
+    ------
+    InputError
+        For a name with braces.
     """
     if is_table:
         return [path, *listed_files(Path(path))]
+    if patterns:
+        files = matching_files(path, patterns)
+        one_a_folder = {file.parent: file for file in files}.values()
+        return followed([*files, *label_tables(one_a_folder, Path(path))])
     return followed(
         file for file in Path(path).rglob("*") if file.is_file() and not file.name.startswith(".")
     )

@@ -211,7 +211,7 @@ def recognised(text: str | None, told: str, default: str, source: str) -> str:
     InputError
         Where none is given, where it can't be found, or where its code is other.
     """
-    label, _, code = told.rpartition(" ")
+    label, code = label_and_code(told)
     if text is None:
         raise InputError(
             f"{source}: made with the plug-in {label} (code {code}), and holds no code itself; name the plug-in's file "
@@ -227,6 +227,12 @@ def recognised(text: str | None, told: str, default: str, source: str) -> str:
             "as it was then, by the same file name, or train again"
         )
     return str(named)
+
+
+def label_and_code(told: str) -> tuple[str, str]:
+    """Split what `my_net.py 4c5fa117d1973731` tells of a plug-in: its label, and the digest of its code."""
+    label, _, code = told.rpartition(" ")
+    return label, code
 
 
 def files(text: str) -> list[Path]:

@@ -14,7 +14,7 @@ from segstudy.jobs import options
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.partial import finished_part
 from segstudy.jobs.results import ResultPaths
-from segstudy.study import Study, TableSource, check_sources, read_study
+from segstudy.study import FilesSource, Study, TableSource, check_sources, read_study
 
 
 def chosen_study(config: Mapping[str, Any]) -> tuple[Study, Path]:
@@ -32,7 +32,7 @@ def chosen_study(config: Mapping[str, Any]) -> tuple[Study, Path]:
 
 
 def check_tables(study: Study) -> None:
-    """Raise InputError with all that is wrong with the case tables of a study, its files' names included.
+    """Raise InputError with all that is wrong with the case tables and patterns of a study, files' names included.
 
     Where bad cases are dropped (`on_bad_case: drop`), the audit says which, and a file that is missing
     stops nothing.
@@ -42,7 +42,8 @@ def check_tables(study: Study) -> None:
 
     lines = []
     for name, dataset in study.datasets.items():
-        if not isinstance(dataset.source, TableSource):
+        by_name = isinstance(dataset.source, TableSource | FilesSource)
+        if not by_name or not dataset.source.path:
             continue
         where = f"datasets.{name}.source.path: {dataset.source.path}"
         try:
@@ -56,6 +57,26 @@ def check_tables(study: Study) -> None:
             lines.append(f"{where}: no row below the header; expected a row a case")
     if lines:
         raise InputError("\n".join(lines))
+
+
+def tell_cases(study: Study) -> None:
+    """Print what the files of a study's datasets are taken for.
+
+    Raises InputError where a dataset whose bad cases stop the study (`on_bad_case: fail`) has any.
+    """
+    from segstudy.download.overview import overview
+
+    stopped = []
+    for name, dataset in study.datasets.items():
+        found = overview(name, dataset)
+        print("\n".join(found.lines))
+        if found.refused and dataset.on_bad_case == "fail":
+            stopped.append(f"datasets.{name}")
+    if stopped:
+        raise InputError(
+            f"{', '.join(stopped)}: not every file fits, as listed above; a run would stop. Correct the files "
+            "or the patterns, or set on_bad_case: drop to go on without these cases"
+        )
 
 
 def check(config: Mapping[str, Any]) -> Study:

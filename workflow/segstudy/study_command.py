@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from segstudy.folds import refuse_twin
 from segstudy.paths import expanded, spelt_as_stored
-from segstudy.start import check_tables
+from segstudy.start import check_tables, tell_cases
 from segstudy.study import Model, Study, check_sources, read_study
 from segstudy.study.settings import EXPERT, INTERNAL
 from segstudy.study.validation_errors import settings_in
@@ -24,6 +24,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     what.add_argument("file", nargs="?", help="study file to check")
     what.add_argument("--schema", action="store_true", help="print the JSON schema")
     what.add_argument("--reference", action="store_true", help="print config/README.md")
+    parser.add_argument(
+        "--cases",
+        action="store_true",
+        help="list the cases that the files make, what is left over, and why; no image is opened",
+    )
     parser.epilog = "example: segstudy study config/studies/demo.yaml"
 
 
@@ -38,6 +43,9 @@ def run(options: Namespace) -> None:
         refuse_twin(Path(file))
         study = read_study(file)
         check_sources(study, file)
+        if options.cases:
+            tell_cases(study)
+            return
         check_tables(study)
         print(
             f"{file}: {study.name}: {len(study.datasets)} dataset(s), "
@@ -162,6 +170,7 @@ def _title(kind: type[BaseModel]) -> str:
         "SlicesSource": "source: oasis_slices",
         "NeuriteSource": "source: neurite_oasis",
         "BidsSource": "source: bids",
+        "FilesSource": "source: files",
         "PluginSource": "source: a layout of your own",
         "TableSource": "source: table",
         "EnetModel": "models: enet",

@@ -156,3 +156,20 @@ def test_a_folder_that_snakemake_would_take_for_a_wildcard_is_refused(inputs, tm
     inputs.study = inputs.study.model_copy(update={"datasets": {"chest": chest}})
     with pytest.raises(InputError, match=r"datasets\.chest: .*braces stand for wildcards"):
         inputs.delivered("chest")
+
+
+def test_of_a_folder_with_patterns_only_their_files_are_inputs(tmp_path):
+    for name in ("a_ct.nii", "a_heart.nii", "a_lung.nii", "{left}_over.nii", "dataset.json"):
+        (tmp_path / name).touch()
+    patterns = {"image": "{case}_ct.nii", "masks": {"organ": "{case}_heart.nii"}}
+    content = tiny_study("cohort.tsv", moved=False)
+    (name,) = content["datasets"]
+    content["datasets"][name]["source"] = {"layout": "files", "path": str(tmp_path), **patterns}
+    content["datasets"][name]["structures"] = {"organ": 1}
+    study = Study.model_validate({"name": "tiny", **content})
+    inputs = Inputs(study, ResultPaths(tmp_path / "results"), not_yet, not_yet)
+    assert [Path(file).name for file in inputs.delivered(name)] == [
+        "a_ct.nii",
+        "a_heart.nii",
+        "dataset.json",
+    ]

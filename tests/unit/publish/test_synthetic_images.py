@@ -6,6 +6,7 @@ import pytest
 from segstudy.errors import InputError
 from segstudy.publish import catalogue, methods, style
 from segstudy.publish.draw import synthesis
+from segstudy.publish.look import Look
 from segstudy.publish.results import Results
 from segstudy.study import ExternalModel, Study, Synthesis
 
@@ -76,7 +77,7 @@ def test_missing_samples_name_the_stage_that_makes_them(tmp_path):
 
 
 def test_the_methods_text_tells_what_both_are():
-    text = methods._external("program", study().models["program"])
+    text = methods._external(Look(study()), "program", study().models["program"])
     assert "program is the program label, which was not trained here" in text
     assert "merged into right (2 and 3)" in text
     assert isinstance(study().models["program"], ExternalModel)

@@ -93,9 +93,10 @@ def _make_phantom(options: argparse.Namespace, source) -> None:
 def _list(options: argparse.Namespace) -> None:
     from segstudy.log import log
     from segstudy.paths import delivered_files, write_list
+    from segstudy.study import patterns_of
 
     source = _source(options.settings)
-    files = delivered_files(source.path, source.layout == "table")
+    files = delivered_files(source.path, source.layout == "table", patterns_of(source))
     write_list(options.output, files)
     log.info("%s: %d files", source.path, len(files))
 
@@ -116,6 +117,8 @@ def _audit(options: argparse.Namespace) -> None:
     listing = list_cases(dataset, options.raw, derived)
     if listing.stacks:
         listing = convert.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
+    if listing.masks:
+        listing = convert.merge_masks(listing, dataset.structures, options.threads)
     for given in (case.case for case in listing.cases):
         if given != safe_name(given):
             log.info("%r is called %s in all results", given, safe_name(given))

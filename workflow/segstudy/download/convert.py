@@ -1,8 +1,9 @@
-"""Conversion of a dataset's files: volumes from slices, and labels in the study's values."""
+"""Conversion of a dataset's files: volumes from slices, label maps from masks, labels in the study's values."""
 
 import filecmp
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,22 @@ from segstudy.download.label_names import value_map
 from segstudy.download.layouts import Listing
 from segstudy.download.problems import Problem
 from segstudy.errors import InputError
-from segstudy.images.files import Image, write_label, write_nifti
+from segstudy.images import headers
+from segstudy.images.files import (
+    Image,
+    compare_grids,
+    read_grid,
+    read_label,
+    within_memory,
+    write_label,
+    write_nifti,
+)
+from segstudy.images.grids import Grid
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.integer_labels import to_integers
 from segstudy.images.names import NIFTI, times
 from segstudy.images.segments import apply_value_map, replace_values
+from segstudy.images.value_checks import REFUSED, WARNING
 from segstudy.log import log, progress
 from segstudy.study import Dataset
 
@@ -109,6 +121,95 @@ def read_slice(file: Path) -> np.ndarray:
     if picture.GetDimension() != 2 or picture.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{file}: a coloured picture; expected one gray value a pixel")
     return SimpleITK.GetArrayFromImage(picture).T
+
+
+def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 1) -> Listing:
+    """Write the label maps that a listing makes of masks; cases whose masks do not fit are refused.
+
+    A voxel is a structure's where a mask of it is not 0. Where masks of several structures overlap, the
+    first structure has the voxel, and a warning counts them.
+
+    Parameters
+    ----------
+    listing
+        With `masks`.
+    structures
+        Structure -> its value in the label maps.
+    threads
+        Cases that are read at a time.
+
+    Returns
+    -------
+    Listing
+        Without `masks`.
+    """
+
+    def merge(case: Case) -> list[Problem]:
+        problems: list[Problem] = []
+        masks = listing.masks[case.label]
+
+        def note(file: Path, text: str, verdict: str = WARNING) -> None:
+            name = file.relative_to(listing.root).as_posix()
+            problems.append(Problem(case.case, name, text, verdict))
+
+        try:
+            with within_memory(case.case, masks.image):
+                grid = read_grid(masks.image)
+                label = _merged(masks.structures, structures, grid, note)
+            _write(case.label, label, grid.affine, like=masks.image)
+        except InputError as error:
+            file, _, text = str(error).partition(": ")
+            problems.append(Problem(case.case, file.removeprefix(f"{listing.root}/"), text))
+        return problems
+
+    with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
+        running = [pool.submit(merge, case) for case in listing.cases]
+        found = [task.result() for task in progress(running, "merge masks")]
+    good = [
+        case
+        for case, problems in zip(listing.cases, found, strict=True)
+        if not any(problem.verdict == REFUSED for problem in problems)
+    ]
+    problems = [*listing.problems, *(problem for own in found for problem in own)]
+    return replace(listing, cases=good, problems=problems, masks={})
+
+
+def _merged(
+    masks: Mapping[str, Sequence[Path]],
+    structures: Mapping[str, int],
+    grid: Grid,
+    note: Callable[[Path, str], None],
+) -> np.ndarray:
+    """Merge masks of structures, in order of precedence, to a label map (i, j, k) on the grid of their image."""
+    label = np.zeros(grid.shape, np.uint16)
+    names = {value: name for name, value in structures.items()}
+    for structure, files in masks.items():
+        region = np.zeros(grid.shape, bool)
+        for file in files:
+            mask = read_label(file)
+            difference = compare_grids(grid, mask.grid)
+            if difference:
+                raise InputError(f"{file}: other grid than its image (named first): {difference}")
+            held = [str(value) for value in np.unique(mask.array[mask.array != 0])]
+            if len(held) > 1:
+                shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+                note(file, f"a mask with several values ({shown}): all are taken for {structure}")
+            if mask.integer_deviation:
+                note(file, f"numbers up to {mask.integer_deviation:.3g} off whole ones are rounded")
+            for text in headers.warnings(file):
+                note(file, text)
+            region |= mask.array != 0
+        counts = np.bincount(label[region])
+        for value in np.flatnonzero(counts):
+            if value:
+                first = names[int(value)]
+                text = (
+                    f"the masks of {first} and {structure} overlap; the {counts[value]} voxels that both have are {first}, "
+                    "which stands first in source.masks"
+                )
+                note(files[0], text)
+        label[region & (label == 0)] = structures[structure]
+    return label.astype(np.uint16 if label.max(initial=0) > 255 else np.uint8)
 
 
 def in_study_values(

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from segstudy.cases import Case
+from segstudy.download.file_layout import Masks, PatternedFiles
 from segstudy.download.label_names import compare_names, compare_tables, label_names
+from segstudy.download.names import one_person_perhaps
 from segstudy.download.problems import Problem
 from segstudy.download.table import listed_by_plugin, read_table
 from segstudy.errors import InputError
@@ -40,12 +42,15 @@ class Listing:
         Unpaired files, and contradictions of the dataset's own description.
     stacks
         Files of cases that are yet to be written, each from slices in their order.
+    masks
+        Label maps of cases that are yet to be written, each from masks of its structures.
     """
 
     root: Path
     cases: list[Case]
     problems: list[Problem]
     stacks: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
+    masks: Mapping[Path, Masks] = field(default_factory=dict)
 
 
 def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None = None) -> Listing:
@@ -58,7 +63,7 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
     raw
         The fetched folder; None: the study's `source.path` is read.
     derived
-        Where files belong that have to be made of the dataset's (`Listing.stacks`).
+        Where files belong that have to be made of the dataset's (`Listing.stacks`, `Listing.masks`).
 
     Raises
     ------
@@ -76,10 +81,17 @@ def list_cases(dataset: Dataset, raw: Path | None = None, derived: Path | None =
         raise InputError(f"{path}: no such {'table' if source.layout == 'table' else 'folder'}")
     if source.layout == "oasis_slices":
         return _oasis_slices(path, dataset, derived or Path("derived"))
-    listing = _LAYOUTS[source.layout](path, dataset)
+    if source.layout == "files":
+        listing = _files(path, dataset, derived or Path("derived"))
+    else:
+        listing = _LAYOUTS[source.layout](path, dataset)
     described = source.layout in ("msd", "nnunet")
     labels = [case.label for case in listing.cases]
     said = compare_tables(labels, listing.root, dataset, described)
+    if described:
+        said += one_person_perhaps(
+            listing.cases, "list the files in a table with a column subject (layout: table)"
+        )
     cases = [
         replace(case, case=composed(case.case), subject=composed(case.subject))
         for case in listing.cases
@@ -532,6 +544,20 @@ def _label_maps(root: Path, dataset: Dataset) -> Listing:
         subject = re.match(r"sub-[A-Za-z0-9]+(?=_)", name)
         cases.append(Case(name, subject[0] if subject else name, (), path))
     return Listing(root, cases, [])
+
+
+# --- patterns of files --------------------------------------------------------------------------
+
+
+def _files(root: Path, dataset: Dataset, derived: Path) -> Listing:
+    """List files by the pattern of each role; label maps of masks are to be written."""
+    files = PatternedFiles(root, dataset)
+    cases, problems, masks = files.cases(derived)
+    if files.person is None:
+        problems += one_person_perhaps(
+            cases, "write {subject} in the patterns for what names the person"
+        )
+    return Listing(root, cases, problems, masks=masks)
 
 
 # --- a table ------------------------------------------------------------------------------------

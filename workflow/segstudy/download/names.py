@@ -1,6 +1,7 @@
 """Names of cases: every case becomes files and words of commands, so that a name has to be fit for both."""
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,3 +40,31 @@ def named_safely(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
         if name != case.case:
             problems.append(Problem(name, str(case.files[0]), RENAMED.format(name), WARNING))
     return named, problems
+
+
+def one_person_perhaps(cases: Sequence[Case], remedy: str) -> list[Problem]:
+    """Warn where cases that count as a subject each have names as time points of one person have.
+
+    Such are names that begin alike, up to their last part, in a text with a number that other cases do not
+    begin with: `P01_early` and `P01_late`, beside `P02_early`.
+
+    Parameters
+    ----------
+    cases
+        Of a dataset that does not say which cases are of one subject.
+    remedy
+        What says so, for the warning.
+    """
+    begins = defaultdict(list)
+    for case in cases:
+        if match := re.fullmatch(r"(.*\d.*)[-_. ][^-_. ]+", case.case):
+            begins[match[1]].append(case.case)
+    alike = [names for names in begins.values() if len(names) > 1]
+    if len(begins) < 2 or not alike:
+        return []
+    first, second, *_ = sorted(alike[0])
+    text = (
+        f"{sum(map(len, alike))} cases are named as several of one person are, such as {first} and {second}, and each is taken "
+        f"for a subject of its own, so that a model can be tested on a person it was trained on; {remedy}"
+    )
+    return [Problem("", "", text, WARNING)]

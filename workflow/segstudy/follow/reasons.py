@@ -10,6 +10,7 @@ from typing import Any
 from segstudy.errors import InputError
 from segstudy.files import parse_json
 from segstudy.follow.record import stage_of
+from segstudy.plugins import label_and_code
 from segstudy.study import (
     ExternalSettings,
     FitSettings,
@@ -299,7 +300,7 @@ def _plugins(job: Mapping) -> dict[str, str]:
     if job["rule"] == "publish_figures":
         called = ("metrics.", "publish.")
     told = (text for key, text in job.get("plugins", {}).items() if key.startswith(called))
-    return {label: code for label, _, code in (text.rpartition(" ") for text in told)}
+    return dict(map(label_and_code, told))
 
 
 # --- a job --------------------------------------------------------------------------------------

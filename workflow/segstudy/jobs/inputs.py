@@ -12,7 +12,7 @@ from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
-from segstudy.study import PhantomSource, Study, TableSource, references
+from segstudy.study import PhantomSource, Study, TableSource, patterns_of, references
 
 
 class Inputs:
@@ -58,7 +58,9 @@ class Inputs:
         """Return every file that the user delivered."""
         source = self.study.datasets[dataset].source
         try:
-            return delivered_files(source.path, isinstance(source, TableSource))
+            return delivered_files(
+                source.path, isinstance(source, TableSource), patterns_of(source)
+            )
         except InputError as error:
             raise InputError(f"datasets.{dataset}: {error}") from None
 

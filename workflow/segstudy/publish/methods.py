@@ -17,6 +17,7 @@ from segstudy import metric, metric_plugins
 from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, SEED, UNTESTED, Split
 from segstudy.folds import unit
 from segstudy.mirroring import averages_mirrored, mirrored_axes
+from segstudy.plugins import label_and_code
 from segstudy.publish import provenance, redaction
 from segstudy.publish.look import Look
 from segstudy.publish.results import Results
@@ -218,14 +219,13 @@ def _own_trainer(look: Look, name: str, model: PluginTrainerModel) -> str:
 
 def _code(model: StudyModel, key: str) -> str:
     """Name a plug-in: its file or module, and the digest of its code."""
-    label, _, digest = model.plugin_provenance()[key].rpartition(" ")
-    return f"{label}, code {digest}"
+    return _told(model.plugin_provenance()[key])
 
 
-def _told(text: str) -> str:
-    """Name a plug-in by its reference."""
-    label, _, digest = described(text).rpartition(" ")
-    return f"{label}, code {digest}"
+def _told(told: str) -> str:
+    """Word the label and the digest of a plug-in."""
+    label, code = label_and_code(told)
+    return f"{label}, code {code}"
 
 
 def _options(options: dict) -> str:
@@ -403,7 +403,7 @@ def _loss(look: Look, loss: Loss) -> str:
         f"{loss.tversky_missed:g}) [[salehi2017]]": loss.tversky,
     }
     for text, share in loss.plugins.items():
-        names[f"a loss of the authors' own ({_told(text)})"] = share
+        names[f"a loss of the authors' own ({_told(described(text))})"] = share
     shares = [f"{share:g} × {name}" for name, share in names.items() if share > 0]
     weights = ""
     if loss.class_weights:
@@ -437,7 +437,9 @@ def _augmentation(settings: Augmentation) -> str:
     ):
         if share:
             steps.append(f"{name} ({_percent(share)})")
-    steps += [f"changes of the authors' own ({_told(text)})" for text in settings.plugins]
+    steps += [
+        f"changes of the authors' own ({_told(described(text))})" for text in settings.plugins
+    ]
     return f"augmentation by {listing(steps)}" if steps else "no augmentation"
 
 
@@ -497,7 +499,7 @@ def _evaluation(results: Results) -> str:
     study, look = results.study, results.look
     measured = [metric.find(name) for name in dict.fromkeys(results.metrics["metric"])]
     by_own_code = {
-        known.name: _told(text)
+        known.name: _told(described(text))
         for text, known in metric_plugins.register(study.metrics.plugins).items()
     }
     defined = [

@@ -37,7 +37,7 @@ from segstudy.publish.results import Results
 from segstudy.publish.settings_file import PLUGINS, write_resolved, write_settings
 from segstudy.publish.viewer import write_viewer
 from segstudy.publish.words import markdown
-from segstudy.study import Study
+from segstudy.study import Study, patterns_of
 
 CHECKSUMS = "SHA256SUMS"
 FOLDS = "settings.splits.tsv"
@@ -124,6 +124,7 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
             for key in ("registered", "pipeline", "image_desc", "label_desc", "layout")
             if (word := getattr(source, key, None))
         ]
+        published += patterns_of(source)
         if path := getattr(source, "path", None):
             paths += [Path(path), Path(path).absolute()]
         url = getattr(source, "url", None)
@@ -308,7 +309,7 @@ def _public_texts(results: Results, origin: rerun.Code) -> list[str]:
     ]
     entries = registered(results.study)
     texts += [_of_registry(entry) for entry in entries.values()]
-    texts += [rerun.bibliography([name], results.study, origin) for name in ("segstudy",)]
+    texts += [rerun.bibliography(["segstudy"], results.study, origin)]
     texts += [origin.address, rerun.lock(results)]
     return [text for text in [*texts, *REFERENCES, *entries] if text]
 

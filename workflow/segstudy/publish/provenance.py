@@ -20,6 +20,7 @@ import segstudy
 from segstudy import shipped, versions
 from segstudy.files import parse_json
 from segstudy.log import duration
+from segstudy.plugins import label_and_code
 from segstudy.publish.look import Look
 from segstudy.study import ExternalModel, Study
 
@@ -187,9 +188,7 @@ def library_versions() -> list[tuple[str, str]]:
 def plugins(study: Study) -> list[tuple[str, str]]:
     """Return the plug-ins of a study, each once: its file or module, and the digest of its code."""
     told = dict.fromkeys(study.plugin_provenance().values())
-    return [
-        (f"plug-in {label}", f"code {code}") for label, _, code in (t.rpartition(" ") for t in told)
-    ]
+    return [(f"plug-in {label}", f"code {code}") for label, code in map(label_and_code, told)]
 
 
 def machine() -> str:

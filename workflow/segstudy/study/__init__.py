@@ -29,6 +29,7 @@ from segstudy.study.repair import Elastix, Repair
 from segstudy.study.settings import Settings
 from segstudy.study.sources import (
     BidsSource,
+    FilesSource,
     FolderSource,
     LabelMapsSource,
     MsdSource,
@@ -38,6 +39,7 @@ from segstudy.study.sources import (
     PluginSource,
     SlicesSource,
     TableSource,
+    patterns_of,
     source_kinds,
 )
 from segstudy.study.stages import (
@@ -67,6 +69,7 @@ __all__ = [
     "EnetModel",
     "ExternalModel",
     "ExternalSettings",
+    "FilesSource",
     "FitSettings",
     "FolderSource",
     "GridSettings",
@@ -113,6 +116,7 @@ __all__ = [
     "as_written",
     "check_sources",
     "from_json",
+    "patterns_of",
     "read_study",
     "source_kinds",
 ]

@@ -15,7 +15,7 @@ from segstudy.study.settings import (
     Pairs,
     Settings,
 )
-from segstudy.study.sources import LabelMapsSource, Source
+from segstudy.study.sources import FilesSource, LabelMapsSource, Source
 
 
 def _structures_schema(schema: dict) -> None:
@@ -186,6 +186,32 @@ class Dataset(RepairedCohort):
                 )
             if grouped.count(value) > 1:
                 raise ValueError(f"tissues: {value} stands twice")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _channels_of_the_images(cls, content: Any) -> Any:
+        """Take the channels from the images by channel, where the file does not say them."""
+        source = content.get("source") if isinstance(content, dict) else None
+        images = source.get("images") if isinstance(source, dict) else None
+        if isinstance(images, dict) and images and source.get("layout") == "files":
+            return {"channels": list(images), **content}
+        return content
+
+    @model_validator(mode="after")
+    def _patterns_of_all(self) -> "Dataset":
+        """Refuse patterns of other channels and structures than the dataset's."""
+        if not isinstance(self.source, FilesSource):
+            return self
+        for key, given, known in (
+            ("images", self.source.images, self.channels),
+            ("masks", self.source.masks, tuple(self.structures)),
+        ):
+            if given and set(given) != set(known):
+                what = "channels" if key == "images" else "structures"
+                raise ValueError(
+                    f"source.{key}: {', '.join(given)}; expected a pattern for each of the {what} ({', '.join(known)})"
+                )
         return self
 
     def delivered(self) -> "Dataset":

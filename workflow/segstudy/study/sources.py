@@ -2,10 +2,25 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
+from segstudy.file_patterns import FOLD, SPLIT, Pattern, check_pattern
 from segstudy.study.references import source_with_kind
-from segstudy.study.settings import INTERNAL, Positive, Settings, kinds_of, written_as_plugin
+from segstudy.study.settings import (
+    INTERNAL,
+    Name,
+    Positive,
+    Settings,
+    kinds_of,
+    written_as_plugin,
+)
 
 
 class PhantomSource(Settings):
@@ -162,6 +177,97 @@ class PluginSource(Origin):
     options: dict[str, Any] = Field({}, description="keyword arguments of the function")
 
 
+FilePattern = Annotated[str, AfterValidator(check_pattern)]
+
+
+def _one_or_several(value: Any) -> tuple[str, ...]:
+    """Turn a single pattern into a list of one. Raises ValueError for what is neither that nor a list of such."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if not values or not all(isinstance(text, str) for text in values):
+        raise ValueError(f"found {value!r}; expected a pattern, or a list of patterns")
+    return tuple(values)
+
+
+MaskPatterns = Annotated[
+    tuple[FilePattern, ...],
+    BeforeValidator(_one_or_several),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        }
+    ),
+]
+
+
+class FilesSource(Origin):
+    """Files as they lie on disk: a pattern of their paths for each role ([your data set](../docs/your_data.md)).
+
+    In a pattern `{subject}`, `{case}` and any other name in braces stand for text within a part of the path, the same in every
+    role; `*` stands for any text within a part. A case is called by all names joined; cases of one `{subject}`
+    (or `{patient}`, `{participant}`, `{person}`, `{sub}`) are never on both sides of a split. `{split}` (train or test) and `{fold}` are no part of the name: they say what
+    the columns of a case table do. A file that matches several patterns belongs to the one with most
+    written out (of the file's name, then of the whole path), and to a label before an image.
+    """
+
+    layout: Literal["files"]
+    image: FilePattern | None = Field(
+        None, description="pattern of the images, of all channels in one file (the fourth axis)"
+    )
+    images: dict[Name, FilePattern] = Field(
+        {}, description="channel: pattern of its images; `channels` follows from it"
+    )
+    label: FilePattern | None = Field(None, description="pattern of the label maps")
+    masks: dict[str, MaskPatterns] = Field(
+        {},
+        description="in place of `label`, structure: pattern, or patterns, of its masks, whose voxels are the structure's where "
+        "they are not 0. Where masks overlap, the structure that stands first has the voxels, and a warning counts them",
+    )
+    missing_masks: Literal["refuse", "empty"] = Field(
+        "refuse",
+        description="what a mask means that is not there: `refuse`: a bad case; `empty`: the structure is not in the image",
+    )
+
+    @model_validator(mode="after")
+    def _a_pattern_a_role(self) -> "FilesSource":
+        for one, several in (("image", "images"), ("label", "masks")):
+            if bool(getattr(self, one)) == bool(getattr(self, several)):
+                raise ValueError(f"needs one of {one}, {several}")
+        if self.missing_masks != "refuse" and not self.masks:
+            raise ValueError("missing_masks: is for masks, and label stands here; leave it out")
+        texts = list(self.roles.values())
+        twice = next((text for text in texts if texts.count(text) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice}: stands twice; expected another pattern for each role")
+        names = {
+            role: set(Pattern(text).names) - {SPLIT, FOLD} for role, text in self.roles.items()
+        }
+        known = set().union(*names.values())
+        if not known:
+            raise ValueError("no name in the patterns that tells cases apart; write {case} in each")
+        for role, own in names.items():
+            if own != known:
+                lacking = ", ".join(f"{{{name}}}" for name in sorted(known - own))
+                raise ValueError(
+                    f"{role}: {self.roles[role]}: {lacking} is not in it, but in another role's; expected the same "
+                    "names in each, as files are paired by them; where the text does not matter, write *"
+                )
+        return self
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Return the pattern of each role: `image` or `images.CHANNEL`, `label` or `masks.STRUCTURE`, numbered if several."""
+        roles = {"image": self.image} if self.image else {}
+        roles |= {f"images.{channel}": text for channel, text in self.images.items()}
+        roles |= {"label": self.label} if self.label else {}
+        for structure, texts in self.masks.items():
+            for number, text in enumerate(texts, start=1):
+                roles[f"masks.{structure}" + (f"[{number}]" if len(texts) > 1 else "")] = text
+        return roles
+
+
 class TableSource(Settings):
     """Your own files, named in a table (TSV): `case`, `subject`, `image` or `image_<channel>`, `label`.
 
@@ -184,6 +290,7 @@ Source = Annotated[
     | NeuriteSource
     | BidsSource
     | LabelMapsSource
+    | FilesSource
     | PluginSource
     | TableSource,
     Field(discriminator="layout"),
@@ -194,3 +301,8 @@ Source = Annotated[
 def source_kinds() -> dict[str, type[Settings]]:
     """Return the settings class of each layout."""
     return kinds_of(Source)
+
+
+def patterns_of(source: Settings) -> tuple[str, ...]:
+    """Return the patterns of a source's files; none where the layout says which files they are."""
+    return tuple(source.roles.values()) if isinstance(source, FilesSource) else ()
