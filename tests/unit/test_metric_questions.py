@@ -10,7 +10,7 @@ from segstudy.study import read_study
 
 STUDY = """# mine
 datasets:
-  mine: {source: {layout: phantom, cases: 4}, modality: CT, structures: {heart: 1, vessel: 2}}
+  mine: {source: {layout: phantom, patients: 4}, modality: CT, structures: {heart: 1, vessel: 2}}
 models: {unet: {network: unet}}
 metrics: {nsd_tolerance_mm: [3.0]}  # of the surgeons
 """
