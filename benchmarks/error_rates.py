@@ -33,6 +33,8 @@ SCANS = {"1": (1,), "2": (2,), "4": (4,), "1-6": (1, 2, 6, 1, 3)}
 """Scans of a subject, in turn."""
 CORRELATIONS = (0.3, 0.8)
 TESTS, OF_EACH_OTHER = 24, 0.6
+MARGIN_SD, VERDICTS_FROM = 0.5, 20
+"""Margin of equivalence in SD of the differences; subjects from which verdicts are asked to keep their level."""
 
 Draw = Callable[[np.random.Generator, np.ndarray, float], np.ndarray]
 
@@ -150,6 +152,22 @@ def one_family(setting: tuple) -> dict[str, np.ndarray]:
     }
 
 
+def one_verdict(setting: tuple) -> tuple[int, int, int]:
+    """False "better" of equal models, false "equivalent" of models as far apart as the margin, and of how many."""
+    shape, number, studies = setting
+    random = np.random.default_rng([2029, list(SHAPES).index(shape), number])
+    many = differences(shape, random, np.arange(100_000), 0.5)
+    margin = MARGIN_SD * float(many.std())
+    subject = np.arange(number)
+    better = equivalent = 0
+    for _ in range(studies):
+        test = swap(differences(shape, random, subject, 0.5), subject, SEED)
+        better += bool(significant(test.p, ALPHA))
+        low, high = test.shifted(-margin).interval(2 * ALPHA)
+        equivalent += -margin < low and high < margin
+    return better, equivalent, studies
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -157,7 +175,7 @@ def main() -> int:
     )
     parser.add_argument("--studies", type=int, default=2000, help="studies a setting")
     parser.add_argument(
-        "--parts", nargs="+", default=["paired", "family", "sites"], help="which tables"
+        "--parts", nargs="+", default=["paired", "family", "sites", "verdicts"], help="which tables"
     )
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -170,6 +188,7 @@ def main() -> int:
                 pool, 8 if options.quick else max(studies // 5, 1), 10 if options.quick else 12
             ),
             "sites": lambda: site_tables(pool, studies, options.quick),
+            "verdicts": lambda: verdict_tables(pool, studies, options.quick),
         }
         reached = [one for name in options.parts for one in parts[name]()]
     print(f"\n{time.perf_counter() - started:.0f} s")
@@ -285,6 +304,26 @@ def site_tables(pool, studies: int, quick: bool) -> Iterator[bool]:
             print(
                 f"{what}: {_share(*counts)} (printed: outside what the permutations are exact for)"
             )
+
+
+def verdict_tables(pool, studies: int, quick: bool) -> Iterator[bool]:
+    """Print how often verdicts are false."""
+    print(f"\nVerdicts, margin {MARGIN_SD:g} SD, {studies} studies. False ones:\n")
+    print("| differences | subjects | better, of equal models | equivalent, at the margin |")
+    print("|---|---|---|---|")
+    sizes = (10, 20) if quick else (10, 20, 40, 80)
+    settings = [
+        (shape, number, studies)
+        for shape, number in product(("normal", "bounded", "skewed"), sizes)
+    ]
+    found = list(pool.map(one_verdict, settings))
+    for (shape, number, _), (better, equivalent, of) in zip(settings, found, strict=True):
+        print(f"| {shape} | {number} | {_share(better, of)} | {_share(equivalent, of)} |")
+    print("\nskewed: outside what the swaps are exact for; printed, not asked for.\n")
+    for (shape, number, _), (better, equivalent, of) in zip(settings, found, strict=True):
+        if shape != "skewed" and number >= VERDICTS_FROM:
+            yield _target(f"false better, {shape}, {number} subjects", better, of, 0, ALPHA)
+            yield _target(f"false equivalent, {shape}, {number} subjects", equivalent, of, 0, ALPHA)
 
 
 def _share(hits: int, number: int) -> str:

@@ -150,8 +150,7 @@ def _text(rows: list[dict[str, Any]], goal) -> str:
         lines.append(text)
         for device, models in row["hours"].items():
             each = ", ".join(f"{name} {hours:.1f}" for name, hours in models.items())
-            lines.append(
-                f"    about {sum(models.values()):.1f} {device} hours ({each}): minutes measured a case and run, times "
-                "cases, folds and seeds"
-            )
+            lines.append(f"    about {sum(models.values()):.1f} {device} hours ({each})")
+    if any(row["hours"] for row in rows):
+        lines.append("Hours: minutes measured a case and run, times cases, folds and seeds.")
     return "\n".join(lines) + "\n"
