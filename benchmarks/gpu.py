@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def train_peer(cases: list[Labelled], run: Run, length: Mapping[str, int]) -> No
 
     model = NnunetModel(network="nnunet", validation_steps_per_epoch=1, **length)
     training, validation = cases[VALIDATED:], cases[:VALIDATED]
-    nnunet.fit(Fold(settings_of(model), training, validation, 0, 0), run)
+    with redirect_stdout(sys.stderr):  # its remarks are no part of the table
+        nnunet.fit(Fold(settings_of(model), training, validation, 0, 0), run)
 
 
 def planned(settings: Path) -> dict:
