@@ -154,7 +154,7 @@ def test_folders_of_each_layout_become_patterns(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--from", "elsewhere", "x"], "expected `nnunet RESULTS_DIR...` or `predictions"),
+        (["--from", "elsewhere", "x"], "expected one folder, `nnunet RESULTS_DIR...` or"),
         (["--from", "predictions", "x"], "expected `nnunet RESULTS_DIR...` or `predictions"),
         (["--from", "nnunet", "absent"], "absent: no such folder"),
         (["--from", "nnunet", "."], "no predictions of nnU-Net's validation"),

@@ -190,12 +190,16 @@ def test_a_folder_too_high_or_too_deep_says_which_is_meant(tmp_path, path):
         list_cases(settings(tmp_path / (path or "set"), **patterns))
 
 
-def test_a_folder_of_dicom_files_is_called_so(tmp_path):
-    touch(tmp_path, "a_seg.nii")
+def test_a_folder_of_dicom_files_is_an_image(tmp_path):
+    touch(tmp_path, "a_seg.nii", "b_seg.nii", "b/notes.txt")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.dcm").write_bytes(bytes(128) + b"DICM")
-    (text,) = refused(list_cases(settings(tmp_path, image="{case}", label="{case}_seg.nii")))
-    assert "a: a: a folder of DICOM files" in text and "dcm2niix" in text
+    dataset = settings(tmp_path, image="{case}", label="{case}_seg.nii")
+    listing = list_cases(dataset)
+    assert [case.images for case in listing.cases] == [(tmp_path / "a",)]
+    (text,) = refused(listing)
+    assert text.startswith("b: b: a folder")
+    assert not [line for line in overview("mine", dataset).lines if "1.dcm" in line]
 
 
 SUBJECTS = st.sampled_from(["P1", "P10", "a_b", "a", "b_c", "c"])
@@ -463,13 +467,13 @@ def test_the_overview_lists_cases_and_what_is_left_over(tmp_path):
         "case\tsubject\timage\tlabel",
         "a\ta\ttrain/a.nii\ttrain/a_seg.nii",
     ]
-    assert found.lines[3] == "datasets.mine: 8 image files left over:"
+    assert found.lines[3] == "datasets.mine: 9 image files left over:"
     assert (
         "  extra/deep/x_seg.nii: nearest is label: tr*/{case}_seg.nii, but this lies 1 folder deeper"
         in found.lines
     )
     assert "  and 4 more whose names differ in numbers alone" in found.lines
-    assert found.lines[-1] == "datasets.mine: files that are read as no image: 1 .mgz, 1 .txt"
+    assert found.lines[-1] == "datasets.mine: files that are read as no image: 1 .txt"
 
 
 @pytest.mark.parametrize(

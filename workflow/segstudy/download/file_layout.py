@@ -135,7 +135,12 @@ class PatternedFiles:
         images, others = [], []
         voxels = {file for path in self._used for file in _voxel_files(self.root / path)}
         for folder, folders, names in os.walk(self.root):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            below = Path(folder).relative_to(self.root)
+            folders[:] = [
+                name
+                for name in folders
+                if not name.startswith(".") and (below / name).as_posix() not in self._used
+            ]
             for name in names:
                 path = (Path(folder) / name).relative_to(self.root).as_posix()
                 if name.startswith(".") or path in self._used or Path(folder) / name in voxels:
@@ -191,8 +196,9 @@ class PatternedFiles:
                     f"them apart in {self.patterns[role].text}, or name it in braces"
                 )
                 problems.append(Problem(name, paths[0], text))
-            why = [] if (self.root / paths[0]).is_file() else [why_unreadable(self.root / paths[0])]
-            problems += [Problem(name, paths[0], text) for text in why]
+            # What is in a file, the audit looks at.
+            why = "" if (self.root / paths[0]).is_file() else why_unreadable(self.root / paths[0])
+            problems += [Problem(name, paths[0], why)] if why else []
         may_lack = self.dataset.source.missing_masks == "empty"
         lacking = [
             role

@@ -61,7 +61,7 @@ def values_of(files: Sequence[Path]) -> tuple[dict[str, int], list[str]]:
     for file in files[:LOOKED_INTO]:
         if file.is_dir():
             continue
-        for name, value in segments.slicer_segments(file):
+        for name, value in segments.named_segments(file):
             if name not in values.values():
                 values.setdefault(value, name)
         values |= {v: name for v, name in segments.nifti_names(file).items() if v}

@@ -231,14 +231,14 @@ def _check_datasets(study: Study) -> None:
             )
         if dataset.left_right_pairs != first.left_right_pairs:
             raise ValueError(f"datasets.{name}.left_right_pairs: must be those of {first_name}")
-    if study.trains and not study.training_datasets:
-        raise ValueError("datasets: at least one needs `role: train`")
     for name, dataset in study.datasets.items():
         if study.needs_images and not dataset.has_images and dataset.role == "test":
             raise ValueError(
                 f"datasets.{name}.role: test, but label maps have no images to predict; leave role out: they are "
                 "trained on"
             )
+    if study.trains and not study.training_datasets:
+        raise ValueError("datasets: at least one needs `role: train`")
     if study.splits.run_folds and not study.cross_validated_datasets:
         raise ValueError(
             "splits.run_folds: label maps are all that is trained on, by one training a model and seed; nothing is "
