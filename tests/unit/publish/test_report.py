@@ -468,9 +468,11 @@ def test_a_subject_with_several_missed_structures_is_counted_once(plain):
     rows += [
         ("unet_3d", "s4", "thorax_as_a_whole")
     ]  # a composite region misses what its parts miss
+    rows.append(("enet", "s5", "heart"))  # without a prediction, which another sentence tells
     found = Results(plain.study, plain.root)
-    found.all_values = pandas.DataFrame(rows, columns=["model", "subject", "structure"]).assign(
-        dataset="thorax", metric="hd95_mm", value=np.inf
+    table = pandas.DataFrame(rows, columns=["model", "subject", "structure"])
+    found.all_values = table.assign(
+        dataset="thorax", metric="hd95_mm", value=np.inf, missing=table["subject"] == "s5"
     )
     assert _missed(found) == [
         "3 subjects have an infinite distance, since a structure was missed altogether (enet 3, unet_3d 1)."
