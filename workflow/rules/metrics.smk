@@ -33,7 +33,7 @@ rule metrics_measure:
         settings=lambda w: slices.measure_settings(STUDY, w.dataset).to_json(),
         defaults=lambda w: slices.measure_settings(STUDY, w.dataset).digest(),
         columns=lambda w: slices.measured_columns(STUDY, w.model, w.fold, w.seed, w.dataset),
-        instances=lambda w, output: (["--instances", *output.instances] if output.instances else []),
+        instances=lambda w, output: (["--instances", output.instances] if output.instances else []),
         code=measuring_code(STUDY),
     shell:
         "python -m segstudy metrics --cases {input.cases:q} {params.labels:q}"
@@ -63,7 +63,7 @@ rule metrics_collect:
         runtime=runtime_min(10),
     params:
         instances=lambda w, input, output: (
-            ["--collect-instances", *input.instances, "--instances", *output.instances]
+            ["--collect-instances", *input.instances, "--instances", output.instances]
             if input.instances
             else []
         ),
