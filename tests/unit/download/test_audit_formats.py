@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from PIL import Image as Picture
 
@@ -119,3 +120,27 @@ def test_pictures_are_cases_with_the_voxel_size_of_the_study(tmp_path):
     assert image.spacing_mm == label.spacing_mm == (0.5, 0.6, 3)
     np.testing.assert_array_equal(image.array[0], scan + 1000)
     np.testing.assert_array_equal(label.array, heart)
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_pictures_are_paired_with_the_files_of_a_series(tmp_path, up):
+    """As in CHAOS: files are numbered along the body or against it, and so are the pictures."""
+    scan, heart = volume()
+    write_series(tmp_path / "scan", scan, AFFINE)
+    for file in sorted((tmp_path / "scan").iterdir()):
+        place = pydicom.dcmread(file).InstanceNumber - 1
+        number = place if up else 7 - place
+        file.rename(tmp_path / "scan" / f"i{number},0000b.dcm")
+        (tmp_path / "Ground").mkdir(exist_ok=True)
+        Picture.fromarray(heart[:, :, place].T).save(
+            tmp_path / "Ground" / f"liver_{number + 98}.png"
+        )
+    code, cases, problems = audited(tmp_path, [("a", "scan", "Ground")])
+    assert code == 0 and "numbers in their names: look at an overlay" in problems["problem"].str.cat()
+    label, image = read_label(cases["a"].label), read_image(cases["a"].images[0])
+    expected = reorient(Image(heart, AFFINE), "RAS").array
+    np.testing.assert_array_equal(reorient(label, "RAS").array, expected)
+    assert not compare_grids(image.grid, label.grid)
+    (tmp_path / "Ground" / "liver_98.png").unlink()
+    code, _, problems = audited(tmp_path, [("a", "scan", "Ground")])
+    assert code and "expected a picture for each slice" in problems["problem"].str.cat()

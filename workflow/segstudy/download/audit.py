@@ -18,8 +18,8 @@ from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
 from segstudy.images.files import Image, read_image, read_label, within_memory
-from segstudy.images.fitting import fitted, resampled
-from segstudy.images.formats import format_of
+from segstudy.images.fitting import fitted, resampled, slice_by_slice
+from segstudy.images.formats import dicom_series, format_of
 from segstudy.images.geometry import to_ras
 from segstudy.images.grids import Grid
 from segstudy.images.segments import nifti_names
@@ -210,6 +210,7 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
         if path is None:
             continue
         read[path] = label_map = _read(seen, read_label, path, grid)
+        label_map = label_map and _as_slices(seen, path, label_map, case.images, grid)
         label_map = label_map and _sized(seen, path, label_map, dataset)
         label_map = label_map and _as_named(seen, path, label_map, dataset)
         labels[path] = label_map = label_map and _on_grid(seen, path, label_map, grid, dataset)
@@ -277,6 +278,19 @@ def _sized(seen: list, path: Path, image: Image, dataset: Dataset) -> Image | No
         text = "a picture does not tell how large its voxels are; give spacing_mm: [column, row, slice] in the dataset"
         seen.append((path, text, REFUSED))
     return image if image.has_spacing else None
+
+
+def _as_slices(
+    seen: list, path: Path, label: Image, images: Sequence[Path], grid: Grid | None
+) -> Image | None:
+    """Pair pictures with the slices of a DICOM series; other labels stay as they are. None if refused."""
+    if label.has_spacing or grid is None or format_of(images[0]).read is not dicom_series.read:
+        return label
+    try:
+        return slice_by_slice(label, images[0], grid)
+    except InputError as error:
+        seen.append((path, str(error), REFUSED))
+        return None
 
 
 def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image | None:

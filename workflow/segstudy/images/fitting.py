@@ -5,11 +5,13 @@ order of the axes and the extents.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from segstudy.errors import InputError
 from segstudy.images.files import Image
+from segstudy.images.formats import dicom_series
 from segstudy.images.grids import Grid, compare_grids
 from segstudy.images.names import times
 
@@ -68,6 +70,37 @@ def fitted(label: Image, grid: Grid) -> Image:
         )
     note = _note(label.grid, grid, array.shape, first)
     return replace(label, array=placed, affine=grid.affine, notes=(*label.notes, note))
+
+
+def slice_by_slice(label: Image, series: Path, grid: Grid) -> Image:
+    """Take pictures, which tell neither place nor size, for the labels of a DICOM series' slices.
+
+    The pictures and the series' files belong together in the order of the numbers in their names.
+
+    Parameters
+    ----------
+    label
+        (column, row, slice).
+    series
+        The image.
+    grid
+        Of the image.
+
+    Raises
+    ------
+    InputError
+        Where the numbers of slices or their sizes differ.
+    """
+    if label.array.shape != grid.shape:
+        raise InputError(
+            f"{times(label.array.shape)} pixels and pictures; expected a picture for each slice of the series {series}: "
+            f"{times(grid.shape)}"
+        )
+    note = "pictures were paired with the files of the series by the numbers in their names: look at an overlay"
+    array = label.array[:, :, dicom_series.places_by_name(series)]
+    return replace(
+        label, array=array, affine=grid.affine, has_spacing=True, notes=(*label.notes, note)
+    )
 
 
 def _aligned(one: Grid, other: Grid) -> tuple[list[int], list[int], np.ndarray, float]:

@@ -42,6 +42,12 @@ def is_image(path: Path | str) -> bool:
     return bool(ending(path))
 
 
+def by_numbers(path: Path | str) -> list[tuple[int, str]]:
+    """Return what sorts names by the numbers in them: `2.png` before `10.png`."""
+    parts = re.split(r"(\d+)", Path(path).name)
+    return [(int(part), part) if number % 2 else (0, part) for number, part in enumerate(parts)]
+
+
 def is_picture(path: Path | str) -> bool:
     """Tell whether a name ends as that of a picture does: PNG, TIFF."""
     return Path(path).suffix.lower() in PICTURES

@@ -4,7 +4,6 @@ A picture's column runs along the first axis and its row along the second, towar
 radiologist sees it. Files do not say how large a pixel is: what some hold is the resolution of a print.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from segstudy.errors import InputError
 from segstudy.images.formats.stored import Stored, check_type
 from segstudy.images.grids import Grid
-from segstudy.images.names import is_picture, times
+from segstudy.images.names import by_numbers, is_picture, times
 
 UNIT_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Of voxels whose size is not known."""
@@ -42,12 +41,7 @@ def read_grid(path: Path) -> Grid:
 def pictures_in(folder: Path) -> list[Path]:
     """List the pictures right in a folder by the numbers in their names: `2.png` before `10.png`."""
     files = [one for one in folder.iterdir() if is_picture(one) and not one.name.startswith(".")]
-
-    def key(path: Path) -> list:
-        parts = re.split(r"(\d+)", path.name)
-        return [(int(part), part) if number % 2 else (0, part) for number, part in enumerate(parts)]
-
-    return sorted(files, key=key)
+    return sorted(files, key=by_numbers)
 
 
 def _pages(file: Path) -> list[np.ndarray]:
