@@ -18,7 +18,7 @@ from torch import nn
 from segstudy import __version__, plugins
 from segstudy.errors import InputError
 from segstudy.files import writing
-from segstudy.networks import module_of, patch_spacing
+from segstudy.networks import build, module_of, patch_spacing
 from segstudy.study import AnyModel
 
 FORMAT = "segstudy weights 1"
