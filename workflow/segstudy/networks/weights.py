@@ -18,7 +18,7 @@ from torch import nn
 from segstudy import __version__, plugins
 from segstudy.errors import InputError
 from segstudy.files import writing
-from segstudy.networks import module_of, patch_spacing
+from segstudy.networks import build, module_of, patch_spacing
 from segstudy.study import AnyModel
 
 FORMAT = "segstudy weights 1"
@@ -155,8 +155,8 @@ def _with_plugin(
 def _build(model: AnyModel, in_channels: int, classes: int, content: dict) -> nn.Module:
     plan = content["plan"]
     if model.network == "nnunet":
-        build = module_of(model.network).build_from_plan
-        return build(plan, in_channels, classes, model.trainer_class)
+        from_plan = module_of(model.network).build_from_plan
+        return from_plan(plan, in_channels, classes, model.trainer_class)
     spacing = patch_spacing(plan["spacing_mm"], model.dims, model.planes)
     in_channels = len(plan.get("channels") or ()) or in_channels
     return build(model, in_channels, classes, content["patch_size"], spacing)
