@@ -90,10 +90,10 @@ def _designs(options: Namespace) -> tuple[list[dict[str, Any]], list]:
         return [{"name": "", **design, "pilot_subjects": options.pilot_subjects}], []
     from segstudy.power.pilot import costs, pilots
     from segstudy.preview_command import config_of, results_folder
-    from segstudy.status_command import _name
+    from segstudy.status_command import chosen_name
 
     options.study = options.pilot
-    root = results_folder(config_of(options), _name(options.pilot))
+    root = results_folder(config_of(options), chosen_name(options.pilot))
     found = pilots(root, options.metric)
     structures = list(dict.fromkeys(one.structure for one in found))
     if options.structure is not None and options.structure not in structures:

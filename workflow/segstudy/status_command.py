@@ -37,7 +37,7 @@ def run(options: Namespace) -> None:
 
     if options.watch is not None and not options.watch > 0:
         raise InputError(f"--watch {options.watch:g}: expected seconds, more than 0")
-    name = _name(options.study)
+    name = chosen_name(options.study)
     root = results_folder(config_of(options), name)
     while True:
         now = time.time()
@@ -54,7 +54,7 @@ def run(options: Namespace) -> None:
         time.sleep(options.watch)
 
 
-def _name(chosen: str) -> str:
+def chosen_name(chosen: str) -> str:
     """Return a study's name, whatever has become of its data; raise InputError where there is no such file."""
     from segstudy import shipped
     from segstudy.jobs.options import study_file

@@ -136,7 +136,9 @@ def test_pictures_are_paired_with_the_files_of_a_series(tmp_path, up):
             tmp_path / "Ground" / f"liver_{number + 98}.png"
         )
     code, cases, problems = audited(tmp_path, [("a", "scan", "Ground")])
-    assert code == 0 and "numbers in their names: look at an overlay" in problems["problem"].str.cat()
+    assert (
+        code == 0 and "numbers in their names: look at an overlay" in problems["problem"].str.cat()
+    )
     label, image = read_label(cases["a"].label), read_image(cases["a"].images[0])
     expected = reorient(Image(heart, AFFINE), "RAS").array
     np.testing.assert_array_equal(reorient(label, "RAS").array, expected)
