@@ -6,10 +6,9 @@ import pydicom
 import pytest
 import SimpleITK
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
-from dicom_series import PATIENT_ID, write_series
+from dicom_series import PATIENT_ID, contours, write_series
 from orientations import TURNS, affine_of
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_grid, read_image, read_label
@@ -194,33 +193,6 @@ def test_overlapping_segments_of_few_slices_are_placed_by_name(tmp_path):
     np.testing.assert_array_equal(placed == 2, (organ == 1) & (tumour == 0))
     moved, _ = value_map(tmp_path / "seg.dcm", {"tumour": [7]})
     assert moved == {1: 7, 2: 0}
-
-
-def contours(path, structures, affine):
-    """An RTSTRUCT. structures: name -> contours, points in voxels of the image (point, 3)."""
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    content = Dataset()
-    content.file_meta = FileMetaDataset()
-    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    content.SOPClassUID = content.file_meta.MediaStorageSOPClassUID = dicom_files.CONTOURS
-    content.SOPInstanceUID = content.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    content.Modality, content.PatientID = "RTSTRUCT", PATIENT_ID
-    content.StructureSetROISequence, content.ROIContourSequence = [], []
-    for number, (name, curves) in enumerate(structures.items(), start=11):
-        roi, drawn = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName = number, name
-        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
-        for points in curves:
-            curve = Dataset()
-            curve.ContourGeometricType = "CLOSED_PLANAR"
-            places = np.asarray(points, float) @ lps[:3, :3].T + lps[:3, 3]
-            curve.ContourData = [f"{x:.8g}" for x in places.ravel()]
-            curve.NumberOfContourPoints = len(points)
-            drawn.ContourSequence.append(curve)
-        content.StructureSetROISequence.append(roi)
-        content.ROIContourSequence.append(drawn)
-    pydicom.dcmwrite(path, content, enforce_file_format=True)
-    return path
 
 
 def circle(radius, place, points=200):

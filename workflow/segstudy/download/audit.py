@@ -10,7 +10,7 @@ import numpy as np
 
 from segstudy.cases import Case
 from segstudy.download import convert
-from segstudy.download.label_names import contradictions
+from segstudy.download.label_names import contradictions, wanted_segments
 from segstudy.download.layouts import Listing
 from segstudy.download.names import named_safely
 from segstudy.download.problems import Problem, in_words
@@ -209,7 +209,9 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
     for path in (case.label, case.reference_label):
         if path is None:
             continue
-        read[path] = label_map = _read(seen, read_label, path, grid)
+        read[path] = label_map = _read(
+            seen, read_label, path, grid, lambda file: wanted_segments(file, dataset)
+        )
         label_map = label_map and _as_slices(seen, path, label_map, case.images, grid)
         label_map = label_map and _sized(seen, path, label_map, dataset)
         label_map = label_map and _as_named(seen, path, label_map, dataset)

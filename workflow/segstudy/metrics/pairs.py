@@ -21,6 +21,7 @@ from segstudy.images.segments import (
     check_segment_names,
     table_contradictions,
     value_map,
+    wanted_segments,
 )
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
@@ -348,6 +349,7 @@ def _read(
     case: str,
     named: Mapping[str, Sequence[int]],
     others: bool,
+    ignore: Collection[int],
     grid: Grid | None = None,
 ) -> Image:
     """Read a label map, with the values of the structures that a file itself names.
@@ -358,18 +360,30 @@ def _read(
         Structure -> its values.
     others
         Whether segments of other names are background.
+    ignore
+        Further values that keep their voxels where segments overlap.
     grid
         Of the other file of the pair, for contours, which have none.
     """
-    label = read_label(path, grid)
-    for text in label.notes:
-        log.warning("%s: case %s: %s", path, case, text)
     if not named:
-        return label
+        return _told(read_label(path, grid), path, case)
+    values = {value for values in named.values() for value in values} | set(ignore)
+
+    def wanted(file: Path) -> set[int] | None:
+        return wanted_segments(file, value_map(file, named, rest_is_background=others)[0], values)
+
+    label = _told(read_label(path, grid, wanted), path, case)
     moved, doubts = value_map(path, named, rest_is_background=others)
     for text in [*doubts, *table_contradictions(path, named)]:
         log.warning("%s: case %s: %s", path, case, text)
     return replace(label, array=apply_value_map(label.array, moved, path))
+
+
+def _told(label: Image, path: Path, case: str) -> Image:
+    """Say the notes of a label map in the log."""
+    for text in label.notes:
+        log.warning("%s: case %s: %s", path, case, text)
+    return label
 
 
 def _measure_pair(
@@ -381,10 +395,10 @@ def _measure_pair(
     # What the audit has passed has the study's values.
     grid = read_grid(pair.prediction) if pair.prediction and not has_grid(pair.reference) else None
     named = {} if audited else structure_values
-    reference = _read(pair.reference, pair.case, named, others, grid)
+    reference = _read(pair.reference, pair.case, named, others, settings.ignore, grid)
     predicted_as = settings.prediction_labels or structure_values
     prediction = pair.prediction and _read(
-        pair.prediction, pair.case, predicted_as, others, reference.grid
+        pair.prediction, pair.case, predicted_as, others, settings.ignore, reference.grid
     )
     ignored = label_values.ignored_voxels(reference.array, settings.ignore)
     known = label_values.without_ignored(reference.array, ignored)
