@@ -17,7 +17,7 @@ from segstudy.download.problems import Problem, in_words
 from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
-from segstudy.images.files import Image, read_image, read_label, within_memory
+from segstudy.images.files import Image, other_numbers, read_image, read_label, within_memory
 from segstudy.images.fitting import fitted, resampled, slice_by_slice
 from segstudy.images.formats import dicom_series, format_of
 from segstudy.images.geometry import to_ras
@@ -212,6 +212,7 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
         read[path] = label_map = _read(
             seen, read_label, path, grid, lambda file: wanted_segments(file, dataset)
         )
+        label_map = label_map and _numbered(seen, path, label_map, image)
         label_map = label_map and _as_slices(seen, path, label_map, case.images, grid)
         label_map = label_map and _sized(seen, path, label_map, dataset)
         label_map = label_map and _as_named(seen, path, label_map, dataset)
@@ -280,6 +281,14 @@ def _sized(seen: list, path: Path, image: Image, dataset: Dataset) -> Image | No
         text = "a picture does not tell how large its voxels are; give spacing_mm: [column, row, slice] in the dataset"
         seen.append((path, text, REFUSED))
     return image if image.has_spacing else None
+
+
+def _numbered(seen: list, path: Path, label: Image, image: Image | None) -> Image | None:
+    """Return a stack of pictures whose slices have the numbers of its image's; None if refused."""
+    text = other_numbers(image.slice_numbers if image else (), label.slice_numbers)
+    if text:
+        seen.append((path, f"{text} of its image", REFUSED))
+    return None if text else label
 
 
 def _as_slices(

@@ -11,7 +11,14 @@ import numpy as np
 from segstudy import metric
 from segstudy.cases import read_cases, read_splits, repaired_labels, tested
 from segstudy.errors import InputError
-from segstudy.images.files import Image, has_grid, read_grid, read_label, within_memory
+from segstudy.images.files import (
+    Image,
+    has_grid,
+    other_numbers,
+    read_grid,
+    read_label,
+    within_memory,
+)
 from segstudy.images.fitting import fitted, resampled
 from segstudy.images.grids import Grid
 from segstudy.images.headers import say_warnings
@@ -414,6 +421,10 @@ def _measure_pair(
         structures = structures or _by_value(held.reference)
         measures = missing(known, reference.spacing_mm, structures, settings.metrics, sides)
         return PairResult(measures, None, diagonal_mm, voxel_mm3, held, size)
+    if text := other_numbers(reference.slice_numbers, prediction.slice_numbers):
+        raise InputError(
+            f"{pair.prediction}: case {pair.case}: {text} of its reference {pair.reference}"
+        )
     if settings.spacing_mm:
         reference = reference.with_spacing(settings.spacing_mm)
         prediction = prediction.with_spacing(settings.spacing_mm)

@@ -15,7 +15,7 @@ from segstudy.errors import InputError
 from segstudy.images.formats.dicom_files import damaged_told, files_in, library
 from segstudy.images.formats.stored import Stored, check_grid
 from segstudy.images.grids import Grid
-from segstudy.images.names import by_numbers
+from segstudy.images.names import slice_numbers
 
 UNEVEN = 0.1
 """How far a slice may lie from its even place, as a share of the spacing: positions are rounded in files."""
@@ -78,10 +78,17 @@ def sorted_headers(path: Path) -> list:
 
 
 def places_by_name(path: Path) -> list[int]:
-    """Return the place that each slice, as `read` stacks them, has by the numbers in the names of the files."""
+    """Return the place that each slice, as `read` stacks them, has by the numbers in the names of the files.
+
+    Raises
+    ------
+    InputError
+        Where the names do not count the slices without a gap.
+    """
     files = [Path(one.filename) for one in sorted_headers(path)]
-    by_name = sorted(files, key=by_numbers)
-    return [by_name.index(file) for file in files]
+    numbers = slice_numbers(files, str(path))
+    by_name = sorted(numbers)
+    return [by_name.index(number) for number in numbers]
 
 
 def read_grid(path: Path) -> Grid:
