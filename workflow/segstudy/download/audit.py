@@ -18,7 +18,7 @@ from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
 from segstudy.images.files import Image, other_numbers, read_image, read_label, within_memory
-from segstudy.images.fitting import fitted, resampled, slice_by_slice
+from segstudy.images.fitting import on_grid, slice_by_slice
 from segstudy.images.formats import dicom_series, format_of
 from segstudy.images.geometry import to_ras
 from segstudy.images.grids import Grid
@@ -323,15 +323,9 @@ def _on_grid(
     if grid is None:
         return label
     try:
-        return fitted(label, grid)
+        return on_grid(label, grid, dataset.on_other_grid == "resample_label")
     except InputError as error:
-        if dataset.on_other_grid == "resample_label":
-            return resampled(label, grid)
-        text = (
-            f"other grid than its image (named first): {error}. Export the label on its image's grid, or set "
-            "on_other_grid: resample_label"
-        )
-        seen.append((path, text, REFUSED))
+        seen.append((path, str(error), REFUSED))
         return None
 
 

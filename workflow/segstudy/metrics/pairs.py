@@ -19,7 +19,7 @@ from segstudy.images.files import (
     read_label,
     within_memory,
 )
-from segstudy.images.fitting import fitted, resampled
+from segstudy.images.fitting import extended, fitted, has_same_voxels, resampled
 from segstudy.images.grids import Grid
 from segstudy.images.headers import say_warnings
 from segstudy.images.names import stem
@@ -431,7 +431,11 @@ def _measure_pair(
     if not prediction.has_spacing:
         # A picture of a volume's voxels; where shapes differ, `fitted` refuses it.
         prediction = replace(prediction, affine=reference.affine)
-    prediction = _on_grid(prediction, reference.grid, pair, settings)
+    wider, prediction = _on_grid(reference, prediction, pair, settings)
+    if wider is not reference:
+        reference = wider
+        ignored = label_values.ignored_voxels(reference.array, settings.ignore)
+        known = label_values.without_ignored(reference.array, ignored)
     predicted = label_values.without_ignored(prediction.array, ignored)
     held = replace(held, prediction=label_values.count_values(predicted))
     arrays = (known, label_values.in_reference_values(predicted, settings))
@@ -482,10 +486,20 @@ def _without_lengths(measures: Sequence[Measures], pair: Pair) -> list[Measures]
     ]
 
 
-def _on_grid(prediction: Image, grid: Grid, pair: Pair, settings: MeasureSettings) -> Image:
-    """Bring a prediction to the grid of its reference, by resampling where the settings ask for it."""
+def _on_grid(
+    reference: Image, prediction: Image, pair: Pair, settings: MeasureSettings
+) -> tuple[Image, Image]:
+    """Bring a prediction to the grid of its reference, by resampling where the settings ask for it.
+
+    What is predicted outside of the reference's extents is wrong: where the reference says itself that it is a part,
+    and before resampling, it is extended by background.
+    """
+    wider = reference
+    if reference.is_part and has_same_voxels(prediction.grid, reference.grid):
+        wider = extended(reference, prediction)
+        prediction = replace(prediction, is_part=True)
     try:
-        found = fitted(prediction, grid)
+        found = fitted(prediction, wider.grid)
     except InputError as error:
         if settings.on_other_grid != "resample_prediction":
             raise InputError(
@@ -493,10 +507,16 @@ def _on_grid(prediction: Image, grid: Grid, pair: Pair, settings: MeasureSetting
                 f"first): {error}; predictions are measured on the native grid. Export the prediction there, or "
                 'have it resampled by the settings, "on_other_grid": "resample_prediction"'
             ) from None
-        found = resampled(prediction, grid)
-    for note in found.notes[len(prediction.notes) :]:
+        try:
+            wider = extended(reference, prediction)
+        except InputError as apart:
+            raise InputError(
+                f"{pair.prediction}: case {pair.case}: other grid than its reference {pair.reference}: {apart}"
+            ) from None
+        found = resampled(prediction, wider.grid)
+    for note in (*wider.notes[len(reference.notes) :], *found.notes[len(prediction.notes) :]):
         log.warning("%s: case %s: %s", pair.prediction, pair.case, note)
-    return found
+    return wider, found
 
 
 def _by_value(values: Iterable[int]) -> dict[str, tuple[int, ...]]:
