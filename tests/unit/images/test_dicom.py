@@ -57,6 +57,18 @@ def test_each_slice_is_rescaled_as_it_says(tmp_path):
     np.testing.assert_allclose(image.array[0], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("without", ["absent", "empty"])
+def test_a_series_that_says_nothing_of_rescaling_keeps_its_values(tmp_path, without):
+    def change(one, place):
+        for name in ("RescaleSlope", "RescaleIntercept"):
+            setattr(one, name, None)
+            if without == "absent":
+                delattr(one, name)
+
+    image = read_image(write_series(tmp_path / "mr", VOLUME, AFFINE, change, Modality="MR"))
+    np.testing.assert_array_equal(image.array[0], VOLUME + 1024)
+
+
 @pytest.mark.parametrize("kind", ["jp2klossless", "jpeg_ls_lossless", "RLE"])
 def test_compressed_slices_are_those_that_were_compressed(kind):
     """Files of pydicom's own tests, an MR slice in several transfer syntaxes."""
@@ -106,6 +118,14 @@ def setting(**fields):
          "slices that are not parallel"),
         (setting(ImagePositionPatient=lambda p: None), "9 of 9 slices have no ImagePositionPatient"),
         (setting(Rows=lambda p: 6 - 2 * (p == 0)), "slices of 2 sizes"),
+        (setting(PatientID=lambda p: PATIENT_ID + "x" * (p > 6)), r"slices of 2 patients \(PatientID\)"),
+        (setting(StudyInstanceUID=lambda p: f"1.3.{p > 6:d}"), "slices of 2 studies"),
+        (setting(FrameOfReferenceUID=lambda p: f"1.3.{p > 6:d}"), "slices of 2 frames of reference"),
+        (setting(RescaleType=lambda p: ["HU", "US"][p > 6]), "slices of 2 units"),
+        (setting(RescaleSlope=lambda p: p != 5), r"1 of 9 slices have a RescaleSlope of 0, the first in 1945\.dcm"),
+        (setting(RescaleSlope=lambda p: None if p == 5 else 1), r"1 of 9 slices have no RescaleSlope, .* 1945\.dcm"),
+        (lambda one, place: place == 5 and delattr(one, "RescaleIntercept"),
+         r"1 of 9 slices have no RescaleIntercept, the first in 1945\.dcm"),
     ],
 )  # fmt: skip
 def test_what_makes_no_volume_is_refused_by_name(tmp_path, change, words):
