@@ -157,14 +157,14 @@ def test_nearly_the_name_in_dicom_is_refused_too(tmp_path):
         value_map(path, {"liver": [1], "tumour": [2]})
 
 
-def test_two_segments_of_one_name_are_taken_together_and_told(tmp_path):
+def test_two_segments_of_one_name_are_refused(tmp_path):
     liver, target = boxes()
     segments = [("Liver", 0, 1), ("liver", 0, 2)]
     slicer(tmp_path / "a.seg.nrrd", [np.where(target, 2, liver)], segments)
-    _, found = of_study(tmp_path / "a.seg.nrrd", LIVER)
-    np.testing.assert_array_equal(found == 3, (liver + target) > 0)
-    _, doubts = value_map(tmp_path / "a.seg.nrrd", LIVER)
-    assert "2 segments of the header are called as liver: they are taken together" in doubts
+    with pytest.raises(
+        InputError, match="'Liver' 1, 'liver' 2: 2 are called as liver; expected one"
+    ):
+        value_map(tmp_path / "a.seg.nrrd", {"liver": [1]})
     write_label(tmp_path / "b.nii.gz", liver, AFFINE)
     with pytest.raises(InputError, match="two segments are called 'liver', of the values 1 and 2"):
         check_segment_names([tmp_path / "a.seg.nrrd", tmp_path / "b.nii.gz"])

@@ -148,6 +148,13 @@ def value_map(
     listed = ", ".join(f"{name!r} {value}" for name, value in segments)
     only_by_name = format_of(Path(path)).by_name
     taken = {value for *_, values in meant for value in values or ()}
+    for structure in structures:
+        alike = {value for name, value in segments if is_name(name, structure)}
+        if len(alike) > 1:
+            raise InputError(
+                f"{path}: segments in the header are {listed}: {len(alike)} are called as {structure}; expected one. Merge them, "
+                "or give each a name of its own"
+            )
     for name, value, values in meant:
         near = [
             structure
@@ -199,12 +206,6 @@ def value_map(
                 )
         elif only_by_name:
             moved[value] = 0
-    for name, values in names:
-        alike = [value for _, value, its in meant if its == values]
-        if len(alike) > 1:
-            warnings.append(
-                f"{len(alike)} segments of the header are called as {name}: they are taken together"
-            )
     moved = {value: target for value, target in moved.items() if value != target}
     if moved:
         changes = ", ".join(
@@ -302,9 +303,8 @@ def check_segment_names(files: Iterable[Path]) -> None:
             for (other, its), where in seen.items():
                 if is_name(name, other) and value != its and where == path:
                     raise InputError(
-                        f"{path}: two segments are called {name!r}, of the values {its} and {value}; give each a name of "
-                        'its own, or name the structures in the settings, "structures": {"NAME": VALUE}: the two are '
-                        "then taken together"
+                        f"{path}: two segments are called {name!r}, of the values {its} and {value}; expected one. Merge them, "
+                        "or give each a name of its own"
                     )
                 if is_name(name, other) != (value == its):
                     raise InputError(
