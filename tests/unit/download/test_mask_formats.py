@@ -1,12 +1,17 @@
 """Masks in any format and order of the axes are brought to their image as label maps are."""
 
+import json
+
 import highdicom
 import numpy as np
 import pytest
+from PIL import Image as Picture
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from dicom_series import contours, write_series
+from segstudy.cases import read_cases
+from segstudy.cli import main
 from segstudy.download.convert import merge_masks
 from segstudy.download.layouts import list_cases
 from segstudy.images.files import Image, read_image, read_label, write_label, write_nifti
@@ -99,3 +104,30 @@ def test_contours_are_filled_in_on_the_image_of_the_masks(tmp_path, structure):
         np.testing.assert_array_equal(label.array, heart())
     else:
         assert label is None and "a mask with the segments 'Heart', 'BODY'; expected one" in said
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_stacks_of_pictures_are_masks_of_slices_of_the_same_numbers(tmp_path, shift):
+    for place in range(8):
+        for kind, number in (("scan", place), ("heart", place + shift)):
+            file = tmp_path / "data" / "a" / kind / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture = heart()[:, :, place] * (255 if kind == "heart" else 1)
+            Picture.fromarray(picture.T).save(file)
+    source = {"layout": "files", "path": str(tmp_path / "data")}
+    source |= {"image": "{case}/scan", "masks": {"heart": "{case}/heart"}}
+    settings = {"source": source, "structures": {"heart": 1}, "spacing_mm": [1, 2, 3]}
+    out = [str(tmp_path / "out" / name) for name in ("cases.tsv", "problems.tsv")]
+    code = main(
+        ["download", "audit", "--dataset", "d", "--settings"]
+        + [json.dumps(settings | {"modality": "other"}), "--cases", out[0], "--problems", out[1]]
+    )
+    assert code == shift
+    said = (tmp_path / "out" / "problems.tsv").read_text()
+    if shift:
+        assert "heart\tpictures numbered 1 to 8, 8 of them; expected the numbers 0 to 7" in said
+    else:
+        (case,) = read_cases(tmp_path / "out" / "cases.tsv")
+        label = read_label(case.label)
+        np.testing.assert_array_equal(label.array, heart())
+        assert label.spacing_mm == read_image(case.images).spacing_mm == (1, 2, 3)

@@ -2,12 +2,13 @@
 
 import highdicom
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from dicom_series import contours, write_series
+from dicom_series import PATIENT_ID, contours, write_series
 from segstudy.errors import InputError
 from segstudy.images.files import read_grid, read_label, write_label
 from segstudy.images.fitting import fitted
@@ -16,6 +17,7 @@ from segstudy.images.grids import Grid
 from segstudy.images.segments import (
     apply_value_map,
     check_segment_names,
+    named_segments,
     value_map,
     wanted_segments,
 )
@@ -168,3 +170,15 @@ def test_two_segments_of_one_name_are_refused(tmp_path):
     write_label(tmp_path / "b.nii.gz", liver, AFFINE)
     with pytest.raises(InputError, match="two segments are called 'liver', of the values 1 and 2"):
         check_segment_names([tmp_path / "a.seg.nrrd", tmp_path / "b.nii.gz"])
+
+
+def test_a_segment_without_a_name_is_told_without_a_field_of_the_patient(tmp_path):
+    folder = write_series(tmp_path / "ct", np.zeros(SHAPE, np.int16), AFFINE)
+    segmentation(tmp_path / "seg.dcm", folder, boxes(), ("Liver", "PTV"))
+    content = pydicom.dcmread(tmp_path / "seg.dcm")
+    del content.SegmentSequence[1].SegmentLabel
+    content.save_as(tmp_path / "seg.dcm")
+    for read in (named_segments, read_label):
+        with pytest.raises(InputError, match=r"seg\.dcm: not readable as DICOM") as error:
+            read(tmp_path / "seg.dcm")
+        assert PATIENT_ID not in str(error.value)

@@ -18,6 +18,7 @@ from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.files import (
     Image,
+    other_numbers,
     read_grid,
     read_image,
     read_label,
@@ -25,8 +26,8 @@ from segstudy.images.files import (
     write_label,
     write_nifti,
 )
-from segstudy.images.fitting import on_grid
-from segstudy.images.formats import format_of
+from segstudy.images.fitting import on_grid, slice_by_slice
+from segstudy.images.formats import dicom_series, format_of, pictures
 from segstudy.images.grids import Grid
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.integer_labels import to_integers
@@ -132,7 +133,11 @@ def read_slice(file: Path) -> np.ndarray:
 
 
 def merge_masks(
-    listing: Listing, structures: Mapping[str, int], threads: int = 1, resample: bool = False
+    listing: Listing,
+    structures: Mapping[str, int],
+    threads: int = 1,
+    resample: bool = False,
+    spacing_mm: Sequence[float] = (),
 ) -> Listing:
     """Write the label maps that a listing makes of masks; cases whose masks do not fit are refused.
 
@@ -150,6 +155,8 @@ def merge_masks(
         Cases that are read at a time.
     resample
         Whether masks on another grid than their image are resampled to it.
+    spacing_mm
+        Voxel size of pictures, which do not tell it.
 
     Returns
     -------
@@ -167,10 +174,9 @@ def merge_masks(
 
         try:
             with within_memory(case.case, masks.image):
-                grid = read_grid(masks.image)
-                on_image = OnImage(grid, resample)
+                on_image = OnImage.of(masks.image, resample, spacing_mm)
                 label = _merged(masks, structures, on_image, note)
-            _write(case.label, label, grid.affine, like=masks.image)
+            _write(case.label, label, on_image.grid.affine, like=masks.image)
         except InputError as error:
             file, _, text = str(error).partition(": ")
             problems.append(Problem(case.case, file.removeprefix(f"{listing.root}/"), text))
@@ -194,18 +200,45 @@ class OnImage:
 
     Parameters
     ----------
+    image
+        Its file.
     grid
         Of the image.
     resample
         Whether masks on other grids are resampled.
+    spacing_mm
+        Voxel size of pictures.
+    slice_numbers
+        Of the image, where it is a stack of pictures.
     """
 
+    image: Path
     grid: Grid
     resample: bool
+    spacing_mm: Sequence[float]
+    slice_numbers: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, image: Path, resample: bool, spacing_mm: Sequence[float]) -> "OnImage":
+        """Read the grid of an image; that of pictures has voxels of the size given."""
+        grid = read_grid(image)
+        if format_of(image).read is not pictures.read:
+            return cls(image, grid, resample, spacing_mm)
+        stored = pictures.read(image)
+        if spacing_mm:
+            grid = Grid(grid.shape, grid.affine @ np.diag([*spacing_mm, 1.0]))
+        return cls(image, grid, resample, spacing_mm, stored.slice_numbers)
 
     def region(self, file: Path, mask: Image, note: Callable[[Path, str], None]) -> np.ndarray:
         """Return where a mask is not 0, on the image's grid; what was changed is noted."""
+        text = other_numbers(self.slice_numbers, mask.slice_numbers)
+        if text:
+            raise InputError(f"{file}: {text} of its image")
         try:
+            if not mask.has_spacing and format_of(self.image).read is dicom_series.read:
+                mask = slice_by_slice(mask, self.image, self.grid)
+            elif self.spacing_mm:
+                mask = mask.with_spacing(self.spacing_mm)
             found = on_grid(mask, self.grid, self.resample)
         except InputError as error:
             raise InputError(f"{file}: {error}") from None

@@ -52,8 +52,9 @@ def read_segmentation(path: Path, wanted: Collection[int] | None = None) -> Stor
 def segmentation_names(path: Path) -> list[tuple[str, int]]:
     """Read name and number of each segment of a DICOM-SEG."""
     segmentation = _segmentation(path)
-    numbers = segmentation.segment_numbers
-    return [(_label_of(segmentation, number), int(number)) for number in numbers]
+    with damaged_told(path):
+        numbers = segmentation.segment_numbers
+        return [(_label_of(segmentation, number), int(number)) for number in numbers]
 
 
 def _segmentation(path: Path):
