@@ -7,6 +7,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+CONTOURS = "1.2.840.10008.5.1.4.1.1.481.3"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PATIENT = "Mustermann^Erika"
 PATIENT_ID = "HOSP-4711"
@@ -60,3 +61,30 @@ def write_series(folder: Path, volume, affine, change=None, **fields):
             change(one, place)
         pydicom.dcmwrite(folder / f"{(place * 389) % 9973:04d}.dcm", one, enforce_file_format=True)
     return folder
+
+
+def contours(path, structures, affine, kind="CLOSED_PLANAR"):
+    """An RTSTRUCT. structures: name -> contours, points in voxels of the image (point, 3); kind: their type."""
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    content = Dataset()
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content.SOPClassUID = content.file_meta.MediaStorageSOPClassUID = CONTOURS
+    content.SOPInstanceUID = content.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    content.Modality, content.PatientID = "RTSTRUCT", PATIENT_ID
+    content.StructureSetROISequence, content.ROIContourSequence = [], []
+    for number, (name, curves) in enumerate(structures.items(), start=11):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
+        for points in curves:
+            curve = Dataset()
+            curve.ContourGeometricType = kind
+            places = np.asarray(points, float) @ lps[:3, :3].T + lps[:3, 3]
+            curve.ContourData = [f"{x:.8g}" for x in places.ravel()]
+            curve.NumberOfContourPoints = len(points)
+            drawn.ContourSequence.append(curve)
+        content.StructureSetROISequence.append(roi)
+        content.ROIContourSequence.append(drawn)
+    pydicom.dcmwrite(path, content, enforce_file_format=True)
+    return path

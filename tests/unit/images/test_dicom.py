@@ -6,10 +6,9 @@ import pydicom
 import pytest
 import SimpleITK
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
-from dicom_series import PATIENT_ID, write_series
+from dicom_series import PATIENT_ID, contours, write_series
 from orientations import TURNS, affine_of
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_grid, read_image, read_label
@@ -56,6 +55,18 @@ def test_each_slice_is_rescaled_as_it_says(tmp_path):
     places = np.arange(SHAPE[2])
     expected = (VOLUME + 1024) * (0.5 + places) - 10 * places
     np.testing.assert_allclose(image.array[0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("without", ["absent", "empty"])
+def test_a_series_that_says_nothing_of_rescaling_keeps_its_values(tmp_path, without):
+    def change(one, place):
+        for name in ("RescaleSlope", "RescaleIntercept"):
+            setattr(one, name, None)
+            if without == "absent":
+                delattr(one, name)
+
+    image = read_image(write_series(tmp_path / "mr", VOLUME, AFFINE, change, Modality="MR"))
+    np.testing.assert_array_equal(image.array[0], VOLUME + 1024)
 
 
 @pytest.mark.parametrize("kind", ["jp2klossless", "jpeg_ls_lossless", "RLE"])
@@ -107,6 +118,14 @@ def setting(**fields):
          "slices that are not parallel"),
         (setting(ImagePositionPatient=lambda p: None), "9 of 9 slices have no ImagePositionPatient"),
         (setting(Rows=lambda p: 6 - 2 * (p == 0)), "slices of 2 sizes"),
+        (setting(PatientID=lambda p: PATIENT_ID + "x" * (p > 6)), r"slices of 2 patients \(PatientID\)"),
+        (setting(StudyInstanceUID=lambda p: f"1.3.{p > 6:d}"), "slices of 2 studies"),
+        (setting(FrameOfReferenceUID=lambda p: f"1.3.{p > 6:d}"), "slices of 2 frames of reference"),
+        (setting(RescaleType=lambda p: ["HU", "US"][p > 6]), "slices of 2 units"),
+        (setting(RescaleSlope=lambda p: p != 5), r"1 of 9 slices have a RescaleSlope of 0, the first in 1945\.dcm"),
+        (setting(RescaleSlope=lambda p: None if p == 5 else 1), r"1 of 9 slices have no RescaleSlope, .* 1945\.dcm"),
+        (lambda one, place: place == 5 and delattr(one, "RescaleIntercept"),
+         r"1 of 9 slices have no RescaleIntercept, the first in 1945\.dcm"),
     ],
 )  # fmt: skip
 def test_what_makes_no_volume_is_refused_by_name(tmp_path, change, words):
@@ -194,33 +213,6 @@ def test_overlapping_segments_of_few_slices_are_placed_by_name(tmp_path):
     np.testing.assert_array_equal(placed == 2, (organ == 1) & (tumour == 0))
     moved, _ = value_map(tmp_path / "seg.dcm", {"tumour": [7]})
     assert moved == {1: 7, 2: 0}
-
-
-def contours(path, structures, affine):
-    """An RTSTRUCT. structures: name -> contours, points in voxels of the image (point, 3)."""
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    content = Dataset()
-    content.file_meta = FileMetaDataset()
-    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    content.SOPClassUID = content.file_meta.MediaStorageSOPClassUID = dicom_files.CONTOURS
-    content.SOPInstanceUID = content.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    content.Modality, content.PatientID = "RTSTRUCT", PATIENT_ID
-    content.StructureSetROISequence, content.ROIContourSequence = [], []
-    for number, (name, curves) in enumerate(structures.items(), start=11):
-        roi, drawn = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName = number, name
-        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
-        for points in curves:
-            curve = Dataset()
-            curve.ContourGeometricType = "CLOSED_PLANAR"
-            places = np.asarray(points, float) @ lps[:3, :3].T + lps[:3, 3]
-            curve.ContourData = [f"{x:.8g}" for x in places.ravel()]
-            curve.NumberOfContourPoints = len(points)
-            drawn.ContourSequence.append(curve)
-        content.StructureSetROISequence.append(roi)
-        content.ROIContourSequence.append(drawn)
-    pydicom.dcmwrite(path, content, enforce_file_format=True)
-    return path
 
 
 def circle(radius, place, points=200):

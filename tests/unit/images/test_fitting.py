@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from orientations import TURNS, affine_of
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_label, write_label
-from segstudy.images.fitting import fitted, resampled
+from segstudy.images.fitting import fitted, on_grid, resampled
 from segstudy.images.grids import Grid
 
 SHAPE = (9, 8, 7)
@@ -126,3 +126,24 @@ def test_a_resampled_box_has_its_volume_where_it_was():
     expected[3:9, 3:9, 3:9] = 300
     np.testing.assert_array_equal(found.array, expected)
     assert "resampled from another grid (shape 24x24x24 against 12x12x12 voxels)" in found.notes[0]
+
+
+def test_resampling_a_label_loses_no_voxel_unheard():
+    """Two voxels of 2 mm lie beyond an image of 20 mm; a speck of 1 mm is lost between voxels of 5 mm."""
+    coarse = np.diag([2.0, 2, 2, 1])
+    array = np.zeros((12, 5, 5), np.uint8)
+    array[3:, 2, 2] = 1
+    grid = Grid((20, 10, 10), np.eye(4))
+    with pytest.raises(InputError, match="2 of 9 labelled voxels lie outside of the image"):
+        on_grid(Image(array, coarse), grid, resample=True)
+    array[10:] = 0
+    found = on_grid(Image(array, coarse), grid, resample=True)
+    left = np.count_nonzero(found.array)  # a rod of one voxel thins out between the voxels' centres
+    assert left < 7 * 8 and f"changed by more than 10%: 1 from 56 to {left} mm3" in found.notes[0]
+    speck = np.zeros((20, 20, 20), np.uint8)
+    speck[2, 2, 2], speck[5:15, 5:15, 5:15] = 3, 1
+    wide = Grid((4, 4, 4), np.diag([5.0, 5, 5, 1]))
+    with pytest.raises(InputError, match=r"no voxel is left of values \(voxels\) 3 \(1\) once"):
+        on_grid(Image(speck, np.eye(4)), wide, resample=True)
+    with pytest.raises(InputError, match="or set on_other_grid: resample_label"):
+        on_grid(Image(speck, np.eye(4)), wide, resample=False)

@@ -76,11 +76,11 @@ def test_without_structures_files_that_contradict_each_other_are_refused(tmp_pat
 
 def test_a_segment_of_another_name_is_refused_or_background(tmp_path, capsys):
     segmentation(tmp_path / "r" / "a.seg.nrrd", ONE)
-    segmentation(tmp_path / "p" / "a.seg.nrrd", [("anterior", 2), ("liver", 1)])
+    segmentation(tmp_path / "p" / "a.seg.nrrd", [("anterior", 1), ("liver", 2)])
     code, _ = measured(tmp_path, {"structures": NAMED})
     assert code == 1
     assert "case a: " in (said := capsys.readouterr().err)
-    assert "value 1 is 'liver', expected anterior" in said
+    assert "value 2 is 'liver', expected posterior" in said
     code, dice = measured(tmp_path, {"structures": NAMED, "background_labels": "all"})
     assert (code, dice) == (0, {"anterior": 1.0, "posterior": 0.0})
 

@@ -10,15 +10,15 @@ import numpy as np
 
 from segstudy.cases import Case
 from segstudy.download import convert
-from segstudy.download.label_names import contradictions
+from segstudy.download.label_names import contradictions, wanted_segments
 from segstudy.download.layouts import Listing
 from segstudy.download.names import named_safely
 from segstudy.download.problems import Problem, in_words
 from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.duplicates import ImageSignature, duplicate_pairs, signature
-from segstudy.images.files import Image, read_image, read_label, within_memory
-from segstudy.images.fitting import fitted, resampled, slice_by_slice
+from segstudy.images.files import Image, other_numbers, read_image, read_label, within_memory
+from segstudy.images.fitting import on_grid, slice_by_slice
 from segstudy.images.formats import dicom_series, format_of
 from segstudy.images.geometry import to_ras
 from segstudy.images.grids import Grid
@@ -209,7 +209,10 @@ def examine(case: Case, dataset: Dataset, derived: Path | None = None) -> Audite
     for path in (case.label, case.reference_label):
         if path is None:
             continue
-        read[path] = label_map = _read(seen, read_label, path, grid)
+        read[path] = label_map = _read(
+            seen, read_label, path, grid, lambda file: wanted_segments(file, dataset)
+        )
+        label_map = label_map and _numbered(seen, path, label_map, image)
         label_map = label_map and _as_slices(seen, path, label_map, case.images, grid)
         label_map = label_map and _sized(seen, path, label_map, dataset)
         label_map = label_map and _as_named(seen, path, label_map, dataset)
@@ -280,6 +283,14 @@ def _sized(seen: list, path: Path, image: Image, dataset: Dataset) -> Image | No
     return image if image.has_spacing else None
 
 
+def _numbered(seen: list, path: Path, label: Image, image: Image | None) -> Image | None:
+    """Return a stack of pictures whose slices have the numbers of its image's; None if refused."""
+    text = other_numbers(image.slice_numbers if image else (), label.slice_numbers)
+    if text:
+        seen.append((path, f"{text} of its image", REFUSED))
+    return None if text else label
+
+
 def _as_slices(
     seen: list, path: Path, label: Image, images: Sequence[Path], grid: Grid | None
 ) -> Image | None:
@@ -312,15 +323,9 @@ def _on_grid(
     if grid is None:
         return label
     try:
-        return fitted(label, grid)
+        return on_grid(label, grid, dataset.on_other_grid == "resample_label")
     except InputError as error:
-        if dataset.on_other_grid == "resample_label":
-            return resampled(label, grid)
-        text = (
-            f"other grid than its image (named first): {error}. Export the label on its image's grid, or set "
-            "on_other_grid: resample_label"
-        )
-        seen.append((path, text, REFUSED))
+        seen.append((path, str(error), REFUSED))
         return None
 
 

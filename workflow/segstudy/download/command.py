@@ -118,7 +118,10 @@ def _audit(options: argparse.Namespace) -> None:
     if listing.stacks:
         listing = convert.stack_slices(listing, dataset.source.pixel_mm, dataset.source.slice_mm)
     if listing.masks:
-        listing = convert.merge_masks(listing, dataset.structures, options.threads)
+        resample = dataset.on_other_grid == "resample_label"
+        listing = convert.merge_masks(
+            listing, dataset.structures, options.threads, resample, dataset.spacing_mm or ()
+        )
     for given in (case.case for case in listing.cases):
         if given != safe_name(given):
             log.info("%r is called %s in all results", given, safe_name(given))

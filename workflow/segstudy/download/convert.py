@@ -18,7 +18,7 @@ from segstudy.errors import InputError
 from segstudy.images import headers
 from segstudy.images.files import (
     Image,
-    compare_grids,
+    other_numbers,
     read_grid,
     read_image,
     read_label,
@@ -26,12 +26,18 @@ from segstudy.images.files import (
     write_label,
     write_nifti,
 )
-from segstudy.images.formats import format_of
+from segstudy.images.fitting import on_grid, slice_by_slice
+from segstudy.images.formats import dicom_series, format_of, pictures
 from segstudy.images.grids import Grid
 from segstudy.images.headers import one_line, open_nifti
 from segstudy.images.integer_labels import to_integers
 from segstudy.images.names import is_nifti, times
-from segstudy.images.segments import apply_value_map, replace_values
+from segstudy.images.segments import (
+    apply_value_map,
+    is_name,
+    named_segments,
+    replace_values,
+)
 from segstudy.images.value_checks import REFUSED, WARNING
 from segstudy.log import log, progress
 from segstudy.study import Dataset
@@ -126,11 +132,18 @@ def read_slice(file: Path) -> np.ndarray:
     return SimpleITK.GetArrayFromImage(picture).T
 
 
-def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 1) -> Listing:
+def merge_masks(
+    listing: Listing,
+    structures: Mapping[str, int],
+    threads: int = 1,
+    resample: bool = False,
+    spacing_mm: Sequence[float] = (),
+) -> Listing:
     """Write the label maps that a listing makes of masks; cases whose masks do not fit are refused.
 
     A voxel is a structure's where a mask of it is not 0, or a probability above its threshold. Where masks of several structures overlap, the
-    first structure has the voxel, and a warning counts them.
+    first structure has the voxel, and a warning counts them. Of a file that names its segments, the one that is called
+    as the structure is the mask.
 
     Parameters
     ----------
@@ -140,6 +153,10 @@ def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 
         Structure -> its value in the label maps.
     threads
         Cases that are read at a time.
+    resample
+        Whether masks on another grid than their image are resampled to it.
+    spacing_mm
+        Voxel size of pictures, which do not tell it.
 
     Returns
     -------
@@ -157,9 +174,9 @@ def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 
 
         try:
             with within_memory(case.case, masks.image):
-                grid = read_grid(masks.image)
-                label = _merged(masks, structures, grid, note)
-            _write(case.label, label, grid.affine, like=masks.image)
+                on_image = OnImage.of(masks.image, resample, spacing_mm)
+                label = _merged(masks, structures, on_image, note)
+            _write(case.label, label, on_image.grid.affine, like=masks.image)
         except InputError as error:
             file, _, text = str(error).partition(": ")
             problems.append(Problem(case.case, file.removeprefix(f"{listing.root}/"), text))
@@ -177,22 +194,76 @@ def merge_masks(listing: Listing, structures: Mapping[str, int], threads: int = 
     return replace(listing, cases=good, problems=problems, masks={})
 
 
+@dataclass(frozen=True)
+class OnImage:
+    """Bring masks to the grid of their image.
+
+    Parameters
+    ----------
+    image
+        Its file.
+    grid
+        Of the image.
+    resample
+        Whether masks on other grids are resampled.
+    spacing_mm
+        Voxel size of pictures.
+    slice_numbers
+        Of the image, where it is a stack of pictures.
+    """
+
+    image: Path
+    grid: Grid
+    resample: bool
+    spacing_mm: Sequence[float]
+    slice_numbers: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, image: Path, resample: bool, spacing_mm: Sequence[float]) -> "OnImage":
+        """Read the grid of an image; that of pictures has voxels of the size given."""
+        grid = read_grid(image)
+        if format_of(image).read is not pictures.read:
+            return cls(image, grid, resample, spacing_mm)
+        stored = pictures.read(image)
+        if spacing_mm:
+            grid = Grid(grid.shape, grid.affine @ np.diag([*spacing_mm, 1.0]))
+        return cls(image, grid, resample, spacing_mm, stored.slice_numbers)
+
+    def region(self, file: Path, mask: Image, note: Callable[[Path, str], None]) -> np.ndarray:
+        """Return where a mask is not 0, on the image's grid; what was changed is noted."""
+        text = other_numbers(self.slice_numbers, mask.slice_numbers)
+        if text:
+            raise InputError(f"{file}: {text} of its image")
+        try:
+            if not mask.has_spacing and format_of(self.image).read is dicom_series.read:
+                mask = slice_by_slice(mask, self.image, self.grid)
+            elif self.spacing_mm:
+                mask = mask.with_spacing(self.spacing_mm)
+            found = on_grid(mask, self.grid, self.resample)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
+        for text in found.notes:
+            note(file, text)
+        return found.array != 0
+
+
 def _merged(
     masks: Masks,
     structures: Mapping[str, int],
-    grid: Grid,
+    on_image: OnImage,
     note: Callable[[Path, str], None],
 ) -> np.ndarray:
     """Merge masks of structures, in order of precedence, to a label map (i, j, k) on the grid of their image."""
-    label = np.zeros(grid.shape, np.uint16)
+    label = np.zeros(on_image.grid.shape, np.uint16)
     names = {value: name for name, value in structures.items()}
     for structure, files in masks.structures.items():
-        region = np.zeros(grid.shape, bool)
+        region = np.zeros(label.shape, bool)
         for file in files:
             if file in masks.thresholds:
-                region |= _probable(file, masks.thresholds[file], grid)
+                region |= on_image.region(file, _probable(file, masks.thresholds[file]), note)
             else:
-                region |= _masked(file, structure, grid, note)
+                mask = _masked(file, structure, on_image.grid, note)
+                region |= on_image.region(file, mask, note)
             for text in headers.warnings(file):
                 note(file, text)
         counts = np.bincount(label[region])
@@ -208,37 +279,49 @@ def _merged(
     return label.astype(np.uint16 if label.max(initial=0) > 255 else np.uint8)
 
 
-def _masked(
-    file: Path, structure: str, grid: Grid, note: Callable[[Path, str], None]
-) -> np.ndarray:
-    """Return where a mask on a grid is not 0."""
-    mask = read_label(file)
-    _refuse_other_grid(file, grid, mask.grid)
+def _masked(file: Path, structure: str, grid: Grid, note: Callable[[Path, str], None]) -> Image:
+    """Read a mask: 1 where the structure is; contours are filled in on the grid of the image."""
+    mask = read_label(file, grid, lambda path: _segments_of(path, structure))
+    wanted = _segments_of(file, structure)
+    if wanted is not None:
+        return replace(mask, array=np.isin(mask.array, list(wanted)).astype(np.uint8))
     held = [str(value) for value in np.unique(mask.array[mask.array != 0])]
     if len(held) > 1:
         shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
         note(file, f"a mask with several values ({shown}): all are taken for {structure}")
     if mask.integer_deviation:
         note(file, f"numbers up to {mask.integer_deviation:.3g} off whole ones are rounded")
-    return mask.array != 0
+    return replace(mask, array=(mask.array != 0).astype(np.uint8))
 
 
-def _probable(file: Path, threshold: float, grid: Grid) -> np.ndarray:
-    """Return where probabilities on a grid are above a threshold. Raises InputError for what are none."""
+def _segments_of(file: Path, structure: str) -> set[int] | None:
+    """Return the values of the segments that are a structure's mask; None for a file that names none.
+
+    Raises
+    ------
+    InputError
+        Where there are several, none of which is called as the structure.
+    """
+    segments = named_segments(file)
+    found = {value for name, value in segments if is_name(name, structure)}
+    if not found and len(segments) > 1:
+        listed = ", ".join(repr(name) for name, _ in segments)
+        raise InputError(
+            f"{file}: a mask with the segments {listed}; expected one that is called {structure}, or one alone. Call the "
+            "structure in the study file as its segment is called"
+        )
+    return found or {value for _, value in segments} or None
+
+
+def _probable(file: Path, threshold: float) -> Image:
+    """Read probabilities as a mask: 1 where they are above a threshold. Raises InputError for what are none."""
     image = read_image(file)
-    _refuse_other_grid(file, grid, image.grid)
     low, high = float(image.array.min()), float(image.array.max())
     if (
         not -1e-3 <= low <= high <= 1 + 1e-3
     ):  # resampling may overshoot a little; nan is refused too
         raise InputError(f"{file}: values from {low:g} to {high:g}; expected probabilities, 0 to 1")
-    return image.array[0] > threshold
-
-
-def _refuse_other_grid(file: Path, expected: Grid, found: Grid) -> None:
-    difference = compare_grids(expected, found)
-    if difference:
-        raise InputError(f"{file}: other grid than its image (named first): {difference}")
+    return replace(image, array=(image.array[0] > threshold).astype(np.uint8))
 
 
 def in_study_values(

@@ -49,12 +49,23 @@ def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
 
 def value_map(path: Path | str, dataset: Dataset) -> tuple[dict[int, int], list[str]]:
     """Map the values of a Slicer file to those of the study, with doubts, as `segments.value_map` does."""
-    structures = {
+    structures = _values_of(dataset)
+    table = read_table(dataset.label_table) if dataset.label_table else {}
+    return segments.value_map(path, structures, {row.name: row.value for row in table.values()})
+
+
+def wanted_segments(path: Path | str, dataset: Dataset) -> set[int] | None:
+    """Return the values of a file's segments that the study asks for, or ignores; None for a file without segments."""
+    values = {value for values in _values_of(dataset).values() for value in values}
+    return segments.wanted_segments(path, value_map(path, dataset)[0], {*values, *dataset.ignore})
+
+
+def _values_of(dataset: Dataset) -> dict[str, list[int]]:
+    """Return each structure's values in the files, that of the study first."""
+    return {
         name: [value, *(merged for merged, into in dataset.merged_labels.items() if into == value)]
         for name, value in dataset.structures.items()
     }
-    table = read_table(dataset.label_table) if dataset.label_table else {}
-    return segments.value_map(path, structures, {row.name: row.value for row in table.values()})
 
 
 # --- files beside the labels --------------------------------------------------------------------

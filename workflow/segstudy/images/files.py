@@ -3,7 +3,7 @@
 What a format is, and how its files are read, stands in `formats`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +44,8 @@ class Image:
         Whether the file itself says that it covers a part of its image.
     has_spacing
         Whether the file tells the size of a voxel; without one, a voxel is 1 mm.
+    slice_numbers
+        Of the slices of a stack of pictures, by the names of the files; empty for others.
     """
 
     array: np.ndarray
@@ -52,6 +54,7 @@ class Image:
     notes: tuple[str, ...] = ()
     is_part: bool = False
     has_spacing: bool = True
+    slice_numbers: tuple[int, ...] = ()
 
     def with_spacing(self, spacing_mm: Sequence[float]) -> "Image":
         """Return the image with voxels of this size along i, j, k, where its file tells none."""
@@ -97,7 +100,7 @@ def read_image(paths: Path | str | Sequence[Path | str], channels: int = 1) -> I
                 f"channel{'s' if channels > 1 else ''} (i, j, k{', channel' if channels > 1 else ''})"
             )
         array = _real(np.moveaxis(array, 3, 0))
-        return Image(array, stored.affine, notes=stored.notes, has_spacing=stored.has_spacing)
+        return Image(array, stored.affine, **stored.told)
     if len(paths) != channels:
         raise InputError(f"{paths[0]} and others: {len(paths)} files, expected {channels} channels")
     images = [read_image(path) for path in paths]
@@ -105,11 +108,19 @@ def read_image(paths: Path | str | Sequence[Path | str], channels: int = 1) -> I
         difference = compare_grids(images[0].grid, image.grid)
         if difference:
             raise InputError(f"{path}: other grid than {paths[0]}: {difference}")
+        if text := other_numbers(images[0].slice_numbers, image.slice_numbers):
+            raise InputError(f"{path}: {text} of {paths[0]}")
     notes = tuple(dict.fromkeys(note for image in images for note in image.notes))
-    return Image(np.concatenate([image.array for image in images]), images[0].affine, notes=notes)
+    array = np.concatenate([image.array for image in images])
+    has_spacing = all(image.has_spacing for image in images)
+    return replace(images[0], array=array, notes=notes, has_spacing=has_spacing)
 
 
-def read_label(path: Path | str, grid: Grid | None = None) -> Image:
+def read_label(
+    path: Path | str,
+    grid: Grid | None = None,
+    wanted: Callable[[Path], Collection[int] | None] = lambda path: None,
+) -> Image:
     """Read a label map as integers with axes (i, j, k): uint8, or uint16 for values above 255.
 
     Parameters
@@ -118,6 +129,9 @@ def read_label(path: Path | str, grid: Grid | None = None) -> Image:
         The file.
     grid
         Of the image; contours (RTSTRUCT), which have none of their own, are filled in there.
+    wanted
+        Given the file, returns the values of its segments that are asked for, which others of its segments take no
+        voxel from; None: all.
 
     Raises
     ------
@@ -125,7 +139,7 @@ def read_label(path: Path | str, grid: Grid | None = None) -> Image:
         For a file that is no image, is not 3D, or holds values outside 0 .. 65535 or further than
         1e-3 from a whole number.
     """
-    stored = _read(path, grid)
+    stored = _read(path, grid, wanted)
     array = stored.array
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
@@ -142,7 +156,7 @@ def read_label(path: Path | str, grid: Grid | None = None) -> Image:
         raise InputError(f"{path}: label values from {low} to {high}; expected 0 to 65535")
     dtype = np.uint8 if high < 256 else np.uint16
     array = np.ascontiguousarray(array.astype(dtype))
-    return Image(array, stored.affine, off, stored.notes, stored.is_part, stored.has_spacing)
+    return Image(array, stored.affine, off, **stored.told)
 
 
 def _scale(path: Path | str) -> float:
@@ -222,10 +236,25 @@ def has_grid(path: Path | str) -> bool:
     return format_of(_readable(path)).has_grid
 
 
-def _read(path: Path | str, grid: Grid | None = None) -> Stored:
+def _read(
+    path: Path | str,
+    grid: Grid | None = None,
+    wanted: Callable[[Path], Collection[int] | None] = lambda path: None,
+) -> Stored:
     """Read a file by its format; InputError where it is no image."""
     form = format_of(file := _readable(path))
-    return form.read(file) if form.has_grid else form.read(file, grid)
+    given = (file,) if form.has_grid else (file, grid)
+    return form.read(*given, wanted=wanted(file)) if form.has_segments else form.read(*given)
+
+
+def other_numbers(expected: Sequence[int], found: Sequence[int]) -> str:
+    """Say how the numbers of two stacks of pictures differ; empty where they agree, or one has none."""
+    if not expected or not found or tuple(expected) == tuple(found):
+        return ""
+    return (
+        f"pictures numbered {found[0]} to {found[-1]}, {len(found)} of them; expected the numbers {expected[0]} to "
+        f"{expected[-1]}, {len(expected)} of them, as in the names"
+    )
 
 
 def _readable(path: Path | str) -> Path:

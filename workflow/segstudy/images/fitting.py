@@ -17,6 +17,10 @@ from segstudy.images.names import times
 
 TOLERANCE_VOXELS = 0.01
 """How far a voxel's centre may lie from that of an image's voxel and be taken for it."""
+CHANGED = 0.1
+"""Share of a structure's volume from which on resampling tells its change."""
+SLIGHT = 1e-3
+"""Part of a voxel that rounding in headers may add to its extents."""
 
 
 def fitted(label: Image, grid: Grid) -> Image:
@@ -70,6 +74,112 @@ def fitted(label: Image, grid: Grid) -> Image:
         )
     note = _note(label.grid, grid, array.shape, first)
     return replace(label, array=placed, affine=grid.affine, notes=(*label.notes, note))
+
+
+def on_grid(label: Image, grid: Grid, resample: bool) -> Image:
+    """Bring a label map to its image's grid: `fitted`, or resampled where that is asked for.
+
+    Parameters
+    ----------
+    label
+        (i, j, k).
+    grid
+        Of the image.
+    resample
+        Whether labels on grids that are not compatible are resampled.
+
+    Raises
+    ------
+    InputError
+        Where the grids are not compatible, and where resampling would lose labelled voxels: with their count.
+    """
+    try:
+        return fitted(label, grid)
+    except InputError as error:
+        if not resample:
+            raise InputError(
+                f"other grid than its image (named first): {error}. Export the label on its image's grid, or set "
+                "on_other_grid: resample_label"
+            ) from None
+    outside = _count_outside(label, grid)
+    if outside:
+        raise InputError(
+            f"{outside} of {np.count_nonzero(label.array)} labelled voxels lie outside of the image, where resampling would "
+            "lose them; expected none. Name the image that the label belongs to, or crop the label to it"
+        )
+    found = resampled(label, grid)
+    gone = np.setdiff1d(np.unique(label.array), np.unique(found.array))
+    if gone.size:
+        counts = ", ".join(f"{value} ({np.count_nonzero(label.array == value)})" for value in gone)
+        raise InputError(
+            f"no voxel is left of values (voxels) {counts} once resampled to the image's grid, which is too coarse for "
+            "them; expected some. Export the label on its image's grid"
+        )
+    return found
+
+
+def extended(reference: Image, other: Image) -> Image:
+    """Extend a label map by background, so that it covers what another one holds.
+
+    Parameters
+    ----------
+    reference
+        (i, j, k).
+    other
+        On any grid.
+
+    Raises
+    ------
+    InputError
+        Where the two grids have no place in common.
+    """
+    whole = _extents(np.zeros(3), np.subtract(other.array.shape, 1), other, reference)
+    if (whole[1] < -0.5).any() or (whole[0] > np.subtract(reference.array.shape, 0.5)).any():
+        raise InputError(
+            "the two grids have no place in common; expected two label maps of one scan: name the pair's own files"
+        )
+    held = np.nonzero(other.array)
+    if not held[0].size:
+        return reference
+    low, high = _extents(*np.array([[n.min(), n.max()] for n in held]).T, other, reference)
+    first = np.minimum(np.floor(low + 0.5 + SLIGHT), 0).astype(int)
+    last = np.maximum(
+        np.ceil(high - 0.5 - SLIGHT).astype(int), np.subtract(reference.array.shape, 1)
+    )
+    shape = tuple((last - first + 1).tolist())
+    if shape == reference.array.shape:
+        return reference
+    note = (
+        f"{_count_outside(other, reference.grid)} labelled voxels of the prediction lie outside of the reference's extents "
+        f"({times(reference.array.shape)} voxels), where background is taken for its label: they are false positives"
+    )
+    affine = reference.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first
+    array = _placed(reference.array, -first, shape)
+    return replace(reference, array=array, affine=affine, notes=(*reference.notes, note))
+
+
+def has_same_voxels(one: Grid, other: Grid) -> bool:
+    """Tell whether voxels of two grids are the same, whatever their extents and the order of the axes."""
+    return _aligned(one, other)[3] <= TOLERANCE_VOXELS
+
+
+def _extents(
+    first: np.ndarray, last: np.ndarray, one: Image, other: Image
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest index in `other` (3,) of the box from voxel `first` to `last` of `one`."""
+    corners = np.array(np.meshgrid(*zip(first - 0.5, last + 0.5, strict=True))).reshape(3, -1)
+    between = np.linalg.inv(other.affine) @ one.affine
+    places = between[:3, :3] @ corners + between[:3, 3:]
+    return places.min(axis=1), places.max(axis=1)
+
+
+def _count_outside(label: Image, grid: Grid) -> int:
+    """Count the labelled voxels whose centres lie outside of a grid's extents."""
+    between = np.linalg.inv(grid.affine) @ label.affine
+    places = np.argwhere(label.array) @ between[:3, :3].T + between[:3, 3]
+    inside = (places > -0.5 - SLIGHT) & (places < np.subtract(grid.shape, 0.5) + SLIGHT)
+    return int(np.count_nonzero(~inside.all(axis=1)))
 
 
 def slice_by_slice(label: Image, series: Path, grid: Grid) -> Image:
@@ -179,7 +289,22 @@ def resampled(label: Image, grid: Grid) -> Image:
         f"resampled from another grid ({compare_grids(label.grid, grid)}), as on_other_grid allows: "
         "borders are as sharp as the coarser of both"
     )
+    before, after = _volumes(label.array, label.affine), _volumes(array, grid.affine)
+    changed = [
+        f"{value} from {volume:.4g} to {after.get(value, 0.0):.4g} mm3"
+        for value, volume in before.items()
+        if abs(after.get(value, 0.0) - volume) > CHANGED * volume
+    ]
+    if changed:
+        note += f"; volumes of values that changed by more than {CHANGED:.0%}: {', '.join(changed)}"
     return replace(label, array=array, affine=grid.affine, notes=(*label.notes, note))
+
+
+def _volumes(array: np.ndarray, affine: np.ndarray) -> dict[int, float]:
+    """Return value -> volume in mm3 of each label of a label map (i, j, k)."""
+    counts = np.bincount(array.ravel())
+    voxel = abs(np.linalg.det(affine[:3, :3]))
+    return {int(value): float(counts[value] * voxel) for value in np.flatnonzero(counts) if value}
 
 
 def itk_image(array: np.ndarray, affine: np.ndarray):

@@ -1,6 +1,7 @@
 """Names of cases, image files and target grids, and seeds from names; light, since the workflow imports it."""
 
 import hashlib
+import itertools
 import math
 import re
 import unicodedata
@@ -46,6 +47,52 @@ def by_numbers(path: Path | str) -> list[tuple[int, str]]:
     """Return what sorts names by the numbers in them: `2.png` before `10.png`."""
     parts = re.split(r"(\d+)", Path(path).name)
     return [(int(part), part) if number % 2 else (0, part) for number, part in enumerate(parts)]
+
+
+def slice_numbers(files: Sequence[Path], what: str) -> list[int]:
+    """Read the number of each file of a stack: the one number that differs in their names.
+
+    Parameters
+    ----------
+    files
+        Of one folder.
+    what
+        The stack, for the error.
+
+    Raises
+    ------
+    InputError
+        Where the names do not count the slices, by equal steps.
+    """
+    if len(files) < 2:
+        return [int(part) for part in re.findall(r"\d+", files[0].stem)[-1:]] if files else []
+    parts = [re.split(r"(\d+)", file.stem) for file in files]
+    if len({tuple(part.casefold() for part in one[::2]) for one in parts}) > 1:
+        differing = []
+    else:
+        columns = zip(*(map(int, one[1::2]) for one in parts), strict=True)
+        differing = [column for column in columns if len(set(column)) > 1]
+    shown = f"{files[0].name}, {files[1].name}"
+    if len(differing) != 1:
+        raise InputError(
+            f"{what}: names that do not count the slices, e.g. {shown}; expected names that differ in one number "
+            "alone, that of the slice"
+        )
+    (numbers,) = differing
+    ordered = sorted(numbers)
+    steps = [after - before for before, after in itertools.pairwise(ordered)]
+    step = sorted(steps)[len(steps) // 2]
+    if min(steps) == 0:
+        twice = ordered[steps.index(0)]
+        raise InputError(f"{what}: two slices of number {twice}; expected one of each number")
+    if set(steps) != {step}:
+        step = min(steps)
+        place = next(n for n, one in enumerate(steps) if one != step)
+        raise InputError(
+            f"{what}: after slice {ordered[place]} comes {ordered[place + 1]}; expected {ordered[place] + step}: numbers "
+            "in the names without a gap. Add the missing slice, or number the slices anew if none is missing"
+        )
+    return list(numbers)
 
 
 def is_picture(path: Path | str) -> bool:

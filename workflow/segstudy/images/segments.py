@@ -7,7 +7,7 @@ of labels into the header extension of NIfTI (the XML of GIFTI and CIFTI).
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -81,8 +81,14 @@ def _may_be(name: str, structure: str) -> bool:
 
     Other numbers, and other short words such as sides and levels, are other structures.
     """
-    if re.fullmatch(r"(segment|label)?[ _-]*\d*", name.strip().lower()):
-        return True
+    return _says_nothing(name) or _nearly(name, structure)
+
+
+def _says_nothing(name: str) -> bool:
+    return bool(re.fullmatch(r"(segment|label)?[ _-]*\d*", name.strip().lower()))
+
+
+def _nearly(name: str, structure: str) -> bool:
     numbers, others = (re.findall(r"\d+", text) for text in (name, structure))
     if numbers and others and sorted(numbers) != sorted(others):
         return False
@@ -141,6 +147,29 @@ def value_map(
     ]
     listed = ", ".join(f"{name!r} {value}" for name, value in segments)
     only_by_name = format_of(Path(path)).by_name
+    taken = {value for *_, values in meant for value in values or ()}
+    for structure in structures:
+        alike = {value for name, value in segments if is_name(name, structure)}
+        if len(alike) > 1:
+            raise InputError(
+                f"{path}: segments in the header are {listed}: {len(alike)} are called as {structure}; expected one. Merge them, "
+                "or give each a name of its own"
+            )
+    for name, value, values in meant:
+        near = [
+            structure
+            for structure, its in structures.items()
+            if values is None
+            and not taken.intersection(its)
+            and (only_by_name or value not in its)
+            and not _says_nothing(name)
+            and _nearly(name, structure)
+        ]
+        if near:
+            raise InputError(
+                f"{path}: segments in the header are {listed}: {name!r} is nearly called as {near[0]}, whose value is "
+                f"{structures[near[0]][0]}, not {value}; call the segment as the structure, or the structure as the segment"
+            )
     if all(values is None for *_, values in meant):
         if only_by_name:
             raise InputError(
@@ -151,7 +180,6 @@ def value_map(
             f"segments in the header are {listed}: none is called as a structure ({', '.join(structures)}), "
             "so the values decide"
         ]
-    taken = {value for *_, values in meant for value in values or ()}
     known = {value: name for name, values in structures.items() for value in values}
     moved, warnings = {}, []
     for name, value, values in meant:
@@ -168,7 +196,7 @@ def value_map(
                     f"value {value}"
                 )
                 moved[value] = value
-            elif rest_is_background or only_by_name:
+            elif rest_is_background or only_by_name or (value in taken and not _says_nothing(name)):
                 moved[value] = 0
             else:
                 raise InputError(
@@ -185,6 +213,24 @@ def value_map(
         )
         warnings.append(f"values in the file by the names in its header: {changes}")
     return moved, warnings
+
+
+def wanted_segments(
+    path: Path | str, moved: Mapping[int, int], values: Collection[int]
+) -> set[int] | None:
+    """Return the values of a file's segments that stand for values of the study; None for a file without segments.
+
+    Parameters
+    ----------
+    path
+        The label file.
+    moved
+        Value in the file -> value in the study, as `value_map` returned it.
+    values
+        What the study asks for.
+    """
+    segments = named_segments(path)
+    return {value for _, value in segments if moved.get(value, value) in values} or None
 
 
 def apply_value_map(label: np.ndarray, moved: Mapping[int, int], path: Path | str) -> np.ndarray:
@@ -255,6 +301,11 @@ def check_segment_names(files: Iterable[Path]) -> None:
             if (name, value) in seen or _may_be(name, ""):
                 continue
             for (other, its), where in seen.items():
+                if is_name(name, other) and value != its and where == path:
+                    raise InputError(
+                        f"{path}: two segments are called {name!r}, of the values {its} and {value}; expected one. Merge them, "
+                        "or give each a name of its own"
+                    )
                 if is_name(name, other) != (value == its):
                     raise InputError(
                         f"{path}: value {value} is called {name!r} in the header, but in that of {where} {other!r} is "

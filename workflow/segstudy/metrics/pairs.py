@@ -11,8 +11,15 @@ import numpy as np
 from segstudy import metric
 from segstudy.cases import read_cases, read_splits, repaired_labels, tested
 from segstudy.errors import InputError
-from segstudy.images.files import Image, has_grid, read_grid, read_label, within_memory
-from segstudy.images.fitting import fitted, resampled
+from segstudy.images.files import (
+    Image,
+    has_grid,
+    other_numbers,
+    read_grid,
+    read_label,
+    within_memory,
+)
+from segstudy.images.fitting import extended, fitted, has_same_voxels, resampled
 from segstudy.images.grids import Grid
 from segstudy.images.headers import say_warnings
 from segstudy.images.names import stem
@@ -21,6 +28,7 @@ from segstudy.images.segments import (
     check_segment_names,
     table_contradictions,
     value_map,
+    wanted_segments,
 )
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
@@ -348,6 +356,7 @@ def _read(
     case: str,
     named: Mapping[str, Sequence[int]],
     others: bool,
+    ignore: Collection[int],
     grid: Grid | None = None,
 ) -> Image:
     """Read a label map, with the values of the structures that a file itself names.
@@ -358,18 +367,30 @@ def _read(
         Structure -> its values.
     others
         Whether segments of other names are background.
+    ignore
+        Further values that keep their voxels where segments overlap.
     grid
         Of the other file of the pair, for contours, which have none.
     """
-    label = read_label(path, grid)
-    for text in label.notes:
-        log.warning("%s: case %s: %s", path, case, text)
     if not named:
-        return label
+        return _told(read_label(path, grid), path, case)
+    values = {value for values in named.values() for value in values} | set(ignore)
+
+    def wanted(file: Path) -> set[int] | None:
+        return wanted_segments(file, value_map(file, named, rest_is_background=others)[0], values)
+
+    label = _told(read_label(path, grid, wanted), path, case)
     moved, doubts = value_map(path, named, rest_is_background=others)
     for text in [*doubts, *table_contradictions(path, named)]:
         log.warning("%s: case %s: %s", path, case, text)
     return replace(label, array=apply_value_map(label.array, moved, path))
+
+
+def _told(label: Image, path: Path, case: str) -> Image:
+    """Say the notes of a label map in the log."""
+    for text in label.notes:
+        log.warning("%s: case %s: %s", path, case, text)
+    return label
 
 
 def _measure_pair(
@@ -381,10 +402,10 @@ def _measure_pair(
     # What the audit has passed has the study's values.
     grid = read_grid(pair.prediction) if pair.prediction and not has_grid(pair.reference) else None
     named = {} if audited else structure_values
-    reference = _read(pair.reference, pair.case, named, others, grid)
+    reference = _read(pair.reference, pair.case, named, others, settings.ignore, grid)
     predicted_as = settings.prediction_labels or structure_values
     prediction = pair.prediction and _read(
-        pair.prediction, pair.case, predicted_as, others, reference.grid
+        pair.prediction, pair.case, predicted_as, others, settings.ignore, reference.grid
     )
     ignored = label_values.ignored_voxels(reference.array, settings.ignore)
     known = label_values.without_ignored(reference.array, ignored)
@@ -400,13 +421,21 @@ def _measure_pair(
         structures = structures or _by_value(held.reference)
         measures = missing(known, reference.spacing_mm, structures, settings.metrics, sides)
         return PairResult(measures, None, diagonal_mm, voxel_mm3, held, size)
+    if text := other_numbers(reference.slice_numbers, prediction.slice_numbers):
+        raise InputError(
+            f"{pair.prediction}: case {pair.case}: {text} of its reference {pair.reference}"
+        )
     if settings.spacing_mm:
         reference = reference.with_spacing(settings.spacing_mm)
         prediction = prediction.with_spacing(settings.spacing_mm)
     if not prediction.has_spacing:
         # A picture of a volume's voxels; where shapes differ, `fitted` refuses it.
         prediction = replace(prediction, affine=reference.affine)
-    prediction = _on_grid(prediction, reference.grid, pair, settings)
+    wider, prediction = _on_grid(reference, prediction, pair, settings)
+    if wider is not reference:
+        reference = wider
+        ignored = label_values.ignored_voxels(reference.array, settings.ignore)
+        known = label_values.without_ignored(reference.array, ignored)
     predicted = label_values.without_ignored(prediction.array, ignored)
     held = replace(held, prediction=label_values.count_values(predicted))
     arrays = (known, label_values.in_reference_values(predicted, settings))
@@ -457,10 +486,20 @@ def _without_lengths(measures: Sequence[Measures], pair: Pair) -> list[Measures]
     ]
 
 
-def _on_grid(prediction: Image, grid: Grid, pair: Pair, settings: MeasureSettings) -> Image:
-    """Bring a prediction to the grid of its reference, by resampling where the settings ask for it."""
+def _on_grid(
+    reference: Image, prediction: Image, pair: Pair, settings: MeasureSettings
+) -> tuple[Image, Image]:
+    """Bring a prediction to the grid of its reference, by resampling where the settings ask for it.
+
+    What is predicted outside of the reference's extents is wrong: where the reference says itself that it is a part,
+    and before resampling, it is extended by background.
+    """
+    wider = reference
+    if reference.is_part and has_same_voxels(prediction.grid, reference.grid):
+        wider = extended(reference, prediction)
+        prediction = replace(prediction, is_part=True)
     try:
-        found = fitted(prediction, grid)
+        found = fitted(prediction, wider.grid)
     except InputError as error:
         if settings.on_other_grid != "resample_prediction":
             raise InputError(
@@ -468,10 +507,16 @@ def _on_grid(prediction: Image, grid: Grid, pair: Pair, settings: MeasureSetting
                 f"first): {error}; predictions are measured on the native grid. Export the prediction there, or "
                 'have it resampled by the settings, "on_other_grid": "resample_prediction"'
             ) from None
-        found = resampled(prediction, grid)
-    for note in found.notes[len(prediction.notes) :]:
+        try:
+            wider = extended(reference, prediction)
+        except InputError as apart:
+            raise InputError(
+                f"{pair.prediction}: case {pair.case}: other grid than its reference {pair.reference}: {apart}"
+            ) from None
+        found = resampled(prediction, wider.grid)
+    for note in (*wider.notes[len(reference.notes) :], *found.notes[len(prediction.notes) :]):
         log.warning("%s: case %s: %s", pair.prediction, pair.case, note)
-    return found
+    return wider, found
 
 
 def _by_value(values: Iterable[int]) -> dict[str, tuple[int, ...]]:

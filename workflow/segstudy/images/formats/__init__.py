@@ -24,6 +24,10 @@ Names = list[tuple[str, int]]
 """Name and value of each segment."""
 
 
+def _no_names(path: Path) -> Names:
+    return []
+
+
 @dataclass(frozen=True)
 class Format:
     """Hold how files of a format are read.
@@ -48,11 +52,16 @@ class Format:
 
     read: Callable[..., Stored]
     read_grid: Callable[[Path], Grid]
-    names: Callable[[Path], Names] = lambda path: []
+    names: Callable[[Path], Names] = _no_names
     is_volume: bool = True
     has_grid: bool = True
     by_name: bool = False
     patient: Callable[[Path], str] = lambda path: ""
+
+    @property
+    def has_segments(self) -> bool:
+        """Tell whether files may hold named segments, some of which `read` can be asked for (`wanted`)."""
+        return self.names is not _no_names
 
 
 def _no_grid(path: Path) -> Grid:

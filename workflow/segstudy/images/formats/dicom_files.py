@@ -28,7 +28,8 @@ def library(name: str, path: Path) -> ModuleType:
     try:
         module, config = importlib.import_module(name), importlib.import_module("pydicom.config")
         config.settings.reading_validation_mode = config.IGNORE
-        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+        for logger in ("pydicom", "highdicom"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         return module
     except ImportError:
         raise InputError(
@@ -94,5 +95,5 @@ def patient(path: Path) -> str:
     file = files_in(path)[0]
     with damaged_told(path):
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
-    name = str(header.get("PatientID", "") or "").strip()
+        name = str(header.get("PatientID", "") or "").strip()
     return hashlib.sha256(name.encode()).hexdigest() if name else ""

@@ -4,6 +4,8 @@ A segment's name decides which structure it is; its value is its number, from 1.
 which takes a segment's frames for slices.
 """
 
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +16,22 @@ from segstudy.images.formats.segment_masks import SegmentMask, combine
 from segstudy.images.formats.stored import Stored, check_grid
 from segstudy.images.grids import Grid
 
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+"""Types of contours that have an inside."""
 BETWEEN = 0.25
 """How far a contour may lie from the plane of a slice, in slices."""
 
 
-def read_segmentation(path: Path) -> Stored:
-    """Read a DICOM-SEG: each voxel has the number of its segment.
+def read_segmentation(path: Path, wanted: Collection[int] | None = None) -> Stored:
+    """Read a DICOM-SEG: each voxel has the number of its segment, of those that are wanted (None: of all).
 
     Frames that are empty need not be stored: the volume covers those that are.
     """
     segmentation = _segmentation(path)
     with damaged_told(path):
         masks, affine = [], None
-        for number in segmentation.segment_numbers:
+        numbers = segmentation.segment_numbers
+        for number in (one for one in numbers if wanted is None or one in wanted):
             # Each by itself: where two overlap, highdicom's combination ends in an error.
             volume = segmentation.get_volume(segment_numbers=[number], dtype=np.float32)
             affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
@@ -47,8 +52,9 @@ def read_segmentation(path: Path) -> Stored:
 def segmentation_names(path: Path) -> list[tuple[str, int]]:
     """Read name and number of each segment of a DICOM-SEG."""
     segmentation = _segmentation(path)
-    numbers = segmentation.segment_numbers
-    return [(_label_of(segmentation, number), int(number)) for number in numbers]
+    with damaged_told(path):
+        numbers = segmentation.segment_numbers
+        return [(_label_of(segmentation, number), int(number)) for number in numbers]
 
 
 def _segmentation(path: Path):
@@ -63,10 +69,10 @@ def _label_of(segmentation, number: int) -> str:
 
 def contour_names(path: Path) -> list[tuple[str, int]]:
     """Read the name of each structure of an RTSTRUCT, and its place from 1, which is its value."""
-    return [(name, value) for value, (name, _) in enumerate(_contours(path), start=1)]
+    return [(name, value) for value, (name, *_) in enumerate(_contours(path), start=1)]
 
 
-def read_contours(path: Path, grid: Grid | None) -> Stored:
+def read_contours(path: Path, grid: Grid | None, wanted: Collection[int] | None = None) -> Stored:
     """Fill the contours of an RTSTRUCT in on the grid of its image.
 
     A voxel is inside where its centre is. Contours in one slice exclude each other where they overlap, which makes
@@ -78,39 +84,54 @@ def read_contours(path: Path, grid: Grid | None) -> Stored:
         The file.
     grid
         Of the image; contours have none.
+    wanted
+        Values of the structures that are filled in; None: all.
 
     Raises
     ------
     InputError
-        Without a grid, and for contours that do not lie in its slices.
+        Without a grid, for contours that do not lie in its slices, and for a wanted structure that has contours, none
+        of them closed.
     """
     if grid is None:
         raise InputError(
             f"{path}: contours (RTSTRUCT) have no voxels; expected a label map beside them, or an image, whose "
             "grid they are filled in on"
         )
-    masks = [
-        SegmentMask(name, value, _filled(path, name, contours, grid))
-        for value, (name, contours) in enumerate(_contours(path), start=1)
-    ]
-    array, notes = combine(masks, grid.shape)
-    return Stored(array, grid.affine, notes)
+    masks, notes = [], []
+    for value, (name, contours, unread) in enumerate(_contours(path), start=1):
+        if wanted is not None and value not in wanted:
+            continue
+        if unread:
+            listed = ", ".join(f"{count} {kind}" for kind, count in sorted(unread.items()))
+            text = f"contours of {name!r} that have no inside: {listed}; {len(contours)} closed ones are read"
+            if wanted is not None and not contours:
+                raise InputError(
+                    f"{path}: {text}; expected CLOSED_PLANAR or CLOSEDPLANAR_XOR. Export it with closed contours"
+                )
+            notes.append(text)
+        masks.append(SegmentMask(name, value, _filled(path, name, contours, grid)))
+    array, overlaps = combine(masks, grid.shape)
+    return Stored(array, grid.affine, (*notes, *overlaps))
 
 
-def _contours(path: Path) -> list[tuple[str, list[np.ndarray]]]:
-    """Read the name of each structure, and its closed contours: points in RAS mm (point, 3)."""
+def _contours(path: Path) -> list[tuple[str, list[np.ndarray], Counter]]:
+    """Read the name of each structure, its closed contours (points in RAS mm, (point, 3)), and how many of which other types."""
     pydicom = library("pydicom", path)
     with damaged_told(path):
         content = pydicom.dcmread(only_file(path))
         names = {one.ROINumber: str(one.ROIName) for one in content.StructureSetROISequence}
         found = []
         for one in content.get("ROIContourSequence", ()):
+            contours = one.get("ContourSequence", ())
             closed = [
                 np.reshape(np.array(contour.ContourData, float), (-1, 3)) * (-1, -1, 1)
-                for contour in one.get("ContourSequence", ())
-                if contour.ContourGeometricType == "CLOSED_PLANAR"
+                for contour in contours
+                if contour.ContourGeometricType in CLOSED
             ]
-            found.append((names[one.ReferencedROINumber], closed))
+            kinds = Counter(str(contour.ContourGeometricType) for contour in contours)
+            unread = Counter({kind: n for kind, n in kinds.items() if kind not in CLOSED})
+            found.append((names[one.ReferencedROINumber], closed, unread))
     return found
 
 

@@ -15,7 +15,7 @@ from segstudy.errors import InputError
 from segstudy.images.formats.dicom_files import damaged_told, files_in, library
 from segstudy.images.formats.stored import Stored, check_grid
 from segstudy.images.grids import Grid
-from segstudy.images.names import by_numbers
+from segstudy.images.names import slice_numbers
 
 UNEVEN = 0.1
 """How far a slice may lie from its even place, as a share of the spacing: positions are rounded in files."""
@@ -27,6 +27,13 @@ SAME_MM = 1e-3
 """Slices nearer to each other are at one position."""
 BLOCK = 16
 """Slices that are put into the volume together: a line of the cache holds 16 voxels."""
+_SHARED = {
+    "PatientID": "patients",
+    "StudyInstanceUID": "studies",
+    "FrameOfReferenceUID": "frames of reference",
+    "RescaleType": "units",
+}
+"""What all slices of a series have in common; the values themselves are in no message."""
 _VARYING = {
     "TemporalPositionIdentifier": "temporal phases",
     "TriggerTime": "phases of the heart",
@@ -78,10 +85,17 @@ def sorted_headers(path: Path) -> list:
 
 
 def places_by_name(path: Path) -> list[int]:
-    """Return the place that each slice, as `read` stacks them, has by the numbers in the names of the files."""
+    """Return the place that each slice, as `read` stacks them, has by the numbers in the names of the files.
+
+    Raises
+    ------
+    InputError
+        Where the names do not count the slices without a gap.
+    """
     files = [Path(one.filename) for one in sorted_headers(path)]
-    by_name = sorted(files, key=by_numbers)
-    return [by_name.index(file) for file in files]
+    numbers = slice_numbers(files, str(path))
+    by_name = sorted(numbers)
+    return [by_name.index(number) for number in numbers]
 
 
 def read_grid(path: Path) -> Grid:
@@ -120,6 +134,14 @@ def _check_series(path: Path, slices: Sequence) -> None:
             f"{path}: a PET series; standardised uptake values (SUV) are not computed here. Convert it to "
             "NIfTI in SUV, and name that"
         )
+    for name, what in _SHARED.items():
+        values = {str(value) for one in slices if (value := one.get(name))}
+        if len(values) > 1:
+            raise InputError(
+                f"{path}: slices of {len(values)} {what} ({name}), though of one series; expected one. Put the files of "
+                "each into a folder of its own"
+            )
+    _check_rescaling(path, slices)
     for what, values in {
         "voxels of several colours": {one.SamplesPerPixel for one in slices} - {1},
         "sizes": {f"{one.Columns}x{one.Rows}" for one in slices},
@@ -131,6 +153,23 @@ def _check_series(path: Path, slices: Sequence) -> None:
             )
         if what != "sizes" and values:
             raise InputError(f"{path}: {what}; expected one gray value a voxel")
+
+
+def _check_rescaling(path: Path, slices: Sequence) -> None:
+    """Refuse slices that do not say how their values are rescaled beside those that do, and a slope of 0."""
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        lacking = [one for one in slices if one.get(name) is None]
+        if 0 < len(lacking) < len(slices):
+            raise InputError(
+                f"{path}: {len(lacking)} of {len(slices)} slices have no {name}, the first in "
+                f"{Path(lacking[0].filename).name}; expected it in all of a series, or in none. Export the series again"
+            )
+    flat = [one for one in slices if one.get("RescaleSlope") == 0]
+    if flat:
+        raise InputError(
+            f"{path}: {len(flat)} of {len(slices)} slices have a RescaleSlope of 0, the first in "
+            f"{Path(flat[0].filename).name}; expected another number. Export the series again"
+        )
 
 
 def _sorted(path: Path, slices: Sequence) -> tuple[list, np.ndarray, tuple[str, ...]]:
@@ -251,8 +290,9 @@ def _rescaled(path: Path, one) -> np.ndarray:
         stored = one.pixel_array
     except (RuntimeError, NotImplementedError):
         return _by_gdcm(path, one)
-    values = np.float32(one.get("RescaleSlope", 1)) * stored
-    values += np.float32(one.get("RescaleIntercept", 0))
+    slope, intercept = one.get("RescaleSlope"), one.get("RescaleIntercept")
+    values = np.float32(1 if slope is None else slope) * stored
+    values += np.float32(0 if intercept is None else intercept)
     return values
 
 
@@ -277,8 +317,11 @@ def _read_frames(path: Path, slices: Sequence) -> Stored:
     image = highdicom.Image.from_dataset(slices[0], copy=False)
     try:
         volume = image.get_volume(dtype=np.float32)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: its frames make no volume ({str(error)[:200]})") from None
+    except (RuntimeError, ValueError) as error:  # whose words may hold values of fields
+        raise InputError(
+            f"{path}: its frames make no volume ({type(error).__name__}); expected parallel frames of one phase, evenly "
+            "spaced. Export each phase as a series of slices"
+        ) from None
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
     check_grid(path, volume.array.shape, affine)
     return Stored(volume.array, affine)

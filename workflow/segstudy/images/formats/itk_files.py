@@ -1,5 +1,6 @@
 """NRRD, with the segmentations of 3D Slicer, and MetaImage, by SimpleITK, brought to nibabel's conventions."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,15 +21,15 @@ from segstudy.images.names import NRRD, SLICER, ending, times
 from segstudy.images.slicer_header import SlicerSegment, segments_of
 
 
-def read(path: Path) -> Stored:
-    """Read a file's voxels; the layers of a segmentation of 3D Slicer become one label map."""
+def read(path: Path, wanted: Collection[int] | None = None) -> Stored:
+    """Read a file's voxels; the layers of a segmentation of 3D Slicer become one label map, wanted segments on top."""
     stored = _read(path)
     fields = text_header(path) if ending(path) in (SLICER, *NRRD) else {}
     segments = segments_of(fields)
     if not segments:
         return stored
     offset = fields.get("segmentation_referenceimageextentoffset", "")
-    return replace(_flattened(path, stored, segments), is_part=bool(offset))
+    return replace(_flattened(path, stored, segments, wanted), is_part=bool(offset))
 
 
 def names(path: Path) -> list[tuple[str, int]]:
@@ -67,7 +68,9 @@ def _read(path: Path) -> Stored:
     return Stored(array, affine)
 
 
-def _flattened(path: Path, stored: Stored, segments: list[SlicerSegment]) -> Stored:
+def _flattened(
+    path: Path, stored: Stored, segments: list[SlicerSegment], wanted: Collection[int] | None
+) -> Stored:
     """Merge the layers (i, j, k, layer) of a segmentation into one label map, with the values of `segments`."""
     layers = stored.array[..., None] if stored.array.ndim == 3 else stored.array
     if layers.shape[3] == 1 and all(one.value == one.stored_value for one in segments):
@@ -90,5 +93,5 @@ def _flattened(path: Path, stored: Stored, segments: list[SlicerSegment]) -> Sto
                 f"{path}: layer {layer} holds values that no segment in the header has, or two have; "
                 "save the segmentation again"
             )
-    array, notes = combine(masks, layers.shape[:3])
+    array, notes = combine(masks, layers.shape[:3], wanted)
     return Stored(array, stored.affine, notes)

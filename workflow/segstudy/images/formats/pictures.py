@@ -11,15 +11,20 @@ import numpy as np
 from segstudy.errors import InputError
 from segstudy.images.formats.stored import Stored, check_type
 from segstudy.images.grids import Grid
-from segstudy.images.names import by_numbers, is_picture, times
+from segstudy.images.names import by_numbers, is_picture, slice_numbers, times
 
 UNIT_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Of voxels whose size is not known."""
 
 
 def read(path: Path) -> Stored:
-    """Read a picture or a stack as (column, row, slice[, colour]); its voxels have no size."""
+    """Read a picture or a stack as (column, row, slice[, colour]); its voxels have no size.
+
+    A folder's pictures are refused where the numbers in their names skip one: a slice is missing.
+    """
     files = pictures_in(path) if path.is_dir() else [path]
+    numbers = slice_numbers(files, str(path)) if path.is_dir() else []
+    files = [file for _, file in sorted(zip(numbers, files, strict=True))] if numbers else files
     slices = [(file, page) for file in files for page in _pages(file)]
     shape = slices[0][1].shape
     for file, page in slices:
@@ -30,7 +35,9 @@ def read(path: Path) -> Stored:
                 "slices of one size"
             )
     array = np.stack([page.swapaxes(0, 1) for _, page in slices], axis=2)
-    return Stored(array, UNIT_AFFINE, has_spacing=False)
+    is_counted = array.shape[2] == len(numbers)
+    counted = tuple(sorted(numbers)) if is_counted else ()
+    return Stored(array, UNIT_AFFINE, has_spacing=False, slice_numbers=counted)
 
 
 def read_grid(path: Path) -> Grid:

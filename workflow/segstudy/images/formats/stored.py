@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Stored:
         Whether the file itself says that it covers a part of its image.
     has_spacing
         Whether the file tells the size of a voxel.
+    slice_numbers
+        Of the slices of a stack of pictures, by the names of the files; empty for others.
     """
 
     array: np.ndarray
@@ -36,6 +39,13 @@ class Stored:
     notes: tuple[str, ...] = ()
     is_part: bool = False
     has_spacing: bool = True
+    slice_numbers: tuple[int, ...] = ()
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Return what the file tells beside voxels and place."""
+        names = ("notes", "is_part", "has_spacing", "slice_numbers")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def grid(self) -> Grid:
