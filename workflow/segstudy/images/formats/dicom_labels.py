@@ -34,9 +34,10 @@ def read_segmentation(path: Path) -> Stored:
             masks.append(SegmentMask(_label_of(segmentation, number), int(number), mask > 0.5))
         if affine is None:
             raise InputError(f"{path}: a segmentation without segments")
+        is_fractional = segmentation.SegmentationType == "FRACTIONAL"
     array, notes = combine(masks, masks[0].mask.shape)
     check_grid(path, array.shape, affine)
-    if segmentation.SegmentationType == "FRACTIONAL":
+    if is_fractional:
         notes = (
             *notes,
             "fractional segments: a voxel of more than 0.5 counts as one of the segment",
@@ -47,8 +48,9 @@ def read_segmentation(path: Path) -> Stored:
 def segmentation_names(path: Path) -> list[tuple[str, int]]:
     """Read name and number of each segment of a DICOM-SEG."""
     segmentation = _segmentation(path)
-    numbers = segmentation.segment_numbers
-    return [(_label_of(segmentation, number), int(number)) for number in numbers]
+    with damaged_told(path):
+        numbers = segmentation.segment_numbers
+        return [(_label_of(segmentation, number), int(number)) for number in numbers]
 
 
 def _segmentation(path: Path):

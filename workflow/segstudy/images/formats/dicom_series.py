@@ -277,8 +277,11 @@ def _read_frames(path: Path, slices: Sequence) -> Stored:
     image = highdicom.Image.from_dataset(slices[0], copy=False)
     try:
         volume = image.get_volume(dtype=np.float32)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: its frames make no volume ({str(error)[:200]})") from None
+    except (RuntimeError, ValueError):  # whose words may hold values of fields
+        raise InputError(
+            f"{path}: its {image.number_of_frames} frames make no volume; expected one stack of parallel, evenly "
+            "spaced frames: export each stack as a file or series of its own"
+        ) from None
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
     check_grid(path, volume.array.shape, affine)
     return Stored(volume.array, affine)
