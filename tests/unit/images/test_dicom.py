@@ -92,6 +92,8 @@ def setting(**fields):
         (shifted(1, lambda place: 0.5 * place), "the axes j and k meet at .* gantry"),
         (shifted(2, lambda place: 2.5 * (place > 4)), "1 slice missing, the first at .* of 10 with"),
         (shifted(2, lambda place: 1.3 * (place > 4)), "uneven slices: from 2.5 to 3.8 mm apart"),
+        (shifted(0, lambda place: 3 * (place == 4)),
+         "slices are shifted in their plane: 1556.dcm lies 3 mm beside the line of the others"),
         (
             lambda one, place: (
                 shifted(2, lambda p: -2.5 * (p % 3))(one, place),
@@ -132,9 +134,19 @@ def test_a_damaged_file_is_told_without_its_fields(tmp_path):
     folder = write_series(tmp_path / "ct", VOLUME, AFFINE)
     file = sorted(folder.iterdir())[4]
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"ct: not readable as DICOM \(") as error:
+    with pytest.raises(InputError, match=rf"ct: {file.name}: not readable as DICOM \(") as error:
         read_image(folder)
     assert PATIENT_ID not in str(error.value)
+
+
+def test_a_slice_without_voxels_is_named_wherever_it_lies(tmp_path):
+    def change(one, place):
+        if place == 8:
+            del one.PixelData
+
+    folder = write_series(tmp_path / "ct", VOLUME, AFFINE, change)
+    with pytest.raises(InputError, match=f"ct: {8 * 389:04d}.dcm: a slice without voxels"):
+        read_image(folder)
 
 
 def test_two_series_of_a_patient_are_known_without_their_name(tmp_path):

@@ -202,3 +202,15 @@ def test_no_odd_value_of_a_patient_is_told(scans, field, tmp_path, monkeypatch):
         assert value not in done.stdout + done.stderr
     if field in ("PatientBirthDate", "StudyDate", "StudyTime", "PatientSex"):
         assert f"{field} is not as DICOM writes it, and is left empty" in done.stderr
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_the_folder_of_a_dicom_seg_is_one_image_of_metrics(scans, turned_round):
+    assert infer(scans, "in/dicom", output="plain") == 0
+    assert infer(scans, "in/dicom", form="dicom-seg", output="alone") == 0
+    files = [scans / "plain/dicom.nii.gz", scans / "alone"][:: -1 if turned_round else 1]
+    pair = ("--reference", files[0], "--prediction", files[1], "--output", scans / "m.csv")
+    settings = '{"structures": {"core": 2, "shell": 7}}'
+    assert main(["metrics", *map(str, pair), "--settings", settings]) == 0
+    rows = [line.split(",") for line in (scans / "m.csv").read_text().splitlines()]
+    assert len([row for row in rows if "dice" in row and ("1.0" in row or "1" in row)]) == 2
