@@ -217,12 +217,13 @@ def write_segmentation(path, series, structures):
     LABEL_FORMATS["dicom-seg"].write(path, Image(label, AFFINE), structures, series)
 
 
+@pytest.mark.parametrize("levels", [255, 20])
 @pytest.mark.parametrize("folders", [("images", "masks"), ("train/images", "train/masks")])
-def test_pictures_of_two_folders_are_cases_of_one_slice(tmp_path, folders):
+def test_pictures_of_two_folders_are_cases_of_one_slice(tmp_path, folders, levels):
     draw = np.random.default_rng(0)
     for k in range(3):
-        gray = draw.integers(0, 255, (30, 40)).astype(np.uint8)
-        for folder, array in zip(folders, (gray, (gray > 128) * np.uint8(255)), strict=True):
+        gray = draw.integers(0, levels, (30, 40)).astype(np.uint8)
+        for folder, array in zip(folders, (gray, (gray > levels / 2) * np.uint8(255)), strict=True):
             (tmp_path / folder).mkdir(exist_ok=True, parents=True)
             Picture.fromarray(array).save(tmp_path / folder / f"{k}.png")
     proposal, cases = listed(tmp_path)
@@ -238,6 +239,18 @@ def test_pictures_of_two_folders_are_cases_of_one_slice(tmp_path, folders):
         derived=tmp_path / "derived",
     )
     assert len(audited) == 3, problems
+
+
+def test_a_case_with_other_names_and_a_segment_of_few_files_are_said(tmp_path):
+    for k in range(3):
+        series = write_series(tmp_path / f"P{k}/ct", voxels(k), AFFINE)
+        names = {"liver": 1, "tumour" if k else "Tumor left": 2}
+        write_segmentation(tmp_path / f"P{k}/seg.dcm", series, names)
+    pair(tmp_path, "P4/scan.nii", "P4/truth.nii")
+    said = propose(tmp_path).unsure
+    assert "structures: Tumor left is in 1 of 3 files" in said
+    assert "source.image: P4/scan.nii is left out" in said
+    assert "source.label: P4/truth.nii is left out" in said
 
 
 # --- files that some cases lack -----------------------------------------------------------------

@@ -246,6 +246,10 @@ def _patterns(root: Path) -> Proposal | None:
     used = {id(one) for one in (image, *channels.values())}
     rest = [one for one in images if id(one) not in used]
     unsure += [f"source.image: {one.group.first} is left out" for one in rest]
+    paired = {id(pair.label) for pair in of_image}
+    unsure += [
+        f"source.label: {one.group.first} is left out" for one in labels if id(one) not in paired
+    ]
     _name_modality(entry, image, unsure)
     if words:
         unsure.append(
@@ -259,9 +263,13 @@ def _patterns(root: Path) -> Proposal | None:
 
 
 def _apart_by_content(contents: Sequence[_Content]) -> tuple[list[_Content], list[_Content]]:
-    """Return the labels and the images among groups."""
+    """Return the labels and the images among groups; where all might be labels, those that are not named so are images."""
     labels = [one for one in contents if one.is_label]
-    return labels, [one for one in contents if not one.is_label]
+    images = [one for one in contents if not one.is_label]
+    if labels and not images:
+        labels = [one for one in contents if one.is_named_label]
+        images = [one for one in contents if not one.is_named_label]
+    return labels, images
 
 
 def _as_many_variables(

@@ -1,6 +1,7 @@
 """Parts of a proposal of a dataset's settings: names of label values, of structures, and of the modality."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,10 +61,12 @@ def values_of(files: Sequence[Path]) -> tuple[dict[str, int | list[int]], list[s
     """Name the values of label files as their headers do, and say what is unsure."""
     values: dict[int, str] = {}
     held: set[int] = set()
+    in_files: Counter[str] = Counter()
     for file in files[:LOOKED_INTO]:
         if file.is_dir():
             continue
         own = segments.named_segments(file)
+        in_files.update({name for name, _ in own})
         for name, value in own:
             if name not in values.values():
                 values.setdefault(value, name)
@@ -72,7 +75,13 @@ def values_of(files: Sequence[Path]) -> tuple[dict[str, int | list[int]], list[s
         values |= {v: name for v, name in segments.nifti_names(file).items() if v}
         held |= set(np.unique(read_label(file).array).tolist()) - {0}
     if values:
-        return {name_from(name): value for value, name in sorted(values.items())}, []
+        looked = min(len(files), LOOKED_INTO)
+        some = [
+            f"structures: {name} is in {count} of {looked} files"
+            for name, count in sorted(in_files.items())
+            if count < looked
+        ]
+        return {name_from(name): value for value, name in sorted(values.items())}, some
     if not held:
         return {"structure": 1}, ["structures: no label file that was opened holds any"]
     if len(held) > MOST_STRUCTURES:
