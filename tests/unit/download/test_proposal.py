@@ -345,18 +345,19 @@ def test_soft_labels_alone_are_refused_with_what_they_are(tmp_path):
 # --- time points --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("times", [("base", "fu"), ("base", "fu1", "fu2")])
 @pytest.mark.parametrize(
     "name", ["pat{}_{}_{}.nii.gz", "{1}/{2}_{0:03d}.nii.gz", "p{}/{}/{}.nii.gz"]
 )
-def test_words_of_time_points_are_cases_of_a_person(tmp_path, name):
+def test_words_of_time_points_are_cases_of_a_person(tmp_path, name, times):
     for k in range(3):
-        for time in ("base", "fu"):
+        for time in times:
             pair(tmp_path, name.format(k, time, "image"), name.format(k, time, "mask"))
     proposal, cases = listed(tmp_path)
     expected = {
         (name.format(k, time, "image"), name.format(k, time, "mask"))
         for k in range(3)
-        for time in ("base", "fu")
+        for time in times
     }
     assert set(cases.values()) == expected
     assert proposal.subjects == 3 or "write {subject}" in " ".join(proposal.unsure)

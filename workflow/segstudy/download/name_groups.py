@@ -19,6 +19,7 @@ _PERSON = re.compile(
 )
 _SEQUENCE = re.compile(r"(?i)flair|adc|dwi|pd|swi|cbf|ct|mri?|gd|nii|gz|mha|nrrd|dcm")
 """Words that tell of a sequence or a file, never of a time."""
+_WHOLE_WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]+\d*(?![A-Za-z0-9])")
 _WORD = re.compile(r"([A-Za-z]+)[-_ ]?$")
 
 _SIDES = re.compile(r"(?i)(?<![a-z])(train|training|tr|test|testing|ts|val|va|validation)(?![a-z])")
@@ -144,23 +145,25 @@ def words_of_times(images: Iterable[Group], labels: Iterable[Group]) -> set[str]
     A word that only images differ in tells channels apart, one that only labels differ in structures.
     """
     of_images, of_labels = (_by_word(groups) for groups in (images, labels))
-    found: set[str] = set()
-    for words in of_images:
-        if len(words) > 1 and words in of_labels:
-            found |= words
-    return found
+    return {word for words in of_images & of_labels for word in words}
 
 
 def _by_word(groups: Iterable[Group]) -> set[frozenset[str]]:
-    """Return the sets of words in which groups differ that are alike otherwise."""
+    """Return the sets of words in which paths differ that are alike otherwise, but for numbers: `base`, `fu1`, `fu2`."""
     alike: dict[str, set[str]] = {}
-    for group in groups:
-        text = "\0".join(group.texts)
-        for word in set(re.findall(r"(?<![A-Za-z0-9])[A-Za-z]+(?![A-Za-z0-9])", text)):
-            if not _SEQUENCE.fullmatch(word):
-                around = re.sub(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])", "\n", text)
-                alike.setdefault(around, set()).add(word)
-    return {frozenset(words) for words in alike.values()}
+    for path in (path for group in groups for path in group.files.values()):
+        for word in set(_WHOLE_WORD.findall(path)):
+            if not _SEQUENCE.fullmatch(word) and not re.fullmatch(_KEPT, word):
+                around = _WHOLE_WORD.sub(
+                    lambda found, word=word: "\n" if found[0] == word else found[0], path
+                )
+                alike.setdefault(re.sub(r"\d+", "#", around), set()).add(word)
+    # Words that numbers alone tell apart need no list.
+    return {
+        frozenset(words)
+        for words in alike.values()
+        if len({word.rstrip("0123456789") for word in words}) > 1
+    }
 
 
 def _parted(path: str, varying: re.Pattern = _PARTS) -> tuple[tuple[str, ...], list[str]]:

@@ -210,12 +210,13 @@ def _patterns(root: Path) -> Proposal | None:
         Where the only files that are named as labels cannot be read as such.
     """
     paths = image_paths(root)
-    labels, images = _apart_by_content([_Content(root, group) for group in groups_of(paths)])
+    groups = groups_of(paths)
+    labels, images = _apart_by_content([_Content(root, group) for group in groups])
     words = words_of_times((one.group for one in images), (one.group for one in labels))
-    if words:
-        labels, images = _apart_by_content(
-            [_Content(root, group) for group in groups_of(paths, words)]
-        )
+    joined = groups_of(paths, words)
+    has_times = len(joined) < len(groups)
+    if has_times:
+        labels, images = _apart_by_content([_Content(root, group) for group in joined])
     labels, images = (
         _as_many_variables(root, labels, images),
         _as_many_variables(root, images, labels),
@@ -251,9 +252,9 @@ def _patterns(root: Path) -> Proposal | None:
         f"source.label: {one.group.first} is left out" for one in labels if id(one) not in paired
     ]
     _name_modality(entry, image, unsure)
-    if words:
+    if has_times:
         unsure.append(
-            f"source: {', '.join(sorted(words))} in the names are taken for time points of a person, a case each"
+            f"source: {', '.join(sorted(words))} in the names are each taken for a case, as time points of a person are"
         )
     if "{subject}" in names:
         unsure.append(f"source: {{subject}} is the person in {image.group.first}")
@@ -405,8 +406,12 @@ def _name_modality(entry: dict[str, Any], image: _Content, unsure: list[str]) ->
     else:
         entry["modality"] = said or ("CT" if image.lowest < -500 else "MR")
     if said is None:
-        by = "for want of a word for it" if image.is_of_pictures else "by the values"
-        unsure.append(f"modality: {entry['modality']} {by} of {image.group.first}")
+        by = (
+            ", as no name says one"
+            if image.is_of_pictures
+            else f" by the values of {image.group.first}"
+        )
+        unsure.append(f"modality: {entry['modality']}{by}")
 
 
 def _depth(content: _Content) -> int:
