@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 from download_builders import AFFINE, SHAPE, voxels
+from PIL import Image as Picture
+from pydicom import dcmread
 
+from dicom_series import write_series
 from segstudy.images.files import write_label, write_nifti
 
 CASES = 3
@@ -83,6 +86,22 @@ def btcv(root: Path) -> None:
     for k in range(CASES):
         image(root / f"BTCV/Training/img/img{k:04d}.nii.gz", k)
         label(root / f"BTCV/Training/label/label{k:04d}.nii.gz", k)
+
+
+def chaos(root: Path) -> None:
+    for k in range(CASES):
+        folder = root / f"CHAOS/Train_Sets/CT/{k + 1}"
+        write_series(folder / "DICOM_anon", voxels(k), AFFINE)
+        (folder / "Ground").mkdir()
+        # As in the archive, files are numbered from the head, and so are the pictures.
+        places = sorted(
+            (folder / "DICOM_anon").iterdir(), key=lambda one: dcmread(one).InstanceNumber
+        )
+        for place, file in enumerate(places):
+            number = len(places) - 1 - place
+            file.rename(folder / "DICOM_anon" / f"i{number:04d},0000b.dcm")
+            picture = label_of(k, (255,))[:, :, place].T.astype(np.uint8)
+            Picture.fromarray(picture).save(folder / "Ground" / f"liver_GT_{number:03d}.png")
 
 
 def covid20(root: Path) -> None:

@@ -18,6 +18,7 @@ from segstudy.cli import main
 from segstudy.download.audit import refused_in_words
 from segstudy.download.convert import merge_masks
 from segstudy.download.layouts import list_cases
+from segstudy.download.names import named_safely
 from segstudy.download.overview import overview
 from segstudy.errors import InputError
 from segstudy.images.files import read_label, write_label, write_nifti
@@ -264,6 +265,42 @@ def test_a_folder_that_is_no_fold_is_refused(tmp_path):
     patterns = {"image": "{fold}/{case}.nii", "label": "{fold}/{case}_seg.nii"}
     with pytest.raises(InputError, match="{fold} stands for fold0; expected one whole number"):
         list_cases(settings(tmp_path, **patterns))
+
+
+def test_a_subject_on_two_sides_is_told_before_a_run(tmp_path):
+    files = ("train/P1_a", "test/P1_b", "train/P2_a", "train/P2_b")
+    touch(tmp_path, *(f"{file}{end}.nii" for file in files for end in ("", "_seg")))
+    patterns = {
+        "image": "{split}/{subject}_{t}.nii",
+        "label": "{split}/{subject}_{t}_seg.nii",
+    }
+    said = "\n".join(overview("mine", settings(tmp_path, **patterns)).lines)
+    assert "P1_a: subject P1 is in test (case P1_b), train (case P1_a); expected one" in said
+    assert "subject P2" not in said
+    touch(tmp_path / "2", *(f"f{k}/P1_{k}{end}.nii" for k in (0, 1) for end in ("", "_seg")))
+    patterns = {"image": "f{fold}/{subject}_{t}.nii", "label": "f{fold}/{subject}_{t}_seg.nii"}
+    said = "\n".join(overview("mine", settings(tmp_path / "2", **patterns)).lines)
+    assert "subject P1 is in fold 0 (case P1_0), fold 1 (case P1_1); expected one" in said
+
+
+def test_no_brace_is_left_open_where_a_split_is_known(tmp_path):
+    touch(tmp_path, "imagesTr/a.nii", "labelsTr/a.nii", "imagesTr/b.nii")
+    patterns = {"image": "images{split}/{case}.nii", "label": "labels{split}/{case}.nii"}
+    (said,) = refused(list_cases(settings(tmp_path, **patterns)))
+    assert said == "b: imagesTr/b.nii: image without label; expected labelsTr/b.nii"
+    touch(tmp_path, "imagesTs/a.nii", "labelsTs/a.nii", "labelsTr/b.nii")
+    said = refused(list_cases(settings(tmp_path, **patterns)))
+    assert "{split} in images{split}/{case}.nii is no part of a case's name" in said[0]
+    assert not any("name it in braces" in line for line in said)
+
+
+def test_a_cohort_in_chinese_letters_has_distinct_safe_names(tmp_path):
+    touch(tmp_path, *(f"{name}{end}.nii.gz" for name in "李王张" for end in ("", "_seg")))
+    listing = list_cases(settings(tmp_path))
+    cases, problems = named_safely(listing.cases)
+    assert [case.subject for case in cases] == sorted("李王张")
+    assert len({case.case for case in cases}) == 3 and all(case.case.isascii() for case in cases)
+    assert [problem.verdict for problem in problems] == ["warning"] * 3
 
 
 # --- masks --------------------------------------------------------------------------------------

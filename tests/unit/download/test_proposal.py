@@ -2,18 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import public_trees
 import pytest
 import yaml
-from download_builders import AFFINE, decathlon, describe, mask, voxels
+from download_builders import AFFINE, SHAPE, decathlon, describe, mask, voxels
+from PIL import Image as Picture
 from test_public_data import BLOCKS
 
+from dicom_series import write_series
 from segstudy.cli import main
+from segstudy.download.audit import audit
 from segstudy.download.layouts import list_cases
 from segstudy.download.name_groups import groups_of
 from segstudy.download.proposal import propose
 from segstudy.errors import InputError
-from segstudy.images.files import write_label, write_nifti
+from segstudy.images.files import Image, write_label, write_nifti
+from segstudy.images.label_formats import LABEL_FORMATS
 from segstudy.study import Dataset, read_study
 
 
@@ -113,7 +118,7 @@ def test_what_does_not_pair_and_what_is_left_out_is_told(tmp_path):
     said = " | ".join(proposal.unsure)
     assert "source.image: raw/1_ct.nii is left out" in said
     assert "source.label: old/1_gt.nii may be labels too" in said
-    assert "1 files do not pair, such as 3: img/3_ct.nii: image without label" in said
+    assert "1 file does not pair, such as 3: img/3_ct.nii: image without label" in said
 
 
 def test_a_description_is_taken_before_names(tmp_path):
@@ -162,3 +167,198 @@ def test_a_study_file_is_written_for_a_folder(tmp_path, capsys, monkeypatch):
     assert "is there already" in capsys.readouterr().err
     assert main(["new", "--profile", "slurm", "--from", "my scans"]) == 1
     assert "is for a study file; leave out --profile (slurm)" in capsys.readouterr().err
+
+
+# --- what stands for an image -------------------------------------------------------------------
+
+
+def listed(root):
+    """Propose, and list the cases of what is proposed: the proposal, and image and label of each case."""
+    proposal = propose(root)
+    listing = list_cases(Dataset.model_validate(proposal.entry))
+    return proposal, {
+        case.case: tuple(
+            path.relative_to(root).as_posix() if path.is_relative_to(root) else "masks"
+            for path in (*case.images, case.label)
+        )
+        for case in listing.cases
+    }
+
+
+@pytest.mark.parametrize("ending", [".dcm", ".IMA", ""])
+def test_folders_of_dicom_files_beside_label_maps_are_proposed(tmp_path, ending):
+    for k in range(3):
+        series = write_series(tmp_path / f"PAT{k}/CT_THORAX", voxels(k), AFFINE)
+        for file in sorted(series.iterdir()):
+            file.rename(file.with_suffix(ending))
+        write_label(tmp_path / f"PAT{k}/liver_seg.nii.gz", mask([1]), AFFINE)
+    proposal, cases = listed(tmp_path)
+    assert sorted(cases.values()) == [
+        (f"PAT{k}/CT_THORAX", f"PAT{k}/liver_seg.nii.gz") for k in range(3)
+    ]
+    assert (proposal.entry["modality"], proposal.subjects) == ("CT", 3)
+
+
+@pytest.mark.parametrize("in_a_folder", [True, False])
+def test_dicom_seg_beside_dicom_folders_is_proposed_with_its_names(tmp_path, in_a_folder):
+    for k in range(3):
+        series = write_series(tmp_path / f"P{k}/ct", voxels(k), AFFINE)
+        segmentation = tmp_path / (f"P{k}/seg/1.dcm" if in_a_folder else f"segs/P{k}.dcm")
+        write_segmentation(segmentation, series, {"liver": 1, "tumour": 2})
+    proposal, cases = listed(tmp_path)
+    assert [images for images, _ in sorted(cases.values())] == [f"P{k}/ct" for k in range(3)]
+    assert proposal.entry["structures"] == {"liver": 1, "tumour": 2}
+
+
+def write_segmentation(path, series, structures):
+    """Write what highdicom writes for two slabs."""
+    label = np.zeros(SHAPE, np.uint8)
+    label[1:3], label[3:5] = 1, 2
+    LABEL_FORMATS["dicom-seg"].write(path, Image(label, AFFINE), structures, series)
+
+
+@pytest.mark.parametrize("levels", [255, 20])
+@pytest.mark.parametrize("folders", [("images", "masks"), ("train/images", "train/masks")])
+def test_pictures_of_two_folders_are_cases_of_one_slice(tmp_path, folders, levels):
+    draw = np.random.default_rng(0)
+    for k in range(3):
+        gray = draw.integers(0, levels, (30, 40)).astype(np.uint8)
+        for folder, array in zip(folders, (gray, (gray > levels / 2) * np.uint8(255)), strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True, parents=True)
+            Picture.fromarray(array).save(tmp_path / folder / f"{k}.png")
+    proposal, cases = listed(tmp_path)
+    assert sorted(cases.values()) == [
+        (f"{folders[0]}/{k}.png", f"{folders[1]}/{k}.png") for k in range(3)
+    ]
+    assert proposal.entry["structures"] == {"structure": 255}
+    assert (proposal.entry["modality"], proposal.entry["spacing_mm"]) == ("other", [1, 1, 1])
+    assert any(one.startswith("spacing_mm: pictures do not tell") for one in proposal.unsure)
+    audited, problems = audit(
+        list_cases(Dataset.model_validate(proposal.entry)),
+        Dataset.model_validate(proposal.entry),
+        derived=tmp_path / "derived",
+    )
+    assert len(audited) == 3, problems
+
+
+def test_a_case_with_other_names_and_a_segment_of_few_files_are_said(tmp_path):
+    for k in range(3):
+        series = write_series(tmp_path / f"P{k}/ct", voxels(k), AFFINE)
+        names = {"liver": 1, "tumour" if k else "Tumor left": 2}
+        write_segmentation(tmp_path / f"P{k}/seg.dcm", series, names)
+    pair(tmp_path, "P4/scan.nii", "P4/truth.nii")
+    said = propose(tmp_path).unsure
+    assert "structures: Tumor left is in 1 of 3 files" in said
+    assert "source.image: P4/scan.nii is left out" in said
+    assert "source.label: P4/truth.nii is left out" in said
+
+
+# --- files that some cases lack -----------------------------------------------------------------
+
+
+def test_a_mask_that_one_case_lacks_is_proposed_and_said(tmp_path):
+    for k in range(4):
+        write_nifti(tmp_path / f"s{k}/ct.nii.gz", voxels(k), AFFINE)
+        for name in ("liver", "tumor"):
+            if (k, name) != (1, "tumor"):
+                write_label(tmp_path / f"s{k}/segmentations/{name}.nii.gz", mask([1]), AFFINE)
+    proposal, cases = listed(tmp_path)
+    assert len(cases) == 4
+    assert set(proposal.entry["source"]["masks"]) == {"liver", "tumor"}
+    assert proposal.entry["source"]["missing_masks"] == "empty"
+    assert any("1 of 4 cases have no mask of tumor" in one for one in proposal.unsure)
+
+
+def test_a_channel_that_one_case_lacks_is_kept_and_its_file_named(tmp_path):
+    for k in range(4):
+        stem = f"BraTS-{k:03d}/BraTS-{k:03d}"
+        for channel in ("t1c", "t1n"):
+            if (k, channel) != (3, "t1n"):
+                write_nifti(tmp_path / f"{stem}-{channel}.nii.gz", voxels(k), AFFINE)
+        write_label(tmp_path / f"{stem}-seg.nii.gz", mask(), AFFINE)
+    proposal, cases = listed(tmp_path)
+    assert set(proposal.entry["source"]["images"]) == {"t1c", "t1n"} and len(cases) == 3
+    said = " | ".join(proposal.unsure)
+    assert "source.images.t1n: 1 of 4 cases lack it" in said
+    assert "expected BraTS-003/BraTS-003-t1n.nii.gz" in said
+
+
+# --- several labels a case ----------------------------------------------------------------------
+
+
+def test_two_raters_are_no_two_structures(tmp_path):
+    for k in range(3):
+        write_nifti(tmp_path / f"{k}/image.nii.gz", voxels(k), AFFINE)
+        for rater in (1, 2):
+            write_label(tmp_path / f"{k}/seg_rater{rater}.nii.gz", mask([1]), AFFINE)
+    proposal, cases = listed(tmp_path)
+    assert [files[1] for files in sorted(cases.values())] == [
+        f"{k}/seg_rater1.nii.gz" for k in range(3)
+    ]
+    assert (
+        "source.label: 0/seg_rater2.nii.gz may be labels of another rater: one is taken"
+        in proposal.unsure
+    )
+
+
+def test_channels_that_numbers_tell_apart_are_proposed(tmp_path):
+    for k in range(3):
+        for channel in range(2):
+            write_nifti(
+                tmp_path / f"img/case_{k:03d}_{channel:04d}.nii", voxels(9 * k + channel), AFFINE
+            )
+        write_label(tmp_path / f"lab/case_{k:03d}.nii", mask(), AFFINE)
+    proposal, cases = listed(tmp_path)
+    assert any(
+        one.startswith("source.images: a number tells part_0000, part_0001 apart")
+        for one in proposal.unsure
+    )
+    assert sorted(cases.values()) == [
+        (f"img/case_{k:03d}_0000.nii", f"img/case_{k:03d}_0001.nii", f"lab/case_{k:03d}.nii")
+        for k in range(3)
+    ]
+
+
+def test_numbers_of_objects_are_one_structure_and_said(tmp_path):
+    for k in range(3):
+        objects = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.uint16)
+        write_nifti(tmp_path / f"{k}/ct.nii.gz", voxels(k), AFFINE)
+        write_label(tmp_path / f"{k}/seg.nii.gz", objects, AFFINE)
+    proposal, cases = listed(tmp_path)
+    assert len(cases) == 3
+    assert proposal.entry["structures"] == {"structure": list(range(1, int(np.prod(SHAPE))))}
+    assert any("as where each object has a number of its own" in one for one in proposal.unsure)
+
+
+def test_soft_labels_alone_are_refused_with_what_they_are(tmp_path):
+    for k in range(3):
+        write_nifti(tmp_path / f"img/{k}.nii", voxels(k), AFFINE)
+        write_nifti(tmp_path / f"lab/{k}.nii", mask() * np.float32(0.4), AFFINE)
+    with pytest.raises(InputError, match=r"named as one, but not readable .*lab/0.nii: .*0\.4"):
+        propose(tmp_path)
+    for k in range(3):
+        write_label(tmp_path / f"hard/{k}_seg.nii", mask(), AFFINE)
+    proposal, cases = listed(tmp_path)
+    assert proposal.entry["source"]["image"] == "img/{case}.nii" and len(cases) == 3
+
+
+# --- time points --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [("base", "fu"), ("base", "fu1", "fu2")])
+@pytest.mark.parametrize(
+    "name", ["pat{}_{}_{}.nii.gz", "{1}/{2}_{0:03d}.nii.gz", "p{}/{}/{}.nii.gz"]
+)
+def test_words_of_time_points_are_cases_of_a_person(tmp_path, name, times):
+    for k in range(3):
+        for time in times:
+            pair(tmp_path, name.format(k, time, "image"), name.format(k, time, "mask"))
+    proposal, cases = listed(tmp_path)
+    expected = {
+        (name.format(k, time, "image"), name.format(k, time, "mask"))
+        for k in range(3)
+        for time in times
+    }
+    assert set(cases.values()) == expected
+    assert proposal.subjects == 3 or "write {subject}" in " ".join(proposal.unsure)
+    assert "images" not in proposal.entry["source"] and "masks" not in proposal.entry["source"]

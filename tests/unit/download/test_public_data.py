@@ -29,6 +29,7 @@ EXPECTED = {
     "brats21": ("BraTS2021_00000", None, {"necrosis": [0], "edema": [1], "enhancing": [2]}),
     "brats23": ("00000_000", "00000", {"necrosis": [0], "edema": [1], "enhancing": [2]}),
     "btcv": ("0000", None, {"spleen": [0], "right_kidney": [1], "left_kidney": [2]}),
+    "chaos": ("1", None, {"liver": [0]}),
     "covid20": ("coronacases_000", None, {"infection": [0], "lungs": [1]}),
     "flare22": ("FLARE22_Tr_0000", None, {"liver": [0], "right_kidney": [1], "spleen": [2]}),
     "fmriprep": ("sub-00", None, {"hippocampus": [0, 1]}),

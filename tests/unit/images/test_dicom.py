@@ -1,5 +1,9 @@
 """DICOM: series become the volumes that ITK reads, or are refused by name; segmentations and contours by their names."""
 
+import shutil
+import subprocess
+import sys
+
 import highdicom
 import numpy as np
 import pydicom
@@ -16,6 +20,7 @@ from segstudy.images.fitting import fitted
 from segstudy.images.formats import dicom_files, format_of
 from segstudy.images.formats.dicom_series import sorted_headers
 from segstudy.images.grids import Grid
+from segstudy.images.label_formats import LABEL_FORMATS
 from segstudy.images.segments import named_segments, value_map
 
 SHAPE = (7, 6, 9)
@@ -103,6 +108,8 @@ def setting(**fields):
         (shifted(1, lambda place: 0.5 * place), "the axes j and k meet at .* gantry"),
         (shifted(2, lambda place: 2.5 * (place > 4)), "1 slice missing, the first at .* of 10 with"),
         (shifted(2, lambda place: 1.3 * (place > 4)), "uneven slices: from 2.5 to 3.8 mm apart"),
+        (shifted(0, lambda place: 3 * (place == 4)),
+         "slices are shifted in their plane: 1556.dcm lies 3 mm beside the line of the others"),
         (
             lambda one, place: (
                 shifted(2, lambda p: -2.5 * (p % 3))(one, place),
@@ -151,9 +158,19 @@ def test_a_damaged_file_is_told_without_its_fields(tmp_path):
     folder = write_series(tmp_path / "ct", VOLUME, AFFINE)
     file = sorted(folder.iterdir())[4]
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(InputError, match=r"ct: not readable as DICOM \(") as error:
+    with pytest.raises(InputError, match=rf"ct: {file.name}: not readable as DICOM \(") as error:
         read_image(folder)
     assert PATIENT_ID not in str(error.value)
+
+
+def test_a_slice_without_voxels_is_named_wherever_it_lies(tmp_path):
+    def change(one, place):
+        if place == 8:
+            del one.PixelData
+
+    folder = write_series(tmp_path / "ct", VOLUME, AFFINE, change)
+    with pytest.raises(InputError, match=f"ct: {8 * 389:04d}.dcm: a slice without voxels"):
+        read_image(folder)
 
 
 def test_two_series_of_a_patient_are_known_without_their_name(tmp_path):
@@ -251,3 +268,69 @@ def test_contours_on_other_slices_or_without_a_grid_are_refused(tmp_path):
             read_label(path, grid)
     with pytest.raises(InputError, match=r"rs\.dcm: contours \(RTSTRUCT\) have no voxels"):
         read_label(path)
+
+
+ODD = {
+    "PatientName": "Secret^Sophie=a=b=c",
+    "PatientBirthDate": "SECRET1970",
+    "PatientSex": "secretsex",
+    "PatientAge": "secretage",
+    "PatientWeight": "secret kg",
+    "PatientID": "SECRETNUMBER" * 9,
+    "StudyDate": "secret date",
+    "StudyTime": "secret time",
+    "AccessionNumber": "SECRETACCESSION" * 5,
+}
+
+
+def with_odd_fields(file):
+    """Write odd values of a patient's fields into a file, as they are."""
+    one = pydicom.dcmread(file)
+    for name, value in ODD.items():
+        tag = pydicom.datadict.tag_for_keyword(name)
+        raw = pydicom.dataelem.RawDataElement(
+            pydicom.tag.Tag(tag), pydicom.datadict.dictionary_VR(tag), len(value) + len(value) % 2,
+            value.encode() + b" " * (len(value) % 2), 0, False, True,
+        )  # fmt: skip
+        one._dict[pydicom.tag.Tag(tag)] = raw
+    one.save_as(file)
+
+
+def test_no_reader_tells_a_value_of_a_patients_field(tmp_path):
+    """Run by itself, as a user does: warnings, logs of libraries and tracebacks count."""
+    folder = write_series(tmp_path / "ct", VOLUME, AFFINE)
+    label = np.zeros(SHAPE, np.uint8)
+    label[2:4], label[4:6] = 1, 2
+    names = {"liver": 1, "tumour": 2}
+    LABEL_FORMATS["dicom-seg"].write(tmp_path / "seg.dcm", Image(label, AFFINE), names, folder)
+    contours(tmp_path / "rt.dcm", {"liver": [circle(3, 4)], "tumour": [circle(1, 4)]}, AFFINE)
+    for file in (*folder.iterdir(), tmp_path / "seg.dcm", tmp_path / "rt.dcm"):
+        with_odd_fields(file)
+    shutil.copytree(folder, tmp_path / "cut")
+    (tmp_path / "cut/0000.dcm").write_bytes((tmp_path / "cut/0000.dcm").read_bytes()[:-50])
+    script = f"""
+import logging, warnings
+from pathlib import Path
+from segstudy.images.files import read_grid, read_image, read_label
+from segstudy.images.formats import format_of
+from segstudy.images.grids import Grid
+from segstudy.images.segments import named_segments
+from segstudy.errors import InputError
+logging.basicConfig(level=logging.INFO)
+root = Path({str(tmp_path)!r})
+grid = read_grid(root / "ct")
+print(read_image(root / "ct").array.shape, len(format_of(root / "ct").patient(root / "ct")))
+for name in ("seg.dcm", "rt.dcm"):
+    print(named_segments(root / name), read_label(root / name, Grid((41, 40, 9), grid.affine)).array.max())
+for name in ("cut", "seg.dcm", "rt.dcm"):
+    try:
+        read_image(root / name)
+    except InputError as error:
+        print(error)
+"""
+    command = [sys.executable, "-W", "always", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "cut: 0000.dcm: not readable as DICOM" in said
+    assert "secret" not in said.replace(str(tmp_path), "").lower()

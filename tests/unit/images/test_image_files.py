@@ -396,3 +396,26 @@ def test_other_shapes_are_named_first():
         compare_grids(Grid((1, 2, 3), np.eye(4)), Grid((1, 2, 4), -np.eye(4)))
         == "shape 1x2x3 against 1x2x4 voxels"
     )
+
+
+def test_names_in_any_script_stay_apart_and_safe():
+    from segstudy.images.names import SAFE_NAME, safe_name
+
+    given = [
+        "李_01",
+        "王_01",
+        "李",
+        "王",
+        "Иванов_1",
+        "Петров_1",
+        "홍길동",
+        "محمد",
+        "scan 李",
+        "scan 王",
+    ]
+    safe = [safe_name(name) for name in given]
+    assert len({name.lower() for name in safe}) == len(given)
+    assert all(SAFE_NAME.fullmatch(name) for name in safe)
+    assert safe == [safe_name(name) for name in given]
+    latin = {"P01_early": "P01_early", "Müller 2": "Mueller_2", "José^A": "Jose_A", "(a)": "a"}
+    assert {name: safe_name(name) for name in latin} == latin

@@ -1,5 +1,8 @@
 """One scan in every format and in four orientations gives the same voxels; labels are written as the user needs them."""
 
+import subprocess
+import sys
+
 import highdicom
 import nibabel
 import numpy as np
@@ -116,3 +119,98 @@ def test_metrics_read_what_infer_writes(scans):
         dice = [row for row in rows if "dice" in row]
         assert len(dice) == 2 and all("1.0" in row or "1" in row for row in dice)
     assert read_image(folder / "in/dicom").array.shape == (1, 34, 30, 18)
+
+
+def lacking(field, at=None):
+    """Take a field out of the slices, or of the one at a place."""
+
+    def change(one, place):
+        if at in (None, place) and field in one:
+            delattr(one, field)
+
+    return change
+
+
+def series(scans, name, change):
+    scan = read_image(scans / "in/nifti.nii.gz")
+    return write_series(scans / name, scan.array[0].astype(np.int16), AFFINE, change)
+
+
+MAY_BE_EMPTY = [
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName"),
+]
+
+
+@pytest.mark.parametrize("field", MAY_BE_EMPTY)
+def test_a_field_that_may_be_empty_is_empty_in_dicom_seg(scans, field):
+    """Type 2 of the Patient and General Study modules (DICOM PS3.3 C.7.1.1, C.7.2.1)."""
+    series(scans, f"without/{field}", lacking(field))
+    assert infer(scans, f"without/{field}", form="dicom-seg", output="without_out") == 0
+    found = pydicom.dcmread(scans / f"without_out/{field}.dcm")
+    assert field in found and not found[field].value
+
+
+@pytest.mark.parametrize("field", ["StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"])
+def test_a_series_without_a_uid_is_refused_and_the_others_are_predicted(scans, field, capsys):
+    folder, name = scans, f"uid_{field}"
+    series(scans, f"{name}/bad", lacking(field))
+    series(scans, f"{name}/good", lambda one, place: None)
+    assert infer(folder, name, form="dicom-seg", output=f"out_{field}") == 1
+    assert [path.name for path in (folder / f"out_{field}").iterdir()] == ["good.dcm"]
+    said = capsys.readouterr().err
+    assert f"{name}/bad: of 18 slices lack: {field} (18); expected these fields in each" in said
+    assert "1 of 2 images were refused before the prediction" in said
+    assert "Traceback" not in said
+
+
+def test_slices_of_two_studies_are_refused_before_any_work(scans, capsys):
+    def change(one, place):
+        if place == 4:
+            one.StudyInstanceUID = pydicom.uid.generate_uid()
+
+    series(scans, "two_studies", change)
+    assert infer(scans, "two_studies", form="dicom-seg", output="none") == 1
+    assert "two_studies: no DICOM-SEG can refer to it" in capsys.readouterr().err
+    assert not (scans / "none").exists()
+
+
+ODD = {
+    "PatientBirthDate": "02.01.1970",
+    "StudyDate": "3. Mai 2019",
+    "StudyTime": "halb neun",
+    "PatientSex": "weiblich",
+    "PatientName": "Mustermann=Erika=Secret=Person",
+    "PatientID": "SECRET" * 20,
+    "PatientAge": "secretage",
+    "AccessionNumber": "SECRETNUMBER" * 5,
+    "ReferringPhysicianName": "Dr. Secret" * 10,
+}
+
+
+@pytest.mark.parametrize("field", ODD)
+def test_no_odd_value_of_a_patient_is_told(scans, field, tmp_path, monkeypatch):
+    """Run by itself, as a user does: warnings, logs of libraries and tracebacks count."""
+
+    monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.IGNORE)
+    series(scans, f"odd/{field}", lambda one, place: setattr(one, field, ODD[field]))
+    command = [sys.executable, "-W", "always", "-m", "segstudy", "infer", "--format", "dicom-seg"]
+    command += ["--weights", scans / "weights.pt", "--output", tmp_path / "out"]
+    done = subprocess.run([*command, scans / f"odd/{field}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for value in (ODD[field], "HOSP-4711", "Mustermann", "19500101", "A-99"):
+        assert value not in done.stdout + done.stderr
+    if field in ("PatientBirthDate", "StudyDate", "StudyTime", "PatientSex"):
+        assert f"{field} is not as DICOM writes it, and is left empty" in done.stderr
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_the_folder_of_a_dicom_seg_is_one_image_of_metrics(scans, turned_round):
+    assert infer(scans, "in/dicom", output="plain") == 0
+    assert infer(scans, "in/dicom", form="dicom-seg", output="alone") == 0
+    files = [scans / "plain/dicom.nii.gz", scans / "alone"][:: -1 if turned_round else 1]
+    pair = ("--reference", files[0], "--prediction", files[1], "--output", scans / "m.csv")
+    settings = '{"structures": {"core": 2, "shell": 7}}'
+    assert main(["metrics", *map(str, pair), "--settings", settings]) == 0
+    rows = [line.split(",") for line in (scans / "m.csv").read_text().splitlines()]
+    assert len([row for row in rows if "dice" in row and ("1.0" in row or "1" in row)]) == 2

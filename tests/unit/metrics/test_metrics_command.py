@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 
 from benchmark_runs import run_quickly
@@ -474,3 +475,21 @@ def test_no_threads_are_refused(tmp_path, capsys, threads):
     arguments = ("--reference", tmp_path, "--prediction", tmp_path, "--output", tmp_path / "o.csv")
     assert metrics(*arguments, "--threads", threads) == 1
     assert f"--threads: {threads}; expected 1 or more" in capsys.readouterr().err
+
+
+def test_a_stack_of_pictures_is_one_image_beside_a_file(tmp_path, capsys):
+    """Dice by hand: boxes of 5x4x4 voxels that share 4x4x4."""
+    write_label(tmp_path / "a.nii.gz", label(), AFFINE)
+    (tmp_path / "stack").mkdir()
+    for place, plane in enumerate(np.moveaxis(label(1), 2, 0)):
+        PIL.Image.fromarray(plane.T).save(tmp_path / f"stack/slice_{place}.png")
+    files = ("--reference", tmp_path / "a.nii.gz", "--prediction", tmp_path / "stack")
+    assert metrics(*files, "--output", tmp_path / "out.csv") == 0
+    table = read(tmp_path / "out.csv").set_index("metric")
+    assert table["case"].unique().tolist() == ["a"]
+    assert table["value"]["dice"] == pytest.approx(0.8)
+    assert table["value"]["hd_mm"] == pytest.approx(1)
+    # A picture of the reference's name is a case, and its folder a folder of cases.
+    (tmp_path / "stack/slice_0.png").rename(tmp_path / "stack/a.png")
+    assert metrics(*files, "--output", tmp_path / "none.csv") == 1
+    assert "expected two files or two folders" in capsys.readouterr().err

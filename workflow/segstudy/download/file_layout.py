@@ -192,8 +192,8 @@ class PatternedFiles:
         for role, paths in files.items():
             if len(paths) > 1:
                 text = (
-                    f"{len(paths)} files of {role} for one case ({', '.join(paths)}); expected one: write out what tells "
-                    f"them apart in {self.patterns[role].text}, or name it in braces"
+                    f"{len(paths)} files of {role} for one case ({', '.join(paths)}); expected one: "
+                    f"{self._way_apart(role, paths)}"
                 )
                 problems.append(Problem(name, paths[0], text))
             # What is in a file, the audit looks at.
@@ -209,6 +209,17 @@ class PatternedFiles:
             problems.append(self._lacking(name, values, files, lacking))
         return problems
 
+    def _way_apart(self, role: str, paths: list[str]) -> str:
+        """Say how the files of a role become those of several cases."""
+        text, values = self.patterns[role].text, [self.matches[role][path] for path in paths]
+        for name in (SPLIT, FOLD):
+            if len({own.get(name) for own in values}) > 1:
+                return (
+                    f"{{{name}}} in {text} is no part of a case's name: give each case one {name}, or write another "
+                    f"name in its place, such as {{part}}, and the column {name} into a table (layout: table)"
+                )
+        return f"write out what tells them apart in {text}, or name it in braces"
+
     def _lacking(
         self,
         name: str,
@@ -219,7 +230,8 @@ class PatternedFiles:
         """Say which files of a case are not there, by what names they were looked for, and what comes near."""
         there = next(iter(files))
         own = {path for paths in files.values() for path in paths}
-        wanted = [self.patterns[role].filled(values) for role in lacking]
+        known = {**self.matches[there][files[there][0]], **values}
+        wanted = [self.patterns[role].filled(known) for role in lacking]
         hint = next((hint for text in wanted if (hint := self._near(text, values, own))), "")
         if not hint and all(role.startswith("masks.") for role in lacking):
             hint = "; where the structure is not in the image, set source.missing_masks: empty"

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segstudy.images.names import is_image
+from segstudy.images.formats.dicom_files import CONTOURS, SEGMENTATION, object_class
+from segstudy.images.names import is_image, is_picture
+from segstudy.images.unreadable import is_dicom
 
 _KEPT = r"(?i:(?<![a-z0-9])t[12][a-z]{0,4}(?![a-z0-9])|(?<![a-z0-9])[1-4]d(?![a-z0-9]))"
 _SLOT = r"\d+|(?<=images)(?:Tr|Va|Ts)|(?<=labels)(?:Tr|Va|Ts)"
@@ -15,7 +17,12 @@ _PARTS = re.compile(f"({_KEPT})|({_SLOT})")
 _PERSON = re.compile(
     r"(?i)(?:^|[^a-z])(?:sub|subject|pat|patient|pt|participant|person)[-_]?[a-z]*$"
 )
+_SEQUENCE = re.compile(r"(?i)flair|adc|dwi|pd|swi|cbf|ct|mri?|gd|nii|gz|mha|nrrd|dcm")
+"""Words that tell of a sequence or a file, never of a time."""
+_WHOLE_WORD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]+\d*(?![A-Za-z0-9])")
 _WORD = re.compile(r"([A-Za-z]+)[-_ ]?$")
+
+_SIDES = re.compile(r"(?i)(?<![a-z])(train|training|tr|test|testing|ts|val|va|validation)(?![a-z])")
 
 Key = tuple[str, ...]
 """What the slots of a group stand for in a case."""
@@ -45,6 +52,11 @@ class Group:
         return min(self.files.values())
 
     @property
+    def variables(self) -> int:
+        """Return how many variables its names have."""
+        return len(next(iter(self.files)))
+
+    @property
     def said(self) -> str:
         """Return what is written out, in small letters."""
         return "#".join(self.texts).lower()
@@ -61,40 +73,103 @@ class Group:
 
 
 def image_paths(root: Path) -> list[str]:
-    """Return the image files below a folder, and folders of DICOM slices or pictures, sorted; hidden ones do not count."""
-    found = []
+    """Return what stands for an image below a folder, sorted; hidden files do not count.
+
+    That is each volume, each folder of a DICOM series, each other DICOM object, and each folder of pictures that is a
+    stack. Where nothing else is there and one folder alone has the pictures of a role, each picture is an image.
+    """
+    volumes, stacks = [], []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name[0] != "."]
-        seen = [name for name in names if name[0] != "."]
-        images = [name for name in seen if is_image(name)]
-        slices = [name for name in seen if name.lower().endswith((".dcm", ".ima", ".png"))]
-        relative = Path(folder).relative_to(root)
-        found += [(relative / name).as_posix() for name in images]
-        if len(slices) > 1 and not images:
-            found.append(relative.as_posix())
-    return sorted(found)
+        seen = sorted(name for name in names if name[0] != ".")
+        relative, here = Path(folder).relative_to(root), Path(folder)
+        dicom = [name for name in seen if name.lower().endswith((".dcm", ".ima"))]
+        images = [name for name in seen if is_image(name) and name not in dicom]
+        if not images and not dicom:
+            dicom = [name for name in seen if is_dicom(here / name)]
+        pictures = [name for name in seen if is_picture(name)]
+        volumes += [(relative / name).as_posix() for name in images]
+        if len(dicom) > 1 and object_class(here / dicom[0]) not in (*SEGMENTATION, CONTOURS):
+            volumes.append(relative.as_posix())
+        elif len(dicom) > 0:
+            volumes += [(relative / name).as_posix() for name in dicom]
+        elif pictures and not images:
+            stacks.append(relative.as_posix())
+    alone = [
+        next(iter(group.files.values())) for group in groups_of(stacks) if len(group.files) == 1
+    ]
+    # Each picture of such a folder is a case of one slice; beside volumes they are previews.
+    flat = (
+        [] if volumes else [folder for folder in stacks if folder in alone or _SIDES.search(folder)]
+    )
+    found = [
+        folder
+        for folder in stacks
+        if folder not in flat and len(list((root / folder).iterdir())) > 1
+    ]
+    for folder in flat:
+        inside = (
+            Path(folder) / one.name
+            for one in (root / folder).iterdir()
+            if is_picture(one) and one.name[0] != "."
+        )
+        found += [one.as_posix() for one in inside]
+    return sorted([*volumes, *found])
 
 
-def groups_of(paths: Iterable[str]) -> list[Group]:
-    """Group paths that differ in numbers alone, and in the folder of a person or site."""
-    paths = list(paths)
+def groups_of(paths: Iterable[str], words: Iterable[str] = ()) -> list[Group]:
+    """Group paths that differ in numbers alone, in the folder of a person or site, and in words that are given."""
+    paths, varying = list(paths), _varying(words)
     top, folders = _folders_alike(paths)
     alike: dict[tuple[str, ...], list[tuple[str, list[str]]]] = {}
     for path in paths:
         folder, _, inside = path.removeprefix(top).partition("/")
         if folder in folders:
-            (start, *texts), values = _parted(inside)
+            (start, *texts), values = _parted(inside, varying)
             parted = (top, f"/{start}", *texts), [folder, *values]
         else:
-            parted = _parted(path)
+            parted = _parted(path, varying)
         alike.setdefault(parted[0], []).append((path, parted[1]))
     return [_group(texts, own) for texts, own in sorted(alike.items())]
 
 
-def _parted(path: str) -> tuple[tuple[str, ...], list[str]]:
+def _varying(words: Iterable[str]) -> re.Pattern:
+    """Return the expression of what may vary between the files of a group, and of what is kept."""
+    alone = "".join(rf"|(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])" for word in sorted(words))
+    return re.compile(f"({_KEPT})|({_SLOT}{alone})") if alone else _PARTS
+
+
+def words_of_times(images: Iterable[Group], labels: Iterable[Group]) -> set[str]:
+    """Find words that tell apart images and, in the same way, their labels: `base` and `fu`, as time points have.
+
+    A word that only images differ in tells channels apart, one that only labels differ in structures.
+    """
+    of_images, of_labels = (_by_word(groups) for groups in (images, labels))
+    return {word for words in of_images & of_labels for word in words}
+
+
+def _by_word(groups: Iterable[Group]) -> set[frozenset[str]]:
+    """Return the sets of words in which paths differ that are alike otherwise, but for numbers: `base`, `fu1`, `fu2`."""
+    alike: dict[str, set[str]] = {}
+    for path in (path for group in groups for path in group.files.values()):
+        for word in set(_WHOLE_WORD.findall(path)):
+            if not _SEQUENCE.fullmatch(word) and not re.fullmatch(_KEPT, word):
+                around = _WHOLE_WORD.sub(
+                    lambda found, word=word: "\n" if found[0] == word else found[0], path
+                )
+                alike.setdefault(re.sub(r"\d+", "#", around), set()).add(word)
+    # Words that numbers alone tell apart need no list.
+    return {
+        frozenset(words)
+        for words in alike.values()
+        if len({word.rstrip("0123456789") for word in words}) > 1
+    }
+
+
+def _parted(path: str, varying: re.Pattern = _PARTS) -> tuple[tuple[str, ...], list[str]]:
     """Part a path into what is written out and what stands in its slots."""
     texts, values, at = [""], [], 0
-    for match in _PARTS.finditer(path):
+    for match in varying.finditer(path):
         texts[-1] += path[at : match.start()]
         at = match.end()
         if match[1]:
@@ -125,6 +200,15 @@ def _folders_alike(paths: list[str]) -> tuple[str, set[str]]:
             inside.setdefault(folder, set()).add(_parted(rest)[0])
     kinds = list(inside.values())
     return top, {name for name, own in inside.items() if len(own) > 1 and kinds.count(own) > 1}
+
+
+def by_each(group: Group, variable: int) -> list[Group]:
+    """Return a group for each value of a variable, which is written out there."""
+    parted: dict[str, list[tuple[str, list[str]]]] = {}
+    for key, path in group.files.items():
+        values = [key[number] for number in group.slots]
+        parted.setdefault(key[variable], []).append((path, values))
+    return [_group(group.texts, own) for _, own in sorted(parted.items())]
 
 
 def _group(texts: tuple[str, ...], own: list[tuple[str, list[str]]]) -> Group:

@@ -68,3 +68,27 @@ def one_person_perhaps(cases: Sequence[Case], remedy: str) -> list[Problem]:
         f"for a subject of its own, so that a model can be tested on a person it was trained on; {remedy}"
     )
     return [Problem("", "", text, WARNING)]
+
+
+def on_two_sides(cases: Sequence[Case]) -> list[Problem]:
+    """Warn of subjects with cases that are trained on and others kept for testing, or with cases of two folds."""
+    of_subject: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        of_subject[case.subject].append(case)
+    problems = []
+    for subject, own in sorted(of_subject.items()):
+        sides: dict[str, str] = {}
+        for case in own:
+            # Without a split a case is trained on, as one that has a fold is.
+            side = "test" if case.split == "test" else "train"
+            if side == "train" and case.fold is not None:
+                side = f"fold {case.fold}"
+            sides.setdefault(side, case.case)
+        if len(sides) > 1:
+            found = ", ".join(f"{side} (case {case})" for side, case in sorted(sides.items()))
+            text = (
+                f"subject {subject} is in {found}; expected one, for all cases of a subject: a run that trains on them is "
+                "refused, unless splits.group_by asks for leaks"
+            )
+            problems.append(Problem(own[0].case, "", text, WARNING))
+    return problems

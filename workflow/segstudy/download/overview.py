@@ -9,7 +9,7 @@ from pathlib import Path
 from segstudy.cases import Case
 from segstudy.download.file_layout import Masks, PatternedFiles
 from segstudy.download.layouts import Listing, list_cases
-from segstudy.download.names import named_safely
+from segstudy.download.names import named_safely, on_two_sides
 from segstudy.download.problems import in_words
 from segstudy.errors import InputError
 from segstudy.images.value_checks import REFUSED
@@ -58,7 +58,9 @@ def overview(name: str, dataset: Dataset) -> Overview:
         f"{where}: {_count(len(listing.cases), 'case')} of {_count(subjects, 'subject')}",
         *_table(listing, dataset),
     ]
-    problems = sorted({*listing.problems, *named_safely(listing.cases)[1]})
+    problems = sorted(
+        {*listing.problems, *named_safely(listing.cases)[1], *on_two_sides(listing.cases)}
+    )
     for verdict, title in (("refused", "refused"), ("warning", "warnings")):
         own = [problem for problem in problems if problem.verdict == verdict]
         if own:

@@ -1,6 +1,7 @@
 """Parts of a proposal of a dataset's settings: names of label values, of structures, and of the modality."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from segstudy.images.files import read_label
 
 LOOKED_INTO = 8
 """Label files that are opened for their values; what others hold is told as unsure."""
+MOST_STRUCTURES = 60
+"""Values without names that are each proposed as a structure; more are numbers of objects."""
 _WORDS_CT = re.compile(r"(?i)(?<![a-z])(ct|hu)(?![a-z])")
 
 
@@ -54,22 +57,39 @@ class Proposal:
         return "".join(f"  {line}\n" for line in dumped.splitlines()) + "".join(remarks)
 
 
-def values_of(files: Sequence[Path]) -> tuple[dict[str, int], list[str]]:
+def values_of(files: Sequence[Path]) -> tuple[dict[str, int | list[int]], list[str]]:
     """Name the values of label files as their headers do, and say what is unsure."""
     values: dict[int, str] = {}
     held: set[int] = set()
+    in_files: Counter[str] = Counter()
     for file in files[:LOOKED_INTO]:
         if file.is_dir():
             continue
-        for name, value in segments.named_segments(file):
+        own = segments.named_segments(file)
+        in_files.update({name for name, _ in own})
+        for name, value in own:
             if name not in values.values():
                 values.setdefault(value, name)
+        if own:
+            continue  # the names are all that counts, and contours have no voxels without an image
         values |= {v: name for v, name in segments.nifti_names(file).items() if v}
         held |= set(np.unique(read_label(file).array).tolist()) - {0}
     if values:
-        return {name_from(name): value for value, name in sorted(values.items())}, []
+        looked = min(len(files), LOOKED_INTO)
+        some = [
+            f"structures: {name} is in {count} of {looked} files"
+            for name, count in sorted(in_files.items())
+            if count < looked
+        ]
+        return {name_from(name): value for value, name in sorted(values.items())}, some
     if not held:
         return {"structure": 1}, ["structures: no label file that was opened holds any"]
+    if len(held) > MOST_STRUCTURES:
+        text = (
+            f"structures: {len(held)} values and no names, as where each object has a number of its own: taken for one "
+            "structure; write which values are which"
+        )
+        return {"structure": sorted(held)}, [text]
     names = {
         f"structure_{value}" if len(held) > 1 else "structure": value for value in sorted(held)
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from segstudy.files import writing
 from segstudy.images.files import Image, write_label
 from segstudy.images.fitting import itk_image
 from segstudy.images.formats import format_of
-from segstudy.images.formats.dicom_files import library
+from segstudy.images.formats.dicom_files import damaged_told, library
+from segstudy.images.formats.dicom_references import referred_to
 from segstudy.images.formats.dicom_series import read as read_series
-from segstudy.images.formats.dicom_series import sorted_headers
 from segstudy.images.names import SLICER
+from segstudy.log import log
 
 COLOURS = (
     *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
@@ -80,9 +82,15 @@ def _write_slicer(path: Path, label: Image, structures: Mapping[str, int], image
 
 def _write_dicom(path: Path, label: Image, structures: Mapping[str, int], image: Path) -> None:
     """Write a DICOM-SEG that refers to each slice of its series; segments are numbered in the structures' order."""
+    with damaged_told(image, "no DICOM-SEG can refer to it"):
+        segmentation = _segmentation(label, structures, image, referred_to(image)[0])
+        with writing(path) as temporary:
+            segmentation.save_as(temporary)
+
+
+def _segmentation(label: Image, structures: Mapping[str, int], image: Path, slices: list):
     pydicom, highdicom = library("pydicom", image), library("highdicom", image)
     codes = library("pydicom.sr.codedict", image).codes
-    slices = sorted_headers(image)
     made_by = highdicom.AlgorithmIdentificationSequence(
         name="segstudy", family=codes.cid7162.ArtificialIntelligence, version=__version__
     )
@@ -101,13 +109,13 @@ def _write_dicom(path: Path, label: Image, structures: Mapping[str, int], image:
     ]
     numbers = np.zeros(max(structures.values()) + 1, np.uint8)
     numbers[list(structures.values())] = np.arange(1, len(structures) + 1)
-    segmentation = highdicom.seg.Segmentation(
+    return highdicom.seg.Segmentation(
         source_images=slices,
         pixel_array=numbers[label.array].transpose(2, 1, 0),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=described,
         series_instance_uid=pydicom.uid.generate_uid(),
-        series_number=100 + int(slices[0].get("SeriesNumber") or 0),
+        series_number=100 + abs(int(slices[0].get("SeriesNumber") or 0)),
         sop_instance_uid=pydicom.uid.generate_uid(),
         instance_number=1,
         manufacturer="segstudy",
@@ -116,17 +124,22 @@ def _write_dicom(path: Path, label: Image, structures: Mapping[str, int], image:
         device_serial_number="0",
         content_label="SEGMENTATION",
     )
-    with writing(path) as temporary:
-        segmentation.save_as(temporary)
 
 
 def _check_series(image: Path) -> None:
+    """Refuse an image that no DICOM-SEG can refer to, by writing one of a single voxel into memory."""
     if format_of(image).read is not read_series:
         raise InputError(
             f"{image}: no DICOM series; --format dicom-seg refers to one. Name the folder of the series, or write "
             "nifti or seg.nrrd"
         )
-    sorted_headers(image)
+    slices, notes = referred_to(image)
+    for note in notes:
+        log.warning("%s: %s", image, note)
+    with damaged_told(image, "no DICOM-SEG can refer to it"):
+        voxels = np.zeros((slices[0].Columns, slices[0].Rows, len(slices)), np.uint8)
+        voxels[0, 0, 0] = 1
+        _segmentation(Image(voxels, np.eye(4)), {"structure": 1}, image, slices).save_as(BytesIO())
 
 
 def _colour(number: int) -> tuple[int, int, int]:

@@ -145,12 +145,20 @@ def seed_of(*names: str) -> int:
 def safe_name(name: str) -> str:
     """Return a name of letters, digits, '.', '_' and '-' alone, a letter or digit first.
 
-    A name that is so already stays. Umlauts are spelt out, accents left away; of a name that has nothing
-    left, a digest stands for it.
+    A name that is so already stays. Umlauts are spelt out, accents left away; where letters of other scripts are
+    left away, a digest of the whole name stands behind what is left, so that two names stay two.
     """
     if SAFE_NAME.fullmatch(name):
         return name
     spelt = composed(name).translate(_SPELT)
     plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
     found = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")
-    return found or f"case_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    lost = any(letter.isalnum() and not _is_plain(letter) for letter in spelt)
+    if found and not lost:
+        return found
+    return f"{found or 'case'}_{hashlib.sha256(composed(name).encode()).hexdigest()[:8]}"
+
+
+def _is_plain(letter: str) -> bool:
+    """Tell whether something is left of a letter without its accents."""
+    return bool(unicodedata.normalize("NFKD", letter).encode("ascii", "ignore"))

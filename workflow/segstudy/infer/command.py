@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,8 +271,7 @@ def _predict_images(options: argparse.Namespace) -> None:
     check_folder_name(options.output)
     written = LABEL_FORMATS[options.format]
     images = named_images(options.images, options.output, written.suffix)
-    for paths in images.values():
-        written.check(paths[0])
+    images, refused = _checked(images, written.check)
     trained, device = _load(options)
     structures = {name: number for number, name in enumerate(trained.structures, 1)}
     if options.structures is not None:
@@ -288,7 +288,34 @@ def _predict_images(options: argparse.Namespace) -> None:
             "--postprocessing takes a fold's postprocessing.json"
         )
     print(_listing(structures, [name for name in choices if choices[name].keep_largest]))
-    predict_images(trained, images, structures, choices, device, options.output, options.format)
+    try:
+        predict_images(trained, images, structures, choices, device, options.output, options.format)
+    except InputError as error:
+        raise InputError("\n".join([*refused, str(error)])) from None
+    if refused:
+        raise InputError("\n".join(refused))
+
+
+def _checked(
+    images: Mapping[str, tuple[Path, ...]], check: Callable[[Path], None]
+) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """Return the images whose labels can be written, and why those of others cannot; InputError where none can."""
+    from segstudy.log import log
+
+    good, refused = {}, []
+    for name, paths in images.items():
+        try:
+            check(paths[0])
+            good[name] = paths
+        except InputError as error:
+            refused.append(str(error))
+    if refused and len(images) > 1:
+        refused.append(f"{len(refused)} of {len(images)} images were refused before the prediction")
+    if not good:
+        raise InputError("\n".join(refused))
+    for line in refused:
+        log.error("%s", line)
+    return good, refused
 
 
 def _listing(structures: dict[str, int], reduced: list[str]) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segstudy.errors import InputError
-from segstudy.images.names import NIFTI, OTHER, composed, is_image, stem
-from segstudy.images.unreadable import cases_in
+from segstudy.images.names import NIFTI, OTHER, composed, is_image, is_picture, stem
+from segstudy.images.unreadable import cases_in, is_dicom
 
 NOT_READ = (
     *(".img.gz", ".mnc", ".gipl", ".gipl.gz", ".vti"),
@@ -27,6 +27,17 @@ def label_files(folder: Path) -> dict[str, Path]:
             raise InputError(f"{folder}: {paths[0].name} and {paths[1].name} have one name")
         files[name] = paths[0]
     return files
+
+
+def is_one_image(folder: Path, other: str) -> bool:
+    """Tell whether a folder holds one label map: a DICOM object alone, or a stack of pictures.
+
+    other: name of the label map that it is compared with; a picture of this name is a case of its own.
+    """
+    inside = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    if len(inside) == 1 and is_dicom(inside[0]):
+        return True
+    return bool(inside) and all(is_picture(path) and stem(path) != other for path in inside)
 
 
 def check_layout(folder: Path, present: Collection[str], lacking: Collection[str] = ()) -> None:

@@ -22,7 +22,7 @@ from segstudy.images.files import (
 from segstudy.images.fitting import extended, fitted, has_same_voxels, resampled
 from segstudy.images.grids import Grid
 from segstudy.images.headers import say_warnings
-from segstudy.images.names import stem
+from segstudy.images.names import composed, stem
 from segstudy.images.segments import (
     apply_value_map,
     check_segment_names,
@@ -37,6 +37,7 @@ from segstudy.metrics.calibration import with_calibration
 from segstudy.metrics.folders import (
     check_endings,
     check_layout,
+    is_one_image,
     label_files,
     one_file_per_structure,
     unread,
@@ -115,6 +116,8 @@ def measured_structures(settings: MeasureSettings) -> dict[str, tuple[int, ...]]
 def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()) -> list[Pair]:
     """Pair two files, or the files of two folders with the same names but for the suffix.
 
+    Beside a file, the folder of a DICOM object or of a stack of pictures is one image.
+
     A reference without a prediction stays in; predictions without a reference are named in the log.
 
     Parameters
@@ -127,14 +130,16 @@ def of_files(reference: Path, prediction: Path, structures: Collection[str] = ()
     for path in (reference, prediction):
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    if reference.is_dir() != prediction.is_dir():
+    folders = [path for path in (reference, prediction) if path.is_dir()]
+    file = prediction if reference.is_dir() else reference
+    if len(folders) == 1 and not is_one_image(folders[0], stem(file)):
         message = f"{reference} and {prediction}: expected two files or two folders"
         files = label_files(prediction) if prediction.is_dir() else {}
         if len(files) > 1 and stem(reference) not in files:
             message += f"; if {prediction} holds {one_file_per_structure(files.values())}"
         raise InputError(message)
-    if not reference.is_dir():
-        case = stem(reference)
+    if len(folders) < 2:
+        case = composed(reference.name) if reference.is_dir() else stem(reference)
         for path in (prediction, reference):
             if len(structures) > 1 and stem(path) in structures:
                 raise InputError(f"{path}: {one_file_per_structure([path])}")

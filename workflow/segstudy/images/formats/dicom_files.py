@@ -6,6 +6,7 @@ A message names files, numbers and geometry, never a field that may tell of a pa
 import hashlib
 import importlib
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,15 @@ CONTOURS = "1.2.840.10008.5.1.4.1.1.481.3"
 def library(name: str, path: Path) -> ModuleType:
     """Import pydicom, highdicom or a module of theirs; InputError that names the extra to install.
 
-    What pydicom would warn of holds values of fields, so it is not asked to check them.
+    What they would warn of and log holds values of fields, so they are not asked to check them, and are silent.
     """
     try:
         module, config = importlib.import_module(name), importlib.import_module("pydicom.config")
         config.settings.reading_validation_mode = config.IGNORE
-        for logger in ("pydicom", "highdicom"):
-            logging.getLogger(logger).setLevel(logging.CRITICAL)
+        config.settings.writing_validation_mode = config.IGNORE
+        for chatty in ("pydicom", "highdicom"):
+            logging.getLogger(chatty).setLevel(logging.CRITICAL)
+            warnings.filterwarnings("ignore", module=rf"{chatty}(\.|$)")
         return module
     except ImportError:
         raise InputError(
@@ -39,15 +42,18 @@ def library(name: str, path: Path) -> ModuleType:
 
 
 @contextmanager
-def damaged_told(path: Path) -> Iterator[None]:
-    """Turn what pydicom and highdicom raise for a file into an InputError, without their words, which hold values of fields."""
+def damaged_told(path: Path, what: str = "not readable as DICOM") -> Iterator[None]:
+    """Turn what pydicom and highdicom raise for a file into an InputError, without their words, which hold values of fields.
+
+    what: the message's first words.
+    """
     try:
         yield
     except (InputError, MemoryError):
         raise
     except Exception as error:  # of many kinds, by what is damaged
         raise InputError(
-            f"{path}: not readable as DICOM ({type(error).__name__}): damaged, or a field that it needs is missing "
+            f"{path}: {what} ({type(error).__name__}): damaged, or a field that it needs is missing "
             "or odd; export it again"
         ) from None
 

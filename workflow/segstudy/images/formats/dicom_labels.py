@@ -39,9 +39,10 @@ def read_segmentation(path: Path, wanted: Collection[int] | None = None) -> Stor
             masks.append(SegmentMask(_label_of(segmentation, number), int(number), mask > 0.5))
         if affine is None:
             raise InputError(f"{path}: a segmentation without segments")
+        is_fractional = segmentation.SegmentationType == "FRACTIONAL"
     array, notes = combine(masks, masks[0].mask.shape)
     check_grid(path, array.shape, affine)
-    if segmentation.SegmentationType == "FRACTIONAL":
+    if is_fractional:
         notes = (
             *notes,
             "fractional segments: a voxel of more than 0.5 counts as one of the segment",

@@ -61,9 +61,17 @@ def read(path: Path) -> Stored:
     """
     pydicom = library("pydicom", path)
     with damaged_told(path):
-        slices = [pydicom.dcmread(file) for file in files_in(path)]
-        slices = [one for one in slices if "PixelData" in one and one.Modality != "SEG"]
+        slices = []
+        for file in files_in(path):
+            with damaged_told(path, f"{file.name}: not readable as DICOM"):
+                slices.append(pydicom.dcmread(file))
+        slices = [one for one in slices if "Rows" in one and one.Modality != "SEG"]
         _check_series(path, slices)
+        for one in slices:
+            if "PixelData" not in one:
+                raise InputError(
+                    f"{path}: {Path(one.filename).name}: a slice without voxels (PixelData); export the series again"
+                )
         if "NumberOfFrames" in slices[0] and "SharedFunctionalGroupsSequence" in slices[0]:
             return _read_frames(path, slices)
         slices, affine, notes = _sorted(path, slices)
@@ -247,6 +255,17 @@ def _step(
             f"{path}: {count} slice{'s' * (count > 1)} missing, the first at {heights[missing[0]] + spacing:.6g} mm along the "
             f"normal, of {len(slices) + count} with a spacing of {spacing:.4g} mm; export the series again"
         )
+    along = np.abs(
+        heights
+        - heights[0]
+        - np.arange(len(places)) * (heights[-1] - heights[0]) / (len(places) - 1)
+    )
+    if along.max() <= UNEVEN * spacing:
+        beside = Path(slices[int(np.argmax(off))].filename).name
+        raise InputError(
+            f"{path}: slices are shifted in their plane: {beside} lies {off.max():.4g} mm beside the line of the others; expected "
+            f"a straight stack, to {UNEVEN:.0%} of the spacing of {spacing:.4g} mm: export the series again, or resample it"
+        )
     raise InputError(
         f"{path}: uneven slices: from {gaps.min():.4g} to {gaps.max():.4g} mm apart; expected one spacing, to "
         f"{UNEVEN:.0%}. Resample the series to even slices, as dcm2niix does (its file named _Eq)"
@@ -278,7 +297,10 @@ def _voxels(path: Path, slices: list, shape: tuple[int, int, int]) -> np.ndarray
     for start in range(0, shape[2], BLOCK):
         count = min(BLOCK, shape[2] - start)
         for n in range(count):
-            block[n] = _rescaled(path, slices[start + n])
+            with damaged_told(
+                path, f"{Path(slices[start + n].filename).name}: not readable as DICOM"
+            ):
+                block[n] = _rescaled(path, slices[start + n])
             slices[start + n] = None
         volume[:, :, start : start + count] = block[:count].T
     return volume
@@ -317,10 +339,10 @@ def _read_frames(path: Path, slices: Sequence) -> Stored:
     image = highdicom.Image.from_dataset(slices[0], copy=False)
     try:
         volume = image.get_volume(dtype=np.float32)
-    except (RuntimeError, ValueError) as error:  # whose words may hold values of fields
+    except (RuntimeError, ValueError):  # whose words may hold values of fields
         raise InputError(
-            f"{path}: its frames make no volume ({type(error).__name__}); expected parallel frames of one phase, evenly "
-            "spaced. Export each phase as a series of slices"
+            f"{path}: its {image.number_of_frames} frames make no volume; expected one stack of parallel, evenly "
+            "spaced frames: export each stack as a file or series of its own"
         ) from None
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
     check_grid(path, volume.array.shape, affine)
