@@ -133,8 +133,8 @@ def test_folders_of_each_layout_become_patterns(tmp_path):
         put(tmp_path / "ref" / f"{case}.nii.gz")
         put(tmp_path / "plain" / f"{case}.nii.gz", 3 * LABEL)
         put(tmp_path / "monai" / case / f"{case}_trans.nii.gz")
-        for structure in ("liver", "spleen"):
-            put(tmp_path / "total" / case / f"{structure}.nii.gz")
+        for value, structure in enumerate(("liver", "spleen"), 1):
+            put(tmp_path / "total" / case / f"{structure}.nii.gz", value == LABEL)
     folders = [str(tmp_path / name) for name in ("ref", "plain", "monai", "total")]
     told = new_from(["predictions", *folders], tmp_path / "study.yaml")
     content = yaml.safe_load((tmp_path / "study.yaml").read_text())
