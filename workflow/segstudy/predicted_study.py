@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from segstudy.errors import InputError
-from segstudy.files import read_json, write_text
+from segstudy.files import read_mapping, write_text
 from segstudy.prediction_folders import files_in, find_pattern, values_of
 from segstudy.sides import likely_pairs
 from segstudy.words import count
@@ -171,7 +171,9 @@ def labels_of(described: Mapping[str, Any], where: Path) -> Labels:
     single, regions, ignore = {}, {}, None
     for name, value in given.items():
         values = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, int) and not isinstance(one, bool) for one in values):
+        if not values or not all(
+            isinstance(one, int) and not isinstance(one, bool) for one in values
+        ):
             raise InputError(
                 f"{where}: labels.{name}: found {value!r}; expected a whole number, or several"
             )
@@ -226,7 +228,9 @@ def plain_folders(
         ),
         None,
     )
-    meant = labels_of(_json(described), described) if described else _by_value(labels.values())
+    meant = (
+        labels_of(read_mapping(described), described) if described else _by_value(labels.values())
+    )
     models, notes = {}, []
     for folder in predictions:
         name = key_of(folder.resolve().name)
@@ -273,13 +277,6 @@ def _images(folder: Path | None, case: str) -> tuple[Path, ...]:
             f"{folder}: no image of case {case}; expected {case}.nii.gz or {case}_0000.nii.gz"
         )
     return tuple(files[name] for name in names)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected names and values, as in nnU-Net's file of this name")
-    return content
 
 
 def told(study: PredictedStudy, file: Path, table: Path) -> list[str]:
