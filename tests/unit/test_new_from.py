@@ -259,3 +259,14 @@ def test_what_cannot_be_read_is_told_without_a_trace(tmp_path, monkeypatch, caps
     assert cli.main(["new", "study.yaml", *words]) == 1
     assert told in capsys.readouterr().err
     assert not (tmp_path / "study.yaml").exists()
+
+
+def test_cases_named_as_several_of_one_person_are_told(tmp_path):
+    for case in ("P01_early", "P01_late", "P02_early", "P02_late"):
+        put(tmp_path / "ref" / f"{case}.nii.gz")
+        put(tmp_path / "pred" / f"{case}.nii.gz")
+    told = new_from(
+        ["predictions", str(tmp_path / "ref"), str(tmp_path / "pred")], tmp_path / "study.yaml"
+    )
+    assert "4 cases are named as several of one person are, such as P01_early and P01_late" in told
+    assert "write one subject for a person's scans" in told

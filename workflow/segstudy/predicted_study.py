@@ -15,6 +15,7 @@ import yaml
 
 from segstudy.errors import InputError
 from segstudy.files import read_mapping, write_text
+from segstudy.images.names import named_alike
 from segstudy.prediction_folders import files_in, find_pattern, values_of
 from segstudy.sides import likely_pairs
 from segstudy.words import count
@@ -282,8 +283,19 @@ def _images(folder: Path | None, case: str) -> tuple[Path, ...]:
 def told(study: PredictedStudy, file: Path, table: Path) -> list[str]:
     """Return the lines that say what was written and what to do next."""
     folds = f", of {count(study.folds, 'fold')}" if study.folds else ""
+    alike = named_alike(row.case for row in study.rows)
+    scans = (
+        [
+            f"{table}: {sum(map(len, alike))} cases are named as several of one person are, such as {' and '.join(alike[0][:2])}, "
+            "and each is taken for a subject of its own, so that tests would count them as independent: write one subject "
+            "for a person's scans"
+        ]
+        if alike
+        else []
+    )
     return [
         f"{file}: {count(len(study.models), 'model')} ({', '.join(study.models)})",
         f"{table}: {count(len(study.rows), 'case')}{folds}; where a person has several scans, give these one subject",
+        *scans,
         *study.notes,
     ]

@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segstudy.errors import InputError
@@ -107,3 +107,16 @@ def safe_name(name: str) -> str:
     plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
     found = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")
     return found or f"case_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def named_alike(cases: Iterable[str]) -> list[list[str]]:
+    """Return the names that time points of one person have, a list a person; none where all names begin alike.
+
+    Such are names that begin alike, up to their last part, in a text with a number that other cases do not
+    begin with: `P01_early` and `P01_late`, beside `P02_early`.
+    """
+    begins: dict[str, list[str]] = {}
+    for case in cases:
+        if match := re.fullmatch(r"(.*\d.*)[-_. ][^-_. ]+", case):
+            begins.setdefault(match[1], []).append(case)
+    return [sorted(names) for names in begins.values() if len(names) > 1] if len(begins) > 1 else []
