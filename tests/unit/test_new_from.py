@@ -128,13 +128,106 @@ def test_regions_and_ignored_values_of_nnunet_are_the_studys(tree, tmp_path):
     assert study.composite_regions == {"whole": ("label_1", "core")}
 
 
+def rows_of(tmp_path):
+    """Case -> fold, or None, by the table that was written."""
+    lines = (tmp_path / "study.cases.tsv").read_text().splitlines()
+    has_fold = lines[0].endswith("\tfold")
+    cells = [line.split("\t") for line in lines[1:]]
+    return {row[0]: int(row[-1]) if has_fold else None for row in cells}
+
+
+def put_splits(tree, val, names="abcd"):
+    """Write splits with these validation cases, and predictions of the 2d model by them."""
+    splits = [{"train": sorted(set(names) - set(one)), "val": list(one)} for one in val]
+    put_json(tree.parents[1] / "nnUNet_preprocessed" / tree.name / "splits_final.json", splits)
+    for model in tree.glob("nnUNetTrainer*"):
+        for old in model.glob("fold_*/validation/*"):
+            old.unlink()
+        for fold, one in enumerate(val):
+            for case in one:
+                put(model / f"fold_{fold}" / "validation" / f"{case}.nii.gz")
+
+
+def test_of_repeated_hold_outs_each_case_is_of_the_first_fold_that_validates_it(tree, tmp_path):
+    put_splits(tree, ["ab", "bc", "ac"])
+    told = new_from(["nnunet", str(tree)], tmp_path / "study.yaml", raw=tmp_path / "raw")
+    assert rows_of(tmp_path) == {"a": 0, "b": 0, "c": 1}
+    study = read_study(tmp_path / "study.yaml")
+    check_tables(study)
+    assert study.folds == [0, 1]  # the third has no case that the others do not test
+    assert "3 cases of 3 validated by several folds, e.g. a by [0, 2]" in told
+    assert "folds [2] are left out" in told
+    assert "1 case of 4 validated by no fold, e.g. d: not tested here" in told
+
+
+def test_a_case_that_only_one_trained_fold_validates_is_tested_by_that(tree, tmp_path):
+    put_splits(tree, ["ab", "bc", "ad"])
+    for file in tree.glob("nnUNetTrainer*/fold_2/validation/*"):
+        file.unlink()
+    told = new_from(["nnunet", str(tree)], tmp_path / "study.yaml", raw=tmp_path / "raw")
+    assert rows_of(tmp_path) == {"a": 0, "b": 0, "c": 1, "d": 2}
+    assert read_study(tmp_path / "study.yaml").folds == [0, 1]
+    assert "1 case of 4 validated by several folds, e.g. b by [0, 1]" in told
+    assert "1 case of 4 validated by folds that are not compared, e.g. d by 2: not tested" in told
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["splits", "no splits"])
+def test_a_tree_with_gathered_predictions_alone_is_read(tree, tmp_path, known):
+    for file in tree.glob("nnUNetTrainer*/fold_*/validation/*"):
+        file.unlink()
+    if not known:
+        (tmp_path / "nnUNet_preprocessed" / tree.name / "splits_final.json").unlink()
+    told = new_from(["nnunet", str(tree)], tmp_path / "study.yaml", raw=tmp_path / "raw")
+    study = read_study(tmp_path / "study.yaml")
+    check_tables(study)
+    folds = {"a": 0, "b": 0, "c": 1, "d": 1}
+    assert rows_of(tmp_path) == (folds if known else dict.fromkeys("abcd"))
+    assert study.folds == ([0, 1] if known else [0])
+    assert study.models["nnunet_2d"].files.endswith("2d/crossval_results_folds_0_1/{case}.nii.gz")
+    assert ("which fold predicted a case is not known" in told) != known
+
+
+SPLITS_FILE = "../../../nnUNet_preprocessed/Dataset007_Liver/splits_final.json"
+MODEL = "nnUNetTrainer__nnUNetPlans__2d"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("dataset.json", DESCRIBED | {"channel_names": ["T1"]}, r"channel_names: found \['T1'\]; expected numbers and"),
+        ("dataset.json", DESCRIBED | {"labels": {"liver": []}}, r"labels\.liver: found \[\]; expected a whole number"),
+        ("dataset.json", DESCRIBED | {"file_ending": 3}, "file_ending: found 3; expected an ending"),
+        ("dataset.json", [], "found a list; expected names and values"),
+        (SPLITS_FILE, [{"train": ["a"], "val": 3}], "fold 0: val: found 3; expected a list of cases' names"),
+        (SPLITS_FILE, [{"train": "abc", "val": []}], "fold 0: train: found 'abc'; expected a list"),
+        (SPLITS_FILE, [{"train": []}], "fold 0: val: found nothing; expected a list"),
+        (SPLITS_FILE, {"train": []}, r"found \{'train': \[\]\}; expected a list of \{train"),
+        (SPLITS_FILE, SPLITS[:1], "has 1 fold, and fold 1 was predicted"),
+        ("fold_0/validation/summary.json", [], "found a list; expected names and values"),
+        ("fold_0/validation/summary.json", {"metric_per_case": {"a": 1}}, "metric_per_case: found {'a': 1}; expected a list"),
+        ("fold_0/validation/summary.json", {"metric_per_case": [{}]}, "expected a list of cases, each with reference_file"),
+        ("fold_0/debug.json", [], "found a list; expected names and values"),
+        ("crossval_results_folds_0_1/postprocessing.json", [], "found a list; expected names and values"),
+    ],
+)  # fmt: skip
+def test_malformed_files_of_a_tree_are_told_in_a_sentence(tree, tmp_path, file, content, told):
+    path = tree / MODEL / file
+    put_json(tree / MODEL / "fold_0" / "validation" / "summary.json", {"metric_per_case": [
+        {"reference_file": str(tmp_path / "raw" / tree.name / "labelsTr" / "a.nii.gz")}
+    ]})  # fmt: skip
+    put_json(path, content)
+    with pytest.raises(InputError, match=told) as error:
+        new_from(["nnunet", str(tree)], tmp_path / "study.yaml")
+    assert path.name in str(error.value)
+
+
 def test_folders_of_each_layout_become_patterns(tmp_path):
     for case in ("p_1", "p_11"):
         put(tmp_path / "ref" / f"{case}.nii.gz")
         put(tmp_path / "plain" / f"{case}.nii.gz", 3 * LABEL)
         put(tmp_path / "monai" / case / f"{case}_trans.nii.gz")
-        for structure in ("liver", "spleen"):
-            put(tmp_path / "total" / case / f"{structure}.nii.gz")
+        for value, structure in enumerate(("liver", "spleen"), 1):
+            put(tmp_path / "total" / case / f"{structure}.nii.gz", value == LABEL)
     folders = [str(tmp_path / name) for name in ("ref", "plain", "monai", "total")]
     told = new_from(["predictions", *folders], tmp_path / "study.yaml")
     content = yaml.safe_load((tmp_path / "study.yaml").read_text())
@@ -166,3 +259,14 @@ def test_what_cannot_be_read_is_told_without_a_trace(tmp_path, monkeypatch, caps
     assert cli.main(["new", "study.yaml", *words]) == 1
     assert told in capsys.readouterr().err
     assert not (tmp_path / "study.yaml").exists()
+
+
+def test_cases_named_as_several_of_one_person_are_told(tmp_path):
+    for case in ("P01_early", "P01_late", "P02_early", "P02_late"):
+        put(tmp_path / "ref" / f"{case}.nii.gz")
+        put(tmp_path / "pred" / f"{case}.nii.gz")
+    told = new_from(
+        ["predictions", str(tmp_path / "ref"), str(tmp_path / "pred")], tmp_path / "study.yaml"
+    )
+    assert "4 cases are named as several of one person are, such as P01_early and P01_late" in told
+    assert "write one subject for a person's scans" in told

@@ -332,3 +332,31 @@ def test_a_list_has_other_bytes_where_something_in_it_was_replaced(cohort, tmp_p
     write_list(tmp_path / "list.txt", named)
     assert (tmp_path / "list.txt").read_bytes() != before
     assert listed([tmp_path / "list.txt"]) == named
+
+
+def test_a_mistyped_file_of_training_splits_is_refused_with_the_near_name(place):
+    file = study("c.tsv")
+    Path("my/c.tsv").touch()
+    Path("my/pre").mkdir()
+    right = Path("my/pre/splits_final.json")
+    content = yaml.safe_load(file.read_text())
+
+    def check(named: str) -> None:
+        model = {"trainer": "predictions", "files": "p/{case}.nii.gz", "training_splits": named}
+        file.write_text(yaml.safe_dump(content | {"models": {"there": model}}))
+        check_sources(read_study(file), file)
+
+    right.write_text('[{"train": ["a"], "val": ["b"]}]')
+    check("pre/splits_final.json")
+    where = r"my/study\.yaml, line \d+, column \d+: models\.there\.training_splits"
+    with pytest.raises(
+        InputError, match=rf"{where}: .*no such file; .*; did you mean .*pre/splits_final\.json\?"
+    ):
+        check("pre/split_final.json")
+    with pytest.raises(InputError, match=r"no such file; .*; did you mean .*my/pre\?"):
+        check("prep/splits_final.json")
+    with pytest.raises(InputError, match=r"no such file; .*; my/elsewhere is not there"):
+        check("elsewhere/deep/splits_final.json")
+    right.write_text('[{"train": ["a"], "val": 3}]')
+    with pytest.raises(InputError, match=rf"{where}: .*fold 0: val: found 3; expected a list"):
+        check("pre/splits_final.json")

@@ -168,6 +168,18 @@ def read_json(path: Path | str) -> Any:
     return parse_json(text, str(path), allow_nan=True)
 
 
+def read_mapping(path: Path | str) -> dict[str, Any]:
+    """Read a JSON file that holds names and values.
+
+    Raises InputError where it is missing, is no JSON, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        kind = {list: "a list", str: "a text"}.get(type(content), repr(content))
+        raise InputError(f"{path}: found {kind}; expected names and values, {{...}}")
+    return content
+
+
 def parse_json(text: str, where: str, allow_nan: bool = False) -> Any:
     """Parse JSON that others may have written.
 

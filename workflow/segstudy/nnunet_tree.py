@@ -4,12 +4,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from segstudy.errors import InputError
-from segstudy.files import read_json
+from segstudy.files import read_mapping
 from segstudy.predicted_study import PredictedStudy, Row, key_of, labels_of
+from segstudy.training_splits import read_folds
+from segstudy.words import count
 
 MR = re.compile(r"mr|t1|t2|flair|dwi|adc|pd", re.IGNORECASE)
 """Names of channels that are MR."""
@@ -33,11 +36,22 @@ class TrainedModel:
     parts: tuple[str, ...]
     ending: str
 
-    @property
+    @cached_property
     def folds(self) -> list[int]:
         """Return the folds whose validation cases are predicted."""
+        return self.own_folds or self.gathered_folds
+
+    @cached_property
+    def own_folds(self) -> list[int]:
+        """Return the folds that have a folder of their predictions."""
         found = [path.parent.name[5:] for path in self.folder.glob("fold_*/validation")]
         return sorted(int(fold) for fold in found if fold.isdecimal() and self.cases(int(fold)))
+
+    @cached_property
+    def gathered_folds(self) -> list[int]:
+        """Return the folds whose predictions lie together, by their folder's name."""
+        gathered = _crossval(self)
+        return sorted(map(int, re.findall(r"_(\d+)", gathered[-1].name))) if gathered else []
 
     def cases(self, fold: int) -> list[str]:
         """Return the cases that a fold has predicted."""
@@ -69,30 +83,26 @@ def read_tree(folders: Sequence[Path], raw: Path | None = None) -> PredictedStud
     notes: list[str] = []
     splits = _splits_file(found, folders, dataset)
     folds = _common_folds(found, notes)
-    if splits:
-        of_case = {
-            name: number for number, one in enumerate(read_json(splits)) for name in one["val"]
-        }
-        number = len(read_json(splits))
-    else:
-        of_case = {
-            name: fold for model in found for fold in model.folds for name in model.cases(fold)
-        }
-        number = max(folds, default=-1) + 1
-        notes.append(
-            "no splits_final.json was found, so folds are those of the validation folders, and no leak can be told; name the "
-            "folder that has it (nnUNet_preprocessed/DATASET) beside the others"
+    validated = _validated(found, splits, notes)
+    number = max(validated, default=-1) + 1
+    if validated and max(folds, default=0) >= number:
+        raise InputError(
+            f"{splits}: has {count(number, 'fold')}, and fold {folds[-1]} was predicted (counted from 0); name the folder of "
+            "the splits that these were trained by"
         )
-    if number > 1 and folds:
-        tested = of_case
-    else:  # one split alone: its cases are tested, and there is nothing to cross
-        tested = {name: fold for name, fold in of_case.items() if fold in folds} or of_case
+    if validated:
+        tested, folds = _tested(validated, folds or sorted(validated), notes)
+    else:  # nothing tells which fold predicted which case
+        gathered = {name for model in found for name in _cases(_crossval(model)[-1], ending)}
+        tested, folds = dict.fromkeys(sorted(gathered), 0), []
+    if number == 1:
+        tested = {name: fold for name, fold in tested.items() if fold in folds}
     source = _raw_folder(raw, dataset)
     rows = _rows(
         tested, source or _labels_folder(found, dataset), source is not None, described, ending
     )
     models = _models(found, folds, splits, number > 1, notes)
-    channels = [key_of(str(name)) for name in described.get("channel_names", {0: "image"}).values()]
+    channels = list(map(key_of, _channels(described, home / "dataset.json")))
     if len(set(channels)) < len(channels):
         channels = [f"channel_{place}" for place in range(len(channels))]
     if source is None:
@@ -149,10 +159,25 @@ def _dataset(models: Sequence[TrainedModel], folders: Sequence[Path]) -> str:
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    content = read_json(folder / "dataset.json")
-    if not isinstance(content, dict):
-        raise InputError(f"{folder / 'dataset.json'}: expected names and values")
+    file = folder / "dataset.json"
+    content = read_mapping(file)
+    ending = content.get("file_ending", ".nii.gz")
+    if not isinstance(ending, str) or not ending.startswith("."):
+        raise InputError(
+            f"{file}: file_ending: found {ending!r}; expected an ending such as .nii.gz"
+        )
+    _channels(content, file)
     return content
+
+
+def _channels(described: Mapping[str, Any], file: Path) -> list[str]:
+    """Return the names of the channels. Raises InputError where they are none."""
+    given = described.get("channel_names", {"0": "image"})
+    if not isinstance(given, dict) or not given:
+        raise InputError(
+            f'{file}: channel_names: found {given!r}; expected numbers and names, such as {{"0": "CT"}}'
+        )
+    return list(map(str, given.values()))
 
 
 def _crossval(model: TrainedModel) -> list[Path]:
@@ -224,7 +249,7 @@ def _models(
     for model in trained:
         name, fold = names[model.folder], "{fold}" if crossed else str((folds or [0])[0])
         gathered = _crossval(model)
-        where = model.folder / f"fold_{fold}" / "validation" if model.folds else gathered[-1]
+        where = model.folder / f"fold_{fold}" / "validation" if model.own_folds else gathered[-1]
         models[name] = {"files": where / f"{{case}}{model.ending}", **told}
         if (model.folder / "fold_all").is_dir():
             notes.append(f"{name}: fold_all is left out, since it was trained on all cases")
@@ -238,7 +263,7 @@ def _models(
         chosen = folder / "postprocessing.json"
         if not _cases(folder / "postprocessed", trained[0].ending):
             continue
-        if chosen.is_file() and not read_json(chosen).get("postprocessing_fns"):
+        if chosen.is_file() and not read_mapping(chosen).get("postprocessing_fns"):
             notes.append(f"{name}: nnU-Net chose no post-processing, so there is no variant of it")
             continue
         models[f"{name}_postprocessed"] = {
@@ -292,23 +317,93 @@ def _splits_file(
     )
     if found is None:
         return None
-    content = read_json(found)
-    if not (
-        isinstance(content, list)
-        and content
-        and all(isinstance(one, dict) and {"train", "val"} <= one.keys() for one in content)
-    ):
-        raise InputError(
-            f"{found}: expected a list of {{train: [case, ...], val: [case, ...]}}, a fold each"
-        )
     return found.resolve()
+
+
+def _validated(
+    models: Sequence[TrainedModel], splits: Path | None, notes: list[str]
+) -> dict[int, list[str]]:
+    """Return the cases that each fold validates; none where nothing tells."""
+    if splits:
+        folds = read_folds(splits)
+        every = sorted({name for one in folds for name in (*one["train"], *one["val"])})
+        validated = {number: one["val"] for number, one in enumerate(folds)}
+        never = sorted(set(every) - {name for names in validated.values() for name in names})
+        if never:
+            notes.append(
+                f"{splits}: {count(len(never), 'case')} of {len(every)} validated by no fold, e.g. {never[0]}: not tested here"
+            )
+        return validated
+    found: dict[int, list[str]] = {}
+    for model in models:
+        for fold in model.own_folds:
+            found.setdefault(fold, []).extend(model.cases(fold))
+    what = (
+        "folds are those of the validation folders"
+        if found
+        else "which fold predicted a case is not known, and all are tested as of one"
+    )
+    notes.append(
+        f"no splits_final.json was found, so {what}, and no leak can be told; name the folder that has it "
+        "(nnUNet_preprocessed/DATASET) beside the others"
+    )
+    return found
+
+
+def _tested(
+    validated: Mapping[int, Sequence[str]], folds: Sequence[int], notes: list[str]
+) -> tuple[dict[str, int], list[int]]:
+    """Give each case to one of the folds that validate it, of those compared first; tell of what is not compared.
+
+    Parameters
+    ----------
+    validated
+        Fold -> cases that it validates.
+    folds
+        Those that all models have predicted.
+    notes
+        What a person should know, to which this adds.
+
+    Returns
+    -------
+    tested : dict
+        Case -> fold.
+    folds : list of int
+        Those left that test a case.
+    """
+    by_case: dict[str, list[int]] = {}
+    for fold, names in validated.items():
+        for name in dict.fromkeys(names):
+            by_case.setdefault(name, []).append(fold)
+    compared = {
+        name: [fold for fold in own if fold in folds] or own[:1] for name, own in by_case.items()
+    }
+    several = {name: own for name, own in compared.items() if len(own) > 1}
+    if several:
+        first, own = next(iter(sorted(several.items())))
+        notes.append(
+            f"{count(len(several), 'case')} of {len(by_case)} validated by several folds, e.g. {first} by {own}: each is tested "
+            "by the first of them, and its further predictions are not measured"
+        )
+    tested = {name: own[0] for name, own in compared.items()}
+    without = sorted(name for name, fold in tested.items() if fold not in folds)
+    if folds and without:
+        notes.append(
+            f"{count(len(without), 'case')} of {len(by_case)} validated by folds that are not compared, e.g. {without[0]} by "
+            f"{tested[without[0]]}: not tested"
+        )
+    left = [fold for fold in folds if fold in tested.values()]
+    if len(left) < len(folds):
+        empty = sorted(set(folds) - set(left))
+        notes.append(f"folds {empty} are left out: other folds test all that they validate")
+    return tested, left
 
 
 def _noted_folders(models: Iterable[TrainedModel]) -> Iterator[Path]:
     """Return the folders of preprocessed data that trainings noted in `debug.json`."""
     for model in models:
         for file in sorted(model.folder.glob("fold_*/debug.json")):
-            noted = read_json(file).get("preprocessed_dataset_folder_base")
+            noted = read_mapping(file).get("preprocessed_dataset_folder_base")
             if isinstance(noted, str):
                 yield Path(noted)
 
@@ -329,8 +424,13 @@ def _labels_folder(models: Sequence[TrainedModel], dataset: str) -> Path:
     places = []
     for model in models:
         for file in sorted(model.folder.glob("*/**/summary.json")):
-            measured = read_json(file).get("metric_per_case") or ()
-            places += [Path(one["reference_file"]).parent for one in measured[:1]]
+            measured = read_mapping(file).get("metric_per_case") or []
+            try:
+                places += [Path(one["reference_file"]).parent for one in measured[:1]]
+            except (TypeError, KeyError):
+                raise InputError(
+                    f"{file}: metric_per_case: found {str(measured)[:60]}; expected a list of cases, each with reference_file"
+                ) from None
     places += [folder / "gt_segmentations" for folder in _noted_folders(models)]
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
@@ -349,11 +449,16 @@ def _rows(
     ending: str,
 ) -> list[Row]:
     """Return a row of the table for each case, with its files. Raises InputError for those that are missing."""
-    listed = _described(folder).get("dataset", {}) if (folder / "dataset.json").is_file() else {}
-    channels = len(described.get("channel_names", (0,)))
+    file = folder / "dataset.json"
+    listed = _described(folder).get("dataset", {}) if file.is_file() else {}
+    channels = len(_channels(described, file))
     rows, missing = [], []
     for case, fold in sorted(tested.items()):
-        entry = listed.get(case, {}) if isinstance(listed, dict) else {}
+        entry = listed.get(case, {}) if isinstance(listed, dict) else listed
+        if not isinstance(entry, dict):
+            raise InputError(
+                f"{file}: dataset: found {str(entry)[:60]!r}; expected CASE: {{label: FILE, images: [FILE, ...]}}"
+            )
         label = folder / entry.get(
             "label", f"labelsTr/{case}{ending}" if with_images else f"{case}{ending}"
         )
@@ -375,7 +480,9 @@ def _rows(
 
 
 def _modality(described: Mapping[str, Any]) -> str:
-    names = [str(name) for name in described.get("channel_names", {}).values()]
+    names = [
+        str(name) for name in described.get("channel_names", {}).values()
+    ]  # checked as it was read
     if any(name.upper() == "CT" for name in names):
         return "CT"
     return "MR" if names and all(MR.search(name) for name in names) else "other"

@@ -6,23 +6,19 @@ writes the study file, and the table of cases beside it.
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from segstudy.errors import InputError
-from segstudy.files import read_json, write_text
-from segstudy.images.files import read_label
-from segstudy.images.names import is_image, stem
+from segstudy.files import read_mapping, write_text
+from segstudy.images.names import named_alike
+from segstudy.prediction_folders import files_in, find_pattern, values_of
 from segstudy.sides import likely_pairs
 from segstudy.words import count
-
-LOOKED_AT = 3
-"""Predictions of a folder whose values are looked at."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,9 @@ def labels_of(described: Mapping[str, Any], where: Path) -> Labels:
     single, regions, ignore = {}, {}, None
     for name, value in given.items():
         values = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, int) and not isinstance(one, bool) for one in values):
+        if not values or not all(
+            isinstance(one, int) and not isinstance(one, bool) for one in values
+        ):
             raise InputError(
                 f"{where}: labels.{name}: found {value!r}; expected a whole number, or several"
             )
@@ -231,14 +229,18 @@ def plain_folders(
         ),
         None,
     )
-    meant = labels_of(_json(described), described) if described else _by_value(labels.values())
+    meant = (
+        labels_of(read_mapping(described), described) if described else _by_value(labels.values())
+    )
     models, notes = {}, []
     for folder in predictions:
         name = key_of(folder.resolve().name)
         if name in models:
             name = key_of(f"{folder.resolve().parent.name}_{name}")
-        pattern, held = pattern_of(folder, labels)
+        found = find_pattern(folder, labels, meant.structures)
+        pattern, held = found.pattern, found.held
         models[name] = {"files": folder / pattern}
+        notes += found.notes
         known = set(meant.structures if "{structure}" in pattern else meant.structures.values())
         other = sorted(set(held) - known, key=str)
         if other:
@@ -254,70 +256,9 @@ def plain_folders(
     return PredictedStudy("cases", meant, rows, models, notes=tuple(notes))
 
 
-def files_in(folder: Path) -> dict[str, Path]:
-    """Return the image files right in a folder: name without suffix -> file. Raises InputError where there is no folder."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    return {
-        stem(path): path for path in sorted(folder.iterdir()) if is_image(path) and path.is_file()
-    }
-
-
-def pattern_of(folder: Path, cases: Collection[str]) -> tuple[str, list]:
-    """Find the pattern of a folder's predictions.
-
-    Parameters
-    ----------
-    folder
-        Of predictions, in any layout that `plain_folders` knows.
-    cases
-        Names that the references have.
-
-    Returns
-    -------
-    pattern : str
-        Below the folder, e.g. `{case}/{case}_trans.nii.gz`.
-    held : list
-        Label values in the first files; names of structures where each has a file of its own.
-
-    Raises
-    ------
-    InputError
-        Where there is no folder, or no file with the name of a reference in its path.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    longest = re.compile("|".join(map(re.escape, sorted(cases, key=len, reverse=True))))
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if not is_image(path):
-            continue
-        text = path.relative_to(folder).as_posix()
-        match = longest.search(text)
-        if match:
-            found.setdefault(text.replace(match[0], "{case}"), []).append(path)
-    if not found:
-        raise InputError(
-            f"{folder}: none of its files has the name of a reference, e.g. {next(iter(cases))}, in its path; expected "
-            "CASE.nii.gz, CASE/CASE_trans.nii.gz or CASE/STRUCTURE.nii.gz"
-        )
-    most = max(map(len, found.values()))
-    best = [pattern for pattern, paths in found.items() if len(paths) == most]
-    folders = {pattern.rpartition("/")[0] for pattern in best}
-    if len(best) > 1 and len(folders) == 1 and "{case}" in next(iter(folders)):
-        ending = "." + best[0].rpartition("/")[2].partition(".")[2]
-        return f"{folders.pop()}/{{structure}}{ending}", [stem(Path(pattern)) for pattern in best]
-    values = {value for path in found[best[0]][:LOOKED_AT] for value in _values(path)}
-    return best[0], sorted(values)
-
-
-def _values(path: Path) -> list[int]:
-    return [value for value in np.unique(read_label(path).array).tolist() if value]
-
-
 def _by_value(paths: Iterable[Path]) -> Labels:
     """Name structures by the values that label maps hold."""
-    values = sorted({value for path in paths for value in _values(path)})
+    values = sorted({value for path in paths for value in values_of(path)})
     if not values:
         raise InputError(
             "the references hold nothing but background; expected label maps with structures"
@@ -339,18 +280,22 @@ def _images(folder: Path | None, case: str) -> tuple[Path, ...]:
     return tuple(files[name] for name in names)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected names and values, as in nnU-Net's file of this name")
-    return content
-
-
 def told(study: PredictedStudy, file: Path, table: Path) -> list[str]:
     """Return the lines that say what was written and what to do next."""
     folds = f", of {count(study.folds, 'fold')}" if study.folds else ""
+    alike = named_alike(row.case for row in study.rows)
+    scans = (
+        [
+            f"{table}: {sum(map(len, alike))} cases are named as several of one person are, such as {' and '.join(alike[0][:2])}, "
+            "and each is taken for a subject of its own, so that tests would count them as independent: write one subject "
+            "for a person's scans"
+        ]
+        if alike
+        else []
+    )
     return [
         f"{file}: {count(len(study.models), 'model')} ({', '.join(study.models)})",
         f"{table}: {count(len(study.rows), 'case')}{folds}; where a person has several scans, give these one subject",
+        *scans,
         *study.notes,
     ]

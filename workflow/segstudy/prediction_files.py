@@ -1,15 +1,12 @@
 """The files that a model of `trainer: predictions` consists of, found by their pattern; light, since the workflow imports it."""
 
-import glob
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from segstudy.errors import InputError
+from segstudy.file_patterns import Folder, Pattern
 from segstudy.images.names import safe_name
 from segstudy.study import PredictionsModel
-
-PLACEHOLDER = re.compile(r"\{(case|structure)\}")
 
 Files = dict[str, dict[str, Path]]
 """Case, as results call it -> structure's name in the files ('' where one file has all of them) -> file."""
@@ -43,32 +40,20 @@ def found(model: PredictionsModel, structures: Mapping[str, int], fold: int, see
         Where two files would be one case's.
     """
     text = pattern(model, fold, seed)
+    root, slash, _ = text[: text.index("{")].rpartition("/")
+    folder, below = Folder(root or slash), text[len(root + slash) :]
     wanted = [name for held in names(model, structures).values() for name in held]
-    sought = {
-        "case": "[^/]+",
-        "structure": "|".join(map(re.escape, wanted)) if model.has_structure_files else "",
-    }
-    globbed, matched = "", ""
-    for place, part in enumerate(PLACEHOLDER.split(text)):
-        if place % 2 == 0:
-            globbed, matched = globbed + glob.escape(part), matched + re.escape(part)
-            continue
-        globbed += "*"
-        again = f"(?P<{part}>" in matched
-        matched += f"(?P={part})" if again else f"(?P<{part}>{sought[part]})"
     files: Files = {}
-    for path in sorted(glob.glob(globbed)):
-        match = re.fullmatch(matched, path)
-        if not match:
-            continue
-        of_case = files.setdefault(safe_name(match["case"]), {})
-        structure = match["structure"] if model.has_structure_files else ""
-        if structure in of_case:
-            raise InputError(
-                f"{path}: would be case {safe_name(match['case'])}, as {of_case[structure]} is; expected a file a case "
-                "(names are compared in letters, digits, '.', '_' and '-'): rename one"
-            )
-        of_case[structure] = Path(path)
+    for structure in wanted if model.has_structure_files else [""]:
+        for path, values in folder.found(Pattern(below.replace("{structure}", structure))).items():
+            case = safe_name(values["case"])
+            of_case = files.setdefault(case, {})
+            if structure in of_case:
+                raise InputError(
+                    f"{folder.root / path}: would be case {case}, as {of_case[structure]} is; expected a file a case (names "
+                    "are compared in letters, digits, '.', '_' and '-'): rename one"
+                )
+            of_case[structure] = folder.root / path
     return files
 
 

@@ -36,7 +36,7 @@ def gathered(tmp_path, asked, names=("a", "b"), fold=0, subjects=None):
     known = {"a": "a", "b": "b", "c": "c"} | (subjects or {})
     cases = [Case(name, subject, (), tmp_path) for name, subject in known.items()]
     predictions.gather_fold(asked, predictions.Tested(fold, 0, names, cases), tmp_path / "out")
-    return {path.name[:-7]: read_label(path).array for path in (tmp_path / "out").iterdir()}
+    return {path.name[:-7]: read_label(path).array for path in (tmp_path / "out").glob("*.nii.gz")}
 
 
 def test_a_case_without_a_file_is_missing_and_others_are_handed_on(tmp_path, caplog):
@@ -120,6 +120,47 @@ def test_a_case_whose_subject_was_trained_on_is_refused_by_name(tmp_path, train,
     assert "1 of 2 cases are predicted by a fold that knows their subject" in str(error.value)
     with pytest.raises(InputError, match="has 1 folds, and fold 3 is asked for"):
         gathered(tmp_path, asked, fold=3)
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ("nn/Hip-{case}.nii.gz", "Hip-a"),
+        ("{case}_0/{case}_trans.nii.gz", "a_0"),
+        ("{case}.nii.gz", "a"),
+        ("fold_{fold}/{case}/{structure}.nii.gz", "a"),
+    ],
+)
+def test_names_of_the_splits_are_known_by_what_the_files_are_called(tmp_path, files, name):
+    """`segstudy export nnunet` calls case a of dataset Hip `Hip-a`, and so do its splits and what was trained on them."""
+    called = {case: name.replace("a", case) for case in "abc"}
+    for case in "ab":
+        for structure in STRUCTURES:
+            path = files.format(case=case, fold=0, structure=structure)
+            put(tmp_path / path, label(structure == "liver", structure == "spleen"))
+    splits = tmp_path / "splits_final.json"
+    asked = settings(tmp_path / files, training_splits=str(splits))
+    splits.write_text(json.dumps([{"train": [called["c"]], "val": [called["a"], called["b"]]}]))
+    gathered(tmp_path, asked)
+    assert json.loads((tmp_path / "out" / "leak_check.json").read_text()) == {
+        **{"tested": 2, "named": 2},
+        **{"trained_on": 1, "known": 1},
+    }
+    splits.write_text(json.dumps([{"train": [called["b"]], "val": [called["a"]]}]))
+    with pytest.raises(InputError, match="fold 0 was trained on b, and models.m predicts case b"):
+        gathered(tmp_path, asked)
+
+
+def test_what_no_name_of_the_splits_tells_is_counted_as_not_checked(tmp_path, caplog):
+    for name in "ab":
+        put(tmp_path / f"{name}.nii.gz", label(1))
+    splits = tmp_path / "splits_final.json"
+    splits.write_text(json.dumps([{"train": ["x", "c", "y"], "val": ["a"]}]))
+    gathered(tmp_path, settings(tmp_path / "{case}.nii.gz", training_splits=str(splits)))
+    checked = json.loads((tmp_path / "out" / "leak_check.json").read_text())
+    assert checked == {"tested": 2, "named": 1, "trained_on": 3, "known": 1}
+    assert "does not name 1 of 2 tested cases, e.g. b" in caplog.text
+    assert "2 of the 3 cases that it was trained on are none of the case table's" in caplog.text
 
 
 def test_names_are_compared_as_results_call_them(tmp_path):

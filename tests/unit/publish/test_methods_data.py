@@ -1,15 +1,17 @@
 """What the methods text says of splits that leak, of subsets and of channels that are left out."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from segstudy import metric, metric_plugins, plugins
+from segstudy.files import write_json
 from segstudy.publish.methods import methods
 from segstudy.publish.report import _sentence
 from segstudy.publish.results import Results
-from segstudy.study import TrainingSubset
+from segstudy.study import PredictionsModel, TrainingSubset
 
 
 def changed(results: Results, **update) -> Results:
@@ -96,3 +98,33 @@ def test_a_metric_of_a_plugin_is_told_with_its_code(plain, monkeypatch):
         rf"Surface bias, the mean signed distance .*surface_bias\.py, code {plugins.digest(file)}\)"
     )
     assert re.search(told, text)
+
+
+@pytest.mark.parametrize(
+    ("of_folds", "told"),
+    [
+        ([(4, 4, 4, 4)] * 2, "By the file of the splits that it was trained by, no subject is predicted by a fold that was trained on it."),
+        ([(4, 4, 4, 4), (4, 1, 4, 3)], "names (5 of 8, over all folds) is predicted by a fold that was trained on it, or on another case"),
+        ([(4, 4, 4, 4), (4, 4, 5, 4)], "as far as subjects of training cases are known (8 of 9); of the others nothing can be told."),
+        ([(4, 0, 4, 0)] * 2, "names none of the tested cases, so whether it was trained on their subjects is not known here."),
+        ([], "names none of the tested cases"),
+    ],
+)  # fmt: skip
+def test_of_leaks_the_methods_say_what_was_checked(scenario, tmp_path, of_folds, told):
+    built = scenario("one_model")
+    shutil.copytree(built.root, tmp_path / "results")
+    splits = PredictionsModel(
+        network="predictions", files="p/{case}.nii.gz", training_splits="s.json"
+    )
+    results = Results(
+        built.study.model_copy(update={"models": {"unet": splits}}), tmp_path / "results"
+    )
+    for fold, numbers in enumerate(of_folds):
+        what = dict(zip(("tested", "named", "trained_on", "known"), numbers, strict=True))
+        write_json(
+            Path(results.paths.predictions("unet", fold, 0, "thorax")) / "leak_check.json", what
+        )
+    assert results.study.folds == [0, 1]
+    text = dict(methods(results))["Models"]
+    assert told in text
+    assert ("no subject is predicted by a fold" in text) == told.startswith("By the file")

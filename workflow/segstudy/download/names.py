@@ -1,13 +1,12 @@
 """Names of cases: every case becomes files and words of commands, so that a name has to be fit for both."""
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from segstudy.cases import Case
 from segstudy.download.problems import Problem
-from segstudy.images.names import safe_name
+from segstudy.images.names import named_alike, safe_name
 from segstudy.images.value_checks import WARNING
 
 RENAMED = (
@@ -43,10 +42,7 @@ def named_safely(cases: Sequence[Case]) -> tuple[list[Case], list[Problem]]:
 
 
 def one_person_perhaps(cases: Sequence[Case], remedy: str) -> list[Problem]:
-    """Warn where cases that count as a subject each have names as time points of one person have.
-
-    Such are names that begin alike, up to their last part, in a text with a number that other cases do not
-    begin with: `P01_early` and `P01_late`, beside `P02_early`.
+    """Warn where cases that count as a subject each have names as time points of one person have, by `named_alike`.
 
     Parameters
     ----------
@@ -55,14 +51,10 @@ def one_person_perhaps(cases: Sequence[Case], remedy: str) -> list[Problem]:
     remedy
         What says so, for the warning.
     """
-    begins = defaultdict(list)
-    for case in cases:
-        if match := re.fullmatch(r"(.*\d.*)[-_. ][^-_. ]+", case.case):
-            begins[match[1]].append(case.case)
-    alike = [names for names in begins.values() if len(names) > 1]
-    if len(begins) < 2 or not alike:
+    alike = named_alike(case.case for case in cases)
+    if not alike:
         return []
-    first, second, *_ = sorted(alike[0])
+    first, second, *_ = alike[0]
     text = (
         f"{sum(map(len, alike))} cases are named as several of one person are, such as {first} and {second}, and each is taken "
         f"for a subject of its own, so that a model can be tested on a person it was trained on; {remedy}"

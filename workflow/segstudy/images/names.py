@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segstudy.errors import InputError
@@ -162,3 +162,16 @@ def safe_name(name: str) -> str:
 def _is_plain(letter: str) -> bool:
     """Tell whether something is left of a letter without its accents."""
     return bool(unicodedata.normalize("NFKD", letter).encode("ascii", "ignore"))
+
+
+def named_alike(cases: Iterable[str]) -> list[list[str]]:
+    """Return the names that time points of one person have, a list a person; none where all names begin alike.
+
+    Such are names that begin alike, up to their last part, in a text with a number that other cases do not
+    begin with: `P01_early` and `P01_late`, beside `P02_early`.
+    """
+    begins: dict[str, list[str]] = {}
+    for case in cases:
+        if match := re.fullmatch(r"(.*\d.*)[-_. ][^-_. ]+", case):
+            begins.setdefault(match[1], []).append(case)
+    return [sorted(names) for names in begins.values() if len(names) > 1] if len(begins) > 1 else []

@@ -1,6 +1,6 @@
 """Predictions that are there already, read once: checked, and written with the dataset's values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,12 @@ import numpy as np
 from segstudy import prediction_files
 from segstudy.cases import Case
 from segstudy.errors import InputError
-from segstudy.files import read_json, writing_folder
+from segstudy.files import write_json, writing_folder
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.images.names import safe_name
 from segstudy.infer.translate import translated
 from segstudy.log import log, progress
-from segstudy.study import PredictionSettings
+from segstudy.study import PredictionSettings, PredictionsModel
+from segstudy.training_splits import LEAK_CHECK, cases_named, read_folds
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Tested:
 
 
 def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> None:
-    """Write `output/<case>.nii.gz` for each tested case that has a prediction.
+    """Write `output/<case>.nii.gz` for each tested case that has a prediction, and what was checked of its training.
 
     Parameters
     ----------
@@ -57,8 +57,7 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
     """
     model = settings.model
     where = f"models.{settings.name}"
-    if model.training_splits:
-        refuse_trained(Path(model.training_splits), tested, where)
+    checked = refuse_trained(model, tested, where) if model.training_splits else None
     files = prediction_files.found(model, settings.structures, tested.fold, tested.seed)
     missing = [case for case in tested.names if case not in files]
     if len(missing) == len(tested.names):
@@ -77,6 +76,8 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
         )
     errors = []
     with writing_folder(output) as folder:
+        if checked:
+            write_json(folder / LEAK_CHECK, checked)
         there = [case for case in tested.names if case in files]
         for case in progress(there, "predictions read"):
             try:
@@ -147,32 +148,43 @@ def _merged(settings: PredictionSettings, case: str, files: Mapping[str, Path]) 
 # --- leaks --------------------------------------------------------------------------------------
 
 
-def refuse_trained(file: Path, tested: Tested, where: str) -> None:
+def refuse_trained(model: PredictionsModel, tested: Tested, where: str) -> dict[str, int]:
     """Refuse a tested case whose subject the fold that predicted it was trained on.
 
     Parameters
     ----------
-    file
-        nnU-Net's `splits_final.json`.
+    model
+        The model, with `training_splits`; what its names mean, its pattern of files tells too.
     tested
         The cases.
     where
         The model's key, for the message.
+
+    Returns
+    -------
+    dict
+        What was checked: number of cases `tested`, and of these `named` in the file; of cases that the fold was
+        `trained_on`, and of these `known`, which are cases of the table and so have a subject.
 
     Raises
     ------
     InputError
         With each such case; where the file has no such fold, or is none.
     """
-    learned = training_cases(file, tested.fold, f"{where}.training_splits")
-    subjects = {case.case: case.subject for case in tested.cases}
-    if not subjects.keys() & set(learned):
-        log.warning(
-            "%s: fold %d: none of the cases that it was trained on is in the case table, so no leak can be told by subject",
-            file,
-            tested.fold,
+    file = Path(model.training_splits or "")
+    folds = read_folds(file, f"{where}.training_splits")
+    if tested.fold >= len(folds):
+        raise InputError(
+            f"{where}.training_splits: {file}: has {len(folds)} folds, and fold {tested.fold} is asked for (counted from 0); "
+            "name the file that these predictions were trained by, or correct splits.folds"
         )
-    by_subject = {subjects[name]: name for name in learned if name in subjects}
+    subjects = {case.case: case.subject for case in tested.cases}
+    pattern = prediction_files.pattern(model, tested.fold, tested.seed)
+    every = {name for fold in folds for key in ("train", "val") for name in fold[key]}
+    meant = {name: cases_named(name, pattern) & subjects.keys() for name in every}
+    named = {case for cases in meant.values() for case in cases}.intersection(tested.names)
+    learned = folds[tested.fold]["train"]
+    by_subject = {subjects[case]: case for name in learned for case in meant[name]}
     leaked = [
         f"{file}: fold {tested.fold} was trained on {by_subject[subjects[case]]}"
         + ("" if by_subject[subjects[case]] == case else f" of the same subject {subjects[case]}")
@@ -190,27 +202,34 @@ def refuse_trained(file: Path, tested: Tested, where: str) -> None:
                 ]
             )
         )
+    checked = {
+        "tested": len(tested.names),
+        "named": len(named),
+        "trained_on": len(learned),
+        "known": sum(bool(meant[name]) for name in learned),
+    }
+    _warn_of_unnamed(file, tested, named, checked)
+    return checked
 
 
-def training_cases(file: Path, fold: int, where: str) -> list[str]:
-    """Return the cases that a fold was trained on, as results call them. Raises InputError as `refuse_trained` does."""
-    content = read_json(file)
-    if not (isinstance(content, list) and all(map(_is_fold, content))):
-        raise InputError(
-            f"{where}: {file}: expected a list of {{train: [case, ...], val: [case, ...]}}, a fold each, as nnU-Net's "
-            "splits_final.json"
+def _warn_of_unnamed(file: Path, tested: Tested, named: set[str], checked: dict[str, int]) -> None:
+    """Warn of tested cases that the file does not name, and of cases trained on whose subject nobody knows."""
+    unnamed = [case for case in tested.names if case not in named]
+    if unnamed:
+        log.warning(
+            "%s: fold %d: does not name %d of %d tested cases, e.g. %s, so of these no leak can be told; the methods text says so",
+            file,
+            tested.fold,
+            len(unnamed),
+            len(tested.names),
+            unnamed[0],
         )
-    if fold >= len(content):
-        raise InputError(
-            f"{where}: {file}: has {len(content)} folds, and fold {fold} is asked for (counted from 0); name the file that "
-            "these predictions were trained by, or correct splits.folds"
+    if checked["known"] < checked["trained_on"]:
+        log.warning(
+            "%s: fold %d: %d of the %d cases that it was trained on are none of the case table's, so of these no leak can be "
+            "told by subject; the methods text says so",
+            file,
+            tested.fold,
+            checked["trained_on"] - checked["known"],
+            checked["trained_on"],
         )
-    return list(map(safe_name, content[fold]["train"]))
-
-
-def _is_fold(one: object) -> bool:
-    return isinstance(one, dict) and all(_are_names(one.get(key)) for key in ("train", "val"))
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, Iterable) and all(isinstance(name, str) for name in value)

@@ -17,6 +17,7 @@ from segstudy.publish.leaks import Leaks
 from segstudy.publish.redaction import WITHHELD, role_of_file, stage_text
 from segstudy.publish.results import Results
 from segstudy.study import Study
+from segstudy.training_splits import LEAK_CHECK
 
 
 def numbered(results: Results) -> dict[str, dict[str, str]]:
@@ -113,6 +114,8 @@ def anonymised(
         name = path.name.removesuffix(".nii.gz")
         if name in cases:
             _link(path, folder / path.relative_to(root).with_name(f"{cases[name]}.nii.gz"))
+    for path in (root / "infer").glob(f"*/*/*/*/{LEAK_CHECK}"):  # numbers alone
+        _link(path, folder / path.relative_to(root))
     return Results(renamed_study(study, names), folder)
 
 

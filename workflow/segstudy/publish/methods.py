@@ -203,7 +203,7 @@ def _training(results: Results) -> str:
         if isinstance(model, ExternalModel):
             text.append(_external(look, name, model))
         if isinstance(model, PredictionsModel):
-            text.append(_predictions(look, name, model))
+            text.append(_predictions(results, name, model))
         if isinstance(model, PluginTrainerModel):
             text.append(_own_trainer(look, name, model))
     return " ".join(text)
@@ -262,17 +262,18 @@ def _external(look: Look, name: str, model: ExternalModel) -> str:
     )
 
 
-def _predictions(look: Look, name: str, model: PredictionsModel) -> str:
+def _predictions(results: Results, name: str, model: PredictionsModel) -> str:
     """Describe predictions that were there before the study."""
+    look = results.look
     merged = [
         f"{look.in_text(structure)} ({' and '.join(map(str, held))})"
         for structure, held in model.labels.items()
         if len(held) > 1
     ]
     apart = (
-        " By the file of the splits that it was trained by, no subject is predicted by a fold that was trained on it."
+        _leak_check(results.leak_checks(name))
         if model.training_splits
-        else " What it was trained on is not known here."
+        else "What it was trained on is not known here."
     )
     chosen = (
         " WARNING: something about it was chosen on the very cases that it is tested on, so its figures are better than "
@@ -283,8 +284,28 @@ def _predictions(look: Look, name: str, model: PredictionsModel) -> str:
     return (
         f"{look.model(name)} is a set of label maps that was made before this study, and was used as delivered"
         + (f", merged into {listing(merged)}." if merged else ".")
-        + apart
+        + f" {apart}"
         + chosen
+    )
+
+
+def _leak_check(checks: Sequence[dict[str, int]]) -> str:
+    """Say of which cases it was checked that the fold which predicted them was not trained on their subject."""
+    tested, named, trained_on, known = (
+        sum(check[what] for check in checks) for what in ("tested", "named", "trained_on", "known")
+    )
+    by_file = "the file of the splits that it was trained by"
+    if not named:
+        return (
+            f"{by_file.capitalize()} names none of the tested cases, so whether it was trained on their subjects is not "
+            "known here."
+        )
+    if named == tested and known == trained_on:
+        return f"By {by_file}, no subject is predicted by a fold that was trained on it."
+    return (
+        f"By {by_file}, none of the tested cases that it names ({named} of {tested}, over all folds) is predicted by a fold that "
+        f"was trained on it, or on another case of its subject as far as subjects of training cases are known ({known} of "
+        f"{trained_on}); of the others nothing can be told."
     )
 
 

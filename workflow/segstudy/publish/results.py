@@ -15,6 +15,7 @@ from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
 from segstudy.publish.look import Look
 from segstudy.study import PluginTrainerModel, Study, UntrainedModel
+from segstudy.training_splits import LEAK_CHECK
 
 SPLIT_COLUMNS = [field.name for field in fields(Split)]
 
@@ -180,6 +181,16 @@ class Results:
         """Return the file of a predicted label map."""
         path = f"{self.paths.predictions(model, fold, seed, dataset)}/{case}.nii.gz"
         return self._needed(path, "infer", f"{model}, fold {fold}, seed {seed}, {dataset}")
+
+    def leak_checks(self, model: str) -> list[dict[str, int]]:
+        """Return what the check by `training_splits` matched, of each fold and dataset, for the first seed; see `infer.predictions`."""
+        seed = self.study.models[model].seeds[0]
+        files = (
+            Path(self.paths.predictions(model, fold, seed, dataset)) / LEAK_CHECK
+            for fold in self.study.folds
+            for dataset in self.study.tested_datasets
+        )
+        return [read_json(file) for file in files if file.is_file()]
 
     # --- measured -------------------------------------------------------------------------------
 

@@ -28,12 +28,14 @@ from segstudy.study.old_names import (
     setting_by_todays_name,
     values_by_todays_names,
 )
+from segstudy.study.predictions import PredictionsModel
 from segstudy.study.quick import shortened
 from segstudy.study.settings import Settings
 from segstudy.study.sources import BidsSource
 from segstudy.study.study import Study
 from segstudy.study.study_model import NOT_LEARNED
 from segstudy.study.validation_errors import Keys, describe, keys_at, keys_named_by
+from segstudy.training_splits import read_folds
 from segstudy.yaml_files import KeyPlaces, read_yaml
 
 
@@ -182,7 +184,7 @@ def _content(path: Path) -> dict:
 
 
 def check_sources(study: Study, file: Path | str) -> None:
-    """Refuse a study whose table or folder is not there, or is something else.
+    """Refuse a study whose table, folder or file of training splits is not there, or is something else.
 
     Parameters
     ----------
@@ -194,8 +196,9 @@ def check_sources(study: Study, file: Path | str) -> None:
     Raises
     ------
     InputError
-        With the place of the key `source.path`, the path, and what was expected there.
+        With the place of the key, the path, and what was expected there.
     """
+    _check_training_splits(study, file)
     for name, dataset in study.datasets.items():
         text = getattr(dataset.source, "path", None)
         if not text:
@@ -216,6 +219,31 @@ def check_sources(study: Study, file: Path | str) -> None:
         raise InputError(
             f"{where}: {kind}; expected {wanted}" + ("; unpack the archive" if archive else "")
         )
+
+
+def _check_training_splits(study: Study, file: Path | str) -> None:
+    """Raise InputError where `training_splits` names no file, or one that holds no folds."""
+    for name, model in study.models.items():
+        if not isinstance(model, PredictionsModel) or not model.training_splits:
+            continue
+        key, path = ("models", name, "training_splits"), Path(model.training_splits)
+        where = f"{file}{Places(file)(key)}: {'.'.join(key)}"
+        if not path.is_file():
+            raise InputError(
+                f"{where}: {path}: no such file; expected nnU-Net's splits_final.json{_near(path)}"
+            )
+        read_folds(path, where)
+
+
+def _near(path: Path) -> str:
+    """Say which part of a path is not there, and what is there of nearly that name."""
+    while not path.parent.exists():
+        path = path.parent
+    if path.exists() or not path.parent.is_dir():
+        return ""
+    beside = [entry.name for entry in path.parent.iterdir()]
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else f"; {path} is not there"
 
 
 def _sources(content: dict) -> dict[str, dict]:
