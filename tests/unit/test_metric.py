@@ -179,3 +179,10 @@ def test_any_name_is_found_or_refused(name):
     # Its own name is known too, and means the same.
     assert find(found.name) == found
     assert metric.assumed(found.name) in ("", metric.assumed(name))
+
+
+def test_a_signed_distance_is_minus_infinity_where_nothing_was_predicted():
+    known = find("signed_surface_distance_mm")
+    assert known.worst == -np.inf
+    assert not known.outside(np.array([-np.inf, np.inf, -3.0])).any()
+    assert known.compared(-3.0) == 3 and find("dice").compared(-3.0) == -3

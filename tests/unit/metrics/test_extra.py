@@ -126,7 +126,7 @@ def test_without_a_prediction_and_without_a_reference():
     held, empty = box((6, 6, 6), (2, 4), (2, 4), (2, 4)), np.zeros((6, 6, 6), np.uint8)
     found = one(held, empty)
     assert [found[name] for name in EXTRA] == [
-        *(np.inf, np.inf, 0, 0, 1),
+        *(np.inf, -np.inf, 0, 0, 1),  # too little was predicted, not too much
         *(-8e-3, 8e-3, 1, 0, 1),
     ]
     assert np.isnan([one(empty, held)[name] for name in EXTRA]).all()

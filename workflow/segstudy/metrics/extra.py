@@ -99,10 +99,13 @@ def masd_mm(found: Found) -> float:
 
 
 def signed_surface_distance_mm(found: Found) -> float:
-    """Return the bias of the predicted surface in mm, above 0 where it lies outside; infinite without a prediction."""
+    """Return the bias of the predicted surface in mm, above 0 where it lies outside.
+
+    Without a prediction it is minus infinity: nothing of the structure was predicted, which is too little of it.
+    """
     distances = found.distances
     if not isinstance(distances, Distances):
-        return distances
+        return -distances
     return distances.signed_mean_mm(found.pair.outside())
 
 
