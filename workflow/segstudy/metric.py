@@ -502,6 +502,8 @@ def assumed(name: str) -> str:
     metric, in_mm = _known(name), key(name).endswith(UNITS["length"]["mm"])
     if metric is None:
         return ""
+    if metric.name == NSD_BY_STRUCTURE:  # ours alone, whose tolerances stand in the settings
+        return ""
     if metric.name.startswith("nsd_") and not in_mm:
         return "its tolerance is taken to be in mm"
     if metric.quantity == "length" and metric.unit == "mm" and not in_mm:

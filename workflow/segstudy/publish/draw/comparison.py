@@ -354,7 +354,7 @@ def _caption(results, figure, tables, infinite, brackets, dropped, starred) -> s
             " Triangles in the lane marked ∞, with their number: infinite distance, since the "
             "prediction is empty or missing."
         )
-    missing = int(values["missing"].sum())
+    missing = len(values[values["missing"].astype(bool)].drop_duplicates(["case", "model"]))
     if missing:
         taken = {"worst": "shown as the worst value", "exclude": "not shown"}
         text.append(f" {count(missing, 'missing prediction')}, {taken[study.statistics.missing]}.")
