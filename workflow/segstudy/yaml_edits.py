@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from segstudy.yaml_files import part_of, remarks_in, root_of
+from segstudy.yaml_files import parse_yaml, part_of, remarks_in, root_of
 
 _ANCHOR = re.compile(r"(?:(?:&\S+|![^\s,\[\]{}]*)\s+)*")
 
@@ -48,7 +48,7 @@ class YamlText:
         InputError
             Where it cannot be read, as `read_yaml` does.
         """
-        self._text, self._root = text, root_of(text, where)
+        self._text, self._root, self._where = text, root_of(text, where), where
         self._pieces: dict[tuple[int, int], str] = {}
 
     def _find(self, keys: Sequence[Any]) -> tuple[yaml.Node, yaml.Node] | None:
@@ -143,7 +143,7 @@ class YamlText:
                 end = self._text.find("\n", self._end(value)) + 1
                 self._pieces[start, end or len(self._text)] = ""
                 continue
-            if yaml.safe_load(yaml.serialize(value)) == values[name]:
+            if parse_yaml(yaml.serialize(value), self._where) == values[name]:
                 continue
             lines = _lines({name: values[name]})
             start = self._text.rfind("\n", 0, at.start_mark.index) + 1
