@@ -18,7 +18,7 @@ from segstudy.files import write_table
 from segstudy.publish import methods, provenance, style, tables
 from segstudy.publish.catalogue import figures
 from segstudy.publish.citations import REFERENCES
-from segstudy.publish.draw import heatmap
+from segstudy.publish.draw import comparison, heatmap
 from segstudy.publish.drawing import draw_all
 from segstudy.publish.report import (
     FILES,
@@ -597,6 +597,24 @@ def test_the_best_of_a_signed_metric_is_that_of_the_tests(signed):
         panel = heatmap.draw(signed, _heatmap(signed)).figure.axes[0]
     bold = {int(t.get_position()[0]) for t in panel.texts if t.get_fontweight() == "bold"}
     assert [signed.look.models[column] for column in bold] == ["const"]
+
+
+def test_brackets_keep_the_model_with_the_smallest_median_size(signed, monkeypatch):
+    """Medians are 0.05 and 0.7 with their signs, and 1.95 and 0.7 in size; of three models, that of 0.7 is kept."""
+    name = "signed_surface_distance_mm"
+    models = signed.study.models | {"wide": signed.study.models["const"]}
+    results = Results(signed.study.model_copy(update={"models": models}), signed.root)
+    table = pandas.DataFrame({"alt": [2, -1.9] * 4, "const": [0.7] * 8, "wide": [3, -3] * 4})
+    pairs = [("alt", "const"), ("alt", "wide"), ("const", "wide")]
+    tests = pandas.DataFrame(pairs, columns=["model_a", "model_b"]).assign(
+        dataset="thorax", metric=name, structure="heart", significant=True, p_adjusted=0.01
+    )
+    monkeypatch.setattr(Results, "tests", tests)
+    monkeypatch.setattr(comparison, "MOST_BRACKETS", 2)
+    figure = next(one for one in figures(signed.study) if one.kind == "results")
+    assert figure.metric.name == name
+    found, fewer = comparison._brackets(results, figure, "heart", table, figure.metric)
+    assert fewer and {(one.left, one.right) for one in found} == {(0, 1), (1, 2)}
 
 
 def test_no_diagonal_stands_for_an_infinite_count(signed):
