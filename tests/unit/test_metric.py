@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segstudy import metric
 from segstudy.errors import InputError
-from segstudy.metric import METRICS, assumed, find, find_all, key
+from segstudy.metric import EXTRA, METRICS, assumed, find, find_all, key
 from segstudy.metrics.measure import LATERALITY_ERROR, metric_names
 from segstudy.publish.citations import REFERENCES
 from segstudy.study import Metrics
@@ -179,3 +179,20 @@ def test_any_name_is_found_or_refused(name):
     # Its own name is known too, and means the same.
     assert find(found.name) == found
     assert metric.assumed(found.name) in ("", metric.assumed(name))
+
+
+def test_a_signed_distance_is_minus_infinity_where_nothing_was_predicted():
+    known = find("signed_surface_distance_mm")
+    assert known.worst == -np.inf
+    assert not known.outside(np.array([-np.inf, np.inf, -3.0])).any()
+    assert known.compared(-3.0) == 3 and find("dice").compared(-3.0) == -3
+
+
+def test_nothing_is_assumed_of_what_segstudy_itself_measures():
+    """Its own tables say tolerance and unit, so that reading one warns of nothing."""
+    settings = Metrics(
+        extra=EXTRA, lesions="panoptica", nsd_tolerance_of={"a": 2}, nsd_tolerance_mm=[0.5, 3]
+    )
+    names = [*metric_names(settings, "a"), *metric.OF_PROBABILITIES, *metric.DESCRIPTIVE]
+    assert metric.NSD_BY_STRUCTURE in names
+    assert {name: assumed(name) for name in names} == dict.fromkeys(names, "")

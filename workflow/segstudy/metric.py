@@ -117,10 +117,15 @@ class Metric:
     def expected(self) -> str:
         """Return the range in words."""
         if math.isinf(self.low):
-            return "a number above -inf"
+            return "any number" if self.signed_distance else "a number above -inf"
         return (
             f"{self.low:g} or more" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
         )
+
+    @property
+    def signed_distance(self) -> bool:
+        """Tell whether it is a distance with a sign, which is minus infinity where nothing was predicted."""
+        return self.direction == "zero" and self.quantity == "length"
 
     @property
     def worst(self) -> float:
@@ -128,8 +133,12 @@ class Metric:
         return {
             "higher": self.low,
             "lower": self.high,
-            "zero": max(abs(self.low), abs(self.high)),
+            "zero": -math.inf if self.signed_distance else max(abs(self.low), abs(self.high)),
         }[self.direction]
+
+    def compared(self, values):
+        """Return what of values (a number, an array or a column) is compared: sizes where those nearest to 0 are best."""
+        return abs(values) if self.direction == "zero" else values
 
     def cost(self, value: float) -> float:
         """Return a number that is lower for better values; infinite for an undefined value."""
@@ -144,11 +153,10 @@ class Metric:
     def outside(self, values: "np.ndarray") -> "np.ndarray":
         """Mark values outside the metric's range: bool, False where undefined (NaN).
 
-        Infinity is in range where the range is open above; minus infinity never is.
+        Infinity is in range where the range is open above; minus infinity as a signed distance alone.
         """
-        return (
-            (values < self.low - ROUNDING) | (values > self.high + ROUNDING) | (values == -math.inf)
-        )
+        outside = (values < self.low - ROUNDING) | (values > self.high + ROUNDING)
+        return outside if self.signed_distance else outside | (values == -math.inf)
 
 
 def _share(name, title, definition, source="", aliases="", direction="higher", low=0.0) -> Metric:
@@ -493,6 +501,8 @@ def assumed(name: str) -> str:
     """Describe the assumption about a name that leaves tolerance or unit open; empty without one."""
     metric, in_mm = _known(name), key(name).endswith(UNITS["length"]["mm"])
     if metric is None:
+        return ""
+    if metric.name == NSD_BY_STRUCTURE:  # ours alone, whose tolerances stand in the settings
         return ""
     if metric.name.startswith("nsd_") and not in_mm:
         return "its tolerance is taken to be in mm"

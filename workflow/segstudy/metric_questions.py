@@ -1,5 +1,6 @@
 """Which metrics suit a study: the questions of Metrics Reloaded (Maier-Hein et al. 2024), and what follows from the answers."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from segstudy.metric import NSD_BY_STRUCTURE
 
 SMALL_VOXELS = 5
 """Voxels across, below which a voxel more or less along the border changes Dice by much."""
+
+_NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
+"""What a person writes for a length; Python's `1_0`, which is 10, is more likely 1.0 mistyped."""
 
 Ask = Callable[[str], str]
 
@@ -120,6 +124,29 @@ def recommend(traits: Mapping[str, Traits]) -> Recommendation:
     return Recommendation(sections, warnings(traits, compared))
 
 
+def with_answers(there: Mapping[str, Any], answered: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section `metrics` of a study file with what the answers ask for.
+
+    What earlier answers asked for, as `reasons` tells, goes; a person's own metrics and lesions stay.
+
+    Parameters
+    ----------
+    there
+        The section as it stands.
+    answered
+        That of `recommend`.
+    """
+    earlier = there.get("reasons") or {}
+    section = {**there, **answered}
+    own = [name for name in there.get("extra") or () if name not in earlier]
+    section["extra"] = list(dict.fromkeys([*own, *answered.get("extra", ())]))
+    if not section["extra"]:
+        del section["extra"]
+    if "lesions" not in answered and "lesion_f1" in earlier:
+        section.pop("lesions", None)
+    return section
+
+
 def warnings(traits: Mapping[str, Traits], compared: Sequence[str]) -> list[str]:
     """Return what to be warned of: Dice alone for a small structure, and a tolerance below the voxel size."""
     said = []
@@ -148,10 +175,7 @@ def _listed(names: Sequence[str]) -> str:
 def _number(question: str, ask: Ask) -> float:
     while True:
         answer = ask(question).strip().replace(",", ".")
-        try:
-            value = float(answer)
-        except ValueError:
-            value = 0.0
+        value = float(answer) if _NUMBER.fullmatch(answer) else 0.0
         if 0 < value < float("inf"):
             return value
         question = f"found {answer!r}; expected a number above 0, in mm: "

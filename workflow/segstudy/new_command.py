@@ -11,7 +11,7 @@ from segstudy import shipped
 from segstudy.errors import InputError
 from segstudy.files import write_text
 from segstudy.folds import refuse_twin
-from segstudy.metric_questions import Ask, ask_all, from_terminal, recommend
+from segstudy.metric_questions import Ask, ask_all, from_terminal, recommend, with_answers
 
 TEMPLATE = shipped.RESOURCES / "new_study.yaml"
 TABLE = "cases.tsv"
@@ -219,7 +219,8 @@ def new_splits(chosen: str, config: Sequence[str] = ()) -> str:
 def new_metrics(file: Path, ask: Ask = from_terminal) -> str:
     """Ask for the structures of a study, write the metrics that suit them into its file, and return the warnings.
 
-    What stands in these sections beside stays, as do order and remarks of the file. ask: question -> answer.
+    What stands in these sections beside stays, as do order and remarks of the file, and what earlier answers asked for
+    goes. ask: question -> answer.
     """
     from segstudy.study import read_study
     from segstudy.yaml_edits import YamlText
@@ -231,9 +232,10 @@ def new_metrics(file: Path, ask: Ask = from_terminal) -> str:
     sections = {
         name: {**(there.get(name) or {}), **settings} for name, settings in found.sections.items()
     }
+    sections["metrics"] = with_answers(there.get("metrics") or {}, found.sections["metrics"])
     text = YamlText(file.read_text(encoding="utf-8"), str(file))
     for name in sections.keys() & there.keys():
-        text.put((name,), sections[name])
+        text.put_section(name, sections[name])
     text.begin_with({name: value for name, value in sections.items() if name not in there})
     write_text(file, text.text(lambda remark: remark))
     warned = [f"warning: {warning}" for warning in found.warnings]

@@ -1,5 +1,7 @@
 """Calibration of probabilities: closed forms, nnU-Net's files, and what is refused."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,17 +45,94 @@ def test_as_nnunet_writes_them(tmp_path):
 
 def test_what_is_refused(tmp_path, capsys):
     path = tmp_path / "a.npz"
+    label = np.ones((2, 3, 4), np.uint8)
     with pytest.raises(InputError, match=r"a\.npz: not readable"):
-        read_probabilities(path, (2, 3, 4))
+        read_probabilities(path, label)
     np.savez(path, probabilities=np.zeros((2, 2, 3, 4)))
     with pytest.raises(InputError, match=r"shape \(2, 2, 3, 4\); expected \(classes, 4, 3, 2\)"):
-        read_probabilities(path, (2, 3, 4))
+        read_probabilities(path, label)
     np.savez(path, probabilities=np.full((2, 4, 3, 2), 3.0))
     with pytest.raises(InputError, match="from 3 to 3; expected 0 to 1"):
-        read_probabilities(path, (2, 3, 4))
-    label = np.ones((2, 3, 4), np.uint8)
+        read_probabilities(path, label)
     write_label(tmp_path / "b.nii.gz", label, np.eye(4))
     files = ["--reference", str(tmp_path / "b.nii.gz"), "--prediction", str(tmp_path / "b.nii.gz")]
     files += ["--output", str(tmp_path / "m.csv"), "--probabilities", str(tmp_path)]
     assert main(["metrics", *files]) == 1
     assert "no b.npz (1 of 1 predicted cases)" in capsys.readouterr().err
+
+
+def measured(tmp_path, label, predicted, probabilities, settings):
+    """Exit code and metrics of one case with probabilities (class, i, j, k)."""
+    for folder, array in (("ref", label), ("pred", predicted)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write_label(tmp_path / folder / "a.nii.gz", array, np.eye(4))
+    np.savez(tmp_path / "a.npz", probabilities=probabilities.transpose(0, 3, 2, 1))
+    files = ["--reference", str(tmp_path / "ref"), "--prediction", str(tmp_path / "pred")]
+    files += ["--output", str(tmp_path / "m.csv"), "--probabilities", str(tmp_path)]
+    code = main(["metrics", *files, "--settings", json.dumps(settings)])
+    table = pd.read_csv(tmp_path / "m.csv") if code == 0 else None
+    return code, table
+
+
+def hard(label, classes):
+    """Probabilities of 0 and 1 that give a label map."""
+    return np.stack([label == number for number in range(classes)]).astype(np.float32)
+
+
+def test_classes_are_the_predictions_own_values(tmp_path):
+    """A perfect prediction in values of its own (liver 3 and 4, spleen 1) has no error, a region neither."""
+    label = np.zeros((6, 5, 4), np.uint8)
+    label[1:3, 1:4, 1:3], label[4:5, 2:4] = 1, 2
+    own = np.zeros_like(label)
+    own[label == 1], own[1, 1, 1], own[label == 2] = 3, 4, 1
+    settings = {"structures": {"liver": 1, "spleen": 2}}
+    settings["prediction_labels"] = {"liver": [3, 4], "spleen": 1}
+    settings["metrics"] = {"composite_regions": {"both": ["liver", "spleen"]}}
+    code, table = measured(tmp_path, label, own, hard(own, 5), settings)
+    assert code == 0
+    found = table[table["metric"].isin(["brier", "ece"])]
+    assert sorted(found["structure"].unique()) == ["both", "liver", "spleen"]
+    assert (found["value"] == 0).all() and len(found) == 6
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "said"),
+    [
+        # Region-based: whole, core and core again, a sigmoid each and no background.
+        (lambda label: np.stack([label > 0, label > 1, label > 1]) * 0.9, "add up to 2.7"),
+        (lambda label: hard(label, 3) * 0.9, "add up to 0.9"),
+        (lambda label: np.full((3, *label.shape), 0.9), "add up to 2.7"),
+        (lambda label: hard(label, 3)[:2] + 0.5 * (label == 2), "2 classes, numbers 0 to 1"),
+    ],
+)
+def test_what_is_no_softmax_is_refused_in_a_sentence(tmp_path, capsys, probabilities, said):
+    label = np.zeros((4, 4, 4), np.uint8)
+    label[1:3, 1:3, 1:3], label[3, 3, 3] = 1, 2
+    code, _ = measured(tmp_path, label, label, probabilities(label), {})
+    told = capsys.readouterr().err
+    assert code == 1 and "case a" in told and "a.npz" in told and said in told
+    assert "Traceback" not in told and not (tmp_path / "m.csv").exists()
+
+
+def test_half_precision_is_no_reason_to_refuse(tmp_path):
+    random = np.random.default_rng(0).random((7, 4, 4, 4))
+    half = (random / random.sum(axis=0)).astype(np.float16)
+    label = half.argmax(axis=0).astype(np.uint8)
+    assert measured(tmp_path, label, label, half, {})[0] == 0
+
+
+def test_probabilities_of_a_mirrored_grid_are_refused(tmp_path, capsys):
+    """The label map is turned to its reference; the probabilities beside it are not, and would be read mirrored."""
+    label = np.zeros((4, 4, 4), np.uint8)
+    label[0, 1:3, 1:3] = 1
+    turned = np.diag([-1.0, 1, 1, 1])
+    turned[0, 3] = 3
+    write_label(tmp_path / "a.nii.gz", label, np.eye(4))
+    (tmp_path / "p").mkdir()
+    write_label(tmp_path / "p" / "a.nii.gz", label[::-1], turned)
+    np.savez(tmp_path / "a.npz", probabilities=hard(label[::-1], 2).transpose(0, 3, 2, 1))
+    files = ["--reference", str(tmp_path / "a.nii.gz")]
+    files += ["--prediction", str(tmp_path / "p" / "a.nii.gz")]
+    files += ["--output", str(tmp_path / "m.csv"), "--probabilities", str(tmp_path)]
+    assert main(["metrics", *files]) == 1
+    assert "another order than those of" in capsys.readouterr().err

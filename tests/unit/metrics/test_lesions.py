@@ -106,7 +106,10 @@ EMPTY = np.zeros((40, 12, 12), np.uint8)
 
 def test_empty_cases():
     held = cubes((2, 2, 2))
-    assert scored(held, EMPTY) == [0, 0, 0, 0, 0, 0, INF]
+    of_none = scored(held, EMPTY)
+    # The precision of nothing is undefined, as that of voxels; the statistics take the worst value, 0.
+    assert np.isnan(of_none.pop(1)) and of_none == [0, 0, 0, 0, 0, INF]
+    assert np.isnan(measured(held, EMPTY).values["precision"])
     assert scored(held, EMPTY, lesions="brats2023")[:1] == []
     assert scored(held, EMPTY, lesions={"average": "all"})[-2:] == [0, 374]
     assert scored(held, EMPTY, lesions={"average": "all", "missed_mm": 100})[-2:] == [0, 100]

@@ -9,10 +9,19 @@ from matplotlib.text import Text
 from segstudy.images.files import Image
 from segstudy.publish import style
 from segstudy.publish.catalogue import families, figures
-from segstudy.publish.draw import agreement, architecture, differences, heatmap, sizes, surfaces
+from segstudy.publish.draw import (
+    agreement,
+    appearance,
+    architecture,
+    comparison,
+    differences,
+    heatmap,
+    sizes,
+    surfaces,
+)
 from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
-from segstudy.study import Study
+from segstudy.study import PredictionsModel, Study
 
 
 def _figure(results, kind, metric=""):
@@ -49,7 +58,46 @@ def test_differences_are_those_of_the_tests(plain):
     points = [line for line in drawing.figure.axes[0].lines if line.get_marker() == "o"]
     shown = [float(line.get_xdata()[0]) for line in points]
     np.testing.assert_allclose(shown, tests.loc[["heart", "aorta"], "mean_difference"])
-    assert "One seed" in drawing.caption
+    assert "One seed was trained" in drawing.caption
+
+
+def test_no_seed_is_spoken_of_where_nothing_was_trained(plain):
+    files = {"trainer": "predictions", "network": "predictions", "files": "{case}.nii.gz"}
+    models = {name: PredictionsModel(**files) for name in plain.study.models}
+    results = Results(plain.study.model_copy(update={"models": models}), plain.root)
+    with style.paper():
+        drawing = differences.draw(results, _figure(plain, "differences", "dice"))
+    assert not results.study.trains and "seed" not in drawing.caption
+
+
+def test_the_caption_on_folds_says_what_the_methods_say(plain):
+    """Folds of a table, or of nnU-Net's file of splits, were not stratified here, whatever `stratify_by` says."""
+    results = Results(plain.study, plain.root)
+    with style.paper():
+        by_seed = appearance.draw(results, _figure(plain, "appearance")).caption
+        results.splits = plain.splits.assign(origin="table")
+        by_table = appearance.draw(results, _figure(plain, "appearance")).caption
+    every = f"Of {len(plain.splits)} subjects, all were"
+    seed = plain.study.splits.seed
+    assert (
+        f"{every} dealt into folds by seed {seed} (balanced by foreground volume). Points"
+        in by_seed
+    )
+    assert f"{every} put into the fold that the case table gives. Points" in by_table
+    assert "foreground" not in by_table and "stratified" not in by_table
+
+
+def test_a_missing_prediction_counts_once_whatever_it_lacks(plain):
+    """One case of one model, in two panels; and with a second model, two."""
+    results = Results(plain.study, plain.root)
+    values = plain.all_values.copy()
+    lacks = (values["case"] == "case_001") & (values["model"] == "enet")
+    results.all_values = values.assign(missing=lacks)
+    figure = _figure(plain, "results", "dice")
+    with style.paper():
+        assert " 1 missing prediction, shown as" in comparison.draw(results, figure).caption
+        results.all_values = values.assign(missing=values["case"] == "case_001")
+        assert " 2 missing predictions, shown as" in comparison.draw(results, figure).caption
 
 
 def test_each_point_of_a_volume_figure_opens_its_case(plain):

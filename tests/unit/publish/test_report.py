@@ -4,18 +4,21 @@ import html
 import itertools
 import json
 import re
+from dataclasses import fields
 from html.parser import HTMLParser
 
+import builder
 import numpy as np
 import pandas
 import pytest
 
 from segstudy.cli import main
 from segstudy.errors import InputError
+from segstudy.files import write_table
 from segstudy.publish import methods, provenance, style, tables
 from segstudy.publish.catalogue import figures
 from segstudy.publish.citations import REFERENCES
-from segstudy.publish.draw import heatmap
+from segstudy.publish.draw import comparison, heatmap
 from segstudy.publish.drawing import draw_all
 from segstudy.publish.report import (
     FILES,
@@ -28,6 +31,8 @@ from segstudy.publish.report import (
     write_report,
 )
 from segstudy.publish.results import Results
+from segstudy.statistics.analysis import analyse
+from segstudy.statistics.values import read_values
 from segstudy.study import ExternalModel
 
 
@@ -296,7 +301,7 @@ def test_programs_of_others_are_not_cross_validated(scenario):
     program = ExternalModel(**command, labels=labels)
     study = found.study.model_copy(update={"models": {"unet": program}})
     told = _sentence(Results(study, found.root))
-    assert told.endswith("as programs that were not trained here.")
+    assert told.endswith("as programs or predictions of others, not trained here.")
 
 
 def test_cases_that_no_fold_tested_are_told_from_those_that_one_did(scenario):
@@ -541,3 +546,85 @@ def test_warnings_of_the_logs_have_a_section(plain, figures_folder, tmp_path):
     assert '<td>enet</td><td class="long">3 lines, in the log</td>' in text
     assert "no such file" not in text[text.index('id="warnings-table"') :]
     assert "no stage warned" in render(plain, figures_folder, tmp_path / "report.html")
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory) -> Results:
+    """Two models of the same cases: `alt` errs by 2 and -1.9 mm in turn, `const` by 0.7 mm."""
+    name = "signed_surface_distance_mm"
+    settings = builder.study(
+        models=("alt", "const"),
+        metrics={"extra": [name, "betti_error"]},
+        statistics={"metrics": [name, "betti_error"], "bootstrap_samples": 100},
+        publish={"metrics": [name, "betti_error"]},
+    )
+    measured = builder.study(models=("alt", "const"))
+    root = builder.build(tmp_path_factory.mktemp("signed"), measured, infinite="none")
+    table = pandas.read_csv(root / "metrics/metrics.csv").query("metric == 'dice'")
+    turn = table["case"].str[-1].astype(int) % 2
+    bias = np.where(table["model"] == "const", 0.7, np.where(turn, -1.9, 2.0))
+    worst = (table["model"] == "alt") & (table["case"] == "case_000")
+    holes = table.assign(metric="betti_error", value=np.where(worst, np.inf, 40.0 + turn))
+    table = pandas.concat([table, table.assign(metric=name, value=bias), holes])
+    write_table(root / "metrics/metrics.csv", table)
+    found = analyse(read_values(root / "metrics/metrics.csv"), settings.statistics)
+    for one in fields(found):
+        write_table(root / f"statistics/{one.name}.csv", getattr(found, one.name))
+    return Results(settings, root)
+
+
+def test_the_best_of_a_signed_metric_is_that_of_the_tests(signed):
+    """Headline, shading, p, heat map and the column beside the mean go by the mean size, as the tests do."""
+    name = "signed_surface_distance_mm"
+    assert set(signed.tests.query("metric == @name")["verdict"]) == {"b_better"}
+    (sentence,) = [text for text in _findings(signed) if "Signed" in text]
+    assert sentence.startswith(
+        "Smallest mean size of Signed surface distance: const in 2 of 2 structures; 2 of 2"
+    )
+    for row in tables.main_tables(signed)[0]["rows"]:
+        cell = row["cells"][0]
+        assert cell.best == (row["model"] == "const")
+        size = {"alt": "1.95", "const": "0.70"}[row["model"]]
+        assert cell.note.startswith(f"mean size {size}; CI ")
+        assert cell.against.startswith("p ") == (row["model"] == "alt")
+    shown = {one["metric"].name: one for one in tables.metric_tables(signed)}
+    place = shown[name]["head"].index("Mean size")
+    for cells in shown[name]["rows"]:
+        assert cells[place].value == pytest.approx(1.95 if cells[1].text == "alt" else 0.7)
+        assert [cell.best for cell in cells].count(True) == (cells[1].text == "const")
+        assert cells[place].best == (cells[1].text == "const")
+    with style.paper():
+        panel = heatmap.draw(signed, _heatmap(signed)).figure.axes[0]
+    bold = {int(t.get_position()[0]) for t in panel.texts if t.get_fontweight() == "bold"}
+    assert [signed.look.models[column] for column in bold] == ["const"]
+
+
+def test_brackets_keep_the_model_with_the_smallest_median_size(signed, monkeypatch):
+    """Medians are 0.05 and 0.7 with their signs, and 1.95 and 0.7 in size; of three models, that of 0.7 is kept."""
+    name = "signed_surface_distance_mm"
+    models = signed.study.models | {"wide": signed.study.models["const"]}
+    results = Results(signed.study.model_copy(update={"models": models}), signed.root)
+    table = pandas.DataFrame({"alt": [2, -1.9] * 4, "const": [0.7] * 8, "wide": [3, -3] * 4})
+    pairs = [("alt", "const"), ("alt", "wide"), ("const", "wide")]
+    tests = pandas.DataFrame(pairs, columns=["model_a", "model_b"]).assign(
+        dataset="thorax", metric=name, structure="heart", significant=True, p_adjusted=0.01
+    )
+    monkeypatch.setattr(Results, "tests", tests)
+    monkeypatch.setattr(comparison, "MOST_BRACKETS", 2)
+    figure = next(one for one in figures(signed.study) if one.kind == "results")
+    assert figure.metric.name == name
+    found, fewer = comparison._brackets(results, figure, "heart", table, figure.metric)
+    assert fewer and {(one.left, one.right) for one in found} == {(0, 1), (1, 2)}
+
+
+def test_no_diagonal_stands_for_an_infinite_count(signed):
+    """A model with an infinite Betti error has no penalised mean (88.6 mm were no count), and is not best."""
+    rows = signed.summary.query("metric == 'betti_error'").set_index("model")
+    assert rows.loc["alt", "mean_penalised"].isna().all()
+    assert tables.best_models(signed, "thorax", "heart", "betti_error") == ["const"]
+    shown = next(one for one in tables.metric_tables(signed) if one["metric"].name == "betti_error")
+    assert "Infinite" in shown["head"] and not any("diagonal" in head for head in shown["head"])
+
+
+def _heatmap(results):
+    return next(one for one in figures(results.study) if one.kind == "heatmap")

@@ -6,7 +6,9 @@ from metric_rows import of_models, rows
 from scipy import stats
 
 from segstudy.errors import InputError
+from segstudy.statistics.comparisons import compare
 from segstudy.statistics.completion import completed
+from segstudy.statistics.ranking import rank
 from segstudy.statistics.summary import COLUMNS, quantile, summarise
 from segstudy.statistics.values import chosen_metrics, read_values
 from segstudy.study import Statistics
@@ -142,3 +144,69 @@ def test_refused(tmp_path, text, message):
         read_values(write(tmp_path / "m.csv", text))
     with pytest.raises(InputError, match="no such table"):
         read_values(tmp_path / "nowhere.csv")
+
+
+def test_models_are_ordered_by_what_the_tests_compare():
+    """Errors of 2 and -1.9 in turn have a mean near 0, and are larger than 0.7 throughout."""
+    table = of_models(
+        {"alt": [2, -1.9] * 4, "const": [0.7] * 8}, metric="signed_surface_distance_mm"
+    )
+    values = completed(table, QUICK)
+    rows = summarise(values, QUICK).set_index("model")
+    assert rows["mean"].to_dict() == pytest.approx({"alt": 0.05, "const": 0.7})
+    assert rows["mean_penalised"].to_dict() == pytest.approx({"alt": 1.95, "const": 0.7})
+    tests = compare(values, QUICK).iloc[0]
+    assert tests["mean_difference"] == pytest.approx(1.95 - 0.7)
+    assert tests["verdict"] == "b_better"
+    ranks = rank(values, QUICK)[0].set_index("model")["mean_rank"]
+    assert ranks.to_dict() == {"alt": 2, "const": 1}
+
+
+def test_sizes_are_taken_of_scans_before_subjects_are_averaged():
+    """Visits of a subject at 2 and -2 are no good ones, whether scans or subjects are paired."""
+    subjects = [name for name in "abcdefgh" for _ in range(2)]
+    table = of_models({"turning": [2, -2] * 8, "near": [0.5] * 16}, subjects, metric="rve")
+    table["metric"] = "relative_volume_error"
+    table["value"] = table["value"].clip(-0.9, 2)
+    rows = summarise(completed(table, QUICK), QUICK).set_index("model")
+    assert rows.loc["turning", "mean_penalised"] == pytest.approx((2 + 0.9) / 2)
+    table.loc[table["model"] == "near", "case"] += "_later"
+    tests = compare(completed(table, QUICK), QUICK).iloc[0]
+    assert "paired by subject" in tests["remark"]
+    assert tests["mean_difference"] == pytest.approx(1.45 - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "penalised"),
+    [
+        ("hd_mm", (1 + 300) / 2),
+        ("lesionwise_hd95_mm", (1 + 300) / 2),
+        ("signed_surface_distance_mm", (1 + 300) / 2),
+        ("betti_error", NAN),
+        ("lesion_false_positives", NAN),
+        ("relative_volume_error", NAN),
+        ("absolute_relative_volume_error", NAN),
+        ("volume_difference_ml", NAN),
+        ("absolute_volume_difference_mm3", NAN),
+        ("hd_voxel", NAN),
+    ],
+)
+def test_the_diagonal_stands_for_distances_in_mm_alone(metric, penalised):
+    table = measured([("a", "0", f"c{n}", metric, value) for n, value in enumerate([1.0, INF])])
+    row = summarise(completed(table, QUICK), QUICK).iloc[0]
+    np.testing.assert_equal([row["mean"], row["mean_penalised"]], [1, penalised])
+    assert row["n_failed"] == 1
+
+
+def test_an_empty_prediction_is_infinitely_small():
+    """Minus infinity is the size of infinity, fails, and ranks as the lowest of the signed values."""
+    table = measured(
+        [
+            ("a", "0", f"c{n}", "signed_surface_distance_mm", value)
+            for n, value in enumerate([-INF, -1.0, 2.0, 3.0])
+        ]
+    )
+    row = summarise(completed(table, QUICK), QUICK).iloc[0]
+    assert (row["n_infinite"], row["n_failed"], row["median"]) == (1, 1, 0.5)
+    assert row["mean_penalised"] == (300 + 1 + 2 + 3) / 4
+    assert quantile(np.array([-INF, -1.0]), 0.5) == -INF

@@ -1,6 +1,6 @@
 """Names of cases: every case becomes files and words of commands, so that a name has to be fit for both."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import cc3d
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, find_objects
 
 from segstudy.metrics.overlap import Overlap
 from segstudy.metrics.surface import Definition, Distances, framed_distances, outside_reference
@@ -99,10 +100,13 @@ def masd_mm(found: Found) -> float:
 
 
 def signed_surface_distance_mm(found: Found) -> float:
-    """Return the bias of the predicted surface in mm, above 0 where it lies outside; infinite without a prediction."""
+    """Return the bias of the predicted surface in mm, above 0 where it lies outside.
+
+    Without a prediction it is minus infinity: nothing of the structure was predicted, which is too little of it.
+    """
     distances = found.distances
     if not isinstance(distances, Distances):
-        return distances
+        return -distances
     return distances.signed_mean_mm(found.pair.outside())
 
 
@@ -170,15 +174,41 @@ def cldice(found: Found) -> float:
 def centre_line(mask: np.ndarray) -> np.ndarray:
     """Return the centre line of a framed mask (i, j[, k]), bool, by scikit-image's thinning (Lee et al. 1994).
 
-    It thins cubes of an even side, and the like, to nothing: of such a component the deepest voxels are taken.
+    It thins cubes and bars of an even side, and the like, to nothing: the line of such a component is that of
+    `_thinner`, one voxel thick as any other.
     """
     from skimage.morphology import skeletonize
 
     line = skeletonize(mask) > 0
     components = cc3d.connected_components(mask, connectivity=26 if mask.ndim == 3 else 8)
+    places = find_objects(components)
     for number in np.setdiff1d(components, [0, *np.unique(components[line])]):
-        depth = distance_transform_edt(components == number)
-        line |= depth == depth.max()
+        place = places[number - 1]
+        component = np.pad(components[place] == number, 1)
+        inner = tuple(slice(1, -1) for _ in place)
+        line[place] |= _thinner(component)[inner]
+    return line
+
+
+def _thinner(component: np.ndarray) -> np.ndarray:
+    """Return the line of a component that thinning loses, framed: of the component without its last layer along axes.
+
+    So sides of an even number of voxels get an odd one, along as few axes as it takes; where all is lost even then,
+    the first of the deepest voxels stands for it.
+    """
+    from skimage.morphology import skeletonize
+
+    for number in range(1, component.ndim + 1):
+        for axes in combinations(range(component.ndim), number):
+            less = component
+            for axis in axes:
+                less = less & np.roll(less, 1, axis)
+            line = skeletonize(less) > 0
+            if line.any():
+                return line
+    depth = distance_transform_edt(component)
+    line = np.zeros_like(component)
+    line[np.unravel_index(depth.argmax(), depth.shape)] = True
     return line
 
 

@@ -198,7 +198,8 @@ def scores(lesions: Sequence[Lesion], settings: Lesions) -> dict[str, float]:
         hd95_mm += [settings.missed_mm] * (missed + false)
     values = (
         2 * number / (2 * number + missed + false),
-        number / (number + false) if number else 0.0,
+        # As the precision of voxels: undefined where nothing was predicted.
+        number / (number + false) if number + false else UNDEFINED,
         number / (number + missed),
         float(false),
         sum(lesion.iou for lesion in found) / (number + (missed + false) / 2),

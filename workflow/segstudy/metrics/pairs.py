@@ -33,7 +33,7 @@ from segstudy.images.segments import (
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
 from segstudy.metrics import label_values, own_metrics, slice_dice
-from segstudy.metrics.calibration import with_calibration
+from segstudy.metrics.calibration import read_probabilities, with_calibration
 from segstudy.metrics.folders import (
     check_endings,
     check_layout,
@@ -436,11 +436,18 @@ def _measure_pair(
     if not prediction.has_spacing:
         # A picture of a volume's voxels; where shapes differ, `fitted` refuses it.
         prediction = replace(prediction, affine=reference.affine)
+    as_written = prediction
     wider, prediction = _on_grid(reference, prediction, pair, settings)
     if wider is not reference:
         reference = wider
         ignored = label_values.ignored_voxels(reference.array, settings.ignore)
         known = label_values.without_ignored(reference.array, ignored)
+    probabilities = None
+    if pair.probabilities:
+        _check_same_voxels(as_written, prediction, pair)
+        of_structures = [value for values in predicted_as.values() for value in values]
+        measured_values = of_structures or list(held.reference)
+        probabilities = read_probabilities(pair.probabilities, prediction.array, measured_values)
     predicted = label_values.without_ignored(prediction.array, ignored)
     held = replace(held, prediction=label_values.count_values(predicted))
     arrays = (known, label_values.in_reference_values(predicted, settings))
@@ -462,11 +469,22 @@ def _measure_pair(
             for structure_measures in measures
         ]
     measures = own_metrics.with_own(measures, arrays, reference.spacing_mm, structures, own)
-    if pair.probabilities:
-        measures = with_calibration(measures, pair.probabilities, known, structures, ignored)
+    if probabilities is not None:
+        own_values = {settings.structures[name]: predicted_as[name] for name in settings.structures}
+        measures = with_calibration(measures, probabilities, known, structures, own_values, ignored)
     if not reference.has_spacing:
         measures = _without_lengths(measures, pair)
     return PairResult(measures, counted, diagonal_mm, voxel_mm3, held, size)
+
+
+def _check_same_voxels(as_written: Image, prediction: Image, pair: Pair) -> None:
+    """Refuse probabilities whose label map was brought to another grid, which they were not."""
+    if as_written.array is not prediction.array:
+        raise InputError(
+            f"{pair.probabilities}: case {pair.case}: probabilities on the grid of {pair.prediction}, whose voxels lie in "
+            f"another order than those of {pair.reference}; expected the reference's grid: export the prediction there, "
+            "or leave out --probabilities"
+        )
 
 
 def _without_lengths(measures: Sequence[Measures], pair: Pair) -> list[Measures]:

@@ -193,8 +193,10 @@ def check_ranges(table: pd.DataFrame, in_parts: bool = False) -> None:
     measured = table["status"].isin(("ok",))
     if in_parts:
         measured &= ~table["metric"].astype(str).str.match(OF_SURFACES)
-    # A plug-in may find its metric undefined; where no lesion is found, none has a distance.
-    measured &= ~table["metric"].isin([*metric.added(), "lesionwise_hd95_mm"])
+    # A plug-in may find its metric undefined; where no lesion is found, none has a distance, and where no predicted one
+    # counts, there is no precision.
+    undefined_too = [*metric.added(), "lesionwise_hd95_mm", "lesion_precision"]
+    measured &= ~table["metric"].isin(undefined_too)
     wrong |= measured & ~np.isfinite(value)
     wrong |= ~table["status"].isin(STATUSES)
     if wrong.any():

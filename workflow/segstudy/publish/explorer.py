@@ -100,5 +100,7 @@ def _values(results: Results, dataset: str, name: str) -> dict[str, dict[str, li
             continue
         values = by_case.setdefault(row.case, {}).setdefault(row.structure, [None] * len(place))
         if not math.isnan(row.value):
-            values[place[row.model]] = "inf" if math.isinf(row.value) else round(row.value, 5)
+            values[place[row.model]] = (
+                str(row.value) if math.isinf(row.value) else round(row.value, 5)
+            )
     return by_case

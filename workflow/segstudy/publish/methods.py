@@ -4,7 +4,6 @@ Citations stand as `[[key]]`, keys of `citations.REFERENCES`.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -14,11 +13,10 @@ import numpy as np
 import pandas
 
 from segstudy import metric, metric_plugins
-from segstudy.cases import FROM_FILE, FROM_TABLE, JOINED, SEED, UNTESTED, Split
-from segstudy.folds import unit
 from segstudy.mirroring import averages_mirrored, mirrored_axes
 from segstudy.plugins import label_and_code
 from segstudy.publish import provenance, redaction
+from segstudy.publish.dealing import dealing
 from segstudy.publish.look import Look
 from segstudy.publish.results import Results
 from segstudy.publish.words import listing, plain
@@ -102,39 +100,7 @@ def _data(results: Results) -> str:
         for name in look.models
         if study.models[name].train_on is not None and len(study.training_datasets) > 1
     }
-    return _filled("data", study, datasets, trained_on_part, _dealing(results), look)
-
-
-def _dealing(results: Results) -> str:
-    """Describe how subjects came into their folds, as the table of splits has it on record."""
-    splits = results.study.splits
-    rows = [Split(**row) for row in results.splits.to_dict("records")]
-    origins = {unit(row, splits): row.origin for row in rows if row.fold not in (None, UNTESTED)}
-    balanced = {
-        "foreground_volume": " (balanced by foreground volume)",
-        "volume_and_presence": " (balanced by the structures present and foreground volume)",
-        "none": "",
-    }[splits.stratify_by]
-    said = {
-        SEED: f"dealt into folds by seed {splits.seed}{balanced}",
-        JOINED: "added later, each to the fold with the fewest then",
-        FROM_FILE: "kept in the fold that the file of folds had for {them}",
-        FROM_TABLE: "put into the fold that the case table gives",
-        "": "in a fold of which it is not on record how it was dealt",
-    }
-    counts = Counter(origins.values())
-    what = "case" if splits.group_by == "case_though_it_leaks" else "subject"
-    parts = []
-    for origin, words in said.items():
-        number = counts[origin]
-        verb, them = ("was", "it") if number == 1 else ("were", "them")
-        if number:
-            parts.append(f"{number} {verb} {words.format(them=them)}")
-    if len(parts) == 1:
-        return (
-            f"Of {count(len(origins), what)}, all" + parts[0].removeprefix(str(len(origins))) + "."
-        )
-    return f"Of {count(len(origins), what)}, {listing(parts)}." if parts else ""
+    return _filled("data", study, datasets, trained_on_part, dealing(results), look)
 
 
 def _repair(results: Results, dataset: str, settings: Dataset) -> str:

@@ -5,7 +5,7 @@ const exact = (row, column) => {
   return cell.dataset.value ?? cell.textContent.trim();
 };
 const compare = (a, b) => {
-  const [x, y] = [Number(a === "inf" ? Infinity : a), Number(b === "inf" ? Infinity : b)];
+  const [x, y] = [a, b].map((one) => Number(one.replace(/^(-?)inf$/, "$1Infinity")));
   if (a !== "" && b !== "" && !Number.isNaN(x) && !Number.isNaN(y)) return x === y ? 0 : x - y;
   if ((a === "") !== (b === "")) return a === "" ? 1 : -1;
   return a.localeCompare(b, "en", { numeric: true });
@@ -124,21 +124,22 @@ const make = (name, attributes = {}, ...children) => {
   return one;
 };
 const number = (value, metric) =>
-  value === null ? "–" : value === "inf" ? "∞" : value.toFixed(metric.digits).replace("-", "−");
+  value === null ? "–" : value === "inf" ? "∞" : value === "-inf" ? "−∞" : value.toFixed(metric.digits).replace("-", "−");
 const measured = () => study.datasets[choice.dataset.value];
 const metricNamed = (name) => study.metrics.find((one) => one.name === name);
-// The value of a case; the mean over the outlined structures where none is named.
-const valueOf = (name, metric, structure, model) => {
+const infinite = (value) => value === "inf" || value === "-inf";
+// The value of a case; the mean over the outlined structures where none is named, with `sized` of the values' sizes.
+const valueOf = (name, metric, structure, model, sized = false) => {
   const structures = measured().values[metric]?.[name] ?? {};
   const place = study.models.indexOf(model);
   if (structure !== MEAN) return structures[structure]?.[place] ?? null;
   const all = study.outlined.map((one) => structures[one]?.[place] ?? null).filter((one) => one !== null);
   if (!all.length) return null;
-  return all.includes("inf") ? "inf" : all.reduce((sum, one) => sum + one, 0) / all.length;
+  return all.find(infinite) ?? all.reduce((sum, one) => sum + (sized ? Math.abs(one) : one), 0) / all.length;
 };
 const cost = (value, better) => {
   if (value === null) return Infinity;
-  if (value === "inf") return Number.MAX_VALUE;
+  if (infinite(value)) return Number.MAX_VALUE;
   return better === "higher" ? -value : better === "zero" ? Math.abs(value) : value;
 };
 // Cases from worst to best.
@@ -146,7 +147,7 @@ const ordered = () => {
   const metric = metricNamed(choice.metric.value);
   const names = Object.keys(measured().values[metric.name] ?? {}).sort();
   const worth = new Map(names.map((name) =>
-    [name, cost(valueOf(name, metric.name, choice.structure.value, choice.model.value), metric.better)]));
+    [name, cost(valueOf(name, metric.name, choice.structure.value, choice.model.value, metric.better === "zero"), metric.better)]));
   return names.sort((a, b) => worth.get(b) - worth.get(a) || (a < b ? -1 : 1));
 };
 // Of a large study each case's slices lie in a script of their own, fetched when the case is first shown.

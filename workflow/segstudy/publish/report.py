@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
+from segstudy.metric import Metric
 from segstudy.publish import provenance, redaction, rulegraph, tables, verdicts
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
@@ -444,7 +445,7 @@ def _findings(results: Results) -> list[str]:
             ordered = sorted(leading.items(), key=lambda pair: -len(pair[1]))
             where = f" on {dataset}" if len(study.tested_datasets) > 1 else ""
             text = (
-                f"Best mean {shown_metric.title}{where}: "
+                f"{_best_mean(shown_metric)}{where}: "
                 f"{listing([f'{look.model(model)} in {len(names)}' for model, names in ordered])} of "
                 f"{count(len(study.structures), 'structure')}"
             )
@@ -462,6 +463,13 @@ def _findings(results: Results) -> list[str]:
     sentences += _missing(results)
     sentences += _missed(results)
     return sentences
+
+
+def _best_mean(shown_metric: Metric) -> str:
+    """Say what mean models are ordered by."""
+    if shown_metric.direction == "zero":
+        return f"Smallest mean size of {shown_metric.title}"
+    return f"Best mean {shown_metric.title}"
 
 
 def _suspects(model: StudyModel) -> str:

@@ -204,30 +204,33 @@ def _main_cell(row: pandas.Series, shown_metric: Metric, best: bool) -> Cell:
         flags.append(f"{int(row['n_absent'])} without it")
     if int(row["n_undefined"]):
         flags.append(f"{int(row['n_undefined'])} undefined")
+    size = penalised(row, shown_metric)
+    sized = shown_metric.direction == "zero" and math.isfinite(size)
+    notes = [f"mean size {shown_metric.text(size)}"] if sized else []
     interval = f"{shown_metric.text(row['ci_low'])}–{shown_metric.text(row['ci_high'])}"
     return Cell(
         f"{shown_metric.text(row['mean'])} ± {shown_metric.text(row['sd'])}",
         float(row["mean"]),
-        "" if math.isnan(row["ci_low"]) else f"CI {interval}",
+        "; ".join([*notes, *([] if math.isnan(row["ci_low"]) else [f"CI {interval}"])]),
         best=best,
         flags=flags,
     )
 
 
 def best_models(results: Results, dataset: str, structure: str, name: str) -> list[str]:
-    """Return the models with the best mean; several where they tie.
+    """Return the models with the best mean, of sizes where values nearest to 0 are best; several where they tie.
 
-    Infinite counts as the image's diagonal. A model that learnt nothing is none of them, whatever
+    An infinite distance in mm counts as the image's diagonal. A model that learnt nothing is none of them, whatever
     its mean: one that predicts next to nothing has a high precision.
 
-    Without a penalised mean in the summary, a model with infinite cases is worse than any without.
+    Without a penalised mean, as of counts and ratios, a model with infinite cases is worse than any without.
     """
     shown_metric, nothing = metric.find(name), learnt_nothing(results)
     costs = {}
     for (region, model, other), row in _indexed(results, dataset).items():
         if region != structure or other != name or model in nothing:
             continue
-        costs[model] = shown_metric.cost(penalised(row))
+        costs[model] = shown_metric.cost(penalised(row, shown_metric))
     if not costs or min(costs.values()) == math.inf:
         return []
     return [
@@ -249,12 +252,31 @@ def learnt_nothing(results: Results) -> dict[str, float]:
     }
 
 
-def penalised(row: pandas.Series) -> float:
-    """Return the mean of a row of the summary by which models are ranked: infinite counts as the diagonal."""
+def penalised(row: pandas.Series, shown_metric: Metric) -> float:
+    """Return the mean of a row of the summary by which models are ordered, as `summary.COLUMNS` defines it.
+
+    Infinite where the metric has none and a value is infinite; NaN where sizes are compared and the summary has none.
+    """
     mean = float(row.get("mean_penalised", math.nan))
-    if math.isnan(mean):
+    if math.isnan(mean) and (shown_metric.direction != "zero" or int(row["n_infinite"])):
         mean = math.inf if int(row["n_infinite"]) else float(row["mean"])
     return mean
+
+
+def ordering_title(shown_metric: Metric, infinite: bool) -> str:
+    """Return the head of the column of `mean_penalised`; empty where it is the mean, or undefined.
+
+    Parameters
+    ----------
+    shown_metric
+        The metric.
+    infinite
+        Whether some value of the table is infinite.
+    """
+    as_diagonal = infinite and shown_metric.unit == "mm"
+    if shown_metric.direction == "zero":
+        return "Mean size, ∞ as diagonal" if as_diagonal else "Mean size"
+    return "Mean, ∞ as diagonal" if as_diagonal else ""
 
 
 def _against(results, dataset, structure, name, model, best) -> str:
@@ -307,28 +329,32 @@ def metric_tables(results: Results) -> list[dict]:
                 for key, title in COUNTS.items()
                 if key in ALWAYS_COUNTED or (table[key] != 0).any()
             }
-            penalised_too = "mean_penalised" in summary and "n_infinite" in counts
+            ordered_by = ordering_title(shown_metric, "n_infinite" in counts)
+            ordered_by = ordered_by if "mean_penalised" in summary else ""
+            # The mean of sizes is marked where it is what is compared, not the mean beside it.
+            marked = "mean_penalised" if ordered_by.startswith("Mean size") else "mean"
             rows = []
             for _, row in table.iterrows():
                 best = row["model"] in best_models(results, dataset, row["structure"], name)
                 cells = [Cell(look.structure(row["structure"])), Cell(look.model(row["model"]))]
                 cells += [Cell(str(int(row[key])), float(row[key])) for key in counts]
                 cells += [
-                    Cell(shown_metric.text(row[key]), float(row[key]), best=best and key == "mean")
+                    Cell(shown_metric.text(row[key]), float(row[key]), best=best and key == marked)
                     for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")
                 ]
                 rate = float(row["failure_rate"])
                 ends = (float(row[end]) for end in ("failure_low", "failure_high"))
                 interval = "–".join(f"{100 * end:.0f}" for end in ends)
                 cells.append(Cell("–" if rate != rate else f"{100 * rate:.0f} ({interval})", rate))
-                if penalised_too:
+                if ordered_by:
+                    mean = float(row["mean_penalised"])
                     cells.append(
-                        Cell(shown_metric.text(row["mean_penalised"]), float(row["mean_penalised"]))
+                        Cell(shown_metric.text(mean), mean, best=best and marked != "mean")
                     )
                 rows.append(cells)
             head = ["Structure", "Model", *counts.values(), "Mean", "SD", "Median"]
             head += ["Q1", "Q3", "CI low", "CI high", "Failed, % (CI)"]
-            head += ["Mean, ∞ as diagonal"] if penalised_too else []
+            head += [ordered_by] if ordered_by else []
             tables.append(
                 {"dataset": dataset, "metric": shown_metric, "head": head, "rows": rows,
                  "name": f"{dataset}-{name}"}

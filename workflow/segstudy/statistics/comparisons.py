@@ -279,7 +279,11 @@ def _compared(
     side_a, side_b = sides
     if side_a is None or side_b is None:
         return _not_compared(sides, labels, settings)
-    direction = metric.find(labels.metric, settings.directions).direction
+    known_metric = metric.find(labels.metric, settings.directions)
+    direction = known_metric.direction
+    side_a, side_b = (
+        side.assign(**{column: known_metric.compared(side[column])}) for side in (side_a, side_b)
+    )
     within = labels.dataset == labels.dataset_b
     remarks: list[str] = []
     same = set(side_a["subject"]) & set(side_b["subject"])
@@ -327,16 +331,12 @@ def _by_subject(side: pd.DataFrame) -> pd.DataFrame:
     return means.assign(subject=means.index, fold="")
 
 
-def _sample(side: pd.DataFrame, column: str, direction: str) -> pd.Series:
-    return side[column].abs() if direction == "zero" else side[column]
-
-
 def _paired(
     side_a: pd.DataFrame, side_b: pd.DataFrame, column: str, direction: str, labels: Labels,
     settings: Statistics,
 ) -> Comparison:  # fmt: skip
     """Compare two models on the same scans."""
-    a, b = _sample(side_a, column, direction).align(_sample(side_b, column, direction))
+    a, b = side_a[column].align(side_b[column])
     paired = a.notna() & b.notna()
     scans = a.index[paired]
     named = side_a["subject"].reindex(scans).fillna(side_b["subject"].reindex(scans))
@@ -401,7 +401,7 @@ def _unpaired(
     settings: Statistics,
 ) -> Comparison:  # fmt: skip
     """Compare two samples of different subjects."""
-    sides = [_sample(side, column, direction) for side in (side_a, side_b)]
+    sides = [side[column] for side in (side_a, side_b)]
     defined = [side.dropna() for side in sides]
     coded = [
         pd.factorize(frame["subject"].reindex(side.index), sort=True)

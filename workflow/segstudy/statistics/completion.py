@@ -83,7 +83,7 @@ def completed(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     table["other_value"] = _mean(runs, OTHER[settings.missing])
     table = table.reset_index()
     limit = table["metric"].map(_worst_values(runs, settings))
-    table["failed"] = ~table["absent"] & (table["missing"] | (table["value"] == limit))
+    table["failed"] = ~table["absent"] & (table["missing"] | _is(table["value"], limit))
     return table
 
 
@@ -179,7 +179,7 @@ def _refuse_unclear(rows: pd.DataFrame, runs: pd.DataFrame, settings: Statistics
     """
     worst = _worst_values(rows, settings)
     keys = [*CELL, "case"]
-    best = runs[runs["value"] != runs["metric"].map(worst)].dropna(subset="value")[keys]
+    best = runs[~_is(runs["value"], runs["metric"].map(worst))].dropna(subset="value")[keys]
     cells_with_value = pd.MultiIndex.from_frame(best)
     unclear = rows[
         ~pd.MultiIndex.from_frame(rows[keys]).isin(cells_with_value)
@@ -205,6 +205,12 @@ def _worst_values(runs: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     return worst
 
 
+def _is(values: pd.Series, worst: pd.Series) -> pd.Series:
+    """Tell which values are the worst ones; either infinity is where one is."""
+    worst = worst.astype(float)  # of no rows they are objects
+    return (values == worst) | (np.isinf(values) & np.isinf(worst))
+
+
 def _mean(runs: pd.DataFrame, column: str) -> pd.Series:
     """Average the runs in which a value is defined; infinite as soon as one is."""
     infinite = runs[column].where(np.isinf(runs[column]))
@@ -224,7 +230,7 @@ def false_positives(runs: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     runs = _expected(runs)
     runs = runs[runs["absent"]]
     # A worst value tells of a false positive: a clean model has none.
-    valued = runs["value"] == runs["metric"].map(_worst_values(runs, settings))
+    valued = _is(runs["value"], runs["metric"].map(_worst_values(runs, settings)))
     # A row a run, whatever metrics there are.
     once = ["dataset", "structure", "model", "case", "fold", "seed"]
     runs = runs.assign(valued=valued.groupby([runs[name] for name in once]).transform("any"))

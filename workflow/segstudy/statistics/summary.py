@@ -26,8 +26,9 @@ n_infinite, n_finite: subjects. Mean, SD (n - 1) and the mean's confidence inter
 clipped to the metric's range) are those of the finite ones. Median, quartiles and the median's
 interval (order statistics) rank infinite as worst. failure_rate: share of the subjects with a failed
 scan, with its interval (Clopper and Pearson); below 50 subjects with failures the mean's interval
-does not hold. mean_penalised puts the image's diagonal in place of infinite, a distance that none can
-exceed. Intervals are of the level 1 - alpha. The last columns are those of `variance.variance_components`.
+does not hold. mean_penalised is what models are ordered by: the mean of what the tests compare, sizes where
+values nearest to 0 are best. A distance in mm that is infinite counts as the image's diagonal, which none
+can exceed; of other metrics with an infinite value it is undefined. Intervals are of the level 1 - alpha. The last columns are those of `variance.variance_components`.
 """
 
 
@@ -49,14 +50,16 @@ def summarise(
     for key, group in values.groupby(["dataset", "model", "structure", "metric"], sort=False):
         defined = group[group["value"].notna()]
         subjects = defined.groupby("subject")
-        value = subjects["value"].mean().to_numpy()
+        value = _of_subjects(defined["value"], defined["subject"])
         finite = value[np.isfinite(value)]
         failed = int(subjects["failed"].any().sum())
         known_metric = metric.find(key[3], settings.directions)
         low, high = mean_interval(finite, settings.alpha, known_metric.low, known_metric.high)
         median_low, median_high = median_interval(value, settings.alpha)
         failure_low, failure_high = share_interval(failed, len(value), settings.alpha)
-        penalised = defined["value"].where(~np.isinf(defined["value"]), defined["diagonal_mm"])
+        penalised = known_metric.compared(defined["value"])
+        at_infinity = defined["diagonal_mm"] if known_metric.unit == "mm" else np.nan
+        penalised = penalised.mask(np.isinf(penalised), at_infinity)
         rows.append(
             {
                 **dict(zip(("dataset", "model", "structure", "metric"), key, strict=True)),
@@ -80,7 +83,9 @@ def summarise(
                 "failure_rate": failed / len(value) if len(value) else np.nan,
                 "failure_low": failure_low,
                 "failure_high": failure_high,
-                "mean_penalised": _mean(penalised.groupby(defined["subject"]).mean().to_numpy()),
+                "mean_penalised": np.nan
+                if penalised.isna().any()
+                else _mean(_of_subjects(penalised, defined["subject"])),
                 "surface": group["surface"].iloc[0],
             }
         )
@@ -91,9 +96,9 @@ def summarise(
 
 
 def quantile(values: np.ndarray, share: float) -> float:
-    """Interpolate a quantile of numbers that may be infinite; NaN of none.
+    """Interpolate a quantile of numbers that may be infinite; NaN of none, and between both infinities.
 
-    Between a finite number and infinity lies infinity.
+    Between a finite number and an infinite one lies the infinite one.
     """
     if not len(values):
         return float("nan")
@@ -102,7 +107,15 @@ def quantile(values: np.ndarray, share: float) -> float:
     low, part = int(position), position - int(position)
     if part == 0 or ordered[low] == ordered[low + 1]:
         return float(ordered[low])
+    if np.isinf(ordered[low]):
+        return float("nan") if np.isinf(ordered[low + 1]) else float(ordered[low])
     return float(ordered[low] + part * (ordered[low + 1] - ordered[low]))
+
+
+def _of_subjects(values: pd.Series, subjects: pd.Series) -> np.ndarray:
+    """Average the scans of each subject (subject,); infinite as soon as one is."""
+    infinite = values.where(np.isinf(values)).groupby(subjects).first()
+    return infinite.fillna(values.mask(np.isinf(values)).groupby(subjects).mean()).to_numpy()
 
 
 def _mean(values: np.ndarray) -> float:

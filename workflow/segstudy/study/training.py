@@ -1,5 +1,6 @@
 """How a network of segstudy learns: its slices, loss, optimizer, and the changes or synthesis of its images."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -77,6 +78,21 @@ class Loss(Settings):
         {},
         description="weights of losses of your own, by reference: `{./my_loss.py: 0.5}` ([plug-ins](../docs/plugins.md))",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        losses = ("dice", "cross_entropy", "focal", "tversky")
+        near = difflib.get_close_matches(value.lower().replace(" ", "_"), losses, n=1)
+        written = f"{{{near[0] if near else 'dice'}: 1}}"
+        if is_reference(value):
+            written = f"{{plugins: {{{value}: 1}}}}"
+        raise ValueError(
+            f"found {value!r}; expected the weights of losses, such as {written}. There are {', '.join(losses)} and "
+            "plugins; dice and cross_entropy have 0.5 each unless they are given: 0 leaves one out"
+        )
 
     @field_validator("plugins")
     @classmethod

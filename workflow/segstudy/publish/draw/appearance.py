@@ -6,6 +6,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from segstudy.publish import slices, style
 from segstudy.publish.catalogue import Figure
+from segstudy.publish.dealing import dealing
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.samples import spread_over
 from segstudy.publish.results import Results
@@ -96,11 +97,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     by_fold.set_xlim(-0.6, max(len(numbers), 1) - 0.4)
     handles = parts.structure_handles(results, structures)
     parts.legend(drawn, handles, style.page_mm())
-    stratified = (
-        "stratified by foreground volume"
-        if study.splits.stratify_by == "foreground_volume"
-        else "not stratified"
-    )
+    dealt = dealing(results)
     medians = [f"{look.in_text(name)} {100 * shares[name].median():.2g} %" for name in structures]
     table = shares.merge(
         rows.pivot(index="case", columns="structure", values=["median_intensity", "slices_share"])
@@ -117,7 +114,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         + ("" if study.modality == "CT" else ", each image standardised by its mean and SD")
         + "; (b) share of a case's voxels that are the structure; (c) share of a case's slices, along "
         "the axis of the shown plane, that hold it; (d) median volume of the cases that each fold "
-        f"tests, over that of the cohort (folds are {stratified}). Points are cases in (b) and (c); "
+        "tests, over that of the cohort. "
+        + (f"{dealt} " if dealt else "")
+        + "Points are cases in (b) and (c); "
         "box: median and quartiles, whiskers to the last value within 1.5 quartile ranges.",
         f"Four panels. Median share of the voxels: {', '.join(medians)}.",
         table,

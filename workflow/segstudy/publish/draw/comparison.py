@@ -317,7 +317,7 @@ def _brackets(results, figure, structure, table, shown_metric) -> tuple[list[Bra
     ]
     fewer = len(pairs) > MOST_BRACKETS
     if fewer:
-        medians = table.median().map(shown_metric.cost)
+        medians = shown_metric.compared(table).median().map(shown_metric.cost)
         best = models.index(medians.idxmin())
         pairs = [pair for pair in pairs if best in pair[:2]]
     placed: list[Bracket] = []
@@ -351,10 +351,11 @@ def _caption(results, figure, tables, infinite, brackets, dropped, starred) -> s
     undefined = sum(int(table.isna().sum().sum()) for table in tables.values())
     if infinite:
         text.append(
-            " Triangles in the lane marked ∞, with their number: infinite distance, since the "
-            "prediction is empty or missing."
+            " Triangles in the lane marked ∞, with their number: infinite "
+            + ("distance" if shown_metric.quantity == "length" else "value")
+            + ", since the prediction is empty or missing."
         )
-    missing = int(values["missing"].sum())
+    missing = len(values[values["missing"].astype(bool)].drop_duplicates(["case", "model"]))
     if missing:
         taken = {"worst": "shown as the worst value", "exclude": "not shown"}
         text.append(f" {count(missing, 'missing prediction')}, {taken[study.statistics.missing]}.")
@@ -370,7 +371,9 @@ def _caption(results, figure, tables, infinite, brackets, dropped, starred) -> s
         )
         if dropped:
             text.append(
-                " Where many pairs differ, only those with the best median are bracketed; "
+                " Where many pairs differ, only those with the best median"
+                + (" size" if shown_metric.direction == "zero" else "")
+                + " are bracketed; "
                 "the table of tests has all."
             )
     elif tested.any():

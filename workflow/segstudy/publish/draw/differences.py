@@ -120,6 +120,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             "difference inside it could come from the seed alone."
             if noise
             else " One seed was trained, so the noise from seed to seed is not known."
+            if study.trains
+            else ""
         )
         + (" Where there are many pairs, those with the best mean are shown." if fewer else ""),
         "Forest plot. "

@@ -47,7 +47,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             if key not in of_metric.index:
                 continue
             row = of_metric.loc[key]
-            costs[place] = shown_metric.cost(penalised(row))
+            costs[place] = shown_metric.cost(penalised(row, shown_metric))
             infinite = int(row["n_infinite"])
             words[place] = shown_metric.text(row["mean"]) + (f"\n{infinite} ∞" if infinite else "")
         finite = costs[np.isfinite(costs)]
@@ -84,7 +84,12 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Means, {figure.dataset}",
         f"Mean of each structure and model on {figure.dataset}, {counted}, over the finite values"
         " (∞: number of infinite ones). The lighter, the better, within a panel; bold: best of a"
-        " structure; for both an infinite distance counts as the image's diagonal."
+        " structure; for both an infinite distance in mm counts as the image's diagonal"
+        + (
+            ", and of metrics best near 0 the mean size counts."
+            if any(shown_metric.direction == "zero" for shown_metric in metrics)
+            else "."
+        )
         + (" No model that has learnt next to nothing is marked as best." if nothing else ""),
         f"Table of means of {listing([chosen_metric.title for chosen_metric in metrics]) or 'no metric'} for "
         f"{listing([look.in_text(name) for name in structures])} by {listing(names_shown)}.",
