@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import SimpleITK
 from PIL import Image as Picture
 
 from dicom_series import PATIENT_ID, contours, write_series
@@ -166,3 +167,22 @@ def test_a_segment_that_is_not_asked_for_takes_nothing_from_the_heart(tmp_path):
     assert code == 0
     label = read_label(cases["a"].label)
     np.testing.assert_array_equal(reorient(label, "LPS").array, heart)
+
+
+def test_later_stages_read_no_layer_that_is_not_asked_for(tmp_path):
+    """A vessel within the heart, in a layer of its own: the label that the table names has the whole heart."""
+    scan, heart = volume()
+    write_series(tmp_path / "ct", scan, AFFINE)
+    vessel = np.zeros_like(heart)
+    vessel[4:6, 4:6, 3:5] = 1
+    layers = np.stack([heart, vessel], -1).transpose(2, 1, 0, 3)
+    image = SimpleITK.GetImageFromArray(layers, isVector=True)
+    image.SetSpacing((0.8, 0.8, 2.0))
+    image.SetOrigin((-10, -20, -30))
+    for number, (name, value) in enumerate((("heart", 2), ("vessel", 1))):
+        for key, text in (("Name", name), ("LabelValue", value), ("Layer", number)):
+            image.SetMetaData(f"Segment{number}_{key}", str(text))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.seg.nrrd"))
+    code, cases, _ = audited(tmp_path, [("a", "ct", "a.seg.nrrd")])
+    assert code == 0
+    np.testing.assert_array_equal(read_label(cases["a"].label).array, heart)
