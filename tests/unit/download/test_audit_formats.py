@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import SimpleITK
 from PIL import Image as Picture
 
-from dicom_series import PATIENT_ID, write_series
+from dicom_series import PATIENT_ID, contours, write_series
 from segstudy.cases import read_cases
 from segstudy.cli import main
 from segstudy.images.files import Image, compare_grids, read_image, read_label, write_label
@@ -146,3 +147,42 @@ def test_pictures_are_paired_with_the_files_of_a_series(tmp_path, up):
     (tmp_path / "Ground" / "liver_98.png").unlink()
     code, _, problems = audited(tmp_path, [("a", "scan", "Ground")])
     assert code and "expected a picture for each slice" in problems["problem"].str.cat()
+
+
+def test_a_segment_that_is_not_asked_for_takes_nothing_from_the_heart(tmp_path):
+    scan, heart = volume()
+    write_series(tmp_path / "ct", scan, AFFINE)
+
+    def curve(first, last, place):
+        a, b = first - 0.5, last + 0.5
+        corners = [[a, a - 1], [b, a - 1], [b, b - 1], [a, b - 1]]
+        return np.column_stack([corners, np.full(4, place)])
+
+    drawn = {
+        "Heart": [curve(3, 8, place) for place in range(2, 6)],
+        "Tumour": [curve(4, 5, place) for place in range(3, 5)],
+    }
+    contours(tmp_path / "rs.dcm", drawn, AFFINE)
+    code, cases, _ = audited(tmp_path, [("a", "ct", "rs.dcm")])
+    assert code == 0
+    label = read_label(cases["a"].label)
+    np.testing.assert_array_equal(reorient(label, "LPS").array, heart)
+
+
+def test_later_stages_read_no_layer_that_is_not_asked_for(tmp_path):
+    """A vessel within the heart, in a layer of its own: the label that the table names has the whole heart."""
+    scan, heart = volume()
+    write_series(tmp_path / "ct", scan, AFFINE)
+    vessel = np.zeros_like(heart)
+    vessel[4:6, 4:6, 3:5] = 1
+    layers = np.stack([heart, vessel], -1).transpose(2, 1, 0, 3)
+    image = SimpleITK.GetImageFromArray(layers, isVector=True)
+    image.SetSpacing((0.8, 0.8, 2.0))
+    image.SetOrigin((-10, -20, -30))
+    for number, (name, value) in enumerate((("heart", 2), ("vessel", 1))):
+        for key, text in (("Name", name), ("LabelValue", value), ("Layer", number)):
+            image.SetMetaData(f"Segment{number}_{key}", str(text))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.seg.nrrd"))
+    code, cases, _ = audited(tmp_path, [("a", "ct", "a.seg.nrrd")])
+    assert code == 0
+    np.testing.assert_array_equal(read_label(cases["a"].label).array, heart)

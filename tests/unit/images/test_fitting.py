@@ -139,7 +139,7 @@ def test_resampling_a_label_loses_no_voxel_unheard():
     array[10:] = 0
     found = on_grid(Image(array, coarse), grid, resample=True)
     left = np.count_nonzero(found.array)  # a rod of one voxel thins out between the voxels' centres
-    assert left < 7 * 8 and f"changed by more than 10%: 1 from 56 to {left} mm3" in found.notes[0]
+    assert left < 7 * 8 and f"changed by more than 5%: 1 from 56 to {left} mm3" in found.notes[0]
     speck = np.zeros((20, 20, 20), np.uint8)
     speck[2, 2, 2], speck[5:15, 5:15, 5:15] = 3, 1
     wide = Grid((4, 4, 4), np.diag([5.0, 5, 5, 1]))

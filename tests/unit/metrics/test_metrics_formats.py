@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from dicom_series import write_series
+from dicom_series import contours, write_series
 from segstudy.cli import main
 from segstudy.images.files import Image, read_label, write_label
 from segstudy.images.formats.dicom_series import sorted_headers
@@ -142,3 +142,23 @@ def test_a_dicom_reference_without_its_empty_frames_is_background_there(tmp_path
     write_label(tmp_path / "p.nii.gz", predicted, AFFINE)
     code, found = measured(tmp_path, "r.dcm", "p.nii.gz")
     assert code == 0 and found["dice"] == pytest.approx(dice_of(predicted, whole))
+
+
+@pytest.mark.parametrize("side", ["reference", "prediction"])
+def test_a_target_volume_in_the_organ_takes_nothing_from_it(tmp_path, side):
+    """The contours of the organ, and those of a target volume within; a ring lies between the slices."""
+
+    def curve(x, y, place):
+        (a, b), (c, d) = (np.array(one) + (-0.5, 0.5) for one in (x, y))
+        return np.column_stack([[a, b, b, a], [c, c, d, d], np.full(4, place)])
+
+    drawn = {
+        "Organ": [curve((4, 11), (4, 9), place) for place in range(2, 6)],
+        "PTV": [curve((6, 8), (5, 7), place) for place in range(3, 5)],
+        "Ring": [curve((6, 8), (5, 7), 3.4)],
+    }
+    contours(tmp_path / "rs.dcm", drawn, AFFINE)
+    write_label(tmp_path / "o.nii.gz", organ(), AFFINE)
+    files = ("rs.dcm", "o.nii.gz") if side == "reference" else ("o.nii.gz", "rs.dcm")
+    code, found = measured(tmp_path, *files)
+    assert code == 0 and found["dice"] == 1 and found["hd_mm"] == 0

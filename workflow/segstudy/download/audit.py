@@ -10,7 +10,7 @@ import numpy as np
 
 from segstudy.cases import Case
 from segstudy.download import convert
-from segstudy.download.label_names import contradictions, wanted_segments
+from segstudy.download.label_names import contradictions, has_other_segments, wanted_segments
 from segstudy.download.layouts import Listing
 from segstudy.download.names import named_safely
 from segstudy.download.problems import Problem, in_words
@@ -313,6 +313,10 @@ def _as_named(seen: list, path: Path, label: Image, dataset: Dataset) -> Image |
         seen.append((path, str(error).removeprefix(f"{path}: "), REFUSED))
         return None
     seen += [(path, text, WARNING) for text in (*texts, *doubts)]
+    if has_other_segments(path, dataset):
+        array = (
+            array.copy()
+        )  # changed against the file, which later stages would read with all its segments
     return replace(label, array=array)
 
 

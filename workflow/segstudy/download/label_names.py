@@ -60,6 +60,14 @@ def wanted_segments(path: Path | str, dataset: Dataset) -> set[int] | None:
     return segments.wanted_segments(path, value_map(path, dataset)[0], {*values, *dataset.ignore})
 
 
+def has_other_segments(path: Path | str, dataset: Dataset) -> bool:
+    """Tell whether a file has segments that the study does not ask for."""
+    wanted = wanted_segments(path, dataset)
+    return wanted is not None and not wanted.issuperset(
+        value for _, value in segments.named_segments(path)
+    )
+
+
 def _values_of(dataset: Dataset) -> dict[str, list[int]]:
     """Return each structure's values in the files, that of the study first."""
     return {

@@ -17,7 +17,7 @@ from segstudy.images.names import times
 
 TOLERANCE_VOXELS = 0.01
 """How far a voxel's centre may lie from that of an image's voxel and be taken for it."""
-CHANGED = 0.1
+CHANGED = 0.05
 """Share of a structure's volume from which on resampling tells its change."""
 SLIGHT = 1e-3
 """Part of a voxel that rounding in headers may add to its extents."""
