@@ -4,12 +4,14 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from segstudy.errors import InputError
 from segstudy.images.formats.dicom_files import CONTOURS, SEGMENTATION, object_class
 from segstudy.images.names import is_image, is_picture
-from segstudy.images.unreadable import is_dicom
+from segstudy.images.unreadable import is_dicom, is_series
 
 _KEPT = r"(?i:(?<![a-z0-9])t[12][a-z]{0,4}(?![a-z0-9])|(?<![a-z0-9])[1-4]d(?![a-z0-9]))"
 _SLOT = r"\d+|(?<=images)(?:Tr|Va|Ts)|(?<=labels)(?:Tr|Va|Ts)"
@@ -85,36 +87,45 @@ def image_paths(root: Path) -> list[str]:
         relative, here = Path(folder).relative_to(root), Path(folder)
         dicom = [name for name in seen if name.lower().endswith((".dcm", ".ima"))]
         images = [name for name in seen if is_image(name) and name not in dicom]
-        if not images and not dicom:
+        if not images and not dicom and is_series(here):
             dicom = [name for name in seen if is_dicom(here / name)]
         pictures = [name for name in seen if is_picture(name)]
         volumes += [(relative / name).as_posix() for name in images]
-        if len(dicom) > 1 and object_class(here / dicom[0]) not in (*SEGMENTATION, CONTOURS):
+        if len(dicom) > 1 and not all(_is_label_object(here / dicom[end]) for end in (0, -1)):
             volumes.append(relative.as_posix())
-        elif len(dicom) > 0:
+        elif dicom:
             volumes += [(relative / name).as_posix() for name in dicom]
         elif pictures and not images:
             stacks.append(relative.as_posix())
-    alone = [
-        next(iter(group.files.values())) for group in groups_of(stacks) if len(group.files) == 1
-    ]
-    # Each picture of such a folder is a case of one slice; beside volumes they are previews.
-    flat = (
-        [] if volumes else [folder for folder in stacks if folder in alone or _SIDES.search(folder)]
-    )
-    found = [
-        folder
-        for folder in stacks
-        if folder not in flat and len(list((root / folder).iterdir())) > 1
-    ]
-    for folder in flat:
-        inside = (
-            Path(folder) / one.name
+    return sorted([*volumes, *_pictured(root, stacks, beside=bool(volumes))])
+
+
+def _is_label_object(file: Path) -> bool:
+    """Tell whether a file is a DICOM-SEG or an RTSTRUCT; of one that cannot be read, whoever reads it says why."""
+    with suppress(InputError):
+        return object_class(file) in (*SEGMENTATION, CONTOURS)
+    return False
+
+
+def _pictured(root: Path, folders: Sequence[str], beside: bool) -> list[str]:
+    """Return folders of pictures that are stacks, and the pictures in others, which are a case of one slice each.
+
+    beside: whether volumes are there, too; single pictures are previews of them then.
+    """
+    groups = groups_of(folders)
+    alone = {group.first for group in groups if len(group.files) == 1}
+    found = []
+    for folder in folders:
+        inside = [
+            (Path(folder) / one.name).as_posix()
             for one in (root / folder).iterdir()
             if is_picture(one) and one.name[0] != "."
-        )
-        found += [one.as_posix() for one in inside]
-    return sorted([*volumes, *found])
+        ]
+        if not beside and (folder in alone or _SIDES.search(folder)):
+            found += inside
+        elif len(inside) > 1:
+            found.append(folder)
+    return found
 
 
 def groups_of(paths: Iterable[str], words: Iterable[str] = ()) -> list[Group]:
