@@ -82,9 +82,20 @@ def test_no_sideways_scrolling(look, width):
           found.cut = [...page.querySelectorAll(".scroll:has(> table)")]
             .filter((one) => one.scrollWidth > one.clientWidth + 1)
             .map((one) => one.getAttribute("aria-label"));
+          const text = page.createRange();
+          found.dots = [...page.querySelectorAll(".dot")].filter((one) => one.getBoundingClientRect().width).length;
+          found.covered = [...page.querySelectorAll(".dot")].filter((one) => {
+            if (!one.nextSibling) return false;
+            text.selectNode(one.nextSibling);
+            const dot = one.getBoundingClientRect();
+            return [...text.getClientRects()].some((line) => line.width && dot.right > line.left + 1
+              && dot.left < line.right && dot.bottom > line.top && dot.top < line.bottom);
+          }).map((one) => one.parentElement.outerHTML.slice(0, 120));
         }""",
         width,
     )
+    assert found["dots"] > 5
+    assert found["covered"] == []
     assert width - 20 <= found["limit"] <= width  # a scroll bar takes some
     assert found["wide"] <= found["limit"]
     assert found["beyond"] == []
