@@ -4,7 +4,14 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine is no failure: no test's result goes by the clock.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C; nohup, SIGHUP.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
