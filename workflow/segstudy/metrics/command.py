@@ -30,7 +30,7 @@ With the counts, Dice and IoU as nnU-Net's summary.json, for programs that read 
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
     --summary-json predictions/summary.json
 With a metric of your own, which a file describes and measures:
-  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
+  segstudy metrics --reference labels/ --prediction predictions/ --output own_metrics.csv \\
     --plugin surface_bias.py
 Tables of several models, one below the other, for `segstudy statistics`:
   segstudy metrics --collect a.csv b.csv --output metrics.csv
