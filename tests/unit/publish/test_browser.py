@@ -82,25 +82,35 @@ def test_no_sideways_scrolling(look, width):
           found.cut = [...page.querySelectorAll(".scroll:has(> table)")]
             .filter((one) => one.scrollWidth > one.clientWidth + 1)
             .map((one) => one.getAttribute("aria-label"));
-          const text = page.createRange();
-          found.dots = [...page.querySelectorAll(".dot")].filter((one) => one.getBoundingClientRect().width).length;
-          found.covered = [...page.querySelectorAll(".dot")].filter((one) => {
-            if (!one.nextSibling) return false;
-            text.selectNode(one.nextSibling);
-            const dot = one.getBoundingClientRect();
-            return [...text.getClientRects()].some((line) => line.width && dot.right > line.left + 1
-              && dot.left < line.right && dot.bottom > line.top && dot.top < line.bottom);
-          }).map((one) => one.parentElement.outerHTML.slice(0, 120));
         }""",
         width,
     )
-    assert found["dots"] > 5
-    assert found["covered"] == []
     assert width - 20 <= found["limit"] <= width  # a scroll bar takes some
     assert found["wide"] <= found["limit"]
     assert found["beyond"] == []
     if width == 1280:
         assert found["cut"] == []
+
+
+def test_no_dot_covers_a_name(look):
+    """In tables of a few metrics, and of more than three, whose cells stand closer."""
+    found = look(
+        """(found, view, page) => {
+          const text = page.createRange();
+          const covered = () => [...page.querySelectorAll(".name .dot")].filter((one) => {
+            text.selectNode(one.nextSibling);
+            const dot = one.getBoundingClientRect();
+            return [...text.getClientRects()].some((line) => line.width && dot.right > line.left + 1
+              && dot.left < line.right && dot.bottom > line.top && dot.top < line.bottom);
+          }).map((one) => one.parentElement.outerHTML.slice(0, 120));
+          found.dots = page.querySelectorAll(".stack .name .dot").length;
+          found.few = covered();
+          page.querySelectorAll(".stack").forEach((table) => { table.classList.add("many"); });
+          found.many = covered();
+        }"""
+    )
+    assert found["dots"] > 5
+    assert found["few"] == found["many"] == []
 
 
 def test_it_prints_on_a4(plain, figures_folder, tmp_path):

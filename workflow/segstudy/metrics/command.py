@@ -33,7 +33,7 @@ Lesion by lesion, by the rules of BraTS 2023, with a row a lesion; and further m
   segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv --instances instances.csv \\
     --settings '{"structures": {"tumour": 1}, "metrics": {"lesions": "brats2023", "extra": ["volume_difference_ml"]}}'
 With a metric of your own, which a file describes and measures:
-  segstudy metrics --reference labels/ --prediction predictions/ --output metrics.csv \\
+  segstudy metrics --reference labels/ --prediction predictions/ --output own_metrics.csv \\
     --plugin surface_bias.py
 Tables of several models, one below the other, for `segstudy statistics`:
   segstudy metrics --collect a.csv b.csv --output metrics.csv

@@ -60,6 +60,7 @@ def check(
 def telling(model: "AnyModel") -> AbstractContextManager[None]:
     """Turn an error of a network of the user's own, as it runs, into a sentence."""
     if model.network == "plugin":
+        # An import of `plugins` here would have each of its edits train all networks again.
         return module_of("plugin").plugins.telling(model.network_plugin)
     return nullcontext()
 
