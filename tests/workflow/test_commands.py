@@ -33,13 +33,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PLUGINS = REPOSITORY / "resources" / "plugins"
+FOLDERS = ("labels", "totalsegmentator", "monai")
 SKIPPED = {
     r"git clone|make nnunet|study=hippocampus|download fetch --dataset hippocampus": "needs a network",
     r"path=DIR": "needs data under agreement",
     r"sinfo|snakemake --profile slurm (?!.*-n$)|pytest -m slurm|slurm/cluster.py": "needs SLURM",
     r"\$EDITOR|tmux|firefox": "needs a person",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
-    r"^segstudy \w+$|^segstudy \w+ STUDY": "is a command's name alone",
+    r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
     r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the README lists",
 }
 
@@ -105,7 +106,8 @@ def workspace(tmp_path_factory) -> Workspace:
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, folder / name)
     (folder / ".venv").mkdir()
-    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (folder / ".venv/installed").touch()
     own = README[README.index("## Your own data") :]
     table = re.search(r"```\n *(case\tsubject.*?)```", own, re.DOTALL)[1]
@@ -145,8 +147,51 @@ def write_weights(
     save_weights(path, Trained(network, model, *names, plan.to_dict(), patch, provenance))
 
 
+def write_predictions(folder: Path) -> None:
+    """Write a finished nnU-Net tree of one configuration and two folds, its raw data, and two programs' folders."""
+    cases = [f"c{number}" for number in range(6)]
+    folds = [{"train": cases[3:], "val": cases[:3]}, {"train": cases[:3], "val": cases[3:]}]
+    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "heart": 1, "lung": 2}}
+    described |= {"numTraining": 6, "file_ending": ".nii.gz"}
+    name = "Dataset004_Hippocampus"
+    raw = folder / "nnUNet_raw" / name
+    model = folder / "nnUNet_results" / name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    preprocessed = folder / "nnUNet_preprocessed" / name
+    for place in (raw, model, preprocessed):
+        place.mkdir(parents=True)
+    for place in (raw, model):
+        (place / "dataset.json").write_text(json.dumps(described))
+    (preprocessed / "splits_final.json").write_text(json.dumps(folds))
+    for number, case in enumerate(cases):
+        image, label = chest(number)
+        fold = model / f"fold_{number // 3}" / "validation"
+        for place in (raw / "imagesTr", raw / "labelsTr", fold, *(folder / one for one in FOLDERS)):
+            place.mkdir(parents=True, exist_ok=True)
+        write_nifti(raw / "imagesTr" / f"{case}_0000.nii.gz", image, AFFINE)
+        for shift, place in enumerate((raw / "labelsTr", fold, *(folder / one for one in FOLDERS))):
+            moved = np.roll(label, shift if shift < 3 else 0, axis=0)
+            write_label(place / f"{case}.nii.gz", moved, AFFINE)
+
+
 def prepare(folder: Path, command: str) -> None:
     """Write the files that a command names and no command before it made."""
+    if command.startswith("segstudy new trained.yaml"):
+        for path in (*folder.glob("trained.*"), *(folder / one for one in FOLDERS)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.rmtree(folder / "nnUNet_raw", ignore_errors=True)
+        shutil.rmtree(folder / "nnUNet_results", ignore_errors=True)
+        shutil.rmtree(folder / "nnUNet_preprocessed", ignore_errors=True)
+        write_predictions(folder)
+    if command.startswith("segstudy power --from"):
+        rows = [
+            f"scans,{model},s{number},s{number},heart,dice,{0.8 + 0.01 * number * place}"
+            for place, model in enumerate(("one", "other"))
+            for number in range(5)
+        ]
+        table = folder / "results/study/statistics/values.csv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        head = "dataset,model,case,subject,structure,metric,value"
+        table.write_text("\n".join([head, *rows]) + "\n")
     image, label = chest(0)
     for name in ("scan", "scan_1", "scan_2", "t1", "t2", "scans/one", "a", "b"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -154,6 +199,8 @@ def prepare(folder: Path, command: str) -> None:
     if "surface_bias.py" in command:
         shutil.copy(PLUGINS / "surface_bias.py", folder)
     if command.startswith("segstudy metrics --reference"):
+        for name in ("labels", "predictions"):
+            shutil.rmtree(folder / name, ignore_errors=True)
         # The values that a command says its files hold.
         of = {
             "putamen": ((12, 51), (12, 51)),
