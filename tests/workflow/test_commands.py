@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from builders import AFFINE, chest
+from dicom_series import write_series
 from segstudy.cases import Case, Split, write_cases, write_splits
 from segstudy.cli import STAGES, TOOLS
 from segstudy.images.files import write_label, write_nifti
@@ -198,6 +199,23 @@ def prepare(folder: Path, command: str) -> None:
         write_nifti(folder / f"{name}.nii.gz", image, AFFINE)
     if "surface_bias.py" in command:
         shutil.copy(PLUGINS / "surface_bias.py", folder)
+    if command.startswith("segstudy export nnunet"):
+        # Five folds need five subjects; what has to run first it says itself.
+        rows = []
+        for number in range(2, 6):
+            own = chest(number)
+            files = [f"{kind}/more_{number}.nii.gz" for kind in ("images", "labels")]
+            write_nifti(folder / "my" / files[0], own[0], AFFINE)
+            write_label(folder / "my" / files[1], own[1], AFFINE)
+            rows.append("\t".join([f"more_{number}", f"subject_{number}", *files]))
+        table = folder / "my/cases.tsv"
+        table.write_text("\n".join([table.read_text().rstrip(), *rows]) + "\n")
+        first = "run my/study.yaml results/study/preprocess/splits.tsv"
+        whole = [sys.executable, "-m", "segstudy", *first.split(), "--cores", "2"]
+        subprocess.run(whole, cwd=folder, check=True)
+    if "patient_1/series_3" in command:
+        volume = image[..., 0] if image.ndim == 4 else image
+        write_series(folder / "patient_1/series_3", volume.astype(np.int16), AFFINE)
     if command.startswith("segstudy metrics --reference"):
         for name in ("labels", "predictions"):
             shutil.rmtree(folder / name, ignore_errors=True)
