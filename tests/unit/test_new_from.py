@@ -1,6 +1,7 @@
 """`segstudy new --from`: the study file of predictions that are there already."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -187,6 +188,41 @@ def test_a_tree_with_gathered_predictions_alone_is_read(tree, tmp_path, known):
     assert ("which fold predicted a case is not known" in told) != known
 
 
+def test_the_same_trainer_in_two_trees_is_two_models(tree, tmp_path):
+    """Such as one tuned twice: neither takes the other's place."""
+    shutil.copytree(tree, tmp_path / "tuned" / tree.name)
+    new_from(
+        ["nnunet", str(tree.parent), str(tmp_path / "tuned")],
+        tmp_path / "study.yaml",
+        raw=tmp_path / "raw",
+    )
+    study = read_study(tmp_path / "study.yaml")
+    files = {name: model.files for name, model in study.models.items()}
+    assert len(files) == len(set(files.values())) == 10
+    assert "/tuned/Dataset007_Liver/nnUNetTrainer__nnUNetPlans__2d/" in files["tuned_nnunet_2d"]
+    assert "nnUNet_results_nnunet_2d" in files
+    ensemble = "ensemble_tuned_nnunet_2d_tuned_nnunet_3d_fullres"
+    assert f"{tmp_path}/tuned/Dataset007_Liver/ensembles/" in files[ensemble]
+
+
+def test_ensembles_of_fewer_folds_are_left_out_or_give_way(tree, tmp_path):
+    """Their other cases would count as missing, the worst value."""
+    (whole,) = (tree / "ensembles").iterdir()
+    shutil.copytree(whole, whole.with_name(whole.name.removesuffix("_1")))
+    name = "ensemble_nnunet_2d_nnunet_3d_fullres"
+    told = new_from(["nnunet", str(tree)], tmp_path / "study.yaml", raw=tmp_path / "raw")
+    models = read_study(tmp_path / "study.yaml").models
+    assert models[name].files == f"{whole}/{{case}}.nii.gz"
+    assert "lacks folds" not in told
+    shutil.rmtree(whole)
+    gathered = tree / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "crossval_results_folds_0_1"
+    gathered.rename(gathered.with_name("crossval_results_folds_1"))
+    told = new_from(["nnunet", str(tree)], tmp_path / "other.yaml", raw=tmp_path / "raw")
+    assert list(read_study(tmp_path / "other.yaml").models) == ["nnunet_2d", "nnunet_3d_fullres"]
+    assert f"{name}: {whole.name.removesuffix('_1')} lacks folds [1] of those compared" in told
+    assert "nnunet_3d_fullres_postprocessed: crossval_results_folds_1 lacks folds [0]" in told
+
+
 SPLITS_FILE = "../../../nnUNet_preprocessed/Dataset007_Liver/splits_final.json"
 MODEL = "nnUNetTrainer__nnUNetPlans__2d"
 
@@ -196,6 +232,8 @@ MODEL = "nnUNetTrainer__nnUNetPlans__2d"
     [
         ("dataset.json", DESCRIBED | {"channel_names": ["T1"]}, r"channel_names: found \['T1'\]; expected numbers and"),
         ("dataset.json", DESCRIBED | {"labels": {"liver": []}}, r"labels\.liver: found \[\]; expected a whole number"),
+        ("dataset.json", DESCRIBED | {"labels": {"liver": 1, "cyst": 1}}, r"labels\.cyst: found 1, which liver has too"),
+        ("dataset.json", DESCRIBED | {"labels": {"1": "liver", "2": "liver"}}, "several values are called 'liver'"),
         ("dataset.json", DESCRIBED | {"file_ending": 3}, "file_ending: found 3; expected an ending"),
         ("dataset.json", [], "found a list; expected names and values"),
         (SPLITS_FILE, [{"train": ["a"], "val": 3}], "fold 0: val: found 3; expected a list of cases' names"),
@@ -242,6 +280,34 @@ def test_folders_of_each_layout_become_patterns(tmp_path):
     assert "models.plain: " in told
     assert "has the values 3, 6, which the references have not" in told
     assert "has the structures liver, spleen, which" in told
+
+
+def test_folders_of_one_name_are_models_of_their_own(tmp_path):
+    for folder in ("a/pred", "b/pred", "c/pred", "ref"):
+        put(tmp_path / folder / "p_1.nii.gz")
+    folders = [str(tmp_path / name) for name in ("ref", "a/pred", "b/pred", "c/pred")]
+    new_from(["predictions", *folders], tmp_path / "study.yaml")
+    content = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    assert {name: one["files"] for name, one in content["models"].items()} == {
+        f"{name}_pred": f"{name}/pred/{{case}}.nii.gz" for name in "abc"
+    }
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (["pred", "pred"], "pred: stands twice, as pred too"),
+        (["pred", "other/../pred"], r"other/\.\./pred: stands twice, as pred too"),
+        (["pred", "ref"], "ref: is the folder of references too"),
+        (["x-1/pred", "x_1/pred"], "would be models of one name, pred"),
+    ],
+)
+def test_a_folder_that_stands_twice_is_refused(tmp_path, monkeypatch, folders, told):
+    for folder in ("pred", "ref", "x-1/pred", "x_1/pred", "other"):
+        put(tmp_path / folder / "p_1.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=told):
+        new_from(["predictions", "ref", *folders], tmp_path / "study.yaml")
 
 
 @pytest.mark.parametrize(

@@ -334,10 +334,45 @@ def test_a_list_has_other_bytes_where_something_in_it_was_replaced(cohort, tmp_p
     assert listed([tmp_path / "list.txt"]) == named
 
 
+def test_a_folder_of_predictions_that_is_not_there_is_refused_before_a_run(place):
+    file = study("c.tsv")
+    Path("my/c.tsv").touch()
+    Path("my/predicted").mkdir()
+    content = yaml.safe_load(file.read_text())
+
+    def check(files: str) -> None:
+        model = {"trainer": "predictions", "files": files}
+        file.write_text(yaml.safe_dump(content | {"models": {"there": model}}))
+        check_sources(read_study(file), file)
+
+    for files in (
+        "predicted/{case}.nii.gz",
+        "predicted/fold_{fold}/{case}.nii.gz",
+        "{case}.nii.gz",
+    ):
+        check(files)
+    where = (
+        r"my/study\.yaml, line \d+, column \d+: models\.there\.files: .*predictd: no such folder"
+    )
+    with pytest.raises(InputError, match=rf"{where}; did you mean .*my/predicted\?"):
+        check("predictd/fold_{fold}/{case}.nii.gz")
+
+
+def test_the_study_files_own_folder_is_taken_without_a_word(place, caplog):
+    """Every working directory has a folder `.`, which is no other folder of that name."""
+    file = study("c.tsv")
+    content = yaml.safe_load(file.read_text())
+    models = {"there": {"trainer": "predictions", "files": "{case}.nii.gz"}}
+    file.write_text(yaml.safe_dump(content | {"models": models}))
+    assert Path(read_study(file).models["there"].files).parent.samefile("my")
+    assert "which has one too" not in caplog.text
+
+
 def test_a_mistyped_file_of_training_splits_is_refused_with_the_near_name(place):
     file = study("c.tsv")
     Path("my/c.tsv").touch()
     Path("my/pre").mkdir()
+    Path("my/p").mkdir()
     right = Path("my/pre/splits_final.json")
     content = yaml.safe_load(file.read_text())
 

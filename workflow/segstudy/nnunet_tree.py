@@ -10,7 +10,7 @@ from typing import Any
 
 from segstudy.errors import InputError
 from segstudy.files import read_mapping
-from segstudy.predicted_study import PredictedStudy, Row, key_of, labels_of
+from segstudy.predicted_study import PredictedStudy, Row, distinct_names, key_of, labels_of
 from segstudy.training_splits import read_folds
 from segstudy.words import count
 
@@ -51,7 +51,7 @@ class TrainedModel:
     def gathered_folds(self) -> list[int]:
         """Return the folds whose predictions lie together, by their folder's name."""
         gathered = _crossval(self)
-        return sorted(map(int, re.findall(r"_(\d+)", gathered[-1].name))) if gathered else []
+        return _folds_named(gathered[-1]) if gathered else []
 
     def cases(self, fold: int) -> list[str]:
         """Return the cases that a fold has predicted."""
@@ -188,14 +188,25 @@ def _crossval(model: TrainedModel) -> list[Path]:
     )
 
 
+def _folds_named(folder: Path) -> list[int]:
+    """Return the folds that a folder's name ends with: `crossval_results_folds_0_1`, `ensemble___A___B___0_1`."""
+    last = re.search(r"\d+(_\d+)*$", folder.name.rpartition("___")[2])
+    return sorted(map(int, last[0].split("_"))) if last else []
+
+
 def _ensembles(models: Sequence[TrainedModel]) -> list[TrainedModel]:
+    """Find the ensembles, of the same members the one of most folds."""
     folders = dict.fromkeys(model.folder.parent / "ensembles" for model in models)
-    return [
+    found = [
         TrainedModel(path, ("ensemble", *_members(path)), models[0].ending)
         for folder in folders
         for path in sorted(folder.glob("ensemble___*"))
         if _cases(path, models[0].ending)
     ]
+    fullest: dict[tuple[Path, tuple[str, ...]], TrainedModel] = {}
+    for one in sorted(found, key=lambda one: len(_folds_named(one.folder))):
+        fullest[one.folder.parent, one.parts] = one
+    return sorted(fullest.values(), key=lambda one: one.folder)
 
 
 def _members(path: Path) -> list[str]:
@@ -243,7 +254,9 @@ def _models(
     """Return the keys of each model: trained ones, ensembles, and what was post-processed."""
     models: dict[str, dict[str, Any]] = {}
     names = _names(trained)
-    by_identifier = {"__".join(model.parts): names[model.folder] for model in trained}
+    by_identifier = {
+        (model.folder.parent, "__".join(model.parts)): names[model.folder] for model in trained
+    }
     told = {"training_splits": splits} if splits else {}
     merged: list[tuple[str, Path]] = []
     for model in trained:
@@ -254,17 +267,26 @@ def _models(
         if (model.folder / "fold_all").is_dir():
             notes.append(f"{name}: fold_all is left out, since it was trained on all cases")
         merged += [(name, gathered[-1])] if gathered else []
+    ensembles = {}
     for ensemble in _ensembles(trained):
-        members = [by_identifier.get(member, key_of(member)) for member in ensemble.parts[1:]]
-        name = key_of("_".join(["ensemble", *members]))
-        models[name] = {"files": ensemble.folder / f"{{case}}{ensemble.ending}", **told}
-        merged.append((name, ensemble.folder))
+        tree = ensemble.folder.parent.parent
+        members = [
+            by_identifier.get((tree, member), key_of(member)) for member in ensemble.parts[1:]
+        ]
+        ensembles[ensemble.folder] = key_of("_".join(["ensemble", *members]))
+    for folder, name in distinct_names(ensembles).items():
+        if _lacks_folds(name, folder, folds, notes):
+            continue
+        models[name] = {"files": folder / f"{{case}}{trained[0].ending}", **told}
+        merged.append((name, folder))
     for name, folder in merged:
         chosen = folder / "postprocessing.json"
         if not _cases(folder / "postprocessed", trained[0].ending):
             continue
         if chosen.is_file() and not read_mapping(chosen).get("postprocessing_fns"):
             notes.append(f"{name}: nnU-Net chose no post-processing, so there is no variant of it")
+            continue
+        if _lacks_folds(f"{name}_postprocessed", folder, folds, notes):
             continue
         models[f"{name}_postprocessed"] = {
             "files": folder / "postprocessed" / f"{{case}}{trained[0].ending}",
@@ -277,18 +299,31 @@ def _models(
 def _names(models: Sequence[TrainedModel]) -> dict[Path, str]:
     """Name models by what tells them apart: `nnunet_3d_fullres`, and trainer and plans where these differ."""
     differ = [len({model.parts[place] for model in models}) > 1 for place in range(2)]
-    return {
-        model.folder: key_of(
-            "_".join(
-                [
-                    *(part for part, told in zip(model.parts[:2], differ, strict=True) if told),
-                    *([] if any(differ) else ["nnunet"]),
-                    model.parts[2],
-                ]
+    return distinct_names(
+        {
+            model.folder: key_of(
+                "_".join(
+                    [
+                        *(part for part, told in zip(model.parts[:2], differ, strict=True) if told),
+                        *([] if any(differ) else ["nnunet"]),
+                        model.parts[2],
+                    ]
+                )
             )
+            for model in models
+        }
+    )
+
+
+def _lacks_folds(name: str, folder: Path, folds: Sequence[int], notes: list[str]) -> bool:
+    """Tell whether a folder's name says that it lacks compared folds, whose cases would count as missing, with a note."""
+    lacking = sorted(set(folds) - set(_folds_named(folder)))
+    if lacking:
+        notes.append(
+            f"{name}: {folder.name} lacks folds {lacking} of those compared, so it is left out; "
+            "nnUNetv2_find_best_configuration with all folds makes it anew"
         )
-        for model in models
-    }
+    return bool(lacking)
 
 
 # --- cases --------------------------------------------------------------------------------------

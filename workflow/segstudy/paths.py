@@ -103,7 +103,8 @@ def from_study_file(text: str, file: Path, where: str) -> str:
             os.path.relpath(here, file.absolute().parent),
         )
         return os.path.relpath(here)
-    if here.exists() and not here.samefile(beside):
+    # Every working directory has a folder `.`.
+    if os.path.normpath(text) != "." and here.exists() and not here.samefile(beside):
         log.warning(
             "%s: %s is taken from the study file's folder (%s), not from the working directory, which has one too",
             where,

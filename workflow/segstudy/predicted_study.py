@@ -6,6 +6,7 @@ writes the study file, and the table of cases beside it.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,39 @@ def key_of(text: str) -> str:
     return re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "predictions"
 
 
+def distinct_names(names: Mapping[Path, str]) -> dict[Path, str]:
+    """Tell folders of one name apart by the nearest folders above that differ, whose names are put before.
+
+    Parameters
+    ----------
+    names
+        Folder, as an absolute path -> name.
+
+    Raises
+    ------
+    InputError
+        Where they are still of one name.
+    """
+    distinct: dict[Path, str] = {}
+    for name in dict.fromkeys(names.values()):
+        folders = [folder for folder, own in names.items() if own == name]
+        if len(folders) > 1:
+            levels = range(min(len(folder.parents) for folder in folders))
+            above = [[[folder.parents[level].name] for folder in folders] for level in levels]
+            above += [[folder.parts[-2 - level : -1] for folder in folders] for level in levels]
+            named = ([key_of("_".join([*parts, name])) for parts in one] for one in above)
+            keys = next((one for one in named if len(set(one)) == len(folders)), None)
+        else:
+            keys = [name]
+        if keys is None or set(keys) & set(distinct.values()):
+            told = ", ".join(map(str, folders))
+            raise InputError(
+                f"{told}: would be models of one name, {name}; rename folders, or write models by hand"
+            )
+        distinct |= dict(zip(folders, keys, strict=True))
+    return {folder: distinct[folder] for folder in names}
+
+
 def labels_of(described: Mapping[str, Any], where: Path) -> Labels:
     """Return what label values mean, by the `labels` of a `dataset.json`: nnU-Net's, with regions too, or Decathlon's.
 
@@ -168,6 +202,11 @@ def labels_of(described: Mapping[str, Any], where: Path) -> Labels:
     if not isinstance(given, dict):
         raise InputError(f"{where}: labels: found {given!r}; expected names and values of labels")
     if all(str(key).isdecimal() and isinstance(name, str) for key, name in given.items()):
+        twice = [name for name, number in Counter(given.values()).items() if number > 1]
+        if twice:
+            raise InputError(
+                f"{where}: labels: several values are called {twice[0]!r}; expected a name for each"
+            )
         given = {name: int(key) for key, name in given.items()}
     single, regions, ignore = {}, {}, None
     for name, value in given.items():
@@ -183,6 +222,11 @@ def labels_of(described: Mapping[str, Any], where: Path) -> Labels:
         elif len(values) > 1:
             regions[name] = values
         elif values != [0]:
+            other = next((one for one, held in single.items() if held == values[0]), None)
+            if other:
+                raise InputError(
+                    f"{where}: labels.{name}: found {values[0]}, which {other} has too; expected a value of its own"
+                )
             single[name] = values[0]
     named = {value: name for name, value in single.items()}
     for value in sorted({value for values in regions.values() for value in values} - named.keys()):
@@ -233,10 +277,7 @@ def plain_folders(
         labels_of(read_mapping(described), described) if described else _by_value(labels.values())
     )
     models, notes = {}, []
-    for folder in predictions:
-        name = key_of(folder.resolve().name)
-        if name in models:
-            name = key_of(f"{folder.resolve().parent.name}_{name}")
+    for folder, name in _model_names(reference, predictions).items():
         found = find_pattern(folder, labels, meant.structures)
         pattern, held = found.pattern, found.held
         models[name] = {"files": folder / pattern}
@@ -254,6 +295,22 @@ def plain_folders(
     if not described:
         notes.append("datasets.cases.structures: name the values; nothing in the folders does")
     return PredictedStudy("cases", meant, rows, models, notes=tuple(notes))
+
+
+def _model_names(reference: Path, predictions: Sequence[Path]) -> dict[Path, str]:
+    """Name each folder of predictions. Raises InputError for one that is the references', or stands twice."""
+    names: dict[Path, str] = {}
+    given: dict[Path, Path] = {reference.resolve(): reference}
+    for folder in predictions:
+        same = given.setdefault(folder.resolve(), folder)
+        if folder.resolve() == reference.resolve():
+            raise InputError(
+                f"{folder}: is the folder of references too, which would be compared with itself; name folders of predictions"
+            )
+        if folder.resolve() in names:
+            raise InputError(f"{folder}: stands twice, as {same} too; name each folder once")
+        names[folder.resolve()] = key_of(folder.resolve().name)
+    return {given[path]: name for path, name in distinct_names(names).items()}
 
 
 def _by_value(paths: Iterable[Path]) -> Labels:

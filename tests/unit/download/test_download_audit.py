@@ -397,6 +397,24 @@ def test_empty_label_maps_alone_are_not_the_same(tmp_path):
     assert not any("the same label map" in str(one) for one in problems)
 
 
+def test_a_label_file_of_two_subjects_is_told(tmp_path):
+    """As where a row of a table names the file of the row above."""
+    rows = ["case\tsubject\timage\tlabel"]
+    for number in range(3):
+        write_nifti(tmp_path / f"i{number}.nii.gz", voxels(number), AFFINE)
+        write_label(tmp_path / f"l{number}.nii.gz", mask(), AFFINE)
+        rows.append(f"c{number}\ts{number}\ti{number}.nii.gz\tl{min(number, 1)}.nii.gz")
+    (tmp_path / "cases.tsv").write_text("\n".join(rows) + "\n")
+    dataset = settings("table", tmp_path / "cases.tsv")
+    told = [str(one) for one in audit(list_cases(dataset), dataset)[1] if "too, of" in str(one)]
+    assert len(told) == 1
+    assert "c2: l1.nii.gz: the label of case c1 too, of another subject" in told[0]
+    rows[3] = rows[3].replace("s2", "s1")  # two contrasts of one subject may share it
+    (tmp_path / "cases.tsv").write_text("\n".join(rows) + "\n")
+    found = audit(list_cases(dataset), dataset)[1]
+    assert not [one for one in found if "the label of case" in str(one)]
+
+
 def test_the_same_image_twice_of_one_subject_is_no_leak(tmp_path):
     pairs = decathlon(tmp_path, cases=1)
     row = "\ts1\timagesTr/case_000.nii.gz\tlabelsTr/case_000.nii.gz\n"

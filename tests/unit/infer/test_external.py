@@ -138,6 +138,13 @@ def test_other_values_can_be_background(images, tmp_path):
         assert label[0, 0, 0] == label[0, 0, 1] == 0
 
 
+def test_values_that_all_become_background_are_told(images, tmp_path, caplog):
+    """Where the program has other values than the study says, `all` would make each case an empty one."""
+    command = f"{program(tmp_path, 'values[values > 1] += 50')} {{image}} {{output}}"
+    predict(settings(command, background_labels="all"), images, tmp_path / "out")
+    assert "holds aorta (2, 3), and the values 52, 53 became background" in caplog.text
+
+
 def test_finished_cases_are_not_predicted_again(images, tmp_path):
     """The second case fails at first; the first is not given to the program a second time."""
     count = tmp_path / "count"

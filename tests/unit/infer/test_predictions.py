@@ -71,6 +71,23 @@ def test_values_without_a_meaning_are_refused_with_file_and_case(tmp_path):
     assert gathered(tmp_path, settings(tmp_path / "{case}.nii.gz", background=[5]))["a"].max() == 1
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([(7, 9), (7,)], "no prediction of m holds liver (1), spleen (2), and the values 7, 9 became background"),
+        ([(1, 9), (1,)], "no prediction of m holds spleen (2), and the values 9 became"),
+        ([(1, 9), (2,)], None),
+        ([(1,), ()], None),
+    ],
+)  # fmt: skip
+def test_values_that_all_become_background_are_told(tmp_path, caplog, values, told):
+    for name, own in zip("ab", values, strict=True):
+        put(tmp_path / f"{name}.nii.gz", label(*own))
+    gathered(tmp_path, settings(tmp_path / "{case}.nii.gz", background_labels="all"))
+    assert (told or "") in caplog.text
+    assert ("became background" in caplog.text) == bool(told)
+
+
 def test_a_file_a_structure_is_merged_into_one_label_map(tmp_path):
     for name in "ab":
         put(tmp_path / f"{name}/seg/liver.nii.gz", label(1, 0, 0))

@@ -92,6 +92,24 @@ def test_a_structure_that_no_reference_has_may_be_right(measured, caplog, ignore
     }
 
 
+@pytest.mark.parametrize(
+    ("prediction", "scheme", "told"),
+    [
+        (organ(5, 9), {}, "no prediction holds liver (1), tumour (2), and the values 5 (72 voxels), 9 (8 voxels) became"),
+        (organ(1, 9), {}, "no prediction holds tumour (2), and the values 9 (8 voxels) became background"),
+        (organ(1, 1), {}, ""),
+        (organ(5, 9), {"liver": 5, "tumour": 9}, ""),
+        (organ(1, 2), {"liver": 5, "tumour": 9}, "no prediction holds liver (5), tumour (9), and the values 1"),
+    ],
+)  # fmt: skip
+def test_values_that_all_become_background_are_told(measured, caplog, prediction, scheme, told):
+    asked = {"structures": STRUCTURES, "background_labels": "all", "prediction_labels": scheme}
+    with caplog.at_level(logging.WARNING, logger="segstudy"):
+        measured({"a": organ()}, {"a": prediction}, **asked)
+    assert told in caplog.text
+    assert ("became background" in caplog.text) == bool(told)
+
+
 def test_values_of_predictions_alone_are_said(measured, caplog):
     with caplog.at_level(logging.WARNING, logger="segstudy"):
         measured({"a": organ(1, 2), "b": organ()}, {"a": organ(2, 7), "b": organ(1, 2)})

@@ -228,6 +228,25 @@ def test_the_summary_of_nnunet(tmp_path):
     assert found["foreground_mean"]["Dice"] == pytest.approx(0.8)
 
 
+def test_the_foreground_of_the_summary_is_structures_alone(tmp_path):
+    """As nnU-Net's labels: sides that are merged, and regions, are no further ones."""
+    array = label()
+    wrong_side = np.select([array == 1, array == 2], [2, 1], 0).astype(array.dtype)
+    reference = folder_of(tmp_path / "r", {"a": array})
+    prediction = folder_of(tmp_path / "p", {"a": wrong_side})
+    settings = {
+        "structures": {"left_lung": 1, "right_lung": 2},
+        "left_right_pairs": [["left_lung", "right_lung"]],
+    }
+    arguments = ["--settings", json.dumps(settings), "--summary-json", tmp_path / "summary.json"]
+    files = ["--reference", reference, "--prediction", prediction, "--output", tmp_path / "o.csv"]
+    assert metrics(*files, *arguments) == 0
+    found = json.loads((tmp_path / "summary.json").read_text())
+    dice = {key: measures["Dice"] for key, measures in found["mean"].items()}
+    assert dice == {"1": 0.0, "2": 0.0, "(1, 2)": 1.0}
+    assert found["foreground_mean"]["Dice"] == 0.0
+
+
 def test_nnunets_own_reader_takes_the_summary(tmp_path):
     """What `nnUNetv2_find_best_configuration` reads of it: the mean Dice of all structures, and that of each."""
     evaluation = pytest.importorskip(

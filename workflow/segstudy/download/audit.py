@@ -102,7 +102,7 @@ def audit(
     problems = [*listing.problems, *problems]
     problems += [problem for finding in findings for problem in finding.problems]
     cases, same = _same_images(good)
-    problems = _of_the_cohort([*problems, *same], good, dataset)
+    problems = _of_the_cohort([*problems, *same, *_same_labels(cases)], good, dataset)
     return (
         cases,
         sorted(_relative(problem, listing.root) for problem in set(problems)),
@@ -477,6 +477,21 @@ def _same_images(findings: Sequence[AuditedCase]) -> tuple[list[Case], list[Prob
         )
         for finding in findings
     ], problems
+
+
+def _same_labels(cases: Sequence[Case]) -> list[Problem]:
+    """Warn of a label file that stands for two subjects, as where a row of a table names the one above."""
+    first: dict[Path, Case] = {}
+    problems = []
+    for case in cases:
+        other = first.setdefault(case.label.absolute(), case)
+        if case.images and other.subject != case.subject:
+            text = (
+                f"the label of case {other.case} too, of another subject; see whether the table names the right file, or give "
+                "both one subject"
+            )
+            problems.append(Problem(case.case, str(case.label), text, WARNING))
+    return problems
 
 
 def _same_bytes(findings: Sequence[AuditedCase]) -> list[tuple[str, str]]:

@@ -66,6 +66,9 @@ def overview(name: str, dataset: Dataset) -> Overview:
         if own:
             lines += [f"{where}: {title}:", *(f"  {line}" for line in in_words(own, listing.root))]
     refused = {one.case or one.file for one in problems if one.verdict == REFUSED}
+    if not listing.cases and not refused:
+        lines.append(f"{where}: expected at least one case")
+        return Overview([*lines, *_left_over(where, dataset)], 1)
     return Overview([*lines, *_left_over(where, dataset)], len(refused))
 
 

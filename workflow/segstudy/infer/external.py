@@ -20,7 +20,7 @@ from segstudy.infer.prediction_cache import (
     hand_over,
     predict_missing,
 )
-from segstudy.infer.translate import translated
+from segstudy.infer.translate import translated, warn_of_unmet
 from segstudy.jobs import code
 from segstudy.log import log
 from segstudy.study import PLACEHOLDER, ExternalSettings
@@ -87,18 +87,22 @@ def predict_fold(
         shutil.rmtree(folder.parent, ignore_errors=True)
         return
 
+    present: set[int] = set()
+
     def predict(case: str, paths: Sequence[Path]) -> None:
         predicted = run(settings, case, paths, threads, folder)
-        label = translated(
+        label, values = translated(
             predicted.array,
             model.labels,
             model.background_labels,
             structures,
             f"case {case}: {model.command[0]} wrote",
         )
+        present.update(values)
         write_label(files[case], label, predicted.affine, like=paths[0])
 
     predict_missing(tested, files, predict)
+    warn_of_unmet(present, model.labels, model.command[0])
     hand_over(files, output)
     if None not in used and command_files.stamps(model.command, apart) == used:
         kept.keep(whole, output)

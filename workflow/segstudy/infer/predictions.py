@@ -11,7 +11,7 @@ from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import write_json, writing_folder
 from segstudy.images.files import Image, compare_grids, read_label, write_label
-from segstudy.infer.translate import translated
+from segstudy.infer.translate import translated, warn_of_unmet
 from segstudy.log import log, progress
 from segstudy.study import PredictionSettings, PredictionsModel
 from segstudy.training_splits import LEAK_CHECK, cases_named, read_folds
@@ -74,14 +74,15 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
             case,
             settings.name,
         )
-    errors = []
+    errors, present = [], set()
     with writing_folder(output) as folder:
         if checked:
             write_json(folder / LEAK_CHECK, checked)
         there = [case for case in tested.names if case in files]
         for case in progress(there, "predictions read"):
             try:
-                label = _read(settings, case, files[case])
+                label, values = _read(settings, case, files[case])
+                present |= values
                 write_label(folder / f"{case}.nii.gz", label.array, label.affine)
             except InputError as error:
                 errors.append(str(error))
@@ -89,23 +90,32 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
             if len(errors) > 1:
                 errors.append(f"{len(errors)} of {len(there)} predictions cannot be used")
             raise InputError("\n".join(errors))
+    if not model.has_structure_files:
+        warn_of_unmet(present, _values(settings), settings.name)
 
 
-def _read(settings: PredictionSettings, case: str, files: Mapping[str, Path]) -> Image:
-    """Read the prediction of a case, of one file or of a file a structure, in the dataset's values."""
+def _values(settings: PredictionSettings) -> Mapping[str, Sequence[int]]:
+    """Return the values that structures have in the files."""
+    return settings.model.labels or {name: (value,) for name, value in settings.structures.items()}
+
+
+def _read(
+    settings: PredictionSettings, case: str, files: Mapping[str, Path]
+) -> tuple[Image, set[int]]:
+    """Read the prediction of a case, of one file or of a file a structure, in the dataset's values; and the values of the file."""
     model, structures = settings.model, settings.structures
     if model.has_structure_files:
-        return _merged(settings, case, files)
+        return _merged(settings, case, files), set()
     path = files[""]
     label = read_label(path)
-    labels = model.labels or {name: (value,) for name, value in structures.items()}
+    labels = _values(settings)
     background = model.background_labels
     if not model.labels and background != "all":
         background = (*background, *settings.background)
-    values = translated(
+    values, present = translated(
         label.array, labels, background, structures, f"{path}: case {case}: {settings.name} holds"
     )
-    return Image(values, label.affine)
+    return Image(values, label.affine), set(present)
 
 
 def _merged(settings: PredictionSettings, case: str, files: Mapping[str, Path]) -> Image:

@@ -147,7 +147,8 @@ def check_predictions(cases: Sequence[ValueCounts], settings: MeasureSettings) -
 
     With named structures: a value that no structure has and no reference of all the cases holds.
     Without: a prediction that holds nothing but such values, beside a reference that is not empty;
-    other such values are warned of.
+    other such values are warned of. Where `background_labels` takes all others, structures that references
+    hold and no prediction does are warned of.
 
     Raises
     ------
@@ -155,6 +156,7 @@ def check_predictions(cases: Sequence[ValueCounts], settings: MeasureSettings) -
         With the values, their voxels, and how to map them.
     """
     if settings.background_labels == "all":
+        _warn_of_unmet(cases, settings)
         return
     known_values = set(settings.background_labels)
     if settings.prediction_labels:
@@ -184,6 +186,29 @@ def check_predictions(cases: Sequence[ValueCounts], settings: MeasureSettings) -
             "%s: values %s, which no reference holds: each is measured as a structure of its own",
             _where(odd),
             _listed(_total(unknown for _, unknown in odd)),
+        )
+
+
+def _warn_of_unmet(cases: Sequence[ValueCounts], settings: MeasureSettings) -> None:
+    """Warn of structures that references hold and no prediction does, where other values became background."""
+    scheme = settings.prediction_labels or {
+        name: (value,) for name, value in settings.structures.items()
+    }
+    predicted = _total(case.prediction or {} for case in cases)
+    reference = _total(case.reference for case in cases)
+    unmet = [
+        name
+        for name, values in scheme.items()
+        if settings.structures[name] in reference and not set(values) & predicted.keys()
+    ]
+    known = {value for values in scheme.values() for value in values}
+    other = {value: voxels for value, voxels in predicted.items() if value not in known}
+    if unmet and other:
+        log.warning(
+            "no prediction holds %s, and the values %s became background (background_labels): see whether prediction_labels "
+            "has the program's values",
+            ", ".join(f"{name} ({', '.join(map(str, scheme[name]))})" for name in unmet),
+            _listed(other),
         )
 
 

@@ -23,7 +23,8 @@ def write_summary(
 
     Distances and NSD stand beside them as `hd95_mm`, `assd_mm`, `nsd_2mm`: NaN where undefined, Infinity to an empty
     mask, in a mean too. nnU-Net's own readers pass over what they do not know. Cases without a prediction are left out, as
-    nnU-Net has none; so is TN, which no measure needs.
+    nnU-Net has none; so is TN, which no measure needs. `foreground_mean` is over structures alone, as over nnU-Net's labels:
+    merged ones stand in `mean`.
 
     Parameters
     ----------
@@ -39,6 +40,7 @@ def write_summary(
     """
     files = {pair.case: pair for pair in pairs}
     cases: dict[str, dict[str, dict[str, float]]] = {}
+    merged: set[str] = set()
     for row in rows:
         of_surfaces = BESIDE_NNUNETS.fullmatch(str(row["metric"]))
         if row["status"] == "missing_file" or not (of_surfaces or row["metric"] in ("dice", "iou")):
@@ -47,6 +49,7 @@ def write_summary(
         # Of a structure that was found and does not exist, which is undefined here, nnU-Net has 0.
         value = 0.0 if row["status"] == "ref_empty" else row["value"]
         key = str(values[0]) if len(values) == 1 else str(tuple(values) or row["structure"])
+        merged |= {key} if len(values) > 1 else set()
         measures = cases.setdefault(str(row["case"]), {}).setdefault(key, {})
         if of_surfaces:
             measures[str(row["metric"])] = float(row["value"])
@@ -71,7 +74,9 @@ def write_summary(
         for key in keys
     }
     summary = {
-        "foreground_mean": {name: _mean([means[key][name] for key in keys]) for name in meant},
+        "foreground_mean": {
+            name: _mean([means[key][name] for key in keys if key not in merged]) for name in meant
+        },
         "mean": means,
         "metric_per_case": [
             {

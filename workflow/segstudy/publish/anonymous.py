@@ -105,6 +105,8 @@ def anonymised(
         _link(path, folder / place.with_name(f"{place.name}.tsv"))
     for path in [*root.glob("statistics/*.csv"), *root.glob("metrics/*/**/*.csv")]:
         _rename_table(path, folder / path.relative_to(root), names)
+    if study.metrics.lesions:
+        _rename_table(results.instances, folder / "metrics/instances.csv", names)
     metrics = results.metrics.copy()
     metrics["case"] = metrics["case"].map(cases)
     if "subject" in metrics:

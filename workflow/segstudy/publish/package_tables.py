@@ -4,21 +4,26 @@ The same study gives the same tables, so that those of a rerun can be compared b
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas
 
+from segstudy import prediction_files
 from segstudy.files import write_json, write_table
 from segstudy.images.data_files import voxel_files
 from segstudy.log import log
 from segstudy.publish import redaction
 from segstudy.publish.results import Results
+from segstudy.study import PredictionsModel
 from segstudy.tables import MEASURED
 
 DATA = "data.csv"
+INSTANCES = "instances.csv"
 TABLES = {
     "metrics.csv": "every measurement: a row a case, structure and metric",
+    INSTANCES: "lesion by lesion: found, missed or false, with volume, overlap and place",
     "confusion.csv": "voxels of each structure by the structure predicted, a case",
     "values.csv": "the values that are compared, one a case, structure and model",
     "summary.csv": "means, medians and their intervals",
@@ -38,7 +43,7 @@ TABLES = {
     "repair_sweep.csv": "agreement by angle",
     "repair_verdicts.csv": "the verdict on each case's label",
     "training.csv": "loss and Dice of each epoch of each training",
-    DATA: "SHA-256 and size of each file of the data",
+    DATA: "SHA-256 and size of each file of the data, and of predictions that were there already",
 }
 """File -> what it holds. `statistics/` may have further ones."""
 
@@ -63,6 +68,8 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
     """
     study = results.study
     write_table(folder / "metrics.csv", results.metrics)
+    if study.metrics.lesions:
+        (folder / INSTANCES).write_bytes(results.instances.read_bytes())
     for path in sorted(Path(results.paths.statistics).glob("*.csv")):
         (folder / path.name).write_bytes(path.read_bytes())
     write_table(folder / "splits.csv", results.splits)
@@ -148,30 +155,57 @@ def _cases(results: Results, dataset: str) -> pandas.DataFrame:
 
 
 def _checksums(results: Results, dataset: str) -> Iterator[dict[str, object]]:
-    """Yield case, role, size and SHA-256 of each file of the data as delivered, those that headers name too."""
+    """Yield case, role, size and SHA-256 of each file as delivered: of the data and of predictions, those that headers name too."""
     missing = 0
-    for case in results.cases(dataset):
-        several = len(case.images) > 1
-        roles = [
-            (f"image {channel}" if several else "image", path)
-            for channel, path in zip(results.study.channels, case.images, strict=False)
-        ]
-        roles.append(("label", case.label))
-        if case.reference_label:
-            roles.append(("second label", case.reference_label))
-        for role, path in roles:
-            parts = [path, *voxel_files(path)]
-            for part in parts:
-                size, digest = _digest(part)
-                missing += not digest
-                what = role if part == path else f"{role}, voxels"
-                yield {"case": case.case, "file": what, "n_bytes": size, "sha256": digest}
+    for case, role, path in (*_data_files(results, dataset), *_delivered(results, dataset)):
+        for part in (path, *voxel_files(path)):
+            size, digest = _digest(part)
+            missing += not digest
+            what = role if part == path else f"{role}, voxels"
+            yield {"case": case, "file": what, "n_bytes": size, "sha256": digest}
     if missing:
         log.warning(
             "%s: %d of its files cannot be read any more; their checksums are missing in the zip",
             dataset,
             missing,
         )
+
+
+def _data_files(results: Results, dataset: str) -> Iterator[tuple[str, str, Path]]:
+    """Yield case, role and path of each image and label."""
+    for case in results.cases(dataset):
+        several = len(case.images) > 1
+        for channel, path in zip(results.study.channels, case.images, strict=False):
+            yield case.case, f"image {channel}" if several else "image", path
+        yield case.case, "label", case.label
+        if case.reference_label:
+            yield case.case, "second label", case.reference_label
+
+
+def _delivered(results: Results, dataset: str) -> Iterator[tuple[str, str, Path]]:
+    """Yield case, role and path of each prediction that was there already, once where folds share it."""
+    study, told = results.study, set()
+    for name, model in study.models.items():
+        if not isinstance(model, PredictionsModel):
+            continue
+        for fold, seed in itertools.product(study.folds, model.seeds):
+            structures = study.datasets[dataset].structures
+            found = prediction_files.found(model, structures, fold, seed)
+            read = Path(results.paths.predictions(name, fold, seed, dataset)).glob("*.nii.gz")
+            for path in sorted(read):
+                # Under new names it links to the file with the case's own.
+                of_case = found.get(path.resolve().name.removesuffix(".nii.gz"), {})
+                for structure, file in sorted(of_case.items()):
+                    parts = [f"prediction of {name}", structure]
+                    parts += [f"fold {fold}"] * ("{fold}" in model.files)
+                    parts += [f"seed {seed}"] * ("{seed}" in model.files)
+                    if (name, file) not in told:
+                        told.add((name, file))
+                        yield (
+                            path.name.removesuffix(".nii.gz"),
+                            ", ".join(filter(None, parts)),
+                            file,
+                        )
 
 
 def _digest(path: Path) -> tuple[int | None, str]:

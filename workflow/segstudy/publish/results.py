@@ -201,6 +201,11 @@ class Results:
         columns += ("status", "n_reference_voxels", "n_predicted_voxels")
         return self._table(self.paths.metrics, "metrics", "collect", columns)
 
+    @property
+    def instances(self) -> Path:
+        """Return the file with a row a lesion, of a study that measures lesions."""
+        return self._needed(self.paths.all_instances, "metrics", "collect")
+
     def confusion(self, dataset: str, model: str) -> pandas.DataFrame:
         """Count the voxels of each reference structure (rows) that were predicted as each (columns), over all runs.
 

@@ -184,7 +184,7 @@ def _content(path: Path) -> dict:
 
 
 def check_sources(study: Study, file: Path | str) -> None:
-    """Refuse a study whose table, folder or file of training splits is not there, or is something else.
+    """Refuse a study whose table, folder, predictions or file of training splits is not there, or is something else.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def check_sources(study: Study, file: Path | str) -> None:
     InputError
         With the place of the key, the path, and what was expected there.
     """
-    _check_training_splits(study, file)
+    _check_predictions(study, file)
     for name, dataset in study.datasets.items():
         text = getattr(dataset.source, "path", None)
         if not text:
@@ -221,10 +221,17 @@ def check_sources(study: Study, file: Path | str) -> None:
         )
 
 
-def _check_training_splits(study: Study, file: Path | str) -> None:
-    """Raise InputError where `training_splits` names no file, or one that holds no folds."""
+def _check_predictions(study: Study, file: Path | str) -> None:
+    """Raise InputError where `files` begins with no folder, or `training_splits` names no file, or one that holds no folds."""
     for name, model in study.models.items():
-        if not isinstance(model, PredictionsModel) or not model.training_splits:
+        if not isinstance(model, PredictionsModel):
+            continue
+        key, folder = ("models", name, "files"), Path(model.files.partition("{")[0] + "x").parent
+        if not folder.is_dir():
+            raise InputError(
+                f"{file}{Places(file)(key)}: {'.'.join(key)}: {folder}: no such folder{_near(folder)}"
+            )
+        if not model.training_splits:
             continue
         key, path = ("models", name, "training_splits"), Path(model.training_splits)
         where = f"{file}{Places(file)(key)}: {'.'.join(key)}"
