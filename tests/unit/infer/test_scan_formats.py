@@ -1,5 +1,6 @@
 """One scan in every format and in four orientations gives the same voxels; labels are written as the user needs them."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from segstudy.images.files import Image, read_image, read_label, write_nifti
 from segstudy.images.fitting import fitted, itk_image
 from segstudy.images.geometry import reorient, to_ras
 from segstudy.images.segments import named_segments
+from segstudy.networks.weights import load_weights, save_weights
 
 AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
 AFFINE[:3, 3] = (30, 24, -12)
@@ -95,6 +97,23 @@ def test_dicom_seg_refers_to_its_series(scans, monkeypatch):
     monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
     assert [element.value for element in pydicom.dcmread(file).iterall()]
     pydicom.dcmwrite(folder / "again.dcm", pydicom.dcmread(file), enforce_file_format=True)
+
+
+def test_a_name_that_no_segment_can_have_is_refused_before_any_work(scans, capsys):
+    trained = load_weights(scans / "weights.pt")
+    long = dataclasses.replace(trained, structures=(trained.structures[0], "x" * 65))
+    save_weights(scans / "long.pt", long)
+    words = [
+        "infer",
+        "--weights",
+        scans / "long.pt",
+        "--output",
+        scans / "none",
+        scans / "in/dicom",
+    ]
+    assert main([*map(str, words), "--format", "dicom-seg"]) == 1
+    assert "65 characters; expected 1 to 64" in capsys.readouterr().err
+    assert not (scans / "none").exists()
 
 
 def test_dicom_seg_of_other_images_is_refused_before_any_work(scans, capsys):

@@ -277,6 +277,7 @@ def _predict_images(options: argparse.Namespace) -> None:
     if options.structures is not None:
         structures = _structures(options.structures, "--structures")
         values_of(trained, structures, "--structures")
+    written.check_names(structures)
     setting = trained.model.infer.keep_largest_component
     choices = {name: postprocess.Choice(setting == "always") for name in trained.structures}
     if options.postprocessing:
