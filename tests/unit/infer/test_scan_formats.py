@@ -7,6 +7,7 @@ import sys
 import highdicom
 import nibabel
 import numpy as np
+import PIL.Image
 import pydicom
 import pytest
 import SimpleITK
@@ -64,6 +65,39 @@ def test_the_same_voxels_whatever_the_format_and_the_orientation(scans, caplog):
         np.testing.assert_allclose(label.affine, first.affine, atol=1e-4, err_msg=name)
     said = b"".join(path.read_bytes() for path in (folder / "out").iterdir()).decode("latin-1")
     assert PATIENT_ID not in said + caplog.text and "Mustermann" not in said + caplog.text
+
+
+def test_pictures_are_predicted_as_the_volume_of_their_voxel_size(scans, capsys):
+    """A folder of PNG, a TIFF of several pages and one PNG: columns run to the left, rows to the back, as in AFFINE."""
+    folder, size = scans, ("--spacing-mm", "1.5", "1.5", "2")
+    scan = np.clip(read_image(folder / "in/nifti.nii.gz").array[0], 0, None).astype(np.uint16)
+    write_nifti(folder / "pictures/nifti.nii.gz", scan, np.diag([-1.5, -1.5, 2, 1]))
+    pages = [PIL.Image.fromarray(page) for page in scan.T]
+    (folder / "stack").mkdir()
+    for number, page in enumerate(pages, start=95):  # 95 ... 112: not by the alphabet
+        page.save(folder / f"stack/s{number}.png")
+    pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
+    pages[8].save(folder / "one.png")
+    words = ["infer", "--weights", folder / "weights.pt", "--threads", "1", "--output"]
+    words += [folder / "of_pictures", folder / "pictures/nifti.nii.gz", folder / "stack"]
+    words = [*map(str, [*words, folder / "pages.tif", folder / "one.png"])]
+    assert main([*words, *size]) == 0
+    found = {path.name: read_label(path) for path in (folder / "of_pictures").iterdir()}
+    expected = found.pop("nifti.nii.gz")
+    assert expected.array.max() == 2
+    assert sorted(found) == ["one.nii.gz", "pages.nii.gz", "stack.nii.gz"]
+    for name in ("pages.nii.gz", "stack.nii.gz"):
+        np.testing.assert_array_equal(found[name].array, expected.array, err_msg=name)
+        np.testing.assert_allclose(found[name].affine, expected.affine, err_msg=name)
+    assert found["one.nii.gz"].array.shape == (34, 30, 1)
+    np.testing.assert_allclose(found["one.nii.gz"].spacing_mm, (1.5, 1.5, 2))
+    capsys.readouterr()
+    words = [*words[:6], str(folder / "of_pictures"), str(folder / "one.png")]
+    assert main(words) == 1
+    assert "give --spacing-mm COLUMN ROW SLICE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*words, "--spacing-mm", "1", "0", "1"])
+    assert "'0': expected a length in mm, above 0" in capsys.readouterr().err
 
 
 def test_a_segmentation_of_3d_slicer_has_names_and_colours(scans):
