@@ -340,7 +340,9 @@ def _read_frames(path: Path, slices: Sequence) -> Stored:
     try:
         volume = image.get_volume(dtype=np.float32)
     except (RuntimeError, ValueError):  # whose words may hold values of fields
-        _sorted(path, _frames(slices[0]))  # names what is wrong of places
+        # These name what is wrong of the frames' places.
+        frames, affine, _ = _sorted(path, _frames(slices[0]))
+        check_grid(path, (slices[0].Columns, slices[0].Rows, len(frames)), affine)
         raise InputError(
             f"{path}: its {image.number_of_frames} frames make no volume; expected one stack of parallel, evenly "
             "spaced frames: export each stack as a file or series of its own"
