@@ -73,15 +73,15 @@ def test_pictures_are_predicted_as_the_volume_of_their_voxel_size(scans, capsys)
     scan = np.clip(read_image(folder / "in/nifti.nii.gz").array[0], 0, None).astype(np.uint16)
     write_nifti(folder / "pictures/nifti.nii.gz", scan, np.diag([-1.5, -1.5, 2, 1]))
     pages = [PIL.Image.fromarray(page) for page in scan.T]
-    (folder / "stack").mkdir()
+    (folder / "pictured/stack").mkdir(parents=True)
     for number, page in enumerate(pages, start=95):  # 95 ... 112: not by the alphabet
-        page.save(folder / f"stack/s{number}.png")
-    pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
-    pages[8].save(folder / "one.png")
+        page.save(folder / f"pictured/stack/s{number}.png")
+    pages[0].save(folder / "pictured/pages.tif", save_all=True, append_images=pages[1:])
+    pages[8].save(folder / "pictured/one.png")
     words = ["infer", "--weights", folder / "weights.pt", "--threads", "1", "--output"]
-    words += [folder / "of_pictures", folder / "pictures/nifti.nii.gz", folder / "stack"]
-    words = [*map(str, [*words, folder / "pages.tif", folder / "one.png"])]
-    assert main([*words, *size]) == 0
+    words = [*map(str, [*words, folder / "of_pictures"])]
+    images = [str(folder / "pictures/nifti.nii.gz"), str(folder / "pictured")]
+    assert main([*words, *images, *size]) == 0
     found = {path.name: read_label(path) for path in (folder / "of_pictures").iterdir()}
     expected = found.pop("nifti.nii.gz")
     assert expected.array.max() == 2
@@ -92,11 +92,10 @@ def test_pictures_are_predicted_as_the_volume_of_their_voxel_size(scans, capsys)
     assert found["one.nii.gz"].array.shape == (34, 30, 1)
     np.testing.assert_allclose(found["one.nii.gz"].spacing_mm, (1.5, 1.5, 2))
     capsys.readouterr()
-    words = [*words[:6], str(folder / "of_pictures"), str(folder / "one.png")]
-    assert main(words) == 1
+    assert main([*words, str(folder / "pictured/one.png")]) == 1
     assert "give --spacing-mm COLUMN ROW SLICE" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main([*words, "--spacing-mm", "1", "0", "1"])
+        main([*words, images[0], "--spacing-mm", "1", "0", "1"])
     assert "'0': expected a length in mm, above 0" in capsys.readouterr().err
 
 
@@ -224,7 +223,7 @@ def test_slices_of_two_studies_are_refused_before_any_work(scans, capsys):
 
     series(scans, "two_studies", change)
     assert infer(scans, "two_studies", form="dicom-seg", output="none") == 1
-    assert "two_studies: no DICOM-SEG can refer to it" in capsys.readouterr().err
+    assert "two_studies: slices of 2 studies (StudyInstanceUID)" in capsys.readouterr().err
     assert not (scans / "none").exists()
 
 
