@@ -72,12 +72,12 @@ def test_pictures_are_predicted_as_the_volume_of_their_voxel_size(scans, capsys)
     folder, size = scans, ("--spacing-mm", "1.5", "1.5", "2")
     scan = np.clip(read_image(folder / "in/nifti.nii.gz").array[0], 0, None).astype(np.uint16)
     write_nifti(folder / "pictures/nifti.nii.gz", scan, np.diag([-1.5, -1.5, 2, 1]))
-    pages = [PIL.Image.fromarray(page) for page in scan.T]
+    pages, slices = ([PIL.Image.fromarray(page) for page in scan.T] for _ in range(2))
     (folder / "pictured/stack").mkdir(parents=True)
-    for number, page in enumerate(pages, start=95):  # 95 ... 112: not by the alphabet
+    for number, page in enumerate(slices, start=95):  # 95 ... 112: not by the alphabet
         page.save(folder / f"pictured/stack/s{number}.png")
     pages[0].save(folder / "pictured/pages.tif", save_all=True, append_images=pages[1:])
-    pages[8].save(folder / "pictured/one.png")
+    slices[8].save(folder / "pictured/one.png")
     words = ["infer", "--weights", folder / "weights.pt", "--threads", "1", "--output"]
     words = [*map(str, [*words, folder / "of_pictures"])]
     images = [str(folder / "pictures/nifti.nii.gz"), str(folder / "pictured")]
