@@ -131,3 +131,70 @@ def test_stacks_of_pictures_are_masks_of_slices_of_the_same_numbers(tmp_path, sh
         label = read_label(case.label)
         np.testing.assert_array_equal(label.array, heart())
         assert label.spacing_mm == read_image(case.images).spacing_mm == (1, 2, 3)
+
+
+def audited(tmp_path, source, **settings):
+    """Exit code of the audit, its cases, and what it says."""
+    settings = {"modality": "other", "structures": {"heart": 1}} | settings
+    settings["source"] = {"layout": "files", "path": str(tmp_path / "data")} | source
+    out = [str(tmp_path / "out" / name) for name in ("cases.tsv", "problems.tsv")]
+    words = ["download", "audit", "--dataset", "d", "--settings", json.dumps(settings)]
+    code = main([*words, "--cases", out[0], "--problems", out[1]])
+    cases = read_cases(tmp_path / "out" / "cases.tsv") if code == 0 else []
+    return code, cases, (tmp_path / "out" / "problems.tsv").read_text()
+
+
+def pages(file, array):
+    """A TIFF of a page a slice."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = [Picture.fromarray(page) for page in array.T]
+    first.save(file, save_all=True, append_images=others)
+
+
+SCAN = np.random.default_rng(0).integers(1, 250, SHAPE).astype(np.uint8)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_pages_of_a_tiff_belong_together_by_their_places(tmp_path, lacking):
+    pages(tmp_path / "data" / "p1.tif", SCAN)
+    pages(tmp_path / "data" / "p1_seg.tiff", heart()[:, :, : SHAPE[2] - lacking])
+    source = {"image": "{case}.tif", "label": "{case}_seg.tiff"}
+    code, cases, said = audited(tmp_path, source, spacing_mm=[1, 2, 3])
+    assert code == lacking
+    if lacking:
+        assert "shape 16x14x8 against 16x14x7 voxels" in said
+    else:
+        np.testing.assert_array_equal(read_label(cases[0].label).array, heart())
+        np.testing.assert_array_equal(read_image(cases[0].images).array[0], SCAN)
+
+
+def test_each_picture_is_a_case_of_one_slice(tmp_path):
+    (tmp_path / "data" / "masks").mkdir(parents=True)
+    for number in (3, 4, 5):
+        Picture.fromarray(SCAN[:, :, number].T).save(tmp_path / "data" / f"x{number}.png")
+        mask = heart()[:, :, number].T * 255
+        Picture.fromarray(mask).save(tmp_path / "data" / "masks" / f"x{number}.png")
+    source = {"image": "{case}.png", "masks": {"heart": "masks/{case}.png"}}
+    assert "give spacing_mm: [column, row, slice]" in audited(tmp_path, source)[2]
+    code, cases, _ = audited(tmp_path, source, spacing_mm=[1, 2, 3])
+    assert code == 0 and [case.case for case in cases] == ["x3", "x4", "x5"]
+    for case, number in zip(cases, (3, 4, 5), strict=True):
+        label = read_label(case.label)
+        assert label.spacing_mm == (1, 2, 3)
+        np.testing.assert_array_equal(label.array[:, :, 0], heart()[:, :, number])
+
+
+def test_pictures_are_masks_of_a_dicom_series(tmp_path):
+    folder = tmp_path / "data" / "a"
+    write_series(folder / "ct", SCAN.astype(np.int16), AFFINE)
+    # Files of the series are named by 389 times the place of their slice.
+    (folder / "heart").mkdir()
+    for place in range(SHAPE[2]):
+        Picture.fromarray(heart()[:, :, place].T * 255).save(folder / f"heart/{place + 95}.png")
+    source = {"image": "{case}/ct", "masks": {"heart": "{case}/heart"}}
+    code, cases, said = audited(tmp_path, source, modality="CT")
+    assert code == 0 and "look at an overlay" in said
+    label, image = read_label(cases[0].label), read_image(cases[0].images)
+    np.testing.assert_array_equal(image.array[0], SCAN)
+    np.testing.assert_array_equal(label.array, heart())
+    np.testing.assert_allclose(label.affine, image.affine)

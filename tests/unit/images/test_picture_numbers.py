@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from PIL import Image as Picture
 
@@ -11,6 +12,7 @@ from dicom_series import write_series
 from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.images.files import read_image, read_label
+from segstudy.images.fitting import slice_by_slice
 from segstudy.images.formats.dicom_series import places_by_name
 
 VOLUME = np.random.default_rng(0).integers(0, 2, (8, 7, 12)).astype(np.uint8)
@@ -30,6 +32,34 @@ def test_slices_stand_in_the_order_of_their_numbers(tmp_path):
     assert found.slice_numbers == tuple(range(12))
     even = read_label(stack(tmp_path / "b", range(1, 12, 2), "IMG-0004-{:05d}.png"))
     np.testing.assert_array_equal(even.array, VOLUME[:, :, 1::2])
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+@pytest.mark.parametrize(
+    ("of_series", "of_pictures"),
+    [
+        ("IMG-0004-{}.dcm", "{:03d}.png"),
+        ("slice{}", "g{}.png"),
+        ("1.2.840.{}", "liver_GT_{:03d}.png"),
+        ("i{:04d},0000b.dcm", "{}.PNG"),
+    ],
+)
+def test_pictures_stand_on_the_slices_of_a_series_by_both_numbers(
+    tmp_path, of_series, of_pictures, upwards
+):
+    """Of 8 to 11, as text 10 and 11 come first; files of scanners may have no ending, and count downwards."""
+    written = write_series(tmp_path / "written", VOLUME[:, :, :4].astype(np.int16), np.eye(4))
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "label").mkdir()
+    files = sorted(written.iterdir(), key=lambda file: pydicom.dcmread(file).InstanceNumber)
+    for place, file in enumerate(files):
+        number = 8 + (place if upwards else 3 - place)
+        file.rename(tmp_path / "ct" / of_series.format(number))
+        picture = Picture.fromarray(VOLUME[:, :, place].T)
+        picture.save(tmp_path / "label" / of_pictures.format(number))
+    series = read_image(tmp_path / "ct")
+    label = slice_by_slice(read_label(tmp_path / "label"), tmp_path / "ct", series.grid)
+    np.testing.assert_array_equal(label.array, series.array[0])
 
 
 def test_a_missing_slice_is_named(tmp_path):

@@ -3,22 +3,29 @@
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from segstudy import prediction_files
 from segstudy.cases import Case
 from segstudy.errors import InputError
-from segstudy.images.files import read_label, write_label
+from segstudy.images.files import Image, read_grid, read_label, write_label
+from segstudy.images.geometry import reorient
+from segstudy.images.grids import Grid, compare_grids
+from segstudy.images.label_formats import LABEL_FORMATS
 from segstudy.infer import predictions
 from segstudy.study import PredictionSettings, PredictionsModel
 
 STRUCTURES = {"liver": 1, "spleen": 2}
+SHAPE = (6, 4, 3)
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 
 
 def label(*values: int) -> np.ndarray:
-    """A label map whose slices have these values."""
-    return np.broadcast_to(np.array([0, *values])[:, None, None], (len(values) + 1, 4, 3))
+    """A label map on the references' grid, whose first slice is empty and whose next ones have these values."""
+    slices = np.zeros(SHAPE[0], int)
+    slices[1 : len(values) + 1] = values
+    return np.broadcast_to(slices[:, None, None], SHAPE)
 
 
 def put(path, array):
@@ -34,7 +41,9 @@ def settings(files, background=(), **keys) -> PredictionSettings:
 def gathered(tmp_path, asked, names=("a", "b"), fold=0, subjects=None):
     """The label maps that are handed on, by case."""
     known = {"a": "a", "b": "b", "c": "c"} | (subjects or {})
-    cases = [Case(name, subject, (), tmp_path) for name, subject in known.items()]
+    reference = tmp_path / "references" / "of_all" / "label.nii.gz"
+    put(reference, label())
+    cases = [Case(name, subject, (), reference) for name, subject in known.items()]
     predictions.gather_fold(asked, predictions.Tested(fold, 0, names, cases), tmp_path / "out")
     return {path.name[:-7]: read_label(path).array for path in (tmp_path / "out").glob("*.nii.gz")}
 
@@ -114,6 +123,59 @@ def test_no_file_at_all_is_told_with_what_was_sought_and_found(tmp_path):
     ) as told:
         gathered(tmp_path, settings(tmp_path / "p/{case}.nii.gz"))
     assert f"expected {tmp_path}/p/a.nii.gz, found {tmp_path}/p/x.nii.gz" in str(told.value)
+
+
+def test_predictions_stand_on_the_references_grid_whatever_the_order_of_their_axes(
+    tmp_path, caplog
+):
+    """Later stages compare them with images and labels voxel by voxel."""
+    turned = reorient(Image(label(1, 2), AFFINE), "PIL")
+    write_label(tmp_path / "a.nii.gz", turned.array, turned.affine)
+    cropped = AFFINE.copy()
+    cropped[:3, 3] = AFFINE[:3, :3] @ (1, 0, 0)
+    write_label(tmp_path / "b.nii.gz", label(1, 2)[1:], cropped)
+    found = gathered(tmp_path, settings(tmp_path / "{case}.nii.gz"))
+    for case in "ab":
+        np.testing.assert_array_equal(found[case], label(1, 2))
+        written = tmp_path / "out" / f"{case}.nii.gz"
+        assert not compare_grids(read_grid(written), Grid(SHAPE, AFFINE))
+    assert "case a: lies on a compatible grid" in caplog.text
+    assert "case b: lies on a compatible grid" in caplog.text
+
+
+def test_predictions_on_other_grids_are_refused_all_at_once(tmp_path):
+    for name, shift in (("a", 0.3), ("b", 0.5)):
+        moved = AFFINE.copy()
+        moved[0, 3] = shift
+        write_label(tmp_path / f"{name}.nii.gz", label(1), moved)
+    with pytest.raises(
+        InputError, match=r"a\.nii\.gz: case a: other grid than its reference"
+    ) as told:
+        gathered(tmp_path, settings(tmp_path / "{case}.nii.gz"))
+    assert "centres lie 0.3 voxels apart" in str(told.value)
+    assert "2 of 2 predictions cannot be used" in str(told.value)
+
+
+def test_segments_that_a_file_names_go_by_their_names(tmp_path):
+    """3D Slicer numbers segments in the order in which they were drawn."""
+    for case, names in (("a", {"liver": 1, "spleen": 2}), ("b", {"spleen": 1, "liver": 2})):
+        write = LABEL_FORMATS["seg.nrrd"].write
+        array = label(*(names[name] for name in ("liver", "spleen"))).astype(np.uint8)
+        write(tmp_path / f"{case}.seg.nrrd", Image(array, AFFINE), names, tmp_path)
+    found = gathered(tmp_path, settings(tmp_path / "{case}.seg.nrrd"))
+    np.testing.assert_array_equal(found["a"], label(1, 2))
+    np.testing.assert_array_equal(found["b"], label(1, 2))
+
+
+def test_pictures_are_predictions_of_the_references_voxels(tmp_path):
+    for case in "ab":
+        (tmp_path / case).mkdir()
+        for k in range(SHAPE[2]):
+            page = label(1, 2)[:, :, k].T.astype(np.uint8)
+            PIL.Image.fromarray(page).save(tmp_path / case / f"{k}.png")
+    np.testing.assert_array_equal(
+        gathered(tmp_path, settings(tmp_path / "{case}"))["b"], label(1, 2)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """One scan in every format and in four orientations gives the same voxels; labels are written as the user needs them."""
 
+import dataclasses
 import subprocess
 import sys
 
 import highdicom
 import nibabel
 import numpy as np
+import PIL.Image
 import pydicom
 import pytest
 import SimpleITK
@@ -16,6 +18,7 @@ from segstudy.images.files import Image, read_image, read_label, write_nifti
 from segstudy.images.fitting import fitted, itk_image
 from segstudy.images.geometry import reorient, to_ras
 from segstudy.images.segments import named_segments
+from segstudy.networks.weights import load_weights, save_weights
 
 AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
 AFFINE[:3, 3] = (30, 24, -12)
@@ -64,6 +67,38 @@ def test_the_same_voxels_whatever_the_format_and_the_orientation(scans, caplog):
     assert PATIENT_ID not in said + caplog.text and "Mustermann" not in said + caplog.text
 
 
+def test_pictures_are_predicted_as_the_volume_of_their_voxel_size(scans, capsys):
+    """A folder of PNG, a TIFF of several pages and one PNG: columns run to the left, rows to the back, as in AFFINE."""
+    folder, size = scans, ("--spacing-mm", "1.5", "1.5", "2")
+    scan = np.clip(read_image(folder / "in/nifti.nii.gz").array[0], 0, None).astype(np.uint16)
+    write_nifti(folder / "pictures/nifti.nii.gz", scan, np.diag([-1.5, -1.5, 2, 1]))
+    pages, slices = ([PIL.Image.fromarray(page) for page in scan.T] for _ in range(2))
+    (folder / "pictured/stack").mkdir(parents=True)
+    for number, page in enumerate(slices, start=95):  # 95 ... 112: not by the alphabet
+        page.save(folder / f"pictured/stack/s{number}.png")
+    pages[0].save(folder / "pictured/pages.tif", save_all=True, append_images=pages[1:])
+    slices[8].save(folder / "pictured/one.png")
+    words = ["infer", "--weights", folder / "weights.pt", "--threads", "1", "--output"]
+    words = [*map(str, [*words, folder / "of_pictures"])]
+    images = [str(folder / "pictures/nifti.nii.gz"), str(folder / "pictured")]
+    assert main([*words, *images, *size]) == 0
+    found = {path.name: read_label(path) for path in (folder / "of_pictures").iterdir()}
+    expected = found.pop("nifti.nii.gz")
+    assert expected.array.max() == 2
+    assert sorted(found) == ["one.nii.gz", "pages.nii.gz", "stack.nii.gz"]
+    for name in ("pages.nii.gz", "stack.nii.gz"):
+        np.testing.assert_array_equal(found[name].array, expected.array, err_msg=name)
+        np.testing.assert_allclose(found[name].affine, expected.affine, err_msg=name)
+    assert found["one.nii.gz"].array.shape == (34, 30, 1)
+    np.testing.assert_allclose(found["one.nii.gz"].spacing_mm, (1.5, 1.5, 2))
+    capsys.readouterr()
+    assert main([*words, str(folder / "pictured/one.png")]) == 1
+    assert "give --spacing-mm COLUMN ROW SLICE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*words, images[0], "--spacing-mm", "1", "0", "1"])
+    assert "'0': expected a length in mm, above 0" in capsys.readouterr().err
+
+
 def test_a_segmentation_of_3d_slicer_has_names_and_colours(scans):
     folder = scans
     assert infer(folder, "in/nifti.nii.gz", output="plain") == 0
@@ -95,6 +130,23 @@ def test_dicom_seg_refers_to_its_series(scans, monkeypatch):
     monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
     assert [element.value for element in pydicom.dcmread(file).iterall()]
     pydicom.dcmwrite(folder / "again.dcm", pydicom.dcmread(file), enforce_file_format=True)
+
+
+def test_a_name_that_no_segment_can_have_is_refused_before_any_work(scans, capsys):
+    trained = load_weights(scans / "weights.pt")
+    long = dataclasses.replace(trained, structures=(trained.structures[0], "x" * 65))
+    save_weights(scans / "long.pt", long)
+    words = [
+        "infer",
+        "--weights",
+        scans / "long.pt",
+        "--output",
+        scans / "none",
+        scans / "in/dicom",
+    ]
+    assert main([*map(str, words), "--format", "dicom-seg"]) == 1
+    assert "65 characters; expected 1 to 64" in capsys.readouterr().err
+    assert not (scans / "none").exists()
 
 
 def test_dicom_seg_of_other_images_is_refused_before_any_work(scans, capsys):
@@ -171,7 +223,7 @@ def test_slices_of_two_studies_are_refused_before_any_work(scans, capsys):
 
     series(scans, "two_studies", change)
     assert infer(scans, "two_studies", form="dicom-seg", output="none") == 1
-    assert "two_studies: no DICOM-SEG can refer to it" in capsys.readouterr().err
+    assert "two_studies: slices of 2 studies (StudyInstanceUID)" in capsys.readouterr().err
     assert not (scans / "none").exists()
 
 

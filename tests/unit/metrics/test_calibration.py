@@ -8,7 +8,8 @@ import pytest
 
 from segstudy.cli import main
 from segstudy.errors import InputError
-from segstudy.images.files import write_label
+from segstudy.images.files import Image, write_label
+from segstudy.images.geometry import reorient
 from segstudy.metrics.calibration import calibration, read_probabilities
 
 
@@ -121,18 +122,67 @@ def test_half_precision_is_no_reason_to_refuse(tmp_path):
     assert measured(tmp_path, label, label, half, {})[0] == 0
 
 
-def test_probabilities_of_a_mirrored_grid_are_refused(tmp_path, capsys):
-    """The label map is turned to its reference; the probabilities beside it are not, and would be read mirrored."""
-    label = np.zeros((4, 4, 4), np.uint8)
-    label[0, 1:3, 1:3] = 1
-    turned = np.diag([-1.0, 1, 1, 1])
-    turned[0, 3] = 3
-    write_label(tmp_path / "a.nii.gz", label, np.eye(4))
+def on_other_grid(tmp_path, reference, predicted, affine, soft, **settings):
+    """Exit code and metrics of a reference on the unit grid, and a prediction with its probabilities on another."""
+    write_label(tmp_path / "a.nii.gz", reference, np.eye(4))
     (tmp_path / "p").mkdir()
-    write_label(tmp_path / "p" / "a.nii.gz", label[::-1], turned)
-    np.savez(tmp_path / "a.npz", probabilities=hard(label[::-1], 2).transpose(0, 3, 2, 1))
+    write_label(tmp_path / "p" / "a.nii.gz", predicted, affine)
+    np.savez(tmp_path / "a.npz", probabilities=soft.transpose(0, 3, 2, 1))
     files = ["--reference", str(tmp_path / "a.nii.gz")]
     files += ["--prediction", str(tmp_path / "p" / "a.nii.gz")]
     files += ["--output", str(tmp_path / "m.csv"), "--probabilities", str(tmp_path)]
-    assert main(["metrics", *files]) == 1
-    assert "another order than those of" in capsys.readouterr().err
+    code = main(["metrics", *files, "--settings", json.dumps({"structures": {"a": 1}} | settings)])
+    if code:
+        return code, None
+    table = pd.read_csv(tmp_path / "m.csv").set_index("metric")["value"]
+    return code, table
+
+
+@pytest.mark.parametrize("codes", ["LPI", "PIR", "SLA"])
+def test_probabilities_go_with_a_label_map_that_is_turned(tmp_path, codes):
+    """They lie voxel by voxel as their label map does, in whatever order its axes are."""
+    random = np.random.default_rng(1)
+    soft = random.random((2, 4, 5, 6)).astype(np.float32)
+    soft /= soft.sum(axis=0)
+    label = soft.argmax(axis=0).astype(np.uint8)
+    reference = (random.random(label.shape) < 0.4).astype(np.uint8)
+    turned = reorient(Image(label, np.eye(4)), codes)
+    classes = np.stack([reorient(Image(one, np.eye(4)), codes).array for one in soft])
+    code, found = on_other_grid(tmp_path, reference, turned.array, turned.affine, classes)
+    assert code == 0
+    assert found["brier"] == pytest.approx(np.mean((soft[1] - reference) ** 2), abs=1e-6)
+
+
+def test_probabilities_of_a_crop_are_background_beyond_it(tmp_path):
+    label = np.zeros((6, 5, 4), np.uint8)
+    label[2:5, 1:4, 1:3] = 1
+    soft = np.zeros((2, 3, 3, 2), np.float32)
+    soft[1] = 0.8
+    soft[0] = 0.2
+    affine = np.eye(4)
+    affine[:3, 3] = (2, 1, 1)
+    code, found = on_other_grid(tmp_path, label, np.ones((3, 3, 2), np.uint8), affine, soft)
+    assert code == 0
+    assert found["brier"] == pytest.approx(0.2**2 * 18 / label.size, abs=1e-6)
+
+
+def test_probabilities_of_a_rounded_origin_are_taken(tmp_path):
+    label = np.zeros((4, 4, 4), np.uint8)
+    label[1:3, 1:3, 1:3] = 1
+    affine = np.eye(4)
+    affine[0, 3] = 0.009
+    affine[1, 3] = 0.0095
+    code, found = on_other_grid(tmp_path, label, label, affine, hard(label, 2))
+    assert code == 0 and found["brier"] == 0
+
+
+def test_probabilities_of_a_resampled_prediction_are_refused(tmp_path, capsys):
+    label = np.zeros((4, 4, 4), np.uint8)
+    label[1:3, 1:3, 1:3] = 1
+    affine = np.eye(4)
+    affine[0, 3] = 0.4
+    code, _ = on_other_grid(
+        tmp_path, label, label, affine, hard(label, 2), on_other_grid="resample_prediction"
+    )
+    assert code == 1 and not (tmp_path / "m.csv").exists()
+    assert "which was resampled to that of" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def fitted(label: Image, grid: Grid) -> Image:
             f"{difference}; expected voxels that are the image's own, to {TOLERANCE_VOXELS:.0%} of a voxel"
             + (f", and centres lie {deviation:.3g} voxels apart" if deviation < 1 else "")
         )
-    array = label.array.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
+    array = _oriented(label.array, axes, signs)
     last = first + array.shape
     is_inside = (first >= 0).all() and (last <= grid.shape).all()
     is_around = (first <= 0).all() and (last >= grid.shape).all()
@@ -74,6 +74,27 @@ def fitted(label: Image, grid: Grid) -> Image:
         )
     note = _note(label.grid, grid, array.shape, first)
     return replace(label, array=placed, affine=grid.affine, notes=(*label.notes, note))
+
+
+def fitted_probabilities(probabilities: np.ndarray, own: Grid, grid: Grid) -> np.ndarray:
+    """Bring class probabilities to the grid to which `fitted` brings their label map; voxels beyond are background.
+
+    Parameters
+    ----------
+    probabilities
+        (class, i, j, k), background first, each voxel one of `grid`'s (`has_same_voxels`).
+    own
+        Their grid.
+    grid
+        Of the reference.
+    """
+    if not compare_grids(grid, own):
+        return probabilities
+    axes, signs, first, _ = _aligned(own, grid)
+    found = np.empty((len(probabilities), *grid.shape), probabilities.dtype)
+    for number, one in enumerate(probabilities):
+        found[number] = _placed(_oriented(one, axes, signs), first, grid.shape, float(number == 0))
+    return found
 
 
 def on_grid(label: Image, grid: Grid, resample: bool) -> Image:
@@ -240,9 +261,16 @@ def _aligned(one: Grid, other: Grid) -> tuple[list[int], list[int], np.ndarray, 
     return axes, signs, (straight.min(axis=1) + shift).astype(int), deviation
 
 
-def _placed(array: np.ndarray, first: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Put an array into an empty one of this shape, its first voxel at the index `first`."""
-    placed = np.zeros(shape, array.dtype)
+def _oriented(array: np.ndarray, axes: list[int], signs: list[int]) -> np.ndarray:
+    """Reorder and turn the axes of an array (i, j, k), as `_aligned` says."""
+    return array.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
+
+
+def _placed(
+    array: np.ndarray, first: np.ndarray, shape: tuple[int, ...], beyond: float = 0
+) -> np.ndarray:
+    """Put an array into one of this shape, its first voxel at the index `first`; other voxels are `beyond`."""
+    placed = np.full(shape, beyond, array.dtype)
     starts = np.maximum(first, 0)
     stops = np.maximum(np.minimum(first + array.shape, shape), starts)
     inside = tuple(map(slice, starts, stops))

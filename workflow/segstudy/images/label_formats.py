@@ -1,6 +1,6 @@
 """Formats in which label maps are written: NIfTI, `.seg.nrrd` of 3D Slicer, DICOM-SEG."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +24,8 @@ COLOURS = (
     *((0, 114, 178), (213, 94, 0), (204, 121, 167), (153, 153, 153)),
 )
 """Of structures in their order, after Okabe and Ito; they begin anew after the last."""
+LONGEST_LABEL = 64
+"""Characters of a segment's label in DICOM."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,14 @@ class LabelFormat:
         Given path, label map, {structure: value}, and the image on whose grid it lies.
     check
         Raises InputError for an image whose label map cannot be written so.
+    check_names
+        Raises InputError for names of structures that files cannot hold.
     """
 
     suffix: str
     write: Callable[[Path, Image, Mapping[str, int], Path], None]
     check: Callable[[Path], None] = lambda image: None
+    check_names: Callable[[Iterable[str]], None] = lambda names: None
 
 
 def _write_nifti(path: Path, label: Image, structures: Mapping[str, int], image: Path) -> None:
@@ -107,7 +112,7 @@ def _segmentation(label: Image, structures: Mapping[str, int], image: Path, slic
         )
         for number, name in enumerate(structures, start=1)
     ]
-    numbers = np.zeros(max(structures.values()) + 1, np.uint8)
+    numbers = np.zeros(max(structures.values()) + 1, np.min_scalar_type(len(structures)))
     numbers[list(structures.values())] = np.arange(1, len(structures) + 1)
     return highdicom.seg.Segmentation(
         source_images=slices,
@@ -123,6 +128,8 @@ def _segmentation(label: Image, structures: Mapping[str, int], image: Path, slic
         software_versions=__version__,
         device_serial_number="0",
         content_label="SEGMENTATION",
+        # Names of patients and of structures may be in any script; highdicom takes no list of character sets.
+        specific_character_set="ISO_IR 192",
     )
 
 
@@ -142,6 +149,20 @@ def _check_series(image: Path) -> None:
         _segmentation(Image(voxels, np.eye(4)), {"structure": 1}, image, slices).save_as(BytesIO())
 
 
+def _check_dicom_names(names: Iterable[str]) -> None:
+    """Refuse names that are no text of a segment's label: LO, of at most 64 characters (DICOM PS3.5 6.2)."""
+    odd = [
+        name
+        for name in names
+        if not 0 < len(name.strip()) <= LONGEST_LABEL or "\\" in name or not name.isprintable()
+    ]
+    if odd:
+        raise InputError(
+            f"--format dicom-seg: structure {odd[0]!r}: {len(odd[0])} characters; expected 1 to {LONGEST_LABEL}, none of them a "
+            "backslash or a control character. Write nifti or seg.nrrd, or rename the structure"
+        )
+
+
 def _colour(number: int) -> tuple[int, int, int]:
     return COLOURS[number % len(COLOURS)]
 
@@ -149,5 +170,5 @@ def _colour(number: int) -> tuple[int, int, int]:
 LABEL_FORMATS = {
     "nifti": LabelFormat(".nii.gz", _write_nifti),
     "seg.nrrd": LabelFormat(SLICER, _write_slicer),
-    "dicom-seg": LabelFormat(".dcm", _write_dicom, _check_series),
+    "dicom-seg": LabelFormat(".dcm", _write_dicom, _check_series, _check_dicom_names),
 }

@@ -65,8 +65,8 @@ def slice_numbers(files: Sequence[Path], what: str) -> list[int]:
         Where the names do not count the slices, by equal steps.
     """
     if len(files) < 2:
-        return [int(part) for part in re.findall(r"\d+", files[0].stem)[-1:]] if files else []
-    parts = [re.split(r"(\d+)", file.stem) for file in files]
+        return [int(part) for part in re.findall(r"\d+", _untyped(files[0]))[-1:]] if files else []
+    parts = [re.split(r"(\d+)", _untyped(file)) for file in files]
     if len({tuple(part.casefold() for part in one[::2]) for one in parts}) > 1:
         differing = []
     else:
@@ -93,6 +93,11 @@ def slice_numbers(files: Sequence[Path], what: str) -> list[int]:
             "in the names without a gap. Add the missing slice, or number the slices anew if none is missing"
         )
     return list(numbers)
+
+
+def _untyped(file: Path) -> str:
+    """Return a file's name without what tells its type; a last part without a letter is none, as in `1.2.840.17`."""
+    return file.stem if re.search("[A-Za-z]", file.suffix) else file.name
 
 
 def is_picture(path: Path | str) -> bool:

@@ -26,6 +26,7 @@ def predict_each(
     device: torch.device,
     finish: Callable[[str, Image], Any],
     what: str = "predicted",
+    spacing_mm: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Predict images, and hand the name and class map of each to `finish`.
 
@@ -44,6 +45,8 @@ def predict_each(
         Called with a name and class indices (i, j, k) on the image's own grid, on a GPU for several at a time.
     what
         Begins each line of progress.
+    spacing_mm
+        Voxel size of pictures along columns, rows and slices, which do not tell it.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def predict_each(
 
     def read(name: str) -> tuple[Any, float]:
         with within_memory(name, images[name][0]):
-            return _timed(image.read, trained, images[name])
+            return _timed(image.read, trained, images[name], spacing_mm)
 
     def export(name: str, probabilities, way, seconds: list[float]) -> Any:
         with within_memory(name, images[name][0]):

@@ -18,7 +18,9 @@ from segstudy.networks.weights import Trained
 from segstudy.networks.window import finite
 
 
-def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
+def read_checked(
+    trained: Trained, paths: Sequence[Path], spacing_mm: Sequence[float] = ()
+) -> Image:
     """Read an image, and log doubts about its header and its values.
 
     Parameters
@@ -27,6 +29,8 @@ def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
         The weights with their channels.
     paths
         One file for all channels, or one a channel, in the order of `trained.channels`.
+    spacing_mm
+        Voxel size of pictures along columns, rows and slices, which do not tell it.
 
     Returns
     -------
@@ -40,10 +44,12 @@ def read_checked(trained: Trained, paths: Sequence[Path]) -> Image:
         proportion to those that the network was trained on.
     """
     image = read_image(paths, channels=len(trained.channels))
+    if spacing_mm:
+        image = image.with_spacing(spacing_mm)
     if not image.has_spacing:
         raise InputError(
-            f"{paths[0]}: a picture does not tell how large its voxels are; save it as a volume with a voxel size, "
-            "such as NIfTI, or make it a case of a study with spacing_mm"
+            f"{paths[0]}: a picture does not tell how large its voxels are; give --spacing-mm COLUMN ROW SLICE, or save it "
+            "as a volume with a voxel size, such as NIfTI"
         )
     say_warnings(paths)
     for text in image.notes:

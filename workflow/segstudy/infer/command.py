@@ -84,6 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "which refers to the series and holds its patient's fields, as archives need them (default: nifti)",
     )
     outside.add_argument(
+        "--spacing-mm",
+        nargs=3,
+        type=_size_mm,
+        default=(),
+        metavar=("COLUMN", "ROW", "SLICE"),
+        help="size of a voxel of pictures (PNG, TIFF), which do not tell it: from column to column, row to row, slice to slice",
+    )
+    outside.add_argument(
         "--postprocessing",
         type=Path,
         metavar="JSON",
@@ -120,6 +128,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="values of voxels that nobody has labelled, {dataset: [value, ...]}; post-processing is chosen "
         "without them",
     )
+
+
+def _size_mm(text: str) -> float:
+    """Return a length in mm."""
+    try:
+        length = float(text)
+    except ValueError:
+        length = 0.0
+    if not 0 < length < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a length in mm, above 0")
+    return length
 
 
 def run(options: argparse.Namespace) -> None:
@@ -277,6 +296,7 @@ def _predict_images(options: argparse.Namespace) -> None:
     if options.structures is not None:
         structures = _structures(options.structures, "--structures")
         values_of(trained, structures, "--structures")
+    written.check_names(structures)
     setting = trained.model.infer.keep_largest_component
     choices = {name: postprocess.Choice(setting == "always") for name in trained.structures}
     if options.postprocessing:
@@ -289,7 +309,16 @@ def _predict_images(options: argparse.Namespace) -> None:
         )
     print(_listing(structures, [name for name in choices if choices[name].keep_largest]))
     try:
-        predict_images(trained, images, structures, choices, device, options.output, options.format)
+        predict_images(
+            trained,
+            images,
+            structures,
+            choices,
+            device,
+            options.output,
+            options.format,
+            options.spacing_mm,
+        )
     except InputError as error:
         raise InputError("\n".join([*refused, str(error)])) from None
     if refused:

@@ -46,8 +46,10 @@ def predict_image(trained: Trained, paths: Sequence[Path], device: torch.device)
     return restore(probabilities(trained, array, device), way)
 
 
-def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
-    """Read, prepare and normalise an image.
+def read(
+    trained: Trained, paths: Sequence[Path], spacing_mm: Sequence[float] = ()
+) -> tuple[np.ndarray, Restore]:
+    """Read, prepare and normalise an image; spacing_mm: voxel size of pictures.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Restore]:
     """
     plan = Plan.from_dict(trained.plan)
     name = ", ".join(str(path) for path in paths)
-    image = read_checked(trained, paths)
+    image = read_checked(trained, paths, spacing_mm)
     array, way = preparing.prepare(image, plan, name)
     preparing.check_size(way, len(trained.structures) + 1, plan.spacing_mm, name)
     del image  # a big CT image takes as much memory as the probabilities of a class

@@ -41,8 +41,10 @@ class Way:
     native: Grid
 
 
-def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
-    """Read an image as nnU-Net's network sees it.
+def read(
+    trained: Trained, paths: Sequence[Path], spacing_mm: Sequence[float] = ()
+) -> tuple[np.ndarray, Way]:
+    """Read an image as nnU-Net's network sees it; spacing_mm: voxel size of pictures.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def read(trained: Trained, paths: Sequence[Path]) -> tuple[np.ndarray, Way]:
     way : Way
         The way back.
     """
-    stored = read_checked(trained, paths)
+    stored = read_checked(trained, paths, spacing_mm)
     image = as_trained(stored, trained.plan.get("orientations") or ())
     plans, configuration = managers(trained.plan)
     properties = {"spacing": [float(size) for size in image.spacing_mm[::-1]]}

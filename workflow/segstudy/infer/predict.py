@@ -103,6 +103,7 @@ def predict_images(
     device: torch.device,
     output: Path,
     form: str = "nifti",
+    spacing_mm: Sequence[float] = (),
 ) -> None:
     """Predict images outside any study: a file each in `output`, as soon as it is finished.
 
@@ -122,6 +123,8 @@ def predict_images(
         The folder.
     form
         Of the files, one of `label_formats.LABEL_FORMATS`.
+    spacing_mm
+        Voxel size of pictures along columns, rows and slices, which do not tell it.
     """
     values = values_of(trained, structures, "--structures")
     written = LABEL_FORMATS[form]
@@ -131,7 +134,7 @@ def predict_images(
         label = Image(to_label_values(kept, values), classes.affine)
         written.write(output / f"{name}{written.suffix}", label, structures, images[name][0])
 
-    predict_each(trained, images, device, finish)
+    predict_each(trained, images, device, finish, spacing_mm=spacing_mm)
 
 
 # --- post-processing, chosen on the training side -----------------------------------------------

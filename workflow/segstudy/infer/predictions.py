@@ -1,7 +1,7 @@
 """Predictions that are there already, read once: checked, and written with the dataset's values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,10 @@ from segstudy import prediction_files
 from segstudy.cases import Case
 from segstudy.errors import InputError
 from segstudy.files import write_json, writing_folder
-from segstudy.images.files import Image, compare_grids, read_label, write_label
+from segstudy.images.files import Image, compare_grids, read_grid, read_label, write_label
+from segstudy.images.fitting import fitted
+from segstudy.images.grids import Grid
+from segstudy.images.named_labels import read_named
 from segstudy.infer.translate import translated, warn_of_unmet
 from segstudy.log import log, progress
 from segstudy.study import PredictionSettings, PredictionsModel
@@ -78,10 +81,11 @@ def gather_fold(settings: PredictionSettings, tested: Tested, output: Path) -> N
     with writing_folder(output) as folder:
         if checked:
             write_json(folder / LEAK_CHECK, checked)
+        labels = {case.case: case.label for case in tested.cases}
         there = [case for case in tested.names if case in files]
         for case in progress(there, "predictions read"):
             try:
-                label, values = _read(settings, case, files[case])
+                label, values = _on_reference(settings, case, files[case], labels[case])
                 present |= values
                 write_label(folder / f"{case}.nii.gz", label.array, label.affine)
             except InputError as error:
@@ -99,26 +103,51 @@ def _values(settings: PredictionSettings) -> Mapping[str, Sequence[int]]:
     return settings.model.labels or {name: (value,) for name, value in settings.structures.items()}
 
 
-def _read(
-    settings: PredictionSettings, case: str, files: Mapping[str, Path]
+def _on_reference(
+    settings: PredictionSettings, case: str, files: Mapping[str, Path], reference: Path
 ) -> tuple[Image, set[int]]:
-    """Read the prediction of a case, of one file or of a file a structure, in the dataset's values; and the values of the file."""
+    """Read the prediction of a case in the dataset's values, on the grid of its reference without loss; and the values of the file."""
+    shown, grid = next(iter(files.values())), read_grid(reference)
+    label, present = _read(settings, case, files, grid)
+    if not label.has_spacing:  # a picture of the reference's voxels
+        label = replace(label, affine=grid.affine)
+    try:
+        found = fitted(label, grid)
+    except InputError as error:
+        raise InputError(
+            f"{shown}: case {case}: other grid than its reference {reference} (named first): {error}; predictions are measured "
+            "on the native grid: export them there"
+        ) from None
+    for note in found.notes:
+        log.warning("%s: case %s: %s", shown, case, note)
+    return found, present
+
+
+def _read(
+    settings: PredictionSettings, case: str, files: Mapping[str, Path], grid: Grid
+) -> tuple[Image, set[int]]:
+    """Read the prediction of a case, of one file or of a file a structure, in the dataset's values; and the values of the file.
+
+    grid: of the reference, for contours, which have none.
+    """
     model, structures = settings.model, settings.structures
     if model.has_structure_files:
-        return _merged(settings, case, files), set()
+        return _merged(settings, case, files, grid), set()
     path = files[""]
-    label = read_label(path)
     labels = _values(settings)
     background = model.background_labels
+    label = read_named(path, labels, background == "all", grid=grid)
     if not model.labels and background != "all":
         background = (*background, *settings.background)
     values, present = translated(
         label.array, labels, background, structures, f"{path}: case {case}: {settings.name} holds"
     )
-    return Image(values, label.affine), set(present)
+    return replace(label, array=values), set(present)
 
 
-def _merged(settings: PredictionSettings, case: str, files: Mapping[str, Path]) -> Image:
+def _merged(
+    settings: PredictionSettings, case: str, files: Mapping[str, Path], grid: Grid
+) -> Image:
     """Merge a file for each structure, whose voxels above 0 are the structure."""
     merged: Image | None = None
     for structure, own in prediction_files.names(settings.model, settings.structures).items():
@@ -129,7 +158,7 @@ def _merged(settings: PredictionSettings, case: str, files: Mapping[str, Path]) 
                     f"{beside}: case {case}: no file of {name} ({structure}) beside it; expected one a structure, an empty "
                     "mask where it was not found"
                 )
-            mask = read_label(files[name])
+            mask = read_label(files[name], grid)
             values = np.unique(mask.array[mask.array != 0]).tolist()
             if len(values) > 1:
                 raise InputError(
@@ -137,7 +166,7 @@ def _merged(settings: PredictionSettings, case: str, files: Mapping[str, Path]) 
                     "and one other value. Where one file has all structures, leave {structure} out of files"
                 )
             if merged is None:
-                merged = Image(np.zeros(mask.array.shape, np.uint16), mask.affine)
+                merged = replace(mask, array=np.zeros(mask.array.shape, np.uint16))
             difference = compare_grids(merged.grid, mask.grid)
             if difference:
                 raise InputError(

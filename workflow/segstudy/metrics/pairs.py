@@ -16,20 +16,20 @@ from segstudy.images.files import (
     has_grid,
     other_numbers,
     read_grid,
-    read_label,
     within_memory,
 )
-from segstudy.images.fitting import extended, fitted, has_same_voxels, resampled
+from segstudy.images.fitting import (
+    extended,
+    fitted,
+    fitted_probabilities,
+    has_same_voxels,
+    resampled,
+)
 from segstudy.images.grids import Grid
 from segstudy.images.headers import say_warnings
+from segstudy.images.named_labels import read_named
 from segstudy.images.names import composed, stem
-from segstudy.images.segments import (
-    apply_value_map,
-    check_segment_names,
-    table_contradictions,
-    value_map,
-    wanted_segments,
-)
+from segstudy.images.segments import check_segment_names
 from segstudy.images.size_outliers import Size, find_size_outliers, image_size
 from segstudy.log import log, progress
 from segstudy.metrics import label_values, own_metrics, slice_dice
@@ -377,18 +377,7 @@ def _read(
     grid
         Of the other file of the pair, for contours, which have none.
     """
-    if not named:
-        return _told(read_label(path, grid), path, case)
-    values = {value for values in named.values() for value in values} | set(ignore)
-
-    def wanted(file: Path) -> set[int] | None:
-        return wanted_segments(file, value_map(file, named, rest_is_background=others)[0], values)
-
-    label = _told(read_label(path, grid, wanted), path, case)
-    moved, doubts = value_map(path, named, rest_is_background=others)
-    for text in [*doubts, *table_contradictions(path, named)]:
-        log.warning("%s: case %s: %s", path, case, text)
-    return replace(label, array=apply_value_map(label.array, moved, path))
+    return _told(read_named(path, named, others, ignore, grid), path, case)
 
 
 def _told(label: Image, path: Path, case: str) -> Image:
@@ -447,7 +436,11 @@ def _measure_pair(
         _check_same_voxels(as_written, prediction, pair)
         of_structures = [value for values in predicted_as.values() for value in values]
         measured_values = of_structures or list(held.reference)
-        probabilities = read_probabilities(pair.probabilities, prediction.array, measured_values)
+        probabilities = fitted_probabilities(
+            read_probabilities(pair.probabilities, as_written.array, measured_values),
+            as_written.grid,
+            prediction.grid,
+        )
     predicted = label_values.without_ignored(prediction.array, ignored)
     held = replace(held, prediction=label_values.count_values(predicted))
     arrays = (known, label_values.in_reference_values(predicted, settings))
@@ -478,12 +471,12 @@ def _measure_pair(
 
 
 def _check_same_voxels(as_written: Image, prediction: Image, pair: Pair) -> None:
-    """Refuse probabilities whose label map was brought to another grid, which they were not."""
-    if as_written.array is not prediction.array:
+    """Refuse probabilities whose label map was resampled, which they cannot be."""
+    if not has_same_voxels(as_written.grid, prediction.grid):
         raise InputError(
-            f"{pair.probabilities}: case {pair.case}: probabilities on the grid of {pair.prediction}, whose voxels lie in "
-            f"another order than those of {pair.reference}; expected the reference's grid: export the prediction there, "
-            "or leave out --probabilities"
+            f"{pair.probabilities}: case {pair.case}: probabilities on the grid of {pair.prediction}, which was resampled to "
+            f"that of {pair.reference}; expected voxels that are the reference's own: export the prediction there, or leave "
+            "out --probabilities"
         )
 
 

@@ -340,10 +340,51 @@ def _read_frames(path: Path, slices: Sequence) -> Stored:
     try:
         volume = image.get_volume(dtype=np.float32)
     except (RuntimeError, ValueError):  # whose words may hold values of fields
+        # These name what is wrong of the frames' places.
+        frames, affine, _ = _sorted(path, _frames(slices[0]))
+        check_grid(path, (slices[0].Columns, slices[0].Rows, len(frames)), affine)
         raise InputError(
             f"{path}: its {image.number_of_frames} frames make no volume; expected one stack of parallel, evenly "
             "spaced frames: export each stack as a file or series of its own"
         ) from None
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
-    check_grid(path, volume.array.shape, affine)
-    return Stored(volume.array, affine)
+    # highdicom has slices, rows, columns, in whichever direction; here slices ascend along rows x columns.
+    array, affine = volume.array.transpose(2, 1, 0), volume.affine[:, [2, 1, 0, 3]]
+    if np.linalg.det(affine[:3, :3]) < 0:
+        array = array[:, :, ::-1]
+        affine[:3, 3] += affine[:3, 2] * (array.shape[2] - 1)
+        affine[:3, 2] *= -1
+    array, affine = np.ascontiguousarray(array), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    check_grid(path, array.shape, affine)
+    return Stored(array, affine)
+
+
+_OF_FRAMES = (
+    ("PlanePositionSequence", "ImagePositionPatient", "ImagePositionPatient"),
+    ("PlaneOrientationSequence", "ImageOrientationPatient", "ImageOrientationPatient"),
+    ("PixelMeasuresSequence", "PixelSpacing", "PixelSpacing"),
+    ("PixelMeasuresSequence", "SliceThickness", "SliceThickness"),
+    ("FrameContentSequence", "TemporalPositionIndex", "TemporalPositionIdentifier"),
+    ("MREchoSequence", "EffectiveEchoTime", "EchoTime"),
+    ("MRDiffusionSequence", "DiffusionBValue", "DiffusionBValue"),
+    (
+        "CardiacSynchronizationSequence",
+        "NominalPercentageOfCardiacPhase",
+        "NominalPercentageOfCardiacPhase",
+    ),
+)
+"""Functional group and field of a frame, and the field of a slice that says the same."""
+
+
+def _frames(content) -> list:
+    """Return the frames of a file as slices that tell their places, without voxels."""
+    shared = content.SharedFunctionalGroupsSequence
+    frames = []
+    for number, own in enumerate(content.PerFrameFunctionalGroupsSequence, start=1):
+        frame = type(own)()
+        frame.SOPInstanceUID, frame.filename = f"1.{number}", f"frame {number}"
+        for group, field, name in _OF_FRAMES:
+            items = own.get(group) or next((one.get(group) for one in shared), None)
+            if items and items[0].get(field) is not None:
+                setattr(frame, name, items[0].get(field))
+        frames.append(frame)
+    return frames
