@@ -276,8 +276,17 @@ def test_a_prediction_is_the_cpus(window):
     assert seen.waits.total() <= 4, seen.waits
 
 
-def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu():
-    """Out of memory in the softmax, as long as the volume is on the GPU too."""
+@pytest.mark.parametrize(
+    "full",
+    [
+        torch.OutOfMemoryError("planted"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+    ],
+    ids=["torch's", "cuDNN's", "no workspace"],
+)
+def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu(full):
+    """Out of memory in the softmax, as long as the volume is on the GPU too, whoever says so."""
     image = np.zeros((1, 12, 12, 12), np.float32)
     homes, softmax = [], torch.Tensor.softmax
 
@@ -294,13 +303,13 @@ def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu():
             homes.append(home.type)
             return zeros(classes, shape, axis, home)
 
-        def full(logits, *axes):
+        def filled(logits, *axes):
             if homes == ["cuda"]:
-                raise torch.OutOfMemoryError("planted")
+                raise full
             return softmax(logits, *axes)
 
         planted.setattr(places, "_zeros", noted)
-        planted.setattr(torch.Tensor, "softmax", full)
+        planted.setattr(torch.Tensor, "softmax", filled)
         found = predict_volume(Network(), image, 2, SlidingWindow((8, 8, 8), 3), "cuda")
     assert homes == ["cuda", "cpu"]
     np.testing.assert_allclose(found, 0.5, rtol=1e-6)

@@ -13,13 +13,6 @@ from segstudy.log import log
 
 LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
 """NVIDIA's least driver for a major version of CUDA (CUDA Toolkit release notes, minor version compatibility)."""
-ALLOCATION_FAILED = (
-    *("CUDA out of memory", "CUDA error: out of memory", "ALLOCATION_FAILED"),
-    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
-    # What these say where no memory is left for their own workspace.
-    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED"),
-)
-"""What libraries say of memory that they don't get, without torch's own exception."""
 
 
 def choose_device(asked: str, claimed: bool = False) -> torch.device:
@@ -97,10 +90,12 @@ def gpu_failures(advice: str) -> Iterator[None]:
         yield
     except RuntimeError as error:  # torch's own for memory and devices are kinds of it
         words = " ".join(str(error).split())
-        if isinstance(error, torch.OutOfMemoryError) or any(
-            sign in words for sign in ALLOCATION_FAILED
-        ):
-            raise GpuMemoryError(f"the GPU's memory is too small{_memory()}; {advice}") from None
+        if gpus.out_of_memory(error):
+            unsure = any(sign in words for sign in gpus.NO_CONVOLUTION)
+            reason = "cuDNN can't compute a convolution, most often since " if unsure else ""
+            raise GpuMemoryError(
+                f"{reason}the GPU's memory is too small{_memory()}; {advice}"
+            ) from None
         if "no kernel image" in words:
             raise InputError(
                 f"this GPU{_card()} is older or newer than those that torch {torch.__version__} was built for "
