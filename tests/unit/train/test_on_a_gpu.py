@@ -9,6 +9,7 @@ from benchmark_runs import run_quickly
 from pretended_gpu import OnGpu, pretended_gpu
 from segstudy.cli import main
 from segstudy.networks import build
+from segstudy.networks.unet import InstanceNorm
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.study import AnyModel, Augmentation, Synthesis
@@ -155,6 +156,20 @@ def test_a_3d_unet_keeps_channels_last_forth_and_back():
         "channels last": convolutions,
         "channels last in the backward pass": convolutions,
     }
+
+
+def test_a_batch_of_large_images_keeps_channels_last_in_normalisation_too():
+    norm = InstanceNorm(4)
+    features = torch.rand(5, 4, 64, 64, 64).to(memory_format=torch.channels_last_3d)
+    with pretended_gpu():
+        there = features.to("cuda").requires_grad_()
+        normalised = norm.to("cuda")(there)
+        (slope,) = torch.autograd.grad(normalised, there, there.detach())
+    for part in (normalised, slope):
+        assert part.inner.is_contiguous(memory_format=torch.channels_last_3d)
+    means, spreads = normalised.inner.mean((2, 3, 4)), normalised.inner.std((2, 3, 4))
+    torch.testing.assert_close(means, torch.zeros(5, 4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(spreads, torch.ones(5, 4), rtol=1e-3, atol=0)
 
 
 SMALL = {
