@@ -21,7 +21,7 @@ from segstudy.train.draw import Draw
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.spatial import PatchGeometry
 from segstudy.train.synth import synthesise
-from segstudy.train.trainer import LossScaler
+from segstudy.train.trainer import LossScaler, confusion
 
 pytestmark = pytest.mark.usefixtures("own_torch")
 
@@ -107,6 +107,34 @@ def test_a_training_learns_what_the_cpu_learns_and_waits_twice_a_step_at_most(
     for name, weights in cpu.network.state_dict().items():
         found = gpu.network.state_dict()[name]
         torch.testing.assert_close(found, weights, rtol=1e-3, atol=1e-5)
+
+
+def test_a_validation_that_a_gpu_has_no_room_for_is_scored_on_the_cpu(
+    cohort, tmp_path, monkeypatch
+):
+    places = []
+
+    def full(function):
+        def filled(*tensors):
+            if torch.is_inference_mode_enabled():
+                places.append(tensors[-2].device.type)
+                if places[-1] == "cuda":
+                    raise torch.OutOfMemoryError("planted")
+            return function(*tensors)
+
+        return filled
+
+    def last(output):
+        row = (output / "history.csv").read_text().splitlines()[-1].split(",")
+        return [float(value) for value in row[2:7]]  # losses and Dice
+
+    model = UNET | {"amp": False, "steps_per_epoch": 1}
+    trained_there(cohort, tmp_path / "roomy", model)
+    monkeypatch.setattr("segstudy.train.trainer.confusion", full(confusion))
+    monkeypatch.setattr(SegmentationLoss, "__call__", full(SegmentationLoss.__call__))
+    trained_there(cohort, tmp_path / "full", model)
+    assert set(zip(places[::2], places[1::2], strict=True)) == {("cuda", "cpu")}
+    np.testing.assert_allclose(last(tmp_path / "full"), last(tmp_path / "roomy"), rtol=1e-4)
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])

@@ -2,14 +2,17 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from segstudy import gpus
 from segstudy.errors import InputError
 from segstudy.log import log
+
+Result = TypeVar("Result")
 
 LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
 """NVIDIA's least driver for a major version of CUDA (CUDA Toolkit release notes, minor version compatibility)."""
@@ -134,6 +137,18 @@ def compile_failures() -> Iterator[None]:
             f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
             "(Triton on a GPU); set compile: false, or install one"
         ) from None
+
+
+def where_it_fits(function: Callable[[torch.Tensor], Result], values: torch.Tensor) -> Result:
+    """Apply a function to a tensor where it is, or to its copy on the CPU where the GPU's memory is too small for that."""
+    try:
+        return function(values)
+    except RuntimeError as error:
+        if values.device.type == "cpu" or not gpus.out_of_memory(error):
+            raise
+    # Past the except block, so that the exception no longer holds the failed attempt's memory.
+    torch.cuda.empty_cache()
+    return function(values.cpu())
 
 
 class GpuMemoryError(InputError):
