@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
@@ -31,6 +32,18 @@ DATA_DECIDES_SIZE = {
     aten.bincount.default,
     aten.equal.default,
 }
+IN_FULL = {
+    "exp",
+    "log",
+    "pow",
+    "softmax",
+    "log_softmax",
+    "prod",
+    "cumsum",
+    "layer_norm",
+    "nll_loss",
+}
+"""Functions that autocast runs in full precision on CUDA, not all of them on the CPU (torch's "Autocast Op Reference")."""
 INDEXING = {
     aten.index.Tensor,
     aten.index_put.default,
@@ -299,8 +312,23 @@ class _Generator:
         return GENERATOR()
 
 
+class CudaAutocast(TorchFunctionMode):
+    """Run in full precision what CUDA's autocast does and the CPU's does not."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if torch.is_autocast_enabled("cpu") and function.__name__ in IN_FULL:
+            args, kwargs = tree_map(_in_full, (args, kwargs))
+        return function(*args, **kwargs)
+
+
+def _in_full(value):
+    half = isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if half else value
+
+
 class _Autocast(torch.autocast):
-    """Autocast of the pretended GPU is the CPU's, which the numbers inside follow."""
+    """Autocast of the pretended GPU is the CPU's, which the numbers inside follow, but for `IN_FULL`."""
 
     def __init__(self, device_type, dtype=None, enabled=True, cache_enabled=None):
         super().__init__("cpu", dtype=dtype, enabled=enabled, cache_enabled=cache_enabled)
@@ -365,5 +393,6 @@ def pretended_gpu(bfloat16: bool = True, ranks: int = 1) -> Iterator[Seen]:
             stack.enter_context(mock.patch.object(where, name, value))
         _now.append(seen)
         stack.callback(_now.pop)
+        stack.enter_context(CudaAutocast())
         stack.enter_context(_Mode())
         yield seen

@@ -19,6 +19,16 @@ except ImportError:  # Windows, where jobs take turns by themselves
     fcntl = None
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
+NO_CONVOLUTION = ("unable to find an engine to execute", "find a valid cuDNN algorithm")
+"""What torch says where none of cuDNN's ways to convolve works, since none gets its workspace (pytorch issue 108645)."""
+OUT_OF_MEMORY = (
+    *("CUDA out of memory", "CUDA error: out of memory", "ALLOCATION_FAILED"),
+    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
+    # What these say where no memory is left for their own workspace.
+    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED"),
+    *NO_CONVOLUTION,
+)
+"""What libraries say of memory that they don't get, without torch's own exception."""
 _claimed: dict[str, int] = {}
 """The GPUs that this process has claimed, and the open files that hold the locks."""
 
@@ -119,6 +129,14 @@ def _lock(file: Path) -> int | None:
             os.close(descriptor)
         return None
     return descriptor
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a GPU's memory is too small: torch's own, or a library's by its words."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = str(error)
+    return isinstance(error, RuntimeError) and any(sign in words for sign in OUT_OF_MEMORY)
 
 
 def driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from segstudy import own_imports, source_code
+from segstudy import gpus, own_imports, source_code
 from segstudy.errors import InputError
 from segstudy.source_code import defined, parse
 
@@ -384,8 +384,8 @@ def telling(text: str) -> Iterator[None]:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # whatever code of others may raise, sys.exit(0) too
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            raise  # torch's: a smaller batch may do, and the caller tries
+        if isinstance(error, MemoryError) or gpus.out_of_memory(error):
+            raise  # of a GPU: a smaller batch may do, and the caller tries
         found = reference(text)
         place = found.file.resolve()
         steps = [

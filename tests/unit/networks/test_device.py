@@ -82,6 +82,11 @@ def test_auto_falls_back_to_the_cpu_aloud(no_gpu, monkeypatch, caplog):
         ),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"), GpuMemoryError, "lower it"),
         (RuntimeError("CUDA error: out of memory"), GpuMemoryError, "lower it"),
+        (
+            RuntimeError("GET was unable to find an engine to execute this computation"),
+            GpuMemoryError,
+            "can't compute a convolution, most often since the GPU's memory is too small.*lower it",
+        ),
         (RuntimeError("CUDA error: devices are busy or unavailable"), InputError, "alone"),
         (
             RuntimeError("CUDA error: no kernel image is available"),

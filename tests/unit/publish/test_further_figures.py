@@ -18,6 +18,7 @@ from segstudy.publish.draw import (
     heatmap,
     sizes,
     surfaces,
+    training,
 )
 from segstudy.publish.results import Results
 from segstudy.publish.tables import best_models
@@ -49,6 +50,24 @@ def test_the_heat_map_holds_the_means_and_marks_the_best(plain):
                 assert (cell.get_fontweight() == "bold") == (model in best)
     # The last model missed the aorta of one case: its finite mean is the lowest, and not the best.
     assert "1 ∞" in " ".join(text.get_text() for text in drawing.figure.axes[1].texts)
+
+
+def test_learning_curves_tell_what_a_training_waited_for_and_held(plain):
+    figure = _figure(plain, "training")
+    with style.paper():
+        assert training.draw(plain, figure).caption.endswith("throughput in patches per second.")
+    history = plain.history
+
+    def measured(model, fold, seed):
+        table = history(model, fold, seed)
+        waited = 0.3 if (model, fold) == ("unet_3d", 1) else 0.1
+        return table.assign(waited_seconds=waited, gpu_memory_mb=np.where(fold, 2345.0, np.nan))
+
+    with style.paper(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain, "history", measured)
+        caption = training.draw(plain, figure).caption
+    assert "Waiting for patches took at most 20% of a training's time." in caption
+    assert "A training held at most 2.3 GB of its GPU's memory." in caption
 
 
 def test_differences_are_those_of_the_tests(plain):

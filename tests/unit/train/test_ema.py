@@ -80,10 +80,17 @@ def test_compiled_it_learns_the_same_under_the_same_names(cohort, tmp_path):
 
 
 @pytest.mark.usefixtures("own_torch")
-def test_where_it_cannot_compile_it_says_so(cohort, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("where", ["forth", "back"])
+def test_where_it_cannot_compile_it_says_so(cohort, tmp_path, monkeypatch, capsys, where):
+    def fail(*_):
+        raise torch._dynamo.exc.InternalTorchDynamoError("no compiler found")
+
     def broken(network):
         def run(images):
-            raise torch._dynamo.exc.InternalTorchDynamoError("no compiler found")
+            logits = network(images) if where == "back" else fail()
+            first = logits[0] if isinstance(logits, list) else logits
+            first.register_hook(fail)
+            return logits
 
         return run
 

@@ -6,9 +6,10 @@ import torch
 from pydantic import TypeAdapter
 
 from benchmark_runs import run_quickly
-from pretended_gpu import OnGpu, pretended_gpu
+from pretended_gpu import CudaAutocast, OnGpu, pretended_gpu
 from segstudy.cli import main
 from segstudy.networks import build
+from segstudy.networks.unet import InstanceNorm
 from segstudy.networks.weights import load_weights
 from segstudy.networks.window import SlidingWindow, predict_volume
 from segstudy.study import AnyModel, Augmentation, Synthesis
@@ -20,7 +21,7 @@ from segstudy.train.draw import Draw
 from segstudy.train.loss import SegmentationLoss
 from segstudy.train.spatial import PatchGeometry
 from segstudy.train.synth import synthesise
-from segstudy.train.trainer import LossScaler
+from segstudy.train.trainer import LossScaler, confusion
 
 pytestmark = pytest.mark.usefixtures("own_torch")
 
@@ -108,6 +109,34 @@ def test_a_training_learns_what_the_cpu_learns_and_waits_twice_a_step_at_most(
         torch.testing.assert_close(found, weights, rtol=1e-3, atol=1e-5)
 
 
+def test_a_validation_that_a_gpu_has_no_room_for_is_scored_on_the_cpu(
+    cohort, tmp_path, monkeypatch
+):
+    places = []
+
+    def full(function):
+        def filled(*tensors):
+            if torch.is_inference_mode_enabled():
+                places.append(tensors[-2].device.type)
+                if places[-1] == "cuda":
+                    raise torch.OutOfMemoryError("planted")
+            return function(*tensors)
+
+        return filled
+
+    def last(output):
+        row = (output / "history.csv").read_text().splitlines()[-1].split(",")
+        return [float(value) for value in row[2:7]]  # losses and Dice
+
+    model = UNET | {"amp": False, "steps_per_epoch": 1}
+    trained_there(cohort, tmp_path / "roomy", model)
+    monkeypatch.setattr("segstudy.train.trainer.confusion", full(confusion))
+    monkeypatch.setattr(SegmentationLoss, "__call__", full(SegmentationLoss.__call__))
+    trained_there(cohort, tmp_path / "full", model)
+    assert set(zip(places[::2], places[1::2], strict=True)) == {("cuda", "cpu")}
+    np.testing.assert_allclose(last(tmp_path / "full"), last(tmp_path / "roomy"), rtol=1e-4)
+
+
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_half_precision_is_that_of_the_card(cohort, tmp_path, monkeypatch, half):
     scaled = []
@@ -157,6 +186,20 @@ def test_a_3d_unet_keeps_channels_last_forth_and_back():
     }
 
 
+def test_a_batch_of_large_images_keeps_channels_last_in_normalisation_too():
+    norm = InstanceNorm(4)
+    features = torch.rand(5, 4, 64, 64, 64).to(memory_format=torch.channels_last_3d)
+    with pretended_gpu():
+        there = features.to("cuda").requires_grad_()
+        normalised = norm.to("cuda")(there)
+        (slope,) = torch.autograd.grad(normalised, there, there.detach())
+    for part in (normalised, slope):
+        assert part.inner.is_contiguous(memory_format=torch.channels_last_3d)
+    means, spreads = normalised.inner.mean((2, 3, 4)), normalised.inner.std((2, 3, 4))
+    torch.testing.assert_close(means, torch.zeros(5, 4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(spreads, torch.ones(5, 4), rtol=1e-3, atol=0)
+
+
 SMALL = {
     "enet": (ENET | {"dropout": 0.0}, (16, 16)),
     "unet 2D": (UNET | {"dims": 2, "attention": "cbam"}, (16, 16)),
@@ -164,7 +207,7 @@ SMALL = {
     "head": (UNET | {"head": {"hidden": 4}}, (16, 16, 8)),
     "attention U-Net": ({"network": "attention_unet", "channels": [4, 8]}, (16, 16, 8)),
     "UNETR": ({"network": "unetr", "feature_size": 4, "hidden_size": 8, "heads": 2}, (16, 16, 16)),
-    "SwinUNETR": ({"network": "swin_unetr", "dims": 2, "feature_size": 12}, (32, 32)),
+    "SwinUNETR": ({"network": "swin_unetr", "dims": 2, "feature_size": 12}, (64, 32)),
 }
 IN_HALF = ("convolution", "addmm", "mm", "bmm", "baddbmm")
 IN_FULL = ("_log_softmax", "exp", "log", "pow", "_softmax", "prod", "cumsum", "nll_loss_forward")
@@ -193,7 +236,8 @@ def test_each_network_takes_the_cpus_step_in_each_precision(name, half):
         value.backward()
         return [value.detach(), *(parameter.grad for parameter in network.parameters())]
 
-    expected = slopes("cpu")
+    with CudaAutocast():
+        expected = slopes("cpu")
     with pretended_gpu() as seen:
         found = slopes("cuda")
     for gradient, right in zip(found, expected, strict=True):
@@ -276,8 +320,17 @@ def test_a_prediction_is_the_cpus(window):
     assert seen.waits.total() <= 4, seen.waits
 
 
-def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu():
-    """Out of memory in the softmax, as long as the volume is on the GPU too."""
+@pytest.mark.parametrize(
+    "full",
+    [
+        torch.OutOfMemoryError("planted"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),
+    ],
+    ids=["torch's", "cuDNN's", "no workspace"],
+)
+def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu(full):
+    """Out of memory in the softmax, as long as the volume is on the GPU too, whoever says so."""
     image = np.zeros((1, 12, 12, 12), np.float32)
     homes, softmax = [], torch.Tensor.softmax
 
@@ -294,13 +347,13 @@ def test_a_volume_that_leaves_no_room_for_a_window_moves_to_the_cpu():
             homes.append(home.type)
             return zeros(classes, shape, axis, home)
 
-        def full(logits, *axes):
+        def filled(logits, *axes):
             if homes == ["cuda"]:
-                raise torch.OutOfMemoryError("planted")
+                raise full
             return softmax(logits, *axes)
 
         planted.setattr(places, "_zeros", noted)
-        planted.setattr(torch.Tensor, "softmax", full)
+        planted.setattr(torch.Tensor, "softmax", filled)
         found = predict_volume(Network(), image, 2, SlidingWindow((8, 8, 8), 3), "cuda")
     assert homes == ["cuda", "cpu"]
     np.testing.assert_allclose(found, 0.5, rtol=1e-6)

@@ -2,8 +2,9 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
@@ -11,15 +12,10 @@ from segstudy import gpus
 from segstudy.errors import InputError
 from segstudy.log import log
 
+Result = TypeVar("Result")
+
 LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
 """NVIDIA's least driver for a major version of CUDA (CUDA Toolkit release notes, minor version compatibility)."""
-ALLOCATION_FAILED = (
-    *("CUDA out of memory", "CUDA error: out of memory", "ALLOCATION_FAILED"),
-    *("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
-    # What these say where no memory is left for their own workspace.
-    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED"),
-)
-"""What libraries say of memory that they don't get, without torch's own exception."""
 
 
 def choose_device(asked: str, claimed: bool = False) -> torch.device:
@@ -97,10 +93,12 @@ def gpu_failures(advice: str) -> Iterator[None]:
         yield
     except RuntimeError as error:  # torch's own for memory and devices are kinds of it
         words = " ".join(str(error).split())
-        if isinstance(error, torch.OutOfMemoryError) or any(
-            sign in words for sign in ALLOCATION_FAILED
-        ):
-            raise GpuMemoryError(f"the GPU's memory is too small{_memory()}; {advice}") from None
+        if gpus.out_of_memory(error):
+            unsure = any(sign in words for sign in gpus.NO_CONVOLUTION)
+            reason = "cuDNN can't compute a convolution, most often since " if unsure else ""
+            raise GpuMemoryError(
+                f"{reason}the GPU's memory is too small{_memory()}; {advice}"
+            ) from None
         if "no kernel image" in words:
             raise InputError(
                 f"this GPU{_card()} is older or newer than those that torch {torch.__version__} was built for "
@@ -139,6 +137,18 @@ def compile_failures() -> Iterator[None]:
             f"compile: true, but torch.compile fails here ({reason}); it needs a C++ compiler "
             "(Triton on a GPU); set compile: false, or install one"
         ) from None
+
+
+def where_it_fits(function: Callable[[torch.Tensor], Result], values: torch.Tensor) -> Result:
+    """Apply a function to a tensor where it is, or to its copy on the CPU where the GPU's memory is too small for that."""
+    try:
+        return function(values)
+    except RuntimeError as error:
+        if values.device.type == "cpu" or not gpus.out_of_memory(error):
+            raise
+    # Past the except block, so that the exception no longer holds the failed attempt's memory.
+    torch.cuda.empty_cache()
+    return function(values.cpu())
 
 
 class GpuMemoryError(InputError):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segstudy import gpus
 from segstudy.networks.device import half_precision
 from segstudy.planes import NORMAL_AXIS
 from segstudy.sides import RAS_AXES
@@ -136,8 +137,8 @@ def predict_tensor(
     predict = partial(_predict, network, source, classes, window, device, amp)
     try:
         return predict(home)
-    except torch.OutOfMemoryError:
-        if home.type == "cpu":
+    except RuntimeError as error:
+        if home.type == "cpu" or not gpus.out_of_memory(error):
             raise
     # One window is too much beside the volume: the volume moves out.
     torch.cuda.empty_cache()
@@ -283,8 +284,8 @@ def _halved(function: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:
     """Apply a function to windows; where the GPU's memory is too small for all at once, to halves of them."""
     try:
         return function(windows)
-    except torch.OutOfMemoryError:
-        if len(windows) == 1:
+    except RuntimeError as error:
+        if len(windows) == 1 or not gpus.out_of_memory(error):
             raise
     # past the except block, so that the exception no longer holds the failed attempt's memory
     torch.cuda.empty_cache()

@@ -10,7 +10,7 @@ from segstudy import networks
 from segstudy.images.overlap import dice_of
 from segstudy.images.prepare import IGNORED
 from segstudy.log import log
-from segstudy.networks.device import compile_failures, half_precision
+from segstudy.networks.device import compile_failures, half_precision, where_it_fits
 from segstudy.networks.window import SlidingWindow, finite, predict_tensor
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
@@ -132,7 +132,9 @@ class Trainer:
         with half, networks.telling(model):
             logits = self._forward(images)
         loss = self.loss(logits, labels)
-        self.scaler.scale(loss).backward()
+        # What is compiled may be compiled for the way back only now.
+        with compile_failures():
+            self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), model.gradient_clip_norm)
         self.scaler.step(self.optimizer)
@@ -188,15 +190,23 @@ class Trainer:
                 case.name,
                 networks.label(model),
             )
-        # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows.
-        place = probabilities.device
-        labels = torch.from_numpy(label).to(place, non_blocking=True)
-        scores = dice_of(confusion(labels, probabilities.argmax(0), resolved.classes))
+        labels, settings = torch.from_numpy(label), resolved.settings
+
+        def counts(probabilities: torch.Tensor) -> np.ndarray:
+            reference = labels.to(probabilities.device, non_blocking=True)
+            return confusion(reference, probabilities.argmax(0), resolved.classes)
+
+        def loss(logits: torch.Tensor) -> float:
+            place, names = logits.device, settings.structures
+            of_case = SegmentationLoss(model.loss, names, place, ignores=settings.ignores)
+            return float(of_case(logits, labels.to(place, non_blocking=True)[None]))
+
+        # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows, and
+        # three times their memory.
+        scores = dice_of(where_it_fits(counts, probabilities))
         # The loss takes logits; logarithms of probabilities are such.
         logits = probabilities.clamp_(min=1e-7).log_()[None]
-        settings = resolved.settings
-        loss = SegmentationLoss(model.loss, settings.structures, place, ignores=settings.ignores)
-        return float(loss(logits, labels[None])), scores
+        return where_it_fits(loss, logits), scores
 
 
 def confusion(labels: torch.Tensor, predicted: torch.Tensor, classes: int) -> np.ndarray:

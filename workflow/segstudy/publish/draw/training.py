@@ -124,7 +124,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         + ("(nnU-Net's: on random patches of them) " if pseudo else "")
         + "(lines: mean over folds"
         + ("; band: smallest to largest fold" if by_structure else "")
-        + "; thin: one fold), learning rate, and throughput in patches per second.",
+        + "; thin: one fold), learning rate, and throughput in patches per second."
+        + _machine(table),
         "Learning curves. Last validation Dice: "
         + (
             ", ".join(f"{look.model(model)} {value:.3f}" for model, value in last.items())
@@ -143,6 +144,21 @@ def _throughput(results: Results, history: pandas.DataFrame, model: str, fold: i
     steps = trained.get("steps_per_epoch", getattr(settings, "steps_per_epoch", np.nan))
     seconds = history.get("seconds", np.nan)
     return pandas.to_numeric(batch, errors="coerce") * steps / seconds
+
+
+def _machine(table: pandas.DataFrame) -> str:
+    """Tell the largest share of a training that went into waiting for patches, and the most memory of a GPU, where recorded."""
+    told = ""
+    if {"waited_seconds", "seconds"} <= set(table.columns):
+        recorded = table.dropna(subset=["waited_seconds", "seconds"])
+        sums = recorded.groupby(["model", "fold", "seed"])[["waited_seconds", "seconds"]].sum()
+        share = (sums["waited_seconds"] / sums["seconds"].where(sums["seconds"] > 0)).max()
+        if not np.isnan(share):
+            told += f" Waiting for patches took at most {share:.0%} of a training's time."
+    memory_mb = table["gpu_memory_mb"].max() if "gpu_memory_mb" in table else np.nan
+    if not np.isnan(memory_mb):
+        told += f" A training held at most {memory_mb / 1e3:.1f} GB of its GPU's memory."
+    return told
 
 
 def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:
