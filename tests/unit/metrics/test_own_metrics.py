@@ -57,7 +57,7 @@ def test_the_example_measures_how_far_too_large_a_prediction_is(tmp_path):
     value = table[table["metric"] == "surface_bias_mm"].set_index("case")["value"]
     expected = 2 * (6 * 25 + 12 * 5 * math.sqrt(2) + 8 * math.sqrt(3)) / (6 * 25 + 12 * 5 + 8)
     assert value["a"] == pytest.approx(expected)
-    assert value["b"] == math.inf  # nothing was predicted: the worst value
+    assert value["b"] == -math.inf  # nothing was predicted: infinitely too small
     settings = '{"metrics": ["dice", "surface_bias_mm"]}'
     command = ["statistics", "--metrics", str(out), "--output", str(tmp_path / "s")]
     assert main([*command, "--settings", settings, "--plugin", EXAMPLE]) == 0

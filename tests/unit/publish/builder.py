@@ -345,7 +345,8 @@ def _train(root, settings, random) -> None:
                 fall = np.exp(-epochs / (2 + place))
                 table["train_loss"] = 0.1 + fall + random.normal(0, 0.01, len(epochs))
                 nnunet = trained.network == "nnunet"
-                every = nnunet | (epochs % getattr(trained, "validate_every_epochs", 1) == 0)
+                asked = getattr(trained, "validate_every_epochs", 1)
+                every = nnunet | (epochs % (2 if asked == "auto" else asked) == 0)
                 columns = [*settings.structures, "mean"]
                 for name in columns:
                     dice = 0.9 - 0.5 * fall + random.normal(0, 0.01, len(epochs))

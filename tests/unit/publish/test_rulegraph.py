@@ -16,7 +16,7 @@ WILDCARDS = {
 }
 
 
-OF_OTHERS = {"infer_external": "infer_predict", "infer_plugin": "infer_predict"}
+OF_OTHERS = dict.fromkeys(("infer_external", "infer_plugin", "infer_predictions"), "infer_predict")
 """Rules that make the same with other programs, by the same benchmark."""
 
 
