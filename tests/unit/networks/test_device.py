@@ -67,6 +67,14 @@ def test_auto_falls_back_to_the_cpu_aloud(no_gpu, monkeypatch, caplog):
     assert "on the CPU, though there is a GPU: its driver is 535.104.05" in caplog.text
 
 
+def test_auto_says_that_another_makers_gpu_is_not_used(no_gpu, monkeypatch, caplog):
+    monkeypatch.setattr(gpus, "claim", lambda count: [])
+    monkeypatch.setattr(gpus, "of_no_use", lambda: "AMD's")
+    caplog.set_level("INFO", logger="segstudy")
+    assert choose_device("auto").type == "cpu"
+    assert "on the CPU: the GPU here is AMD's" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [

@@ -43,6 +43,8 @@ def choose_device(asked: str, claimed: bool = False) -> torch.device:
         )
     if taken:
         log.warning("on the CPU, though there is a GPU: %s", reason)
+    elif other := gpus.of_no_use():
+        log.info("on the CPU: the GPU here is %s and of no use to torch's builds for CUDA", other)
     return torch.device("cpu")
 
 
@@ -158,6 +160,12 @@ def _memory() -> str:
     others = max(0, total - free - own)
     beside = f", of which other programs hold {others / 2**30:.1f}" if others > 2**30 else ""
     return f" ({total / 2**30:.1f} GiB{beside})"
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU's memory that are free for this process; what torch holds for later use is free too."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:

@@ -6,6 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from segstudy.train.checkpoint import Checkpoint, Progress
 from segstudy.train.distributed import stop_requests
 from segstudy.train.resolved import Resolved
 from segstudy.train.run import Run
-from segstudy.train.sampling import Sampler, TrainingCase, with_slices
+from segstudy.train.sampling import Sampler, TrainingCase, with_slices, worker_failures
 from segstudy.train.source import PatchSource
 from segstudy.train.structures import check_structures
 from segstudy.train.trainer import Trainer
@@ -183,40 +184,45 @@ def _take_steps(
 
     pin = trainer.device.type == "cuda"
     batches = sampler.batches(progress.step, resolved.steps, pin, run.workers)
-    for batch, waited_s in _timed(on_device(batches, trainer.device)):
-        progress.waited_s += waited_s
-        loss, norm = trainer.step(progress.step, batch)
-        progress.skipped = 0 if math.isfinite(norm) else progress.skipped + 1
-        # The scaler skips a step whose gradient is not finite, and tries a smaller scale.
-        most = MOST_SKIPPED if trainer.scaler.is_enabled() else 1
-        if not math.isfinite(loss) or progress.skipped >= most:
-            _refuse(trainer, progress, sampler.cases_of(progress.step), loss)
-        progress.losses.append(loss)
-        progress.step += 1
-        if progress.step % resolved.steps_per_epoch == 0:
-            row = _end_epoch(trainer, progress, validation)
+    # Closed here: an error that is on its way would keep them, and the processes that cut them.
+    with (
+        worker_failures(run.workers),
+        closing(on_device(batches, trainer.device)) as uploaded,
+    ):
+        for batch, waited_s in _timed(uploaded):
+            progress.waited_s += waited_s
+            loss, norm = trainer.step(progress.step, batch)
+            progress.skipped = 0 if math.isfinite(norm) else progress.skipped + 1
+            # The scaler skips a step whose gradient is not finite, and tries a smaller scale.
+            most = MOST_SKIPPED if trainer.scaler.is_enabled() else 1
+            if not math.isfinite(loss) or progress.skipped >= most:
+                _refuse(trainer, progress, sampler.cases_of(progress.step), loss)
+            progress.losses.append(loss)
+            progress.step += 1
+            if progress.step % resolved.steps_per_epoch == 0:
+                row = _end_epoch(trainer, progress, validation)
+                now = time.monotonic()
+                row |= _speed(trainer, progress, progress.seconds + now - began)
+                progress.history.append(row)
+                progress.losses, progress.seconds, progress.waited_s, began = [], 0.0, 0.0, now
+                write_history()
+                _log_epoch(resolved, progress.history)
             now = time.monotonic()
-            row |= _speed(trainer, progress, progress.seconds + now - began)
-            progress.history.append(row)
-            progress.losses, progress.seconds, progress.waited_s, began = [], 0.0, 0.0, now
-            write_history()
-            _log_epoch(resolved, progress.history)
-        now = time.monotonic()
-        asked = rank.asked(requests)
-        if asked and progress.step < resolved.steps:
-            progress.seconds += now - began
-            save()
-            log.info(
-                "stopped by %s after step %d of %d; state saved, start the job again to go on",
-                signal.Signals(asked).name,
-                progress.step,
-                resolved.steps,
-            )
-            raise Interrupted(128 + asked)
-        if now - saved >= CHECKPOINT_EVERY_S:
-            progress.seconds, began = progress.seconds + now - began, now
-            save()
-            saved = time.monotonic()
+            asked = rank.asked(requests)
+            if asked and progress.step < resolved.steps:
+                progress.seconds += now - began
+                save()
+                log.info(
+                    "stopped by %s after step %d of %d; state saved, start the job again to go on",
+                    signal.Signals(asked).name,
+                    progress.step,
+                    resolved.steps,
+                )
+                raise Interrupted(128 + asked)
+            if now - saved >= CHECKPOINT_EVERY_S:
+                progress.seconds, began = progress.seconds + now - began, now
+                save()
+                saved = time.monotonic()
 
 
 def _timed(batches: Iterator) -> Iterator[tuple[Any, float]]:

@@ -1,16 +1,18 @@
 """A network in training: one step of it, and its validation on whole volumes."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from segstudy import networks
+from segstudy import gpus, networks
 from segstudy.images.overlap import dice_of
 from segstudy.images.prepare import IGNORED
 from segstudy.log import log
-from segstudy.networks.device import compile_failures, half_precision
+from segstudy.networks.device import compile_failures, free_memory, half_precision
 from segstudy.networks.window import SlidingWindow, finite, predict_tensor
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
@@ -41,6 +43,14 @@ def prepare_torch(device: torch.device, threads: int) -> None:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
+
+
+LOSS_VOLUMES = 6
+"""Memory of a volume's loss, in volumes of all classes beside the one that it is computed from; 5.3 were measured."""
+SLAB_VOXELS = 2**22
+"""Voxels whose classes are counted at a time."""
+
+Result = TypeVar("Result")
 
 
 class LossScaler(torch.amp.GradScaler):
@@ -93,6 +103,7 @@ class Trainer:
         self.half = half_precision(device) if model.amp else None
         # Only half precision with a narrow exponent range needs its loss scaled.
         self.scaler = LossScaler(device.type, enabled=self.half == torch.float16)
+        self._validates_on_cpu = False
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -188,15 +199,59 @@ class Trainer:
                 case.name,
                 networks.label(model),
             )
+        labels = torch.from_numpy(label)
         # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows.
-        place = probabilities.device
-        labels = torch.from_numpy(label).to(place, non_blocking=True)
-        scores = dice_of(confusion(labels, probabilities.argmax(0), resolved.classes))
+        scores = self._with_room(case.name, scores_of, probabilities, labels)
         # The loss takes logits; logarithms of probabilities are such.
-        logits = probabilities.clamp_(min=1e-7).log_()[None]
-        settings = resolved.settings
-        loss = SegmentationLoss(model.loss, settings.structures, place, ignores=settings.ignores)
-        return float(loss(logits, labels[None])), scores
+        logits = probabilities.clamp_(min=1e-7).log_()
+        loss = self._with_room(case.name, self._loss_of_volume, logits, labels, LOSS_VOLUMES)
+        return loss, scores
+
+    def _with_room(
+        self,
+        name: str,
+        function: Callable[[Tensor, Tensor], Result],
+        volume: Tensor,
+        labels: Tensor,
+        volumes: int = 0,
+    ) -> Result:
+        """Compute from a volume of all classes and its labels where the volume is; without room for it there, on the CPU.
+
+        volumes: how many more of them it takes, where that is known to be much.
+        """
+        gpu = volume.device if volume.device.type == "cuda" else None
+        if gpu and volumes * volume.nbytes <= free_memory(gpu):
+            try:
+                return function(volume, labels.to(gpu, non_blocking=True))
+            except RuntimeError as error:
+                if not gpus.out_of_memory(error):
+                    raise
+            # past the except block, so that the exception no longer holds the failed attempt's memory
+            torch.cuda.empty_cache()
+        if gpu and not self._validates_on_cpu:
+            self._validates_on_cpu = True
+            log.info(
+                "validation of %s: the GPU has too little free memory for Dice and loss, which the CPU computes; it takes longer",
+                name,
+            )
+        return function(volume.cpu(), labels)
+
+    def _loss_of_volume(self, logits: Tensor, labels: Tensor) -> float:
+        settings = self.resolved.settings
+        loss = SegmentationLoss(
+            self.resolved.model.loss,
+            settings.structures,
+            logits.device,
+            ignores=settings.ignores,
+        )
+        return float(loss(logits[None], labels[None]))
+
+
+def scores_of(probabilities: Tensor, labels: Tensor) -> np.ndarray:
+    """Return Dice of each structure from probabilities (class, x, y, z), counted slab by slab, which takes little memory."""
+    slab = max(1, SLAB_VOXELS // labels[0].numel())
+    parts = zip(probabilities.split(slab, 1), labels.split(slab), strict=True)
+    return dice_of(sum(confusion(part, some.argmax(0), len(some)) for some, part in parts))
 
 
 def confusion(labels: torch.Tensor, predicted: torch.Tensor, classes: int) -> np.ndarray:
