@@ -56,6 +56,19 @@ def test_a_copy_that_is_not_waited_for_is_seen(monkeypatch):
             batch.images + 1
 
 
+def test_memory_of_a_batch_is_kept_until_the_step_is_through_with_it(monkeypatch):
+    """Else torch gives it to the next copy, which another stream writes while the step still reads."""
+    kept = []
+    monkeypatch.setattr(OnGpu, "record_stream", lambda tensor, on: kept.append((id(tensor), on)))
+    with pretended_gpu.pretended_gpu():
+        for batch in on_device(batches(3), torch.device("cuda")):
+            expected = [
+                (id(patches), pretended_gpu.TRAINING) for patches in (batch.images, batch.labels)
+            ]
+            assert kept == expected
+            kept.clear()
+
+
 def test_what_cannot_be_cut_is_told_at_its_step():
     with pretended_gpu.pretended_gpu():
         copied = on_device(batches(4, fault_at=2), torch.device("cuda"))

@@ -15,11 +15,11 @@ import torch
 
 from segstudy import finished, versions
 from segstudy.errors import InputError
-from segstudy.files import make_folder, read_json, write_json, write_text
+from segstudy.files import make_folder, write_json, write_text
 from segstudy.images.names import times
 from segstudy.log import duration, log
 from segstudy.networks.describe import describe
-from segstudy.networks.device import GpuMemoryError, decides_bits, gpu_failures
+from segstudy.networks.device import decides_bits, gpu_failures, not_again
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.train.checkpoint import Checkpoint, Progress
 from segstudy.train.distributed import stop_requests
@@ -80,14 +80,8 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         f"lower batch_size ({resolved.model.batch_size}), patch_size ({times(resolved.patch_size)} voxels) or the network's "
         "width, or use a GPU with more"
     )
-    if run.attempt > 1:
-        _refuse_again(checkpoint, run.device)
-    try:
-        with gpu_failures(smaller):
-            _train(resolved, source, run, checkpoint, key)
-    except GpuMemoryError as error:
-        _remember(checkpoint, run.device, str(error))
-        raise
+    with not_again(checkpoint.folder / TOO_SMALL, digest, run.attempt), gpu_failures(smaller):
+        _train(resolved, source, run, checkpoint, key)
 
 
 def _train(
@@ -137,28 +131,6 @@ def _train(
         write_json(output / "settings.json", described)
     run.kept.keep(key, output, [*FILES, *source.files])
     checkpoint.remove()
-
-
-def _refuse_again(checkpoint: Checkpoint, device: torch.device) -> None:
-    """Raise the error of an attempt before, where the GPU's memory was too small and this one has no more.
-
-    Snakemake and SLURM try a failed job again with more memory of the machine, which is no help here.
-    """
-    file = checkpoint.folder / TOO_SMALL
-    before = read_json(file) if file.is_file() else {}
-    if before.get("digest") == checkpoint.digest and before["bytes"] >= _gpu_bytes(device):
-        raise InputError(f"as in the attempt before: {before['error']}")
-
-
-def _remember(checkpoint: Checkpoint, device: torch.device, error: str) -> None:
-    """Write beside the checkpoint that the GPU's memory was too small."""
-    content = {"digest": checkpoint.digest, "bytes": _gpu_bytes(device), "error": error}
-    make_folder(checkpoint.folder)
-    write_json(checkpoint.folder / TOO_SMALL, content)
-
-
-def _gpu_bytes(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 
 
 def _take_steps(
