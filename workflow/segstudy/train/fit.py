@@ -331,17 +331,21 @@ def _described(trainer: Trainer, threads: int) -> dict:
             trainer.network, trainer.resolved.in_channels, trainer.resolved.patch_size
         ),
         "device": name,
-        "precision": str(trainer.half or torch.float32).removeprefix("torch."),
+        "precision": _precision(trainer),
         "threads": threads,
         "processes": trainer.rank.size,
         "versions": versions.imported(),
     }
 
 
+def _precision(trainer: Trainer) -> str:
+    return str(trainer.half or torch.float32).removeprefix("torch.")
+
+
 def _log_start(trainer: Trainer, threads: int) -> None:
     resolved = trainer.resolved
     log.info(
-        "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s with %d threads%s",
+        "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s in %s with %d threads%s",
         resolved.model.network,
         f"{trainer.parameters:,}",
         times(resolved.patch_size),
@@ -349,6 +353,7 @@ def _log_start(trainer: Trainer, threads: int) -> None:
         resolved.model.epochs,
         resolved.steps_per_epoch,
         trainer.device.type,
+        _precision(trainer),
         threads,
         f", in {trainer.rank.size} processes" if trainer.rank.size > 1 else "",
     )
