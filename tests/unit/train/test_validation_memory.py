@@ -1,6 +1,7 @@
 """Validation where a GPU's memory holds a volume's probabilities, and not what Dice and loss take beside them."""
 
 import csv
+import logging
 import weakref
 
 import pytest
@@ -58,6 +59,7 @@ def fails(monkeypatch, where, only):
 def test_without_room_on_the_gpu_the_cpu_computes_the_same(
     cohort, tmp_path, monkeypatch, caplog, where
 ):
+    caplog.set_level(logging.INFO)
     expected = validated(cohort, tmp_path / "cpu", "cpu")
     tried = []
     fails(monkeypatch, where, tried)
@@ -69,15 +71,16 @@ def test_without_room_on_the_gpu_the_cpu_computes_the_same(
         caplog.text.count("too little free memory for Dice and loss, which the CPU computes") == 1
     )
     for row, of_cpu in zip(found, expected, strict=True):
-        assert row == pytest.approx(of_cpu, rel=1e-3, abs=1e-5, nan_ok=True)
+        assert row == pytest.approx(of_cpu, rel=1e-2, abs=1e-3, nan_ok=True)
 
 
 def test_a_loss_that_does_not_fit_is_not_tried(cohort, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     tried = []
     fails(monkeypatch, (SegmentationLoss, "at_one_resolution"), tried)
-    with pretended_gpu():
-        # Half of it holds the image and the probabilities of 3 classes, four numbers a voxel; the loss takes 18.
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (9 * 4 * 24 * 20 * 16, 2**40))
+    with pretended_gpu(), monkeypatch.context() as planted:
+        # Half of it holds the image and the probabilities of 3 classes, 16 bytes a voxel; the loss takes 88.
+        planted.setattr(torch.cuda, "mem_get_info", lambda *_: (36 * 24 * 20 * 16, 2**40))
         validated(cohort, tmp_path / "gpu", "cuda")
     assert tried == []
     assert "which the CPU computes" in caplog.text
@@ -118,7 +121,8 @@ def test_the_memory_that_a_loss_takes_is_reckoned_with(classes, further, ignores
     names = [f"s{number}" for number in range(classes - 1)]
     with torch.inference_mode(), Held() as held:
         SegmentationLoss(Loss(**further), names, "cpu", ignores=ignores)(logits, labels)
-    assert 2 * logits.nbytes < held.most <= trainer.LOSS_VOLUMES * logits.nbytes
+    reckoned = trainer.loss_bytes(logits[0])
+    assert 0.75 * reckoned < held.most <= reckoned
 
 
 def test_dice_is_counted_slab_by_slab(monkeypatch):

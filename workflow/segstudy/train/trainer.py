@@ -45,8 +45,8 @@ def prepare_torch(device: torch.device, threads: int) -> None:
         torch.backends.cudnn.allow_tf32 = True
 
 
-LOSS_VOLUMES = 6
-"""Memory of a volume's loss, in volumes of all classes beside the one that it is computed from; 5.3 were measured."""
+LOSS_VOLUMES, LOSS_BYTES = 6, 16
+"""Memory that a volume's loss takes beside the logits, as counted: so many more such volumes, and bytes a voxel."""
 SLAB_VOXELS = 2**22
 """Voxels whose classes are counted at a time."""
 
@@ -205,7 +205,8 @@ class Trainer:
         scores = self._with_room(case.name, scores_of, probabilities, labels)
         # The loss takes logits; logarithms of probabilities are such.
         logits = probabilities.clamp_(min=1e-7).log_()
-        loss = self._with_room(case.name, self._loss_of_volume, logits, labels, LOSS_VOLUMES)
+        needed = loss_bytes(logits)
+        loss = self._with_room(case.name, self._loss_of_volume, logits, labels, needed)
         return loss, scores
 
     def _with_room(
@@ -214,14 +215,14 @@ class Trainer:
         function: Callable[[Tensor, Tensor], Result],
         volume: Tensor,
         labels: Tensor,
-        volumes: int = 0,
+        needed: int = 0,
     ) -> Result:
         """Compute from a volume of all classes and its labels where the volume is; without room for it there, on the CPU.
 
-        volumes: how many more of them it takes, where that is known to be much.
+        needed: bytes that it takes beside them, where that is known to be much.
         """
         gpu = volume.device if volume.device.type == "cuda" else None
-        if gpu and volumes * volume.nbytes <= free_memory(gpu):
+        if gpu and needed <= free_memory(gpu):
             try:
                 return function(volume, labels.to(gpu, non_blocking=True))
             except RuntimeError as error:
@@ -246,6 +247,11 @@ class Trainer:
             ignores=settings.ignores,
         )
         return float(loss(logits[None], labels[None]))
+
+
+def loss_bytes(logits: Tensor) -> int:
+    """Return the bytes that the loss of logits (class, x, y, z) takes beside them, without plug-ins'."""
+    return LOSS_VOLUMES * logits.nbytes + LOSS_BYTES * logits[0].numel()
 
 
 def scores_of(probabilities: Tensor, labels: Tensor) -> np.ndarray:
