@@ -173,8 +173,8 @@ def _predict_fold(options: argparse.Namespace) -> None:
         return
     from segstudy.networks.device import not_again
 
-    if options.device != "cpu":
-        gpus.claim(1)  # before torch looks at the machine
+    if options.attempt > 1 and options.device != "cpu":
+        gpus.claim(1)  # before torch looks how large it is
     note = Path(f"{options.output}.partial", "gpu_memory.json")
     asked = {key: value for key, value in vars(options).items() if key != "attempt"}
     with not_again(note, repr(sorted(asked.items())), options.attempt):
@@ -229,6 +229,8 @@ def _predict_external(
 def _predict_by_plugin(
     images: dict[str, tuple[Path, ...]], structures: dict[str, int], options: argparse.Namespace
 ) -> None:
+    if options.device != "cpu":
+        gpus.claim(1)  # for the plug-in, by CUDA_VISIBLE_DEVICES
     # By name, so that an edit to it is no change of what networks predict.
     trainer = importlib.import_module("segstudy.infer.plugin_trainer")
     trainer.predict_fold(

@@ -112,7 +112,7 @@ def fit(fold: Fold, run: Run) -> None:
             described = _described(fold, plan, trainer, run.threads)
             trainer.run_training()
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
-    with stop_requests():
+    with stop_requests(), gpu_failures(smaller):
         _save(settings, plan, trainer, described, output)
         shutil.copyfile(work / "history.csv", output / "history.csv")
         write_json(output / "settings.json", described)
