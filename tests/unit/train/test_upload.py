@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -93,7 +94,9 @@ def test_processes_end_in_order_with_the_batches_however_many_are_taken(taken):
         for _ in range(taken):
             next(copied)
         started = multiprocessing.active_children()
-    assert [process.exitcode for process in started] == [0, 0]
+    assert len(started) == 2
+    # A machine that is too busy has them killed; forked by another thread they end with 1.
+    assert {process.exitcode for process in started} <= {0, -signal.SIGKILL}
 
 
 def test_an_error_of_the_training_ends_the_processes_though_it_is_kept():
