@@ -132,7 +132,11 @@ def watched(device: torch.device, call: Callable[[], None]) -> float:
     except FileNotFoundError:
         call()
         return math.nan
-    listener = threading.Thread(target=lambda: samples.extend(map(int, asked.stdout)))
+    # Of a part of a card (MIG) it says [N/A].
+    lines = (line.strip() for line in asked.stdout)
+    listener = threading.Thread(
+        target=lambda: samples.extend(int(line) for line in lines if line.isdecimal())
+    )
     listener.start()
     try:
         call()

@@ -170,3 +170,33 @@ def test_the_drivers_version(tmp_path):
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n"
     )
     assert gpus.driver(file) == "580.65.06"
+
+
+def test_under_windows_the_gpus_are_those_that_nvidia_smi_lists(tmp_path, monkeypatch):
+    """The same device file is there for an AMD or Intel GPU."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "dxg").touch()
+    for folder, line in (
+        ("two", "echo 'GPU 0: A (UUID: GPU-1)'; echo 'GPU 1: B (UUID: GPU-2)'"),
+        ("broken", "echo 'NVIDIA-SMI has failed'; exit 9"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "nvidia-smi").write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "two"))
+    assert gpus.visible(tmp_path) == ["0", "1"]
+    assert gpus.of_no_use(tmp_path) == ""
+    for folder in ("broken", "none"):
+        monkeypatch.setenv("PATH", str(tmp_path / folder))
+        assert gpus.visible(tmp_path) == []
+        assert "nvidia-smi finds none" in gpus.of_no_use(tmp_path)
+
+
+def test_a_gpu_of_amd_is_of_no_use_beside_none_of_nvidia(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus.of_no_use(tmp_path) == ""
+    (tmp_path / "kfd").touch()
+    assert gpus.visible(tmp_path) == gpus.claim(1, tmp_path, tmp_path) == []
+    assert gpus.of_no_use(tmp_path) == "AMD's"
+    (tmp_path / "nvidia0").touch()
+    assert gpus.of_no_use(tmp_path) == ""

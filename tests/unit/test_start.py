@@ -347,8 +347,9 @@ def test_folds_are_dealt_afresh_where_that_is_asked(folder, capsys):
         (["nvidia0", "nvidia1"], "1", 1),
         (["nvidia0"], "", 0),
         (["nvidia0"], "-1", 0),
-        (["dxg"], None, 1),
-        (["kfd"], None, 1),
+        (["kfd"], None, 0),
+        (["kfd", "nvidia0"], None, 1),
+        (["dxg"], None, 0),
     ],
 )
 def test_gpus_are_counted_by_their_device_files(tmp_path, monkeypatch, devices, visible, count):

@@ -2,7 +2,6 @@
 import json
 import logging
 import os
-import re
 import signal
 import sys
 from contextlib import suppress
@@ -123,8 +122,8 @@ def type_of_gpu(named: str) -> Resource:
 # SLURM would be asked for none of that type by jobs on the CPU.
 for asked in workflow.resource_settings._parsed_overwrite_resources.values():
     # An expression decides by itself, and `gres` has the type in it.
-    if "gpu_model" in asked and re.fullmatch(r"[\w.]+", str(asked["gpu_model"].raw)):
-        named = str(asked._data.pop("gpu_model").raw)
+    if "gpu_model" in asked and (named := options.plain_word(str(asked["gpu_model"].raw))):
+        asked._data.pop("gpu_model")
         if "gres" not in asked:
             asked._data["gpu_model"] = type_of_gpu(named)
 

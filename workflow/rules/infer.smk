@@ -37,6 +37,7 @@ rule infer_predict:
         gpu=lambda w: RESOURCES.gpu(w.model),
         # Not a param: where a job runs is no reason to run it again.
         device=lambda w: RESOURCES.device(w.model),
+        attempt=lambda w, attempt: attempt,
         finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:
@@ -56,6 +57,7 @@ rule infer_predict:
         " --training-cases {params.training:q}"
         " --training-structures {params.training_structures:q} {params.ignore:q}"
         " --settings {params.settings:q} --device {resources.device} --threads {threads}"
+        " --attempt {resources.attempt}"
         " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"
         " 2>&1 | tee {log:q}"
 
@@ -152,6 +154,7 @@ rule infer_plugin:
         gpu=lambda w: RESOURCES.gpu(w.model),
         # Not params: where a job runs, what is kept, and where, is no reason to run again.
         device=lambda w: RESOURCES.device(w.model),
+        attempt=lambda w, attempt: attempt,
         finished=PATHS.finished,
         finished_gb=FINISHED_GB,
     params:
@@ -162,5 +165,6 @@ rule infer_plugin:
         "python -m segstudy infer --trained {input.trained:q} {params.plugin:q} --cases {input.cases:q}"
         " --dataset {wildcards.dataset} --splits {input.splits:q} --fold {wildcards.fold}"
         " --structures {params.structures:q} --device {resources.device} --threads {threads}"
+        " --attempt {resources.attempt}"
         " --finished {resources.finished:q} --finished-gb {resources.finished_gb} --output {output:q}"
         " 2>&1 | tee {log:q}"

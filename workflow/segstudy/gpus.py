@@ -7,8 +7,11 @@ which the system takes back when the process ends, however it ends.
 
 import os
 import re
+import shutil
+import subprocess
 import tempfile
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from segstudy.log import log
@@ -18,6 +21,8 @@ try:
 except ImportError:  # Windows, where jobs take turns by themselves
     fcntl = None
 
+WINDOWS, AMD = "dxg", "kfd"
+"""Device files that stand for all GPUs under Windows (WSL), and for those of AMD, integrated ones among them."""
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 NO_CONVOLUTION = ("unable to find an engine to execute", "find a valid cuDNN algorithm")
 """What torch says where none of cuDNN's ways to convolve works, since none gets its workspace (pytorch issue 108645)."""
@@ -36,12 +41,12 @@ _claimed: dict[str, int] = {}
 def visible(devices: Path = Path("/dev")) -> list[str]:
     """Return the names of the GPUs that torch may use, as `CUDA_VISIBLE_DEVICES` has them.
 
-    Those that the variable names (numbers, or the names of GPUs and of their MIG parts), else the numbers of all that have
-    a device file: NVIDIA's, or under Windows (WSL) and with AMD the one that stands for all.
+    Those that the variable names (numbers, or the names of GPUs and of their MIG parts), else the numbers of all of
+    NVIDIA's that have a device file, or that `nvidia-smi` lists under Windows (WSL), where one file stands for all makers' GPUs.
     """
     found = len(list(devices.glob("nvidia[0-9]*")))
-    if not found:
-        found = int(any((devices / name).exists() for name in ("dxg", "kfd")))
+    if not found and (devices / WINDOWS).exists():
+        found = _listed(shutil.which("nvidia-smi"))
     named = os.environ.get(VARIABLE)
     if named is None or not found:
         return [str(number) for number in range(found)]
@@ -50,6 +55,27 @@ def visible(devices: Path = Path("/dev")) -> list[str]:
     ends = (place for place, name in enumerate(names) if not _is_one(name, found))
     names = names[: next(ends, len(names))]
     return names if len(set(names)) == len(names) else []  # which CUDA refuses whole
+
+
+@cache
+def _listed(program: str | None) -> int:
+    """Return how many GPUs `nvidia-smi` lists; 0 without it, or where it fails."""
+    if program is None:
+        return 0
+    try:
+        asked = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in asked.stdout.splitlines())
+
+
+def of_no_use(devices: Path = Path("/dev")) -> str:
+    """Return whose GPU there is where none is NVIDIA's, which torch's builds for CUDA can't use; nothing where there is no GPU."""
+    if visible(devices):
+        return ""
+    if (devices / AMD).exists():
+        return "AMD's"
+    return "not NVIDIA's, since nvidia-smi finds none," if (devices / WINDOWS).exists() else ""
 
 
 def _is_one(name: str, found: int) -> bool:

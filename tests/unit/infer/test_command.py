@@ -177,3 +177,26 @@ def test_what_is_wrong_in_a_fold_is_said(study, capsys, more, said):
     error = capsys.readouterr().err
     assert said in error
     assert not (study / "predictions").exists()
+
+
+def test_a_gpu_that_is_too_small_is_not_tried_again(study, monkeypatch, capsys):
+    import torch
+
+    from segstudy.cli import main
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    told = "the GPU's memory is too small; one window of"
+    words = list(map(str, of_study(study, "--fold", 0, *OTHER)))
+    with monkeypatch.context() as planted:
+        planted.setattr("segstudy.infer.image.probabilities", full)
+        assert main(["infer", *words, "--attempt", "1"]) == 1
+        assert told in capsys.readouterr().err
+    assert main(["infer", *words, "--attempt", "2"]) == 1
+    error = capsys.readouterr().err
+    assert "as in the attempt before: case other/x: " in error
+    assert told in error
+    assert main(["infer", *words, "--attempt", "1"]) == 0
+    # What told the next attempt is gone with the rest of what was unfinished.
+    assert not (study / "predictions.partial").exists()

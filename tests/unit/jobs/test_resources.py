@@ -75,6 +75,30 @@ def test_memory_is_the_users_or_follows_from_the_images(study):
         assert resources(wide).prediction_mb("deep", "chest") == pytest.approx(4008 + 12 * held)
 
 
+def test_memory_is_that_of_the_device_that_will_be_used(study):
+    """`device: auto` is the CPU where there is no GPU: no writers beside the network, and no patches of a GPU's size."""
+    by_device = {}
+    for device, there in (("cpu", False), ("auto", False), ("auto", True), ("cuda", True)):
+        model = study.models["deep"].model_copy(
+            update={"device": device, "gpus": 1, "memory_mb": "auto", "threads": 4}
+        )
+        one = study.model_copy(update={"models": {**study.models, "deep": model}})
+        inputs = resources(one).inputs
+        trained_on = []
+        found = JobResources(
+            inputs,
+            lambda model, *_, seen=trained_on: seen.append(model.device) or 7.0,
+            lambda there=there: there,
+        )
+        assert found.training_mb("deep") == 7.0
+        by_device[device, there] = (found.prediction_mb("deep", "chest"), *trained_on)
+    assert by_device["auto", False] == by_device["cpu", False]
+    assert by_device["auto", True] == by_device["cuda", True]
+    assert by_device["cpu", False][1] == "cpu"
+    assert by_device["cuda", True][1] == "cuda"
+    assert by_device["cuda", True][0] > by_device["cpu", False][0] + 2500
+
+
 def test_a_gpu_is_asked_for_where_one_is_used(study):
     found = resources(study)
     assert (found.gpu("flat"), found.gpus("flat"), found.processes("flat")) == (0, 0, 1)

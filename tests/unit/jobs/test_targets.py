@@ -10,6 +10,17 @@ from segstudy.publish import catalogue
 from segstudy.study import Study
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        *[("a100", "a100"), ("'a100'", "a100"), ('"rtx_6000.ada"', "rtx_6000.ada")],
+        *[("a100-80g", "a100-80g"), ("'a100", ""), ("'a' if input else 'b'", ""), ("", "")],
+    ],
+)
+def test_a_word_of_a_profile_is_told_from_an_expression(text, word):
+    assert options.plain_word(text) == word
+
+
 @pytest.fixture
 def study() -> Study:
     content = tiny_study("table.tsv")

@@ -39,6 +39,15 @@ def test_it_is_the_weighted_sum_of_all_weights_so_far():
     assert 0 < (average.module[1].running_mean - network[1].running_mean).abs().max() < 1
 
 
+def test_no_number_is_read_from_the_networks_device():
+    """On a GPU the host would wait for it; numbers on the device `meta` can't be read at all."""
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).to("meta")
+    average = weight_average(network, 0.5)
+    average.update_parameters(network)
+    assert average.module[0].weight.device.type == "meta"
+    assert (average.n_averaged.device.type, int(average.n_averaged)) == ("cpu", 1)
+
+
 @pytest.mark.usefixtures("own_torch")
 def test_the_average_is_what_is_kept(cohort, tmp_path, monkeypatch):
     """Averaged here by hand from the weights after each step."""

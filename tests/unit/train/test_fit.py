@@ -305,6 +305,15 @@ def test_a_gpu_that_is_too_small_is_told_wherever_it_shows(
     assert "the GPU's memory is too small" in capsys.readouterr().err
 
 
+def test_a_cpu_trains_in_single_precision_whatever_it_can(cohort, tmp_path, monkeypatch, caplog):
+    """Its weight gradients in bfloat16 are wrong where a network's bottom has few voxels."""
+    monkeypatch.setattr(trainer, "half_precision", lambda _: torch.bfloat16)
+    caplog.set_level(logging.INFO)
+    output = train(cohort, tmp_path / "out", QUICK | {"amp": True})
+    assert json.loads((output / "settings.json").read_text())["precision"] == "float32"
+    assert "on cpu in float32 with 1 threads" in caplog.text
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("model", [QUICK, FLAT], ids=["unet", "enet"])
 def test_training_on_a_gpu(cohort, tmp_path, model):

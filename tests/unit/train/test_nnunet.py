@@ -30,6 +30,7 @@ from segstudy.study import NnunetModel, TrainSettings
 from segstudy.train import nnunet as module
 from segstudy.train.fold import Fold
 from segstudy.train.nnunet import history, planner_class
+from segstudy.train.run import Run
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("nnunetv2") is None,
@@ -224,6 +225,59 @@ def test_nnunet_compiles_on_a_gpu_unless_told_not_to(tmp_path, monkeypatch, aske
     module._trainer(fold, {"plans": {}, "dataset": {}}, tmp_path, run)
     assert found == [asked]
     assert os.environ.get("nnUNet_n_proc_DA") == "2"  # noqa: SIM112
+
+
+@pytest.mark.parametrize("where", ["initialize", "load_checkpoint", "run_training"])
+def test_a_gpu_too_small_for_nnunet_is_told_wherever_it_shows(tmp_path, monkeypatch, where):
+    monkeypatch.setenv("nnUNet_compile", "")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "")
+    (tmp_path / "checkpoint_latest.pth").touch()
+    calls = []
+
+    class Trainer:
+        output_folder = tmp_path
+
+        def __init__(self, *_):
+            self.num_epochs = self.current_epoch = 1
+
+        def follow(self, *_):
+            pass
+
+    def planted(name):
+        def call(*_):
+            calls.append(name)
+            if name == where:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return call
+
+    for name in ("initialize", "load_checkpoint", "run_training"):
+        setattr(Trainer, name, planted(name))
+    monkeypatch.setattr("segstudy.train.nnunet_trainer.following", lambda _: Trainer)
+    configuration = SimpleNamespace(batch_size=2, patch_size=(28, 256, 256))
+    for name, value in {
+        "prepare": None,
+        "_key": "key",
+        "_plan": {"plans": {}, "dataset": {}},
+        "managers": (None, configuration),
+        "trainer_of": None,
+        "_described": {},
+    }.items():
+        monkeypatch.setattr(module, name, lambda *_, value=value: value)
+    model = NnunetModel(network="nnunet", mirror="all")
+    settings = TrainSettings(model=model, structures=("a",), channels=("b",), modality="CT")
+    fold = SimpleNamespace(
+        settings=settings, model=model, check=lambda: None, cases=[], validation=[], seed=0
+    )
+    told = (
+        "GPU's memory is too small; a batch is 2 patches of 28x256x256 voxels: lower gpu_memory_gb"
+    )
+    run = Run(tmp_path / "out", torch.device("cpu"), 1, "code")
+    with pytest.raises(InputError, match=told):
+        module.fit(fold, run)
+    assert calls[-1] == where
+    with pytest.raises(InputError, match=f"as in the attempt before: the {told}"):
+        module.fit(fold, replace(run, attempt=2))
 
 
 def test_as_many_processes_make_batches_as_nnunet_starts_for_a_gpu(monkeypatch, caplog):

@@ -204,11 +204,16 @@ def test_few_label_maps_give_as_many_steps_as_many():
         ({"epochs": 1000, "steps_per_epoch": 250}, 5),
         ({"epochs": 1000, "steps_per_epoch": 20}, 50),
         ({"epochs": 100, "steps_per_epoch": 20}, 10),
-        ({"epochs": 8, "steps_per_epoch": 20}, 5),
+        ({"epochs": 20, "steps_per_epoch": 20}, 2),
+        ({"epochs": 20, "steps_per_epoch": 2000}, 2),
+        ({"epochs": 19, "steps_per_epoch": 20}, 1),
+        ({"epochs": 8, "steps_per_epoch": 20}, 1),
         ({"epochs": 100, "steps_per_epoch": 20, "validate_every_epochs": 3}, 3),
     ],
 )
-def test_validations_are_five_epochs_apart_or_a_thousand_short_steps(settings, every):
+def test_validations_are_five_epochs_apart_or_a_thousand_short_steps_and_ten_at_least(
+    settings, every
+):
     found = resolved(UnetModel(network="unet", channels=(8, 16), **settings))
     assert found.validate_every_epochs == found.to_dict()["validate_every_epochs"] == every
 

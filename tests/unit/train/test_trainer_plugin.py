@@ -161,6 +161,30 @@ def test_it_is_given_the_folds_training_cases_alone(cohort, tmp_path):
     }
 
 
+def test_a_gpu_too_small_for_a_plugin_is_told_and_not_tried_again(cohort, tmp_path, capsys):
+    full = "import torch; raise torch.OutOfMemoryError('CUDA out of memory')"
+    learns = witness(tmp_path, name="learns.py")
+    fails = tmp_path / "fails.py"
+    fails.write_text(
+        learns.read_text().replace("        seen = json", f"        {full}\n        seen = json", 1)
+    )
+    told = "the GPU's memory is too small; have the plug-in hold less of it"
+    for number, before in ((1, ""), (2, "as in the attempt before: ")):
+        further = ("--attempt", str(number))
+        assert learn(cohort, tmp_path / "none", fails, further=further) == 1
+        assert f"error: {before}{told}" in capsys.readouterr().err
+    cannot = witness(tmp_path, body=full)
+    assert learn(cohort, tmp_path / "out", cannot) == 0
+    capsys.readouterr()
+    for number, before in ((1, ""), (2, "as in the attempt before: ")):
+        words = (cohort, tmp_path / "out/trained.tar", tmp_path / "labels", cannot)
+        assert predict(*words, further=("--attempt", str(number))) == 1
+        # The first case ends the job: the others would not fit either.
+        error = capsys.readouterr().err
+        assert f"error: {before}case case_0: {told}" in error
+        assert "case_2" not in error
+
+
 def test_prediction_is_not_given_the_label(cohort, tmp_path, capsys):
     own = witness(tmp_path, "raise ValueError(repr((case.label, case.name, case.structures)))")
     assert learn(cohort, tmp_path / "out", own) == 0

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from segstudy.errors import InputError
+from segstudy.errors import GpuMemoryError, InputError
 from segstudy.images.files import Image, within_memory
 from segstudy.infer import image as own
 from segstudy.jobs.machine import writers
 from segstudy.log import log, progress
-from segstudy.networks.device import GpuMemoryError, gpu_failures
+from segstudy.networks.device import gpu_failures
 from segstudy.networks.weights import Trained
 
 
@@ -92,7 +92,7 @@ def predict_each(
                 with within_memory(name, images[name][0]), gpu_failures(too_large):
                     predicted, network_s = _timed(image.probabilities, trained, array, device)
             except GpuMemoryError as error:
-                raise InputError(f"case {name}: {error}") from None
+                raise GpuMemoryError(f"case {name}: {error}", error.shared) from None
             except InputError as error:  # a file's tells its case, a network's can't
                 told = f"case {name}: " in str(error) or str(images[name][0]) in str(error)
                 errors[name] = error if told else InputError(f"case {name}: {error}")

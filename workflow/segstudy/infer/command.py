@@ -106,6 +106,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("--dataset", help="name of the dataset")
     study.add_argument("--splits", type=Path, help="table of splits")
     study.add_argument("--fold", type=int, help="the fold, counted from 0")
+    study.add_argument(
+        "--attempt",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of a further attempt its number: a GPU whose memory was too small is not tried again",
+    )
     study.add_argument("--seed", type=int, default=0, help="with --predictions: the seed")
     study.add_argument(
         "--training-cases",
@@ -183,9 +190,25 @@ def _predict_fold(options: argparse.Namespace) -> None:
     if options.external:
         _predict_external(images, structures, options)
         return
-    if options.trained:
-        _predict_by_plugin(images, structures, options)
-        return
+    from segstudy.networks.device import not_again
+
+    if options.attempt > 1 and options.device != "cpu":
+        gpus.claim(1)  # before torch looks how large it is
+    note = Path(f"{options.output}.partial", "gpu_memory.json")
+    asked = {key: value for key, value in vars(options).items() if key != "attempt"}
+    with not_again(note, repr(sorted(asked.items())), options.attempt):
+        if options.trained:
+            _predict_by_plugin(images, structures, options)
+        else:
+            _predict_by_weights(names, images, structures, options)
+
+
+def _predict_by_weights(
+    names: list[str],
+    images: dict[str, tuple[Path, ...]],
+    structures: dict[str, int],
+    options: argparse.Namespace,
+) -> None:
     from segstudy.infer.predict import choice_names, predict_fold, refuse_leaks
 
     trained, device = _load(options)

@@ -23,6 +23,7 @@ from segstudy.infer.prediction_cache import (
     predict_missing,
 )
 from segstudy.jobs import code
+from segstudy.networks.device import gpu_failures
 from segstudy.own_trainers import Case
 
 
@@ -119,7 +120,8 @@ def _predicted(trainer: Any, text: str, case: Case, folder: Path) -> tuple[np.nd
     label = plugins.reference(text).label
     where = f"case {case.name}: plug-in {label}"
     own_trainers.seed_all(0)
-    with plugins.telling(text):
+    smaller = "have the plug-in hold less of it, or use a GPU with more"
+    with gpu_failures(smaller), plugins.telling(text):
         given = trainer.predict(case, folder)
     grid = read_grid(case.images[0])
     if isinstance(given, (str, Path)):

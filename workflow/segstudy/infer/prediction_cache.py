@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from segstudy.errors import InputError
+from segstudy.errors import GpuMemoryError, InputError
 from segstudy.files import writing_folder
 from segstudy.images.data_files import content_digest
 from segstudy.images.headers import say_warnings
@@ -16,7 +16,7 @@ def cache_folder(output: Path, key: str) -> Path:
     """Return the folder of finished predictions of this key, beside `output`; remove those of other keys."""
     caches = Path(f"{output}.partial")
     for old in caches.iterdir() if caches.exists() else ():
-        if old.name != key:
+        if old.is_dir() and old.name != key:
             shutil.rmtree(old)
     return caches / key
 
@@ -52,7 +52,7 @@ def predict_missing(
     Raises
     ------
     InputError
-        At the end, for all cases that failed: one does not stop the others.
+        At the end, for all cases that failed: one does not stop the others; at once where the GPU's memory is too small.
     """
     errors = []
     for case, images in progress(cases.items(), "predicted"):
@@ -61,6 +61,8 @@ def predict_missing(
         try:
             say_warnings(images, case)
             predict(case, images)
+        except GpuMemoryError as error:
+            raise GpuMemoryError(f"case {case}: {error}", error.shared) from None
         except InputError as error:
             errors.append(str(error))
     if errors:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,12 @@ def job_environment(package: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(package), os.getenv("PYTHONPATH")])),
     }
+
+
+def plain_word(text: str) -> str:
+    """Return the word that a profile gives as a resource, without Python's quotes around it; nothing for an expression."""
+    found = re.fullmatch(r"(['\"]?)([\w.-]+)\1", text)
+    return found[2] if found else ""
 
 
 def fill_in(config: dict[str, Any], defaults: Path) -> None:

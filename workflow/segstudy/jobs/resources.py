@@ -127,6 +127,8 @@ class JobResources:
             for voxels in self.voxels(dataset, spacing_mm).values()
         ]
         channels, classes = len(self.study.channels), 1 + len(self.study.structures)
+        # Where `device: auto` will train.
+        settings = settings.model_copy(update={"device": "cuda" if self.gpu(model) else "cpu"})
         return self._training_memory_mb(settings, voxels, channels, classes)
 
     def prediction_mb(self, model: str, dataset: str) -> float:
@@ -140,7 +142,7 @@ class JobResources:
         spacing_mm = self._plan_spacing_mm(settings.plan)
         on_grid_mb = self.image_mb(dataset, spacing_mm) / len(self.study.channels)
         classes = 1 + len(self.study.structures)
-        base, written = (1500, 1) if settings.device == "cpu" else (4000, writers(settings.threads))
+        base, written = (4000, writers(settings.threads)) if self.gpu(model) else (1500, 1)
         return base + 2 * self.image_mb(dataset) + (1 + written) * classes * on_grid_mb
 
     def _plan_spacing_mm(self, plan: str) -> Spacing | None:

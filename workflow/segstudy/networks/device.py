@@ -2,20 +2,22 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
 
 import torch
 
 from segstudy import gpus
-from segstudy.errors import InputError
+from segstudy.errors import GpuMemoryError, InputError
+from segstudy.files import make_folder, read_json, write_json
 from segstudy.log import log
-
-Result = TypeVar("Result")
 
 LEAST_DRIVER = {13: 580, 12: 525, 11: 450}
 """NVIDIA's least driver for a major version of CUDA (CUDA Toolkit release notes, minor version compatibility)."""
+
+MUCH_BYTES = 2**30
+"""What other programs hold of a GPU's memory that is worth a word; less than it is the driver's own."""
 
 
 def choose_device(asked: str, claimed: bool = False) -> torch.device:
@@ -46,6 +48,8 @@ def choose_device(asked: str, claimed: bool = False) -> torch.device:
         )
     if taken:
         log.warning("on the CPU, though there is a GPU: %s", reason)
+    elif other := gpus.of_no_use():
+        log.info("on the CPU: the GPU here is %s and of no use to torch's builds for CUDA", other)
     return torch.device("cpu")
 
 
@@ -96,8 +100,9 @@ def gpu_failures(advice: str) -> Iterator[None]:
         if gpus.out_of_memory(error):
             unsure = any(sign in words for sign in gpus.NO_CONVOLUTION)
             reason = "cuDNN can't compute a convolution, most often since " if unsure else ""
+            memory, others = _memory()
             raise GpuMemoryError(
-                f"{reason}the GPU's memory is too small{_memory()}; {advice}"
+                f"{reason}the GPU's memory is too small{memory}; {advice}", others > MUCH_BYTES
             ) from None
         if "no kernel image" in words:
             raise InputError(
@@ -130,7 +135,10 @@ def compile_failures() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
+        # Too little memory while it compiles is told as such.
+        if not isinstance(error, torch._dynamo.exc.TorchDynamoException) or gpus.out_of_memory(
+            error
+        ):
             raise
         reason = " ".join(str(error).split())[:300]
         raise InputError(
@@ -139,20 +147,45 @@ def compile_failures() -> Iterator[None]:
         ) from None
 
 
-def where_it_fits(function: Callable[[torch.Tensor], Result], values: torch.Tensor) -> Result:
-    """Apply a function to a tensor where it is, or to its copy on the CPU where the GPU's memory is too small for that."""
+@contextmanager
+def not_again(note: Path, job: str, attempt: int) -> Iterator[None]:
+    """Spare a job its further attempts where a GPU's memory was too small for it.
+
+    Snakemake and SLURM try a failed job again with more memory of the machine, which is no help here. It is tried
+    all the same on a larger GPU, and where other programs held much of the memory.
+
+    Parameters
+    ----------
+    note
+        The file that tells the next attempt.
+    job
+        What decides whether it is the same job.
+    attempt
+        Number of the attempt, from 1.
+
+    Raises
+    ------
+    InputError
+        The error of the attempt before.
+    """
+    before = read_json(note) if attempt > 1 and note.is_file() else {}
+    if before.get("job") == job and before["bytes"] >= _gpu_bytes():
+        raise InputError(f"as in the attempt before: {before['error']}")
+    note.unlink(missing_ok=True)
     try:
-        return function(values)
-    except RuntimeError as error:
-        if values.device.type == "cpu" or not gpus.out_of_memory(error):
-            raise
-    # Past the except block, so that the exception no longer holds the failed attempt's memory.
-    torch.cuda.empty_cache()
-    return function(values.cpu())
+        yield
+    except GpuMemoryError as error:
+        if not error.shared:
+            make_folder(note.parent)
+            write_json(note, {"job": job, "bytes": _gpu_bytes(), "error": str(error)})
+        raise
 
 
-class GpuMemoryError(InputError):
-    """Tell that a GPU's memory is too small for what was asked of it; more memory of the machine is no help."""
+def _gpu_bytes() -> int:
+    """Return the memory of the GPU that this process has; 0 without one."""
+    if not torch.cuda.is_available():
+        return 0
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
 
 
 def _card() -> str:
@@ -163,16 +196,22 @@ def _card() -> str:
         return ""
 
 
-def _memory() -> str:
-    """Return the memory that a GPU has, and what others than this process hold of it."""
+def _memory() -> tuple[str, int]:
+    """Return in words the memory that a GPU has and what other programs hold of it, and the latter in bytes."""
     try:
         free, total = torch.cuda.mem_get_info()
         own = torch.cuda.memory_reserved()
     except (RuntimeError, AssertionError):
-        return ""
+        return "", 0
     others = max(0, total - free - own)
-    beside = f", of which other programs hold {others / 2**30:.1f}" if others > 2**30 else ""
-    return f" ({total / 2**30:.1f} GiB{beside})"
+    beside = f", of which other programs hold {others / 2**30:.1f}" if others > MUCH_BYTES else ""
+    return f" ({total / 2**30:.1f} GiB{beside})", others
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU's memory that are free for this process; what torch holds for later use is free too."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:

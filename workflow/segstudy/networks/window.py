@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from segstudy import gpus
-from segstudy.networks.device import half_precision
+from segstudy.networks.device import free_memory, half_precision
 from segstudy.planes import NORMAL_AXIS
 from segstudy.sides import RAS_AXES
 
@@ -218,10 +218,7 @@ def _home(image: Tensor, classes: int, device: torch.device) -> torch.device:
     needed = 4 * image[0].numel() * (len(image) + classes)
     if device.type != "cuda":
         return device
-    # What torch holds for later use is free too.
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free = torch.cuda.mem_get_info(device)[0] + kept
-    return torch.device("cpu") if needed > 0.5 * free else device
+    return torch.device("cpu") if needed > 0.5 * free_memory(device) else device
 
 
 def _zeros(classes: int, shape: Sequence[int], axis: int | None, device: torch.device) -> Tensor:

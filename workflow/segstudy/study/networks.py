@@ -110,7 +110,7 @@ class Model(TrainedModel):
     )
     amp: bool = Field(
         True,
-        description="automatic mixed precision: on CUDA, and on CPUs with bfloat16 instructions (AVX512-BF16, AMX)",
+        description="automatic mixed precision: on CUDA; on CPUs with bfloat16 instructions (AVX512-BF16, AMX) in prediction alone",
         json_schema_extra=EXPERT,
     )
     device: Device = "auto"
@@ -134,7 +134,7 @@ class Model(TrainedModel):
     )
     validate_every_epochs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="epochs between validations on whole volumes; `auto`: 5, or those of 1,000 steps, up to a tenth of all",
+        description="epochs between validations on whole volumes; `auto`: 5, or those of 1,000 steps where that is more, but ten times a training at least",
         json_schema_extra=EXPERT,
     )
     head: SirenHead | None = Field(

@@ -248,6 +248,7 @@ def _train_from_files(settings, options: argparse.Namespace) -> None:
         options.threads or model.threads,
         code.digest("train.command", name),
         kept=finished.Finished.of(options),
+        attempt=options.attempt,
     )
     module.fit(Fold(settings, training, validation, options.fold, options.seed), run)
 

@@ -6,6 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,17 @@ import torch
 
 from segstudy import finished, versions
 from segstudy.errors import InputError
-from segstudy.files import make_folder, read_json, write_json, write_text
+from segstudy.files import make_folder, write_json, write_text
 from segstudy.images.names import times
 from segstudy.log import duration, log
 from segstudy.networks.describe import describe
-from segstudy.networks.device import GpuMemoryError, decides_bits, gpu_failures
+from segstudy.networks.device import decides_bits, gpu_failures, not_again
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.train.checkpoint import Checkpoint, Progress
 from segstudy.train.distributed import stop_requests
 from segstudy.train.resolved import Resolved
 from segstudy.train.run import Run
-from segstudy.train.sampling import Sampler, TrainingCase, with_slices
+from segstudy.train.sampling import Sampler, TrainingCase, with_slices, worker_failures
 from segstudy.train.source import PatchSource
 from segstudy.train.structures import check_structures
 from segstudy.train.trainer import Trainer
@@ -79,14 +80,8 @@ def fit(resolved: Resolved, source: PatchSource, run: Run) -> None:
         f"lower batch_size ({resolved.model.batch_size}), patch_size ({times(resolved.patch_size)} voxels) or the network's "
         "width, or use a GPU with more"
     )
-    if run.attempt > 1:
-        _refuse_again(checkpoint, run.device)
-    try:
-        with gpu_failures(smaller):
-            _train(resolved, source, run, checkpoint, key)
-    except GpuMemoryError as error:
-        _remember(checkpoint, run.device, str(error))
-        raise
+    with not_again(checkpoint.folder / TOO_SMALL, digest, run.attempt), gpu_failures(smaller):
+        _train(resolved, source, run, checkpoint, key)
 
 
 def _train(
@@ -138,28 +133,6 @@ def _train(
     checkpoint.remove()
 
 
-def _refuse_again(checkpoint: Checkpoint, device: torch.device) -> None:
-    """Raise the error of an attempt before, where the GPU's memory was too small and this one has no more.
-
-    Snakemake and SLURM try a failed job again with more memory of the machine, which is no help here.
-    """
-    file = checkpoint.folder / TOO_SMALL
-    before = read_json(file) if file.is_file() else {}
-    if before.get("digest") == checkpoint.digest and before["bytes"] >= _gpu_bytes(device):
-        raise InputError(f"as in the attempt before: {before['error']}")
-
-
-def _remember(checkpoint: Checkpoint, device: torch.device, error: str) -> None:
-    """Write beside the checkpoint that the GPU's memory was too small."""
-    content = {"digest": checkpoint.digest, "bytes": _gpu_bytes(device), "error": error}
-    make_folder(checkpoint.folder)
-    write_json(checkpoint.folder / TOO_SMALL, content)
-
-
-def _gpu_bytes(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-
-
 def _take_steps(
     trainer: Trainer,
     progress: Progress,
@@ -183,40 +156,45 @@ def _take_steps(
 
     pin = trainer.device.type == "cuda"
     batches = sampler.batches(progress.step, resolved.steps, pin, run.workers)
-    for batch, waited_s in _timed(on_device(batches, trainer.device)):
-        progress.waited_s += waited_s
-        loss, norm = trainer.step(progress.step, batch)
-        progress.skipped = 0 if math.isfinite(norm) else progress.skipped + 1
-        # The scaler skips a step whose gradient is not finite, and tries a smaller scale.
-        most = MOST_SKIPPED if trainer.scaler.is_enabled() else 1
-        if not math.isfinite(loss) or progress.skipped >= most:
-            _refuse(trainer, progress, sampler.cases_of(progress.step), loss)
-        progress.losses.append(loss)
-        progress.step += 1
-        if progress.step % resolved.steps_per_epoch == 0:
-            row = _end_epoch(trainer, progress, validation)
+    # Closed here: an error that is on its way would keep them, and the processes that cut them.
+    with (
+        worker_failures(run.workers),
+        closing(on_device(batches, trainer.device)) as uploaded,
+    ):
+        for batch, waited_s in _timed(uploaded):
+            progress.waited_s += waited_s
+            loss, norm = trainer.step(progress.step, batch)
+            progress.skipped = 0 if math.isfinite(norm) else progress.skipped + 1
+            # The scaler skips a step whose gradient is not finite, and tries a smaller scale.
+            most = MOST_SKIPPED if trainer.scaler.is_enabled() else 1
+            if not math.isfinite(loss) or progress.skipped >= most:
+                _refuse(trainer, progress, sampler.cases_of(progress.step), loss)
+            progress.losses.append(loss)
+            progress.step += 1
+            if progress.step % resolved.steps_per_epoch == 0:
+                row = _end_epoch(trainer, progress, validation)
+                now = time.monotonic()
+                row |= _speed(trainer, progress, progress.seconds + now - began)
+                progress.history.append(row)
+                progress.losses, progress.seconds, progress.waited_s, began = [], 0.0, 0.0, now
+                write_history()
+                _log_epoch(resolved, progress.history)
             now = time.monotonic()
-            row |= _speed(trainer, progress, progress.seconds + now - began)
-            progress.history.append(row)
-            progress.losses, progress.seconds, progress.waited_s, began = [], 0.0, 0.0, now
-            write_history()
-            _log_epoch(resolved, progress.history)
-        now = time.monotonic()
-        asked = rank.asked(requests)
-        if asked and progress.step < resolved.steps:
-            progress.seconds += now - began
-            save()
-            log.info(
-                "stopped by %s after step %d of %d; state saved, start the job again to go on",
-                signal.Signals(asked).name,
-                progress.step,
-                resolved.steps,
-            )
-            raise Interrupted(128 + asked)
-        if now - saved >= CHECKPOINT_EVERY_S:
-            progress.seconds, began = progress.seconds + now - began, now
-            save()
-            saved = time.monotonic()
+            asked = rank.asked(requests)
+            if asked and progress.step < resolved.steps:
+                progress.seconds += now - began
+                save()
+                log.info(
+                    "stopped by %s after step %d of %d; state saved, start the job again to go on",
+                    signal.Signals(asked).name,
+                    progress.step,
+                    resolved.steps,
+                )
+                raise Interrupted(128 + asked)
+            if now - saved >= CHECKPOINT_EVERY_S:
+                progress.seconds, began = progress.seconds + now - began, now
+                save()
+                saved = time.monotonic()
 
 
 def _timed(batches: Iterator) -> Iterator[tuple[Any, float]]:
@@ -353,17 +331,21 @@ def _described(trainer: Trainer, threads: int) -> dict:
             trainer.network, trainer.resolved.in_channels, trainer.resolved.patch_size
         ),
         "device": name,
-        "precision": str(trainer.half or torch.float32).removeprefix("torch."),
+        "precision": _precision(trainer),
         "threads": threads,
         "processes": trainer.rank.size,
         "versions": versions.imported(),
     }
 
 
+def _precision(trainer: Trainer) -> str:
+    return str(trainer.half or torch.float32).removeprefix("torch.")
+
+
 def _log_start(trainer: Trainer, threads: int) -> None:
     resolved = trainer.resolved
     log.info(
-        "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s with %d threads%s",
+        "%s: %s parameters, patch %s, batch %d, %d epochs of %d steps, on %s in %s with %d threads%s",
         resolved.model.network,
         f"{trainer.parameters:,}",
         times(resolved.patch_size),
@@ -371,6 +353,7 @@ def _log_start(trainer: Trainer, threads: int) -> None:
         resolved.model.epochs,
         resolved.steps_per_epoch,
         trainer.device.type,
+        _precision(trainer),
         threads,
         f", in {trainer.rank.size} processes" if trainer.rank.size > 1 else "",
     )

@@ -31,7 +31,12 @@ from segstudy.images.files import read_grid
 from segstudy.images.names import times
 from segstudy.log import log
 from segstudy.mirroring import mirrored_axes
-from segstudy.networks.device import compile_failures, decides_bits, gpu_failures
+from segstudy.networks.device import (
+    compile_failures,
+    decides_bits,
+    gpu_failures,
+    not_again,
+)
 from segstudy.networks.nnunet import FOLDERS, class_of, managers, prepare, trainer_of
 from segstudy.networks.weights import Trained, save_weights
 from segstudy.nnunet_raw import raw_name, write_raw
@@ -43,6 +48,8 @@ from segstudy.train.run import Run
 DATASET, DATASET_ID = "Dataset001_segstudy", 1
 OWN_WORKERS = 12
 """Processes that make batches where nnU-Net decides by itself, on a machine that it doesn't know, for each GPU."""
+TOO_SMALL = "gpu_memory.json"
+"""That the GPU's memory was too small, for the next attempt."""
 PLANNERS = {
     "default": "ExperimentPlanner",
     "resenc_m": "nnUNetPlannerResEncM",
@@ -96,14 +103,16 @@ def fit(fold: Fold, run: Run) -> None:
         plan["orientations"] = orientations(fold.cases)
         if settings.left_right_pairs:
             refuse_turned(fold.cases)
-        trainer = _trainer(fold, plan, work, run)
-        described = _described(fold, plan, trainer, run.threads)
-        batch = f"{described['batch_size']} patches of {times(described['patch_size'])} voxels"
+        _, configuration = managers(plan)
+        batch = f"{configuration.batch_size} patches of {times(configuration.patch_size)} voxels"
         smaller = f"a batch is {batch}: lower gpu_memory_gb, or use a GPU with more"
-        with gpu_failures(smaller), compile_failures():
+        spared = not_again(work / TOO_SMALL, key, run.attempt)
+        with spared, gpu_failures(smaller), compile_failures():
+            trainer = _trainer(fold, plan, work, run)
+            described = _described(fold, plan, trainer, run.threads)
             trainer.run_training()
     # Whoever asks to stop now gets all of what a rule declares, and not a part that has to be made anew.
-    with stop_requests():
+    with stop_requests(), gpu_failures(smaller):
         _save(settings, plan, trainer, described, output)
         shutil.copyfile(work / "history.csv", output / "history.csv")
         write_json(output / "settings.json", described)

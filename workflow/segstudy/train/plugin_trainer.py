@@ -12,6 +12,7 @@ from segstudy import finished, plugins, versions
 from segstudy.files import make_folder, write_json, write_text
 from segstudy.images.data_files import content_digest
 from segstudy.log import log
+from segstudy.networks.device import gpu_failures, not_again
 from segstudy.own_trainers import TRAINED, built, case_of, pack, seed_all
 from segstudy.train.fold import Fold
 from segstudy.train.run import Run
@@ -61,7 +62,9 @@ def fit(fold: Fold, run: Run) -> None:
     seed = seed_of(fold.seed, "trainer")
     seed_all(seed)
     torch.manual_seed(seed)
-    with plugins.telling(model.trainer_plugin):
+    smaller = "have the plug-in hold less of it, as by its options, or use a GPU with more"
+    spared = not_again(unfinished / "gpu_memory.json", key, run.attempt)
+    with spared, gpu_failures(smaller), plugins.telling(model.trainer_plugin):
         trainer.fit(
             [case_of(case) for case in fold.training],
             [case_of(case) for case in fold.validation],

@@ -44,11 +44,16 @@ class Resolved:
 
     @property
     def validate_every_epochs(self) -> int:
-        """Return the epochs between validations; `auto`: 5, or where epochs are short those of 1,000 steps, up to a tenth."""
+        """Return the epochs between validations.
+
+        `auto`: 5, or where epochs are short those of 1,000 steps; at most a tenth of all, so that a training is validated ten
+        times or after each epoch.
+        """
         asked, epochs = self.model.validate_every_epochs, self.model.epochs
         if asked != "auto":
             return asked
-        return max(5, min(STEPS_BETWEEN_VALIDATIONS // self.steps_per_epoch, epochs // 10))
+        seldom = max(5, STEPS_BETWEEN_VALIDATIONS // self.steps_per_epoch)
+        return max(1, min(seldom, epochs // 10))
 
     @property
     def in_channels(self) -> int:

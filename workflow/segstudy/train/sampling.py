@@ -5,10 +5,12 @@ goes on with exactly the batches that it would have seen.
 """
 
 import hashlib
+import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -245,7 +247,7 @@ class Sampler:
 
     def batches(
         self, first: int, stop: int, pin: bool = False, workers: int = 0
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Yield the batches of the steps first .. stop-1, cut while others are being used.
 
         pin: in page-locked memory, from which a GPU copies on its own.
@@ -330,16 +332,42 @@ def _by_processes(sampler: Sampler, steps: range, pin: bool, workers: int) -> It
         # A forked process shares the memory of cases that are held.
         multiprocessing_context="fork" if sys.platform == "linux" else None,
     )
+    others = set(multiprocessing.active_children())
+    iterator = iter(loader)
+    started = set(multiprocessing.active_children()) - others
     try:
-        for batch in loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        with worker_failures(workers):
+            for batch in iterator:
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+    finally:
+        # Here, and not once nothing refers to it any more: an error does, until after Python has begun to wait for them.
+        try:
+            iterator._shutdown_workers()
+        finally:
+            for process in started:
+                process.kill()  # ended by now, as a rule
+
+
+@contextmanager
+def worker_failures(workers: int) -> Iterator[None]:
+    """Turn what torch's loader raises where a process that cuts patches was killed into a sentence.
+
+    It raises at the next patch, or out of whatever the main thread does when that process ends. workers: how many there are.
+    Raises InputError.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # A patch that a process had not handed over ends with it: its connection is refused, reset or at its end.
+        if not workers or (
+            isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)
+        ):
             raise
+        reason = " ".join(str(error).split("Original Traceback")[0].split())
         raise InputError(
-            f"one of {workers} processes that cut patches has ended ({' '.join(str(error).split())}); a killed one "
+            f"one of {workers} processes that cut patches has ended ({reason or type(error).__name__}); a killed one "
             "most often means too little memory: raise memory_mb, or lower workers"
         ) from None
 

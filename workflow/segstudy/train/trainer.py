@@ -1,16 +1,18 @@
 """A network in training: one step of it, and its validation on whole volumes."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from segstudy import networks
+from segstudy import gpus, networks
 from segstudy.images.overlap import dice_of
 from segstudy.images.prepare import IGNORED
 from segstudy.log import log
-from segstudy.networks.device import compile_failures, half_precision, where_it_fits
+from segstudy.networks.device import compile_failures, free_memory, half_precision
 from segstudy.networks.window import SlidingWindow, finite, predict_tensor
 from segstudy.study import Optimizer
 from segstudy.train.checkpoint import Stateful
@@ -41,6 +43,14 @@ def prepare_torch(device: torch.device, threads: int) -> None:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
+
+
+LOSS_VOLUMES, LOSS_BYTES = 6, 16
+"""Memory that a volume's loss takes beside the logits, as counted: so many more such volumes, and bytes a voxel."""
+SLAB_VOXELS = 2**22
+"""Voxels whose classes are counted at a time."""
+
+Result = TypeVar("Result")
 
 
 class LossScaler(torch.amp.GradScaler):
@@ -90,9 +100,11 @@ class Trainer:
         )
         self.loss.check(resolved.classes, resolved.patch_size, min(2, model.batch_size), device)
         self.optimizer = build_optimizer(model.optimizer, self.network)
-        self.half = half_precision(device) if model.amp else None
+        # On a CPU, weight gradients of 3D convolutions of few voxels are wrong in bfloat16 (torch 2.13, oneDNN).
+        self.half = half_precision(device) if model.amp and device.type == "cuda" else None
         # Only half precision with a narrow exponent range needs its loss scaled.
         self.scaler = LossScaler(device.type, enabled=self.half == torch.float16)
+        self._validates_on_cpu = False
 
     @property
     def evaluated(self) -> torch.nn.Module:
@@ -190,23 +202,65 @@ class Trainer:
                 case.name,
                 networks.label(model),
             )
-        labels, settings = torch.from_numpy(label), resolved.settings
-
-        def counts(probabilities: torch.Tensor) -> np.ndarray:
-            reference = labels.to(probabilities.device, non_blocking=True)
-            return confusion(reference, probabilities.argmax(0), resolved.classes)
-
-        def loss(logits: torch.Tensor) -> float:
-            place, names = logits.device, settings.structures
-            of_case = SegmentationLoss(model.loss, names, place, ignores=settings.ignores)
-            return float(of_case(logits, labels.to(place, non_blocking=True)[None]))
-
-        # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows, and
-        # three times their memory.
-        scores = dice_of(where_it_fits(counts, probabilities))
+        labels = torch.from_numpy(label)
+        # Where the probabilities are: a GPU takes a hundredth of the CPU's time for what follows.
+        scores = self._with_room(case.name, scores_of, probabilities, labels)
         # The loss takes logits; logarithms of probabilities are such.
-        logits = probabilities.clamp_(min=1e-7).log_()[None]
-        return where_it_fits(loss, logits), scores
+        logits = probabilities.clamp_(min=1e-7).log_()
+        needed = loss_bytes(logits)
+        loss = self._with_room(case.name, self._loss_of_volume, logits, labels, needed)
+        return loss, scores
+
+    def _with_room(
+        self,
+        name: str,
+        function: Callable[[Tensor, Tensor], Result],
+        volume: Tensor,
+        labels: Tensor,
+        needed: int = 0,
+    ) -> Result:
+        """Compute from a volume of all classes and its labels where the volume is; without room for it there, on the CPU.
+
+        needed: bytes that it takes beside them, where that is known to be much.
+        """
+        gpu = volume.device if volume.device.type == "cuda" else None
+        if gpu and needed <= free_memory(gpu):
+            try:
+                return function(volume, labels.to(gpu, non_blocking=True))
+            except RuntimeError as error:
+                if not gpus.out_of_memory(error):
+                    raise
+            # past the except block, so that the exception no longer holds the failed attempt's memory
+            torch.cuda.empty_cache()
+        if gpu and not self._validates_on_cpu:
+            self._validates_on_cpu = True
+            log.info(
+                "validation of %s: the GPU has too little free memory for Dice and loss, which the CPU computes; it takes longer",
+                name,
+            )
+        return function(volume.cpu(), labels)
+
+    def _loss_of_volume(self, logits: Tensor, labels: Tensor) -> float:
+        settings = self.resolved.settings
+        loss = SegmentationLoss(
+            self.resolved.model.loss,
+            settings.structures,
+            logits.device,
+            ignores=settings.ignores,
+        )
+        return float(loss(logits[None], labels[None]))
+
+
+def loss_bytes(logits: Tensor) -> int:
+    """Return the bytes that the loss of logits (class, x, y, z) takes beside them, without plug-ins'."""
+    return LOSS_VOLUMES * logits.nbytes + LOSS_BYTES * logits[0].numel()
+
+
+def scores_of(probabilities: Tensor, labels: Tensor) -> np.ndarray:
+    """Return Dice of each structure from probabilities (class, x, y, z), counted slab by slab, which takes little memory."""
+    slab = max(1, SLAB_VOXELS // labels[0].numel())
+    parts = zip(probabilities.split(slab, 1), labels.split(slab), strict=True)
+    return dice_of(sum(confusion(part, some.argmax(0), len(some)) for some, part in parts))
 
 
 def confusion(labels: torch.Tensor, predicted: torch.Tensor, classes: int) -> np.ndarray:
