@@ -79,7 +79,7 @@ def test_on_a_gpu_the_neighbours_are_read_and_written_meanwhile(steps, monkeypat
     met = {"a exported": threading.Event(), "c read": threading.Event()}
     read, network = image.read, image.probabilities
 
-    def reading(trained, paths):
+    def reading(trained, paths, spacing_mm):
         if paths == ("c",):
             assert inside.wait(10)
             met["c read"].set()

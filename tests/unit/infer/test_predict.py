@@ -138,11 +138,11 @@ def test_a_killed_job_goes_on(tmp_path, study, monkeypatch):
     predict_fold(model, tested, VALUES, choosing, CPU, tmp_path / "whole")
     real, seen = image.read, []
 
-    def killed_at_the_third(model, paths):
+    def killed_at_the_third(model, paths, spacing_mm):
         seen.append(paths[0].name)
         if len(seen) == len(choosing) + 3:
             raise KeyboardInterrupt
-        return real(model, paths)
+        return real(model, paths, spacing_mm)
 
     monkeypatch.setattr(image, "read", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -154,9 +154,9 @@ def test_a_killed_job_goes_on(tmp_path, study, monkeypatch):
     path.write_bytes(path.read_bytes() + b"\0")
     seen.clear()
 
-    def counted(model, paths):
+    def counted(model, paths, spacing_mm):
         seen.append(paths[0].name)
-        return real(model, paths)
+        return real(model, paths, spacing_mm)
 
     monkeypatch.setattr(image, "read", counted)
     predict_fold(model, tested, VALUES, choosing, CPU, output)
@@ -218,9 +218,9 @@ def predicted(tmp_path, monkeypatch):
     """Predicts a fold into a new folder; returns its bytes by name, and the images that were read."""
     seen, real = [], image.read
 
-    def counted(model, paths):
+    def counted(model, paths, spacing_mm):
         seen.append(paths[0].name)
-        return real(model, paths)
+        return real(model, paths, spacing_mm)
 
     monkeypatch.setattr(image, "read", counted)
 

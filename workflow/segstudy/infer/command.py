@@ -307,7 +307,7 @@ def _predict_images(options: argparse.Namespace) -> None:
     from segstudy.images.label_formats import LABEL_FORMATS
     from segstudy.infer import postprocess
     from segstudy.infer.input_images import named_images
-    from segstudy.infer.predict import predict_images, values_of
+    from segstudy.infer.predict import Files, predict_images, values_of
     from segstudy.log import log
 
     check_folder_name(options.output)
@@ -339,8 +339,7 @@ def _predict_images(options: argparse.Namespace) -> None:
             choices,
             device,
             options.output,
-            options.format,
-            options.spacing_mm,
+            Files(options.format, tuple(options.spacing_mm)),
         )
     except InputError as error:
         raise InputError("\n".join([*refused, str(error)])) from None

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,25 @@ def predict_fold(
     shutil.rmtree(unfinished.parent)
 
 
+@dataclass(frozen=True)
+class Files:
+    """Hold how the files of images outside any study are read and written.
+
+    Parameters
+    ----------
+    form
+        Of the labels, one of `label_formats.LABEL_FORMATS`.
+    spacing_mm
+        Voxel size of pictures along columns, rows and slices, which do not tell it.
+    """
+
+    form: str = "nifti"
+    spacing_mm: Sequence[float] = ()
+
+
+NIFTI_FILES = Files()
+
+
 def predict_images(
     trained: Trained,
     images: Mapping[str, Sequence[Path]],
@@ -102,8 +122,7 @@ def predict_images(
     choices: Mapping[str, Choice],
     device: torch.device,
     output: Path,
-    form: str = "nifti",
-    spacing_mm: Sequence[float] = (),
+    files: Files = NIFTI_FILES,
 ) -> None:
     """Predict images outside any study: a file each in `output`, as soon as it is finished.
 
@@ -121,20 +140,18 @@ def predict_images(
         Where the network runs.
     output
         The folder.
-    form
-        Of the files, one of `label_formats.LABEL_FORMATS`.
-    spacing_mm
-        Voxel size of pictures along columns, rows and slices, which do not tell it.
+    files
+        How files are read and written.
     """
     values = values_of(trained, structures, "--structures")
-    written = LABEL_FORMATS[form]
+    written = LABEL_FORMATS[files.form]
 
     def finish(name: str, classes: Image) -> None:
         kept = postprocess.apply(classes.array, choices, trained.structures)
         label = Image(to_label_values(kept, values), classes.affine)
         written.write(output / f"{name}{written.suffix}", label, structures, images[name][0])
 
-    predict_each(trained, images, device, finish, spacing_mm=spacing_mm)
+    predict_each(trained, images, device, finish, spacing_mm=files.spacing_mm)
 
 
 # --- post-processing, chosen on the training side -----------------------------------------------
