@@ -236,10 +236,12 @@ def test_each_network_takes_the_cpus_step_in_each_precision(name, half):
         value.backward()
         return [value.detach(), *(parameter.grad for parameter in network.parameters())]
 
-    with CudaAutocast():
-        expected = slopes("cpu")
-    with pretended_gpu() as seen:
-        found = slopes("cuda")
+    # Not by oneDNN, whose weight gradients of small 3D convolutions are garbage in bfloat16 (torch 2.13).
+    with torch.backends.mkldnn.flags(enabled=False):
+        with CudaAutocast():
+            expected = slopes("cpu")
+        with pretended_gpu() as seen:
+            found = slopes("cuda")
     for gradient, right in zip(found, expected, strict=True):
         torch.testing.assert_close(gradient.inner, right, rtol=2e-2, atol=2e-3)
     dtypes = {name: kinds - INTEGERS for name, kinds in seen.dtypes.items()}
