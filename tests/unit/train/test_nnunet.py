@@ -230,7 +230,7 @@ def test_nnunet_compiles_on_a_gpu_unless_told_not_to(tmp_path, monkeypatch, aske
 @pytest.mark.parametrize("where", ["initialize", "load_checkpoint", "run_training"])
 def test_a_gpu_too_small_for_nnunet_is_told_wherever_it_shows(tmp_path, monkeypatch, where):
     monkeypatch.setenv("nnUNet_compile", "")
-    monkeypatch.setenv("nnUNet_n_proc_DA", "")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     (tmp_path / "checkpoint_latest.pth").touch()
     calls = []
 
@@ -253,7 +253,8 @@ def test_a_gpu_too_small_for_nnunet_is_told_wherever_it_shows(tmp_path, monkeypa
 
     for name in ("initialize", "load_checkpoint", "run_training"):
         setattr(Trainer, name, planted(name))
-    monkeypatch.setattr("segstudy.train.nnunet_trainer.following", lambda _: Trainer)
+    stand_in = SimpleNamespace(following=lambda _: Trainer)  # which imports no nnU-Net
+    monkeypatch.setitem(sys.modules, "segstudy.train.nnunet_trainer", stand_in)
     configuration = SimpleNamespace(batch_size=2, patch_size=(28, 256, 256))
     for name, value in {
         "prepare": None,
