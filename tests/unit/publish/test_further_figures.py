@@ -106,6 +106,16 @@ def test_the_caption_on_folds_says_what_the_methods_say(plain):
     assert "foreground" not in by_table and "stratified" not in by_table
 
 
+def test_a_cohort_without_folds_has_no_balance_of_folds(plain):
+    results = Results(plain.study, plain.root)
+    with style.paper():
+        with_folds = appearance.draw(plain, _figure(plain, "appearance"))
+        results.splits = plain.splits.assign(fold=np.nan)
+        without = appearance.draw(results, _figure(plain, "appearance"))
+    assert (len(with_folds.figure.axes), len(without.figure.axes)) == (4, 3)
+    assert "(d)" in with_folds.caption and "(d)" not in without.caption
+
+
 def test_a_missing_prediction_counts_once_whatever_it_lacks(plain):
     """One case of one model, in two panels; and with a second model, two."""
     results = Results(plain.study, plain.root)

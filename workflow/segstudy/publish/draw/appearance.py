@@ -1,7 +1,10 @@
 """Intensities of each structure, its share of the voxels, and its balance over the folds."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from segstudy.publish import slices, style
@@ -78,23 +81,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         axes.set_xlim(-0.6, len(structures) - 0.4)
 
     numbers = [fold for fold in range(study.splits.folds) if (shares["fold"] == fold).any()]
-    for place, name in enumerate(structures):
-        whole = shares[f"{name}_ml"].median()
-        if not whole or not numbers:
-            continue
-        medians = [shares.loc[shares["fold"] == fold, f"{name}_ml"].median() for fold in numbers]
-        offset = (place - (len(structures) - 1) / 2) * min(0.12, 0.7 / len(structures))
-        by_fold.plot(
-            np.arange(len(numbers)) + offset, np.array(medians) / whole, color=colour[name],
-            marker="o", lw=0.6, markersize=3.2,
-        )  # fmt: skip
-    by_fold.axhline(1, color=style.SOFT, lw=0.7, zorder=1)
-    by_fold.set_ylabel("Median volume / cohort's")
-    parts.set_title(by_fold, "d  Balance of the folds", titled_mm)
-    names = [f"Fold {fold} (n = {int((shares['fold'] == fold).sum())})" for fold in numbers]
-    if names:
-        parts.label_models(by_fold, names, 0.85 * style.page_mm() / 2 / len(names))
-    by_fold.set_xlim(-0.6, max(len(numbers), 1) - 0.4)
+    if numbers:
+        _draw_balance(by_fold, shares, numbers, {name: colour[name] for name in structures})
+        parts.set_title(by_fold, "d  Balance of the folds", titled_mm)
+    else:  # no folds: a cohort that is tested alone
+        by_fold.remove()
     handles = parts.structure_handles(results, structures)
     parts.legend(drawn, handles, style.page_mm())
     dealt = dealing(results)
@@ -113,14 +104,40 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"{count(len(rows['case'].unique()), 'case')} from the smallest to the largest labelled volume"
         + ("" if study.modality == "CT" else ", each image standardised by its mean and SD")
         + "; (b) share of a case's voxels that are the structure; (c) share of a case's slices, along "
-        "the axis of the shown plane, that hold it; (d) median volume of the cases that each fold "
-        "tests, over that of the cohort. "
+        "the axis of the shown plane, that hold it"
+        + (
+            "; (d) median volume of the cases that each fold tests, over that of the cohort"
+            if numbers
+            else ""
+        )
+        + ". "
         + (f"{dealt} " if dealt else "")
         + "Points are cases in (b) and (c); "
         "box: median and quartiles, whiskers to the last value within 1.5 quartile ranges.",
-        f"Four panels. Median share of the voxels: {', '.join(medians)}.",
+        f"{'Four' if numbers else 'Three'} panels. Median share of the voxels: {', '.join(medians)}.",
         table,
     )
+
+
+def _draw_balance(
+    axes: Axes, shares: pandas.DataFrame, folds: Sequence[int], colour: Mapping[str, str]
+) -> None:
+    """Draw the median volume of each structure in the cases that a fold tests, over that of the cohort."""
+    for place, name in enumerate(colour):
+        whole = shares[f"{name}_ml"].median()
+        if not whole:
+            continue
+        medians = [shares.loc[shares["fold"] == fold, f"{name}_ml"].median() for fold in folds]
+        offset = (place - (len(colour) - 1) / 2) * min(0.12, 0.7 / len(colour))
+        axes.plot(
+            np.arange(len(folds)) + offset, np.array(medians) / whole, color=colour[name],
+            marker="o", lw=0.6, markersize=3.2,
+        )  # fmt: skip
+    axes.axhline(1, color=style.SOFT, lw=0.7, zorder=1)
+    axes.set_ylabel("Median volume / cohort's")
+    names = [f"Fold {fold} (n = {int((shares['fold'] == fold).sum())})" for fold in folds]
+    parts.label_models(axes, names, 0.85 * style.page_mm() / 2 / len(names))
+    axes.set_xlim(-0.6, len(folds) - 0.4)
 
 
 def _read(results: Results, dataset: str, chosen: list[str]):
