@@ -63,6 +63,17 @@ def write_series(folder: Path, volume, affine, change=None, **fields):
     return folder
 
 
+def shifted(axis, mm):
+    """A change for `write_series`: each slice moved along an axis (LPS) by `mm(place)`."""
+
+    def change(one, place):
+        position = np.array(one.ImagePositionPatient, float)
+        position[axis] += mm(place)
+        one.ImagePositionPatient = position.tolist()
+
+    return change
+
+
 def contours(path, structures, affine, kind="CLOSED_PLANAR"):
     """An RTSTRUCT. structures: name -> contours, points in voxels of the image (point, 3); kind: their type."""
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

@@ -12,7 +12,7 @@ import SimpleITK
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from dicom_series import PATIENT_ID, contours, write_series
+from dicom_series import PATIENT_ID, contours, shifted, write_series
 from orientations import TURNS, affine_of
 from segstudy.errors import InputError
 from segstudy.images.files import Image, read_grid, read_image, read_label
@@ -83,15 +83,6 @@ def test_compressed_slices_are_those_that_were_compressed(kind):
     )
     np.testing.assert_array_equal(packed.array, plain.array)
     np.testing.assert_array_equal(packed.affine, plain.affine)
-
-
-def shifted(axis, mm):
-    def change(one, place):
-        position = np.array(one.ImagePositionPatient, float)
-        position[axis] += mm(place)
-        one.ImagePositionPatient = position.tolist()
-
-    return change
 
 
 def setting(**fields):

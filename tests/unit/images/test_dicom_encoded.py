@@ -19,7 +19,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from dicom_series import PATIENT_ID, write_series
+from dicom_series import PATIENT_ID, shifted, write_series
 from orientations import TURNS, affine_of
 from segstudy.errors import InputError
 from segstudy.images.files import read_grid, read_image
@@ -131,23 +131,14 @@ def test_a_file_of_several_frames_is_its_series(tmp_path, modality):
     np.testing.assert_array_equal(read_image(tmp_path / "alone").array, frames.array)
 
 
-def moved(axis, mm):
-    def change(one, place):
-        position = np.array(one.ImagePositionPatient, float)
-        position[axis] += mm(place)
-        one.ImagePositionPatient = position.tolist()
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (moved(1, lambda place: 0.5 * place), "the axes j and k meet at .* gantry"),
-        (moved(2, lambda place: 2.5 * (place > 2)), "1 slice missing, the first at"),
-        (moved(2, lambda place: 1.3 * (place > 2)), "uneven slices: from 2.5 to 3.8 mm apart"),
-        (moved(2, lambda place: -2.5 * (place % 2)), "up to 2 slices at one position"),
-        (moved(0, lambda place: 3 * (place == 2)),
+        (shifted(1, lambda place: 0.5 * place), "the axes j and k meet at .* gantry"),
+        (shifted(2, lambda place: 2.5 * (place > 2)), "1 slice missing, the first at"),
+        (shifted(2, lambda place: 1.3 * (place > 2)), "uneven slices: from 2.5 to 3.8 mm apart"),
+        (shifted(2, lambda place: -2.5 * (place % 2)), "up to 2 slices at one position"),
+        (shifted(0, lambda place: 3 * (place == 2)),
          "slices are shifted in their plane: frame . lies 3 mm beside the line of the others"),
     ],
 )  # fmt: skip

@@ -73,14 +73,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )  # fmt: skip
         ticks.append((middle, name))
         place += height
-    axes.axvline(0, color=style.SOFT, lw=0.7, zorder=2)
-    axes.set_ylim(place + 1.5, 0)
-    axes.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", visible=True)
-    axes.xaxis.set_major_locator(style.ticks(5))
-    axes.set_xlabel(f"Difference in {shown_metric.axis}, A − B")
+    parts.label_differences(axes, ticks, place + 1.5, shown_metric)
     if not rows:
         axes.text(0.5, 0.5, "Nothing was compared", transform=axes.transAxes, ha="center")
         axes.set_axis_off()

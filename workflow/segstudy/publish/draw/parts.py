@@ -419,6 +419,23 @@ def label_models(axes: Axes, names: Sequence[str], slot_mm: float, first: float 
     return 0.65 * (character * longest + 4) + 2
 
 
+def label_differences(
+    axes: Axes, rows: Sequence[tuple[float, str]], bottom: float, metric: Metric
+) -> None:
+    """Label a plot of differences between models, a row a comparison from the top, with a line at no difference.
+
+    rows: height and name of each; bottom: height of the lower end.
+    """
+    axes.axvline(0, color=style.SOFT, lw=0.7, zorder=2)
+    axes.set_ylim(bottom, 0)
+    axes.set_yticks([height for height, _ in rows], [name for _, name in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", visible=True)
+    axes.xaxis.set_major_locator(style.ticks(5))
+    axes.set_xlabel(f"Difference in {metric.axis}, A − B")
+
+
 def _extent(wrapped: Sequence[str]) -> tuple[int, int]:
     """Return the most lines of some texts, and the most signs of a line."""
     lines = [text.split("\n") for text in wrapped]

@@ -54,14 +54,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         )  # fmt: skip
         ticks.append((place + height / 2, name))
         place += height
-    axes.axvline(0, color=style.SOFT, lw=0.7, zorder=2)
-    axes.set_ylim(place + 1.0, 0)
-    axes.set_yticks([tick for tick, _ in ticks], [name for _, name in ticks])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", visible=True)
-    axes.xaxis.set_major_locator(style.ticks(5))
-    axes.set_xlabel(f"Difference in {figure.metric.axis}, A − B")
+    parts.label_differences(axes, ticks, place + 1.0, figure.metric)
     wide, narrow = confidence(alpha), confidence(2 * alpha)
     handles: list = [
         Line2D([], [], color=style.INK, lw=0.7, label=f"{wide} CI"),
