@@ -13,6 +13,9 @@ Without subject each case is taken as one:
 With settings other than the defaults:
   segstudy statistics --metrics metrics.csv --output statistics/ \\
     --settings '{"metrics": ["dice", "nsd"], "alpha": 0.01, "correction": "benjamini_hochberg"}'
+By subgroups, from a table with a column participant_id, subject or case, and a column each of age and sex:
+  segstudy statistics --metrics metrics.csv --output statistics/ --participants participants.tsv \\
+    --settings '{"subgroups": {"sex": "values", "age": [40, 65]}}'
 With a metric that segstudy does not know, of which lower values are better:
   segstudy statistics --metrics metrics.csv --output statistics/ \\
     --settings '{"directions": {"my_error": "lower"}}'
@@ -41,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files that describe metrics of your own, as in `segstudy metrics --plugin`",
     )
     parser.add_argument(
+        "--participants",
+        nargs="+",
+        default=[],
+        metavar="[DATASET=]FILE",
+        help="tables of subjects for `subgroups` of the settings, a row a subject or case (.tsv, .csv); writes subgroups.csv and "
+        "subgroup_tests.csv too",
+    )
+    parser.add_argument(
         "--grid", default=None, help="JSON, or @FILE: the grids of a study; writes grid.csv too"
     )
     parser.add_argument(
@@ -65,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
     from segstudy.statistics.completion import unnamed_subjects
     from segstudy.statistics.grid_search import grid_table, read_trainings
     from segstudy.statistics.importers import read_tables
-    from segstudy.statistics.report import about_subjects, report
+    from segstudy.statistics.report import about_subgroups, about_subjects, report
+    from segstudy.statistics.subgroups import participants_of, subgroups
     from segstudy.study import GridSettings, Statistics, from_json
     from segstudy.words import count
 
@@ -75,14 +87,28 @@ def run(options: argparse.Namespace) -> None:
     grid = from_json(GridSettings, options.grid) if options.grid else None
     if grid and not options.train:
         raise InputError("--train is missing; --grid needs the folder of the trainings")
+    if bool(settings.subgroups) != bool(options.participants):
+        raise InputError(
+            "--participants and `subgroups` of --settings need each other: the tables of subjects, and the columns of "
+            "them that make groups"
+        )
     runs = read_tables(options.metrics, settings.directions)
     analysis = analyse(runs, settings)
+    groups = None
+    if settings.subgroups:
+        participants = participants_of(analysis.values, options.participants)
+        groups = subgroups(analysis.values, participants, settings)
     unnamed = unnamed_subjects(runs)
     if unnamed[0]:
         log.warning("%s", about_subjects(*unnamed))
     for table in fields(analysis):
         write_table(options.output / f"{table.name}.csv", getattr(analysis, table.name))
-    write_text(options.output / "report.md", report(analysis, settings, about_subjects(*unnamed)))
+    text = report(analysis, settings, about_subjects(*unnamed))
+    if groups:
+        for name in ("subgroups", "subgroup_tests"):
+            write_table(options.output / f"{name}.csv", getattr(groups, name))
+        text += "\n" + about_subgroups(groups, settings)
+    write_text(options.output / "report.md", text)
     if grid:
         trainings = read_trainings(options.train, grid)
         write_table(options.output / "grid.csv", grid_table(grid, analysis.values, trainings))

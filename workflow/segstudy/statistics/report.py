@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from segstudy import verdict_words
+from segstudy import subgroup_words, verdict_words
 from segstudy.statistics.analysis import Analysis
 from segstudy.statistics.completion import OTHER, listing
+from segstudy.statistics.subgroups import FEWEST_TESTED, Subgroups
 from segstudy.study import Statistics
 from segstudy.words import confidence, count
 
@@ -84,6 +85,17 @@ def report(analysis: Analysis, settings: Statistics, subjects: str) -> str:
         lines.append("")
     lines += _false_positives(analysis, settings)
     return "\n".join(lines)
+
+
+def about_subgroups(found: Subgroups, settings: Statistics) -> str:
+    """Write the section on subgroups: how they are made, what was found, and a sentence for each test."""
+    rows = found.subgroup_tests.to_dict("records")
+    lines = ["## Subgroups", ""]
+    lines += [subgroup_words.methods(settings.subgroups, settings.alpha, FEWEST_TESTED), ""]
+    rules = "; ".join(f"{column}: {rule}" for column, rule in found.rules.items())
+    lines += [f"Groups: {rules}. {subgroup_words.summary(rows, settings.alpha)}", ""]
+    lines += [f"- {subgroup_words.sentence(row, settings.alpha, row['metric'])}" for row in rows]
+    return "\n".join([*lines, ""])
 
 
 def about_subjects(unnamed: int, cases: int) -> str:

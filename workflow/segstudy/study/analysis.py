@@ -1,9 +1,17 @@
 """What is measured, how models are compared, and what is shown of it."""
 
 from collections.abc import Callable, Collection
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from segstudy import metric_plugins, plugins, tolerances
 from segstudy.errors import InputError
@@ -119,6 +127,54 @@ class Primary(Settings):
         return value
 
 
+CUTS = ("auto", "values", "median", "tertiles")
+Cut = Literal["auto", "values", "median", "tertiles"] | tuple[float, ...]
+"""How a column makes groups: by its values, or cut at a quantile or at bounds."""
+
+
+def _by_column(value: Any) -> Any:
+    """Turn `[sex, {age: [40, 65]}]` into column: cut, with `auto` where none is given."""
+    if not isinstance(value, list | tuple):
+        return value
+    cuts: dict[str, Any] = {}
+    for item in value:
+        named = item if isinstance(item, dict) else {item: "auto"}
+        for column, cut in named.items():
+            if column in cuts:
+                raise ValueError(f"{column!r} stands twice; name each column once")
+            cuts[column] = cut
+    return cuts
+
+
+_CUT_SCHEMA = {
+    "anyOf": [
+        {"enum": list(CUTS)},
+        {"type": "array", "items": {"type": "number"}, "minItems": 1},
+    ]
+}
+Subgroups = Annotated[
+    dict[str, Cut],
+    BeforeValidator(_by_column),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "array",
+                    "items": {
+                        "anyOf": [
+                            {"type": "string"},
+                            {"type": "object", "additionalProperties": _CUT_SCHEMA},
+                        ]
+                    },
+                },
+                {"type": "object", "additionalProperties": _CUT_SCHEMA},
+            ]
+        }
+    ),
+]
+"""Column of the table of participants: how it makes groups; or a list of columns."""
+
+
 class Statistics(Settings):
     """Comparison of the models on the same subjects."""
 
@@ -149,6 +205,14 @@ class Statistics(Settings):
     )
     primary: Primary | None = Field(
         None, description="the endpoint that is tested alone: {structure: heart, metric: dice}"
+    )
+    subgroups: Subgroups = Field(
+        {},
+        description="columns of the tables of participants ([subgroups](../docs/subgroups.md)) by which each model is summarised "
+        "and tested: [sex, scanner, age]; or by column, {sex: values, age: [40, 65]}: cut a number at bounds (below 40, 40 to "
+        "below 65, 65 or above), at the `median` or the `tertiles` of all subjects, or take its `values`; `auto`: the median of a "
+        "column of numbers with more than 5 different ones, else its values. Name them before there are results: later ones are "
+        "reported as exploratory",
     )
     rule: Literal["swap", "shapiro_then_mannwhitneyu", "shapiro_then_wilcoxon"] = Field(
         "swap",
@@ -182,6 +246,18 @@ class Statistics(Settings):
                 "benjamini_hochberg or none"
             )
         return self
+
+    @field_validator("subgroups")
+    @classmethod
+    def _rising(cls, value: dict[str, Cut]) -> dict[str, Cut]:
+        for column, cut in value.items():
+            if not column.strip():
+                raise ValueError("a column without a name")
+            if isinstance(cut, tuple) and (
+                not cut or any(low >= high for low, high in pairwise(cut))
+            ):
+                raise ValueError(f"{column}: bounds {list(cut)}; expected numbers that rise")
+        return value
 
     @property
     def is_planned(self) -> bool:
@@ -228,6 +304,11 @@ class Publish(Settings):
     )
     window: tuple[float, float] | None = Field(
         None, description="intensities shown as black and white; left out: by modality"
+    )
+    cohort_columns: Literal["auto"] | tuple[str, ...] = Field(
+        "auto",
+        description="columns of the tables of participants in the report's table of the cohort, beside those of "
+        "`statistics.subgroups`; `auto`: age, sex and handedness, where they are there",
     )
     figures: tuple[PluginReference, ...] = Field(
         (),

@@ -156,6 +156,13 @@ class Dataset(RepairedCohort):
         description="`train`: cross-validated, or, of label maps, trained on by every fold; `test`: another site, "
         "predicted by every fold's model, never trained on",
     )
+    participants: str | None = Field(
+        None,
+        description="table with what is known of the subjects (age, sex, scanner, ...), a .tsv or .csv file: a row a subject "
+        "(column `participant_id` or `subject`), a session (`session_id` too) or a case (column `case`); `participants.tsv` and "
+        "`*_sessions.tsv` of BIDS, and further columns of a case table, are read without it "
+        "([subgroups](../docs/subgroups.md)). Relative from the study file's folder; `~` and variables (`${DATA}`) are put in",
+    )
     cases_per_job: int = Field(
         8, ge=1, description="cases a job handles: 1 for large CT, 32 for small crops"
     )
@@ -232,7 +239,12 @@ class Dataset(RepairedCohort):
 
     def delivered(self) -> "Dataset":
         """Return the settings that the audit of the files depends on, with all others at their defaults."""
-        return self.at_default(("cases_per_job", "audit_labels"))
+        return self.at_default(("cases_per_job", "audit_labels", "participants"))
+
+    @property
+    def has_participants(self) -> bool:
+        """Return whether a table may say something of the subjects: one that is named, BIDS's, or the case table itself."""
+        return bool(self.participants) or isinstance(self.source, BidsSource | TableSource)
 
     @property
     def has_images(self) -> bool:
