@@ -5,7 +5,8 @@ for both, with a part that all scans of a subject share (`ICC`: its share of the
 The functions of the statistics stage decide, as in a study. Beside them stand the t test that takes
 each scan as a subject of its own, and that of subjects' means. Then what a family of 24 tests does,
 adjusted by max-T and by Holm's method, without and with a difference; and two sites of unequal size
-and spread. Every figure has its Monte-Carlo interval (95 %, Clopper and Pearson), by which it is judged:
+and spread; and subgroups of subjects: the level of their test, the coverage of the intervals between two, and any false one of all
+columns, models, structures and metrics by Holm's method. Every figure has its Monte-Carlo interval (95 %, Clopper and Pearson), by which it is judged:
 of a hundred exact figures some lie outside any limit by chance.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 from segstudy.level import fewest_subjects
 from segstudy.statistics import hypothesis_tests, multiple_testing
 from segstudy.statistics.intervals import share_interval, significant
+from segstudy.statistics.omnibus import Between, Within
 from segstudy.statistics.relabel import relabel
 from segstudy.statistics.swap import signs, swap
 
@@ -168,6 +170,54 @@ def one_verdict(setting: tuple) -> tuple[int, int, int]:
     return better, equivalent, studies
 
 
+def one_grouping(setting: tuple) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Groups that are alike: rejected, of how many studies; and covered by the interval of the first two, of how many."""
+    shape, sizes, scans, spread, studies, intervals = setting
+    key = [list(SHAPES).index(shape), *sizes, list(SCANS).index(scans), int(10 * spread)]
+    random = np.random.default_rng([2030, *key])
+    number = sum(sizes)
+    # Dealt, so that no group has all subjects with many scans.
+    counts = np.resize(SCANS[scans], number)
+    rejected = covered = 0
+    for study in range(studies):
+        subject = np.repeat(np.arange(number), random.permutation(counts))
+        values = SHAPES[shape](random, subject, 0.5)
+        values = np.where(subject < sizes[0], spread * values, values)
+        rejected += bool(significant(Between(values, subject, sizes, SEED).p, ALPHA))
+        of_two = subject < sizes[0] + sizes[1]
+        if study >= intervals:
+            continue
+        low, high = relabel(values[of_two], subject[of_two], sizes[0], SEED).interval(ALPHA)
+        covered += low <= 0 <= high
+    return (rejected, studies), (covered, min(intervals, studies))
+
+
+def one_within(setting: tuple) -> tuple[int, int]:
+    """Rejected, of how many studies whose subjects have a scan in each of three groups that are alike."""
+    shape, number, studies = setting
+    random = np.random.default_rng([2031, list(SHAPES).index(shape), number])
+    subject, hits = np.repeat(np.arange(number), 3), 0
+    for _ in range(studies):
+        values = SHAPES[shape](random, subject, 0.5).reshape(number, 3)
+        hits += bool(significant(Within(values, SEED).p, ALPHA))
+    return hits, studies
+
+
+def one_study_of_subgroups(study: int) -> dict[str, int]:
+    """Whether any test of a study without differences is a false one, by Holm's method and by none."""
+    random = np.random.default_rng([2032, study])
+    number = 30
+    shared = random.normal(size=number)
+    # Two models in two structures, whose subjects have a part in common; three columns.
+    values = [bounded(random, np.arange(number), 0.5) + 0.1 * shared for _ in range(4)]
+    p = []
+    for sizes in ((15, 15), (10, 10, 10), (8, 22)):
+        order = random.permutation(number)
+        p += [Between(sample[order], np.arange(number), sizes, SEED).p for sample in values]
+    holm = multiple_testing.by_p(p, lambda at, level: (0, 0), "holm", ALPHA)
+    return {"holm": int(min(holm.p) <= ALPHA), "none": int(min(p) <= ALPHA)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -175,7 +225,10 @@ def main() -> int:
     )
     parser.add_argument("--studies", type=int, default=2000, help="studies a setting")
     parser.add_argument(
-        "--parts", nargs="+", default=["paired", "family", "sites", "verdicts"], help="which tables"
+        "--parts",
+        nargs="+",
+        default=["paired", "family", "sites", "verdicts", "subgroups"],
+        help="which tables",
     )
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -189,6 +242,7 @@ def main() -> int:
             ),
             "sites": lambda: site_tables(pool, studies, options.quick),
             "verdicts": lambda: verdict_tables(pool, studies, options.quick),
+            "subgroups": lambda: subgroup_tables(pool, studies, options.quick),
         }
         reached = [one for name in options.parts for one in parts[name]()]
     print(f"\n{time.perf_counter() - started:.0f} s")
@@ -324,6 +378,53 @@ def verdict_tables(pool, studies: int, quick: bool) -> Iterator[bool]:
         if shape != "skewed" and number >= VERDICTS_FROM:
             yield _target(f"false better, {shape}, {number} subjects", better, of, 0, ALPHA)
             yield _target(f"false equivalent, {shape}, {number} subjects", equivalent, of, 0, ALPHA)
+
+
+def subgroup_tables(pool, studies: int, quick: bool) -> Iterator[bool]:
+    """Print level and coverage of the tests of subgroups, and what Holm's method does to all of a study."""
+    studies = studies if quick else max(studies // 4, 1)
+    print(f"\nSubgroups, {studies} studies. Rejected though the groups are alike:\n")
+    print("| values | subjects | scans | spread of the first | groups | interval of two covers |")
+    print("|---|---|---|---|---|---|")
+    sizes = ((5, 6),) if quick else ((8, 8), (6, 20), (10, 10, 10), (6, 12, 22))
+    # An interval over random choices takes a second.
+    intervals = studies if quick else max(studies // 8, 1)
+    settings = [
+        (shape, size, scans, 1.0, studies, intervals)
+        for shape, size, scans in product(("normal", "bounded", "infinite"), sizes, ("1", "1-6"))
+    ]
+    settings += [("normal", size, "1", 2.0, studies, intervals) for size in sizes]
+    found = list(pool.map(one_grouping, settings))
+    for (shape, size, scans, spread, *_), (rejected, covered) in zip(settings, found, strict=True):
+        print(
+            f"| {shape} | {', '.join(map(str, size))} | {scans} | {spread:g} | {_share(*rejected)} | {_share(*covered)} |"
+        )
+    within = [
+        (shape, 8 if quick else 12, 3 if quick else studies)
+        for shape in ("normal", "bounded", "infinite")
+    ]
+    of_within = list(pool.map(one_within, within))
+    for (shape, number, _), counts in zip(within, of_within, strict=True):
+        print(f"| {shape} | {number}, each in 3 groups | 3 |  | {_share(*counts)} |  |")
+    of_studies = list(pool.map(one_study_of_subgroups, range(2 if quick else max(studies // 2, 1))))
+    any_false = {name: sum(one[name] for one in of_studies) for name in ("holm", "none")}
+    print(
+        "\nAny false one of 12 tests (3 columns x 2 models x 2 structures): "
+        + ", ".join(f"{name} {_share(hits, len(of_studies))}" for name, hits in any_false.items())
+        + "\n"
+    )
+    for (shape, size, scans, spread, *_), (rejected, covered) in zip(settings, found, strict=True):
+        what = f"{shape}, {' and '.join(map(str, size))} subjects, {scans} scans"
+        if spread == 1.0:
+            yield _target(f"type I error, subgroups, {what}", *rejected, 0, MOST)
+            yield _target(f"coverage, subgroups, {what}", *covered, COVERAGE[0], 1)
+    for (shape, number, _), counts in zip(within, of_within, strict=True):
+        yield _target(
+            f"type I error, subgroups within, {shape}, {number} subjects", *counts, 0, MOST
+        )
+    yield _target(
+        "any false one of the subgroups, Holm", any_false["holm"], len(of_studies), 0, MOST
+    )
 
 
 def _share(hits: int, number: int) -> str:

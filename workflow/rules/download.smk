@@ -46,6 +46,34 @@ rule download_fetch:
         " --structures {params.structures:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
+# What is known of the subjects beside their images: for subgroups, and the report's table of the cohort.
+rule download_participants:
+    input:
+        cases=PATHS.cases(),
+        tables=in_a_sentence(lambda w: INPUTS.participant_tables(w.dataset)),
+    output:
+        PATHS.participants(),
+    log:
+        PATHS.log("download", "{dataset}-participants"),
+    benchmark:
+        PATHS.benchmark("download", "{dataset}-participants")
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_mb(1000),
+        runtime=runtime_min(60),
+    params:
+        tables=lambda w, input: ["--tables", *input.tables] if input.tables else [],
+        # Snakemake passes over a file that was replaced by an older one.
+        files=lambda w: state_of(INPUTS.participant_tables(w.dataset)),
+        code=digest("participants"),
+    shell:
+        "python -m segstudy download participants --dataset {wildcards.dataset} --cases {input.cases:q}"
+        " {params.tables:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
 # The user's own files. Every job asks whether the audit's inputs are what it makes: one is asked fast.
 rule download_list:
     input:

@@ -118,6 +118,7 @@ rule publish_report:
             for file in ("report.html", "report.css", "report.js", "methods.j2")
         ],
         published=shipped.RESOURCES / "published.csv",
+        participants=list(INPUTS.participants(STUDY.datasets).values()),
     output:
         PATHS.report,
     log:

@@ -5,8 +5,18 @@ rule statistics:
     input:
         metrics=PATHS.metrics,
         trainings=targets.grid_trainings(STUDY, PATHS),
+        participants=(
+            list(INPUTS.participants(STUDY.tested_datasets).values())
+            if STUDY.statistics.subgroups
+            else []
+        ),
     output:
         **({"grid": PATHS.statistic("grid")} if STUDY.grids else {}),
+        **(
+            {name: PATHS.statistic(name) for name in ("subgroups", "subgroup_tests")}
+            if STUDY.statistics.subgroups
+            else {}
+        ),
         values=PATHS.statistic("values"),
         summary=PATHS.statistic("summary"),
         tests=PATHS.statistic("tests"),
@@ -31,8 +41,9 @@ rule statistics:
         settings=STUDY.statistics.to_json(),
         defaults=STUDY.statistics.digest(),
         grid=slices.grid_options(STUDY, PATHS),
+        participants=INPUTS.participants_option(),
         plugins=slices.metric_options(STUDY),
         code=code_of_measured(STUDY, "statistics.command"),
     shell:
         "python -m segstudy statistics --metrics {input.metrics:q} --settings {params.settings:q}"
-        " {params.grid:q} {params.plugins:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+        " {params.grid:q} {params.participants:q} {params.plugins:q} --output {params.folder:q} 2>&1 | tee {log:q}"

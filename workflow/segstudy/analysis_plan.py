@@ -1,4 +1,4 @@
-"""The plan of an analysis, on record with its date: margin, level and primary endpoint, and whether results were there.
+"""The plan of an analysis, on record with its date: margin, level, primary endpoint, subgroups, and whether results were there.
 
 `results/<study>/analysis_plan.json` gets an entry whenever a run starts under another plan than the last one.
 No rule declares it, so that a rerun leaves it alone. It is a record and no proof: who runs a study can
@@ -61,22 +61,23 @@ def record(results: Path | str, settings: Statistics, now: datetime | None = Non
     results
         `results/<study>`.
     settings
-        Settings of the statistics; without margin and primary endpoint nothing is recorded.
+        Settings of the statistics; without margin, primary endpoint and subgroups nothing is recorded.
     now
         Date and time; None: the clock's.
     """
-    if not settings.is_planned:
+    if not (settings.is_planned or settings.subgroups):
         return
     path = Path(ResultPaths(results).analysis_plan)
     entries = _entries(path)
-    digest = _digest(settings)
-    if entries and entries[-1]["digest"] == digest:
+    digest, subgroups = _digest(settings), _subgroups(settings)
+    if entries and (entries[-1]["digest"], entries[-1].get("subgroups", {})) == (digest, subgroups):
         return
     entry = {
         "recorded": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
         "digest": digest,
         "before_results": not any(Path(results, "metrics").rglob("*.csv")),
         **_plan(settings),
+        **({"subgroups": subgroups} if subgroups else {}),
     }
     write_json(path, [*entries, entry])
 
@@ -89,6 +90,22 @@ def standing(results: Path | str, settings: Statistics) -> Standing:
             others = sum(later["digest"] != digest for later in entries[place:])
             return Standing(entry["recorded"], entry["before_results"], others)
     return Standing()
+
+
+def about_subgroups(results: Path | str, settings: Statistics) -> str:
+    """Say when the subgroups of a study were named: before any metric existed, or afterwards, which makes them exploratory."""
+    entries = _entries(Path(ResultPaths(results).analysis_plan))
+    named = [entry for entry in entries if entry.get("subgroups", {}) == _subgroups(settings)]
+    if not named:
+        return "Exploratory: that these subgroups were named before there were results is not on record."
+    day = named[0]["recorded"][:10]
+    if not named[0]["before_results"]:
+        return f"Exploratory (set after results): the subgroups were recorded on {day}, when metrics existed."
+    return f"The subgroups were recorded on {day}, before any metric existed."
+
+
+def _subgroups(settings: Statistics) -> dict[str, Any]:
+    return settings.model_dump(mode="json", include={"subgroups"})["subgroups"]
 
 
 def _plan(settings: Statistics) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from segstudy.errors import InputError
 
 MOST_GROUPS = 10
 """Groups of a column, above which it is taken for a mistake."""
+FEWEST_TESTED = 5
+"""Subjects of a group below which it is described and not tested, and not told where nobody is to be known."""
+FEW = 10
+"""Subjects of a group below which what is said of it is uncertain."""
 FEW_VALUES = 5
 """Different numbers up to which a column that is cut by `auto` is taken by its values."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -86,7 +90,7 @@ def grouped(
         several = len({number(value) for value in given.values()}) > FEW_VALUES
         cut = "median" if several and is_numeric(given.values()) else "values"
     if cut == "values":
-        names = _in_order(set(given.values()))
+        names = in_order(set(given.values()))
         if len(names) > MOST_GROUPS:
             odd = [name for name in names if number(name) is None]
             hint = (
@@ -149,7 +153,7 @@ def _names(bounds: Sequence[float]) -> tuple[str, ...]:
     return (f"below {bounds[0]:g}", *between, f"{bounds[-1]:g} or above")
 
 
-def _in_order(names: set[str]) -> list[str]:
+def in_order(names: set[str]) -> list[str]:
     """Sort values: by number where all are numbers, else by letter."""
     if is_numeric(names):
         return sorted(names, key=lambda name: (number(name), name))

@@ -18,7 +18,9 @@ from segstudy.images.files import read_label, write_label, write_nifti
 from segstudy.metrics.measure import LATERALITY_ERROR, opposite_side
 from segstudy.metrics.overlap import confusion
 from segstudy.metrics.table import confusion_rows, write_confusion
+from segstudy.participants import write_participants
 from segstudy.statistics.analysis import analyse
+from segstudy.statistics.subgroups import subgroups
 from segstudy.statistics.values import read_values
 from segstudy.study import Study
 
@@ -129,6 +131,8 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
     found = analyse(read_values(root / "metrics/metrics.csv"), settings.statistics)
     for table in fields(found):
         write_table(root / f"statistics/{table.name}.csv", getattr(found, table.name))
+    if settings.statistics.subgroups:
+        _subgroups(root, settings, names, found.values)
     for stage, job, seconds in (("train", "a", 90.5), ("train", "b", 30.0), ("metrics", "c", 2.0)):
         write_text(
             root / f"benchmarks/{stage}/{job}.tsv",
@@ -141,6 +145,26 @@ def build(root: Path, settings: Study, cases=8, seed=1, infinite="one", names=No
 def _ball(centre, radii) -> np.ndarray:
     grid = np.meshgrid(*[np.arange(size) for size in SHAPE], indexing="ij")
     return sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, centre, radii, strict=True)) <= 1
+
+
+def _subgroups(root: Path, settings: Study, names: list[str], values) -> None:
+    """Write a table of participants, with the names of the study's columns, and the statistics by them."""
+    known = {
+        name: {
+            "sex": "FM"[index % 2],
+            "age": "" if index == 3 else str(30 + 4 * index),
+            "scanner": "Siemens Magnetom Prisma, head coil of 64 channels" if index < 2 * len(names) / 3 else "GE",
+            "site": "small" if index < 2 else "large",
+        }
+        for index, name in enumerate(names)
+    }  # fmt: skip
+    subjects = {name: name for name in names}
+    for dataset in settings.datasets:
+        write_participants(root / f"download/{dataset}/participants.tsv", subjects, known)
+    of_all = {(dataset, name): known[name] for dataset in settings.datasets for name in names}
+    found = subgroups(values, of_all, settings.statistics)
+    write_table(root / "statistics/subgroups.csv", found.subgroups)
+    write_table(root / "statistics/subgroup_tests.csv", found.subgroup_tests)
 
 
 def _case(root, settings, dataset, name, index, random) -> Case:

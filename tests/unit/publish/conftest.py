@@ -78,6 +78,18 @@ def _scenario(name: str):
         return builder.study(models=("nnunet",), repair=False), {"cases": 3}
     if name == "images":
         return builder.study(models=("unet",), repair="images"), {"cases": 5}
+    if name == "subgroups":
+        columns = {"sex": "values", "age": [50, 65], "scanner": "values", "site": "values"}
+        settings = builder.study(
+            models=("enet", "unet_3d"),
+            repair=False,
+            statistics={
+                "metrics": ["dice", "hd95_mm"],
+                "bootstrap_samples": 100,
+                "subgroups": columns,
+            },
+        )
+        return settings, {"cases": 16}
     if name == "one_model":
         groups = {"metrics": {"composite_regions": {"both": ["heart", "aorta"]}}}
         return builder.study(models=("unet",), repair=False, **groups), {"cases": 4}

@@ -40,6 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--settings", required=True, help="its `source`, as JSON")
     listing.add_argument("--output", type=Path, required=True, metavar="FILE.txt")
 
+    people = steps.add_parser(
+        "participants", help="bring tables of subjects (age, sex, scanner, ...) to a row a case"
+    )
+    people.add_argument("--dataset", required=True, help="its name in the study file")
+    people.add_argument("--cases", type=Path, required=True, help="the table that `audit` wrote")
+    people.add_argument(
+        "--tables",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="tables with a row a subject, session or case; or a BIDS dataset, for participants.tsv and *_sessions.tsv",
+    )
+    people.add_argument("--output", type=Path, required=True, metavar="FILE.tsv")
+
     audit = steps.add_parser("audit", help="check every image and label, and list the good cases")
     audit.add_argument("--dataset", required=True, help="its name in the study file")
     audit.add_argument("--settings", required=True, help="its entry in the study file, as JSON")
@@ -56,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the step that the options name."""
-    {"fetch": _fetch, "list": _list, "audit": _audit}[options.step](options)
+    steps = {"fetch": _fetch, "list": _list, "participants": _participants, "audit": _audit}
+    steps[options.step](options)
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -99,6 +115,22 @@ def _list(options: argparse.Namespace) -> None:
     files = delivered_files(source.path, source.layout == "table", patterns_of(source))
     write_list(options.output, files)
     log.info("%s: %d files", source.path, len(files))
+
+
+def _participants(options: argparse.Namespace) -> None:
+    from segstudy import participants
+    from segstudy.cases import read_cases
+    from segstudy.log import log
+
+    cases = {case.case: case.subject for case in read_cases(options.cases)}
+    files = []
+    for path in options.tables:
+        files += participants.bids_tables(path) if path.is_dir() else [path]
+    tables = participants.read_all(files)
+    values = participants.of_cases(cases, tables)
+    participants.write_participants(options.output, cases, values)
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    log.info("%s: %d columns: %s", options.dataset, len(columns), ", ".join(columns) or "none")
 
 
 def _audit(options: argparse.Namespace) -> None:

@@ -10,9 +10,10 @@ from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files
+from segstudy.participants import bids_tables
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
-from segstudy.study import PhantomSource, Study, TableSource, patterns_of, references
+from segstudy.study import BidsSource, PhantomSource, Study, TableSource, patterns_of, references
 
 
 class Inputs:
@@ -68,6 +69,37 @@ class Inputs:
         """Return the input of an audit: the fetched folder, or the list of the user's files."""
         fetched = self.is_fetched(dataset)
         return self.paths.raw(dataset) if fetched else self.paths.delivered_list(dataset)
+
+    def participant_tables(self, dataset: str) -> list[str]:
+        """Return the user's tables of subjects: of BIDS, the case table itself, and one that the study file names.
+
+        Those of a fetched dataset are not there before it is fetched: its folder stands for them.
+        """
+        settings = self.study.datasets[dataset]
+        source = settings.source
+        named = [settings.participants] if settings.participants else []
+        if isinstance(source, TableSource):
+            return [source.path, *named]
+        if not isinstance(source, BidsSource):
+            return named
+        if self.is_fetched(dataset):
+            return [self.paths.raw(dataset), *named]
+        return [*map(str, bids_tables(source.path)), *named]
+
+    def participants(self, datasets: Iterable[str]) -> dict[str, str]:
+        """Return the table of each dataset of whose subjects something may be known."""
+        return {
+            name: self.paths.participants(name)
+            for name in datasets
+            if self.study.datasets[name].has_participants
+        }
+
+    def participants_option(self) -> list[str]:
+        """Return the option of `segstudy statistics` for a study with subgroups."""
+        if not self.study.statistics.subgroups:
+            return []
+        tables = self.participants(self.study.tested_datasets)
+        return ["--participants", *(f"{name}={table}" for name, table in tables.items())]
 
     def checksums(self) -> dict[str, str]:
         """Return the checksum of each dataset's data, the same wherever they lie."""

@@ -62,6 +62,10 @@ class ResultPaths:
         """Return the table of the cases that passed the audit."""
         return self._path(f"download/{dataset}/cases.tsv")
 
+    def participants(self, dataset: str = "{dataset}") -> str:
+        """Return the table of what is known of each case's subject, where the user has such tables."""
+        return self._path(f"download/{dataset}/participants.tsv")
+
     def problems(self, dataset: str = "{dataset}") -> str:
         """Return the table of the audit's findings."""
         return self._path(f"download/{dataset}/problems.tsv")

@@ -175,7 +175,7 @@ def measured_columns(study: Study, model: str, fold: str, seed: str, dataset: st
 WHERE_JOBS_RUN = ("device", "gpus", "threads", "workers", "memory_mb", "runtime_min")
 COMPARED_BY = (
     *("alpha", "margin", "primary", "rule", "compare", "compare_datasets"),
-    *("correction", "bootstrap_samples", "seed"),
+    *("correction", "subgroups", "bootstrap_samples", "seed"),
 )
 
 
@@ -191,7 +191,7 @@ def figure_settings(study: Study) -> Study:
 def viewer_settings(study: Study) -> Study:
     """Return the settings of the viewer: those of the figures but for how models are compared and figures printed or added."""
     statistics = study.statistics.at_default(COMPARED_BY)
-    publish = study.publish.at_default(("figures",))
+    publish = study.publish.at_default(("figures", "cohort_columns"))
     publish = publish.model_copy(update={"style": study.publish.style.for_pages()})
     return figure_settings(study).model_copy(update={"statistics": statistics, "publish": publish})
 

@@ -13,6 +13,8 @@ import pandas
 
 from segstudy.cases import read_cases, write_cases
 from segstudy.files import read_json, write_json, write_table
+from segstudy.groups import FEWEST_TESTED
+from segstudy.participants import write_participants
 from segstudy.publish.leaks import Leaks
 from segstudy.publish.redaction import WITHHELD, role_of_file, stage_text
 from segstudy.publish.results import Results
@@ -79,6 +81,7 @@ def anonymised(
             for case in read_cases(root / "download" / dataset / "cases.tsv")
         ]
         write_cases(new_folder / "cases.tsv", table, study.channels)
+        _participants(results, dataset, names, new_folder)
         problems = results.problems(dataset).copy()
         problems["case"] = problems["case"].map(lambda name: cases.get(name, name))
         roles = {case.case: case for case in results.cases(dataset)}
@@ -92,6 +95,9 @@ def anonymised(
             _repair(results, dataset, cases, withheld_if_named, folder)
         if settings.audit_labels:
             _faults(results, dataset, cases, withheld_if_named, folder)
+    plan = Path(results.paths.analysis_plan)
+    if plan.is_file():  # dates, margins and columns alone
+        _link(root / plan.name, folder / plan.name)
     splits = results.splits.copy()
     splits["case"], splits["subject"] = splits["case"].map(cases), splits["subject"].map(subjects)
     write_table(folder / "preprocess/splits.tsv", splits)
@@ -105,6 +111,9 @@ def anonymised(
         _link(path, folder / place.with_name(f"{place.name}.tsv"))
     for path in [*root.glob("statistics/*.csv"), *root.glob("metrics/*/**/*.csv")]:
         _rename_table(path, folder / path.relative_to(root), names)
+    for name in ("subgroups", "subgroup_tests") if study.statistics.subgroups else ():
+        path = folder / "statistics" / f"{name}.csv"
+        _without_small_groups(path, results.subgroups)
     if study.metrics.lesions:
         _rename_table(results.instances, folder / "metrics/instances.csv", names)
     metrics = results.metrics.copy()
@@ -194,6 +203,37 @@ def _repair(
     if "remark" in verdicts:
         verdicts["remark"] = verdicts["remark"].map(withheld_if_named)
     write_table(new_folder / "labels/all/verdicts.csv", verdicts)
+
+
+def _participants(
+    results: Results, dataset: str, names: Mapping[str, Mapping[str, str]], folder: Path
+) -> None:
+    """Write what is known of the subjects under new names; it is shown as a table of the cohort alone."""
+    known = results.participants(dataset)
+    if known:
+        of_cases = {case.case: case.subject for case in results.cases(dataset)}
+        write_participants(
+            folder / "participants.tsv",
+            {
+                names["cases"][case]: names["subjects"][subject]
+                for case, subject in of_cases.items()
+            },
+            {names["cases"][case]: cells for case, cells in known.items()},
+        )
+
+
+def _without_small_groups(path: Path, groups: pandas.DataFrame) -> None:
+    """Leave out of a table the columns that make a group of so few subjects that they might be known by it.
+
+    All groups of such a column go: the smallest would follow from the others and the whole.
+    """
+    sizes = groups.groupby(["dataset", "column", "group"])["n_subjects"].max()
+    small = sizes[sizes < FEWEST_TESTED].reset_index()[["dataset", "column"]]
+    table = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    told = ~pandas.MultiIndex.from_frame(table[["dataset", "column"]]).isin(
+        pandas.MultiIndex.from_frame(small)
+    )
+    write_table(path, table[told])
 
 
 def _rename_table(old: Path, new: Path, names: Mapping[str, Mapping[str, str]]) -> None:

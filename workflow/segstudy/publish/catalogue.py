@@ -23,6 +23,7 @@ ORDER = (
         "heatmap",
         "differences",
         "ranking",
+        "subgroups",
         "sizes",
         "precision_recall",
         "volumes",
@@ -150,6 +151,11 @@ def _figures(study: Study) -> list[Figure]:
                 title = f"differences in {title}"
                 figures_of_study.append(
                     _figure("differences", "Results", title, dataset, shown_metric)
+                )
+            if study.statistics.subgroups:
+                title = f"subgroups by {shown_metric.title}"
+                figures_of_study.append(
+                    _figure("subgroups", "Results", title, dataset, shown_metric)
                 )
             if families(study):
                 title = f"{shown_metric.title} and training size"

@@ -12,7 +12,8 @@ import jinja2
 import numpy as np
 import pandas
 
-from segstudy import metric, metric_plugins
+from segstudy import analysis_plan, metric, metric_plugins, subgroup_words
+from segstudy.groups import FEWEST_TESTED
 from segstudy.mirroring import averages_mirrored, mirrored_axes
 from segstudy.plugins import label_and_code
 from segstudy.publish import provenance, redaction
@@ -564,7 +565,7 @@ def _statistics(results: Results) -> str:
     study, settings, tests = results.study, results.study.statistics, results.all_tests
     within, across = results.tests, results.dataset_tests
     paired, unpaired = (within[within["design"] == design] for design in ("paired", "unpaired"))
-    return _filled(
+    text = _filled(
         "statistics",
         settings,
         [metric.find(name).title for name in dict.fromkeys(tests["metric"])],
@@ -584,6 +585,10 @@ def _statistics(results: Results) -> str:
         {"rows": len(tests), "finite": int(np.isfinite(tests["p"].astype(float)).sum())},
         confidence(settings.alpha),
     )
+    if not settings.subgroups:
+        return text
+    groups = subgroup_words.methods(settings.subgroups, settings.alpha, FEWEST_TESTED)
+    return f"{text} {groups} {analysis_plan.about_subgroups(results.root, settings)}"
 
 
 def _datasets(results: Results) -> str:

@@ -120,8 +120,9 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
     for dataset, settings in study.datasets.items():
         source = settings.source
         published += published_words(source)
-        if path := getattr(source, "path", None):
-            paths += [Path(path), Path(path).absolute()]
+        for path in (getattr(source, "path", None), settings.participants):
+            if path:
+                paths += [Path(path), Path(path).absolute()]
         url = getattr(source, "url", None)
         is_public = url == getattr(redacted(study).datasets[dataset].source, "url", None)
         address = urllib.parse.urlsplit(url if url and not is_public else "")

@@ -15,6 +15,7 @@ from segstudy.files import write_json, write_table
 from segstudy.images.data_files import voxel_files
 from segstudy.log import log
 from segstudy.publish import redaction
+from segstudy.publish.cohort import cohort_rows
 from segstudy.publish.results import Results
 from segstudy.study import PredictionsModel
 from segstudy.tables import MEASURED
@@ -29,6 +30,9 @@ TABLES = {
     "summary.csv": "means, medians and their intervals",
     "tests.csv": "comparisons of models, and of datasets",
     "verdicts.csv": "the verdict on each comparison, with intervals and margin",
+    "subgroups.csv": "each model by groups of subjects",
+    "subgroup_tests.csv": "comparisons of these groups",
+    "cohort.csv": "who was studied: Table 1",
     "ranking.csv": "mean ranks",
     "places.csv": "how often a model comes in at a place when subjects are resampled",
     "false_positives.csv": "how often a structure is found that the reference lacks",
@@ -72,6 +76,7 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
         (folder / INSTANCES).write_bytes(results.instances.read_bytes())
     for path in sorted(Path(results.paths.statistics).glob("*.csv")):
         (folder / path.name).write_bytes(path.read_bytes())
+    write_table(folder / "cohort.csv", cohort_rows(results, anonymous))
     write_table(folder / "splits.csv", results.splits)
     write_table(folder / "confusion.csv", _confusion(results))
     trained = [

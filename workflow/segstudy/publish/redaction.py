@@ -58,7 +58,12 @@ def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
         Gives what stands for the reference of a plug-in.
     """
     datasets = {
-        name: dataset.model_copy(update={"source": _source(name, dataset.source, called)})
+        name: dataset.model_copy(
+            update={
+                "source": _source(name, dataset.source, called),
+                "participants": dataset.participants and role_of_participants(name),
+            }
+        )
         for name, dataset in study.datasets.items()
     }
     models = {
@@ -164,6 +169,11 @@ def role_of_source(dataset: str, layout: str) -> str:
     """Name the role of the path of a dataset's source."""
     kind = "case table" if layout == "table" else "folder"
     return f"the {kind} of dataset {dataset}"
+
+
+def role_of_participants(dataset: str) -> str:
+    """Name the role of a dataset's table of subjects."""
+    return f"the table of subjects of dataset {dataset}"
 
 
 def registry() -> dict[str, dict[str, Any]]:

@@ -17,7 +17,15 @@ from segstudy.errors import InputError
 from segstudy.files import read_json, write_text, writing_folder
 from segstudy.log import duration, log
 from segstudy.metric import Metric
-from segstudy.publish import provenance, redaction, rulegraph, tables, verdicts
+from segstudy.publish import (
+    cohort,
+    provenance,
+    redaction,
+    rulegraph,
+    subgroups,
+    tables,
+    verdicts,
+)
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
@@ -154,12 +162,14 @@ def render(
         learnt_nothing=bool(tables.learnt_nothing(results)),
         main_tables=tables.main_tables(results),
         figures=by_kind,
+        table_1=cohort.shown(results, anonymous),
         cohorts=tables.cohort_tables(results),
         repairs=_repairs(results),
         metric_tables=tables.metric_tables(results),
         grids=tables.grid_tables(results),
         tests=tables.test_table(results),
         verdicts=verdicts.shown(results),
+        subgroups=subgroups.shown(results, anonymous),
         published=published_table(results),
         correction=CORRECTIONS[study.statistics.correction],
         level=confidence(study.statistics.alpha),

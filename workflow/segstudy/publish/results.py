@@ -13,6 +13,7 @@ from segstudy.cases import Case, Split, read_cases, read_splits, repaired_labels
 from segstudy.errors import InputError
 from segstudy.files import read_json
 from segstudy.jobs.results import ResultPaths
+from segstudy.participants import of_cases, read_participants
 from segstudy.publish.look import Look
 from segstudy.study import PluginTrainerModel, Study, UntrainedModel
 from segstudy.training_splits import LEAK_CHECK
@@ -49,6 +50,14 @@ class Results:
         """Return the cases of the dataset that passed the audit, with the labels as delivered."""
         path = self._needed(self.paths.cases(dataset), "download", f"audit of {dataset}")
         return read_cases(path)
+
+    def participants(self, dataset: str) -> dict[str, dict[str, str]]:
+        """Return what is known of the subjects: case -> column -> cell; nothing where no table says anything."""
+        path = Path(self.paths.participants(dataset))
+        if not self.study.datasets[dataset].has_participants or not path.is_file():
+            return {}
+        cases = {case.case: case.subject for case in self.cases(dataset)}
+        return of_cases(cases, [read_participants(path)])
 
     def problems(self, dataset: str) -> pandas.DataFrame:
         """Return the audit's findings; columns dataset, case, file, problem, verdict."""
@@ -313,6 +322,22 @@ class Results:
         return self._table(self.paths.statistic("places"), "statistics", "statistics", columns)
 
     @cached_property
+    def subgroups(self) -> pandas.DataFrame:
+        """Return the summary of each model in each group of subjects, of a study with subgroups."""
+        columns = ("dataset", "column", "group", "model", "structure", "metric", "n_subjects")
+        columns += ("n_cases", "n_infinite", "mean", "ci_low", "ci_high", "median", "remark")
+        return self._table(self.paths.statistic("subgroups"), "statistics", "statistics", columns)
+
+    @cached_property
+    def subgroup_tests(self) -> pandas.DataFrame:
+        """Return the comparisons of groups of subjects, of a study with subgroups."""
+        columns = ("dataset", "column", "comparison", "group_a", "group_b", "model", "structure")
+        columns += ("metric", "test", "estimate", "ci_low", "ci_high", "p", "p_adjusted", "remark")
+        return self._table(
+            self.paths.statistic("subgroup_tests"), "statistics", "statistics", columns
+        )
+
+    @cached_property
     def all_values(self) -> pandas.DataFrame:
         """Return the compared values: one a dataset, structure, metric, model and case."""
         columns = ("dataset", "structure", "metric", "model", "case", "subject", "value", "missing")
@@ -422,7 +447,14 @@ _TEXT = dict.fromkeys(
             "model_b",
             "test",
             "effect_name",
+            "estimate_name",
             "remark",
+            "column",
+            "comparison",
+            "group",
+            "group_a",
+            "group_b",
+            "unit",
             "verdict",
             "slightly_better",
             "problem",

@@ -222,6 +222,7 @@ def _comparable(study: Study) -> dict[str, Any]:
     """Return what a study says but for paths, commands and words, which are not published as they are."""
     content = study.model_dump(mode="json", exclude={"schema_version", "title", "description"})
     for dataset in content["datasets"].values():
+        dataset.pop("participants", None)
         for key in PLACES:
             dataset["source"].pop(key, None)
         (dataset["repair"] or {}).pop("reference_case", None)
@@ -266,6 +267,7 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
         for key in PLACES:
             if content["datasets"][name]["source"].get(key) not in roles:
                 put(("datasets", name, "source"), key, getattr(dataset.source, key, None))
+        put(("datasets", name), "participants", dataset.participants)
         if dataset.repair:
             put(("datasets", name, "repair"), "reference_case", dataset.repair.reference_case)
     for name, model in public.models.items():
@@ -350,6 +352,8 @@ def _gaps(content: Mapping[str, Any], names: Mapping | None) -> Iterator[str]:
             role = dataset["source"].get(key)
             if role and "://" not in role:
                 yield f"`datasets.{name}.source.{key}` is {role}"
+        if dataset.get("participants"):
+            yield f"`datasets.{name}.participants` is {dataset['participants']}"
         if names and (dataset.get("repair") or {}).get("reference_case"):
             yield f"`datasets.{name}.repair.reference_case` is the name of a case"
     for name, model in content["models"].items():

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 from segstudy import subgroup_words, verdict_words
+from segstudy.groups import FEWEST_TESTED
 from segstudy.statistics.analysis import Analysis
 from segstudy.statistics.completion import OTHER, listing
-from segstudy.statistics.subgroups import FEWEST_TESTED, Subgroups
+from segstudy.statistics.subgroups import Subgroups
 from segstudy.study import Statistics
 from segstudy.words import confidence, count
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from segstudy import metric
 from segstudy.errors import InputError
-from segstudy.groups import Grouping, grouped
+from segstudy.groups import FEW, FEWEST_TESTED, Grouping, grouped
 from segstudy.level import fewest_subjects
 from segstudy.log import log
 from segstudy.participants import of_cases, read_all
@@ -28,11 +28,6 @@ from segstudy.statistics.swap import swap
 from segstudy.statistics.values import chosen_metrics
 from segstudy.study import Statistics
 from segstudy.words import count
-
-FEWEST_TESTED = 5
-"""Subjects of a group below which it is described and not tested."""
-FEW = 10
-"""Subjects of a group below which the tables warn of it."""
 
 GROUPS = (
     *("dataset", "column", "group", "model", "structure", "metric", "unit"),

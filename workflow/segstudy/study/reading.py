@@ -69,6 +69,7 @@ def read_study(
     content.setdefault("name", name_of(path))
     replaced = {} if source_path is None else _replacements(content, source_path, path)
     _place_sources(content, path, replaced, place)
+    _place_participants(content, path, place)
     _place_predictions(content, path, place)
     _find_values(content, path, place)
     if content.get("quick") is True and isinstance(content.get("models"), dict):
@@ -200,6 +201,12 @@ def check_sources(study: Study, file: Path | str) -> None:
     """
     _check_predictions(study, file)
     for name, dataset in study.datasets.items():
+        if dataset.participants and not Path(dataset.participants).is_file():
+            key, table = ("datasets", name, "participants"), Path(dataset.participants)
+            raise InputError(
+                f"{file}{Places(file)(key)}: {'.'.join(key)}: {table}: no such file; expected a table of subjects, "
+                f".tsv or .csv{_near(table)}"
+            )
         text = getattr(dataset.source, "path", None)
         if not text:
             continue
@@ -288,6 +295,26 @@ def _place_sources(
             key = ("datasets", name, "source", "path")
             where = f"{file}{place(key)}: {'.'.join(key)}"
             source["path"] = paths.from_study_file(source["path"], file, where)
+
+
+def _place_participants(content: dict, file: Path, place: Callable[[Keys], str]) -> None:
+    """Take the tables of subjects from the study file's folder.
+
+    Parameters
+    ----------
+    content
+        The study file's keys and values, which are changed.
+    file
+        The study file.
+    place
+        Gives the place of a key in the file.
+    """
+    datasets = content.get("datasets")
+    for name, dataset in datasets.items() if isinstance(datasets, dict) else ():
+        if isinstance(dataset, dict) and isinstance(dataset.get("participants"), str):
+            key = ("datasets", name, "participants")
+            where = f"{file}{place(key)}: {'.'.join(key)}"
+            dataset["participants"] = paths.from_study_file(dataset["participants"], file, where)
 
 
 def _place_predictions(content: dict, file: Path, place: Callable[[Keys], str]) -> None:

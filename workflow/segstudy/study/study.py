@@ -93,6 +93,7 @@ class Study(Settings):
         check_measured(self.metrics, [*self.structures, *self.composite_regions])
         _check_comparisons(self)
         _check_plan(self)
+        _check_subgroups(self)
         _check_style(self)
         return self
 
@@ -416,6 +417,16 @@ def _check_plan(study: Study) -> None:
                 raise ValueError(
                     f"statistics.{key}: {structure!r} is none of the structures ({', '.join(measured)})"
                 )
+
+
+def _check_subgroups(study: Study) -> None:
+    """Check that a table may have the columns that make subgroups."""
+    tested = {name: study.datasets[name] for name in study.tested_datasets}
+    if study.statistics.subgroups and not any(one.has_participants for one in tested.values()):
+        raise ValueError(
+            f"statistics.subgroups: {', '.join(study.statistics.subgroups)}: no tested dataset has a table of subjects; name "
+            f"one: datasets.{next(iter(tested))}.participants"
+        )
 
 
 def _check_style(study: Study) -> None:
