@@ -108,7 +108,8 @@ def drawn(private, tmp_path_factory):
 def _content(path) -> dict[str, bytes]:
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
-        return {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist()}
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        return {name: archive.read(name) for name in names}
 
 
 def _everything(content: dict[str, bytes]) -> str:

@@ -19,7 +19,7 @@ from segstudy.files import read_json, write_json, write_table, write_text, writi
 from segstudy.folds import of_subjects, unit, write_folds
 from segstudy.images.names import stem
 from segstudy.log import log
-from segstudy.publish import rerun
+from segstudy.publish import crate, rerun
 from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
@@ -40,7 +40,6 @@ from segstudy.publish.words import markdown
 from segstudy.study import PredictionsModel, Study, published_words
 
 CHECKSUMS = "SHA256SUMS"
-FOLDS = "settings.splits.tsv"
 WITH_IMAGES, ANONYMOUS = "--with-images", "--anonymous"
 _PATH = re.compile(
     r"(?<![\w./:])(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
@@ -81,7 +80,7 @@ def write_package(
         name would be in the zip; and where the study file is not that of the results.
     """
     names = numbered(results) if anonymous else None
-    leaks = sought(results, names)
+    leaks, times = sought(results, names), crate.recorded_times(results, to_the_day=anonymous)
     if leaks.too_ordinary:
         log.warning(
             "names that are ordinary words, which are replaced, but not looked for in the zip: %s",
@@ -103,6 +102,9 @@ def write_package(
         asked = {WITH_IMAGES: with_images, ANONYMOUS: anonymous}
         options = [option for option, is_asked in asked.items() if is_asked]
         add_rerun(results, top, study_file, options, origin, leaks, names)
+        write_json(
+            top / crate.METADATA, crate.crate(top, crate.run_of(results, origin, times), CONTENTS)
+        )
         check(top, leaks, _public_texts(results, origin), _of_others())
         write_text(top / CHECKSUMS, checksums(top))
         _zip(top, output)
@@ -189,9 +191,10 @@ def _check_words(study: Study, leaks: Leaks) -> None:
 
 
 def _of_others() -> list[bytes]:
-    """Return the files of NiiVue, which are published as they are."""
+    """Return the files of NiiVue and the rules, which are published as they are."""
     folder = resources.files("segstudy.publish").joinpath("niivue")
-    return [folder.joinpath(name).read_bytes() for name in ("niivue.umd.js", "LICENSE")]
+    niivue = [folder.joinpath(name).read_bytes() for name in ("niivue.umd.js", "LICENSE")]
+    return [*niivue, *(path.read_bytes() for path in crate.workflow_files())]
 
 
 def collect(
@@ -250,6 +253,7 @@ def collect(
     write_tables(results, top / "tables", anonymous)
     text = "\n\n".join(f"## {heading}\n\n{part}" for heading, part in methods(results))
     cited = list(dict.fromkeys(_CITATION.findall(text)))
+    crate.copy_workflow(top)
     write_text(top / "methods.md", methods_file(text))
     write_text(top / "references.bib", rerun.bibliography(cited, study, origin))
     write_text(top / "LICENCE.md", licences(results))
@@ -278,7 +282,7 @@ def licences(results: Results) -> str:
         "# Licences and citation",
         "",
         "- `methods.md`: CC0 1.0, no rights reserved.",
-        f"- Made with segstudy {segstudy.__version__} (MIT). Please cite it (`{rerun.CITATION}`) and the works in "
+        f"- Made with segstudy {segstudy.__version__} (MIT), of which `workflow/` is a part. Please cite it (`{rerun.CITATION}`) and the works in "
         "`references.bib`.",
         "- Figures and tables are the authors' own: say here under which licence you publish them.",
     ]
@@ -365,7 +369,7 @@ def add_rerun(
         folds = of_subjects(rows, study.splits)
         origins = {unit(row, study.splits): row.origin for row in rows if row.origin}
         dealt = all(origins.get(subject) in (SEED, JOINED) for subject in folds)
-        write_folds(top / FOLDS, folds, study.splits if dealt else None, origins)
+        write_folds(top / rerun.FOLDS, folds, study.splits if dealt else None, origins)
     write_text(top / rerun.LOCK, rerun.lock(results))
     write_text(top / rerun.CITATION, rerun.citation(origin))
     commands = rerun.commands(results, origin, gaps)
@@ -383,11 +387,12 @@ CONTENTS = {
     rerun.CITATION: "how to cite segstudy",
     "LICENCE.md": "licences, and what to cite",
     rerun.SETTINGS: "the study file, to run it again",
-    FOLDS: "each subject's fold, which a rerun takes from there",
+    rerun.FOLDS: "each subject's fold, which a rerun takes from there",
     f"{PLUGINS}/": "code of the study's own parts, which `settings.yaml` names",
     rerun.RESOLVED: "every setting, defaults included",
     rerun.LOCK: "the versions that ran",
     rerun.RECORD: "code, versions, seeds and commands",
+    f"{crate.WORKFLOW}/": "the rules that ran (MIT licence), to be read: a rerun takes those of segstudy",
     **{f"tables/{name}": holds for name, holds in TABLES.items()},
 }
 """File or folder of the zip -> what it holds."""
@@ -409,6 +414,7 @@ def _readme(study: Study, top: Path, options: Sequence[str], again: str) -> str:
             "| file | holds |",
             "|---|---|",
             *there,
+            f"| `{crate.METADATA}` | what each file is and which run made it, for programs (Workflow Run RO-Crate) |",
             f"| `{CHECKSUMS}` | check with `sha256sum --check {CHECKSUMS}` |",
             "",
             "Images of patients are in it." if WITH_IMAGES in options else "No image of a patient is in it.",
@@ -432,11 +438,13 @@ def _zip(top: Path, output: Path) -> None:
         writing(output) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
     ):
-        for path in _files(top):
-            entry = zipfile.ZipInfo(path.relative_to(top.parent).as_posix(), (1980, 1, 1, 0, 0, 0))
+        # Folders have entries of their own, and no folder is around them all: so an RO-Crate is read from its zip.
+        for path in sorted(top.rglob("*")):
+            name = f"{path.relative_to(top).as_posix()}{'/' * path.is_dir()}"
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, path.read_bytes())
+            entry.external_attr = (0o40755 << 16 | 0x10) if path.is_dir() else 0o644 << 16
+            archive.writestr(entry, b"" if path.is_dir() else path.read_bytes())
 
 
 def _write_key(path: Path, names) -> None:

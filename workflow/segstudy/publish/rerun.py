@@ -16,6 +16,7 @@ from segstudy.study import NnunetModel, Study, references
 
 SETTINGS, RESOLVED, LOCK = "settings.yaml", "settings.resolved.yaml", "requirements.lock"
 RECORD, CITATION = "provenance.json", "CITATION.cff"
+FOLDS = "settings.splits.tsv"
 
 
 @dataclass(frozen=True)
