@@ -92,6 +92,8 @@ def anonymised(
             _repair(results, dataset, cases, withheld_if_named, folder)
         if settings.audit_labels:
             _faults(results, dataset, cases, withheld_if_named, folder)
+    if Path(results.paths.analysis_plan).is_file():
+        _link(root / "analysis_plan.json", folder / "analysis_plan.json")
     splits = results.splits.copy()
     splits["case"], splits["subject"] = splits["case"].map(cases), splits["subject"].map(subjects)
     write_table(folder / "preprocess/splits.tsv", splits)
@@ -131,7 +133,7 @@ def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def renamed_study(study: Study, names: Mapping[str, Mapping[str, str]]) -> Study:
-    """Replace names in the study's settings and free texts."""
+    """Replace names in the study's settings and free texts, and withhold what leads to its authors."""
     datasets = {}
     for name, settings in study.datasets.items():
         if settings.repair:
@@ -144,7 +146,8 @@ def renamed_study(study: Study, names: Mapping[str, Mapping[str, str]]) -> Study
         "title": renamed(study.title, names) if study.title else study.title,
         "description": renamed(study.description, names) if study.description else "",
     }
-    return study.model_copy(update={"datasets": datasets, **words})
+    reporting = study.reporting.withheld().reworded(lambda text: renamed(text, names))
+    return study.model_copy(update={"datasets": datasets, "reporting": reporting, **words})
 
 
 def _faults(
