@@ -1,5 +1,6 @@
 # Figures, and the report that holds them.
 from segstudy.publish import catalogue
+from segstudy.publish.checklist_items import CHECKLISTS
 
 
 rule publish:
@@ -119,8 +120,10 @@ rule publish_report:
         ],
         published=shipped.RESOURCES / "published.csv",
         participants=list(INPUTS.participants(STUDY.datasets).values()),
+        checklists=[shipped.RESOURCES / f"checklists/{one.name}.tsv" for one in CHECKLISTS],
     output:
         PATHS.report,
+        reporting=directory(PATHS.reporting),
     log:
         PATHS.log("publish", "report"),
     benchmark:
@@ -141,14 +144,14 @@ rule publish_report:
         code=with_plugins(code_of_measured(STUDY, "publish.command"), STUDY.plugins().values()),
     shell:
         "python -m segstudy publish report --settings {params.settings:q}"
-        " --results {params.results:q} --figures {params.folder:q} --output {output:q}"
-        " 2>&1 | tee {log:q}"
+        " --results {params.results:q} --figures {params.folder:q} --output {output[0]:q}"
+        " --reporting {output.reporting:q} 2>&1 | tee {log:q}"
 
 
 # Made when it is asked for: `make publish STUDY=...`.
 rule publish_package:
     input:
-        report=rules.publish_report.output,
+        report=rules.publish_report.output[0],
         figures=rules.publish_figures.output,
         viewer=rules.publish_viewer.output,
         # Settings are in `params`; an edit of a remark changes the zip alone.

@@ -33,10 +33,22 @@ from segstudy.publish.package_tables import TABLES, write_tables
 from segstudy.publish.redaction import WITHHELD
 from segstudy.publish.results import Results
 from segstudy.study import check_sources, read_study
+from segstudy.study.reporting import WITHHELD as WITHHELD_OF_AUTHORS
 
 NAMES = ["DOE_JANE_1957", "smith-john-0042", "mueller_1933_02"]
 SECRETS = ("Jane Doe", "scans 1957", "somebody", "hospital-pacs-7", "dr.whoever.else")
 """What stands in folders, in headers, in logs and in remarks, and in no text that is published."""
+
+LEADING = ("Dr Quixotte", "IRB-77123", "Saint Nowhere", "NCT0771234", "nowhere.example")
+"""What the authors state of themselves, which an anonymous zip withholds."""
+REPORTING = {
+    "authors": [LEADING[0]],
+    "ethics": f"Approved as {LEADING[1]}",
+    "sources": f"Hospital of {LEADING[2]}",
+    "registration": LEADING[3],
+    "availability": {"data": f"on request from {LEADING[4]}"},
+    "eligibility": "Adults with a contrast-enhanced scan",
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +60,7 @@ def private(tmp_path_factory) -> Results:
         models=("enet", "unet_3d"),
         structures=("heart", "aorta"),
         description=f"Hearts and aortas, from {path}.",
+        reporting=REPORTING,
     )
     source = settings.datasets["thorax"].source.model_copy(update={"path": path})
     repair = settings.datasets["thorax"].repair.model_copy(update={"reference_case": NAMES[0]})
@@ -237,6 +250,24 @@ def test_checksums_tell_no_name_of_those_who_have_the_data(anonymous, private):
     assert not [digest for digest in digests if digest in text]
 
 
+def test_anonymous_withholds_what_leads_to_the_authors(anonymous, usual):
+    usual = _content(usual)
+    for content in (usual, anonymous):
+        names = {
+            name.split("/")[-1] for name in content if name.startswith("reporting/checklists/")
+        }
+        assert {"claim.html", "ridge.md", "metrics_reloaded.csv"} <= names and len(names) == 9
+        claim = content["reporting/checklists/claim.csv"].decode()
+        assert REPORTING["eligibility"] in claim
+        assert 'href="reporting/checklists/claim.html"' in content["report.html"].decode()
+    told, hidden = _everything(usual), _everything(anonymous)
+    assert [word for word in LEADING if word in told] == list(LEADING)
+    assert not [word for word in LEADING if word in hidden or _pressed(word) in _pressed(hidden)]
+    settings = yaml.safe_load(anonymous["settings.yaml"])["reporting"]
+    assert settings["eligibility"] == REPORTING["eligibility"]
+    assert settings["ethics"] == WITHHELD_OF_AUTHORS
+
+
 def test_anonymous_tells_neither_commit_nor_address(anonymous, usual):
     known = json.loads(_content(usual)["provenance.json"])["segstudy"]
     told = json.loads(anonymous["provenance.json"])["segstudy"]
@@ -354,6 +385,7 @@ def test_the_settings_of_the_zip_are_a_study_file_that_runs_again(anonymous, pri
     content["datasets"]["thorax"]["source"]["path"] = thorax.source.path
     content["datasets"]["thorax"]["repair"]["reference_case"] = NAMES[0]
     content["description"] = private.study.description
+    content["reporting"] = REPORTING
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content))
     assert read_study(tmp_path / "settings.yaml") == private.study
 
@@ -371,6 +403,7 @@ def test_the_settings_of_the_zip_are_a_study_file_that_runs_again(anonymous, pri
         ("description", "From file:///x", "a path or an address"),
         ("description", "From http://me:pass@here/x", "a path or an address"),
         ("description", "Like doe jane 1957", "the name 'DOE_JANE_1957'"),
+        ("reporting.eligibility", "For Jane-Doe.", "'(?i:jane doe)'"),
         ("description", "Like xsmithjohn0042y", "the name 'smith-john-0042'"),
     ],
 )
@@ -379,6 +412,9 @@ def test_the_authors_own_words_are_refused_where_they_tell(
 ):
     text = text.format(root=private.root.resolve())
     study = private.study.model_copy(update={key: text})
+    if key.startswith("reporting."):
+        stated = private.study.reporting.model_copy(update={key.partition(".")[2]: text})
+        study = private.study.model_copy(update={"reporting": stated})
     with pytest.raises(InputError, match=f"^{key} of the study file: .*({told})"):
         write_package(Results(study, private.root), drawn, tmp_path / "x.zip", anonymous=True)
     assert not list(tmp_path.iterdir())

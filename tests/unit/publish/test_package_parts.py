@@ -12,7 +12,8 @@ from markdown_it import MarkdownIt
 
 from segstudy.publish.leaks import Leaks
 from segstudy.publish.methods import methods
-from segstudy.publish.package import add_rerun, methods_file
+from segstudy.publish.methods_files import as_markdown
+from segstudy.publish.package import add_rerun
 from segstudy.publish.rerun import Code
 from segstudy.publish.results import SPLIT_COLUMNS, Results
 from segstudy.study import read_study
@@ -36,20 +37,19 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_shown_in_the_methods_as_they_are(name):
-    text = f"## Data\n\nModels were {name} and U-Net [[molder2021]]."
-    assert f"Models were {name} and U-Net [@molder2021]." in shown(methods_file(text))
+    parts = [("Data", f"Models were {name} and U-Net [[molder2021]].")]
+    assert f"Models were {name} and U-Net [@molder2021]." in shown(as_markdown(parts))
 
 
 def test_formulas_and_citations_of_pandoc_are_only_those_meant():
     """markdown-it knows neither."""
-    text = methods_file("## Data\n\nNet $mean$ of a@b [@x], as in [[molder2021]].")
+    text = as_markdown([("Data", "Net $mean$ of a@b [@x], as in [[molder2021]].")])
     assert r"\$mean\$ of a\@b \[\@x], as in [@molder2021]." in text
 
 
 def test_the_methods_of_a_study_are_shown_whole_and_name_segstudy(plain):
-    text = "\n\n".join(f"## {heading}\n\n{part}" for heading, part in methods(plain))
-    assert "[[segstudy]]" in text
-    seen = re.sub(r"\[@(\w+)\]", r"[[\1]]", shown(methods_file(text)))
+    assert any("[[segstudy]]" in text for _, text in methods(plain))
+    seen = re.sub(r"\[@(\w+)\]", r"[[\1]]", shown(as_markdown(methods(plain))))
     for _, part in methods(plain):
         assert part in seen
 

@@ -235,6 +235,11 @@ class ResultPaths:
         """The report."""
         return self._path("report.html")
 
+    @property
+    def reporting(self) -> str:
+        """The folder of what reviewers ask for: checklists, model cards, methods text and tables."""
+        return self._path("reporting")
+
     def package(self, study: str) -> str:
         """Return the zip of a finished study."""
         return self._path(f"{study}.zip")

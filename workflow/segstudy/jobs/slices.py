@@ -180,12 +180,13 @@ COMPARED_BY = (
 
 
 def figure_settings(study: Study) -> Study:
-    """Return the settings of the figures: all but where jobs run and how cases are divided into them."""
+    """Return the settings of the figures: all but where jobs run, how cases are divided into them and what authors state."""
     models = {name: model.at_default(WHERE_JOBS_RUN) for name, model in study.models.items()}
     datasets = {
         name: dataset.at_default(("cases_per_job",)) for name, dataset in study.datasets.items()
     }
-    return study.model_copy(update={"models": models, "datasets": datasets})
+    update = {"models": models, "datasets": datasets}
+    return study.at_default(("reporting",)).model_copy(update=update)
 
 
 def viewer_settings(study: Study) -> Study:

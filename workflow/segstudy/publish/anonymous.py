@@ -140,7 +140,7 @@ def renamed(text: str, names: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def renamed_study(study: Study, names: Mapping[str, Mapping[str, str]]) -> Study:
-    """Replace names in the study's settings and free texts."""
+    """Replace names in the study's settings and free texts, and withhold what leads to its authors."""
     datasets = {}
     for name, settings in study.datasets.items():
         if settings.repair:
@@ -153,7 +153,8 @@ def renamed_study(study: Study, names: Mapping[str, Mapping[str, str]]) -> Study
         "title": renamed(study.title, names) if study.title else study.title,
         "description": renamed(study.description, names) if study.description else "",
     }
-    return study.model_copy(update={"datasets": datasets, **words})
+    reporting = study.reporting.withheld().reworded(lambda text: renamed(text, names))
+    return study.model_copy(update={"datasets": datasets, "reporting": reporting, **words})
 
 
 def _faults(

@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for step in (report, package):
         step.add_argument("--figures", required=True, type=Path, help="folder that `figures` wrote")
     report.add_argument("--output", required=True, type=Path, help="report.html")
+    report.add_argument(
+        "--reporting", type=Path, help="folder of checklists, model cards, methods and tables"
+    )
     package.add_argument("--output", required=True, type=Path, help="the zip")
     package.add_argument(
         "--study-file", type=Path, help="study file that the user wrote, for the zip"
@@ -61,5 +64,8 @@ def run(options: argparse.Namespace) -> None:
         )
     else:
         from segstudy.publish.report import write_report
+        from segstudy.publish.reporting import write_reporting
 
+        if options.reporting:
+            write_reporting(results, options.reporting)
         write_report(results, options.figures, options.output)

@@ -24,7 +24,7 @@ from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.leaks import Leaks, Sought, check
-from segstudy.publish.methods import methods
+from segstudy.publish.methods_files import write_methods
 from segstudy.publish.package_tables import TABLES, write_tables
 from segstudy.publish.redaction import (
     redacted,
@@ -32,7 +32,8 @@ from segstudy.publish.redaction import (
     registered_name,
     registry,
 )
-from segstudy.publish.report import VIEWER, write_report
+from segstudy.publish.report import REPORTING, VIEWER, write_report
+from segstudy.publish.reporting import write_reporting
 from segstudy.publish.results import Results
 from segstudy.publish.settings_file import PLUGINS, write_resolved, write_settings
 from segstudy.publish.viewer import write_viewer
@@ -174,8 +175,8 @@ def _check_words(study: Study, leaks: Leaks) -> None:
                 "`name` has that of its file)"
             )
     public = redacted(study)
-    for key in ("title", "description"):
-        text = getattr(public, key)
+    words = [(key, getattr(public, key)) for key in ("title", "description")]
+    for key, text in [*words, *public.reporting.texts()]:
         hit = leaks.find_in_words(text)
         if hit:
             raise InputError(
@@ -245,35 +246,16 @@ def collect(
     shutil.copyfile(figure_folder / LAYERS, drawn / LAYERS)
     if with_images:
         write_viewer(results, top / VIEWER)
+    write_reporting(results, top / REPORTING, with_methods=False)
     write_report(
         results, drawn, top / "report.html", with_images, published=True, anonymous=anonymous
     )
     (drawn / LAYERS).unlink()
 
     write_tables(results, top / "tables", anonymous)
-    text = "\n\n".join(f"## {heading}\n\n{part}" for heading, part in methods(results))
-    cited = list(dict.fromkeys(_CITATION.findall(text)))
     crate.copy_workflow(top)
-    write_text(top / "methods.md", methods_file(text))
-    write_text(top / "references.bib", rerun.bibliography(cited, study, origin))
+    write_methods(results, top, origin)
     write_text(top / "LICENCE.md", licences(results))
-
-
-_CITATION = re.compile(r"\[\[(\w+)\]\]")
-
-
-def methods_file(text: str) -> str:
-    """Write the methods as Markdown: names as they are, citations as pandoc reads them.
-
-    Parameters
-    ----------
-    text
-        Headings and text of `methods`, with citations as `[[key]]`.
-    """
-    words = _CITATION.split(text)  # words and keys by turns
-    words[::2] = map(markdown, words[::2])
-    words[1::2] = [f"[@{key}]" for key in words[1::2]]
-    return f"# Methods\n\n{''.join(words)}\n\nThis text is free to use (CC0 1.0).\n"
 
 
 def licences(results: Results) -> str:
@@ -281,7 +263,7 @@ def licences(results: Results) -> str:
     lines = [
         "# Licences and citation",
         "",
-        "- `methods.md`: CC0 1.0, no rights reserved.",
+        "- `methods.md`, `methods.tex`, `methods.html`: CC0 1.0, no rights reserved.",
         f"- Made with segstudy {segstudy.__version__} (MIT), of which `workflow/` is a part. Please cite it (`{rerun.CITATION}`) and the works in "
         "`references.bib`.",
         "- Figures and tables are the authors' own: say here under which licence you publish them.",
@@ -382,7 +364,10 @@ CONTENTS = {
     "report.html": "everything to read, in any browser, offline",
     "figures/": "each figure as PNG (300 dpi), SVG and PDF, and the table it was drawn from",
     "viewer/": "chosen cases in 3D; open `viewer/index.html`",
+    f"{REPORTING}/": "for reviewers: checklists, model cards, tables for a paper",
     "methods.md": "the methods text",
+    "methods.tex": "the same for LaTeX, with `references.bib`",
+    "methods.html": "the same for Word or LibreOffice, which open it",
     "references.bib": "what it cites, and segstudy",
     rerun.CITATION: "how to cite segstudy",
     "LICENCE.md": "licences, and what to cite",

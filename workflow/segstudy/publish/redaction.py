@@ -81,7 +81,9 @@ def redacted(study: Study, called: Callable[[str], str] = label) -> Study:
     publish = study.publish.model_copy(
         update={"figures": tuple(map(called, study.publish.figures))}
     )
+    reporting = study.reporting.reworded(lambda text: without_sources(text, study))
     parts = {"datasets": datasets, "models": models, "metrics": metrics, "publish": publish}
+    parts["reporting"] = reporting
     return study.model_copy(update={**parts, **words})
 
 

@@ -27,6 +27,7 @@ from segstudy.publish import (
     verdicts,
 )
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, Figure, figures
+from segstudy.publish.checklist_items import CHECKLISTS
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.draw.comparison import CORRECTIONS, significant
 from segstudy.publish.explorer import explorer, slice_files
@@ -42,7 +43,7 @@ UNBROKEN = 24
 """Signs of a name that a cell of a table keeps on one line."""
 PRINTED_MM = (120.0, 118.0)
 """Width of a page-wide figure in the printed report, and the most height of any: two stand on a page."""
-VIEWER = "viewer"  # folder beside the report
+VIEWER, REPORTING = "viewer", "reporting"  # folders beside the report
 FILES = "report_files"  # likewise, where one file would be larger than this:
 MOST_BYTES = 30_000_000
 
@@ -153,6 +154,7 @@ def render(
     }
     environment.filters["stage_text"] = redaction.stage_text
     return environment.get_template("report.html").render(
+        reporting=reporting_files(output.parent),
         study=study,
         title=public.title or plain(study.name),
         description=public.description,
@@ -200,6 +202,40 @@ def render(
         style=Markup(_package_file("report.css")),
         script=Markup(_package_file("report.js")),
     )
+
+
+def reporting_files(beside: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List the files for reviewers beside a report: what they are, and the name and address of each."""
+    kinds = {
+        "Checklists": [
+            (
+                f"{one.title}{f' ({suffix.upper()})' if suffix != 'html' else ''}",
+                f"checklists/{one.name}.{suffix}",
+            )
+            for one in CHECKLISTS
+            for suffix in ("html", "md", "csv")
+        ],
+        "Model cards": [
+            (path.parent.name, path.relative_to(beside / REPORTING).as_posix())
+            for path in sorted((beside / REPORTING).glob("model_cards/*/README.md"))
+        ],
+        "Methods text": [
+            (name, name) for name in ("methods.md", "methods.tex", "methods.html", "references.bib")
+        ],
+        "Tables for a paper": [
+            (path.name, f"tables/{path.name}")
+            for path in sorted((beside / REPORTING).glob("tables/*"))
+        ],
+    }
+    found = {
+        kind: [
+            (name, f"{REPORTING}/{place}")
+            for name, place in files
+            if (beside / REPORTING / place).is_file()
+        ]
+        for kind, files in kinds.items()
+    }
+    return [(kind, files) for kind, files in found.items() if files]
 
 
 def _package_file(name: str) -> str:

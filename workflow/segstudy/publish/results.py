@@ -351,6 +351,23 @@ class Results:
             self.paths.statistic("false_positives"), "statistics", "statistics", columns
         )
 
+    @cached_property
+    def subgroups(self) -> pandas.DataFrame:
+        """Return `statistics/subgroups.csv`; empty where results were not split by subgroups."""
+        path = Path(self.paths.statistic("subgroups"))
+        columns = (
+            "dataset",
+            "column",
+            "group",
+            "model",
+            "structure",
+            "metric",
+            "n_subjects",
+            "mean",
+            "sd",
+        )
+        return _read(path, columns) if path.is_file() else pandas.DataFrame(columns=list(columns))
+
     def values(self, dataset: str, metric: str) -> pandas.DataFrame:
         """Return one value a case, structure and model: the mean over folds and seeds that predicted the case.
 

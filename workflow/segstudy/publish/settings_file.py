@@ -220,7 +220,8 @@ def _read_quietly(file: Path) -> Study:
 
 def _comparable(study: Study) -> dict[str, Any]:
     """Return what a study says but for paths, commands and words, which are not published as they are."""
-    content = study.model_dump(mode="json", exclude={"schema_version", "title", "description"})
+    left_out = {"schema_version", "title", "description", "reporting"}
+    content = study.model_dump(mode="json", exclude=left_out)
     for dataset in content["datasets"].values():
         dataset.pop("participants", None)
         for key in PLACES:
@@ -241,6 +242,8 @@ def _changed(ran: Study, read: Study) -> list[str]:
 def _check_same(read: Study, ran: Study, file: Path) -> None:
     """Refuse a study file that was changed since the study ran."""
     changed = _changed(ran, read)
+    if read.reporting != ran.reporting:
+        changed.append("reporting")
     if changed:
         raise InputError(
             f"{file}: {changed[0]}: says something else than the settings of these results; run the study again, "
@@ -263,6 +266,14 @@ def _edits(content: dict[str, Any], public: Study) -> Edits:
 
     for key in ("title", "description"):
         put((), key, getattr(public, key))
+    stated = public.reporting.model_dump(mode="json")
+    for key, value in stated.items():
+        if key not in (content.get("reporting") or {}):
+            continue
+        if not isinstance(value, dict):
+            put(("reporting",), key, value)
+        for inner in value if isinstance(value, dict) else ():
+            put(("reporting", key), inner, value[inner])
     for name, dataset in public.datasets.items():
         for key in PLACES:
             if content["datasets"][name]["source"].get(key) not in roles:

@@ -27,6 +27,7 @@ from segstudy.study.predictions import PredictionsModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.reading import as_written, check_sources, from_json, read_study
 from segstudy.study.repair import Elastix, Repair
+from segstudy.study.reporting import Availability, Fingerprint, Reporting
 from segstudy.study.settings import Settings
 from segstudy.study.sources import (
     BidsSource,
@@ -65,6 +66,7 @@ __all__ = [
     "AnyModel",
     "AttentionUnetModel",
     "Augmentation",
+    "Availability",
     "BidsSource",
     "Cohort",
     "Dataset",
@@ -73,6 +75,7 @@ __all__ = [
     "ExternalModel",
     "ExternalSettings",
     "FilesSource",
+    "Fingerprint",
     "FitSettings",
     "FolderSource",
     "GridSettings",
@@ -98,6 +101,7 @@ __all__ = [
     "Preprocess",
     "Repair",
     "RepairedCohort",
+    "Reporting",
     "ResampleSettings",
     "Schedule",
     "Settings",

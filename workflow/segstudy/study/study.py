@@ -26,6 +26,7 @@ from segstudy.study.nnunet import NnunetModel
 from segstudy.study.predictions import PredictionsModel
 from segstudy.study.preprocessing import Preprocess, Splits
 from segstudy.study.quick import FOLDS, IN_BRIEF
+from segstudy.study.reporting import Reporting
 from segstudy.study.settings import INTERNAL, Name, Pairs, Settings
 from segstudy.study.study_model import StudyModel, UntrainedModel
 
@@ -58,6 +59,7 @@ class Study(Settings):
     metrics: Metrics = Metrics()
     statistics: Statistics = Statistics()
     publish: Publish = Publish()
+    reporting: Reporting = Reporting()
     grids: dict[Name, dict[Name, dict[str, Any]]] = Field(
         {},
         description="not written: what each `grid_search` of a model became, model by model",

@@ -1,0 +1,271 @@
+"""Model cards, tables and methods text: their numbers are those of the tables, and their formats are what they say."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+
+import builder
+import numpy as np
+import pandas
+import pytest
+import yaml
+from test_checklists import everything_stated, with_reporting
+
+from segstudy.files import write_table
+from segstudy.publish import methods_files, model_cards, paper_tables
+from segstudy.publish.facts import FACTS
+from segstudy.publish.latex import escaped
+from segstudy.publish.methods import methods
+from segstudy.publish.reporting import write_reporting
+from segstudy.publish.rerun import Code
+from segstudy.publish.results import Results
+
+CODE = Code("0.2.0", "d" * 64)
+
+
+@pytest.fixture(scope="module")
+def folder(plain, tmp_path_factory):
+    path = tmp_path_factory.mktemp("reviewers") / "reporting"
+    write_reporting(plain, path)
+    return path
+
+
+def front(text: str) -> dict:
+    return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)[1])
+
+
+def summary(results: Results) -> list[dict]:
+    with (results.root / "statistics/summary.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+# --- model cards --------------------------------------------------------------------------------
+
+
+def test_a_card_has_the_means_of_the_summary(plain, folder):
+    for name in plain.study.models:
+        head = front((folder / "model_cards" / name / "README.md").read_text())
+        index = head["model-index"][0]["results"][0]["metrics"]
+        shown = {
+            (one["type"], one["name"].split(", ")[1].split(" (")[0]): one["value"] for one in index
+        }
+        rows = [row for row in summary(plain) if row["model"] == name]
+        held = {
+            (row["metric"], row["structure"]): float(row["mean"])
+            for row in rows
+            if row["metric"] in ("dice", "hd95_mm", "nsd_2mm")
+        }
+        assert shown == pytest.approx(held)
+        bundle = json.loads((folder / "model_cards" / name / "metadata.json").read_text())
+        told = {
+            f"thorax_{metric}_{structure}_mean": value
+            for (metric, structure), value in held.items()
+        }
+        assert bundle["eval_metrics"] == pytest.approx(told)
+
+
+def test_front_matter_has_what_hugging_face_asks_for(plain):
+    head = model_cards.front_matter(plain, "enet")
+    assert "license" not in head  # none was stated
+    assert set(head) == {"library_name", "pipeline_tag", "tags", "metrics", "model-index"}
+    (index,) = head["model-index"]
+    for result in index["results"]:
+        assert {"type", "name"} == set(result["task"]) == set(result["dataset"])
+        assert all({"type", "name", "value"} == set(one) for one in result["metrics"])
+    stated = with_reporting(plain, licence="cc-by-4.0")
+    assert model_cards.front_matter(stated, "enet")["license"] == "cc-by-4.0"
+
+
+MANDATORY = {
+    *("version", "monai_version", "pytorch_version", "numpy_version", "optional_packages_version"),
+    *("task", "description", "authors", "copyright", "network_data_format"),
+}
+OF_TENSORS = {
+    *("type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data"),
+    "channel_def",
+}
+"""Keys that MONAI's bundle specification asks for."""
+
+
+def test_bundle_metadata_has_the_mandatory_keys_and_the_classes(plain):
+    bundle = model_cards.bundle(plain, "unet_3d")
+    assert set(bundle) >= MANDATORY
+    assert all(bundle[key] for key in MANDATORY)
+    formats = bundle["network_data_format"]
+    (image,), (pred,) = formats["inputs"].values(), formats["outputs"].values()
+    for tensor in (image, pred):
+        assert set(tensor) >= OF_TENSORS
+        assert tensor["num_channels"] == len(tensor["channel_def"])
+        assert tensor["spatial_shape"] == [32, 32, 12]
+    assert pred["channel_def"] == {"0": "background", "1": "heart", "2": "aorta"}
+    assert bundle["pytorch_version"] == "2.13.0"  # as the trainings recorded it
+    assert bundle["authors"] == "(author: reporting.authors)"
+
+
+def test_what_the_authors_state_is_in_the_card_and_nothing_stands_for_what_they_do_not(
+    plain, folder
+):
+    told = model_cards.card(with_reporting(plain, **everything_stated()), "enet")
+    for field in ("intendeduse", "outofscope", "ethics", "authors", "contact", "limitations"):
+        assert f"word{field}" in told
+    assert "(author:" not in told
+    bare = (folder / "model_cards/enet/README.md").read_text()
+    for field in ("intended_use", "out_of_scope", "ethics", "authors", "licence", "limitations"):
+        assert f"(author: `reporting.{field}`)" in bare
+    assert "By subgroup" not in bare
+
+
+def test_a_card_tells_subgroups_where_there_are_such(tmp_path):
+    settings = builder.study(models=("enet",), repair=False)
+    root = builder.build(tmp_path / "results", settings, cases=3)
+    columns = [
+        "dataset",
+        "column",
+        "group",
+        "model",
+        "structure",
+        "metric",
+        "n_subjects",
+        "mean",
+        "sd",
+    ]
+    rows = [("thorax", "sex", "F", "enet", "heart", "dice", 2, 0.8125, 0.01),
+            ("thorax", "sex", "F", "other", "heart", "dice", 2, 0.1, 0.01)]  # fmt: skip
+    table = pandas.DataFrame(rows, columns=columns).assign(remark="fewer than 10 subjects")
+    write_table(root / "statistics/subgroups.csv", table)
+    results = Results(settings, root)
+    text = model_cards.card(results, "enet")
+    assert "| Sex: F | Heart | 0.812 ± 0.010 | 2 | fewer than 10 subjects |" in text
+    assert "0.100" not in text
+    assert FACTS["subgroups"].tell(results) == "Results by Sex."
+
+
+def test_a_model_of_others_has_a_card_and_no_network(plain):
+    content = plain.study.model_dump(exclude_defaults=True)
+    content["models"]["unet_3d"] = {
+        "network": "predictions",
+        "trainer": "predictions",
+        "files": "there/{case}.nii.gz",
+    }
+    results = Results(type(plain.study).model_validate(content), plain.root)
+    text = model_cards.card(results, "unet_3d")
+    assert "It was not trained in this study." in text
+    assert "What unet_3d was trained on: not known here." in text.replace("\\", "")
+    assert "Parameters" not in text
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def test_the_results_table_is_the_summary(plain, folder):
+    with (folder / "tables/results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    held = {(r["structure"], r["model"], r["metric"]): r for r in summary(plain)}
+    assert len(rows) == 2 * 2 * 3
+    for row in rows:
+        other = held[row["structure"], row["model"], row["metric"]]
+        for name in paper_tables.EXACT:
+            assert float(row[name]) == pytest.approx(float(other[name]), nan_ok=True), name
+    assert {row["unit"] for row in rows if row["metric"] == "hd95_mm"} == {"mm"}
+
+
+def test_infinite_values_are_shown_by_medians(plain, folder):
+    """A mean of the finite ones alone would hide the case that failed."""
+    infinite = {r["metric"] for r in summary(plain) if int(r["n_infinite"]) > 0}
+    assert "hd95_mm" in infinite and "dice" not in infinite
+    text = (folder / "tables/results.tex").read_text()
+    head = next(line for line in text.splitlines() if line.startswith("Structure"))
+    assert [", median [Q1, Q3]" in cell for cell in head.split(" & ")[2:5]] == [False, True, False]
+    medians = [float(r["median"]) for r in summary(plain)
+               if (r["metric"], r["model"], r["structure"]) == ("hd95_mm", "enet", "heart")]  # fmt: skip
+    assert f"{medians[0]:.2f} [" in text
+
+
+@pytest.mark.parametrize("name", ["plain", "one_model", "two_sites", "all_infinite", "long names"])
+def test_latex_tables_have_as_many_cells_as_columns(name, plain, scenario):
+    results = plain if name == "plain" else scenario(name)
+    for table in paper_tables.paper_tables(results):
+        text = paper_tables.as_latex(table)
+        columns = re.search(r"\{@\{\}([lr]+)@\{\}\}", text)[1]
+        lines = [
+            line for line in text.splitlines() if line.endswith(r"\\") and "caption" not in line
+        ]
+        assert len(lines) >= 1 + len(table.rows)
+        for line in lines:
+            assert len(re.findall(r"(?<!\\)&", line)) + 1 == len(columns) == len(table.head)
+        assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+        assert text.isascii() or name == "long names"
+        assert "n" in table.note and table.caption
+        page = paper_tables.as_html(table)
+        assert page.count("<tr>") == 1 + len(table.rows)
+
+
+def test_a_long_table_runs_over_pages(plain):
+    table = next(one for one in paper_tables.paper_tables(plain) if one.name == "tests")
+    longer = paper_tables.PaperTable(**{**vars(table), "rows": table.rows * 20})
+    text = paper_tables.as_latex(longer)
+    assert r"\begin{longtable}" in text and r"\endhead" in text and r"\begin{table}" not in text
+
+
+# --- methods ------------------------------------------------------------------------------------
+
+PRINTED = {
+    "left_lung & 50 % of #1 {x} ~ ^ $5": r"left\_lung \& 50 \% of \#1 \{x\} \textasciitilde{} \textasciicircum{} \$5",
+    "−3 ± 2 × 4 ≤ ∞°": r"$-$3 $\pm$ 2 $\times$ 4 $\leq$ $\infty$$^{\circ}$",
+    r"a\b <c>": r"a\textbackslash{}b \textless{}c\textgreater{}",
+}
+
+
+@pytest.mark.parametrize("text", PRINTED)
+def test_signs_of_latex_are_printed_as_they_are(text):
+    assert escaped(text) == PRINTED[text]
+
+
+def test_methods_of_all_formats_cite_the_same(plain, folder):
+    keys = methods_files.cited(methods(plain))
+    tex = (folder / "methods.tex").read_text()
+    cites = [key for group in re.findall(r"\\cite\{([^}]*)\}", tex) for key in group.split(",")]
+    assert list(dict.fromkeys(cites)) == keys
+    known = re.findall(r"@\w+\{(\w+),", (folder / "references.bib").read_text())
+    assert set(keys) <= set(known)
+    page = (folder / "methods.html").read_text()
+    assert page.count("<li>") == len(keys)
+    numbers = list(dict.fromkeys(re.findall(r"\[(\d+)\]", page)))
+    assert numbers == [str(place) for place in range(1, len(keys) + 1)]
+    assert tex.isascii()
+    words = re.sub(r"\[\[\w+\]\]", "", methods(plain)[0][1])
+    assert words in re.sub(r"\[\d+\]", "", page)
+
+
+def test_neighbouring_citations_share_a_bracket():
+    text = methods_files.as_latex([("Data", "As in [[a1]] [[b2]], and [[c3]].")])
+    assert r"As in~\cite{a1,b2}, and~\cite{c3}." in text
+
+
+def test_the_same_results_give_the_same_files(plain, folder, tmp_path):
+    write_reporting(plain, tmp_path / "again")
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 15
+    for file in files:
+        assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX engine")
+def test_latex_can_be_set(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "tex")
+    tables = "".join(
+        f"\\input{{{path.relative_to(folder)}}}\n" for path in sorted(folder.glob("tables/*.tex"))
+    )
+    (tmp_path / "tex/all.tex").write_text(
+        "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage[T1]{fontenc}\\usepackage{textcomp,booktabs,longtable}\n"
+        f"\\begin{{document}}\n{tables}\\end{{document}}\n"
+    )
+    for name in ("methods", "all"):
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", name]
+        done = subprocess.run(command, cwd=tmp_path / "tex", capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:]
+    assert np.all(
+        [(tmp_path / f"tex/{name}.pdf").stat().st_size > 5000 for name in ("methods", "all")]
+    )
