@@ -6,14 +6,11 @@ import re
 import shutil
 import subprocess
 
-import builder
 import numpy as np
-import pandas
 import pytest
 import yaml
 from test_checklists import everything_stated, with_reporting
 
-from segstudy.files import write_table
 from segstudy.publish import methods_files, model_cards, paper_tables
 from segstudy.publish.facts import FACTS
 from segstudy.publish.latex import escaped
@@ -117,29 +114,31 @@ def test_what_the_authors_state_is_in_the_card_and_nothing_stands_for_what_they_
     assert "By subgroup" not in bare
 
 
-def test_a_card_tells_subgroups_where_there_are_such(tmp_path):
-    settings = builder.study(models=("enet",), repair=False)
-    root = builder.build(tmp_path / "results", settings, cases=3)
-    columns = [
-        "dataset",
-        "column",
-        "group",
-        "model",
-        "structure",
-        "metric",
-        "n_subjects",
-        "mean",
-        "sd",
-    ]
-    rows = [("thorax", "sex", "F", "enet", "heart", "dice", 2, 0.8125, 0.01),
-            ("thorax", "sex", "F", "other", "heart", "dice", 2, 0.1, 0.01)]  # fmt: skip
-    table = pandas.DataFrame(rows, columns=columns).assign(remark="fewer than 10 subjects")
-    write_table(root / "statistics/subgroups.csv", table)
-    results = Results(settings, root)
+def test_a_card_tells_subgroups_where_there_are_such(scenario):
+    results = scenario("subgroups")
     text = model_cards.card(results, "enet")
-    assert "| Sex: F | Heart | 0.812 ± 0.010 | 2 | fewer than 10 subjects |" in text
-    assert "0.100" not in text
-    assert FACTS["subgroups"].tell(results) == "Results by Sex."
+    told = results.subgroups
+    told = told[(told["model"] == "enet") & (told["metric"] == "dice")]
+    for row in told.to_dict("records"):
+        value = f"{row['mean']:.3f} ± {row['sd']:.3f}"
+        assert (
+            f": {row['group']} | {results.look.structure(row['structure'])} | {value} | {row['n_subjects']} |"
+            in text
+        )
+    assert (
+        text.count("fewer than 10 subjects")
+        == (told["remark"].str.contains("fewer than 10")).sum()
+        > 0
+    )
+    assert FACTS["subgroups"].tell(results) == "Results by Sex, Age, Scanner and Site."
+
+
+def test_the_cohort_of_a_paper_is_table_1(scenario):
+    table = paper_tables.paper_tables(scenario("subgroups"))[0]
+    text = paper_tables.as_latex(table)
+    assert "Subjects & 16 \\\\" in text
+    female = [line for line in text.splitlines() if line.startswith("~~F ")]
+    assert female == ["~~F & 8 (50 \\%) \\\\"]
 
 
 def test_a_model_of_others_has_a_card_and_no_network(plain):

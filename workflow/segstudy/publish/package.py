@@ -246,7 +246,7 @@ def collect(
     shutil.copyfile(figure_folder / LAYERS, drawn / LAYERS)
     if with_images:
         write_viewer(results, top / VIEWER)
-    write_reporting(results, top / REPORTING, with_methods=False)
+    write_reporting(results, top / REPORTING, with_methods=False, anonymous=anonymous)
     write_report(
         results, drawn, top / "report.html", with_images, published=True, anonymous=anonymous
     )

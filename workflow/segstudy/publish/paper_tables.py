@@ -10,7 +10,7 @@ from typing import Any
 
 from segstudy.files import write_text
 from segstudy.metric import Metric
-from segstudy.publish import tables, verdicts
+from segstudy.publish import cohort, tables, verdicts
 from segstudy.publish.latex import escaped
 from segstudy.publish.methods_files import page
 from segstudy.publish.results import Results
@@ -18,6 +18,7 @@ from segstudy.publish.tables import Cell
 from segstudy.words import confidence
 
 FOLDER = "tables"
+INDENT = "\u00a0\u00a0"
 ON_ONE_PAGE = 40
 """Rows above which a table runs over pages."""
 EXACT = (
@@ -54,9 +55,9 @@ class PaperTable:
     csv_rows: list[list[str]]
 
 
-def write_paper_tables(results: Results, folder: Path) -> None:
-    """Write each table as LaTeX and CSV, and all of them as one page of HTML."""
-    found = paper_tables(results)
+def write_paper_tables(results: Results, folder: Path, anonymous: bool = False) -> None:
+    """Write each table as LaTeX and CSV, and all of them as one page of HTML; anonymous: as of `cohort.cohort_rows`."""
+    found = paper_tables(results, anonymous)
     for table in found:
         write_text(folder / f"{table.name}.tex", as_latex(table))
         write_text(folder / f"{table.name}.csv", as_csv(table))
@@ -64,9 +65,12 @@ def write_paper_tables(results: Results, folder: Path) -> None:
     write_text(folder / "tables.html", page("Tables", body))
 
 
-def paper_tables(results: Results) -> list[PaperTable]:
+def paper_tables(results: Results, anonymous: bool = False) -> list[PaperTable]:
     """Return the tables that a study has: results of each dataset, tests, verdicts and the cohort."""
-    found = [_cohort(results), *(_results(results, one) for one in tables.main_tables(results))]
+    found = [
+        _cohort(results, anonymous),
+        *(_results(results, one) for one in tables.main_tables(results)),
+    ]
     tested = tables.test_table(results)
     if tested["rows"]:
         found.append(_tests(results, tested))
@@ -86,19 +90,22 @@ def _of_cells(
     name: str, caption: str, note: str, head: list[str], rows: list[list[Cell]]
 ) -> PaperTable:
     """Return a table whose CSV has the exact value of each cell."""
-    exact = [[cell.exact for cell in row] for row in rows]
+    exact = [[cell.exact.strip() for cell in row] for row in rows]
     return PaperTable(name, caption, note, head, rows, head, exact)
 
 
-def _cohort(results: Results) -> PaperTable:
-    """Return a column a dataset, a row a property."""
-    cohorts = tables.cohort_tables(results)
-    names = list(dict.fromkeys(what for cohort in cohorts for what, _ in cohort["rows"]))
-    told = [dict(cohort["rows"]) for cohort in cohorts]
-    rows = [[Cell(what), *(Cell(one.get(what, "–")) for one in told)] for what in names]
-    head = ["Property", *(cohort["dataset"] for cohort in cohorts)]
-    note = "Volumes are those of the labels as delivered: median and range over the cases that have the structure."
-    return _of_cells("cohort", "The cohort.", note, head, rows)
+def _cohort(results: Results, anonymous: bool) -> PaperTable:
+    """Return Table 1: a column a dataset, a row a property or a value of it, which is indented."""
+    shown = cohort.shown(results, anonymous)
+    rows = [
+        [Cell(f"{INDENT if row['within'] else ''}{row['name']}"), *row["cells"]]
+        for row in shown["rows"]
+    ]
+    note = (
+        "IQR: from the first to the third quartile. Numbers of subjects are over subjects, whose scans are averaged; voxel sizes "
+        "and volumes over scans, volumes where the structure is there."
+    )
+    return _of_cells("cohort", "The cohort.", note, ["Property", *shown["heads"]], rows)
 
 
 def _results(results: Results, main: dict[str, Any]) -> PaperTable:

@@ -323,9 +323,11 @@ class Results:
 
     @cached_property
     def subgroups(self) -> pandas.DataFrame:
-        """Return the summary of each model in each group of subjects, of a study with subgroups."""
+        """Return the summary of each model in each group of subjects; empty for a study without subgroups."""
         columns = ("dataset", "column", "group", "model", "structure", "metric", "n_subjects")
-        columns += ("n_cases", "n_infinite", "mean", "ci_low", "ci_high", "median", "remark")
+        columns += ("n_cases", "n_infinite", "mean", "sd", "ci_low", "ci_high", "median", "remark")
+        if not self.study.statistics.subgroups:
+            return pandas.DataFrame(columns=list(columns))
         return self._table(self.paths.statistic("subgroups"), "statistics", "statistics", columns)
 
     @cached_property
@@ -350,23 +352,6 @@ class Results:
         return self._table(
             self.paths.statistic("false_positives"), "statistics", "statistics", columns
         )
-
-    @cached_property
-    def subgroups(self) -> pandas.DataFrame:
-        """Return `statistics/subgroups.csv`; empty where results were not split by subgroups."""
-        path = Path(self.paths.statistic("subgroups"))
-        columns = (
-            "dataset",
-            "column",
-            "group",
-            "model",
-            "structure",
-            "metric",
-            "n_subjects",
-            "mean",
-            "sd",
-        )
-        return _read(path, columns) if path.is_file() else pandas.DataFrame(columns=list(columns))
 
     def values(self, dataset: str, metric: str) -> pandas.DataFrame:
         """Return one value a case, structure and model: the mean over folds and seeds that predicted the case.
