@@ -56,7 +56,8 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     )
     if ranked:
         caption += (
-            " Medians, since distances are infinite; one that is infinite itself stands as ∞."
+            " Medians, since distances are infinite; one that is infinite itself stands as ∞, and an interval that "
+            "reaches the edge has no end there."
         )
     if (table["n_subjects"] < FEW).any():
         caption += f" Of groups with fewer than {FEW} subjects little can be told."
