@@ -262,8 +262,7 @@ def _prepare(rerun: _Rerun) -> None:
         shutil.copytree(folder, output / folder.name, dirs_exist_ok=True)
     if rerun.package.has_folds and not (output / FOLDS).exists():
         shutil.copyfile(source / FOLDS, output / FOLDS)
-    text = (source / SETTINGS).read_text(encoding="utf-8")
-    text = filled_in(text, SETTINGS, rerun.given, rerun.study)
+    text = filled_in(source / SETTINGS, rerun.given, rerun.study)
     if not (output / SETTINGS).is_file() or (output / SETTINGS).read_text("utf-8") != text:
         write_text(output / SETTINGS, text)
 

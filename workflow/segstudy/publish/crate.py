@@ -441,8 +441,8 @@ def _software(run: Run) -> Iterator[Entity]:
         "@id": "#snakemake",
         "@type": "ComputerLanguage",
         "name": "Snakemake",
-        "identifier": _reference("https://w3id.org/workflowhub/workflow-ro-crate#snakemake"),
-        "url": _reference("https://snakemake.readthedocs.io"),
+        "identifier": "https://w3id.org/workflowhub/workflow-ro-crate#snakemake",
+        "url": "https://snakemake.readthedocs.io",
         **({"version": run.versions["snakemake"]} if "snakemake" in run.versions else {}),
     }
     for name, version in run.versions.items():

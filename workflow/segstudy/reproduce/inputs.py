@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import yaml
+
 from segstudy.errors import InputError
 from segstudy.paths import expanded
 from segstudy.study import Study
-from segstudy.yaml_edits import YamlText
+from segstudy.yaml_files import read_yaml
 
 SOURCE = ("path", "url")
 NO_PATHS = ("command", "reference_case")
@@ -102,26 +104,31 @@ def still_lacking(
     return lines
 
 
-def filled_in(text: str, where: str, given: Mapping[str, str], study: Study) -> str:
-    """Return a study file with the given values in place of the roles.
+def filled_in(file: Path, given: Mapping[str, str], study: Study) -> str:
+    """Return a study file with the given values in place of the roles; without any, as it is.
 
     Parameters
     ----------
-    text, where
-        The study file, and its name for the error.
+    file
+        The study file.
     given
         Of `settings`.
     study
         What the file says.
     """
-    edited = YamlText(text, where)
+    if not given:
+        return file.read_text(encoding="utf-8")
+    content = read_yaml(file)
     for key, value in given.items():
-        keys = key.split(".")
-        if keys[-1] == "files" and "{" not in value:
+        *above, last = key.split(".")
+        inside = content
+        for name in above:
+            inside = inside[name]
+        if last == "files" and "{" not in value:
             # A folder in place of the role, below which the pattern stays.
-            value += study.models[keys[1]].files.partition(")")[2]
-        edited.put(keys, value)
-    return edited.text(lambda remark: remark)
+            value += study.models[above[-1]].files.partition(")")[2]
+        inside[last] = value
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
 
 def config(paths: Mapping[str, str], options: Iterable[str]) -> list[str]:

@@ -65,7 +65,7 @@ class Package:
         parts = [
             day,
             f"{duration(seconds)} of jobs in all" if seconds else "",
-            f"{memory:,.0f} MB" if memory else "",
+            f"at most {memory:,.0f} MB" if memory else "",
         ]
         return "; ".join(filter(None, [*parts, *machine]))
 
