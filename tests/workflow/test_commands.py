@@ -42,6 +42,7 @@ SKIPPED = {
     r"\$EDITOR|tmux|firefox": "needs a person",
     r"make (test|lint|format|bench|docs)|kills.py": "is the tests, the benchmarks or the pages themselves",
     r"^segstudy \w+( --\w+)?$|^segstudy \w+ STUDY": "is a command's name alone",
+    r"reproduce .*--yes": "trains a second time, which tests/workflow/test_rerun_from_zip.py does",
     r"^segstudy run my/study.yaml( --partial)?$": "trains for hours, of more scans than the README lists",
 }
 

@@ -1,6 +1,7 @@
 """A published zip, carried to a fresh clone with the data in another folder, gives the same tables again."""
 
 import csv
+import gzip
 import hashlib
 import os
 import re
@@ -31,7 +32,7 @@ def packed(workspace: Workspace, study: str, *config: str, again: bool = False) 
 
 def unpacked(path: Path, folder: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
-        archive.extractall(folder)
+        archive.extractall(folder / "tiny")
     return folder / "tiny"
 
 
@@ -95,20 +96,53 @@ def test_the_zip_alone_gives_the_same_tables(first, archive, tmp_path):
     planned = segstudy(zipped, clone.folder, "run", "settings.yaml", "-n", "--config", path)
     assert planned.returncode == 0, planned.stdout
     assert re.search(r"^train_fit +2$", planned.stdout, re.MULTILINE), planned.stdout
-    # As the README of the zip says, step 3 and 4.
     readme = (zipped / "README.md").read_text()
     assert "segstudy run settings.yaml --cores 1 --config path='{chest: PATH}'" in readme
-    again = unpacked(packed(clone, f"{zipped}/settings.yaml", path), tmp_path / "again")
+
+    output = tmp_path / "out"
+    words = [str(archive), "--yes", "--output", str(output)]
+    lacking = segstudy(tmp_path, clone.folder, "reproduce", *words)
+    assert lacking.returncode == 1 and "--path chest=PATH" in lacking.stdout
+    words += ["--path", f"chest={data / 'cohort.tsv'}"]
+    image = min(path for path in data.iterdir() if path.name.endswith(".nii.gz"))
+    whole = image.read_bytes()
+    image.write_bytes(gzip.compress(gzip.decompress(whole), 1))
+    other = segstudy(tmp_path, clone.folder, "reproduce", *words)
+    assert other.returncode == 1 and "the data are not those of the package: " in other.stdout
+    assert not (output / "results/tiny/train").exists()
+    image.write_bytes(whole)
+
+    done = segstudy(tmp_path, clone.folder, "reproduce", *words)
+    assert done.returncode == 0, done.stdout[-6000:]
     tables = sorted(path.name for path in (zipped / "tables").iterdir())
-    assert tables == sorted(path.name for path in (again / "tables").iterdir())
     expected = {"metrics.csv", "cases.csv", "repair_verdicts.csv", "training.csv", "data.csv"}
     assert expected <= set(tables) and len(tables) > 12
+    assert f"{len(tables)} of {len(tables)} tables are the same to the byte" in done.stdout
+    again = unpacked(output / "results/tiny/tiny.zip", tmp_path / "again")
+    assert tables == sorted(path.name for path in (again / "tables").iterdir())
     for name in tables:
         assert (zipped / "tables" / name).read_bytes() == (again / "tables" / name).read_bytes(), (
             name
         )
     for name in ("settings.yaml", "settings.splits.tsv", "requirements.lock", "CITATION.cff"):
         assert (zipped / name).read_bytes() == (again / name).read_bytes(), name
+
+    # What was published otherwise is told by table and column: here by one who made its checksums fit.
+    table = output / "published/tables/metrics.csv"
+    lines = table.read_text().splitlines()
+    place = lines[0].split(",").index("value")
+    row = next(n for n, line in enumerate(lines) if ",dice," in line)
+    cells = lines[row].split(",")
+    cells[place] = str(float(cells[place]) + 0.25)
+    table.write_text("\n".join([*lines[:row], ",".join(cells), *lines[row + 1 :]]) + "\n")
+    sums = output / "published/SHA256SUMS"
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    sums.write_text(re.sub(r".{64}(?=  tables/metrics.csv)", digest, sums.read_text()))
+    forged = shutil.make_archive(str(tmp_path / "forged"), "zip", output / "published")
+    told = segstudy(tmp_path, clone.folder, "reproduce", forged, *words[1:])
+    assert told.returncode == 3, told.stdout[-3000:]
+    assert "metrics.csv: value: differs by at most 0.25, in 1 row" in told.stdout
+    assert f"{len(tables) - 1} of {len(tables)} tables are the same" in told.stdout
 
 
 def test_checksums_of_the_data_are_those_of_the_files(first, archive, tmp_path):

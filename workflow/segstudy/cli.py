@@ -36,6 +36,7 @@ TOOLS = {
     "run": "run a study, from any folder",
     "status": "tell how far a run is, what failed, what is left",
     "export": "write a study's cases and folds as nnU-Net's raw data",
+    "reproduce": "run a published package again, and compare its tables",
     "power": "plan how many subjects tell a difference, or equivalence",
 }
 

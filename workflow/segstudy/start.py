@@ -132,3 +132,28 @@ def check(config: Mapping[str, Any]) -> Study:
     if not options.is_on(config["adopt"], "adopt"):
         results_owner.claim(paths.root, file, Inputs(study, paths, str, str).checksums)
     return study
+
+
+def running_code() -> dict[str, str]:
+    """Return version, digest of the files, and where known commit and state of the segstudy that runs, as packages tell them."""
+    from segstudy.publish import rerun
+
+    return {key: value for key, value in vars(rerun.code(anonymous=False)).items() if value}
+
+
+def data_checksums(study: Study, results: Path, anonymous: bool) -> list[dict[str, Any]]:
+    """Return the checksums of a study's data, as its package will have them, once their audit is done.
+
+    Parameters
+    ----------
+    study
+        The study.
+    results
+        The folder of its results.
+    anonymous
+        Whether those of a dataset are summed up.
+    """
+    from segstudy.publish.package_tables import data_checksums
+    from segstudy.publish.results import Results
+
+    return data_checksums(Results(study, results), anonymous)

@@ -8,11 +8,16 @@ import hashlib
 import html
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import urllib.parse
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import builder
 import nibabel
@@ -193,6 +198,131 @@ def test_what_a_paper_needs_is_in_it(usual, private):
     for figure in figures(private.study):
         for file in figure.files:
             assert (f"figures/{file}" in content) == (figure.kind not in PICTURES), file
+
+
+def _entities(content: dict[str, bytes]) -> dict[str, dict]:
+    graph = json.loads(content["ro-crate-metadata.json"])["@graph"]
+    entities = {entity["@id"]: entity for entity in graph}
+    assert len(entities) == len(graph)
+    return entities
+
+
+def _kinds(entity: dict) -> list[str]:
+    return [entity["@type"]] if isinstance(entity["@type"], str) else entity["@type"]
+
+
+def _referred(value) -> Iterator[str]:
+    """All identifiers that stand as references, `{"@id": ...}`, at any depth."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _referred(one)
+    elif isinstance(value, dict):
+        if value.keys() == {"@id"}:
+            yield value["@id"]
+        for one in value.values():
+            yield from _referred(one)
+
+
+@pytest.fixture(scope="module", params=["usual", "anonymous"])
+def crated(request) -> dict[str, bytes]:
+    """A zip with names and one without; the second has images too."""
+    found = request.getfixturevalue(request.param)
+    return found if isinstance(found, dict) else _content(found)
+
+
+def test_the_crate_has_every_file_with_size_and_checksum(crated):
+    entities = _entities(crated)
+    local = {
+        urllib.parse.unquote(name): entity
+        for name, entity in entities.items()
+        if "File" in _kinds(entity) and ":" not in name
+    }
+    assert set(local) == set(crated) - {"ro-crate-metadata.json", "SHA256SUMS"}
+    for name, entity in local.items():
+        assert entity["sha256"] == hashlib.sha256(crated[name]).hexdigest(), name
+        assert entity["contentSize"] == str(len(crated[name])), name
+    folders = {name for name, entity in entities.items() if entity["@type"] == "Dataset"}
+    assert folders - {"./"} == {
+        f"{parent.as_posix()}/" for name in local for parent in PurePosixPath(name).parents if parent.name
+    }  # fmt: skip
+
+
+def test_the_crate_refers_to_nothing_that_it_lacks(crated):
+    entities = _entities(crated)
+    for name, entity in entities.items():
+        lacking = [other for other in _referred(list(entity.values())) if other not in entities]
+        assert not lacking, name
+    reached, waiting = set(), ["./"]
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting += [
+            one for one in _referred(entities[name].get("hasPart", [])) if one not in reached
+        ]
+    data = {name for name, one in entities.items() if {"File", "Dataset"} & set(_kinds(one))}
+    assert data <= reached
+
+
+def test_the_crate_tells_which_run_made_what_of_what(crated, private):
+    entities = _entities(crated)
+    about = entities["ro-crate-metadata.json"]
+    assert about["about"] == {"@id": "./"}
+    assert {"@id": "https://w3id.org/ro/crate/1.1"} in about["conformsTo"]
+    root = entities["./"]
+    assert {"@id": "https://w3id.org/ro/wfrun/workflow/0.5"} in root["conformsTo"]
+    workflow = entities[root["mainEntity"]["@id"]]
+    assert {"File", "SoftwareSourceCode", "ComputationalWorkflow"} == set(workflow["@type"])
+    assert entities[workflow["programmingLanguage"]["@id"]]["name"] == "Snakemake"
+    needed = {entities[name]["name"] for name in _referred(workflow["softwareRequirements"])}
+    assert {"segstudy", "Python", "torch", "requirements.lock"} <= needed
+    run = entities["#run"]
+    assert run["instrument"] == root["mainEntity"]
+    taken, made = set(_referred(run["object"])), set(_referred(run["result"]))
+    assert "settings.yaml" in taken and {"report.html", "tables/", "figures/"} <= made
+    assert not made & {"README.md", "workflow/", "settings.yaml", "settings.splits.tsv"}
+    values = {one["name"]: one["value"] for one in entities.values() if "value" in one}
+    assert values["datasets.thorax.structures.heart"] == private.study.structures["heart"]
+    assert values["seed of folds"] == str(private.study.splits.seed)
+    table = pandas.read_csv(io.BytesIO(crated["tables/data.csv"]))
+    digests = {name.removeprefix("nih:sha-256;") for name in entities if name.startswith("nih:")}
+    if "case" in table:
+        assert digests == set(table["sha256"])
+    else:  # where names are replaced, of all files together
+        assert not digests
+        assert entities["#data/thorax"]["sha256"] == table["sha256"].item()
+
+
+def _validator() -> list[str]:
+    """The words that run roc-validator; skips where there is none.
+
+    `ROCRATE_VALIDATOR` names the program, if it is not on the path, and `ROCRATE_CACHE` the addresses that it has fetched,
+    for machines without a network.
+    """
+    program = shutil.which(os.environ.get("ROCRATE_VALIDATOR", "rocrate-validator"))
+    if not program:
+        pytest.skip(
+            "no rocrate-validator: install roc-validator in an environment of its own, and set ROCRATE_VALIDATOR"
+        )
+    cache = os.environ.get("ROCRATE_CACHE")
+    return [
+        program,
+        "-y",
+        "validate",
+        "--no-paging",
+        *(["--offline", "--cache-path", cache] if cache else []),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["usual", "anonymous_zip"])
+def test_the_crate_has_no_required_failure(kind, request):
+    """By the reference validator, against Workflow Run Crate and the profiles that it builds on."""
+    words = [*_validator(), "-l", "required", "-p", "workflow-run-crate-0.5"]
+    words.append(str(request.getfixturevalue(kind)))
+    run = subprocess.run(words, capture_output=True, text=True, check=False)
+    told = run.stdout + run.stderr
+    if "URLError" in told:
+        pytest.skip("no network: the terms of RO-Crate cannot be fetched; set ROCRATE_CACHE")
+    assert run.returncode == 0 and "is a valid" in told, told[-3000:]
 
 
 def test_folds_of_the_zip_are_those_of_the_study(usual, anonymous, private, tmp_path):

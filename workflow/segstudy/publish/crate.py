@@ -19,28 +19,37 @@ from urllib.parse import quote
 from segstudy import shipped
 from segstudy.follow.history import history
 from segstudy.follow.record import read_events
+from segstudy.package_files import (
+    CITATION,
+    CRATE,
+    DATA,
+    FOLDS,
+    LOCK,
+    PLUGINS,
+    RECORD,
+    RESOLVED,
+    SETTINGS,
+    TABLES,
+)
 from segstudy.publish import provenance, redaction, rerun
 from segstudy.publish.citations import REFERENCES
 from segstudy.publish.methods import devices
-from segstudy.publish.package_tables import DATA
 from segstudy.publish.results import Results
-from segstudy.publish.settings_file import PLUGINS
 from segstudy.yaml_files import read_yaml
 
-METADATA = "ro-crate-metadata.json"
 WORKFLOW, MAIN = "workflow", "workflow/Snakefile"
 """Folder of the package with the rules that ran, and the file that Snakemake reads first."""
 
-LICENCE, CHECKSUMS = "LICENCE.md", f"tables/{DATA}"
-INPUTS = (rerun.SETTINGS, rerun.FOLDS, f"{PLUGINS}/")
+LICENCE, CHECKSUMS = "LICENCE.md", f"{TABLES}/{DATA}"
+INPUTS = (SETTINGS, FOLDS, f"{PLUGINS}/")
 """Files and folders of the package that the run took; all others but `ABOUT` are its results."""
 ABOUT = (
     "README.md",
     LICENCE,
-    rerun.CITATION,
-    rerun.RESOLVED,
-    rerun.LOCK,
-    rerun.RECORD,
+    CITATION,
+    RESOLVED,
+    LOCK,
+    RECORD,
     f"{WORKFLOW}/",
 )
 
@@ -213,7 +222,7 @@ def crate(top: Path, run: Run, holds: Mapping[str, str]) -> dict[str, Any]:
     parts = list(_parts(top, holds))
     tops = [part["@id"] for part in parts if "/" not in part["@id"].rstrip("/")]
     data = list(_data(top / CHECKSUMS, run))
-    settings = list(_settings(top / rerun.SETTINGS, run))
+    settings = list(_settings(top / SETTINGS, run))
     taken = [name for name in tops if _is_one_of(name, INPUTS)]
     made = [name for name in tops if not _is_one_of(name, (*INPUTS, *ABOUT))]
     ends = [*taken, *(one["@id"] for one in data if one["@type"] == "Collection")]
@@ -236,7 +245,7 @@ def crate(top: Path, run: Run, holds: Mapping[str, str]) -> dict[str, Any]:
         "creator": _reference("#authors-of-segstudy"),
         "softwareRequirements": [
             *_references(one["@id"] for one in software if one["@id"] != "#snakemake"),
-            _reference(rerun.LOCK),
+            _reference(LOCK),
         ],
         "hasPart": _references(
             one["@id"] for one in parts if one["@id"].startswith(f"{WORKFLOW}/rules/") and one["@type"] != "Dataset"
@@ -272,7 +281,7 @@ def crate(top: Path, run: Run, holds: Mapping[str, str]) -> dict[str, Any]:
         "hasPart": _references([*tops, *(one["@id"] for one in data if one["@type"] == "File")]),
     }
     descriptor = {
-        "@id": METADATA,
+        "@id": CRATE,
         "@type": "CreativeWork",
         "about": _reference("./"),
         "conformsTo": _references([RO_CRATE, WORKFLOW_CRATE]),
@@ -432,8 +441,8 @@ def _software(run: Run) -> Iterator[Entity]:
         "@id": "#snakemake",
         "@type": "ComputerLanguage",
         "name": "Snakemake",
-        "identifier": _reference("https://w3id.org/workflowhub/workflow-ro-crate#snakemake"),
-        "url": _reference("https://snakemake.readthedocs.io"),
+        "identifier": "https://w3id.org/workflowhub/workflow-ro-crate#snakemake",
+        "url": "https://snakemake.readthedocs.io",
         **({"version": run.versions["snakemake"]} if "snakemake" in run.versions else {}),
     }
     for name, version in run.versions.items():

@@ -19,6 +19,17 @@ from segstudy.files import read_json, write_json, write_table, write_text, writi
 from segstudy.folds import of_subjects, unit, write_folds
 from segstudy.images.names import stem
 from segstudy.log import log
+from segstudy.package_files import (
+    CHECKSUMS,
+    CITATION,
+    CRATE,
+    FOLDS,
+    LOCK,
+    PLUGINS,
+    RECORD,
+    RESOLVED,
+    SETTINGS,
+)
 from segstudy.publish import crate, rerun
 from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
@@ -35,12 +46,11 @@ from segstudy.publish.redaction import (
 from segstudy.publish.report import REPORTING, VIEWER, write_report
 from segstudy.publish.reporting import write_reporting
 from segstudy.publish.results import Results
-from segstudy.publish.settings_file import PLUGINS, write_resolved, write_settings
+from segstudy.publish.settings_file import write_resolved, write_settings
 from segstudy.publish.viewer import write_viewer
 from segstudy.publish.words import markdown
 from segstudy.study import PredictionsModel, Study, published_words
 
-CHECKSUMS = "SHA256SUMS"
 WITH_IMAGES, ANONYMOUS = "--with-images", "--anonymous"
 _PATH = re.compile(
     r"(?<![\w./:])(/[\w.][^\s/]*(/|\s[^\s/]*/)|//\w|~/|\.\./|\\\\\w|[A-Za-z]:[\\/]|file:|\w+://[^/\s]*@)\S*"
@@ -103,9 +113,7 @@ def write_package(
         asked = {WITH_IMAGES: with_images, ANONYMOUS: anonymous}
         options = [option for option, is_asked in asked.items() if is_asked]
         add_rerun(results, top, study_file, options, origin, leaks, names)
-        write_json(
-            top / crate.METADATA, crate.crate(top, crate.run_of(results, origin, times), CONTENTS)
-        )
+        write_json(top / CRATE, crate.crate(top, crate.run_of(results, origin, times), CONTENTS))
         check(top, leaks, _public_texts(results, origin), _of_others())
         write_text(top / CHECKSUMS, checksums(top))
         _zip(top, output)
@@ -264,7 +272,7 @@ def licences(results: Results) -> str:
         "# Licences and citation",
         "",
         "- `methods.md`, `methods.tex`, `methods.html`: CC0 1.0, no rights reserved.",
-        f"- Made with segstudy {segstudy.__version__} (MIT), of which `workflow/` is a part. Please cite it (`{rerun.CITATION}`) and the works in "
+        f"- Made with segstudy {segstudy.__version__} (MIT), of which `workflow/` is a part. Please cite it (`{CITATION}`) and the works in "
         "`references.bib`.",
         "- Figures and tables are the authors' own: say here under which licence you publish them.",
     ]
@@ -344,18 +352,18 @@ def add_rerun(
     def tells(text: str) -> bool:
         return bool(_PATH.search(text) or leaks.find(text))
 
-    gaps = write_settings(top / rerun.SETTINGS, study, study_file, tells, names)
-    write_resolved(top / rerun.RESOLVED, study, top / rerun.SETTINGS)
+    gaps = write_settings(top / SETTINGS, study, study_file, tells, names)
+    write_resolved(top / RESOLVED, study, top / SETTINGS)
     if not names:  # Under other names the folds of a rerun cannot be told.
         rows = [Split(**row) for row in results.splits.to_dict("records")]
         folds = of_subjects(rows, study.splits)
         origins = {unit(row, study.splits): row.origin for row in rows if row.origin}
         dealt = all(origins.get(subject) in (SEED, JOINED) for subject in folds)
-        write_folds(top / rerun.FOLDS, folds, study.splits if dealt else None, origins)
-    write_text(top / rerun.LOCK, rerun.lock(results))
-    write_text(top / rerun.CITATION, rerun.citation(origin))
+        write_folds(top / FOLDS, folds, study.splits if dealt else None, origins)
+    write_text(top / LOCK, rerun.lock(results))
+    write_text(top / CITATION, rerun.citation(origin))
     commands = rerun.commands(results, origin, gaps)
-    write_json(top / rerun.RECORD, rerun.record(results, origin, commands))
+    write_json(top / RECORD, rerun.record(results, origin, commands, gaps, options))
     words = rerun.in_words(origin, commands, gaps, options)
     write_text(top / "README.md", _readme(study, top, options, words))
 
@@ -369,14 +377,14 @@ CONTENTS = {
     "methods.tex": "the same for LaTeX, with `references.bib`",
     "methods.html": "the same for Word or LibreOffice, which open it",
     "references.bib": "what it cites, and segstudy",
-    rerun.CITATION: "how to cite segstudy",
+    CITATION: "how to cite segstudy",
     "LICENCE.md": "licences, and what to cite",
-    rerun.SETTINGS: "the study file, to run it again",
-    rerun.FOLDS: "each subject's fold, which a rerun takes from there",
+    SETTINGS: "the study file, to run it again",
+    FOLDS: "each subject's fold, which a rerun takes from there",
     f"{PLUGINS}/": "code of the study's own parts, which `settings.yaml` names",
-    rerun.RESOLVED: "every setting, defaults included",
-    rerun.LOCK: "the versions that ran",
-    rerun.RECORD: "code, versions, seeds and commands",
+    RESOLVED: "every setting, defaults included",
+    LOCK: "the versions that ran",
+    RECORD: "code, versions, seeds and commands",
     f"{crate.WORKFLOW}/": "the rules that ran (MIT licence), to be read: a rerun takes those of segstudy",
     **{f"tables/{name}": holds for name, holds in TABLES.items()},
 }
@@ -399,7 +407,7 @@ def _readme(study: Study, top: Path, options: Sequence[str], again: str) -> str:
             "| file | holds |",
             "|---|---|",
             *there,
-            f"| `{crate.METADATA}` | what each file is and which run made it, for programs (Workflow Run RO-Crate) |",
+            f"| `{CRATE}` | what each file is and which run made it, for programs (Workflow Run RO-Crate) |",
             f"| `{CHECKSUMS}` | check with `sha256sum --check {CHECKSUMS}` |",
             "",
             "Images of patients are in it." if WITH_IMAGES in options else "No image of a patient is in it.",

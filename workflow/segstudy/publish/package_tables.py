@@ -5,7 +5,7 @@ The same study gives the same tables, so that those of a rerun can be compared b
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas
@@ -14,13 +14,13 @@ from segstudy import prediction_files
 from segstudy.files import write_json, write_table
 from segstudy.images.data_files import voxel_files
 from segstudy.log import log
+from segstudy.package_files import DATA
 from segstudy.publish import redaction
 from segstudy.publish.cohort import cohort_rows
 from segstudy.publish.results import Results
 from segstudy.study import PredictionsModel
 from segstudy.tables import MEASURED
 
-DATA = "data.csv"
 INSTANCES = "instances.csv"
 TABLES = {
     "metrics.csv": "every measurement: a row a case, structure and metric",
@@ -105,11 +105,32 @@ def write_tables(results: Results, folder: Path, anonymous: bool) -> None:
     if repaired:
         transforms = {name: results.transform(name) for name in repaired}
         write_json(folder / "repair_transforms.json", transforms)
-    files = {name: pandas.DataFrame(_checksums(results, name)) for name in study.datasets}
+    files = {
+        name: pandas.DataFrame(
+            _checksums(name, (*_data_files(results, name), *_delivered(results, name)))
+        )
+        for name in study.datasets
+    }
     _write(
         folder / DATA,
         {name: _whole(table) if anonymous else table for name, table in files.items()},
     )
+
+
+def data_checksums(results: Results, anonymous: bool) -> list[dict[str, object]]:
+    """Return the rows of `data.csv` that an audit is enough for: those of the data, without predictions.
+
+    Parameters
+    ----------
+    results, anonymous
+        As `write_tables` has them.
+    """
+    rows = []
+    for name in results.study.datasets:
+        table = pandas.DataFrame(_checksums(name, _data_files(results, name)))
+        for row in (_whole(table) if anonymous else table).to_dict("records"):
+            rows.append({"dataset": name, **row})
+    return rows
 
 
 def _write(path: Path, of_datasets: dict[str, pandas.DataFrame]) -> None:
@@ -159,10 +180,10 @@ def _cases(results: Results, dataset: str) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def _checksums(results: Results, dataset: str) -> Iterator[dict[str, object]]:
-    """Yield case, role, size and SHA-256 of each file as delivered: of the data and of predictions, those that headers name too."""
+def _checksums(dataset: str, files: Iterable[tuple[str, str, Path]]) -> Iterator[dict[str, object]]:
+    """Yield case, role, size and SHA-256 of each file as delivered, those that headers name too. files: case, role, path."""
     missing = 0
-    for case, role, path in (*_data_files(results, dataset), *_delivered(results, dataset)):
+    for case, role, path in files:
         for part in (path, *voxel_files(path)):
             size, digest = _digest(part)
             missing += not digest

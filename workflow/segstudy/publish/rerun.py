@@ -8,15 +8,12 @@ from typing import Any
 
 import segstudy
 from segstudy import plugins
+from segstudy.package_files import LOCK, RECORD, RESOLVED, SETTINGS
 from segstudy.publish import provenance, redaction
 from segstudy.publish.citations import REFERENCES, Reference
 from segstudy.publish.redaction import yaml_text
 from segstudy.publish.results import Results
 from segstudy.study import NnunetModel, Study, references
-
-SETTINGS, RESOLVED, LOCK = "settings.yaml", "settings.resolved.yaml", "requirements.lock"
-RECORD, CITATION = "provenance.json", "CITATION.cff"
-FOLDS = "settings.splits.tsv"
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,13 @@ def _is_nnunet(model: Any) -> bool:
     return isinstance(model, NnunetModel)
 
 
-def record(results: Results, origin: Code, commands: Mapping[str, str]) -> dict[str, Any]:
+def record(
+    results: Results,
+    origin: Code,
+    commands: Mapping[str, str],
+    gaps: Sequence[str],
+    options: Sequence[str],
+) -> dict[str, Any]:
     """Return what ran and how, as `provenance.json` holds it.
 
     Parameters
@@ -86,6 +89,10 @@ def record(results: Results, origin: Code, commands: Mapping[str, str]) -> dict[
         Of `code`.
     commands
         Of `commands`.
+    gaps
+        Of `settings_file.write_settings`.
+    options
+        Of `segstudy publish package`.
     """
     return {
         "segstudy": {key: value for key, value in vars(origin).items() if value},
@@ -93,7 +100,10 @@ def record(results: Results, origin: Code, commands: Mapping[str, str]) -> dict[
         "seeds": dict(provenance.seeds(results.study)),
         "threads": _threads(results),
         "commands": dict(commands),
+        "options": list(options),
         "partial": list(results.study.partial),
+        # Key of the study file -> what is to be said there.
+        "to_fill_in": dict(re.match("`(.+?)` (.+)", gap).groups() for gap in gaps),
     }
 
 

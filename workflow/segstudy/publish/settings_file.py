@@ -11,6 +11,7 @@ from typing import Any
 from segstudy import paths, plugins, source_code
 from segstudy.errors import InputError
 from segstudy.log import log
+from segstudy.package_files import PLUGINS
 from segstudy.publish.anonymous import renamed_study
 from segstudy.publish.redaction import label, redacted, settings_yaml, yaml_text
 from segstudy.study import (
@@ -28,8 +29,6 @@ from segstudy.yaml_edits import YamlText
 from segstudy.yaml_files import parse_yaml
 
 REMARK_WITHHELD = "# (a remark that names files is left out)"
-PLUGINS = "plugins"
-"""Folder of the zip with the code of the study's own parts."""
 PLACES = ("path", "url")
 """Keys of a dataset's source for which a role stands."""
 _FOR_EDITORS = re.compile(r"#\s*yaml-language-server:")

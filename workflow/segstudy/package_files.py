@@ -1,0 +1,10 @@
+"""Names of the files in the package of a study, which `segstudy publish` writes and `segstudy reproduce` reads."""
+
+SETTINGS, RESOLVED, LOCK = "settings.yaml", "settings.resolved.yaml", "requirements.lock"
+FOLDS = "settings.splits.tsv"
+RECORD, CITATION = "provenance.json", "CITATION.cff"
+CRATE = "ro-crate-metadata.json"
+CHECKSUMS = "SHA256SUMS"
+TABLES, DATA = "tables", "data.csv"
+PLUGINS = "plugins"
+"""Folder of the package with the code of the study's own parts; of several folders, `plugins_2` and so on."""
