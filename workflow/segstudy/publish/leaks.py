@@ -25,7 +25,7 @@ from pathlib import Path
 import segstudy
 from segstudy.errors import InputError
 
-TEXTS = (".html", ".js", ".csv", ".tsv", ".md", ".bib", ".yaml", ".json", ".txt", ".svg")
+TEXTS = (".html", ".js", ".csv", ".tsv", ".md", ".tex", ".bib", ".yaml", ".json", ".txt", ".svg")
 TEXTS += (".lock", ".cff", ".py", "")
 _SHOWN = 5
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{48,}={0,2}")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from matplotlib.colors import to_hex
 
@@ -76,7 +77,27 @@ class Look:
     @cached_property
     def model_markers(self) -> dict[str, str]:
         """Return a marker for each model, by its place in the study file."""
-        return style.model_markers(list(self.study.models))
+        return style.markers(list(self.study.models))
+
+    @cached_property
+    def model_lines(self) -> dict[str, Any]:
+        """Return a style of line for each model, by its place in the study file."""
+        return style.lines(list(self.study.models))
+
+    @cached_property
+    def structure_markers(self) -> dict[str, str]:
+        """Return a marker for each structure and composite region."""
+        return style.markers([*self.study.structures, *self.study.metrics.composite_regions])
+
+    @cached_property
+    def structure_lines(self) -> dict[str, Any]:
+        """Return a style of line for each structure and composite region."""
+        return style.lines([*self.study.structures, *self.study.metrics.composite_regions])
+
+    @cached_property
+    def structure_inks(self) -> dict[str, str]:
+        """Return the colour of each structure for lines and points on paper, where a pale one would be lost."""
+        return {name: style.on_paper(colour) for name, colour in self.structure_colours.items()}
 
     @cached_property
     def structure_colours(self) -> dict[str, str]:

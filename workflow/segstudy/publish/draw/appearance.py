@@ -1,6 +1,6 @@
 """Intensities of each structure, its share of the voxels, and its balance over the folds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas
@@ -12,6 +12,7 @@ from segstudy.publish.catalogue import Figure
 from segstudy.publish.dealing import dealing
 from segstudy.publish.draw import parts
 from segstudy.publish.draw.samples import spread_over
+from segstudy.publish.look import Look
 from segstudy.publish.results import Results
 from segstudy.publish.views import open_case
 from segstudy.words import count
@@ -23,7 +24,7 @@ MOST_VOXELS = 4000  # of a structure and case, evenly spaced
 def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw intensity density, class imbalance by case and by slice, and the folds against the cohort."""
     study, look, dataset = results.study, results.look, figure.dataset
-    structures, colour = look.structures, look.structure_colours
+    structures, colour = look.structures, look.structure_inks
     cases = results.cases(dataset)
     folds = results.splits[results.splits["dataset"] == dataset].set_index("case")["fold"]
     rows, intensities = _read(results, dataset, spread_over(results, dataset, MOST_CASES))
@@ -50,7 +51,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         for name in structures:
             if intensities[name].size > 1:
                 values = parts.density(intensities[name], at)
-                density.plot(at, values, color=colour[name], lw=1.1)
+                density.plot(at, values, color=colour[name], lw=1.1, ls=look.structure_lines[name])
                 density.fill_between(at, values, color=colour[name], alpha=0.12, linewidth=0)
     density.set_ylim(0, 1.05)
     density.set_xlabel(f"Intensity ({unit})")
@@ -61,9 +62,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     for x, name in enumerate(structures):
         values = 100 * shares[name].to_numpy(float)
-        parts.strip_plot(by_case, x, values[values > 0], colour[name])
+        marker = look.structure_markers[name]
+        parts.strip_plot(by_case, x, values[values > 0], colour[name], marker)
         held = rows.loc[rows["structure"] == name, "slices_share"].to_numpy(float)
-        parts.strip_plot(by_slice, x, 100 * held, colour[name])
+        parts.strip_plot(by_slice, x, 100 * held, colour[name], marker)
     by_case.set_yscale("log")
     by_case.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     by_case.yaxis.set_minor_formatter(NullFormatter())
@@ -82,11 +84,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
 
     numbers = [fold for fold in range(study.splits.folds) if (shares["fold"] == fold).any()]
     if numbers:
-        _draw_balance(by_fold, shares, numbers, {name: colour[name] for name in structures})
+        _draw_balance(by_fold, shares, numbers, look)
         parts.set_title(by_fold, "d  Balance of the folds", titled_mm)
     else:  # no folds: a cohort that is tested alone
         by_fold.remove()
-    handles = parts.structure_handles(results, structures)
+    handles = parts.charted_handles(results, structures)
     parts.legend(drawn, handles, style.page_mm())
     dealt = dealing(results)
     medians = [f"{look.in_text(name)} {100 * shares[name].median():.2g} %" for name in structures]
@@ -119,19 +121,17 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     )
 
 
-def _draw_balance(
-    axes: Axes, shares: pandas.DataFrame, folds: Sequence[int], colour: Mapping[str, str]
-) -> None:
+def _draw_balance(axes: Axes, shares: pandas.DataFrame, folds: Sequence[int], look: Look) -> None:
     """Draw the median volume of each structure in the cases that a fold tests, over that of the cohort."""
-    for place, name in enumerate(colour):
+    for place, name in enumerate(look.structures):
         whole = shares[f"{name}_ml"].median()
         if not whole:
             continue
         medians = [shares.loc[shares["fold"] == fold, f"{name}_ml"].median() for fold in folds]
-        offset = (place - (len(colour) - 1) / 2) * min(0.12, 0.7 / len(colour))
+        offset = (place - (len(look.structures) - 1) / 2) * min(0.12, 0.7 / len(look.structures))
         axes.plot(
-            np.arange(len(folds)) + offset, np.array(medians) / whole, color=colour[name],
-            marker="o", lw=0.6, markersize=3.2,
+            np.arange(len(folds)) + offset, np.array(medians) / whole, color=look.structure_inks[name],
+            marker=look.structure_markers[name], ls=look.structure_lines[name], lw=0.6, markersize=3.2,
         )  # fmt: skip
     axes.axhline(1, color=style.SOFT, lw=0.7, zorder=1)
     axes.set_ylabel("Median volume / cohort's")

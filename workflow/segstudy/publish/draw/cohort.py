@@ -16,7 +16,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     """Draw the overview of one dataset, from its case table and the splits."""
     study, look, dataset = results.study, results.look, figure.dataset
     cases = results.cases(dataset)
-    colour = parts.colours(results)
+    colour = results.look.structure_inks
     splits = results.splits[results.splits["dataset"] == dataset].set_index("case")["fold"]
     rows = []
     for case in cases:

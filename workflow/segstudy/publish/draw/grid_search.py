@@ -18,7 +18,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     look = results.look
     table = results.grid(figure.model, figure.dataset)
     structures = [name for name in look.structures if f"dice_{name}" in table]
-    colour = parts.colours(results)
+    colour = look.structure_inks
     rows = np.arange(len(table))
     chosen = table["best"].to_numpy(bool)
     tested = table[[f"dice_{name}" for name in structures]].mean(axis=1)
@@ -28,10 +28,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     by_model, by_size = drawn.subplots(1, 2, width_ratios=[1, 1.15])
     for name in structures:
         by_model.errorbar(
-            table[f"dice_{name}"], rows, xerr=table[f"sd_{name}"], fmt="o", markersize=3,
+            table[f"dice_{name}"], rows, xerr=table[f"sd_{name}"], fmt=look.structure_markers[name], markersize=3,
             color=colour[name], elinewidth=0.5, zorder=3,
         )  # fmt: skip
-    by_model.plot(table["validation_dice"], rows, "D", mfc="none", color=style.INK, ms=4, mew=0.7)
+    by_model.plot(table["validation_dice"], rows, "d", mfc="none", color=style.INK, ms=4, mew=0.7)
     by_model.set_yticks(
         rows, [look.model(name).removeprefix(f"{figure.model}_") for name in table["model"]]
     )
@@ -41,9 +41,9 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     by_model.set_xlabel("Dice")
     by_model.set_title("a  Each model")
 
-    by_size.plot(table["parameters"], tested, "o", color=style.SOFT, ms=4, mec="white", mew=0.3)
+    by_size.plot(table["parameters"], tested, "h", color=style.SOFT, ms=4, mec="white", mew=0.3)
     by_size.plot(
-        table["parameters"], table["validation_dice"], "D", mfc="none", color=style.INK,
+        table["parameters"], table["validation_dice"], "d", mfc="none", color=style.INK,
         ms=4, mew=0.7,
     )  # fmt: skip
     by_size.plot(
@@ -58,10 +58,10 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     by_size.set_ylabel("Dice, mean of the structures")
     by_size.set_title("b  Dice and size")
     handles = [
-        *parts.structure_handles(results, structures),
-        Line2D([], [], color=style.SOFT, marker="o", ls="none", ms=4, label="Mean, tested cases"),
+        *parts.charted_handles(results, structures, lines=False),
+        Line2D([], [], color=style.SOFT, marker="h", ls="none", ms=4, label="Mean, tested cases"),
         Line2D(
-            [], [], color=style.INK, marker="D", mfc="none", ls="none", ms=4, label="Validation"
+            [], [], color=style.INK, marker="d", mfc="none", ls="none", ms=4, label="Validation"
         ),
     ]
     parts.legend(drawn, handles, style.page_mm())

@@ -12,6 +12,8 @@ from segstudy.publish.words import plain
 from segstudy.words import count
 
 MOST_OTHERS = 4  # outlines of more models would hide one another
+OTHER_DASHES = ((), (1.0, 1.2), (6.0, 1.5), (6.0, 1.2, 1.0, 1.2))
+"""Patterns of the other models' outlines; the first is solid."""
 FEW_STRUCTURES = 4  # more of them stand in two blocks side by side
 
 
@@ -33,6 +35,7 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
         if len(models) <= MOST_OTHERS + 1
         else []
     )
+    patterns = dict(zip(others, OTHER_DASHES, strict=False))
     dice = results.values(dataset, "dice").set_index(["structure", "case", "model"])["value"]
     dice_of_model = dice.xs(model, level="model").dropna()
     rows = [
@@ -68,9 +71,10 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
             overlay.fill(panel, box.of(reference), view.pixel_mm, colours[name], 0.25)
             overlay.contour(panel, box.of(reference), view.pixel_mm, colours[name])
             for name_of_model, mask in masks.items():
+                own = name_of_model == model
                 overlay.contour(
-                    panel, box.of(mask), view.pixel_mm, model_colours[name_of_model], dashed=name_of_model == model,
-                    width_pt=1.0 if name_of_model == model else 0.5,
+                    panel, box.of(mask), view.pixel_mm, model_colours[name_of_model],
+                    overlay.DASHES if own else patterns[name_of_model], 1.0 if own else 0.5,
                 )  # fmt: skip
             label = parts.wrap(case, max(8, int(side / style.text_mm())))
             overlay.note(panel, f"{rank}: {label}\nDice {dice[name, case, model]:.3f}")
@@ -99,7 +103,7 @@ def draw(results: Results, figure: Figure, viewer: ViewCache) -> parts.Drawing:
     handles = [
         Line2D([], [], color=style.INK, linewidth=2.2, label="reference, in the structure's colour"),
         Line2D([], [], color=model_colours[model], linewidth=1.2, linestyle=(0, (2.6, 1.4)), label=shown_name),
-        *(Line2D([], [], color=model_colours[name_of_model], linewidth=0.7, label=look.model(name_of_model)) for name_of_model in others),
+        *(Line2D([], [], color=model_colours[name_of_model], linewidth=0.7, linestyle=(0, patterns[name_of_model]) if patterns[name_of_model] else "solid", label=look.model(name_of_model)) for name_of_model in others),
     ]  # fmt: skip
     parts.legend(drawn, handles, width)
     cases = count(dice_of_model.index.get_level_values("case").nunique(), "case")

@@ -13,6 +13,8 @@ from segstudy.publish.slices import EDGES
 
 RADIOLOGICAL = "radiological convention: the patient's right is on the left of the picture"
 _CASING = "#000000"
+DASHES = (2.6, 1.4)
+"""Lengths of a dash and of the gap behind it, in line widths."""
 
 
 def show(axes: Axes, image: np.ndarray, pixel_mm: tuple[float, float]) -> None:
@@ -41,10 +43,10 @@ def contour(
     mask: np.ndarray,
     pixel_mm: tuple[float, float],
     colour: str,
-    dashed: bool = False,
+    dashed: bool | tuple = False,
     width_pt: float = 0.9,
 ) -> None:
-    """Draw the outline of a mask (row, column); nothing for an empty one."""
+    """Draw the outline of a mask (row, column); nothing for an empty one. dashed: whether, or a pattern of dashes."""
     if not mask.any():
         return
     # A rim of background closes outlines that end at the picture's edge.
@@ -53,7 +55,7 @@ def contour(
     columns = (np.arange(padded.shape[1]) - 0.5) * pixel_mm[1]
     drawn = axes.contour(
         columns, rows, padded, levels=[0.5], colors=[colour], linewidths=width_pt,
-        linestyles=[(0, (2.6, 1.4)) if dashed else "solid"],
+        linestyles=[(0, dashed) if isinstance(dashed, tuple) else (0, DASHES) if dashed else "solid"],
     )  # fmt: skip
     drawn.set_path_effects(
         [
@@ -130,7 +132,7 @@ def line_handles() -> list[Line2D]:
     """Return legend entries for solid and dashed lines."""
     return [
         Line2D([], [], color=style.INK, linewidth=1.0, label="reference"),
-        Line2D([], [], color=style.INK, linewidth=1.0, linestyle=(0, (2.6, 1.4)),
+        Line2D([], [], color=style.INK, linewidth=1.0, linestyle=(0, DASHES),
                label="prediction"),
     ]  # fmt: skip
 

@@ -9,7 +9,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from seaborn.utils import relative_luminance
 
 from segstudy.metric import Metric
 from segstudy.publish import style
@@ -287,10 +286,10 @@ def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str = 
     )  # fmt: skip
 
 
-def strip_plot(axes: Axes, x: float, values: np.ndarray, colour: str) -> None:
+def strip_plot(axes: Axes, x: float, values: np.ndarray, colour: str, marker: str = "o") -> None:
     """Draw values at x: a point each on the left and, of more than three, a box on the right."""
     if len(values):
-        points(axes, x - 0.14 + jitter(values, 0.14), values, colour)
+        points(axes, x - 0.14 + jitter(values, 0.14), values, colour, marker)
     if len(values) > 3:
         box_plot(axes, x + 0.17, values, 0.16, colour)
 
@@ -312,7 +311,7 @@ def heat_map(
     colours = axes.collections[0].get_facecolors().reshape(*values.shape, 4)
     for text in axes.texts:  # seaborn writes white where black would have more contrast (WCAG 2)
         column, row = (int(place) for place in text.get_position())
-        light = np.isnan(values[row, column]) or relative_luminance(colours[row, column]) > 0.18
+        light = np.isnan(values[row, column]) or style.luminance(colours[row, column]) > 0.18
         text.set_color(style.INK if light else "white")
     axes.set_facecolor("#eef0f2")
     axes.grid(False)
@@ -330,7 +329,7 @@ def model_handles(results: Results, models: Sequence[str]) -> list[Line2D]:
 
 
 def structure_handles(results: Results, names: Sequence[str] | None = None) -> list[Line2D]:
-    """Return legend entries of the structures."""
+    """Return legend entries of structures whose outlines lie on images, where solid and dashed have a meaning of their own."""
     look = results.look
     return [
         Line2D(
@@ -338,6 +337,21 @@ def structure_handles(results: Results, names: Sequence[str] | None = None) -> l
         )
         for name in (names or look.regions)
     ]
+
+
+def charted_handles(
+    results: Results, names: Sequence[str], lines: bool = True, points: bool = True
+) -> list[Line2D]:
+    """Return legend entries of structures in a chart, each with its style of line, its marker, or both."""
+    look = results.look
+    return [
+        Line2D(
+            [], [], color=look.structure_inks[name], linewidth=1.1, markersize=3.2, label=look.structure(name),
+            linestyle=look.structure_lines[name] if lines else "none",
+            marker=look.structure_markers[name] if points else "none",
+        )
+        for name in names
+    ]  # fmt: skip
 
 
 def legend(figure: Figure, handles: list[Line2D], width_mm: float) -> None:

@@ -27,7 +27,7 @@ from segstudy.words import count
 
 MOST_STRUCTURES = 6
 MOST_TRIANGLES = 20_000
-MAP = "RdBu_r"
+MAP = "cividis"
 # Seen from the front, a little from the patient's left and from above.
 AZIMUTH_DEG, ELEVATION_DEG = 30.0, 15.0
 
@@ -134,7 +134,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         f"Surface of the reference of each structure's {figure.rank} case by Dice, averaged over the models "
         f"(n = {n} of {dataset}), seen from the front, {AZIMUTH_DEG:.0f}° from "
         "the patient's left and a little from above. Colour: distance in mm to the surface of the "
-        "prediction; red: the prediction reaches beyond the reference, blue: it falls short. "
+        "prediction; bright: the prediction reaches beyond the reference, dark: it falls short. "
         "Surfaces are smoothed for display; colours end at the 90th percentile of all distances. "
         "Drawn by matplotlib." + (f" The first {MOST_STRUCTURES} structures." if fewer else ""),
         "Surfaces in 3D. Mean absolute distance: "

@@ -18,7 +18,7 @@ from segstudy.publish.words import chosen_metrics, listing
 from segstudy.study import Study
 from segstudy.words import confidence, count
 
-KINDS = {"apart": "#0072B2", "merged": "#56B4E9", "foreground": "#B8BEC6"}
+KINDS = {"apart": "#0072B2", "merged": "#56B4E9", "foreground": "#DCE0E5"}
 WORDS = {
     "apart": "left and right apart",
     "merged": "left and right merged",
@@ -75,7 +75,9 @@ def draw_merged(results: Results, figure: Figure) -> parts.Drawing:
         place.set_ylabel(f"{shown_metric.axis} {shown_metric.arrow}")
         below = max(below, parts.label_models(place, [look.model(model) for model in models], slot))
     layout.set_height(44 + below, 8)
-    handles = [Patch(color=KINDS[kind], label=WORDS[kind]) for kind in KINDS]
+    handles = [
+        Patch(facecolor=KINDS[kind], edgecolor=style.SOFT, label=WORDS[kind]) for kind in KINDS
+    ]
     parts.legend(layout.figure, handles, layout.width_mm)
     bars = pandas.DataFrame(table)
     infinite = int(bars["infinite"].sum())
@@ -125,7 +127,7 @@ def subject_means(values: pandas.DataFrame, members: list[str]) -> np.ndarray:
 
 def _bar(axes, x: float, bar: Bar, colour: str) -> None:
     if np.isfinite(bar.mean):
-        axes.bar(x, bar.mean, 0.24, color=colour, linewidth=0, zorder=2)
+        axes.bar(x, bar.mean, 0.24, color=colour, edgecolor=style.SOFT, linewidth=0.4, zorder=2)
         axes.plot([x, x], [bar.low, bar.high], color=style.INK, linewidth=0.9, zorder=3)
     if bar.infinite:
         top = next((end for end in (bar.high, bar.mean) if np.isfinite(end)), 0.0)

@@ -1,5 +1,7 @@
 """Learning curves: loss, Dice on the validation cases and learning rate, epoch by epoch."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas
 import seaborn
@@ -21,7 +23,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
     study, look = results.study, results.look
     trained = {model for model, _, _ in results.trainings()}
     models = [model for model in look.models if model in trained]
-    colour, structure_colour = look.model_colours, look.structure_colours
+    colour, structure_colour = look.model_colours, look.structure_inks
     tables = []
     for model, fold, seed in results.trainings():
         history = results.history(model, fold, seed)
@@ -62,7 +64,11 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
             speed.plot(run["epoch"], run["patches_per_s"], color=colour[model], lw=0.7, **dot)
         if by_structure:
             for name in structures:
-                _mean(dice, of_model, f"{DICE}{name}", structure_colour[name])
+                signs = {
+                    "linestyle": look.structure_lines[name],
+                    "marker": look.structure_markers[name],
+                }
+                _mean(dice, of_model, f"{DICE}{name}", structure_colour[name], signs=signs)
         if f"{DICE}mean" in of_model:
             for run in runs:
                 validated = run.dropna(subset=f"{DICE}mean")
@@ -104,7 +110,7 @@ def draw(results: Results, figure: Figure) -> parts.Drawing:
         axes[block * kinds + 1, column].set_ylim(max(0, dice_low - 0.03), 1)
     handles = [Line2D([], [], color=style.INK, lw=1.4, label="mean of the structures")]
     if by_structure:
-        handles = [*parts.structure_handles(results, structures), *handles]
+        handles = [*parts.charted_handles(results, structures), *handles]
     if "validation_loss" in table and table["validation_loss"].notna().any():
         handles.append(
             Line2D([], [], color=style.SOFT, lw=0.8, ls=(0, (3, 1.5)), label="validation loss")
@@ -161,14 +167,24 @@ def _machine(table: pandas.DataFrame) -> str:
     return told
 
 
-def _mean(axes, table: pandas.DataFrame, column: str, colour: str, width: float = 0.9) -> None:
-    """Draw the mean over the runs at each epoch, with the range as a band unless the mean is of all structures."""
+def _mean(
+    axes,
+    table: pandas.DataFrame,
+    column: str,
+    colour: str,
+    width: float = 0.9,
+    signs: Mapping | None = None,
+) -> None:
+    """Draw the mean over the runs at each epoch; with signs, those of a structure, also the range as a band."""
     recorded = table.dropna(subset=column)
-    marker = {"marker": "o", "markersize": 2} if recorded["epoch"].nunique() < 25 else {}
+    epochs = recorded["epoch"].nunique()
+    # Of many epochs, some have a marker.
+    spaced = {"markevery": max(1, epochs // 8), "markersize": 2.6 if signs else 2}
+    marker = {"marker": "o"} if epochs < 25 else {}
     seaborn.lineplot(
         recorded, x="epoch", y=column, color=colour, linewidth=width, zorder=3, markeredgewidth=0,
-        errorbar=None if colour == style.INK else ("pi", 100), ax=axes,
-        err_kws={"alpha": 0.18, "linewidth": 0}, **marker,
+        errorbar=("pi", 100) if signs else None, ax=axes,
+        err_kws={"alpha": 0.18, "linewidth": 0}, **(signs or marker), **(spaced if signs or marker else {}),
     )  # fmt: skip
     axes.set(xlabel="", ylabel="")
 
