@@ -58,11 +58,16 @@ def read_checked(
         if verdict == REFUSED:
             raise InputError(f"{path}: {text}")
         log.warning("%s: %s", path, text)
+    refuse_outlier(trained, image, paths)
+    return image
+
+
+def refuse_outlier(trained: Trained, image: Image, paths: Sequence[Path]) -> None:
+    """Raise InputError where voxels and image are both out of all proportion to those that the network was trained on."""
     usual = trained_on(trained)
     text = outlier_text(image_size(image.grid), usual, "the images trained on") if usual else ""
     if text:
         raise InputError(f"{paths[0]}: {text}")
-    return image
 
 
 def refuse_not_finite(trained: Trained, predicted: torch.Tensor | np.ndarray) -> None:
