@@ -37,6 +37,7 @@ TOOLS = {
     "status": "tell how far a run is, what failed, what is left",
     "export": "write a study's cases and folds as nnU-Net's raw data",
     "power": "plan how many subjects tell a difference, or equivalence",
+    "doctor": "tell what this machine has for a run, and what to mend",
 }
 
 
