@@ -39,6 +39,7 @@ TOOLS = {
     "reproduce": "run a published package again, and compare its tables",
     "bundle": "put trained networks into one file to hand on, and ONNX",
     "power": "plan how many subjects tell a difference, or equivalence",
+    "doctor": "tell what this machine has for a run, and what to mend",
 }
 
 

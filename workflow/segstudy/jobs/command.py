@@ -177,6 +177,17 @@ def _profile(name: str) -> str:
     return str(ours)
 
 
+def profile_file(name: str) -> Path | None:
+    """Return the file of a profile, of the user's or of segstudy's own; None where there is none of that name."""
+    for place in (*_theirs(name), shipped.PROFILES / name):
+        if place.is_file():
+            return place
+        for pattern in PROFILE_FILES:
+            for file in sorted(place.glob(pattern)):
+                return file
+    return None
+
+
 def _theirs(name: str) -> list[Path]:
     """Return where Snakemake looks for a profile: here, and in the folders of user and system."""
     homes = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")

@@ -37,10 +37,10 @@ def cache_variables(folder: Path) -> dict[str, str]:
     folder : Path
         The folder to take in its place.
     """
-    home = cache_home()
     try:
+        home = cache_home()
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             return {}
-    except OSError:
+    except (OSError, RuntimeError):  # a user without a home, as in a container
         return {"XDG_CACHE_HOME": str(folder.absolute())}
