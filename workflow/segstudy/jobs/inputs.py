@@ -70,21 +70,20 @@ class Inputs:
         fetched = self.is_fetched(dataset)
         return self.paths.raw(dataset) if fetched else self.paths.delivered_list(dataset)
 
-    def participant_tables(self, dataset: str) -> list[str]:
-        """Return the user's tables of subjects: of BIDS, the case table itself, and one that the study file names.
+    def participant_tables(self, dataset: str) -> dict[str, list[str]]:
+        """Return the user's tables of subjects: `found`, of BIDS or the case table itself, and `named` by the study file.
 
         Those of a fetched dataset are not there before it is fetched: its folder stands for them.
         """
         settings = self.study.datasets[dataset]
-        source = settings.source
-        named = [settings.participants] if settings.participants else []
+        source, found = settings.source, []
         if isinstance(source, TableSource):
-            return [source.path, *named]
-        if not isinstance(source, BidsSource):
-            return named
-        if self.is_fetched(dataset):
-            return [self.paths.raw(dataset), *named]
-        return [*map(str, bids_tables(source.path)), *named]
+            found = [source.path]
+        elif isinstance(source, BidsSource):
+            is_fetched = self.is_fetched(dataset)
+            found = [self.paths.raw(dataset)] if is_fetched else bids_tables(source.path)
+        named = [settings.participants] if settings.participants else []
+        return {"found": list(map(str, found)), "named": named}
 
     def participants(self, datasets: Iterable[str]) -> dict[str, str]:
         """Return the table of each dataset of whose subjects something may be known."""
