@@ -2,6 +2,8 @@
 
 import pytest
 
+from segstudy.cases import Case, write_cases
+from segstudy.cli import main
 from segstudy.errors import InputError
 from segstudy.participants import (
     bids_tables,
@@ -80,6 +82,21 @@ def test_a_table_that_is_not_there(tmp_path):
         read_participants(tmp_path / "none.tsv")
     with pytest.raises(InputError, match="a folder"):
         read_participants(tmp_path)
+
+
+def test_a_table_that_was_found_and_cannot_be_used_is_told_of_and_left_out(tmp_path, caplog):
+    case = Case("sub-01", "sub-01", (tmp_path / "i.nii",), tmp_path / "l.nii")
+    write_cases(tmp_path / "cases.tsv", [case], ["image"])
+    found = written(tmp_path / "bids/participants.tsv", "participant_id sex\nsub-07 F\n")
+    named = written(tmp_path / "people.tsv", "subject age\nsub-01 40\n")
+    command = ["download", "participants", "--dataset", "d", "--cases", str(tmp_path / "cases.tsv")]
+    command += ["--output", str(tmp_path / "out.tsv"), "--tables", str(named), "--found"]
+    assert main([*command, str(found.parent)]) == 0
+    assert "no row is of a subject" in caplog.text
+    assert (tmp_path / "out.tsv").read_text() == "case\tsubject\tage\nsub-01\tsub-01\t40\n"
+    written(found, "participant_id sex\nsub-01 F\n")
+    assert main([*command, str(found.parent)]) == 0
+    assert (tmp_path / "out.tsv").read_text().endswith("sub-01\tsub-01\tF\t40\n")
 
 
 def test_two_tables_that_contradict(tmp_path):

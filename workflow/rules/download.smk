@@ -50,7 +50,8 @@ rule download_fetch:
 rule download_participants:
     input:
         cases=PATHS.cases(),
-        tables=in_a_sentence(lambda w: INPUTS.participant_tables(w.dataset)),
+        found=lambda w: INPUTS.participant_tables(w.dataset)["found"],
+        named=lambda w: INPUTS.participant_tables(w.dataset)["named"],
     output:
         PATHS.participants(),
     log:
@@ -65,13 +66,14 @@ rule download_participants:
         mem_mb=memory_mb(1000),
         runtime=runtime_min(60),
     params:
-        tables=lambda w, input: ["--tables", *input.tables] if input.tables else [],
+        found=lambda w, input: ["--found", *input.found] if input.found else [],
+        named=lambda w, input: ["--tables", *input.named] if input.named else [],
         # Snakemake passes over a file that was replaced by an older one.
-        files=lambda w: state_of(INPUTS.participant_tables(w.dataset)),
+        files=lambda w: state_of(*INPUTS.participant_tables(w.dataset).values()),
         code=digest("participants"),
     shell:
         "python -m segstudy download participants --dataset {wildcards.dataset} --cases {input.cases:q}"
-        " {params.tables:q} --output {output:q} 2>&1 | tee {log:q}"
+        " {params.found:q} {params.named:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 # The user's own files. Every job asks whether the audit's inputs are what it makes: one is asked fast.

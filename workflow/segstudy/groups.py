@@ -34,15 +34,12 @@ class Grouping:
         (dataset, case) -> its group; cases without a value are not in it.
     rule
         How groups were made, as a part of a sentence.
-    by_subject
-        Whether a subject is in one group alone, since numbers of its scans are averaged first.
     """
 
     column: str
     names: tuple[str, ...]
     of: Mapping[tuple[str, str], str]
     rule: str
-    by_subject: bool
 
 
 def number(text: str) -> float | None:
@@ -104,7 +101,7 @@ def grouped(
                 f"statistics.subgroups: {column} has {len(names)} different values ({', '.join(names[:4])}, ...); expected at "
                 f"most {MOST_GROUPS} groups: join values in the table{hint}"
             )
-        return Grouping(column, tuple(names), given, "by value", False)
+        return Grouping(column, tuple(names), given, "by value")
     of_subject = _subject_means(column, given, subjects)
     bounds, rule = _bounds(cut, list(of_subject.values()))
     names = _names(bounds)
@@ -112,7 +109,7 @@ def grouped(
         key: names[int(np.searchsorted(bounds, of_subject[key[0], subjects[key]], side="right"))]
         for key in given
     }
-    return Grouping(column, names, of, rule, True)
+    return Grouping(column, names, of, rule)
 
 
 def _subject_means(

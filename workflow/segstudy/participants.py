@@ -7,6 +7,7 @@ Read are `participants.tsv` and `*_sessions.tsv` of BIDS, the further columns of
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,13 @@ def read_participants(path: Path | str, subject: str = "") -> Table:
         named.append((number, one))
     columns = tuple(name for name in header if name and not _is_other(name))
     return Table(path, keys, columns, named)
+
+
+def says_something(path: Path | str) -> bool:
+    """Tell whether a table can be read and has a column that says something of the subjects."""
+    with suppress(InputError):
+        return bool(read_participants(path).columns)
+    return False
 
 
 def _is_other(column: str) -> bool:

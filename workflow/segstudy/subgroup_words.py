@@ -51,12 +51,13 @@ def _cut(column: str, cut: Any) -> str:
 
 
 def told(rows: Iterable[Mapping], most: int) -> list[Mapping]:
-    """Select the tests that are told in words: of groups, those that differ first, then by p; those of pairs follow their groups."""
-    of_groups = [row for row in rows if row["comparison"] == "groups" and row["test"]]
-    of_groups.sort(
-        key=lambda row: (row["p_adjusted"] != row["p_adjusted"], row["p_adjusted"], row["p"])
-    )
-    return of_groups[:most]
+    """Select the tests that are told in words: of groups that differ, the smallest p first."""
+    differing = [
+        row
+        for row in rows
+        if row["comparison"] == "groups" and row["significant"] in (True, "True")
+    ]
+    return sorted(differing, key=lambda row: (row["p_adjusted"], row["p"]))[:most]
 
 
 def summary(rows: Sequence[Mapping], alpha: float) -> str:

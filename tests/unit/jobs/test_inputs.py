@@ -11,7 +11,7 @@ from segstudy.cases import Case, write_cases
 from segstudy.errors import InputError
 from segstudy.jobs.inputs import Inputs
 from segstudy.jobs.results import ResultPaths
-from segstudy.study import RepairedCohort, Study
+from segstudy.study import Dataset, RepairedCohort, Statistics, Study
 
 EVERY = {"p0", "p1", "p2"}
 KNOWN = [[1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
@@ -173,3 +173,43 @@ def test_of_a_folder_with_patterns_only_their_files_are_inputs(tmp_path):
         "a_heart.nii",
         "dataset.json",
     ]
+
+
+def described(source: dict, subgroups=(), **further) -> Inputs:
+    study = SimpleNamespace(
+        datasets={
+            "chest": Dataset.model_validate(
+                {"source": source, "modality": "CT", "structures": {"organ": 1}, **further}
+            )
+        },
+        statistics=Statistics(subgroups=list(subgroups)),
+        tested_datasets=["chest"],
+    )
+    return Inputs(study, ResultPaths("results"), not_yet, not_yet)
+
+
+def test_tables_of_subjects_are_made_where_something_is_known_or_asked_for(tmp_path):
+    table, people = tmp_path / "cases.tsv", tmp_path / "people.csv"
+    table.write_text("case\timage\tlabel\na\ta.nii\tb.nii\n")
+    source = {"layout": "table", "path": str(table)}
+    made = {"chest": "results/download/chest/participants.tsv"}
+    assert described(source).participants(["chest"]) == {}
+    assert described(source).participants_option() == []
+    assert described(source, ["sex"]).participants(["chest"]) == made
+    assert described(source, ["sex"]).participants_option() == [
+        "--participants",
+        f"chest={made['chest']}",
+    ]
+    inputs = described(source, participants=str(people))
+    assert inputs.participants(["chest"]) == made
+    assert inputs.participant_tables("chest") == {"found": [], "named": [str(people)]}
+    table.write_text("case\timage\tlabel\tsex\na\ta.nii\tb.nii\tF\n")
+    assert described(source).participant_tables("chest") == {"found": [str(table)], "named": []}
+    bids = {"layout": "bids", "path": str(tmp_path)}
+    assert described(bids).participants(["chest"]) == {}
+    (tmp_path / "participants.tsv").write_text("participant_id\tsex\nsub-01\tF\n")
+    assert described(bids).participant_tables("chest")["found"] == [
+        str(tmp_path / "participants.tsv")
+    ]
+    fetched = {"layout": "bids", "url": "https://a.b/c.zip", "md5": "0" * 32}
+    assert described(fetched).participant_tables("chest")["found"] == ["results/download/chest/raw"]

@@ -51,7 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="tables with a row a subject, session or case; or a BIDS dataset, for participants.tsv and *_sessions.tsv",
+        help="tables with a row a subject, session or case",
+    )
+    people.add_argument(
+        "--found",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="such tables, or a BIDS dataset for its participants.tsv and *_sessions.tsv, which are left out with a warning where "
+        "they cannot be used",
     )
     people.add_argument("--output", type=Path, required=True, metavar="FILE.tsv")
 
@@ -124,9 +133,16 @@ def _participants(options: argparse.Namespace) -> None:
 
     cases = {case.case: case.subject for case in read_cases(options.cases)}
     files = []
-    for path in options.tables:
+    for path in options.found:
         files += participants.bids_tables(path) if path.is_dir() else [path]
-    tables = participants.read_all(files)
+    tables = []
+    try:
+        found = participants.read_all(files)
+        participants.of_cases(cases, found)
+        tables = found
+    except InputError as error:
+        log.warning("%s; what is known of the subjects is read without it", error)
+    tables = [*tables, *participants.read_all(options.tables)]
     values = participants.of_cases(cases, tables)
     participants.write_participants(options.output, cases, values)
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))

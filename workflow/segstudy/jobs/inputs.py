@@ -10,7 +10,7 @@ from segstudy.files import read_json
 from segstudy.images.names import grid_name
 from segstudy.jobs.results import ResultPaths
 from segstudy.jobs.targets import is_synth, learns_from_files
-from segstudy.participants import bids_tables
+from segstudy.participants import bids_tables, says_something
 from segstudy.paths import delivered_files, followed
 from segstudy.results_owner import data_checksum
 from segstudy.study import BidsSource, PhantomSource, Study, TableSource, patterns_of, references
@@ -70,28 +70,33 @@ class Inputs:
         fetched = self.is_fetched(dataset)
         return self.paths.raw(dataset) if fetched else self.paths.delivered_list(dataset)
 
-    def participant_tables(self, dataset: str) -> list[str]:
-        """Return the user's tables of subjects: of BIDS, the case table itself, and one that the study file names.
+    def participant_tables(self, dataset: str) -> dict[str, list[str]]:
+        """Return the user's tables of subjects: `found`, of BIDS or the case table itself, and `named` by the study file.
 
         Those of a fetched dataset are not there before it is fetched: its folder stands for them.
         """
         settings = self.study.datasets[dataset]
-        source = settings.source
-        named = [settings.participants] if settings.participants else []
+        source, found = settings.source, []
         if isinstance(source, TableSource):
-            return [source.path, *named]
-        if not isinstance(source, BidsSource):
-            return named
-        if self.is_fetched(dataset):
-            return [self.paths.raw(dataset), *named]
-        return [*map(str, bids_tables(source.path)), *named]
+            found = [source.path] if says_something(source.path) else []
+        elif isinstance(source, BidsSource):
+            is_fetched = self.is_fetched(dataset)
+            found = [self.paths.raw(dataset)] if is_fetched else bids_tables(source.path)
+        named = [settings.participants] if settings.participants else []
+        return {"found": list(map(str, found)), "named": named}
 
     def participants(self, datasets: Iterable[str]) -> dict[str, str]:
-        """Return the table of each dataset of whose subjects something may be known."""
+        """Return the table of each dataset of whose subjects something is known, or is asked for by subgroups."""
+        tables = {name: self.paths.participants(name) for name in datasets}
         return {
-            name: self.paths.participants(name)
-            for name in datasets
+            name: table
+            for name, table in tables.items()
             if self.study.datasets[name].has_participants
+            and (
+                self.study.statistics.subgroups
+                or any(self.participant_tables(name).values())
+                or os.path.exists(table)  # of columns that are gone
+            )
         }
 
     def participants_option(self) -> list[str]:

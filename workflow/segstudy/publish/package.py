@@ -34,6 +34,7 @@ from segstudy.publish import crate, rerun
 from segstudy.publish.anonymous import anonymised, numbered
 from segstudy.publish.catalogue import CAPTIONS, LAYERS, PICTURES, figures
 from segstudy.publish.citations import REFERENCES
+from segstudy.publish.cohort import cohort_columns
 from segstudy.publish.leaks import Leaks, Sought, check
 from segstudy.publish.methods_files import write_methods
 from segstudy.publish.package_tables import TABLES, write_tables
@@ -153,6 +154,19 @@ def sought(results: Results, names: Mapping[str, Mapping[str, str]] | None) -> L
             paths += [
                 path for text in given if text for path in (Path(text), Path(text).absolute())
             ]
+    if not names:
+        # Names of groups are published on purpose, as an author writes them; one that is a subject's is not to be.
+        shown = set(cohort_columns(results))
+        published += sorted(
+            shown
+            | {
+                value
+                for dataset in study.datasets
+                for cells in results.participants(dataset).values()
+                for column, value in cells.items()
+                if column in shown and value
+            }
+        )
     published += (
         [new for kind in names.values() for new in kind.values()] if names else sorted(case_names)
     )

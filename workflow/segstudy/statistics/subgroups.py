@@ -261,6 +261,8 @@ def _comparisons(tested: pd.DataFrame, grouping: Grouping, settings: Statistics)
     compared = []
     designs = {dataset: _design(scans) for dataset, scans in tested.groupby("dataset", sort=False)}
     for key, cell in tested.groupby(["dataset", "model", "structure", "metric"], sort=False):
+        if not (cell["group"] != "").any():
+            continue  # another dataset has the column
         labels = dict(zip(("dataset", "model", "structure", "metric"), key, strict=True))
         known_metric = metric.find(labels["metric"], settings.directions)
         labels |= {"column": grouping.column, "unit": known_metric.unit}
