@@ -279,7 +279,7 @@ def _segstudy(rerun: _Rerun, target: str) -> None:
     from segstudy.reproduce.inputs import config
 
     words = ["run", SETTINGS, "--cores", str(rerun.cores)]
-    words += [*config(rerun.paths, rerun.package.record["options"]), "--", target]
+    words += [*config(rerun.paths, rerun.package.is_anonymous), "--", target]
     print(f"In {rerun.output}: segstudy {shlex.join(words)}", flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "segstudy", *words],

@@ -195,6 +195,32 @@ def test_a_pattern_takes_the_place_of_the_whole_one(study, tmp_path):
     assert yaml.safe_load(text)["models"]["theirs"]["files"] == f"{tmp_path}/{{case}}.mha"
 
 
+def test_no_text_of_a_package_gets_into_the_command_of_a_job(tmp_path, monkeypatch, capsys):
+    """A rule takes the options of the package unquoted."""
+    ran = []
+    monkeypatch.setattr(
+        reproduce_command, "_segstudy", lambda rerun, target: ran.append((rerun, target))
+    )
+    monkeypatch.setattr(reproduce_command, "_check_data", lambda rerun: None)
+    monkeypatch.setattr(reproduce_command, "_compare", lambda rerun: True)
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}, options=["--anonymous", "; touch evil"]))
+    assert cli.main(["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")]) in (
+        0,
+        None,
+    )
+    assert [target for _, target in ran] == ["download", "publish_package"]
+    words = inputs.config({"chest": "/a b"}, ran[0][0].package.is_anonymous)
+    assert words == ["--config", 'path={"chest": "/a b"}', "package=--anonymous"]
+
+
+def test_a_table_that_differs_is_an_exit_status_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce_command, "_run", lambda rerun: False)
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")])
+    assert ended.value.code == 3
+
+
 def test_versions_that_are_other_or_missing_are_listed(tmp_path):
     lock = tmp_path / "requirements.lock"
     numpy = metadata.version("numpy")
