@@ -72,6 +72,10 @@ def content(study: dict = STUDY, lacking: dict = LACKING, **record) -> dict[str,
     }
 
 
+def content_of_record(key: str, value: object) -> bytes:
+    return json.dumps(json.loads(content()["provenance.json"]) | {key: value}).encode()
+
+
 def sums(files: dict[str, bytes]) -> bytes:
     return "".join(
         f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()
@@ -145,9 +149,12 @@ def test_a_zip_that_is_cut_off_is_refused(tmp_path):
     refused(path, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["segstudy", "threads", "to_fill_in", "options"])
-def test_a_record_of_another_kind_is_refused(key, tmp_path):
-    path = whole(tmp_path / "a.zip", content(**{key: "?"}))
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("segstudy", "?"), ("threads", "?"), ("threads", 0), ("to_fill_in", "?"), ("options", "?")],
+)
+def test_a_record_of_another_kind_is_refused(key, value, tmp_path):
+    path = whole(tmp_path / "a.zip", content() | {"provenance.json": content_of_record(key, value)})
     assert f"provenance.json: {key}: missing or of the wrong kind" in refused(path, tmp_path)
 
 
@@ -378,6 +385,18 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
     assert cli.main(["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")]) == 1
     assert "has other files in it" in capsys.readouterr().err
     assert [one.name for one in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_an_unpacked_package_that_was_edited_since_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce_command, "_run", lambda rerun: True)
+    path = whole(tmp_path / "a.zip", content(PHANTOM, {}))
+    words = ["reproduce", str(path), "--yes", "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    assert cli.main(words) == 0  # goes on
+    with (tmp_path / "out/published/tables/data.csv").open("a") as file:
+        file.write("\n")
+    assert cli.main(words) == 1
+    assert "changed since it was unpacked: tables/data.csv has another" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_run")

@@ -121,9 +121,15 @@ def filled_in(file: Path, given: Mapping[str, str], study: Study) -> str:
     content = read_yaml(file)
     for key, value in given.items():
         *above, last = key.split(".")
-        inside = content
-        for name in above:
-            inside = inside[name]
+        try:
+            inside = content
+            for name in above:
+                inside = inside[name]
+            inside[last]
+        except (KeyError, TypeError):
+            raise InputError(
+                f"{file.name} of the package: no {key} in it, which it should lack"
+            ) from None
         if last == "files" and "{" not in value:
             # A folder in place of the role, below which the pattern stays.
             value += study.models[above[-1]].files.partition(")")[2]
